@@ -1,0 +1,67 @@
+"""Files are written aside and renamed, so that nobody ever meets half of one; used by all that saves."""
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@contextmanager
+def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file under a temporary name beside its place; it takes its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path
+        Where the finished file goes. Missing folders are made; a file already there stays as it is
+        until the new one is whole.
+
+    Yields
+    ------
+    Path
+        Temporary, in the same folder (a rename across disks would be a copy) and with the same
+        suffixes (writers choose a format by them). Renamed when the block ends, removed when it fails.
+
+    Examples
+    --------
+    >>> with written_aside("table.csv") as temporary:
+    ...     frame.to_csv(temporary)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile.mkstemp: that makes files which only their owner may read.
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Write JSON that any reader takes: UTF-8, NumPy values as plain ones, NaN and infinity as null."""
+    text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False)
+    with written_aside(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

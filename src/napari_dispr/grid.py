@@ -1,0 +1,68 @@
+"""The model grid: 64 x 64 x 64 isotropic voxels, axes (z, y, x), imaged plane z = 32.
+
+Every shape that the models see or draw lies on this grid. Affines are 4 x 4, row-major, act on
+(z, y, x, 1) and map voxel-centre indices to voxel-centre indices or world coordinates.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 64
+SHAPE = (SIZE, SIZE, SIZE)
+IMAGED_PLANE = 32
+#: In-plane centre of the grid in voxel-centre indices: where the centre of a mask's box is put.
+CENTRE = (SIZE - 1) / 2
+
+
+def plane_distance() -> NDArray[np.float32]:
+    """Signed distance of each z index from the imaged plane, in voxels, shape (64,)."""
+    return np.arange(SIZE, dtype=np.float32) - IMAGED_PLANE
+
+
+def translation(offset: NDArray[np.float64] | tuple[float, float, float]) -> NDArray[np.float64]:
+    """4 x 4 affine that adds ``offset`` (z, y, x)."""
+    affine = np.eye(4)
+    affine[:3, 3] = offset
+    return affine
+
+
+def grid_to_pixel(zoom: float, centre: tuple[float, float]) -> NDArray[np.float64]:
+    """Affine from the model grid to the pixels of an image.
+
+    Parameters
+    ----------
+    zoom : float
+        Grid voxels per pixel.
+    centre : (float, float)
+        Pixel coordinates (y, x) that lie at the in-plane centre of the grid.
+
+    Returns
+    -------
+    (4, 4) array
+        From voxel-centre index to pixel index; z is in pixels too, 0 in the imaged plane.
+    """
+    affine = np.eye(4)
+    affine[:3, :3] /= zoom
+    affine[:3, 3] = -IMAGED_PLANE / zoom, centre[0] - CENTRE / zoom, centre[1] - CENTRE / zoom
+    return affine
+
+
+def pixel_to_world(image_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 4 x 4 affine of (z, y, x) pixels that continues an image's own 3 x 3 affine of (y, x).
+
+    z is isotropic with the mean of the in-plane scale, perpendicular to the image, and 0 in it.
+    """
+    affine = np.eye(4)
+    affine[1:, 1:] = image_to_world
+    affine[0, 0] = in_plane_scale(image_to_world)
+    return affine
+
+
+def in_plane_scale(image_to_world: NDArray[np.float64]) -> float:
+    """Mean length of a pixel's two sides in world units, from a 3 x 3 affine of (y, x)."""
+    return float(np.linalg.norm(image_to_world[:2, :2], axis=0).mean())
+
+
+def spacing(grid_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Size of a voxel along its own axes (z, y, x) in world units, from a 4 x 4 affine."""
+    return np.linalg.norm(np.asarray(grid_to_world)[:3, :3], axis=0)

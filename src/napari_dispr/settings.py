@@ -1,0 +1,107 @@
+"""One pydantic model a verb: defaults, ranges and help, for widget and command line alike. No torch."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_dispr.errors import InputError
+
+
+class Settings(BaseModel):
+    """Common behaviour: unknown names are errors, values cannot be changed in place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SettingsKind = TypeVar("SettingsKind", bound=Settings)
+Scale = Annotated[float, Field(gt=0)] | Literal["auto", "physical"]
+
+
+def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> SettingsKind:
+    """Settings of a verb from what a user gave.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or a value is out of its range.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "setting"
+        if first["type"] == "extra_forbidden":
+            raise InputError(
+                f"There is no setting {name!r}: choose among {', '.join(kind.model_fields)}."
+            ) from None
+        raise InputError(
+            f"The setting {name} cannot be {values.get(name)!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+        ) from None
+
+
+class PredictSettings(Settings):
+    """What is drawn of each cell, and how."""
+
+    model: str = Field("red-blood-cell", description="Shape model: a name of the list, or a model file.")
+    members: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Shapes drawn for each cell.")
+    quality: str = Field(
+        "balanced", description="How carefully shapes are drawn: fast, balanced, or another of the model's."
+    )
+    sampler: str | None = Field(
+        None, description="Sampler, in place of the quality's: dpm-solver++, ddim, euler or ddpm."
+    )
+    steps: Annotated[int, Field(ge=1, le=4000)] | None = Field(
+        None, description="Evaluations of the network for each shape, in place of the quality's."
+    )
+    scale: Scale = Field(
+        "auto",
+        description="How large cells stand on the model's grid: auto (brought to the usual size), "
+        "physical (by pixel size), or grid voxels per pixel.",
+    )
+    pixel_size: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Side of a pixel in the model's unit, for the scale physical."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="The same seed draws the same shapes for a cell, whatever else is drawn."
+    )
+    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
+
+
+class TrainSettings(Settings):
+    """How a shape model is trained."""
+
+    steps: Annotated[int, Field(ge=1)] = Field(4000, description="Optimiser steps.")
+    batch: Annotated[int, Field(ge=1)] = Field(8, description="Cells a step.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(
+        0.01, description="Peak learning rate of the convolutions (Muon)."
+    )
+    adam_learning_rate: Annotated[float, Field(gt=0)] = Field(
+        5e-4, description="Peak learning rate of all other parameters (AdamW)."
+    )
+    warmup: Annotated[int, Field(ge=0)] = Field(100, description="Steps over which the rate rises.")
+    decay: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.4, description="Share of the steps, at the end, over which the rate falls to 0."
+    )
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.998, description="Decay a step of the averaged weights, which are the ones that are kept."
+    )
+    truncation: Annotated[float, Field(gt=0)] = Field(
+        8.0, description="Signed distances are cut off at this many voxels."
+    )
+    shift: Annotated[float, Field(gt=0)] = Field(
+        12.0, description="How far training and sampling times are pushed towards noise."
+    )
+    plane_weight: Annotated[float, Field(ge=0)] = Field(
+        2.0, description="Extra weight of errors in the imaged plane."
+    )
+    resliced: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Share of samples that are turned in space and cut anew."
+    )
+    image_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="Share of the other samples that come without their image."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of weights, samples and noise.")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        0, description="Processes that prepare samples beside the training one."
+    )
