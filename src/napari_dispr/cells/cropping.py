@@ -1,0 +1,302 @@
+"""A cell's image and mask, cut from a field onto the model grid by a stored affine.
+
+Knows nothing of models: which zoom suits one comes in as numbers, normalising is the model's condition.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import find_objects
+
+from napari_dispr import grid
+from napari_dispr.errors import InputError
+
+#: Rows and columns of a cell's bounding box.
+Box = tuple[slice, slice]
+
+#: Up to this label boxes are found by one pass over the pixels; sparse larger ones are renumbered first.
+_DENSE_LABELS = 1_000_000
+#: Level of a mask above which a voxel belongs to the cell.
+INSIDE = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """A cell's image and mask on the imaged plane of the model grid.
+
+    Attributes
+    ----------
+    label : int
+        The cell's value in the labels.
+    mask : (64, 64) float32
+        Share of each voxel that this cell covers, 0 to 1; holes and separate parts are kept.
+    image : (64, 64) float32 or None
+        Intensities, 0 to 1 over the range of the picture's data type (of the picture itself where
+        that has no natural range), neither masked nor normalised. Where the mask is above 0 they come
+        from the cell's own pixels alone, so that image times mask knows nothing of the neighbours.
+    zoom : float
+        Grid voxels per pixel.
+    grid_to_pixel : (4, 4) float64
+        From voxel-centre index (z, y, x) to pixel index; z in pixels, 0 in the picture.
+    """
+
+    label: int
+    mask: NDArray[np.float32]
+    image: NDArray[np.float32] | None
+    zoom: float
+    grid_to_pixel: NDArray[np.float64]
+
+
+def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+    """The picture and its labels as 2D arrays, once nothing is wrong with them.
+
+    Parameters
+    ----------
+    image : (y, x) array or None
+        Any real data type; axes of length 1 are dropped.
+    labels : (y, x) array
+        0 is background, each other value a cell. Booleans and whole numbers stored as floats are
+        accepted and come back as integers.
+
+    Raises
+    ------
+    InputError
+        If they are not 2D, differ in shape, hold NaN or infinity, fractions or negative labels, no
+        cell, or if the image has colours or a single value.
+    """
+    labels = _plane(labels)
+    if labels.ndim != 2:
+        raise InputError(f"The labels have the shape {labels.shape}, not (y, x): choose one plane of them.")
+    labels = _whole_numbers(labels)
+    if not labels.any():
+        raise InputError("The labels are empty: paint or segment at least one cell.")
+    return None if image is None else _check_image(image, labels.shape), labels
+
+
+def _check_image(image: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    image = _plane(image)
+    if image.ndim == 3 and image.shape[-1] in (3, 4):
+        raise InputError("The image is RGB: convert it to one channel of intensities.")
+    if image.ndim != 2:
+        raise InputError(f"The image has the shape {image.shape}, not (y, x): choose one plane and channel.")
+    if image.shape != shape:
+        raise InputError(
+            f"The image has the shape {image.shape} and the labels {shape}: use labels made from this image."
+        )
+    if image.dtype.kind not in "buif":
+        raise InputError(f"The image has the data type {image.dtype}: convert it to real numbers.")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise InputError("The image holds NaN or infinite values: replace them by numbers.")
+    if image.min() == image.max():
+        raise InputError("The image has the same value everywhere: choose the channel that shows the cells.")
+    return image
+
+
+def _plane(array: ArrayLike) -> NDArray[Any]:
+    """The array without axes of length 1, as long as more than two axes remain."""
+    array = np.asarray(array)
+    while array.ndim > 2 and 1 in array.shape:
+        array = array.squeeze(array.shape.index(1))
+    return array
+
+
+def _whole_numbers(labels: NDArray[Any]) -> NDArray[Any]:
+    if labels.dtype.kind == "b":
+        return labels.astype(np.uint8)
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all():
+            raise InputError("The labels hold NaN or infinite values: replace them by 0, the background.")
+        if (labels != np.rint(labels)).any():
+            raise InputError(
+                "The labels hold fractions, as images do: choose labels of whole numbers, one a cell."
+            )
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "ui":
+        raise InputError(f"The labels have the data type {labels.dtype}: convert them to whole numbers.")
+    if labels.size and labels.min() < 0:
+        raise InputError(
+            "The labels hold negative values: mark the background by 0, cells by values above it."
+        )
+    return labels
+
+
+def cells_of(labels: NDArray[Any]) -> list[int]:
+    """All cells of the labels, ascending."""
+    return [int(label) for label in np.unique(labels) if label > 0]
+
+
+def cell_boxes(labels: NDArray[Any]) -> dict[int, Box]:
+    """Rows and columns of each cell's bounding box, by label, in one pass over the pixels.
+
+    Parameters
+    ----------
+    labels : (y, x) integer array
+    """
+    values: NDArray[Any] | None = None
+    if labels.size and int(labels.max()) > _DENSE_LABELS:
+        values, labels = np.unique(labels, return_inverse=True)
+        if values[0] != 0:  # no background
+            values, labels = np.concatenate([[0], values]), labels + 1
+    found = find_objects(labels.astype(np.int32, copy=False))
+    boxes = {index: box for index, box in enumerate(found, start=1) if box is not None}
+    return boxes if values is None else {int(values[index]): box for index, box in boxes.items()}
+
+
+def cut_by_border(labels: NDArray[Any], label: int, box: Box | None = None) -> bool:
+    """Whether the cell reaches the first or last row or column, so that part of it may be missing."""
+    sides = zip(box or _box(labels, label), labels.shape, strict=True)
+    return any(side.start == 0 or side.stop == length for side, length in sides)
+
+
+def _box(labels: NDArray[Any], label: int) -> Box:
+    mask = labels == label
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if label <= 0 or not len(rows):
+        raise InputError(f"The labels hold no cell {label}: choose among the values that they hold.")
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def zoom_for(
+    labels: NDArray[Any],
+    label: int,
+    scale: str | float,
+    *,
+    typical_extent: float,
+    pixel_size: float | None,
+    voxel_size: float | None,
+    box: Box | None = None,
+) -> float:
+    """Grid voxels per pixel for one cell.
+
+    Parameters
+    ----------
+    labels : (y, x) integer array
+    label : int
+    scale : "auto", "physical" or float
+        ``auto`` brings the larger side of the mask's box to ``typical_extent``; ``physical`` keeps
+        true sizes; a number is the zoom itself.
+    typical_extent : float
+        Voxels that a cell's larger side has in the data of the model.
+    pixel_size, voxel_size : float or None
+        Side of a pixel and of the model's voxel, in the same unit; for ``physical`` alone.
+    box : Box, optional
+        The cell's, where it is known already.
+
+    Raises
+    ------
+    InputError
+        If the scale is no such word or number, or a size that ``physical`` needs is unknown.
+    """
+    if scale == "auto":
+        return typical_extent / max(side.stop - side.start for side in box or _box(labels, label))
+    if scale == "physical":
+        if voxel_size is None:
+            raise InputError('Scale "physical" needs a model that states its voxel size: use scale "auto".')
+        if pixel_size is None or not (isfinite(pixel_size) and pixel_size > 0):
+            raise InputError('Scale "physical" needs the size of a pixel: state it, or use scale "auto".')
+        return pixel_size / voxel_size
+    if isinstance(scale, str) or not (isfinite(scale) and scale > 0):
+        raise InputError(
+            f'Scale is {scale!r}: use "auto", "physical" or a number (voxels per pixel) above 0.'
+        )
+    return float(scale)
+
+
+def crop_cell(
+    image: NDArray[Any] | None, labels: NDArray[Any], label: int, *, zoom: float, box: Box | None = None
+) -> Crop:
+    """One cell on the model grid, the centre of its box at the in-plane centre of the grid.
+
+    Each voxel takes the mean over a window of one voxel or one pixel, whichever is larger: the exact
+    share of its area where pixels are smaller, linear interpolation where they are larger.
+
+    Parameters
+    ----------
+    image : (y, x) array or None
+        As ``check_fields`` returns it.
+    labels : (y, x) integer array
+    label : int
+    zoom : float
+        Grid voxels per pixel, from ``zoom_for``.
+    box : Box, optional
+        The cell's, where it is known already.
+
+    Raises
+    ------
+    InputError
+        If there is no such cell, the border cuts it, it does not fit the grid at this zoom, or it is
+        so thin that nothing of it would be left.
+    """
+    box = box or _box(labels, label)
+    if cut_by_border(labels, label, box):
+        raise InputError(
+            f"Cell {label} is cut by the border of the image: choose cells that are wholly in it."
+        )
+    height, width = (side.stop - side.start for side in box)
+    if max(height, width) * zoom > grid.SIZE * (1 + 1e-9):
+        raise InputError(
+            f"Cell {label} measures {height} x {width} pixels, which at {zoom:.3g} voxels per pixel is more "
+            f"than the {grid.SIZE} voxels of the grid: "
+            f'use scale "auto" or a number of at most {grid.SIZE / max(height, width):.3g}.'
+        )
+    centre = tuple((side.start + side.stop - 1) / 2 for side in box)
+    (rows, down), (columns, across) = (
+        _window(zoom, c, length) for c, length in zip(centre, labels.shape, strict=True)
+    )
+    cell = (labels[rows, columns] == label).astype(np.float64)
+    mask = down @ cell @ across.T
+    if not (mask > INSIDE).any():
+        raise InputError(
+            f"Cell {label} is less than a voxel thick at {zoom:.3g} voxels per pixel: enlarge the scale."
+        )
+    return Crop(
+        label=label,
+        mask=np.clip(mask, 0, 1).astype(np.float32),
+        image=None if image is None else _resample(_intensities(image, (rows, columns)), cell, down, across),
+        zoom=zoom,
+        grid_to_pixel=grid.grid_to_pixel(zoom, (centre[0], centre[1])),
+    )
+
+
+def _window(zoom: float, centre: float, length: int) -> tuple[slice, NDArray[np.float64]]:
+    """The pixels of one axis that the grid sees, and their weights in each voxel, (64, pixels)."""
+    middle = (np.arange(grid.SIZE) - grid.CENTRE) / zoom + centre
+    reach = max(1.0, 1 / zoom) / 2
+    start = max(0, int(np.floor(middle[0] - reach)))
+    stop = min(length, int(np.ceil(middle[-1] + reach)) + 1)
+    pixel = np.arange(start, stop)
+    first, last = middle[:, None] - reach, middle[:, None] + reach
+    overlap = np.minimum(last, pixel + 0.5) - np.maximum(first, pixel - 0.5)
+    return slice(start, stop), np.clip(overlap, 0, None) / (2 * reach)
+
+
+def _resample(
+    image: NDArray[np.float64],
+    cell: NDArray[np.float64],
+    down: NDArray[np.float64],
+    across: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Weighted means of the cell's own pixels where a voxel holds any, of all pixels elsewhere."""
+    everything = np.outer(down.sum(axis=1), across.sum(axis=1))
+    own = down @ cell @ across.T
+    near = own > 1e-9  # a smaller share is rounding
+    total = np.where(near, down @ (image * cell) @ across.T, down @ image @ across.T)
+    weight = np.where(near, own, everything)
+    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0).astype(np.float32)
+
+
+def _intensities(image: NDArray[Any], window: tuple[slice, slice]) -> NDArray[np.float64]:
+    """Part of a picture, scaled to [0, 1].
+
+    8 and 16 bit by the range of the data type, so that a cell's values do not depend on the rest of
+    the picture; others, whose type has no range that pictures fill, by the picture's own extremes.
+    """
+    if image.dtype.kind == "b":
+        return image[window].astype(np.float64)
+    if image.dtype in (np.uint8, np.uint16):
+        return image[window].astype(np.float64) / np.iinfo(image.dtype).max
+    low, high = float(image.min()), float(image.max())
+    return (image[window].astype(np.float64) - low) / ((high - low) or 1.0)
