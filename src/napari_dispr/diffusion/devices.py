@@ -1,0 +1,67 @@
+"""Where and how a network runs: device, number type, batch, and what to do when memory runs out."""
+
+import gc
+
+import torch
+
+from napari_dispr.errors import InputError
+
+#: (cell, member) pairs that go through the network at once. Fixed on a device, so that a member's
+#: voxels do not depend on what else is drawn with it.
+CPU_BATCH, GPU_BATCH = 5, 40
+
+
+def available() -> dict[str, str]:
+    """Names that ``device`` takes here, each with what it is."""
+    found = {"cpu": f"CPU ({torch.get_num_threads()} threads)"}
+    for i in range(torch.cuda.device_count()):
+        found[f"cuda:{i}"] = torch.cuda.get_device_name(i)
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple GPU"
+    return found
+
+
+def choose(device: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` takes the first GPU, else the CPU.
+
+    Raises
+    ------
+    InputError
+        If this machine has no such device.
+    """
+    found = available()
+    if device == "auto":
+        return torch.device(next((name for name in found if name != "cpu"), "cpu"))
+    name = "cuda:0" if device == "cuda" else device
+    if name not in found:
+        raise InputError(f"There is no device {device!r} here: choose one of {', '.join(['auto', *found])}.")
+    return torch.device(name)
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The fastest type that shapes survive: 16 bit where the device computes in it, else float32."""
+    if device.type != "cpu":
+        return torch.float16
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if native() else torch.float32
+
+
+def batch_size(device: torch.device, voxels_per_token: int) -> int:
+    """(cell, member) pairs at once; networks that do not fold the volume take one."""
+    if voxels_per_token == 1:
+        return 1
+    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's memory is full."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def release(device: torch.device) -> None:
+    """Give memory that a finished job held back to the device."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

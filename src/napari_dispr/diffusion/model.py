@@ -1,0 +1,181 @@
+"""The shape model: network, process, weights and card in one safetensors file.
+
+Such files hold tensors and JSON only: loading one cannot run code. Original checkpoints are read by
+``original.py``, whose entry is offered here too.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from napari_dispr import signed_distance
+from napari_dispr.card import Card
+from napari_dispr.diffusion import condition, devices
+from napari_dispr.diffusion.denoisers import FlowDenoiser, GaussianDenoiser
+from napari_dispr.diffusion.network import NetworkConfig, UNet3D
+from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
+from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+
+PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
+
+
+@dataclass(eq=False)
+class ShapeModel:
+    """Network, process and card; the weights are the network's.
+
+    Attributes
+    ----------
+    network : UNet3D
+    process : RectifiedFlow or GaussianDiffusion
+    card : Card
+    """
+
+    network: UNet3D
+    process: RectifiedFlow | GaussianDiffusion
+    card: Card
+
+    def __post_init__(self) -> None:
+        self.network.eval().requires_grad_(False)
+
+    @property
+    def name(self) -> str:
+        """The card's name."""
+        return self.card.name
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of configuration and weights (16 bit where the file has 16 bit), hexadecimal."""
+        digest = hashlib.sha256(json.dumps(self._configuration(), sort_keys=True).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _configuration(self) -> dict[str, str]:
+        kind = next(name for name, cls in PROCESSES.items() if isinstance(self.process, cls))
+        return {
+            "format": "napari-dispr 1",
+            "network": json.dumps(asdict(self.network.config)),
+            "process": json.dumps({"kind": kind, **asdict(self.process)}),
+        }
+
+    def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
+        """Write the model file (aside, then renamed); ``dtype`` is that of the stored weights."""
+        # Copied from channels-last into plain order: files do not carry strides.
+        tensors = {
+            k: v.to("cpu", dtype).contiguous(memory_format=torch.contiguous_format)
+            for k, v in self.network.state_dict().items()
+        }
+        metadata = {**self._configuration(), "card": self.card.model_dump_json()}
+        with written_aside(Path(path)) as aside:
+            aside.write_bytes(to_bytes(tensors, metadata))  # its own writer makes files private
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model file.
+
+        Raises
+        ------
+        InputError
+            If it is not there, or is no model file of this package.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            process = json.loads(metadata["process"])
+            card = Card.model_validate_json(metadata["card"])
+            network = UNet3D(NetworkConfig(**json.loads(metadata["network"])))
+            network.load_state_dict(tensors)
+            return cls(network, PROCESSES[process.pop("kind")](**process), card)
+        except FileNotFoundError:
+            raise InputError(f"There is no model file {path}: check the name.") from None
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+            raise InputError(
+                f"{path} is not a shape model of napari-dispr: choose a .safetensors file that it wrote, "
+                "or import an original checkpoint first."
+            ) from error
+
+    # --- sampling ---------------------------------------------------------------------------------
+
+    def planes(self, mask: NDArray[np.float32], image: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """Condition planes (C, 64, 64) of a crop's mask and image."""
+        make = condition.signed_planes if self.network.config.planes else condition.dispr_planes
+        return make(mask, image)
+
+    def ready(self, device: torch.device) -> UNet3D:
+        """The network on a device, in its fast number type (DISPR's stays in float32)."""
+        fast = devices.fast_dtype(device) if self.network.config.fold > 1 else torch.float32
+        return self.network.to(device, fast, memory_format=torch.channels_last_3d)
+
+    def denoiser(
+        self,
+        masks: list[NDArray[np.float32]],
+        images: list[NDArray[np.float32] | None],
+        device: torch.device,
+        agree: bool = True,
+    ) -> Denoiser:
+        """For a batch of crops; with ``agree``, shapes are kept in agreement with their masks."""
+        network = self.ready(device)
+        pairs = zip(masks, images, strict=True)
+        planes = torch.from_numpy(np.stack([self.planes(*pair) for pair in pairs])).to(device)
+        if isinstance(self.process, GaussianDiffusion):
+            return GaussianDenoiser(network, self.process, planes)
+        distance = None
+        if agree:
+            distance = planes[:, 1] * (condition.MASK_TRUNCATION / self.card.truncation)
+            distance = distance.clamp(-1, 1)
+        return FlowDenoiser(network, self.process, planes, distance)
+
+    def decode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Signed distances in voxels (B, 64, 64, 64) of sampled clean shapes of the same shape."""
+        if self.card.representation == "signed_distance":
+            return x * np.float32(self.card.truncation)
+        return np.stack([signed_distance.from_level(v, 0.5, self.card.truncation) for v in x])
+
+    def sampling(self, quality: str, sampler: str | None, steps: int | None) -> tuple[str, int]:
+        """Sampler and number of evaluations of a quality, either overridden where given.
+
+        Raises
+        ------
+        InputError
+            If the model has no such quality, or cannot be sampled that way.
+        """
+        known = self.card.qualities
+        if quality not in known:
+            raise InputError(
+                f"The model {self.name!r} has no quality {quality!r}: choose one of {', '.join(known)}."
+            )
+        name = sampler or known[quality].sampler
+        count = steps or known[quality].steps
+        if name not in SAMPLERS:
+            raise InputError(f"There is no sampler {name!r}: choose one of {', '.join(SAMPLERS)}.")
+        if isinstance(self.process, RectifiedFlow):
+            if name == "ddpm":
+                raise InputError(
+                    f"The sampler 'ddpm' needs a model of Gaussian diffusion, which {self.name!r} is not: "
+                    "choose dpm-solver++, ddim or euler."
+                )
+        elif not 1 <= count <= self.process.steps:
+            raise InputError(f"{count} steps are more than the {self.process.steps} of {self.name!r}.")
+        return name, count
+
+
+def __getattr__(name: str) -> object:
+    # original.py builds on this module; its entry point is offered here as the natural place to look.
+    if name == "import_dispr_checkpoint":
+        from napari_dispr.diffusion.original import import_dispr_checkpoint
+
+        return import_dispr_checkpoint
+    raise AttributeError(name)

@@ -1,0 +1,338 @@
+"""The conditional 3D U-Net. DISPR's network is one configuration of it, ours is another.
+
+Parameter names are those of the original (guided_diffusion's ``UNetModel``), so that its checkpoints
+load as they are. Knows tensors only: what the channels mean is said in ``condition.py``.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_dispr import grid
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Topology of a :class:`UNet3D`; the first block of fields carries the original's flag names.
+
+    Attributes
+    ----------
+    num_channels : int
+        Width of the first level.
+    num_res_blocks : int
+        Residual blocks a level on the way down (one more on the way up).
+    channel_mult : tuple of float
+        Width of each level as a multiple of ``num_channels``.
+    attention_downsamplings : tuple of int
+        Downsampling factors at which blocks are followed by attention (the middle always is).
+        The original's ``attention_resolutions`` are ``image_size // factor``.
+    num_heads, num_head_channels : int
+        Attention heads, or channels a head where that is not -1.
+    use_new_attention_order : bool
+        Split q | k | v before the heads rather than after.
+    use_scale_shift_norm : bool
+        The time embedding scales and shifts the second normalisation instead of being added.
+    resblock_updown : bool
+        Residual blocks do the down- and upsampling.
+    in_channels, out_channels : int
+        Channels of ``x`` (before folding) and of the output.
+    fold : int
+        Blocks of fold^3 voxels are stacked into channels before the first convolution.
+    isotropic : bool
+        Downsample z too. The original keeps all 64 planes at every level.
+    planes : int
+        Number of 2D condition planes (0: the condition is among the channels of ``x``, as in DISPR).
+        With planes, the network also sees each voxel's signed distance from the imaged plane.
+    """
+
+    num_channels: int = 32
+    num_res_blocks: int = 1
+    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
+    attention_downsamplings: tuple[int, ...] = (4,)
+    num_heads: int = 1
+    num_head_channels: int = -1
+    use_new_attention_order: bool = False
+    use_scale_shift_norm: bool = False
+    resblock_updown: bool = False
+    in_channels: int = 3
+    out_channels: int = 2
+    fold: int = 1
+    isotropic: bool = False
+    planes: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # JSON knows lists only
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """Factor (z, y, x) between two levels."""
+        return (2, 2, 2) if self.isotropic else (1, 2, 2)
+
+
+#: The network of the models we train: 4 x 4 x 4 voxels folded into channels, attention at 4^3 only.
+DEFAULT = NetworkConfig(
+    num_channels=32,
+    channel_mult=(2, 3, 3),
+    attention_downsamplings=(),
+    num_head_channels=32,
+    use_scale_shift_norm=True,
+    in_channels=1,
+    out_channels=1,
+    fold=4,
+    isotropic=True,
+    planes=4,
+)
+
+
+def fold(x: Tensor, n: int) -> Tensor:
+    """(B, C, D, H, W) -> (B, C n^3, D/n, H/n, W/n): each block of n^3 voxels becomes channels."""
+    b, c, d, h, w = x.shape
+    x = x.reshape(b, c, d // n, n, h // n, n, w // n, n)
+    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * n**3, d // n, h // n, w // n)
+
+
+def unfold(x: Tensor, n: int) -> Tensor:
+    """The inverse of :func:`fold`."""
+    b, c, d, h, w = x.shape
+    x = x.reshape(b, c // n**3, n, n, n, d, h, w)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // n**3, d * n, h * n, w * n)
+
+
+def timestep_embedding(t: Tensor, width: int, max_period: float = 1e4) -> Tensor:
+    """Sinusoids [cos | sin] of (B,) times, shape (B, width), float32."""
+    half = width // 2
+    exponent = torch.arange(half, dtype=torch.float32, device=t.device) / half
+    angles = t[:, None].float() * max_period**-exponent
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class GroupNorm(nn.GroupNorm):
+    """32 groups, computed in float32 whatever the type of its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(32, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
+
+
+def conv(inputs: int, outputs: int, stride: int | tuple[int, int, int] = 1) -> nn.Conv3d:
+    """A 3 x 3 x 3 convolution that keeps the grid (but for its stride)."""
+    return nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1)
+
+
+def zeroed(module: nn.Module) -> nn.Module:
+    """The module with all parameters set to zero: a residual branch starts as nothing."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class Downsample(nn.Module):
+    """Strided convolution, or mean pooling inside a residual block."""
+
+    def __init__(self, channels: int, stride: tuple[int, int, int], learned: bool) -> None:
+        super().__init__()
+        self.op = conv(channels, channels, stride) if learned else nn.AvgPool3d(stride, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour upsampling, followed by a convolution except inside a residual block."""
+
+    def __init__(self, channels: int, stride: tuple[int, int, int], learned: bool) -> None:
+        super().__init__()
+        self.factor = tuple(float(s) for s in stride)
+        self.conv = conv(channels, channels) if learned else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
+
+
+class ResBlock(nn.Module):
+    """Residual block with the time embedding in its middle; may change width and resolution."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        embedding: int,
+        scale_shift: bool,
+        resample: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.resample = resample or nn.Identity()
+        self.in_layers = nn.Sequential(GroupNorm(inputs), nn.SiLU(), conv(inputs, outputs))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, outputs * (2 if scale_shift else 1)))
+        # The third place is the original's dropout, always 0; it keeps the names of the parameters.
+        self.out_layers = nn.Sequential(
+            GroupNorm(outputs), nn.SiLU(), nn.Identity(), zeroed(conv(outputs, outputs))
+        )
+        self.skip_connection = nn.Identity() if inputs == outputs else nn.Conv3d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        norm, activation, first = self.in_layers
+        h = first(self.resample(activation(norm(x))))
+        e = self.emb_layers(embedding)[:, :, None, None, None].to(h.dtype)
+        norm, *rest = self.out_layers
+        if self.scale_shift:
+            scale, shift = e.chunk(2, dim=1)
+            h = torch.addcmul(shift, norm(h), 1 + scale)
+        else:
+            h = norm(h + e)
+        for layer in rest:
+            h = layer(h)
+        return self.skip_connection(self.resample(x)) + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over all voxels of a level, as a residual branch."""
+
+    def __init__(self, channels: int, config: NetworkConfig) -> None:
+        super().__init__()
+        per_head = config.num_head_channels
+        self.heads = config.num_heads if per_head == -1 else channels // per_head
+        self.new_order = config.use_new_attention_order
+        self.norm = GroupNorm(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        b, c, *space = x.shape
+        tokens = x.reshape(b, c, -1)
+        qkv = self.qkv(self.norm(tokens))
+        if self.new_order:  # q | k | v, each with its heads
+            q, k, v = qkv.reshape(b, 3, self.heads, c // self.heads, -1).unbind(1)
+        else:  # heads, each with its q | k | v
+            q, k, v = qkv.reshape(b, self.heads, 3, c // self.heads, -1).unbind(2)
+        q, k, v = (a.transpose(-1, -2).contiguous() for a in (q, k, v))
+        # Scaling by 1/sqrt(c) equals the original's ch^-1/4 on both q and k.
+        h = F.scaled_dot_product_attention(q, k, v)
+        h = h.transpose(-1, -2).reshape(b, c, -1)
+        return (tokens + self.proj_out(h)).reshape(b, c, *space)
+
+
+class Stage(nn.Sequential):
+    """Layers in a row, of which residual blocks and attention are also given the time embedding."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x, embedding) if isinstance(layer, (ResBlock, AttentionBlock)) else layer(x)
+        return x
+
+
+class UNet3D(nn.Module):
+    """The denoising network: ``(x, t) -> output``.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+
+    Notes
+    -----
+    ``forward(x, t, features=None)`` takes x (B, in_channels, D, H, W) and t (B,), the original's
+    timesteps 0..999 (ours are the process's time in [0, 1] times 1000), and returns
+    (B, out_channels, D, H, W). With condition planes, ``features`` is what :meth:`encode` makes of
+    them: the share of the first convolution that does not change from step to step.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, stride, n = config.num_channels, config.stride, config.fold
+        embedding = 4 * width
+        self.time_embed = nn.Sequential(
+            nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+
+        def block(inputs: int, outputs: int, resample: nn.Module | None = None) -> ResBlock:
+            return ResBlock(inputs, outputs, embedding, config.use_scale_shift_norm, resample)
+
+        widths = [int(mult * width) for mult in config.channel_mult]
+        ch = first = widths[0]
+        self.input_blocks = nn.ModuleList([Stage(conv(self._stem_channels(), ch))])
+        skips = [ch]
+        downsampling = 1
+        last_level = len(widths) - 1
+        for level, level_width in enumerate(widths):
+            for _ in range(config.num_res_blocks):
+                layers: list[nn.Module] = [block(ch, level_width)]
+                ch = level_width
+                if downsampling in config.attention_downsamplings:
+                    layers.append(AttentionBlock(ch, config))
+                self.input_blocks.append(Stage(*layers))
+                skips.append(ch)
+            if level != last_level:
+                down = Downsample(ch, stride, learned=not config.resblock_updown)
+                self.input_blocks.append(Stage(block(ch, ch, down) if config.resblock_updown else down))
+                skips.append(ch)
+                downsampling *= 2
+
+        self.middle_block = Stage(block(ch, ch), AttentionBlock(ch, config), block(ch, ch))
+
+        self.output_blocks = nn.ModuleList()
+        for level, level_width in reversed(list(enumerate(widths))):
+            for i in range(config.num_res_blocks + 1):
+                layers = [block(ch + skips.pop(), level_width)]
+                ch = level_width
+                if downsampling in config.attention_downsamplings:
+                    layers.append(AttentionBlock(ch, config))
+                if level and i == config.num_res_blocks:
+                    up = Upsample(ch, stride, learned=not config.resblock_updown)
+                    layers.append(block(ch, ch, up) if config.resblock_updown else up)
+                    downsampling //= 2
+                self.output_blocks.append(Stage(*layers))
+        self.out = nn.Sequential(
+            GroupNorm(ch), nn.SiLU(), zeroed(conv(first, config.out_channels * n**3))
+        )
+
+    def _stem_channels(self) -> int:
+        c = self.config
+        return c.in_channels * c.fold**3 + (c.planes * c.fold**2 + c.fold if c.planes else 0)
+
+    @cached_property
+    def _distance(self) -> Tensor:
+        """Signed distance from the imaged plane in units of half the grid, (1, fold, D, 1, 1)."""
+        z = torch.from_numpy(grid.plane_distance()) / grid.IMAGED_PLANE
+        return z.reshape(1, -1, self.config.fold).transpose(1, 2)[..., None, None]
+
+    def encode(self, planes: Tensor) -> Tensor:
+        """Features (B, width, D, H, W) of condition planes (B, planes, 64, 64): computed once a cell."""
+        n = self.config.fold
+        b = len(planes)
+        folded = F.pixel_unshuffle(planes, n)[:, :, None]
+        depth, size = grid.SIZE // n, grid.SIZE // n
+        distance = self._distance.to(planes).expand(b, n, depth, size, size)
+        stacked = torch.cat([folded.expand(-1, -1, depth, -1, -1), distance], dim=1)
+        stem = self.input_blocks[0][0]
+        own = self.config.in_channels * n**3
+        return F.conv3d(stacked, stem.weight[:, own:], stem.bias, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor, features: Tensor | None = None) -> Tensor:
+        embedding = self.time_embed(
+            timestep_embedding(t, self.config.num_channels).to(self.time_embed[0].weight.dtype)
+        )
+        h = fold(x, self.config.fold) if self.config.fold > 1 else x
+        stem = self.input_blocks[0][0]
+        if features is None:
+            h = stem(h)
+        else:
+            h = F.conv3d(h, stem.weight[:, : h.shape[1]], padding=1) + features
+        skips = [h]
+        for stage in self.input_blocks[1:]:
+            h = stage(h, embedding)
+            skips.append(h)
+        h = self.middle_block(h, embedding)
+        for stage in self.output_blocks:
+            h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+        h = self.out(h)
+        return unfold(h, self.config.fold) if self.config.fold > 1 else h

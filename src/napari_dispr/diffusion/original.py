@@ -1,0 +1,212 @@
+"""Checkpoints of the original DISPR code: what their parameters reveal, and what must be said."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from napari_dispr.card import Card, Quality
+from napari_dispr.diffusion.model import ShapeModel
+from napari_dispr.diffusion.network import NetworkConfig, UNet3D
+from napari_dispr.diffusion.process import GaussianDiffusion
+from napari_dispr.errors import InputError
+
+State = Mapping[str, Tensor]
+
+#: Flags of the original that change neither the network nor how it is sampled here.
+_WITHOUT_EFFECT = {"dropout", "use_checkpoint", "use_fp16", "use_kl", "rescale_learned_sigmas",
+                   "timestep_respacing", "use_ddim", "clip_denoised", "batch_size"}  # fmt: skip
+#: Widths the original takes where ``channel_mult`` is not given.
+_CHANNEL_MULT = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
+
+
+def import_dispr_checkpoint(
+    checkpoint: str | os.PathLike[str] | State,
+    *,
+    name: str = "dispr",
+    image_size: int = 64,
+    num_heads: int | None = None,
+    num_head_channels: int = -1,
+    use_new_attention_order: bool = False,
+    diffusion_steps: int = 1000,
+    noise_schedule: str = "linear",
+    rescale_timesteps: bool = False,
+    sigma_small: bool = False,
+    predict_xstart: bool = False,
+    **flags: Any,
+) -> ShapeModel:
+    """Make a shape model of an original ``savedmodel*.pt`` or ``emasavedmodel*.pt``.
+
+    Widths, depth, attention, scale-shift, resampling blocks and learned variance are read off the
+    parameters; what they do not reveal is a keyword with the original's name and default.
+
+    Parameters
+    ----------
+    checkpoint : path or state dict
+    name : str
+        For the card.
+    image_size : int
+        Of the training data; only the meaning of ``attention_resolutions`` depends on it.
+    num_heads, num_head_channels : int
+        Attention heads, or channels a head. Parameters do not reveal them: one of the two must be given.
+    use_new_attention_order, diffusion_steps, noise_schedule, rescale_timesteps, sigma_small, predict_xstart
+        As in the original.
+    **flags
+        Further flags of the original (``num_channels``, ``num_res_blocks``, ``channel_mult``,
+        ``attention_resolutions``, ``use_scale_shift_norm``, ``resblock_updown``, ``learn_sigma``, ...);
+        where given, those of the topology must agree with the parameters.
+
+    Returns
+    -------
+    ShapeModel
+        Its ``network(x, t)`` takes (B, 3, D, H, W) and (B,), and returns (B, 2, D, H, W).
+
+    Raises
+    ------
+    InputError
+        If the file is no such checkpoint, a flag disagrees with it, or one that it needs is missing.
+    """
+    state = checkpoint if isinstance(checkpoint, Mapping) else _read(checkpoint)
+    source = "The state dict" if isinstance(checkpoint, Mapping) else str(checkpoint)
+    if num_heads is None and num_head_channels == -1:
+        raise InputError(
+            "A checkpoint does not tell its number of attention heads: give num_heads "
+            "(1 with the flags of DISPR's README, 4 without flags)."
+        )
+    if num_head_channels == -1 and cast(int, num_heads) < 1:
+        raise InputError(f"num_heads is {num_heads}: give 1 or more.")
+    if noise_schedule not in ("linear", "cosine"):
+        raise InputError(f"There is no noise_schedule {noise_schedule!r}: choose linear or cosine.")
+    try:
+        revealed = _revealed(state)
+        config = NetworkConfig(
+            **revealed,
+            num_heads=num_heads or 1,
+            num_head_channels=num_head_channels,
+            use_new_attention_order=use_new_attention_order,
+        )
+        _check_flags(flags, config, image_size, num_heads)
+        network = UNet3D(config)
+        network.load_state_dict(dict(state))
+    except InputError:
+        raise
+    except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise InputError(
+            f"{source} is not a checkpoint of DISPR's network: choose a savedmodel*.pt or emasavedmodel*.pt."
+        ) from error
+    variance: Literal["learned_range", "fixed_small", "fixed_large"] = "learned_range"
+    if config.out_channels == 1:
+        variance = "fixed_small" if sigma_small else "fixed_large"
+    process = GaussianDiffusion(
+        diffusion_steps,
+        cast(Literal["linear", "cosine"], noise_schedule),
+        variance,
+        rescale_timesteps,
+        "shape" if predict_xstart else "noise",
+    )
+    return ShapeModel(network, process, _card(name, diffusion_steps))
+
+
+def _card(name: str, steps: int) -> Card:
+    return Card(
+        name=name,
+        description="Imported from a checkpoint of the original DISPR code.",
+        representation="occupancy",
+        qualities={
+            "fast": Quality(sampler="ddim", steps=2),
+            "balanced": Quality(sampler="ddim", steps=10),
+            "paper": Quality(sampler="ddpm", steps=steps),
+        },
+    )
+
+
+def _read(path: str | os.PathLike[str]) -> State:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"There is no checkpoint {path}: check the name.") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} cannot be read as a PyTorch checkpoint of plain tensors: "
+            "choose a savedmodel*.pt or emasavedmodel*.pt that DISPR wrote."
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(
+            f"{path} holds something other than a network's parameters (an optimiser's state?): "
+            "choose a savedmodel*.pt or emasavedmodel*.pt."
+        )
+    return state
+
+
+def _revealed(state: State) -> dict[str, Any]:
+    """Topology that the names and shapes of the parameters tell.
+
+    The way up is read, since there a level's end is marked alike for both kinds of upsampling.
+    """
+    if "label_emb.weight" in state:
+        raise InputError("The checkpoint is class-conditional, which DISPR is not: it cannot be imported.")
+    width = state["time_embed.0.weight"].shape[1]
+    widths, blocks, attention = [], [0], set()
+    stages = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("output_blocks."))
+    updown = False
+    for i in range(stages):
+        stage = f"output_blocks.{i}."
+        later = {key.removeprefix(stage) for key in state if key.startswith(stage)} - {"0"}
+        blocks[-1] += 1
+        if blocks[-1] == 1:
+            widths.append(state[stage + "0.out_layers.3.weight"].shape[0])
+        if any(key.endswith("qkv.weight") for key in later):
+            attention.add(len(widths))
+        up_block = any(key.split(".")[0] != "0" and "in_layers.2.weight" in key for key in later)
+        updown |= up_block
+        if up_block or any(key.endswith(".conv.weight") for key in later):
+            blocks.append(0)
+    levels = len(widths)
+    first = state["input_blocks.0.0.weight"]
+    embedded = state["middle_block.0.emb_layers.1.weight"].shape[0]
+    return {
+        "num_channels": width,
+        "num_res_blocks": blocks[0] - 1,
+        "channel_mult": tuple(w / width for w in reversed(widths)),
+        "attention_downsamplings": tuple(sorted(2 ** (levels - level) for level in attention)),
+        "use_scale_shift_norm": embedded == 2 * widths[0],
+        "resblock_updown": updown,
+        "in_channels": first.shape[1],
+        "out_channels": state["out.2.weight"].shape[0],
+    }
+
+
+def _check_flags(
+    flags: Mapping[str, Any], config: NetworkConfig, image_size: int, num_heads: int | None
+) -> None:
+    """Flags of the topology that were given must be what the parameters tell."""
+    told: dict[str, Any] = {
+        "num_channels": config.num_channels,
+        "num_res_blocks": config.num_res_blocks,
+        "use_scale_shift_norm": config.use_scale_shift_norm,
+        "resblock_updown": config.resblock_updown,
+        "learn_sigma": config.out_channels == 2,
+        "class_cond": False,
+        "channel_mult": config.channel_mult,
+        "attention_resolutions": config.attention_downsamplings,
+        "num_heads_upsample": num_heads,
+    }
+    for flag, value in flags.items():
+        if flag in _WITHOUT_EFFECT:
+            continue
+        if flag not in told:
+            raise InputError(f"DISPR has no flag {flag!r}: check its spelling.")
+        given = value
+        if flag == "channel_mult":
+            given = tuple(float(m) for m in (value or _CHANNEL_MULT.get(image_size, "")).split(",") if m)
+        elif flag == "attention_resolutions":
+            factors = {image_size // int(r) for r in str(value).split(",") if r}
+            deepest = 2 ** (len(config.channel_mult) - 1)
+            given = tuple(sorted(f for f in factors if f <= deepest))
+        elif flag == "num_heads_upsample" and value == -1:
+            continue
+        if given != told[flag]:
+            raise InputError(f"The flag {flag}={value} disagrees with the checkpoint: leave it out or mend it.")

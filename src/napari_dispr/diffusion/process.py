@@ -1,0 +1,323 @@
+"""Forward processes and their losses: Gaussian diffusion (the paper) and rectified flow (ours).
+
+A process says how much of the clean shape and of the noise is left at a time t,
+x_t = signal(t) x_0 + noise(t) e, which times a sampler visits, and what training minimises.
+Numbers are kept in float64 and become float32 only where they meet a tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+
+class Process(Protocol):
+    """What samplers need to know. Times fall from noise to the clean shape."""
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        """The steps + 1 times that a sampler visits; at the last one signal is 1 and noise 0."""
+
+    def signal(self, t: float) -> float:
+        """Factor of the clean shape in x_t."""
+
+    def noise(self, t: float) -> float:
+        """Standard deviation of the noise in x_t."""
+
+
+# --- rectified flow ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RectifiedFlow:
+    """x_t = (1 - t) x_0 + t e, t in [0, 1] (Liu et al., arXiv 2209.03003); the network predicts x_0.
+
+    Attributes
+    ----------
+    shift : float
+        Times are pushed towards noise by t' = s t / (1 + (s - 1) t) (Esser et al., arXiv 2403.03206,
+        Eq. 23), in training and in sampling. Neighbouring voxels of a smooth shape are so alike that
+        its volume is decided at t > 0.95.
+    """
+
+    shift: float = 12.0
+
+    def shifted(self, t: Tensor) -> Tensor:
+        """Times pushed towards noise."""
+        return self.shift * t / (1 + (self.shift - 1) * t)
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+        return tuple(self.shifted(even).tolist())
+
+    def signal(self, t: float) -> float:
+        return 1.0 - t
+
+    def noise(self, t: float) -> float:
+        return t
+
+    def training_times(self, count: int, generator: torch.Generator) -> Tensor:
+        """Logit-normal times, shifted, shape (count,)."""
+        return self.shifted(torch.sigmoid(torch.randn(count, generator=generator)))
+
+    def diffuse(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t of clean shapes (B, 1, D, H, W) at times (B,)."""
+        t = t.view(-1, 1, 1, 1, 1)
+        return (1 - t) * clean + t * noise
+
+
+# --- Gaussian diffusion -----------------------------------------------------------------------------
+
+
+def linear_betas(steps: int) -> Array:
+    """The linear schedule of the paper: 1e-4 to 0.02 for 1000 steps, scaled for others."""
+    scale = 1000 / steps
+    return np.linspace(scale * 1e-4, scale * 0.02, steps, dtype=np.float64)
+
+
+def cosine_betas(steps: int, largest: float = 0.999) -> Array:
+    """The cosine schedule (Nichol & Dhariwal, arXiv 2102.09672, Eq. 17)."""
+    edges = np.arange(steps + 1, dtype=np.float64) / steps
+    bar = np.cos((edges + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1 - bar[1:] / bar[:-1], largest)
+
+
+def respaced(steps: int, spec: str | Sequence[int]) -> list[int]:
+    """Timesteps kept of ``steps``, ascending.
+
+    Parameters
+    ----------
+    steps : int
+        Timesteps of the trained process.
+    spec : str or sequence of int
+        Numbers of timesteps to keep in sections of equal length ("100", "10,10,10"), or "ddimN" for
+        N timesteps with a whole stride.
+    """
+    if isinstance(spec, str):
+        if spec.startswith("ddim"):
+            wanted = int(spec.removeprefix("ddim"))
+            for stride in range(1, steps):
+                if len(kept := range(0, steps, stride)) == wanted:
+                    return list(kept)
+            raise ValueError(f"No whole stride gives {wanted} of {steps} timesteps.")
+        spec = [int(section) for section in spec.split(",")]
+    size, extra = divmod(steps, len(spec))
+    start, kept_all = 0, []
+    for i, count in enumerate(spec):
+        length = size + (i < extra)
+        if not 0 < count <= length:
+            raise ValueError(f"Cannot keep {count} of the {length} timesteps of a section.")
+        stride = 1.0 if count == 1 else (length - 1) / (count - 1)
+        at = 0.0  # added up, not multiplied: the rounding of the original depends on it
+        for _ in range(count):
+            kept_all.append(start + round(at))
+            at += stride
+        start += length
+    return sorted(set(kept_all))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(x_s | x_t, x_0) between two visited times s < t (Eqs. 10 to 12 of Ho et al., arXiv 2006.11239).
+
+    Attributes
+    ----------
+    clean, current : float
+        Factors of x_0 and x_t in the mean.
+    log_beta : float
+        Logarithm of the variance's upper bound.
+    log_variance : float
+        Logarithm of the posterior variance, its lower bound; clipped at the last step, where it is 0.
+    """
+
+    clean: float
+    current: float
+    log_beta: float
+    log_variance: float
+
+
+@dataclass(frozen=True)
+class GaussianDiffusion:
+    """The process of the paper, Eqs. 1 to 6; the network predicts the noise.
+
+    Attributes
+    ----------
+    steps : int
+        T.
+    schedule : "linear" or "cosine"
+    variance : "learned_range", "fixed_small" or "fixed_large"
+        Of a denoising step: between the two bounds by the network's second channel, or one of them.
+    rescale_timesteps : bool
+        Feed the network t * 1000 / T rather than t.
+    predicts : "noise" or "shape"
+        What the network's first channel is.
+    """
+
+    steps: int = 1000
+    schedule: Literal["linear", "cosine"] = "linear"
+    variance: Literal["learned_range", "fixed_small", "fixed_large"] = "learned_range"
+    rescale_timesteps: bool = False
+    predicts: Literal["noise", "shape"] = "noise"
+
+    @cached_property
+    def alphas_bar(self) -> Array:
+        """Cumulative product of 1 - beta, shape (T,). Eq. 2."""
+        betas = linear_betas(self.steps) if self.schedule == "linear" else cosine_betas(self.steps)
+        return np.cumprod(1.0 - betas)
+
+    def alpha_bar(self, t: float) -> float:
+        """At a whole timestep; -1 is the clean shape."""
+        return 1.0 if t < 0 else float(self.alphas_bar[int(t)])
+
+    def signal(self, t: float) -> float:
+        return self.alpha_bar(t) ** 0.5
+
+    def noise(self, t: float) -> float:
+        return (1.0 - self.alpha_bar(t)) ** 0.5
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        return self.respaced_times(str(steps))
+
+    def respaced_times(self, spec: str) -> tuple[float, ...]:
+        """Visited times for any respacing of the original, and -1."""
+        return tuple(float(t) for t in reversed([-1, *respaced(self.steps, spec)]))
+
+    def network_time(self, t: Tensor) -> Tensor:
+        """What the network is told of t."""
+        return t.float() * (1000.0 / self.steps) if self.rescale_timesteps else t
+
+    def respaced_betas(self, spec: str) -> Array:
+        """Betas of a respaced process, re-derived from the cumulative product."""
+        bar = self.alphas_bar[respaced(self.steps, spec)]
+        return 1.0 - bar / np.concatenate([[1.0], bar[:-1]])
+
+    def posterior(self, t: float, s: float, before: float | None) -> Posterior:
+        """Between visited times s < t; ``before`` is the time visited just before t, if any.
+
+        Into the clean shape (s = -1) the posterior variance is 0; the original takes that of the
+        step before instead, for its logarithm.
+        """
+        bar_t, bar_s = self.alpha_bar(t), self.alpha_bar(s)
+        beta = 1.0 - bar_t / bar_s
+        if s < 0 and before is not None:
+            bar_before = self.alpha_bar(before)
+            variance = (1.0 - bar_before / bar_t) * (1.0 - bar_t) / (1.0 - bar_before)
+        else:
+            variance = beta * (1.0 - bar_s) / (1.0 - bar_t)
+        return Posterior(
+            clean=beta * bar_s**0.5 / (1.0 - bar_t),
+            current=(1.0 - bar_s) * (1.0 - beta) ** 0.5 / (1.0 - bar_t),
+            log_beta=float(np.log(beta)),
+            log_variance=float(np.log(max(variance, 1e-20))),
+        )
+
+    def log_variance(self, posterior: Posterior, before: float | None, fraction: Tensor | None) -> Tensor:
+        """Of a denoising step; ``fraction`` is the network's second channel, in [-1, 1] at its best."""
+        if self.variance == "learned_range":
+            if fraction is None:
+                raise ValueError("A learned variance needs a network with two output channels.")
+            share = (fraction + 1) / 2
+            return share * posterior.log_beta + (1 - share) * posterior.log_variance
+        # The large variance is beta, but for the first timestep, where beta is far too small.
+        large = self.variance == "fixed_large" and before is not None and posterior.clean < 1.0
+        return torch.tensor(posterior.log_beta if large else posterior.log_variance)
+
+    def clean_shape(self, x: Tensor, t: Tensor, prediction: Tensor) -> Tensor:
+        """x_0 from x_t and the network's first channel. Eq. 3 solved for x_0."""
+        if self.predicts == "shape":
+            return prediction
+        bar = _at(self.alphas_bar, t)
+        return (1.0 / bar).sqrt().float() * x - (1.0 / bar - 1).sqrt().float() * prediction
+
+    def diffuse(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t of clean shapes (B, 1, D, H, W) at whole timesteps (B,). Eq. 3."""
+        bar = _at(self.alphas_bar, t)
+        return bar.sqrt().float() * clean + (1.0 - bar).sqrt().float() * noise
+
+    def loss(self, output: Tensor, clean: Tensor, x: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """The hybrid loss of the original, a value a sample.
+
+        Parameters
+        ----------
+        output : (B, 2, D, H, W)
+            The network's prediction and variance fraction.
+        clean, x, noise : (B, 1, D, H, W)
+        t : (B,) whole timesteps
+
+        Returns
+        -------
+        dict of (B,)
+            ``mse`` (Eq. 4), ``vb`` (variational bound, mean bits per dimension; its mean is detached)
+            and their sum ``loss``.
+        """
+        prediction, fraction = output.chunk(2, dim=1) if output.shape[1] == 2 else (output, None)
+        target = noise if self.predicts == "noise" else clean
+        terms = {"mse": ((target - prediction) ** 2).mean(dim=(1, 2, 3, 4))}
+        terms["loss"] = terms["mse"]
+        if self.variance == "learned_range":
+            terms["vb"] = self._bound(prediction.detach(), fraction, clean, x, t)
+            terms["loss"] = terms["mse"] + terms["vb"]
+        return terms
+
+    def _bound(self, prediction: Tensor, fraction: Tensor, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        predicted = self.clean_shape(x, t, prediction)
+        bits = []
+        for i, step in enumerate(t.tolist()):
+            before = step + 1 if step + 1 < self.steps else None
+            q = self.posterior(step, step - 1, before)
+            log_variance = self.log_variance(q, before, fraction[i])
+            mean = q.clean * predicted[i] + q.current * x[i]
+            if step == 0:  # likelihood of the shape itself
+                nats = -discretised_log_likelihood(clean[i], mean, 0.5 * log_variance)
+            else:
+                true_mean = q.clean * clean[i] + q.current * x[i]
+                nats = gaussian_kl(true_mean, q.log_variance, mean, log_variance)
+            bits.append(nats.mean() / np.log(2.0))
+        return torch.stack(bits)
+
+
+def _at(values: Array, t: Tensor) -> Tensor:
+    """Entries of a float64 array at whole timesteps (B,), shape (B, 1, 1, 1, 1)."""
+    # Indexed on the CPU: some accelerators have no float64.
+    picked = torch.from_numpy(values)[t.long().cpu()].view(-1, 1, 1, 1, 1)
+    return picked if t.device.type == "cpu" else picked.float().to(t.device)
+
+
+def gaussian_kl(mean: Tensor, log_variance: float, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
+    """KL divergence between two Gaussians with diagonal covariance, in nats, voxel by voxel."""
+    return 0.5 * (
+        -1.0
+        + other_log_variance
+        - log_variance
+        + torch.exp(log_variance - other_log_variance)
+        + (mean - other_mean) ** 2 * torch.exp(-other_log_variance)
+    )
+
+
+def _approximate_cdf(x: Tensor) -> Tensor:
+    """Of the standard normal, by the tanh approximation that the original uses."""
+    return 0.5 * (1.0 + torch.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Log likelihood of x, in [-1, 1] in steps of 2/255, under a Gaussian, in nats."""
+    centred, inverse = x - mean, torch.exp(-log_scale)
+    above = _approximate_cdf(inverse * (centred + 1.0 / 255.0))
+    below = _approximate_cdf(inverse * (centred - 1.0 / 255.0))
+    tiny = 1e-12
+    return torch.where(
+        x < -0.999,
+        above.clamp(min=tiny).log(),
+        torch.where(x > 0.999, (1.0 - below).clamp(min=tiny).log(), (above - below).clamp(min=tiny).log()),
+    )
+
+
+def flow_loss(predicted: Tensor, clean: Tensor, weight: Tensor) -> Tensor:
+    """Weighted squared error of predicted clean shapes, the mean over voxels, a value a sample (B,)."""
+    return (weight * (predicted.float() - clean) ** 2).mean(dim=(1, 2, 3, 4))
