@@ -1,0 +1,153 @@
+"""Cylinder and ellipsoid fitted to a mask: what a naive reader would make of a section.
+
+Each takes a mask on the model grid and gives a shape on it. Two readings stand side by side, as SHAPR's
+code and its text differ: with semi-axes a and b of the fitted ellipse the code takes the mean semi-axis
+for a height or diameter, which makes cells half as high as they are wide; the other reading takes full
+axes. In a red blood cell the truth lies between them.
+
+Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+from skimage.measure import EllipseModel, find_contours
+
+from napari_dispr import grid
+from napari_dispr.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Ellipse:
+    """An ellipse in the imaged plane: centre (y, x), semi-axes and angle of the first from x towards y."""
+
+    centre: tuple[float, float]
+    semi_axes: tuple[float, float]
+    angle: float
+
+
+def fit_ellipse(mask: ArrayLike) -> Ellipse:
+    """Fit an ellipse to the contour of a filled mask by least squares.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        In [0, 1] or bool; inside where it is above 0.5. Of several parts the one whose contour
+        encloses the largest area is taken.
+
+    Returns
+    -------
+    Ellipse
+        In voxels.
+
+    Raises
+    ------
+    InputError
+        The mask is empty, too small or too thin for an ellipse.
+
+    Notes
+    -----
+    The fit is scikit-image's, after Halir and Flusser (1998). Numerically stable direct least squares
+    fitting of ellipses.
+    """
+    # A rim of background, so that a mask at the border of the grid has a closed contour too.
+    filled = np.pad(ndimage.binary_fill_holes(np.asarray(mask) > 0.5), 1).astype(np.float32)
+    contours = find_contours(filled, 0.5)
+    if not contours:
+        raise InputError("The mask is empty: an ellipse needs a mask with pixels above one half.")
+    contour = max(contours, key=_enclosed_area) - 1
+    ellipse = EllipseModel.from_estimate(contour[:, ::-1])
+    if not ellipse or not np.isfinite([*ellipse.center, *ellipse.axis_lengths]).all():
+        raise InputError("The mask is too small or too thin for an ellipse: give a larger mask.")
+    x, y = ellipse.center
+    first, second = ellipse.axis_lengths
+    return Ellipse((float(y), float(x)), (float(first), float(second)), float(ellipse.theta))
+
+
+def _enclosed_area(contour: NDArray[np.float64]) -> float:
+    y, x = contour.T
+    return float(abs(np.dot(y[:-1], x[1:]) - np.dot(y[1:], x[:-1])) / 2)
+
+
+def cylinder(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Extrude the mask over the ellipse's mean full axis, a + b voxels, about the imaged plane.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        In [0, 1] or bool, on the model grid. Its holes and parts are kept.
+
+    Returns
+    -------
+    (64, 64, 64) bool array
+        On the model grid, cut off at its border.
+
+    Raises
+    ------
+    InputError
+        See `fit_ellipse`.
+    """
+    return _extruded(mask, sum(fit_ellipse(mask).semi_axes))
+
+
+def cylinder_code(mask: ArrayLike) -> NDArray[np.bool_]:
+    """As `cylinder`, over (a + b) / 2 voxels: the height in SHAPR's code."""
+    return _extruded(mask, sum(fit_ellipse(mask).semi_axes) / 2)
+
+
+def ellipsoid(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Ellipsoid about the fitted ellipse, with its mean semi-axis (a + b) / 2 across the imaged plane.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        In [0, 1] or bool, on the model grid.
+
+    Returns
+    -------
+    (64, 64, 64) bool array
+        On the model grid, cut off at its border.
+
+    Raises
+    ------
+    InputError
+        See `fit_ellipse`.
+    """
+    ellipse = fit_ellipse(mask)
+    return _ellipsoid(ellipse, sum(ellipse.semi_axes) / 2)
+
+
+def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
+    """As `ellipsoid`, with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
+    ellipse = fit_ellipse(mask)
+    return _ellipsoid(ellipse, sum(ellipse.semi_axes) / 4)
+
+
+#: The fits by the names under which they are evaluated.
+FITS: dict[str, Callable[[ArrayLike], NDArray[np.bool_]]] = {
+    "cylinder": cylinder,
+    "ellipsoid": ellipsoid,
+    "cylinder-code": cylinder_code,
+    "ellipsoid-code": ellipsoid_code,
+}
+
+
+def _extruded(mask: ArrayLike, height: float) -> NDArray[np.bool_]:
+    planes = max(round(height), 1)
+    first = grid.IMAGED_PLANE - planes // 2
+    shape = np.zeros(grid.SHAPE, dtype=bool)
+    shape[max(first, 0) : first + planes] = np.asarray(mask) > 0.5
+    return shape
+
+
+def _ellipsoid(ellipse: Ellipse, radius: float) -> NDArray[np.bool_]:
+    z, y, x = np.ogrid[: grid.SIZE, : grid.SIZE, : grid.SIZE]
+    y, x = y - ellipse.centre[0], x - ellipse.centre[1]
+    cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
+    first = (cos * x + sin * y) / ellipse.semi_axes[0]
+    second = (cos * y - sin * x) / ellipse.semi_axes[1]
+    third = (z - grid.IMAGED_PLANE) / radius
+    return np.asarray(first**2 + second**2 + third**2 <= 1)

@@ -1,0 +1,1 @@
+"""What comes out of a prediction: ensembles, their measures, meshes. Knows no torch."""

@@ -1,0 +1,235 @@
+"""The ensemble: the shapes drawn for one cell, what they agree on, and its files.
+
+Knows neither how shapes are drawn nor how they are shown.
+"""
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tifffile
+from numpy.typing import ArrayLike, NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from napari_dispr import grid
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+
+#: Members belong to different modes where their 1 - IoU is above this on average (average linkage):
+#: they share less than half of what they hold together.
+MODE_DISTANCE = 0.5
+
+#: Length units that OME-XML knows, by the names that napari (pint) gives them.
+_OME_UNITS = {
+    **{name: name for name in ("pixel", "nm", "µm", "mm", "cm", "m")},
+    "nanometer": "nm",
+    "micrometer": "µm",
+    "micron": "µm",
+    "um": "µm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ensemble:
+    """The members of one cell, member axis first, on the model grid.
+
+    Parameters
+    ----------
+    label : int
+        Value of the cell in the label layer.
+    signed_distance : (member, 64, 64, 64) array
+        In voxels, positive inside; kept as float32 rounded to half precision, so that a saved and
+        reloaded ensemble is the same to the last bit (at the surface the rounding is below 0.001 voxel).
+    grid_to_world : (4, 4) array
+        Affine on (z, y, x, 1) from voxel-centre index to world.
+    unit : str
+        Of the world's axes ("pixel", "micrometer", ...).
+    zoom : float
+        Model grid voxels per pixel of the image.
+
+    Raises
+    ------
+    ValueError
+        Shapes are not as above, or distances are not finite.
+    """
+
+    label: int
+    signed_distance: NDArray[np.float32]
+    grid_to_world: NDArray[np.float64]
+    unit: str = "pixel"
+    zoom: float = 1.0
+
+    def __post_init__(self) -> None:
+        distance = np.asarray(self.signed_distance)
+        if distance.ndim != 4 or distance.shape[0] < 1 or distance.shape[1:] != grid.SHAPE:
+            raise ValueError(f"an ensemble has shape (member, 64, 64, 64), not {distance.shape}")
+        affine = np.asarray(self.grid_to_world, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise ValueError(f"grid_to_world is a finite (4, 4) affine, not {self.grid_to_world}")
+        half = distance.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise ValueError(f"the signed distance of cell {self.label} is not finite")
+        object.__setattr__(self, "label", int(self.label))
+        object.__setattr__(self, "signed_distance", half.astype(np.float32))
+        object.__setattr__(self, "grid_to_world", affine)
+        object.__setattr__(self, "zoom", float(self.zoom))
+
+    def __len__(self) -> int:
+        """Number of members."""
+        return len(self.signed_distance)
+
+    @property
+    def members(self) -> NDArray[np.bool_]:
+        """Voxels inside each member, (member, z, y, x)."""
+        return self.signed_distance > 0
+
+    @property
+    def occupancy(self) -> NDArray[np.float32]:
+        """Share of the members that hold a voxel, in [0, 1], (z, y, x)."""
+        return self.members.mean(axis=0, dtype=np.float32)
+
+    @property
+    def consensus(self) -> NDArray[np.bool_]:
+        """Voxels held by at least half of the members, (z, y, x)."""
+        return self.occupancy >= 0.5
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Size of a voxel along z, y, x in world units."""
+        return grid.spacing(self.grid_to_world)
+
+    @property
+    def modes(self) -> list[tuple[int, ...]]:
+        """Groups of similar members, as indices, the most populous first.
+
+        Average linkage on 1 - IoU, cut at `MODE_DISTANCE` (0.5).
+        """
+        if len(self) == 1:
+            return [(0,)]
+        distance = 1.0 - pairwise_iou(self.members)
+        groups = fcluster(linkage(squareform(distance, checks=False), "average"), MODE_DISTANCE, "distance")
+        modes = [tuple(int(i) for i in np.flatnonzero(groups == group)) for group in np.unique(groups)]
+        return sorted(modes, key=lambda mode: (-len(mode), mode))
+
+    def imaged_plane_iou(self, mask: ArrayLike) -> NDArray[np.float64]:
+        """IoU of each member's imaged plane with the cell's mask.
+
+        Parameters
+        ----------
+        mask : (64, 64) array
+            On the model grid, in [0, 1] or bool; inside where it is above 0.5.
+
+        Returns
+        -------
+        (member,) array
+            1 where both are empty.
+        """
+        section = np.asarray(mask, dtype=np.float32) > 0.5
+        plane = self.members[:, grid.IMAGED_PLANE]
+        either = (plane | section).sum(axis=(1, 2))
+        return np.where(either > 0, (plane & section).sum(axis=(1, 2)) / np.maximum(either, 1), 1.0)
+
+    def save_npz(self, path: str | os.PathLike[str]) -> None:
+        """Save everything; `load_npz` gives the same ensemble back. Signed distances in float16."""
+        with written_aside(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(
+                file,
+                label=np.int64(self.label),
+                signed_distance=self.signed_distance.astype(np.float16),
+                grid_to_world=self.grid_to_world,
+                unit=np.str_(self.unit),
+                zoom=np.float64(self.zoom),
+            )
+
+    @classmethod
+    def load_npz(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save_npz` wrote.
+
+        Raises
+        ------
+        InputError
+            The file is missing, damaged or something else.
+        """
+        name = Path(path).name
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(
+                    label=int(file["label"]),
+                    signed_distance=file["signed_distance"],
+                    grid_to_world=file["grid_to_world"],
+                    unit=str(file["unit"]),
+                    zoom=float(file["zoom"]),
+                )
+        except FileNotFoundError:
+            raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
+        except (
+            OSError,
+            EOFError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise InputError(
+                f"{name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
+            ) from error
+
+    def save_tiff(self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None) -> None:
+        """Save the members as uint8 (0 outside, 1 inside), OME-TIFF, axes TZYX with T = member.
+
+        Parameters
+        ----------
+        path : path
+            Usually ``LABEL.ome.tif``. ``tifffile.imread(path, squeeze=False)`` keeps the member axis even
+            of a single member; it gives OME's six axes (member, z, 1, y, x, 1).
+        provenance : mapping, optional
+            Anything JSON can hold (model name and hash, settings, seed, version). Written to the
+            image's description together with label, grid_to_world, unit and zoom.
+        """
+        description = {
+            "label": self.label,
+            "grid_to_world": self.grid_to_world.tolist(),
+            "unit": self.unit,
+            "zoom": self.zoom,
+            **(provenance or {}),
+        }
+        # A unit that OME does not know is named in the description only.
+        unit = _OME_UNITS.get(self.unit, "reference frame")
+        size = dict(zip("ZYX", self.spacing.tolist(), strict=True))
+        metadata: dict[str, Any] = {
+            "axes": "TZYX",
+            "Name": f"cell {self.label}",
+            "Description": json.dumps(description),
+        }
+        for axis, length in size.items():
+            metadata |= {f"PhysicalSize{axis}": length, f"PhysicalSize{axis}Unit": unit}
+        with written_aside(path) as temporary:
+            tifffile.imwrite(
+                temporary,
+                self.members.astype(np.uint8),
+                ome=True,
+                photometric="minisblack",
+                compression="zlib",
+                metadata=metadata,
+            )
+
+
+def pairwise_iou(members: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """IoU of every two members, (member, member); two empty members are alike (1)."""
+    flat = members.reshape(len(members), -1).astype(np.float32)
+    both = (flat @ flat.T).astype(np.float64)  # counts up to 64^3 are exact in float32
+    volume = np.diag(both)
+    either = volume[:, None] + volume[None, :] - both
+    return np.where(either > 0, both / np.maximum(either, 1.0), 1.0)

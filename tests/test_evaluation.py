@@ -1,0 +1,268 @@
+"""Evaluation: errors by hand, failures that count, files, seeds, cancelling."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_dispr import grid
+from napari_dispr.cells.folders import CellFile, read_dataset
+from napari_dispr.errors import InputError
+from napari_dispr.evaluation import (
+    ERRORS,
+    FIT_METHODS,
+    Evaluated,
+    evaluate,
+    iter_evaluate,
+    summary_table,
+)
+from napari_dispr.shapes.morphometry import shapr_measures
+
+Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)
+RADIUS = np.sqrt((Z - 32) ** 2 + (Y - 31.5) ** 2 + (X - 31.5) ** 2)
+
+
+def ball_cell(name, radius=16):
+    obj = (255 * np.clip(radius - RADIUS + 0.5, 0, 1)).astype(np.uint8)
+    return CellFile(name, mask=obj[32] / np.float32(255), image=obj[32] / np.float32(255), obj=obj)
+
+
+def balls(*radii):
+    """Method that draws balls of these radii, as signed distances."""
+
+    def method(mask, image, members, seed):
+        assert members == len(radii)
+        return np.stack([radius - RADIUS for radius in radii])
+
+    return method
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_errors_are_those_of_each_member():
+    summary = evaluate([ball_cell("a")], {"m": balls(16, 12)}, members=2)
+    true, drawn = shapr_measures(RADIUS < 16), shapr_measures(RADIUS < 12)
+    method = summary["methods"]["m"]
+    assert method["n"] == 2 and method["failed"] == 0
+    for name in true:
+        error = abs(drawn[name] - true[name]) / true[name]  # the first member is exact
+        assert method[name]["mean"] == pytest.approx(error / 2)
+        assert method[name]["median"] == pytest.approx(error / 2)
+        assert method[name]["percentile_90"] == pytest.approx(0.9 * error)
+        assert method[name]["sd"] == pytest.approx(error / np.sqrt(2))
+    shrunk = drawn["volume"] / true["volume"]
+    assert shrunk < 1
+    assert method["signed_volume_bias"] == pytest.approx((shrunk - 1) / 2)
+    assert method["iou"]["mean"] == pytest.approx((1 + shrunk) / 2)
+    plane = (RADIUS[32] < 12).sum() / (RADIUS[32] < 16).sum()
+    assert method["imaged_plane_iou"]["mean"] == pytest.approx((1 + plane) / 2)
+
+
+def test_imaged_plane_is_compared_with_the_mask_not_with_the_object():
+    cell = ball_cell("a")
+    cell.mask[:32] = 0
+    summary = evaluate([cell], {"m": balls(16)}, members=1)
+    assert summary["methods"]["m"]["iou"]["mean"] == 1
+    assert summary["methods"]["m"]["imaged_plane_iou"]["mean"] == pytest.approx(0.5)
+
+
+def test_what_fails_counts_as_error_1_for_every_member():
+    def method(mask, image, members, seed):
+        if mask.sum() < 400:
+            raise InputError("The mask is too small.")
+        return np.stack([16 - RADIUS, np.full(grid.SHAPE, -1.0)])  # the second member is empty
+
+    cells = [ball_cell("good"), ball_cell("small", 8)]
+    events = iter_evaluate(cells, {"m": method}, members=2)
+    failed = [event.failed for event in events]
+    assert failed == ["Member 1 is empty.", "The mask is too small."]
+    summary = evaluate(cells, {"m": method}, members=2)["methods"]["m"]
+    assert summary["n"] == 4 and summary["failed"] == 3
+    assert summary["failed_cells"] == {"good": "Member 1 is empty.", "small": "The mask is too small."}
+    for name in ("volume", "surface_mesh", "surface_voxel", "roughness_mesh", "roughness_voxel"):
+        assert summary[name]["mean"] == 0.75 and summary[name]["median"] == 1
+    assert summary["signed_volume_bias"] == -0.75
+    assert summary["iou"]["mean"] == summary["imaged_plane_iou"]["mean"] == 0.25
+
+
+def test_a_fit_that_fails_weighs_no_more_than_one_that_does_not():
+    blank = ball_cell("blank")
+    blank.mask[:] = 0
+    summary = evaluate([ball_cell("ball"), blank], FIT_METHODS, members=5)
+    for name in FIT_METHODS:
+        assert summary["methods"][name]["n"] == 2
+        assert list(summary["methods"][name]["failed_cells"]) == ["blank"]
+
+
+def test_other_errors_are_not_hidden():
+    def broken(mask, image, members, seed):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluate([ball_cell("a")], {"m": broken})
+    with pytest.raises(ValueError, match=r"\(3, 64, 64, 64\)"):
+        evaluate([ball_cell("a")], {"m": lambda *_: RADIUS < 3}, members=3)
+
+
+def test_methods_may_yield_their_progress_and_events_count_up():
+    def method(mask, image, members, seed):
+        yield "half way"
+        return (RADIUS < 16)[None]
+
+    seen = []
+    cells = [ball_cell("a"), ball_cell("b")]
+    summary = evaluate(cells, {"m": method, "fit": FIT_METHODS["cylinder"]}, members=1, progress=seen.append)
+    assert seen == [
+        "half way",
+        Evaluated("a", "m", 1, 4),
+        Evaluated("a", "fit", 2, 4),
+        "half way",
+        Evaluated("b", "m", 3, 4),
+        Evaluated("b", "fit", 4, 4),
+    ]
+    assert summary["methods"]["m"]["iou"]["mean"] == 1
+
+
+def test_a_cell_s_seed_depends_on_its_name_and_the_seed_alone():
+    def seeds_of(names, seed):
+        seen = {}
+
+        def method(mask, image, members, seed):
+            seen[int(mask.sum())] = seed
+            return (RADIUS < 9)[None]
+
+        evaluate([ball_cell(name, 10 + ord(name) % 7) for name in names], {"m": method}, members=1, seed=seed)
+        return list(seen.values())
+
+    a, b = seeds_of("ab", 0)
+    assert a != b
+    assert seeds_of("ba", 0) == [b, a]
+    assert seeds_of("b", 0) == [b]
+    assert seeds_of("b", 1) != [b]
+
+
+def test_files(tmp_path):
+    cells = [ball_cell("one"), ball_cell("two", 20)]
+    methods = {"red-blood-cell": balls(16, 12, 0), "cylinder": FIT_METHODS["cylinder"]}
+    summary = evaluate(cells, methods, members=3, seed=4, out=tmp_path / "new", save_shapes=True)
+    out = tmp_path / "new"
+    assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "shapes", "summary.json"]
+    rows = rows_of(out / "errors.csv")
+    assert list(rows[0]) == ["cell", "method", "member", "failed", *ERRORS]
+    assert [(row["cell"], row["method"], row["member"]) for row in rows] == [
+        *[("one", "red-blood-cell", m) for m in "012"],
+        ("one", "cylinder", "0"),
+        *[("two", "red-blood-cell", m) for m in "012"],
+        ("two", "cylinder", "0"),
+    ]
+    assert rows[0]["iou"] == "1" and rows[0]["failed"] == ""
+    assert rows[2]["iou"] == "0" and rows[2]["failed"] == "Member 2 is empty."
+    stored = json.loads((out / "summary.json").read_text("utf-8"))
+    assert stored == summary
+    assert stored["cells"] == 2 and stored["members"] == 3 and stored["seed"] == 4
+    column = [float(row["volume"]) for row in rows if row["method"] == "red-blood-cell"]
+    assert stored["methods"]["red-blood-cell"]["volume"]["mean"] == pytest.approx(np.mean(column), rel=1e-4)
+    drawn = tifffile.imread(out / "shapes" / "red-blood-cell" / "one.tif")
+    assert drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn, np.stack([RADIUS < 16, RADIUS < 12, RADIUS < 0]))
+    fit = tifffile.imread(out / "shapes" / "cylinder" / "two.tif")
+    assert fit.shape == (1, 64, 64, 64) and fit.max() == 1
+
+
+def test_rows_are_on_disk_as_they_come_and_stay_there_when_cancelled(tmp_path):
+    closed = []
+
+    def method(mask, image, members, seed):
+        try:
+            yield "step"
+            yield "step"
+        except GeneratorExit:
+            closed.append(True)
+            raise
+        return (RADIUS < 16)[None]
+
+    events = iter_evaluate([ball_cell("a"), ball_cell("b")], {"m": method}, members=1, out=tmp_path)
+    while not isinstance(next(events), Evaluated):
+        pass
+    assert next(events) == "step"  # within the second cell
+    assert [row["cell"] for row in rows_of(tmp_path / "errors.partial.csv")] == ["a"]
+    events.close()
+    assert closed == [True]
+    assert [path.name for path in tmp_path.iterdir()] == ["errors.partial.csv"]
+
+
+def test_a_second_run_replaces_the_first_only_when_it_is_complete(tmp_path):
+    evaluate([ball_cell("a")], {"m": balls(16)}, members=1, out=tmp_path)
+    events = iter_evaluate([ball_cell("b"), ball_cell("c")], {"m": balls(16)}, members=1, out=tmp_path)
+    next(events)
+    assert [row["cell"] for row in rows_of(tmp_path / "errors.csv")] == ["a"]
+    for _ in events:
+        pass
+    assert [row["cell"] for row in rows_of(tmp_path / "errors.csv")] == ["b", "c"]
+    assert not (tmp_path / "errors.partial.csv").exists()
+
+
+def without_object(name):
+    cell = ball_cell(name)
+    return CellFile(name, cell.mask, cell.image, None)
+
+
+def with_empty_object(name):
+    cell = ball_cell(name)
+    return CellFile(name, cell.mask, cell.image, np.zeros_like(cell.obj))
+
+
+@pytest.mark.parametrize(
+    ("cells", "methods", "options", "sentence"),
+    [
+        ([], {"m": balls(16)}, {}, "no cells"),
+        ([ball_cell("a")], {}, {}, "no method"),
+        ([ball_cell("a")], {"m": balls(16)}, {"members": 0}, "at least one"),
+        ([ball_cell("a")], {"m": balls(16)}, {"save_shapes": True}, "folder"),
+        ([ball_cell("a"), ball_cell("a")], {"m": balls(16)}, {}, "named a"),
+        ([ball_cell("a")], {"../m": balls(16)}, {}, "'../m'"),
+        ([without_object("a")], {"m": balls(16)}, {}, "obj/a.tif"),
+        ([with_empty_object("a")], {"m": balls(16)}, {}, "obj/a.tif"),
+    ],
+)
+def test_wrong_input_is_one_sentence(cells, methods, options, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        evaluate(cells, methods, **{"members": 1, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_table_for_people_shows_every_method_measure_and_failure():
+    blank = ball_cell("blank")
+    blank.mask[:] = 0
+    methods = {"mine": balls(16, 12), "cylinder": FIT_METHODS["cylinder"]}
+    summary = evaluate([ball_cell("a"), blank], methods, members=2)
+    text = summary_table(summary)
+    assert "mine: 4 members, 0 failed" in text
+    assert "cylinder: 2 members, 1 failed" in text
+    assert "failed: blank: The mask is empty" in text
+    for measure in ERRORS:
+        assert text.count(f"\n  {measure} ") == 2
+    volume = summary["methods"]["mine"]["volume"]
+    assert f"{volume['median']:8.3f}{volume['percentile_90']:8.3f}{volume['mean']:8.3f}" in text
+    assert max(map(len, text.splitlines())) <= 100
+    # One member has no standard deviation.
+    assert "+-" not in summary_table(evaluate([ball_cell("a")], {"mine": balls(16)}, members=1))
+
+
+def test_fits_of_real_cells(red_blood_cells, tmp_path):
+    cells = read_dataset(red_blood_cells, need_objects=True)[::18]
+    summary = evaluate(cells, FIT_METHODS, out=tmp_path, save_shapes=True)
+    assert summary["cells"] == 6
+    for name in FIT_METHODS:
+        method = summary["methods"][name]
+        assert method["n"] == 6 and method["failed"] == 0
+        assert 0.3 < method["iou"]["mean"] < 0.7
+        saved = sorted(path.stem for path in (tmp_path / "shapes" / name).iterdir())
+        assert saved == [cell.name for cell in cells]
+    for name in ("cylinder", "cylinder-code"):  # the mask itself
+        assert summary["methods"][name]["imaged_plane_iou"]["mean"] == 1

@@ -1,0 +1,86 @@
+"""A file is there whole or not at all."""
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_dispr.files import write_json, written_aside
+
+
+def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "table.ome.tif"
+    with written_aside(path) as temporary:
+        temporary.write_text("whole")
+        assert temporary.parent == path.parent
+        assert temporary.name.endswith(".table.ome.tif")  # writers choose a format by the suffix
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt, GeneratorExit])
+def test_an_interrupted_file_leaves_the_old_one_and_nothing_else(tmp_path, interruption):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(interruption), written_aside(path) as temporary:
+        temporary.write_text("ha")
+        raise interruption
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_block_that_writes_nothing_fails_and_keeps_the_old_file(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), written_aside(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_json_holds_numpy_values_paths_and_no_nan(tmp_path):
+    path = tmp_path / "settings.json"
+    write_json(
+        path,
+        {
+            "array": np.arange(3.0),
+            "number": np.float32(0.5),
+            "whole": np.int64(7),
+            "flag": np.True_,
+            "missing": float("nan"),
+            "endless": [np.inf, (1, -np.inf)],
+            "path": Path("a") / "b",
+            "µ": "ü",
+            7: None,
+        },
+    )
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "array": [0, 1, 2],
+        "number": 0.5,
+        "whole": 7,
+        "flag": True,
+        "missing": None,
+        "endless": [None, [1, None]],
+        "path": str(Path("a") / "b"),
+        "µ": "ü",
+        "7": None,
+    }
+    assert "µ" in text
+
+
+def test_what_json_cannot_hold_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "settings.json", {"function": print})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_others_may_read_the_file_as_they_may_any_new_file(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_json(tmp_path / "settings.json", {})
+    assert stat.S_IMODE((tmp_path / "settings.json").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
