@@ -1,0 +1,321 @@
+"""Predict: from a picture and its labels to the ensembles of the chosen cells, step by step.
+
+A generator does the work, so that a progress bar, a thread worker, a command line and a test drive
+the same code; closing it cancels within one step. What comes out lives in ``results.py``.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from napari_dispr import __version__, grid
+from napari_dispr.cells.cropping import Crop, cell_boxes, check_fields, crop_cell, cut_by_border, zoom_for
+from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.samplers import SAMPLERS
+from napari_dispr.errors import InputError
+from napari_dispr.library import load_model
+from napari_dispr.results import Prediction, load_prediction, measure
+from napari_dispr.settings import PredictSettings, checked_settings
+from napari_dispr.shapes.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    from napari_dispr.diffusion.model import ShapeModel
+
+__all__ = [
+    "CellDone",
+    "Prediction",
+    "Step",
+    "iter_predict",
+    "iter_predict_crops",
+    "load_prediction",
+    "measure",
+    "predict",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One evaluation of the network is done.
+
+    Attributes
+    ----------
+    label : int
+        The cell being drawn (the first of the batch).
+    done, total : int
+        Evaluations, of all cells.
+    seconds_left : float or None
+        None before the first batch's second step.
+    """
+
+    label: int
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellDone:
+    """A cell's ensemble is finished; ``prediction`` holds all that are."""
+
+    label: int
+    ensemble: Ensemble
+    prediction: Prediction
+
+
+Event = Step | CellDone
+
+
+def predict(
+    image: ArrayLike | None,
+    labels: ArrayLike,
+    *,
+    progress: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Prediction:
+    """Draw the ensembles of cells; see :func:`iter_predict` for ``options``.
+
+    Parameters
+    ----------
+    image : (y, x) array or None
+    labels : (y, x) integer array
+    progress : callable
+        Called with each :class:`Step` and :class:`CellDone`.
+
+    Examples
+    --------
+    >>> prediction = predict(image, labels, cells=[3, 7], members=5)
+    >>> prediction[7].consensus.sum()
+    """
+    events = iter_predict(image, labels, **options)
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return end.value
+        if progress is not None:
+            progress(event)
+
+
+def iter_predict(
+    image: ArrayLike | None,
+    labels: ArrayLike,
+    *,
+    model: "ShapeModel | str" = PredictSettings.model_fields["model"].default,
+    cells: Sequence[int] | None = None,
+    image_to_world: ArrayLike | None = None,
+    unit: str = "pixel",
+    **settings: Any,
+) -> Generator[Event, None, Prediction]:
+    """Draw the ensembles of cells, one event after each step; closing the generator cancels.
+
+    Parameters
+    ----------
+    image : (y, x) array or None
+        The picture of one plane, any real type. None: from the segmentation alone.
+    labels : (y, x) integer array
+        Its segmentation; 0 is background, each other value a cell.
+    model : ShapeModel, name or path
+    cells : sequence of int, optional
+        Labels of the cells; all that the border does not cut, by default.
+    image_to_world : (3, 3) array, optional
+        Affine on (y, x, 1) from pixel index to world; by default pixels of ``pixel_size``, or of 1.
+    unit : str
+        Of the world.
+    **settings
+        Fields of :class:`~napari_dispr.settings.PredictSettings`: ``members``, ``quality``,
+        ``sampler``, ``steps``, ``scale``, ``pixel_size``, ``seed``, ``device``.
+
+    Yields
+    ------
+    Step, CellDone
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    InputError
+        If something is wrong with image, labels, cells or settings.
+    """
+    chosen = checked_settings(PredictSettings, settings)
+    shape_model = load_model(model) if isinstance(model, str) else model
+    pixels, segmentation = check_fields(image, labels)
+    boxes = cell_boxes(segmentation)
+    cut = [label for label, box in boxes.items() if cut_by_border(segmentation, label, box)]
+    skipped = cut if cells is None else []
+    wanted = [label for label in boxes if label not in skipped] if cells is None else list(dict.fromkeys(cells))
+    if not wanted:
+        raise InputError(
+            "All cells are cut by the border of the image: use a picture with whole cells."
+            if skipped
+            else "No cells were named: name at least one, or leave the cells out to take all."
+        )
+    if image_to_world is None:
+        image_to_world = np.diag([chosen.pixel_size or 1.0, chosen.pixel_size or 1.0, 1.0])
+        unit = shape_model.card.unit if chosen.pixel_size and unit == "pixel" else unit
+    to_world = np.asarray(image_to_world, dtype=np.float64)
+    crops = []
+    for label in wanted:
+        box = boxes.get(int(label))
+        zoom = zoom_for(
+            segmentation,
+            int(label),
+            chosen.scale,
+            typical_extent=shape_model.card.typical_extent,
+            pixel_size=chosen.pixel_size,
+            voxel_size=shape_model.card.voxel_size,
+            box=box,
+        )
+        crops.append(crop_cell(pixels, segmentation, int(label), zoom=zoom, box=box))
+    warnings = []
+    if skipped:
+        warnings.append(f"Cut by the border of the image and left out: {', '.join(map(str, skipped))}.")
+    return (
+        yield from iter_predict_crops(
+            crops,
+            shape_model,
+            chosen,
+            image_to_world=to_world,
+            unit=unit,
+            image_shape=(segmentation.shape[0], segmentation.shape[1]),
+            warnings=warnings,
+        )
+    )
+
+
+def iter_predict_crops(
+    crops: Sequence[Crop],
+    model: "ShapeModel",
+    settings: PredictSettings,
+    *,
+    image_to_world: NDArray[np.float64],
+    unit: str = "pixel",
+    image_shape: tuple[int, int] = (grid.SIZE, grid.SIZE),
+    warnings: Sequence[str] = (),
+    names: dict[int, str] | None = None,
+) -> Generator[Event, None, Prediction]:
+    """As :func:`iter_predict`, of cells that are on the model grid already.
+
+    Parameters
+    ----------
+    crops : sequence of Crop
+    model : ShapeModel
+    settings : PredictSettings
+    image_to_world : (3, 3) array
+    unit : str
+    image_shape : (int, int)
+        Of the picture whose pixels the crops' affines lead to.
+    warnings : sequence of str
+        To be passed on with the result.
+    names : dict, optional
+        File names of the cells, by label, where they are not their labels.
+    """
+    sampler, steps = model.sampling(settings.quality, settings.sampler, settings.steps)
+    device = devices.choose(settings.device)
+    to_world = grid.pixel_to_world(image_to_world)
+    prediction = Prediction(
+        {},
+        provenance={
+            "software": f"napari-dispr {__version__}",
+            "torch": torch.__version__,
+            "model": model.name,
+            "model_hash": model.hash,
+            "settings": {**settings.model_dump(), "model": model.name, "sampler": sampler, "steps": steps},
+            "device": str(device),
+        },
+        image_to_world=image_to_world,
+        image_shape=image_shape,
+        unit=unit,
+        warnings=list(warnings),
+        names=names or {},
+    )
+    pairs = [(crop, member) for crop in crops for member in range(settings.members)]
+    batch = devices.batch_size(device, model.network.config.fold**3)
+    drawn: dict[int, list[NDArray[np.float32]]] = {}
+    clock = _Clock(steps)
+    try:
+        while pairs:
+            now, rest = pairs[:batch], pairs[batch:]
+            batches_left = -(-len(pairs) // batch)
+            try:
+                shapes = None
+                for shapes in _sample(model, now, batch, settings.seed, sampler, steps, device):
+                    yield clock.step(now[0][0].label, batches_left)
+            except (RuntimeError, MemoryError) as error:
+                if not devices.is_out_of_memory(error) or batch == 1:
+                    raise
+                batch //= 2
+                devices.release(device)
+                prediction.warnings.append(
+                    f"The device ran out of memory: going on with {batch} shapes at once."
+                )
+                continue
+            assert shapes is not None
+            for (crop, _), distance in zip(now, model.decode(shapes[: len(now), 0]), strict=True):
+                members = drawn.setdefault(crop.label, [])
+                members.append(distance)
+                if len(members) == settings.members:
+                    affine = to_world @ crop.grid_to_pixel
+                    ensemble = Ensemble(crop.label, np.stack(members), affine, unit, crop.zoom)
+                    prediction = prediction.with_cell(ensemble)
+                    del drawn[crop.label]
+                    yield CellDone(crop.label, ensemble, prediction)
+            pairs = rest
+    finally:
+        model.network.to("cpu")
+        devices.release(device)
+    return prediction
+
+
+class _Clock:
+    """Counts steps and tells the time left from those of the batches so far."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._done, self._in_batch = steps, 0, 0
+        self._begun = time.monotonic()
+
+    def step(self, label: int, batches_left: int) -> Step:
+        self._done += 1
+        self._in_batch = self._in_batch % self._steps + 1
+        left = batches_left * self._steps - self._in_batch
+        seconds = (time.monotonic() - self._begun) / self._done * left if self._done > 1 else None
+        return Step(label, self._done, self._done + left, seconds)
+
+
+def _sample(
+    model: "ShapeModel",
+    pairs: Sequence[tuple[Crop, int]],
+    batch: int,
+    seed: int,
+    sampler: str,
+    steps: int,
+    device: torch.device,
+) -> Iterator[NDArray[np.float32]]:
+    """Draw one batch of (cell, member) pairs, filled up to ``batch``; yields x after each step."""
+    # Filled up, so that the arithmetic, and with it each voxel, is the same in every batch.
+    filled = [*pairs, *[pairs[-1]] * (batch - len(pairs))]
+    sources = [member_noise(seed, crop.label, member) for crop, member in filled]
+
+    def fresh_noise() -> torch.Tensor:
+        # Drawn on the CPU one by one: the same on every device and in every batch.
+        noise = [torch.randn((1, *grid.SHAPE), generator=source) for source in sources]
+        return torch.stack(noise).to(device)
+
+    with torch.inference_mode():
+        masks, images = [crop.mask for crop, _ in filled], [crop.image for crop, _ in filled]
+        denoiser = model.denoiser(masks, images, device)
+        times = model.process.times(steps)
+        for x in SAMPLERS[sampler](denoiser, fresh_noise(), times, fresh_noise):
+            yield x.float().cpu().numpy()
+
+
+def member_noise(seed: int, label: int, member: int) -> torch.Generator:
+    """The source of all noise of one member: depends on (seed, label, member) alone."""
+    (state,) = np.random.SeedSequence((seed, label, member)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state) >> 1)

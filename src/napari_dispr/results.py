@@ -1,0 +1,262 @@
+"""What predict returns: the ensembles of all chosen cells, as a mapping, as label volumes, as files.
+
+Knows neither torch nor napari.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
+
+from napari_dispr import grid
+from napari_dispr.errors import InputError
+from napari_dispr.files import write_json, written_aside
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.morphometry import measure_ensembles, summarise
+
+#: Label volumes of all members together stay below this many bytes.
+LARGEST_VOLUMES = 256 * 2**20
+
+_JSON, _CELLS = "prediction.json", "cells"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction(Mapping[int, Ensemble]):
+    """The ensembles of the chosen cells, by label.
+
+    Attributes
+    ----------
+    ensembles : mapping of int to Ensemble
+    provenance : dict
+        Model name and hash, settings, seed and versions; JSON can hold it.
+    image_to_world : (3, 3) array
+        Affine on (y, x, 1) from the picture's pixel index to world.
+    image_shape : (int, int)
+    unit : str
+        Of the world.
+    warnings : list of str
+        What the user should know.
+    names : dict of int to str
+        File names of cells that have better ones than their labels.
+    """
+
+    ensembles: Mapping[int, Ensemble]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    image_to_world: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
+    image_shape: tuple[int, int] = (grid.SIZE, grid.SIZE)
+    unit: str = "pixel"
+    warnings: list[str] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
+
+    def __getitem__(self, label: int) -> Ensemble:
+        return self.ensembles[label]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ensembles)
+
+    def __len__(self) -> int:
+        return len(self.ensembles)
+
+    def with_cell(self, ensemble: Ensemble) -> "Prediction":
+        """This prediction and one more cell; warnings are shared."""
+        return replace(self, ensembles={**self.ensembles, ensemble.label: ensemble})
+
+    # --- in the image's frame -----------------------------------------------------------------------
+
+    def label_volume(self, member: int = 0) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """3D labels of one member, and their affine.
+
+        Parameters
+        ----------
+        member : int
+
+        Returns
+        -------
+        volume : (z, y, x) unsigned integers
+            Label values as in the 2D labels, over the bounding box of the chosen cells, one voxel a
+            pixel (or 2, 4, ... pixels, where all members would exceed 256 MiB). Where cells overlap the
+            larger signed distance wins.
+        affine : (4, 4) array
+            From voxel-centre index to world; the imaged plane is a plane of voxel centres.
+        """
+        return self._volume(member, *self._frame())
+
+    def label_volumes(self) -> list[tuple[NDArray[Any], NDArray[np.float64]]]:
+        """:meth:`label_volume` of every member."""
+        frame = self._frame()
+        return [self._volume(member, *frame) for member in range(self.members)]
+
+    @property
+    def members(self) -> int:
+        """Members of each ensemble."""
+        return len(next(iter(self.ensembles.values()))) if self.ensembles else 0
+
+    @property
+    def step(self) -> int:
+        """Pixels along a voxel of the label volumes."""
+        return self._frame()[2]
+
+    def _frame(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        """First pixel (z, y, x), shape in voxels, and pixels along a voxel, of the label volumes."""
+        if not self.ensembles:
+            raise InputError("The prediction holds no cell: predict at least one.")
+        boxes = np.array([self._box(ensemble) for ensemble in self.ensembles.values()])
+        low, high = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
+        step = 1
+        while True:
+            # The first voxel is a whole number of voxels from the picture, so that one lies in it.
+            first = np.floor(low / step).astype(np.int64)
+            shape = np.ceil(high / step).astype(np.int64) - first + 1
+            if shape.prod() * self.members * self._dtype().itemsize <= LARGEST_VOLUMES:
+                return first * step, shape, step
+            step *= 2
+
+    def _dtype(self) -> np.dtype[Any]:
+        return np.min_scalar_type(max(self.ensembles, default=0))
+
+    def _pixel(self, ensemble: Ensemble) -> NDArray[np.float64]:
+        """4 x 4 affine from an ensemble's grid to the picture's pixels (z, y, x); no rotation in it."""
+        affine = np.linalg.inv(grid.pixel_to_world(self.image_to_world)) @ ensemble.grid_to_world
+        return np.diag(np.diag(affine)) + np.pad(affine[:3, 3:], ((0, 1), (3, 0)))
+
+    def _box(self, ensemble: Ensemble) -> NDArray[np.int64]:
+        """First and last pixel (z, y, x) that any member may reach, (2, 3)."""
+        held = (ensemble.signed_distance > 0).any(axis=0)
+        if not held.any():
+            held[grid.IMAGED_PLANE, grid.SIZE // 2, grid.SIZE // 2] = True
+        voxels = np.argwhere(held)
+        affine = self._pixel(ensemble)
+        ends = np.stack([voxels.min(axis=0) - 1, voxels.max(axis=0) + 1])
+        pixels = ends * np.diag(affine)[:3] + affine[:3, 3]
+        return np.stack([np.floor(pixels[0]), np.ceil(pixels[1])]).astype(np.int64)
+
+    def _volume(
+        self, member: int, first: NDArray[np.int64], shape: NDArray[np.int64], step: int
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        if not 0 <= member < self.members:
+            raise InputError(f"There is no member {member}: choose 0 to {self.members - 1}.")
+        volume = np.zeros(shape, self._dtype())
+        winner = np.zeros(shape, np.float16)
+        for label, ensemble in self.ensembles.items():
+            low, high = self._box(ensemble)
+            start = np.maximum((low - first) // step, 0)
+            stop = np.minimum(-((first - high) // step) + 1, shape)
+            # Voxel index -> pixel -> grid, both without rotation: a factor and an offset an axis.
+            affine = self._pixel(ensemble)
+            factor, offset = np.diag(affine)[:3], affine[:3, 3]
+            distance = affine_transform(
+                ensemble.signed_distance[member],
+                step / factor,
+                (first + start * step - offset) / factor,
+                tuple(stop - start),
+                order=1,
+                mode="nearest",
+            )
+            region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            depth = distance * (factor[0] / step)  # cells differ in zoom: compare in voxels of the volume
+            mine = (distance > 0) & (depth > winner[region])
+            volume[region][mine] = label
+            winner[region][mine] = depth[mine]
+        to_pixel = grid.translation(tuple(first.astype(float)))
+        to_pixel[:3, :3] *= step
+        return volume, grid.pixel_to_world(self.image_to_world) @ to_pixel
+
+    # --- files --------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``cells/LABEL.ome.tif`` and ``.npz``, ``morphometry.csv`` and ``prediction.json``.
+
+        Each file is written aside and renamed; the JSON, which makes the folder a prediction, comes
+        last.
+        """
+        folder = Path(folder)
+        for label, ensemble in self.ensembles.items():
+            self.save_cell(folder, ensemble)
+        table = measure(self)
+        with written_aside(folder / "morphometry.csv") as aside:
+            table.to_csv(aside, index=False)
+        write_json(
+            folder / _JSON,
+            {
+                **self.provenance,
+                "warnings": self.warnings,
+                "unit": self.unit,
+                "image_to_world": self.image_to_world,
+                "image_shape": self.image_shape,
+                "columns": table.attrs.get("columns", {}),
+                "cells": {
+                    str(label): {
+                        "file": self._stem(label),
+                        "grid_to_world": ensemble.grid_to_world,
+                        "unit": ensemble.unit,
+                        "zoom": ensemble.zoom,
+                        "members": len(ensemble),
+                    }
+                    for label, ensemble in self.ensembles.items()
+                },
+            },
+        )
+
+    def _stem(self, label: int) -> str:
+        return self.names.get(label, str(label))
+
+    def save_cell(self, folder: str | os.PathLike[str], ensemble: Ensemble) -> None:
+        """Write one cell's files only, so that a long run that is interrupted keeps what is finished."""
+        stem = self._stem(ensemble.label)
+        ensemble.save_npz(Path(folder) / _CELLS / f"{stem}.npz")
+        ensemble.save_tiff(Path(folder) / _CELLS / f"{stem}.ome.tif", self.provenance)
+
+
+def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
+    """Read what :meth:`Prediction.save` wrote; it gives the same table and the same label volumes.
+
+    Raises
+    ------
+    InputError
+        If the folder is no saved prediction, or is damaged.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+        cells = content.pop("cells")
+        names = {int(label): cell["file"] for label, cell in cells.items() if cell["file"] != label}
+        content.pop("columns", None)
+        frame = {
+            "image_to_world": np.array(content.pop("image_to_world")),
+            "image_shape": tuple(content.pop("image_shape")),
+            "unit": content.pop("unit"),
+            "warnings": content.pop("warnings"),
+        }
+        files = {int(label): folder / _CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no {_JSON}: give the folder of a saved prediction.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / _JSON} is damaged: predict again.") from error
+    ensembles = {label: Ensemble.load_npz(file) for label, file in files.items()}
+    return Prediction(ensembles, provenance=content, names=names, **frame)
+
+
+def measure(prediction: Mapping[int, Ensemble]) -> pd.DataFrame:
+    """Morphometry of every member of every cell, in the image's units.
+
+    Parameters
+    ----------
+    prediction : Prediction, or mapping of label to Ensemble
+
+    Returns
+    -------
+    DataFrame
+        A row a cell and member; ``attrs["columns"]`` says what each column is, with its unit.
+        :func:`~napari_dispr.shapes.morphometry.summarise` makes mean and standard deviation a cell.
+    """
+    return measure_ensembles(prediction)
+
+
+__all__ = ["LARGEST_VOLUMES", "Prediction", "load_prediction", "measure", "summarise"]
