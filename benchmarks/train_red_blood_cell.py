@@ -2,7 +2,8 @@
 
     python benchmarks/train_red_blood_cell.py DATASET --out RUN            # every fifth cell kept apart
     python benchmarks/train_red_blood_cell.py DATASET --out RUN --resume   # goes on exactly
-    python benchmarks/train_red_blood_cell.py DATASET --out RUN2 --all --start RUN/model.safetensors --steps 800
+    python benchmarks/train_red_blood_cell.py DATASET --out RUN2 --all --steps 800 \\
+        --start RUN/model.safetensors
 
 The first run's model gives the card its scores (``napari-dispr evaluate`` on RUN/held_out); the
 second goes on from it with all the cells and is what is shipped.
@@ -57,6 +58,7 @@ def card(settings: TrainSettings, train: list[CellFile], held_out: list[CellFile
             "settings": settings.model_dump(),
             "cells": [cell.name for cell in train],
             "held_out": [cell.name for cell in held_out],
+            "fingerprints": [cell.fingerprint for cell in train],
         },
     )
 
@@ -70,8 +72,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name, field in TrainSettings.model_fields.items():
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=type(field.default), default=field.default, help=field.description)
+        kind = type(field.default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=field.default)
     options = vars(parser.parse_args())
     torch.set_num_threads(options["threads"])
     settings = TrainSettings(**{name: options[name] for name in TrainSettings.model_fields})

@@ -153,7 +153,7 @@ def test_files(tmp_path):
     out = tmp_path / "new"
     assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "shapes", "summary.json"]
     rows = rows_of(out / "errors.csv")
-    assert list(rows[0]) == ["cell", "method", "member", "failed", *ERRORS]
+    assert list(rows[0]) == ["cell", "method", "member", "trained_on", "failed", *ERRORS]
     assert [(row["cell"], row["method"], row["member"]) for row in rows] == [
         *[("one", "red-blood-cell", m) for m in "012"],
         ("one", "cylinder", "0"),
@@ -172,6 +172,23 @@ def test_files(tmp_path):
     np.testing.assert_array_equal(drawn, np.stack([RADIUS < 16, RADIUS < 12, RADIUS < 0]))
     fit = tifffile.imread(out / "shapes" / "cylinder" / "two.tif")
     assert fit.shape == (1, 64, 64, 64) and fit.max() == 1
+
+
+def test_cells_that_a_method_was_trained_on_are_marked_and_left_out(tmp_path):
+    cells = [ball_cell("seen"), ball_cell("new", 20)]
+    method = balls(16)
+    method.trained_on = {cells[0].fingerprint}
+    summary = evaluate(cells, {"model": method}, members=1, out=tmp_path)
+    rows = rows_of(tmp_path / "errors.csv")
+    assert [(row["cell"], row["trained_on"]) for row in rows] == [("seen", "1"), ("new", "0")]
+    assert summary["methods"]["model"]["n"] == 1
+    assert summary["methods"]["model"]["trained_on"] == ["seen"]
+    assert summary["methods"]["model"]["volume"]["median"] == pytest.approx(float(rows[1]["volume"]), rel=1e-4)
+    method.trained_on |= {cells[1].fingerprint}
+    summary = evaluate(cells, {"model": method}, members=1)
+    assert summary["methods"]["model"]["n"] == 0
+    assert summary["methods"]["model"]["volume"]["median"] is None
+    assert "2 cells" in summary_table(summary)
 
 
 def test_rows_are_on_disk_as_they_come_and_stay_there_when_cancelled(tmp_path):

@@ -38,7 +38,7 @@ ERRORS: dict[str, str] = {
     "iou": "intersection over union with the true volume",
     "imaged_plane_iou": "intersection over union of plane 32 with the mask",
 }
-_COLUMNS = ("cell", "method", "member", "failed", *ERRORS)
+_COLUMNS = ("cell", "method", "member", "trained_on", "failed", *ERRORS)
 
 
 class Method(Protocol):
@@ -53,7 +53,8 @@ class Method(Protocol):
         Bool, or signed distance (positive inside). As many members as asked for; a method that draws
         but one shape says so by an attribute ``members = 1`` and is asked for one. Or a generator that
         returns such an array: what it yields on its way is passed on as progress, and closing it
-        cancels.
+        cancels. The fingerprints of the cells that a method was trained on are its attribute
+        ``trained_on``, if it has any.
 
     Raises
     ------
@@ -98,6 +99,7 @@ class _Row(NamedTuple):
     cell: str
     method: str
     member: int
+    trained_on: bool
     failed: str
     errors: tuple[float, ...]
 
@@ -187,14 +189,16 @@ def iter_evaluate(
             truth = _Truth(cell)
             for name, method in methods.items():
                 asked = getattr(method, "members", members)
+                known = cell.fingerprint in getattr(method, "trained_on", ())
                 failed = None
                 try:
                     shapes = yield from _drawn(method, cell, asked, _seed_of(cell.name, seed))
                 except InputError as error:
                     failed = str(error)
-                    new = [_Row(cell.name, name, i, failed, tuple(_FAILED.values())) for i in range(asked)]
+                    nothing = tuple(_FAILED.values())
+                    new = [_Row(cell.name, name, i, known, failed, nothing) for i in range(asked)]
                 else:
-                    new = [_measured(cell.name, name, i, shape, truth) for i, shape in enumerate(shapes)]
+                    new = [_measured(cell.name, name, i, known, s, truth) for i, s in enumerate(shapes)]
                     failed = next((row.failed for row in new if row.failed), None)
                     if folder is not None and save_shapes:
                         _save_shapes(folder / "shapes" / name / f"{cell.name}.tif", shapes)
@@ -269,10 +273,12 @@ def _drawn(method: Method, cell: CellFile, members: int, seed: int) -> Generator
     return shapes if shapes.dtype == bool else shapes > 0
 
 
-def _measured(cell: str, method: str, member: int, shape: NDArray[np.bool_], truth: _Truth) -> _Row:
+def _measured(
+    cell: str, method: str, member: int, known: bool, shape: NDArray[np.bool_], truth: _Truth
+) -> _Row:
     if not shape.any():
-        return _Row(cell, method, member, f"Member {member} is empty.", tuple(_FAILED.values()))
-    return _Row(cell, method, member, "", truth.errors(shape))
+        return _Row(cell, method, member, known, f"Member {member} is empty.", tuple(_FAILED.values()))
+    return _Row(cell, method, member, known, "", truth.errors(shape))
 
 
 def _save_shapes(path: Path, shapes: NDArray[np.bool_]) -> None:
@@ -299,7 +305,10 @@ def _growing_table(folder: Path | None) -> Iterator[Callable[[list[_Row]], None]
         table.writerow(_COLUMNS)
 
         def write(rows: list[_Row]) -> None:
-            table.writerows([*row[:4], *(f"{error:.6g}" for error in row.errors)] for row in rows)
+            table.writerows(
+                [*row[:3], int(row.trained_on), row.failed, *(f"{error:.6g}" for error in row.errors)]
+                for row in rows
+            )
             file.flush()
 
         yield write
@@ -313,17 +322,20 @@ def summary_of(rows: Sequence[_Row], settings: Mapping[str, Any]) -> dict[str, A
     -------
     dict
         The ``settings``; ``measures``: the meaning of each; and ``methods``: for each method ``n``
-        (members), ``failed`` (how many of them failed), ``failed_cells`` (name to reason),
+        (members of the cells that it was not trained on; nothing else counts), ``trained_on`` (names of
+        the cells that are left out because it was), ``failed`` (how many of them failed), ``failed_cells`` (name to reason),
         ``signed_volume_bias`` (the mean of signed_volume) and for each measure its ``median``,
         ``percentile_90``, ``mean`` and ``sd`` (of the sample; None for one member).
     """
     methods: dict[str, Any] = {}
     for method in dict.fromkeys(row.method for row in rows):
-        own = [row for row in rows if row.method == method]
-        values = np.array([row.errors for row in own])
+        own = [row for row in rows if row.method == method and not row.trained_on]
+        known = dict.fromkeys(row.cell for row in rows if row.method == method and row.trained_on)
+        values = np.array([row.errors for row in own]).reshape(-1, len(ERRORS))
         statistics = {name: _statistics(column) for name, column in zip(ERRORS, values.T, strict=True)}
         methods[method] = {
             "n": len(own),
+            "trained_on": list(known),
             "failed": sum(bool(row.failed) for row in own),
             "failed_cells": {row.cell: row.failed for row in reversed(own) if row.failed},
             "signed_volume_bias": statistics["signed_volume"]["mean"],
@@ -333,6 +345,8 @@ def summary_of(rows: Sequence[_Row], settings: Mapping[str, Any]) -> dict[str, A
 
 
 def _statistics(values: NDArray[np.float64]) -> dict[str, float | None]:
+    if not len(values):
+        return dict.fromkeys(("median", "percentile_90", "mean", "sd"))
     return {
         "median": float(np.median(values)),
         "percentile_90": float(np.percentile(values, 90)),
@@ -347,6 +361,10 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     print(f"{summary['cells']} cells, relative errors of the members (iou: agreement)", file=text)
     for name, method in summary["methods"].items():
         print(f"\n{name}: {method['n']} members, {method['failed']} failed", file=text)
+        if method["trained_on"]:
+            print(f"  left out, since it was trained on them: {len(method['trained_on'])} cells", file=text)
+        if not method["n"]:
+            continue
         print(f"  {'':18}{'median':>8}{'90 %':>8}{'mean':>8}    sd", file=text)
         for measure in summary["measures"]:
             values = method[measure]

@@ -1,4 +1,7 @@
-"""Which shape models there are: those shipped with the package, and files by path. Lists without torch."""
+"""Which shape models there are: those shipped with the package, the user's own, and files by path.
+
+Lists them and reads their cards without torch.
+"""
 
 import json
 import os
@@ -6,6 +9,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from platformdirs import user_data_path
 from pydantic import ValidationError
 
 from napari_dispr.card import Card
@@ -20,9 +24,18 @@ _SUFFIX = ".safetensors"
 _LONGEST_HEADER = 10_000_000
 
 
+def user_folder() -> Path:
+    """Where the user's own models lie: a file put there is a model by its file's name."""
+    return user_data_path("napari-dispr", appauthor=False) / "models"
+
+
 def available_models() -> dict[str, Path]:
-    """Model files by name."""
-    return {path.name.removesuffix(_SUFFIX): path for path in sorted(_SHIPPED.glob(f"*{_SUFFIX}"))}
+    """Model files by name, the shipped ones first; a user's file does not replace a shipped model."""
+    models: dict[str, Path] = {}
+    for folder in (_SHIPPED, user_folder()):
+        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            models.setdefault(path.name.removesuffix(_SUFFIX), path)
+    return models
 
 
 def model_path(name_or_path: str | os.PathLike[str]) -> Path:

@@ -25,6 +25,7 @@ from napari_dispr.shapes.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel
+    from napari_dispr.evaluation import Method
 
 __all__ = [
     "CellDone",
@@ -34,6 +35,7 @@ __all__ = [
     "iter_predict_crops",
     "load_prediction",
     "measure",
+    "model_method",
     "predict",
 ]
 
@@ -149,7 +151,9 @@ def iter_predict(
     boxes = cell_boxes(segmentation)
     cut = [label for label, box in boxes.items() if cut_by_border(segmentation, label, box)]
     skipped = cut if cells is None else []
-    wanted = [label for label in boxes if label not in skipped] if cells is None else list(dict.fromkeys(cells))
+    wanted = (
+        [label for label in boxes if label not in skipped] if cells is None else list(dict.fromkeys(cells))
+    )
     if not wanted:
         raise InputError(
             "All cells are cut by the border of the image: use a picture with whole cells."
@@ -244,8 +248,9 @@ def iter_predict_crops(
             now, rest = pairs[:batch], pairs[batch:]
             batches_left = -(-len(pairs) // batch)
             try:
-                shapes = None
-                for shapes in _sample(model, now, batch, settings.seed, sampler, steps, device):
+                shapes = np.empty(0, np.float32)
+                for x in _sample(model, now, batch, settings.seed, sampler, steps, device):
+                    shapes = x
                     yield clock.step(now[0][0].label, batches_left)
             except (RuntimeError, MemoryError) as error:
                 if not devices.is_out_of_memory(error) or batch == 1:
@@ -256,7 +261,6 @@ def iter_predict_crops(
                     f"The device ran out of memory: going on with {batch} shapes at once."
                 )
                 continue
-            assert shapes is not None
             for (crop, _), distance in zip(now, model.decode(shapes[: len(now), 0]), strict=True):
                 members = drawn.setdefault(crop.label, [])
                 members.append(distance)
@@ -271,6 +275,21 @@ def iter_predict_crops(
         model.network.to("cpu")
         devices.release(device)
     return prediction
+
+
+def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":
+    """A shape model as a method of :func:`~napari_dispr.evaluation.iter_evaluate`."""
+
+    def draw(
+        mask: NDArray[np.float32], image: NDArray[np.float32] | None, members: int, seed: int
+    ) -> Generator[Event, None, NDArray[np.float32]]:
+        crop = Crop(1, mask, image, 1.0, grid.grid_to_pixel(1.0, (grid.CENTRE, grid.CENTRE)))
+        own = settings.model_copy(update={"members": members, "seed": seed})
+        prediction = yield from iter_predict_crops([crop], model, own, image_to_world=np.eye(3))
+        return prediction[1].signed_distance
+
+    draw.trained_on = frozenset(model.card.training.get("fingerprints", ()))  # type: ignore[attr-defined]
+    return draw
 
 
 class _Clock:

@@ -128,10 +128,9 @@ class Prediction(Mapping[int, Ensemble]):
 
     def _box(self, ensemble: Ensemble) -> NDArray[np.int64]:
         """First and last pixel (z, y, x) that any member may reach, (2, 3)."""
-        held = (ensemble.signed_distance > 0).any(axis=0)
-        if not held.any():
-            held[grid.IMAGED_PLANE, grid.SIZE // 2, grid.SIZE // 2] = True
-        voxels = np.argwhere(held)
+        voxels = np.argwhere((ensemble.signed_distance > 0).any(axis=0))
+        if not len(voxels):
+            voxels = np.full((1, 3), grid.IMAGED_PLANE)
         affine = self._pixel(ensemble)
         ends = np.stack([voxels.min(axis=0) - 1, voxels.max(axis=0) + 1])
         pixels = ends * np.diag(affine)[:3] + affine[:3, 3]
@@ -176,9 +175,13 @@ class Prediction(Mapping[int, Ensemble]):
         Each file is written aside and renamed; the JSON, which makes the folder a prediction, comes
         last.
         """
+        for label in self.ensembles:
+            self.save_cell(folder, label)
+        self.save_tables(folder)
+
+    def save_tables(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``morphometry.csv`` and ``prediction.json`` only, to cells that are saved already."""
         folder = Path(folder)
-        for label, ensemble in self.ensembles.items():
-            self.save_cell(folder, ensemble)
         table = measure(self)
         with written_aside(folder / "morphometry.csv") as aside:
             table.to_csv(aside, index=False)
@@ -207,9 +210,9 @@ class Prediction(Mapping[int, Ensemble]):
     def _stem(self, label: int) -> str:
         return self.names.get(label, str(label))
 
-    def save_cell(self, folder: str | os.PathLike[str], ensemble: Ensemble) -> None:
+    def save_cell(self, folder: str | os.PathLike[str], label: int) -> None:
         """Write one cell's files only, so that a long run that is interrupted keeps what is finished."""
-        stem = self._stem(ensemble.label)
+        stem, ensemble = self._stem(label), self.ensembles[label]
         ensemble.save_npz(Path(folder) / _CELLS / f"{stem}.npz")
         ensemble.save_tiff(Path(folder) / _CELLS / f"{stem}.ome.tif", self.provenance)
 

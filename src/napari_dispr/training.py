@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from napari_dispr import grid
 from napari_dispr.cells.augmentation import TrainingCell, augmented
 from napari_dispr.diffusion.condition import signed_planes
+from napari_dispr.diffusion.devices import channels_last
 from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow, flow_loss
 from napari_dispr.errors import InputError
@@ -39,7 +40,7 @@ class Report:
     samples_per_second: float
 
 
-class Samples(Dataset):
+class Samples(Dataset[tuple[Tensor, Tensor]]):
     """Sample ``i`` of a run: which cell, and what becomes of it, depend on (seed, i) alone."""
 
     def __init__(self, cells: Sequence[TrainingCell], settings: TrainSettings) -> None:
@@ -74,7 +75,7 @@ class State:
 
     def __init__(self, settings: TrainSettings, config: NetworkConfig, device: torch.device) -> None:
         torch.manual_seed(settings.seed)
-        self.network = UNet3D(config).to(device, memory_format=torch.channels_last_3d)
+        self.network = channels_last(UNet3D(config).to(device))
         self.average = deepcopy(self.network).requires_grad_(False)
         self.step = 0
         # Muon takes matrices: each kernel is seen as one, through a view of the same (channels-last) storage.

@@ -4,6 +4,7 @@ Knows file names and what the numbers in the files mean, nothing of models.
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 
@@ -38,6 +39,13 @@ class CellFile:
     mask: NDArray[np.float32]
     image: NDArray[np.float32] | None
     obj: NDArray[np.uint8] | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of mask and image: tells whether a model was trained on this cell, whatever its file is called."""
+        planes = [plane for plane in (self.mask, self.image) if plane is not None]
+        content = b"".join(np.round(plane * 255).astype(np.uint8).tobytes() for plane in planes)
+        return sha256(content).hexdigest()[:16]
 
     def crop(self, label: int) -> Crop:
         """This cell as a crop that was not moved: a voxel is a pixel of the 64 x 64 picture."""

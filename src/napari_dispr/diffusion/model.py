@@ -7,6 +7,7 @@ Such files hold tensors and JSON only: loading one cannot run code. Original che
 import hashlib
 import json
 import os
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,9 +116,12 @@ class ShapeModel:
         return make(mask, image)
 
     def ready(self, device: torch.device) -> UNet3D:
-        """The network on a device, in its fast number type (DISPR's stays in float32)."""
+        """A copy of the network on a device, in its fast number type (DISPR's stays in float32).
+
+        A copy, so that the model's own weights keep their precision and leave no memory on the device.
+        """
         fast = devices.fast_dtype(device) if self.network.config.fold > 1 else torch.float32
-        return self.network.to(device, fast, memory_format=torch.channels_last_3d)
+        return devices.channels_last(deepcopy(self.network).to(device, fast))
 
     def denoiser(
         self,

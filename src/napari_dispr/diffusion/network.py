@@ -6,6 +6,7 @@ load as they are. Knows tensors only: what the channels mean is said in ``condit
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -224,7 +225,7 @@ class AttentionBlock(nn.Module):
 class Stage(nn.Sequential):
     """Layers in a row, of which residual blocks and attention are also given the time embedding."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]  # as the original
         for layer in self:
             x = layer(x, embedding) if isinstance(layer, (ResBlock, AttentionBlock)) else layer(x)
         return x
@@ -291,13 +292,15 @@ class UNet3D(nn.Module):
                     layers.append(block(ch, ch, up) if config.resblock_updown else up)
                     downsampling //= 2
                 self.output_blocks.append(Stage(*layers))
-        self.out = nn.Sequential(
-            GroupNorm(ch), nn.SiLU(), zeroed(conv(first, config.out_channels * n**3))
-        )
+        self.out = nn.Sequential(GroupNorm(ch), nn.SiLU(), zeroed(conv(first, config.out_channels * n**3)))
 
     def _stem_channels(self) -> int:
         c = self.config
         return c.in_channels * c.fold**3 + (c.planes * c.fold**2 + c.fold if c.planes else 0)
+
+    @property
+    def _stem(self) -> nn.Conv3d:
+        return cast(nn.Conv3d, cast(Stage, self.input_blocks[0])[0])
 
     @cached_property
     def _distance(self) -> Tensor:
@@ -313,16 +316,14 @@ class UNet3D(nn.Module):
         depth, size = grid.SIZE // n, grid.SIZE // n
         distance = self._distance.to(planes).expand(b, n, depth, size, size)
         stacked = torch.cat([folded.expand(-1, -1, depth, -1, -1), distance], dim=1)
-        stem = self.input_blocks[0][0]
+        stem = self._stem
         own = self.config.in_channels * n**3
         return F.conv3d(stacked, stem.weight[:, own:], stem.bias, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, features: Tensor | None = None) -> Tensor:
-        embedding = self.time_embed(
-            timestep_embedding(t, self.config.num_channels).to(self.time_embed[0].weight.dtype)
-        )
+        stem = self._stem
+        embedding = self.time_embed(timestep_embedding(t, self.config.num_channels).to(stem.weight.dtype))
         h = fold(x, self.config.fold) if self.config.fold > 1 else x
-        stem = self.input_blocks[0][0]
         if features is None:
             h = stem(h)
         else:

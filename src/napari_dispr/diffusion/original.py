@@ -209,4 +209,6 @@ def _check_flags(
         elif flag == "num_heads_upsample" and value == -1:
             continue
         if given != told[flag]:
-            raise InputError(f"The flag {flag}={value} disagrees with the checkpoint: leave it out or mend it.")
+            raise InputError(
+                f"The flag {flag}={value} disagrees with the checkpoint: leave it out or mend it."
+            )

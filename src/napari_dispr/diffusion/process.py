@@ -108,7 +108,8 @@ def respaced(steps: int, spec: str | Sequence[int]) -> list[int]:
             raise ValueError(f"No whole stride gives {wanted} of {steps} timesteps.")
         spec = [int(section) for section in spec.split(",")]
     size, extra = divmod(steps, len(spec))
-    start, kept_all = 0, []
+    start = 0
+    kept_all: list[int] = []
     for i, count in enumerate(spec):
         length = size + (i < extra)
         if not 0 < count <= length:
@@ -169,7 +170,8 @@ class GaussianDiffusion:
     def alphas_bar(self) -> Array:
         """Cumulative product of 1 - beta, shape (T,). Eq. 2."""
         betas = linear_betas(self.steps) if self.schedule == "linear" else cosine_betas(self.steps)
-        return np.cumprod(1.0 - betas)
+        alphas: Array = 1.0 - betas
+        return np.cumprod(alphas)
 
     def alpha_bar(self, t: float) -> float:
         """At a whole timestep; -1 is the clean shape."""
@@ -217,15 +219,15 @@ class GaussianDiffusion:
             log_variance=float(np.log(max(variance, 1e-20))),
         )
 
-    def log_variance(self, posterior: Posterior, before: float | None, fraction: Tensor | None) -> Tensor:
+    def log_variance(self, posterior: Posterior, fraction: Tensor | None) -> Tensor:
         """Of a denoising step; ``fraction`` is the network's second channel, in [-1, 1] at its best."""
         if self.variance == "learned_range":
             if fraction is None:
                 raise ValueError("A learned variance needs a network with two output channels.")
             share = (fraction + 1) / 2
             return share * posterior.log_beta + (1 - share) * posterior.log_variance
-        # The large variance is beta, but for the first timestep, where beta is far too small.
-        large = self.variance == "fixed_large" and before is not None and posterior.clean < 1.0
+        # The large variance is beta, but for the step into the clean shape, where beta is far too small.
+        large = self.variance == "fixed_large" and posterior.clean < 1.0
         return torch.tensor(posterior.log_beta if large else posterior.log_variance)
 
     def clean_shape(self, x: Tensor, t: Tensor, prediction: Tensor) -> Tensor:
@@ -265,13 +267,15 @@ class GaussianDiffusion:
             terms["loss"] = terms["mse"] + terms["vb"]
         return terms
 
-    def _bound(self, prediction: Tensor, fraction: Tensor, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    def _bound(
+        self, prediction: Tensor, fraction: Tensor | None, clean: Tensor, x: Tensor, t: Tensor
+    ) -> Tensor:
         predicted = self.clean_shape(x, t, prediction)
         bits = []
         for i, step in enumerate(t.tolist()):
             before = step + 1 if step + 1 < self.steps else None
             q = self.posterior(step, step - 1, before)
-            log_variance = self.log_variance(q, before, fraction[i])
+            log_variance = self.log_variance(q, None if fraction is None else fraction[i])
             mean = q.clean * predicted[i] + q.current * x[i]
             if step == 0:  # likelihood of the shape itself
                 nats = -discretised_log_likelihood(clean[i], mean, 0.5 * log_variance)

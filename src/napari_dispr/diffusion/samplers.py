@@ -8,6 +8,7 @@ here and a name in ``SAMPLERS``.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -27,7 +28,9 @@ class Denoised:
 class Denoiser(Protocol):
     """A network, its process and its condition as one call."""
 
-    process: Process
+    @property
+    def process(self) -> Process:
+        """Whose times the samplers visit."""
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         """The clean shape that x_t points to."""
@@ -47,12 +50,12 @@ def ddpm(denoiser: Denoiser, x: Tensor, times: Sequence[float], fresh_noise: Fre
     if not isinstance(process, GaussianDiffusion):
         raise TypeError("DDPM samples a Gaussian diffusion.")
     before = None
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         denoised = denoiser(x, t)
         q = process.posterior(t, s, before)
         x = q.clean * denoised.clean + q.current * x  # Eq. 5, written with x_0
         if s >= 0:
-            log_variance = process.log_variance(q, before, denoised.variance_fraction)
+            log_variance = process.log_variance(q, denoised.variance_fraction)
             x = x + torch.exp(0.5 * log_variance) * fresh_noise()  # Eq. 6
         before = t
         yield x
@@ -71,7 +74,7 @@ def ddim(
     Euler method for eta = 0.
     """
     process = denoiser.process
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         clean = denoiser(x, t).clean
         noise = (x - process.signal(t) * clean) / process.noise(t)
         signal_ratio, noise_ratio = process.signal(t) / process.signal(s), process.noise(s) / process.noise(t)
@@ -82,9 +85,7 @@ def ddim(
         yield x
 
 
-def euler(
-    denoiser: Denoiser, x: Tensor, times: Sequence[float], fresh_noise: FreshNoise
-) -> Iterator[Tensor]:
+def euler(denoiser: Denoiser, x: Tensor, times: Sequence[float], fresh_noise: FreshNoise) -> Iterator[Tensor]:
     """Straight steps towards the predicted clean shape (first order)."""
     return ddim(denoiser, x, times, fresh_noise)
 
@@ -106,7 +107,7 @@ def dpm_solver_2m(
         return math.log(signal / noise)
 
     last_clean, last_step = None, math.inf
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         clean = denoiser(x, t).clean
         step = log_ratio(s) - log_ratio(t)
         target = clean

@@ -1,0 +1,116 @@
+"""How long the window stands still while cells are predicted.
+
+A 20 ms timer ticks in napari's event loop from the moment the widget is made (torch is loaded then, in
+a thread) until the last cell is shown in 3D. A gap between two ticks is time in which nobody could
+click. What napari itself takes to insert and to draw layers is listed apart.
+
+    python benchmarks/gui_gap.py [--cells 3] [--members 5]
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import napari
+from napari.layers import Layer
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_dispr.napari_io import simulated_red_blood_cells
+from napari_dispr.widgets.layers import ResultLayers, View3D
+from napari_dispr.widgets.predict import PredictWidget
+
+TICK, LONGEST = 0.020, 0.100
+
+
+class Clock:
+    """Ticks in the event loop, and knows which of the time between two ticks was napari's."""
+
+    def __init__(self) -> None:
+        self.napari: list[tuple[float, float]] = []
+        self._gaps: list[tuple[float, float, str]] = []
+        self._phase = ""
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(int(TICK * 1000))
+
+    def phase(self, name: str) -> None:
+        self._tick()
+        self._phase = name
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        theirs = sum(max(0.0, min(now, stop) - max(self._last, start)) for start, stop in self.napari)
+        self._gaps.append((now - self._last - theirs, theirs, self._phase))
+        self.napari.clear()
+        self._last = now
+
+    def of_napari(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, its time counted as napari's."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.napari.append((start, time.perf_counter()))
+
+        return timed
+
+    def report(self) -> None:
+        print(f"{'phase':<22}{'largest gap':>12}{'> 100 ms':>8}{'napari':>12}{'ticks':>8}")
+        for phase in dict.fromkeys(gap[2] for gap in self._gaps if gap[2]):
+            gaps = [gap for gap in self._gaps if gap[2] == phase]
+            ours, theirs = max(gap[0] for gap in gaps), max(gap[1] for gap in gaps)
+            over = sum(gap[0] > LONGEST for gap in gaps)
+            print(f"{phase:<22}{ours * 1000:>9.0f} ms{over:>8}{theirs * 1000:>9.0f} ms{len(gaps):>8}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=3)
+    parser.add_argument("--members", type=int, default=5)
+    options = parser.parse_args()
+    viewer = napari.Viewer()
+    app = QApplication.instance()
+    assert app is not None
+
+    def wait(done: Callable[[], bool], at_least: float = 0.5) -> None:
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < at_least or not done():
+            app.processEvents()
+            time.sleep(0.001)
+
+    for sample in simulated_red_blood_cells():
+        viewer.add_layer(Layer.create(*sample))
+    canvas = viewer.window._qt_viewer.canvas.native
+    wait(lambda: True, 2)
+    clock = Clock()
+    canvas.paintGL = clock.of_napari(canvas.paintGL)
+    viewer.window.add_dock_widget = clock.of_napari(viewer.window.add_dock_widget)
+    ResultLayers._add = clock.of_napari(ResultLayers._add)  # type: ignore[method-assign]
+    View3D.enter = clock.of_napari(View3D.enter)  # type: ignore[method-assign]
+
+    clock.phase("showing the widget")
+    widget = PredictWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Predict 3D shapes")
+    wait(lambda: widget.form.device.count() > 1, 1)
+    widget.form.members.setValue(options.members)
+    clock.phase("choosing cells")
+    for cell in range(1, options.cells + 1):
+        widget._on_click(cell)
+        wait(lambda: True, 0.3)
+    clock.phase("predicting")
+    widget.predict_button.click()
+    wait(lambda: not widget.running, 1)
+    clock.phase("showing in 3D")
+    widget.show_3d_button.click()
+    wait(lambda: True, 1)
+    clock.report()
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()

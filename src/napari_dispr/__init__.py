@@ -1,0 +1,60 @@
+"""napari-dispr: ensembles of 3D cell shapes from one 2D microscopy picture and its segmentation.
+
+The public API. Names are looked up on first use, so that ``import napari_dispr`` (which napari and the
+command line do at every start) loads neither torch nor Qt nor napari.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
+    from napari_dispr.errors import InputError
+    from napari_dispr.evaluation import evaluate, iter_evaluate
+    from napari_dispr.library import load_model
+    from napari_dispr.prediction import iter_predict, predict
+    from napari_dispr.results import Prediction, load_prediction, measure
+
+__version__ = "0.1.0"
+
+#: Where each public name lives. A new one is a line here and one above.
+_HOME = {
+    "InputError": "errors",
+    "Prediction": "results",
+    "ShapeModel": "diffusion.model",
+    "evaluate": "evaluation",
+    "import_dispr_checkpoint": "diffusion.model",
+    "iter_evaluate": "evaluation",
+    "iter_predict": "prediction",
+    "load_model": "library",
+    "load_prediction": "results",
+    "measure": "results",
+    "predict": "prediction",
+}
+
+__all__ = [
+    "InputError",
+    "Prediction",
+    "ShapeModel",
+    "__version__",
+    "evaluate",
+    "import_dispr_checkpoint",
+    "iter_evaluate",
+    "iter_predict",
+    "load_model",
+    "load_prediction",
+    "measure",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value  # looked up once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,108 @@
+"""Pictures of shapes without a screen: a shaded view of a signed distance, a page of a prediction."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.spatial.transform import Rotation
+
+from napari_dispr import grid
+from napari_dispr.cells.cropping import crop_cell
+from napari_dispr.files import written_aside
+from napari_dispr.results import Prediction
+
+#: Seen from above the picture, tilted towards it by this many degrees.
+TILT = 55.0
+
+
+def shaded(signed_distance: NDArray[np.float32], colour: tuple[float, float, float]) -> NDArray[np.float32]:
+    """View of a shape from obliquely above, as an RGBA picture (64, 64, 4) in [0, 1].
+
+    Parameters
+    ----------
+    signed_distance : (64, 64, 64) array
+    colour : (float, float, float)
+        Of the fully lit surface.
+    """
+    turn = Rotation.from_euler("z", TILT, degrees=True).as_matrix()  # about the last axis, x
+    pivot = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+    seen = affine_transform(signed_distance, turn, pivot - turn @ pivot, order=1, mode="constant", cval=-1.0)
+    inside = seen > 0
+    hit = inside.argmax(axis=0)
+    rows, columns = np.indices(hit.shape)
+    slopes = np.stack([g[hit, rows, columns] for g in np.gradient(gaussian_filter(seen, 1.0))])
+    normals = -slopes / np.maximum(np.linalg.norm(slopes, axis=0), 1e-6)
+    light = np.array([-0.75, -0.45, -0.45])
+    lit = np.clip(np.tensordot(light / np.linalg.norm(light), normals, 1), 0, 1)
+    picture = np.zeros((*hit.shape, 4), np.float32)
+    picture[..., :3] = (0.2 + 0.8 * lit)[..., None] * np.asarray(colour)
+    picture[..., 3] = gaussian_filter(inside.any(axis=0).astype(np.float32), 0.4)
+    return picture
+
+
+def save_page(
+    path: str | os.PathLike[str],
+    prediction: Prediction,
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    truths: Mapping[int, NDArray[np.float32]] | None = None,
+    title: str = "",
+) -> None:
+    """Write a PNG: the picture with the cells outlined, and each cell's members beside its crop.
+
+    Parameters
+    ----------
+    path : path
+    prediction : Prediction
+    image, labels : (y, x) arrays
+    truths : mapping of label to (64, 64, 64) signed distance, optional
+        On the grid of the prediction, where the true shapes are known.
+    title : str
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import hsv_to_rgb
+    from matplotlib.figure import Figure
+
+    cells, members = list(prediction), prediction.members
+    columns = members + 1 + bool(truths)
+    height = max(4.0, 1.35 * len(cells))
+    figure = Figure(figsize=(height + 1.35 * columns, height + 0.5), facecolor="#101418")
+    FigureCanvasAgg(figure)
+    parts = figure.add_gridspec(
+        1, 2, width_ratios=[height, 1.35 * columns], wspace=0.03, left=0.01, right=0.99, bottom=0.01, top=0.93
+    )
+    axes = figure.add_subplot(parts[0])
+    axes.imshow(image, cmap="gray", vmax=np.percentile(image, 99.8))
+    colours = {cell: hsv_to_rgb((i / max(1, len(cells)), 0.55, 1.0)) for i, cell in enumerate(cells)}
+    for cell, colour in colours.items():
+        mask = labels == cell
+        axes.contour(mask, levels=[0.5], colors=[colour], linewidths=1.2)
+        y, x = np.argwhere(mask).mean(axis=0)
+        axes.text(x, y, str(cell), color="white", ha="center", va="center", fontsize=9)
+    axes.set_axis_off()
+    axes.set_title(title, color="white", fontsize=10)
+    tiles = parts[1].subgridspec(len(cells), columns, wspace=0.02, hspace=0.02).subplots(squeeze=False)
+    heads = ["picture", *(["truth"] if truths else []), *[f"member {m + 1}" for m in range(members)]]
+    for row, (cell, ensemble) in zip(tiles, prediction.items(), strict=True):
+        crop = crop_cell(image, labels, cell, zoom=ensemble.zoom)
+        assert crop.image is not None
+        row[0].imshow(crop.image * crop.mask, cmap="gray")
+        row[0].text(2, 8, str(cell), color=colours[cell], fontsize=10)
+        shapes = [*([truths[cell]] if truths else []), *ensemble.signed_distance]
+        for i, (tile, shape) in enumerate(zip(row[1:], shapes, strict=True)):
+            known = bool(truths) and i == 0
+            tile.imshow(shaded(shape, (0.85, 0.85, 0.85) if known else tuple(colours[cell])))
+    for tile in tiles.flat:
+        tile.set_facecolor("#101418")
+        tile.set_xticks([])
+        tile.set_yticks([])
+        for spine in tile.spines.values():
+            spine.set_visible(False)
+    for tile, head in zip(tiles[0], heads, strict=True):
+        tile.set_title(head, color="white", fontsize=9)
+    with written_aside(Path(path)) as aside:
+        figure.savefig(aside, dpi=110, format="png", facecolor="#101418")
