@@ -18,7 +18,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_dispr.napari_io import simulated_red_blood_cells
-from napari_dispr.widgets.layers import ResultLayers, View3D
+from napari_dispr.widgets.layers import Outlines, ResultLayers, View3D
 from napari_dispr.widgets.predict import PredictWidget
 
 TICK, LONGEST = 0.020, 0.100
@@ -91,6 +91,7 @@ def main() -> None:
     canvas.paintGL = clock.of_napari(canvas.paintGL)
     viewer.window.add_dock_widget = clock.of_napari(viewer.window.add_dock_widget)
     ResultLayers._add = clock.of_napari(ResultLayers._add)  # type: ignore[method-assign]
+    Outlines._added = clock.of_napari(Outlines._added)  # type: ignore[method-assign]
     View3D.enter = clock.of_napari(View3D.enter)  # type: ignore[method-assign]
 
     clock.phase("showing the widget")

@@ -4,6 +4,7 @@ A generator does the work, so that a progress bar, a thread worker, a command li
 the same code; closing it cancels within one step. What comes out lives in ``results.py``.
 """
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def iter_predict(
     image: ArrayLike | None,
     labels: ArrayLike,
     *,
-    model: "ShapeModel | str" = PredictSettings.model_fields["model"].default,
+    model: "ShapeModel | str | os.PathLike[str]" = PredictSettings.model_fields["model"].default,
     cells: Sequence[int] | None = None,
     image_to_world: ArrayLike | None = None,
     unit: str = "pixel",
@@ -146,7 +147,7 @@ def iter_predict(
         If something is wrong with image, labels, cells or settings.
     """
     chosen = checked_settings(PredictSettings, settings)
-    shape_model = load_model(model) if isinstance(model, str) else model
+    shape_model = load_model(model) if isinstance(model, str | os.PathLike) else model
     pixels, segmentation = check_fields(image, labels)
     boxes = cell_boxes(segmentation)
     cut = [label for label, box in boxes.items() if cut_by_border(segmentation, label, box)]
@@ -272,7 +273,6 @@ def iter_predict_crops(
                     yield CellDone(crop.label, ensemble, prediction)
             pairs = rest
     finally:
-        model.network.to("cpu")
         devices.release(device)
     return prediction
 

@@ -1,0 +1,235 @@
+"""Predict on simulated cells with the shipped weights: frame, seeds, neighbours, cancelling, wrong inputs."""
+
+import numpy as np
+import pytest
+import torch
+
+import napari_dispr as nd
+from napari_dispr import grid
+from napari_dispr.cells.phantoms import simulate_field
+from napari_dispr.diffusion.model import ShapeModel
+from napari_dispr.errors import InputError
+from napari_dispr.prediction import CellDone, Step, iter_predict, model_method
+from napari_dispr.settings import PredictSettings
+
+#: As quick as it gets: these tests do not look at how good the shapes are.
+QUICK = {"members": 2, "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def field():
+    return simulate_field(cells=4, shape=(256, 256), seed=1)
+
+
+@pytest.fixture(scope="module")
+def model() -> ShapeModel:
+    return nd.load_model("red-blood-cell")
+
+
+@pytest.fixture(scope="module")
+def prediction(field, model):
+    return nd.predict(field.image, field.labels, model=model, **QUICK)
+
+
+def section(prediction, label, shape, member=0):
+    """The imaged plane of a cell's label volume on the picture's pixels."""
+    volume, affine = prediction.label_volume(member)
+    to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world)) @ affine
+    z, y, x = np.rint(-to_pixel[:3, 3]).astype(int)
+    # Shapes may reach beyond the picture.
+    padded = np.pad(volume[z] == label, [(0, shape[0]), (0, shape[1])])
+    canvas = np.zeros(shape, bool)
+    for row, column in np.argwhere(padded):
+        if 0 <= row - y < shape[0] and 0 <= column - x < shape[1]:
+            canvas[row - y, column - x] = True
+    return canvas
+
+
+def test_every_cell_has_its_section_in_the_picture(field, prediction):
+    assert sorted(prediction) == [1, 2, 3, 4]
+    for label, ensemble in prediction.items():
+        assert ensemble.members.shape == (2, 64, 64, 64)
+        mask = field.labels == label
+        drawn = section(prediction, label, mask.shape)
+        assert (drawn & mask).sum() / (drawn | mask).sum() > 0.95
+
+
+def test_no_seam_at_the_imaged_plane(prediction):
+    for ensemble in prediction.values():
+        planes = ensemble.members[:, 29:36]
+        overlap = [
+            (a & b).sum() / (a | b).sum()
+            for a, b in zip(np.moveaxis(planes, 1, 0), np.moveaxis(planes, 1, 0)[1:], strict=False)
+        ]
+        at_the_plane, elsewhere = np.array(overlap)[[2, 3]], np.array(overlap)[[0, 1, 4, 5]]
+        assert at_the_plane.min() > elsewhere.min() - 0.05
+
+
+def test_a_cell_is_the_same_whatever_else_is_drawn(field, model, prediction):
+    alone = nd.predict(field.image, field.labels, model=model, cells=[3], **QUICK)
+    more = nd.predict(field.image, field.labels, model=model, cells=[4, 3], members=3, steps=2)
+    np.testing.assert_array_equal(alone[3].signed_distance, prediction[3].signed_distance)
+    np.testing.assert_array_equal(more[3].signed_distance[:2], prediction[3].signed_distance)
+
+
+def test_seeds(field, model, prediction):
+    other = nd.predict(field.image, field.labels, model=model, cells=[2], seed=1, **QUICK)
+    a, b = prediction[2].members
+    assert (a != b).any(), "members differ"
+    assert (other[2].members[0] != a).any(), "seeds differ"
+
+
+def test_neighbours_and_dtype_do_not_change_a_cell(field, model):
+    one = nd.predict(field.image, field.labels, model=model, cells=[1], **QUICK)
+    image = np.where(field.labels == 1, field.image, field.image.max() - field.image)
+    labels = np.where(field.labels == 1, 1, 0)
+    other = nd.predict(image.astype(np.float64) * 3, labels, model=model, cells=[1], **QUICK)
+    np.testing.assert_array_equal(one[1].members, other[1].members)
+
+
+def test_the_frame_of_the_picture_holds(field, model, prediction):
+    c, s = np.cos(0.4) * 0.1, np.sin(0.4) * 0.1
+    to_world = np.array([[c, -s, 7], [s, c, -2], [0, 0, 1]])
+    placed = nd.predict(
+        field.image, field.labels, model=model, cells=[2], image_to_world=to_world, unit="micrometer", **QUICK
+    )
+    np.testing.assert_array_equal(placed[2].members, prediction[2].members)
+    assert placed[2].unit == "micrometer"
+    # The grid's in-plane centre in its imaged plane is the centre of the cell's box in the picture.
+    y, x = np.nonzero(field.labels == 2)
+    centre = to_world @ [(y.min() + y.max()) / 2, (x.min() + x.max()) / 2, 1]
+    world = placed[2].grid_to_world @ [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1]
+    np.testing.assert_allclose(world[:3], [0, *centre[:2]], atol=1e-9)
+    np.testing.assert_allclose(grid.spacing(placed[2].grid_to_world), 0.1 / placed[2].zoom)
+    volume = nd.measure(placed)["volume"] / nd.measure(prediction).query("label == 2")["volume"].to_numpy()
+    np.testing.assert_allclose(volume, 0.1**3, rtol=1e-5)
+
+
+def test_masks_keep_holes_and_parts(field, model):
+    labels = np.zeros((128, 128), np.int32)
+    labels[30:90, 30:60] = 5
+    labels[50:60, 40:48] = 0
+    labels[70:90, 66:80] = 5
+    image = np.random.default_rng(0).integers(0, 255, labels.shape, np.uint8)
+    drawn = section(nd.predict(image, labels, model=model, **QUICK), 5, labels.shape)
+    mask = labels == 5
+    assert (drawn & mask).sum() / (drawn | mask).sum() > 0.95
+    assert not drawn[53:57, 42:46].any() and drawn[74:86, 69:77].all()
+
+
+def test_without_a_picture(field, model):
+    prediction = nd.predict(None, field.labels, model=model, cells=[1], **QUICK)
+    assert prediction[1].members.any()
+
+
+def test_events_and_cancelling(field, model):
+    events = iter_predict(field.image, field.labels, model=model, cells=[1, 2], members=5, steps=3)
+    first = next(events)
+    assert isinstance(first, Step)
+    assert (first.label, first.done, first.total) == (1, 1, 6)
+    events.close()
+    seen = list(iter_predict(field.image, field.labels, model=model, cells=[1, 2], members=5, steps=3))
+    steps = [event for event in seen if isinstance(event, Step)]
+    assert [step.done for step in steps] == [1, 2, 3, 4, 5, 6] and {step.total for step in steps} == {6}
+    cells = [event for event in seen if isinstance(event, CellDone)]
+    assert [list(event.prediction) for event in cells] == [[1], [1, 2]]
+    assert seen.index(cells[0]) == 3, "a cell comes as soon as it is finished"
+    assert steps[-1].seconds_left == 0
+
+
+class Crowded(torch.nn.Module):
+    """A network whose device holds only two shapes at once."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.config = network, network.config
+
+    def encode(self, planes):
+        if len(planes) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.network.encode(planes)
+
+    def forward(self, *arguments):
+        return self.network(*arguments)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(field, model, prediction):
+    crowded = ShapeModel(Crowded(model.network), model.process, model.card)
+    survived = nd.predict(field.image, field.labels, model=crowded, cells=[1, 2], **QUICK)
+    assert any("memory" in warning for warning in survived.warnings)
+    for label in survived:
+        a, b = survived[label].members, prediction[label].members
+        assert (a & b).sum() / (a | b).sum() >= 0.995
+
+
+def test_provenance(field, model, prediction):
+    told = prediction.provenance
+    assert told["model"] == "red-blood-cell" and told["model_hash"] == model.hash
+    assert told["settings"]["steps"] == 2 and told["settings"]["sampler"] == "dpm-solver++"
+    assert told["settings"]["seed"] == 0 and nd.__version__ in told["software"]
+
+
+def test_the_model_is_left_as_it_was(field, model):
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    nd.predict(field.image, field.labels, model=model, cells=[1], **QUICK)
+    for name, tensor in model.network.state_dict().items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
+
+
+def test_a_model_as_a_method_of_evaluate(field, model):
+    method = model_method(model, PredictSettings(steps=2))
+    assert method.trained_on == frozenset(model.card.training["fingerprints"])
+    mask = np.zeros((64, 64), np.float32)
+    mask[20:40, 15:45] = 1
+    events = method(mask, None, 3, 7)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            shapes = end.value
+            break
+    assert shapes.shape == (3, 64, 64, 64)
+    np.testing.assert_array_equal(shapes[:, grid.IMAGED_PLANE] > 0, np.broadcast_to(mask > 0, (3, 64, 64)))
+
+
+def _labels(field):
+    labels = field.labels.astype(np.int32)
+    border = labels.copy()
+    border[:30, :30] = 9
+    return {"good": labels, "border": border}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: {"image": np.stack([f.image] * 3, axis=-1)}, "RGB"),
+        (lambda f: {"labels": f.labels + 0.5}, "fractions"),
+        (lambda f: {"labels": f.labels[:-1]}, "shape"),
+        (lambda f: {"labels": np.zeros_like(f.labels)}, "empty"),
+        (lambda f: {"image": np.where(f.labels == 1, np.nan, 1.0)}, "NaN"),
+        (lambda f: {"image": np.full(f.labels.shape, 7)}, "same value"),
+        (lambda f: {"labels": _labels(f)["border"], "cells": [9]}, "border"),
+        (lambda f: {"cells": [99]}, "99"),
+        (lambda f: {"cells": []}, "No cells"),
+        (lambda f: {"scale": 5.0}, "grid"),
+        (lambda f: {"scale": "physical"}, "voxel size"),
+        (lambda f: {"quality": "paper"}, "paper"),
+        (lambda f: {"sampler": "ddpm"}, "ddpm"),
+        (lambda f: {"sampler": "heun"}, "heun"),
+        (lambda f: {"members": 0}, "members"),
+        (lambda f: {"device": "tpu"}, "tpu"),
+        (lambda f: {"colour": 1}, "colour"),
+    ],
+)
+def test_wrong_inputs_are_one_sentence(field, model, change, words):
+    arguments = {"image": field.image, "labels": field.labels, "model": model, **change(field)}
+    with pytest.raises(InputError, match=words) as error:
+        nd.predict(arguments.pop("image"), arguments.pop("labels"), **arguments)
+    text = str(error.value)
+    assert "\n" not in text and text.endswith(".")
+
+
+def test_cells_cut_by_the_border_are_left_out_and_named(field, model):
+    prediction = nd.predict(field.image, _labels(field)["border"], model=model, members=1, steps=1)
+    assert 9 not in prediction and any("9" in warning for warning in prediction.warnings)

@@ -1,0 +1,146 @@
+"""A prediction in the picture's frame, and on disk."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_dispr import grid, results
+from napari_dispr.errors import InputError
+from napari_dispr.results import Prediction, load_prediction, measure
+from napari_dispr.shapes.ensemble import Ensemble
+
+UP = np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE]
+DISTANCE = np.linalg.norm(UP, axis=-1)
+
+
+def ball(label, centre, radii, zoom=0.5, to_world=None):
+    """Balls of ``radii`` voxels about a pixel (y, x)."""
+    to_world = np.eye(3) if to_world is None else to_world
+    affine = grid.pixel_to_world(to_world) @ grid.grid_to_pixel(zoom, centre)
+    distance = np.stack([np.clip(radius - DISTANCE, -8, 8) for radius in radii]).astype(np.float32)
+    return Ensemble(label, distance, affine, "micrometer", zoom)
+
+
+def prediction_of(*ensembles, to_world=None, **more):
+    to_world = np.eye(3) if to_world is None else to_world
+    cells = {ensemble.label: ensemble for ensemble in ensembles}
+    return Prediction(cells, image_to_world=to_world, unit="micrometer", **more)
+
+
+def rotated(degrees, scale, translate):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c * scale, -s * scale, translate[0]], [s * scale, c * scale, translate[1]], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("to_world", [np.eye(3), rotated(30, 0.1, (5, -3)), rotated(-70, 2.5, (0, 11))])
+def test_shapes_stand_where_their_cells_are(to_world):
+    centre = (40.5, 71.0)
+    volume, affine = prediction_of(ball(9, centre, [20], to_world=to_world), to_world=to_world).label_volume()
+    assert set(np.unique(volume)) == {0, 9}
+    inside = np.argwhere(volume == 9)
+    world = (affine @ np.append(inside.mean(axis=0), 1))[:3]
+    expected = np.append(0.0, (to_world @ [*centre, 1])[:2])
+    scale = grid.in_plane_scale(to_world)
+    np.testing.assert_allclose(world, expected, atol=0.05 * scale)
+    # A ball of 20 voxels at 0.5 voxels a pixel has a radius of 40 pixels.
+    assert len(inside) == pytest.approx(4 / 3 * np.pi * 40**3, rel=0.02)
+    # The picture lies in a plane of voxel centres, and there the section is widest.
+    planes = np.unique(inside[:, 0])
+    z = affine[0, 0] * planes + affine[0, 3]
+    assert np.abs(z).min() < 1e-9 * scale
+    areas = [(inside[:, 0] == plane).sum() for plane in planes]
+    assert abs(z[int(np.argmax(areas))]) <= scale
+
+
+def test_where_cells_overlap_the_larger_signed_distance_wins():
+    volume, affine = prediction_of(ball(1, (50, 50), [20]), ball(2, (50, 110), [20])).label_volume()
+    middle = round(-affine[0, 3])
+    row = volume[middle, round(50 - affine[1, 3])]
+    x = np.arange(len(row)) + affine[2, 3]
+    assert set(row[(x > 20) & (x < 79)]) == {1} and set(row[(x > 81) & (x < 140)]) == {2}
+
+
+def test_volumes_are_coarser_above_the_limit_and_stay_in_place(monkeypatch):
+    prediction = prediction_of(ball(3, (100, 60), [20, 15]))
+    fine, to_world = prediction.label_volume(1)
+    monkeypatch.setattr(results, "LARGEST_VOLUMES", fine.nbytes // 3)
+    coarse, coarse_to_world = prediction.label_volume(1)
+    assert prediction.step == 2
+    assert 2 * coarse.nbytes <= fine.nbytes // 3
+    centres = [
+        (affine @ np.append(np.argwhere(volume).mean(axis=0), 1))[:3]
+        for volume, affine in ((fine, to_world), (coarse, coarse_to_world))
+    ]
+    np.testing.assert_allclose(*centres, atol=0.1)
+    assert 8 * (coarse > 0).sum() == pytest.approx((fine > 0).sum(), rel=0.02)
+    assert -coarse_to_world[0, 3] % 2 == 0  # a plane of voxels lies in the picture
+
+
+def test_labels_keep_their_values():
+    for label in (7, 300, 70_000):
+        volume, _ = prediction_of(ball(label, (30, 30), [10])).label_volume()
+        assert volume.max() == label
+
+
+def test_an_empty_member_is_an_empty_volume():
+    prediction = prediction_of(ball(1, (30, 30), [0, 10]))
+    assert not prediction.label_volume(0)[0].any()
+    assert prediction.label_volume(1)[0].any()
+
+
+def test_wrong_members_and_no_cells():
+    with pytest.raises(InputError, match="0 to 1"):
+        prediction_of(ball(1, (30, 30), [5, 5])).label_volume(2)
+    with pytest.raises(InputError, match="no cell"):
+        Prediction({}).label_volume()
+
+
+def test_a_reloaded_prediction_is_the_same(tmp_path):
+    to_world = rotated(20, 0.1, (3, 4))
+    saved = prediction_of(
+        ball(4, (50, 60), [20, 18], to_world=to_world),
+        ball(250, (150, 60), [12, 25], to_world=to_world),
+        to_world=to_world,
+        provenance={"model": "m", "settings": {"seed": 3}},
+        warnings=["Something."],
+    )
+    saved.save(tmp_path)
+    loaded = load_prediction(tmp_path)
+    assert list(loaded) == [4, 250]
+    pd.testing.assert_frame_equal(measure(saved), measure(loaded))
+    for (a, a_affine), (b, b_affine) in zip(saved.label_volumes(), loaded.label_volumes(), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a_affine, b_affine)
+    assert loaded.provenance == saved.provenance and loaded.warnings == saved.warnings
+    assert loaded.unit == "micrometer"
+
+
+def test_files(tmp_path):
+    prediction_of(ball(4, (50, 60), [20, 18]), names={4: "one"}).save(tmp_path)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == ["cells/one.npz", "cells/one.ome.tif", "morphometry.csv", "prediction.json"]
+    content = json.loads((tmp_path / "prediction.json").read_text())
+    cell = content["cells"]["4"]
+    np.testing.assert_array_equal(cell["grid_to_world"], load_prediction(tmp_path)[4].grid_to_world)
+    assert cell["zoom"] == 0.5 and cell["unit"] == "micrometer"
+    assert "micrometer^3" in content["columns"]["volume"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"cells": {"1": {}}}'])
+def test_damaged_folders(tmp_path, content):
+    with pytest.raises(InputError, match="saved prediction"):
+        load_prediction(tmp_path)
+    (tmp_path / "prediction.json").write_text(content)
+    with pytest.raises(InputError, match="damaged"):
+        load_prediction(tmp_path)
+
+
+def test_measures_do_not_depend_on_where_a_cell_stands():
+    to_world = rotated(30, 0.1, (5, -3))
+    table = measure(prediction_of(ball(1, (40, 70), [20], to_world=to_world), to_world=to_world))
+    # 20 voxels at 0.5 voxels a pixel and 0.1 micrometre a pixel: 4 micrometres.
+    assert table["volume"][0] == pytest.approx(4 / 3 * np.pi * 4**3, rel=0.01)
+    assert table["surface_area"][0] == pytest.approx(4 * np.pi * 4**2, rel=0.01)
+    assert table["curvature"][0] == pytest.approx(1 / 4, rel=0.01)
