@@ -11,6 +11,8 @@ import time
 import numpy as np
 import pytest
 import tifffile
+import torch
+from dispr_reference import DEFAULT_FLAGS, original_shapes, weights
 from skimage.filters import threshold_otsu
 
 import napari_dispr as nd
@@ -118,6 +120,135 @@ def test_models(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("red-blood-cell: ")
     assert main(["models", "info", "red-blood-cell"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "red-blood-cell"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An original checkpoint of a small network."""
+    flags = {**DEFAULT_FLAGS, "channel_mult": "1,1,1,1", "attention_resolutions": ""}
+    path = tmp_path_factory.mktemp("original") / "emasavedmodel_0.9999_085000.pt"
+    torch.save(weights(original_shapes(flags)), path)
+    return path
+
+
+def test_import_takes_the_original_flags(checkpoint, tmp_path, capsys):
+    out = tmp_path / "m.safetensors"
+    command = ["models", "import", str(checkpoint), "--out", str(out)]
+    flags = [
+        "--num_heads",
+        "2",
+        "--num-channels",
+        "32",
+        "--use_scale_shift_norm",
+        "False",
+        "--channel_mult",
+        "1,1,1,1",
+    ]
+    assert (
+        main([*command, *flags, "--rescale_timesteps", "True", "--diffusion_steps", "500", "--name", "mine"])
+        == 0
+    )
+    model = nd.load_model(out)
+    assert model.name == "mine" and model.network.config.num_heads == 2
+    assert model.process.steps == 500 and model.process.rescale_timesteps
+    expected = nd.import_dispr_checkpoint(
+        checkpoint, num_heads=2, rescale_timesteps=True, diffusion_steps=500
+    )
+    assert model.hash == expected.hash
+
+
+def test_import_without_out_adds_to_the_users_models(checkpoint, capsys):
+    assert main(["models", "import", str(checkpoint), "--num-heads", "1", "--name", "mine"]) == 0
+    assert nd.load_model("mine").name == "mine"
+    capsys.readouterr()
+    assert main(["models", "list"]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["red-blood-cell", "mine"]
+
+
+@pytest.mark.slow
+def test_imported_model_predicts(folder, checkpoint, tmp_path):
+    assert (
+        main(
+            [
+                "models",
+                "import",
+                str(checkpoint),
+                "--num-heads",
+                "1",
+                "--out",
+                str(tmp_path / "m.safetensors"),
+            ]
+        )
+        == 0
+    )
+    command = [
+        "predict",
+        str(folder / "image.tif"),
+        str(folder / "labels.tif"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    command += ["--model", str(tmp_path / "m.safetensors"), "--cells", "2", "--members", "1"]
+    assert main([*command, "--sampler", "ddpm", "--steps", "2"]) == 0
+    prediction = nd.load_prediction(tmp_path / "out")
+    assert prediction[2].members.shape == (1, 64, 64, 64)
+    assert prediction.provenance["settings"]["sampler"] == "ddpm"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "num_heads"),
+        (["--num-heads", "1", "--num-channels", "64"], "num_channels"),
+        (["--num-heads", "3"], "num_heads"),
+        (["--num-heads", "1", "--learn-sigma", "perhaps"], "True or False"),
+        (["--num-heads", "1", "--out", "model.pt"], ".safetensors"),
+    ],
+)
+def test_import_says_in_one_line_what_is_missing(checkpoint, tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["models", "import", str(checkpoint), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and words in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_but_one_line_is_on_the_standard_error(tmp_path):
+    # In a process of its own, where warnings of other packages (of pickle's protocol here) would be seen too.
+    (tmp_path / "savedmodel.pt").write_bytes(b"\x80\x04garbage")
+    command = [*COMMAND, "models", "import", str(tmp_path / "savedmodel.pt"), "--num-heads", "1"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("napari-dispr: ") and run.stderr.count("\n") == 1
+
+
+def test_evaluate_real_cells(red_blood_cells, tmp_path, capsys):
+    names = sorted(path.name for path in (red_blood_cells / "train" / "mask").glob("*.tif"))[:2]
+    for part in ("obj", "image", "mask"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        for name in names:
+            content = (red_blood_cells / "train" / part / name).read_bytes()
+            (tmp_path / "data" / part / name).write_bytes(content)
+    command = [
+        "evaluate",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+        "--members",
+        "2",
+        "--steps",
+        "2",
+    ]
+    assert main([*command, "--save-shapes", "--methods", "model,cylinder,ellipsoid"]) == 0
+    methods = json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]
+    assert list(methods) == ["red-blood-cell", "cylinder", "ellipsoid"]
+    assert methods["red-blood-cell"]["n"] == 4 and methods["red-blood-cell"]["failed"] == 0
+    assert methods["red-blood-cell"]["imaged_plane_iou"]["median"] >= 0.95
+    for method in methods:
+        for name in names:
+            shapes = tifffile.imread(tmp_path / "out" / "shapes" / method / name)
+            assert shapes.shape[-3:] == (64, 64, 64) and set(np.unique(shapes)) == {0, 1}
 
 
 #: Arguments after which --out is added where they lack it, and a word of the answer.

@@ -183,7 +183,9 @@ def test_cells_that_a_method_was_trained_on_are_marked_and_left_out(tmp_path):
     assert [(row["cell"], row["trained_on"]) for row in rows] == [("seen", "1"), ("new", "0")]
     assert summary["methods"]["model"]["n"] == 1
     assert summary["methods"]["model"]["trained_on"] == ["seen"]
-    assert summary["methods"]["model"]["volume"]["median"] == pytest.approx(float(rows[1]["volume"]), rel=1e-4)
+    assert summary["methods"]["model"]["volume"]["median"] == pytest.approx(
+        float(rows[1]["volume"]), rel=1e-4
+    )
     method.trained_on |= {cells[1].fingerprint}
     summary = evaluate(cells, {"model": method}, members=1)
     assert summary["methods"]["model"]["n"] == 0

@@ -9,7 +9,7 @@ from test_model import tiny_model
 
 from napari_dispr import InputError, load_model
 from napari_dispr.diffusion.model import ShapeModel
-from napari_dispr.library import available_models, model_path, read_card
+from napari_dispr.library import available_models, model_path, read_card, user_folder
 
 
 def test_shipped_model_is_listed_and_small_enough():
@@ -48,7 +48,16 @@ def test_model_by_path(tmp_path):
     assert model_path(path) == path
 
 
-def test_listing_needs_no_torch(tmp_path):
+def test_users_own_models_come_after_the_shipped_ones():
+    user_folder().mkdir(parents=True)
+    tiny_model(name="mine").save(user_folder() / "mine.safetensors")
+    tiny_model().save(user_folder() / "red-blood-cell.safetensors")
+    assert list(available_models()) == ["red-blood-cell", "mine"]
+    assert load_model("mine").name == "mine"
+    assert load_model("red-blood-cell").name == "red-blood-cell"
+
+
+def test_listing_needs_no_torch():
     code = (
         "import sys; from napari_dispr.library import available_models, read_card;"
         "[read_card(name) for name in available_models()]; print('torch' in sys.modules)"
@@ -60,14 +69,15 @@ def test_listing_needs_no_torch(tmp_path):
 @pytest.mark.parametrize("name", ["white-blood-cell", "", "../red-blood-cell", "no/such.safetensors"])
 @pytest.mark.parametrize("read", [load_model, read_card])
 def test_unknown_model(name, read):
-    with pytest.raises(InputError, match="There is no model .*red-blood-cell"):
+    with pytest.raises(InputError, match=r"There is no model .*red-blood-cell"):
         read(name)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"short", b"\xff" * 50, b"\x05\0\0\0\0\0\0\0[1,2]", b"\x02\0\0\0\0\0\0\0{}", b"\x01\0\0\0\0\0\0\0\xff",
-     b'\x13\0\0\0\0\0\0\0{"__metadata__":{}} ', b'\x15\0\0\0\0\0\0\0{"__metadata__":null}'],
+    [b"", b"short", b"\xff" * 50, b"\x05\0\0\0\0\0\0\0[1,2]", b"\x02\0\0\0\0\0\0\0{}",
+     b"\x01\0\0\0\0\0\0\0\xff", b'\x13\0\0\0\0\0\0\0{"__metadata__":{}} ',
+     b'\x15\0\0\0\0\0\0\0{"__metadata__":null}'],
 )  # fmt: skip
 @pytest.mark.parametrize("read", [load_model, read_card])
 def test_file_that_is_no_model(tmp_path, content, read):

@@ -233,3 +233,22 @@ def test_wrong_inputs_are_one_sentence(field, model, change, words):
 def test_cells_cut_by_the_border_are_left_out_and_named(field, model):
     prediction = nd.predict(field.image, _labels(field)["border"], model=model, members=1, steps=1)
     assert 9 not in prediction and any("9" in warning for warning in prediction.warnings)
+
+
+@pytest.mark.parametrize("cells", [[1.7], "12", "ab", [[1]], [True]])
+def test_cells_are_whole_numbers(field, model, cells):
+    with pytest.raises(InputError, match="whole numbers"):
+        nd.predict(field.image, field.labels, model=model, cells=cells)
+
+
+@pytest.mark.parametrize("affine", [np.eye(4), np.zeros((3, 3)), np.full((3, 3), np.nan)])
+def test_affines_that_are_none(field, model, affine):
+    with pytest.raises(InputError, match="image_to_world"):
+        nd.predict(field.image, field.labels, model=model, image_to_world=affine)
+
+
+def test_no_gradient_is_recorded_and_no_mode_leaks(field, model):
+    events = iter_predict(field.image, field.labels, model=model, cells=[1], **QUICK)
+    next(events)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    events.close()

@@ -54,6 +54,26 @@ def test_shapes_stand_where_their_cells_are(to_world):
     assert abs(z[int(np.argmax(areas))]) <= scale
 
 
+def test_every_voxel_of_the_imaged_plane_lies_on_a_pixel():
+    # Sides of different lengths, turned and sheared: as any layer of napari may be.
+    to_world = rotated(25, 0.2, (5, -3)) @ np.array([[1.0, 0.3, 0], [0, 1.7, 0], [0, 0, 1]])
+    prediction = prediction_of(ball(3, (60.0, 47.5), [18], to_world=to_world), to_world=to_world)
+    volume, affine = prediction.label_volume()
+    inside = np.argwhere(volume == 3)
+    world = (affine @ np.c_[inside, np.ones(len(inside))].T).T[:, :3]
+    section = inside[np.abs(world[:, 0]) < 1e-9]
+    assert len(section) == pytest.approx(np.pi * 36**2, rel=0.01)
+    pixel = (
+        np.linalg.inv(to_world) @ np.c_[world[np.abs(world[:, 0]) < 1e-9][:, 1:], np.ones(len(section))].T
+    ).T
+    np.testing.assert_allclose(pixel, np.rint(pixel), atol=1e-9)
+    radius = np.hypot(pixel[:, 0] - 60.0, pixel[:, 1] - 47.5)
+    assert radius.max() == pytest.approx(36, abs=0.8)
+    # z is isotropic with the mean of the two sides.
+    assert affine[0, 0] == pytest.approx(grid.in_plane_scale(to_world))
+    assert np.ptp(inside[:, 0]) == 70
+
+
 def test_where_cells_overlap_the_larger_signed_distance_wins():
     volume, affine = prediction_of(ball(1, (50, 50), [20]), ball(2, (50, 110), [20])).label_volume()
     middle = round(-affine[0, 3])

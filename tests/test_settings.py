@@ -60,7 +60,7 @@ def test_value_out_of_range(name, value):
 
 
 def test_scale_that_is_no_scale_names_the_words():
-    with pytest.raises(InputError, match="auto.*physical"):
+    with pytest.raises(InputError, match=r"auto.*physical"):
         checked_settings(PredictSettings, {"scale": "large"})
 
 

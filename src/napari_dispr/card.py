@@ -19,7 +19,7 @@ class Card(BaseModel):
 
     Attributes
     ----------
-    name, description, licence, attribution : str
+    name, description, licence, attribution, limits : str
     representation : "signed_distance" or "occupancy"
         What the network draws: signed distance over ``truncation``, or 0 and 1 (the paper).
     truncation : float
@@ -40,6 +40,7 @@ class Card(BaseModel):
     description: str = ""
     licence: str = ""
     attribution: str = ""
+    limits: str = ""
     representation: Literal["signed_distance", "occupancy"] = "signed_distance"
     truncation: float = 8.0
     typical_extent: float = 50.0

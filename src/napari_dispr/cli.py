@@ -113,17 +113,7 @@ def _add_settings(
 def _settings(options: argparse.Namespace) -> PredictSettings:
     given = {name: getattr(options, name, None) for name in PredictSettings.model_fields}
     values = {name: value for name, value in given.items() if value is not None}
-    return checked_settings(PredictSettings, {name: _number(value) for name, value in values.items()})
-
-
-def _number(text: str) -> str | int | float:
-    kinds: tuple[type[int], type[float]] = (int, float)
-    for kind in kinds:
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return checked_settings(PredictSettings, values)
 
 
 def _run(events: "Generator[Any, None, Result]", on_event: Callable[[Any], None] | None = None) -> Result:
@@ -376,7 +366,10 @@ def list_models(options: argparse.Namespace) -> None:
     from napari_dispr.library import available_models, read_card
 
     for name, path in available_models().items():
-        print(f"{name}: {read_card(path).description}")
+        try:
+            print(f"{name}: {read_card(path).description}")
+        except InputError as error:
+            print(f"{name}: {error}")
 
 
 def model_info(options: argparse.Namespace) -> None:

@@ -323,7 +323,8 @@ def summary_of(rows: Sequence[_Row], settings: Mapping[str, Any]) -> dict[str, A
     dict
         The ``settings``; ``measures``: the meaning of each; and ``methods``: for each method ``n``
         (members of the cells that it was not trained on; nothing else counts), ``trained_on`` (names of
-        the cells that are left out because it was), ``failed`` (how many of them failed), ``failed_cells`` (name to reason),
+        the cells that are left out because it was), ``failed`` (how many of them failed),
+        ``failed_cells`` (name to reason),
         ``signed_volume_bias`` (the mean of signed_volume) and for each measure its ``median``,
         ``percentile_90``, ``mean`` and ``sd`` (of the sample; None for one member).
     """

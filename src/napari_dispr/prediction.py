@@ -6,6 +6,7 @@ the same code; closing it cancels within one step. What comes out lives in ``res
 
 import os
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -152,9 +153,7 @@ def iter_predict(
     boxes = cell_boxes(segmentation)
     cut = [label for label, box in boxes.items() if cut_by_border(segmentation, label, box)]
     skipped = cut if cells is None else []
-    wanted = (
-        [label for label in boxes if label not in skipped] if cells is None else list(dict.fromkeys(cells))
-    )
+    wanted = _checked_cells(cells) if cells is not None else [cell for cell in boxes if cell not in cut]
     if not wanted:
         raise InputError(
             "All cells are cut by the border of the image: use a picture with whole cells."
@@ -164,20 +163,20 @@ def iter_predict(
     if image_to_world is None:
         image_to_world = np.diag([chosen.pixel_size or 1.0, chosen.pixel_size or 1.0, 1.0])
         unit = shape_model.card.unit if chosen.pixel_size and unit == "pixel" else unit
-    to_world = np.asarray(image_to_world, dtype=np.float64)
+    to_world = _checked_affine(image_to_world)
     crops = []
     for label in wanted:
-        box = boxes.get(int(label))
+        box = boxes.get(label)
         zoom = zoom_for(
             segmentation,
-            int(label),
+            label,
             chosen.scale,
             typical_extent=shape_model.card.typical_extent,
             pixel_size=chosen.pixel_size,
             voxel_size=shape_model.card.voxel_size,
             box=box,
         )
-        crops.append(crop_cell(pixels, segmentation, int(label), zoom=zoom, box=box))
+        crops.append(crop_cell(pixels, segmentation, label, zoom=zoom, box=box))
     warnings = []
     if skipped:
         warnings.append(f"Cut by the border of the image and left out: {', '.join(map(str, skipped))}.")
@@ -192,6 +191,24 @@ def iter_predict(
             warnings=warnings,
         )
     )
+
+
+def _checked_cells(cells: Sequence[int]) -> list[int]:
+    """Labels without repetition, in their order."""
+    values = np.atleast_1d(np.asarray(cells))
+    if values.size and (values.ndim != 1 or values.dtype.kind not in "ui"):
+        raise InputError(f"The cells are {cells!r}: give their labels as a list of whole numbers.")
+    return [int(label) for label in dict.fromkeys(values.tolist())]
+
+
+def _checked_affine(image_to_world: ArrayLike) -> NDArray[np.float64]:
+    """A (3, 3) affine on (y, x, 1) that can be inverted."""
+    affine = np.asarray(image_to_world, dtype=np.float64)
+    if affine.shape != (3, 3) or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-300:
+        raise InputError(
+            "image_to_world is no affine of a picture: give 3 x 3 finite numbers that can be inverted."
+        )
+    return affine
 
 
 def iter_predict_crops(
@@ -219,7 +236,7 @@ def iter_predict_crops(
     warnings : sequence of str
         To be passed on with the result.
     names : dict, optional
-        File names of the cells, by label, where they are not their labels.
+        Names of the cells, by label, where they have better ones: for their files and their noise.
     """
     sampler, steps = model.sampling(settings.quality, settings.sampler, settings.steps)
     device = devices.choose(settings.device)
@@ -250,7 +267,11 @@ def iter_predict_crops(
             batches_left = -(-len(pairs) // batch)
             try:
                 shapes = np.empty(0, np.float32)
-                for x in _sample(model, now, batch, settings.seed, sampler, steps, device):
+                noise = [
+                    member_noise(settings.seed, _noise_key(crop, prediction.names), member)
+                    for crop, member in now
+                ]
+                for x in _sample(model, [crop for crop, _ in now], noise, batch, sampler, steps, device):
                     shapes = x
                     yield clock.step(now[0][0].label, batches_left)
             except (RuntimeError, MemoryError) as error:
@@ -261,7 +282,9 @@ def iter_predict_crops(
                 prediction.warnings.append(
                     f"The device ran out of memory: going on with {batch} shapes at once."
                 )
+                clock.end_batch(finished=False)
                 continue
+            clock.end_batch(finished=True)
             for (crop, _), distance in zip(now, model.decode(shapes[: len(now), 0]), strict=True):
                 members = drawn.setdefault(crop.label, [])
                 members.append(distance)
@@ -293,48 +316,58 @@ def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":
 
 
 class _Clock:
-    """Counts steps and tells the time left from those of the batches so far."""
+    """Counts steps, and tells the time left from those so far."""
 
     def __init__(self, steps: int) -> None:
-        self._steps, self._done, self._in_batch = steps, 0, 0
+        self._steps = steps
+        self._before = self._in_batch = self._taken = 0
         self._begun = time.monotonic()
 
     def step(self, label: int, batches_left: int) -> Step:
-        self._done += 1
-        self._in_batch = self._in_batch % self._steps + 1
+        self._in_batch += 1
+        self._taken += 1
+        done = self._before + self._in_batch
         left = batches_left * self._steps - self._in_batch
-        seconds = (time.monotonic() - self._begun) / self._done * left if self._done > 1 else None
-        return Step(label, self._done, self._done + left, seconds)
+        seconds = (time.monotonic() - self._begun) / self._taken * left if self._taken > 1 else None
+        return Step(label, done, done + left, seconds)
+
+    def end_batch(self, *, finished: bool) -> None:
+        self._before += self._in_batch if finished else 0
+        self._in_batch = 0
 
 
 def _sample(
     model: "ShapeModel",
-    pairs: Sequence[tuple[Crop, int]],
+    crops: Sequence[Crop],
+    sources: Sequence[torch.Generator],
     batch: int,
-    seed: int,
     sampler: str,
     steps: int,
     device: torch.device,
 ) -> Iterator[NDArray[np.float32]]:
-    """Draw one batch of (cell, member) pairs, filled up to ``batch``; yields x after each step."""
+    """Draw a member a crop, each with noise of its own source; yields x after each step."""
     # Filled up, so that the arithmetic, and with it each voxel, is the same in every batch.
-    filled = [*pairs, *[pairs[-1]] * (batch - len(pairs))]
-    sources = [member_noise(seed, crop.label, member) for crop, member in filled]
+    filled = [*crops, *[crops[-1]] * (batch - len(crops))]
 
     def fresh_noise() -> torch.Tensor:
         # Drawn on the CPU one by one: the same on every device and in every batch.
         noise = [torch.randn((1, *grid.SHAPE), generator=source) for source in sources]
-        return torch.stack(noise).to(device)
+        return torch.stack([*noise, *[noise[-1]] * (batch - len(noise))]).to(device)
 
-    with torch.inference_mode():
-        masks, images = [crop.mask for crop, _ in filled], [crop.image for crop, _ in filled]
-        denoiser = model.denoiser(masks, images, device)
-        times = model.process.times(steps)
-        for x in SAMPLERS[sampler](denoiser, fresh_noise(), times, fresh_noise):
-            yield x.float().cpu().numpy()
+    # No inference_mode here: a generator would leave it switched on for its caller between steps. The
+    # model's parameters ask for no gradient, so none is recorded.
+    denoiser = model.denoiser([crop.mask for crop in filled], [crop.image for crop in filled], device)
+    times = model.process.times(steps)
+    for x in SAMPLERS[sampler](denoiser, fresh_noise(), times, fresh_noise):
+        yield x.float().cpu().numpy()
 
 
 def member_noise(seed: int, label: int, member: int) -> torch.Generator:
     """The source of all noise of one member: depends on (seed, label, member) alone."""
     (state,) = np.random.SeedSequence((seed, label, member)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def _noise_key(crop: Crop, names: dict[int, str]) -> int:
+    """The label, or what stands for it where cells go by names and labels only count them."""
+    return zlib.crc32(names[crop.label].encode()) if crop.label in names else crop.label

@@ -9,9 +9,9 @@ from napari_dispr.errors import InputError
 
 
 class Settings(BaseModel):
-    """Common behaviour: unknown names are errors, values cannot be changed in place."""
+    """Common behaviour: unknown names are errors, numbers finite, values cannot be changed in place."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 SettingsKind = TypeVar("SettingsKind", bound=Settings)
@@ -35,8 +35,12 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
             raise InputError(
                 f"There is no setting {name!r}: choose among {', '.join(kind.model_fields)}."
             ) from None
+        # A setting that may be of several kinds has an error for each.
+        said = [
+            e["msg"][0].lower() + e["msg"][1:] for e in error.errors() if e["loc"][:1] == first["loc"][:1]
+        ]
         raise InputError(
-            f"The setting {name} cannot be {values.get(name)!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+            f"The setting {name} cannot be {values.get(name)!r}: {', or '.join(said)}."
         ) from None
 
 

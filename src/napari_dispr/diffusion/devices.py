@@ -44,8 +44,10 @@ def choose(device: str = "auto") -> torch.device:
 
 def fast_dtype(device: torch.device) -> torch.dtype:
     """The fastest type that shapes survive: 16 bit where the device computes in it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type != "cpu":
-        return torch.float16
+        return torch.float32
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return torch.bfloat16 if native() else torch.float32
 
@@ -59,12 +61,16 @@ def batch_size(device: torch.device, voxels_per_token: int) -> int:
 
 def channels_last(module: Module) -> Module:
     """The module with its kernels stored channels last, which 3D convolutions are faster with."""
-    return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+    return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # PyTorch's words on MPS, and on the CPU of Windows and of Linux.
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def release(device: torch.device) -> None:

@@ -102,7 +102,15 @@ class ShapeModel:
             return cls(network, PROCESSES[process.pop("kind")](**process), card)
         except FileNotFoundError:
             raise InputError(f"There is no model file {path}: check the name.") from None
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        except (
+            SafetensorError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RuntimeError,
+            OSError,
+        ) as error:
             raise InputError(
                 f"{path} is not a shape model of napari-dispr: choose a .safetensors file that it wrote, "
                 "or import an original checkpoint first."

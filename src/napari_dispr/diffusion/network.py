@@ -4,6 +4,7 @@ Parameter names are those of the original (guided_diffusion's ``UNetModel``), so
 load as they are. Knows tensors only: what the channels mean is said in ``condition.py``.
 """
 
+import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import cast
@@ -107,8 +108,9 @@ def unfold(x: Tensor, n: int) -> Tensor:
 def timestep_embedding(t: Tensor, width: int, max_period: float = 1e4) -> Tensor:
     """Sinusoids [cos | sin] of (B,) times, shape (B, width), float32."""
     half = width // 2
-    exponent = torch.arange(half, dtype=torch.float32, device=t.device) / half
-    angles = t[:, None].float() * max_period**-exponent
+    # Written as the original does, so that the rounding of large angles is the same too.
+    exponent = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half
+    angles = t[:, None].float() * torch.exp(exponent)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 

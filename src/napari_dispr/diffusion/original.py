@@ -1,7 +1,7 @@
 """Checkpoints of the original DISPR code: what their parameters reveal, and what must be said."""
 
 import os
-import pickle
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -76,12 +76,14 @@ def import_dispr_checkpoint(
             "A checkpoint does not tell its number of attention heads: give num_heads "
             "(1 with the flags of DISPR's README, 4 without flags)."
         )
-    if num_head_channels == -1 and cast(int, num_heads) < 1:
-        raise InputError(f"num_heads is {num_heads}: give 1 or more.")
     if noise_schedule not in ("linear", "cosine"):
         raise InputError(f"There is no noise_schedule {noise_schedule!r}: choose linear or cosine.")
+    fewest = 21 if noise_schedule == "linear" else 1  # the betas of fewer reach 1
+    if diffusion_steps < fewest:
+        raise InputError(f"diffusion_steps is {diffusion_steps}: give {fewest} or more.")
     try:
         revealed = _revealed(state)
+        _check_heads(state, num_heads, num_head_channels)
         config = NetworkConfig(
             **revealed,
             num_heads=num_heads or 1,
@@ -116,8 +118,8 @@ def _card(name: str, steps: int) -> Card:
         description="Imported from a checkpoint of the original DISPR code.",
         representation="occupancy",
         qualities={
-            "fast": Quality(sampler="ddim", steps=2),
-            "balanced": Quality(sampler="ddim", steps=10),
+            "fast": Quality(sampler="ddim", steps=min(2, steps)),
+            "balanced": Quality(sampler="ddim", steps=min(10, steps)),
             "paper": Quality(sampler="ddpm", steps=steps),
         },
     )
@@ -125,10 +127,12 @@ def _card(name: str, steps: int) -> Card:
 
 def _read(path: str | os.PathLike[str]) -> State:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # a file that is none may also be an unusual one
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"There is no checkpoint {path}: check the name.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the reader raises whatever a broken file makes it meet
         raise InputError(
             f"{path} cannot be read as a PyTorch checkpoint of plain tensors: "
             "choose a savedmodel*.pt or emasavedmodel*.pt that DISPR wrote."
@@ -179,6 +183,26 @@ def _revealed(state: State) -> dict[str, Any]:
     }
 
 
+def _check_heads(state: State, num_heads: int | None, num_head_channels: int) -> None:
+    """Attention heads must share out the channels of every level that has attention."""
+    flag, value = (
+        ("num_heads", num_heads) if num_head_channels == -1 else ("num_head_channels", num_head_channels)
+    )
+    widths = {tensor.shape[1] for name, tensor in state.items() if name.endswith("qkv.weight")}
+    if value is None or value < 1 or any(width % value for width in widths):
+        told = ", ".join(map(str, sorted(widths)))
+        raise InputError(f"{flag} is {value}: give one that divides the channels at the attention ({told}).")
+
+
+def _numbers(flag: str, text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",") if number]
+    except ValueError:
+        raise InputError(
+            f"{flag} is {text!r}: give numbers with commas between, as the original does."
+        ) from None
+
+
 def _check_flags(
     flags: Mapping[str, Any], config: NetworkConfig, image_size: int, num_heads: int | None
 ) -> None:
@@ -201,9 +225,9 @@ def _check_flags(
             raise InputError(f"DISPR has no flag {flag!r}: check its spelling.")
         given = value
         if flag == "channel_mult":
-            given = tuple(float(m) for m in (value or _CHANNEL_MULT.get(image_size, "")).split(",") if m)
+            given = tuple(_numbers(flag, str(value or _CHANNEL_MULT.get(image_size, ""))))
         elif flag == "attention_resolutions":
-            factors = {image_size // int(r) for r in str(value).split(",") if r}
+            factors = {image_size // int(r) for r in _numbers(flag, str(value)) if r >= 1}
             deepest = 2 ** (len(config.channel_mult) - 1)
             given = tuple(sorted(f for f in factors if f <= deepest))
         elif flag == "num_heads_upsample" and value == -1:

@@ -102,8 +102,8 @@ def respaced(steps: int, spec: str | Sequence[int]) -> list[int]:
     if isinstance(spec, str):
         if spec.startswith("ddim"):
             wanted = int(spec.removeprefix("ddim"))
-            for stride in range(1, steps):
-                if len(kept := range(0, steps, stride)) == wanted:
+            for whole in range(1, steps):
+                if len(kept := range(0, steps, whole)) == wanted:
                     return list(kept)
             raise ValueError(f"No whole stride gives {wanted} of {steps} timesteps.")
         spec = [int(section) for section in spec.split(",")]
@@ -170,8 +170,7 @@ class GaussianDiffusion:
     def alphas_bar(self) -> Array:
         """Cumulative product of 1 - beta, shape (T,). Eq. 2."""
         betas = linear_betas(self.steps) if self.schedule == "linear" else cosine_betas(self.steps)
-        alphas: Array = 1.0 - betas
-        return np.cumprod(alphas)
+        return np.cumprod(1.0 - betas, dtype=np.float64)
 
     def alpha_bar(self, t: float) -> float:
         """At a whole timestep; -1 is the clean shape."""
@@ -184,6 +183,8 @@ class GaussianDiffusion:
         return (1.0 - self.alpha_bar(t)) ** 0.5
 
     def times(self, steps: int) -> tuple[float, ...]:
+        if steps == 1:  # the original's respacing keeps t = 0 then, where there is no noise to take away
+            return (self.steps - 1.0, -1.0)
         return self.respaced_times(str(steps))
 
     def respaced_times(self, spec: str) -> tuple[float, ...]:
