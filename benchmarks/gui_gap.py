@@ -8,13 +8,14 @@ click. What napari itself takes to insert and to draw layers is listed apart.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
 import napari
 from napari.layers import Layer
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSettings, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_dispr.napari_io import simulated_red_blood_cells
@@ -73,6 +74,8 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=3)
     parser.add_argument("--members", type=int, default=5)
     options = parser.parse_args()
+    # The user's own settings stay as they are.
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
     viewer = napari.Viewer()
     app = QApplication.instance()
     assert app is not None
@@ -101,7 +104,7 @@ def main() -> None:
     widget.form.members.setValue(options.members)
     clock.phase("choosing cells")
     for cell in range(1, options.cells + 1):
-        widget._on_click(cell)
+        widget.cells.toggle(cell)
         wait(lambda: True, 0.3)
     clock.phase("predicting")
     widget.predict_button.click()

@@ -1,6 +1,6 @@
 """Simulate the field of cells that is shipped as sample data, and write it into the package.
 
-    python docs/make_sample.py
+python docs/make_sample.py
 """
 
 from pathlib import Path

@@ -27,8 +27,9 @@ def test_card_of_the_shipped_model():
     assert "paper" not in card.qualities
     assert card.qualities["fast"].steps <= 2
     assert card.typical_extent == pytest.approx(50, abs=10)
-    # A score is never of cells that the model was trained on.
-    assert not set(card.training["cells"]) & set(card.training["held_out"])
+    # A score is never of cells that the model which it is of was trained on.
+    assert card.scores["cells"] and not set(card.scores["cells"]) & set(card.scores["trained_on"])
+    assert len(card.training["fingerprints"]) == len(card.training["cells"])
 
 
 def test_shipped_model_loads():

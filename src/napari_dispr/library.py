@@ -96,3 +96,10 @@ def load_model(name_or_path: str | os.PathLike[str]) -> "ShapeModel":
     from napari_dispr.diffusion.model import ShapeModel
 
     return ShapeModel.load(path)
+
+
+def available_devices() -> dict[str, str]:
+    """Names that the setting ``device`` takes on this machine, each with what it is. Loads torch."""
+    from napari_dispr.diffusion.devices import available
+
+    return available()

@@ -17,7 +17,8 @@ CPU_BATCH, GPU_BATCH = 5, 40
 
 def available() -> dict[str, str]:
     """Names that ``device`` takes here, each with what it is."""
-    found = {"cpu": f"CPU ({torch.get_num_threads()} threads)"}
+    threads = torch.get_num_threads()
+    found = {"cpu": f"CPU ({threads} thread{'s' if threads > 1 else ''})"}
     for i in range(torch.cuda.device_count()):
         found[f"cuda:{i}"] = torch.cuda.get_device_name(i)
     if torch.backends.mps.is_available():

@@ -1,0 +1,1 @@
+"""The napari side, and the only folder that imports Qt: layout, signals, layers. The verbs do the work."""

@@ -1,0 +1,148 @@
+"""Which 2D plane of a layer the viewer shows, and where it lies in the world. Knows layers, not Qt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr import grid
+from napari_dispr.errors import InputError
+
+if TYPE_CHECKING:
+    import pint
+    from napari.components import Dims
+    from napari.layers import Image, Labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DisplayedPlane:
+    """The plane of an image or label layer that the viewer shows.
+
+    Attributes
+    ----------
+    name : str
+        The layer's name, for messages.
+    array : (y, x) array-like
+        Not read yet: may be lazy. Of a multiscale layer the finest level.
+    to_world : (3, 3) float64
+        Affine on (y, x, 1) from pixel centre to world.
+    depth : float
+        World coordinate of the plane on the axis before y: 0 for a 2D layer.
+    unit : pint.Unit
+        Of the world's y and x axes; its text is its name.
+    index : tuple of int
+        Where the plane stands on the layer's leading axes (time, channel, z).
+    """
+
+    name: str
+    array: Any
+    to_world: NDArray[np.float64]
+    depth: float
+    unit: "pint.Unit"
+    index: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Pixels along y and x."""
+        return (int(self.array.shape[0]), int(self.array.shape[1]))
+
+    def pixel_size(self, unit: str) -> float | None:
+        """Side of a pixel in ``unit``; None where the layer's own unit is no such one ("pixel")."""
+        if not self.unit.is_compatible_with(unit):
+            return None
+        return float((grid.in_plane_scale(self.to_world) * self.unit).to(unit).magnitude)
+
+
+def displayed_plane(layer: "Image | Labels", dims: "Dims") -> DisplayedPlane:
+    """The plane of ``layer`` at the viewer's current position, without reading it.
+
+    The last two axes of a layer are taken as y and x; the position on all axes before them comes
+    from the viewer's sliders, in the 3D view too.
+
+    Raises
+    ------
+    InputError
+        If the layer is RGB, has fewer than two axes, is turned out of its own plane, has different
+        units along y and x, or the viewer shows other axes or a position outside the layer.
+    """
+    if getattr(layer, "rgb", False):
+        raise InputError(
+            f'"{layer.name}" is an RGB picture: convert it to one channel (right-click the layer, Split RGB).'
+        )
+    if layer.ndim < 2:
+        raise InputError(f'"{layer.name}" has one axis only: choose a 2D picture.')
+    if dims.ndisplay == 2 and tuple(dims.order[-2:]) != (dims.ndim - 2, dims.ndim - 1):
+        raise InputError(
+            "The viewer shows other axes than y and x: turn them back by the buttons below the layer list."
+        )
+    affine = layer_to_world(layer)
+    if layer.ndim > 2 and not _turned_in_plane_only(affine):
+        raise InputError(f'"{layer.name}" is turned out of its plane: remove the rotation about y or x.')
+    units = layer.units[-2:]
+    if units[0] != units[1]:
+        raise InputError(
+            f'"{layer.name}" has y in {units[0]} and x in {units[1]}: give both axes the same unit.'
+        )
+    array = layer.data[0] if layer.multiscale else layer.data
+    index = _leading_index(layer, dims, array.shape)
+    plane_start = affine @ [*index, 0, 0, 1]
+    in_plane = np.eye(3)
+    in_plane[:2, :2] = affine[-3:-1, -3:-1]
+    in_plane[:2, 2] = plane_start[-3:-1]
+    return DisplayedPlane(
+        name=layer.name,
+        array=array[index] if index else array,
+        to_world=in_plane,
+        depth=float(plane_start[-4]) if layer.ndim > 2 else 0.0,
+        unit=units[0],
+        index=index,
+    )
+
+
+def layer_to_world(layer: Any) -> NDArray[np.float64]:
+    """All of a layer's transforms as one affine from data to world, (ndim + 1, ndim + 1)."""
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), dtype=np.float64)
+    affine = np.eye(layer.ndim + 1)
+    affine[:-1, -1] = origin
+    for axis, unit_vector in enumerate(np.eye(layer.ndim)):
+        affine[:-1, axis] = np.asarray(layer.data_to_world(unit_vector)) - origin
+    return affine
+
+
+def position_in_layer(layer: Any, position: Sequence[float], dims: "Dims") -> NDArray[np.float64]:
+    """A position in the viewer's world as data coordinates of ``layer``.
+
+    The viewer's axes may count in other units than the layer (a picture in micrometers beside one in
+    nanometers), and have more of them.
+    """
+    world = np.zeros(max(len(position), layer.ndim))
+    world[len(world) - len(position) :] = position
+    return np.asarray(layer.world_to_data(world[-layer.ndim :] * _unit_ratio(layer, dims)))
+
+
+def _unit_ratio(layer: Any, dims: "Dims") -> NDArray[np.float64]:
+    """The layer's unit in units of the viewer's axes, for each axis of the layer."""
+    world_units = getattr(dims, "units", None)
+    if world_units is None:
+        return np.ones(layer.ndim)
+    world_units = world_units[-layer.ndim :]
+    return np.array([float((1 * w).to(u).magnitude) for w, u in zip(world_units, layer.units, strict=True)])
+
+
+def _turned_in_plane_only(affine: NDArray[np.float64]) -> bool:
+    linear = affine[:-1, :-1]
+    across = np.concatenate([linear[:-2, -2:].ravel(), linear[-2:, :-2].ravel()])
+    return bool(np.abs(across).max() <= 1e-6 * np.abs(linear).max())
+
+
+def _leading_index(layer: Any, dims: "Dims", shape: tuple[int, ...]) -> tuple[int, ...]:
+    leading = layer.ndim - 2
+    position = position_in_layer(layer, dims.point, dims)[:leading]
+    index = tuple(int(np.floor(coordinate + 0.5)) for coordinate in position)
+    if any(i < 0 or i >= length for i, length in zip(index, shape, strict=False)):
+        raise InputError(
+            f'"{layer.name}" has no plane where the viewer stands: move the sliders to one that it has.'
+        )
+    return index

@@ -1,0 +1,73 @@
+"""A combo box of the viewer's layers of one kind, kept in step with them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QWidget
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+
+class LayerChoice(QComboBox):
+    """Offers the layers that ``accepts`` accepts, the topmost first.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    accepts : callable
+        Whether a layer is offered.
+    """
+
+    #: The chosen layer is another one.
+    layer_changed = Signal()
+
+    def __init__(
+        self, viewer: "ViewerModel", accepts: "Callable[[Layer], bool]", parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._accepts = viewer, accepts
+        self._offered: list[Layer] = []
+        self._chosen: Layer | None = None
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        for event in ("inserted", "removed", "reordered", "renamed"):
+            getattr(viewer.layers.events, event).connect(self._offer)
+        self.currentIndexChanged.connect(self._on_index)
+        self._offer()
+
+    @property
+    def layer(self) -> "Layer | None":
+        """The chosen layer."""
+        return self._chosen
+
+    @layer.setter
+    def layer(self, layer: "Layer") -> None:
+        self.setCurrentIndex(self._offered.index(layer))
+
+    @property
+    def offered(self) -> "list[Layer]":
+        """All layers to choose from."""
+        return list(self._offered)
+
+    def disconnect_layers(self) -> None:
+        """Stop following the viewer."""
+        for event in ("inserted", "removed", "reordered", "renamed"):
+            getattr(self._viewer.layers.events, event).disconnect(self._offer)
+
+    def _offer(self, event: object = None) -> None:
+        self._offered = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
+        self.blockSignals(True)
+        self.clear()
+        self.addItems([layer.name for layer in self._offered])
+        self.setCurrentIndex(self._offered.index(self._chosen) if self._chosen in self._offered else 0)
+        self.blockSignals(False)
+        self._on_index(self.currentIndex())
+
+    def _on_index(self, index: int) -> None:
+        chosen = self._offered[index] if 0 <= index < len(self._offered) else None
+        if chosen is not self._chosen:
+            self._chosen = chosen
+            self.layer_changed.emit()

@@ -1,0 +1,415 @@
+"""The widget "Predict 3D shapes": layout and signals. What runs is in `running`, what is wrong in
+`request`.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels, Layer
+from napari.qt.threading import GeneratorWorker, create_worker
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_dispr.errors import InputError
+from napari_dispr.widgets.background import NewestAnswer
+from napari_dispr.widgets.beside_gui import devices_found
+from napari_dispr.widgets.cells_input import CellsInput
+from napari_dispr.widgets.displayed import DisplayedPlane
+from napari_dispr.widgets.layer_choice import LayerChoice
+from napari_dispr.widgets.layers import METADATA_KEY, ResultContent, ResultLayers, View3D
+from napari_dispr.widgets.request import CellChoice, Inspection, PredictRequest, inspect, make_request
+from napari_dispr.widgets.running import Outcome, Progress, Results, run
+from napari_dispr.widgets.settings_form import SettingsForm, recall, recall_settings, remember
+from napari_dispr.widgets.tables import MorphometryTable
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_dispr.results import Prediction
+
+#: What changes the pixels of a layer, and what else may change what is asked for.
+_EDITS = ("data", "set_data", "paint", "labels_update")
+_LAYER_EVENTS = (*_EDITS, "scale", "translate", "rotate", "shear", "affine", "units", "selected_label")
+_DIMS_EVENTS = ("point", "order", "ndisplay", "ndim")
+#: Time for clicks and for drawing before the next layer is inserted, milliseconds.
+_BETWEEN_LAYERS = 30
+#: The progress bar draws itself, and with it the window, at once: not at every step, milliseconds.
+_BETWEEN_PROGRESS = 200
+#: Settings are written down when they have rested for so long, milliseconds.
+_SAVE_AFTER = 1000
+
+
+class _RunWorker(GeneratorWorker[Progress | Results, Any, Outcome]):
+    """A run in a thread. napari's "quit", at the closing of its window, ends it as Cancel does.
+
+    A worker of superqt leaves its generator where it stands, and with it all that the run holds.
+    """
+
+    def __init__(self, function: Any, request: PredictRequest, cancelled: threading.Event) -> None:
+        super().__init__(function, request, cancelled)
+        self._cancelled = cancelled
+        self.quitted = False
+
+    def quit(self) -> None:
+        self.quitted = True
+        self._cancelled.set()
+
+
+class PredictWidget(QWidget):
+    """Predict an ensemble of 3D shapes for cells of a 2D picture.
+
+    Parameters
+    ----------
+    napari_viewer : Viewer
+    """
+
+    def __init__(self, napari_viewer: "Viewer") -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        #: The newest prediction, of all cells finished so far.
+        self.prediction: Prediction | None = None
+        self._closed = False
+        self._problem = False  # stands beside the inputs
+        self._worker: _RunWorker | None = None
+        self._cancelled = threading.Event()
+        self._results: ResultLayers | None = None
+        self._back_to_3d = False  # as soon as there are layers
+        self._progress: Progress | None = None
+        self._origin: tuple[Image, Labels, DisplayedPlane] | None = None  # of the results
+        self._next_content: ResultContent | None = None
+        self._drawing: Iterator[None] = iter(())
+        self._followed: dict[LayerChoice, Layer | None] = {}
+        # Moving a slider or inserting layers tells of many changes at once: one look at them is enough.
+        self._coming = QTimer(self, singleShot=True, interval=0)
+        self._coming.timeout.connect(self._on_inputs)
+        self._next_layer = QTimer(self, singleShot=True, interval=_BETWEEN_LAYERS)
+        self._next_layer.timeout.connect(self._draw)
+        self._next_progress = QTimer(self, singleShot=True, interval=_BETWEEN_PROGRESS)
+        self._next_progress.timeout.connect(self._show_progress)
+        self._unsaved = QTimer(self, singleShot=True, interval=_SAVE_AFTER)
+        self._unsaved.timeout.connect(self._remember)
+        self._build()
+        self._restore()
+        self._view_3d = View3D(napari_viewer)
+        self._check = NewestAnswer(inspect, self._on_checked, self)
+        self._devices = NewestAnswer(devices_found, self.form.offer_devices, self, pause=0)
+        self._connect()
+        self._follow_layers()
+        self._devices.ask()
+
+    # --- layout ----------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.image_choice = LayerChoice(self._viewer, _is_picture)
+        self.labels_choice = LayerChoice(self._viewer, _is_segmentation)
+        self.image_choice.setToolTip("The 2D picture; of a stack the displayed plane")
+        self.labels_choice.setToolTip("The segmentation of the picture, one label a cell")
+        self.cells = CellsInput(self._viewer, lambda: (self.image_choice.layer, self.labels_choice.layer))
+        self.pick_button = self.cells.pick_button
+        self.form = SettingsForm()
+        inputs = {"image": self.image_choice, "labels": self.labels_choice, "cells": self.cells}
+        for row, (name, control) in enumerate(inputs.items()):
+            self.form.rows.insertRow(row, name, control)
+        #: What is wrong with the inputs, or what they amount to.
+        self.message = QLabel(wordWrap=True)
+        #: How the last run ended.
+        self.status = QLabel(wordWrap=True)
+        self.predict_button = QPushButton("Predict")
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop; finished cells are kept")
+        self.show_3d_button = QPushButton("Show in 3D", checkable=True)
+        self.progress_bar = QProgressBar()
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.predict_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+        buttons.addWidget(self.show_3d_button, 1)
+        self.table = MorphometryTable()
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.form)
+        layout.addWidget(self.message)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress_bar)
+        layout.addWidget(self.status)
+        layout.addWidget(self.table, 1)
+        self.status.hide()
+        self.table.hide()
+        self.show_3d_button.hide()
+        self._show_running(False)
+
+    def _connect(self) -> None:
+        for choice in (self.image_choice, self.labels_choice):
+            choice.layer_changed.connect(self._follow_layers)
+        self.cells.changed.connect(self._on_inputs)
+        self.cells.found.connect(self._draw_outlines)
+        self.form.changed.connect(self._on_inputs)
+        self.predict_button.clicked.connect(self.predict)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.show_3d_button.toggled.connect(self._on_show_3d)
+        for event in _DIMS_EVENTS:
+            getattr(self._viewer.dims.events, event).connect(self._on_dims)
+        # Neither of these may hold on to the widget, which is going away.
+        self.destroyed.connect(self._cancelled.set)
+
+    def _restore(self) -> None:
+        self.form.settings = recall_settings()
+        remembered = recall("predict/cells")
+        if remembered in list(CellChoice):
+            self.cells.choice = CellChoice(remembered)
+
+    def _remember(self) -> None:
+        self._unsaved.stop()
+        remember(
+            {
+                "predict/settings": self.form.settings.model_dump_json(),
+                "predict/cells": str(self.cells.choice),
+            }
+        )
+
+    # --- inputs ----------------------------------------------------------------------------------
+
+    def request(self) -> PredictRequest:
+        """What the inputs ask for; `InputError` if something is wrong at first sight."""
+        return make_request(
+            self.image_choice.layer,
+            self.labels_choice.layer,
+            self._viewer.dims,
+            self.cells.choice,
+            self.cells.clicked,
+            self.form.settings,
+        )
+
+    def _follow_layers(self) -> None:
+        """Listen to the chosen layers instead of those before."""
+        self._follow(self.image_choice, self.image_choice.layer)
+        if self._follow(self.labels_choice, self.labels_choice.layer):
+            self.cells.clear()
+        self._on_inputs()
+
+    def _follow(self, choice: LayerChoice, layer: Layer | None) -> bool:
+        """Listen to ``layer``; returns whether it is another one than before."""
+        before = self._followed.get(choice)
+        if before is layer:
+            return False
+        for name in _LAYER_EVENTS:
+            if before is not None and hasattr(before.events, name):
+                getattr(before.events, name).disconnect(self._on_layer_event)
+            if layer is not None and hasattr(layer.events, name):
+                getattr(layer.events, name).connect(self._on_layer_event)
+        self._followed[choice] = layer
+        return True
+
+    def _on_layer_event(self, event: Any) -> None:
+        if event.type in _EDITS:
+            self.cells.edited()
+        self._coming.start()
+
+    def _on_dims(self, event: Any) -> None:
+        self._coming.start()
+        if self._viewer.dims.ndisplay == 2:  # by napari's own button
+            self.show_3d_button.setChecked(False)
+
+    def _on_inputs(self, *_: Any) -> None:
+        """Say what is wrong at first sight; have the rest looked at in a thread."""
+        self._coming.stop()
+        self._unsaved.start()
+        self._check.forget()
+        self.cells.look()
+        try:
+            request = self.request()
+        except InputError as error:
+            self.cells.draw(None)
+            self._say(str(error), problem=True)
+            return
+        self.cells.draw(request)
+        self._say("")
+        self._check.ask(request, self.cells.boxes)
+
+    def _draw_outlines(self) -> None:
+        with suppress(InputError):  # is said beside the inputs
+            self.cells.draw(self.request())
+
+    def _on_checked(self, answer: Inspection | InputError) -> None:
+        if isinstance(answer, InputError):
+            self._say(str(answer), problem=True)
+            return
+        text = f"{_cells(len(answer.cells))} to predict."
+        if answer.apart:
+            text += " The labels lie elsewhere than the picture; shapes go where the picture shows the cells."
+        if answer.skipped:
+            text += f" {_cells(len(answer.skipped))} cut by the border of the picture will be left out."
+        self._say(text)
+
+    def _say(self, text: str, *, problem: bool = False) -> None:
+        """Words beside the inputs; with a problem Predict is off until the inputs change."""
+        self.message.setText(f"⚠ {text}" if problem else text)
+        self.message.setStyleSheet("color: #ffb454;" if problem else "")
+        self._problem = problem
+        self.predict_button.setEnabled(not problem and self._worker is None)
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def predict(self) -> None:
+        """Predict the chosen cells, in a thread."""
+        if self._worker is not None:
+            return
+        try:
+            request = self.request()
+        except InputError as error:
+            self._say(str(error), problem=True)
+            return
+        image, labels = self.image_choice.layer, self.labels_choice.layer
+        assert isinstance(image, Image) and isinstance(labels, Labels)
+        self._finish_drawing()
+        self._back_to_3d = self.show_3d_button.isChecked()
+        self.show_3d_button.setChecked(False)
+        self._results = ResultLayers(self._viewer, labels)
+        self._origin = (image, labels, request.image)
+        self._cancelled.clear()
+        self._progress = self.prediction = None
+        self._worker = create_worker(
+            run, request, self._cancelled, _start_thread=False, _worker_class=_RunWorker
+        )
+        self._worker.yielded.connect(self._on_event)
+        self._worker.returned.connect(self._on_outcome)
+        self._worker.finished.connect(self._on_finished)
+        self.status.hide()
+        self._show_running(True)
+        self.progress_bar.setRange(0, 0)
+        self.progress_bar.setFormat("loading the model")
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Stop within one step; the cells that are finished are kept."""
+        self._cancelled.set()
+        self.cancel_button.setEnabled(False)
+        self.progress_bar.setFormat("cancelling")
+
+    @property
+    def running(self) -> bool:
+        """Whether a prediction is on its way."""
+        return self._worker is not None
+
+    def _on_event(self, event: Progress | Results) -> None:
+        if self._closed or self._worker is None or self._worker.quitted:  # the window is closing
+            return
+        if isinstance(event, Results):
+            self.prediction = event.prediction
+            self.table.show_measures(event.measures)
+            self.table.show()
+            self.show_3d_button.show()
+            self._next_content = event.content
+            self._next_layer.start()
+        else:
+            self._progress = event
+            if not self._next_progress.isActive():
+                self._next_progress.start()
+
+    def _show_progress(self) -> None:
+        if self._progress is not None and self._worker is not None and not self._cancelled.is_set():
+            self.progress_bar.setRange(0, self._progress.total)
+            self.progress_bar.setFormat(progress_text(self._progress))
+            self.progress_bar.setValue(self._progress.done)
+
+    def _draw(self) -> None:
+        """One layer at a time: napari takes 0.1 s to insert one."""
+        if next(self._drawing, self) is self:
+            if self._back_to_3d and self._results is not None and self._results.layers:
+                self._back_to_3d = False
+                self.show_3d_button.setChecked(True)
+            if self._next_content is None or self._results is None:
+                return
+            self._drawing, self._next_content = self._results.update(self._next_content), None
+        self._next_layer.start()
+
+    def _finish_drawing(self) -> None:
+        for _ in self._drawing:
+            pass
+        if self._next_content is not None and self._results is not None:
+            for _ in self._results.update(self._next_content):
+                pass
+        self._next_content = None
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        if outcome.problem:
+            self._say(outcome.problem, problem=True)
+        of_all = f"{outcome.finished} of {_cells(outcome.cells)} finished."
+        text = f"{_cells(outcome.finished)} predicted."
+        if outcome.error is not None:
+            text = f"Stopped by an error: {of_all}"
+            notification_manager.receive_error(
+                type(outcome.error), outcome.error, outcome.error.__traceback__
+            )
+        elif outcome.cancelled:
+            text = f"Cancelled: {of_all}"
+        self.status.setText(" ".join([text, *outcome.warnings]))
+        self.status.setVisible(not outcome.problem)
+
+    def _on_finished(self) -> None:
+        self._worker = None
+        self._show_running(False)
+
+    def _show_running(self, running: bool) -> None:
+        self.predict_button.setEnabled(not running and not self._problem)
+        self.cancel_button.setVisible(running)
+        self.cancel_button.setEnabled(running)
+        self.progress_bar.setVisible(running)
+
+    def _on_show_3d(self, on: bool) -> None:
+        if on and self._results is not None and self._origin is not None:
+            self._view_3d.enter(*self._origin, self._results.layers)
+            self.show_3d_button.setChecked(self._view_3d.on)  # the user may have removed the layers
+        else:
+            self._view_3d.leave()
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def event(self, event: QEvent | None) -> bool:
+        """Clean up when the dock widget lets go of this one."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+        return super().event(event)
+
+    def shut_down(self) -> None:
+        """Cancel what runs and leave the viewer as it was; results stay."""
+        if self._closed:
+            return
+        self._closed = True
+        self._cancelled.set()
+        self._remember()
+        for choice in (self.image_choice, self.labels_choice):
+            choice.disconnect_layers()
+            self._follow(choice, None)
+        for event in _DIMS_EVENTS:
+            getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
+        self._coming.stop()
+        self._next_layer.stop()
+        self._next_progress.stop()
+        self._check.forget()
+        self._devices.forget()
+        self.cells.shut_down()
+        self._view_3d.leave()
+
+
+def _is_picture(layer: Layer) -> bool:
+    return isinstance(layer, Image) and METADATA_KEY not in layer.metadata
+
+
+def _is_segmentation(layer: Layer) -> bool:
+    return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata
+
+
+def _cells(number: int) -> str:
+    return "1 cell" if number == 1 else f"{number} cells"
+
+
+def progress_text(progress: Progress) -> str:
+    """Such as ``cell 7 (2 of 3), 12 s left``."""
+    text = f"cell {progress.cell} ({min(progress.finished + 1, progress.cells)} of {progress.cells}), %p %"
+    if progress.seconds_left is None:
+        return text
+    seconds = round(progress.seconds_left)
+    left = f"{seconds} s" if seconds < 100 else f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{text}, {left} left"

@@ -1,0 +1,197 @@
+"""The morphometry table: a row a cell (mean and sd) or a row a member, to read, copy and export."""
+
+from pathlib import Path
+
+import pandas as pd
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QApplication,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QShortcut,
+    QTableView,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_dispr.files import written_aside
+from napari_dispr.shapes.morphometry import MEASURES, summarise
+
+#: How units of length are written in a heading.
+_SYMBOLS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
+_POWERS = {"^3": "³", "^2": "²", "^-1": "⁻¹"}
+
+_CELLS_FILTER = "Mean and sd of each cell (*.csv)"
+_MEMBERS_FILTER = "Every member (*.csv)"
+
+
+class FrameModel(QAbstractTableModel):
+    """A read-only pandas table for a Qt view.
+
+    Parameters
+    ----------
+    texts : DataFrame
+        What stands in the cells.
+    values : DataFrame
+        What they are sorted by; same shape.
+    tooltips : list of str
+        One a column.
+    """
+
+    def __init__(self, texts: pd.DataFrame, values: pd.DataFrame, tooltips: list[str]) -> None:
+        super().__init__()
+        self._texts, self._values, self._tooltips = texts, values, tooltips
+
+    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else self._texts.shape[0]
+
+    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else self._texts.shape[1]
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        if role == Qt.ItemDataRole.DisplayRole:
+            return str(self._texts.iat[index.row(), index.column()])
+        if role == Qt.ItemDataRole.UserRole:
+            return float(self._values.iat[index.row(), index.column()])  # type: ignore[arg-type]
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        return None
+
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> object:
+        if orientation == Qt.Orientation.Vertical:
+            return None
+        if role == Qt.ItemDataRole.DisplayRole:
+            return str(self._texts.columns[section])
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return self._tooltips[section]
+        return None
+
+
+class MorphometryTable(QWidget):
+    """Measures of all members, and their mean and standard deviation for each cell."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._measures = pd.DataFrame()
+        self.cells_view, self.members_view = _view(), _view()
+        self.copy_button = QPushButton("Copy")
+        self.copy_button.setToolTip("Copy the table that is shown, to paste into a spreadsheet")
+        self.export_button = QPushButton("Export CSV…")
+        self.export_button.setToolTip("Save mean and sd of each cell, or every member, as CSV")
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.cells_view, "Cells (mean ± sd)")
+        self.tabs.addTab(self.members_view, "Members")
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.copy_button)
+        buttons.addWidget(self.export_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.tabs)
+        layout.addLayout(buttons)
+        self.copy_button.clicked.connect(self.copy)
+        self.export_button.clicked.connect(self._ask_and_export)
+        QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copy)
+
+    @property
+    def measures(self) -> pd.DataFrame:
+        """The table as numbers, a row a cell and member."""
+        return self._measures
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Mean and standard deviation of each cell, as numbers."""
+        return summarise(self._measures)
+
+    def show_measures(self, measures: pd.DataFrame) -> None:
+        """Show a table from `measure_ensembles`."""
+        self._measures = measures
+        headings, tooltips = _headings(measures)
+        summary = summarise(measures)
+        means = pd.DataFrame({"cell": summary["label"], **{n: summary[f"{n}_mean"] for n in MEASURES}})
+        texts = pd.DataFrame({"cell": summary["label"].astype(str)})
+        for name in MEASURES:
+            pairs = zip(summary[f"{name}_mean"], summary[f"{name}_sd"], strict=True)
+            texts[headings[name]] = [mean_and_sd(mean, sd) for mean, sd in pairs]
+        _fill(self.cells_view, FrameModel(texts, means, ["Label of the cell", *tooltips]))
+        numbers = measures[["label", "member", *MEASURES]].assign(member=measures["member"] + 1)
+        texts = pd.DataFrame({"cell": numbers["label"].astype(str), "member": numbers["member"].astype(str)})
+        for name in MEASURES:
+            texts[headings[name]] = [f"{value:.4g}" for value in numbers[name]]
+        _fill(
+            self.members_view, FrameModel(texts, numbers, ["Label of the cell", "Shape, from 1", *tooltips])
+        )
+
+    def copy(self) -> None:
+        """Put the table that is shown on the clipboard, columns parted by tabs."""
+        if self._measures.empty:
+            return
+        shown = self.summary if self.tabs.currentWidget() is self.cells_view else self._measures
+        QApplication.clipboard().setText(shown.to_csv(sep="\t", index=False))
+
+    def export(self, path: str | Path, *, members: bool) -> None:
+        """Write a CSV: a row a cell and member, or a row a cell with mean and sd."""
+        with written_aside(path) as temporary:
+            (self._measures if members else self.summary).to_csv(temporary, index=False)
+
+    def _ask_and_export(self) -> None:
+        path, chosen = QFileDialog.getSaveFileName(
+            self, "Export morphometry", "morphometry.csv", f"{_CELLS_FILTER};;{_MEMBERS_FILTER}"
+        )
+        if path:
+            self.export(path, members=chosen == _MEMBERS_FILTER)
+
+
+def mean_and_sd(mean: float, sd: float) -> str:
+    """Such as ``92.1 ± 4.3``: the sd with two digits, the mean with as many places; one member has no sd."""
+    if not sd > 0:
+        return f"{mean:.4g}"
+    places = max(0, 1 - int(f"{sd:.1e}".split("e")[1]))
+    return f"{mean:.{places}f} ± {sd:.{places}f}"
+
+
+def _headings(measures: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
+    """Heading of each measure, such as ``volume (µm³)`` on two lines, and its meaning."""
+    headings, tooltips = {}, []
+    for name in MEASURES:
+        unit, _, meaning = measures.attrs["columns"][name].partition(": ")
+        for long, short in (_SYMBOLS | _POWERS).items():
+            unit = unit.replace(long, short)
+        words = name.replace("_", " " if len(name) < 14 else "\n")
+        headings[name] = words if unit == "no unit" else f"{words}\n({unit})"
+        tooltips.append(meaning)
+    return headings, tooltips
+
+
+def _view() -> QTableView:
+    view = QTableView()
+    view.setSortingEnabled(True)
+    view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    view.verticalHeader().hide()
+    view.setMinimumHeight(120)
+    return view
+
+
+def _fill(view: QTableView, model: FrameModel) -> None:
+    header = view.horizontalHeader()
+    column, order = header.sortIndicatorSection(), header.sortIndicatorOrder()
+    proxy = QSortFilterProxyModel(view)
+    proxy.setSourceModel(model)
+    model.setParent(proxy)
+    proxy.setSortRole(Qt.ItemDataRole.UserRole)
+    old = view.model()
+    view.setModel(proxy)
+    if old is not None:
+        old.deleteLater()
+    view.sortByColumn(column if 0 <= column < model.columnCount() else 0, order)
+    if old is None:
+        view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+        view.resizeColumnsToContents()
+    header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)

@@ -1,0 +1,75 @@
+"""The manifest: its entries stand where users look, and lead to what they say."""
+
+from pathlib import Path
+
+import napari_builtins
+import numpy as np
+import pytest
+from npe2 import PluginManifest, _pytest_plugin
+
+import napari_dispr
+import napari_dispr.prediction  # lest a thread load torch while pytest rewrites modules: ast is not safe then
+from napari_dispr.cells.cropping import cell_boxes, check_fields, cut_by_border
+from napari_dispr.cells.phantoms import FIELD_PIXEL_SIZE, simulate_field
+from napari_dispr.napari_io import simulated_red_blood_cells
+
+SOURCE = Path(napari_dispr.__file__).parent
+
+
+@pytest.fixture
+def manifest() -> PluginManifest:
+    return PluginManifest.from_file(SOURCE / "napari.yaml")
+
+
+def test_names_that_users_read(manifest: PluginManifest) -> None:
+    assert manifest.display_name == "napari DISPR"
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Predict 3D shapes"]
+    samples = [sample.display_name for sample in manifest.contributions.sample_data]
+    assert samples == ["Simulated red blood cells"]
+
+
+def test_menus_are_open_to_plugins(manifest: PluginManifest) -> None:
+    from napari._app_model.constants._menus import MenuId, is_menu_contributable
+
+    assert "napari/layers/segment" in manifest.contributions.menus
+    for menu in manifest.contributions.menus:
+        assert menu in list(MenuId)
+        assert is_menu_contributable(menu)
+
+
+def test_sample_is_a_picture_with_whole_cells() -> None:
+    (image, image_meta, kind), (labels, labels_meta, labels_kind) = simulated_red_blood_cells()
+    assert (kind, labels_kind) == ("image", "labels")
+    assert image_meta["scale"] == labels_meta["scale"] == (FIELD_PIXEL_SIZE,) * 2
+    assert image_meta["units"] == ("micrometer", "micrometer")
+    check_fields(image, labels)
+    boxes = cell_boxes(labels)
+    assert len(boxes) == 9
+    assert not any(cut_by_border(labels, cell, box) for cell, box in boxes.items())
+    inside, outside = image[labels > 0], image[labels == 0]
+    assert np.median(inside) > np.percentile(outside, 90)
+
+
+def test_sample_is_what_its_script_simulates() -> None:
+    (image, _, _), (labels, _, _) = simulated_red_blood_cells()
+    script = (SOURCE.parent.parent / "docs" / "make_sample.py").read_text("utf-8")
+    settings = next(line for line in script.splitlines() if line.startswith("CELLS, SHAPE, SEED = "))
+    cells, shape, seed = eval(settings.partition(" = ")[2])
+    field = simulate_field(cells=cells, shape=shape, seed=seed)
+    # Other versions of NumPy may draw other noise, not other cells.
+    assert np.mean(field.labels == labels) > 0.99
+    assert np.corrcoef(field.image.ravel(), image.ravel())[0, 1] > 0.95
+
+
+def test_from_the_menus_of_napari(
+    make_napari_viewer, npe2pm: _pytest_plugin.TestPluginManager, manifest: PluginManifest
+) -> None:
+    builtins = PluginManifest.from_file(Path(napari_builtins.__file__).parent / "builtins.yaml")
+    with npe2pm.tmp_plugin(manifest=manifest), npe2pm.tmp_plugin(manifest=builtins):
+        viewer = make_napari_viewer()
+        viewer.open_sample("napari-dispr", "simulated_red_blood_cells")
+        assert [layer.name for layer in viewer.layers] == ["red blood cells", "segmentation"]
+        _, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")
+        assert widget.image_choice.layer is viewer.layers["red blood cells"]
+        assert widget.labels_choice.layer is viewer.layers["segmentation"]
+        assert widget.predict_button.text() == "Predict"
