@@ -86,6 +86,18 @@ def test_predict_a_dataset_without_objects(dataset, tmp_path):
     np.testing.assert_array_equal(nd.load_prediction(tmp_path)[2].members[0, 32], mask)
 
 
+def test_a_dataset_in_physical_units(dataset, tmp_path, capsys):
+    command = ["predict", str(dataset), "--out", str(tmp_path), "--members", "1", "--steps", "1"]
+    assert main([*command, "--pixel-size", "0.1"]) == 0
+    prediction = nd.load_prediction(tmp_path)
+    assert prediction[1].unit == "micrometer"
+    volume = nd.measure(prediction)["volume"][0]
+    assert volume == pytest.approx(prediction[1].members.sum() * 0.1**3, rel=0.02)
+    for option in (["--scale", "0.5"], ["--cells", "1"]):
+        assert main([*command, *option]) == 2
+        assert option[0] in capsys.readouterr().err
+
+
 def test_evaluate(dataset, tmp_path, capsys):
     command = ["evaluate", str(dataset), "--out", str(tmp_path), "--members", "2", "--steps", "1"]
     assert main([*command, "--save-shapes"]) == 0
@@ -105,6 +117,9 @@ def test_evaluate(dataset, tmp_path, capsys):
         assert float(row["iou"]) == pytest.approx((shape & truth).sum() / (shape | truth).sum(), rel=1e-4)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["methods"]["red-blood-cell"]["n"] == 4 and summary["methods"]["cylinder"]["n"] == 2
+    told = summary["methods"]["red-blood-cell"]["provenance"]
+    assert told["model_hash"] == nd.load_model("red-blood-cell").hash and told["steps"] == 1
+    assert nd.__version__ in summary["software"]
 
 
 def test_demo(tmp_path):

@@ -81,8 +81,8 @@ def test_flow_denoiser_draws_the_mask_from_untrained_weights():
     mask = np.zeros((64, 64), np.float32)
     mask[15:50, 20:40] = 1
     x = torch.randn(1, 1, *grid.SHAPE, generator=torch.Generator().manual_seed(0))
-    free = model.denoiser([mask], [None], CPU, agree=False)(x, 0.9)
-    kept = model.denoiser([mask], [None], CPU)(x, 0.9)
+    free = model.denoiser([mask], [None], model.ready(CPU), agree=False)(x, 0.9)
+    kept = model.denoiser([mask], [None], model.ready(CPU))(x, 0.9)
     assert free.variance_fraction is None and kept.clean.dtype == torch.float32
     assert free.clean.abs().max() <= 1
     assert np.array_equal(kept.clean[0, 0, 32] > 0, mask > 0.5)
@@ -94,7 +94,7 @@ def test_gaussian_denoiser_repeats_planes_and_clips():
     mask = np.zeros((64, 64), np.float32)
     mask[15:50, 20:40] = 1
     image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
-    denoiser = model.denoiser([mask], [image], CPU)
+    denoiser = model.denoiser([mask], [image], model.ready(CPU))
     assert isinstance(denoiser, GaussianDenoiser)
     x = torch.randn(1, 1, 2, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -92,7 +92,7 @@ def test_drawing_leaves_the_models_own_weights_alone(tmp_path):
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     disc = np.zeros((64, 64), np.float32)
     disc[20:44, 20:44] = 1
-    model.denoiser([disc], [None], torch.device("cpu"))(torch.randn(1, 1, 64, 64, 64), 0.9)
+    model.denoiser([disc], [None], model.ready(torch.device("cpu")))(torch.randn(1, 1, 64, 64, 64), 0.9)
     for name, tensor in model.network.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, before[name])

@@ -152,3 +152,19 @@ def test_members_of_a_batch_do_not_mix(tiny):
 
 def test_config_survives_json():
     assert NetworkConfig(channel_mult=[1, 2], attention_downsamplings=[2]) == SMALL
+
+
+def test_a_sample_does_not_depend_on_its_place_in_the_batch():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # with one thread there is nothing to divide
+    try:
+        network = UNet3D(DEFAULT).requires_grad_(False)
+        network.load_state_dict(weights_of(network))
+        network = network.to(torch.bfloat16, memory_format=torch.channels_last_3d)
+        x = normal("x", (1, 1, 64, 64, 64)).bfloat16().expand(5, -1, -1, -1, -1)
+        planes = normal("planes", (1, 4, 64, 64)).bfloat16().expand(5, -1, -1, -1)
+        out = network(x, torch.full((5,), 900.0), network.encode(planes))
+    finally:
+        torch.set_num_threads(threads)
+    assert out.isfinite().all() and out.std() > 0
+    torch.testing.assert_close(out, out[:1].expand_as(out), atol=0, rtol=0)

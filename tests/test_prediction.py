@@ -87,6 +87,28 @@ def test_neighbours_and_dtype_do_not_change_a_cell(field, model):
     np.testing.assert_array_equal(one[1].members, other[1].members)
 
 
+def test_a_hot_pixel_elsewhere_does_not_change_a_cell(field, model):
+    image = field.image / 65535
+    one = nd.predict(image, field.labels, model=model, cells=[1], **QUICK)
+    without = nd.predict(None, field.labels, model=model, cells=[1], **QUICK)
+    assert (one[1].members != without[1].members).any(), "the picture matters"
+    for value in (1e6, -1e6):
+        hot = image.copy()
+        hot[tuple(np.argwhere(field.labels == 0)[0])] = value
+        other = nd.predict(hot, field.labels, model=model, cells=[1], **QUICK)
+        np.testing.assert_array_equal(one[1].signed_distance, other[1].signed_distance)
+
+
+def test_debris_does_not_stop_a_run_over_all_cells(field, model):
+    labels = field.labels.astype(np.int32)
+    labels[2, 5:250] = np.where(labels[2, 5:250] == 0, 77, labels[2, 5:250])
+    prediction = nd.predict(field.image, labels, model=model, members=1, steps=1)
+    assert sorted(prediction) == [1, 2, 3, 4]
+    assert any("77" in warning and "thick" in warning for warning in prediction.warnings)
+    with pytest.raises(InputError, match="77"):
+        nd.predict(field.image, labels, model=model, cells=[77])
+
+
 def test_the_frame_of_the_picture_holds(field, model, prediction):
     c, s = np.cos(0.4) * 0.1, np.sin(0.4) * 0.1
     to_world = np.array([[c, -s, 7], [s, c, -2], [0, 0, 1]])

@@ -148,6 +148,15 @@ def test_files(tmp_path):
     assert "micrometer^3" in content["columns"]["volume"]
 
 
+def test_a_new_prediction_replaces_the_one_that_lay_there(tmp_path):
+    prediction_of(ball(4, (50, 60), [20]), ball(5, (150, 60), [20])).save(tmp_path)
+    (tmp_path / "cells" / "notes.txt").write_text("the user's own")
+    prediction_of(ball(4, (50, 60), [10])).save(tmp_path)
+    assert list(load_prediction(tmp_path)) == [4]
+    names = sorted(path.name for path in (tmp_path / "cells").iterdir())
+    assert names == ["4.npz", "4.ome.tif", "notes.txt"]
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"cells": {"1": {}}}'])
 def test_damaged_folders(tmp_path, content):
     with pytest.raises(InputError, match="saved prediction"):

@@ -206,3 +206,30 @@ def test_learning_rate_rises_stays_and_falls():
     assert 0 < shares[-1] < 0.03
     flat = TrainSettings(steps=10, warmup=0, decay=0.0)
     assert {learning_rate_share(step, flat) for step in range(10)} == {1.0}
+
+
+def test_a_folder_with_a_run_is_neither_overwritten_nor_resumed_with_other_settings(cells, tmp_path):
+    train(cells, tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match="resume it"):
+        train(cells, tmp_path)
+    with pytest.raises(InputError, match="batch"):
+        train(cells, tmp_path, SHORT.model_copy(update={"batch": SHORT.batch + 1}), resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_run_interrupted_within_an_update_is_not_saved(cells, tmp_path, monkeypatch, uninterrupted):
+    step = torch.optim.AdamW.step
+
+    def interrupted(self, *arguments):
+        if (tmp_path / LOG).exists() and len((tmp_path / LOG).read_text().splitlines()) == 3:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(iter_train(cells, tmp_path, SHORT, config=TINY, report_every=1, save_every_s=0))
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    assert content(tmp_path)["step"] == 3
+    train(cells, tmp_path, resume=True)
+    assert_same(content(tmp_path), content(uninterrupted[0]))

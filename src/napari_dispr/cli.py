@@ -1,8 +1,8 @@
 """The command line: thin shells over the verbs. Exit status 0; 2 for bad input; 130 when interrupted."""
 
 import argparse
-import os
 import sys
+import tempfile
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -153,15 +153,24 @@ def predict(options: argparse.Namespace) -> None:
 
         from napari_dispr.cells.folders import read_dataset
 
-        if options.cells:
-            raise InputError("Cells cannot be chosen from a dataset folder by --cells: leave it out.")
+        for name in ("cells", "scale"):
+            if getattr(options, name) is not None:
+                raise InputError(f"The cells of a dataset folder are taken as they are: leave --{name} out.")
         files = read_dataset(options.image)
         model = load_model(settings.model)
         names = {label: file.name for label, file in enumerate(files, start=1)}
         if len(set(names.values())) < len(names):
             raise InputError(f"{options.image} has cells of one name in train and test: give one part of it.")
         crops = [file.crop(label) for label, file in enumerate(files, start=1)]
-        events = iter_predict_crops(crops, model, settings, image_to_world=np.eye(3), names=names)
+        size = settings.pixel_size or 1.0
+        events = iter_predict_crops(
+            crops,
+            model,
+            settings,
+            image_to_world=np.diag([size, size, 1.0]),
+            unit=model.card.unit if settings.pixel_size else "pixel",
+            names=names,
+        )
     else:
         events = iter_predict(
             read_picture(options.image),
@@ -177,10 +186,14 @@ def predict(options: argparse.Namespace) -> None:
 
 def _run_and_save(events: "Generator[Any, None, Prediction]", out: Path) -> "Prediction":
     """Save each cell as soon as it is finished; the tables at the end, also when interrupted."""
+    from napari_dispr.results import remove_prediction
+
     finished: list[Prediction] = []
 
     def keep(event: Any) -> None:
         if hasattr(event, "prediction"):
+            if not finished:
+                remove_prediction(out)
             event.prediction.save_cell(out, event.label)
             finished[:] = [event.prediction]
 
@@ -208,8 +221,11 @@ def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder to write to.")
     parent = next(p for p in (out, *out.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise InputError(f"{parent} cannot be written to: give another folder.")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError:
+        raise InputError(f"{parent} cannot be written to: give another folder.") from None
 
 
 def read_picture(path: Path) -> "NDArray[Any]":

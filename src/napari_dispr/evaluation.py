@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr import grid
+from napari_dispr import __version__, grid
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
 from napari_dispr.files import write_json, written_aside
@@ -53,8 +53,8 @@ class Method(Protocol):
         Bool, or signed distance (positive inside). As many members as asked for; a method that draws
         but one shape says so by an attribute ``members = 1`` and is asked for one. Or a generator that
         returns such an array: what it yields on its way is passed on as progress, and closing it
-        cancels. The fingerprints of the cells that a method was trained on are its attribute
-        ``trained_on``, if it has any.
+        cancels. If a method has them, its attribute ``trained_on`` holds the fingerprints of the cells
+        that it was trained on, and ``provenance`` what is needed to repeat it.
 
     Raises
     ------
@@ -206,7 +206,10 @@ def iter_evaluate(
                 rows += new
                 done += 1
                 yield Evaluated(cell.name, name, done, len(cells) * len(methods), failed)
-        summary = summary_of(rows, {"cells": len(cells), "members": members, "seed": seed})
+        settings = {"cells": len(cells), "members": members, "seed": seed}
+        summary = summary_of(rows, {"software": f"napari-dispr {__version__}", **settings})
+        for name, method in methods.items():
+            summary["methods"][name]["provenance"] = getattr(method, "provenance", {})
         if folder is not None:
             write_json(folder / "summary.json", summary)
     return summary

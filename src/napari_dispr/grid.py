@@ -59,8 +59,12 @@ def pixel_to_world(image_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def in_plane_scale(image_to_world: NDArray[np.float64]) -> float:
-    """Mean length of a pixel's two sides in world units, from a 3 x 3 affine of (y, x)."""
-    return float(np.linalg.norm(image_to_world[:2, :2], axis=0).mean())
+    """Mean of the two scales of a 3 x 3 affine of (y, x), in world units a pixel.
+
+    Scales are what is left when rotation and shear are taken off (by a QR decomposition, as napari
+    does), so that shear does not change them.
+    """
+    return float(np.abs(np.diag(np.linalg.qr(np.asarray(image_to_world)[:2, :2])[1])).mean())
 
 
 def spacing(grid_to_world: NDArray[np.float64]) -> NDArray[np.float64]:

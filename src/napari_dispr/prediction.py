@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import __version__, grid
-from napari_dispr.cells.cropping import Crop, cell_boxes, check_fields, crop_cell, cut_by_border, zoom_for
+from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.samplers import SAMPLERS
 from napari_dispr.errors import InputError
@@ -27,6 +27,7 @@ from napari_dispr.shapes.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel
+    from napari_dispr.diffusion.network import UNet3D
     from napari_dispr.evaluation import Method
 
 __all__ = [
@@ -125,7 +126,8 @@ def iter_predict(
         Its segmentation; 0 is background, each other value a cell.
     model : ShapeModel, name or path
     cells : sequence of int, optional
-        Labels of the cells; all that the border does not cut, by default.
+        Labels of the cells. By default all; those that the border cuts, or that do not fit the grid, are
+        left out then, and the prediction's warnings say why.
     image_to_world : (3, 3) array, optional
         Affine on (y, x, 1) from pixel index to world; by default pixels of ``pixel_size``, or of 1.
     unit : str
@@ -150,36 +152,22 @@ def iter_predict(
     chosen = checked_settings(PredictSettings, settings)
     shape_model = load_model(model) if isinstance(model, str | os.PathLike) else model
     pixels, segmentation = check_fields(image, labels)
-    boxes = cell_boxes(segmentation)
-    cut = [label for label, box in boxes.items() if cut_by_border(segmentation, label, box)]
-    skipped = cut if cells is None else []
-    wanted = _checked_cells(cells) if cells is not None else [cell for cell in boxes if cell not in cut]
-    if not wanted:
-        raise InputError(
-            "All cells are cut by the border of the image: use a picture with whole cells."
-            if skipped
-            else "No cells were named: name at least one, or leave the cells out to take all."
-        )
     if image_to_world is None:
         image_to_world = np.diag([chosen.pixel_size or 1.0, chosen.pixel_size or 1.0, 1.0])
         unit = shape_model.card.unit if chosen.pixel_size and unit == "pixel" else unit
     to_world = _checked_affine(image_to_world)
-    crops = []
-    for label in wanted:
-        box = boxes.get(label)
-        zoom = zoom_for(
-            segmentation,
-            label,
-            chosen.scale,
-            typical_extent=shape_model.card.typical_extent,
-            pixel_size=chosen.pixel_size,
-            voxel_size=shape_model.card.voxel_size,
-            box=box,
-        )
-        crops.append(crop_cell(pixels, segmentation, label, zoom=zoom, box=box))
-    warnings = []
-    if skipped:
-        warnings.append(f"Cut by the border of the image and left out: {', '.join(map(str, skipped))}.")
+    pixel_size = chosen.pixel_size
+    if pixel_size is None and unit == shape_model.card.unit:
+        pixel_size = grid.in_plane_scale(to_world)
+    crops, left_out = crop_cells(
+        pixels,
+        segmentation,
+        None if cells is None else _checked_cells(cells),
+        chosen.scale,
+        typical_extent=shape_model.card.typical_extent,
+        pixel_size=pixel_size,
+        voxel_size=shape_model.card.voxel_size,
+    )
     return (
         yield from iter_predict_crops(
             crops,
@@ -188,7 +176,7 @@ def iter_predict(
             image_to_world=to_world,
             unit=unit,
             image_shape=(segmentation.shape[0], segmentation.shape[1]),
-            warnings=warnings,
+            warnings=[f"Left out: {reason}" for reason in left_out.values()],
         )
     )
 
@@ -198,6 +186,8 @@ def _checked_cells(cells: Sequence[int]) -> list[int]:
     values = np.atleast_1d(np.asarray(cells))
     if values.size and (values.ndim != 1 or values.dtype.kind not in "ui"):
         raise InputError(f"The cells are {cells!r}: give their labels as a list of whole numbers.")
+    if not values.size:
+        raise InputError("No cells were named: name at least one, or leave the cells out to take all.")
     return [int(label) for label in dict.fromkeys(values.tolist())]
 
 
@@ -257,6 +247,7 @@ def iter_predict_crops(
         warnings=list(warnings),
         names=names or {},
     )
+    network = model.ready(device)
     pairs = [(crop, member) for crop in crops for member in range(settings.members)]
     batch = devices.batch_size(device, model.network.config.fold**3)
     drawn: dict[int, list[NDArray[np.float32]]] = {}
@@ -271,7 +262,7 @@ def iter_predict_crops(
                     member_noise(settings.seed, _noise_key(crop, prediction.names), member)
                     for crop, member in now
                 ]
-                for x in _sample(model, [crop for crop, _ in now], noise, batch, sampler, steps, device):
+                for x in _sample(model, network, [crop for crop, _ in now], noise, batch, sampler, steps):
                     shapes = x
                     yield clock.step(now[0][0].label, batches_left)
             except (RuntimeError, MemoryError) as error:
@@ -296,6 +287,7 @@ def iter_predict_crops(
                     yield CellDone(crop.label, ensemble, prediction)
             pairs = rest
     finally:
+        del network
         devices.release(device)
     return prediction
 
@@ -311,7 +303,17 @@ def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":
         prediction = yield from iter_predict_crops([crop], model, own, image_to_world=np.eye(3))
         return prediction[1].signed_distance
 
+    sampler, steps = model.sampling(settings.quality, settings.sampler, settings.steps)
     draw.trained_on = frozenset(model.card.training.get("fingerprints", ()))  # type: ignore[attr-defined]
+    draw.provenance = {  # type: ignore[attr-defined]
+        "model": model.name,
+        "model_hash": model.hash,
+        "torch": torch.__version__,
+        "quality": settings.quality,
+        "sampler": sampler,
+        "steps": steps,
+        "device": settings.device,
+    }
     return draw
 
 
@@ -338,16 +340,17 @@ class _Clock:
 
 def _sample(
     model: "ShapeModel",
+    network: "UNet3D",
     crops: Sequence[Crop],
     sources: Sequence[torch.Generator],
     batch: int,
     sampler: str,
     steps: int,
-    device: torch.device,
 ) -> Iterator[NDArray[np.float32]]:
     """Draw a member a crop, each with noise of its own source; yields x after each step."""
     # Filled up, so that the arithmetic, and with it each voxel, is the same in every batch.
     filled = [*crops, *[crops[-1]] * (batch - len(crops))]
+    device = next(network.parameters()).device
 
     def fresh_noise() -> torch.Tensor:
         # Drawn on the CPU one by one: the same on every device and in every batch.
@@ -356,7 +359,7 @@ def _sample(
 
     # No inference_mode here: a generator would leave it switched on for its caller between steps. The
     # model's parameters ask for no gradient, so none is recorded.
-    denoiser = model.denoiser([crop.mask for crop in filled], [crop.image for crop in filled], device)
+    denoiser = model.denoiser([crop.mask for crop in filled], [crop.image for crop in filled], network)
     times = model.process.times(steps)
     for x in SAMPLERS[sampler](denoiser, fresh_noise(), times, fresh_noise):
         yield x.float().cpu().numpy()

@@ -173,8 +173,9 @@ class Prediction(Mapping[int, Ensemble]):
         """Write ``cells/LABEL.ome.tif`` and ``.npz``, ``morphometry.csv`` and ``prediction.json``.
 
         Each file is written aside and renamed; the JSON, which makes the folder a prediction, comes
-        last.
+        last. A prediction that lies there already is replaced.
         """
+        remove_prediction(folder)
         for label in self.ensembles:
             self.save_cell(folder, label)
         self.save_tables(folder)
@@ -215,6 +216,25 @@ class Prediction(Mapping[int, Ensemble]):
         stem, ensemble = self._stem(label), self.ensembles[label]
         ensemble.save_npz(Path(folder) / _CELLS / f"{stem}.npz")
         ensemble.save_tiff(Path(folder) / _CELLS / f"{stem}.ome.tif", self.provenance)
+
+
+def remove_prediction(folder: str | os.PathLike[str]) -> None:
+    """Remove a saved prediction, so that a new one in its place does not mix with it.
+
+    Only what its ``prediction.json`` lists is removed; without that file nothing is.
+    """
+    folder = Path(folder)
+    try:
+        cells = json.loads((folder / _JSON).read_text(encoding="utf-8"))["cells"].values()
+        stems = [str(cell["file"]) for cell in cells]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    # The JSON goes first: without it the rest is no prediction.
+    (folder / _JSON).unlink()
+    (folder / "morphometry.csv").unlink(missing_ok=True)
+    for stem in stems:
+        for suffix in (".npz", ".ome.tif"):
+            (folder / _CELLS / f"{Path(stem).name}{suffix}").unlink(missing_ok=True)
 
 
 def load_prediction(folder: str | os.PathLike[str]) -> Prediction:

@@ -88,9 +88,14 @@ class State:
             torch.optim.AdamW(others, lr=settings.adam_learning_rate, weight_decay=0.0),
         ]
         self._peaks = (settings.learning_rate, settings.adam_learning_rate)
+        #: What a run that goes on must share with the one that was saved; workers change nothing.
+        self._settings = settings.model_dump(exclude={"workers"})
+        #: False in the middle of an update, where an interrupted run must not be saved.
+        self.consistent = True
 
     def update(self, share: float, decay: float) -> None:
         """One optimiser step with the gradients at hand, at ``share`` of the peak learning rates."""
+        self.consistent = False
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
             matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
@@ -105,6 +110,7 @@ class State:
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
+        self.consistent = True
 
     def save(self, path: Path) -> None:
         """Write the whole state aside, then rename."""
@@ -113,13 +119,26 @@ class State:
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
+            "settings": self._settings,
         }
         with written_aside(path) as aside:
             torch.save(content, aside)
 
     def load(self, path: Path) -> None:
-        """Continue where :meth:`save` was called."""
+        """Continue where :meth:`save` was called.
+
+        Raises
+        ------
+        InputError
+            If the run was begun with other settings.
+        """
         content = torch.load(path, weights_only=True)
+        begun = content["settings"]
+        if other := [name for name, value in self._settings.items() if begun.get(name) != value]:
+            raise InputError(
+                f"The run in {path.parent} was begun with another {other[0]} "
+                f"({begun.get(other[0])}): resume it with the settings it was begun with."
+            )
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
         for optimiser, state in zip(self.optimisers, content["optimisers"], strict=True):
@@ -179,6 +198,8 @@ def iter_train(
     checkpoint = out / CHECKPOINT
     if resume and not checkpoint.exists():
         raise InputError(f"There is no checkpoint in {out}: start the run without resuming.")
+    if checkpoint.exists() and not resume:
+        raise InputError(f"{out} holds a training run already: resume it, or give another folder.")
     out.mkdir(parents=True, exist_ok=True)
     state = State(settings, start.config if start else config, torch.device("cpu"))
     if start is not None:
@@ -220,4 +241,5 @@ def iter_train(
                 state.save(checkpoint)
                 saved = time.monotonic()
     finally:
-        state.save(checkpoint)
+        if state.consistent:
+            state.save(checkpoint)

@@ -3,6 +3,7 @@
 Knows nothing of models: which zoom suits one comes in as numbers, normalising is the model's condition.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -34,8 +35,8 @@ class Crop:
     mask : (64, 64) float32
         Share of each voxel that this cell covers, 0 to 1; holes and separate parts are kept.
     image : (64, 64) float32 or None
-        Intensities, 0 to 1 over the range of the picture's data type (of the picture itself where
-        that has no natural range), neither masked nor normalised. Where the mask is above 0 they come
+        Intensities, 0 to 1 over the range of 8 bit, or up to the cell's brightest pixel for other types;
+        neither masked nor normalised. Where the mask is above 0 they come
         from the cell's own pixels alone, so that image times mask knows nothing of the neighbours.
     zoom : float
         Grid voxels per pixel.
@@ -71,9 +72,11 @@ def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[An
     if labels.ndim != 2:
         raise InputError(f"The labels have the shape {labels.shape}, not (y, x): choose one plane of them.")
     labels = _whole_numbers(labels)
+    if image is not None:
+        image = _check_image(image, labels.shape)
     if not labels.any():
         raise InputError("The labels are empty: paint or segment at least one cell.")
-    return None if image is None else _check_image(image, labels.shape), labels
+    return image, labels
 
 
 def _check_image(image: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -113,6 +116,8 @@ def _whole_numbers(labels: NDArray[Any]) -> NDArray[Any]:
             raise InputError(
                 "The labels hold fractions, as images do: choose labels of whole numbers, one a cell."
             )
+        if labels.size and labels.max() >= 2**63:
+            raise InputError("The labels hold values of 2^63 and more: number the cells from 1.")
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "ui":
         raise InputError(f"The labels have the data type {labels.dtype}: convert them to whole numbers.")
@@ -205,6 +210,68 @@ def zoom_for(
     return float(scale)
 
 
+def crop_cells(
+    image: NDArray[Any] | None,
+    labels: NDArray[Any],
+    cells: Sequence[int] | None,
+    scale: str | float,
+    *,
+    typical_extent: float,
+    pixel_size: float | None,
+    voxel_size: float | None,
+    boxes: Mapping[int, Box] | None = None,
+) -> tuple[list[Crop], dict[int, str]]:
+    """Crops of many cells, each at the zoom that `zoom_for` gives it.
+
+    Parameters
+    ----------
+    image, labels
+        As for `crop_cell`.
+    cells : sequence of int or None
+        None: all, but for those that cannot be cropped.
+    scale, typical_extent, pixel_size, voxel_size
+        As for `zoom_for`.
+    boxes : mapping, optional
+        Of `cell_boxes`, where they are known already.
+
+    Returns
+    -------
+    crops : list of Crop
+    left_out : dict
+        Cells of all that cannot be cropped, each with the reason in words.
+
+    Raises
+    ------
+    InputError
+        If a cell that was named cannot be cropped, or none of all can.
+    """
+    boxes = boxes or cell_boxes(labels)
+    crops: list[Crop] = []
+    left_out: dict[int, str] = {}
+    for label in boxes if cells is None else cells:
+        box = boxes.get(label)
+        zoom = zoom_for(
+            labels,
+            label,
+            scale,
+            typical_extent=typical_extent,
+            pixel_size=pixel_size,
+            voxel_size=voxel_size,
+            box=box,
+        )
+        try:
+            crops.append(crop_cell(image, labels, label, zoom=zoom, box=box))
+        except InputError as error:
+            if cells is not None:
+                raise
+            left_out[label] = str(error)
+    if not crops and left_out:
+        if all(cut_by_border(labels, label, boxes[label]) for label in left_out):
+            raise InputError("All cells are cut by the border of the image: use a picture with whole cells.")
+        raise InputError(next(iter(left_out.values())))
+    return crops, left_out
+
+
 def crop_cell(
     image: NDArray[Any] | None, labels: NDArray[Any], label: int, *, zoom: float, box: Box | None = None
 ) -> Crop:
@@ -250,12 +317,14 @@ def crop_cell(
     mask = down @ cell @ across.T
     if not (mask > INSIDE).any():
         raise InputError(
-            f"Cell {label} is less than a voxel thick at {zoom:.3g} voxels per pixel: enlarge the scale."
+            f"Cell {label} is less than a voxel thick at {zoom:.3g} voxels per pixel: "
+            "leave it out, or give a larger scale."
         )
+    own = None if image is None else _intensities(image[rows, columns], cell > 0)
     return Crop(
         label=label,
         mask=np.clip(mask, 0, 1).astype(np.float32),
-        image=None if image is None else _resample(_intensities(image, (rows, columns)), cell, down, across),
+        image=None if own is None else _resample(own, cell, down, across),
         zoom=zoom,
         grid_to_pixel=grid.grid_to_pixel(zoom, (centre[0], centre[1])),
     )
@@ -288,15 +357,15 @@ def _resample(
     return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0).astype(np.float32)
 
 
-def _intensities(image: NDArray[Any], window: tuple[slice, slice]) -> NDArray[np.float64]:
-    """Part of a picture, scaled to [0, 1].
+def _intensities(image: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Part of a picture, its cell in [0, 1].
 
-    8 and 16 bit by the range of the data type, so that a cell's values do not depend on the rest of
-    the picture; others, whose type has no range that pictures fill, by the picture's own extremes.
+    8 bit by the range of the data type, as the original has it. Other types have no range that pictures
+    fill (cameras give 12 or 14 of 16 bit): there the cell's brightest pixel becomes 1, and 0 stays 0
+    unless the cell has negative pixels. Nothing outside the cell changes its values.
     """
-    if image.dtype.kind == "b":
-        return image[window].astype(np.float64)
-    if image.dtype in (np.uint8, np.uint16):
-        return image[window].astype(np.float64) / np.iinfo(image.dtype).max
-    low, high = float(image.min()), float(image.max())
-    return (image[window].astype(np.float64) - low) / ((high - low) or 1.0)
+    values = image.astype(np.float64)
+    if image.dtype in (np.bool_, np.uint8):
+        return values / (255.0 if image.dtype == np.uint8 else 1.0)
+    low, high = min(0.0, float(values[inside].min())), float(values[inside].max())
+    return (values - low) / ((high - low) or 1.0)

@@ -57,8 +57,13 @@ class ShapeModel:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of configuration and weights (16 bit where the file has 16 bit), hexadecimal."""
-        digest = hashlib.sha256(json.dumps(self._configuration(), sort_keys=True).encode())
+        """SHA-256 of all that decides what is drawn, hexadecimal.
+
+        That is the configuration, the weights, and the card but for what it merely tells.
+        """
+        told = {"name", "description", "licence", "attribution", "limits", "training", "scores"}
+        parts = [self._configuration(), self.card.model_dump(mode="json", exclude=told)]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
         return digest.hexdigest()
@@ -135,11 +140,20 @@ class ShapeModel:
         self,
         masks: list[NDArray[np.float32]],
         images: list[NDArray[np.float32] | None],
-        device: torch.device,
+        network: UNet3D,
         agree: bool = True,
     ) -> Denoiser:
-        """For a batch of crops; with ``agree``, shapes are kept in agreement with their masks."""
-        network = self.ready(device)
+        """For a batch of crops.
+
+        Parameters
+        ----------
+        masks, images : lists of (64, 64) arrays
+        network : UNet3D
+            From :meth:`ready`.
+        agree : bool
+            Keep shapes in agreement with their masks in the imaged plane.
+        """
+        device = next(network.parameters()).device
         pairs = zip(masks, images, strict=True)
         planes = torch.from_numpy(np.stack([self.planes(*pair) for pair in pairs])).to(device)
         if isinstance(self.process, GaussianDiffusion):

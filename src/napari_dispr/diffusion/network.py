@@ -122,6 +122,13 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()
+        if x.device.type == "cpu" and not self.weight.requires_grad:
+            # For channels-last tensors PyTorch divides the whole batch among its threads: how a sample is
+            # rounded then depends on its place in the batch. One by one it does not.
+            samples = [
+                F.group_norm(one.float(), self.num_groups, weight, bias, self.eps) for one in x.split(1)
+            ]
+            return torch.cat(samples).to(x.dtype)
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
 
 

@@ -91,6 +91,11 @@ def import_dispr_checkpoint(
             use_new_attention_order=use_new_attention_order,
         )
         _check_flags(flags, config, image_size, num_heads)
+        if config.in_channels != 3 or config.out_channels not in (1, 2):
+            raise InputError(
+                f"The checkpoint takes {config.in_channels} channels and gives {config.out_channels}, where "
+                "DISPR's takes 3 (mask, image, shape) and gives 1 or 2: it cannot be used here."
+            )
         network = UNet3D(config)
         network.load_state_dict(dict(state))
     except InputError:

@@ -99,6 +99,8 @@ def respaced(steps: int, spec: str | Sequence[int]) -> list[int]:
         Numbers of timesteps to keep in sections of equal length ("100", "10,10,10"), or "ddimN" for
         N timesteps with a whole stride.
     """
+    if spec == "":
+        return list(range(steps))
     if isinstance(spec, str):
         if spec.startswith("ddim"):
             wanted = int(spec.removeprefix("ddim"))

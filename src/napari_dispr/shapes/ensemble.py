@@ -144,7 +144,7 @@ class Ensemble:
         with written_aside(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(
                 file,
-                label=np.int64(self.label),
+                label=np.uint64(self.label),
                 signed_distance=self.signed_distance.astype(np.float16),
                 grid_to_world=self.grid_to_world,
                 unit=np.str_(self.unit),

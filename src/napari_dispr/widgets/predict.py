@@ -239,7 +239,9 @@ class PredictWidget(QWidget):
         if answer.apart:
             text += " The labels lie elsewhere than the picture; shapes go where the picture shows the cells."
         if answer.skipped:
-            text += f" {_cells(len(answer.skipped))} cut by the border of the picture will be left out."
+            text += (
+                f" {_cells(len(answer.skipped))} cut by the border, too thin or too large will be left out."
+            )
         self._say(text)
 
     def _say(self, text: str, *, problem: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.cells.cropping import Box, cell_boxes, check_fields, crop_cell, cut_by_border, zoom_for
+from napari_dispr.cells.cropping import Box, cell_boxes, check_fields, crop_cells
 from napari_dispr.errors import InputError
 from napari_dispr.library import read_card
 from napari_dispr.settings import PredictSettings
@@ -59,7 +59,7 @@ class Inspection:
     cells : tuple of int
         Those to be predicted.
     skipped : tuple of int
-        Cells that the border cuts, where all were asked for.
+        Cells that cannot be predicted (cut by the border, too thin, too large), where all were asked for.
     apart : bool
         Whether the labels lie elsewhere in the world than the picture.
     """
@@ -88,9 +88,7 @@ def make_request(
         finds none.
     """
     if image is None:
-        raise InputError(
-            "There is no picture: open one, or File > Open Sample > Simulated red blood cells."
-        )
+        raise InputError("There is no picture: open one, or File > Open Sample > Simulated red blood cells.")
     picture = displayed_plane(image, dims)
     if labels is None:
         raise InputError("There is no label layer: open or paint a segmentation of the picture.")
@@ -139,24 +137,17 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
     assert image is not None
     boxes = boxes or cell_boxes(labels)
-    if request.cells is None:
-        skipped = tuple(cell for cell, box in boxes.items() if cut_by_border(labels, cell, box))
-        cells = tuple(cell for cell in boxes if cell not in skipped)
-        if not cells:
-            raise InputError("All cells are cut by the border of the image: use a picture with whole cells.")
-    else:
-        cells, skipped = request.cells, ()
     card = read_card(request.settings.model)
-    for cell in cells:
-        zoom = zoom_for(
-            labels,
-            cell,
-            request.settings.scale,
-            typical_extent=card.typical_extent,
-            pixel_size=request.image.pixel_size(card.unit),
-            voxel_size=card.voxel_size,
-            box=boxes.get(cell),
-        )
-        crop_cell(None, labels, cell, zoom=zoom, box=boxes.get(cell))
+    crops, left_out = crop_cells(
+        None,
+        labels,
+        request.cells,
+        request.settings.scale,
+        typical_extent=card.typical_extent,
+        pixel_size=request.image.pixel_size(card.unit),
+        voxel_size=card.voxel_size,
+        boxes=boxes,
+    )
+    cells, skipped = tuple(crop.label for crop in crops), tuple(left_out)
     apart = not np.allclose(request.image.to_world, request.labels.to_world, rtol=1e-6)
     return Inspection(image, labels, cells, skipped, apart)
