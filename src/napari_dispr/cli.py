@@ -15,7 +15,6 @@ from napari_dispr.settings import PredictSettings, Settings, checked_settings
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_dispr.results import Prediction
@@ -269,6 +268,7 @@ def demo(options: argparse.Namespace) -> None:
     from napari_dispr.pictures import save_page
     from napari_dispr.prediction import iter_predict
     from napari_dispr.shapes.morphometry import summarise
+    from napari_dispr.signed_distance import from_level
 
     field = simulate_field(cells=6, shape=(320, 320), seed=settings.seed)
     for name, picture in (("image", field.image), ("labels", field.labels)):
@@ -281,14 +281,12 @@ def demo(options: argparse.Namespace) -> None:
             field.labels,
             image_to_world=to_world,
             unit="micrometer",
-            **settings.model_copy(update={"pixel_size": field.pixel_size}).model_dump(),
+            # At the scale of the simulation, so that each shape can be set beside its truth.
+            **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": field.zoom}).model_dump(),
         ),
         options.out,
     )
-    truths = {
-        label: _on_grid(field.objects[label], ensemble.zoom / field.zoom)
-        for label, ensemble in prediction.items()
-    }
+    truths = {label: from_level(field.objects[label], 127.5, truncation=8.0) for label in prediction}
     title = "simulated red blood cells"
     save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, title)
     from napari_dispr.results import measure
@@ -296,18 +294,6 @@ def demo(options: argparse.Namespace) -> None:
     table = summarise(measure(prediction))
     print(table[["label", "volume_mean", "volume_sd", "sphericity_mean"]].round(2).to_string(index=False))
     print(f"Members, table and picture.png are in {options.out}; volumes in cubic micrometres.")
-
-
-def _on_grid(obj: "NDArray[np.uint8]", factor: float) -> "NDArray[np.float32]":
-    """Signed distance of a known object, enlarged about the middle of the grid as its prediction is."""
-    import numpy as np
-    from scipy.ndimage import affine_transform
-
-    from napari_dispr import grid, signed_distance
-
-    pivot = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
-    level = affine_transform(obj.astype(np.float32), [1 / factor] * 3, pivot - pivot / factor, order=1)
-    return signed_distance.from_level(level, 127.5, truncation=8.0)
 
 
 # --- evaluate ---------------------------------------------------------------------------------------
