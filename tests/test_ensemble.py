@@ -10,7 +10,7 @@ import tifffile
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble, pairwise_iou
+from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble, pairwise_iou, without_debris
 
 Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)
 
@@ -191,3 +191,21 @@ def test_what_is_no_ensemble_is_refused(distance):
         Ensemble(label=1, signed_distance=distance, grid_to_world=np.eye(4))
     with pytest.raises(ValueError, match="grid_to_world"):
         ensemble_of(ball(8), grid_to_world=np.eye(3))
+
+
+def test_specks_go_and_parts_of_the_cell_stay():
+    z, y, x = np.indices(grid.SHAPE)
+
+    def ball(centre, radius):
+        return radius - np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+
+    body, second = ball((32, 20, 20), 12), ball((12, 46, 46), 8)
+    at_the_plane, speck = ball((32, 50, 20), 2), ball((55, 10, 55), 2)
+    kept = np.maximum.reduce([body, second, at_the_plane])
+    drawn = np.maximum(kept, speck).astype(np.float32)
+    cleaned = without_debris(drawn)
+    np.testing.assert_array_equal(cleaned > 0, kept > 0)
+    assert (cleaned != drawn).sum() == (speck > 0).sum()
+    np.testing.assert_array_equal(without_debris(cleaned), cleaned)
+    empty = np.full(grid.SHAPE, -1, np.float32)
+    np.testing.assert_array_equal(without_debris(empty), empty)

@@ -188,6 +188,25 @@ def test_a_run_in_the_3d_view_ends_in_it(opened, qtbot: QtBot) -> None:
     assert not widget.show_3d_button.isChecked(), "there is nothing to show"
 
 
+def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(show=True)
+    run(qtbot, widget, 1)
+    before = viewer.dims.point
+    press(widget.show_3d_button)
+    qtbot.wait(300)
+    press(widget.show_3d_button)
+    qtbot.wait(300)
+    assert viewer.dims.point == before
+    for name in ("cells", "picture"):
+        viewer.layers.remove(viewer.layers[name])
+    press(widget.show_3d_button)
+    qtbot.wait(300)
+    assert viewer.dims.ndisplay == 3 and widget.show_3d_button.isChecked()
+    assert "picture: imaged plane" in viewer.layers
+    press(widget.show_3d_button)
+    assert viewer.dims.ndisplay == 2 and "picture: imaged plane" not in viewer.layers
+
+
 # --- cancelling and closing ----------------------------------------------------------------------
 
 

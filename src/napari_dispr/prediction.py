@@ -23,7 +23,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.library import load_model
 from napari_dispr.results import Prediction, load_prediction, measure
 from napari_dispr.settings import PredictSettings, checked_settings
-from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.ensemble import Ensemble, without_debris
 
 if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel
@@ -278,7 +278,7 @@ def iter_predict_crops(
             clock.end_batch(finished=True)
             for (crop, _), distance in zip(now, model.decode(shapes[: len(now), 0]), strict=True):
                 members = drawn.setdefault(crop.label, [])
-                members.append(distance)
+                members.append(without_debris(distance))
                 if len(members) == settings.members:
                     affine = to_world @ crop.grid_to_pixel
                     ensemble = Ensemble(crop.label, np.stack(members), affine, unit, crop.zoom)

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import tifffile
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
@@ -25,6 +26,9 @@ from napari_dispr.files import written_aside
 #: Members belong to different modes where their 1 - IoU is above this on average (average linkage):
 #: they share less than half of what they hold together.
 MODE_DISTANCE = 0.5
+
+#: Parts below this share of a shape, away from the imaged plane, are specks and not cell.
+DEBRIS = 0.02
 
 #: Length units that OME-XML knows, by the names that napari (pint) gives them.
 _OME_UNITS = {
@@ -224,6 +228,27 @@ class Ensemble:
                 compression="zlib",
                 metadata=metadata,
             )
+
+
+def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A shape without the specks that sampling leaves now and then.
+
+    A part goes if it holds less than `DEBRIS` of the shape and does not reach the imaged plane, of which
+    the picture would tell. Its signed distance changes sign.
+
+    Parameters
+    ----------
+    signed_distance : (64, 64, 64) array
+        Positive inside.
+    """
+    parts, count = ndimage.label(signed_distance > 0)
+    if count < 2:
+        return signed_distance
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    small = sizes < DEBRIS * sizes.sum()
+    small[np.unique(parts[grid.IMAGED_PLANE])] = False
+    return np.where(small[parts] & (parts > 0), -signed_distance, signed_distance)
 
 
 def pairwise_iou(members: NDArray[np.bool_]) -> NDArray[np.float64]:

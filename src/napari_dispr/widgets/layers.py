@@ -270,6 +270,7 @@ class View3D:
         self._viewer = viewer
         self._sheet: Image | None = None
         self._hidden: list[Layer] = []
+        self._point: tuple[float, ...] = ()
 
     @property
     def on(self) -> bool:
@@ -286,10 +287,14 @@ class View3D:
         self._hidden = [layer for layer in (image, labels) if layer.visible]
         for layer in self._hidden:
             layer.visible = False
-        self._sheet = _sheet(image, plane, _middle(results))
+        self._point = self._viewer.dims.point
+        sheet = _sheet(image, plane, _middle(results))
         index = self._viewer.layers.index(image) + 1 if image in self._viewer.layers else 0
-        _add_unselected(self._viewer, self._sheet, index)
+        # Inserting moves the sliders while the view is still flat: it is not on before both are done, lest
+        # whoever takes the flat view for the user's wish leaves in the middle.
+        _add_unselected(self._viewer, sheet, index)
         self._viewer.dims.ndisplay = 3
+        self._sheet = sheet
         self._look_at(results)
 
     def leave(self) -> None:
@@ -303,6 +308,8 @@ class View3D:
             layer.visible = True
         self._hidden = []
         self._viewer.dims.ndisplay = 2
+        if len(self._point) == self._viewer.dims.ndim:
+            self._viewer.dims.set_point(range(len(self._point)), self._point)
         self._viewer.reset_view()
 
     def _look_at(self, results: "Sequence[Layer]") -> None:

@@ -208,7 +208,7 @@ class PredictWidget(QWidget):
 
     def _on_dims(self, event: Any) -> None:
         self._coming.start()
-        if self._viewer.dims.ndisplay == 2:  # by napari's own button
+        if self._viewer.dims.ndisplay == 2 and self._view_3d.on:  # by napari's own button
             self.show_3d_button.setChecked(False)
 
     def _on_inputs(self, *_: Any) -> None:
@@ -279,7 +279,8 @@ class PredictWidget(QWidget):
         self._worker.finished.connect(self._on_finished)
         self.status.hide()
         self._show_running(True)
-        self.progress_bar.setRange(0, 0)
+        self.progress_bar.setRange(0, 1)  # an endless bar would not show its text
+        self.progress_bar.setValue(0)
         self.progress_bar.setFormat("loading the model")
         self._worker.start()
 

@@ -132,13 +132,17 @@ class MorphometryTable(QWidget):
         """Put the table that is shown on the clipboard, columns parted by tabs."""
         if self._measures.empty:
             return
-        shown = self.summary if self.tabs.currentWidget() is self.cells_view else self._measures
+        shown = self.summary if self.tabs.currentWidget() is self.cells_view else self._counted()
         QApplication.clipboard().setText(shown.to_csv(sep="\t", index=False))
 
     def export(self, path: str | Path, *, members: bool) -> None:
         """Write a CSV: a row a cell and member, or a row a cell with mean and sd."""
         with written_aside(path) as temporary:
-            (self._measures if members else self.summary).to_csv(temporary, index=False)
+            (self._counted() if members else self.summary).to_csv(temporary, index=False)
+
+    def _counted(self) -> pd.DataFrame:
+        """The measures with members counted from 1, as they are shown and as the layers are named."""
+        return self._measures.assign(member=self._measures["member"] + 1)
 
     def _ask_and_export(self) -> None:
         path, chosen = QFileDialog.getSaveFileName(
