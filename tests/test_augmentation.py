@@ -75,7 +75,7 @@ def test_sample_is_a_whole_cell_cut_by_its_mask(knizocyte, seed, resliced):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("resliced", [0.0, 1.0])
 def test_distances_are_turned_and_still_distances(discocyte, seed, resliced):
-    sample = augmented(discocyte, rng(seed), resliced=resliced)
+    sample = augmented(discocyte, rng(seed), resliced=resliced, bent=False)
     found = np.clip(sample.signed_distance, -8, 8)
     again = signed_distance.from_level(sample.signed_distance, 0.0, 8.0)
     assert np.abs(found - again).mean() < 0.1
@@ -88,9 +88,40 @@ def volume(distance):
 
 
 def test_scales_are_as_wide_as_stated(discocyte):
-    drawn = [augmented(discocyte, rng(seed), resliced=0.0) for seed in range(20)]
+    drawn = [augmented(discocyte, rng(seed), resliced=0.0, bent=False) for seed in range(20)]
+    assert all(0.85 <= sample.scale <= 1.15 for sample in drawn)
     scales = np.cbrt([volume(s.signed_distance) / volume(discocyte.signed_distance) for s in drawn])
     assert 0.84 < scales.min() < 0.95 < scales.max() < 1.16
+
+
+def test_scale_is_told(discocyte):
+    for seed in range(4):
+        sample = augmented(discocyte, rng(seed), resliced=0.5, bent=False)
+        grown = np.cbrt(volume(sample.signed_distance) / volume(discocyte.signed_distance))
+        assert sample.scale == pytest.approx(grown, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bending_keeps_picture_and_shape_together(knizocyte, seed):
+    straight, bent = (
+        augmented(knizocyte, rng(seed), resliced=0.0, image_dropout=0.0, bent=b) for b in (False, True)
+    )
+    assert 0.5 < iou(straight.signed_distance > 0, bent.signed_distance > 0) < 0.97
+    assert iou(bent.signed_distance[grid.IMAGED_PLANE] > 0, bent.mask > 0.5) > 0.96
+    again = signed_distance.from_level(bent.signed_distance, 0.0, 4.0)
+    assert np.abs(np.clip(bent.signed_distance, -4, 4) - again).mean() < 0.15
+
+
+def test_blend_lies_between_its_cells(discocyte, knizocyte):
+    options = {"resliced": 0.0, "blended": 1.0, "bent": False}
+    for seed in range(4):
+        sample = augmented(discocyte, rng(seed), partner=knizocyte, **options)
+        assert sample.image is None
+        assert iou(sample.signed_distance[grid.IMAGED_PLANE] > 0, sample.mask > 0.5) > 0.96
+        volumes = [volume(cell.signed_distance) for cell in (discocyte, knizocyte)]
+        assert 0.4 * min(volumes) < volume(sample.signed_distance) < 1.6 * max(volumes)
+    alone = augmented(discocyte, rng(0), **options)
+    assert alone.image is not None or alone.mask.any()
 
 
 def test_shape_that_would_be_clipped_is_shrunk():

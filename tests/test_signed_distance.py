@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from napari_dispr.signed_distance import crossings, from_level
 
@@ -73,3 +74,14 @@ def test_crossings_lie_on_the_surface():
     points = crossings(level.astype(np.float32), 0.5)
     radii = np.linalg.norm(points - [19.5, 20.0, 19.2], axis=1)
     np.testing.assert_allclose(radii, 12, atol=0.15)
+
+
+@pytest.mark.parametrize("truncation", [6.0, np.inf])
+def test_distance_is_that_to_the_nearest_crossing(truncation: float) -> None:
+    rough = np.random.default_rng(0).uniform(size=(14, 17, 11)).astype(np.float32)
+    rough[:, 8:] *= 0.3  # a half where nothing crosses, so that far voxels are seen too
+    points = crossings(rough, 0.5)
+    voxels = np.indices(rough.shape).reshape(3, -1).T
+    truth = np.minimum(cKDTree(points).query(voxels)[0].reshape(rough.shape), truncation)
+    assert truth.max() > 5
+    np.testing.assert_allclose(np.abs(from_level(rough, 0.5, truncation)), truth, atol=1e-4)

@@ -1,14 +1,16 @@
-"""Training cells, and the ways in which one real cell becomes many: turned, mirrored, scaled, cut anew.
+"""Training cells, and the ways in which one becomes many: turned, mirrored, scaled, bent, cut anew, blended.
 
-Signed distances are turned as fields and then truncated, never recomputed for each sample. What a
+Signed distances are moved as fields and then truncated, never recomputed for each sample. What a
 sample becomes depends on its random generator alone, so that a resumed run sees the same samples.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
 from napari_dispr import grid, signed_distance
@@ -18,6 +20,12 @@ from napari_dispr.errors import InputError
 STORED_TRUNCATION = 14.0
 #: In-plane centre of rotation and of mirrors; z turns about the imaged plane.
 PIVOT = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+#: Nodes along an axis at which a map is known; between them it is linear, as rotations and scalings are.
+NODES = 9
+#: Standard deviation, in voxels, of the long waves that bend a cell.
+BEND = 0.9
+
+Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +51,23 @@ class TrainingCell:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A training pair: mask and image (None: without), and signed distance (64, 64, 64) in voxels."""
+    """A training pair.
+
+    Attributes
+    ----------
+    mask : (64, 64) float32 in [0, 1]
+    image : (64, 64) float32 or None
+        None: the sample comes without.
+    signed_distance : (64, 64, 64) float32
+        In voxels.
+    scale : float
+        By which the cell is larger than it really was.
+    """
 
     mask: NDArray[np.float32]
     image: NDArray[np.float32] | None
     signed_distance: NDArray[np.float32]
+    scale: float = 1.0
 
 
 def training_cell(
@@ -68,7 +88,14 @@ def training_cell(
 
 
 def augmented(
-    cell: TrainingCell, rng: np.random.Generator, *, resliced: float = 0.1, image_dropout: float = 0.1
+    cell: TrainingCell,
+    rng: np.random.Generator,
+    *,
+    resliced: float = 0.1,
+    blended: float = 0.0,
+    partner: TrainingCell | None = None,
+    bent: bool = True,
+    image_dropout: float = 0.1,
 ) -> Sample:
     """Draw one sample from a cell.
 
@@ -80,20 +107,26 @@ def augmented(
         Share of samples whose volume is turned in space and cut anew. Their image is left out. The
         cut goes through the middle of the cell: off-centre cuts teach that a section is small for
         its volume.
+    blended : float
+        Share of samples that are a shape between the cell and its ``partner``, without image.
+    partner : TrainingCell, optional
+    bent : bool
+        Bend all samples a little by long random waves. The imaged plane stays a plane.
     image_dropout : float
         Share of the other samples that come without their image.
     """
-    if rng.random() < resliced:
-        return _cut_anew(cell, rng)
-    turn = _in_plane_turn(rng)
-    matrix = _fitting_scale(turn, cell.surface, PIVOT, rng) * turn
-    shift = np.array([0.0, *rng.uniform(-1.5, 1.5, 2)])
-    distance = _turned(cell.signed_distance, matrix, PIVOT, PIVOT + shift)
-    mask = _turned_plane(cell.mask, matrix, shift)
+    what = rng.random()
+    if what < resliced:
+        return _cut_anew(cell, rng, bent)
+    if partner is not None and what < resliced + blended:
+        return _blend(cell, partner, rng, bent)
+    move = _in_plane_map(cell, rng, bent)
+    distance = _moved(cell.signed_distance, move)
+    mask = _moved_plane(cell.mask, move)
     image = None
     if cell.image is not None and rng.random() >= image_dropout:
-        image = _other_optics(_turned_plane(cell.image, matrix, shift), rng)
-    return Sample(mask, image, distance)
+        image = _other_optics(_moved_plane(cell.image, move), rng)
+    return Sample(mask, image, distance, move.scale)
 
 
 def unaugmented(cell: TrainingCell) -> Sample:
@@ -101,16 +134,51 @@ def unaugmented(cell: TrainingCell) -> Sample:
     return Sample(cell.mask, cell.image, cell.signed_distance.astype(np.float32))
 
 
-def _cut_anew(cell: TrainingCell, rng: np.random.Generator) -> Sample:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Move:
+    """Where each voxel of a sample comes from, (64, 64, 64, 3) as (x, y, z) in [-1, 1], and its scale."""
+
+    source: torch.Tensor
+    scale: float
+
+
+def _in_plane_map(cell: TrainingCell, rng: np.random.Generator, bent: bool) -> _Move:
+    turn = _in_plane_turn(rng)
+    scale = _fitting_scale(turn, cell.surface, PIVOT, rng)
+    shift = np.array([0.0, *rng.uniform(-1.5, 1.5, 2)])
+    return _move(scale * turn, PIVOT, PIVOT + shift, _waves(rng) if bent else None, scale)
+
+
+def _cut_anew(cell: TrainingCell, rng: np.random.Generator, bent: bool) -> Sample:
     """Turn the volume in space about its middle, so that another section is the imaged one."""
     turn = Rotation.random(random_state=rng).as_matrix()
     middle = (cell.surface.min(axis=0) + cell.surface.max(axis=0)) / 2
-    matrix = _fitting_scale(turn, cell.surface, middle, rng) * turn
-    distance = _turned(cell.signed_distance, matrix, middle, PIVOT)
-    section = np.clip(distance[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
+    scale = _fitting_scale(turn, cell.surface, middle, rng)
+    move = _move(scale * turn, middle, PIVOT, _waves(rng) if bent else None, scale)
+    distance = _moved(cell.signed_distance, move)
+    section = _section(distance)
     if not (section > 0.5).any():  # hollow in the middle: that cut shows nothing
         return unaugmented(cell)
-    return Sample(section, None, distance)
+    return Sample(section, None, distance, scale)
+
+
+def _blend(cell: TrainingCell, partner: TrainingCell, rng: np.random.Generator, bent: bool) -> Sample:
+    """A shape between two cells: the mean of their distances, weighted anyhow."""
+    moves = [_in_plane_map(one, rng, bent) for one in (cell, partner)]
+    share = np.float32(rng.uniform(0.2, 0.8))
+    first, second = (
+        _moved(one.signed_distance, move) for one, move in zip((cell, partner), moves, strict=True)
+    )
+    distance = share * first + (1 - share) * second
+    section = _section(distance)
+    if not (section > 0.5).any():
+        return unaugmented(cell)
+    return Sample(section, None, distance, float(moves[0].scale * share + moves[1].scale * (1 - share)))
+
+
+def _section(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The antialiased section of a signed distance with the imaged plane."""
+    return np.clip(distance[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
 
 
 def _in_plane_turn(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -133,27 +201,47 @@ def _fitting_scale(
     return float(min(rng.uniform(0.85, 1.15), (room / reach).min()))
 
 
-def _turned(
-    distance: NDArray[np.float16],
+def _waves(rng: np.random.Generator) -> Map:
+    """Displacements (z, y, x) in voxels at the nodes, (3, n, n, n): smooth, and none of the plane along z."""
+    waves = np.stack([zoom(rng.normal(0, 1, (4, 4, 4)), NODES / 4, order=3) for _ in range(3)])
+    waves *= BEND / waves.std()
+    height = np.linspace(0, grid.SIZE - 1, NODES) - grid.IMAGED_PLANE
+    waves[0] *= np.minimum(1, np.abs(height) / 12)[:, None, None]
+    edge = np.minimum(1, np.arange(NODES) * (NODES - 1 - np.arange(NODES)) / (NODES - 1))
+    for axis in range(3):  # the border of the grid stays where it is, so that nothing is pushed out of it
+        waves *= np.moveaxis(edge[:, None, None], 0, axis)
+    return waves.astype(np.float32)
+
+
+def _move(
     matrix: NDArray[np.float64],
     source: NDArray[np.float64],
     target: NDArray[np.float64],
-) -> NDArray[np.float32]:
-    """The field with ``matrix`` (a scaled rotation) applied to it, ``source`` moved to ``target``."""
+    waves: Map | None,
+    scale: float,
+) -> _Move:
+    """The map under which ``matrix`` is applied, ``source`` moved to ``target``, and the result bent."""
     inverse = np.linalg.inv(matrix)
-    scale = np.cbrt(abs(np.linalg.det(matrix)))
-    field = affine_transform(
-        distance.astype(np.float32), inverse, source - inverse @ target, order=1, mode="nearest"
-    )
-    return field * np.float32(scale)
+    node = np.linspace(0, grid.SIZE - 1, NODES)
+    nodes = np.stack(np.meshgrid(node, node, node, indexing="ij"))
+    if waves is not None:
+        nodes = nodes + waves
+    origin = np.tensordot(inverse, nodes - target[:, None, None, None], 1) + source[:, None, None, None]
+    unit = torch.from_numpy((2 * origin[::-1] / (grid.SIZE - 1) - 1).astype(np.float32))
+    full = F.interpolate(unit[None], size=grid.SHAPE, mode="trilinear", align_corners=True)
+    return _Move(full[0].permute(1, 2, 3, 0), scale)
 
 
-def _turned_plane(
-    plane: NDArray[np.float32], matrix: NDArray[np.float64], shift: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    inverse = np.linalg.inv(matrix[1:, 1:])
-    pivot = PIVOT[1:]
-    return affine_transform(plane, inverse, pivot - inverse @ (pivot + shift[1:]), order=1, mode="constant")
+def _moved(distance: NDArray[np.float16], move: _Move) -> NDArray[np.float32]:
+    field = torch.from_numpy(distance.astype(np.float32))[None, None]
+    moved = F.grid_sample(field, move.source[None], padding_mode="border", align_corners=True)
+    return np.asarray(moved[0, 0].numpy() * np.float32(move.scale))
+
+
+def _moved_plane(plane: NDArray[np.float32], move: _Move) -> NDArray[np.float32]:
+    source = move.source[grid.IMAGED_PLANE, :, :, :2]
+    moved = F.grid_sample(torch.from_numpy(plane)[None, None], source[None], align_corners=True)
+    return np.asarray(moved[0, 0].numpy())
 
 
 def _other_optics(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

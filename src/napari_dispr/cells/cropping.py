@@ -4,7 +4,7 @@ Knows nothing of models: which zoom suits one comes in as numbers, normalising i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -42,6 +42,9 @@ class Crop:
         Grid voxels per pixel.
     grid_to_pixel : (4, 4) float64
         From voxel-centre index (z, y, x) to pixel index; z in pixels, 0 in the picture.
+    known_scale : float or None
+        1 where the cell is as large on the grid as the same cell was in the training data; None where
+        that is not known, as it was brought to the usual extent.
     """
 
     label: int
@@ -49,6 +52,7 @@ class Crop:
     image: NDArray[np.float32] | None
     zoom: float
     grid_to_pixel: NDArray[np.float64]
+    known_scale: float | None = None
 
 
 def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[Any] | None, NDArray[Any]]:
@@ -260,7 +264,8 @@ def crop_cells(
             box=box,
         )
         try:
-            crops.append(crop_cell(image, labels, label, zoom=zoom, box=box))
+            crop = crop_cell(image, labels, label, zoom=zoom, box=box)
+            crops.append(replace(crop, known_scale=1.0) if scale == "physical" else crop)
         except InputError as error:
             if cells is not None:
                 raise

@@ -50,7 +50,7 @@ class CellFile:
     def crop(self, label: int) -> Crop:
         """This cell as a crop that was not moved: a voxel is a pixel of the 64 x 64 picture."""
         centre = (grid.CENTRE, grid.CENTRE)
-        return Crop(label, self.mask, self.image, 1.0, grid.grid_to_pixel(1.0, centre))
+        return Crop(label, self.mask, self.image, 1.0, grid.grid_to_pixel(1.0, centre), known_scale=1.0)
 
 
 def read_dataset(

@@ -16,17 +16,18 @@ Floats = NDArray[np.float32]
 Shape = Callable[[Floats], Floats]
 
 
-def _union(a: Floats, b: Floats, blend: float) -> Floats:
+def union(a: Floats, b: Floats, blend: float) -> Floats:
     """The larger of two distances, rounded where they are within ``blend`` of each other."""
     share = np.clip(0.5 + 0.5 * (a - b) / blend, 0, 1)
     return b + (a - b) * share + blend * share * (1 - share)
 
 
-def _difference(a: Floats, b: Floats, blend: float) -> Floats:
-    return -_union(-a, b, blend)
+def difference(a: Floats, b: Floats, blend: float) -> Floats:
+    """The first without the second, its new edge rounded over ``blend``."""
+    return -union(-a, b, blend)
 
 
-def _ellipsoid(axes: ArrayLike, centre: ArrayLike = (0, 0, 0), turn: Rotation | None = None) -> Shape:
+def ellipsoid(axes: ArrayLike, centre: ArrayLike = (0, 0, 0), turn: Rotation | None = None) -> Shape:
     """Half axes along (z, y, x) of its own frame, which ``turn`` leads to that of the cell."""
     half = np.asarray(axes, np.float32).reshape(3, 1)
 
@@ -76,7 +77,7 @@ def _spiculated(
     return distance
 
 
-def _spread(count: int, jitter: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def spread(count: int, jitter: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """Directions spread over the sphere (Fibonacci lattice), each moved a little."""
     step = np.arange(count) + 0.5
     z, turn = 1 - 2 * step / count, step * np.pi * (3 - np.sqrt(5))
@@ -85,12 +86,13 @@ def _spread(count: int, jitter: float, rng: np.random.Generator) -> NDArray[np.f
     return moved / np.linalg.norm(moved, axis=1, keepdims=True)
 
 
-def _turn(rng: np.random.Generator) -> Rotation:
+def random_turn(rng: np.random.Generator) -> Rotation:
+    """A rotation in space, all equally likely."""
     return Rotation.from_quat(rng.normal(size=4))
 
 
 def _spherocyte(rng: np.random.Generator) -> Shape:
-    return _ellipsoid(rng.uniform(0.85, 1.0, 3))
+    return ellipsoid(rng.uniform(0.85, 1.0, 3))
 
 
 def _disc(rng: np.random.Generator) -> Shape:
@@ -100,24 +102,22 @@ def _disc(rng: np.random.Generator) -> Shape:
 def _stomatocyte(rng: np.random.Generator) -> Shape:
     """A ball, somewhat flattened, with a deep hollow in one side."""
     height, mouth = rng.uniform(0.65, 0.85), rng.uniform(0.45, 0.6)
-    body = _ellipsoid((height, 1, rng.uniform(0.85, 1.0)))
+    body = ellipsoid((height, 1, rng.uniform(0.85, 1.0)))
     floor = rng.uniform(0.5, 0.8) - height
-    hollow = _ellipsoid((0.9, mouth, mouth * rng.uniform(0.8, 1.25)), (floor + 0.9, 0, 0))
-    return lambda points: _difference(body(points), hollow(points), 0.2)
+    hollow = ellipsoid((0.9, mouth, mouth * rng.uniform(0.8, 1.25)), (floor + 0.9, 0, 0))
+    return lambda points: difference(body(points), hollow(points), 0.2)
 
 
 def _echinocyte(rng: np.random.Generator) -> Shape:
     count = int(rng.integers(16, 30))
     return _spiculated(
-        _spread(count, 0.5, rng), rng.uniform(0.22, 0.32, count), rng.uniform(0.15, 0.19, count)
+        spread(count, 0.5, rng), rng.uniform(0.22, 0.32, count), rng.uniform(0.15, 0.19, count)
     )
 
 
 def _acanthocyte(rng: np.random.Generator) -> Shape:
     count = int(rng.integers(5, 10))
-    return _spiculated(
-        _spread(count, 1.2, rng), rng.uniform(0.25, 0.5, count), rng.uniform(0.14, 0.24, count)
-    )
+    return _spiculated(spread(count, 1.2, rng), rng.uniform(0.25, 0.5, count), rng.uniform(0.14, 0.24, count))
 
 
 def _knizocyte(rng: np.random.Generator) -> Shape:
@@ -127,8 +127,8 @@ def _knizocyte(rng: np.random.Generator) -> Shape:
         angle = 2 * np.pi * third / 3 + rng.normal(0, 0.2)
         around = Rotation.from_rotvec([angle, 0, 0])
         half = rng.uniform(0.65, 0.9), rng.uniform(0.46, 0.54), rng.uniform(0.28, 0.35)
-        blades.append(_ellipsoid(half, around.apply([0, rng.uniform(0.36, 0.46), 0]), around))
-    return lambda points: reduce(lambda a, b: _union(a, b, 0.25), (blade(points) for blade in blades))
+        blades.append(ellipsoid(half, around.apply([0, rng.uniform(0.36, 0.46), 0]), around))
+    return lambda points: reduce(lambda a, b: union(a, b, 0.25), (blade(points) for blade in blades))
 
 
 def _keratocyte(rng: np.random.Generator) -> Shape:
@@ -136,22 +136,24 @@ def _keratocyte(rng: np.random.Generator) -> Shape:
     disc = _discocyte(rng.uniform(1.5, 3.5), rng.uniform(0.9, 1.35))
     bite = rng.uniform(0.55, 0.95)
     place = (0, rng.uniform(-0.35, 0.35), 0.95 + bite * rng.uniform(0.35, 0.6))
-    gap = _ellipsoid((1.6, bite, bite), place)
+    gap = ellipsoid((1.6, bite, bite), place)
     bend = np.float32(rng.uniform(-0.3, 0.3))
 
     def distance(points: Floats) -> Floats:
         bent = np.stack([points[0] - bend * points[1] ** 2, points[1], points[2]])
-        return _difference(disc(bent), gap(points), 0.1)
+        return difference(disc(bent), gap(points), 0.1)
 
     return distance
 
 
 def _multilobate(rng: np.random.Generator) -> Shape:
     count = int(rng.integers(4, 8))
-    lobes = [_ellipsoid((0.5, 0.5, 0.5))]
-    for direction in _spread(count, 0.8, rng):
-        lobes.append(_ellipsoid(rng.uniform(0.3, 0.5, 3), direction * rng.uniform(0.4, 0.62), _turn(rng)))
-    return lambda points: reduce(lambda a, b: _union(a, b, 0.1), (lobe(points) for lobe in lobes))
+    lobes = [ellipsoid((0.5, 0.5, 0.5))]
+    for direction in spread(count, 0.8, rng):
+        lobes.append(
+            ellipsoid(rng.uniform(0.3, 0.5, 3), direction * rng.uniform(0.4, 0.62), random_turn(rng))
+        )
+    return lambda points: reduce(lambda a, b: union(a, b, 0.1), (lobe(points) for lobe in lobes))
 
 
 def _cluster(rng: np.random.Generator) -> Shape:
@@ -165,13 +167,13 @@ def _cluster(rng: np.random.Generator) -> Shape:
         place = size * np.array([rng.uniform(-0.2, 0.2), 0.7 * np.cos(angle), 0.7 * np.sin(angle)])
         disc = _discocyte(rng.uniform(2.5, 5), rng.uniform(0.85, 1.15))
         members.append(
-            (disc, place.reshape(3, 1).astype(np.float32), _turn(rng).as_matrix().astype(np.float32))
+            (disc, place.reshape(3, 1).astype(np.float32), random_turn(rng).as_matrix().astype(np.float32))
         )
 
     def distance(points: Floats) -> Floats:
         flat = points.reshape(3, -1)
         parts = (size * disc(turn @ (flat - place) / size) for disc, place, turn in members)
-        return reduce(lambda a, b: _union(a, b, 0.04), parts).reshape(points.shape[1:])
+        return reduce(lambda a, b: union(a, b, 0.04), parts).reshape(points.shape[1:])
 
     return distance
 
@@ -192,7 +194,7 @@ SHAPES: dict[str, Callable[[np.random.Generator], Shape]] = {
 
 def turned_and_dented(shape: Shape, rng: np.random.Generator) -> Shape:
     """The shape turned anyhow in space, its points displaced by a few long waves."""
-    turn = _turn(rng).as_matrix().astype(np.float32)
+    turn = random_turn(rng).as_matrix().astype(np.float32)
     waves = rng.normal(0, 1.7, (4, 3)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, 4).astype(np.float32)
     heights = rng.normal(0, 0.045, (4, 3)).astype(np.float32)

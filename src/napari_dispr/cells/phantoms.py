@@ -90,7 +90,7 @@ def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
         zoom = min(rng.uniform(42, 56) / side, fitting) if side else 0.0  # grid voxels per unit
         # Sections and heights that the real ones hardly have: drawn again.
         if zoom * side > 36 and zoom**2 * area > 400 and zoom * (high[0] - low[0]) > 24:
-            obj = _voxels(shape, zoom, centre, place)
+            obj = voxels(shape, zoom, centre, place)
             if obj[1:-1, 1:-1, 1:-1].sum() == obj.sum():  # a thin tip can reach further than its box says
                 return obj
 
@@ -119,7 +119,7 @@ def _section_box(shape: Shape, z: float) -> tuple[NDArray[np.float64], NDArray[n
     return np.array([s[0] for s in sides]), np.array([s[-1] for s in sides]), area
 
 
-def _voxels(
+def voxels(
     shape: Shape, zoom: float, centre: NDArray[np.float64], place: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
     """The shape on the grid, its point ``centre`` at the voxel ``place``; edges one voxel wide."""
