@@ -14,7 +14,7 @@ IMAGE = (0.3 + 0.1 * RNG.random((64, 64)) + 0.2 * MASK).astype(np.float32)
 
 
 def test_planes_are_mask_distance_image_and_flag():
-    mask, distance, image, known = signed_planes(MASK, IMAGE)
+    mask, distance, image, known, scale, scale_known = signed_planes(MASK, IMAGE, 1.15)
     assert np.array_equal(mask, MASK)
     assert np.array_equal(distance > 0, MASK > 0.5)
     assert distance.max() == 1 and distance.min() == -1
@@ -23,7 +23,13 @@ def test_planes_are_mask_distance_image_and_flag():
     inside = MASK > 0.5
     low, high = np.percentile((image / np.maximum(MASK, 0.1))[inside], (1, 99))
     assert low == pytest.approx(0, abs=1e-3) and high == pytest.approx(1, abs=1e-3)
-    assert (known == 1).all()
+    assert (known == 1).all() and (scale_known == 1).all()
+    assert scale == pytest.approx(np.log(1.15) / 0.15)
+
+
+def test_scale_that_is_not_known_says_nothing():
+    assert not signed_planes(MASK, IMAGE)[4:].any()
+    assert not signed_planes(MASK, IMAGE, 1.0)[4].any() and signed_planes(MASK, IMAGE, 1.0)[5].all()
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(0.5, 0.0), (1.0, 0.2), (0.01, 0.5), (3.0, -0.4)])

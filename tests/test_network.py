@@ -109,7 +109,7 @@ def test_fold_stacks_blocks_of_voxels():
 def test_new_network_predicts_nothing_and_is_small_enough():
     network = UNet3D(DEFAULT).eval()
     assert sum(p.numel() for p in network.parameters()) <= 8_000_000
-    features = network.encode(torch.rand(1, 4, 64, 64))
+    features = network.encode(torch.rand(1, 6, 64, 64))
     assert not network(torch.randn(1, 1, 64, 64, 64), torch.tensor([500.0]), features).any()
 
 
@@ -118,6 +118,15 @@ def tiny() -> UNet3D:
     network = UNet3D(TINY).eval().requires_grad_(False)
     network.load_state_dict(weights_of(network))
     return network
+
+
+def test_widened_network_is_the_same_until_it_learns(tiny):
+    wide = tiny.widened(6).eval()
+    planes, x, t = torch.rand(2, 6, 64, 64), torch.randn(2, 1, 64, 64, 64), torch.tensor([10.0, 900.0])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            wide(x, t, wide.encode(planes)), tiny(x, t, tiny.encode(planes[:, :4])), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_condition_planes_reach_the_network_as_channels_of_every_plane(tiny):
@@ -162,7 +171,7 @@ def test_a_sample_does_not_depend_on_its_place_in_the_batch():
         network.load_state_dict(weights_of(network))
         network = network.to(torch.bfloat16, memory_format=torch.channels_last_3d)
         x = normal("x", (1, 1, 64, 64, 64)).bfloat16().expand(5, -1, -1, -1, -1)
-        planes = normal("planes", (1, 4, 64, 64)).bfloat16().expand(5, -1, -1, -1)
+        planes = normal("planes", (1, 6, 64, 64)).bfloat16().expand(5, -1, -1, -1)
         out = network(x, torch.full((5,), 900.0), network.encode(planes))
     finally:
         torch.set_num_threads(threads)

@@ -15,8 +15,8 @@ from test_model import TINY
 
 from napari_dispr import InputError
 from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
-from napari_dispr.settings import TrainSettings
-from napari_dispr.training import CHECKPOINT, LOG, Samples, State, iter_train, learning_rate_share
+from napari_dispr.settings import TrainSettings, checked_settings
+from napari_dispr.training import CHECKPOINT, LOG, Batches, Samples, State, iter_train, learning_rate_share
 
 SHORT = TrainSettings(steps=6, batch=2, warmup=2)
 
@@ -59,9 +59,30 @@ def uninterrupted(cells, tmp_path_factory):
 
 def test_loss_falls(cells, tmp_path):
     fast = {"learning_rate": 0.05, "adam_learning_rate": 5e-3, "warmup": 0, "decay": 0.0}
-    settings = TrainSettings(steps=30, batch=2, resliced=0.0, **fast)
+    settings = TrainSettings(steps=30, batch=2, resliced=0.0, blended=0.0, scored=0.0, **fast)
     losses = [report.loss for report in train(cells, tmp_path, settings)]
     assert np.mean(losses[-8:]) < 0.5 * np.mean(losses[:3])
+
+
+def test_score_falls(cells, tmp_path):
+    fast = {"learning_rate": 0.05, "adam_learning_rate": 5e-3, "warmup": 0, "decay": 0.0}
+    settings = TrainSettings(steps=40, batch=4, resliced=0.0, blended=0.0, scored=1.0, **fast)
+    losses = [report.loss for report in train(cells, tmp_path, settings)]
+    assert np.mean(losses[-8:]) < 0.75 * np.mean(losses[:3])
+
+
+def test_each_step_takes_its_own_samples():
+    settings = TrainSettings(steps=5, batch=4, scored=0.4)
+    assert settings.flow_steps == 3
+    steps = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13], [14, 15]]
+    assert list(Batches(settings, 0)) == steps
+    assert list(Batches(settings, 4)) == steps[4:] and len(Batches(settings, 4)) == 1
+
+
+def test_pairs_need_an_even_batch():
+    with pytest.raises(InputError, match="even batch"):
+        checked_settings(TrainSettings, {"batch": 3})
+    assert checked_settings(TrainSettings, {"batch": 3, "scored": 0.0}).flow_steps == 2000
 
 
 def test_reports_and_log(uninterrupted):
@@ -122,7 +143,7 @@ def test_killed_run_loses_nothing_but_time(cells, tmp_path, uninterrupted):
 def test_error_in_the_middle_keeps_the_steps_before(cells, tmp_path):
     class Shortage(list):
         def __getitem__(self, i):
-            if self.taken == 3:
+            if self.taken == 5:  # a cell and its partner a sample: in the second step
                 raise MemoryError
             self.taken += 1
             return super().__getitem__(i)
@@ -165,11 +186,10 @@ def test_what_is_missing_is_said(cells, tmp_path):
 # --- parts ------------------------------------------------------------------------------------------------
 
 
-def test_every_sample_is_met_once_an_epoch(cells):
-    samples = Samples([cells[0], cells[1], cell_of("echinocyte", 2)], TrainSettings(steps=4, batch=3))
-    assert len(samples) == 12
+def test_sample_depends_on_its_number_alone(cells):
+    samples = Samples([cells[0], cells[1], cell_of("echinocyte", 2)], TrainSettings(), planes=6)
     planes, clean = samples[5]
-    assert planes.shape == (4, 64, 64) and planes.dtype == torch.float32
+    assert planes.shape == (6, 64, 64) and planes.dtype == torch.float32
     assert clean.shape == (1, 64, 64, 64) and clean.dtype == torch.float32
     assert clean.min() == -1 and clean.max() <= 1
     again = samples[5]

@@ -1,9 +1,9 @@
 """One pydantic model a verb: defaults, ranges and help, for widget and command line alike. No torch."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_dispr.errors import InputError
 
@@ -75,8 +75,11 @@ class PredictSettings(Settings):
 class TrainSettings(Settings):
     """How a shape model is trained."""
 
-    steps: Annotated[int, Field(ge=1)] = Field(4000, description="Optimiser steps.")
-    batch: Annotated[int, Field(ge=1)] = Field(8, description="Cells a step.")
+    steps: Annotated[int, Field(ge=1)] = Field(2000, description="Optimiser steps.")
+    batch: Annotated[int, Field(ge=1)] = Field(8, description="Shapes a step.")
+    scored: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="Share of the steps, at the end, that train for few evaluations by the energy score."
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(
         0.01, description="Peak learning rate of the convolutions (Muon)."
     )
@@ -88,7 +91,7 @@ class TrainSettings(Settings):
         0.4, description="Share of the steps, at the end, over which the rate falls to 0."
     )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.998, description="Decay a step of the averaged weights, which are the ones that are kept."
+        0.995, description="Decay a step of the averaged weights, which are the ones that are kept."
     )
     truncation: Annotated[float, Field(gt=0)] = Field(
         8.0, description="Signed distances are cut off at this many voxels."
@@ -105,7 +108,24 @@ class TrainSettings(Settings):
     image_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Share of the other samples that come without their image."
     )
+    blended: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.15, description="Share of samples that are a shape between two cells, without image."
+    )
+    scale_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.3, description="Share of samples of which the network is not told how large the cell really is."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of weights, samples and noise.")
     workers: Annotated[int, Field(ge=0)] = Field(
         0, description="Processes that prepare samples beside the training one."
     )
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if self.scored and self.batch % 2:
+            raise ValueError("scored steps draw shapes in pairs: take an even batch")
+        return self
+
+    @property
+    def flow_steps(self) -> int:
+        """Steps before those that are scored."""
+        return self.steps - round(self.scored * self.steps)

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_dispr import grid
 from napari_dispr.cells.augmentation import TrainingCell, augmented
-from napari_dispr.diffusion.condition import signed_planes
+from napari_dispr.diffusion.condition import MASK_TRUNCATION, signed_planes
 from napari_dispr.diffusion.devices import channels_last
+from napari_dispr.diffusion.few_steps import STAGES, energy_score, run_up_to
 from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow, flow_loss
 from napari_dispr.errors import InputError
@@ -43,26 +44,49 @@ class Report:
 class Samples(Dataset[tuple[Tensor, Tensor]]):
     """Sample ``i`` of a run: which cell, and what becomes of it, depend on (seed, i) alone."""
 
-    def __init__(self, cells: Sequence[TrainingCell], settings: TrainSettings) -> None:
-        self.cells, self.settings = cells, settings
-
-    def __len__(self) -> int:
-        return self.settings.steps * self.settings.batch
+    def __init__(self, cells: Sequence[TrainingCell], settings: TrainSettings, planes: int) -> None:
+        self.cells, self.settings, self.planes = cells, settings, planes
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        """Condition planes (4, 64, 64) and the clean shape (1, 64, 64, 64), in [-1, 1]."""
+        """Condition planes (planes, 64, 64) and the clean shape (1, 64, 64, 64), in [-1, 1]."""
         settings = self.settings
         epoch, place = divmod(i, len(self.cells))
         order = np.random.default_rng((settings.seed, 0, epoch)).permutation(len(self.cells))
+        rng = np.random.default_rng((settings.seed, 1, i))
         sample = augmented(
             self.cells[order[place]],
-            np.random.default_rng((settings.seed, 1, i)),
+            rng,
             resliced=settings.resliced,
+            blended=settings.blended,
+            partner=self.cells[int(rng.integers(len(self.cells)))],
             image_dropout=settings.image_dropout,
         )
+        scale = None if rng.random() < settings.scale_dropout else sample.scale
         clean = np.clip(sample.signed_distance / settings.truncation, -1, 1)[None]
-        planes = signed_planes(sample.mask, sample.image)
+        planes = signed_planes(sample.mask, sample.image, scale)[: self.planes]
         return torch.from_numpy(planes), torch.from_numpy(clean.astype(np.float32))
+
+
+class Batches(Sampler[list[int]]):
+    """Indices of the samples of each step from ``first_step`` on.
+
+    Steps trained by the energy score take half as many cells, as they draw two members of each.
+    """
+
+    def __init__(self, settings: TrainSettings, first_step: int) -> None:
+        self.settings, self.first_step = settings, first_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batch, flow = self.settings.batch, self.settings.flow_steps
+        for step in range(self.first_step, self.settings.steps):
+            if step < flow:
+                yield list(range(step * batch, (step + 1) * batch))
+            else:
+                begin = flow * batch + (step - flow) * (batch // 2)
+                yield list(range(begin, begin + batch // 2))
+
+    def __len__(self) -> int:
+        return self.settings.steps - self.first_step
 
 
 def _as_matrix(kernel: Tensor) -> Tensor:
@@ -153,6 +177,37 @@ def learning_rate_share(step: int, settings: TrainSettings) -> float:
     return min(1.0, rise, fall)
 
 
+class Objective:
+    """The two losses of a network, each of a batch of condition planes and clean shapes."""
+
+    def __init__(self, network: UNet3D, settings: TrainSettings) -> None:
+        self.network, self.settings = network, settings
+        self.process = RectifiedFlow(settings.shift)
+        weight = 1 + settings.plane_weight * torch.exp(-(torch.from_numpy(grid.plane_distance()) ** 2) / 2)
+        self.weight = (weight / weight.mean()).view(1, 1, -1, 1, 1)
+
+    def flow(self, planes: Tensor, clean: Tensor, source: torch.Generator) -> Tensor:
+        """Squared error of the clean shape predicted from x_t, the mean over the batch."""
+        t = self.process.training_times(len(clean), source)
+        noise = torch.randn(clean.shape, generator=source)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = self.network.encode(planes)
+            predicted = self.network(self.process.diffuse(clean, t, noise), 1000 * t, features)
+        return flow_loss(predicted, clean, self.weight).mean()
+
+    def score(self, planes: Tensor, clean: Tensor, source: torch.Generator) -> Tensor:
+        """Energy score of two members of each cell at some stage of sampling them, the mean over cells."""
+        planes = planes.repeat(2, 1, 1, 1)
+        mask_distance = (planes[:, 1] * (MASK_TRUNCATION / self.settings.truncation)).clamp(-1, 1)
+        noise = torch.randn((len(planes), *clean.shape[1:]), generator=source)
+        stage = STAGES[int(torch.randint(len(STAGES), (), generator=source))]
+        with torch.autocast("cpu", torch.bfloat16):
+            x, t = run_up_to(self.network, self.process, planes, mask_distance, noise, stage)
+            times = torch.full((len(x),), 1000 * t)
+            first, second = self.network(x, times, self.network.encode(planes)).float().chunk(2)
+        return energy_score(first, second, clean, self.weight, self.settings.truncation).mean()
+
+
 def iter_train(
     cells: Sequence[TrainingCell],
     out: Path,
@@ -164,7 +219,10 @@ def iter_train(
     report_every: int = 25,
     save_every_s: float = 50.0,
 ) -> Iterator[Report]:
-    """Train a network of signed distances by rectified flow; closing the generator saves and ends.
+    """Train a network of signed distances; closing the generator saves and ends.
+
+    By rectified flow, and at the end for few evaluations (``settings.scored``), see
+    :mod:`~napari_dispr.diffusion.few_steps`.
 
     Parameters
     ----------
@@ -207,35 +265,28 @@ def iter_train(
             network.load_state_dict(start.state_dict())
     if resume:
         state.load(checkpoint)
-    process = RectifiedFlow(settings.shift)
-    weight = 1 + settings.plane_weight * torch.exp(-(torch.from_numpy(grid.plane_distance()) ** 2) / 2)
-    weight = (weight / weight.mean()).view(1, 1, -1, 1, 1)
-
-    samples = Samples(cells, settings)
-    rest = range(state.step * settings.batch, len(samples))
-    loader = DataLoader(samples, settings.batch, sampler=rest, num_workers=settings.workers)
-    losses, begun, saved = [], time.monotonic(), time.monotonic()
+    objective = Objective(state.network, settings)
+    samples = Samples(cells, settings, state.network.config.planes)
+    loader = DataLoader(samples, batch_sampler=Batches(settings, state.step), num_workers=settings.workers)
+    losses, trained, begun, saved = [], 0, time.monotonic(), time.monotonic()
     try:
         for planes, clean in loader:
             noise_source = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
-            t = process.training_times(len(clean), noise_source)
-            noise = torch.randn(clean.shape, generator=noise_source)
-            with torch.autocast("cpu", torch.bfloat16):
-                features = state.network.encode(planes)
-                predicted = state.network(process.diffuse(clean, t, noise), 1000 * t, features)
-            loss = flow_loss(predicted, clean, weight).mean()
+            scored = state.step >= settings.flow_steps
+            loss = (objective.score if scored else objective.flow)(planes, clean, noise_source)
             loss.backward()
             share = learning_rate_share(state.step, settings)
             state.update(share, settings.ema)
             losses.append(loss.item())
+            trained += len(clean)
             if state.step % report_every == 0 or state.step == settings.steps:
-                rate = len(losses) * settings.batch / (time.monotonic() - begun)
+                rate = trained / (time.monotonic() - begun)
                 report = Report(
                     state.step, settings.steps, float(np.mean(losses)), share * settings.learning_rate, rate
                 )
                 with (out / LOG).open("a") as log:
                     log.write(json.dumps(asdict(report)) + "\n")
-                losses, begun = [], time.monotonic()
+                losses, trained, begun = [], 0, time.monotonic()
                 yield report
             if time.monotonic() - saved > save_every_s:
                 state.save(checkpoint)

@@ -10,6 +10,8 @@ from napari_dispr import signed_distance
 
 #: Distances from the mask's edge are cut off here, in voxels, before they are scaled to [-1, 1].
 MASK_TRUNCATION = 16.0
+#: Logarithms of scales are brought to about [-1, 1] by it.
+SCALE_UNIT = 0.15
 
 Plane = NDArray[np.float32]
 
@@ -29,18 +31,33 @@ def normalise_inside(image: Plane, mask: Plane) -> Plane | None:
     return (np.clip((image - low) / (high - low), -0.5, 1.5) * mask).astype(np.float32)
 
 
-def signed_planes(mask: Plane, image: Plane | None) -> Plane:
-    """Condition of our models, shape (4, 64, 64).
+def signed_planes(mask: Plane, image: Plane | None, scale: float | None = None) -> Plane:
+    """Condition of our models, shape (6, 64, 64); those with fewer condition planes see the first ones.
 
     Mask in [0, 1]; signed distance from its edge, positive inside, in units of 16 voxels; image,
-    normalised inside the mask; and 1 throughout where there is an image, 0 where there is none.
+    normalised inside the mask; 1 throughout where there is an image, 0 where there is none; logarithm
+    of ``scale`` in units of 0.15; 1 throughout where the scale is known, 0 where it is not.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+    image : (64, 64) array or None
+    scale : float or None
+        By which the cell stands larger on the grid than cells of the training data did; None: not known.
+        How flat a cell is depends on how large it is, as blood cells are of about one volume.
     """
     picture = None if image is None else normalise_inside(image, mask)
-    known = np.full_like(mask, picture is not None)
     distance = signed_distance.from_level(mask, truncation=MASK_TRUNCATION) / MASK_TRUNCATION
-    return np.stack([mask, distance, np.zeros_like(mask) if picture is None else picture, known]).astype(
-        np.float32
-    )
+    return np.stack(
+        [
+            mask,
+            distance,
+            np.zeros_like(mask) if picture is None else picture,
+            np.full_like(mask, picture is not None),
+            np.full_like(mask, 0.0 if scale is None else np.log(scale) / SCALE_UNIT),
+            np.full_like(mask, scale is not None),
+        ]
+    ).astype(np.float32)
 
 
 def dispr_planes(mask: Plane, image: Plane | None) -> Plane:

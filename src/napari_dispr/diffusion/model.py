@@ -62,6 +62,7 @@ class ShapeModel:
         That is the configuration, the weights, and the card but for what it merely tells.
         """
         told = {"name", "description", "licence", "attribution", "limits", "training", "scores"}
+        told |= {"intervals", "familiarity"}
         parts = [self._configuration(), self.card.model_dump(mode="json", exclude=told)]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
@@ -123,16 +124,27 @@ class ShapeModel:
 
     # --- sampling ---------------------------------------------------------------------------------
 
-    def planes(self, mask: NDArray[np.float32], image: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """Condition planes (C, 64, 64) of a crop's mask and image."""
-        make = condition.signed_planes if self.network.config.planes else condition.dispr_planes
-        return make(mask, image)
+    def planes(
+        self, mask: NDArray[np.float32], image: NDArray[np.float32] | None, scale: float | None = None
+    ) -> NDArray[np.float32]:
+        """Condition planes (C, 64, 64) of a crop's mask and image, and of its scale where it is known."""
+        if not self.network.config.planes:
+            return condition.dispr_planes(mask, image)
+        return condition.signed_planes(mask, image, scale)[: self.network.config.planes]
 
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in its fast number type (DISPR's stays in float32).
 
-        A copy, so that the model's own weights keep their precision and leave no memory on the device.
+        A copy, so that the model's own weights keep their precision and leave no memory on the device. The
+        one on the CPU, which takes longer to make than a cell to draw, is kept.
         """
+        return self._on_cpu if device.type == "cpu" else self._copied(device)
+
+    @cached_property
+    def _on_cpu(self) -> UNet3D:
+        return self._copied(torch.device("cpu"))
+
+    def _copied(self, device: torch.device) -> UNet3D:
         fast = devices.fast_dtype(device) if self.network.config.fold > 1 else torch.float32
         return devices.channels_last(deepcopy(self.network).to(device, fast))
 
@@ -141,6 +153,7 @@ class ShapeModel:
         masks: list[NDArray[np.float32]],
         images: list[NDArray[np.float32] | None],
         network: UNet3D,
+        scales: list[float | None] | None = None,
         agree: bool = True,
     ) -> Denoiser:
         """For a batch of crops.
@@ -150,12 +163,14 @@ class ShapeModel:
         masks, images : lists of (64, 64) arrays
         network : UNet3D
             From :meth:`ready`.
+        scales : list of float or None
+            By how much the crops stand larger on the grid than cells of the training data, where known.
         agree : bool
             Keep shapes in agreement with their masks in the imaged plane.
         """
         device = next(network.parameters()).device
-        pairs = zip(masks, images, strict=True)
-        planes = torch.from_numpy(np.stack([self.planes(*pair) for pair in pairs])).to(device)
+        crops = zip(masks, images, scales or [None] * len(masks), strict=True)
+        planes = torch.from_numpy(np.stack([self.planes(*crop) for crop in crops])).to(device)
         if isinstance(self.process, GaussianDiffusion):
             return GaussianDenoiser(network, self.process, planes)
         distance = None

@@ -5,7 +5,7 @@ load as they are. Knows tensors only: what the channels mean is said in ``condit
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import cast
 
@@ -87,7 +87,7 @@ DEFAULT = NetworkConfig(
     out_channels=1,
     fold=4,
     isotropic=True,
-    planes=4,
+    planes=6,
 )
 
 
@@ -125,10 +125,9 @@ class GroupNorm(nn.GroupNorm):
         if x.device.type == "cpu" and not self.weight.requires_grad:
             # For channels-last tensors PyTorch divides the whole batch among its threads: how a sample is
             # rounded then depends on its place in the batch. One by one it does not.
-            samples = [
-                F.group_norm(one.float(), self.num_groups, weight, bias, self.eps) for one in x.split(1)
-            ]
-            return torch.cat(samples).to(x.dtype)
+            # (PyTorch's own sums are in float32 here, whatever the type.)
+            samples = [F.group_norm(one, self.num_groups, weight, bias, self.eps) for one in x.split(1)]
+            return torch.cat(samples)
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
 
 
@@ -302,6 +301,18 @@ class UNet3D(nn.Module):
                     downsampling //= 2
                 self.output_blocks.append(Stage(*layers))
         self.out = nn.Sequential(GroupNorm(ch), nn.SiLU(), zeroed(conv(first, config.out_channels * n**3)))
+
+    def widened(self, planes: int) -> "UNet3D":
+        """A copy that takes more condition planes, to which it pays no attention yet."""
+        old, n = self.config, self.config.fold
+        new = UNet3D(replace(old, planes=planes))
+        weights = self.state_dict()
+        stem = weights["input_blocks.0.0.weight"]
+        known = old.in_channels * n**3 + old.planes * n**2
+        extra = stem.new_zeros(len(stem), (planes - old.planes) * n**2, *stem.shape[2:])
+        weights["input_blocks.0.0.weight"] = torch.cat([stem[:, :known], extra, stem[:, known:]], dim=1)
+        new.load_state_dict(weights)
+        return new
 
     def _stem_channels(self) -> int:
         c = self.config
