@@ -24,9 +24,9 @@ from napari_dispr.settings import TrainSettings
 from napari_dispr.training import CHECKPOINT, State, iter_train
 
 LIMITS = (
-    "For closed, blob-like shapes such as nuclei and whole cells, cut near their middle, while there is no "
-    "model for yours. It has seen simulated shapes and pictures only, so that its shapes are as broad as its "
-    "ignorance: train on a few 3D stacks of your own cells as soon as you have them."
+    "For nuclei and whole cells of blob-like shape, cut near their middle, as long as there is no model for "
+    "yours. It has seen simulated shapes and pictures only, and how tall such a shape is can hardly be told "
+    "from a section: train on some 3D stacks of your own cells as soon as you have them."
 )
 
 
@@ -89,7 +89,9 @@ def main() -> None:
         print(json.dumps(line), flush=True)
     state = State(settings, DEFAULT, torch.device("cpu"))
     state.load(options.out / CHECKPOINT)
-    model = ShapeModel(state.average, RectifiedFlow(settings.shift), card(settings, cells))
+    # It was never told how large a cell really is and must not look at what it knows nothing of.
+    network = state.average.with_planes(4)
+    model = ShapeModel(network, RectifiedFlow(settings.shift), card(settings, cells))
     model.save(options.out / "model.safetensors", torch.float16)
 
 

@@ -106,7 +106,7 @@ def main() -> None:
     train, held_out = (cells, []) if options["all"] else split(cells, options["fold"])
     prepared = [training_cell(c.name, c.mask, c.image, c.obj) for c in train if c.obj is not None]
     start = load_model(options["start"]) if options["start"] else None
-    network = start.network.widened(DEFAULT.planes) if start else None
+    network = start.network.with_planes(DEFAULT.planes) if start else None
     out: Path = options["out"]
     print(f"{len(train)} cells to train on, {len(held_out)} kept apart", flush=True)
     for report in iter_train(prepared, out, settings, start=network, resume=options["resume"]):

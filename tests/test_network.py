@@ -121,12 +121,14 @@ def tiny() -> UNet3D:
 
 
 def test_widened_network_is_the_same_until_it_learns(tiny):
-    wide = tiny.widened(6).eval()
+    wide = tiny.with_planes(6).eval()
     planes, x, t = torch.rand(2, 6, 64, 64), torch.randn(2, 1, 64, 64, 64), torch.tensor([10.0, 900.0])
     with torch.no_grad():
         torch.testing.assert_close(
             wide(x, t, wide.encode(planes)), tiny(x, t, tiny.encode(planes[:, :4])), atol=1e-5, rtol=1e-5
         )
+    narrow = wide.with_planes(4)
+    assert all(torch.equal(a, b) for a, b in zip(narrow.parameters(), tiny.parameters(), strict=True))
 
 
 def test_condition_planes_reach_the_network_as_channels_of_every_plane(tiny):

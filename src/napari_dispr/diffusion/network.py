@@ -302,15 +302,17 @@ class UNet3D(nn.Module):
                 self.output_blocks.append(Stage(*layers))
         self.out = nn.Sequential(GroupNorm(ch), nn.SiLU(), zeroed(conv(first, config.out_channels * n**3)))
 
-    def widened(self, planes: int) -> "UNet3D":
-        """A copy that takes more condition planes, to which it pays no attention yet."""
+    def with_planes(self, planes: int) -> "UNet3D":
+        """A copy that takes more condition planes, to which it pays no attention yet, or fewer."""
         old, n = self.config, self.config.fold
         new = UNet3D(replace(old, planes=planes))
         weights = self.state_dict()
         stem = weights["input_blocks.0.0.weight"]
-        known = old.in_channels * n**3 + old.planes * n**2
-        extra = stem.new_zeros(len(stem), (planes - old.planes) * n**2, *stem.shape[2:])
-        weights["input_blocks.0.0.weight"] = torch.cat([stem[:, :known], extra, stem[:, known:]], dim=1)
+        own = old.in_channels * n**3
+        noisy, known, distance = stem.split([own, old.planes * n**2, n], dim=1)
+        extra = max(0, planes - old.planes) * n**2
+        known = F.pad(known[:, : planes * n**2], (0, 0, 0, 0, 0, 0, 0, extra))
+        weights["input_blocks.0.0.weight"] = torch.cat([noisy, known, distance], dim=1)
         new.load_state_dict(weights)
         return new
 
