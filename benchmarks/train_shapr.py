@@ -6,7 +6,8 @@
 
 Two thirds of the epochs, or of the minutes, are supervised; the rest fine-tunes the best weights so far
 against a discriminator. A tenth of the training cells is only used to lower the learning rate and to
-choose the best weights of either part. RUN/model.safetensors are those of the last part.
+choose the best weights of either part: RUN/supervised.safetensors and, of the last part,
+RUN/model.safetensors.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from train_red_blood_cell import split
 
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.errors import InputError
-from napari_dispr.evaluation import evaluate, summary_table
+from napari_dispr.evaluation import Method, evaluate, summary_table
 from napari_dispr.files import written_aside
 from napari_dispr.rivals.shapr import (
     SHAPR,
@@ -129,6 +130,7 @@ class Run:
         self.best_loss = float("inf")
         self.best_epoch = 0
         self.best = deepcopy(self.network.state_dict())
+        self.supervised = self.best
         self.history: list[dict[str, Any]] = []
         self._begin(settings.learning_rate)
 
@@ -166,6 +168,7 @@ class Run:
         "best_loss",
         "best_epoch",
         "best",
+        "supervised",
         "history",
     )
 
@@ -260,6 +263,7 @@ def train(run: Run, learnt: Tensors, watched: Tensors, out: Path) -> Iterator[di
         if run.part_is_over():
             if run.part == "adversarial":
                 break
+            run.supervised = run.best
             run.fine_tune()
             continue
         start = time.monotonic()
@@ -308,14 +312,19 @@ def main() -> None:
     for report in train(run, Tensors.of(learnt), Tensors.of(watched), out):
         print(json.dumps(report), flush=True)
 
-    network = SHAPR()
-    network.load_state_dict(run.best)
     # The watched cells chose the weights: they count as trained on.
     fingerprints = frozenset(cell.fingerprint for cell in known)
-    SHAPRModel(network, "shapr", fingerprints, run.history).save(out / "model.safetensors")
+    models: dict[str, Method] = {}
+    for name, file, weights in (
+        ("shapr", "model.safetensors", run.best),
+        ("shapr-supervised", "supervised.safetensors", run.supervised),
+    ):
+        network = SHAPR()
+        network.load_state_dict(weights)
+        SHAPRModel(network, name, fingerprints, run.history).save(out / file)
+        models[name] = SHAPRModel.load(out / file)
     if held_out:
-        model = SHAPRModel.load(out / "model.safetensors")
-        summary = evaluate(held_out, {"shapr": model}, out=out / "held_out", save_shapes=True)
+        summary = evaluate(held_out, models, out=out / "held_out", save_shapes=True)
         print(summary_table(summary))
 
 

@@ -1,0 +1,285 @@
+"""SHAPR: one shape from mask and image, by a 2D encoder and a 3D decoder; network, losses, model file.
+
+Written from the published description, not from its code, so that it can be trained on the same cells as a
+shape model and compared with it. Knows neither dataset folders nor how it is evaluated: the fingerprints
+of the cells that it was trained on come in and are kept in its file.
+
+Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from skimage.filters import threshold_otsu
+from torch import Tensor, nn
+
+from napari_dispr import grid
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+
+FORMAT = "napari-dispr shapr 1"
+#: Parameters that the publication's network is known to have. Its known list of layers does not say how
+#: large the decoder's kernels are: (1, 3, 3) and a last one of 3 x 3 x 3 come to 418,641, within 0.3 %;
+#: kernels of 3 x 3 x 3 throughout would come to 1,050,441.
+PUBLISHED_PARAMETERS = 419_720
+#: Decoder stages: channels in, channels out, and the factors (z, y, x) by which the volume grows after it.
+STAGES = (
+    (80, 80, (2, 1, 1)),
+    (80, 80, (2, 1, 1)),
+    (80, 40, (2, 2, 2)),
+    (40, 40, (2, 1, 1)),
+    (40, 20, (2, 1, 1)),
+    (20, 10, (2, 2, 2)),
+)
+
+
+def _block_2d(channels: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out, 3, padding=1),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(out, out, 3, padding=1),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _block_3d(channels: int, out: int) -> nn.Sequential:
+    # Planes exchange nothing here: what sets them apart are the transposed convolutions, which split
+    # each plane into two with weights of their own, and the last convolution.
+    kernel, padding = (1, 3, 3), (0, 1, 1)
+    return nn.Sequential(
+        nn.Conv3d(channels, out, kernel, padding=padding),
+        nn.BatchNorm3d(out),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(out, out, kernel, padding=padding),
+        nn.BatchNorm3d(out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class SHAPR(nn.Module):
+    """The generator: planes (B, 2, 64, 64), mask and image times mask, to logits (B, 1, 64, 64, 64).
+
+    The decoder's kernels are stored channels last: on a CPU with 16-bit matrices that and
+    ``torch.autocast`` make a training step four times as fast.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            _block_2d(2, 10),
+            nn.MaxPool2d(2),
+            _block_2d(10, 20),
+            nn.MaxPool2d(2),
+            _block_2d(20, 40),
+            nn.Conv2d(40, 80, 3, padding=1),
+            nn.Sigmoid(),
+        )
+        stages: list[nn.Module] = []
+        for channels, out, factors in STAGES:
+            stages += [_block_3d(channels, out), nn.ConvTranspose3d(out, out, factors, factors)]
+        self.decoder = nn.Sequential(*stages, nn.Conv3d(10, 1, 3, padding=1))
+        self.decoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Logits; their sigmoid is the probability that a voxel is inside."""
+        code = self.encoder(planes)[:, :, None].contiguous(memory_format=torch.channels_last_3d)
+        logits: Tensor = self.decoder(code)
+        return logits
+
+
+class Discriminator(nn.Module):
+    """Tells true shapes (B, 1, 64, 64, 64) from drawn ones: logits (B,), above 0 for true.
+
+    Widths 10 to 160 are the publication's; each convolution halves the volume, down to 2 x 2 x 2.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (10, 20, 40, 80, 160)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels, out in zip((1, *widths), widths, strict=False):
+            layers += [nn.Conv3d(channels, out, 3, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        self.layers = nn.Sequential(*layers)
+        self.layers.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.verdict = nn.Linear(widths[-1], 1)
+
+    def forward(self, shapes: Tensor) -> Tensor:
+        """Logits of probabilities or of binary shapes."""
+        features = self.layers(shapes).mean(dim=(2, 3, 4))
+        verdict: Tensor = self.verdict(features)
+        return verdict[:, 0]
+
+
+def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """1 - Dice coefficient of each shape, averaged over the batch (first axis)."""
+    p, t = probabilities.flatten(1), truth.flatten(1)
+    # One voxel more on either side of the fraction, so that nothing drawn of nothing is no error.
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def supervised_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Dice and binary cross-entropy of the probabilities, in float32.
+
+    The published code hands the probabilities, after their sigmoid, to a cross-entropy that takes
+    logits, which bounds what a voxel can cost and draws probabilities towards the middle. Here the
+    cross-entropy is that of the probabilities, computed from the logits for its precision.
+    """
+    logits, truth = logits.float(), truth.float()
+    return dice_loss(logits.sigmoid(), truth) + F.binary_cross_entropy_with_logits(logits, truth)
+
+
+def generator_loss(supervised: Tensor, verdict: Tensor) -> Tensor:
+    """(10 supervised + adversarial) / 11; the adversarial part wants drawn shapes to be held for true."""
+    adversarial = F.binary_cross_entropy_with_logits(verdict.float(), torch.ones_like(verdict).float())
+    return (10 * supervised + adversarial) / 11
+
+
+def discriminator_loss(true_verdict: Tensor, drawn_verdict: Tensor) -> Tensor:
+    """Binary cross-entropy of its verdicts on true and on drawn shapes, equally weighted."""
+    true, drawn = true_verdict.float(), drawn_verdict.float()
+    on_true = F.binary_cross_entropy_with_logits(true, torch.ones_like(true))
+    return (on_true + F.binary_cross_entropy_with_logits(drawn, torch.zeros_like(drawn))) / 2
+
+
+def planes_of(mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
+    """What the network sees of a cell: mask and image times mask.
+
+    Parameters
+    ----------
+    mask, image : (64, 64) arrays in [0, 1]
+
+    Returns
+    -------
+    (2, 64, 64) float32 array
+
+    Raises
+    ------
+    InputError
+        There is no image, or the sizes are wrong.
+    """
+    if image is None:
+        raise InputError("SHAPR needs an image beside the mask: add it, or use a method that does without.")
+    mask, image = np.asarray(mask, np.float32), np.asarray(image, np.float32)
+    if mask.shape != grid.SHAPE[1:] or image.shape != grid.SHAPE[1:]:
+        raise InputError(
+            f"SHAPR takes a mask and an image of 64 x 64 voxels, not {mask.shape} and {image.shape}: "
+            "bring them onto the model grid."
+        )
+    return np.stack([mask, image * mask])
+
+
+@dataclass(eq=False)
+class SHAPRModel:
+    """A trained SHAPR and what is known of it; a method of evaluation, which draws one shape a cell.
+
+    Attributes
+    ----------
+    network : SHAPR
+    name : str
+    trained_on : frozenset of str
+        Fingerprints of the cells that it was trained on.
+    history : list of dict
+        A report an epoch of its training: plain numbers and words.
+    """
+
+    network: SHAPR
+    name: str = "shapr"
+    trained_on: frozenset[str] = frozenset()
+    history: list[dict[str, Any]] = field(default_factory=list)
+    #: It has one answer to a picture.
+    members: int = field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        self.network.eval().requires_grad_(False)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the weights, hexadecimal."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + tensor.float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What is needed to repeat what it drew."""
+        return {"model": self.name, "model_hash": self.hash, "torch": torch.__version__}
+
+    def probabilities(self, mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
+        """Probability (64, 64, 64) that a voxel is inside.
+
+        Raises
+        ------
+        InputError
+            See `planes_of`.
+        """
+        planes = torch.from_numpy(planes_of(mask, image)[None])
+        with torch.inference_mode():
+            return self.network(planes)[0, 0].sigmoid().contiguous().numpy()
+
+    def __call__(
+        self, mask: NDArray[np.float32], image: NDArray[np.float32] | None, members: int, seed: int, /
+    ) -> NDArray[np.bool_]:
+        """The shape (1, 64, 64, 64), bool: the same whatever the seed.
+
+        As in the published measures, probabilities are divided by their maximum and cut by Otsu's
+        threshold.
+        """
+        level = self.probabilities(mask, image)
+        if level.min() == level.max():  # the same everywhere: no threshold tells inside from outside
+            return np.full((1, *grid.SHAPE), level.max() > 0.5)
+        level = level / level.max()
+        return np.asarray(level > threshold_otsu(level))[None]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model file, safetensors: aside, then renamed."""
+        tensors = {
+            name: tensor.contiguous(memory_format=torch.contiguous_format)
+            for name, tensor in self.network.state_dict().items()
+        }
+        metadata = {
+            "format": FORMAT,
+            "name": self.name,
+            "trained_on": json.dumps(sorted(self.trained_on)),
+            "history": json.dumps(self.history),
+        }
+        with written_aside(Path(path)) as aside:
+            aside.write_bytes(to_bytes(tensors, metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model file; that cannot run code.
+
+        Raises
+        ------
+        InputError
+            If it is not there, or is no SHAPR of this package.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata["format"] != FORMAT:
+                    raise ValueError(metadata["format"])
+                network = SHAPR()
+                network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            known = frozenset(json.loads(metadata["trained_on"]))
+            return cls(network, metadata["name"], known, json.loads(metadata["history"]))
+        except FileNotFoundError:
+            raise InputError(f"There is no model file {path}: check the name.") from None
+        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
+            raise InputError(
+                f"{path} is not a SHAPR of napari-dispr: choose a .safetensors file that its training wrote."
+            ) from error
