@@ -58,7 +58,7 @@ def card(settings: TrainSettings, cells: list[TrainingCell]) -> Card:
             "fast": Quality(sampler="euler", steps=1),
             "balanced": Quality(sampler="euler", steps=8),
         },
-        training={"cells": f"{len(cells)} simulated", "fingerprints": [], "runs": [settings.model_dump()]},
+        training={"cells": [], "simulated": len(cells), "fingerprints": [], "runs": [settings.model_dump()]},
     )
 
 

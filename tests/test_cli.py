@@ -51,7 +51,7 @@ def test_predict(folder, tmp_path):
     assert main([*arguments, "--cells", "3,1", "--members", "2", "--steps", "2", "--pixel-size", "0.1"]) == 0
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == [
-        "cells/1.npz", "cells/1.ome.tif", "cells/3.npz", "cells/3.ome.tif",
+        "cells.csv", "cells/1.npz", "cells/1.ome.tif", "cells/3.npz", "cells/3.ome.tif",
         "morphometry.csv", "prediction.json",
     ]  # fmt: skip
     with tifffile.TiffFile(out / "cells" / "3.ome.tif") as tiff:
@@ -67,12 +67,26 @@ def test_predict(folder, tmp_path):
     with open(out / "morphometry.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["label"], row["member"]) for row in rows] == [("3", "0"), ("3", "1"), ("1", "0"), ("1", "1")]
+    with open(out / "cells.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["label"], row["members"]) for row in rows] == [("3", "2"), ("1", "2")]
+    assert all(0 < float(row["ambiguity"]) < 1 and float(row["volume_sd"]) > 0 for row in rows)
     settings = json.loads((out / "prediction.json").read_text())["settings"]
     assert settings["pixel_size"] == 0.1 and settings["steps"] == 2
     same = nd.predict(
         tifffile.imread(folder / "image.tif"), np.load(folder / "labels.npy"), cells=[1], members=2, steps=2
     )
     np.testing.assert_array_equal(same[1].members, prediction[1].members)
+
+
+def test_warnings_go_to_the_standard_error_once(folder, tmp_path, capsys):
+    labels = np.load(folder / "labels.npy")
+    labels[:30, :30] = 9
+    np.save(tmp_path / "labels.npy", labels)
+    arguments = ["predict", str(folder / "image.tif"), str(tmp_path / "labels.npy"), "--out", str(tmp_path)]
+    assert main([*arguments, "--members", "1", "--steps", "1"]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("Cell 9 is cut by the border") == 1 and "Cell 9" not in told.out
 
 
 def test_predict_a_dataset_without_objects(dataset, tmp_path):

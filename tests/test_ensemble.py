@@ -74,6 +74,17 @@ def test_one_member_is_one_mode_and_empty_members_are_alike():
     assert not ensemble_of(nothing).consensus.any()
 
 
+def test_ambiguity_is_the_mean_over_pairs():
+    left, right = ball(8, (32, 32, 20)), ball(8, (32, 32, 44))
+    assert ensemble_of(left, right).ambiguity == 1
+    assert ensemble_of(left, left, left).ambiguity == 0
+    assert ensemble_of(left, left, right).ambiguity == pytest.approx(2 / 3)
+    assert np.isnan(ensemble_of(left).ambiguity)
+    near = ball(8, (32, 32, 22))
+    iou = ((left > 0) & (near > 0)).sum() / ((left > 0) | (near > 0)).sum()
+    assert ensemble_of(left, near).ambiguity == pytest.approx(1 - iou)
+
+
 def test_pairwise_iou_is_exact():
     rng = np.random.default_rng(0)
     members = rng.random((3, 20, 20, 20)) > 0.4

@@ -253,13 +253,14 @@ def test_a_run_tells_where_it_stands_and_ends_with_all_cells(viewer: ViewerModel
     assert list(last.measures.columns[:2]) == ["label", "member"]
     assert len(last.measures) == 4
     assert len(last.content.volumes) == 2
-    assert outcome == Outcome(finished=2, cells=2)
+    assert outcome == Outcome(finished=2, cells=2, warnings=tuple(last.prediction.warnings))
+    assert list(last.cells["label"]) == [3, 1] and {"volume_mean", "ambiguity", "warning"} <= {*last.cells}
 
 
 def test_coarse_layers_are_told_of(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_dispr.results.LARGEST_VOLUMES", 200_000)
     events, outcome = finished(asked(viewer, cells=(1,)))
-    (text,) = outcome.warnings
+    text = outcome.warnings[-1]
     assert "a voxel of the layers takes 2 pixels" in text
     assert sum(volume.nbytes for volume in events[-1].content.volumes) <= 200_000
 

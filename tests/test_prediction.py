@@ -6,11 +6,16 @@ import torch
 
 import napari_dispr as nd
 from napari_dispr import grid
+from napari_dispr.card import Calibration
+from napari_dispr.cells.cropping import crop_cells
+from napari_dispr.cells.familiarity import fit_familiarity
 from napari_dispr.cells.phantoms import simulate_field
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.prediction import CellDone, Step, iter_predict, model_method
+from napari_dispr.results import measure_cells
 from napari_dispr.settings import PredictSettings
+from napari_dispr.shapes.intervals import CALIBRATED
 
 #: As quick as it gets: these tests do not look at how good the shapes are.
 QUICK = {"members": 2, "steps": 2}
@@ -213,6 +218,48 @@ def test_a_model_as_a_method_of_evaluate(field, model):
             break
     assert shapes.shape == (3, 64, 64, 64)
     np.testing.assert_array_equal(shapes[:, grid.IMAGED_PLANE] > 0, np.broadcast_to(mask > 0, (3, 64, 64)))
+
+
+@pytest.fixture(scope="module")
+def calibrated(field, model):
+    """A model whose card can tell intervals, and knows cells brighter at the rim than the field's."""
+    rng = np.random.default_rng(0)
+    crops, _ = crop_cells(
+        field.image, field.labels, None, "auto", typical_extent=50, pixel_size=None, voxel_size=None
+    )
+    own = [(c.mask, c.image + rng.normal(0, 0.01, c.image.shape).astype(np.float32)) for c in crops * 6]
+    scores = tuple(np.linspace(-2, 2, 39).tolist())
+    intervals = {name: Calibration(scores=scores, floor=0.1, sd=0.1, members=5) for name in CALIBRATED}
+    card = model.card.model_copy(update={"intervals": intervals, "familiarity": fit_familiarity(own)})
+    return ShapeModel(model.network, model.process, card)
+
+
+def test_what_a_card_tells_of_trust_changes_no_shape(field, model, calibrated, prediction, tmp_path):
+    assert calibrated.hash == model.hash
+    calibrated.save(tmp_path / "model.safetensors")
+    loaded = ShapeModel.load(tmp_path / "model.safetensors")
+    assert loaded.card == calibrated.card
+    told = nd.predict(field.image, field.labels, model=loaded, cells=[2], **QUICK)
+    np.testing.assert_array_equal(told[2].members, prediction[2].members)
+    table = measure_cells(told)
+    low, mean, high = (table[f"volume_{column}"][0] for column in ("low", "mean", "high"))
+    assert low < mean < high and table["warning"][0] == "" and not told.warnings
+    assert "curvature_low" not in table and "volume_low" not in measure_cells(prediction)
+
+
+def test_cells_unlike_the_training_data_are_named_once(field, calibrated):
+    image = field.image.max() - field.image
+    options = {"model": calibrated, "members": 1, "steps": 1}
+    one = nd.predict(image, field.labels, cells=[3], **options)
+    (warning,) = one.warnings
+    assert warning.startswith("Cell 3 is unlike the training data: ") and set(one.unlike) == {3}
+    every = nd.predict(image, field.labels, **options)
+    (warning,) = every.warnings
+    assert warning.startswith("4 of 4 cells are unlike the training data: 1, 2, 3, 4 (")
+    assert all(measure_cells(every)["warning"])
+    mixed = np.where(field.labels == 2, image, field.image)
+    (warning,) = nd.predict(mixed, field.labels, **options).warnings
+    assert warning.startswith("Cell 2 is unlike")
 
 
 def _labels(field):

@@ -7,12 +7,16 @@ import pandas as pd
 import pytest
 
 from napari_dispr import grid, results
+from napari_dispr.card import Calibration
 from napari_dispr.errors import InputError
-from napari_dispr.results import Prediction, load_prediction, measure
+from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 
 UP = np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE]
 DISTANCE = np.linalg.norm(UP, axis=-1)
+
+
+CALIBRATION = Calibration(scores=tuple(np.linspace(-2.0, 2.0, 19).tolist()), floor=0.1, sd=0.05, members=2)
 
 
 def ball(label, centre, radii, zoom=0.5, to_world=None):
@@ -125,11 +129,15 @@ def test_a_reloaded_prediction_is_the_same(tmp_path):
         to_world=to_world,
         provenance={"model": "m", "settings": {"seed": 3}},
         warnings=["Something."],
+        intervals={"volume": CALIBRATION},
+        unlike={250: "it is odd"},
     )
     saved.save(tmp_path)
     loaded = load_prediction(tmp_path)
     assert list(loaded) == [4, 250]
     pd.testing.assert_frame_equal(measure(saved), measure(loaded))
+    pd.testing.assert_frame_equal(measure_cells(saved), measure_cells(loaded))
+    assert measure_cells(loaded)["warning"].tolist() == ["", "it is odd"]
     for (a, a_affine), (b, b_affine) in zip(saved.label_volumes(), loaded.label_volumes(), strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a_affine, b_affine)
@@ -140,12 +148,46 @@ def test_a_reloaded_prediction_is_the_same(tmp_path):
 def test_files(tmp_path):
     prediction_of(ball(4, (50, 60), [20, 18]), names={4: "one"}).save(tmp_path)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["cells/one.npz", "cells/one.ome.tif", "morphometry.csv", "prediction.json"]
+    assert files == ["cells.csv", "cells/one.npz", "cells/one.ome.tif", "morphometry.csv", "prediction.json"]
     content = json.loads((tmp_path / "prediction.json").read_text())
     cell = content["cells"]["4"]
     np.testing.assert_array_equal(cell["grid_to_world"], load_prediction(tmp_path)[4].grid_to_world)
     assert cell["zoom"] == 0.5 and cell["unit"] == "micrometer"
     assert "micrometer^3" in content["columns"]["volume"]
+
+
+def test_table_of_cells(tmp_path):
+    cells = [ball(4, (50, 60), [20, 18]), ball(9, (150, 60), [15]), ball(2, (90, 60), [10, 0, 25])]
+    saved = prediction_of(*cells, intervals={"volume": CALIBRATION}, unlike={9: "its picture looks blurred"})
+    table = measure_cells(saved).set_index("label")
+    assert list(table.index) == [4, 9, 2] and list(table["members"]) == [2, 1, 3]
+    assert (table["volume_low"] < table["volume_mean"]).all()
+    assert (table["volume_high"] > table["volume_mean"]).all()
+    assert "sphericity_low" not in table
+    # Two concentric balls share what the smaller holds.
+    assert table["ambiguity"][4] == pytest.approx(1 - (18 / 20) ** 3, abs=0.01)
+    assert np.isnan(table["ambiguity"][9]) and list(table["modes"]) == [1, 1, 3]
+    assert table["warning"].tolist() == ["", "its picture looks blurred", ""]
+    saved.save(tmp_path)
+    written = pd.read_csv(tmp_path / "cells.csv", keep_default_na=False, na_values={"ambiguity": ""})
+    assert list(written.columns) == ["label", *table.columns]
+    assert written["warning"].tolist() == table["warning"].tolist()
+    columns = json.loads((tmp_path / "prediction.json").read_text())["columns"]
+    assert set(written.columns) <= set(columns) and "90% interval" in columns["volume_low"]
+    assert "19 cells" in columns["volume_high"] and "micrometer^3" in columns["volume_high"]
+
+
+def test_a_prediction_of_an_older_version_has_no_intervals(tmp_path):
+    prediction_of(ball(4, (50, 60), [20])).save(tmp_path)
+    content = json.loads((tmp_path / "prediction.json").read_text())
+    del content["intervals"], content["cells"]["4"]["warning"]
+    (tmp_path / "prediction.json").write_text(json.dumps(content))
+    loaded = load_prediction(tmp_path)
+    assert loaded.intervals == {} and loaded.unlike == {}
+    content["intervals"] = {"volume": {"scores": "many"}}
+    (tmp_path / "prediction.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="damaged"):
+        load_prediction(tmp_path)
 
 
 def test_a_new_prediction_replaces_the_one_that_lay_there(tmp_path):

@@ -14,6 +14,97 @@ class Quality(BaseModel):
     steps: int = Field(ge=1)
 
 
+class Calibration(BaseModel):
+    """How far from the truth a measure of an ensemble was, on cells that were not trained on.
+
+    Made by ``shapes.intervals.calibrate``, read by ``shapes.intervals.read_interval``.
+
+    Attributes
+    ----------
+    scores : tuple of float
+        ``(log truth - log estimate) / spread`` of each cell, ascending.
+    floor : float
+        What is added, squared, to a cell's variance, so that its spread is ``sqrt(sd^2 + floor^2)``.
+    sd : float
+        Root mean square of the cells' standard deviations over their members, of the logarithm.
+    members : int
+        Members of each ensemble.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scores: tuple[float, ...]
+    floor: float = Field(gt=0)
+    sd: float = Field(ge=0)
+    members: int = Field(ge=1)
+
+
+class Usual(BaseModel):
+    """Mean and spread of some features over the training cells: how unusual is another cell?
+
+    Attributes
+    ----------
+    names : tuple of str
+        The features.
+    mean, sd : tuple of float
+    whitening : tuple of tuple of float
+        Of the standardised features; the length of ``whitening^T z`` is their Mahalanobis distance.
+    unit : float
+        Of that distance: what 98 % of the training cells stay below.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[str, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    whitening: tuple[tuple[float, ...], ...]
+    unit: float
+
+
+class Direction(BaseModel):
+    """The direction of features that tells something known (blurred cells, ...) from the training cells.
+
+    Attributes
+    ----------
+    weights : tuple of float
+        Of the standardised features of the group "picture".
+    unit : float
+        What 98 % of the training cells stay below.
+    centre : tuple of float
+        Mean of such cells, of the standardised features.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights: tuple[float, ...]
+    unit: float
+    centre: tuple[float, ...]
+
+
+class Familiarity(BaseModel):
+    """What the training cells look like; made and read by ``cells.familiarity``.
+
+    Attributes
+    ----------
+    groups : dict
+        "size", "shape" and, where there were pictures, "picture".
+    directions : dict
+        "blurred", "inverted" and "strange", where there were pictures.
+    thresholds : dict
+        For each set of groups that may be known of a cell, joined by "+": above this, in units, it is unlike.
+    cells : int
+        Training cells that it was made from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: dict[str, Usual]
+    directions: dict[str, Direction] = Field(default_factory=dict)
+    thresholds: dict[str, float]
+    cells: int
+
+
 class Card(BaseModel):
     """Stands as JSON in the metadata of a model file.
 
@@ -32,6 +123,10 @@ class Card(BaseModel):
         Name to sampler and evaluations.
     training, scores : dict
         What it was trained on and how, and how it did on cells that it was not trained on.
+    intervals : dict
+        By measure, what its intervals are read from; without it there are none.
+    familiarity : Familiarity or None
+        What its training cells look like; without it no cell is warned of.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -49,3 +144,5 @@ class Card(BaseModel):
     qualities: dict[str, Quality]
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
+    intervals: dict[str, Calibration] = Field(default_factory=dict)
+    familiarity: Familiarity | None = None

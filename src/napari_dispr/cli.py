@@ -179,7 +179,7 @@ def predict(options: argparse.Namespace) -> None:
         )
     prediction = _run_and_save(events, options.out)
     for warning in prediction.warnings:
-        print(warning)
+        print(f"napari-dispr: {warning}", file=sys.stderr)
     print(f"{len(prediction)} cells, {prediction.members} members each: {options.out}")
 
 
@@ -267,7 +267,6 @@ def demo(options: argparse.Namespace) -> None:
     from napari_dispr.files import written_aside
     from napari_dispr.pictures import save_page
     from napari_dispr.prediction import iter_predict
-    from napari_dispr.shapes.morphometry import summarise
     from napari_dispr.signed_distance import from_level
 
     field = simulate_field(cells=6, shape=(320, 320), seed=settings.seed)
@@ -289,10 +288,12 @@ def demo(options: argparse.Namespace) -> None:
     truths = {label: from_level(field.objects[label], 127.5, truncation=8.0) for label in prediction}
     title = "simulated red blood cells"
     save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, title)
-    from napari_dispr.results import measure
+    from napari_dispr.results import measure_cells
 
-    table = summarise(measure(prediction))
-    print(table[["label", "volume_mean", "volume_sd", "sphericity_mean"]].round(2).to_string(index=False))
+    table = measure_cells(prediction)
+    shown = ["label", "volume_mean", "volume_sd", "volume_low", "volume_high", "sphericity_mean", "ambiguity"]
+    table = table[[column for column in shown if column in table]]
+    print(table.round(2).to_string(index=False))
     print(f"Members, table and picture.png are in {options.out}; volumes in cubic micrometres.")
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import __version__, grid
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
+from napari_dispr.cells.familiarity import in_words, unlike
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.samplers import SAMPLERS
 from napari_dispr.errors import InputError
@@ -246,6 +247,7 @@ def iter_predict_crops(
         unit=unit,
         warnings=list(warnings),
         names=names or {},
+        intervals=model.card.intervals,
     )
     network = model.ready(device)
     pairs = [(crop, member) for crop in crops for member in range(settings.members)]
@@ -283,6 +285,7 @@ def iter_predict_crops(
                     affine = to_world @ crop.grid_to_pixel
                     ensemble = Ensemble(crop.label, np.stack(members), affine, unit, crop.zoom)
                     prediction = prediction.with_cell(ensemble)
+                    _warn_if_unlike(prediction, crop, model)
                     del drawn[crop.label]
                     yield CellDone(crop.label, ensemble, prediction)
             pairs = rest
@@ -292,13 +295,36 @@ def iter_predict_crops(
     return prediction
 
 
+def _warn_if_unlike(prediction: Prediction, crop: Crop, model: "ShapeModel") -> None:
+    """Note a cell that is unlike the model's training data, and say so in the warnings.
+
+    What they said of the cells before is said anew: many cells are one sentence.
+    """
+    if model.card.familiarity is None:
+        return
+    # Under the scale "auto" all cells are of one size.
+    reason = unlike(model.card.familiarity, crop.mask, crop.image, sized=crop.known_scale is not None)
+    others = len(prediction) - 1
+    before = in_words(_by_name(prediction), others)
+    if reason is not None:
+        prediction.unlike[crop.label] = reason
+    said = [warning for warning in prediction.warnings if warning not in before]
+    prediction.warnings[:] = [*said, *in_words(_by_name(prediction), len(prediction))]
+
+
+def _by_name(prediction: Prediction) -> dict[str, str]:
+    """What is unusual of each cell that is, by its name or its label."""
+    return {prediction.names.get(label, str(label)): text for label, text in prediction.unlike.items()}
+
+
 def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":
     """A shape model as a method of :func:`~napari_dispr.evaluation.iter_evaluate`."""
 
     def draw(
         mask: NDArray[np.float32], image: NDArray[np.float32] | None, members: int, seed: int
     ) -> Generator[Event, None, NDArray[np.float32]]:
-        crop = Crop(1, mask, image, 1.0, grid.grid_to_pixel(1.0, (grid.CENTRE, grid.CENTRE)))
+        to_pixel = grid.grid_to_pixel(1.0, (grid.CENTRE, grid.CENTRE))
+        crop = Crop(1, mask, image, 1.0, to_pixel, known_scale=1.0)
         own = settings.model_copy(update={"members": members, "seed": seed})
         prediction = yield from iter_predict_crops([crop], model, own, image_to_world=np.eye(3))
         return prediction[1].signed_distance
@@ -359,7 +385,12 @@ def _sample(
 
     # No inference_mode here: a generator would leave it switched on for its caller between steps. The
     # model's parameters ask for no gradient, so none is recorded.
-    denoiser = model.denoiser([crop.mask for crop in filled], [crop.image for crop in filled], network)
+    denoiser = model.denoiser(
+        [crop.mask for crop in filled],
+        [crop.image for crop in filled],
+        network,
+        [crop.known_scale for crop in filled],
+    )
     times = model.process.times(steps)
     for x in SAMPLERS[sampler](denoiser, fresh_noise(), times, fresh_noise):
         yield x.float().cpu().numpy()

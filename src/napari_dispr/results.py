@@ -13,18 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from scipy.ndimage import affine_transform
 
 from napari_dispr import grid
+from napari_dispr.card import Calibration
 from napari_dispr.errors import InputError
 from napari_dispr.files import write_json, written_aside
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.shapes.morphometry import measure_ensembles, summarise
+from napari_dispr.shapes.morphometry import agreement, measure_ensembles, summarise
 
 #: Label volumes of all members together stay below this many bytes.
 LARGEST_VOLUMES = 256 * 2**20
 
 _JSON, _CELLS = "prediction.json", "cells"
+_TABLES = ("morphometry.csv", "cells.csv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,10 @@ class Prediction(Mapping[int, Ensemble]):
         What the user should know.
     names : dict of int to str
         File names of cells that have better ones than their labels.
+    intervals : dict of str to Calibration
+        By measure, what its intervals are read from: of the model's card.
+    unlike : dict of int to str
+        Cells unlike those that the model was trained on, and what is unusual about each.
     """
 
     ensembles: Mapping[int, Ensemble]
@@ -54,6 +61,8 @@ class Prediction(Mapping[int, Ensemble]):
     unit: str = "pixel"
     warnings: list[str] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
+    intervals: Mapping[str, Calibration] = field(default_factory=dict)
+    unlike: dict[int, str] = field(default_factory=dict)
 
     def __getitem__(self, label: int) -> Ensemble:
         return self.ensembles[label]
@@ -170,7 +179,8 @@ class Prediction(Mapping[int, Ensemble]):
     # --- files --------------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``cells/LABEL.ome.tif`` and ``.npz``, ``morphometry.csv`` and ``prediction.json``.
+        """Write ``cells/LABEL.ome.tif`` and ``.npz``, ``morphometry.csv`` (a row a cell and member),
+        ``cells.csv`` (a row a cell) and ``prediction.json``.
 
         Each file is written aside and renamed; the JSON, which makes the folder a prediction, comes
         last. A prediction that lies there already is replaced.
@@ -181,11 +191,13 @@ class Prediction(Mapping[int, Ensemble]):
         self.save_tables(folder)
 
     def save_tables(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``morphometry.csv`` and ``prediction.json`` only, to cells that are saved already."""
+        """Write the tables and ``prediction.json`` only, to cells that are saved already."""
         folder = Path(folder)
         table = measure(self)
-        with written_aside(folder / "morphometry.csv") as aside:
-            table.to_csv(aside, index=False)
+        by_cell = measure_cells(self, table)
+        for name, content in zip(_TABLES, (table, by_cell), strict=True):
+            with written_aside(folder / name) as aside:
+                content.to_csv(aside, index=False)
         write_json(
             folder / _JSON,
             {
@@ -194,7 +206,8 @@ class Prediction(Mapping[int, Ensemble]):
                 "unit": self.unit,
                 "image_to_world": self.image_to_world,
                 "image_shape": self.image_shape,
-                "columns": table.attrs.get("columns", {}),
+                "columns": {**table.attrs["columns"], **by_cell.attrs["columns"]},
+                "intervals": {name: one.model_dump() for name, one in self.intervals.items()},
                 "cells": {
                     str(label): {
                         "file": self._stem(label),
@@ -202,6 +215,7 @@ class Prediction(Mapping[int, Ensemble]):
                         "unit": ensemble.unit,
                         "zoom": ensemble.zoom,
                         "members": len(ensemble),
+                        "warning": self.unlike.get(label, ""),
                     }
                     for label, ensemble in self.ensembles.items()
                 },
@@ -231,7 +245,8 @@ def remove_prediction(folder: str | os.PathLike[str]) -> None:
         return
     # The JSON goes first: without it the rest is no prediction.
     (folder / _JSON).unlink()
-    (folder / "morphometry.csv").unlink(missing_ok=True)
+    for name in _TABLES:
+        (folder / name).unlink(missing_ok=True)
     for stem in stems:
         for suffix in (".npz", ".ome.tif"):
             (folder / _CELLS / f"{Path(stem).name}{suffix}").unlink(missing_ok=True)
@@ -256,11 +271,16 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
             "image_shape": tuple(content.pop("image_shape")),
             "unit": content.pop("unit"),
             "warnings": content.pop("warnings"),
+            # Predictions of older versions have neither.
+            "intervals": {
+                name: Calibration.model_validate(one) for name, one in content.pop("intervals", {}).items()
+            },
+            "unlike": {int(label): cell["warning"] for label, cell in cells.items() if cell.get("warning")},
         }
         files = {int(label): folder / _CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
     except FileNotFoundError:
         raise InputError(f"{folder} holds no {_JSON}: give the folder of a saved prediction.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
         raise InputError(f"{folder / _JSON} is damaged: predict again.") from error
     ensembles = {label: Ensemble.load_npz(file) for label, file in files.items()}
     return Prediction(ensembles, provenance=content, names=names, **frame)
@@ -277,9 +297,38 @@ def measure(prediction: Mapping[int, Ensemble]) -> pd.DataFrame:
     -------
     DataFrame
         A row a cell and member; ``attrs["columns"]`` says what each column is, with its unit.
-        :func:`~napari_dispr.shapes.morphometry.summarise` makes mean and standard deviation a cell.
+        :func:`measure_cells` makes a row a cell of it.
     """
     return measure_ensembles(prediction)
 
 
-__all__ = ["LARGEST_VOLUMES", "Prediction", "load_prediction", "measure", "summarise"]
+def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What is known of each cell: estimates and their intervals, ambiguity, and whether it is unusual.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    measures : DataFrame, optional
+        Of :func:`measure`, where it is known already.
+
+    Returns
+    -------
+    DataFrame
+        A row a cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, where
+        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval); ``ambiguity``,
+        ``modes``, and ``warning``, which says what is unlike the training data and is empty otherwise.
+        ``attrs["columns"]`` says what each column is, with its unit.
+    """
+    summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
+    agreeing = agreement(prediction)
+    table = summary.merge(agreeing, on="label", how="left", sort=False)
+    table["warning"] = [prediction.unlike.get(int(label), "") for label in table["label"]]
+    table.attrs["columns"] = {
+        **summary.attrs["columns"],
+        **agreeing.attrs["columns"],
+        "warning": "no unit: how the cell is unlike the model's training data; empty where it is like them",
+    }
+    return table
+
+
+__all__ = ["LARGEST_VOLUMES", "Prediction", "load_prediction", "measure", "measure_cells", "summarise"]

@@ -125,6 +125,16 @@ class Ensemble:
         modes = [tuple(int(i) for i in np.flatnonzero(groups == group)) for group in np.unique(groups)]
         return sorted(modes, key=lambda mode: (-len(mode), mode))
 
+    @property
+    def ambiguity(self) -> float:
+        """How much the picture leaves open: 1 - IoU, averaged over all pairs of members; NaN for one member.
+
+        0 where all members are the same, 1 where no two share a voxel.
+        """
+        if len(self) == 1:
+            return float("nan")
+        return float(1 - pairwise_iou(self.members)[np.triu_indices(len(self), 1)].mean())
+
     def imaged_plane_iou(self, mask: ArrayLike) -> NDArray[np.float64]:
         """IoU of each member's imaged plane with the cell's mask.
 

@@ -14,7 +14,9 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.measure import marching_cubes
 
-from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.card import Calibration
+from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble
+from napari_dispr.shapes.intervals import LEVEL, read_interval
 from napari_dispr.shapes.meshes import surface_mesh
 
 #: Laplacian steps of `roughness`; on a marching-cubes mesh, whose edges are about 0.7 voxel long, they
@@ -172,21 +174,24 @@ def measure_ensembles(ensembles: Mapping[int, Ensemble]) -> pd.DataFrame:
     return table
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of each measure over the members of each cell.
+def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None = None) -> pd.DataFrame:
+    """Mean, standard deviation and interval of each measure over the members of each cell.
 
     Parameters
     ----------
     table : DataFrame
         From `measure_ensembles`.
+    intervals : mapping of measure to Calibration, optional
+        What intervals are read from (a model's card has them).
 
     Returns
     -------
     DataFrame
         A row a cell, in the table's order: ``label``, ``members`` (their number), then ``volume_mean``,
-        ``volume_sd`` and so on. The standard deviation is the sample's (n - 1), NaN for one member;
-        members without a value (empty shapes) are left out of all but the volume.
-        ``attrs["columns"]`` maps each column to its unit and meaning.
+        ``volume_sd`` and, where there is a calibration, ``volume_low`` and ``volume_high``, between which
+        the true value lies with a probability of 90 %; and so on. The standard deviation is the sample's
+        (n - 1), NaN for one member; members without a value (empty shapes) are left out of all but the
+        volume. ``attrs["columns"]`` maps each column to its unit and meaning.
     """
     cells = table.groupby("label", sort=False)
     columns: dict[str, pd.Series] = {"members": cells.size()}
@@ -201,9 +206,40 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
             f"{name}_mean": f"{text} (mean over the members)",
             f"{name}_sd": f"{text} (standard deviation over the members)",
         }
+        if calibration := (intervals or {}).get(name):
+            ends = np.array([read_interval(values, calibration) for _, values in cells[name]]).reshape(-1, 2)
+            if name == "sphericity":  # nothing is rounder than a sphere
+                ends = np.minimum(ends, 1)
+            said = f"end of the {LEVEL:.0%} interval, calibrated on {len(calibration.scores)} cells"
+            for end, word, values in zip(("low", "high"), ("lower", "upper"), ends.T, strict=True):
+                columns[f"{name}_{end}"] = pd.Series(values, index=columns["members"].index)
+                texts[f"{name}_{end}"] = f"{text} ({word} {said})"
     summary = pd.DataFrame(columns).reset_index()
     summary.attrs["columns"] = texts
     return summary
+
+
+def agreement(ensembles: Mapping[int, Ensemble]) -> pd.DataFrame:
+    """How much the members of each cell agree.
+
+    Parameters
+    ----------
+    ensembles : mapping of label to Ensemble
+
+    Returns
+    -------
+    DataFrame
+        A row a cell: ``label``, ``ambiguity`` (mean of 1 - IoU over pairs of members; NaN for one member)
+        and ``modes`` (groups of similar members). ``attrs["columns"]`` as in `summarise`.
+    """
+    rows = [(ensemble.label, ensemble.ambiguity, len(ensemble.modes)) for ensemble in ensembles.values()]
+    table = pd.DataFrame(rows, columns=["label", "ambiguity", "modes"])
+    table.attrs["columns"] = {
+        "ambiguity": "no unit: 1 - IoU, mean over all pairs of members; 0 where all are the same shape",
+        "modes": "no unit: groups of similar members (average linkage on 1 - IoU, cut at "
+        f"{MODE_DISTANCE}); more than one: the picture fits quite different shapes",
+    }
+    return table
 
 
 def binarise(volume: ArrayLike) -> NDArray[np.bool_]:

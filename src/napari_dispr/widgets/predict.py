@@ -300,7 +300,7 @@ class PredictWidget(QWidget):
             return
         if isinstance(event, Results):
             self.prediction = event.prediction
-            self.table.show_measures(event.measures)
+            self.table.show_measures(event.measures, event.cells)
             self.table.show()
             self.show_3d_button.show()
             self._next_content = event.content

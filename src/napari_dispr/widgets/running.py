@@ -7,12 +7,13 @@ the model, sampling, measuring, composing the label volumes.
 import threading
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from napari_dispr.errors import InputError
+from napari_dispr.results import measure_cells
 from napari_dispr.shapes.morphometry import measure_ensembles
 from napari_dispr.widgets.beside_gui import load_torch, without_full_collections
 from napari_dispr.widgets.displayed import DisplayedPlane
@@ -55,10 +56,21 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Results:
-    """All cells finished so far: a prediction, its table (a row a cell and member), what the layers show."""
+    """All cells finished so far: a prediction, its tables, and what the layers show.
+
+    Attributes
+    ----------
+    prediction : Prediction
+    measures : DataFrame
+        A row a cell and member.
+    cells : DataFrame
+        A row a cell.
+    content : ResultContent
+    """
 
     prediction: "Prediction"
     measures: pd.DataFrame
+    cells: pd.DataFrame
     content: ResultContent
 
     @property
@@ -185,6 +197,7 @@ class _Gathered:
         self.prediction: Prediction | None = None
         self._plane = plane
         self._tables: list[pd.DataFrame] = []
+        self._cells: list[pd.DataFrame] = []
         self._shown = 0
         self._next_refresh = 0.0
 
@@ -194,7 +207,9 @@ class _Gathered:
 
     def add(self, ensemble: "Ensemble", prediction: "Prediction") -> None:
         self.prediction = prediction
-        self._tables.append(measure_ensembles({ensemble.label: ensemble}))
+        alone = {ensemble.label: ensemble}
+        self._tables.append(measure_ensembles(alone))
+        self._cells.append(measure_cells(replace(prediction, ensembles=alone), self._tables[-1]))
 
     @property
     def is_pending(self) -> bool:
@@ -210,8 +225,10 @@ class _Gathered:
         started = time.monotonic()
         measures = pd.concat(self._tables, ignore_index=True)
         measures.attrs = self._tables[0].attrs
+        cells = pd.concat(self._cells, ignore_index=True)
+        cells.attrs = self._cells[0].attrs
         content = compose(self.prediction, measures, self._plane)
         self._shown = self.finished
         cost = time.monotonic() - started
         self._next_refresh = started + max(REFRESH, cost / _COMPOSING_SHARE)
-        return Results(self.prediction, measures, content)
+        return Results(self.prediction, measures, cells, content)

@@ -1,0 +1,144 @@
+"""Give a model what its trust is read from: intervals from held-out ensembles, and what its cells look like.
+
+    python benchmarks/calibrate.py MODEL --dataset DATASET --ensembles DIR --out MODEL2
+    python benchmarks/calibrate.py MODEL --dataset DATASET --out MODEL2 --check
+
+The familiarity is fitted on those cells of DATASET that MODEL was trained on, set against simulated cells
+of other kinds. The intervals come from ensembles of cells that the model which drew them was NOT trained
+on (cross-validation): DIR/NAME.npz with ``signed_distance`` or ``members`` (member, 64, 64, 64), the
+truths are those of DATASET. ``--check`` prints, by sixfold cross-validation over the cells, how many are
+warned of as they are, inverted, blurred, and of simulated kinds that the fit has not seen.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from napari_dispr import signed_distance
+from napari_dispr.card import Calibration
+from napari_dispr.cells.familiarity import Seen, fit_familiarity, unlike
+from napari_dispr.cells.folders import CellFile, read_dataset
+from napari_dispr.cells.generic import KINDS, UNSEEN_KINDS, simulated_cell
+from napari_dispr.diffusion.model import ShapeModel
+from napari_dispr.errors import InputError
+from napari_dispr.shapes.intervals import calibrate, read_interval
+from napari_dispr.shapes.morphometry import measure_shape
+
+FOLDS = 6
+
+
+def simulated(kinds: Sequence[str], of_each: int, seed: int) -> list[Seen]:
+    """Masks and pictures of simulated cells."""
+    rng = np.random.default_rng(seed)
+    return [simulated_cell(kind, rng)[1:] for kind in kinds for _ in range(of_each)]
+
+
+def drawn(path: Path, members: int) -> list[dict[str, float]]:
+    """Measures of the first members of an ensemble, in voxels."""
+    with np.load(path, allow_pickle=False) as file:
+        if "signed_distance" in file:
+            shapes = list(file["signed_distance"][:members].astype(np.float32))
+        elif "members" in file:
+            shapes = [signed_distance.from_level(m.astype(np.float32)) for m in file["members"][:members]]
+        else:
+            raise InputError(f"{path} holds neither signed_distance nor members: save one of them.")
+    if len(shapes) < members:
+        raise InputError(f"{path} holds {len(shapes)} members: draw {members}, or ask for fewer.")
+    return [measure_shape(shape) for shape in shapes]
+
+
+def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Calibration]:
+    """Calibrations of all measures; prints how they do on cells left out of them."""
+    known = [cell for cell in cells if (folder / f"{cell.name}.npz").is_file()]
+    estimates, truths = [], []
+    for cell in known:
+        rows = drawn(folder / f"{cell.name}.npz", members)
+        estimates.append({name: np.array([row[name] for row in rows]) for name in rows[0]})
+        assert cell.obj is not None
+        truths.append(measure_shape(signed_distance.from_level(cell.obj, 127.5)))
+    print(f"intervals: {len(known)} of {len(cells)} cells have an ensemble of {members}")
+    fitted = calibrate(estimates, truths)
+    fold = np.random.default_rng(0).permutation(len(known)) % 10
+    held: dict[tuple[str, float], list[tuple[bool, float]]] = {}
+    for number in range(10):
+        rest = np.flatnonzero(fold != number)
+        own = calibrate([estimates[i] for i in rest], [truths[i] for i in rest])
+        for i in np.flatnonzero(fold == number):
+            for name, calibration in own.items():
+                for level in (0.5, 0.8, 0.9):
+                    low, high = read_interval(estimates[i][name], calibration, level)
+                    inside = low <= truths[i][name] <= high
+                    held.setdefault((name, level), []).append((inside, high / low))
+    for (name, level), pairs in held.items():
+        coverage, width = np.mean([p[0] for p in pairs]), np.median([p[1] for p in pairs])
+        values = np.array([truth[name] for truth in truths])
+        ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        print(
+            f"  {name:20s} {level:.0%}: coverage {coverage:.3f}, upper / lower end {width:.2f} at the median "
+            f"(of all the truths: {ends[1] / ends[0]:.2f}), floor {fitted[name].floor:.3f}"
+        )
+    return fitted
+
+
+def check(cells: list[Seen], strangers: list[Seen], extent: float) -> None:
+    """Print how often what is warned of, at the scale of the training data, of cells left out of the fit."""
+    unseen = simulated(UNSEEN_KINDS, 40, seed=1)
+    fold = np.random.default_rng(0).permutation(len(cells)) % FOLDS
+    warned: dict[str, list[bool]] = {}
+    for number in range(FOLDS):
+        own = fit_familiarity([cells[i] for i in np.flatnonzero(fold != number)], strangers, extent=extent)
+        for i in np.flatnonzero(fold == number):
+            mask, image = cells[i]
+            assert image is not None
+            seen = {
+                "as they are": image,
+                "inverted": image[mask > 0.5].max() - image,
+                "blurred, sigma 2.5": gaussian_filter(image, 2.5),
+                "without picture": None,
+            }
+            for name, plane in seen.items():
+                warned.setdefault(name, []).append(unlike(own, mask, plane, sized=True) is not None)
+        share = unseen[number::FOLDS]
+        warned.setdefault("simulated, unseen kinds", []).extend(
+            unlike(own, mask, image, sized=True) is not None for mask, image in share
+        )
+    for name, found in warned.items():
+        print(f"  {name:24s} {np.mean(found):.3f} of {len(found)} warned of")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--ensembles", type=Path, help="folder of NAME.npz, drawn by cross-validation")
+    parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--strangers", type=int, default=30, help="simulated cells of each other kind (30)")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+
+    model = ShapeModel.load(options.model)
+    before = model.hash
+    cells = read_dataset(options.dataset, need_objects=options.ensembles is not None)
+    trained_on = set(model.card.training.get("fingerprints", ()))
+    own: list[Seen] = [(cell.mask, cell.image) for cell in cells if cell.fingerprint in trained_on]
+    extent = model.card.typical_extent
+    strangers = simulated(KINDS, options.strangers, seed=0)
+    found: dict[str, Any] = {"familiarity": fit_familiarity(own, strangers, extent=extent)}
+    print(f"familiarity: {len(own)} training cells, {len(strangers)} simulated strangers")
+    if options.check:
+        check(own, strangers, extent)
+    if options.ensembles is not None:
+        found["intervals"] = intervals(cells, options.ensembles, options.members)
+    model = ShapeModel(model.network, model.process, model.card.model_copy(update=found))
+    assert model.hash == before, "what is told of a model does not change what it draws"
+    model.save(options.out, torch.float16)
+
+
+if __name__ == "__main__":
+    main()
