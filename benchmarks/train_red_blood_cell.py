@@ -20,6 +20,7 @@ import torch
 from napari_dispr.card import Card, Quality
 from napari_dispr.cells.augmentation import training_cell
 from napari_dispr.cells.folders import CellFile, read_dataset
+from napari_dispr.cells.volume import fit_volume
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
@@ -72,6 +73,11 @@ def card(settings: TrainSettings, train: list[CellFile], start: ShapeModel | Non
             "started_from": start.hash if start else None,
             "runs": [*(start.card.training["runs"] if start else []), settings.model_dump()],
         },
+        volume=fit_volume(
+            [cell.mask for cell in train],
+            [cell.image for cell in train],
+            [float(np.count_nonzero(cell.obj > 127)) for cell in train if cell.obj is not None],
+        ),
     )
 
 

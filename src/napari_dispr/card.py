@@ -105,6 +105,54 @@ class Familiarity(BaseModel):
     cells: int
 
 
+class Weights(BaseModel):
+    """One Gaussian process of a `VolumeRegression`.
+
+    Attributes
+    ----------
+    centre : float
+        Mean logarithm of the volume (or of volume / area^1.5).
+    of_cells : tuple of float
+        Weight of the kernel to each training cell.
+    length, linear : float
+        Length scale of the squared exponential kernel, and share of the linear one.
+    error : float
+        Root mean square error of the logarithm, of training cells left out one by one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    centre: float
+    of_cells: tuple[float, ...]
+    length: float
+    linear: float
+    error: float
+
+
+class VolumeRegression(BaseModel):
+    """What mask and picture tell of a cell's volume; made and read by ``cells.volume``.
+
+    Attributes
+    ----------
+    mean, sd : tuple of float
+        Of all features over the training cells.
+    cells : tuple of tuple of float
+        The training cells' standardised features.
+    weights : dict
+        For each set of groups of features that may be known of a cell, joined by "+".
+    share : float
+        Weight of this opinion beside that of the shapes drawn, of the logarithm of the volume.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    cells: tuple[tuple[float, ...], ...]
+    weights: dict[str, Weights]
+    share: float = Field(0.5, ge=0, le=1)
+
+
 class Card(BaseModel):
     """Stands as JSON in the metadata of a model file.
 
@@ -127,6 +175,9 @@ class Card(BaseModel):
         By measure, what its intervals are read from; without it there are none.
     familiarity : Familiarity or None
         What its training cells look like; without it no cell is warned of.
+    volume : VolumeRegression or None
+        What mask and picture tell of the volume. Members are stretched along z, about the imaged plane,
+        to where it and they meet.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -146,3 +197,4 @@ class Card(BaseModel):
     scores: dict[str, Any] = Field(default_factory=dict)
     intervals: dict[str, Calibration] = Field(default_factory=dict)
     familiarity: Familiarity | None = None
+    volume: VolumeRegression | None = None

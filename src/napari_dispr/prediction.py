@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import __version__, grid
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
-from napari_dispr.cells.familiarity import in_words, unlike
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.samplers import SAMPLERS
 from napari_dispr.errors import InputError
 from napari_dispr.library import load_model
+from napari_dispr.opinion import Opinion, note_unlike
 from napari_dispr.results import Prediction, load_prediction, measure
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.shapes.ensemble import Ensemble, without_debris
@@ -249,6 +249,7 @@ def iter_predict_crops(
         names=names or {},
         intervals=model.card.intervals,
     )
+    opinions = {crop.label: Opinion(crop, model.card) for crop in crops}
     network = model.ready(device)
     pairs = [(crop, member) for crop in crops for member in range(settings.members)]
     batch = devices.batch_size(device, model.network.config.fold**3)
@@ -280,12 +281,12 @@ def iter_predict_crops(
             clock.end_batch(finished=True)
             for (crop, _), distance in zip(now, model.decode(shapes[: len(now), 0]), strict=True):
                 members = drawn.setdefault(crop.label, [])
-                members.append(without_debris(distance))
+                members.append(opinions[crop.label].applied(without_debris(distance)))
                 if len(members) == settings.members:
                     affine = to_world @ crop.grid_to_pixel
                     ensemble = Ensemble(crop.label, np.stack(members), affine, unit, crop.zoom)
                     prediction = prediction.with_cell(ensemble)
-                    _warn_if_unlike(prediction, crop, model)
+                    note_unlike(prediction, crop.label, opinions[crop.label].unlike)
                     del drawn[crop.label]
                     yield CellDone(crop.label, ensemble, prediction)
             pairs = rest
@@ -293,28 +294,6 @@ def iter_predict_crops(
         del network
         devices.release(device)
     return prediction
-
-
-def _warn_if_unlike(prediction: Prediction, crop: Crop, model: "ShapeModel") -> None:
-    """Note a cell that is unlike the model's training data, and say so in the warnings.
-
-    What they said of the cells before is said anew: many cells are one sentence.
-    """
-    if model.card.familiarity is None:
-        return
-    # Under the scale "auto" all cells are of one size.
-    reason = unlike(model.card.familiarity, crop.mask, crop.image, sized=crop.known_scale is not None)
-    others = len(prediction) - 1
-    before = in_words(_by_name(prediction), others)
-    if reason is not None:
-        prediction.unlike[crop.label] = reason
-    said = [warning for warning in prediction.warnings if warning not in before]
-    prediction.warnings[:] = [*said, *in_words(_by_name(prediction), len(prediction))]
-
-
-def _by_name(prediction: Prediction) -> dict[str, str]:
-    """What is unusual of each cell that is, by its name or its label."""
-    return {prediction.names.get(label, str(label)): text for label, text in prediction.unlike.items()}
 
 
 def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":

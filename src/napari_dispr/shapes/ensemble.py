@@ -30,6 +30,9 @@ MODE_DISTANCE = 0.5
 #: Parts below this share of a shape, away from the imaged plane, are specks and not cell.
 DEBRIS = 0.02
 
+#: Most that members are stretched by to agree with what else is known of a cell's volume.
+MOST_STRETCH = 1.5
+
 #: Length units that OME-XML knows, by the names that napari (pint) gives them.
 _OME_UNITS = {
     **{name: name for name in ("pixel", "nm", "µm", "mm", "cm", "m")},
@@ -259,6 +262,28 @@ def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
     small = sizes < DEBRIS * sizes.sum()
     small[np.unique(parts[grid.IMAGED_PLANE])] = False
     return np.where(small[parts] & (parts > 0), -signed_distance, signed_distance)
+
+
+def stretched(signed_distance: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    """A shape stretched along z about the imaged plane, which stays as it is; its volume grows by ``factor``.
+
+    Parameters
+    ----------
+    signed_distance : (64, 64, 64) array
+    factor : float
+        Brought to within `MOST_STRETCH` of 1, and to what the grid has room for.
+    """
+    inside = np.flatnonzero((signed_distance > 0).any(axis=(1, 2)))
+    if not len(inside):
+        return signed_distance
+    reach = 1 + np.abs(inside - grid.IMAGED_PLANE).max()
+    factor = float(np.clip(factor, 1 / MOST_STRETCH, MOST_STRETCH))
+    factor = min(factor, max(1.0, (grid.SIZE - 1 - grid.IMAGED_PLANE) / reach))
+    source = (np.arange(grid.SIZE) - grid.IMAGED_PLANE) / factor + grid.IMAGED_PLANE
+    source = np.clip(source, 0, grid.SIZE - 1)
+    below = np.minimum(source.astype(int), grid.SIZE - 2)
+    share = (source - below).astype(np.float32)[:, None, None]
+    return signed_distance[below] * (1 - share) + signed_distance[below + 1] * share
 
 
 def pairwise_iou(members: NDArray[np.bool_]) -> NDArray[np.float64]:

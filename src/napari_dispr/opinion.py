@@ -1,0 +1,63 @@
+"""What a model's card tells of a cell beside the shapes that are drawn: is it like those the model was
+trained on, and how large should it be? Knows cards and crops, no network.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.card import Card
+from napari_dispr.cells.cropping import Crop
+from napari_dispr.cells.familiarity import in_words, unlike
+from napari_dispr.cells.volume import expected_volume
+from napari_dispr.results import Prediction
+from napari_dispr.shapes.ensemble import stretched
+
+
+class Opinion:
+    """Of one cell.
+
+    Attributes
+    ----------
+    unlike : str or None
+        What is unusual about the cell, in words; None where nothing is, or the card cannot say.
+    volume : float or None
+        In voxels, as far as mask and picture tell by themselves. None where the card cannot say, or the
+        cell is unlike those from which it could.
+    """
+
+    def __init__(self, crop: Crop, card: Card) -> None:
+        # Under the scale "auto" all cells are of one size.
+        sized = crop.known_scale is not None
+        self.unlike: str | None = None
+        self.volume: float | None = None
+        self._share = card.volume.share if card.volume else 0.0
+        if card.familiarity is not None:
+            self.unlike = unlike(card.familiarity, crop.mask, crop.image, sized=sized)
+        if card.volume is not None and self.unlike is None:
+            self.volume, _ = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
+
+    def applied(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A member (64, 64, 64), stretched along z to where its own volume and the expected one meet.
+
+        Each by itself, so that a member does not depend on how many others are drawn.
+        """
+        volume = np.count_nonzero(distance > 0)
+        if self.volume is None or not volume:
+            return distance
+        return stretched(distance, (self.volume / volume) ** self._share)
+
+
+def note_unlike(prediction: Prediction, label: int, reason: str | None) -> None:
+    """Note what is unusual about a cell, and say so in the prediction's warnings.
+
+    What they said of the cells before is said anew: many cells are one sentence.
+    """
+    before = in_words(_by_name(prediction), len(prediction) - 1)
+    if reason is not None:
+        prediction.unlike[label] = reason
+    said = [warning for warning in prediction.warnings if warning not in before]
+    prediction.warnings[:] = [*said, *in_words(_by_name(prediction), len(prediction))]
+
+
+def _by_name(prediction: Prediction) -> dict[str, str]:
+    return {prediction.names.get(label, str(label)): text for label, text in prediction.unlike.items()}
