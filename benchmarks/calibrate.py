@@ -11,6 +11,7 @@ warned of as they are, inverted, blurred, and of simulated kinds that the fit ha
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_dispr import signed_distance
-from napari_dispr.card import Calibration
+from napari_dispr.card import Calibration, Card
 from napari_dispr.cells.familiarity import Seen, fit_familiarity, unlike
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.cells.generic import KINDS, UNSEEN_KINDS, simulated_cell
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
+from napari_dispr.library import read_card
 from napari_dispr.shapes.intervals import calibrate, read_interval
 from napari_dispr.shapes.morphometry import measure_shape
 
@@ -85,6 +87,29 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
     return fitted
 
 
+def scores(comparison: Path, model: str, held_out: Card) -> dict[str, Any]:
+    """What a card tells of how its model did: from ``compare.json`` and the card of the model that drew.
+
+    ``cells`` are those that it drew and had not seen, ``trained_on`` those that it had.
+    """
+    content = json.loads(comparison.read_text(encoding="utf-8"))
+    own = [method for method in content["methods"].values() if method["model"] == model]
+    if not own:
+        raise InputError(f"{comparison} has no model {model!r}: name one of its models.")
+    return {
+        "cells": content["head"]["dataset"]["compared_on"],
+        "trained_on": held_out.training["cells"],
+        "note": "of a model trained the same way on the cells in trained_on; members and their estimate, "
+        "relative errors as in benchmarks/compare.py",
+        "date": content["head"]["date"],
+        "commit": content["head"]["commit"],
+        **{
+            method["quality"]: {part: method[part] for part in ("n", "members", "estimate", "intervals")}
+            for method in own
+        },
+    }
+
+
 def check(cells: list[Seen], strangers: list[Seen], extent: float) -> None:
     """Print how often what is warned of, at the scale of the training data, of cells left out of the fit."""
     unseen = simulated(UNSEEN_KINDS, 40, seed=1)
@@ -119,6 +144,8 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--strangers", type=int, default=30, help="simulated cells of each other kind (30)")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--compared", type=Path, help="compare.json with the scores for the card ...")
+    parser.add_argument("--held-out-model", type=Path, help="... and the model file that they are of")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
 
@@ -129,12 +156,17 @@ def main() -> None:
     own: list[Seen] = [(cell.mask, cell.image) for cell in cells if cell.fingerprint in trained_on]
     extent = model.card.typical_extent
     strangers = simulated(KINDS, options.strangers, seed=0)
-    found: dict[str, Any] = {"familiarity": fit_familiarity(own, strangers, extent=extent)}
-    print(f"familiarity: {len(own)} training cells, {len(strangers)} simulated strangers")
+    found: dict[str, Any] = {}
+    if own:
+        found["familiarity"] = fit_familiarity(own, strangers, extent=extent)
+        print(f"familiarity: {len(own)} training cells, {len(strangers)} simulated strangers")
     if options.check:
         check(own, strangers, extent)
     if options.ensembles is not None:
         found["intervals"] = intervals(cells, options.ensembles, options.members)
+    if options.compared is not None:
+        name = options.held_out_model.name.removesuffix(".safetensors")
+        found["scores"] = scores(options.compared, name, read_card(options.held_out_model))
     model = ShapeModel(model.network, model.process, model.card.model_copy(update=found))
     assert model.hash == before, "what is told of a model does not change what it draws"
     model.save(options.out, torch.float16)

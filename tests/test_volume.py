@@ -7,8 +7,9 @@ from napari_dispr import InputError, grid
 from napari_dispr.card import Card, Quality
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.cells.volume import expected_volume, fit_volume
-from napari_dispr.opinion import Opinion
-from napari_dispr.shapes.ensemble import MOST_STRETCH, stretched
+from napari_dispr.opinion import Opinion, note_cut
+from napari_dispr.results import Prediction
+from napari_dispr.shapes.ensemble import MOST_STRETCH, Ensemble, stretched
 
 Y, X = np.indices((64, 64)) - 31.5
 Z = np.indices(grid.SHAPE)[0] - grid.IMAGED_PLANE
@@ -117,3 +118,10 @@ def test_no_regression_no_opinion():
     opinion = Opinion(crop(masks[0], images[0]), Card(name="x", qualities={}))
     shape = ball(10.0)
     assert opinion.volume is None and opinion.unlike is None and opinion.applied(shape) is shape
+
+
+def test_shapes_that_the_grid_cuts_are_told():
+    shapes = {1: ball(20.0), 2: ball(20.0, 18.0), 3: ball(31.0)}
+    found = Prediction({n: Ensemble(n, shape[None], np.eye(4)) for n, shape in shapes.items()})
+    note_cut(found)
+    assert len(found.warnings) == 1 and "cell 2)" in found.warnings[0]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_dispr.evaluation import evaluate, iter_evaluate
     from napari_dispr.library import load_model
     from napari_dispr.prediction import iter_predict, predict
-    from napari_dispr.results import Prediction, load_prediction, measure
+    from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,7 @@ _HOME = {
     "load_model": "library",
     "load_prediction": "results",
     "measure": "results",
+    "measure_cells": "results",
     "predict": "prediction",
 }
 
@@ -44,6 +45,7 @@ __all__ = [
     "load_model",
     "load_prediction",
     "measure",
+    "measure_cells",
     "predict",
 ]
 

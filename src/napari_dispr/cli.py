@@ -1,6 +1,7 @@
 """The command line: thin shells over the verbs. Exit status 0; 2 for bad input; 130 when interrupted."""
 
 import argparse
+import json
 import sys
 import tempfile
 import typing
@@ -379,7 +380,13 @@ def model_info(options: argparse.Namespace) -> None:
     """``napari-dispr models info``."""
     from napari_dispr.library import read_card
 
-    print(read_card(options.name).model_dump_json(indent=2))
+    card = read_card(options.name)
+    told = card.model_dump(mode="json")
+    # What is read by programs alone is told by its size.
+    told["intervals"] = {name: f"from {len(c.scores)} cells" for name, c in card.intervals.items()}
+    told["familiarity"] = card.familiarity and f"from {card.familiarity.cells} cells"
+    told["volume"] = card.volume and f"from {len(card.volume.cells)} cells"
+    print(json.dumps(told, indent=2))
 
 
 def import_model(options: argparse.Namespace) -> None:

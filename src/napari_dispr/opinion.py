@@ -12,6 +12,9 @@ from napari_dispr.cells.volume import expected_volume
 from napari_dispr.results import Prediction
 from napari_dispr.shapes.ensemble import stretched
 
+#: Voxels a member, in one face of the grid, that are no speck.
+LEAST_CUT = 10
+
 
 class Opinion:
     """Of one cell.
@@ -57,6 +60,22 @@ def note_unlike(prediction: Prediction, label: int, reason: str | None) -> None:
         prediction.unlike[label] = reason
     said = [warning for warning in prediction.warnings if warning not in before]
     prediction.warnings[:] = [*said, *in_words(_by_name(prediction), len(prediction))]
+
+
+def note_cut(prediction: Prediction) -> None:
+    """Say in the warnings which cells have members that end at the border of the grid."""
+    cut = []
+    for label, ensemble in prediction.ensembles.items():
+        inside = ensemble.members
+        faces = [inside.take(end, axis=axis) for axis in (1, 2, 3) for end in (0, -1)]
+        if max(np.count_nonzero(face) for face in faces) > LEAST_CUT * len(ensemble):
+            cut.append(prediction.names.get(label, str(label)))
+    if cut:
+        listed = ", ".join(cut[:20]) + (" and others" if len(cut) > 20 else "")
+        prediction.warnings.append(
+            f"Shapes end at the border of the model's grid, so that their measures are too small "
+            f"({'cell' if len(cut) == 1 else 'cells'} {listed}): predict with a smaller scale."
+        )
 
 
 def _by_name(prediction: Prediction) -> dict[str, str]:

@@ -21,7 +21,7 @@ from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.samplers import SAMPLERS
 from napari_dispr.errors import InputError
 from napari_dispr.library import load_model
-from napari_dispr.opinion import Opinion, note_unlike
+from napari_dispr.opinion import Opinion, note_cut, note_unlike
 from napari_dispr.results import Prediction, load_prediction, measure
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.shapes.ensemble import Ensemble, without_debris
@@ -293,6 +293,7 @@ def iter_predict_crops(
     finally:
         del network
         devices.release(device)
+    note_cut(prediction)
     return prediction
 
 
