@@ -56,7 +56,7 @@ def card(settings: TrainSettings, cells: list[TrainingCell]) -> Card:
         typical_extent=44.0,
         qualities={
             "fast": Quality(sampler="euler", steps=1),
-            "balanced": Quality(sampler="euler", steps=8),
+            "balanced": Quality(sampler="euler", steps=4),
         },
         training={"cells": [], "simulated": len(cells), "fingerprints": [], "runs": [settings.model_dump()]},
     )
