@@ -5,7 +5,7 @@
 
 The familiarity is fitted on those cells of DATASET that MODEL was trained on, set against simulated cells
 of other kinds. The intervals come from ensembles of cells that the model which drew them was NOT trained
-on (cross-validation): DIR/NAME.npz with ``signed_distance`` or ``members`` (member, 64, 64, 64), the
+on (cross-validation): DIR/NAME.npz with ``signed_distance`` (member, 64, 64, 64), the
 truths are those of DATASET. ``--check`` prints, by sixfold cross-validation over the cells, how many are
 warned of as they are, inverted, blurred, and of simulated kinds that the fit has not seen.
 """
@@ -43,12 +43,10 @@ def simulated(kinds: Sequence[str], of_each: int, seed: int) -> list[Seen]:
 def drawn(path: Path, members: int) -> list[dict[str, float]]:
     """Measures of the first members of an ensemble, in voxels."""
     with np.load(path, allow_pickle=False) as file:
-        if "signed_distance" in file:
-            shapes = list(file["signed_distance"][:members].astype(np.float32))
-        elif "members" in file:
-            shapes = [signed_distance.from_level(m.astype(np.float32)) for m in file["members"][:members]]
-        else:
-            raise InputError(f"{path} holds neither signed_distance nor members: save one of them.")
+        # Measured as users' shapes are: by the smooth surface, not by the stairs of voxels.
+        if "signed_distance" not in file:
+            raise InputError(f"{path} holds no signed_distance: draw the ensemble anew.")
+        shapes = list(file["signed_distance"][:members].astype(np.float32))
     if len(shapes) < members:
         raise InputError(f"{path} holds {len(shapes)} members: draw {members}, or ask for fewer.")
     return [measure_shape(shape) for shape in shapes]
@@ -150,7 +148,6 @@ def main() -> None:
     options = parser.parse_args()
 
     model = ShapeModel.load(options.model)
-    before = model.hash
     cells = read_dataset(options.dataset, need_objects=options.ensembles is not None)
     trained_on = set(model.card.training.get("fingerprints", ()))
     own: list[Seen] = [(cell.mask, cell.image) for cell in cells if cell.fingerprint in trained_on]
@@ -168,7 +165,6 @@ def main() -> None:
         name = options.held_out_model.name.removesuffix(".safetensors")
         found["scores"] = scores(options.compared, name, read_card(options.held_out_model))
     model = ShapeModel(model.network, model.process, model.card.model_copy(update=found))
-    assert model.hash == before, "what is told of a model does not change what it draws"
     model.save(options.out, torch.float16)
 
 

@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import tifffile
 import torch
 
 from napari_dispr.card import Card, Quality
@@ -24,9 +23,10 @@ from napari_dispr.cells.volume import fit_volume
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
+from napari_dispr.errors import InputError
 from napari_dispr.evaluation import evaluate, summary_table
 from napari_dispr.library import load_model
-from napari_dispr.prediction import model_method
+from napari_dispr.prediction import CellDone, iter_predict_crops, model_method
 from napari_dispr.settings import PredictSettings, TrainSettings
 from napari_dispr.training import CHECKPOINT, State, iter_train
 
@@ -69,7 +69,10 @@ def card(settings: TrainSettings, train: list[CellFile], start: ShapeModel | Non
         },
         training={
             "cells": [cell.name for cell in train],
-            "fingerprints": [cell.fingerprint for cell in train],
+            "fingerprints": sorted(
+                {cell.fingerprint for cell in train}
+                | set(start.card.training.get("fingerprints", ()) if start else ())
+            ),
             "started_from": start.hash if start else None,
             "runs": [*(start.card.training["runs"] if start else []), settings.model_dump()],
         },
@@ -81,15 +84,28 @@ def card(settings: TrainSettings, train: list[CellFile], start: ShapeModel | Non
     )
 
 
+def check_unseen(model: ShapeModel, held_out: list[CellFile]) -> None:
+    """Refuse to call cells kept apart that a model was trained on."""
+    seen = set(model.card.training.get("fingerprints", ()))
+    if known := [cell.name for cell in held_out if cell.fingerprint in seen]:
+        raise InputError(
+            f"{model.name} was trained on {known[0]}, which is to be kept apart: give the fold it left out."
+        )
+
+
 def draw_held_out(model: ShapeModel, held_out: list[CellFile], out: Path) -> None:
     """Errors of the cells kept apart (out/held_out), and their ensembles (out/ensembles)."""
+    check_unseen(model, held_out)
     methods = {q: model_method(model, PredictSettings(quality=q)) for q in model.card.qualities}
     summary = evaluate(held_out, methods, members=5, out=out / "held_out", save_shapes=True)
     print(summary_table(summary))
     (out / "ensembles").mkdir(exist_ok=True)
-    for cell in held_out:
-        shapes = tifffile.imread(out / "held_out" / "shapes" / "balanced" / f"{cell.name}.tif")
-        np.savez_compressed(out / "ensembles" / f"{cell.name}.npz", members=shapes > 0)
+    for label, cell in enumerate(held_out, start=1):
+        settings = PredictSettings(quality="balanced")
+        events = iter_predict_crops([cell.crop(label)], model, settings, image_to_world=np.eye(3))
+        done = [event.ensemble for event in events if isinstance(event, CellDone)]
+        distance = done[0].signed_distance.astype(np.float16)
+        np.savez_compressed(out / "ensembles" / f"{cell.name}.npz", signed_distance=distance)
 
 
 def main() -> None:
@@ -112,6 +128,8 @@ def main() -> None:
     train, held_out = (cells, []) if options["all"] else split(cells, options["fold"])
     prepared = [training_cell(c.name, c.mask, c.image, c.obj) for c in train if c.obj is not None]
     start = load_model(options["start"]) if options["start"] else None
+    if start:
+        check_unseen(start, held_out)
     network = start.network.with_planes(DEFAULT.planes) if start else None
     out: Path = options["out"]
     print(f"{len(train)} cells to train on, {len(held_out)} kept apart", flush=True)

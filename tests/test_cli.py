@@ -146,9 +146,13 @@ def test_demo(tmp_path):
 
 def test_models(tmp_path, capsys):
     assert main(["models", "list"]) == 0
-    assert capsys.readouterr().out.startswith("red-blood-cell: ")
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "generic",
+        "red-blood-cell",
+    ]
     assert main(["models", "info", "red-blood-cell"]) == 0
-    assert json.loads(capsys.readouterr().out)["name"] == "red-blood-cell"
+    told = json.loads(capsys.readouterr().out)
+    assert told["name"] == "red-blood-cell" and told["familiarity"] == "from 108 cells"
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +195,8 @@ def test_import_without_out_adds_to_the_users_models(checkpoint, capsys):
     assert nd.load_model("mine").name == "mine"
     capsys.readouterr()
     assert main(["models", "list"]) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["red-blood-cell", "mine"]
+    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["generic", "red-blood-cell", "mine"]
 
 
 @pytest.mark.slow

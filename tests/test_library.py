@@ -53,7 +53,7 @@ def test_users_own_models_come_after_the_shipped_ones():
     user_folder().mkdir(parents=True)
     tiny_model(name="mine").save(user_folder() / "mine.safetensors")
     tiny_model().save(user_folder() / "red-blood-cell.safetensors")
-    assert list(available_models()) == ["red-blood-cell", "mine"]
+    assert list(available_models()) == ["generic", "red-blood-cell", "mine"]
     assert load_model("mine").name == "mine"
     assert load_model("red-blood-cell").name == "red-blood-cell"
 

@@ -192,7 +192,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(field, model, prediction):
 def test_provenance(field, model, prediction):
     told = prediction.provenance
     assert told["model"] == "red-blood-cell" and told["model_hash"] == model.hash
-    assert told["settings"]["steps"] == 2 and told["settings"]["sampler"] == "dpm-solver++"
+    assert told["settings"]["steps"] == 2 and told["settings"]["sampler"] == "euler"
     assert told["settings"]["seed"] == 0 and nd.__version__ in told["software"]
 
 
@@ -221,7 +221,14 @@ def test_a_model_as_a_method_of_evaluate(field, model):
 
 
 @pytest.fixture(scope="module")
-def calibrated(field, model):
+def bare(model):
+    """The shipped model without anything that its card tells of trust and volume."""
+    nothing = {"intervals": {}, "familiarity": None, "volume": None}
+    return ShapeModel(model.network, model.process, model.card.model_copy(update=nothing))
+
+
+@pytest.fixture(scope="module")
+def calibrated(field, bare):
     """A model whose card can tell intervals, and knows cells brighter at the rim than the field's."""
     rng = np.random.default_rng(0)
     crops, _ = crop_cells(
@@ -230,21 +237,43 @@ def calibrated(field, model):
     own = [(c.mask, c.image + rng.normal(0, 0.01, c.image.shape).astype(np.float32)) for c in crops * 6]
     scores = tuple(np.linspace(-2, 2, 39).tolist())
     intervals = {name: Calibration(scores=scores, floor=0.1, sd=0.1, members=5) for name in CALIBRATED}
-    card = model.card.model_copy(update={"intervals": intervals, "familiarity": fit_familiarity(own)})
-    return ShapeModel(model.network, model.process, card)
+    card = bare.card.model_copy(update={"intervals": intervals, "familiarity": fit_familiarity(own)})
+    return ShapeModel(bare.network, bare.process, card)
 
 
-def test_what_a_card_tells_of_trust_changes_no_shape(field, model, calibrated, prediction, tmp_path):
-    assert calibrated.hash == model.hash
+def test_what_a_card_tells_of_trust_changes_no_shape(field, bare, calibrated, tmp_path):
+    assert calibrated.hash == bare.hash
+    options = {"cells": [2], "members": 2, "quality": "fast", "device": "cpu"}
+    prediction = nd.predict(field.image, field.labels, model=bare, **options)
     calibrated.save(tmp_path / "model.safetensors")
     loaded = ShapeModel.load(tmp_path / "model.safetensors")
     assert loaded.card == calibrated.card
-    told = nd.predict(field.image, field.labels, model=loaded, cells=[2], **QUICK)
+    told = nd.predict(field.image, field.labels, model=loaded, **options)
     np.testing.assert_array_equal(told[2].members, prediction[2].members)
     table = measure_cells(told)
     low, mean, high = (table[f"volume_{column}"][0] for column in ("low", "mean", "high"))
     assert low < mean < high and table["warning"][0] == "" and not told.warnings
     assert "curvature_low" not in table and "volume_low" not in measure_cells(prediction)
+    # Nor where cells are drawn in another way than those that it was made from.
+    for other in ({"image": None}, {"steps": 2}, {"sampler": "ddim"}):
+        found = nd.predict(**{"image": field.image, "labels": field.labels, **options, **other}, model=loaded)
+        assert "volume_low" not in measure_cells(found)
+
+
+def test_volume_is_agreed_on_but_not_of_cells_unlike_the_training_data(field, model, bare, calibrated):
+    expected = model.card.volume
+    changed = bare.card.model_copy(update={"volume": expected})
+    believing = ShapeModel(model.network, model.process, changed)
+    assert len({believing.hash, bare.hash, model.hash}) == 3
+    drawn = nd.predict(field.image, field.labels, model=bare, cells=[2], **QUICK)[2].members
+    agreed = nd.predict(field.image, field.labels, model=believing, cells=[2], **QUICK)[2].members
+    assert (agreed != drawn).any() and (agreed[:, 32] == drawn[:, 32]).all()
+    changed = calibrated.card.model_copy(update={"volume": expected})
+    doubting = ShapeModel(model.network, model.process, changed)
+    image = field.image.max() - field.image
+    warned = nd.predict(image, field.labels, model=doubting, cells=[2], **QUICK)
+    plain = nd.predict(image, field.labels, model=bare, cells=[2], **QUICK)
+    assert warned.unlike and (warned[2].members == plain[2].members).all()
 
 
 def test_cells_unlike_the_training_data_are_named_once(field, calibrated):

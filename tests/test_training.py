@@ -80,7 +80,7 @@ def test_each_step_takes_its_own_samples():
 
 
 def test_pairs_need_an_even_batch():
-    with pytest.raises(InputError, match="even batch"):
+    with pytest.raises(InputError, match=r"^Scored steps draw shapes in pairs: take an even batch\.$"):
         checked_settings(TrainSettings, {"batch": 3})
     assert checked_settings(TrainSettings, {"batch": 3, "scored": 0.0}).flow_steps == 2000
 
@@ -153,6 +153,14 @@ def test_error_in_the_middle_keeps_the_steps_before(cells, tmp_path):
     with pytest.raises(MemoryError):
         train(poor, tmp_path)
     assert content(tmp_path)["step"] == 1
+
+
+def test_a_run_is_not_resumed_with_other_cells(cells, tmp_path):
+    train(cells, tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(InputError, match="begun with other cells"):
+        train(cells[::-1], tmp_path, resume=True)
+    assert_same(content(tmp_path), before)
 
 
 def test_finished_run_resumes_to_nothing(cells, tmp_path):

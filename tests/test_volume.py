@@ -124,4 +124,4 @@ def test_shapes_that_the_grid_cuts_are_told():
     shapes = {1: ball(20.0), 2: ball(20.0, 18.0), 3: ball(31.0)}
     found = Prediction({n: Ensemble(n, shape[None], np.eye(4)) for n, shape in shapes.items()})
     note_cut(found)
-    assert len(found.warnings) == 1 and "cell 2)" in found.warnings[0]
+    assert len(found.warnings) == 1 and "cell 2 are cut" in found.warnings[0]

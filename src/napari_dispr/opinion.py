@@ -63,18 +63,18 @@ def note_unlike(prediction: Prediction, label: int, reason: str | None) -> None:
 
 
 def note_cut(prediction: Prediction) -> None:
-    """Say in the warnings which cells have members that end at the border of the grid."""
+    """Say in the warnings which cells have members that the border of the grid cuts."""
     cut = []
     for label, ensemble in prediction.ensembles.items():
         inside = ensemble.members
         faces = [inside.take(end, axis=axis) for axis in (1, 2, 3) for end in (0, -1)]
-        if max(np.count_nonzero(face) for face in faces) > LEAST_CUT * len(ensemble):
+        if max(face.sum(axis=(1, 2)).max() for face in faces) > LEAST_CUT:
             cut.append(prediction.names.get(label, str(label)))
     if cut:
         listed = ", ".join(cut[:20]) + (" and others" if len(cut) > 20 else "")
         prediction.warnings.append(
-            f"Shapes end at the border of the model's grid, so that their measures are too small "
-            f"({'cell' if len(cut) == 1 else 'cells'} {listed}): predict with a smaller scale."
+            f"Members of {'cell' if len(cut) == 1 else 'cells'} {listed} are cut by the border of the "
+            "model's grid, so that their measures are too small: for cells of a picture give a smaller scale."
         )
 
 

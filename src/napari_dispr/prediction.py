@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import __version__, grid
+from napari_dispr.card import Calibration
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.samplers import SAMPLERS
@@ -247,9 +248,9 @@ def iter_predict_crops(
         unit=unit,
         warnings=list(warnings),
         names=names or {},
-        intervals=model.card.intervals,
+        intervals=_calibrated(crops, model, settings),
     )
-    opinions = {crop.label: Opinion(crop, model.card) for crop in crops}
+    opinions: dict[int, Opinion] = {}
     network = model.ready(device)
     pairs = [(crop, member) for crop in crops for member in range(settings.members)]
     batch = devices.batch_size(device, model.network.config.fold**3)
@@ -281,6 +282,8 @@ def iter_predict_crops(
             clock.end_batch(finished=True)
             for (crop, _), distance in zip(now, model.decode(shapes[: len(now), 0]), strict=True):
                 members = drawn.setdefault(crop.label, [])
+                if not members:
+                    opinions[crop.label] = Opinion(crop, model.card)
                 members.append(opinions[crop.label].applied(without_debris(distance)))
                 if len(members) == settings.members:
                     affine = to_world @ crop.grid_to_pixel
@@ -295,6 +298,15 @@ def iter_predict_crops(
         devices.release(device)
     note_cut(prediction)
     return prediction
+
+
+def _calibrated(
+    crops: Sequence[Crop], model: "ShapeModel", settings: PredictSettings
+) -> dict[str, Calibration]:
+    """What intervals are read from: nothing where cells are drawn otherwise than it was made for."""
+    own_way = settings.sampler is None and settings.steps is None
+    pictured = all(crop.image is not None for crop in crops)
+    return model.card.intervals if own_way and pictured else {}
 
 
 def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":

@@ -30,7 +30,10 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "setting"
+        if not first["loc"]:  # settings that do not go together
+            reason = first["msg"].removeprefix("Value error, ")
+            raise InputError(f"{reason[0].upper()}{reason[1:]}.") from None
+        name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise InputError(
                 f"There is no setting {name!r}: choose among {', '.join(kind.model_fields)}."

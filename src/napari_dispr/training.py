@@ -102,6 +102,8 @@ class State:
         self.network = channels_last(UNet3D(config).to(device))
         self.average = deepcopy(self.network).requires_grad_(False)
         self.step = 0
+        #: Names of the training cells, in their order; a run is resumed with the same.
+        self.cells: list[str] = []
         # Muon takes matrices: each kernel is seen as one, through a view of the same (channels-last) storage.
         self._kernels = [p for p in self.network.parameters() if p.ndim == 5 and p.shape[-1] == 3]
         ids = {id(p) for p in self._kernels}
@@ -144,6 +146,7 @@ class State:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "settings": self._settings,
+            "cells": self.cells,
         }
         with written_aside(path) as aside:
             torch.save(content, aside)
@@ -162,6 +165,10 @@ class State:
             raise InputError(
                 f"The run in {path.parent} was begun with another {other[0]} "
                 f"({begun.get(other[0])}): resume it with the settings it was begun with."
+            )
+        if self.cells and content.get("cells", self.cells) != self.cells:
+            raise InputError(
+                f"The run in {path.parent} was begun with other cells: resume it with the same ones."
             )
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
@@ -263,6 +270,7 @@ def iter_train(
     if start is not None:
         for network in (state.network, state.average):
             network.load_state_dict(start.state_dict())
+    state.cells = [cell.name for cell in cells]
     if resume:
         state.load(checkpoint)
     objective = Objective(state.network, settings)

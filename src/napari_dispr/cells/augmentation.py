@@ -111,7 +111,7 @@ def augmented(
         Share of samples that are a shape between the cell and its ``partner``, without image.
     partner : TrainingCell, optional
     bent : bool
-        Bend all samples a little by long random waves. The imaged plane stays a plane.
+        Bend all samples a little by long random waves. The imaged plane stays a plane to a tenth of a voxel.
     image_dropout : float
         Share of the other samples that come without their image.
     """
@@ -202,7 +202,7 @@ def _fitting_scale(
 
 
 def _waves(rng: np.random.Generator) -> Map:
-    """Displacements (z, y, x) in voxels at the nodes, (3, n, n, n): smooth, and none of the plane along z."""
+    """Displacements (z, y, x) at the nodes, (3, n, n, n), voxels: smooth, the plane's along z hardly any."""
     waves = np.stack([zoom(rng.normal(0, 1, (4, 4, 4)), NODES / 4, order=3) for _ in range(3)])
     waves *= BEND / waves.std()
     height = np.linspace(0, grid.SIZE - 1, NODES) - grid.IMAGED_PLANE

@@ -319,7 +319,7 @@ def crop_cell(
         _window(zoom, c, length) for c, length in zip(centre, labels.shape, strict=True)
     )
     cell = (labels[rows, columns] == label).astype(np.float64)
-    mask = down @ cell @ across.T
+    mask = np.clip(down @ cell @ across.T, 0, 1).astype(np.float32)
     if not (mask > INSIDE).any():
         raise InputError(
             f"Cell {label} is less than a voxel thick at {zoom:.3g} voxels per pixel: "
@@ -328,7 +328,7 @@ def crop_cell(
     own = None if image is None else _intensities(image[rows, columns], cell > 0)
     return Crop(
         label=label,
-        mask=np.clip(mask, 0, 1).astype(np.float32),
+        mask=mask,
         image=None if own is None else _resample(own, cell, down, across),
         zoom=zoom,
         grid_to_pixel=grid.grid_to_pixel(zoom, (centre[0], centre[1])),

@@ -62,7 +62,9 @@ class ShapeModel:
         That is the configuration, the weights, and the card but for what it merely tells.
         """
         told = {"name", "description", "licence", "attribution", "limits", "training", "scores"}
-        told |= {"intervals", "familiarity"}
+        told.add("intervals")
+        if self.card.volume is None:  # else cells unlike the training data are drawn without it
+            told |= {"familiarity", "volume"}
         parts = [self._configuration(), self.card.model_dump(mode="json", exclude=told)]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):

@@ -270,6 +270,7 @@ def stretched(signed_distance: NDArray[np.float32], factor: float) -> NDArray[np
     Parameters
     ----------
     signed_distance : (64, 64, 64) array
+        Stays accurate to the factor away from the surface, and exact about where the surface is.
     factor : float
         Brought to within `MOST_STRETCH` of 1, and to what the grid has room for.
     """
@@ -280,10 +281,13 @@ def stretched(signed_distance: NDArray[np.float32], factor: float) -> NDArray[np
     factor = float(np.clip(factor, 1 / MOST_STRETCH, MOST_STRETCH))
     factor = min(factor, max(1.0, (grid.SIZE - 1 - grid.IMAGED_PLANE) / reach))
     source = (np.arange(grid.SIZE) - grid.IMAGED_PLANE) / factor + grid.IMAGED_PLANE
+    beyond = (source < 0) | (source > grid.SIZE - 1)
     source = np.clip(source, 0, grid.SIZE - 1)
-    below = np.minimum(source.astype(int), grid.SIZE - 2)
+    below = np.clip(source.astype(int), 0, grid.SIZE - 2)
     share = (source - below).astype(np.float32)[:, None, None]
-    return signed_distance[below] * (1 - share) + signed_distance[below + 1] * share
+    result = signed_distance[below] * (1 - share) + signed_distance[below + 1] * share
+    result[beyond] = -np.abs(result[beyond])  # of a shape that the grid cuts nothing is known beyond it
+    return np.asarray(result)
 
 
 def pairwise_iou(members: NDArray[np.bool_]) -> NDArray[np.float64]:
