@@ -17,7 +17,7 @@ from qtpy.QtCore import QPoint, QSettings, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QPushButton
 
-CELLS = (2, 4, 6)
+CELLS = (2, 5, 8)
 SIZE, DOCK = (1480, 900), 400
 IMAGES = Path(__file__).parent / "images"
 

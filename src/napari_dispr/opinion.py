@@ -12,8 +12,8 @@ from napari_dispr.cells.volume import expected_volume
 from napari_dispr.results import Prediction
 from napari_dispr.shapes.ensemble import stretched
 
-#: Voxels a member, in one face of the grid, that are no speck.
-LEAST_CUT = 10
+#: Voxels of a member in one face of the grid from which on its measures suffer.
+LEAST_CUT = 100
 
 
 class Opinion:
