@@ -266,8 +266,6 @@ def iter_train(
     if checkpoint.exists() and not resume:
         raise InputError(f"{out} holds a training run already: resume it, or give another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    # Said outright, MKL divides its sums in one way only: a run resumed in another process is the same.
-    torch.set_num_threads(torch.get_num_threads())
     state = State(settings, start.config if start else config, torch.device("cpu"))
     if start is not None:
         for network in (state.network, state.average):
