@@ -8,6 +8,7 @@ Cells are simulated once and kept in RUN/cells.npz.
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from napari_dispr.cells.generic import KINDS, generic_training_cells
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
+from napari_dispr.diffusion.training_state import State
 from napari_dispr.files import written_aside
+from napari_dispr.optimisation import iter_optimise
 from napari_dispr.settings import TrainSettings
-from napari_dispr.training import CHECKPOINT, State, iter_train
 
 LIMITS = (
     "For nuclei and whole cells of blob-like shape, cut near their middle, as long as there is no model for "
@@ -83,12 +85,11 @@ def main() -> None:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     cells = simulated(options.cells, options.out / "cells.npz")
-    for report in iter_train(cells, options.out, settings, resume=options.resume):
-        rate = round(report.samples_per_second, 2)
-        line = {"step": report.step, "loss": round(report.loss, 5), "samples_per_second": rate}
-        print(json.dumps(line), flush=True)
+    checkpoint = options.out / "checkpoint.pt"
+    for report in iter_optimise(cells, checkpoint, settings, resume=options.resume):
+        print(json.dumps(asdict(report)), flush=True)
     state = State(settings, DEFAULT, torch.device("cpu"))
-    state.load(options.out / CHECKPOINT)
+    state.load(checkpoint)
     # It was never told how large a cell really is and must not look at what it knows nothing of.
     network = state.average.with_planes(4)
     model = ShapeModel(network, RectifiedFlow(settings.shift), card(settings, cells))

@@ -11,6 +11,7 @@ trained the same way on all the cells; ``benchmarks/calibrate.py`` writes what t
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,13 @@ from napari_dispr.cells.volume import fit_volume
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
+from napari_dispr.diffusion.training_state import State
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation import evaluate, summary_table
 from napari_dispr.library import load_model
+from napari_dispr.optimisation import iter_optimise
 from napari_dispr.prediction import CellDone, iter_predict_crops, model_method
 from napari_dispr.settings import PredictSettings, TrainSettings
-from napari_dispr.training import CHECKPOINT, State, iter_train
 
 ATTRIBUTION = (
     "Trained on 108 red blood cells of Simionato et al. 2021 (PLOS Comput. Biol. 17(5), e1008934) as "
@@ -40,6 +42,9 @@ LIMITS = (
     "discocytes, stomatocytes, echinocytes and acanthocytes were not in the training data. The voxel size of "
     "the training data is not known: sizes come from the picture's own pixel size."
 )
+
+#: Settings that are tried.
+_FREE = ("steps", "batch", "scored", "learning_rate", "adam_learning_rate", "seed", "workers")
 
 
 def split(cells: list[CellFile], fold: int = 2) -> tuple[list[CellFile], list[CellFile]]:
@@ -117,12 +122,12 @@ def main() -> None:
     parser.add_argument("--start", help="model to begin from: a name or a file")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    for name, field in TrainSettings.model_fields.items():
-        kind = type(field.default)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=field.default)
+    for name in _FREE:
+        default = TrainSettings.model_fields[name].default
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     options = vars(parser.parse_args())
     torch.set_num_threads(options["threads"])
-    settings = TrainSettings(**{name: options[name] for name in TrainSettings.model_fields})
+    settings = TrainSettings(**{name: options[name] for name in _FREE})
 
     cells = read_dataset(options["dataset"], part="train", need_objects=True)
     train, held_out = (cells, []) if options["all"] else split(cells, options["fold"])
@@ -133,12 +138,11 @@ def main() -> None:
     network = start.network.with_planes(DEFAULT.planes) if start else None
     out: Path = options["out"]
     print(f"{len(train)} cells to train on, {len(held_out)} kept apart", flush=True)
-    for report in iter_train(prepared, out, settings, start=network, resume=options["resume"]):
-        rate = round(report.samples_per_second, 2)
-        line = {"step": report.step, "loss": round(report.loss, 5), "samples_per_second": rate}
-        print(json.dumps(line), flush=True)
+    checkpoint = out / "checkpoint.pt"
+    for report in iter_optimise(prepared, checkpoint, settings, start=network, resume=options["resume"]):
+        print(json.dumps(asdict(report)), flush=True)
     state = State(settings, DEFAULT, torch.device("cpu"))
-    state.load(out / CHECKPOINT)
+    state.load(checkpoint)
     model = ShapeModel(state.average, RectifiedFlow(settings.shift), card(settings, train, start))
     model.save(out / "model.safetensors", torch.float16)
     if held_out:  # drawn as the model is used: with 16-bit weights

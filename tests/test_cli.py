@@ -11,15 +11,13 @@ import time
 import numpy as np
 import pytest
 import tifffile
-import torch
-from dispr_reference import DEFAULT_FLAGS, original_shapes, weights
 from skimage.filters import threshold_otsu
 
 import napari_dispr as nd
 from napari_dispr.cells.phantoms import simulate_field
 from napari_dispr.cli import main
 
-COMMAND = [sys.executable, "-m", "napari_dispr.cli"]
+COMMAND = [sys.executable, "-m", "napari_dispr"]
 
 
 @pytest.fixture(scope="module")
@@ -142,109 +140,6 @@ def test_demo(tmp_path):
     assert len(prediction) == 6
     picture = (tmp_path / "picture.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 50_000
-
-
-def test_models(tmp_path, capsys):
-    assert main(["models", "list"]) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "generic",
-        "red-blood-cell",
-    ]
-    assert main(["models", "info", "red-blood-cell"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["name"] == "red-blood-cell" and told["familiarity"] == "from 108 cells"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """An original checkpoint of a small network."""
-    flags = {**DEFAULT_FLAGS, "channel_mult": "1,1,1,1", "attention_resolutions": ""}
-    path = tmp_path_factory.mktemp("original") / "emasavedmodel_0.9999_085000.pt"
-    torch.save(weights(original_shapes(flags)), path)
-    return path
-
-
-def test_import_takes_the_original_flags(checkpoint, tmp_path, capsys):
-    out = tmp_path / "m.safetensors"
-    command = ["models", "import", str(checkpoint), "--out", str(out)]
-    flags = [
-        "--num_heads",
-        "2",
-        "--num-channels",
-        "32",
-        "--use_scale_shift_norm",
-        "False",
-        "--channel_mult",
-        "1,1,1,1",
-    ]
-    assert (
-        main([*command, *flags, "--rescale_timesteps", "True", "--diffusion_steps", "500", "--name", "mine"])
-        == 0
-    )
-    model = nd.load_model(out)
-    assert model.name == "mine" and model.network.config.num_heads == 2
-    assert model.process.steps == 500 and model.process.rescale_timesteps
-    expected = nd.import_dispr_checkpoint(
-        checkpoint, num_heads=2, rescale_timesteps=True, diffusion_steps=500
-    )
-    assert model.hash == expected.hash
-
-
-def test_import_without_out_adds_to_the_users_models(checkpoint, capsys):
-    assert main(["models", "import", str(checkpoint), "--num-heads", "1", "--name", "mine"]) == 0
-    assert nd.load_model("mine").name == "mine"
-    capsys.readouterr()
-    assert main(["models", "list"]) == 0
-    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == ["generic", "red-blood-cell", "mine"]
-
-
-@pytest.mark.slow
-def test_imported_model_predicts(folder, checkpoint, tmp_path):
-    assert (
-        main(
-            [
-                "models",
-                "import",
-                str(checkpoint),
-                "--num-heads",
-                "1",
-                "--out",
-                str(tmp_path / "m.safetensors"),
-            ]
-        )
-        == 0
-    )
-    command = [
-        "predict",
-        str(folder / "image.tif"),
-        str(folder / "labels.tif"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    command += ["--model", str(tmp_path / "m.safetensors"), "--cells", "2", "--members", "1"]
-    assert main([*command, "--sampler", "ddpm", "--steps", "2"]) == 0
-    prediction = nd.load_prediction(tmp_path / "out")
-    assert prediction[2].members.shape == (1, 64, 64, 64)
-    assert prediction.provenance["settings"]["sampler"] == "ddpm"
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ([], "num_heads"),
-        (["--num-heads", "1", "--num-channels", "64"], "num_channels"),
-        (["--num-heads", "3"], "num_heads"),
-        (["--num-heads", "1", "--learn-sigma", "perhaps"], "True or False"),
-        (["--num-heads", "1", "--out", "model.pt"], ".safetensors"),
-    ],
-)
-def test_import_says_in_one_line_what_is_missing(checkpoint, tmp_path, monkeypatch, capsys, flags, words):
-    monkeypatch.chdir(tmp_path)
-    assert main(["models", "import", str(checkpoint), *flags]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and words in error
-    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_but_one_line_is_on_the_standard_error(tmp_path):

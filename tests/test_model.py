@@ -172,6 +172,10 @@ def test_safetensors_of_something_else(tmp_path):
         {"network": "3"},
         {"network": '{"num_channels": 33}'},
         {"network": '{"num_channels": "wide"}'},
+        {"network": '{"num_channels": 200000}'},  # would be terabytes
+        {"network": '{"num_head_channels": 0}'},
+        {"network": '{"fold": 1e308}'},
+        {"network": "[" * 100_000},
         {"process": "{}"},
         {"process": "3"},
         {"process": '{"kind": "magic"}'},

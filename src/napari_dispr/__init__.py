@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
     from napari_dispr.errors import InputError
     from napari_dispr.evaluation import evaluate, iter_evaluate
-    from napari_dispr.library import load_model
+    from napari_dispr.library import available_models, export_model, import_model, load_model, remove_model
     from napari_dispr.prediction import iter_predict, predict
     from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
+    from napari_dispr.training import iter_train, train
 
 __version__ = "0.1.0"
 
@@ -22,15 +23,21 @@ _HOME = {
     "InputError": "errors",
     "Prediction": "results",
     "ShapeModel": "diffusion.model",
+    "available_models": "library",
     "evaluate": "evaluation",
+    "export_model": "library",
     "import_dispr_checkpoint": "diffusion.model",
+    "import_model": "library",
     "iter_evaluate": "evaluation",
     "iter_predict": "prediction",
+    "iter_train": "training",
     "load_model": "library",
     "load_prediction": "results",
     "measure": "results",
     "measure_cells": "results",
     "predict": "prediction",
+    "remove_model": "library",
+    "train": "training",
 }
 
 __all__ = [
@@ -38,15 +45,21 @@ __all__ = [
     "Prediction",
     "ShapeModel",
     "__version__",
+    "available_models",
     "evaluate",
+    "export_model",
     "import_dispr_checkpoint",
+    "import_model",
     "iter_evaluate",
     "iter_predict",
+    "iter_train",
     "load_model",
     "load_prediction",
     "measure",
     "measure_cells",
     "predict",
+    "remove_model",
+    "train",
 ]
 
 

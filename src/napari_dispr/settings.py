@@ -76,12 +76,18 @@ class PredictSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """How a shape model is trained."""
+    """How a shape model is trained. Without a budget in minutes there are ``steps``."""
 
+    method: Literal["flow", "dispr"] = Field(
+        "flow", description="What is trained: flow (ours), or dispr (the paper's network, process and loss)."
+    )
+    minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="How long to train, in place of a number of steps."
+    )
     steps: Annotated[int, Field(ge=1)] = Field(2000, description="Optimiser steps.")
     batch: Annotated[int, Field(ge=1)] = Field(8, description="Shapes a step.")
     scored: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.3, description="Share of the steps, at the end, that train for few evaluations by the energy score."
+        0.3, description="Share of the budget, at the end, that trains for few evaluations by energy score."
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(
         0.01, description="Peak learning rate of the convolutions (Muon)."
@@ -91,8 +97,9 @@ class TrainSettings(Settings):
     )
     warmup: Annotated[int, Field(ge=0)] = Field(100, description="Steps over which the rate rises.")
     decay: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.4, description="Share of the steps, at the end, over which the rate falls to 0."
+        0.4, description="Share of the budget, at the end, over which the rate falls to 0."
     )
+    clip: Annotated[float, Field(gt=0)] | None = Field(1.0, description="Longest gradient; none: unlimited.")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.995, description="Decay a step of the averaged weights, which are the ones that are kept."
     )
@@ -117,18 +124,63 @@ class TrainSettings(Settings):
     scale_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3, description="Share of samples of which the network is not told how large the cell really is."
     )
+    validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.15, description="Share of the cells that is kept apart, to say how good the model is."
+    )
+    validations: Annotated[int, Field(ge=1)] = Field(
+        10, description="How often, over the budget, members of those cells are drawn."
+    )
+    validation_cells: Annotated[int, Field(ge=1)] = Field(12, description="At most as many cells each time.")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="End after so many validations in a row without a better one; 0: never."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of weights, samples and noise.")
+    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
+    processes: Annotated[int, Field(ge=0)] = Field(
+        0, description="Processes that share each step, one a GPU or a few a CPU; 0: as many as are fastest."
+    )
     workers: Annotated[int, Field(ge=0)] = Field(
-        0, description="Processes that prepare samples beside the training one."
+        0, description="Further processes that prepare samples for each of these."
     )
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
         if self.scored and self.batch % 2:
             raise ValueError("scored steps draw shapes in pairs: take an even batch")
+        if self.scored and self.method == "dispr":
+            raise ValueError("the method dispr has no scored steps: set scored to 0")
         return self
 
     @property
     def flow_steps(self) -> int:
-        """Steps before those that are scored."""
+        """Steps before those that are scored, of a budget in steps."""
         return self.steps - round(self.scored * self.steps)
+
+
+#: Settings to begin with, by name.
+PRESETS: dict[str, TrainSettings] = {
+    "quick": TrainSettings(minutes=5, validations=5, validation_cells=8),
+    "standard": TrainSettings(minutes=15),
+    "dispr": TrainSettings(
+        method="dispr",
+        steps=85_000,
+        batch=1,
+        scored=0.0,
+        learning_rate=1e-4,
+        adam_learning_rate=1e-4,
+        warmup=0,
+        decay=0.0,
+        clip=None,
+        ema=0.9999,
+        resliced=0.0,
+        blended=0.0,
+        image_dropout=0.0,
+        scale_dropout=0.0,
+        validation_cells=2,
+    ),
+}
+PRESET_HELP: dict[str, str] = {
+    "quick": "5 minutes: is the data all right, and does training help?",
+    "standard": "15 minutes on a laptop; more minutes make better models.",
+    "dispr": "The paper's network, loss and optimiser, without augmentation: days on a GPU.",
+}

@@ -1,5 +1,7 @@
 """From occupancy to signed distance and back; distances in voxels, positive inside (NumPy, SciPy)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -23,7 +25,12 @@ def crossings(level: NDArray[np.float32], threshold: float) -> NDArray[np.float3
     return np.concatenate(points)
 
 
-def from_level(level: ArrayLike, threshold: float = 0.5, truncation: float = np.inf) -> NDArray[np.float32]:
+def from_level(
+    level: ArrayLike,
+    threshold: float = 0.5,
+    truncation: float = np.inf,
+    spacing: Sequence[float] | None = None,
+) -> NDArray[np.float32]:
     """Signed distance to the surface ``level == threshold``.
 
     Parameters
@@ -34,12 +41,14 @@ def from_level(level: ArrayLike, threshold: float = 0.5, truncation: float = np.
         Level of the surface (127.5 for uint8 objects).
     truncation : float
         Distances are cut off at this many voxels on both sides.
+    spacing : sequence of float, optional
+        From voxel to voxel along each axis (1); distances are in the same unit.
 
     Returns
     -------
     float32 array of the same shape
-        In voxels, positive inside. Where nothing crosses the threshold all is ``+-truncation``
-        (or plus or minus the size of the array where there is no truncation).
+        In voxels (or the unit of ``spacing``), positive inside. Where nothing crosses the threshold all is
+        ``+-truncation`` (or plus or minus the size of the array where there is no truncation).
 
     Notes
     -----
@@ -53,13 +62,15 @@ def from_level(level: ArrayLike, threshold: float = 0.5, truncation: float = np.
     """
     level = np.asarray(level, dtype=np.float32)
     inside = level > threshold
-    limit = truncation if np.isfinite(truncation) else float(np.linalg.norm(level.shape))
+    steps = np.ones(level.ndim) if spacing is None else np.asarray(spacing, dtype=np.float64)
+    limit = truncation if np.isfinite(truncation) else float(np.linalg.norm(level.shape * steps))
     squared = np.full(level.shape, limit**2, np.float32)
     for axis in range(level.ndim):
-        nearest = np.minimum(_along(level, inside, threshold, axis), limit) ** 2
+        nearest = _along(level, inside, threshold, axis) * np.float32(steps[axis])
+        nearest = np.minimum(nearest, limit) ** 2
         for other in range(level.ndim):
             if other != axis:
-                nearest = _envelope(nearest, other, limit)
+                nearest = _envelope(nearest, other, limit, float(steps[other]))
         np.minimum(squared, nearest, out=squared)
     return np.where(inside, 1, -1).astype(np.float32) * np.sqrt(squared)
 
@@ -82,12 +93,12 @@ def _along(
     return np.moveaxis(np.minimum(before, after), 0, axis)
 
 
-def _envelope(squared: NDArray[np.float32], axis: int, limit: float) -> NDArray[np.float32]:
+def _envelope(squared: NDArray[np.float32], axis: int, limit: float, step: float) -> NDArray[np.float32]:
     """For each voxel the least of ``squared`` + (its offset along ``axis``)^2, offsets below ``limit``."""
     squared = np.ascontiguousarray(np.moveaxis(squared, axis, 0))
     least = squared.copy()
-    for offset in range(1, min(len(squared), int(np.ceil(limit)))):
-        further = squared + np.float32(offset**2)
+    for offset in range(1, min(len(squared), int(np.ceil(limit / step)))):
+        further = squared + np.float32((offset * step) ** 2)
         np.minimum(least[offset:], further[:-offset], out=least[offset:])
         np.minimum(least[:-offset], further[offset:], out=least[:-offset])
     return np.moveaxis(least, 0, axis)

@@ -1,304 +1,372 @@
-"""Training as a generator: one report a while, a checkpoint that resumes exactly, files written aside.
+"""Train as a verb: from a planned run and its dataset to a model file, as a generator.
 
-Composes cells and diffusion; knows neither napari nor Qt.
+Composes the loop (`optimisation`), cells kept apart (`validation`) and the file (`trained_model`).
 """
 
-import json
-import time
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from napari_dispr import grid
-from napari_dispr.cells.augmentation import TrainingCell, augmented
-from napari_dispr.diffusion.condition import MASK_TRUNCATION, signed_planes
-from napari_dispr.diffusion.devices import channels_last
-from napari_dispr.diffusion.few_steps import STAGES, energy_score, run_up_to
-from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
-from napari_dispr.diffusion.process import RectifiedFlow, flow_loss
+from napari_dispr import library
+from napari_dispr.cells.augmentation import TrainingCell, training_cell
+from napari_dispr.cells.checks import LEAST, split_cells
+from napari_dispr.cells.folders import CellFile, read_dataset, read_notes
+from napari_dispr.diffusion import crew as crews
+from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.model import ShapeModel
+from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.objectives import topology_of
+from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
-from napari_dispr.settings import TrainSettings
+from napari_dispr.optimisation import Reason, Report, Validated, iter_optimise
+from napari_dispr.runs import Plan, Run
+from napari_dispr.settings import PRESETS, TrainSettings, checked_settings
+from napari_dispr.trained_model import Trained, card_of, finished_model, keep_weights, process_of
+from napari_dispr.validation import Validation
 
-CHECKPOINT = "checkpoint.pt"
-LOG = "log.jsonl"
+#: Bytes that must be free where a run is written.
+_ROOM = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Where a training run stands: mean loss since the last report, and samples a second."""
+class Begun:
+    """A run begins or goes on."""
 
     step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    samples_per_second: float
+    cells: int
+    validation_cells: int
+    device: str
+    processes: int
 
 
-class Samples(Dataset[tuple[Tensor, Tensor]]):
-    """Sample ``i`` of a run: which cell, and what becomes of it, depend on (seed, i) alone."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run has ended: because its budget is used up, no validation was better, or somebody stopped it.
 
-    def __init__(self, cells: Sequence[TrainingCell], settings: TrainSettings, planes: int) -> None:
-        self.cells, self.settings, self.planes = cells, settings, planes
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        """Condition planes (planes, 64, 64) and the clean shape (1, 64, 64, 64), in [-1, 1]."""
-        settings = self.settings
-        epoch, place = divmod(i, len(self.cells))
-        order = np.random.default_rng((settings.seed, 0, epoch)).permutation(len(self.cells))
-        rng = np.random.default_rng((settings.seed, 1, i))
-        sample = augmented(
-            self.cells[order[place]],
-            rng,
-            resliced=settings.resliced,
-            blended=settings.blended,
-            partner=self.cells[int(rng.integers(len(self.cells)))],
-            image_dropout=settings.image_dropout,
-        )
-        scale = None if rng.random() < settings.scale_dropout else sample.scale
-        clean = np.clip(sample.signed_distance / settings.truncation, -1, 1)[None]
-        planes = signed_planes(sample.mask, sample.image, scale)[: self.planes]
-        return torch.from_numpy(planes), torch.from_numpy(clean.astype(np.float32))
-
-
-class Batches(Sampler[list[int]]):
-    """Indices of the samples of each step from ``first_step`` on.
-
-    Steps trained by the energy score take half as many cells, as they draw two members of each.
+    Attributes
+    ----------
+    reason : "finished", "converged" or "stopped"
+    model : str or None
+        The model file; None of a stopped run, which can go on.
+    scores : dict
+        Of the model on the cells kept apart, by quality.
     """
 
-    def __init__(self, settings: TrainSettings, first_step: int) -> None:
-        self.settings, self.first_step = settings, first_step
-
-    def __iter__(self) -> Iterator[list[int]]:
-        batch, flow = self.settings.batch, self.settings.flow_steps
-        for step in range(self.first_step, self.settings.steps):
-            if step < flow:
-                yield list(range(step * batch, (step + 1) * batch))
-            else:
-                begin = flow * batch + (step - flow) * (batch // 2)
-                yield list(range(begin, begin + batch // 2))
-
-    def __len__(self) -> int:
-        return self.settings.steps - self.first_step
+    reason: str
+    model: str | None
+    scores: dict[str, Any]
 
 
-def _as_matrix(kernel: Tensor) -> Tensor:
-    """Kernels (O, I, 3, 3, 3) as (O, 27 I); a view, where they are stored channels last."""
-    return kernel.permute(0, 2, 3, 4, 1).flatten(1)
+Event = Begun | Report | Validated | Ended
+_KINDS = {Begun: "begin", Report: "step", Validated: "validation", Ended: "end"}
 
 
-class State:
-    """All that changes while training; saved whole, so that a resumed run equals one that went on."""
-
-    def __init__(self, settings: TrainSettings, config: NetworkConfig, device: torch.device) -> None:
-        torch.manual_seed(settings.seed)
-        self.network = channels_last(UNet3D(config).to(device))
-        self.average = deepcopy(self.network).requires_grad_(False)
-        self.step = 0
-        #: Names of the training cells, in their order; a run is resumed with the same.
-        self.cells: list[str] = []
-        # Muon takes matrices: each kernel is seen as one, through a view of the same (channels-last) storage.
-        self._kernels = [p for p in self.network.parameters() if p.ndim == 5 and p.shape[-1] == 3]
-        ids = {id(p) for p in self._kernels}
-        self._matrices = [nn.Parameter(_as_matrix(p.data)) for p in self._kernels]
-        others = [p for p in self.network.parameters() if id(p) not in ids]
-        self.optimisers = [
-            torch.optim.Muon(self._matrices, lr=settings.learning_rate, weight_decay=0.0),
-            torch.optim.AdamW(others, lr=settings.adam_learning_rate, weight_decay=0.0),
-        ]
-        self._peaks = (settings.learning_rate, settings.adam_learning_rate)
-        #: What a run that goes on must share with the one that was saved; workers change nothing.
-        self._settings = settings.model_dump(exclude={"workers"})
-        #: False in the middle of an update, where an interrupted run must not be saved.
-        self.consistent = True
-
-    def update(self, share: float, decay: float) -> None:
-        """One optimiser step with the gradients at hand, at ``share`` of the peak learning rates."""
-        self.consistent = False
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
-            matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
-        for optimiser, peak in zip(self.optimisers, self._peaks, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = share * peak
-            optimiser.step()
-        self.network.zero_grad()
-        self.step += 1
-        # Early averages are short, so that they forget the first weights.
-        decay = min(decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
-        self.consistent = True
-
-    def save(self, path: Path) -> None:
-        """Write the whole state aside, then rename."""
-        content = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "step": self.step,
-            "settings": self._settings,
-            "cells": self.cells,
-        }
-        with written_aside(path) as aside:
-            torch.save(content, aside)
-
-    def load(self, path: Path) -> None:
-        """Continue where :meth:`save` was called.
-
-        Raises
-        ------
-        InputError
-            If the run was begun with other settings.
-        """
-        content = torch.load(path, weights_only=True)
-        begun = content["settings"]
-        if other := [name for name, value in self._settings.items() if begun.get(name) != value]:
-            raise InputError(
-                f"The run in {path.parent} was begun with another {other[0]} "
-                f"({begun.get(other[0])}): resume it with the settings it was begun with."
-            )
-        if self.cells and content.get("cells", self.cells) != self.cells:
-            raise InputError(
-                f"The run in {path.parent} was begun with other cells: resume it with the same ones."
-            )
-        self.network.load_state_dict(content["network"])
-        self.average.load_state_dict(content["average"])
-        for optimiser, state in zip(self.optimisers, content["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        self.step = content["step"]
-
-
-def learning_rate_share(step: int, settings: TrainSettings) -> float:
-    """Of the peak: a linear rise, a plateau, and a linear fall to 0 at the end."""
-    rise = (step + 1) / settings.warmup if settings.warmup else 1.0
-    fall = (settings.steps - step) / max(1.0, settings.decay * settings.steps)
-    return min(1.0, rise, fall)
-
-
-class Objective:
-    """The two losses of a network, each of a batch of condition planes and clean shapes."""
-
-    def __init__(self, network: UNet3D, settings: TrainSettings) -> None:
-        self.network, self.settings = network, settings
-        self.process = RectifiedFlow(settings.shift)
-        weight = 1 + settings.plane_weight * torch.exp(-(torch.from_numpy(grid.plane_distance()) ** 2) / 2)
-        self.weight = (weight / weight.mean()).view(1, 1, -1, 1, 1)
-
-    def flow(self, planes: Tensor, clean: Tensor, source: torch.Generator) -> Tensor:
-        """Squared error of the clean shape predicted from x_t, the mean over the batch."""
-        t = self.process.training_times(len(clean), source)
-        noise = torch.randn(clean.shape, generator=source)
-        with torch.autocast("cpu", torch.bfloat16):
-            features = self.network.encode(planes)
-            predicted = self.network(self.process.diffuse(clean, t, noise), 1000 * t, features)
-        return flow_loss(predicted, clean, self.weight).mean()
-
-    def score(self, planes: Tensor, clean: Tensor, source: torch.Generator) -> Tensor:
-        """Energy score of two members of each cell at some stage of sampling them, the mean over cells."""
-        planes = planes.repeat(2, 1, 1, 1)
-        mask_distance = (planes[:, 1] * (MASK_TRUNCATION / self.settings.truncation)).clamp(-1, 1)
-        noise = torch.randn((len(planes), *clean.shape[1:]), generator=source)
-        stage = STAGES[int(torch.randint(len(STAGES), (), generator=source))]
-        with torch.autocast("cpu", torch.bfloat16):
-            x, t = run_up_to(self.network, self.process, planes, mask_distance, noise, stage)
-            times = torch.full((len(x),), 1000 * t)
-            first, second = self.network(x, times, self.network.encode(planes)).float().chunk(2)
-        return energy_score(first, second, clean, self.weight, self.settings.truncation).mean()
-
-
-def iter_train(
-    cells: Sequence[TrainingCell],
-    out: Path,
-    settings: TrainSettings | None = None,
+def train(
+    dataset: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
-    config: NetworkConfig = DEFAULT,
-    start: UNet3D | None = None,
+    start: str | None = "generic",
+    preset: str = "standard",
     resume: bool = False,
-    report_every: int = 25,
-    save_every_s: float = 50.0,
-) -> Iterator[Report]:
-    """Train a network of signed distances; closing the generator saves and ends.
-
-    By rectified flow, and at the end for few evaluations (``settings.scored``), see
-    :mod:`~napari_dispr.diffusion.few_steps`.
+    progress: Callable[[Event], None] | None = None,
+    **settings: Any,
+) -> ShapeModel:
+    """Train a shape model on the cells of a dataset folder.
 
     Parameters
     ----------
-    cells : sequence of TrainingCell
-    out : Path
-        Folder of the checkpoint and of ``log.jsonl``, one line a report.
-    settings : TrainSettings
-    config : NetworkConfig
-        Topology, where there is no ``start``.
-    start : UNet3D
-        Network to begin from.
+    dataset : path
+        ``train/{obj,image,mask}/NAME.tif`` or such a part itself; image may be missing.
+    out : path
+        The model file, NAME.safetensors. Beside it the folder NAME.training holds the run.
+    start : str or None
+        Model to begin from, a name or a file; None: from scratch.
+    preset : str
+        ``quick``, ``standard`` or ``dispr``.
     resume : bool
-        Continue from the checkpoint in ``out`` with the same settings.
-    report_every : int
-        Steps between reports.
-    save_every_s : float
-        Seconds between checkpoints: the most that a crash loses.
+        Go on with the run beside ``out``; whatever else is given but ``dataset`` is not looked at.
+    progress : callable, optional
+        Takes each event.
+    **settings
+        Fields of `TrainSettings`, in place of the preset's.
 
-    Yields
-    ------
-    Report
+    Returns
+    -------
+    ShapeModel
 
     Raises
     ------
     InputError
-        If there are no cells, or there is nothing to resume.
+        If something is wrong with the dataset, the settings, or where to write.
+
+    Examples
+    --------
+    >>> model = napari_dispr.train("cells", "nuclei.safetensors", minutes=15)
     """
-    settings = settings or TrainSettings()
-    if not cells:
-        raise InputError("There are no cells to train on: give a dataset with at least one cell.")
-    checkpoint = out / CHECKPOINT
-    if resume and not checkpoint.exists():
-        raise InputError(f"There is no checkpoint in {out}: start the run without resuming.")
-    if checkpoint.exists() and not resume:
-        raise InputError(f"{out} holds a training run already: resume it, or give another folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    state = State(settings, start.config if start else config, torch.device("cpu"))
-    if start is not None:
-        for network in (state.network, state.average):
-            network.load_state_dict(start.state_dict())
-    state.cells = [cell.name for cell in cells]
-    if resume:
-        state.load(checkpoint)
-    objective = Objective(state.network, settings)
-    samples = Samples(cells, settings, state.network.config.planes)
-    loader = DataLoader(samples, batch_sampler=Batches(settings, state.step), num_workers=settings.workers)
-    losses, trained, begun, saved = [], 0, time.monotonic(), time.monotonic()
+    run = run_beside(out) if resume else planned(dataset, out, start=start, preset=preset, **settings)
+    for event in iter_train(run):
+        if progress is not None:
+            progress(event)
+    return ShapeModel.load(run.plan.out)
+
+
+def run_beside(out: str | os.PathLike[str]) -> Run:
+    """The run whose model is to be the file ``out``.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    return Run.open(Path(out).with_suffix(".training"))
+
+
+def planned(
+    dataset: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    start: str | None = "generic",
+    preset: str = "standard",
+    settings: TrainSettings | None = None,
+    description: str = "",
+    licence: str = "",
+    data_note: str = "",
+    **changes: Any,
+) -> Run:
+    """A new run beside its model file, checked as far as that is quick.
+
+    Raises
+    ------
+    InputError
+        If a name, a setting or a folder is wrong, or there is such a model or run already.
+    """
+    out = Path(out).absolute()
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} is no name for a model: let it end in .safetensors.")
+    library.check_name(out.stem)
+    if out.exists():
+        raise InputError(f"There is a model {out} already: remove it, or choose another name.")
+    if settings is None:
+        settings = preset_settings(preset, **changes)
+    plan = Plan(
+        name=out.stem,
+        dataset=str(Path(dataset).absolute()),
+        out=str(out),
+        start=start_of(start, settings),
+        preset=preset,
+        settings=settings,
+        description=description,
+        licence=licence,
+        data_note=data_note,
+    )
+    return Run.create(out.with_suffix(".training"), plan)
+
+
+def preset_settings(preset: str, **changes: Any) -> TrainSettings:
+    """The settings of a preset, with some in place of its own; steps take the place of its minutes.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset, or a setting is wrong.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"There is no preset {preset!r}: choose one of {', '.join(PRESETS)}.")
+    own = PRESETS[preset].model_dump()
+    if changes.get("steps") is not None and changes.get("minutes") is None:
+        own["minutes"] = None
+    return checked_settings(TrainSettings, {**own, **changes})
+
+
+def start_of(start: str | None, settings: TrainSettings) -> str | None:
+    """The model to begin from, as its path where it is a file; the paper's network begins from scratch."""
+    if start is None or settings.method == "dispr":
+        return None
+    library.model_path(start)
+    return start if start in library.available_models() else str(Path(start).absolute())
+
+
+def iter_train(
+    run: Run, *, finish: bool = False, stop: Callable[[], bool] = lambda: False, report_every: int = 5
+) -> Generator[Event, None, None]:
+    """Begin a planned run, or go on with it; closing the generator saves and ends.
+
+    Each event also is a line of the run's log. Under ``torchrun`` all processes iterate, and one writes.
+
+    Parameters
+    ----------
+    run : Run
+    finish : bool
+        Train no more: make a model of the best weights so far.
+    stop : callable
+        Whether to save and end, asked after each step.
+    report_every : int
+        Steps between reports.
+
+    Raises
+    ------
+    InputError
+        If something is wrong with the cells or the settings, or another process trains the run.
+    """
+    leads = int(os.environ.get("RANK", 0)) == 0
     try:
-        for planes, clean in loader:
-            noise_source = torch.Generator().manual_seed(settings.seed * 1_000_003 + state.step)
-            scored = state.step >= settings.flow_steps
-            loss = (objective.score if scored else objective.flow)(planes, clean, noise_source)
-            loss.backward()
-            share = learning_rate_share(state.step, settings)
-            state.update(share, settings.ema)
-            losses.append(loss.item())
-            trained += len(clean)
-            if state.step % report_every == 0 or state.step == settings.steps:
-                rate = trained / (time.monotonic() - begun)
-                report = Report(
-                    state.step, settings.steps, float(np.mean(losses)), share * settings.learning_rate, rate
-                )
-                with (out / LOG).open("a") as log:
-                    log.write(json.dumps(asdict(report)) + "\n")
-                losses, trained, begun = [], 0, time.monotonic()
-                yield report
-            if time.monotonic() - saved > save_every_s:
-                state.save(checkpoint)
-                saved = time.monotonic()
-    finally:
-        if state.consistent:
-            state.save(checkpoint)
+        with run.owned() if leads else nullcontext():
+            for event in _events(run, finish, lambda: stop() or run.is_to_stop, report_every):
+                if leads:
+                    run.write(**as_line(event))
+                    yield event
+    except (InputError, OSError) as problem:
+        if leads and run.folder.is_dir():
+            _tell(run, problem)
+        raise
+
+
+def as_line(event: Event) -> dict[str, Any]:
+    """An event as it stands in a run's log, its kind first."""
+    return {"kind": _KINDS[type(event)], **asdict(event)}
+
+
+def _tell(run: Run, problem: Exception) -> None:
+    text = str(problem)
+    if isinstance(problem, OSError):
+        text = f"{problem.filename or run.folder}: {problem.strerror or problem}."
+    try:
+        run.write("problem", text=text)
+    except OSError:  # a full disk takes no line either
+        return
+
+
+def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int) -> Iterator[Event]:
+    plan, settings = run.plan, run.plan.settings
+    check_places(run)
+    device = crews.local_device(devices.choose(settings.device))
+    start = ShapeModel.load(library.model_path(plan.start)) if plan.start else None
+    network = None if start is None else _network(start, settings)
+    cells = read_cells(plan)
+    own, apart = split(cells, settings, start)
+    trained = Trained(plan, read_notes(plan.dataset), own, apart, start)
+    reason: Reason = "finished"
+    if not finish:
+        prepared = [prepared_cell(cell, settings) for cell in own]
+        processes = settings.processes or crews.processes_for(device, settings.batch, settings.scored > 0)
+        validation = None
+        if apart:
+            shown = apart[:: -(-len(apart) // settings.validation_cells)]
+            validation = Validation(shown, card_of(trained), process_of(settings), device, run.picture)
+        with crews.gathered(processes, device, run.command()) as crew:
+            yield Begun(_step(run), len(own), len(apart), str(device), crew.size)
+            reason = yield from iter_optimise(
+                prepared,
+                run.checkpoint,
+                settings,
+                start=network,
+                resume=run.checkpoint.exists(),
+                device=device,
+                crew=crew,
+                validator=validation,
+                keep_best=lambda best: keep_weights(best, run.best),
+                stop=stop,
+                report_every=report_every,
+            )
+        if crew.rank:
+            return
+    if reason == "stopped":
+        yield Ended(reason, None, {})
+        return
+    model = finished_model(trained, run, device)
+    model.save(plan.out, torch.float16)
+    yield Ended(reason, plan.out, model.card.scores)
+
+
+def check_places(run: Run) -> None:
+    """Can the run and its model be written, and is there room for them?
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    out = Path(run.plan.out)
+    if out.exists():
+        raise InputError(f"There is a model {out} already: remove it, or train under another name.")
+    for folder in (run.folder, out.parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            free = shutil.disk_usage(folder).free
+        except OSError:
+            raise InputError(f"The folder {folder} cannot be written to: choose another.") from None
+        if free < _ROOM:
+            raise InputError(
+                f"The disk of {folder} has {free / 1e6:.0f} MB left: free {_ROOM / 1e6:.0f} MB first."
+            )
+
+
+def read_cells(plan: Plan) -> list[CellFile]:
+    """The cells of a plan's dataset: of its part ``train``, where it has one.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    folder = Path(plan.dataset)
+    part = "train" if (folder / "train").is_dir() else None
+    return read_dataset(folder, part, need_objects=True)
+
+
+def split(
+    cells: list[CellFile], settings: TrainSettings, start: ShapeModel | None
+) -> tuple[list[CellFile], list[CellFile]]:
+    """Cells to train on, and cells kept apart, which the model to begin from has not seen either.
+
+    Raises
+    ------
+    InputError
+        If there are too few.
+    """
+    if not settings.validation:
+        return cells, []
+    seen = set(start.card.training.get("fingerprints", ())) if start else set()
+    known = [cell for cell in cells if cell.fingerprint in seen]
+    new = [cell for cell in cells if cell.fingerprint not in seen]
+    if start is not None and known and len(new) < LEAST:
+        raise InputError(
+            f"{start.name!r} was trained on {len(known)} of these {len(cells)} cells, so that too few are "
+            "left to tell how good the new model is: begin from another model, or add cells."
+        )
+    share = min(0.5, settings.validation * len(cells) / max(1, len(new)))
+    own, apart = split_cells(new, share, settings.seed)
+    return [*known, *own], apart
+
+
+def prepared_cell(cell: CellFile, settings: TrainSettings) -> TrainingCell:
+    """A cell of a dataset as it is trained on."""
+    assert cell.obj is not None
+    # The original takes every voxel that is not empty for inside.
+    obj = np.where(cell.obj > 0, 255, 0).astype(np.uint8) if settings.method == "dispr" else cell.obj
+    return training_cell(cell.name, cell.mask, cell.image, obj)
+
+
+def _network(start: ShapeModel, settings: TrainSettings) -> UNet3D:
+    """That of a model to begin from, with the condition planes that models have today."""
+    ours = isinstance(start.process, RectifiedFlow) and start.network.config.planes
+    if settings.method == "dispr" or not ours or start.card.truncation != settings.truncation:
+        raise InputError(
+            f"{start.name!r} is no model of the kind to be trained: begin from generic or from scratch."
+        )
+    return start.network.with_planes(topology_of(settings).planes)
+
+
+def _step(run: Run) -> int:
+    last = run.last("step") if run.checkpoint.exists() else None
+    return int(last["step"]) if last else 0

@@ -48,6 +48,11 @@ class TrainingCell:
     signed_distance: NDArray[np.float16]
     surface: NDArray[np.float32]
 
+    @property
+    def extent(self) -> int:
+        """Larger side of the mask's box, in voxels; at least 1."""
+        return larger_side(self.mask)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
@@ -68,6 +73,12 @@ class Sample:
     image: NDArray[np.float32] | None
     signed_distance: NDArray[np.float32]
     scale: float = 1.0
+
+
+def larger_side(mask: NDArray[np.float32]) -> int:
+    """Of the box of a mask (64, 64), in voxels; at least 1."""
+    places = np.argwhere(mask > 0.5)
+    return int(np.ptp(places, axis=0).max()) + 1 if len(places) else 1
 
 
 def training_cell(
@@ -91,6 +102,7 @@ def augmented(
     cell: TrainingCell,
     rng: np.random.Generator,
     *,
+    scale: float = 1.0,
     resliced: float = 0.1,
     blended: float = 0.0,
     partner: TrainingCell | None = None,
@@ -103,6 +115,8 @@ def augmented(
     ----------
     cell : TrainingCell
     rng : numpy Generator
+    scale : float
+        About this much larger; by how much it varies is drawn.
     resliced : float
         Share of samples whose volume is turned in space and cut anew. Their image is left out. The
         cut goes through the middle of the cell: off-centre cuts teach that a section is small for
@@ -117,10 +131,10 @@ def augmented(
     """
     what = rng.random()
     if what < resliced:
-        return _cut_anew(cell, rng, bent)
+        return _cut_anew(cell, rng, bent, scale)
     if partner is not None and what < resliced + blended:
-        return _blend(cell, partner, rng, bent)
-    move = _in_plane_map(cell, rng, bent)
+        return _blend(cell, partner, rng, bent, scale)
+    move = _in_plane_map(cell, rng, bent, scale)
     distance = _moved(cell.signed_distance, move)
     mask = _moved_plane(cell.mask, move)
     image = None
@@ -142,18 +156,18 @@ class _Move:
     scale: float
 
 
-def _in_plane_map(cell: TrainingCell, rng: np.random.Generator, bent: bool) -> _Move:
+def _in_plane_map(cell: TrainingCell, rng: np.random.Generator, bent: bool, about: float) -> _Move:
     turn = _in_plane_turn(rng)
-    scale = _fitting_scale(turn, cell.surface, PIVOT, rng)
+    scale = _fitting_scale(turn, cell.surface, PIVOT, rng, about)
     shift = np.array([0.0, *rng.uniform(-1.5, 1.5, 2)])
     return _move(scale * turn, PIVOT, PIVOT + shift, _waves(rng) if bent else None, scale)
 
 
-def _cut_anew(cell: TrainingCell, rng: np.random.Generator, bent: bool) -> Sample:
+def _cut_anew(cell: TrainingCell, rng: np.random.Generator, bent: bool, about: float) -> Sample:
     """Turn the volume in space about its middle, so that another section is the imaged one."""
     turn = Rotation.random(random_state=rng).as_matrix()
     middle = (cell.surface.min(axis=0) + cell.surface.max(axis=0)) / 2
-    scale = _fitting_scale(turn, cell.surface, middle, rng)
+    scale = _fitting_scale(turn, cell.surface, middle, rng, about)
     move = _move(scale * turn, middle, PIVOT, _waves(rng) if bent else None, scale)
     distance = _moved(cell.signed_distance, move)
     section = _section(distance)
@@ -162,9 +176,11 @@ def _cut_anew(cell: TrainingCell, rng: np.random.Generator, bent: bool) -> Sampl
     return Sample(section, None, distance, scale)
 
 
-def _blend(cell: TrainingCell, partner: TrainingCell, rng: np.random.Generator, bent: bool) -> Sample:
+def _blend(
+    cell: TrainingCell, partner: TrainingCell, rng: np.random.Generator, bent: bool, about: float
+) -> Sample:
     """A shape between two cells: the mean of their distances, weighted anyhow."""
-    moves = [_in_plane_map(one, rng, bent) for one in (cell, partner)]
+    moves = [_in_plane_map(one, rng, bent, about) for one in (cell, partner)]
     share = np.float32(rng.uniform(0.2, 0.8))
     first, second = (
         _moved(one.signed_distance, move) for one, move in zip((cell, partner), moves, strict=True)
@@ -194,11 +210,12 @@ def _fitting_scale(
     surface: NDArray[np.float32],
     pivot: NDArray[np.float64],
     rng: np.random.Generator,
+    about: float,
 ) -> float:
-    """A random scale, shrunk where the turned shape would leave the grid."""
+    """A random scale about the given one, shrunk where the turned shape would leave the grid."""
     reach = np.abs((surface - pivot) @ turn.T).max(axis=0)
     room = np.array([grid.IMAGED_PLANE - 1.0, grid.CENTRE - 1.5, grid.CENTRE - 1.5])
-    return float(min(rng.uniform(0.85, 1.15), (room / reach).min()))
+    return float(min(about * rng.uniform(0.85, 1.15), (room / reach).min()))
 
 
 def _waves(rng: np.random.Generator) -> Map:

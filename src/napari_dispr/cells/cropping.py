@@ -316,7 +316,7 @@ def crop_cell(
         )
     centre = tuple((side.start + side.stop - 1) / 2 for side in box)
     (rows, down), (columns, across) = (
-        _window(zoom, c, length) for c, length in zip(centre, labels.shape, strict=True)
+        grid_window(zoom, c, length) for c, length in zip(centre, labels.shape, strict=True)
     )
     cell = (labels[rows, columns] == label).astype(np.float64)
     mask = np.clip(down @ cell @ across.T, 0, 1).astype(np.float32)
@@ -335,8 +335,18 @@ def crop_cell(
     )
 
 
-def _window(zoom: float, centre: float, length: int) -> tuple[slice, NDArray[np.float64]]:
-    """The pixels of one axis that the grid sees, and their weights in each voxel, (64, pixels)."""
+def grid_window(zoom: float, centre: float, length: int) -> tuple[slice, NDArray[np.float64]]:
+    """The pixels of one axis that the grid sees, and their weights in each voxel, (64, pixels).
+
+    Parameters
+    ----------
+    zoom : float
+        Grid voxels per pixel.
+    centre : float
+        Pixel index that lies at the in-plane centre of the grid.
+    length : int
+        Pixels along this axis.
+    """
     middle = (np.arange(grid.SIZE) - grid.CENTRE) / zoom + centre
     reach = max(1.0, 1 / zoom) / 2
     start = max(0, int(np.floor(middle[0] - reach)))

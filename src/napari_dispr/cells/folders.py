@@ -3,20 +3,31 @@
 Knows file names and what the numbers in the files mean, nothing of models.
 """
 
+import os
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, ValidationError
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE, Crop
 from napari_dispr.errors import InputError
+from napari_dispr.files import write_json
+from napari_dispr.settings import Settings
 
 PARTS = ("train", "test")
+#: The file beside the parts that says where the cells are from.
+NOTES = "dataset.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +64,32 @@ class CellFile:
         return Crop(label, self.mask, self.image, 1.0, grid.grid_to_pixel(1.0, centre), known_scale=1.0)
 
 
+class DatasetNotes(Settings):
+    """Where the cells of a dataset folder are from, and how large they really are.
+
+    Attributes
+    ----------
+    voxel_size : float or None
+        Side of a voxel of the grid in ``unit``; None where it is not known.
+    unit : str
+    source : list of str
+        Names of what the cells were cut from.
+    plane : "middle", int or None
+        The slice that became the imaged plane, as it was asked for.
+    left_out : dict of str to int
+        Why labels did not become cells, and how many.
+    """
+
+    # Of a file that a later version wrote, what is known here is read.
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    voxel_size: Annotated[float, Field(gt=0)] | None = None
+    unit: str = "pixel"
+    source: list[str] = Field(default_factory=list)
+    plane: Literal["middle"] | int | None = None
+    left_out: dict[str, int] = Field(default_factory=dict)
+
+
 def read_dataset(
     folder: str | PathLike[str], part: str | None = None, need_objects: bool = False
 ) -> list[CellFile]:
@@ -61,8 +98,8 @@ def read_dataset(
     Parameters
     ----------
     folder : path
-        Holds ``train`` or ``test`` or both, or is one such part: the folders ``image`` and ``mask``,
-        and ``obj`` where objects are needed.
+        Holds ``train`` or ``test`` or both, or is one such part: the folders ``mask`` and ``image``,
+        and ``obj`` where objects are needed. Where there is no folder ``image``, cells have none.
     part : "train", "test" or None
         The part to read; None reads all there are. A folder that is a part itself is read whatever
         this says.
@@ -76,11 +113,107 @@ def read_dataset(
         wrong size or values; the sentence names the file.
     """
     kinds = ("mask", "image", "obj") if need_objects else ("mask", "image")
-    return [
-        _read_cell(files)
+    cells = [
+        files
         for place in _places(Path(folder), part)
-        for files in _partners({kind: place / kind for kind in kinds})
+        for files in _partners(
+            {kind: place / kind for kind in kinds if kind != "image" or (place / kind).is_dir()}
+        )
     ]
+    return [_read_cell(files) for files in cells]
+
+
+def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes: DatasetNotes) -> None:
+    """Write cells as the part ``train`` of a dataset folder, and ``dataset.json`` beside it.
+
+    What :func:`read_dataset` reads of it are the same cells, rounded to 8 bit; their fingerprints are equal.
+    There is no folder ``image`` where cells have none.
+
+    Parameters
+    ----------
+    folder : path
+        May exist; it becomes a dataset only when all is written.
+    cells : sequence of CellFile
+        With objects, and either all or none of them with images.
+    notes : DatasetNotes
+
+    Raises
+    ------
+    InputError
+        If the folder holds a dataset already, or cells have names that files cannot have, two have
+        the same, or some lack what others have.
+    """
+    folder = Path(folder)
+    check_no_dataset(folder)
+    _check_writable(cells)
+    aside = folder / f".{secrets.token_hex(4)}.train"
+    try:
+        for kind in ("obj", "image", "mask"):
+            planes = [(cell.name, getattr(cell, kind)) for cell in cells]
+            if kind == "image" and all(plane is None for _, plane in planes):
+                continue
+            (aside / kind).mkdir(parents=True)
+            for name, plane in planes:
+                if plane.dtype != np.uint8:
+                    plane = np.rint(255 * np.clip(plane, 0, 1)).astype(np.uint8)
+                tifffile.imwrite(aside / kind / f"{name}.tif", plane, compression="zlib")
+        write_json(folder / NOTES, notes.model_dump())
+        os.replace(aside, folder / "train")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_no_dataset(folder: str | PathLike[str]) -> None:
+    """Whether cells may be written there, before anything slow.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a dataset, or part of one, already.
+    """
+    for name in (*PARTS, "mask", "image", "obj"):
+        if (place := Path(folder) / name).exists():
+            raise InputError(f"{place} is there already: give another folder, or remove it first.")
+
+
+def _check_writable(cells: Sequence[CellFile]) -> None:
+    if not cells:
+        raise InputError("There are no cells to write: cut some first.")
+    # Names that differ in case alone are one file on some systems.
+    counts = Counter(cell.name.casefold() for cell in cells)
+    for cell in cells:
+        if counts[cell.name.casefold()] > 1:
+            raise InputError(f"Two cells have the name {cell.name}: give each its own.")
+        if Path(cell.name).name != cell.name or cell.name.startswith("."):
+            raise InputError(f"The cell {cell.name!r} has a name that files cannot have: rename it.")
+        if cell.obj is None:
+            raise InputError(f"The cell {cell.name} has no object: a dataset to train on needs all.")
+        if (cell.image is None) != (cells[0].image is None):
+            without = cell.name if cell.image is None else cells[0].name
+            raise InputError(f"The cell {without} has no image, others have: give images of all or of none.")
+
+
+def read_notes(folder: str | PathLike[str]) -> DatasetNotes:
+    """The notes of a dataset folder, or of the one whose part it is; as nothing is known without a file.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    folder = Path(folder)
+    places = [folder, folder.parent] if folder.name in PARTS else [folder]
+    for path in (place / NOTES for place in places):
+        if path.is_file():
+            try:
+                return DatasetNotes.model_validate_json(path.read_bytes())
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(part) for part in first["loc"]) or "its text"
+                raise InputError(
+                    f"The file {path} cannot be read ({where}): repair it, or remove it."
+                ) from None
+    return DatasetNotes()
 
 
 def _places(folder: Path, part: str | None) -> list[Path]:
@@ -120,26 +253,34 @@ def _tiffs(place: Path) -> dict[str, Path]:
     """TIFF files by their name without ending; hidden ones are left behind by some systems and skipped."""
     if not place.is_dir():
         return {}
-    return {
-        path.stem: path
-        for path in sorted(place.iterdir())
-        if path.suffix.lower() in (".tif", ".tiff") and not path.name.startswith(".")
-    }
+    found: dict[str, Path] = {}
+    for path in sorted(place.iterdir()):
+        if path.suffix.lower() in (".tif", ".tiff") and not path.name.startswith("."):
+            other = found.setdefault(path.stem, path)
+            if other != path:
+                raise InputError(f"The files {other} and {path.name} are of one cell: remove one of them.")
+    return found
 
 
 def _read_cell(files: dict[str, Path]) -> CellFile:
-    mask = _unit_range(_read(files["mask"], 2))
+    mask = _unit_range(_without_label(_read(files["mask"], 2)))
     if not (mask > INSIDE).any():
         raise InputError(f"The mask {files['mask']} is empty: segment the cell or remove its files.")
-    image = _read(files["image"], 2)
-    if image.min() == image.max():
-        raise InputError(f"The image {files['image']} has the same value everywhere: replace it.")
-    obj = None
+    image = obj = None
+    if "image" in files:
+        values = _read(files["image"], 2)
+        if values.min() == values.max():
+            raise InputError(f"The image {files['image']} has the same value everywhere: replace it.")
+        image = _unit_range(values)
     if "obj" in files:
-        obj = np.rint(255 * _unit_range(_read(files["obj"], 3))).astype(np.uint8)
+        obj = np.rint(255 * _unit_range(_without_label(_read(files["obj"], 3)))).astype(np.uint8)
         if not (obj > 127).any():
             raise InputError(f"The object {files['obj']} is empty: segment the cell or remove its files.")
-    return CellFile(files["mask"].stem, mask, _unit_range(image), obj)
+        if (obj > 127).all():
+            raise InputError(
+                f"The object {files['obj']} fills the grid: segment the cell or remove its files."
+            )
+    return CellFile(files["mask"].stem, mask, image, obj)
 
 
 def _read(path: Path, ndim: int) -> NDArray[np.generic]:
@@ -156,13 +297,19 @@ def _read(path: Path, ndim: int) -> NDArray[np.generic]:
     return array
 
 
+def _without_label(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A segmentation of two values, 0 and a label, as true and false; others as they are."""
+    inside = array == array.max()
+    return inside if (inside | (array == 0)).all() and array.max() > 0 else array
+
+
 def _unit_range(array: NDArray[np.generic]) -> NDArray[np.float32]:
     """Values as float32 in [0, 1].
 
-    Full scale is what the values say: 1 (binary), 255 (as DISPR saves), else the 16 bit range or, above
-    that, the largest value.
+    Full scale is what the values say: 1 (binary), 255 (as DISPR saves), or the largest value where that
+    is above (cameras give 12 or 14 of 16 bit).
     """
     values = array.astype(np.float32)
     top = float(values.max())
-    full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
+    full = next((limit for limit in (1.0, 255.0) if top <= limit), top)
     return values / np.float32(full)

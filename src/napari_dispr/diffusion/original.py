@@ -122,12 +122,17 @@ def _card(name: str, steps: int) -> Card:
         name=name,
         description="Imported from a checkpoint of the original DISPR code.",
         representation="occupancy",
-        qualities={
-            "fast": Quality(sampler="ddim", steps=min(2, steps)),
-            "balanced": Quality(sampler="ddim", steps=min(10, steps)),
-            "paper": Quality(sampler="ddpm", steps=steps),
-        },
+        qualities=dispr_qualities(steps),
     )
+
+
+def dispr_qualities(steps: int) -> dict[str, Quality]:
+    """How a model of the paper's process with T ``steps`` is sampled."""
+    return {
+        "fast": Quality(sampler="ddim", steps=min(2, steps)),
+        "balanced": Quality(sampler="ddim", steps=min(10, steps)),
+        "paper": Quality(sampler="ddpm", steps=steps),
+    }
 
 
 def _read(path: str | os.PathLike[str]) -> State:

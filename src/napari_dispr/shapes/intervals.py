@@ -68,7 +68,7 @@ def calibrate(
         raise InputError(
             f"There are ensembles of {len(members_by_cell)} cells and truths of {len(truths)}: give one each."
         )
-    least = _least(LEVEL)
+    least = least_cells(LEVEL)
     if len(truths) < least:
         raise InputError(
             f"{len(truths)} cells are too few to calibrate intervals of {LEVEL:.0%}: give at least {least}."
@@ -119,8 +119,8 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
     tail = int((n + 1) * (1 - level) / 2 + 1e-9)
     if tail < 1:
         raise InputError(
-            f"An interval of {level:.0%} needs a calibration on {_least(level)} cells, this one is on {n}: "
-            "ask for a lower level."
+            f"An interval of {level:.0%} needs a calibration on {least_cells(level)} cells, this one is on "
+            f"{n}: ask for a lower level."
         )
     estimate = _estimate(values)
     if estimate is None:
@@ -138,7 +138,7 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
     return float(low), float(high)
 
 
-def _least(level: float) -> int:
+def least_cells(level: float) -> int:
     """Cells that an interval of this level takes: 19 for 90 %."""
     return int(np.ceil(2 / (1 - level) - 1 - 1e-9))
 

@@ -1,6 +1,5 @@
-"""Training: the loss falls, and a run that was killed ends as if it had not been."""
+"""The loop of training: the loss falls, and a run that was killed ends as if it had not been."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,11 +13,16 @@ from test_augmentation import cell_of
 from test_model import TINY
 
 from napari_dispr import InputError
+from napari_dispr.diffusion.crew import Crew
 from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
+from napari_dispr.diffusion.training_state import State
+from napari_dispr.optimisation import Report, Samples, Units, Validated, iter_optimise
 from napari_dispr.settings import TrainSettings, checked_settings
-from napari_dispr.training import CHECKPOINT, LOG, Batches, Samples, State, iter_train, learning_rate_share
 
 SHORT = TrainSettings(steps=6, batch=2, warmup=2)
+CHECKPOINT = "checkpoint.pt"
+#: What the clock says, which differs between two runs.
+TIMES = {"clock"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,8 @@ def cells():
 
 
 def content(folder):
-    return torch.load(folder / CHECKPOINT, weights_only=True)
+    whole = torch.load(folder / CHECKPOINT, weights_only=True)
+    return {name: value for name, value in whole.items() if name not in TIMES}
 
 
 def assert_same(a, b):
@@ -48,7 +53,7 @@ def assert_same(a, b):
 
 
 def train(cells, out, settings=SHORT, **options):
-    return list(iter_train(cells, out, settings, config=TINY, report_every=1, **options))
+    return list(iter_optimise(cells, out / CHECKPOINT, settings, config=TINY, report_every=1, **options))
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +76,14 @@ def test_score_falls(cells, tmp_path):
     assert np.mean(losses[-8:]) < 0.75 * np.mean(losses[:3])
 
 
-def test_each_step_takes_its_own_samples():
+def test_each_unit_takes_its_own_samples():
     settings = TrainSettings(steps=5, batch=4, scored=0.4)
     assert settings.flow_steps == 3
-    steps = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13], [14, 15]]
-    assert list(Batches(settings, 0)) == steps
-    assert list(Batches(settings, 4)) == steps[4:] and len(Batches(settings, 4)) == 1
+    alone = iter(Units(settings, Crew(), 0))
+    assert [next(alone) for _ in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    assert next(iter(Units(settings, Crew(), 6))) == [6, 7]
+    two = [iter(Units(settings.model_copy(update={"scored": 0.0}), Crew(rank, 2), 4)) for rank in (0, 1)]
+    assert [next(one) for one in two] == [[4, 6], [5, 7]]
 
 
 def test_pairs_need_an_even_batch():
@@ -85,14 +92,16 @@ def test_pairs_need_an_even_batch():
     assert checked_settings(TrainSettings, {"batch": 3, "scored": 0.0}).flow_steps == 2000
 
 
-def test_reports_and_log(uninterrupted):
+def test_reports(uninterrupted):
     out, reports = uninterrupted
     assert [report.step for report in reports] == [1, 2, 3, 4, 5, 6]
-    assert all(report.steps == 6 and report.samples_per_second > 0 for report in reports)
+    assert [report.share for report in reports] == pytest.approx([i / 6 for i in range(1, 7)], abs=1e-4)
+    assert [report.phase for report in reports] == ["flow"] * 4 + ["scored"] * 2
+    assert all(report.samples_per_second > 0 and report.memory_gb > 0.1 for report in reports)
     assert all(np.isfinite(report.loss) for report in reports)
-    lines = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
-    assert [line["loss"] for line in lines] == [report.loss for report in reports]
-    assert sorted(os.listdir(out)) == [CHECKPOINT, LOG]
+    assert reports[-1].seconds_left == 0 and reports[2].seconds_left == pytest.approx(reports[2].seconds, 0.3)
+    assert os.listdir(out) == [CHECKPOINT]
+    assert content(out)["taken"] == 4 * 2 + 2 * 1
 
 
 def test_seed_decides_everything(cells, tmp_path, uninterrupted):
@@ -104,12 +113,12 @@ def test_seed_decides_everything(cells, tmp_path, uninterrupted):
 
 
 def test_reporting_changes_nothing(cells, tmp_path, uninterrupted):
-    list(iter_train(cells, tmp_path, SHORT, config=TINY, report_every=4))
+    list(iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, config=TINY, report_every=4))
     assert_same(content(tmp_path), content(uninterrupted[0]))
 
 
 def test_closing_saves_and_resuming_goes_on_exactly(cells, tmp_path, uninterrupted):
-    run = iter_train(cells, tmp_path, SHORT, config=TINY, report_every=1, save_every_s=1e9)
+    run = iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, config=TINY, report_every=1, save_every_s=1e9)
     first = [next(run) for _ in range(3)]
     run.close()
     assert content(tmp_path)["step"] == 3
@@ -122,10 +131,10 @@ RUN = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import SHORT, TINY, cell_of, iter_train
+from test_optimisation import SHORT, TINY, cell_of, iter_optimise
 cells = [cell_of("discocyte"), cell_of("stomatocyte", 1)]
 options = dict(config=TINY, report_every=1, save_every_s=0, resume={resume})
-for report in iter_train(cells, Path({out!r}), SHORT, **options):
+for report in iter_optimise(cells, Path({out!r}) / "checkpoint.pt", SHORT, **options):
     if report.step == {killed_at}:
         os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -182,7 +191,7 @@ def test_start_from_a_network(cells, tmp_path):
     start = UNet3D(NetworkConfig(**{**TINY.__dict__, "num_res_blocks": 2}))
     with torch.no_grad():
         start.out[2].bias.fill_(0.25)
-    run = iter_train(cells, tmp_path, SHORT, start=start, report_every=1)
+    run = iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, start=start, report_every=1)
     next(run)
     run.close()
     state = content(tmp_path)
@@ -193,9 +202,9 @@ def test_start_from_a_network(cells, tmp_path):
 
 def test_what_is_missing_is_said(cells, tmp_path):
     with pytest.raises(InputError, match="no cells"):
-        next(iter_train([], tmp_path, SHORT))
+        next(iter_optimise([], tmp_path / CHECKPOINT, SHORT))
     with pytest.raises(InputError, match="no checkpoint"):
-        next(iter_train(cells, tmp_path, SHORT, resume=True))
+        next(iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, resume=True))
     assert not os.listdir(tmp_path)
 
 
@@ -204,25 +213,28 @@ def test_what_is_missing_is_said(cells, tmp_path):
 
 def test_sample_depends_on_its_number_alone(cells):
     samples = Samples([cells[0], cells[1], cell_of("echinocyte", 2)], TrainSettings(), planes=6)
-    planes, clean = samples[5]
+    planes, clean, noise = samples[5]
+    assert noise.shape == (2, 64, 64, 64) and abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
     assert planes.shape == (6, 64, 64) and planes.dtype == torch.float32
     assert clean.shape == (1, 64, 64, 64) and clean.dtype == torch.float32
     assert clean.min() == -1 and clean.max() <= 1
     again = samples[5]
-    assert torch.equal(planes, again[0]) and torch.equal(clean, again[1])
-    assert not torch.equal(clean, samples[6][1])
+    assert all(torch.equal(one, other) for one, other in zip((planes, clean, noise), again, strict=True))
+    assert not any(
+        torch.equal(one, other) for one, other in zip((planes, clean, noise), samples[6], strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     "config", [TINY, DEFAULT, NetworkConfig(**{**DEFAULT.__dict__, "channel_mult": (1, 1)})]
 )
 def test_every_parameter_is_trained(config):
-    state = State(TrainSettings(), config, torch.device("cpu"))
+    state = State(TrainSettings(warmup=0), config, torch.device("cpu"))
     start = {name: p.clone() for name, p in state.network.named_parameters()}
     source = torch.Generator().manual_seed(0)
     for p in state.network.parameters():
         p.grad = torch.randn(p.shape, generator=source).contiguous(memory_format=torch.preserve_format)
-    state.update(1.0, 0.998)
+    state.update()
     for name, p in state.network.named_parameters():
         assert not torch.equal(p, start[name]), name
     # The average has moved, but less.
@@ -233,15 +245,99 @@ def test_every_parameter_is_trained(config):
     assert all(p.grad is None for p in state.network.parameters())
 
 
+def rates(settings):
+    state = State(settings, TINY, torch.device("cpu"))
+    for state.step in range(settings.steps):
+        yield state.learning_rate_share
+
+
 def test_learning_rate_rises_stays_and_falls():
-    settings = TrainSettings(steps=100, warmup=10, decay=0.4)
-    shares = [learning_rate_share(step, settings) for step in range(100)]
+    shares = list(rates(TrainSettings(steps=100, warmup=10, decay=0.4)))
     assert shares[0] == pytest.approx(0.1) and shares[9] == 1
     assert set(shares[10:60]) == {1.0}
     assert shares[80] == pytest.approx(0.5)
     assert 0 < shares[-1] < 0.03
-    flat = TrainSettings(steps=10, warmup=0, decay=0.0)
-    assert {learning_rate_share(step, flat) for step in range(10)} == {1.0}
+    assert set(rates(TrainSettings(steps=10, warmup=0, decay=0.0))) == {1.0}
+
+
+def test_a_budget_in_minutes_goes_by_the_clock():
+    state = State(TrainSettings(minutes=10, scored=0.3, warmup=0, decay=0.5), TINY, torch.device("cpu"))
+    assert (state.share, state.scored, state.learning_rate_share) == (0, False, 1)
+    state.clock = 0.71 * 600
+    assert state.share == pytest.approx(0.71) and state.scored
+    assert state.learning_rate_share == pytest.approx(0.58)
+    state.clock = 601.0
+    assert state.share == 1
+
+
+def test_minutes_end_a_run(cells, tmp_path):
+    reports = train(cells, tmp_path, TrainSettings(minutes=2 / 60, batch=2, warmup=0))
+    assert reports[-1].share == 1 and {report.phase for report in reports} == {"flow", "scored"}
+    assert 2 <= reports[-1].seconds < 10
+
+
+class Judge:
+    """A validator whose scores are given."""
+
+    def __init__(self, scores):
+        self.scores, self.calls = list(scores), 0
+
+    def __call__(self, network, crew):
+        self.calls += 1
+        return self.scores[self.calls - 1], 0.1
+
+
+def test_validations_are_spread_and_the_best_weights_kept(cells, tmp_path):
+    kept = []
+    settings = SHORT.model_copy(update={"validations": 3})
+    judge = Judge([0.5, 0.3, 0.4])
+    events = train(cells, tmp_path, settings, validator=judge, keep_best=lambda network: kept.append(network))
+    found = [event for event in events if isinstance(event, Validated)]
+    assert [event.step for event in found] == [2, 4, 6]
+    assert [event.best for event in found] == [True, True, False] and len(kept) == 2
+    assert found[1].score == pytest.approx(0.4) and found[1].volume_error == 0.1
+    assert all(isinstance(event, Report | Validated) for event in events)
+
+
+def test_a_start_is_validated_before_the_first_step(cells, tmp_path):
+    judge = Judge([0.2] * 4)
+    events = train(
+        cells, tmp_path, SHORT.model_copy(update={"validations": 1}), start=UNet3D(TINY), validator=judge
+    )
+    assert isinstance(events[0], Validated) and events[0].step == 0 and judge.calls == 2
+
+
+def test_patience_ends_a_run(cells, tmp_path):
+    settings = SHORT.model_copy(update={"validations": 6, "patience": 2})
+    run = iter_optimise(
+        cells,
+        tmp_path / CHECKPOINT,
+        settings,
+        config=TINY,
+        report_every=1,
+        validator=Judge([0.5, 0.6, 0.6, 0]),
+    )
+    steps = []
+    with pytest.raises(StopIteration) as end:
+        while True:
+            steps.append(next(run).step)
+    assert end.value.value == "converged" and max(steps) == 3
+
+
+def test_asked_to_stop_it_saves_and_goes_on_exactly(cells, tmp_path, uninterrupted):
+    asked = iter([False, False, True])
+    first = train(cells, tmp_path, stop=lambda: next(asked))
+    assert first[-1].step == 3 and content(tmp_path)["step"] == 3
+    train(cells, tmp_path, resume=True)
+    assert_same(content(tmp_path), content(uninterrupted[0]))
+
+
+def test_a_damaged_checkpoint_is_told(cells, tmp_path):
+    train(cells, tmp_path)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"checkpoint\.pt cannot be read"):
+        train(cells, tmp_path, resume=True)
 
 
 def test_a_folder_with_a_run_is_neither_overwritten_nor_resumed_with_other_settings(cells, tmp_path):
@@ -258,13 +354,13 @@ def test_a_run_interrupted_within_an_update_is_not_saved(cells, tmp_path, monkey
     step = torch.optim.AdamW.step
 
     def interrupted(self, *arguments):
-        if (tmp_path / LOG).exists() and len((tmp_path / LOG).read_text().splitlines()) == 3:
+        if (tmp_path / CHECKPOINT).exists() and content(tmp_path)["step"] == 3:
             raise KeyboardInterrupt
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(iter_train(cells, tmp_path, SHORT, config=TINY, report_every=1, save_every_s=0))
+        list(iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, config=TINY, report_every=1, save_every_s=0))
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     assert content(tmp_path)["step"] == 3
     train(cells, tmp_path, resume=True)

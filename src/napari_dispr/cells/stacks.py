@@ -1,0 +1,337 @@
+"""From 3D stacks and their labels to training cells on the model grid: mask, picture and true shape.
+
+Knows arrays and the size of their voxels, nothing of files, layers or models.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor, isfinite, log10
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.cells.cropping import cell_boxes, crop_cell
+from napari_dispr.cells.folders import CellFile
+from napari_dispr.cells.slices import Box, Slice, between_slices, levels, square_slice
+from napari_dispr.errors import InputError
+
+Plane = Literal["middle"] | int
+
+#: A label that fewer slices hold tells nothing of its shape in 3D.
+LEAST_SLICES = 3
+#: Least side of a mask on the grid, in voxels: what is smaller is debris, or a cell's cap.
+LEAST_SIDE = 8
+#: How far a shape may reach from the imaged plane, and in the plane from the grid's centre, in voxels.
+ROOM = 31.0
+#: Share of the cells that a chosen voxel size has room for.
+FITTING = 0.97
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """A 3D picture with its segmentation.
+
+    Attributes
+    ----------
+    name : str
+        Cells are named after it.
+    image : (z, y, x) array or None
+        One channel, any real data type.
+    labels : (z, y, x) integer array
+        0 is background, each other value a cell.
+    spacing : (float, float, float)
+        From voxel to voxel along (z, y, x).
+    unit : str
+        Of the spacing; "pixel" where it is not known.
+    note : str
+        What whoever reads the cells should know of it, in one sentence, or empty.
+    """
+
+    name: str
+    image: NDArray[Any] | None
+    labels: NDArray[Any]
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    unit: str = "pixel"
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutCells:
+    """Cells that were cut from stacks.
+
+    Attributes
+    ----------
+    cells : list of CellFile
+        By stack, then by label; each with its object.
+    voxel_size : float
+        Side of a voxel of the grid, in ``unit``; the same for all cells.
+    unit : str
+    plane : "middle" or int
+        As it was asked for.
+    left_out : dict of str to int
+        Why labels are not among the cells, and how many.
+    """
+
+    cells: list[CellFile]
+    voxel_size: float
+    unit: str
+    plane: Plane
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A label that may become a cell; lengths in the unit of the stack."""
+
+    label: int
+    box: Box
+    plane: int
+    #: Larger side of the box of its section.
+    side: float
+    #: The least voxel size with which the grid has room for it.
+    needs: float
+
+
+def cut_stacks(
+    stacks: Sequence[Stack],
+    *,
+    plane: Plane = "middle",
+    voxel_size: float | None = None,
+    extent: float = 44.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> CutCells:
+    """Every label of the stacks as a cell on the model grid, with the shape that it really has.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+        With names of their own, and spacings of one unit.
+    plane : "middle" or int
+        The slice that becomes the imaged plane: of each label the one nearest to the middle of its
+        height, or one slice for all.
+    voxel_size : float, optional
+        Side of a voxel of the grid in the stacks' unit. None: the larger side of the masks is
+        ``extent`` voxels at the median, or less where that leaves more than 3 % of the cells no room.
+    extent : float
+        Voxels, see above.
+    progress : callable, optional
+        Called with the number of labels that are done, and of all, after each.
+
+    Returns
+    -------
+    CutCells
+        Mask and image are what ``crop_cell`` makes of the slice, as for a prediction at scale
+        "physical". Objects are clip(d + 0.5, 0, 1), d the signed distance in voxels: each slice is
+        brought onto the grid as the mask is, and between slices their signed distances are
+        interpolated (Raya and Udupa, IEEE Trans. Med. Imaging 9 (1990) 32).
+
+    Raises
+    ------
+    InputError
+        If a stack holds no labels or something else than labels, its image does not fit them, names
+        or units clash, or no label can be used.
+    """
+    if not stacks:
+        raise InputError("There is no stack to take cells from: give an image with its labels.")
+    if not _is_plane(plane):
+        raise InputError(f'The plane is {plane!r}: use "middle" or the number of a slice, from 0.')
+    if voxel_size is not None and not (isfinite(voxel_size) and voxel_size > 0):
+        raise InputError(f"The voxel size is {voxel_size}: give a length above 0, or leave it out.")
+    stacks = [checked_stack(stack) for stack in stacks]
+    _check_together(stacks)
+
+    left_out: Counter[str] = Counter()
+    found: list[list[_Candidate]] = []
+    for stack in stacks:
+        usable: list[_Candidate] = []
+        # Said to take pictures, it takes any number of axes.
+        for label, box in cast(dict[int, Box], cell_boxes(stack.labels)).items():
+            candidate = _candidate(stack, label, box, plane)
+            if isinstance(candidate, str):
+                left_out[candidate] += 1
+            else:
+                usable.append(candidate)
+        found.append(usable)
+    everything = [candidate for usable in found for candidate in usable]
+    if not everything:
+        raise _nothing_left(stacks, left_out)
+    if voxel_size is None:
+        voxel_size = _voxel_size(everything, extent)
+
+    cells: list[CellFile] = []
+    done = 0
+    for stack, usable in zip(stacks, found, strict=True):
+        of_stack: dict[int, CellFile] = {}
+        # Slice by slice, so that each is looked at once.
+        for candidate, cell in _cut(stack, sorted(usable, key=lambda c: c.plane), voxel_size):
+            done += 1
+            if isinstance(cell, str):
+                left_out[cell] += 1
+            else:
+                of_stack[candidate.label] = cell
+            if progress is not None:
+                progress(done, len(everything))
+        cells += [of_stack[label] for label in sorted(of_stack)]
+    if not cells:
+        raise _nothing_left(stacks, left_out)
+    return CutCells(cells, voxel_size, stacks[0].unit, plane, dict(left_out))
+
+
+def _is_plane(plane: object) -> bool:
+    return plane == "middle" or (isinstance(plane, int) and not isinstance(plane, bool) and plane >= 0)
+
+
+def _nothing_left(stacks: Sequence[Stack], left_out: Mapping[str, int]) -> InputError:
+    names = ", ".join(stack.name for stack in stacks)
+    return InputError(f"No cell of {names} can be used ({in_words(left_out)}): use a stack of whole cells.")
+
+
+def in_words(left_out: Mapping[str, int]) -> str:
+    """Why labels were left out and how many, the most frequent first: "3 cut by ..., 1 in ..."."""
+    return ", ".join(f"{count} {why}" for why, count in sorted(left_out.items(), key=lambda item: -item[1]))
+
+
+def checked_stack(stack: Stack) -> Stack:
+    """The stack with labels of whole numbers, once nothing is wrong with it.
+
+    Raises
+    ------
+    InputError
+        If labels or image are not (z, y, x) of one shape, hold NaN, fractions or negative labels,
+        true and false, no cell, or an image of a single value; or the spacing is none.
+    """
+    name, labels = stack.name, np.asarray(stack.labels)
+    if labels.ndim != 3:
+        raise InputError(
+            f"The labels of {name} have the shape {labels.shape}, not (z, y, x): use a 3D segmentation."
+        )
+    image = None if stack.image is None else np.asarray(stack.image)
+    if image is not None and image.shape != labels.shape:
+        raise InputError(
+            f"The image of {name} has the shape {image.shape} and its labels {labels.shape}: "
+            "use one channel, and labels made from it."
+        )
+    if image is not None:
+        if image.dtype.kind not in "buif":
+            raise InputError(f"The image of {name} has the data type {image.dtype}: use real numbers.")
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise InputError(f"The image of {name} holds NaN or infinite values: replace them by numbers.")
+        if image.size and image.min() == image.max():
+            raise InputError(f"The image of {name} has the same value everywhere: use the cells' channel.")
+    spacing = tuple(float(step) for step in stack.spacing)
+    if len(spacing) != 3 or not all(isfinite(step) and step > 0 for step in spacing):
+        raise InputError(f"The spacing of {name} is {stack.spacing}: give z, y and x as lengths above 0.")
+    return replace(stack, image=image, labels=_whole_numbers(name, labels), spacing=spacing)
+
+
+def _whole_numbers(name: str, labels: NDArray[Any]) -> NDArray[Any]:
+    if labels.dtype.kind == "b":
+        raise InputError(f"The labels of {name} are true or false: number the cells, each by its own value.")
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all():
+            raise InputError(f"The labels of {name} hold NaN or infinite values: replace them by 0.")
+        if (labels != np.rint(labels)).any():
+            raise InputError(f"The labels of {name} hold fractions, as images do: give whole numbers.")
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "ui":
+        raise InputError(f"The labels of {name} have the data type {labels.dtype}: use whole numbers.")
+    if labels.size and labels.min() < 0:
+        raise InputError(f"The labels of {name} hold negative values: use 0 for background, 1 up for cells.")
+    if not labels.any():
+        raise InputError(f"The labels of {name} are empty: segment at least one cell.")
+    return labels
+
+
+def _check_together(stacks: Sequence[Stack]) -> None:
+    names = Counter(_file_name(stack.name) for stack in stacks)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise InputError(f"There are two stacks of the name {twice[0]}: give each its own.")
+    units = {stack.unit: stack.name for stack in stacks}
+    if len(units) > 1:
+        (unit, name), (other_unit, other) = list(units.items())[:2]
+        raise InputError(
+            f"The voxels of {name} are given in {unit} and those of {other} in {other_unit}: "
+            "give the spacing of all in one unit."
+        )
+
+
+def _candidate(stack: Stack, label: int, box: Box, plane: Plane) -> _Candidate | str:
+    """A label's place and sizes, or why it is left out."""
+    for axis, (side, length) in enumerate(zip(box, stack.labels.shape, strict=True)):
+        if (side.start == 0 or side.stop == length) and (axis or length > 1):
+            return "cut by the border of the stack"
+    cell = stack.labels[box] == label
+    held = np.flatnonzero(cell.any(axis=(1, 2)))
+    if len(held) < LEAST_SLICES:
+        return f"in fewer than {LEAST_SLICES} slices"
+    if plane == "middle":
+        z = int(held[np.argmin(np.abs(held - (len(cell) - 1) / 2))])
+    else:
+        z = plane - box[0].start
+        if z not in held:
+            return f"not in slice {plane}"
+    section = cell[z]
+    to_z, to_y, to_x = stack.spacing
+    sides, reaches = [], [(len(cell) - z) * to_z, (z + 1) * to_z]  # before the first slice without it
+    for along, step in ((section.any(axis=1), to_y), (section.any(axis=0), to_x)):
+        first, last = np.flatnonzero(along)[[0, -1]]
+        centre = (first + last) / 2
+        sides.append((last + 1 - first) * step)
+        reaches += [(centre + 0.5) * step, (len(along) - 0.5 - centre) * step]
+    return _Candidate(label, box, z + box[0].start, float(max(sides)), float(max(reaches)) / ROOM)
+
+
+def _voxel_size(candidates: Sequence[_Candidate], extent: float) -> float:
+    """One for all cells, rounded up to three digits so that people can type it."""
+    usual = float(np.median([candidate.side for candidate in candidates])) / extent
+    room = float(np.quantile([candidate.needs for candidate in candidates], FITTING, method="higher"))
+    exact = max(usual, room)
+    digit = 10.0 ** (floor(log10(exact)) - 2)
+    return float(f"{ceil(exact / digit - 1e-6) * digit:.3g}")
+
+
+def _cut(
+    stack: Stack, candidates: Sequence[_Candidate], voxel_size: float
+) -> Iterator[tuple[_Candidate, CellFile | str]]:
+    """Each label as a cell, or why it is left out; ``candidates`` in the order of their planes."""
+    plane, picture = -1, None
+    for candidate in candidates:
+        if candidate.needs > voxel_size * (1 + 1e-9):
+            yield candidate, "larger than the grid"
+            continue
+        if candidate.side < LEAST_SIDE * voxel_size:
+            yield candidate, f"smaller than {LEAST_SIDE} voxels of the grid"
+            continue
+        if picture is None or plane != candidate.plane:
+            plane = candidate.plane
+            image = None if stack.image is None else stack.image[plane]
+            picture = square_slice(image, stack.labels[plane], stack.spacing[1:])
+        yield candidate, _cell(stack, picture, candidate, voxel_size)
+
+
+def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float) -> CellFile | str:
+    try:
+        zoom = picture.pixel / voxel_size
+        crop = crop_cell(picture.image, picture.labels, candidate.label, zoom=zoom)
+    except InputError:  # it is in the slice, whole, and fits
+        return "less than a voxel thick"
+    image = None
+    if crop.image is not None:
+        # Beside the cell others may be brighter or darker than what a file holds.
+        image = np.clip(crop.image, 0, 1)
+        if image.max() <= 1.5 / 255 or np.ptp(np.rint(255 * image)) == 0:
+            return "without light in the image"
+    level, first = levels(stack.labels, candidate.label, candidate.box, picture, crop, voxel_size)
+    obj = between_slices(level, stack.spacing[0] / voxel_size, first - candidate.plane)
+    faces = (obj.take([0, -1], axis=axis) for axis in range(3))
+    if any((face > 127).any() for face in faces):
+        return "larger than the grid"
+    return CellFile(f"{_file_name(stack.name)}-{candidate.label}", crop.mask, image, obj)
+
+
+def _file_name(name: str) -> str:
+    """Without what a file's name cannot hold on some system."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .") or "stack"

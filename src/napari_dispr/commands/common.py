@@ -1,0 +1,139 @@
+"""What commands share: options of settings, the progress bar, folders to write to, pictures to read."""
+
+import argparse
+import tempfile
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_dispr.errors import InputError
+from napari_dispr.settings import Settings, SettingsKind, checked_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from numpy.typing import NDArray
+
+    from napari_dispr.results import Prediction
+
+Result = TypeVar("Result")
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
+    """A command that calls ``run`` with its options; gives the parser, for its options."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:]
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser, kind: type[Settings], only: set[str] | None = None) -> None:
+    """An option for each field; what it may be is checked by the settings themselves."""
+    for name, field in kind.model_fields.items():
+        if only is None or name in only:
+            default = "" if field.default is None else f" ({field.default})"
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                metavar=name.upper(),
+                default=None,
+                help=f"{field.description}{default}".replace("%", "%%"),
+            )
+
+
+def given_settings(options: argparse.Namespace, kind: type[SettingsKind]) -> SettingsKind:
+    """The settings that were given as options of :func:`add_settings`, the others at their defaults.
+
+    Raises
+    ------
+    InputError
+        If one is out of its range.
+    """
+    given = {name: getattr(options, name, None) for name in kind.model_fields}
+    return checked_settings(kind, {name: value for name, value in given.items() if value is not None})
+
+
+def run_with_progress(
+    events: "Generator[Any, None, Result]", on_event: Callable[[Any], None] | None = None
+) -> Result:
+    """Work through a verb's events with a progress bar; interrupting closes it in good order."""
+    from tqdm import tqdm
+
+    with tqdm(unit="step", disable=None, leave=False) as bar:
+        try:
+            while True:
+                try:
+                    event = next(events)
+                except StopIteration as end:
+                    return typing.cast(Result, end.value)
+                if hasattr(event, "total"):
+                    bar.total = event.total
+                    bar.update(event.done - bar.n)
+                if on_event is not None:
+                    on_event(event)
+        finally:
+            events.close()
+
+
+def run_and_save(events: "Generator[Any, None, Prediction]", out: Path) -> "Prediction":
+    """Save each cell as soon as it is finished; the tables at the end, also when interrupted."""
+    from napari_dispr.results import remove_prediction
+
+    finished: list[Prediction] = []
+
+    def keep(event: Any) -> None:
+        if hasattr(event, "prediction"):
+            if not finished:
+                remove_prediction(out)
+            event.prediction.save_cell(out, event.label)
+            finished[:] = [event.prediction]
+
+    try:
+        prediction = run_with_progress(events, keep)
+    except BaseException:
+        if finished:
+            finished[0].save_tables(out)
+        raise
+    prediction.save_tables(out)
+    return prediction
+
+
+def check_folder(out: Path) -> None:
+    """Before anything slow: can results be written there at all?"""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file: give a folder to write to.")
+    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError:
+        raise InputError(f"{parent} cannot be written to: give another folder.") from None
+
+
+def read_picture(path: Path) -> "NDArray[Any]":
+    """A picture or its labels from a file: TIFF, NPY, or what scikit-image reads.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: check the name.")
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
+            return tifffile.imread(path)
+        if path.suffix.lower() == ".npy":
+            import numpy as np
+
+            return np.load(path, allow_pickle=False)
+        from skimage.io import imread
+
+        return imread(path)
+    except Exception as error:  # readers raise whatever a broken file makes them meet
+        raise InputError(f"{path} cannot be read as a picture: save it as TIFF.") from error

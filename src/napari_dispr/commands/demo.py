@@ -1,0 +1,56 @@
+"""``napari-dispr demo``: the whole job on simulated cells."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.commands.common import add_command, add_settings, check_folder, given_settings, run_and_save
+from napari_dispr.settings import PredictSettings
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options."""
+    command = add_command(commands, "demo", demo, "the whole job on simulated cells: members, table, picture")
+    command.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to (demo)")
+    add_settings(command, PredictSettings, {"model", "members", "quality", "seed", "device"})
+
+
+def demo(options: argparse.Namespace) -> None:
+    """``napari-dispr demo``."""
+    settings = given_settings(options, PredictSettings)
+    check_folder(options.out)
+    import numpy as np
+    import tifffile
+
+    from napari_dispr.cells.phantoms import simulate_field
+    from napari_dispr.files import written_aside
+    from napari_dispr.pictures import save_page
+    from napari_dispr.prediction import iter_predict
+    from napari_dispr.signed_distance import from_level
+
+    field = simulate_field(cells=6, shape=(320, 320), seed=settings.seed)
+    for name, picture in (("image", field.image), ("labels", field.labels)):
+        with written_aside(options.out / f"{name}.tif") as aside:
+            tifffile.imwrite(aside, picture, resolution=(1 / field.pixel_size,) * 2, metadata={"unit": "um"})
+    to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
+    prediction = run_and_save(
+        iter_predict(
+            field.image,
+            field.labels,
+            image_to_world=to_world,
+            unit="micrometer",
+            # At the scale of the simulation, so that each shape can be set beside its truth.
+            **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": field.zoom}).model_dump(),
+        ),
+        options.out,
+    )
+    truths = {label: from_level(field.objects[label], 127.5, truncation=8.0) for label in prediction}
+    title = "simulated red blood cells"
+    save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, title)
+    from napari_dispr.results import measure_cells
+
+    table = measure_cells(prediction)
+    shown = ["label", "volume_mean", "volume_sd", "volume_low", "volume_high", "sphericity_mean", "ambiguity"]
+    table = table[[column for column in shown if column in table]]
+    print(table.round(2).to_string(index=False))
+    print(f"Members, table and picture.png are in {options.out}; volumes in cubic micrometres.")

@@ -1,0 +1,58 @@
+"""``napari-dispr evaluate``: errors against known 3D shapes."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_dispr.commands.common import (
+    add_command,
+    add_settings,
+    check_folder,
+    given_settings,
+    run_with_progress,
+)
+from napari_dispr.errors import InputError
+from napari_dispr.settings import PredictSettings
+
+if TYPE_CHECKING:
+    from napari_dispr.evaluation import Method
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options."""
+    command = add_command(commands, "evaluate", evaluate, "errors against known 3D shapes")
+    command.add_argument("dataset", type=Path, help="folder of train|test/{obj,image,mask}, or one such part")
+    command.add_argument("--methods", default="model,cylinder,ellipsoid", help="methods (%(default)s)")
+    command.add_argument("--out", type=Path, required=True, help="folder to write to")
+    command.add_argument("--save-shapes", action="store_true", help="also write shapes/METHOD/NAME.tif")
+    add_settings(command, PredictSettings, set(PredictSettings.model_fields) - {"scale", "pixel_size"})
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """``napari-dispr evaluate``."""
+    settings = given_settings(options, PredictSettings)
+    check_folder(options.out)
+    from napari_dispr.cells.folders import read_dataset
+    from napari_dispr.evaluation import FIT_METHODS, iter_evaluate, summary_table
+
+    methods: dict[str, Method] = {}
+    for name in dict.fromkeys(options.methods.split(",")):
+        if name == "model":
+            from napari_dispr.library import load_model
+            from napari_dispr.prediction import model_method
+
+            model = load_model(settings.model)
+            methods[model.name] = model_method(model, settings)
+        elif name in FIT_METHODS:
+            methods[name] = FIT_METHODS[name]
+        else:
+            raise InputError(f"There is no method {name!r}: choose among model, {', '.join(FIT_METHODS)}.")
+    events = iter_evaluate(
+        read_dataset(options.dataset, need_objects=True),
+        methods,
+        members=settings.members,
+        seed=settings.seed,
+        out=options.out,
+        save_shapes=options.save_shapes,
+    )
+    print(summary_table(run_with_progress(events)))

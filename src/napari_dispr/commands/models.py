@@ -1,0 +1,215 @@
+"""``napari-dispr models``: list, describe, import, export and remove shape models."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.card import Card
+from napari_dispr.commands.common import add_command
+from napari_dispr.errors import InputError
+
+
+def add(commands: Any) -> None:
+    """Add the commands and their options."""
+    models = commands.add_parser("models", help="list, describe, import, export and remove shape models")
+    kinds = models.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    add_command(kinds, "list", list_models, "the models that there are")
+    command = add_command(kinds, "info", model_info, "what a model is, was trained on and how well it does")
+    command.add_argument("model", help="name or file")
+    command.add_argument("--json", action="store_true", help="as JSON, for programs")
+    command = add_command(
+        kinds, "import", import_model, "add a model file, or an original DISPR checkpoint, to your models"
+    )
+    command.add_argument("file", type=Path, help="NAME.safetensors, or [ema]savedmodel*.pt of the original")
+    command.add_argument(
+        "--name", help="the model's name among yours (as in the file; dispr for a checkpoint)"
+    )
+    original = command.add_argument_group("options for checkpoints of the original DISPR")
+    original.add_argument(
+        "--out", type=Path, help="model file to write, in place of adding it to your models"
+    )
+    for flag, (kind, text) in _ORIGINAL_FLAGS.items():
+        original.add_argument(f"--{flag}", f"--{flag.replace('_', '-')}", type=kind, help=text)
+    command = add_command(kinds, "export", export_model, "write a model into one file, to hand it over")
+    command.add_argument("model", help="name or file")
+    command.add_argument("--out", type=Path, required=True, help="file to write, or a folder for it")
+    command = add_command(kinds, "remove", remove_model, "delete a model of your own")
+    command.add_argument("name", help="its name")
+
+
+def list_models(options: argparse.Namespace) -> None:
+    """``napari-dispr models list``."""
+    from napari_dispr.library import available_models, is_shipped, read_card
+
+    models = available_models()
+    width = max(map(len, models))
+    for name, path in models.items():
+        try:
+            told = read_card(path).description
+        except InputError as error:
+            told = str(error)
+        whose = "shipped" if is_shipped(path) else "yours"
+        print(f"{name:{width}}  {whose:7}  {_megabytes(path):>8}  {told}".rstrip())
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+# --- info -------------------------------------------------------------------------------------------
+
+
+def model_info(options: argparse.Namespace) -> None:
+    """``napari-dispr models info``."""
+    from napari_dispr.library import is_shipped, load_model, model_path
+
+    path = model_path(options.model)
+    model = load_model(path.absolute())
+    card = _told(model.card)
+    status = path.stat()
+    # When it was trained, where that is known.
+    date = card["training"].get("date") or datetime.fromtimestamp(status.st_mtime).date().isoformat()
+    file = {"path": str(path), "shipped": is_shipped(path), "size": status.st_size, "date": date}
+    if options.json:
+        print(json.dumps({**card, "hash": model.hash, "file": file}, indent=2))
+        return
+    qualities = (
+        f"{name} ({q.steps} evaluation{'s' * (q.steps > 1)}, {q.sampler})"
+        for name, q in model.card.qualities.items()
+    )
+    shipped = " (shipped with napari-dispr)" if is_shipped(path) else ""
+    print(model.name)
+    _print_fields(
+        {
+            "file": f"{path}{shipped}",
+            "size": _megabytes(path),
+            "date": date,
+            "hash": model.hash,
+            **card,
+            "name": None,
+            "qualities": ", ".join(qualities),
+        }
+    )
+
+
+def _told(card: Card) -> dict[str, Any]:
+    """A card as JSON, in which what programs alone read is told by its size."""
+    told = card.model_dump(mode="json")
+    told["intervals"] = {name: f"from {len(c.scores)} cells" for name, c in card.intervals.items()}
+    told["familiarity"] = card.familiarity and f"from {card.familiarity.cells} cells"
+    told["volume"] = card.volume and f"from {len(card.volume.cells)} cells"
+    return told
+
+
+def _print_fields(fields: Mapping[str, Any], indent: int = 2) -> None:
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, Mapping) and (line := _on_one_line(value)) is None:
+            print(f"{'':{indent}}{name}")
+            _print_fields(value, indent + 2)
+        else:
+            text = line if isinstance(value, Mapping) else _text(value)
+            print(f"{'':{indent}}{name:{width}}  {text}")
+
+
+def _on_one_line(numbers: Mapping[str, Any]) -> str | None:
+    """A mapping of numbers, or of their distributions, of which the medians are told."""
+    medians = all(isinstance(value, Mapping) and "median" in value for value in numbers.values())
+    told = {name: value["median"] for name, value in numbers.items()} if medians else numbers
+    if not all(isinstance(value, int | float) for value in told.values()):
+        return None
+    line = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in told.items())
+    return f"{line} (medians)" if medians else line
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        if any(isinstance(one, Mapping) for one in value):
+            return f"{len(value)} (told by --json)"
+        some = ", ".join(map(str, value[:3]))
+        return some if len(value) <= 3 else f"{len(value)}: {some}, ... (all by --json)"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# --- import, export, remove -------------------------------------------------------------------------
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "y"):
+        return True
+    if text.lower() in ("false", "0", "no", "n"):
+        return False
+    raise argparse.ArgumentTypeError("True or False")
+
+
+#: Flags of the original code, with its spelling; what the checkpoint reveals need not be given.
+_ORIGINAL_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "num_heads": (int, "attention heads; the checkpoint does not tell (1 with the flags of DISPR's README)"),
+    "num_head_channels": (int, "channels a head, instead of num_heads"),
+    "use_new_attention_order": (_yes_or_no, "split q, k, v before the heads (False)"),
+    "diffusion_steps": (int, "T (1000)"),
+    "noise_schedule": (str, "linear or cosine (linear)"),
+    "rescale_timesteps": (_yes_or_no, "feed t * 1000 / T (False)"),
+    "sigma_small": (_yes_or_no, "the smaller fixed variance, where it is not learned (False)"),
+    "predict_xstart": (_yes_or_no, "the network predicts the shape, not the noise (False)"),
+    "image_size": (int, "side of the training data (64)"),
+    "num_channels": (int, "checked against the checkpoint"),
+    "num_res_blocks": (int, "checked against the checkpoint"),
+    "channel_mult": (str, "checked against the checkpoint"),
+    "attention_resolutions": (str, "checked against the checkpoint"),
+    "use_scale_shift_norm": (_yes_or_no, "checked against the checkpoint"),
+    "resblock_updown": (_yes_or_no, "checked against the checkpoint"),
+    "learn_sigma": (_yes_or_no, "checked against the checkpoint"),
+    "class_cond": (_yes_or_no, "checked against the checkpoint"),
+}
+
+
+def import_model(options: argparse.Namespace) -> None:
+    """``napari-dispr models import``."""
+    from napari_dispr.library import check_name
+    from napari_dispr.library import import_model as import_file
+
+    flags = {flag: getattr(options, flag) for flag in _ORIGINAL_FLAGS}
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    name = None if options.name is None else check_name(options.name)
+    if options.file.suffix == ".safetensors":
+        for option in [*given, *(["out"] if options.out else [])]:
+            raise InputError(
+                f"{options.file} is no checkpoint of the original: leave --{option.replace('_', '-')} out."
+            )
+        imported = import_file(options.file, name)
+    else:
+        if options.out is not None and options.out.suffix != ".safetensors":
+            raise InputError(f"{options.out} is no name for a model: let it end in .safetensors.")
+        from napari_dispr.diffusion.original import import_dispr_checkpoint
+
+        model = import_dispr_checkpoint(options.file, name=name or "dispr", **given)
+        if options.out is not None:
+            model.save(options.out)
+            print(f"{model.name}: {options.out}")
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(Path(folder) / "model.safetensors")
+            imported = import_file(Path(folder) / "model.safetensors", load=False)
+    there = "" if imported.new else " was there already"
+    print(f"{imported.name}{there}: {imported.path}")
+
+
+def export_model(options: argparse.Namespace) -> None:
+    """``napari-dispr models export``."""
+    from napari_dispr.library import export_model as export_file
+
+    print(export_file(options.model, options.out))
+
+
+def remove_model(options: argparse.Namespace) -> None:
+    """``napari-dispr models remove``."""
+    from napari_dispr.library import remove_model as remove_file
+
+    print(f"{options.name} is removed: {remove_file(options.name)}")

@@ -1,0 +1,97 @@
+"""``napari-dispr train``: a shape model of one's own cells, here or under ``torchrun``."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.commands.common import add_command, add_settings
+from napari_dispr.errors import InputError
+from napari_dispr.settings import PRESETS, TrainSettings
+
+_TOLD = "description", "licence", "data_note"
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options."""
+    command = add_command(commands, "train", train, "train a shape model on cells with known 3D shapes")
+    command.add_argument("dataset", type=Path, nargs="?", help="folder of train/{obj,image,mask}")
+    command.add_argument(
+        "--out", type=Path, help="model file to write, NAME.safetensors; its run is NAME.training"
+    )
+    command.add_argument("--preset", default=None, help=f"{', '.join(PRESETS)} (standard)")
+    command.add_argument("--init", help="model to begin from, a name or a file; none: from scratch (generic)")
+    command.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with the run beside --out, or in the folder RUN, exactly where it ended",
+    )
+    command.add_argument("--finish", action="store_true", help="with --resume: make a model of what there is")
+    command.add_argument("--description", help="for the model's card: which cells it is for")
+    command.add_argument("--licence", help="for the model's card: under which others may use it")
+    command.add_argument("--data-note", help="for the model's card: where the cells come from")
+    add_settings(command, TrainSettings)
+
+
+def train(options: argparse.Namespace) -> None:
+    """``napari-dispr train``."""
+    from napari_dispr.runs import Run
+
+    given = {name: getattr(options, name) for name in TrainSettings.model_fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.resume is not None:
+        given.update(
+            {name: value for name in ("preset", "init", *_TOLD) if (value := getattr(options, name))}
+        )
+        if given or options.dataset:
+            other = next(iter(given), "dataset")
+            raise InputError(f"A run goes on as it was begun: leave {other} out beside --resume.")
+        if not options.resume and not options.out:
+            raise InputError("--resume needs to know which run: give --out as before, or its folder.")
+    elif options.dataset is None or options.out is None:
+        raise InputError("There is nothing to train: give a dataset folder and --out NAME.safetensors.")
+    elif options.finish:
+        raise InputError("There is no run to finish yet: give --finish together with --resume.")
+    from napari_dispr.training import as_line, iter_train, planned, run_beside
+
+    if options.resume is not None:
+        run = Run.open(options.resume) if options.resume else run_beside(options.out)
+    else:
+        told: dict[str, Any] = {name: getattr(options, name) or "" for name in _TOLD}
+        init = {"none": None, None: "generic"}.get(options.init, options.init)
+        run = planned(
+            options.dataset, options.out, start=init, preset=options.preset or "standard", **told, **given
+        )
+    leads = int(os.environ.get("RANK", 0)) == 0
+    with _asked_to_stop() as stop:
+        for event in iter_train(run, finish=options.finish, stop=lambda: bool(stop)):
+            if leads:
+                print(json.dumps(as_line(event)), flush=True)
+    if stop:
+        print(f"napari-dispr: saved; go on with --resume {run.folder}.", file=sys.stderr)
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """Signals that arrive while training: the first saves and ends, a second Ctrl-C ends at once."""
+    signals: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if signals and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

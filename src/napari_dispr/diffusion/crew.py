@@ -1,0 +1,150 @@
+"""Processes that share each training step: several GPUs, several machines, or the cores of a CPU.
+
+Plain ``torch.distributed``, which comes with torch and is what ``torchrun`` and Lightning Fabric stand on:
+all that training shares is one sum of gradients a step, and a CPU of some cores does more with a process a
+core than with one process of several threads.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from napari_dispr.errors import InputError
+
+Item = TypeVar("Item")
+
+#: How long to wait for a process that is still loading or validating.
+_PATIENCE = timedelta(minutes=30)
+#: Port where those that were started here meet.
+_MEETING = "NAPARI_DISPR_MEETING"
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """This process among those that train together.
+
+    Attributes
+    ----------
+    rank : int
+        0 is the one that saves and reports.
+    size : int
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """What of some items this process works on: every ``size``-th."""
+        return list(items[self.rank :: self.size])
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes.
+
+        Raises
+        ------
+        InputError
+            If one of the others has ended.
+        """
+        if self.size == 1:
+            return
+        together = torch.cat([tensor.flatten() for tensor in tensors])
+        try:
+            dist.all_reduce(together)
+        except RuntimeError as error:
+            raise InputError(
+                "A process that shared the training has ended: resume the run, which lost little."
+            ) from error
+        parts = together.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def processes_for(device: torch.device, batch: int, scored: bool) -> int:
+    """As many as are fastest: on a CPU one a core, as long as each has a shape of each step.
+
+    One elsewhere than on Linux, where nobody has measured it.
+    """
+    if device.type != "cpu" or sys.platform != "linux":
+        return 1
+    return max(1, min(torch.get_num_threads(), batch // 2 if scored else batch))
+
+
+@contextmanager
+def gathered(processes: int, device: torch.device, command: Sequence[str]) -> Iterator[Crew]:
+    """The crew of this process: one that ``torchrun`` started, or one whose others are started here.
+
+    Parameters
+    ----------
+    processes : int
+        Where nothing else has started this process as one of several.
+    device : torch.device
+    command : sequence of str
+        What the others run; they find their place in it in the environment, as with ``torchrun``.
+    """
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size > 1:
+        if _MEETING in os.environ:
+            port, rank = int(os.environ[_MEETING]), int(os.environ["RANK"])
+            _join(backend, TCPStore("127.0.0.1", port, size, is_master=False), rank, size)
+        else:
+            dist.init_process_group(backend, timeout=_PATIENCE)
+        try:
+            yield Crew(dist.get_rank(), size)
+        finally:
+            dist.destroy_process_group()
+        return
+    if processes <= 1:
+        yield Crew()
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // processes))
+    store = TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
+    others = [_started(command, rank, processes, store.port) for rank in range(1, processes)]
+    try:
+        _join(backend, store, 0, processes)
+        yield Crew(0, processes)
+    finally:
+        for other in others:
+            with suppress(subprocess.TimeoutExpired):
+                other.wait(0.2)
+            other.kill()  # nothing of it is lost: rank 0 has the state
+            other.wait()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        torch.set_num_threads(threads)
+
+
+def local_device(device: torch.device) -> torch.device:
+    """The device of this process, where each has one of its own."""
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    if device.type == "cuda" and rank < torch.cuda.device_count() and "WORLD_SIZE" in os.environ:
+        return torch.device("cuda", rank)
+    return device
+
+
+def _join(backend: str, store: TCPStore, rank: int, size: int) -> None:
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+
+
+def _started(command: Sequence[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+    place: Mapping[str, str] = {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        _MEETING: str(port),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    # In a session of its own, so that Ctrl-C asks rank 0 alone, which then stops all.
+    apart: dict[str, Any] = {"start_new_session": sys.platform != "win32"}
+    return subprocess.Popen(command, env={**os.environ, **place}, stdin=subprocess.DEVNULL, **apart)

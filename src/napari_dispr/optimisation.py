@@ -1,0 +1,374 @@
+"""The loop of training as a generator: steps, validations, a checkpoint that resumes exactly.
+
+Composes cells and diffusion; knows neither folders of cells nor model cards, nor napari.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from napari_dispr.cells.augmentation import TrainingCell, augmented, unaugmented
+from napari_dispr.diffusion.condition import dispr_planes, signed_planes
+from napari_dispr.diffusion.crew import Crew
+from napari_dispr.diffusion.network import NetworkConfig, UNet3D
+from napari_dispr.diffusion.objectives import Batch, objective_of, topology_of
+from napari_dispr.diffusion.training_state import State
+from napari_dispr.errors import InputError
+from napari_dispr.settings import TrainSettings
+
+Array = NDArray[np.float32]
+Reason = Literal["finished", "converged", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where a training run stands.
+
+    Attributes
+    ----------
+    step : int
+    share : float
+        Of the budget that is used up.
+    loss : float
+        Mean since the last report.
+    learning_rate : float
+    samples_per_second : float
+        Cells, over all processes, since the last report.
+    seconds, seconds_left : float
+        Of training so far, and until the budget is used up at this speed.
+    memory_gb : float
+        That all processes of this machine, and its GPU, hold.
+    phase : "flow" or "scored"
+    """
+
+    step: int
+    share: float
+    loss: float
+    learning_rate: float
+    samples_per_second: float
+    seconds: float
+    seconds_left: float
+    memory_gb: float
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """How members of cells that are not trained on do; less is better.
+
+    Attributes
+    ----------
+    step : int
+    share, seconds : float
+        As in `Report`.
+    energy_score : float
+        Mean over the cells, of the distance 1 - IoU.
+    volume_error : float
+        Mean relative error of the members' mean volume.
+    score : float
+        Their sum, by which the best weights are kept.
+    best : bool
+        Whether these are the best so far.
+    """
+
+    step: int
+    share: float
+    seconds: float
+    energy_score: float
+    volume_error: float
+    score: float
+    best: bool
+
+
+class Validator(Protocol):
+    """Draws members of cells kept apart and scores them: (energy score, volume error).
+
+    Called by all processes of a crew at once with the averaged network.
+    """
+
+    def __call__(self, network: UNet3D, crew: Crew) -> tuple[float, float]: ...
+
+
+class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Sample ``i`` of a run: which cell, what becomes of it and its noise depend on (seed, i) alone."""
+
+    def __init__(self, cells: Sequence[TrainingCell], settings: TrainSettings, planes: int) -> None:
+        self.cells, self.settings, self.planes = cells, settings, planes
+        self._extents = [cell.extent for cell in cells]
+        self._typical = float(np.median(self._extents))
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Condition planes (planes, 64, 64), clean shape (1, 64, 64, 64), noise (members, 64, 64, 64)."""
+        settings = self.settings
+        epoch, place = divmod(i, len(self.cells))
+        order = np.random.default_rng((settings.seed, 0, epoch)).permutation(len(self.cells))
+        rng = np.random.default_rng((settings.seed, 1, i))
+        which = int(order[place])
+        paper = settings.method == "dispr"
+        planes, clean = self._paper(self.cells[which]) if paper else self._ours(which, rng)
+        source = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        noise = torch.randn((2 if settings.scored else 1, *clean.shape[1:]), generator=source)
+        return torch.from_numpy(planes), torch.from_numpy(clean), noise
+
+    def _ours(self, which: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        settings = self.settings
+        # How large the cell really is is hidden as the scale "auto" hides it: all are of one size.
+        hidden = rng.random() < settings.scale_dropout
+        sample = augmented(
+            self.cells[which],
+            rng,
+            scale=self._typical / self._extents[which] if hidden else 1.0,
+            resliced=settings.resliced,
+            blended=settings.blended,
+            partner=self.cells[int(rng.integers(len(self.cells)))],
+            image_dropout=settings.image_dropout,
+        )
+        scale = None if hidden else sample.scale
+        clean = np.clip(sample.signed_distance / settings.truncation, -1, 1)[None]
+        return signed_planes(sample.mask, sample.image, scale)[: self.planes], clean.astype(np.float32)
+
+    def _paper(self, cell: TrainingCell) -> tuple[Array, Array]:
+        """Cells as they are, shapes as 0 and 1."""
+        sample = unaugmented(cell)
+        return dispr_planes(sample.mask, sample.image), (sample.signed_distance > 0)[None].astype(np.float32)
+
+
+class Units(Sampler[list[int]]):
+    """Indices of the samples that a process works on, unit by unit, without end.
+
+    A unit is what a scored step takes, half a batch, as it draws two members of each cell; other steps
+    take two units. So it need not be known beforehand which steps will be scored.
+    """
+
+    def __init__(self, settings: TrainSettings, crew: Crew, taken: int) -> None:
+        self.size = settings.batch // 2 if settings.scored else settings.batch
+        self.crew, self.taken = crew, taken
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in itertools.count(self.taken, self.size):
+            yield self.crew.share(range(first, first + self.size))
+
+
+def iter_optimise(
+    cells: Sequence[TrainingCell],
+    checkpoint: Path,
+    settings: TrainSettings | None = None,
+    *,
+    config: NetworkConfig | None = None,
+    start: UNet3D | None = None,
+    resume: bool = False,
+    device: torch.device | None = None,
+    crew: Crew | None = None,
+    validator: Validator | None = None,
+    keep_best: Callable[[UNet3D], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    report_every: int = 25,
+    save_every_s: float = 45.0,
+) -> Generator[Report | Validated, None, Reason]:
+    """Train a network; closing the generator saves and ends.
+
+    By rectified flow of signed distances and, at the end, for few evaluations (``settings.scored``), see
+    :mod:`~napari_dispr.diffusion.few_steps`; or by the paper's loss (``settings.method``).
+
+    Parameters
+    ----------
+    cells : sequence of TrainingCell
+    checkpoint : Path
+        File that the state is saved to.
+    settings : TrainSettings
+    config : NetworkConfig
+        Topology, where there is no ``start``.
+    start : UNet3D
+        Network to begin from.
+    resume : bool
+        Continue from the checkpoint with the same settings.
+    device : torch.device
+    crew : Crew
+        The processes that share each step; all of them iterate.
+    validator : Validator
+        Called ``settings.validations`` times over the budget, and before the first step of a ``start``.
+    keep_best : callable
+        Takes the averaged network whenever it is the best so far. Called by rank 0 alone.
+    stop : callable
+        Whether to save and end, asked after each step.
+    report_every : int
+        Steps between reports.
+    save_every_s : float
+        Seconds between checkpoints: the most that a crash loses.
+
+    Yields
+    ------
+    Report, Validated
+        In all processes.
+
+    Returns
+    -------
+    "finished", "converged" or "stopped"
+        Why it ended: the budget is used up, ``settings.patience`` is at its end, or ``stop``.
+
+    Raises
+    ------
+    InputError
+        If there are no cells, there is nothing to resume, or something to overwrite.
+    """
+    settings, crew = settings or TrainSettings(), crew or Crew()
+    if not cells:
+        raise InputError("There are no cells to train on: give a dataset with at least one cell.")
+    if resume and not checkpoint.exists():
+        raise InputError(f"There is no checkpoint {checkpoint}: start the run without resuming.")
+    if checkpoint.exists() and not resume:
+        raise InputError(f"{checkpoint.parent} holds a training run already: resume it, or choose another.")
+    device = device or torch.device("cpu")
+    state = State(settings, start.config if start else config or topology_of(settings), device)
+    if start is not None:
+        state.begin_with(start)
+    state.cells = [cell.name for cell in cells]
+    if resume:
+        state.load(checkpoint)
+    units = Units(settings, crew, state.taken)
+    if crew.size > units.size:
+        raise InputError(f"{crew.size} processes need a batch of {crew.size} shapes or more: enlarge batch.")
+    loop = _Loop(state, cells, units, crew, device)
+    check = _Validations(state, validator, keep_best, crew)
+    saved = time.monotonic()
+    try:
+        if start is not None and state.step == 0:
+            yield from check.at(0)
+        while state.share < 1:
+            if settings.patience and state.since_best >= settings.patience:
+                return "converged"
+            stopping = loop.step(stop())
+            if state.step % report_every == 0 or state.share >= 1:
+                yield loop.report()
+            yield from check.due()
+            if stopping and state.share < 1:
+                return "stopped"
+            if time.monotonic() - saved > save_every_s and crew.rank == 0:
+                state.save(checkpoint)
+                saved = time.monotonic()
+        return "finished"
+    finally:
+        if state.consistent and crew.rank == 0:
+            state.save(checkpoint)
+
+
+class _Loop:
+    """Steps of a state, and what is told of them."""
+
+    def __init__(
+        self, state: State, cells: Sequence[TrainingCell], units: Units, crew: Crew, device: torch.device
+    ) -> None:
+        self.state, self.crew, self.device = state, crew, device
+        self.objective = objective_of(state.network, state.settings)
+        samples = Samples(cells, state.settings, state.network.config.planes)
+        loader = DataLoader(samples, batch_sampler=units, num_workers=state.settings.workers)
+        self.units, self.unit_size = iter(loader), units.size
+        self._before = time.monotonic() - state.clock  # so that the clock goes on
+        self._losses: list[float] = []
+        self._trained, self._since = 0, time.monotonic()
+        self._phase = "flow"
+
+    def step(self, stop: bool) -> bool:
+        """One optimiser step; whether any process wants to stop."""
+        state, scored = self.state, self.state.scored
+        batch = self._batch(1 if scored or not state.settings.scored else 2)
+        source = torch.Generator().manual_seed(state.settings.seed * 1_000_003 + state.step)
+        told = torch.zeros(3, device=self.device)
+        if len(batch.clean):
+            # The mean over all processes' samples, as one process would have it.
+            loss = self.objective(batch, scored, source) * (len(batch.clean) / batch.of)
+            loss.backward()
+            told[0] = loss.detach()
+        told[1] = stop
+        if self.crew.rank == 0:
+            told[2] = time.monotonic() - self._before
+        self.crew.add_up([*state.gradients(), told])
+        state.update()
+        state.taken += batch.of
+        loss_of_all, stops, state.clock = told.tolist()
+        self._losses.append(loss_of_all)
+        self._trained += batch.of
+        self._phase = "scored" if scored else "flow"
+        return stops > 0
+
+    def _batch(self, units: int) -> Batch:
+        parts, places, size = [], [], self.unit_size
+        for unit in range(units):
+            parts.append(next(self.units))
+            places += [unit * size + place for place in self.crew.share(range(size))]
+        planes, clean, noise = (torch.cat(kind).to(self.device) for kind in zip(*parts, strict=True))
+        return Batch(planes, clean, noise, torch.tensor(places), units * size)
+
+    def report(self) -> Report:
+        state, now = self.state, time.monotonic()
+        report = Report(
+            step=state.step,
+            share=round(state.share, 5),
+            loss=float(np.mean(self._losses)),
+            learning_rate=state.learning_rate_share * state.settings.learning_rate,
+            samples_per_second=round(self._trained / max(now - self._since, 1e-9), 2),
+            seconds=round(state.clock, 1),
+            seconds_left=round(state.clock * (1 - state.share) / max(state.share, 1e-9), 1),
+            memory_gb=round(_memory(self.device) / 1e9, 2),
+            phase=self._phase,
+        )
+        self._losses, self._trained, self._since = [], 0, now
+        return report
+
+
+class _Validations:
+    """When cells kept apart are drawn, and which weights were best."""
+
+    def __init__(
+        self,
+        state: State,
+        validator: Validator | None,
+        keep_best: Callable[[UNet3D], None] | None,
+        crew: Crew,
+    ) -> None:
+        self.state, self.validator, self.keep_best, self.crew = state, validator, keep_best, crew
+
+    def due(self) -> Iterator[Validated]:
+        """Those that the share of the budget asks for."""
+        done = int(self.state.share * self.state.settings.validations + 1e-9)
+        if done > self.state.validated:
+            yield from self.at(done)
+
+    def at(self, number: int) -> Iterator[Validated]:
+        """Validate, as the ``number``-th of the budget."""
+        state = self.state
+        state.validated = number
+        if self.validator is None:
+            return
+        energy_score, volume_error = self.validator(state.average, self.crew)
+        score = energy_score + volume_error
+        best = score < state.best
+        state.best, state.since_best = (score, 0) if best else (state.best, state.since_best + 1)
+        if best and self.keep_best is not None and self.crew.rank == 0:
+            self.keep_best(state.average)
+        yield Validated(
+            state.step, round(state.share, 5), round(state.clock, 1), energy_score, volume_error, score, best
+        )
+
+
+def _memory(device: torch.device) -> float:
+    """Bytes that this process and those that it started hold, and the GPU's."""
+    own = psutil.Process()
+    family = [own, *own.children(recursive=True)]
+    held = 0
+    for process in family:
+        try:
+            held += process.memory_info().rss
+        except psutil.Error:  # ended in the meantime
+            continue
+    return held + (torch.cuda.memory_reserved(device) if device.type == "cuda" else 0)

@@ -1,0 +1,239 @@
+"""From the best weights of a run to its model: the card, scores of cells kept apart, what trust is read from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+
+from napari_dispr import __version__, signed_distance
+from napari_dispr.card import Calibration, Card, Quality
+from napari_dispr.cells import familiarity, volume
+from napari_dispr.cells.augmentation import larger_side
+from napari_dispr.cells.folders import CellFile, DatasetNotes
+from napari_dispr.diffusion.model import ShapeModel
+from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.objectives import topology_of
+from napari_dispr.diffusion.original import dispr_qualities
+from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
+from napari_dispr.diffusion.training_state import State
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+from napari_dispr.runs import Plan, Run
+from napari_dispr.settings import TrainSettings
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.intervals import LEVEL, calibrate, least_cells
+from napari_dispr.shapes.morphometry import measure_ensembles, measure_shape
+from napari_dispr.validation import CellScores, iter_scores
+
+#: At most as many cells kept apart are drawn in the end.
+_SCORED = 60
+_LIMITS = (
+    "Trained with napari-dispr on the cells named here: for the same kind of cells, pictures of the same "
+    "microscope and sections of the same height."
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What a model is made of beside its weights.
+
+    Attributes
+    ----------
+    plan : Plan
+    notes : DatasetNotes
+    cells, apart : list of CellFile
+        Trained on, and kept apart.
+    start : ShapeModel or None
+    """
+
+    plan: Plan
+    notes: DatasetNotes
+    cells: list[CellFile]
+    apart: list[CellFile]
+    start: ShapeModel | None
+
+
+def process_of(settings: TrainSettings) -> RectifiedFlow | GaussianDiffusion:
+    """The process that settings train."""
+    return GaussianDiffusion() if settings.method == "dispr" else RectifiedFlow(settings.shift)
+
+
+def keep_weights(network: UNet3D, path: Path) -> None:
+    """Write weights aside, then rename."""
+    tensors = {
+        name: tensor.cpu().contiguous(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+    with written_aside(path) as aside:
+        aside.write_bytes(to_bytes(tensors))
+
+
+def card_of(trained: Trained) -> Card:
+    """The card as far as it is known before the first step."""
+    plan, notes, settings, start = trained.plan, trained.notes, trained.plan.settings, trained.start
+    known = start.card.training if start else {}
+    seen = {cell.fingerprint for cell in trained.cells} | set(known.get("fingerprints", ()))
+    attribution = [f"Trained on {len(trained.cells)} cells. {plan.data_note}".strip()]
+    if start:
+        attribution.append(f"Began from the model {start.name}: {start.card.attribution}")
+    physical = notes.voxel_size is not None and notes.unit != "pixel"
+    return Card(
+        name=plan.name,
+        description=plan.description or f"Trained on {len(trained.cells)} cells of one's own.",
+        licence=plan.licence or "not stated",
+        attribution=" ".join(attribution),
+        limits=_LIMITS,
+        representation="occupancy" if settings.method == "dispr" else "signed_distance",
+        truncation=settings.truncation,
+        typical_extent=round(float(np.median([larger_side(cell.mask) for cell in trained.cells])), 1),
+        voxel_size=notes.voxel_size if physical else None,
+        unit=notes.unit if physical else "micrometer",
+        qualities=_qualities(settings),
+        training={
+            "date": datetime.now(UTC).date().isoformat(),
+            "version": __version__,
+            "cells": [cell.name for cell in trained.cells],
+            "kept_apart": [cell.name for cell in trained.apart],
+            "source": notes.source,
+            "plane": notes.plane,
+            "fingerprints": sorted(seen),
+            "started_from": start.hash if start else None,
+            "preset": plan.preset,
+            "runs": [*known.get("runs", ()), settings.model_dump()],
+        },
+    )
+
+
+def finished_model(trained: Trained, run: Run, device: torch.device) -> ShapeModel:
+    """The model of the best weights, with its scores on the cells kept apart.
+
+    What mask and picture tell of volumes goes into the card only if it brings the members' volumes
+    nearer to those of the cells kept apart.
+
+    Raises
+    ------
+    InputError
+        If the run has no weights yet.
+    """
+    settings = trained.plan.settings
+    network = UNet3D(topology_of(settings))
+    if run.best.exists():
+        network.load_state_dict(load_file(run.best))
+    elif run.checkpoint.exists():
+        state = State(settings, network.config, torch.device("cpu"))
+        state.load(run.checkpoint)
+        network = state.average
+    else:
+        raise InputError(f"The run {run.plan.name!r} has not made a step yet: train it first.")
+    model = ShapeModel(network.half().float(), process_of(settings), card_of(trained))
+    if not trained.apart or settings.method == "dispr":
+        return model
+    apart = trained.apart[:: -(-len(trained.apart) // _SCORED)]
+    found = scored(model, apart, device)
+    if (regression := _volume_regression(trained.cells)) is not None:
+        second = ShapeModel(network, model.process, model.card.model_copy(update={"volume": regression}))
+        also = scored(second, apart, device)
+        if also.volume_error < found.volume_error:
+            model, found = second, also
+    told: dict[str, Any] = {"scores": found.summary, "familiarity": _familiarity(trained.cells, model.card)}
+    if len(apart) >= least_cells(LEVEL):
+        told["intervals"] = found.intervals(apart)
+    return ShapeModel(network, model.process, model.card.model_copy(update=told))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Scores and ensembles of the cells kept apart, by quality, each in the cells' order."""
+
+    scores: dict[str, list[CellScores]]
+    ensembles: list[Ensemble]
+
+    @property
+    def volume_error(self) -> float:
+        """Mean relative error of the estimate at the quality ``balanced``."""
+        return float(np.mean([abs(one.volume - 1) for one in self.scores["balanced"]]))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """For the card."""
+        note = "cells kept apart, which also chose between the weights of the run and are therefore flattered"
+        return {
+            "note": note,
+            "cells": len(self.ensembles),
+            **{
+                quality: {
+                    "energy_score": _mean([one.energy_score for one in scores]),
+                    "consensus_iou": _mean([one.consensus_iou for one in scores]),
+                    "volume_error_mean": _mean([abs(one.volume - 1) for one in scores]),
+                    "volume_error_median": round(
+                        float(np.median([abs(one.volume - 1) for one in scores])), 4
+                    ),
+                    "volume_bias": _mean([one.volume - 1 for one in scores]),
+                }
+                for quality, scores in self.scores.items()
+            },
+        }
+
+    def intervals(self, cells: Sequence[CellFile]) -> dict[str, Calibration]:
+        """What intervals are read from; the estimates are those of the quality ``balanced``."""
+        estimates = []
+        for ensemble in self.ensembles:
+            table = measure_ensembles({1: ensemble})
+            numbers = table.select_dtypes("number")
+            estimates.append({str(name): numbers[name].to_numpy() for name in numbers})
+        truths = [
+            measure_shape(signed_distance.from_level(cell.obj, 127.5))
+            for cell in cells
+            if cell.obj is not None
+        ]
+        return calibrate(estimates, truths)
+
+
+def scored(model: ShapeModel, cells: Sequence[CellFile], device: torch.device) -> Scored:
+    """Draw cells at every quality and compare."""
+    scores: dict[str, list[CellScores]] = {}
+    ensembles = []
+    for _, by_quality in iter_scores(model, cells, device):
+        for quality, (one, ensemble) in by_quality.items():
+            scores.setdefault(quality, []).append(one)
+            if quality == "balanced":
+                ensembles.append(ensemble)
+    return Scored(scores, ensembles)
+
+
+def _qualities(settings: TrainSettings) -> dict[str, Quality]:
+    if settings.method == "dispr":
+        return dispr_qualities(1000)
+    if settings.scored:
+        return {"fast": Quality(sampler="euler", steps=1), "balanced": Quality(sampler="euler", steps=4)}
+    return {"fast": Quality(sampler="euler", steps=2), "balanced": Quality(sampler="dpm-solver++", steps=8)}
+
+
+def _volume_regression(cells: Sequence[CellFile]) -> Any:
+    try:
+        return volume.fit_volume(
+            [cell.mask for cell in cells],
+            [cell.image for cell in cells],
+            [float(np.count_nonzero(cell.obj > 127)) for cell in cells if cell.obj is not None],
+        )
+    except InputError:  # too few
+        return None
+
+
+def _familiarity(cells: Sequence[CellFile], card: Card) -> Any:
+    try:
+        return familiarity.fit_familiarity(
+            [(cell.mask, cell.image) for cell in cells], extent=card.typical_extent
+        )
+    except InputError:  # too few
+        return None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4)
