@@ -11,7 +11,9 @@ import napari_dispr
 import napari_dispr.prediction  # lest a thread load torch while pytest rewrites modules: ast is not safe then
 from napari_dispr.cells.cropping import cell_boxes, check_fields, cut_by_border
 from napari_dispr.cells.phantoms import FIELD_PIXEL_SIZE, simulate_field
-from napari_dispr.napari_io import simulated_red_blood_cells
+from napari_dispr.cells.stack_phantoms import simulate_stack
+from napari_dispr.cells.stacks import Stack, cut_stacks
+from napari_dispr.napari_io import simulated_nuclei_3d, simulated_red_blood_cells
 
 SOURCE = Path(napari_dispr.__file__).parent
 
@@ -23,9 +25,12 @@ def manifest() -> PluginManifest:
 
 def test_names_that_users_read(manifest: PluginManifest) -> None:
     assert manifest.display_name == "napari DISPR"
-    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Predict 3D shapes"]
+    assert [widget.display_name for widget in manifest.contributions.widgets] == [
+        "Predict 3D shapes",
+        "Train a shape model",
+    ]
     samples = [sample.display_name for sample in manifest.contributions.sample_data]
-    assert samples == ["Simulated red blood cells"]
+    assert samples == ["Simulated red blood cells", "Simulated nuclei in 3D"]
 
 
 def test_menus_are_open_to_plugins(manifest: PluginManifest) -> None:
@@ -61,6 +66,26 @@ def test_sample_is_what_its_script_simulates() -> None:
     assert np.corrcoef(field.image.ravel(), image.ravel())[0, 1] > 0.95
 
 
+def test_stack_is_one_to_train_on() -> None:
+    (image, image_meta, kind), (labels, labels_meta, labels_kind) = simulated_nuclei_3d()
+    assert (kind, labels_kind) == ("image", "labels") and image.dtype == np.uint8
+    assert image_meta["scale"] == labels_meta["scale"] and image_meta["scale"][0] > image_meta["scale"][1]
+    assert image_meta["units"] == ("micrometer",) * 3
+    cut = cut_stacks([Stack("nuclei", image, labels, image_meta["scale"], "micrometer")])
+    assert len(cut.cells) >= 30
+    assert (SOURCE / "samples" / "nuclei_3d.npz").stat().st_size < 1.5e6
+
+
+def test_stack_is_what_its_script_simulates() -> None:
+    (image, meta, _), (labels, _, _) = simulated_nuclei_3d()
+    script = (SOURCE.parent.parent / "docs" / "make_sample.py").read_text("utf-8")
+    settings = next(line for line in script.splitlines() if line.startswith("NUCLEI, STACK, "))
+    stack = simulate_stack(*eval(settings.partition(" = ")[2]))
+    assert stack.image is not None and stack.spacing == meta["scale"]
+    assert np.mean(stack.labels == labels) > 0.99
+    assert np.corrcoef(stack.image.ravel(), image.ravel())[0, 1] > 0.95
+
+
 def test_from_the_menus_of_napari(
     make_napari_viewer, npe2pm: _pytest_plugin.TestPluginManager, manifest: PluginManifest
 ) -> None:
@@ -73,3 +98,6 @@ def test_from_the_menus_of_napari(
         assert widget.image_choice.layer is viewer.layers["red blood cells"]
         assert widget.labels_choice.layer is viewer.layers["segmentation"]
         assert widget.predict_button.text() == "Predict"
+        viewer.open_sample("napari-dispr", "simulated_nuclei_3d")
+        stack = viewer.layers["nuclei segmentation"]
+        assert stack.ndim == 3 and [str(unit) for unit in stack.units] == ["micrometer"] * 3

@@ -40,6 +40,9 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # not the temporary one; that a disk is full comes without any
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

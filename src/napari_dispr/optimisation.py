@@ -239,24 +239,23 @@ def iter_optimise(
     if crew.size > units.size:
         raise InputError(f"{crew.size} processes need a batch of {crew.size} shapes or more: enlarge batch.")
     loop = _Loop(state, cells, units, crew, device)
-    check = _Validations(state, validator, keep_best, crew)
+    check = _Validations(state, validator, keep_best, crew, started=start is not None)
     saved = time.monotonic()
     try:
-        if start is not None and state.step == 0:
-            yield from check.at(0)
-        while state.share < 1:
+        while True:
+            if crew.rank == 0 and (check.is_due or time.monotonic() - saved > save_every_s):
+                state.save(checkpoint)  # before a validation, so that whoever ends it loses nothing
+                saved = time.monotonic()
+            yield from check.now()
+            if state.share >= 1:
+                return "finished"
             if settings.patience and state.since_best >= settings.patience:
                 return "converged"
             stopping = loop.step(stop())
             if state.step % report_every == 0 or state.share >= 1:
                 yield loop.report()
-            yield from check.due()
             if stopping and state.share < 1:
                 return "stopped"
-            if time.monotonic() - saved > save_every_s and crew.rank == 0:
-                state.save(checkpoint)
-                saved = time.monotonic()
-        return "finished"
     finally:
         if state.consistent and crew.rank == 0:
             state.save(checkpoint)
@@ -335,25 +334,31 @@ class _Validations:
         validator: Validator | None,
         keep_best: Callable[[UNet3D], None] | None,
         crew: Crew,
+        started: bool,
     ) -> None:
         self.state, self.validator, self.keep_best, self.crew = state, validator, keep_best, crew
+        if not started:  # what nobody has trained need not be looked at
+            state.validated = max(state.validated, 1)
 
-    def due(self) -> Iterator[Validated]:
-        """Those that the share of the budget asks for."""
-        done = int(self.state.share * self.state.settings.validations + 1e-9)
-        if done > self.state.validated:
-            yield from self.at(done)
+    @property
+    def _number(self) -> int:
+        """Validations that the share of the budget asks for; one before the first step."""
+        return 1 + int(self.state.share * self.state.settings.validations + 1e-9)
 
-    def at(self, number: int) -> Iterator[Validated]:
-        """Validate, as the ``number``-th of the budget."""
-        state = self.state
-        state.validated = number
-        if self.validator is None:
+    @property
+    def is_due(self) -> bool:
+        return self.validator is not None and self._number > self.state.validated
+
+    def now(self) -> Iterator[Validated]:
+        """Validate, if it is time."""
+        if self.validator is None or not self.is_due:
             return
+        state, number = self.state, self._number
         energy_score, volume_error = self.validator(state.average, self.crew)
         score = energy_score + volume_error
         best = score < state.best
         state.best, state.since_best = (score, 0) if best else (state.best, state.since_best + 1)
+        state.validated = number
         if best and self.keep_best is not None and self.crew.rank == 0:
             self.keep_best(state.average)
         yield Validated(

@@ -1,4 +1,4 @@
-"""From the best weights of a run to its model: the card, scores of cells kept apart, what trust is read from."""
+"""From the best weights of a run to its model: card, scores of cells kept apart, what trust is read from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

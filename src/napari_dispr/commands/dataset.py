@@ -55,17 +55,20 @@ def dataset(options: argparse.Namespace) -> None:
     check_folder(options.out)
     from napari_dispr.cells.checks import check_cells
     from napari_dispr.cells.folders import DatasetNotes, check_no_dataset, write_dataset
-    from napari_dispr.cells.stack_files import pair_files, read_stack
+    from napari_dispr.cells.stack_files import micrometers, pair_files, read_stack
     from napari_dispr.cells.stacks import in_words
     from napari_dispr.files import written_aside
     from napari_dispr.pictures import montage
 
     check_no_dataset(options.out)
     pairs = pair_files(images, labels)
-    stacks = [read_stack(*pair, spacing, unit=options.unit or _UNIT) for pair in pairs]
+    unit = options.unit or _UNIT
+    stacks = [read_stack(*pair, spacing, unit=unit) for pair in pairs]
     for stack in stacks:
         if stack.note:
             print(f"napari-dispr: {stack.note}", file=sys.stderr)
+    if voxel_size is not None:
+        voxel_size *= micrometers(unit) or 1.0
     cut = _cut(stacks, plane, voxel_size)
     notes = DatasetNotes(
         voxel_size=cut.voxel_size,
@@ -82,9 +85,11 @@ def dataset(options: argparse.Namespace) -> None:
     with written_aside(options.out / "preview.png") as aside:
         imsave(aside, montage(cut.cells), check_contrast=False)
 
-    steps = " x ".join(f"{step:.4g}" for step in stacks[0].spacing)
     print(f"{len(cut.cells)} cells: {options.out}")
-    print(f"voxels of the stack: {steps} {cut.unit}; of the cells: {cut.voxel_size:.4g} {cut.unit}")
+    steps = dict.fromkeys(" x ".join(f"{step:.4g}" for step in stack.spacing) for stack in stacks)
+    print(
+        f"voxels of the stacks: {', '.join(steps)} {cut.unit}; of the cells: {cut.voxel_size:.4g} {cut.unit}"
+    )
     if cut.left_out:
         print(f"left out: {in_words(cut.left_out)}")
     for doubt in check_cells(cut.cells):

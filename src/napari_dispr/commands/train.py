@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,17 +60,19 @@ def train(options: argparse.Namespace) -> None:
         raise InputError("There is nothing to train: give a dataset folder and --out NAME.safetensors.")
     elif options.finish:
         raise InputError("There is no run to finish yet: give --finish together with --resume.")
+    leads = int(os.environ.get("RANK", 0)) == 0
     from napari_dispr.training import as_line, iter_train, planned, run_beside
 
     if options.resume is not None:
         run = Run.open(options.resume) if options.resume else run_beside(options.out)
+    elif not leads:
+        run = _once_planned(options.out)
     else:
         told: dict[str, Any] = {name: getattr(options, name) or "" for name in _TOLD}
         init = {"none": None, None: "generic"}.get(options.init, options.init)
         run = planned(
             options.dataset, options.out, start=init, preset=options.preset or "standard", **told, **given
         )
-    leads = int(os.environ.get("RANK", 0)) == 0
     with _asked_to_stop() as stop:
         for event in iter_train(run, finish=options.finish, stop=lambda: bool(stop)):
             if leads:
@@ -77,6 +80,20 @@ def train(options: argparse.Namespace) -> None:
     if stop:
         print(f"napari-dispr: saved; go on with --resume {run.folder}.", file=sys.stderr)
         raise KeyboardInterrupt
+
+
+def _once_planned(out: Path) -> Any:
+    """The run that the first process of ``torchrun`` is planning."""
+    from napari_dispr.training import run_beside
+
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return run_beside(out)
+        except InputError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """All that changes while training, saved whole, so that a resumed run equals one that went on."""
 
+import io
 from copy import deepcopy
 from pathlib import Path
 
@@ -137,8 +138,10 @@ class State:
             "settings": self.settings.model_dump(),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
+        whole = io.BytesIO()  # torch's own writer does not say that a disk is full
+        torch.save(content, whole)
         with written_aside(path) as aside:
-            torch.save(content, aside)
+            aside.write_bytes(whole.getbuffer())
 
     def load(self, path: Path) -> None:
         """Continue where :meth:`save` was called.

@@ -7,7 +7,6 @@ from qtpy.QtCore import QSettings, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QSpinBox,
@@ -15,11 +14,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_dispr.errors import InputError
-from napari_dispr.library import available_models, read_card
+from napari_dispr.library import read_card
 from napari_dispr.settings import PredictSettings
+from napari_dispr.widgets.model_choice import ModelChoice
 
 _NUMBER = "number"
-_OTHER_MODEL = "Other file…"
 #: Largest value of a Qt spin box.
 _LARGEST_INT = 2**31 - 1
 
@@ -32,7 +31,7 @@ class SettingsForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.model_choice = _combo()
+        self.model_choice = ModelChoice()
         self.members = _spin_box("members")
         self.quality = _combo()
         self.scale = _combo()
@@ -68,11 +67,10 @@ class SettingsForm(QWidget):
         }.items():
             control.setToolTip(PredictSettings.model_fields[name].description or "")
         self.scale_number.setToolTip("Model grid voxels per pixel")
-        self.offer_models()
         self.settings = PredictSettings()
-        self.model_choice.activated.connect(self._on_model)
+        self.model_choice.model_changed.connect(self._on_model)
         self.scale.currentIndexChanged.connect(self._on_scale)
-        for combo in (self.quality, self.device, self.model_choice):
+        for combo in (self.quality, self.device):
             combo.currentIndexChanged.connect(self.changed)
         for box in (self.members, self.seed, self.scale_number):
             box.valueChanged.connect(self.changed)
@@ -82,7 +80,7 @@ class SettingsForm(QWidget):
         """What the form says."""
         scale = self.scale.currentData()
         return PredictSettings(
-            model=self.model_choice.currentData() or PredictSettings().model,
+            model=self.model_choice.model or PredictSettings().model,
             members=self.members.value(),
             quality=self.quality.currentData() or PredictSettings().quality,
             scale=self.scale_number.value() if scale == _NUMBER else scale,
@@ -92,7 +90,7 @@ class SettingsForm(QWidget):
 
     @settings.setter
     def settings(self, settings: PredictSettings) -> None:
-        _choose(self.model_choice, settings.model)
+        self.model_choice.model = settings.model
         self._offer_qualities()
         _choose(self.quality, settings.quality)
         self.members.setValue(settings.members)
@@ -102,12 +100,6 @@ class SettingsForm(QWidget):
         _choose(self.scale, settings.scale if isinstance(settings.scale, str) else _NUMBER)
         self.scale_number.setValue(number)
         self.scale_number.setVisible(self.scale.currentData() == _NUMBER)
-
-    def offer_models(self) -> None:
-        """Offer the models that there are, and any file."""
-        for name in available_models():
-            self.model_choice.addItem(name, name)
-        self.model_choice.addItem(_OTHER_MODEL, None)
 
     def offer_devices(self, found: Mapping[str, str]) -> None:
         """Offer the devices of this machine, each with what it is; ``auto`` says which one it takes."""
@@ -122,23 +114,21 @@ class SettingsForm(QWidget):
         self.device.blockSignals(False)
 
     def _on_model(self) -> None:
-        if self.model_choice.currentData() is None:
-            path, _ = QFileDialog.getOpenFileName(self, "A shape model", "", "Shape models (*.safetensors)")
-            _choose(self.model_choice, path or PredictSettings().model)
         self._offer_qualities()
+        self.changed.emit()
 
     def _offer_qualities(self) -> None:
         """Offer those that the model's card names; a file that is no model is told of by the check."""
         try:
-            qualities = list(read_card(self.model_choice.currentData() or "").qualities)
+            qualities = list(read_card(self.model_choice.model or "").qualities)
         except InputError:
             return
-        chosen = self.quality.currentData()
+        wanted = (self.quality.currentData(), PredictSettings().quality, *qualities)
         self.quality.blockSignals(True)
         self.quality.clear()
         for quality in qualities:
             self.quality.addItem(quality, quality)
-        _choose(self.quality, chosen if chosen in qualities else PredictSettings().quality)
+        self.quality.setCurrentIndex(next((qualities.index(q) for q in wanted if q in qualities), -1))
         self.quality.blockSignals(False)
 
     def _on_scale(self) -> None:
@@ -154,7 +144,7 @@ def _combo() -> QComboBox:
 
 
 def _choose(combo: QComboBox, value: str) -> None:
-    """Choose the item of this value, which is added where there is none (a model's path)."""
+    """Choose the item of this value, which is added where there is none."""
     index = combo.findData(value)
     if index < 0:
         combo.insertItem(0, value, value)
