@@ -1,4 +1,4 @@
-"""Simulate the field of cells that is shipped as sample data, and write it into the package.
+"""Simulate the field of cells and the stack of nuclei that are shipped as sample data.
 
 python docs/make_sample.py
 """
@@ -9,18 +9,38 @@ import numpy as np
 
 import napari_dispr
 from napari_dispr.cells.phantoms import simulate_field
+from napari_dispr.cells.stack_phantoms import simulate_stack
 from napari_dispr.files import written_aside
 
+SAMPLES = Path(napari_dispr.__file__).parent / "samples"
 CELLS, SHAPE, SEED = 9, (440, 440), 2
+NUCLEI, STACK, SPACING, STACK_SEED = 48, (36, 240, 240), (1.0, 0.32, 0.32), 1
 
 
 def main() -> None:
     field = simulate_field(cells=CELLS, shape=SHAPE, seed=SEED)
-    path = Path(napari_dispr.__file__).parent / "samples" / "red_blood_cells.npz"
+    write(
+        "red_blood_cells",
+        image=field.image,
+        labels=field.labels.astype(np.uint8),
+        pixel_size=np.float64(field.pixel_size),
+    )
+    stack = simulate_stack(NUCLEI, STACK, SPACING, STACK_SEED)
+    assert stack.image is not None
+    dark, bright = np.percentile(stack.image, (0.5, 99.95))
+    image = np.clip(255 * (stack.image - dark) / (bright - dark), 0, 255)
+    write(
+        "nuclei_3d",
+        image=np.rint(image).astype(np.uint8),
+        labels=stack.labels.astype(np.uint8),
+        spacing=np.array(stack.spacing),
+    )
+
+
+def write(name: str, **arrays: np.ndarray) -> None:
+    path = SAMPLES / f"{name}.npz"
     with written_aside(path) as aside:
-        np.savez_compressed(
-            aside, image=field.image, labels=field.labels.astype(np.uint8), pixel_size=field.pixel_size
-        )
+        np.savez_compressed(aside, **arrays)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 

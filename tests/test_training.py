@@ -95,7 +95,7 @@ def test_the_log_is_what_was_told(trained):
 
 def test_what_is_trained_is_what_is_scored(trained, dataset):
     """The last validation says of the kept weights what drawing the model anew does."""
-    model, events, out = trained
+    model, events, _ = trained
     best = [event for event in events if getattr(event, "best", False)][-1]
     apart = [
         c for c in read_dataset(dataset, need_objects=True) if c.name in model.card.training["kept_apart"]
@@ -129,9 +129,9 @@ def test_a_stopped_run_can_be_used_as_it_is(dataset, tmp_path):
 
 
 def test_nothing_is_overwritten(trained, dataset):
-    with pytest.raises(InputError, match="There is a model .* already"):
+    with pytest.raises(InputError, match=r"There is a model .* already"):
         planned(dataset, trained[2], **LITTLE)
-    with pytest.raises(InputError, match="There is a model .* already"):
+    with pytest.raises(InputError, match=r"There is a model .* already"):
         nd.train(dataset, trained[2], resume=True)
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_file_is_named_before_training(dataset, tmp_path):
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_to_is_told(dataset, tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot be written to|Permission denied"):
+    with pytest.raises(InputError, match=r"cannot be written to|Permission denied"):
         nd.train(dataset, tmp_path / "m.safetensors", **LITTLE)
 
 

@@ -1,22 +1,27 @@
-"""Pictures of shapes without a screen: a shaded view of a signed distance, a page of a prediction."""
+"""Pictures of shapes without a screen: a shaded view of one, a montage of cells, a page of a prediction."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cell
+from napari_dispr.cells.folders import CellFile
 from napari_dispr.files import written_aside
 from napari_dispr.results import Prediction
 
 #: Seen from above the picture, tilted towards it by this many degrees.
 TILT = 55.0
+#: Colours of a montage: what lies behind the tiles, outlines, shapes.
+BACKGROUND, OUTLINE, SHAPE = (16, 20, 24), (255, 190, 60), (0.55, 0.8, 1.0)
+#: Pixels of a montage a voxel; between two cells, and between picture and shape of one.
+ENLARGED, GAP, SEAM = 2, 10, 2
 
 
 def shaded(signed_distance: NDArray[np.float32], colour: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -42,6 +47,70 @@ def shaded(signed_distance: NDArray[np.float32], colour: tuple[float, float, flo
     picture[..., :3] = (0.2 + 0.8 * lit)[..., None] * np.asarray(colour)
     picture[..., 3] = gaussian_filter(inside.any(axis=0).astype(np.float32), 0.4)
     return picture
+
+
+def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4, seed: int = 0) -> NDArray[np.uint8]:
+    """Cells side by side: of each its picture with the outline of the mask, and beside it its true shape.
+
+    Parameters
+    ----------
+    cells : sequence of CellFile
+        If there are more than fit, some of them are taken at random; in their order in any case.
+    columns, rows : int
+        Cells side by side and above one another, at most.
+    seed : int
+        Which of them, if not all.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        A cell without an image shows its mask, one without an object no shape.
+    """
+    count = min(len(cells), columns * rows)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(cells))[:count])
+    columns = max(1, min(columns, count))
+    tiles = [_tile(cells[index]) for index in chosen]
+    side = grid.SIZE * ENLARGED
+    height, width = side + GAP, 2 * side + SEAM + GAP
+    page = np.empty((max(1, -(-count // columns)) * height + GAP, columns * width + GAP, 3), np.uint8)
+    page[:] = BACKGROUND
+    for number, tile in enumerate(tiles):
+        top, left = GAP + number // columns * height, GAP + number % columns * width
+        page[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return page
+
+
+def _tile(cell: CellFile) -> NDArray[np.uint8]:
+    """Picture and shape of one cell."""
+    mask = _enlarged(cell.mask)
+    inside = mask > 0.5
+    image = mask * 0.5 if cell.image is None else _enlarged(cell.image)
+    own = image[inside] if inside.any() else image
+    low, high = min(0.0, float(own.min())), float(np.percentile(own, 99.5))
+    grey = np.clip((image - low) / ((high - low) or 1.0), 0, 1)
+    if cell.image is None:
+        grey *= 0.5
+    picture = np.repeat((255 * grey)[..., None], 3, axis=2)
+    padded = np.pad(inside, 1)
+    whole = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    picture[inside & ~whole] = OUTLINE
+    side = len(picture)
+    tile = np.empty((side, 2 * side + SEAM, 3), np.uint8)
+    tile[:] = BACKGROUND
+    tile[:, :side] = np.rint(picture)
+    if cell.obj is not None:
+        # All that shading asks of a signed distance is that it crosses 0 smoothly at the surface.
+        level = gaussian_filter(cell.obj.astype(np.float32) / 127.5 - 1, 0.7)
+        shape = np.clip(_enlarged(shaded(level, SHAPE)), 0, 1)
+        alpha = shape[..., 3:]
+        tile[:, side + SEAM :] = np.rint(255 * alpha * shape[..., :3] + (1 - alpha) * np.array(BACKGROUND))
+    return tile
+
+
+def _enlarged(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``ENLARGED`` times as large along y and x, linearly."""
+    sizes = (ENLARGED, ENLARGED, *[1] * (picture.ndim - 2))
+    return np.asarray(zoom(picture, sizes, order=1, mode="nearest", grid_mode=True))
 
 
 def save_page(

@@ -32,14 +32,15 @@ class Slice:
     labels : (y, x) integer array
     pixel : float
         Side of a pixel.
-    steps : (float, float)
-        Pixels of the stack, along y and x, that one of these is.
+    rows, columns : integer arrays
+        Of the stack, for each row and column: those that the labels are from.
     """
 
     image: NDArray[Any] | None
     labels: NDArray[Any]
     pixel: float
-    steps: tuple[float, float] = (1.0, 1.0)
+    rows: NDArray[np.int_]
+    columns: NDArray[np.int_]
 
 
 def square_slice(image: NDArray[Any] | None, labels: NDArray[Any], sides: tuple[float, float]) -> Slice:
@@ -54,26 +55,27 @@ def square_slice(image: NDArray[Any] | None, labels: NDArray[Any], sides: tuple[
     sides : (float, float)
         Of a pixel, along y and x; they count as equal where they differ by up to 1 %.
     """
+    sources = [np.arange(length) for length in labels.shape]
     if abs(sides[0] / sides[1] - 1) <= SQUARE:
-        return Slice(image, labels, (sides[0] + sides[1]) / 2)
+        return Slice(image, labels, (sides[0] + sides[1]) / 2, *sources)
     pixel = min(sides)
     axis = int(sides[1] > sides[0])
     step = pixel / sides[axis]
     length = labels.shape[axis]
     place = (np.arange(max(1, round(length / step))) + 0.5) * step - 0.5
     place = np.clip(place, 0, length - 1)
-    labels = labels.take(np.rint(place).astype(int), axis)
+    sources[axis] = np.rint(place).astype(int)
     if image is not None:
         before = np.floor(place).astype(int)
         after = np.minimum(before + 1, length - 1)
         share = np.expand_dims(place - before, 1 - axis)
         mixed = image.take(before, axis) * (1 - share) + image.take(after, axis) * share
         image = (mixed if image.dtype.kind == "f" else np.rint(mixed)).astype(image.dtype)
-    return Slice(image, labels, pixel, (1.0, step) if axis else (step, 1.0))
+    return Slice(image, labels.take(sources[axis], axis), pixel, *sources)
 
 
 def levels(
-    labels: NDArray[Any], label: int, box: Box, picture: Slice, crop: Crop, voxel_size: float
+    labels: NDArray[Any], label: int, box: Box, picture: Slice, crop: Crop
 ) -> tuple[NDArray[np.float64], int]:
     """All slices of a label in the frame of its crop, each brought there as the crop's mask is.
 
@@ -86,8 +88,6 @@ def levels(
     picture : Slice
         That the crop is of.
     crop : Crop
-    voxel_size : float
-        Side of a voxel of the grid, in the unit of ``picture.pixel``.
 
     Returns
     -------
@@ -96,18 +96,17 @@ def levels(
     first : int
         z of the first of them in the stack.
     """
-    weights, parts = [], [box[0]]
-    for axis, step in zip((1, 2), picture.steps, strict=True):
-        # The pixel in the middle of the grid, of the slice, and then of the stack.
+    weights, places = [], []
+    for axis, source in ((1, picture.rows), (2, picture.columns)):
         centre = float(crop.grid_to_pixel[axis] @ (grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1))
-        centre = (centre + 0.5) * step - 0.5
-        window, of_pixels = grid_window(picture.pixel / step / voxel_size, centre, labels.shape[axis])
-        part = slice(max(box[axis].start, window.start), min(box[axis].stop, window.stop))
-        weights.append(of_pixels[:, part.start - window.start : part.stop - window.start])
-        parts.append(part)
+        window, of_pixels = grid_window(crop.zoom, centre, len(source))
+        source = source[window]
+        held = (source >= box[axis].start) & (source < box[axis].stop)
+        weights.append(of_pixels[:, held])
+        places.append(source[held])
     down, across = weights
-    cell = (labels[tuple(parts)] == label).astype(np.float64)
-    return np.clip(down @ cell @ across.T, 0, 1), box[0].start
+    cell = labels[box[0]][:, places[0][:, None], places[1]] == label
+    return np.clip(down @ cell.astype(np.float64) @ across.T, 0, 1), box[0].start
 
 
 def between_slices(level: NDArray[np.float64], thick: float, first: int) -> NDArray[np.uint8]:
@@ -150,5 +149,6 @@ def between_slices(level: NDArray[np.float64], thick: float, first: int) -> NDAr
         low, high = np.maximum(inside.min(axis=0) - 3, 0), inside.max(axis=0) + 4
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         near = from_level(distance[box], 0.0, truncation=1.5)
-        obj[box] = np.rint(255 * np.clip(near + 0.5, 0, 1))
+        # Rounded so that what is not inside stays so: a distance of 0 is 127.
+        obj[box] = np.ceil(255 * np.clip(near + 0.5, 0, 1) - 0.5)
     return obj

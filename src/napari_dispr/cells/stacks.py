@@ -286,7 +286,10 @@ def _candidate(stack: Stack, label: int, box: Box, plane: Plane) -> _Candidate |
 
 def _voxel_size(candidates: Sequence[_Candidate], extent: float) -> float:
     """One for all cells, rounded up to three digits so that people can type it."""
-    usual = float(np.median([candidate.side for candidate in candidates])) / extent
+    sides = np.array([candidate.side for candidate in candidates])
+    # Debris has no say in how large cells are.
+    sides = sides[sides >= LEAST_SIDE / extent * np.quantile(sides, 0.9)]
+    usual = float(np.median(sides)) / extent
     room = float(np.quantile([candidate.needs for candidate in candidates], FITTING, method="higher"))
     exact = max(usual, room)
     digit = 10.0 ** (floor(log10(exact)) - 2)
@@ -324,7 +327,7 @@ def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float
         image = np.clip(crop.image, 0, 1)
         if image.max() <= 1.5 / 255 or np.ptp(np.rint(255 * image)) == 0:
             return "without light in the image"
-    level, first = levels(stack.labels, candidate.label, candidate.box, picture, crop, voxel_size)
+    level, first = levels(stack.labels, candidate.label, candidate.box, picture, crop)
     obj = between_slices(level, stack.spacing[0] / voxel_size, first - candidate.plane)
     faces = (obj.take([0, -1], axis=axis) for axis in range(3))
     if any((face > 127).any() for face in faces):

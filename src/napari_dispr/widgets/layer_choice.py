@@ -19,18 +19,25 @@ class LayerChoice(QComboBox):
     viewer : ViewerModel
     accepts : callable
         Whether a layer is offered.
+    none : str
+        What stands for no layer, below the others; empty: a layer is chosen whenever there is one.
     """
 
     #: The chosen layer is another one.
     layer_changed = Signal()
 
     def __init__(
-        self, viewer: "ViewerModel", accepts: "Callable[[Layer], bool]", parent: QWidget | None = None
+        self,
+        viewer: "ViewerModel",
+        accepts: "Callable[[Layer], bool]",
+        parent: QWidget | None = None,
+        none: str = "",
     ) -> None:
         super().__init__(parent)
-        self._viewer, self._accepts = viewer, accepts
+        self._viewer, self._accepts, self._none = viewer, accepts, none
         self._offered: list[Layer] = []
         self._chosen: Layer | None = None
+        self._refused = False  # the user wants none
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
         for event in ("inserted", "removed", "reordered", "renamed"):
@@ -44,8 +51,8 @@ class LayerChoice(QComboBox):
         return self._chosen
 
     @layer.setter
-    def layer(self, layer: "Layer") -> None:
-        self.setCurrentIndex(self._offered.index(layer))
+    def layer(self, layer: "Layer | None") -> None:
+        self.setCurrentIndex(len(self._offered) if layer is None else self._offered.index(layer))
 
     @property
     def offered(self) -> "list[Layer]":
@@ -62,12 +69,18 @@ class LayerChoice(QComboBox):
         self.blockSignals(True)
         self.clear()
         self.addItems([layer.name for layer in self._offered])
-        self.setCurrentIndex(self._offered.index(self._chosen) if self._chosen in self._offered else 0)
+        if self._none:
+            self.addItem(self._none)
+        if self._chosen in self._offered:
+            self.setCurrentIndex(self._offered.index(self._chosen))
+        else:
+            self.setCurrentIndex(len(self._offered) if self._refused else 0)
         self.blockSignals(False)
         self._on_index(self.currentIndex())
 
     def _on_index(self, index: int) -> None:
         chosen = self._offered[index] if 0 <= index < len(self._offered) else None
+        self._refused = bool(self._none and self._offered) and index == len(self._offered)
         if chosen is not self._chosen:
             self._chosen = chosen
             self.layer_changed.emit()
