@@ -7,7 +7,16 @@ import pytest
 import tifffile
 
 from napari_dispr import grid
-from napari_dispr.cells.folders import read_dataset
+from napari_dispr.cells.folders import (
+    CellFile,
+    DatasetNotes,
+    check_no_dataset,
+    read_dataset,
+    read_notes,
+    write_dataset,
+)
+from napari_dispr.cells.stack_phantoms import simulate_stack
+from napari_dispr.cells.stacks import Stack, cut_stacks
 from napari_dispr.errors import InputError
 
 RED_BLOOD_CELLS = Path(__file__).parents[2] / "shared" / "data" / "red_blood_cells"
@@ -89,16 +98,65 @@ def test_a_missing_partner_is_named(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_missing_folder_is_a_missing_partner(tmp_path: Path) -> None:
-    write_part(tmp_path, kinds=("mask",))
+    write_part(tmp_path, kinds=("image", "obj"))
+    with pytest.raises(InputError, match=r"mask.a\.tif is missing"):
+        read_dataset(tmp_path)
+
+
+def test_a_folder_of_masks_alone_is_read(tmp_path: Path) -> None:
+    write_part(tmp_path, kinds=("mask", "obj"))
+    cells = read_dataset(tmp_path, need_objects=True)
+    assert [cell.image for cell in cells] == [None, None] and cells[0].obj is not None
+    assert cells[0].fingerprint == cells[1].fingerprint
+    (tmp_path / "image").mkdir()  # a folder for images promises them
     with pytest.raises(InputError, match=r"image.a\.tif is missing"):
         read_dataset(tmp_path)
+
+
+def test_partners_are_looked_for_before_anything_is_read(tmp_path: Path) -> None:
+    write_part(tmp_path / "train")
+    write_part(tmp_path / "test")
+    (tmp_path / "train" / "mask" / "a.tif").write_bytes(b"damaged")
+    (tmp_path / "test" / "image" / "b.tif").unlink()
+    with pytest.raises(InputError, match=r"test.image.b\.tif is missing"):
+        read_dataset(tmp_path)
+
+
+def test_two_files_of_one_cell(tmp_path: Path) -> None:
+    write_part(tmp_path)
+    path = tmp_path / "mask" / "a.tif"
+    path.with_suffix(".tiff").write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match=r"a\.tiff are of one cell"):
+        read_dataset(tmp_path)
+
+
+def test_images_of_12_bit_have_their_own_range(tmp_path: Path) -> None:
+    write_part(tmp_path, ("a",))
+    path = tmp_path / "image" / "a.tif"
+    image = tifffile.imread(path).astype(np.uint16) * 20
+    tifffile.imwrite(path, image)
+    read = read_dataset(tmp_path)[0].image
+    assert read is not None
+    np.testing.assert_allclose(read, image / image.max(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("label", [1, 2, 7, 4095])
+def test_masks_and_objects_of_a_label_are_binary(tmp_path: Path, label: int) -> None:
+    write_part(tmp_path, ("a",))
+    expected = tifffile.imread(tmp_path / "obj" / "a.tif") > 127
+    tifffile.imwrite(tmp_path / "obj" / "a.tif", expected.astype(np.uint16) * label)
+    tifffile.imwrite(tmp_path / "mask" / "a.tif", expected[32].astype(np.uint16) * label)
+    (cell,) = read_dataset(tmp_path, need_objects=True)
+    np.testing.assert_array_equal(cell.obj, expected * np.uint8(255))
+    np.testing.assert_array_equal(cell.mask, expected[32])
 
 
 @pytest.mark.parametrize("kind", ["image", "mask", "obj"])
 def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
     write_part(tmp_path)
     path = tmp_path / kind / "a.tif"
-    for damaged in (path.read_bytes()[:150], b"no picture at all", b""):
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:150], b"no picture at all", b""):
         path.write_bytes(damaged)
         with pytest.raises(InputError) as caught:
             read_dataset(tmp_path, need_objects=True)
@@ -115,6 +173,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
         ("image", np.full((64, 64), np.nan, np.float32), "not finite"),
         ("obj", np.ones((32, 64, 64), np.uint8), r"shape \(32, 64, 64\)"),
         ("obj", np.zeros(grid.SHAPE, np.uint8), "is empty"),
+        ("obj", np.full(grid.SHAPE, 255, np.uint8), "fills the grid"),
+        ("obj", -np.ones(grid.SHAPE, np.int8), "holds negative"),
     ],
 )
 def test_wrong_contents_are_named(tmp_path: Path, kind: str, content, said: str) -> None:
@@ -138,6 +198,119 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
     write_part(tmp_path / "both" / "train")
     with pytest.raises(InputError, match="into its test"):
         read_dataset(tmp_path / "both", "test")
+
+
+# --- written datasets -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["uint8", "uint16", "no image"])
+def cells(request: pytest.FixtureRequest) -> list[CellFile]:
+    stack = simulate_stack(8, (34, 160, 160), seed=1)
+    assert stack.image is not None
+    image = {
+        "uint8": (stack.image // 4).clip(0, 255).astype(np.uint8),
+        "uint16": stack.image,
+        "no image": None,
+    }[request.param]
+    return cut_stacks([Stack("nuclei", image, stack.labels, stack.spacing, stack.unit)]).cells
+
+
+NOTES = DatasetNotes(
+    voxel_size=0.25, unit="micrometer", source=["a.tif"], plane=7, left_out={"cut by the border": 2}
+)
+
+
+def test_written_cells_are_read_as_they_were(tmp_path: Path, cells: list[CellFile]) -> None:
+    write_dataset(tmp_path / "new" / "cells", cells, NOTES)
+    assert {path.name for path in (tmp_path / "new" / "cells").iterdir()} == {"train", "dataset.json"}
+    again = read_dataset(tmp_path / "new" / "cells", need_objects=True)
+    assert len(again) >= 5
+    by_name = {cell.name: cell for cell in again}
+    for cell in cells:
+        other = by_name[cell.name]
+        assert other.fingerprint == cell.fingerprint
+        np.testing.assert_array_equal(other.obj, cell.obj)
+        np.testing.assert_allclose(other.mask, cell.mask, atol=0.5 / 255 + 1e-6)
+        if cell.image is None:
+            assert other.image is None
+        else:
+            np.testing.assert_allclose(other.image, cell.image, atol=0.5 / 255 + 1e-6)
+    folders = {path.name for path in (tmp_path / "new" / "cells" / "train").iterdir()}
+    assert folders == {"obj", "mask"} | ({"image"} if cells[0].image is not None else set())
+    # What was read is written without any change.
+    write_dataset(tmp_path / "twice", again, NOTES)
+    for one, two in zip(again, read_dataset(tmp_path / "twice", need_objects=True), strict=True):
+        assert one.fingerprint == two.fingerprint
+        np.testing.assert_array_equal(one.mask, two.mask)
+        np.testing.assert_array_equal(one.obj, two.obj)
+
+
+def test_notes_come_back(tmp_path: Path, cells: list[CellFile]) -> None:
+    write_dataset(tmp_path, cells, NOTES)
+    assert read_notes(tmp_path) == read_notes(str(tmp_path / "train")) == NOTES
+    assert read_notes(tmp_path / "nowhere") == DatasetNotes()
+    assert DatasetNotes().voxel_size is None and DatasetNotes().unit == "pixel"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"voxel_size": -1}', '{"voxel_size": "large"}', '{"unit": 3}']
+)
+def test_damaged_notes_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_notes(tmp_path)
+    assert str(tmp_path / "dataset.json") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_notes_of_a_later_version_are_read(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"voxel_size": 0.5, "microscope": "light sheet"}')
+    assert read_notes(tmp_path).voxel_size == 0.5
+
+
+def test_a_dataset_is_never_overwritten(tmp_path: Path, cells: list[CellFile]) -> None:
+    for taken in ("train", "test", "mask"):
+        folder = tmp_path / taken
+        (folder / taken).mkdir(parents=True)
+        for refuse in (lambda f: write_dataset(f, cells, NOTES), check_no_dataset):
+            with pytest.raises(InputError, match=f"{taken} is there already"):
+                refuse(folder)
+        assert not (folder / "dataset.json").exists()
+    check_no_dataset(tmp_path / "nowhere")
+
+
+def test_cells_that_no_folder_can_hold(tmp_path: Path, cells: list[CellFile]) -> None:
+    one, two = cells[:2]
+    image = None if one.image is not None else one.mask
+    for wrong, said in (
+        ([], "no cells"),
+        ([one, one], f"Two cells have the name {one.name}"),
+        ([one, CellFile(one.name.upper(), two.mask, two.image, two.obj)], "Two cells have the name"),
+        ([CellFile("a/b", one.mask, one.image, one.obj)], "'a/b' has a name that files cannot have"),
+        ([CellFile("a", one.mask, one.image, None)], "a has no object"),
+        ([one, CellFile("a", two.mask, image, two.obj)], "has no image, others have"),
+    ):
+        with pytest.raises(InputError, match=said):
+            write_dataset(tmp_path, wrong, NOTES)
+        assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_dataset_is_none(
+    tmp_path: Path, cells: list[CellFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = tifffile.imwrite
+    count = 0
+
+    def interrupted(*args, **options) -> None:
+        nonlocal count
+        count += 1
+        if count > 3:
+            raise KeyboardInterrupt
+        written(*args, **options)
+
+    monkeypatch.setattr(tifffile, "imwrite", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tmp_path, cells, NOTES)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not RED_BLOOD_CELLS.is_dir(), reason="the red blood cells are not beside the repository")

@@ -4,7 +4,8 @@ import numpy as np
 from skimage.io import imread
 
 from napari_dispr import grid
-from napari_dispr.pictures import save_page, shaded
+from napari_dispr.cells.folders import CellFile
+from napari_dispr.pictures import BACKGROUND, ENLARGED, GAP, OUTLINE, SEAM, montage, save_page, shaded
 from napari_dispr.results import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 
@@ -42,3 +43,52 @@ def test_a_page(tmp_path):
         assert np.unique(page.reshape(-1, page.shape[-1]), axis=0).shape[0] > 200
         sizes.append(page.shape)
     assert sizes[1][1] > sizes[0][1], "the truth has a column of its own"
+
+
+def tiles(page, columns):
+    """The cells of a montage: picture and shape of each."""
+    side = grid.SIZE * ENLARGED
+    for top in range(GAP, page.shape[0] - GAP, side + GAP):
+        for column in range(columns):
+            left = GAP + column * (2 * side + SEAM + GAP)
+            row = page[top : top + side]
+            yield row[:, left : left + side], row[:, left + side + SEAM : left + 2 * side + SEAM]
+
+
+def test_a_montage_shows_picture_outline_and_shape():
+    obj = np.rint(255 * np.clip(BALL + 0.5, 0, 1)).astype(np.uint8)
+    mask = obj[grid.IMAGED_PLANE].astype(np.float32) / 255
+    cells = [
+        CellFile("a", mask, mask * 0.6 + 0.1, obj),
+        CellFile("b", mask, None, obj),
+        CellFile("c", mask, mask * 0.6 + 0.1, None),
+    ]
+    page = montage(cells, columns=2, rows=2)
+    assert page.dtype == np.uint8
+    assert page.shape == (2 * (128 + GAP) + GAP, 2 * (2 * 128 + SEAM + GAP) + GAP, 3)
+    (picture, shape), (plain, _), (_, nothing), (empty, _) = tiles(page, 2)
+    outline = (picture == OUTLINE).all(axis=-1)
+    radius = np.linalg.norm(np.argwhere(outline) - 63.5, axis=1) / ENLARGED
+    assert outline.sum() > 150 and radius.min() > 14 and radius.max() < 15.5
+    assert picture[60, 60, 0] > 2 * picture[5, 5, 0] > 0
+    assert (picture[60, 60] == picture[60, 60, 0]).all(), "pictures are grey"
+    assert (plain == OUTLINE).all(axis=-1).sum() == outline.sum() and plain[60, 60, 0] > plain[5, 5, 0]
+    covered = (shape != BACKGROUND).any(axis=-1)
+    assert covered.sum() == np.clip(covered.sum(), 0.9 * np.pi * 30**2, 1.25 * np.pi * 30**2)
+    assert shape[covered].mean(axis=0).argmax() == 2
+    assert (nothing == BACKGROUND).all() and (empty == BACKGROUND).all()
+
+
+def test_a_montage_of_many_cells_takes_some_and_of_few_is_small():
+    obj = np.rint(255 * np.clip(BALL + 0.5, 0, 1)).astype(np.uint8)
+    cells = [
+        CellFile(str(i), np.full((64, 64), (i + 1) / 40, np.float32), None, obj if i % 2 else None)
+        for i in range(40)
+    ]
+    page = montage(cells, columns=3, rows=2, seed=1)
+    assert page.shape == montage(cells[:6], columns=3, rows=2).shape
+    np.testing.assert_array_equal(page, montage(cells, columns=3, rows=2, seed=1))
+    assert (page != montage(cells, columns=3, rows=2, seed=2)).any()
+    assert montage(cells[:2]).shape[1] < montage(cells[:3]).shape[1]
+    assert montage(cells[:2]).shape[0] == 128 + 2 * GAP
+    assert montage([]).ndim == 3

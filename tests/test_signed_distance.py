@@ -54,6 +54,23 @@ def test_truncation_cuts_off_and_changes_nothing_below():
     np.testing.assert_allclose(cut, np.clip(whole, -3, 3), atol=1e-5)
 
 
+def test_voxels_that_are_no_cubes():
+    spacing = (2.0, 0.5, 1.0)
+    z, y, x = (index * step for index, step in zip(np.indices((20, 80, 40)), spacing, strict=True))
+    truth = 12 - np.sqrt((z - 19) ** 2 + (y - 20.2) ** 2 + (x - 19.6) ** 2)
+    distance = from_level(truth.clip(-1, 1), 0.0, truncation=5.0, spacing=spacing)
+    near = np.abs(truth) < 4.5
+    assert np.abs(distance - truth)[near].mean() < 0.15 and np.abs(distance).max() == 5
+    assert np.array_equal(distance > 0, truth > 0)
+    # Three times as far apart: three times the distance.
+    level, _ = ball(12)
+    np.testing.assert_allclose(
+        from_level(level, truncation=15.0, spacing=(3, 3, 3)),
+        3 * from_level(level, truncation=5.0),
+        rtol=1e-5,
+    )
+
+
 @pytest.mark.parametrize(("value", "sign"), [(0.0, -1), (1.0, 1)])
 def test_nothing_crosses(value, sign):
     assert (from_level(np.full((4, 5), value), truncation=6.0) == sign * 6).all()

@@ -1,0 +1,340 @@
+"""3D stacks from files: TIFF as OME, ImageJ and others write it, OME-Zarr, NPY; with their voxels' size.
+
+Knows what the files say, nothing of what is made of the stacks.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_dispr.cells.stacks import Stack
+from napari_dispr.errors import InputError
+
+#: The unit of all stacks whose files say one.
+UNIT = "micrometer"
+#: Micrometers of the names that files give to units, in lower case.
+_UNITS = {
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre", "\\u00b5m"), 1.0),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
+    **dict.fromkeys(("m", "meter", "metre"), 1e6),
+    **dict.fromkeys(("inch", "in"), 25400.0),
+    **dict.fromkeys(("å", "angstrom"), 1e-4),
+}
+#: Endings of the names of label files, after that of their image.
+_LABEL_ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
+_ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr", ".npy")
+
+#: Axes that a stack has not, and what to do about them.
+_OTHER_AXES = {
+    "C": ("channels", "save the one that shows the cells, or call the axis z if these are slices"),
+    "S": ("colours", "save one channel of intensities"),
+    "T": ("time points", "save one of them, or call the axis z if these are slices"),
+}
+
+#: Along (z, y, x); None where the file does not say.
+_Sizes = tuple[float | None, float | None, float | None]
+_UNKNOWN: _Sizes = (None, None, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """What a file holds: an array, a letter for each of its axes, the size of its voxels in micrometer."""
+
+    array: NDArray[Any]
+    axes: str
+    sizes: _Sizes
+    note: str = ""
+
+
+def read_stack(
+    image: str | PathLike[str] | None,
+    labels: str | PathLike[str],
+    spacing: Sequence[float] | None = None,
+    unit: str = UNIT,
+) -> Stack:
+    """A 3D picture and its segmentation from files.
+
+    Parameters
+    ----------
+    image : path or None
+        TIFF, OME-TIFF, OME-Zarr (its largest resolution) or NPY; axes of length 1 are dropped.
+    labels : path
+        The same size, whole numbers.
+    spacing : (z, y, x), optional
+        From voxel to voxel, in ``unit``; otherwise what the image's file says, or else the labels'.
+    unit : str
+        Of the spacing that is given; lengths come out in micrometer where it is one.
+
+    Returns
+    -------
+    Stack
+        Named after the file of the image, or of the labels where there is no image. Where no file
+        says how large voxels are along all axes they are taken as cubes of one pixel, and ``note``
+        says so.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, holds colours, channels or time points, or no 3D stack; or
+        the package that OME-Zarr needs is missing.
+    """
+    named = Path(labels if image is None else image)
+    segmentation = _volume(Path(labels))
+    picture = None if image is None else _volume(Path(image))
+    given: tuple[float, ...]
+    note = ""
+    if spacing is not None:
+        in_unit = micrometers(unit)
+        given = tuple(spacing) if in_unit is None else tuple(step * in_unit for step in spacing)
+        unit = unit if in_unit is None else UNIT
+    else:
+        known = [read for read in (picture, segmentation) if read is not None and None not in read.sizes]
+        if known:
+            given, unit = tuple(size for size in known[0].sizes if size is not None), UNIT
+            note = f"{named}: {known[0].note}" if known[0].note else ""
+        else:
+            given, unit = (1.0, 1.0, 1.0), "pixel"
+            note = (
+                f"{named} does not say how large its voxels are along z, y and x: they were taken as cubes; "
+                "give the spacing if they are not."
+            )
+    if len(given) != 3:
+        raise InputError(f"The spacing is {spacing}: give three lengths, along z, y and x.")
+    return Stack(
+        name=_stem(named),
+        image=None if picture is None else picture.array,
+        labels=segmentation.array,
+        spacing=(float(given[0]), float(given[1]), float(given[2])),
+        unit=unit,
+        note=note,
+    )
+
+
+def pair_files(
+    images: str | PathLike[str] | None, labels: str | PathLike[str]
+) -> list[tuple[Path | None, Path]]:
+    """An image and a label file, or the partners of two folders of them.
+
+    Partners have the same name without its ending (.tif, .ome.tif, .zarr, .npy); that of the labels
+    may go on with _masks, _labels and the like.
+
+    Parameters
+    ----------
+    images : path or None
+        None: labels alone.
+    labels : path
+
+    Returns
+    -------
+    list of (image or None, labels)
+        In the order of their names.
+
+    Raises
+    ------
+    InputError
+        If one is a file and the other a folder, a folder holds no such files, or a file has no
+        partner; the sentence names it.
+    """
+    labels = Path(labels)
+    sources = [labels] if images is None else [Path(images), labels]
+    for path in sources:
+        if not path.exists():
+            raise InputError(f"There is no file or folder {path}: check its path.")
+    folders = [_is_folder(path) for path in sources]
+    if images is not None and folders[0] != folders[1]:
+        raise InputError(f"Of {sources[0]} and {labels} one is a folder: give two files, or two folders.")
+    if not folders[0]:
+        return [(None if images is None else Path(images), labels)]
+    of_labels = _files(labels)
+    if images is None:
+        return [(None, path) for path in of_labels.values()]
+    of_images = _files(Path(images))
+    pairs: list[tuple[Path | None, Path]] = []
+    for stem, image in of_images.items():
+        partner = next(
+            (of_labels[n] for n in (stem, *(stem + e for e in _LABEL_ENDINGS)) if n in of_labels), None
+        )
+        if partner is None:
+            raise InputError(f"{image} has no labels of the name {stem} in {labels}: add them, or remove it.")
+        pairs.append((image, partner))
+    used = {partner for _, partner in pairs}
+    if alone := [path for path in of_labels.values() if path not in used]:
+        raise InputError(f"{alone[0]} has no image of its name in {images}: add it, or remove the labels.")
+    return pairs
+
+
+def _is_folder(path: Path) -> bool:
+    """A folder of files; OME-Zarr is a folder, too, but stands for one file."""
+    zarr = any((path / name).exists() for name in (".zgroup", ".zattrs", ".zarray", "zarr.json"))
+    return path.is_dir() and not zarr and path.suffix.lower() != ".zarr"
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The files of a folder by their names without ending."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(_ENDINGS):
+            continue
+        other = found.setdefault(_stem(path), path)
+        if other != path:
+            raise InputError(
+                f"The files {other} and {path.name} have one name: rename or remove one of them."
+            )
+    if not found:
+        raise InputError(f"The folder {folder} holds no TIFF, OME-Zarr or NPY files: give another.")
+    return found
+
+
+def _stem(path: Path) -> str:
+    ending = next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), path.suffix)
+    return path.name[: len(path.name) - len(ending)]
+
+
+def _volume(path: Path) -> _Read:
+    """A file as an array (z, y, x)."""
+    if not path.exists():
+        raise InputError(f"There is no file {path}: check its path.")
+    if path.is_dir():
+        read = _read_zarr(path)
+    elif path.suffix.lower() in (".tif", ".tiff"):
+        read = _read_tiff(path)
+    elif path.suffix.lower() == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except Exception as error:  # a damaged file can fail anywhere
+            raise InputError(f"The file {path} cannot be read as NPY: save it anew.") from error
+        read = _Read(array, "?" * array.ndim, _UNKNOWN)
+    else:
+        raise InputError(f"{path} is neither TIFF, OME-Zarr nor NPY: save it as TIFF.")
+    return _in_space(read, path)
+
+
+def _in_space(read: _Read, path: Path) -> _Read:
+    """Without axes of length 1, once three are left and none of them is something else than space."""
+    kept = [axis for axis, length in enumerate(read.array.shape) if length > 1]
+    for axis in kept:
+        if (letter := read.axes[axis]) in _OTHER_AXES:
+            what, cure = _OTHER_AXES[letter]
+            raise InputError(f"{path} has {read.array.shape[axis]} {what}: {cure}.")
+    if len(kept) != 3:
+        shape = " x ".join(str(length) for length in read.array.shape)
+        raise InputError(f"{path} measures {shape} and is no 3D stack: save one of z, y and x.")
+    dropped = tuple(axis for axis in range(read.array.ndim) if axis not in kept)
+    return _Read(read.array.squeeze(dropped), "ZYX", read.sizes, read.note)
+
+
+# --- TIFF -------------------------------------------------------------------------------------------
+
+
+def _read_tiff(path: Path) -> _Read:
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            series = tiff.series[0]
+            array, axes = series.asarray(), series.axes
+            if array.size < _promised(tiff):
+                raise ValueError("pages are missing")
+            sizes, note = _tiff_sizes(tiff)
+    except Exception as error:  # a damaged file can fail anywhere in its decoder
+        raise InputError(f"The file {path} cannot be read as TIFF: save it anew.") from error
+    return _Read(array, axes, sizes, note)
+
+
+def _promised(tiff: tifffile.TiffFile) -> int:
+    """Values that the file says it holds: of one that was cut off, readers give the pages that are left."""
+    shaped: Any = tiff.shaped_metadata
+    if shaped:
+        return int(np.prod(shaped[0].get("shape", ())))
+    return int((tiff.imagej_metadata or {}).get("images", 1) * np.prod(tiff.pages.first.shape))
+
+
+def _tiff_sizes(tiff: tifffile.TiffFile) -> tuple[_Sizes, str]:
+    """From the OME-XML, or from what ImageJ (and tifffile) write into description and tags."""
+    if tiff.is_ome and tiff.ome_metadata:
+        return _ome_sizes(tiff.ome_metadata), ""
+    shaped: Any = tiff.shaped_metadata
+    metadata: Mapping[str, Any] = tiff.imagej_metadata or (shaped[0] if shaped else {})
+    in_unit = micrometers(metadata.get("unit"))
+    if in_unit is None:
+        return _UNKNOWN, ""
+
+    def in_plane(name: str) -> float | None:
+        tag = tiff.pages.first.tags.get(name)
+        pixels, units = tag.value if tag is not None else (0, 1)
+        return in_unit * units / pixels if pixels else None
+
+    note, z = "", abs(float(metadata.get("spacing", 0)))
+    if not z and tiff.is_imagej:
+        note, z = "its slices are 1 unit apart, as ImageJ does not say otherwise.", 1.0
+    return (z * in_unit if z else None, in_plane("YResolution"), in_plane("XResolution")), note
+
+
+def _ome_sizes(text: str) -> _Sizes:
+    pixels = next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}Pixels")), None)
+    if pixels is None:
+        return _UNKNOWN
+
+    def along(axis: str) -> float | None:
+        size = float(pixels.get(f"PhysicalSize{axis}", 0))
+        in_unit = micrometers(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        return size * in_unit if size > 0 and in_unit is not None else None
+
+    return along("Z"), along("Y"), along("X")
+
+
+def micrometers(unit: object) -> float | None:
+    """How long a unit is, by any of the names that files give it; None for "pixel" and the like."""
+    return _UNITS.get(str(unit).strip().lower())
+
+
+# --- OME-Zarr ---------------------------------------------------------------------------------------
+
+
+def _read_zarr(path: Path) -> _Read:
+    try:
+        import zarr
+    except ImportError:
+        raise InputError(
+            f'{path} is OME-Zarr, which needs a further package: pip install "napari-dispr[zarr]".'
+        ) from None
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes: Mapping[str, Any] = json.loads(json.dumps(dict(group.attrs)))
+        attributes = attributes.get("ome", attributes)  # version 0.5 on
+        image = attributes["multiscales"][0]
+        largest: Any = group[image["datasets"][0]["path"]]
+        array = np.asarray(largest[...])
+        axes = [_axis(axis) for axis in image.get("axes", "tczyx")]
+        sizes = dict(_zarr_sizes(image, axes))
+    except Exception as error:  # a damaged or other folder can fail anywhere
+        raise InputError(f"{path} cannot be read as an image of OME-Zarr: save it anew.") from error
+    letters = "".join(name[0].upper() for name, _ in axes)
+    return _Read(array, letters, (sizes.get("z"), sizes.get("y"), sizes.get("x")))
+
+
+def _axis(axis: Any) -> tuple[str, str | None]:
+    """Name and unit of an axis, in the words of any version."""
+    return (axis["name"], axis.get("unit")) if isinstance(axis, dict) else (axis, None)
+
+
+def _zarr_sizes(
+    image: Mapping[str, Any], axes: Sequence[tuple[str, str | None]]
+) -> Iterator[tuple[str, float | None]]:
+    """Each axis and the size of a voxel along it: the scale of the largest resolution, and that of all."""
+    scale = np.ones(len(axes))
+    for part in (image["datasets"][0], image):
+        for transformation in part.get("coordinateTransformations", ()):
+            if transformation["type"] == "scale":
+                scale = scale * transformation["scale"]
+    for (name, unit), size in zip(axes, scale, strict=True):
+        in_unit = micrometers(unit)
+        yield name, None if in_unit is None else float(size) * in_unit

@@ -1,0 +1,271 @@
+"""3D files: what they say of their voxels, what is no stack, partners in folders, and damaged files."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_dispr.cells.stack_files import pair_files, read_stack
+from napari_dispr.errors import InputError
+
+IMAGE = np.random.default_rng(0).integers(0, 4000, (6, 20, 30), np.uint16)
+LABELS = (IMAGE > 2000).astype(np.uint16) * 3
+OME = {"axes": "ZYX", "PhysicalSizeZ": 1.2, "PhysicalSizeY": 0.25, "PhysicalSizeX": 0.3}
+
+
+def write(path: Path, array: np.ndarray = IMAGE, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, array, **options)
+    return path
+
+
+def imagej(path: Path, array: np.ndarray = IMAGE, **metadata: Any) -> Path:
+    metadata = {"axes": "ZYX", "unit": "um", **metadata}
+    return write(path, array, imagej=True, resolution=(1 / 0.3, 1 / 0.25), metadata=metadata)
+
+
+def ome_zarr(
+    path: Path, array: np.ndarray, version: str = "0.5", unit: str | None = "micrometer", **more
+) -> Path:
+    names = "tczyx"[-array.ndim :]
+    axes = [{"name": name, "type": "space", **({"unit": unit} if unit else {})} for name in names]
+    scale = [*[1.0] * (array.ndim - 3), 1.2, 0.25, 0.3]
+    transformations = [
+        {"type": "scale", "scale": scale},
+        {"type": "translation", "translation": [9.0] * array.ndim},
+    ]
+    image = {"axes": axes, "datasets": [{"path": "s0", "coordinateTransformations": transformations}], **more}
+    group = zarr.open_group(path, mode="w", zarr_format=3 if version == "0.5" else 2)
+    group.create_array("s0", data=array, chunks=array.shape)
+    if version == "0.5":
+        group.attrs["ome"] = {"version": version, "multiscales": [image]}
+    else:
+        group.attrs["multiscales"] = [{"version": version, **image}]
+    return path
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Labels that say nothing of their voxels."""
+    return write(tmp_path / "labels.tif", LABELS)
+
+
+# --- how large voxels are ---------------------------------------------------------------------------
+
+
+def test_ome_tiff(tmp_path: Path, labels: Path) -> None:
+    stack = read_stack(write(tmp_path / "cells.ome.tif", metadata=OME), labels)
+    assert stack.name == "cells" and stack.spacing == (1.2, 0.25, 0.3)
+    assert stack.unit == "micrometer" and stack.note == ""
+    np.testing.assert_array_equal(stack.image, IMAGE)
+    np.testing.assert_array_equal(stack.labels, LABELS)
+
+
+def test_ome_tiff_in_other_units(tmp_path: Path, labels: Path) -> None:
+    units = {"PhysicalSizeZUnit": "mm", "PhysicalSizeYUnit": "nm", "PhysicalSizeXUnit": "µm"}
+    sizes = {**OME, "PhysicalSizeZ": 0.0012, "PhysicalSizeY": 250}
+    stack = read_stack(write(tmp_path / "cells.ome.tif", metadata={**sizes, **units}), labels)
+    assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.unit == "micrometer"
+
+
+def test_imagej_tiff(tmp_path: Path, labels: Path) -> None:
+    for number, unit in enumerate(("um", "micron", r"\u00B5m")):
+        stack = read_stack(imagej(tmp_path / f"{number}.tif", unit=unit, spacing=1.2), labels)
+        assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.unit == "micrometer"
+        assert stack.note == ""
+    stack = read_stack(imagej(tmp_path / "4.tif", unit="nm", spacing=1200), labels)
+    assert stack.spacing == pytest.approx((1.2, 0.25e-3, 0.3e-3))
+
+
+def test_imagej_leaves_a_distance_of_one_out(tmp_path: Path, labels: Path) -> None:
+    path = imagej(tmp_path / "cells.tif")
+    stack = read_stack(path, labels)
+    assert stack.spacing == pytest.approx((1.0, 0.25, 0.3)) and stack.unit == "micrometer"
+    assert stack.note == f"{path}: its slices are 1 unit apart, as ImageJ does not say otherwise."
+
+
+def test_tiff_of_tifffile(tmp_path: Path, labels: Path) -> None:
+    options = {"resolution": (1 / 0.3, 1 / 0.25)}
+    metadata = {"axes": "ZYX", "unit": "um", "spacing": 1.2}
+    stack = read_stack(write(tmp_path / "cells.tif", metadata=metadata, **options), labels)
+    assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.unit == "micrometer"
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"axes": "ZYX", "unit": "um"}, {"axes": "ZYX", "unit": "pixel", "spacing": 2}, None]
+)
+def test_sizes_that_are_not_all_known_are_not_guessed(tmp_path: Path, labels: Path, metadata) -> None:
+    path = write(tmp_path / "cells.tif", metadata=metadata, resolution=(1 / 0.3, 1 / 0.25))
+    stack = read_stack(path, labels)
+    assert stack.spacing == (1.0, 1.0, 1.0) and stack.unit == "pixel"
+    assert stack.note.startswith(f"{path} does not say how large its voxels are")
+
+
+def test_ome_tiff_without_z(tmp_path: Path, labels: Path) -> None:
+    metadata = {key: value for key, value in OME.items() if key != "PhysicalSizeZ"}
+    stack = read_stack(write(tmp_path / "cells.ome.tif", metadata=metadata), labels)
+    assert stack.unit == "pixel" and stack.note
+
+
+def test_labels_know_what_the_image_does_not(tmp_path: Path) -> None:
+    stack = read_stack(write(tmp_path / "cells.tif"), imagej(tmp_path / "labels.tif", LABELS, spacing=1.2))
+    assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.note == ""
+
+
+def test_a_given_spacing_wins(tmp_path: Path, labels: Path) -> None:
+    path = write(tmp_path / "cells.ome.tif", metadata=OME)
+    stack = read_stack(path, labels, (2.0, 0.5, 0.5))
+    assert stack.spacing == (2.0, 0.5, 0.5) and stack.unit == "micrometer" and stack.note == ""
+    assert read_stack(path, labels, (2000, 500, 500), "nm").spacing == (2.0, 0.5, 0.5)
+    assert read_stack(path, labels, (2, 1, 1), "pixel").unit == "pixel"
+    with pytest.raises(InputError, match="three lengths"):
+        read_stack(path, labels, (0.5, 0.5))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr(tmp_path: Path, version: str) -> None:
+    image = ome_zarr(tmp_path / "cells.ome.zarr", IMAGE[None, None], version)
+    labels = ome_zarr(tmp_path / "labels.zarr", LABELS, version)
+    stack = read_stack(image, labels)
+    assert stack.name == "cells" and stack.spacing == pytest.approx((1.2, 0.25, 0.3))
+    assert stack.unit == "micrometer"
+    np.testing.assert_array_equal(stack.image, IMAGE)
+    np.testing.assert_array_equal(stack.labels, LABELS)
+
+
+def test_ome_zarr_with_a_scale_of_all_and_other_units(tmp_path: Path, labels: Path) -> None:
+    more = {"coordinateTransformations": [{"type": "scale", "scale": [1.0, 1000.0, 1000.0]}]}
+    image = ome_zarr(tmp_path / "cells.zarr", IMAGE, unit="nanometer", **more)
+    assert read_stack(image, labels).spacing == pytest.approx((0.0012, 0.25, 0.3))
+    image = ome_zarr(tmp_path / "other.zarr", IMAGE, unit=None)
+    assert read_stack(image, labels).unit == "pixel"
+
+
+def test_ome_zarr_without_its_package(tmp_path: Path, labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = ome_zarr(tmp_path / "cells.zarr", IMAGE)
+    monkeypatch.setitem(sys.modules, "zarr", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r'pip install "napari-dispr\[zarr\]"') as caught:
+        read_stack(image, labels)
+    assert str(image) in str(caught.value)
+
+
+def test_numpy_files_and_labels_alone(tmp_path: Path) -> None:
+    np.save(tmp_path / "cells.npy", LABELS)
+    stack = read_stack(None, tmp_path / "cells.npy", (1, 0.3, 0.3))
+    assert stack.image is None and stack.name == "cells" and stack.spacing == (1.0, 0.3, 0.3)
+
+
+# --- what is no stack -------------------------------------------------------------------------------
+
+
+def test_axes_of_length_one_are_dropped(tmp_path: Path, labels: Path) -> None:
+    path = write(tmp_path / "cells.ome.tif", IMAGE[None, :, None], metadata={**OME, "axes": "TZCYX"})
+    np.testing.assert_array_equal(read_stack(path, labels).image, IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "said"),
+    [
+        (np.stack([IMAGE] * 2, 1), {"imagej": True, "metadata": {"axes": "ZCYX"}}, "has 2 channels"),
+        (np.stack([IMAGE] * 3), {"imagej": True, "metadata": {"axes": "TZYX"}}, "has 3 time points"),
+        (IMAGE, {"imagej": True, "metadata": {"axes": "TYX"}}, "has 6 time points"),
+        (np.zeros((6, 20, 30, 3), np.uint8), {"photometric": "rgb"}, "has 3 colours"),
+        (IMAGE[0], {}, "measures 20 x 30 and is no 3D stack"),
+        (np.stack([IMAGE] * 3), {"metadata": None}, "is no 3D stack"),
+    ],
+)
+def test_more_or_less_than_a_stack(tmp_path: Path, labels: Path, array, options, said: str) -> None:
+    path = write(tmp_path / "cells.tif", array, **options)
+    if said == "is no 3D stack":  # pages say nothing of two axes: their shape does not fit the labels
+        assert read_stack(path, labels).image.shape != LABELS.shape  # type: ignore[union-attr]
+        return
+    with pytest.raises(InputError, match=said) as caught:
+        read_stack(path, labels)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cells.tif", {}),
+        ("cells.tif", {"compression": "zlib"}),
+        ("cells.tif", {"imagej": True, "metadata": {"axes": "ZYX"}}),
+        ("cells.ome.tif", {"compression": "zlib", "metadata": OME}),
+    ],
+)
+def test_damaged_files_are_named(tmp_path: Path, labels: Path, name: str, options: dict[str, Any]) -> None:
+    path = write(tmp_path / name, **options)
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:100], b"no picture at all", b""):
+        path.write_bytes(damaged)
+        for pair in ((path, labels), (labels, path)):
+            with pytest.raises(InputError, match="cannot be read as TIFF") as caught:
+                read_stack(*pair)
+            assert str(path) in str(caught.value)
+
+
+def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
+    (tmp_path / "cells.npy").write_bytes(b"nothing")
+    (tmp_path / "cells.png").write_bytes(b"nothing")
+    (tmp_path / "empty.zarr").mkdir()
+    zarr.open_group(tmp_path / "plain.zarr", mode="w")
+    for name, said in (
+        ("cells.npy", "cannot be read as NPY"),
+        ("cells.png", "neither TIFF, OME-Zarr nor NPY"),
+        ("empty.zarr", "cannot be read as an image of OME-Zarr"),
+        ("plain.zarr", "cannot be read as an image of OME-Zarr"),
+        ("nowhere.tif", "There is no file"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            read_stack(tmp_path / name, labels)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+# --- partners ---------------------------------------------------------------------------------------
+
+
+def test_two_files_are_a_pair(tmp_path: Path, labels: Path) -> None:
+    image = write(tmp_path / "a.tif")
+    assert pair_files(image, labels) == [(image, labels)]
+    assert pair_files(None, labels) == [(None, labels)]
+    volume = ome_zarr(tmp_path / "b.zarr", IMAGE)  # a folder that stands for a file
+    assert pair_files(str(volume), str(labels)) == [(volume, labels)]
+
+
+def test_partners_of_two_folders(tmp_path: Path) -> None:
+    images = [write(tmp_path / "images" / name) for name in ("a.tif", "b.ome.tif", "c.tiff")]
+    images.append(ome_zarr(tmp_path / "images" / "d.ome.zarr", IMAGE))
+    found = [
+        write(tmp_path / "labels" / name) for name in ("a.tif", "b_labels.tif", "c_cp_masks.tif", "d.tif")
+    ]
+    (tmp_path / "images" / "readme.txt").write_text("no image")
+    write(tmp_path / "images" / ".hidden.tif")
+    assert pair_files(tmp_path / "images", tmp_path / "labels") == list(zip(images, found, strict=True))
+    assert [path.name for _, path in pair_files(None, tmp_path / "labels")] == [
+        "a.tif", "b_labels.tif", "c_cp_masks.tif", "d.tif",
+    ]  # fmt: skip
+
+
+def test_missing_partners_are_named(tmp_path: Path, labels: Path) -> None:
+    for name in ("images/a.tif", "images/b.tif", "labels/a.tif"):
+        write(tmp_path / name)
+    with pytest.raises(InputError, match=r"images.b\.tif has no labels of the name b"):
+        pair_files(tmp_path / "images", tmp_path / "labels")
+    write(tmp_path / "labels" / "b.tif")
+    write(tmp_path / "labels" / "c.tif")
+    with pytest.raises(InputError, match=r"labels.c\.tif has no image of its name"):
+        pair_files(tmp_path / "images", tmp_path / "labels")
+    write(tmp_path / "labels" / "c.tiff")
+    with pytest.raises(InputError, match=r"c\.tiff have one name"):
+        pair_files(tmp_path / "images", tmp_path / "labels")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no TIFF"):
+        pair_files(None, tmp_path / "empty")
+    with pytest.raises(InputError, match="one is a folder"):
+        pair_files(tmp_path / "images", labels)
+    with pytest.raises(InputError, match="no file or folder"):
+        pair_files(tmp_path / "nowhere", labels)
