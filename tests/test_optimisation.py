@@ -284,19 +284,35 @@ class Judge:
 
     def __call__(self, network, crew):
         self.calls += 1
-        return self.scores[self.calls - 1], 0.1
+        return np.array([[self.scores[self.calls - 1] + cell, 0.1] for cell in (-0.05, 0.05)])
 
 
 def test_validations_are_spread_and_the_best_weights_kept(cells, tmp_path):
     kept = []
     settings = SHORT.model_copy(update={"validations": 3})
-    judge = Judge([0.5, 0.3, 0.4])
+    judge = Judge([0.5, 0.3, 0.4])  # each cell is as much worse: a clear difference
     events = train(cells, tmp_path, settings, validator=judge, keep_best=lambda network: kept.append(network))
     found = [event for event in events if isinstance(event, Validated)]
     assert [event.step for event in found] == [2, 4, 6]
     assert [event.best for event in found] == [True, True, False] and len(kept) == 2
     assert found[1].score == pytest.approx(0.4) and found[1].volume_error == 0.1
     assert all(isinstance(event, Report | Validated) for event in events)
+
+
+def test_weights_that_are_not_clearly_worse_are_kept(cells, tmp_path):
+    tables = [[0.3, 0.5], [0.5, 0.32], [0.35, 0.55]]  # means .4, .41 (error .19) and .45 (.05 each)
+    kept, calls = [], iter(tables)
+    settings = SHORT.model_copy(update={"validations": 3})
+    events = train(
+        cells,
+        tmp_path,
+        settings,
+        validator=lambda network, crew: np.array([[value, 0.0] for value in next(calls)]),
+        keep_best=kept.append,
+    )
+    assert [event.best for event in events if isinstance(event, Validated)] == [True, True, False]
+    assert len(kept) == 2 and content(tmp_path)["lowest"] == pytest.approx([0.3, 0.5])
+    assert content(tmp_path)["since_lowest"] == 2
 
 
 def test_a_start_is_validated_before_the_first_step(cells, tmp_path):

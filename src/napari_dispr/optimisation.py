@@ -27,6 +27,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.settings import TrainSettings
 
 Array = NDArray[np.float32]
+Scores = NDArray[np.float64]
 Reason = Literal["finished", "converged", "stopped"]
 
 
@@ -76,9 +77,9 @@ class Validated:
     volume_error : float
         Mean relative error of the members' mean volume.
     score : float
-        Their sum, by which the best weights are kept.
+        Their sum, by which weights are kept.
     best : bool
-        Whether these are the best so far.
+        Whether these weights are kept: no earlier ones were clearly better, see `iter_optimise`.
     """
 
     step: int
@@ -91,12 +92,12 @@ class Validated:
 
 
 class Validator(Protocol):
-    """Draws members of cells kept apart and scores them: (energy score, volume error).
+    """Draws members of cells kept apart and scores them: (cell, 2), energy score and volume error.
 
     Called by all processes of a crew at once with the averaged network.
     """
 
-    def __call__(self, network: UNet3D, crew: Crew) -> tuple[float, float]: ...
+    def __call__(self, network: UNet3D, crew: Crew) -> Scores: ...
 
 
 class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
@@ -220,6 +221,12 @@ def iter_optimise(
     ------
     InputError
         If there are no cells, there is nothing to resume, or something to overwrite.
+
+    Notes
+    -----
+    Scores of a dozen cells are noisy, and the last weights have learned longest at the smallest rate. So
+    weights are kept unless the validation of the lowest score so far was better by more than the standard
+    error of the difference, cell by cell (the rule of one standard error, Breiman et al. 1984).
     """
     settings, crew = settings or TrainSettings(), crew or Crew()
     if not cells:
@@ -249,7 +256,7 @@ def iter_optimise(
             yield from check.now()
             if state.share >= 1:
                 return "finished"
-            if settings.patience and state.since_best >= settings.patience:
+            if settings.patience and state.since_lowest >= settings.patience:
                 return "converged"
             stopping = loop.step(stop())
             if state.step % report_every == 0 or state.share >= 1:
@@ -354,16 +361,27 @@ class _Validations:
         if self.validator is None or not self.is_due:
             return
         state, number = self.state, self._number
-        energy_score, volume_error = self.validator(state.average, self.crew)
-        score = energy_score + volume_error
-        best = score < state.best
-        state.best, state.since_best = (score, 0) if best else (state.best, state.since_best + 1)
+        table = self.validator(state.average, self.crew)
+        scores = table.sum(axis=1)
+        keep = not state.lowest or _not_clearly_worse(scores, np.array(state.lowest))
+        if not state.lowest or scores.mean() < np.mean(state.lowest):
+            state.lowest, state.since_lowest = scores.tolist(), 0
+        else:
+            state.since_lowest += 1
         state.validated = number
-        if best and self.keep_best is not None and self.crew.rank == 0:
+        if keep and self.keep_best is not None and self.crew.rank == 0:
             self.keep_best(state.average)
-        yield Validated(
-            state.step, round(state.share, 5), round(state.clock, 1), energy_score, volume_error, score, best
-        )
+        energy_score, volume_error = table.mean(axis=0).tolist()
+        share, seconds = round(state.share, 5), round(state.clock, 1)
+        score = energy_score + volume_error
+        yield Validated(state.step, share, seconds, energy_score, volume_error, score, keep)
+
+
+def _not_clearly_worse(scores: Scores, lowest: Scores) -> bool:
+    """Whether the mean is within a standard error of the lowest one, of the same cells."""
+    apart = scores - lowest
+    error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
+    return bool(apart.mean() <= error)
 
 
 def _memory(device: torch.device) -> float:

@@ -37,9 +37,9 @@ class State:
         Seconds of training.
     validated : int
         Validations done.
-    best : float
-        Least score of a validation.
-    since_best : int
+    lowest : list of float
+        Scores of the cells in the validation that had the lowest mean.
+    since_lowest : int
         Validations after it.
     cells : list of str
         Names of the training cells, in their order.
@@ -49,8 +49,9 @@ class State:
         torch.manual_seed(settings.seed)
         self.network = channels_last(UNet3D(config).to(device))
         self.average = deepcopy(self.network).requires_grad_(False)
-        self.step = self.taken = self.validated = self.since_best = 0
-        self.clock, self.best = 0.0, float("inf")
+        self.step = self.taken = self.validated = self.since_lowest = 0
+        self.clock = 0.0
+        self.lowest: list[float] = []
         self.cells: list[str] = []
         self.settings = settings
         # Muon takes matrices: each kernel is seen as one, through a view of the same (channels-last) storage.
@@ -176,4 +177,4 @@ class State:
             setattr(self, name, content[name])
 
 
-_COUNTERS = ("step", "taken", "clock", "validated", "best", "since_best", "cells")
+_COUNTERS = ("step", "taken", "clock", "validated", "lowest", "since_lowest", "cells")
