@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_dispr import InputError
-from napari_dispr.diffusion.crew import Crew, processes_for
+from napari_dispr.diffusion.crew import Crew, gathered, processes_for
 from napari_dispr.optimisation import iter_optimise
 from napari_dispr.settings import TrainSettings
 
@@ -23,11 +23,19 @@ from test_augmentation import cell_of
 from test_model import TINY
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.crew import gathered
+from napari_dispr.diffusion.training_state import State
 from napari_dispr.optimisation import iter_optimise
 from napari_dispr.settings import TrainSettings
 
 torch.set_num_threads(2)
 devices.fast_dtype = lambda device: torch.float32  # 16 bit rounds sums of one process and of two apart
+update, norms = State.update, []
+
+def noted(self, samples):
+    norms.append(float(torch.stack([g.norm() for g in self.gradients()]).norm()))
+    update(self, samples)
+
+State.update = noted
 cells = [cell_of("discocyte"), cell_of("stomatocyte", 1), cell_of("echinocyte", 2)]
 settings = TrainSettings(steps=6, batch=4, warmup=2, scored=0.4)
 out, processes = Path(sys.argv[1]), int(sys.argv[2])
@@ -37,7 +45,7 @@ with gathered(processes, torch.device("cpu"), command) as crew:
     options = dict(config=TINY, crew=crew, report_every=1)
     for report in iter_optimise(cells, out / "checkpoint.pt", settings, **options):
         if crew.rank == 0:
-            print(json.dumps(asdict(report)), flush=True)
+            print(json.dumps({{**asdict(report), "gradient": norms[-1]}}), flush=True)
 """
 
 
@@ -64,6 +72,8 @@ def assert_alike(one, other):
     assert [r["step"] for r in reports] == [r["step"] for r in others] == [1, 2, 3, 4, 5, 6]
     assert [r["phase"] for r in others] == ["flow"] * 4 + ["scored"] * 2
     assert [r["loss"] for r in others] == pytest.approx([r["loss"] for r in reports], rel=1e-4)
+    assert [r["gradient"] for r in others] == pytest.approx([r["gradient"] for r in reports], rel=0.01)
+    assert others[0]["gradient"] == pytest.approx(reports[0]["gradient"], rel=1e-4)
     assert other_state["taken"] == state["taken"] == 4 * 4 + 2 * 2
     # Muon and Adam divide by the size of a gradient, however small: what rounding is of it grows.
     apart = sum(float((other_state["network"][n] - w).norm() ** 2) for n, w in state["network"].items())
@@ -78,6 +88,12 @@ def test_under_torchrun(alone, tmp_path):
     # Its endpoint needs no free port that is known beforehand.
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     assert_alike(alone, run(tmp_path, 2, *launcher))
+
+
+def test_a_process_that_ends_while_it_loads_is_told():
+    ends = [sys.executable, "-c", "raise SystemExit(3)"]
+    with pytest.raises(InputError, match="while it was loading"), gathered(2, torch.device("cpu"), ends):
+        pass
 
 
 def test_shares_are_all_there_is():

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from test_augmentation import cell_of
 from test_model import TINY
 
-from napari_dispr import InputError
+from napari_dispr import InputError, optimisation
+from napari_dispr.diffusion import objectives
 from napari_dispr.diffusion.crew import Crew
 from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
+from napari_dispr.diffusion.objectives import objective_of
 from napari_dispr.diffusion.training_state import State
 from napari_dispr.optimisation import Report, Samples, Units, Validated, iter_optimise
 from napari_dispr.settings import TrainSettings, checked_settings
@@ -234,7 +237,7 @@ def test_every_parameter_is_trained(config):
     source = torch.Generator().manual_seed(0)
     for p in state.network.parameters():
         p.grad = torch.randn(p.shape, generator=source).contiguous(memory_format=torch.preserve_format)
-    state.update()
+    state.update(2)
     for name, p in state.network.named_parameters():
         assert not torch.equal(p, start[name]), name
     # The average has moved, but less.
@@ -324,7 +327,7 @@ def test_a_start_is_validated_before_the_first_step(cells, tmp_path):
 
 
 def test_patience_ends_a_run(cells, tmp_path):
-    settings = SHORT.model_copy(update={"validations": 6, "patience": 2})
+    settings = SHORT.model_copy(update={"validations": 6, "patience": 2, "decay": 0.9})
     run = iter_optimise(
         cells,
         tmp_path / CHECKPOINT,
@@ -340,6 +343,90 @@ def test_patience_ends_a_run(cells, tmp_path):
     assert end.value.value == "converged" and max(steps) == 3
 
 
+def test_patience_begins_where_weights_settle(cells, tmp_path):
+    settings = SHORT.model_copy(update={"validations": 6, "patience": 1, "decay": 0.34, "scored": 0.34})
+    events = train(cells, tmp_path, settings, validator=Judge([0.1, 0.6, 0.6, 0.6, 0.6, 0.6]))
+    assert max(event.step for event in events) == 4
+
+
+def test_a_validation_that_is_stopped_is_done_again(cells, tmp_path):
+    settings = SHORT.model_copy(update={"validations": 2})
+    tables = iter([np.full((2, 2), np.nan), np.zeros((2, 2)), np.zeros((2, 2))])
+    options = {"validator": lambda network, crew: next(tables)}
+    first = train(cells, tmp_path, settings, **options)
+    assert [event.step for event in first] == [1, 2, 3] and content(tmp_path)["validated"] == 1
+    rest = train(cells, tmp_path, settings, resume=True, **options)
+    assert [event.step for event in rest if isinstance(event, Validated)] == [3, 6]
+
+
+def test_validations_do_not_eat_a_budget_of_minutes(cells, tmp_path):
+    settings = TrainSettings(minutes=5 / 60, batch=2, warmup=0, validations=50)
+
+    def slow(network, crew):
+        time.sleep(0.3)
+        return np.zeros((2, 2))
+
+    events = train(cells, tmp_path, settings, validator=slow)
+    count = sum(isinstance(event, Validated) for event in events)
+    assert 1 <= count <= 5 / (0.3 * 6) + 2
+    assert isinstance(events[-1], Validated) and events[-1].share == 1
+
+
+def test_a_loss_that_is_no_number_changes_nothing(cells, tmp_path, monkeypatch):
+    class Once:
+        def __init__(self, network, settings):
+            self.own, self.calls = objective_of(network, settings), 0
+
+        def __call__(self, batch, scored, source):
+            self.calls += 1
+            return self.own(batch, scored, source) * (float("nan") if self.calls == 2 else 1)
+
+    monkeypatch.setattr(optimisation, "objective_of", Once)
+    reports = train(cells, tmp_path, SHORT.model_copy(update={"scored": 0.0}))
+    assert reports[-1].step == 6 and content(tmp_path)["taken"] == 14
+    assert all(torch.isfinite(weight).all() for weight in content(tmp_path)["network"].values())
+
+    class Always(Once):
+        def __call__(self, batch, scored, source):
+            return self.own(batch, scored, source) * float("nan")
+
+    monkeypatch.setattr(optimisation, "objective_of", Always)
+    with pytest.raises(InputError, match="not a number any more"):
+        train(cells, tmp_path / "always")
+    assert all(torch.isfinite(w).all() for w in content(tmp_path / "always")["network"].values())
+
+
+def test_out_of_memory_cuts_the_step_and_changes_nothing(cells, tmp_path, monkeypatch, uninterrupted):
+    class Small:
+        """Holds one sample at a time."""
+
+        def __init__(self, network, settings):
+            self.own = objective_of(network, settings)
+
+        def __call__(self, batch, scored, source):
+            if len(batch.clean) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.own(batch, scored, source)
+
+    monkeypatch.setattr(optimisation, "objective_of", Small)
+    reports = train(cells, tmp_path)
+    assert [r.loss for r in reports] == pytest.approx([r.loss for r in uninterrupted[1]], rel=0.02)
+
+
+def test_every_weight_has_a_gradient_at_every_stage(cells, monkeypatch):
+    """Weights cast to 16 bit without gradients must not be found again by the step that needs them."""
+    state = State(TrainSettings(batch=2), TINY, torch.device("cpu"))
+    objective = objectives.FlowObjective(state.network, state.settings)
+    objective.mixed = True
+    planes, clean, noise = (part[None] for part in Samples(cells, state.settings, TINY.planes)[0])
+    batch = objectives.Batch(planes, clean, noise, torch.tensor([0]), 1)
+    for stage in ((1, 0), (4, 2)):
+        monkeypatch.setattr(objectives, "STAGES", (stage,))
+        state.network.zero_grad()
+        objective(batch, True, torch.Generator()).backward()
+        assert len(state.gradients()) == len(list(state.network.parameters())), stage
+
+
 def test_asked_to_stop_it_saves_and_goes_on_exactly(cells, tmp_path, uninterrupted):
     asked = iter([False, False, True])
     first = train(cells, tmp_path, stop=lambda: next(asked))
@@ -352,7 +439,7 @@ def test_a_damaged_checkpoint_is_told(cells, tmp_path):
     train(cells, tmp_path)
     whole = (tmp_path / CHECKPOINT).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"checkpoint\.pt cannot be read"):
+    with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
         train(cells, tmp_path, resume=True)
 
 

@@ -171,7 +171,7 @@ def test_three_steps_of_the_preset_dispr(small):
         loss = objective.at(start[:, :2], clean, noise, torch.tensor([t])).mean()
         assert loss.item() == pytest.approx(expected, abs=2e-5)
         loss.backward()
-        state.update()
+        state.update(1)
     before, after, means = small.state_dict(), state.network.state_dict(), state.average.state_dict()
     for name, expected in numbers["params"].items():
         # Adam divides by the size of a gradient however small, rounding and all: 1 % of the way gone.

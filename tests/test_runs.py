@@ -33,9 +33,10 @@ def test_a_folder_holds_one_run(run):
 def test_what_is_no_run_is_told(tmp_path):
     with pytest.raises(InputError, match="There is no training run in"):
         Run.open(tmp_path)
-    (tmp_path / "plan.json").write_text('{"name": 3}')
-    with pytest.raises(InputError, match="not written by this version"):
-        Run.open(tmp_path)
+    for wrong in (b'{"name": 3}', b"\xff\xfe\x00", b"{"):
+        (tmp_path / "plan.json").write_bytes(wrong)
+        with pytest.raises(InputError, match="not written by this version"):
+            Run.open(tmp_path)
 
 
 def test_a_log_is_read_while_it_grows(run):
@@ -95,11 +96,32 @@ def test_the_process_of_another_day_does_not_count(run):
 
 def test_a_wish_to_stop_is_for_the_process_that_runs(run):
     run.ask_to_stop()
-    assert run.is_to_stop
-    with run.owned():
-        assert not run.is_to_stop
-        run.ask_to_stop()
-        assert run.is_to_stop
+    process = run.start()  # which is another one
+    assert not run.is_to_stop
+    run.ask_to_stop()
+    assert process.wait(120) == 2 and run.is_to_stop  # it found no cells, and did not lose the wish
+
+
+def test_a_process_of_another_machine_counts_while_it_writes(run):
+    (run.folder / "process.json").write_text(json.dumps({"pid": 1, "since": 0, "host": "elsewhere"}))
+    run.write("step")
+    assert run.is_running and run.state == "running"
+    with pytest.raises(InputError, match="is being trained already"), run.owned():
+        pass
+    for name in ("process.json", "log.jsonl"):
+        os.utime(run.folder / name, (0, 0))
+    assert not run.is_running
+
+
+def test_what_is_no_number_is_no_json_either(run):
+    run.write("step", loss=float("nan"))
+    assert run.reports()[0] == [{"kind": "step", "loss": None}]
+
+
+def test_the_line_after_half_a_line_counts(run):
+    (run.folder / "log.jsonl").write_text('{"kind": "st')
+    run.write("end", model="m")
+    assert run.state == "finished"
 
 
 def test_a_process_that_cannot_begin_says_why(run):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,26 @@ def test_stopped_and_resumed_it_ends_as_it_would_have(trained, dataset, tmp_path
     assert model.card.training["cells"] == trained[0].card.training["cells"]
 
 
+def test_stopped_while_it_is_scored_it_ends_as_it_would_have(dataset, tmp_path):
+    out = tmp_path / "m.safetensors"
+    run = planned(dataset, out, **LITTLE)
+    events = []
+    for event in iter_train(run, stop=lambda: len(events) > 4):  # after the last validation
+        events.append(event)
+    assert events[-1] == Ended("stopped", None, {}) and not out.exists()
+    assert [type(event).__name__ for event in iter_train(run)] == ["Begun", "Ended"] and out.exists()
+
+
+def test_killed_between_the_model_and_its_last_line_it_is_finished(trained, tmp_path):
+    out = trained[2]
+    shutil.copytree(out.with_suffix(".training"), tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text("".join(line for line in log.open() if '"end"' not in line))
+    run = Run.open(tmp_path / "run")
+    assert run.state == "stopped"
+    assert [event.model for event in iter_train(run)] == [str(out)] and run.state == "finished"
+
+
 def test_a_stopped_run_can_be_used_as_it_is(dataset, tmp_path):
     out = tmp_path / "early.safetensors"
     run = planned(dataset, out, **LITTLE)
@@ -146,6 +167,18 @@ def test_cells_that_the_start_has_seen_are_not_validated_on(cells):
     assert split(cells, TrainSettings(validation=0), None) == (cells, [])
 
 
+def test_copies_of_a_cell_are_known_as_one(cells):
+    """The same shapes with another picture, or without any, are no new cells."""
+    seen = {"fingerprints": [cells[0].fingerprint]}
+    bare = [CellFile(f"bare{i}", cell.mask, None, cell.obj) for i, cell in enumerate(cells[:2])]
+    own, apart = split([*cells, *bare], TrainSettings(validation=0.5), tiny_model(training=seen))
+    assert {cells[0].name, "bare0"} <= {cell.name for cell in own} and apart
+    dimmed = [CellFile(c.name, c.mask, 0.9 * c.image, c.obj) for c in cells]
+    told = {"shapes": [cell.shape_fingerprint for cell in cells]}
+    with pytest.raises(InputError, match="was trained on 8 of these 8 cells"):
+        split(dimmed, TrainSettings(), tiny_model(training=told))
+
+
 def test_presets():
     assert preset_settings("standard").minutes == 15
     assert preset_settings("standard", steps=10).minutes is None
@@ -164,6 +197,7 @@ def test_presets():
         ({"minutes": -1}, "The setting minutes cannot be -1"),
         ({"device": "cuda:9"}, "There is no device 'cuda:9' here"),
         ({"processes": 5}, "5 processes need a batch"),
+        ({"start": "generic", "preset": "dispr", "scored": 0.0}, "The method dispr begins from scratch"),
     ],
 )
 def test_wrong_settings_are_told(dataset, tmp_path, change, message):
@@ -173,9 +207,7 @@ def test_wrong_settings_are_told(dataset, tmp_path, change, message):
 
 
 def test_a_model_of_another_kind_is_no_start(dataset, tmp_path):
-    paper = tiny_model()
-    other = type(paper)(paper.network, paper.process, paper.card.model_copy(update={"truncation": 3.0}))
-    other.save(tmp_path / "other.safetensors")
+    tiny_model().save(tmp_path / "other.safetensors")  # of another topology
     with pytest.raises(InputError, match="'tiny' is no model of the kind to be trained"):
         nd.train(dataset, tmp_path / "m.safetensors", start=str(tmp_path / "other.safetensors"), **LITTLE)
 
@@ -188,8 +220,6 @@ def test_two_cells_are_too_few(cells, tmp_path):
 
 
 def test_a_damaged_file_is_named_before_training(dataset, tmp_path):
-    import shutil
-
     shutil.copytree(dataset, tmp_path / "cells")
     broken = tmp_path / "cells/train/obj/discocyte4.tif"
     broken.write_bytes(broken.read_bytes()[:100])

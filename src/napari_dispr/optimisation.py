@@ -5,6 +5,7 @@ Composes cells and diffusion; knows neither folders of cells nor model cards, no
 
 import itertools
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from napari_dispr.cells.augmentation import TrainingCell, augmented, unaugmented
+from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.condition import dispr_planes, signed_planes
 from napari_dispr.diffusion.crew import Crew
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
@@ -28,6 +30,11 @@ from napari_dispr.settings import TrainSettings
 
 Array = NDArray[np.float32]
 Scores = NDArray[np.float64]
+#: Steps in a row without a finite loss that end a run.
+_MOST_LOST = 20
+#: In a budget of minutes there is at least so much time between the beginnings of two validations, in units
+#: of what one takes.
+_PER_VALIDATION = 6.0
 Reason = Literal["finished", "converged", "stopped"]
 
 
@@ -94,7 +101,7 @@ class Validated:
 class Validator(Protocol):
     """Draws members of cells kept apart and scores them: (cell, 2), energy score and volume error.
 
-    Called by all processes of a crew at once with the averaged network.
+    Called by all processes of a crew at once with the averaged network. Not finite where it was stopped.
     """
 
     def __call__(self, network: UNet3D, crew: Crew) -> Scores: ...
@@ -239,7 +246,7 @@ def iter_optimise(
     state = State(settings, start.config if start else config or topology_of(settings), device)
     if start is not None:
         state.begin_with(start)
-    state.cells = [cell.name for cell in cells]
+    state.cells = [f"{cell.name} {zlib.crc32(cell.signed_distance.tobytes()):08x}" for cell in cells]
     if resume:
         state.load(checkpoint)
     units = Units(settings, crew, state.taken)
@@ -254,6 +261,8 @@ def iter_optimise(
                 state.save(checkpoint)  # before a validation, so that whoever ends it loses nothing
                 saved = time.monotonic()
             yield from check.now()
+            if check.stopped:
+                return "stopped"
             if state.share >= 1:
                 return "finished"
             if settings.patience and state.since_lowest >= settings.patience:
@@ -283,29 +292,58 @@ class _Loop:
         self._losses: list[float] = []
         self._trained, self._since = 0, time.monotonic()
         self._phase = "flow"
+        self._parts, self._lost = 1, 0
 
     def step(self, stop: bool) -> bool:
-        """One optimiser step; whether any process wants to stop."""
+        """One optimiser step; whether any process wants to stop.
+
+        Raises
+        ------
+        InputError
+            If losses are not finite again and again. The state is as before the first of them.
+        """
         state, scored = self.state, self.state.scored
         batch = self._batch(1 if scored or not state.settings.scored else 2)
-        source = torch.Generator().manual_seed(state.settings.seed * 1_000_003 + state.step)
         told = torch.zeros(3, device=self.device)
-        if len(batch.clean):
-            # The mean over all processes' samples, as one process would have it.
-            loss = self.objective(batch, scored, source) * (len(batch.clean) / batch.of)
-            loss.backward()
-            told[0] = loss.detach()
+        told[0] = self._backward(batch, scored)
         told[1] = stop
         if self.crew.rank == 0:
             told[2] = time.monotonic() - self._before
         self.crew.add_up([*state.gradients(), told])
-        state.update()
-        state.taken += batch.of
-        loss_of_all, stops, state.clock = told.tolist()
-        self._losses.append(loss_of_all)
+        loss, stops, state.clock = told.tolist()
+        if np.isfinite(loss):
+            state.update(batch.of)
+            self._losses.append(loss)
+            self._lost = 0
+        else:  # these samples are passed over
+            state.network.zero_grad()
+            state.taken += batch.of
+            self._lost += 1
+            if self._lost >= _MOST_LOST:
+                raise InputError("The loss is not a number any more: begin anew at lower learning rates.")
         self._trained += batch.of
         self._phase = "scored" if scored else "flow"
         return stops > 0
+
+    def _backward(self, batch: Batch, scored: bool) -> float:
+        """Gradients of this process's share of the mean over all samples, and that share of the loss."""
+        while True:
+            try:
+                total = 0.0
+                for part in batch.parts(self._parts):
+                    seed = self.state.settings.seed * 1_000_003 + self.state.step
+                    source = torch.Generator().manual_seed(seed)
+                    loss = self.objective(part, scored, source) * (len(part.clean) / batch.of)
+                    loss.backward()
+                    total += loss.item()
+                return total
+            except (RuntimeError, MemoryError) as error:
+                if not devices.is_out_of_memory(error) or self._parts >= len(batch.clean):
+                    raise
+            # What the sum over the parts is does not depend on how many there are.
+            self.state.network.zero_grad()
+            devices.release(self.device)
+            self._parts *= 2
 
     def _batch(self, units: int) -> Batch:
         parts, places, size = [], [], self.unit_size
@@ -320,7 +358,7 @@ class _Loop:
         report = Report(
             step=state.step,
             share=round(state.share, 5),
-            loss=float(np.mean(self._losses)),
+            loss=float(np.mean(self._losses)) if self._losses else float("nan"),
             learning_rate=state.learning_rate_share * state.settings.learning_rate,
             samples_per_second=round(self._trained / max(now - self._since, 1e-9), 2),
             seconds=round(state.clock, 1),
@@ -344,6 +382,9 @@ class _Validations:
         started: bool,
     ) -> None:
         self.state, self.validator, self.keep_best, self.crew = state, validator, keep_best, crew
+        self.stopped = False
+        #: When the last one began, by the run's clock, and how long it took.
+        self._begun, self._cost = state.clock, 0.0
         if not started:  # what nobody has trained need not be looked at
             state.validated = max(state.validated, 1)
 
@@ -354,19 +395,29 @@ class _Validations:
 
     @property
     def is_due(self) -> bool:
-        return self.validator is not None and self._number > self.state.validated
+        if self.validator is None or self._number <= self.state.validated:
+            return False
+        if self.state.settings.minutes is None or self.state.share in (0, 1):
+            return True
+        # Not so often that the budget goes into it; by the clock that all processes share.
+        self._cost = self._cost or self.state.clock - self._begun
+        return self.state.clock - self._begun > _PER_VALIDATION * self._cost
 
     def now(self) -> Iterator[Validated]:
         """Validate, if it is time."""
         if self.validator is None or not self.is_due:
             return
         state, number = self.state, self._number
+        self._begun, self._cost = state.clock, 0.0
         table = self.validator(state.average, self.crew)
+        if not np.isfinite(table).all():
+            self.stopped = True
+            return
         scores = table.sum(axis=1)
         keep = not state.lowest or _not_clearly_worse(scores, np.array(state.lowest))
         if not state.lowest or scores.mean() < np.mean(state.lowest):
             state.lowest, state.since_lowest = scores.tolist(), 0
-        else:
+        elif state.settling:  # before, few-step scores may rise for a while
             state.since_lowest += 1
         state.validated = number
         if keep and self.keep_best is not None and self.crew.rank == 0:

@@ -7,6 +7,7 @@ beside it. So the one who started it, a widget or a terminal, may go away and co
 import contextlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -16,14 +17,15 @@ from typing import Any, Literal, Self
 
 import psutil
 from platformdirs import user_data_path
-from pydantic import ValidationError
 
 from napari_dispr.errors import InputError
-from napari_dispr.files import write_json
+from napari_dispr.files import plain, write_json
 from napari_dispr.settings import Settings, TrainSettings
 
 State = Literal["planned", "running", "stopped", "finished"]
 
+#: A process of another machine that has written nothing for so long, in seconds, is taken for gone.
+_LATELY = 600
 _PLAN, _LOG, _OWNER, _STOP = "plan.json", "log.jsonl", "process.json", "stop"
 
 
@@ -99,7 +101,7 @@ class Run:
             return cls(folder, Plan.model_validate_json((folder / _PLAN).read_text("utf-8")))
         except OSError:
             raise InputError(f"There is no training run in {folder}: check the folder.") from None
-        except ValidationError:
+        except ValueError:  # pydantic's, and of bytes that are no text
             raise InputError(
                 f"The plan {folder / _PLAN} was not written by this version: begin a new run."
             ) from None
@@ -139,8 +141,13 @@ class Run:
     def write(self, kind: str, **content: Any) -> None:
         """Append a line to the log."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / _LOG).open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"kind": kind, **content}) + "\n")
+        line = json.dumps(plain({"kind": kind, **content}), allow_nan=False).encode() + b"\n"
+        with (self.folder / _LOG).open("ab+") as log:
+            if log.tell():
+                log.seek(-1, os.SEEK_END)
+                if log.read(1) != b"\n":  # a crash left half a line behind
+                    line = b"\n" + line
+            log.write(line)
 
     def reports(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Whole lines of the log after byte ``since``, and the byte to ask from next time."""
@@ -178,6 +185,7 @@ class Run:
         """
         if self.is_running:
             raise InputError(f"{self.plan.name!r} is being trained already: wait for it or stop it first.")
+        self.forget_wish()
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
@@ -190,7 +198,7 @@ class Run:
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """While this process trains the run: says so, and forgets old wishes to stop.
+        """While this process trains the run: says so.
 
         Raises
         ------
@@ -198,10 +206,10 @@ class Run:
             If another process trains it.
         """
         # Some launchers of Python are its parent.
-        if (owner := self._owner()) and owner.pid not in (os.getpid(), os.getppid()):
+        owner = self._owner()
+        if (owner and owner.pid not in (os.getpid(), os.getppid())) or self._is_elsewhere:
             raise InputError(f"{self.plan.name!r} is being trained already: wait for it or stop it first.")
         self._own(os.getpid())
-        (self.folder / _STOP).unlink(missing_ok=True)
         try:
             yield
         finally:
@@ -210,11 +218,15 @@ class Run:
     @property
     def is_running(self) -> bool:
         """Whether there is a process that trains it."""
-        return self._owner() is not None
+        return self._owner() is not None or self._is_elsewhere
 
     def ask_to_stop(self) -> None:
         """Have the process save and end within one step."""
         (self.folder / _STOP).touch()
+
+    def forget_wish(self) -> None:
+        """Let the next process not end at a wish that was meant for the last one."""
+        (self.folder / _STOP).unlink(missing_ok=True)
 
     @property
     def is_to_stop(self) -> bool:
@@ -236,13 +248,27 @@ class Run:
 
     def _own(self, pid: int) -> None:
         # A process id alone may be another program's by tomorrow.
-        write_json(self.folder / _OWNER, {"pid": pid, "since": psutil.Process(pid).create_time()})
+        since = psutil.Process(pid).create_time()
+        write_json(self.folder / _OWNER, {"pid": pid, "since": since, "host": platform.node()})
+
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether a process of another machine, that sees the same folder, has written lately."""
+        try:
+            told = json.loads((self.folder / _OWNER).read_text("utf-8"))
+            if told.get("host", platform.node()) == platform.node():
+                return False
+        except (OSError, ValueError, AttributeError):
+            return False
+        return time.time() - max(_written(self.folder / name) for name in (_OWNER, _LOG)) < _LATELY
 
     def _owner(self) -> psutil.Process | None:
         try:
             told: Mapping[str, Any] = json.loads((self.folder / _OWNER).read_text("utf-8"))
+            if told.get("host", platform.node()) != platform.node():
+                return None
             process = psutil.Process(told["pid"])
-            same = abs(process.create_time() - told["since"]) < 1
+            same = abs(process.create_time() - told["since"]) < 5
             return process if same and _lives(process) else None
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return None
@@ -272,5 +298,5 @@ def _lives(process: psutil.Process) -> bool:
 def _written(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # removed in the meantime
-        return time.time()
+    except OSError:  # not there, or no longer
+        return 0.0

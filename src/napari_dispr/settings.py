@@ -99,7 +99,9 @@ class TrainSettings(Settings):
     decay: Annotated[float, Field(ge=0, le=1)] = Field(
         0.4, description="Share of the budget, at the end, over which the rate falls to 0."
     )
-    clip: Annotated[float, Field(gt=0)] | None = Field(1.0, description="Longest gradient; none: unlimited.")
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        1.0, description="Length to which longer gradients are cut; none: unlimited."
+    )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.995, description="Decay a step of the averaged weights, which are the ones that are kept."
     )
@@ -134,7 +136,7 @@ class TrainSettings(Settings):
     patience: Annotated[int, Field(ge=0)] = Field(
         0, description="End after so many validations in a row without a better one; 0: never."
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of weights, samples and noise.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights, samples and noise.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
     processes: Annotated[int, Field(ge=0)] = Field(
         0, description="Processes that share each step, one a GPU or a few a CPU; 0: as many as are fastest."
@@ -159,8 +161,8 @@ class TrainSettings(Settings):
 
 #: Settings to begin with, by name.
 PRESETS: dict[str, TrainSettings] = {
-    "quick": TrainSettings(minutes=5, validations=5, validation_cells=8),
-    "standard": TrainSettings(minutes=15),
+    "quick": TrainSettings(minutes=5, scored=0.4, validations=5, validation_cells=8),
+    "standard": TrainSettings(minutes=15, scored=0.4),
     "dispr": TrainSettings(
         method="dispr",
         steps=85_000,

@@ -1,6 +1,6 @@
 """From the best weights of a run to its model: card, scores of cells kept apart, what trust is read from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +27,9 @@ from napari_dispr.files import written_aside
 from napari_dispr.runs import Plan, Run
 from napari_dispr.settings import TrainSettings
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.shapes.intervals import LEVEL, calibrate, least_cells
+from napari_dispr.shapes.intervals import CALIBRATED, LEVEL, calibrate, least_cells
 from napari_dispr.shapes.morphometry import measure_ensembles, measure_shape
-from napari_dispr.validation import CellScores, iter_scores
+from napari_dispr.validation import CellScores, score_cell, spread
 
 #: At most as many cells kept apart are drawn in the end.
 _SCORED = 60
@@ -79,6 +79,7 @@ def card_of(trained: Trained) -> Card:
     plan, notes, settings, start = trained.plan, trained.notes, trained.plan.settings, trained.start
     known = start.card.training if start else {}
     seen = {cell.fingerprint for cell in trained.cells} | set(known.get("fingerprints", ()))
+    shapes = {cell.shape_fingerprint for cell in trained.cells}
     attribution = [f"Trained on {len(trained.cells)} cells. {plan.data_note}".strip()]
     if start:
         attribution.append(f"Began from the model {start.name}: {start.card.attribution}")
@@ -103,14 +104,21 @@ def card_of(trained: Trained) -> Card:
             "source": notes.source,
             "plane": notes.plane,
             "fingerprints": sorted(seen),
+            "shapes": sorted(shapes | set(known.get("shapes", ()))),
             "started_from": start.hash if start else None,
             "preset": plan.preset,
-            "runs": [*known.get("runs", ()), settings.model_dump()],
+            "runs": [*known.get("runs", ()), settings.model_dump(mode="json")],
         },
     )
 
 
-def finished_model(trained: Trained, run: Run, device: torch.device) -> ShapeModel:
+class Stopped(Exception):
+    """Somebody stopped the making of a model."""
+
+
+def finished_model(
+    trained: Trained, run: Run, device: torch.device, stop: Callable[[], bool] = lambda: False
+) -> ShapeModel:
     """The model of the best weights, with its scores on the cells kept apart.
 
     What mask and picture tell of volumes goes into the card only if it brings the members' volumes
@@ -120,6 +128,8 @@ def finished_model(trained: Trained, run: Run, device: torch.device) -> ShapeMod
     ------
     InputError
         If the run has no weights yet.
+    Stopped
+        If ``stop``, which is asked before each cell, says so.
     """
     settings = trained.plan.settings
     network = UNet3D(topology_of(settings))
@@ -134,11 +144,11 @@ def finished_model(trained: Trained, run: Run, device: torch.device) -> ShapeMod
     model = ShapeModel(network.half().float(), process_of(settings), card_of(trained))
     if not trained.apart or settings.method == "dispr":
         return model
-    apart = trained.apart[:: -(-len(trained.apart) // _SCORED)]
-    found = scored(model, apart, device)
+    apart = spread(trained.apart, _SCORED)
+    found = scored(model, apart, device, stop)
     if (regression := _volume_regression(trained.cells)) is not None:
         second = ShapeModel(network, model.process, model.card.model_copy(update={"volume": regression}))
-        also = scored(second, apart, device)
+        also = scored(second, apart, device, stop)
         if also.volume_error < found.volume_error:
             model, found = second, also
     told: dict[str, Any] = {"scores": found.summary, "familiarity": _familiarity(trained.cells, model.card)}
@@ -162,7 +172,10 @@ class Scored:
     @property
     def summary(self) -> dict[str, Any]:
         """For the card."""
-        note = "cells kept apart, which also chose between the weights of the run and are therefore flattered"
+        note = (
+            "cells kept apart, which also chose between weights, and whether the card tells volumes: "
+            "somewhat flattered therefore"
+        )
         return {
             "note": note,
             "cells": len(self.ensembles),
@@ -184,24 +197,29 @@ class Scored:
         """What intervals are read from; the estimates are those of the quality ``balanced``."""
         estimates = []
         for ensemble in self.ensembles:
-            table = measure_ensembles({1: ensemble})
+            table = measure_ensembles({1: ensemble}, only=CALIBRATED)
             numbers = table.select_dtypes("number")
             estimates.append({str(name): numbers[name].to_numpy() for name in numbers})
         truths = [
-            measure_shape(signed_distance.from_level(cell.obj, 127.5))
+            measure_shape(signed_distance.from_level(cell.obj, 127.5), only=CALIBRATED)
             for cell in cells
             if cell.obj is not None
         ]
         return calibrate(estimates, truths)
 
 
-def scored(model: ShapeModel, cells: Sequence[CellFile], device: torch.device) -> Scored:
+def scored(
+    model: ShapeModel, cells: Sequence[CellFile], device: torch.device, stop: Callable[[], bool]
+) -> Scored:
     """Draw cells at every quality and compare."""
-    scores: dict[str, list[CellScores]] = {}
+    scores: dict[str, list[CellScores]] = {quality: [] for quality in model.card.qualities}
     ensembles = []
-    for _, by_quality in iter_scores(model, cells, device):
-        for quality, (one, ensemble) in by_quality.items():
-            scores.setdefault(quality, []).append(one)
+    for cell in cells:
+        for quality, found in scores.items():
+            if stop():
+                raise Stopped
+            one, ensemble = score_cell(model, cell, quality, device)
+            found.append(one)
             if quality == "balanced":
                 ensembles.append(ensemble)
     return Scored(scores, ensembles)

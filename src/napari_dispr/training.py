@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from napari_dispr import library
+from napari_dispr.card import Card
 from napari_dispr.cells.augmentation import TrainingCell, training_cell
-from napari_dispr.cells.checks import LEAST, split_cells
+from napari_dispr.cells.checks import LEAST, check_cells, copies, split_cells
 from napari_dispr.cells.folders import CellFile, read_dataset, read_notes
 from napari_dispr.diffusion import crew as crews
 from napari_dispr.diffusion import devices
@@ -29,22 +30,32 @@ from napari_dispr.errors import InputError
 from napari_dispr.optimisation import Reason, Report, Validated, iter_optimise
 from napari_dispr.runs import Plan, Run
 from napari_dispr.settings import PRESETS, TrainSettings, checked_settings
-from napari_dispr.trained_model import Trained, card_of, finished_model, keep_weights, process_of
-from napari_dispr.validation import Validation
+from napari_dispr.trained_model import (
+    Stopped,
+    Trained,
+    card_of,
+    finished_model,
+    keep_weights,
+    process_of,
+)
+from napari_dispr.validation import Validation, spread
 
+#: The model to begin from where none is named.
+DEFAULT_START = "auto"
 #: Bytes that must be free where a run is written.
 _ROOM = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run begins or goes on."""
+    """A run begins or goes on; ``doubts`` about its cells are sentences."""
 
     step: int
     cells: int
     validation_cells: int
     device: str
     processes: int
+    doubts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,7 @@ class Ended:
     scores: dict[str, Any]
 
 
+_FULL = "The memory does not hold a single shape of a step: choose another device, or end other programs."
 Event = Begun | Report | Validated | Ended
 _KINDS = {Begun: "begin", Report: "step", Validated: "validation", Ended: "end"}
 
@@ -73,7 +85,7 @@ def train(
     dataset: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    start: str | None = "generic",
+    start: str | None = DEFAULT_START,
     preset: str = "standard",
     resume: bool = False,
     progress: Callable[[Event], None] | None = None,
@@ -88,7 +100,8 @@ def train(
     out : path
         The model file, NAME.safetensors. Beside it the folder NAME.training holds the run.
     start : str or None
-        Model to begin from, a name or a file; None: from scratch.
+        Model to begin from, a name or a file; None: from scratch. ``auto`` is ``generic``, but for the
+        paper's network, which begins from scratch.
     preset : str
         ``quick``, ``standard`` or ``dispr``.
     resume : bool
@@ -112,6 +125,7 @@ def train(
     >>> model = napari_dispr.train("cells", "nuclei.safetensors", minutes=15)
     """
     run = run_beside(out) if resume else planned(dataset, out, start=start, preset=preset, **settings)
+    run.forget_wish()
     for event in iter_train(run):
         if progress is not None:
             progress(event)
@@ -133,7 +147,7 @@ def planned(
     dataset: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    start: str | None = "generic",
+    start: str | None = DEFAULT_START,
     preset: str = "standard",
     settings: TrainSettings | None = None,
     description: str = "",
@@ -187,9 +201,19 @@ def preset_settings(preset: str, **changes: Any) -> TrainSettings:
 
 
 def start_of(start: str | None, settings: TrainSettings) -> str | None:
-    """The model to begin from, as its path where it is a file; the paper's network begins from scratch."""
-    if start is None or settings.method == "dispr":
+    """The model to begin from, as its path where it is a file: that of the preset, unless one is named.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or none can be begun from.
+    """
+    if start == DEFAULT_START:
+        return None if settings.method == "dispr" else "generic"
+    if start is None:
         return None
+    if settings.method == "dispr":
+        raise InputError("The method dispr begins from scratch: leave the model to begin from out.")
     library.model_path(start)
     return start if start in library.available_models() else str(Path(start).absolute())
 
@@ -219,13 +243,18 @@ def iter_train(
     leads = int(os.environ.get("RANK", 0)) == 0
     try:
         with run.owned() if leads else nullcontext():
+            event: Event | None = None
             for event in _events(run, finish, lambda: stop() or run.is_to_stop, report_every):
                 if leads:
                     run.write(**as_line(event))
                     yield event
-    except (InputError, OSError) as problem:
+        if leads and event is not None and isinstance(event, Ended):
+            run.forget_wish()
+    except Exception as problem:
         if leads and run.folder.is_dir():
             _tell(run, problem)
+        if devices.is_out_of_memory(problem):
+            raise InputError(_FULL) from problem
         raise
 
 
@@ -235,9 +264,11 @@ def as_line(event: Event) -> dict[str, Any]:
 
 
 def _tell(run: Run, problem: Exception) -> None:
-    text = str(problem)
+    text = str(problem) if isinstance(problem, InputError) else f"Training ended by an error: {problem!r}."
     if isinstance(problem, OSError):
         text = f"{problem.filename or run.folder}: {problem.strerror or problem}."
+    if devices.is_out_of_memory(problem):
+        text = _FULL
     try:
         run.write("problem", text=text)
     except OSError:  # a full disk takes no line either
@@ -247,7 +278,12 @@ def _tell(run: Run, problem: Exception) -> None:
 def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int) -> Iterator[Event]:
     plan, settings = run.plan, run.plan.settings
     check_places(run)
-    device = crews.local_device(devices.choose(settings.device))
+    device = devices.choose(settings.device)
+    processes = settings.processes or crews.processes_for(device, settings.batch, settings.scored > 0)
+    device = crews.local_device(device, processes)
+    if (made := made_before(run)) is not None:
+        yield Ended("finished", plan.out, made.scores)
+        return
     start = ShapeModel.load(library.model_path(plan.start)) if plan.start else None
     network = None if start is None else _network(start, settings)
     cells = read_cells(plan)
@@ -256,13 +292,13 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
     reason: Reason = "finished"
     if not finish:
         prepared = [prepared_cell(cell, settings) for cell in own]
-        processes = settings.processes or crews.processes_for(device, settings.batch, settings.scored > 0)
+        doubts = tuple(check_cells(cells))
         validation = None
         if apart:
-            shown = apart[:: -(-len(apart) // settings.validation_cells)]
-            validation = Validation(shown, card_of(trained), process_of(settings), device, run.picture)
+            drawn = spread(apart, settings.validation_cells)
+            validation = Validation(drawn, card_of(trained), process_of(settings), device, run.picture, stop)
         with crews.gathered(processes, device, run.command()) as crew:
-            yield Begun(_step(run), len(own), len(apart), str(device), crew.size)
+            yield Begun(_step(run), len(own), len(apart), str(device), crew.size, doubts)
             reason = yield from iter_optimise(
                 prepared,
                 run.checkpoint,
@@ -278,10 +314,13 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
             )
         if crew.rank:
             return
-    if reason == "stopped":
-        yield Ended(reason, None, {})
+    model = None
+    if reason != "stopped":
+        with suppress(Stopped):
+            model = finished_model(trained, run, device, stop)
+    if model is None:
+        yield Ended("stopped", None, {})
         return
-    model = finished_model(trained, run, device)
     model.save(plan.out, torch.float16)
     yield Ended(reason, plan.out, model.card.scores)
 
@@ -295,7 +334,7 @@ def check_places(run: Run) -> None:
         If not.
     """
     out = Path(run.plan.out)
-    if out.exists():
+    if out.exists() and made_before(run) is None:
         raise InputError(f"There is a model {out} already: remove it, or train under another name.")
     for folder in (run.folder, out.parent):
         try:
@@ -309,6 +348,19 @@ def check_places(run: Run) -> None:
             raise InputError(
                 f"The disk of {folder} has {free / 1e6:.0f} MB left: free {_ROOM / 1e6:.0f} MB first."
             )
+
+
+def made_before(run: Run) -> Card | None:
+    """The card of the model that this run has made, whose process ended before it could say so."""
+    ended = run.last("end")
+    if not run.checkpoint.exists() or not Path(run.plan.out).exists() or (ended and ended["model"]):
+        return None
+    try:
+        card = library.read_card(run.plan.out)
+    except InputError:
+        return None
+    runs = card.training.get("runs") or [None]
+    return card if runs[-1] == run.plan.settings.model_dump(mode="json") else None
 
 
 def read_cells(plan: Plan) -> list[CellFile]:
@@ -336,9 +388,15 @@ def split(
     """
     if not settings.validation:
         return cells, []
-    seen = set(start.card.training.get("fingerprints", ())) if start else set()
-    known = [cell for cell in cells if cell.fingerprint in seen]
-    new = [cell for cell in cells if cell.fingerprint not in seen]
+    told = start.card.training if start else {}
+    seen = {*told.get("fingerprints", ()), *told.get("shapes", ())}
+    is_known = [bool({cell.fingerprint, cell.shape_fingerprint} & seen) for cell in cells]
+    for group in copies(cells):  # with other pictures, or without: who knows one knows all
+        if any(is_known[place] for place in group):
+            for place in group:
+                is_known[place] = True
+    known = [cell for cell, one in zip(cells, is_known, strict=True) if one]
+    new = [cell for cell, one in zip(cells, is_known, strict=True) if not one]
     if start is not None and known and len(new) < LEAST:
         raise InputError(
             f"{start.name!r} was trained on {len(known)} of these {len(cells)} cells, so that too few are "
@@ -359,12 +417,13 @@ def prepared_cell(cell: CellFile, settings: TrainSettings) -> TrainingCell:
 
 def _network(start: ShapeModel, settings: TrainSettings) -> UNet3D:
     """That of a model to begin from, with the condition planes that models have today."""
-    ours = isinstance(start.process, RectifiedFlow) and start.network.config.planes
-    if settings.method == "dispr" or not ours or start.card.truncation != settings.truncation:
+    wanted = topology_of(settings)
+    alike = isinstance(start.process, RectifiedFlow) and start.card.truncation == settings.truncation
+    if not alike or replace(start.network.config, planes=wanted.planes) != wanted or wanted.planes == 0:
         raise InputError(
             f"{start.name!r} is no model of the kind to be trained: begin from generic or from scratch."
         )
-    return start.network.with_planes(topology_of(settings).planes)
+    return start.network.with_planes(wanted.planes)
 
 
 def _step(run: Run) -> int:

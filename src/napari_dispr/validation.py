@@ -1,6 +1,7 @@
 """Members of cells that are kept apart while training, their scores, and a picture of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,8 @@ class Validation:
     device : torch.device
     picture : Path or None
         Where to draw some cells after each validation.
+    stop : callable
+        Asked before each cell; scores are NaN from then on.
     """
 
     def __init__(
@@ -67,9 +70,10 @@ class Validation:
         process: RectifiedFlow | GaussianDiffusion,
         device: torch.device,
         picture: Path | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.cells, self.card, self.process = list(cells), card, process
-        self.device, self.picture = device, picture
+        self.device, self.picture, self.stop = device, picture, stop
 
     def __call__(self, network: UNet3D, crew: Crew) -> NDArray[np.float64]:
         """Energy score, and relative error of the members' mean volume, of each cell: (cell, 2)."""
@@ -77,13 +81,17 @@ class Validation:
         table = torch.zeros(len(self.cells), 2, device=self.device)
         drawn = []
         for i in crew.share(range(len(self.cells))):
+            if self.stop():
+                table[i] = torch.nan
+                break
             scores, ensemble = score_cell(model, self.cells[i], "balanced", self.device)
             table[i] = torch.tensor([scores.energy_score, abs(scores.volume - 1)])
             drawn.append((self.cells[i], ensemble))
         network.train().requires_grad_(False)
         crew.add_up([table])
-        if self.picture is not None and crew.rank == 0:
-            save_picture(self.picture, drawn[:_ROWS])
+        if self.picture is not None and crew.rank == 0 and drawn:
+            with suppress(OSError):  # somebody looks at it: there will be another one
+                save_picture(self.picture, drawn[:_ROWS])
         return table.double().cpu().numpy()
 
 
@@ -101,13 +109,10 @@ def score_cell(
     return CellScores(energy_score(members, truth), consensus_iou(members, truth), float(volume)), ensemble
 
 
-def iter_scores(
-    model: ShapeModel, cells: Sequence[CellFile], device: torch.device
-) -> Iterator[tuple[CellFile, dict[str, tuple[CellScores, Ensemble]]]]:
-    """Each cell with its scores and ensemble at every quality that takes at most 10 evaluations."""
-    few = [name for name, quality in model.card.qualities.items() if quality.steps <= 10]
-    for cell in cells:
-        yield cell, {quality: score_cell(model, cell, quality, device) for quality in few}
+def spread(cells: Sequence[CellFile], most: int) -> list[CellFile]:
+    """At most so many of the cells, evenly from all of them."""
+    places = np.linspace(0, len(cells) - 1, min(most, len(cells))).round().astype(int)
+    return [cells[place] for place in places]
 
 
 def save_picture(path: Path, drawn: Sequence[tuple[CellFile, Ensemble]]) -> None:

@@ -1,7 +1,6 @@
 """What should be known of training cells before they are trained on: a split, and doubts about them."""
 
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +47,11 @@ def split_cells(
     InputError
         If there are fewer than ``LEAST`` different cells.
     """
-    groups = [group for _, group in sorted((min(cells[i].name for i in g), g) for g in _copies(cells))]
+    groups = [group for _, group in sorted((min(cells[i].name for i in g), g) for g in copies(cells))]
     if len(groups) < LEAST:
-        copies = f" ({len(cells)} with their copies)" if len(groups) < len(cells) else ""
+        also = f" ({len(cells)} with their copies)" if len(groups) < len(cells) else ""
         raise InputError(
-            f"There are only {len(groups)} different cells{copies}: give at least {LEAST} to train on."
+            f"There are only {len(groups)} different cells{also}: give at least {LEAST} to train on."
         )
     kinds = [cells[group[0]].name.rstrip("0123456789") for group in groups]
     if len(set(kinds)) == len(groups):
@@ -90,7 +89,7 @@ def check_cells(cells: Sequence[CellFile]) -> list[str]:
             f"Mask and shape disagree in the imaged plane (z = {grid.IMAGED_PLANE}) of {_listed(names)}: "
             "check that they belong together."
         )
-    if groups := [group for group in _copies(cells) if len(group) > 1]:
+    if groups := [group for group in copies(cells) if len(group) > 1]:
         names = [" = ".join(cells[index].name for index in group[:3]) for group in groups]
         doubts.append(f"Some cells are copies of others: {_listed(names)}.")
     if names := [cell.name for cell in cells if cell.obj is not None and _scattered(cell.obj)]:
@@ -108,7 +107,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])
 
 
-def _copies(cells: Sequence[CellFile]) -> list[list[int]]:
+def copies(cells: Sequence[CellFile]) -> list[list[int]]:
     """Positions of the cells, those of the same mask and image or of the same object together."""
     same_as = list(range(len(cells)))  # an earlier cell, or itself
 
@@ -121,7 +120,7 @@ def _copies(cells: Sequence[CellFile]) -> list[list[int]]:
     for index, cell in enumerate(cells):
         keys = [cell.fingerprint]
         if cell.obj is not None:
-            keys.append(sha256(cell.obj.tobytes()).hexdigest())
+            keys.append(cell.shape_fingerprint)
         for key in keys:
             one, other = first(index), first(known.setdefault(key, index))
             same_as[max(one, other)] = min(one, other)

@@ -58,6 +58,13 @@ class CellFile:
         content = b"".join(np.round(plane * 255).astype(np.uint8).tobytes() for plane in planes)
         return sha256(content).hexdigest()[:16]
 
+    @property
+    def shape_fingerprint(self) -> str:
+        """Of the object: tells the same shape, whatever picture comes with it. Empty without object."""
+        if self.obj is None:
+            return ""
+        return sha256(np.packbits(self.obj > 127).tobytes()).hexdigest()[:16]
+
     def crop(self, label: int) -> Crop:
         """This cell as a crop that was not moved: a voxel is a pixel of the 64 x 64 picture."""
         centre = (grid.CENTRE, grid.CENTRE)

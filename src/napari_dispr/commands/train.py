@@ -43,10 +43,15 @@ def add(commands: Any) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """``napari-dispr train``."""
+    with _asked_to_stop() as signals:
+        _train(options, signals)
+
+
+def _train(options: argparse.Namespace, signals: list[int]) -> None:
     from napari_dispr.runs import Run
 
     given = {name: getattr(options, name) for name in TrainSettings.model_fields}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {n: None if value == "none" else value for n, value in given.items() if value is not None}
     if options.resume is not None:
         given.update(
             {name: value for name in ("preset", "init", *_TOLD) if (value := getattr(options, name))}
@@ -61,23 +66,28 @@ def train(options: argparse.Namespace) -> None:
     elif options.finish:
         raise InputError("There is no run to finish yet: give --finish together with --resume.")
     leads = int(os.environ.get("RANK", 0)) == 0
-    from napari_dispr.training import as_line, iter_train, planned, run_beside
+    from napari_dispr.training import DEFAULT_START, as_line, iter_train, planned, run_beside
 
     if options.resume is not None:
         run = Run.open(options.resume) if options.resume else run_beside(options.out)
+        if leads and not run.is_running:  # else a window has started this and may want it to stop by now
+            run.forget_wish()
     elif not leads:
         run = _once_planned(options.out)
     else:
         told: dict[str, Any] = {name: getattr(options, name) or "" for name in _TOLD}
-        init = {"none": None, None: "generic"}.get(options.init, options.init)
+        init = {"none": None, None: DEFAULT_START}.get(options.init, options.init)
         run = planned(
             options.dataset, options.out, start=init, preset=options.preset or "standard", **told, **given
         )
-    with _asked_to_stop() as stop:
-        for event in iter_train(run, finish=options.finish, stop=lambda: bool(stop)):
-            if leads:
-                print(json.dumps(as_line(event)), flush=True)
-    if stop:
+    last: dict[str, Any] = {}
+    for event in iter_train(run, finish=options.finish, stop=lambda: bool(signals)):
+        if leads:
+            last = as_line(event)
+            print(json.dumps(last), flush=True)
+            for doubt in last.get("doubts", ()):
+                print(f"napari-dispr: {doubt}", file=sys.stderr)
+    if signals and last.get("reason") == "stopped":
         print(f"napari-dispr: saved; go on with --resume {run.folder}.", file=sys.stderr)
         raise KeyboardInterrupt
 

@@ -8,6 +8,7 @@ core than with one process of several threads.
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -95,8 +96,10 @@ def gathered(processes: int, device: torch.device, command: Sequence[str]) -> It
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size > 1:
         if _MEETING in os.environ:
-            port, rank = int(os.environ[_MEETING]), int(os.environ["RANK"])
-            _join(backend, TCPStore("127.0.0.1", port, size, is_master=False), rank, size)
+            rank = int(os.environ["RANK"])
+            store = _store(int(os.environ[_MEETING]), size, master=False)
+            store.set(_here(rank), "1")
+            _join(backend, store, rank, size)
         else:
             dist.init_process_group(backend, timeout=_PATIENCE)
         try:
@@ -107,11 +110,16 @@ def gathered(processes: int, device: torch.device, command: Sequence[str]) -> It
     if processes <= 1:
         yield Crew()
         return
+    if device.type != "cpu" and processes > (torch.cuda.device_count() if device.type == "cuda" else 1):
+        raise InputError(f"There are fewer GPUs than {processes} processes: set processes to their number.")
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // processes))
-    store = TCPStore("127.0.0.1", 0, processes, is_master=True, wait_for_workers=False)
-    others = [_started(command, rank, processes, store.port) for rank in range(1, processes)]
+    store = _store(0, processes, master=True)
+    others: list[subprocess.Popen[bytes]] = []
     try:
+        for rank in range(1, processes):
+            others.append(_started(command, rank, processes, store.port))
+        _await(store, others)
         _join(backend, store, 0, processes)
         yield Crew(0, processes)
     finally:
@@ -125,12 +133,34 @@ def gathered(processes: int, device: torch.device, command: Sequence[str]) -> It
         torch.set_num_threads(threads)
 
 
-def local_device(device: torch.device) -> torch.device:
+def local_device(device: torch.device, processes: int) -> torch.device:
     """The device of this process, where each has one of its own."""
-    rank = int(os.environ.get("LOCAL_RANK", 0))
-    if device.type == "cuda" and rank < torch.cuda.device_count() and "WORLD_SIZE" in os.environ:
-        return torch.device("cuda", rank)
+    if device.type == "cuda" and max(processes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
+
+
+def _store(port: int, size: int, master: bool) -> TCPStore:
+    # The wheels for Windows are built without libuv.
+    uv = sys.platform != "win32"
+    return TCPStore("127.0.0.1", port, size, master, wait_for_workers=False, use_libuv=uv)
+
+
+def _here(rank: int) -> str:
+    return f"here/{rank}"
+
+
+def _await(store: TCPStore, others: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until all others have loaded what they need. Joining them could not be interrupted."""
+    while not all(store.check([_here(rank)]) for rank in range(1, len(others) + 1)):
+        if any(other.poll() is not None for other in others):
+            raise InputError(
+                "A process that shares the training ended while it was loading: set processes to 1, "
+                "or free memory and try again."
+            )
+        time.sleep(0.1)
 
 
 def _join(backend: str, store: TCPStore, rank: int, size: int) -> None:

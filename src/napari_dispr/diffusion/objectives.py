@@ -35,6 +35,13 @@ class Batch(NamedTuple):
     places: Tensor
     of: int
 
+    def parts(self, number: int) -> list["Batch"]:
+        """Cut into ``number`` batches of the same step, or as many as there are samples."""
+        number = min(number, len(self.clean))
+        tensors = (self.planes, self.clean, self.noise, self.places)
+        cut = zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True)
+        return [Batch(planes, clean, noise, places, self.of) for planes, clean, noise, places in cut]
+
 
 class Objective(Protocol):
     """A loss of a batch: the mean over the samples at hand."""
@@ -79,8 +86,10 @@ class FlowObjective:
         mask_distance = (planes[:, 1] * (MASK_TRUNCATION / truncation)).clamp(-1, 1)
         noise = torch.cat([batch.noise[:, :1], batch.noise[:, 1:]])
         stage = STAGES[int(torch.randint(len(STAGES), (), generator=source))]
+        # A context of its own: weights that autocast casts without gradients must not be found again below.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             x, t = run_up_to(self.network, self.process, planes, mask_distance, noise, stage)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             times = torch.full((len(x),), 1000 * t, device=self.device)
             first, second = self.network(x, times, self.network.encode(planes)).float().chunk(2)
         return energy_score(first, second, batch.clean, self.weight, truncation).mean()

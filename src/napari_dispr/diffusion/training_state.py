@@ -42,7 +42,7 @@ class State:
     since_lowest : int
         Validations after it.
     cells : list of str
-        Names of the training cells, in their order.
+        Names of the training cells and what tells their shapes apart, in their order.
     """
 
     def __init__(self, settings: TrainSettings, config: NetworkConfig, device: torch.device) -> None:
@@ -93,6 +93,11 @@ class State:
         return self.step >= self.settings.flow_steps
 
     @property
+    def settling(self) -> bool:
+        """Whether what remains of the budget makes weights better: scored, or at a falling rate."""
+        return self.scored or self.share >= 1 - self.settings.decay
+
+    @property
     def learning_rate_share(self) -> float:
         """Of the peak rates: a linear rise, a plateau, and a linear fall to 0 at the end."""
         rise = (self.step + 1) / self.settings.warmup if self.settings.warmup else 1.0
@@ -100,14 +105,14 @@ class State:
         return min(1.0, rise, fall)
 
     def gradients(self) -> list[Tensor]:
-        """Of all parameters; 0 where a process had no sample to learn from."""
-        for p in self.network.parameters():
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        return [p.grad for p in self.network.parameters() if p.grad is not None]
+        """Of all parameters."""
+        found = [p.grad for p in self.network.parameters() if p.grad is not None]
+        if len(found) < len(list(self.network.parameters())):
+            raise RuntimeError("Some parameters have no gradient.")
+        return found
 
-    def update(self) -> None:
-        """One optimiser step with the gradients at hand."""
+    def update(self, samples: int) -> None:
+        """One optimiser step with the gradients at hand, of so many samples."""
         self.consistent = False
         share = self.learning_rate_share
         if self.settings.clip is not None:
@@ -120,6 +125,7 @@ class State:
             optimiser.step()
         self.network.zero_grad()
         self.step += 1
+        self.taken += samples
         decay = self.settings.ema
         if self.settings.method != "dispr":  # early averages are short, so that they forget the first weights
             decay = min(decay, (1 + self.step) / (10 + self.step))
@@ -155,9 +161,13 @@ class State:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             begun, cells = content["settings"], content["cells"]
+            counters = {name: content[name] for name in _COUNTERS}
+        except MemoryError:
+            raise
         except Exception as error:  # the reader raises whatever a broken file makes it meet
             raise InputError(
-                f"The checkpoint {path} cannot be read: remove it to begin the run anew."
+                f"The checkpoint {path} is damaged, or another version wrote it: "
+                "move it away to begin the run anew."
             ) from error
         own = self.settings.model_dump(exclude=_FREE)
         if other := [name for name, value in own.items() if begun.get(name) != value]:
@@ -173,8 +183,8 @@ class State:
         self.average.load_state_dict(content["average"])
         for optimiser, state in zip(self.optimisers, content["optimisers"], strict=True):
             optimiser.load_state_dict(state)
-        for name in _COUNTERS:
-            setattr(self, name, content[name])
+        for name, value in counters.items():
+            setattr(self, name, value)
 
 
 _COUNTERS = ("step", "taken", "clock", "validated", "lowest", "since_lowest", "cells")

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr import grid
+from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.widgets.displayed import DisplayedPlane
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class ResultContent:
         One a member, label values as in the 2D layer.
     affine : (4, 4) float64
         From voxel-centre index to world.
-    unit : pint.Unit
+    unit : pint.Unit, or its name
         Of the world's axes.
     depth : float
         World z of the picture's plane.
@@ -58,7 +59,7 @@ class ResultContent:
 
     volumes: tuple[NDArray[Any], ...]
     affine: NDArray[np.float64]
-    unit: "pint.Unit"
+    unit: "pint.Unit | str"
     depth: float
     features: tuple[pd.DataFrame, ...]
     metadata: Mapping[str, Any]
@@ -75,27 +76,78 @@ def compose(prediction: "Prediction", measures: pd.DataFrame, plane: DisplayedPl
     plane : DisplayedPlane
         The picture: gives the unit, and the world's z of its plane.
     """
+    return _content(prediction, measures, plane.unit, plane.depth, origin_of(plane))
+
+
+def compose_saved(prediction: "Prediction", measures: pd.DataFrame, folder: str) -> ResultContent:
+    """As `compose`, of a prediction that was read from a folder: its provenance tells of the picture.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    measures : DataFrame
+    folder : str
+        Where it was read from: the layers' metadata say so.
+    """
+    depth = prediction.provenance.get("depth", 0.0)
+    return _content(prediction, measures, prediction.unit, float(depth), {"folder": folder})
+
+
+def origin_of(plane: DisplayedPlane) -> dict[str, Any]:
+    """What provenance says of the picture: its name, which plane of it, and the world's z of that."""
+    return {"image": plane.name, "plane": list(plane.index), "depth": plane.depth}
+
+
+def _content(
+    prediction: "Prediction",
+    measures: pd.DataFrame,
+    unit: "pint.Unit | str",
+    depth: float,
+    origin: Mapping[str, Any],
+) -> ResultContent:
     placed = prediction.label_volumes()
-    affine = grid.translation((plane.depth, 0.0, 0.0)) @ placed[0][1]
     largest = max(prediction)
     return ResultContent(
         volumes=tuple(volume for volume, _ in placed),
-        affine=affine,
-        unit=plane.unit,
-        depth=plane.depth,
+        affine=grid.translation((depth, 0.0, 0.0)) @ placed[0][1],
+        unit=unit,
+        depth=depth,
         features=tuple(_features(rows, largest) for _, rows in measures.groupby("member")),
         metadata={
             **prediction.provenance,
-            "image": plane.name,
-            "plane": list(plane.index),
+            **origin,
             "columns": dict(measures.attrs.get("columns", {})),
         },
     )
 
 
+def member_layer(content: ResultContent, member: int, name: str) -> dict[str, Any]:
+    """What a labels layer of one member is made with, but for its colours.
+
+    Parameters
+    ----------
+    content : ResultContent
+    member : int
+    name : str
+        Of the 2D label layer.
+    """
+    return {
+        "name": f"{name}: member {member + 1}",
+        "features": content.features[member],
+        "metadata": {METADATA_KEY: {**content.metadata, "member": member}},
+        "units": (content.unit,) * 3,
+        "opacity": 1.0,
+        "iso_gradient_mode": "smooth",
+        "visible": member == 0,
+        **transform_of(content.affine),
+    }
+
+
 def _features(rows: pd.DataFrame, largest: int) -> pd.DataFrame:
     """Feature table of one member: row n tells of label n, as napari expects; rows of no cell are empty."""
-    table = rows.drop(columns="member").rename(columns={"label": "index"}).set_index("index")
+    # napari shows them all in one line of its status bar: the first measures have room there.
+    shown = ["label", *(name for name in HEADLINE if name in rows)]
+    table = rows[shown].rename(columns={"label": "index"}).set_index("index")
     labels = range(largest + 1) if largest <= _DENSE_ROWS else sorted({0, *table.index})
     return table.reindex(pd.Index(labels, name="index")).reset_index()
 
@@ -137,18 +189,8 @@ class ResultLayers:
     def _add(self, content: ResultContent, member: int) -> None:
         from napari.layers import Labels
 
-        layer = Labels(
-            content.volumes[member],
-            name=f"{self._name}: member {member + 1}",
-            colormap=copy.deepcopy(self._colormap),
-            features=content.features[member],
-            metadata={METADATA_KEY: {**content.metadata, "member": member}},
-            units=(content.unit,) * 3,
-            opacity=1.0,
-            iso_gradient_mode="smooth",
-            visible=member == 0,
-            **transform_of(content.affine),
-        )
+        settings = member_layer(content, member, self._name)
+        layer = Labels(content.volumes[member], colormap=copy.deepcopy(self._colormap), **settings)
         flat = self._viewer.dims.ndim == 2
         _add_unselected(self._viewer, layer)
         if flat:  # the z slider is new: put it into the picture's plane

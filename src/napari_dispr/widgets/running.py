@@ -17,7 +17,7 @@ from napari_dispr.results import measure_cells
 from napari_dispr.shapes.morphometry import measure_ensembles
 from napari_dispr.widgets.beside_gui import load_torch, without_full_collections
 from napari_dispr.widgets.displayed import DisplayedPlane
-from napari_dispr.widgets.layers import ResultContent, compose
+from napari_dispr.widgets.layers import ResultContent, compose, origin_of
 from napari_dispr.widgets.request import PredictRequest, inspect
 
 if TYPE_CHECKING:
@@ -152,14 +152,15 @@ def _run(request: PredictRequest, cancelled: threading.Event) -> Generator[Progr
         image_to_world=request.image.to_world,
         unit=str(request.image.unit),
     )
-    gathered = _Gathered(request.image)
+    gathered = _Gathered(request.image, request.labels.name)
     progress = Progress(inspection.cells[0], 0, len(inspection.cells), 0, 0, None)
     complete, error = False, None
     while not cancelled.is_set():
         try:
             event = next(events)
         except StopIteration as end:
-            gathered.prediction, complete = end.value, True
+            gathered.keep(end.value)
+            complete = True
             break
         except InputError:
             raise
@@ -193,9 +194,11 @@ def _run(request: PredictRequest, cancelled: threading.Event) -> Generator[Progr
 class _Gathered:
     """The cells finished so far, and when to show them."""
 
-    def __init__(self, plane: DisplayedPlane) -> None:
+    def __init__(self, plane: DisplayedPlane, labels: str) -> None:
         self.prediction: Prediction | None = None
         self._plane = plane
+        # Saved with it, so that a folder opens as the layers that these were.
+        self._origin = {**origin_of(plane), "labels": labels}
         self._tables: list[pd.DataFrame] = []
         self._cells: list[pd.DataFrame] = []
         self._shown = 0
@@ -206,10 +209,13 @@ class _Gathered:
         return len(self._tables)
 
     def add(self, ensemble: "Ensemble", prediction: "Prediction") -> None:
-        self.prediction = prediction
+        self.keep(prediction)
         alone = {ensemble.label: ensemble}
         self._tables.append(measure_ensembles(alone))
         self._cells.append(measure_cells(replace(prediction, ensembles=alone), self._tables[-1]))
+
+    def keep(self, prediction: "Prediction") -> None:
+        self.prediction = replace(prediction, provenance={**prediction.provenance, **self._origin})
 
     @property
     def is_pending(self) -> bool:

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 from napari_dispr.errors import InputError
 from napari_dispr.library import read_card
 from napari_dispr.settings import PredictSettings
+from napari_dispr.widgets.device_choice import DeviceChoice
 from napari_dispr.widgets.model_choice import ModelChoice
 
 _NUMBER = "number"
@@ -36,14 +37,13 @@ class SettingsForm(QWidget):
         self.quality = _combo()
         self.scale = _combo()
         self.scale_number = QDoubleSpinBox()
-        self.device = _combo()
+        self.device = DeviceChoice()
         self.seed = _spin_box("seed")
         for text, value in (("auto", "auto"), ("physical", "physical"), ("voxels per pixel:", _NUMBER)):
             self.scale.addItem(text, value)
         self.scale_number.setRange(0.01, 100)
         self.scale_number.setDecimals(3)
         self.scale_number.setSingleStep(0.05)
-        self.device.addItem("auto", "auto")
         scale_row = QHBoxLayout()
         scale_row.addWidget(self.scale, 1)
         scale_row.addWidget(self.scale_number)
@@ -103,15 +103,7 @@ class SettingsForm(QWidget):
 
     def offer_devices(self, found: Mapping[str, str]) -> None:
         """Offer the devices of this machine, each with what it is; ``auto`` says which one it takes."""
-        chosen = self.device.currentData()
-        best = next((text for name, text in found.items() if name != "cpu"), found["cpu"])
-        self.device.blockSignals(True)
-        self.device.clear()
-        self.device.addItem(f"auto: {best}", "auto")
-        for name, text in found.items():
-            self.device.addItem(text if name == "cpu" else f"{name}: {text}", name)
-        _choose(self.device, chosen if chosen == "auto" or chosen in found else "auto")
-        self.device.blockSignals(False)
+        self.device.offer(found)
 
     def _on_model(self) -> None:
         self._offer_qualities()

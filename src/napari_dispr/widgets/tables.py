@@ -1,4 +1,7 @@
-"""The morphometry table: a row a cell (estimates) or a row a member, to read, copy and export."""
+"""The morphometry table: a row a cell (estimates) or a row a member, to read, copy and export.
+
+It shows the first measures of the table (`HEADLINE`); what is copied and exported has all.
+"""
 
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_dispr.files import written_aside
 from napari_dispr.shapes.intervals import LEVEL
-from napari_dispr.shapes.morphometry import MEASURES
+from napari_dispr.shapes.morphometry import HEADLINE
 
 #: How units of length are written in a heading.
 _SYMBOLS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
@@ -134,10 +137,10 @@ class MorphometryTable(QWidget):
         """Show the tables of `measure` and `measure_cells`."""
         self._measures, self._cells = measures, cells
         headings, tooltips = _headings(measures)
-        self._show_cells(headings, dict(zip(MEASURES, tooltips, strict=True)))
-        numbers = measures[["label", "member", *MEASURES]].assign(member=measures["member"] + 1)
+        self._show_cells(headings, dict(zip(HEADLINE, tooltips, strict=True)))
+        numbers = measures[["label", "member", *HEADLINE]].assign(member=measures["member"] + 1)
         texts = pd.DataFrame({"cell": numbers["label"].astype(str), "member": numbers["member"].astype(str)})
-        for name in MEASURES:
+        for name in HEADLINE:
             texts[headings[name]] = [f"{value:.4g}" for value in numbers[name]]
         _fill(
             self.members_view, FrameModel(texts, numbers, ["Label of the cell", "Shape, from 1", *tooltips])
@@ -145,24 +148,24 @@ class MorphometryTable(QWidget):
 
     def _show_cells(self, headings: dict[str, str], meanings: dict[str, str]) -> None:
         cells = self._cells
-        calibrated = [name for name in MEASURES if f"{name}_low" in cells]
+        calibrated = [name for name in HEADLINE if f"{name}_low" in cells]
         kind = f"mean, {LEVEL:.0%} interval" if calibrated else "mean ± sd"
         self.tabs.setTabText(self.tabs.indexOf(self.cells_view), f"Cells ({kind})")
-        values = pd.DataFrame({"cell": cells["label"], **{n: cells[f"{n}_mean"] for n in MEASURES}})
+        values = pd.DataFrame({"cell": cells["label"], **{n: cells[f"{n}_mean"] for n in HEADLINE}})
         values["ambiguity"] = cells["ambiguity"]
         # A cell that the model may get wrong is marked; the tooltip of its row says why.
         marks = cells["warning"].map(lambda warning: "⚠ " if warning else "")
         texts = pd.DataFrame({"cell": marks + cells["label"].astype(str)})
-        for name in MEASURES:
+        for name in HEADLINE:
             ends = [cells[f"{name}_{end}"] for end in ("low", "high")] if name in calibrated else []
             rows = zip(cells[f"{name}_mean"], cells[f"{name}_sd"], *ends, strict=True)
             texts[headings[name]] = [estimate(*row) for row in rows]
         pairs = zip(cells["ambiguity"], cells["modes"], strict=True)
         texts["ambiguity"] = ["" if a != a else f"{a:.2f}{f' ({n})' if n > 1 else ''}" for a, n in pairs]
-        about = {n: _ABOUT_INTERVAL if n in calibrated else _ABOUT_SD for n in MEASURES}
+        about = {n: _ABOUT_INTERVAL if n in calibrated else _ABOUT_SD for n in HEADLINE}
         tooltips = [
             "Label of the cell; ⚠: it is unlike the cells that the model was trained on",
-            *(f"<p>{meanings[n]}</p><p>{about[n]}</p>" for n in MEASURES),
+            *(f"<p>{meanings[n]}</p><p>{about[n]}</p>" for n in HEADLINE),
             f"<p>{_ABOUT_AMBIGUITY}</p>",
         ]
         notes = [f"Unlike the training data: {warning}" if warning else "" for warning in cells["warning"]]
@@ -212,7 +215,7 @@ def mean_and_sd(mean: float, sd: float) -> str:
 def _headings(measures: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
     """Heading of each measure, such as ``volume (µm³)`` on two lines, and its meaning."""
     headings, tooltips = {}, []
-    for name in MEASURES:
+    for name in HEADLINE:
         unit, _, meaning = measures.attrs["columns"][name].partition(": ")
         for long, short in (_SYMBOLS | _POWERS).items():
             unit = unit.replace(long, short)

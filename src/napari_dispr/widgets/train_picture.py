@@ -1,0 +1,101 @@
+"""A picture as wide as there is room, sharp on every screen, and a window that shows one large."""
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QRectF, QSize, QSizeF, Qt
+from qtpy.QtGui import QImage, QPainter, QPaintEvent, QResizeEvent
+from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+#: Small pictures are enlarged up to this many times.
+_LARGEST_ZOOM = 2.0
+#: A window with a picture is not larger at first, in pixels.
+_WIDEST, _HIGHEST = 1180, 900
+
+
+class Picture(QWidget):
+    """Shows a picture as wide as the widget; as high as that makes it.
+
+    Parameters
+    ----------
+    parent : QWidget, optional
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._image = QImage()
+        self._scaled = QImage()
+        self.setMinimumWidth(100)
+        self.hide()
+
+    @property
+    def image(self) -> QImage:
+        """What is shown; null where there is nothing."""
+        return self._image
+
+    def show_array(self, picture: NDArray[np.uint8] | None) -> None:
+        """Show a picture (y, x, 3); None shows nothing."""
+        if picture is None:
+            self._show(QImage())
+            return
+        picture = np.ascontiguousarray(picture, np.uint8)
+        height, width, _ = picture.shape
+        image = QImage(picture.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
+        self._show(image.copy())  # of its own: the bytes are Python's
+
+    def show_file(self, content: bytes) -> None:
+        """Show the content of a PNG; empty shows nothing."""
+        self._show(QImage.fromData(content) if content else QImage())
+
+    def _show(self, image: QImage) -> None:
+        self._image, self._scaled = image, QImage()
+        self.setVisible(not image.isNull())
+        self._fit()
+        self.update()
+
+    def _zoom(self) -> float:
+        return min(self.width() / max(1, self._image.width()), _LARGEST_ZOOM)
+
+    def _fit(self) -> None:
+        height = round(self._image.height() * self._zoom())
+        if height != self.height():
+            self.setFixedHeight(height)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Be as high as the new width asks for."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:
+        """Draw it in the screen's own pixels, not in Qt's larger ones."""
+        if self._image.isNull():
+            return
+        width, height = self._image.width() * self._zoom(), self._image.height() * self._zoom()
+        size = (QSizeF(width, height) * self.devicePixelRatioF()).toSize().expandedTo(QSize(1, 1))
+        if self._scaled.size() != size:
+            self._scaled = self._image.scaled(
+                size, Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation
+            )
+        painter = QPainter(self)
+        painter.drawImage(QRectF((self.width() - width) / 2, 0, width, height), self._scaled)
+        painter.end()
+
+
+class PictureWindow(QDialog):
+    """A window of its own with a large picture and words on what it shows; does not block the others."""
+
+    def __init__(self, title: str, words: str, picture: NDArray[np.uint8], parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(title)
+        self.setModal(False)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        caption = QLabel(words, wordWrap=True)
+        self.picture = Picture()
+        self.picture.show_array(picture)
+        area = QScrollArea(widgetResizable=True)
+        area.setWidget(self.picture)
+        layout = QVBoxLayout(self)
+        layout.addWidget(caption)
+        layout.addWidget(area, 1)
+        height, width, _ = picture.shape
+        wide = min(_WIDEST, width)
+        self.resize(wide + 24, min(_HIGHEST, wide * height // width + 64))
