@@ -28,7 +28,7 @@ from napari_dispr.cells.generic import KINDS, UNSEEN_KINDS, simulated_cell
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.library import read_card
-from napari_dispr.shapes.intervals import calibrate, read_interval
+from napari_dispr.shapes.intervals import CALIBRATED, calibrate, read_interval
 from napari_dispr.shapes.morphometry import measure_shape
 
 FOLDS = 6
@@ -49,7 +49,7 @@ def drawn(path: Path, members: int) -> list[dict[str, float]]:
         shapes = list(file["signed_distance"][:members].astype(np.float32))
     if len(shapes) < members:
         raise InputError(f"{path} holds {len(shapes)} members: draw {members}, or ask for fewer.")
-    return [measure_shape(shape) for shape in shapes]
+    return [measure_shape(shape, only=CALIBRATED) for shape in shapes]
 
 
 def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Calibration]:
@@ -60,7 +60,7 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
         rows = drawn(folder / f"{cell.name}.npz", members)
         estimates.append({name: np.array([row[name] for row in rows]) for name in rows[0]})
         assert cell.obj is not None
-        truths.append(measure_shape(signed_distance.from_level(cell.obj, 127.5)))
+        truths.append(measure_shape(signed_distance.from_level(cell.obj, 127.5), only=CALIBRATED))
     print(f"intervals: {len(known)} of {len(cells)} cells have an ensemble of {members}")
     fitted = calibrate(estimates, truths)
     fold = np.random.default_rng(0).permutation(len(known)) % 10

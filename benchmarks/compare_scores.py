@@ -44,7 +44,7 @@ def measures_of(shape: NDArray[np.bool_]) -> dict[str, float]:
     if not shape.any():
         return dict.fromkeys(MEASURES, 0.0)
     # Of the binary volume, as the others are: rivals know no distances, and the truth is the same for all.
-    curvature = measure_shape(shape - np.float32(0.5))["curvature"]
+    curvature = measure_shape(shape - np.float32(0.5), only={"curvature"})["curvature"]
     return {**shapr_measures(shape), "curvature": curvature}
 
 

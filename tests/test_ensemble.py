@@ -179,6 +179,30 @@ def test_tiff_is_ome_with_members_as_time_and_physical_sizes(tmp_path, members):
     np.testing.assert_array_equal(description["grid_to_world"], ensemble.grid_to_world)
 
 
+@pytest.mark.parametrize("what", ["consensus", "occupancy"])
+def test_tiff_of_consensus_and_occupancy(tmp_path, what):
+    ensemble = ensemble_of(ball(8), ball(10), ball(12), grid_to_world=rotated_affine(), unit="micrometer")
+    ensemble.save_tiff(tmp_path / "7.ome.tif", {"seed": 3}, what)
+    with tifffile.TiffFile(tmp_path / "7.ome.tif") as file:
+        assert file.series[0].axes == "ZYX"
+        np.testing.assert_array_equal(file.asarray(), getattr(ensemble, what))
+        image = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
+    assert image["Pixels"]["Type"] == {"consensus": "uint8", "occupancy": "float"}[what]
+    assert image["Pixels"]["PhysicalSizeZ"] == pytest.approx(0.2)
+    assert image["Name"] == f"cell 7: {what}" and json.loads(image["Description"])["content"] == what
+
+
+def test_tiff_says_where_the_first_voxel_lies(tmp_path):
+    ensemble = ensemble_of(ball(8), grid_to_world=rotated_affine(), unit="micrometer")
+    ensemble.save_tiff(tmp_path / "7.ome.tif")
+    with tifffile.TiffFile(tmp_path / "7.ome.tif") as file:
+        planes = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]["Plane"]
+    for axis, place in zip("ZYX", ensemble.grid_to_world[:3, 3], strict=True):
+        assert planes[0][f"Position{axis}"] == pytest.approx(place)
+    assert planes[5]["PositionZ"] - planes[4]["PositionZ"] == pytest.approx(0.2)
+    assert planes[5]["PositionZUnit"] == "µm" and len(planes) == 64
+
+
 @pytest.mark.parametrize(("unit", "written"), [("pixel", "pixel"), ("parsec", "reference frame")])
 def test_tiff_names_only_units_that_ome_knows(tmp_path, unit, written):
     ensemble_of(ball(8), unit=unit).save_tiff(tmp_path / "7.ome.tif")

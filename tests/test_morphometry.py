@@ -9,6 +9,7 @@ from scipy.special import ellipeinc, ellipkinc
 from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.morphometry import (
+    HEADLINE,
     MEASURES,
     binarise,
     iou,
@@ -124,7 +125,8 @@ def test_measures_scale_with_their_unit():
     shape = ellipsoid(8, 16, 24)
     voxels, micrometres = measure_shape(shape), measure_shape(shape, (0.1, 0.1, 0.1))
     for name, measure in MEASURES.items():
-        assert micrometres[name] == pytest.approx(voxels[name] * 0.1**measure.unit_power, rel=1e-5)
+        expected = voxels[name] * 0.1**measure.unit_power
+        assert micrometres[name] == pytest.approx(expected, rel=1e-3, abs=1e-6), name
 
 
 def test_unequal_spacing_makes_a_sphere_of_an_ellipsoid():
@@ -144,8 +146,10 @@ def test_measures_do_not_depend_on_where_and_how_the_image_lies():
     turned = measure_shape(ellipsoid(8, 16, 24), affine)
     mirrored = measure_shape(ellipsoid(8, 16, 24), affine @ np.diag([1, 1, -1, 1]))
     for name in MEASURES:
-        assert turned[name] == pytest.approx(plain[name], rel=1e-4)
-        assert mirrored[name] == pytest.approx(plain[name], rel=1e-4)
+        # Widths are looked for along directions of the world: they find the same to some 1e-3.
+        near = {"rel": 1e-4 if name in HEADLINE else 5e-3, "abs": 1e-3}
+        assert turned[name] == pytest.approx(plain[name], **near), name
+        assert mirrored[name] == pytest.approx(plain[name], **near), name
 
 
 def test_parts_add_up():
@@ -166,7 +170,7 @@ def test_shape_that_touches_the_border_is_measured_as_a_closed_one():
 
 def test_empty_shape_has_volume_0_and_nothing_else():
     measures = measure_shape(EMPTY)
-    assert measures.pop("volume") == 0
+    assert measures.pop("volume") == measures.pop("parts") == 0
     assert np.isnan(list(measures.values())).all()
 
 
@@ -205,7 +209,8 @@ def test_table_has_a_row_a_cell_and_member_and_says_its_units(ensembles):
     assert table["volume"][0] == pytest.approx(4 / 3 * np.pi * 1.2**3, rel=0.01)
     assert table["volume"][3] == pytest.approx(4 / 3 * np.pi * 8 * 16 * 24 * 0.2**3, rel=0.01)
     units = {name: text.split(":")[0] for name, text in table.attrs["columns"].items()}
-    assert units == {
+    assert set(units) == set(table.columns)
+    assert {name: units[name] for name in ("label", "member", *HEADLINE)} == {
         "label": "no unit",
         "member": "no unit",
         "volume": "micrometer^3",
@@ -215,6 +220,7 @@ def test_table_has_a_row_a_cell_and_member_and_says_its_units(ensembles):
         "curvature": "micrometer^-1",
         "equivalent_diameter": "micrometer",
     }
+    assert units["gaussian_curvature"] == "micrometer^-2" and units["major_axis_tilt"] == "degree"
 
 
 def test_summary_is_mean_and_sample_deviation_of_the_members(ensembles):
@@ -283,14 +289,15 @@ def test_shapr_surface_voxels_include_diagonal_neighbours_of_background():
     assert shapr_measures(np.ones((7, 7, 7), dtype=bool))["surface_voxel"] == 0  # beyond the grid is unknown
 
 
-def test_shapr_roughness_of_the_mesh_is_what_humphrey_moves():
+@pytest.mark.parametrize("whole", [True, False])
+def test_shapr_roughness_of_the_mesh_is_what_humphrey_moves(whole):
     from skimage.measure import marching_cubes
     from trimesh import Trimesh
     from trimesh.smoothing import filter_humphrey
 
-    obj = RADIUS < 12
+    obj = RADIUS < 12 if whole else np.hypot(Y, X) < 12 + Z / 9  # open at the grid's border
     vertices, faces, _, _ = marching_cubes(obj.astype(np.uint8))
-    mesh = Trimesh(vertices, faces)
+    mesh = Trimesh(vertices, faces[:, ::-1], process=False)  # seen from outside, which counts at a border
     before = mesh.vertices.copy()
     filter_humphrey(mesh)
     expected = np.sqrt(((before - mesh.vertices) ** 2).sum())

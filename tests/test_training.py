@@ -18,9 +18,10 @@ from napari_dispr import InputError
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
 from napari_dispr.cells.phantoms import image_of, phantom
 from napari_dispr.library import read_card
+from napari_dispr.planning import planned, preset_settings, run_beside
 from napari_dispr.runs import Run
 from napari_dispr.settings import TrainSettings
-from napari_dispr.training import Ended, iter_train, planned, preset_settings, run_beside, split
+from napari_dispr.training import Ended, iter_train, split
 from napari_dispr.validation import Validation
 
 #: As little as can be trained.

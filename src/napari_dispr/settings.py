@@ -161,8 +161,8 @@ class TrainSettings(Settings):
 
 #: Settings to begin with, by name.
 PRESETS: dict[str, TrainSettings] = {
-    "quick": TrainSettings(minutes=5, scored=0.4, validations=5, validation_cells=8),
-    "standard": TrainSettings(minutes=15, scored=0.4),
+    "quick": TrainSettings(minutes=5, batch=12, scored=0.4, validations=5, validation_cells=8),
+    "standard": TrainSettings(minutes=15, batch=12, scored=0.4),
     "dispr": TrainSettings(
         method="dispr",
         steps=85_000,

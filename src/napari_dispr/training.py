@@ -28,8 +28,9 @@ from napari_dispr.diffusion.objectives import topology_of
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.errors import InputError
 from napari_dispr.optimisation import Reason, Report, Validated, iter_optimise
+from napari_dispr.planning import DEFAULT_START, planned, run_beside
 from napari_dispr.runs import Plan, Run
-from napari_dispr.settings import PRESETS, TrainSettings, checked_settings
+from napari_dispr.settings import TrainSettings
 from napari_dispr.trained_model import (
     Stopped,
     Trained,
@@ -40,8 +41,6 @@ from napari_dispr.trained_model import (
 )
 from napari_dispr.validation import Validation, spread
 
-#: The model to begin from where none is named.
-DEFAULT_START = "auto"
 #: Bytes that must be free where a run is written.
 _ROOM = 500_000_000
 
@@ -130,92 +129,6 @@ def train(
         if progress is not None:
             progress(event)
     return ShapeModel.load(run.plan.out)
-
-
-def run_beside(out: str | os.PathLike[str]) -> Run:
-    """The run whose model is to be the file ``out``.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    return Run.open(Path(out).with_suffix(".training"))
-
-
-def planned(
-    dataset: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    start: str | None = DEFAULT_START,
-    preset: str = "standard",
-    settings: TrainSettings | None = None,
-    description: str = "",
-    licence: str = "",
-    data_note: str = "",
-    **changes: Any,
-) -> Run:
-    """A new run beside its model file, checked as far as that is quick.
-
-    Raises
-    ------
-    InputError
-        If a name, a setting or a folder is wrong, or there is such a model or run already.
-    """
-    out = Path(out).absolute()
-    if out.suffix != ".safetensors":
-        raise InputError(f"{out} is no name for a model: let it end in .safetensors.")
-    library.check_name(out.stem)
-    if out.exists():
-        raise InputError(f"There is a model {out} already: remove it, or choose another name.")
-    if settings is None:
-        settings = preset_settings(preset, **changes)
-    plan = Plan(
-        name=out.stem,
-        dataset=str(Path(dataset).absolute()),
-        out=str(out),
-        start=start_of(start, settings),
-        preset=preset,
-        settings=settings,
-        description=description,
-        licence=licence,
-        data_note=data_note,
-    )
-    return Run.create(out.with_suffix(".training"), plan)
-
-
-def preset_settings(preset: str, **changes: Any) -> TrainSettings:
-    """The settings of a preset, with some in place of its own; steps take the place of its minutes.
-
-    Raises
-    ------
-    InputError
-        If there is no such preset, or a setting is wrong.
-    """
-    if preset not in PRESETS:
-        raise InputError(f"There is no preset {preset!r}: choose one of {', '.join(PRESETS)}.")
-    own = PRESETS[preset].model_dump()
-    if changes.get("steps") is not None and changes.get("minutes") is None:
-        own["minutes"] = None
-    return checked_settings(TrainSettings, {**own, **changes})
-
-
-def start_of(start: str | None, settings: TrainSettings) -> str | None:
-    """The model to begin from, as its path where it is a file: that of the preset, unless one is named.
-
-    Raises
-    ------
-    InputError
-        If there is no such model, or none can be begun from.
-    """
-    if start == DEFAULT_START:
-        return None if settings.method == "dispr" else "generic"
-    if start is None:
-        return None
-    if settings.method == "dispr":
-        raise InputError("The method dispr begins from scratch: leave the model to begin from out.")
-    library.model_path(start)
-    return start if start in library.available_models() else str(Path(start).absolute())
 
 
 def iter_train(

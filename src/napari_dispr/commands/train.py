@@ -66,7 +66,8 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
     elif options.finish:
         raise InputError("There is no run to finish yet: give --finish together with --resume.")
     leads = int(os.environ.get("RANK", 0)) == 0
-    from napari_dispr.training import DEFAULT_START, as_line, iter_train, planned, run_beside
+    from napari_dispr.planning import DEFAULT_START, planned, run_beside
+    from napari_dispr.training import as_line, iter_train
 
     if options.resume is not None:
         run = Run.open(options.resume) if options.resume else run_beside(options.out)
@@ -94,7 +95,7 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
 
 def _once_planned(out: Path) -> Any:
     """The run that the first process of ``torchrun`` is planning."""
-    from napari_dispr.training import run_beside
+    from napari_dispr.planning import run_beside
 
     until = time.monotonic() + 60
     while True:

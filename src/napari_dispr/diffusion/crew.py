@@ -58,16 +58,13 @@ class Crew:
         """
         if self.size == 1:
             return
-        together = torch.cat([tensor.flatten() for tensor in tensors])
         try:
-            dist.all_reduce(together)
+            for tensor in tensors:
+                dist.all_reduce(tensor)
         except RuntimeError as error:
             raise InputError(
                 "A process that shared the training has ended: resume the run, which lost little."
             ) from error
-        parts = together.split([tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
 
 
 def processes_for(device: torch.device, batch: int, scored: bool) -> int:

@@ -61,6 +61,16 @@ class State:
         ]
         ids = {id(p) for p in self._kernels}
         self._matrices = [nn.Parameter(_as_matrix(p.data)) for p in self._kernels]
+        #: All gradients, one after the other: each parameter's is a view, so that they are summed up over
+        #: processes, cut and set to 0 as one.
+        self.gradient = torch.zeros(sum(p.numel() for p in self.network.parameters()), device=device)
+        first = 0
+        for p in self.network.parameters():
+            p.grad = torch.as_strided(self.gradient, p.shape, p.stride(), first)
+            first += p.numel()
+        for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
+            assert kernel.grad is not None
+            matrix.grad = _as_matrix(kernel.grad)
         others = [p for p in self.network.parameters() if id(p) not in ids]
         self.optimisers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(others, lr=settings.adam_learning_rate, weight_decay=0.0)
@@ -104,26 +114,17 @@ class State:
         fall = (1 - self.share) / self.settings.decay if self.settings.decay else 1.0
         return min(1.0, rise, fall)
 
-    def gradients(self) -> list[Tensor]:
-        """Of all parameters."""
-        found = [p.grad for p in self.network.parameters() if p.grad is not None]
-        if len(found) < len(list(self.network.parameters())):
-            raise RuntimeError("Some parameters have no gradient.")
-        return found
-
     def update(self, samples: int) -> None:
         """One optimiser step with the gradients at hand, of so many samples."""
         self.consistent = False
         share = self.learning_rate_share
         if self.settings.clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
-            matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
+            self.gradient.mul_((self.settings.clip / (self.gradient.norm() + 1e-6)).clamp(max=1.0))
         for optimiser, peak in zip(self.optimisers, self._peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = share * peak
             optimiser.step()
-        self.network.zero_grad()
+        self.gradient.zero_()
         self.step += 1
         self.taken += samples
         decay = self.settings.ema

@@ -3,17 +3,15 @@
 Knows neither how shapes are drawn nor how they are shown.
 """
 
-import json
 import os
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-import tifffile
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -22,6 +20,7 @@ from scipy.spatial.distance import squareform
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
+from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
 #: Members belong to different modes where their 1 - IoU is above this on average (average linkage):
 #: they share less than half of what they hold together.
@@ -32,18 +31,6 @@ DEBRIS = 0.02
 
 #: Most that members are stretched by to agree with what else is known of a cell's volume.
 MOST_STRETCH = 1.5
-
-#: Length units that OME-XML knows, by the names that napari (pint) gives them.
-_OME_UNITS = {
-    **{name: name for name in ("pixel", "nm", "µm", "mm", "cm", "m")},
-    "nanometer": "nm",
-    "micrometer": "µm",
-    "micron": "µm",
-    "um": "µm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +96,16 @@ class Ensemble:
     def consensus(self) -> NDArray[np.bool_]:
         """Voxels held by at least half of the members, (z, y, x)."""
         return self.occupancy >= 0.5
+
+    @property
+    def consensus_distance(self) -> NDArray[np.float32]:
+        """What stands for a signed distance of the consensus, (z, y, x): positive in it and nowhere else.
+
+        At each voxel the k-th largest of the n members' distances, with k half of n, rounded up: it is
+        above 0 where at least half of them are, and its surface is as smooth as theirs.
+        """
+        k = (len(self) + 1) // 2
+        return np.partition(self.signed_distance, len(self) - k, axis=0)[len(self) - k]
 
     @property
     def spacing(self) -> NDArray[np.float64]:
@@ -203,8 +200,13 @@ class Ensemble:
                 f"{name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
             ) from error
 
-    def save_tiff(self, path: str | os.PathLike[str], provenance: Mapping[str, Any] | None = None) -> None:
-        """Save the members as uint8 (0 outside, 1 inside), OME-TIFF, axes TZYX with T = member.
+    def save_tiff(
+        self,
+        path: str | os.PathLike[str],
+        provenance: Mapping[str, Any] | None = None,
+        what: Literal["members", "consensus", "occupancy"] = "members",
+    ) -> None:
+        """Save as OME-TIFF, on the model grid, with the size of the voxels.
 
         Parameters
         ----------
@@ -214,33 +216,21 @@ class Ensemble:
         provenance : mapping, optional
             Anything JSON can hold (model name and hash, settings, seed, version). Written to the
             image's description together with label, grid_to_world, unit and zoom.
+        what : {"members", "consensus", "occupancy"}
+            The members as uint8 (0 outside, 1 inside), axes TZYX with T = member; the consensus, the same
+            for one shape, axes ZYX; or the occupancy as float32, axes ZYX.
         """
         description = {
             "label": self.label,
+            "content": what,
             "grid_to_world": self.grid_to_world.tolist(),
             "unit": self.unit,
             "zoom": self.zoom,
             **(provenance or {}),
         }
-        # A unit that OME does not know is named in the description only.
-        unit = _OME_UNITS.get(self.unit, "reference frame")
-        size = dict(zip("ZYX", self.spacing.tolist(), strict=True))
-        metadata: dict[str, Any] = {
-            "axes": "TZYX",
-            "Name": f"cell {self.label}",
-            "Description": json.dumps(description),
-        }
-        for axis, length in size.items():
-            metadata |= {f"PhysicalSize{axis}": length, f"PhysicalSize{axis}Unit": unit}
-        with written_aside(path) as temporary:
-            tifffile.imwrite(
-                temporary,
-                self.members.astype(np.uint8),
-                ome=True,
-                photometric="minisblack",
-                compression="zlib",
-                metadata=metadata,
-            )
+        name = f"cell {self.label}" if what == "members" else f"cell {self.label}: {what}"
+        volume: NDArray[Any] = getattr(self, what)
+        write_ome_tiff(path, [OmeImage(volume, name, self.grid_to_world, self.unit, description)])
 
 
 def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -46,7 +46,7 @@ def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0))
     beyond = [(int(a < 0), int(b > n)) for a, b, n in zip(low, high, distance.shape, strict=True)]
     level = _closed(distance[box], beyond)
     vertices, faces, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent", method="lewiner")
-    affine = _affine(frame)
+    affine = affine_of(frame)
     vertices = (vertices + low).astype(np.float64) @ affine[:3, :3].T + affine[:3, 3]
     if np.linalg.det(affine[:3, :3]) < 0:  # a mirror turns triangles inside out
         faces = faces[:, ::-1]
@@ -62,7 +62,8 @@ def _closed(level: NDArray[np.float32], beyond: list[tuple[int, int]]) -> NDArra
     return closed
 
 
-def _affine(frame: ArrayLike) -> NDArray[np.float64]:
+def affine_of(frame: ArrayLike) -> NDArray[np.float64]:
+    """4 x 4 affine from voxel-centre index to world of a spacing (3,) or an affine (4, 4)."""
     frame = np.asarray(frame, dtype=np.float64)
     if frame.shape == (4, 4):
         return frame

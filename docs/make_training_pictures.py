@@ -1,0 +1,75 @@
+"""Take the pictures of docs/train.md: from 3D layers to a model used in Predict, in a real napari, by mouse.
+
+    xvfb-run -s "-screen 0 1600x1000x24" python docs/make_training_pictures.py
+
+opens the sample, trains for five minutes and predicts. Needs the installed plugin, writes into docs/images.
+The model and its run go into a temporary folder.
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+HOME = tempfile.mkdtemp()
+os.environ["XDG_DATA_HOME"] = HOME
+
+import napari  # noqa: E402
+from make_screenshots import DOCK, IMAGES, SIZE, press, wait  # noqa: E402
+from qtpy.QtCore import QSettings, Qt  # noqa: E402
+from qtpy.QtTest import QTest  # noqa: E402
+
+#: Share of the budget at which a picture is taken.
+SHARE = 0.85
+NAME = "my-nuclei"
+
+
+def main() -> None:
+    IMAGES.mkdir(exist_ok=True)
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
+    viewer = napari.Viewer(show_welcome_screen=False)
+    window = viewer.window._qt_window
+    window.resize(*SIZE)
+    viewer.open_sample("napari-dispr", "simulated_nuclei_3d")
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Train a shape model")
+    window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
+    viewer.reset_view()
+
+    def shoot(name: str) -> None:
+        wait(at_least=1)
+        viewer.window.screenshot(IMAGES / name, canvas_only=False, flash=False)
+
+    wait(lambda: widget.data.data is not None, at_least=3)
+    widget.form.name.clear()
+    QTest.keyClicks(widget.form.name, NAME)
+    widget.form.preset.setCurrentIndex(widget.form.preset.findData("quick"))
+    shoot("train-data.png")
+    press(widget.train_button)
+
+    def steps() -> float:
+        run = widget.view.run
+        last = None if run is None else run.last("step")
+        return 0.0 if last is None else last["share"]
+
+    wait(lambda: steps() >= SHARE or widget.view.state == "stopped", at_least=5)
+    shoot("train-running.png")
+    begun = time.monotonic()
+    wait(lambda: widget.view.state == "finished" or time.monotonic() - begun > 600)
+    assert widget.view.state == "finished", widget.view.problem.text()
+    assert (Path(HOME) / "napari-dispr" / "models" / f"{NAME}.safetensors").exists()
+    shoot("train-finished.png")
+    press(widget.view.use_button)
+    predict = viewer.window.dock_widgets["Predict 3D shapes (napari-dispr)"]
+    wait(lambda: predict.form.settings.model == NAME and predict.predict_button.isEnabled(), at_least=2)
+    press(predict.predict_button)
+    wait(lambda: not predict.running and not predict._next_layer.isActive(), at_least=2)
+    for layer in viewer.layers:
+        if layer.ndim == 3 and layer.name in ("nuclei", "nuclei segmentation"):
+            layer.visible = False
+    press(predict.show_3d_button)
+    shoot("train-predict.png")
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()

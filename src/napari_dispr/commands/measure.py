@@ -1,0 +1,214 @@
+"""``napari-dispr measure``: measures of shapes that are there already, as a table."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from napari_dispr.commands.common import add_command, lengths
+from napari_dispr.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Of the spacing that is given.
+_UNIT = "micrometer"
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options."""
+    command = add_command(commands, "measure", measure, "measures of 3D shapes, as a table")
+    command.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="folder of a prediction, its cells (NPZ, OME-TIFF), a 3D segmentation (TIFF, OME-TIFF, OME-Zarr "
+        "or NPY; a value a cell), or a dataset with objects",
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="TABLE.csv", help="table to write")
+    command.add_argument("--spacing", metavar="Z,Y,X", help="from voxel to voxel (what the files say)")
+    command.add_argument("--unit", help=f"of --spacing ({_UNIT})")
+    command.add_argument(
+        "--set",
+        default="first",
+        metavar="first|shapr",
+        help="the measures of every table, or the features of the SHAPR notebooks (first)",
+    )
+
+
+def measure(options: argparse.Namespace) -> None:
+    """``napari-dispr measure``."""
+    spacing = None if options.spacing is None else lengths("--spacing", options.spacing, 3)
+    if options.unit is not None and spacing is None:
+        raise InputError("--unit is the unit of --spacing: give both, or neither.")
+    if options.out.suffix.lower() != ".csv":
+        raise InputError(f"{options.out} is no name of a table: let it end in .csv.")
+    import pandas as pd
+
+    from napari_dispr.results import write_table
+    from napari_dispr.shapes.morphometry import SETS
+
+    if options.set not in SETS:
+        raise InputError(f"There is no set {options.set!r} of measures: choose among {', '.join(SETS)}.")
+    tables: list[pd.DataFrame] = []
+    for path in options.files:
+        for table in _tables(path, spacing, options.unit or _UNIT, options.set):
+            table.insert(0, "file", str(path))
+            _check_units(tables, table, path)
+            tables.append(table)
+    whole = pd.concat(tables, ignore_index=True)
+    columns: dict[str, str] = {"file": "no unit: what was measured"}
+    for table in tables:
+        columns |= table.attrs["columns"]
+    whole.attrs["columns"] = columns
+    write_table(options.out, whole)
+    print(f"{len(whole)} shapes: {options.out}")
+
+
+def _check_units(tables: "list[pd.DataFrame]", table: "pd.DataFrame", path: Path) -> None:
+    """One table has one unit a column."""
+    for other in tables[:1]:
+        for name, text in table.attrs["columns"].items():
+            unit, first = (t.partition(":")[0] for t in (text, other.attrs["columns"].get(name, text)))
+            if unit != first:
+                raise InputError(
+                    f"{path} is measured in {unit}, what comes before it in {first}: give --spacing, or a "
+                    "table of its own."
+                )
+
+
+def _tables(
+    path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str
+) -> "Iterator[pd.DataFrame]":
+    """What a file or folder holds, with its own units."""
+    from napari_dispr.results import PREDICTION_FILE, load_prediction
+    from napari_dispr.shapes.ensemble import Ensemble
+    from napari_dispr.shapes.morphometry import measure_ensembles
+
+    if not path.exists():
+        raise InputError(f"There is no file or folder {path}: check its path.")
+    ours = (path / PREDICTION_FILE).is_file() or path.suffix.lower() == ".npz"
+    members = None if ours or path.is_dir() else _members(path)
+    if (ours or members is not None) and spacing is not None:
+        raise InputError(f"{path} knows the size of its voxels: leave --spacing out.")
+    if (path / PREDICTION_FILE).is_file():
+        yield measure_ensembles(load_prediction(path), set=chosen)
+    elif path.suffix.lower() == ".npz":
+        ensemble = Ensemble.load_npz(path)
+        yield measure_ensembles({ensemble.label: ensemble}, set=chosen)
+    elif members is not None:
+        yield _of_members(path, *members, chosen)
+    elif path.is_dir() and _is_dataset(path):
+        yield _of_dataset(path, spacing, unit, chosen)
+    else:
+        yield _of_labels(path, spacing, unit, chosen)
+
+
+def _is_dataset(path: Path) -> bool:
+    return any((path / name / "mask").is_dir() for name in ("", "train", "test"))
+
+
+def _members(path: Path) -> tuple[Any, dict[str, Any]] | None:
+    """Volumes and description of an OME-TIFF of members; None for any other file."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            root = ElementTree.fromstring(tiff.ome_metadata or "")
+            text = next((e.text for e in root.iter() if e.tag.endswith("}Description")), None)
+            description = json.loads(text or "")
+            if "grid_to_world" not in description or description.get("content", "") == "occupancy":
+                return None
+            volumes = tiff.series[0].asarray()
+    except Exception:  # whatever else it is, or is damaged by: the reader of stacks says so
+        return None
+    return volumes.reshape(-1, *volumes.shape[-3:]), description
+
+
+def _of_members(path: Path, volumes: Any, description: dict[str, Any], chosen: str) -> "pd.DataFrame":
+    import numpy as np
+    import pandas as pd
+
+    from napari_dispr.shapes.label_volumes import measure_mask
+    from napari_dispr.shapes.morphometry import SETS, column_texts
+    from napari_dispr.shapes.shapr_set import shapr_features
+
+    frame, measures = np.array(description["grid_to_world"], dtype=float), SETS[chosen]
+    if frame.shape != (4, 4):
+        raise InputError(f"{path} does not say where its voxels lie: export it anew.")
+    rows = [
+        {
+            "label": int(description.get("label", 0)),
+            "member": member,
+            **(shapr_features(volume > 0) if chosen == "shapr" else measure_mask(volume > 0, frame)),
+        }
+        for member, volume in enumerate(volumes)
+    ]
+    table = pd.DataFrame(rows, columns=["label", "member", *measures])
+    unit = "voxel" if chosen == "shapr" else str(description.get("unit", "pixel"))
+    table.attrs["columns"] = column_texts(measures, unit)
+    return table
+
+
+def _of_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
+    """The objects of a dataset, with the masks and pictures that lie beside them."""
+    import pandas as pd
+
+    from napari_dispr import signed_distance
+    from napari_dispr.cells.cropping import INSIDE
+    from napari_dispr.cells.folders import read_dataset, read_notes
+    from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
+    from napari_dispr.shapes.morphometry import SETS, column_texts, measure_shape
+    from napari_dispr.shapes.planes import measure_plane
+    from napari_dispr.shapes.shapr_set import binarise, shapr_features
+
+    cells, notes = read_dataset(path, need_objects=True), read_notes(path)
+    if spacing is None:
+        side = notes.voxel_size
+        spacing, unit = ((side,) * 3, notes.unit) if side else ((1.0,) * 3, "pixel")
+    rows = []
+    for number, cell in enumerate(cells, start=1):
+        assert cell.obj is not None
+        row: dict[str, Any] = {"label": number, "member": 0, "name": cell.name}
+        if chosen == "shapr":
+            row |= shapr_features(binarise(cell.obj))
+        else:
+            row |= measure_shape(signed_distance.from_level(cell.obj, 127.5, truncation=8), spacing)
+            row |= measure_plane(cell.mask > INSIDE, cell.image, spacing[1:])
+        rows.append(row)
+    measures = SETS[chosen]
+    if chosen == "first":
+        measures = measures | MASK_MEASURES | (PICTURE_MEASURES if "picture_mean" in rows[0] else {})
+    table = pd.DataFrame(rows, columns=["label", "member", "name", *measures])
+    texts = column_texts(measures, "voxel" if chosen == "shapr" else unit)
+    texts["label"] = "no unit: value of the cell in the label layer; of a dataset its place in it, from 1"
+    table.attrs["columns"] = {**texts, "name": "no unit: name of the cell's files in the dataset"}
+    return table
+
+
+def _of_labels(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
+    """The cells of a 3D segmentation."""
+    from tqdm import tqdm
+
+    from napari_dispr.cells.stack_files import read_stack
+    from napari_dispr.shapes.label_volumes import measure_labels
+
+    stack = read_stack(None, path, spacing, unit)
+    if stack.note:
+        print(f"napari-dispr: {stack.note}", file=sys.stderr)
+    with tqdm(unit="cell", disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        try:
+            return measure_labels(stack.labels, stack.spacing, stack.unit, set=chosen, progress=show)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None

@@ -1,0 +1,180 @@
+"""Curvature of a surface: its integral over a mesh, its values at places, their spread over the surface."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+#: Sigma of the Gaussian, in voxels, with which the signed distance is smoothed before its derivatives.
+SMOOTHING = 1.5
+
+_Floats = NDArray[np.float64]
+_Ints = NDArray[np.int64]
+
+
+class Edges(NamedTuple):
+    """The edges of a closed mesh: their vertices and the two faces that meet there.
+
+    Parameters
+    ----------
+    vertices : (n, 2) array
+        In the order in which ``faces[:, 0]`` runs through them.
+    faces : (n, 2) array
+    """
+
+    vertices: _Ints
+    faces: _Ints
+
+
+def edges_of(faces: NDArray[np.integer]) -> Edges:
+    """The edges of a closed mesh.
+
+    Parameters
+    ----------
+    faces : (n, 3) array
+        Indices of vertices; every edge belongs to two faces, or to four where a surface touches itself.
+    """
+    sides = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
+    low, high = sides.min(axis=1), sides.max(axis=1)
+    order = np.argsort(low * (int(faces.max()) + 1) + high)
+    first, second = order[0::2], order[1::2]
+    return Edges(sides[first], np.stack([first // 3, second // 3], axis=1))
+
+
+def integral_mean_curvature(vertices: _Floats, normals: _Floats, edges: Edges) -> float:
+    """Mean curvature summed over a closed mesh: half of each edge's length times its signed angle.
+
+    Parameters
+    ----------
+    vertices : (n, 3) array
+    normals : (faces, 3) array
+        Unit normals of the faces; outwards.
+    edges : Edges
+    """
+    along = vertices[edges.vertices[:, 1]] - vertices[edges.vertices[:, 0]]
+    one, other = normals[edges.faces[:, 0]], normals[edges.faces[:, 1]]
+    # |along| sin and |along| cos of the angle, whose sign tells ridges from valleys.
+    length = np.linalg.norm(along, axis=1)
+    sine = np.einsum("ij,ij->i", _cross(one, other), along)
+    angle = np.arctan2(sine, length * np.einsum("ij,ij->i", one, other))
+    return float(0.5 * (length * angle).sum())
+
+
+def _cross(a: _Floats, b: _Floats) -> _Floats:
+    """As `numpy.cross` of rows of three, in a fifth of its time."""
+    return np.stack([a[:, i - 2] * b[:, i - 1] - a[:, i - 1] * b[:, i - 2] for i in range(3)], axis=1)
+
+
+def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> tuple[_Floats, _Floats]:
+    """Mean and Gaussian curvature of the level sets of a signed distance, at given places.
+
+    Parameters
+    ----------
+    level : (z, y, x) array
+        Positive inside.
+    places : (n, 3) array
+        In voxel-centre coordinates of ``level``.
+    frame : (3, 3) array
+        From voxels to world.
+
+    Returns
+    -------
+    mean, gaussian : (n,) arrays
+        In the frame's unit to the power -1 and -2; positive where the shape is convex.
+
+    Notes
+    -----
+    With F the negative signed distance, smoothed by a Gaussian of `SMOOTHING` voxels, g its gradient and
+    B its Hessian (central differences), in world coordinates [1]_:
+
+    - mean ``H = (|g|^2 tr B - g^T B g) / (2 |g|^3)``,
+    - Gaussian ``K = g^T adj(B) g / |g|^4``.
+
+    The principal curvatures ``H +- sqrt(H^2 - K)`` are cut at 1 / voxel, positive and negative: what is
+    sharper no grid can show. So both are bounded at whatever shape.
+
+    References
+    ----------
+    .. [1] Goldman (2005). Curvature formulas for implicit curves and surfaces. Computer Aided Geometric
+       Design 22(7), 632-658.
+    """
+    smooth = -ndimage.gaussian_filter(np.pad(level, 2, mode="edge"), SMOOTHING, truncate=3)
+    # A vertex lies between two voxels, along one axis: derivatives are taken there and interpolated.
+    near = np.rint(places).astype(np.int64)
+    aside = places - near
+    axis = np.abs(aside).argmax(axis=1)
+    rows = np.arange(len(places))
+    other = near.copy()
+    other[rows, axis] += np.where(aside[rows, axis] < 0, -1, 1)
+    share = np.abs(aside[rows, axis])
+    (gradient, hessian), (gradient_beside, hessian_beside) = (
+        _derivatives(smooth, np.clip(voxels, -1, np.array(level.shape)) + 2) for voxels in (near, other)
+    )
+    gradient = gradient + share * (gradient_beside - gradient)
+    hessian = hessian + share[:, None, None] * (hessian_beside - hessian)
+    to_voxels = np.linalg.inv(frame)
+    g = gradient.T @ to_voxels
+    hessian = to_voxels.T @ hessian @ to_voxels
+    squared = np.maximum(np.einsum("ij,ij->i", g, g), 1e-12)
+    trace = np.trace(hessian, axis1=1, axis2=2)
+    mean = (squared * trace - (g * (hessian @ g[:, :, None])[:, :, 0]).sum(axis=1)) / (2 * squared**1.5)
+    # g^T adj(B) g, adj of a symmetric matrix having the cross products of its rows.
+    adjugate = np.stack([_cross(hessian[:, (i + 1) % 3], hessian[:, (i + 2) % 3]) for i in range(3)], axis=1)
+    gaussian = (g * (adjugate @ g[:, :, None])[:, :, 0]).sum(axis=1) / squared**2
+    most = 1 / np.cbrt(abs(np.linalg.det(frame)))
+    apart = np.sqrt(np.maximum(mean**2 - gaussian, 0))
+    large, small = np.clip(mean + apart, -most, most), np.clip(mean - apart, -most, most)
+    return (large + small) / 2, large * small
+
+
+def _derivatives(volume: NDArray[np.float32], voxels: _Ints) -> tuple[_Floats, _Floats]:
+    """Gradient (3, n) and Hessian (n, 3, 3) at voxels, by central differences."""
+    strides = np.array([volume.shape[1] * volume.shape[2], volume.shape[2], 1])
+    flat, centre = volume.ravel(), voxels @ strides
+
+    def at(step: int) -> _Floats:
+        return flat[centre + step].astype(np.float64)
+
+    here = at(0)
+    gradient, hessian = np.empty((3, len(voxels))), np.empty((len(voxels), 3, 3))
+    for a in range(3):
+        plus, minus = at(strides[a]), at(-strides[a])
+        gradient[a] = (plus - minus) / 2
+        hessian[:, a, a] = plus + minus - 2 * here
+        for b in range(a):
+            along, across = strides[a] + strides[b], strides[a] - strides[b]
+            hessian[:, a, b] = (at(along) + at(-along) - at(across) - at(-across)) / 4
+            hessian[:, b, a] = hessian[:, a, b]
+    return gradient, hessian
+
+
+def spread(mean: _Floats, gaussian: _Floats, areas: _Floats) -> dict[str, float]:
+    """Statistics of curvature over the surface, each vertex with the area around it as its weight.
+
+    Returns
+    -------
+    dict
+        ``curvature_sd``, ``_low``, ``_median``, ``_high``; ``gaussian_curvature`` and the same of it;
+        ``concave_share``, ``saddle_share``, ``bending_energy``.
+    """
+    found: dict[str, float] = {}
+    for name, values in (("curvature", mean), ("gaussian_curvature", gaussian)):
+        average = float(np.average(values, weights=areas))
+        low, median, high = _quantiles(values, areas, (0.05, 0.5, 0.95))
+        if name == "gaussian_curvature":
+            found[name] = average
+        found[f"{name}_sd"] = float(np.sqrt(np.average((values - average) ** 2, weights=areas)))
+        found |= {f"{name}_low": low, f"{name}_median": median, f"{name}_high": high}
+    total = areas.sum()
+    found["concave_share"] = float(areas[mean < 0].sum() / total)
+    found["saddle_share"] = float(areas[gaussian < 0].sum() / total)
+    found["bending_energy"] = float((areas * mean**2).sum() / (4 * np.pi))
+    return found
+
+
+def _quantiles(values: _Floats, weights: _Floats, levels: tuple[float, ...]) -> list[float]:
+    order = np.argsort(values)
+    share = np.cumsum(weights[order])
+    share = (share - weights[order] / 2) / share[-1]
+    return [float(value) for value in np.interp(levels, share, values[order])]

@@ -1,0 +1,275 @@
+"""The measures and features of the SHAPR notebooks, of binary volumes, in voxels.
+
+Five of them compare a shape with the truth (`SHAPR_MEASURES`); all together describe a shape to a classifier
+(`shapr_features`).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import trimesh
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage, stats
+from scipy.spatial import ConvexHull, QhullError
+from skimage.feature import graycomatrix, graycoprops
+from skimage.filters import gabor_kernel, threshold_otsu
+from skimage.measure import marching_cubes, perimeter
+from skimage.morphology import convex_hull_image
+
+from napari_dispr import grid
+from napari_dispr.shapes.measures import Measure
+
+#: Grey levels of the co-occurrence matrix of the projection, and where neighbours lie.
+_LEVELS, _ANGLES = 16, (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
+#: Cycles a voxel of the Gabor filter.
+_FREQUENCY = 0.1
+
+_Object = NDArray[np.bool_]
+
+
+def binarise(volume: ArrayLike) -> _Object:
+    """Object voxels as SHAPR's measures take them: divided by the maximum, above Otsu's threshold.
+
+    A bool volume is taken as it is; of a volume without anything above 0 no voxel is object.
+    """
+    volume = np.asarray(volume)
+    if volume.dtype == bool:
+        return volume
+    if not volume.max() > 0:
+        return np.zeros(volume.shape, dtype=bool)
+    level = volume / volume.max()
+    if level.min() == 1:  # object throughout, where no threshold is below anything
+        return np.ones(volume.shape, dtype=bool)
+    return np.asarray(level > threshold_otsu(level.ravel()))
+
+
+def _binary_mesh(obj: _Object) -> trimesh.Trimesh:
+    # As SHAPR does, without closing an object that touches the border.
+    if obj.all() or not obj.any():
+        return trimesh.Trimesh()
+    vertices, faces, _, _ = marching_cubes(obj.astype(np.float32), 0.5, gradient_direction="ascent")
+    return trimesh.Trimesh(vertices, faces, process=False)
+
+
+def volume_voxels(obj: _Object) -> float:
+    """Object voxels."""
+    return float(np.count_nonzero(obj))
+
+
+def surface_mesh_area(obj: _Object) -> float:
+    """Area of the unsmoothed marching-cubes mesh of the binary volume, in squared voxels."""
+    return float(_binary_mesh(obj).area)
+
+
+def surface_voxel(obj: _Object) -> float:
+    """Object voxels with background in their 3 x 3 x 3 neighbourhood; beyond the border is no background."""
+    inner = ndimage.binary_erosion(obj, np.ones((3, 3, 3)), border_value=1)
+    return float(np.count_nonzero(obj & ~inner))
+
+
+def roughness_voxel(obj: _Object, mode: str = "reflect") -> float:
+    """Voxels that a Gaussian of sigma 2, cut at 0.5, adds or takes away.
+
+    Beyond the border the volume goes on as SciPy's ``mode`` says.
+    """
+    smooth = ndimage.gaussian_filter(obj.astype(np.float32), 2, mode=mode) > 0.5
+    return float(np.count_nonzero(smooth != obj))
+
+
+def roughness_mesh(obj: _Object) -> float:
+    """Root of the summed squares of what Humphrey's filter moves the mesh's vertices by, in voxels.
+
+    The filter is trimesh's `filter_humphrey` with its defaults, after Vollmer et al. (1999).
+    """
+    mesh = _binary_mesh(obj)
+    if not len(mesh.faces):
+        return 0.0
+    smooth = trimesh.smoothing.filter_humphrey(mesh.copy())
+    return float(np.linalg.norm(mesh.vertices - smooth.vertices))
+
+
+#: The measures by which SHAPR and DISPR compare a shape with the truth, of binary volumes.
+SHAPR_MEASURES: dict[str, Callable[[_Object], float]] = {
+    "volume": volume_voxels,
+    "surface_mesh": surface_mesh_area,
+    "surface_voxel": surface_voxel,
+    "roughness_mesh": roughness_mesh,
+    "roughness_voxel": roughness_voxel,
+}
+
+
+def shapr_measures(obj: _Object) -> dict[str, float]:
+    """Every one of `SHAPR_MEASURES` of a binary volume (see `binarise`)."""
+    return {name: measure(obj) for name, measure in SHAPR_MEASURES.items()}
+
+
+# --- the features of the notebooks ------------------------------------------------------------------
+
+
+def _features() -> dict[str, Measure]:
+    found = {
+        "volume": (3, "object voxels"),
+        "surface_mesh": (2, "area of the binary volume's mesh"),
+        "surface_voxel": (0, "object voxels with background among their 26 neighbours"),
+        "roughness_mesh": (1, "root of the summed squared moves of vertices under Humphrey's filter"),
+        "roughness_voxel": (3, "voxels that a Gaussian of 2 voxels, cut at one half, changes"),
+        "mesh_volume": (3, "space inside the mesh"),
+        "hull_volume": (3, "space inside the mesh's convex hull"),
+        "hull_area": (2, "area of the mesh's convex hull"),
+        "mesh_convexity": (0, "volume of the mesh over that of its hull"),
+    }
+    for axis in "zyx":
+        found |= {
+            f"projection_{axis}_area": (2, f"area of the silhouette along {axis}"),
+            f"projection_{axis}_perimeter": (1, f"perimeter of the silhouette along {axis}"),
+            f"projection_{axis}_convexity": (0, f"area of the silhouette along {axis} over that of its hull"),
+        }
+    for i in range(3):
+        found[f"inertia_{i}"] = (5, f"eigenvalue {i} of the mesh's tensor of inertia, from the least")
+        for axis in "zyx":
+            found[f"principal_axis_{i}_{axis}"] = (0, f"component {axis} of the unit vector of inertia_{i}")
+    for powers in _MOMENTS:
+        name = "".join(map(str, powers))
+        found[f"moment_{name}"] = (0, f"central moment of powers {powers} of (z, y, x), free of scale")
+    for name, text in _SUM_STATISTICS.items():
+        found[f"z_sum_{name}"] = (0, f"{text} of the numbers of object voxels along z, where there are any")
+    for degrees in (0, 45, 90, 135):
+        for name in ("dissimilarity", "correlation"):
+            found[f"glcm_{name}_{degrees}"] = (0, f"GLCM {name} of the sum along z, neighbours at {degrees}°")
+    for z in range(grid.SIZE):
+        found[f"gabor_{z:02d}"] = (0, f"energy of slice {z} under a Gabor filter, mean over 4 directions")
+    return {f"shapr_{name}": Measure(f"shapr_{name}", p, text, "shapr") for name, (p, text) in found.items()}
+
+
+#: Powers of (z, y, x) of the second and third central moments.
+_MOMENTS = [
+    (i, j, total - i - j) for total in (2, 3) for i in range(total, -1, -1) for j in range(total - i, -1, -1)
+]
+_SUM_STATISTICS = {
+    "mean": "mean",
+    "sd": "standard deviation",
+    "max": "largest",
+    "median": "median",
+    "skewness": "skewness",
+    "kurtosis": "excess kurtosis",
+}
+#: The features by their columns, with the prefix ``shapr_``; lengths are voxels of the model grid.
+SHAPR_FEATURES: dict[str, Measure] = _features()
+
+
+def shapr_features(obj: _Object) -> dict[str, float]:
+    """The features by which the SHAPR notebooks tell cells apart, as far as it is known what they are.
+
+    Parameters
+    ----------
+    obj : (64, 64, 64) bool array
+        On the model grid.
+
+    Returns
+    -------
+    dict
+        A value for each of `SHAPR_FEATURES`, in voxels; NaN where an empty shape has none.
+
+    Raises
+    ------
+    ValueError
+        The volume has another shape.
+
+    Notes
+    -----
+    docs/measures.md says which parameters are the notebooks' and which had to be chosen here. Slices, axes
+    and projections are those of the grid: most of the features change when a shape is turned.
+    """
+    if obj.shape != grid.SHAPE:
+        raise ValueError(f"the features are of the model grid of (64, 64, 64) voxels, not of {obj.shape}")
+    values = dict.fromkeys((name.removeprefix("shapr_") for name in SHAPR_FEATURES), float("nan"))
+    values |= shapr_measures(obj)
+    values |= dict(zip((f"gabor_{z:02d}" for z in range(grid.SIZE)), _gabor_energies(obj), strict=True))
+    if obj.any():
+        values |= _of_mesh(obj) | _of_projections(obj) | _of_moments(obj) | _of_sum(obj)
+    return {f"shapr_{name}": float(value) for name, value in values.items()}
+
+
+def _of_mesh(obj: _Object) -> dict[str, float]:
+    mesh = _binary_mesh(np.pad(obj, 1))
+    variances, vectors = np.linalg.eigh(np.asarray(mesh.moment_inertia))
+    # Eigenvectors come with either sign: the largest component is made positive.
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), range(3)])
+    try:
+        hull = ConvexHull(mesh.vertices)
+        hull_volume, hull_area = hull.volume, hull.area
+    except QhullError:
+        hull_volume = hull_area = float("nan")
+    volume = float(mesh.volume)
+    found = {
+        "mesh_volume": volume,
+        "hull_volume": hull_volume,
+        "hull_area": hull_area,
+        "mesh_convexity": volume / hull_volume,
+    }
+    for i in range(3):
+        found[f"inertia_{i}"] = variances[i]
+        found |= {f"principal_axis_{i}_{axis}": vectors[j, i] for j, axis in enumerate("zyx")}
+    return found
+
+
+def _of_projections(obj: _Object) -> dict[str, float]:
+    found = {}
+    for axis, name in enumerate("zyx"):
+        silhouette = np.pad(obj.any(axis=axis), 1)
+        area = float(np.count_nonzero(silhouette))
+        found[f"projection_{name}_area"] = area
+        found[f"projection_{name}_perimeter"] = float(perimeter(silhouette, 8))
+        # Fewer than three pixels, or pixels on a line, are their own hull.
+        rows, columns = np.nonzero(silhouette)
+        flat = np.linalg.matrix_rank(np.stack([rows - rows[0], columns - columns[0]])) < 2
+        hull = area if flat else float(np.count_nonzero(convex_hull_image(silhouette)))
+        found[f"projection_{name}_convexity"] = area / hull
+    return found
+
+
+def _of_moments(obj: _Object) -> dict[str, float]:
+    points = np.argwhere(obj).astype(np.float64)
+    points -= points.mean(axis=0)
+    found = {}
+    for powers in _MOMENTS:
+        moment = np.prod(points ** np.array(powers), axis=1).sum()
+        found["moment_" + "".join(map(str, powers))] = moment / len(points) ** (1 + sum(powers) / 3)
+    return found
+
+
+def _of_sum(obj: _Object) -> dict[str, float]:
+    total = obj.sum(axis=0)
+    values = total[total > 0].astype(np.float64)
+    level = total.astype(np.float64) / total.max() * (_LEVELS - 1)
+    matrix = graycomatrix(
+        np.rint(level).astype(np.uint8), [1], _ANGLES, levels=_LEVELS, symmetric=True, normed=True
+    )
+    varied = float(np.ptp(values)) > 0
+    found = {
+        "z_sum_mean": values.mean(),
+        "z_sum_sd": values.std(),
+        "z_sum_max": values.max(),
+        "z_sum_median": np.median(values),
+        "z_sum_skewness": stats.skew(values) if varied else 0.0,
+        "z_sum_kurtosis": stats.kurtosis(values) if varied else 0.0,
+    }
+    for name in ("dissimilarity", "correlation"):
+        for degrees, value in zip((0, 45, 90, 135), graycoprops(matrix, name)[0], strict=True):
+            found[f"glcm_{name}_{degrees}"] = value
+    return {name: float(value) for name, value in found.items()}
+
+
+def _gabor_energies(obj: _Object) -> NDArray[np.float64]:
+    """Mean squared magnitude of the response of each slice."""
+    slices = np.flatnonzero(obj.any(axis=(1, 2)))
+    energies = np.zeros(len(obj))
+    if len(slices):
+        kernels = [gabor_kernel(_FREQUENCY, theta=angle) for angle in _ANGLES]
+        pad = max(max(kernel.shape) for kernel in kernels) // 2
+        padded = np.pad(obj[slices].astype(np.float64), ((0, 0), (pad, pad), (pad, pad)))
+        seen = np.fft.fft2(padded)
+        for kernel in kernels:
+            response = np.fft.ifft2(seen * np.fft.fft2(kernel, s=padded.shape[1:]))
+            energies[slices] += (np.abs(response) ** 2).mean(axis=(1, 2)) / len(kernels)
+    return energies

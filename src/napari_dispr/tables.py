@@ -1,0 +1,117 @@
+"""Tables of a prediction: a row a cell and member, a row a cell.
+
+Knows neither files nor how tables are shown.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from napari_dispr.errors import InputError
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
+from napari_dispr.shapes.morphometry import SETS, agreement, measure_ensembles, summarise
+from napari_dispr.shapes.planes import measure_plane
+
+if TYPE_CHECKING:
+    from napari_dispr.results import Prediction
+
+
+def measure(
+    prediction: Mapping[int, Ensemble],
+    image: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    *,
+    set: Literal["first", "shapr"] = "first",
+) -> pd.DataFrame:
+    """Morphometry of every member of every cell, in the image's units.
+
+    Parameters
+    ----------
+    prediction : Prediction, or mapping of label to Ensemble
+    image, labels : (y, x) arrays, optional
+        The picture and the labels that were predicted from: with labels the table also has the measures of
+        each cell's mask, with both also those of the intensities inside it. They need a `Prediction`, which
+        knows the size of a pixel.
+    set : {"first", "shapr"}
+        The measures of every table (docs/measures.md), or the features of the SHAPR notebooks.
+
+    Returns
+    -------
+    DataFrame
+        A row a cell and member; ``attrs["columns"]`` says what each column is, with its unit.
+        :func:`measure_cells` makes a row a cell of it.
+
+    Raises
+    ------
+    InputError
+        If the picture or the labels are not those of the prediction, or there is no such set.
+    """
+    if set not in SETS:
+        raise InputError(f"There is no set {set!r} of measures: choose among {', '.join(SETS)}.")
+    table = measure_ensembles(prediction, set=set)
+    if labels is None:
+        if image is not None:
+            raise InputError("The picture comes without labels, which say where the cells are: give both.")
+        return table
+    if not hasattr(prediction, "image_to_world"):
+        raise InputError("Measures of the picture need the size of its pixels: give a whole prediction.")
+    return _with_plane(table, cast("Prediction", prediction), image, np.asarray(labels))
+
+
+def _with_plane(
+    table: pd.DataFrame, prediction: "Prediction", image: ArrayLike | None, labels: NDArray[Any]
+) -> pd.DataFrame:
+    """The table with the measures of the imaged plane, the same for all members of a cell."""
+    picture = None if image is None else np.asarray(image)
+    for name, plane in (("label layer", labels), ("picture", picture)):
+        if plane is not None and plane.shape != tuple(prediction.image_shape):
+            raise InputError(
+                f"The {name} has the shape {plane.shape}, the prediction is of {prediction.image_shape}: "
+                "give what it was made from."
+            )
+    pixel = np.linalg.norm(prediction.image_to_world[:2, :2], axis=0)
+    rows = []
+    for label in prediction:
+        mask = labels == label
+        if not mask.any():
+            raise InputError(f"The labels hold no cell {label}: give those of the prediction.")
+        rows.append({"label": label, **measure_plane(mask, picture, pixel.tolist(), labels > 0)})
+    measures = MASK_MEASURES | ({} if picture is None else PICTURE_MEASURES)
+    planes = pd.DataFrame(rows, columns=["label", *measures])
+    result = table.merge(planes, on="label", how="left", sort=False)
+    texts = {name: one.column(prediction.unit) for name, one in measures.items()}
+    result.attrs["columns"] = {**table.attrs["columns"], **texts}
+    return result
+
+
+def measure_cells(prediction: "Prediction", measures: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What is known of each cell: estimates and their intervals, ambiguity, and whether it is unusual.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    measures : DataFrame, optional
+        Of :func:`measure`, where it is known already.
+
+    Returns
+    -------
+    DataFrame
+        A row a cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, where
+        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval); ``ambiguity``,
+        ``modes``, and ``warning``, which says what is unlike the training data and is empty otherwise.
+        ``attrs["columns"]`` says what each column is, with its unit.
+    """
+    summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
+    agreeing = agreement(prediction)
+    table = summary.merge(agreeing, on="label", how="left", sort=False)
+    table["warning"] = [prediction.unlike.get(int(label), "") for label in table["label"]]
+    table.attrs["columns"] = {
+        **summary.attrs["columns"],
+        **agreeing.attrs["columns"],
+        "warning": "no unit: how the cell is unlike the model's training data; empty where it is like them",
+    }
+    return table
