@@ -49,8 +49,9 @@ def test_predict(folder, tmp_path):
     assert main([*arguments, "--cells", "3,1", "--members", "2", "--steps", "2", "--pixel-size", "0.1"]) == 0
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == [
-        "cells.csv", "cells/1.npz", "cells/1.ome.tif", "cells/3.npz", "cells/3.ome.tif",
-        "morphometry.csv", "prediction.json",
+        "cells.columns.csv", "cells.csv", "cells/1.npz", "cells/1.ome.tif", "cells/3.npz", "cells/3.ome.tif",
+        "consensus/1.ome.tif", "consensus/3.ome.tif", "morphometry.columns.csv", "morphometry.csv",
+        "occupancy/1.ome.tif", "occupancy/3.ome.tif", "prediction.json",
     ]  # fmt: skip
     with tifffile.TiffFile(out / "cells" / "3.ome.tif") as tiff:
         assert tiff.is_ome

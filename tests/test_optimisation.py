@@ -373,6 +373,13 @@ def test_validations_do_not_eat_a_budget_of_minutes(cells, tmp_path):
     assert isinstance(events[-1], Validated) and events[-1].share == 1
 
 
+def test_quick_validations_are_all_done(cells, tmp_path):
+    settings = TrainSettings(minutes=6 / 60, batch=2, warmup=0, validations=4)
+    judge = Judge([0.1] * 5)
+    train(cells, tmp_path, settings, start=UNet3D(TINY), validator=judge)
+    assert judge.calls == 5
+
+
 def test_a_loss_that_is_no_number_changes_nothing(cells, tmp_path, monkeypatch):
     class Once:
         def __init__(self, network, settings):

@@ -148,12 +148,22 @@ def test_a_reloaded_prediction_is_the_same(tmp_path):
 def test_files(tmp_path):
     prediction_of(ball(4, (50, 60), [20, 18]), names={4: "one"}).save(tmp_path)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["cells.csv", "cells/one.npz", "cells/one.ome.tif", "morphometry.csv", "prediction.json"]
+    assert files == [
+        "cells.columns.csv",
+        "cells.csv",
+        "cells/one.npz",
+        "cells/one.ome.tif",
+        "consensus/one.ome.tif",
+        "morphometry.columns.csv",
+        "morphometry.csv",
+        "occupancy/one.ome.tif",
+        "prediction.json",
+    ]
     content = json.loads((tmp_path / "prediction.json").read_text())
     cell = content["cells"]["4"]
     np.testing.assert_array_equal(cell["grid_to_world"], load_prediction(tmp_path)[4].grid_to_world)
     assert cell["zoom"] == 0.5 and cell["unit"] == "micrometer"
-    assert "micrometer^3" in content["columns"]["volume"]
+    assert "micrometer^3" in content["columns"]["morphometry.csv"]["volume"]
 
 
 def test_table_of_cells(tmp_path):
@@ -172,7 +182,7 @@ def test_table_of_cells(tmp_path):
     written = pd.read_csv(tmp_path / "cells.csv", keep_default_na=False, na_values={"ambiguity": ""})
     assert list(written.columns) == ["label", *table.columns]
     assert written["warning"].tolist() == table["warning"].tolist()
-    columns = json.loads((tmp_path / "prediction.json").read_text())["columns"]
+    columns = json.loads((tmp_path / "prediction.json").read_text())["columns"]["cells.csv"]
     assert set(written.columns) <= set(columns) and "90% interval" in columns["volume_low"]
     assert "19 cells" in columns["volume_high"] and "micrometer^3" in columns["volume_high"]
 

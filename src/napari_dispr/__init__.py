@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
     from napari_dispr.errors import InputError
     from napari_dispr.evaluation import evaluate, iter_evaluate
+    from napari_dispr.export import export_meshes
     from napari_dispr.library import available_models, export_model, import_model, load_model, remove_model
     from napari_dispr.prediction import iter_predict, predict
+    from napari_dispr.reporting import report
     from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
+    from napari_dispr.shapes.label_volumes import measure_labels
     from napari_dispr.training import iter_train, train
 
 __version__ = "0.1.0"
@@ -25,6 +28,7 @@ _HOME = {
     "ShapeModel": "diffusion.model",
     "available_models": "library",
     "evaluate": "evaluation",
+    "export_meshes": "export",
     "export_model": "library",
     "import_dispr_checkpoint": "diffusion.model",
     "import_model": "library",
@@ -35,8 +39,10 @@ _HOME = {
     "load_prediction": "results",
     "measure": "results",
     "measure_cells": "results",
+    "measure_labels": "shapes.label_volumes",
     "predict": "prediction",
     "remove_model": "library",
+    "report": "reporting",
     "train": "training",
 }
 
@@ -47,6 +53,7 @@ __all__ = [
     "__version__",
     "available_models",
     "evaluate",
+    "export_meshes",
     "export_model",
     "import_dispr_checkpoint",
     "import_model",
@@ -57,8 +64,10 @@ __all__ = [
     "load_prediction",
     "measure",
     "measure_cells",
+    "measure_labels",
     "predict",
     "remove_model",
+    "report",
     "train",
 ]
 

@@ -332,12 +332,13 @@ class _Validations:
 
     @property
     def is_due(self) -> bool:
+        # By the clock that all processes share, which stands still until the step after a validation.
+        self._cost = self._cost or self.state.clock - self._begun
         if self.validator is None or self._number <= self.state.validated:
             return False
         if self.state.settings.minutes is None or self.state.share in (0, 1):
             return True
-        # Not so often that the budget goes into it; by the clock that all processes share.
-        self._cost = self._cost or self.state.clock - self._begun
+        # Not so often that the budget goes into it.
         return self.state.clock - self._begun > _PER_VALIDATION * self._cost
 
     def now(self) -> Iterator[Validated]:

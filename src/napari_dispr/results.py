@@ -8,25 +8,29 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from scipy.ndimage import affine_transform
 
 from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.errors import InputError
 from napari_dispr.files import write_json, written_aside
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.shapes.morphometry import agreement, measure_ensembles, summarise
+from napari_dispr.shapes.morphometry import summarise
+from napari_dispr.tables import measure, measure_cells
 
 #: Label volumes of all members together stay below this many bytes.
 LARGEST_VOLUMES = 256 * 2**20
 
-_JSON, _CELLS = "prediction.json", "cells"
+#: What makes a folder a saved prediction.
+PREDICTION_FILE = "prediction.json"
+_CELLS = "cells"
+#: Volumes of a cell that lie in folders of their own.
+_VOLUMES: tuple[Literal["consensus", "occupancy"], ...] = ("consensus", "occupancy")
 _TABLES = ("morphometry.csv", "cells.csv")
 
 
@@ -112,8 +116,10 @@ class Prediction(Mapping[int, Ensemble]):
         """Pixels along a voxel of the label volumes."""
         return self._frame()[2]
 
-    def _frame(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        """First pixel (z, y, x), shape in voxels, and pixels along a voxel, of the label volumes."""
+    def _frame(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.int64]]:
+        """First pixel (z, y, x), shape in voxels, and pixels along a voxel, of the label volumes; and each
+        cell's box.
+        """
         if not self.ensembles:
             raise InputError("The prediction holds no cell: predict at least one.")
         boxes = np.array([self._box(ensemble) for ensemble in self.ensembles.values()])
@@ -124,7 +130,7 @@ class Prediction(Mapping[int, Ensemble]):
             first = np.floor(low / step).astype(np.int64)
             shape = np.ceil(high / step).astype(np.int64) - first + 1
             if shape.prod() * self.members * self._dtype().itemsize <= LARGEST_VOLUMES:
-                return first * step, shape, step
+                return first * step, shape, step, boxes
             step *= 2
 
     def _dtype(self) -> np.dtype[Any]:
@@ -146,26 +152,28 @@ class Prediction(Mapping[int, Ensemble]):
         return np.stack([np.floor(pixels[0]), np.ceil(pixels[1])]).astype(np.int64)
 
     def _volume(
-        self, member: int, first: NDArray[np.int64], shape: NDArray[np.int64], step: int
+        self,
+        member: int,
+        first: NDArray[np.int64],
+        shape: NDArray[np.int64],
+        step: int,
+        boxes: NDArray[np.int64],
     ) -> tuple[NDArray[Any], NDArray[np.float64]]:
         if not 0 <= member < self.members:
             raise InputError(f"There is no member {member}: choose 0 to {self.members - 1}.")
         volume = np.zeros(shape, self._dtype())
         winner = np.zeros(shape, np.float16)
-        for label, ensemble in self.ensembles.items():
-            low, high = self._box(ensemble)
+        for (label, ensemble), (low, high) in zip(self.ensembles.items(), boxes, strict=True):
             start = np.maximum((low - first) // step, 0)
             stop = np.minimum(-((first - high) // step) + 1, shape)
             # Voxel index -> pixel -> grid, both without rotation: a factor and an offset an axis.
             affine = self._pixel(ensemble)
             factor, offset = np.diag(affine)[:3], affine[:3, 3]
-            distance = affine_transform(
+            distance = _resampled(
                 ensemble.signed_distance[member],
                 step / factor,
                 (first + start * step - offset) / factor,
                 tuple(stop - start),
-                order=1,
-                mode="nearest",
             )
             region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
             depth = distance * (factor[0] / step)  # cells differ in zoom: compare in voxels of the volume
@@ -179,8 +187,9 @@ class Prediction(Mapping[int, Ensemble]):
     # --- files --------------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``cells/LABEL.ome.tif`` and ``.npz``, ``morphometry.csv`` (a row a cell and member),
-        ``cells.csv`` (a row a cell) and ``prediction.json``.
+        """Write ``cells/LABEL.ome.tif`` (members) and ``.npz``, ``consensus/LABEL.ome.tif``,
+        ``occupancy/LABEL.ome.tif``, ``morphometry.csv`` (a row a cell and member), ``cells.csv`` (a row a
+        cell), beside each of them its column dictionary (`write_table`), and ``prediction.json``.
 
         Each file is written aside and renamed; the JSON, which makes the folder a prediction, comes
         last. A prediction that lies there already is replaced.
@@ -196,21 +205,24 @@ class Prediction(Mapping[int, Ensemble]):
         table = measure(self)
         by_cell = measure_cells(self, table)
         for name, content in zip(_TABLES, (table, by_cell), strict=True):
-            with written_aside(folder / name) as aside:
-                content.to_csv(aside, index=False)
+            write_table(folder / name, content)
         write_json(
-            folder / _JSON,
+            folder / PREDICTION_FILE,
             {
                 **self.provenance,
                 "warnings": self.warnings,
                 "unit": self.unit,
                 "image_to_world": self.image_to_world,
                 "image_shape": self.image_shape,
-                "columns": {**table.attrs["columns"], **by_cell.attrs["columns"]},
+                # Apart: "curvature_sd" is over the surface in one and over the members in the other.
+                "columns": {
+                    name: content.attrs["columns"]
+                    for name, content in zip(_TABLES, (table, by_cell), strict=True)
+                },
                 "intervals": {name: one.model_dump() for name, one in self.intervals.items()},
                 "cells": {
                     str(label): {
-                        "file": self._stem(label),
+                        "file": self.stem(label),
                         "grid_to_world": ensemble.grid_to_world,
                         "unit": ensemble.unit,
                         "zoom": ensemble.zoom,
@@ -222,14 +234,37 @@ class Prediction(Mapping[int, Ensemble]):
             },
         )
 
-    def _stem(self, label: int) -> str:
+    def stem(self, label: int) -> str:
+        """What the names of a cell's files begin with."""
         return self.names.get(label, str(label))
 
     def save_cell(self, folder: str | os.PathLike[str], label: int) -> None:
         """Write one cell's files only, so that a long run that is interrupted keeps what is finished."""
-        stem, ensemble = self._stem(label), self.ensembles[label]
+        stem, ensemble = self.stem(label), self.ensembles[label]
         ensemble.save_npz(Path(folder) / _CELLS / f"{stem}.npz")
         ensemble.save_tiff(Path(folder) / _CELLS / f"{stem}.ome.tif", self.provenance)
+        for what in _VOLUMES:
+            ensemble.save_tiff(Path(folder) / what / f"{stem}.ome.tif", self.provenance, what)
+
+
+def _resampled(
+    volume: NDArray[np.float32],
+    step: NDArray[np.float64],
+    first: NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> NDArray[np.float32]:
+    """Linear interpolation at ``first + index * step``, axis by axis; beyond the border the nearest value.
+
+    Six times as fast as `scipy.ndimage.affine_transform`, which does not use that there is no rotation.
+    """
+    for axis, length in enumerate(shape):
+        last = volume.shape[axis] - 1
+        at = np.clip(first[axis] + np.arange(length) * step[axis], 0, last)
+        below = np.minimum(at.astype(np.int64), last - 1)
+        share = (at - below).astype(np.float32).reshape(-1, *[1] * (2 - axis))
+        lower = volume.take(below, axis)
+        volume = lower + (volume.take(below + 1, axis) - lower) * share
+    return volume
 
 
 def remove_prediction(folder: str | os.PathLike[str]) -> None:
@@ -239,17 +274,83 @@ def remove_prediction(folder: str | os.PathLike[str]) -> None:
     """
     folder = Path(folder)
     try:
-        cells = json.loads((folder / _JSON).read_text(encoding="utf-8"))["cells"].values()
+        cells = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))["cells"].values()
         stems = [str(cell["file"]) for cell in cells]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return
     # The JSON goes first: without it the rest is no prediction.
-    (folder / _JSON).unlink()
+    (folder / PREDICTION_FILE).unlink()
     for name in _TABLES:
         (folder / name).unlink(missing_ok=True)
+        columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:
-        for suffix in (".npz", ".ome.tif"):
-            (folder / _CELLS / f"{Path(stem).name}{suffix}").unlink(missing_ok=True)
+        for place, suffix in ((_CELLS, ".npz"), *((place, ".ome.tif") for place in (_CELLS, *_VOLUMES))):
+            (folder / place / f"{Path(stem).name}{suffix}").unlink(missing_ok=True)
+
+
+def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> list[Path]:
+    """Write a table as CSV, and beside it its column dictionary: ``NAME.columns.csv``.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.csv``.
+    table : DataFrame
+        ``attrs["columns"]`` says of each column "unit: what it is", as in what `measure` gives.
+
+    Returns
+    -------
+    list of Path
+        The two files. The dictionary has the columns ``column``, ``unit`` ("no unit" for plain numbers and
+        words) and ``meaning``.
+    """
+    path = Path(path)
+    texts = {name: table.attrs.get("columns", {}).get(name, "") for name in table.columns}
+    rows = [(name, *text.partition(": ")[::2]) for name, text in texts.items()]
+    columns = pd.DataFrame(rows, columns=["column", "unit", "meaning"])
+    for name, content in ((columns_file(path), columns), (path, table)):
+        with written_aside(name) as aside:
+            content.to_csv(aside, index=False)
+    return [path, columns_file(path)]
+
+
+def columns_file(path: str | os.PathLike[str]) -> Path:
+    """Where the column dictionary of a table lies."""
+    return Path(path).with_suffix(".columns.csv")
+
+
+def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.DataFrame:
+    """The table that :func:`measure` would give of a saved prediction, without measuring again.
+
+    Parameters
+    ----------
+    folder : path
+    prediction : Prediction
+        Of this folder.
+
+    Returns
+    -------
+    DataFrame
+        As it was written, to the last bit; measured anew where the file is missing or is of other members.
+    """
+    try:
+        # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.
+        text = pd.read_csv(Path(folder) / _TABLES[0], dtype=str)
+        table = text.apply(_numbers)
+        content = json.loads((Path(folder) / PREDICTION_FILE).read_text(encoding="utf-8"))
+        columns = content["columns"][_TABLES[0]]
+        table.attrs["columns"] = {name: columns[name] for name in table.columns}
+        rows = list(zip(table["label"], table["member"], strict=True))
+    except (OSError, ValueError, KeyError, TypeError):
+        return measure(prediction)
+    expected = [(label, member) for label, ensemble in prediction.items() for member in range(len(ensemble))]
+    return table if rows == expected else measure(prediction)
+
+
+def _numbers(text: pd.Series) -> pd.Series:
+    """Whole numbers where all are written as such, else floating ones."""
+    whole = text.str.fullmatch(r"-?\d+").eq(True).all()
+    return text.astype(int if whole else float)
 
 
 def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
@@ -262,7 +363,7 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
     """
     folder = Path(folder)
     try:
-        content = json.loads((folder / _JSON).read_text(encoding="utf-8"))
+        content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
         cells = content.pop("cells")
         names = {int(label): cell["file"] for label, cell in cells.items() if cell["file"] != label}
         content.pop("columns", None)
@@ -279,56 +380,25 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
         }
         files = {int(label): folder / _CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
     except FileNotFoundError:
-        raise InputError(f"{folder} holds no {_JSON}: give the folder of a saved prediction.") from None
+        raise InputError(
+            f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise InputError(f"{folder / _JSON} is damaged: predict again.") from error
+        raise InputError(f"{folder / PREDICTION_FILE} is damaged: predict again.") from error
     ensembles = {label: Ensemble.load_npz(file) for label, file in files.items()}
     return Prediction(ensembles, provenance=content, names=names, **frame)
 
 
-def measure(prediction: Mapping[int, Ensemble]) -> pd.DataFrame:
-    """Morphometry of every member of every cell, in the image's units.
-
-    Parameters
-    ----------
-    prediction : Prediction, or mapping of label to Ensemble
-
-    Returns
-    -------
-    DataFrame
-        A row a cell and member; ``attrs["columns"]`` says what each column is, with its unit.
-        :func:`measure_cells` makes a row a cell of it.
-    """
-    return measure_ensembles(prediction)
-
-
-def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) -> pd.DataFrame:
-    """What is known of each cell: estimates and their intervals, ambiguity, and whether it is unusual.
-
-    Parameters
-    ----------
-    prediction : Prediction
-    measures : DataFrame, optional
-        Of :func:`measure`, where it is known already.
-
-    Returns
-    -------
-    DataFrame
-        A row a cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, where
-        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval); ``ambiguity``,
-        ``modes``, and ``warning``, which says what is unlike the training data and is empty otherwise.
-        ``attrs["columns"]`` says what each column is, with its unit.
-    """
-    summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
-    agreeing = agreement(prediction)
-    table = summary.merge(agreeing, on="label", how="left", sort=False)
-    table["warning"] = [prediction.unlike.get(int(label), "") for label in table["label"]]
-    table.attrs["columns"] = {
-        **summary.attrs["columns"],
-        **agreeing.attrs["columns"],
-        "warning": "no unit: how the cell is unlike the model's training data; empty where it is like them",
-    }
-    return table
-
-
-__all__ = ["LARGEST_VOLUMES", "Prediction", "load_prediction", "measure", "measure_cells", "summarise"]
+__all__ = [
+    "LARGEST_VOLUMES",
+    "PREDICTION_FILE",
+    "Prediction",
+    "columns_file",
+    "load_measures",
+    "load_prediction",
+    "measure",
+    "measure_cells",
+    "remove_prediction",
+    "summarise",
+    "write_table",
+]

@@ -3,7 +3,7 @@
 import argparse
 import tempfile
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,8 +78,13 @@ def run_with_progress(
             events.close()
 
 
-def run_and_save(events: "Generator[Any, None, Prediction]", out: Path) -> "Prediction":
-    """Save each cell as soon as it is finished; the tables at the end, also when interrupted."""
+def run_and_save(
+    events: "Generator[Any, None, Prediction]", out: Path, inputs: Mapping[str, str] | None = None
+) -> "Prediction":
+    """Save each cell as soon as it is finished; the tables at the end, also when interrupted.
+
+    ``inputs`` names the files that were predicted from: provenance tells of them.
+    """
     from napari_dispr.results import remove_prediction
 
     finished: list[Prediction] = []
@@ -88,17 +93,39 @@ def run_and_save(events: "Generator[Any, None, Prediction]", out: Path) -> "Pred
         if hasattr(event, "prediction"):
             if not finished:
                 remove_prediction(out)
-            event.prediction.save_cell(out, event.label)
+            event.prediction.provenance.update(inputs or {})
             finished[:] = [event.prediction]
+            event.prediction.save_cell(out, event.label)
 
     try:
         prediction = run_with_progress(events, keep)
     except BaseException:
         if finished:
+            # The last cell may have been interrupted between its files.
+            finished[0].save_cell(out, list(finished[0])[-1])
             finished[0].save_tables(out)
         raise
+    prediction.provenance.update(inputs or {})
     prediction.save_tables(out)
     return prediction
+
+
+def lengths(option: str, text: str, count: int) -> tuple[float, ...]:
+    """Lengths that were given as an option, as ``1,0.3,0.3``.
+
+    Raises
+    ------
+    InputError
+        If there are not as many, or one is not above 0.
+    """
+    try:
+        values = tuple(float(value) for value in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count or not all(0 < value < float("inf") for value in values):
+        example = "1,0.3,0.3" if count == 3 else "0.25"
+        raise InputError(f"{option} is {text!r}: give {count} above 0, as {example}.")
+    return values
 
 
 def check_folder(out: Path) -> None:

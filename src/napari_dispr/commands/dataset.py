@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_dispr.commands.common import add_command, check_folder
+from napari_dispr.commands.common import add_command, check_folder, lengths
 from napari_dispr.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def add(commands: Any) -> None:
 def dataset(options: argparse.Namespace) -> None:
     """``napari-dispr dataset``."""
     images, labels = _sources(options)
-    spacing = None if options.spacing is None else _lengths("--spacing", options.spacing, 3)
-    voxel_size = None if options.voxel_size is None else _lengths("--voxel-size", options.voxel_size, 1)[0]
+    spacing = None if options.spacing is None else lengths("--spacing", options.spacing, 3)
+    voxel_size = None if options.voxel_size is None else lengths("--voxel-size", options.voxel_size, 1)[0]
     plane = _plane(options.plane)
     if options.unit is not None and spacing is None:
         raise InputError("--unit is the unit of --spacing: give both, or neither.")
@@ -108,17 +108,6 @@ def _sources(options: argparse.Namespace) -> tuple[Path | None, Path]:
     if len(paths) > 2:
         raise InputError(f"There are {len(paths)} paths: give two, IMAGES and LABELS; folders for many.")
     return paths[0], paths[1]
-
-
-def _lengths(option: str, text: str, count: int) -> tuple[float, ...]:
-    try:
-        values = tuple(float(value) for value in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != count or not all(0 < value < float("inf") for value in values):
-        example = "1,0.3,0.3" if count == 3 else "0.25"
-        raise InputError(f"{option} is {text!r}: give {count} above 0, as {example}.")
-    return values
 
 
 def _plane(text: str) -> "Plane":

@@ -66,7 +66,12 @@ def predict(options: argparse.Namespace) -> None:
             cells=_cells(options.cells),
             **settings.model_dump(),
         )
-    prediction = run_and_save(events, options.out)
+    inputs = (
+        {"dataset": options.image}
+        if options.labels is None
+        else {"image_file": options.image, "labels_file": options.labels}
+    )
+    prediction = run_and_save(events, options.out, {kind: str(path) for kind, path in inputs.items()})
     for warning in prediction.warnings:
         print(f"napari-dispr: {warning}", file=sys.stderr)
     print(f"{len(prediction)} cells, {prediction.members} members each: {options.out}")

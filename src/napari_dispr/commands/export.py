@@ -1,0 +1,55 @@
+"""``napari-dispr export``: the shapes of a saved prediction as surface meshes."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.commands.common import add_command, check_folder
+from napari_dispr.errors import InputError
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options."""
+    command = add_command(commands, "export", export, "write the shapes of a prediction as surface meshes")
+    command.add_argument("folder", type=Path, help="folder of a saved prediction")
+    command.add_argument("--out", type=Path, required=True, help="folder to write to")
+    command.add_argument("--format", default="stl", help="stl, ply, obj or glb (%(default)s)")
+    command.add_argument("--cells", help="labels of the cells, as 3,7 (all)")
+    command.add_argument("--members", help="members, counted from 0, as 0,2; or none (all)")
+    command.add_argument("--no-consensus", action="store_true", help="leave the consensus out")
+
+
+def export(options: argparse.Namespace) -> None:
+    """``napari-dispr export``."""
+    check_folder(options.out)
+    from tqdm import tqdm
+
+    from napari_dispr.export import export_meshes
+    from napari_dispr.results import load_prediction
+
+    prediction = load_prediction(options.folder)
+    with tqdm(unit="mesh", disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        paths = export_meshes(
+            prediction,
+            options.out,
+            options.format,
+            cells=_numbers("--cells", options.cells),
+            members=[] if options.members == "none" else _numbers("--members", options.members),
+            consensus=not options.no_consensus,
+            progress=show,
+        )
+    print(f"{len(paths)} meshes, in {prediction.unit}: {options.out}")
+
+
+def _numbers(option: str, text: str | None) -> list[int] | None:
+    if text is None or text.strip() == "all":
+        return None
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} is {text!r}: give whole numbers with commas between, as 3,7.") from None
