@@ -19,6 +19,8 @@ from make_screenshots import DOCK, IMAGES, SIZE, press, wait  # noqa: E402
 from qtpy.QtCore import QSettings, Qt  # noqa: E402
 from qtpy.QtTest import QTest  # noqa: E402
 
+from napari_dispr.widgets.request import CellChoice  # noqa: E402
+
 #: Share of the budget at which a picture is taken.
 SHARE = 0.85
 NAME = "my-nuclei"
@@ -59,16 +61,20 @@ def main() -> None:
     assert (Path(HOME) / "napari-dispr" / "models" / f"{NAME}.safetensors").exists()
     shoot("train-finished.png")
     press(widget.view.use_button)
-    predict = viewer.window.dock_widgets["Predict 3D shapes (napari-dispr)"]
-    wait(lambda: predict.form.settings.model == NAME and predict.predict_button.isEnabled(), at_least=2)
-    press(predict.predict_button)
-    wait(lambda: not predict.running and not predict._next_layer.isActive(), at_least=2)
-    for layer in viewer.layers:
-        if layer.ndim == 3 and layer.name in ("nuclei", "nuclei segmentation"):
-            layer.visible = False
-    press(predict.show_3d_button)
-    shoot("train-predict.png")
+    predict(viewer)
     viewer.close()
+
+
+def predict(viewer: napari.Viewer) -> None:
+    """Draw the cells of the displayed plane with the new model."""
+    widget = viewer.window.dock_widgets["Predict 3D shapes (napari-dispr)"]
+    widget.cells.choice = CellChoice.ALL
+    wait(lambda: widget.form.settings.model == NAME and widget.predict_button.isEnabled(), at_least=2)
+    press(widget.predict_button)
+    wait(lambda: not widget.running and not widget._next_layer.isActive(), at_least=2)
+    press(widget.show_3d_button)
+    wait(at_least=1)
+    viewer.window.screenshot(IMAGES / "train-predict.png", canvas_only=False, flash=False)
 
 
 if __name__ == "__main__":
