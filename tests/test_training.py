@@ -143,6 +143,17 @@ def test_killed_between_the_model_and_its_last_line_it_is_finished(trained, tmp_
     assert [event.model for event in iter_train(run)] == [str(out)] and run.state == "finished"
 
 
+def test_a_run_that_somebody_stops_is_told_to_its_caller(dataset, tmp_path):
+    out = tmp_path / "m.safetensors"
+
+    def stop(event):
+        run_beside(out).ask_to_stop()
+
+    with pytest.raises(InputError, match="was stopped: go on with resume=True"):
+        nd.train(dataset, out, progress=stop, **LITTLE)
+    assert run_beside(out).state == "stopped" and not out.exists()
+
+
 def test_a_stopped_run_can_be_used_as_it_is(dataset, tmp_path):
     out = tmp_path / "early.safetensors"
     run = planned(dataset, out, **LITTLE)

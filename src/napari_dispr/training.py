@@ -104,7 +104,7 @@ def train(
     preset : str
         ``quick``, ``standard`` or ``dispr``.
     resume : bool
-        Go on with the run beside ``out``; whatever else is given but ``dataset`` is not looked at.
+        Go on with the run beside ``out``, as it was planned: nothing else that is given is looked at.
     progress : callable, optional
         Takes each event.
     **settings
@@ -117,7 +117,7 @@ def train(
     Raises
     ------
     InputError
-        If something is wrong with the dataset, the settings, or where to write.
+        If something is wrong with the dataset, the settings, or where to write, or somebody stopped the run.
 
     Examples
     --------
@@ -128,6 +128,8 @@ def train(
     for event in iter_train(run):
         if progress is not None:
             progress(event)
+        if isinstance(event, Ended) and event.model is None:
+            raise InputError(f"The run in {run.folder} was stopped: go on with resume=True.")
     return ShapeModel.load(run.plan.out)
 
 
