@@ -51,6 +51,8 @@ class ResultContent:
         Of the world's axes.
     depth : float
         World z of the picture's plane.
+    numbers : tuple of int
+        The numbers of these members.
     features : tuple of DataFrame
         One a member: ``index`` (the label) and its measures.
     metadata : mapping
@@ -61,6 +63,7 @@ class ResultContent:
     affine: NDArray[np.float64]
     unit: "pint.Unit | str"
     depth: float
+    numbers: tuple[int, ...]
     features: tuple[pd.DataFrame, ...]
     metadata: Mapping[str, Any]
 
@@ -112,6 +115,7 @@ def _content(
         affine=grid.translation((depth, 0.0, 0.0)) @ placed[0][1],
         unit=unit,
         depth=depth,
+        numbers=prediction.numbers,
         features=tuple(_features(rows, largest) for _, rows in measures.groupby("member")),
         metadata={
             **prediction.provenance,
@@ -128,13 +132,15 @@ def member_layer(content: ResultContent, member: int, name: str) -> dict[str, An
     ----------
     content : ResultContent
     member : int
+        Index of the member among all.
     name : str
         Of the 2D label layer.
     """
+    number = content.numbers[member]
     return {
-        "name": f"{name}: member {member + 1}",
+        "name": f"{name}: member {number + 1}",
         "features": content.features[member],
-        "metadata": {METADATA_KEY: {**content.metadata, "member": member}},
+        "metadata": {METADATA_KEY: {**content.metadata, "member": number}},
         "units": (content.unit,) * 3,
         "opacity": 1.0,
         "iso_gradient_mode": "smooth",
