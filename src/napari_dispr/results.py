@@ -200,6 +200,16 @@ class Prediction(Mapping[int, Ensemble]):
         """Pixels along a voxel of the label volumes."""
         return self._placement.step
 
+    @property
+    def frame(self) -> NDArray[np.float64]:
+        """The (4, 4) affine of the label volumes, from voxel-centre index to world."""
+        return self._placement.affine
+
+    def same_frame(self, other: "Prediction") -> bool:
+        """Whether the label volumes of another prediction have the same shape and affine."""
+        mine, theirs = self._placement, other._placement
+        return bool((mine.shape == theirs.shape).all() and (mine.affine == theirs.affine).all())
+
     # --- files --------------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str]) -> None:
