@@ -78,6 +78,7 @@ ONLY_IN: dict[str, set[str]] = {
     "torch": PARTS - {"shapes"}
     | VERBS
     | {"library", "optimisation", "trained_model", "training_samples", "validation"},
+    "vispy": {"widgets"},
     "napari": {"napari_files", "napari_io", "widgets"},
     "qtpy": {"widgets"},
     "superqt": {"widgets"},
