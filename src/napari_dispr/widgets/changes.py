@@ -7,7 +7,7 @@ from typing import Any
 
 from napari_dispr.results import Prediction
 from napari_dispr.widgets.beside_gui import load_torch, without_full_collections
-from napari_dispr.widgets.layers import ResultContent, compose, compose_saved
+from napari_dispr.widgets.layers import ResultContent, compose, compose_saved, surface_layers
 from napari_dispr.widgets.session import OpenPrediction
 
 
@@ -19,8 +19,10 @@ class Change:
     content: ResultContent
 
 
-def changed(opened: OpenPrediction, prediction: Prediction, before: ResultContent | None) -> Change:
-    """The tables and layers of another state of a prediction.
+def changed(
+    opened: OpenPrediction, prediction: Prediction, before: ResultContent | None, cancelled: threading.Event
+) -> Generator[None, None, Change]:
+    """The tables and layers of another state of a prediction; too short to be cancelled.
 
     Parameters
     ----------
@@ -29,7 +31,13 @@ def changed(opened: OpenPrediction, prediction: Prediction, before: ResultConten
         The other state.
     before : ResultContent or None
         What the layers show now.
+    cancelled : threading.Event
     """
+    yield
+    return _change(opened, prediction, before)
+
+
+def _change(opened: OpenPrediction, prediction: Prediction, before: ResultContent | None) -> Change:
     after = opened.changed_to(prediction)
     if after.plane is None:
         return Change(after, compose_saved(prediction, after.measures, before))
@@ -70,7 +78,7 @@ def draw_more(
         events = iter_redraw_members(opened.prediction, cell, [instead_of])
     with without_full_collections():
         prediction = yield from _until(cancelled, events)
-        return None if prediction is None else changed(opened, prediction, before)
+        return None if prediction is None else _change(opened, prediction, before)
 
 
 def watch_denoising(
@@ -96,6 +104,14 @@ def watch_denoising(
             return None
         layer = denoising_layer(path, name=opened.name, depth=opened.depth, unit=opened.unit)
         return (*layer, "image")
+
+
+def surfaces(
+    opened: OpenPrediction, cell: int, cancelled: threading.Event
+) -> Generator[None, None, list[tuple[Any, dict[str, Any], str]]]:
+    """The shapes of a cell as surface layers (data, settings, type)."""
+    yield
+    return surface_layers(opened, cell)
 
 
 def _until(cancelled: threading.Event, events: Generator[Any, None, Any]) -> Generator[Any, None, Any]:

@@ -20,8 +20,9 @@ from qtpy.QtWidgets import (
 
 from napari_dispr.errors import InputError
 from napari_dispr.results import Kept, Prediction
-from napari_dispr.widgets.changes import Change, changed, draw_more, watch_denoising
-from napari_dispr.widgets.layers import ResultContent, add_unselected, surface_layers
+from napari_dispr.widgets.background import CancellableWorker
+from napari_dispr.widgets.changes import Change, changed, draw_more, surfaces, watch_denoising
+from napari_dispr.widgets.layers import ResultContent, add_unselected
 from napari_dispr.widgets.scene import look_at_steps
 from napari_dispr.widgets.session import OpenPrediction, Selection, Session
 
@@ -63,7 +64,7 @@ class CompareActions(QWidget):
             "Take the selected member out of the ensemble. The cell's interval does not hold any more then."
         )
         self.replace_button = QPushButton("Redraw")
-        self.replace_button.setToolTip("Take the selected member out and draw another with new noise in its place")
+        self.replace_button.setToolTip("Take the selected member out and draw another in its place")
         self.more_button = QPushButton("Draw more")
         self.more_button.setToolTip("Draw further members of this cell, with new noise")
         self.more = QSpinBox()
@@ -174,21 +175,21 @@ class CompareActions(QWidget):
         self._draw(opened, look.cell, self.more.value(), None)
 
     def _draw(self, opened: OpenPrediction, cell: int, members: int, instead_of: int | None) -> None:
-        arguments = (opened, cell, members, instead_of, self._before(opened), self._cancelled)
+        arguments = (opened, cell, members, instead_of, self._before(opened))
         self._start(draw_more, *arguments, on_end=self._on_change)
 
     def watch(self) -> None:
         """Add the way of the selected member from noise to shape as a layer."""
         opened, look = self._looked_at()
         assert look.cell is not None and isinstance(look.shape, int)
-        arguments = (opened, look.cell, look.shape, _STEPS_TO_WATCH, self._cancelled)
+        arguments = (opened, look.cell, look.shape, _STEPS_TO_WATCH)
         self._start(watch_denoising, *arguments, on_end=self._on_watched)
 
     def add_surfaces(self) -> None:
         """Add the cell's shapes as surface layers."""
         opened, look = self._looked_at()
         assert look.cell is not None
-        self._start(surface_layers, opened, look.cell, on_end=self._add_layers)
+        self._start(surfaces, opened, look.cell, on_end=self._add_layers)
 
     def cancel(self) -> None:
         """Stop within one step."""
@@ -218,9 +219,10 @@ class CompareActions(QWidget):
         self._say("")
         self.progress_bar.setRange(0, 0 if busy else 1)
         self.progress_bar.setFormat(busy or "loading the model")
-        self._worker = create_worker(_answered(work), *arguments, _start_thread=False)
-        if hasattr(self._worker, "yielded"):
-            self._worker.yielded.connect(self._on_step)
+        self._worker = create_worker(
+            _answered(work), *arguments, self._cancelled, _start_thread=False, _worker_class=CancellableWorker
+        )
+        self._worker.yielded.connect(self._on_step)
         self._worker.returned.connect(lambda answer: self._on_answer(answer, on_end))
         self._worker.finished.connect(self._on_finished)
         self.cancel_button.setEnabled(True)
@@ -276,24 +278,13 @@ class CompareActions(QWidget):
         self._cancelled.set()
 
 
-def _answered(work: Callable[..., Any]) -> Callable[..., Any]:
+def _answered(work: Callable[..., Any]) -> Callable[..., Generator[Any, None, Any]]:
     """The same work with its error as an answer: of a RuntimeError superqt makes a worker that never ends."""
-    import inspect
 
-    if inspect.isgeneratorfunction(work):
-
-        def generate(*arguments: Any) -> Generator[Any, None, Any]:
-            try:
-                return (yield from work(*arguments))
-            except Exception as error:
-                return error
-
-        return generate
-
-    def call(*arguments: Any) -> Any:
+    def generate(*arguments: Any) -> Generator[Any, None, Any]:
         try:
-            return work(*arguments)
+            return (yield from work(*arguments))
         except Exception as error:
             return error
 
-    return call
+    return generate

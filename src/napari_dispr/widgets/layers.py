@@ -365,9 +365,9 @@ def transform_of(affine: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     from napari.utils.transforms import Affine
 
     parts = Affine(affine_matrix=affine)
-    shear = parts.shear[
-        : parts.ndim * (parts.ndim - 1) // 2
-    ]  # napari gives one too many of a diagonal 2D affine
+    shear, several = parts.shear, parts.ndim * (parts.ndim - 1) // 2
+    if len(shear) != several:  # of a diagonal affine napari gives as many as there are axes: zeros
+        shear = np.zeros(several)
     transform = {"scale": parts.scale, "rotate": parts.rotate, "shear": shear, "translate": parts.translate}
     if np.allclose(Affine(**transform).affine_matrix, affine, rtol=1e-9, atol=1e-9 * np.abs(affine).max()):
         return transform

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Layer
-from napari.qt.threading import GeneratorWorker, create_worker
+from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_dispr.errors import InputError
-from napari_dispr.widgets.background import NewestAnswer
+from napari_dispr.widgets.background import CancellableWorker, NewestAnswer
 from napari_dispr.widgets.beside_gui import devices_found
 from napari_dispr.widgets.cells_input import CellsInput
 from napari_dispr.widgets.displayed import DisplayedPlane
@@ -51,22 +51,6 @@ _BETWEEN_PROGRESS = 200
 _SAVE_AFTER = 1000
 
 
-class _RunWorker(GeneratorWorker[Progress | Results, Any, Outcome]):
-    """A run in a thread. napari's "quit", at the closing of its window, ends it as Cancel does.
-
-    A worker of superqt leaves its generator where it stands, and with it all that the run holds.
-    """
-
-    def __init__(self, function: Any, request: PredictRequest, cancelled: threading.Event) -> None:
-        super().__init__(function, request, cancelled)
-        self._cancelled = cancelled
-        self.quitted = False
-
-    def quit(self) -> None:
-        self.quitted = True
-        self._cancelled.set()
-
-
 class PredictWidget(QWidget):
     """Predict an ensemble of 3D shapes for cells of a 2D picture.
 
@@ -82,7 +66,7 @@ class PredictWidget(QWidget):
         self.prediction: Prediction | None = None
         self._closed = False
         self._problem = False  # stands beside the inputs
-        self._worker: _RunWorker | None = None
+        self._worker: CancellableWorker | None = None
         self._cancelled = threading.Event()
         self._session = Session.of(napari_viewer)
         self._key: object = None  # of the newest prediction among those that are open
@@ -286,7 +270,7 @@ class PredictWidget(QWidget):
         self._progress = self.prediction = None
         self._key = object()
         self._worker = create_worker(
-            run, request, self._cancelled, _start_thread=False, _worker_class=_RunWorker
+            run, request, self._cancelled, _start_thread=False, _worker_class=CancellableWorker
         )
         self._worker.yielded.connect(self._on_event)
         self._worker.returned.connect(self._on_outcome)
