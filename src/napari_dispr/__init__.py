@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_dispr.balancing import augment, iter_augment
+    from napari_dispr.classification import Shapes, classify, iter_classify
     from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
     from napari_dispr.errors import InputError
     from napari_dispr.evaluation import evaluate, iter_evaluate
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         more_members,
         redraw_members,
     )
+    from napari_dispr.ranking import iter_rank_worth, rank_cells
     from napari_dispr.reporting import report
     from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
     from napari_dispr.shapes.label_volumes import measure_labels
@@ -34,18 +37,24 @@ _HOME = {
     "InputError": "errors",
     "Prediction": "results",
     "ShapeModel": "diffusion.model",
+    "Shapes": "classification",
+    "augment": "balancing",
     "available_models": "library",
     "denoising": "redrawing",
+    "classify": "classification",
     "evaluate": "evaluation",
     "export_meshes": "export",
     "export_model": "library",
     "import_dispr_checkpoint": "diffusion.model",
     "import_model": "library",
     "iter_denoising": "redrawing",
+    "iter_augment": "balancing",
+    "iter_classify": "classification",
     "iter_evaluate": "evaluation",
     "iter_more_members": "redrawing",
     "iter_predict": "prediction",
     "iter_redraw_members": "redrawing",
+    "iter_rank_worth": "ranking",
     "iter_train": "training",
     "load_model": "library",
     "load_prediction": "results",
@@ -55,6 +64,7 @@ _HOME = {
     "more_members": "redrawing",
     "predict": "prediction",
     "redraw_members": "redrawing",
+    "rank_cells": "ranking",
     "remove_model": "library",
     "report": "reporting",
     "train": "training",
@@ -64,19 +74,25 @@ __all__ = [
     "InputError",
     "Prediction",
     "ShapeModel",
+    "Shapes",
     "__version__",
+    "augment",
     "available_models",
     "denoising",
+    "classify",
     "evaluate",
     "export_meshes",
     "export_model",
     "import_dispr_checkpoint",
     "import_model",
     "iter_denoising",
+    "iter_augment",
+    "iter_classify",
     "iter_evaluate",
     "iter_more_members",
     "iter_predict",
     "iter_redraw_members",
+    "iter_rank_worth",
     "iter_train",
     "load_model",
     "load_prediction",
@@ -86,6 +102,7 @@ __all__ = [
     "more_members",
     "predict",
     "redraw_members",
+    "rank_cells",
     "remove_model",
     "report",
     "train",

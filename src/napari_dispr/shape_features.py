@@ -1,0 +1,159 @@
+"""Features of true and predicted shapes, each computed once and kept in a table.
+
+Knows no classifier: only what a shape, a mask and a picture are described by.
+"""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tifffile
+from numpy.typing import NDArray
+
+from napari_dispr import grid
+from napari_dispr.cells.cropping import INSIDE
+from napari_dispr.cells.folders import CellFile
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
+from napari_dispr.shapes.planes import measure_plane
+from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, binarise, shapr_features
+
+#: Features of a shape, and of its mask and picture.
+SHAPE_FEATURES = tuple(SHAPR_FEATURES)
+PLANE_FEATURES = (*MASK_MEASURES, *PICTURE_MEASURES)
+#: What a row is of: a true shape (source "true"), or a member that a method drew. ``key`` tells the same one.
+_PLACE = ("cell", "source", "member", "key")
+_COLUMNS = [*_PLACE, *PLANE_FEATURES, *SHAPE_FEATURES]
+TRUE = "true"
+#: The table is written at most so often, seconds.
+_BETWEEN = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The features of a shape are known: ``done`` of ``total``."""
+
+    cell: str
+    source: str
+    done: int
+    total: int
+
+
+def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
+    """Members (member, 64, 64, 64) of a cell as an evaluation saved them.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another size.
+    """
+    path = folder / f"{name}.tif"
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: evaluate with --save-shapes, all cells of the dataset.")
+    try:
+        array = np.asarray(tifffile.imread(path))
+    except Exception as error:  # a damaged file can fail anywhere in its decoder
+        raise InputError(f"The file {path} cannot be read as TIFF: evaluate again.") from error
+    if array.shape[-3:] != grid.SHAPE:
+        raise InputError(f"The file {path} has the shape {array.shape}: members of 64 x 64 x 64 are needed.")
+    return array.reshape(-1, *grid.SHAPE) > 0
+
+
+def iter_features(
+    cells: Sequence[CellFile],
+    predicted: Mapping[str, tuple[Path, Sequence[str]]],
+    table: Path | None = None,
+) -> Generator[Described, None, pd.DataFrame]:
+    """Features of the true shapes of cells, and of predicted ones.
+
+    Parameters
+    ----------
+    cells : sequence of CellFile
+        With objects.
+    predicted : mapping of source to (folder, names)
+        ``FOLDER/NAME.tif`` holds members (member, z, y, x) of these cells.
+    table : path, optional
+        CSV of features that are known; it is added to as they are computed, also when this is closed, so
+        that no shape is described twice.
+
+    Yields
+    ------
+    Described
+        After each shape that was not known.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``cell``, ``source`` ("true", or as in ``predicted``), ``member``, then `PLANE_FEATURES`
+        (those of the cell's mask and picture, also of predicted shapes; NaN of the picture where there is
+        none) and `SHAPE_FEATURES`, in voxels of the model grid.
+
+    Raises
+    ------
+    InputError
+        If a cell has no object, or there is no file of a predicted one.
+    """
+    known = _known(table)
+    wanted: list[tuple[str, str, int]] = [(cell.name, TRUE, 0) for cell in cells]
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    by_name = {cell.name: cell for cell in cells}
+    members = {
+        (name, source): read_shapes(folder, name)
+        for source, (folder, names) in predicted.items()
+        for name in names
+    }
+    wanted += [(*place, member) for place, shapes in members.items() for member in range(len(shapes))]
+    written = time.monotonic()
+    fresh = 0
+    try:
+        for done, place in enumerate(wanted, start=1):
+            name, source, member = place
+            cell = by_name[name]
+            if cell.obj is None:
+                raise InputError(f"The cell {name} has no object: add obj/{name}.tif.")
+            shape = binarise(cell.obj) if source == TRUE else members[name, source][member]
+            key = cell.fingerprint + sha256(np.packbits(shape).tobytes()).hexdigest()[:16]
+            row = known.get(place)
+            if row is None or row["key"] != key:
+                plane = measure_plane(cell.mask > INSIDE, cell.image)
+                row = dict(zip(_PLACE, (*place, key), strict=True)) | plane | shapr_features(shape)
+                fresh += 1
+                rows[place] = row
+                if time.monotonic() - written > _BETWEEN:
+                    _write(table, {**known, **rows})
+                    written = time.monotonic()
+                yield Described(name, source, done, len(wanted))
+            rows[place] = row
+    finally:
+        if fresh:
+            _write(table, {**known, **rows})
+    # As the table has them, so that a run that goes on counts with the same numbers to the last bit.
+    found = pd.DataFrame([rows[place] for place in wanted], columns=_COLUMNS)
+    return found.drop(columns="key").replace([np.inf, -np.inf], np.nan)
+
+
+def _known(table: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Rows of an earlier run; none where the table is of other features or damaged."""
+    if table is None or not table.is_file():
+        return {}
+    texts = {"cell": str, "source": str, "key": str}
+    try:
+        content = pd.read_csv(table, dtype=texts, float_precision="round_trip", keep_default_na=True)
+    except (OSError, ValueError):
+        return {}
+    if list(content.columns) != _COLUMNS:
+        return {}
+    rows = [{str(name): value for name, value in row.items()} for row in content.to_dict("records")]
+    return {(row["cell"], row["source"], int(row["member"])): row for row in rows}
+
+
+def _write(table: Path | None, rows: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> None:
+    if table is not None:
+        with written_aside(table) as aside:
+            pd.DataFrame(list(rows.values()), columns=_COLUMNS).to_csv(aside, index=False)
