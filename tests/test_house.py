@@ -64,7 +64,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report_pictures": BASE | {"cells", "results", "shapes"},
     "reporting": BASE | {"pictures", "repeat", "report_pictures", "results", "shapes"},
     # cells: what is wrong with the inputs stands beside them before a verb runs.
-    "widgets": BASE | VERBS | {"cells", "library", "pictures", "planning", "results", "runs", "shapes"},
+    "widgets": BASE
+    | VERBS
+    | {"balance_plan", "cells", "library", "pictures", "planning", "results", "runs", "shapes"},
     # The demo's field is simulated by cells, original checkpoints are read by diffusion: neither is a verb.
     "commands": BASE
     | VERBS

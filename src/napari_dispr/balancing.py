@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.balance_plan import AT_MOST, Plan, plan, predicted_names
-from napari_dispr.cells.classes import classes_of
+from napari_dispr.cells.classes import several_classes
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.cells.folders import (
     CellFile,
@@ -121,7 +121,7 @@ def iter_augment(
     on one side of every split (`split_cells`). A model that was trained on the very cells draws shapes
     nearer to the true ones than it would of other cells; the warnings say so.
     """
-    kinds = classes_of(cells, classes)
+    kinds = several_classes(cells, classes)
     sources = [Source(cell.name, kinds[cell.name], cell.crop(i), cell) for i, cell in enumerate(cells, 1)]
     if missing := next((cell.name for cell in cells if cell.obj is None), None):
         raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")

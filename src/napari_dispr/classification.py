@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr import __version__
-from napari_dispr.cells.classes import classes_of, rarest, read_folds, stratified_folds
+from napari_dispr.cells.classes import fold_table, rarest, read_folds, several_classes
 from napari_dispr.cells.folders import CellFile
+from napari_dispr.cells.folds import folds_of
 from napari_dispr.errors import InputError
 from napari_dispr.files import plain
 from napari_dispr.forest_scores import REPEATED, Predicted, summarised
@@ -149,7 +150,7 @@ def iter_classify(
         raise InputError(
             "Predicted shapes come without the folds of their models: give the folds.csv of the evaluation."
         )
-    kinds = classes_of(cells, classes)
+    kinds = several_classes(cells, classes)
     rare = rarest(kinds, chosen.rare) if shapes else []
     given = None if folds is None else read_folds(folds, cells)
     folder = None if out is None else Path(out)
@@ -162,7 +163,8 @@ def iter_classify(
     results: list[Predicted] = []
     total = len(arms) * chosen.seeds * (len(set(given.values())) if given else chosen.fold_count)
     for seed in range(chosen.seeds):
-        of_cell = given or stratified_folds(cells, kinds, chosen.fold_count, seed)
+        dealt = folds_of(cells, chosen.fold_count, kinds, seed) if given is None else {}
+        of_cell = given or {name: str(fold) for name, fold in dealt.items()}
         for arm in arms:
             for fold in sorted(set(of_cell.values()), key=_natural):
                 results.append(_tested(features, arm, kinds, of_cell, fold, rare, seed, chosen))
@@ -310,7 +312,7 @@ def _check_inner(table: Path, tested: Sequence[str]) -> None:
     """No model of an inner cross-validation may have met a cell of the test fold."""
     if not table.is_file():
         raise InputError(f"There is no {table}: cross-validate the cells of the other folds into its folder.")
-    met = set(pd.read_csv(table, dtype=str)["name"])
+    met = fold_table(table)
     if both := [name for name in tested if name in met]:
         raise InputError(
             f"{table} has the cell {both[0]}, which is in the test fold {table.parent.name}: leave the cells "

@@ -142,15 +142,17 @@ def _known(table: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
     """Rows of an earlier run; none where the table is of other features or damaged."""
     if table is None or not table.is_file():
         return {}
-    texts = {"cell": str, "source": str, "key": str}
     try:
-        content = pd.read_csv(table, dtype=texts, float_precision="round_trip", keep_default_na=True)
+        # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.
+        content = pd.read_csv(table, dtype=str, keep_default_na=False)
+        if list(content.columns) != _COLUMNS:
+            return {}
+        numbers = content.drop(columns=list(_PLACE)).replace("", "nan").map(float)
+        rows = content[["cell", "source", "key"]].join(content["member"].map(int)).join(numbers)
     except (OSError, ValueError):
         return {}
-    if list(content.columns) != _COLUMNS:
-        return {}
-    rows = [{str(name): value for name, value in row.items()} for row in content.to_dict("records")]
-    return {(row["cell"], row["source"], int(row["member"])): row for row in rows}
+    found = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    return {(row["cell"], row["source"], row["member"]): row for row in found}
 
 
 def _write(table: Path | None, rows: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> None:

@@ -1,61 +1,47 @@
-"""Classes of cells, from their names or a table, and disjoint folds that have their share of each."""
+"""Classes that cells are told apart by: that there are several, which are rare, and folds that were given."""
 
+import csv
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from napari_dispr.cells.checks import copies
 from napari_dispr.cells.folders import CellFile
+from napari_dispr.cells.folds import classes_of
 from napari_dispr.errors import InputError
 
 
-def class_of(name: str) -> str:
-    """The class that a cell's name tells: the name without the digits at its end, as of ``SDE_012`` SDE."""
-    return name.rstrip("0123456789").rstrip("_-. ") or name
-
-
-def classes_of(cells: Sequence[CellFile], table: str | os.PathLike[str] | None = None) -> dict[str, str]:
-    """The class of each cell, by its name.
-
-    Parameters
-    ----------
-    cells : sequence of CellFile
-    table : path, optional
-        CSV with the columns ``name`` and ``class``; without it the names tell the classes.
+def several_classes(cells: Sequence[CellFile], table: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """The class of each cell by its name, as `classes_of` tells it.
 
     Raises
     ------
     InputError
-        If the table cannot be read or lacks a cell, or there is but one class.
+        Also if all cells are of one class.
     """
-    if table is None:
-        classes = {cell.name: class_of(cell.name) for cell in cells}
-        cure = "name them CLASS_001, CLASS_002, ..., or give a table with the columns name and class"
-    else:
-        classes = _column(table, "class", [cell.name for cell in cells])
-        cure = f"give at least two in {table}"
-    if len(set(classes.values())) in (1, len(cells)):
-        what = "one class" if len(set(classes.values())) == 1 else "a class of its own each"
-        raise InputError(f"The cells are of {what}: {cure}.")
+    classes = classes_of(cells, table)
+    if len(set(classes.values())) < 2:
+        cure = f"give two or more in {table}" if table else "name them CLASS_001, ..., or give a table"
+        raise InputError(f"All cells are of one class: {cure}.")
     return classes
 
 
 def read_folds(table: str | os.PathLike[str], cells: Sequence[CellFile]) -> dict[str, str]:
-    """The fold of each cell, by its name, of a CSV with the columns ``name`` and ``fold``.
+    """The fold of each cell by its name, of a CSV with the columns ``name`` and ``fold``.
 
     Raises
     ------
     InputError
         If the table cannot be read or lacks a cell, there is but one fold, or copies of a cell are in
-        different folds, so that each fold's model has seen cells of another.
+        different folds, so that a model that has not seen one has seen the other.
     """
-    folds = _column(table, "fold", [cell.name for cell in cells])
+    told = fold_table(table)
+    if missing := [cell.name for cell in cells if not told.get(cell.name)]:
+        raise InputError(f"{table} says no fold of the cell {missing[0]}: cross-validate all cells.")
+    folds = {cell.name: told[cell.name] for cell in cells}
     if len(set(folds.values())) < 2:
-        raise InputError(f"{table} puts all cells into one fold: give at least two.")
+        raise InputError(f"{table} puts all cells into one fold: cross-validate with two or more.")
     for group in copies(cells):
         names = [cells[index].name for index in group]
         if len({folds[name] for name in names}) > 1:
@@ -66,37 +52,20 @@ def read_folds(table: str | os.PathLike[str], cells: Sequence[CellFile]) -> dict
     return folds
 
 
-def stratified_folds(
-    cells: Sequence[CellFile], classes: Mapping[str, str], count: int = 5, seed: int = 0
-) -> dict[str, str]:
-    """Disjoint folds that have, as far as whole cells allow, the same share of each class.
-
-    Parameters
-    ----------
-    cells : sequence of CellFile
-    classes : mapping of name to class
-    count : int
-        Folds; they are called "1", "2", ...
-    seed : int
-
-    Returns
-    -------
-    dict of name to fold
-        Copies of a cell are in one fold.
+def fold_table(table: str | os.PathLike[str]) -> dict[str, str]:
+    """All folds of such a CSV, by name.
 
     Raises
     ------
     InputError
-        If there are fewer different cells than folds.
+        If it cannot be read.
     """
-    groups = [[cells[index].name for index in group] for group in copies(cells)]
-    if len(groups) < count:
-        raise InputError(f"{len(groups)} different cells are too few for {count} folds: ask for fewer.")
-    rng = np.random.default_rng(seed)
-    shuffled = [groups[index] for index in rng.permutation(len(groups))]
-    # Class by class, dealt out in turn: the next class goes on where the last one ended.
-    dealt = sorted(shuffled, key=lambda group: classes[group[0]])
-    return {name: str(place % count + 1) for place, group in enumerate(dealt) for name in group}
+    try:
+        with Path(table).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        return {row["name"]: row["fold"] for row in rows}
+    except (OSError, ValueError, KeyError, csv.Error):
+        raise InputError(f"{table} is no table of folds: give the folds.csv of a cross-validation.") from None
 
 
 def rarest(classes: Mapping[str, str], count: int) -> list[str]:
@@ -113,21 +82,3 @@ def rarest(classes: Mapping[str, str], count: int) -> list[str]:
             f"{count} of {len(numbers)} classes cannot be the rare ones: take 1 to {len(numbers) - 1}."
         )
     return sorted(numbers, key=lambda name: (numbers[name], name))[:count]
-
-
-def _column(table: str | os.PathLike[str], column: str, names: Sequence[str]) -> dict[str, str]:
-    """A column of a CSV, as text, by the column ``name``."""
-    path = Path(table)
-    if not path.is_file():
-        raise InputError(f"There is no table {path}: check its path.")
-    try:
-        content = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"The table {path} cannot be read: save it as CSV.") from error
-    for needed in ("name", column):
-        if needed not in content:
-            raise InputError(f"The table {path} has no column {needed!r}: add it.")
-    values = dict(zip(content["name"], content[column], strict=True))
-    if missing := [name for name in names if not values.get(name)]:
-        raise InputError(f"The table {path} says no {column} of the cell {missing[0]}: add it.")
-    return {name: values[name] for name in names}
