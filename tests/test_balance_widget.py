@@ -94,7 +94,7 @@ def test_a_balanced_folder_by_mouse(opened, qtbot: QtBot, tmp_path: Path) -> Non
         assert (section & (cell.mask > 0.5)).sum() / (section | (cell.mask > 0.5)).sum() > 0.9
     table = pd.read_csv(tmp_path / "balanced" / "cells.csv")
     assert set(table["kind"]) == {"predicted"}
-    assert "is there already" in widget.message.text()  # the folder is a dataset now
+    assert not widget.balance_button.isEnabled() and widget.message.isHidden()  # the folder is a dataset now
 
 
 def test_what_is_missing_is_said(opened, tmp_path: Path) -> None:

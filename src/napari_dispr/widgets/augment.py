@@ -1,12 +1,15 @@
 """The widget "Balance classes": layout and signals. What it asks for and runs is in `augment_request`."""
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Layer
 from napari.qt.threading import GeneratorWorker, create_worker
 from napari.utils.notifications import notification_manager
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -48,6 +51,8 @@ _ABOUT = (
     "Writes a folder to train on in which all classes have as many cells as the largest: obj, image, mask "
     "and cells.csv. All shapes in it are predicted: of the cells of a picture no true shape is known."
 )
+#: Colours of warnings that can be read on a dark and on a light theme.
+_ON_DARK, _ON_LIGHT = "#ffb454", "#a34a00"
 #: Rows of the table of classes that show without scrolling.
 _ROWS = 8
 
@@ -78,8 +83,10 @@ class BalanceWidget(QWidget):
         self._cancelled = threading.Event()
         self._followed: Layer | None = None
         self._closed = False
+        self._written: Path | None = None  # the folder that the last run finished
         self._build()
         self._connect()
+        self._on_theme()
         self._on_labels()
 
     # --- layout ----------------------------------------------------------------------------------
@@ -124,7 +131,7 @@ class BalanceWidget(QWidget):
         }.items():
             rows.addRow(name, control)
         self.table = QTableWidget(0, 3)
-        self.table.setHorizontalHeaderLabels(["class", "cells", "shapes to predict"])
+        self.table.setHorizontalHeaderLabels(["class", "cells", "predicted"])
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
         if (vertical := self.table.verticalHeader()) is not None:
@@ -154,7 +161,6 @@ class BalanceWidget(QWidget):
         layout.addWidget(self.progress_bar)
         layout.addWidget(self.status)
         layout.addStretch()
-        self.setStyleSheet(warnings_in("#ffb454"))
         self._show_running(False)
 
     def _connect(self) -> None:
@@ -166,7 +172,12 @@ class BalanceWidget(QWidget):
         self.folder.changed.connect(self._on_inputs)
         self.balance_button.clicked.connect(self.balance)
         self.cancel_button.clicked.connect(self.cancel)
+        self._viewer.events.theme.connect(self._on_theme)
         self.destroyed.connect(self._cancelled.set)
+
+    def _on_theme(self, event: Any = None) -> None:
+        dark = QColor(get_theme(self._viewer.theme).background.as_hex()).lightness() < 128
+        self.setStyleSheet(warnings_in(_ON_DARK if dark else _ON_LIGHT))
 
     # --- inputs ----------------------------------------------------------------------------------
 
@@ -217,7 +228,9 @@ class BalanceWidget(QWidget):
             self.request()
         except InputError as error:
             problem = str(error)
-        self.message.say(problem, problem=True)
+        # That the folder which was just written is there already is no warning: the status says so.
+        finished = self._written is not None and self.folder.folder == self._written
+        self.message.say("" if finished else problem, problem=True)
         self.balance_button.setEnabled(not problem and self._worker is None)
 
     def _offer_qualities(self) -> None:
@@ -309,6 +322,7 @@ class BalanceWidget(QWidget):
             counts = ", ".join(f"{count} {kind}" for kind, count in outcome.after.items())
             said = " ".join([f"Written to {outcome.folder}: {counts}.", *outcome.warnings])
             self.status.say(said)
+            self._written = outcome.folder
 
     def _on_finished(self) -> None:
         self._worker = None
@@ -338,6 +352,7 @@ class BalanceWidget(QWidget):
         self._cancelled.set()
         self._unfollow()
         self._followed = None
+        self._viewer.events.theme.disconnect(self._on_theme)
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()
 
