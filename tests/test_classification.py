@@ -9,7 +9,7 @@ import tifffile
 
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.classification import SETS, Arm, Shapes, classify, iter_classify, training_rows
+from napari_dispr.classification import SETS, Arm, PredictedShapes, classify, iter_classify, training_rows
 from napari_dispr.errors import InputError
 from napari_dispr.forest_scores import confusion, f1_scores
 from napari_dispr.shape_features import SHAPE_FEATURES, Described
@@ -60,7 +60,7 @@ def save_evaluation(folder: Path, cells: list[CellFile], kinds: list[str]) -> No
 @pytest.fixture(scope="module")
 def done(cells, evaluation, tmp_path_factory):
     out = tmp_path_factory.mktemp("classified")
-    shapes = [Shapes("drawn", evaluation / "shapes" / "drawn")]
+    shapes = [PredictedShapes("drawn", evaluation / "shapes" / "drawn")]
     return out, classify(cells, shapes=shapes, folds=evaluation / "folds.csv", out=out, **QUICK)
 
 
@@ -89,7 +89,7 @@ def test_features_are_computed_once_and_labels_without_meaning_give_chance(cells
     kinds = ["a" if number % 2 else "b" for number in range(len(names))]
     pd.DataFrame({"name": names, "class": kinds}).to_csv(table, index=False)
     before = known.read_bytes()
-    events = iter_classify(cells, classes=table, out=tmp_path, **{**QUICK, "seeds": 5})
+    events = iter_classify(cells, class_table=table, out=tmp_path, **{**QUICK, "seeds": 5})
     while True:
         try:
             assert not isinstance(next(events), Described)
@@ -134,7 +134,7 @@ def test_no_row_of_a_test_cell_is_trained_on(features, source, repeated: int, te
 
 
 def test_shapes_need_the_folds_of_their_models(cells, evaluation, tmp_path) -> None:
-    shapes = [Shapes("drawn", evaluation / "shapes" / "drawn")]
+    shapes = [PredictedShapes("drawn", evaluation / "shapes" / "drawn")]
     with pytest.raises(InputError, match="without the folds of their models"):
         classify(cells, shapes=shapes, **QUICK)
     folds = pd.read_csv(evaluation / "folds.csv")
@@ -153,7 +153,7 @@ def test_strict_shapes_have_not_met_the_test_fold(cells, evaluation, tmp_path) -
     for fold in range(1, 5):
         others = [one for one in cells if folds[one.name] != fold]
         save_evaluation(tmp_path / str(fold), others, ["rod"])
-    shapes = [Shapes("drawn", tmp_path, inner=True)]
+    shapes = [PredictedShapes("drawn", tmp_path, inner=True)]
     table = evaluation / "folds.csv"
     summary = classify(cells, shapes=shapes, folds=table, **{**QUICK, "seeds": 1})
     assert summary["arms"]["3D + drawn (strict)"]["macro_f1"]["mean"] == 1
@@ -162,13 +162,17 @@ def test_strict_shapes_have_not_met_the_test_fold(cells, evaluation, tmp_path) -
         classify(cells, shapes=shapes, folds=table, **{**QUICK, "seeds": 1})
 
 
-def test_missing_and_damaged_shapes_are_named(cells, evaluation, tmp_path) -> None:
-    shapes = [Shapes("drawn", tmp_path)]
-    with pytest.raises(InputError, match=r"no file .*rod_00\.tif"):
-        classify(cells, shapes=shapes, folds=evaluation / "folds.csv", **QUICK)
-    (tmp_path / "rod_00.tif").write_bytes(b"II*\0broken")
+def test_missing_and_damaged_shapes_are_named(cells, evaluation, done, tmp_path) -> None:
+    (tmp_path / "features.csv").write_bytes((done[0] / "features.csv").read_bytes())
+    options = {"folds": evaluation / "folds.csv", "out": tmp_path, **QUICK}
+    save_evaluation(tmp_path, cells, ["rod"])
+    shapes = [PredictedShapes("drawn", tmp_path / "shapes" / "drawn")]
+    (shapes[0].folder / "rod_00.tif").write_bytes(b"II*\0broken")
     with pytest.raises(InputError, match=r"rod_00\.tif (cannot be read|has the shape)"):
-        classify(cells, shapes=shapes, folds=evaluation / "folds.csv", **QUICK)
+        classify(cells, shapes=shapes, **options)
+    (shapes[0].folder / "rod_00.tif").unlink()
+    with pytest.raises(InputError, match=r"no file .*rod_00\.tif"):
+        classify(cells, shapes=shapes, **options)
 
 
 def test_f1_by_hand() -> None:

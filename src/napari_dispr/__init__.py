@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_dispr.balancing import augment, iter_augment
-    from napari_dispr.classification import Shapes, classify, iter_classify
+    from napari_dispr.classification import PredictedShapes, classify, iter_classify
     from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
     from napari_dispr.errors import InputError
     from napari_dispr.evaluation import evaluate, iter_evaluate
@@ -37,7 +37,7 @@ _HOME = {
     "InputError": "errors",
     "Prediction": "results",
     "ShapeModel": "diffusion.model",
-    "Shapes": "classification",
+    "PredictedShapes": "classification",
     "augment": "balancing",
     "available_models": "library",
     "denoising": "redrawing",
@@ -72,9 +72,9 @@ _HOME = {
 
 __all__ = [
     "InputError",
+    "PredictedShapes",
     "Prediction",
     "ShapeModel",
-    "Shapes",
     "__version__",
     "augment",
     "available_models",

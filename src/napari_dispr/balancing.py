@@ -75,7 +75,7 @@ def iter_augment(
     out: str | os.PathLike[str],
     *,
     model: "ShapeModel | str | os.PathLike[str]" = PredictSettings.model_fields["model"].default,
-    classes: str | os.PathLike[str] | None = None,
+    class_table: str | os.PathLike[str] | None = None,
     per_class: int | None = None,
     at_most: int = AT_MOST,
     notes: DatasetNotes | None = None,
@@ -91,7 +91,7 @@ def iter_augment(
         Folder: ``train/{obj,image,mask}/NAME.tif``, ``cells.csv`` and ``dataset.json``. A run that was
         interrupted goes on where it ended when it is asked for the same again.
     model : ShapeModel, name or path
-    classes : path, optional
+    class_table : path, optional
         CSV with the columns ``name`` and ``class``; by default the names tell the classes.
     per_class, at_most : int
         As in `plan`.
@@ -121,7 +121,7 @@ def iter_augment(
     on one side of every split (`split_cells`). A model that was trained on the very cells draws shapes
     nearer to the true ones than it would of other cells; the warnings say so.
     """
-    kinds = several_classes(cells, classes)
+    kinds = several_classes(cells, class_table)
     sources = [Source(cell.name, kinds[cell.name], cell.crop(i), cell) for i, cell in enumerate(cells, 1)]
     if missing := next((cell.name for cell in cells if cell.obj is None), None):
         raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")

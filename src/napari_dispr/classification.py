@@ -24,7 +24,7 @@ from napari_dispr.forest_scores import REPEATED, Predicted, summarised
 from napari_dispr.settings import ClassifySettings, checked_settings
 from napari_dispr.shape_features import PLANE_FEATURES, SHAPE_FEATURES, TRUE, iter_features
 
-__all__ = ["Arm", "Classified", "Shapes", "classify", "iter_classify", "training_rows"]
+__all__ = ["Arm", "Classified", "PredictedShapes", "classify", "iter_classify", "training_rows"]
 
 FEATURES_FILE = "features.csv"
 #: Features by which the experiment is made.
@@ -36,7 +36,7 @@ SETS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shapes:
+class PredictedShapes:
     """Predicted shapes of one method, every one drawn by a model that was not trained on its cell.
 
     Attributes
@@ -95,9 +95,9 @@ class Classified:
 def iter_classify(
     cells: Sequence[CellFile],
     *,
-    shapes: Sequence[Shapes] = (),
+    shapes: Sequence[PredictedShapes] = (),
     folds: str | os.PathLike[str] | None = None,
-    classes: str | os.PathLike[str] | None = None,
+    class_table: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Generator[Any, None, dict[str, Any]]:
@@ -107,12 +107,12 @@ def iter_classify(
     ----------
     cells : sequence of CellFile
         With objects (``read_dataset(folder, need_objects=True)``).
-    shapes : sequence of Shapes, optional
+    shapes : sequence of PredictedShapes, optional
         Predicted shapes: each is an arm of the experiment.
     folds : path, optional
         CSV with the columns ``name`` and ``fold``: the folds of the cross-validation that ``shapes`` are of,
         without which these are refused. By default each repetition has folds of its own.
-    classes : path, optional
+    class_table : path, optional
         CSV with the columns ``name`` and ``class``; by default the names tell the classes.
     out : path, optional
         Folder for ``features.csv`` (every shape is described once, also when this is interrupted),
@@ -150,7 +150,7 @@ def iter_classify(
         raise InputError(
             "Predicted shapes come without the folds of their models: give the folds.csv of the evaluation."
         )
-    kinds = several_classes(cells, classes)
+    kinds = several_classes(cells, class_table)
     rare = rarest(kinds, chosen.rare) if shapes else []
     given = None if folds is None else read_folds(folds, cells)
     folder = None if out is None else Path(out)
@@ -263,7 +263,7 @@ def _numbers(table: pd.DataFrame) -> NDArray[np.float32]:
     return table.to_numpy(np.float64).clip(-limit, limit).astype(np.float32)
 
 
-def _arms(shapes: Sequence[Shapes], features: pd.DataFrame, *, pictured: bool) -> list[Arm]:
+def _arms(shapes: Sequence[PredictedShapes], features: pd.DataFrame, *, pictured: bool) -> list[Arm]:
     names = SETS if pictured else {**SETS, "2D": tuple(n for n in SETS["2D"] if n.startswith("mask_"))}
     arms = [Arm(name, columns) for name, columns in names.items()]
     drawn = features[features["source"] != TRUE]
@@ -273,13 +273,16 @@ def _arms(shapes: Sequence[Shapes], features: pd.DataFrame, *, pictured: bool) -
     return arms + [Arm(one.title, SETS["3D"], source=_source(one, "{fold}")) for one in shapes]
 
 
-def _source(shapes: Shapes, fold: str) -> str:
+def _source(shapes: PredictedShapes, fold: str) -> str:
     """What the table of features calls a method's members; of inner folds each test fold has its own."""
     return f"{shapes.method} without {fold}" if shapes.inner else shapes.method
 
 
 def _sources(
-    shapes: Sequence[Shapes], classes: Mapping[str, str], rare: Sequence[str], folds: Mapping[str, str]
+    shapes: Sequence[PredictedShapes],
+    classes: Mapping[str, str],
+    rare: Sequence[str],
+    folds: Mapping[str, str],
 ) -> dict[str, tuple[Path, list[str]]]:
     """Where the members of each source lie, and of which cells."""
     names = [name for name, kind in classes.items() if kind in rare]
@@ -293,7 +296,7 @@ def _sources(
 
 
 def _folders(
-    shapes: Shapes, names: Sequence[str], folds: Mapping[str, str]
+    shapes: PredictedShapes, names: Sequence[str], folds: Mapping[str, str]
 ) -> Iterator[tuple[str, Path, list[str]]]:
     if not shapes.inner:
         yield shapes.method, shapes.folder, list(names)

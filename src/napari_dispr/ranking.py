@@ -85,7 +85,7 @@ def rank_cells(prediction: Prediction, measure: str = "volume", *, relative: boo
         )
     rows = []
     for label, values in table.groupby("label", sort=False)[measure]:
-        estimate, error = float(np.nanmean(values)), expected_error(values)
+        estimate, error = _mean(values), expected_error(values)
         low, high = _interval(values, calibration)
         gain = error if calibration is None else (high - low) / 2
         rows.append(
@@ -95,7 +95,7 @@ def rank_cells(prediction: Prediction, measure: str = "volume", *, relative: boo
                 "estimate": estimate,
                 "expected_error": error,
                 **({} if calibration is None else {"low": low, "high": high}),
-                "expected_gain": gain / abs(estimate) if relative else gain,
+                "expected_gain": _share(gain, estimate) if relative else gain,
                 "warning": prediction.unlike.get(int(label), ""),  # type: ignore[arg-type]
             }
         )
@@ -136,6 +136,17 @@ def expected_error(values: ArrayLike) -> float:
     if len(values) < 2:
         return float("nan")
     return float(np.abs(values - values.mean()).mean() * len(values) / (len(values) - 1))
+
+
+def _mean(values: ArrayLike) -> float:
+    """Of what is finite; 0 where nothing is, as of shapes that are all empty."""
+    finite = np.asarray(values, dtype=np.float64)[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else 0.0
+
+
+def _share(value: float, of: float) -> float:
+    """``value / |of|``; infinite of nothing, which is as unsure as can be."""
+    return value / abs(of) if of else np.inf
 
 
 def _interval(values: ArrayLike, calibration: Calibration | None) -> tuple[float, float]:
@@ -204,16 +215,20 @@ def iter_rank_worth(
             if cell.name not in truths:
                 truths[cell.name] = _measured(cell.obj.astype(np.float32), 127.5, measure)
             values = [_measured(member.astype(np.float32), 0.5, measure) for member in members]
-            estimate, truth = float(np.nanmean(values)), truths[cell.name]
-            scale = (abs(truth), abs(estimate)) if relative else (1.0, 1.0)
+            estimate, truth = _mean(values), truths[cell.name]
+            if relative and not truth:
+                raise InputError(
+                    f"The true {measure} of {cell.name} is 0, of which no error is a share: give --absolute."
+                )
+            error, gain = abs(estimate - truth), expected_error(values)
             rows.append(
                 {
                     "method": method.name,
                     "cell": cell.name,
                     "true": truth,
                     "estimate": estimate,
-                    "error": abs(estimate - truth) / scale[0],
-                    "expected_gain": expected_error(values) / scale[1],
+                    "error": error / abs(truth) if relative else error,
+                    "expected_gain": _share(gain, estimate) if relative else gain,
                 }
             )
         yield Measured(cell.name, method.name, done, len(drawn))

@@ -37,7 +37,7 @@ _BETWEEN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The features of a shape are known: ``done`` of ``total``."""
+    """Features of a shape are known: its cell is number ``done`` of ``total``, predicted ones apart."""
 
     cell: str
     source: str
@@ -53,9 +53,7 @@ def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
     InputError
         If the file is missing, damaged or of another size.
     """
-    path = folder / f"{name}.tif"
-    if not path.is_file():
-        raise InputError(f"There is no file {path}: evaluate with --save-shapes, all cells of the dataset.")
+    path = _check_there(folder, name)
     try:
         array = np.asarray(tifffile.imread(path))
     except Exception as error:  # a damaged file can fail anywhere in its decoder
@@ -63,6 +61,13 @@ def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
     if array.shape[-3:] != grid.SHAPE:
         raise InputError(f"The file {path} has the shape {array.shape}: members of 64 x 64 x 64 are needed.")
     return array.reshape(-1, *grid.SHAPE) > 0
+
+
+def _check_there(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.tif"
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: evaluate with --save-shapes, all cells of the dataset.")
+    return path
 
 
 def iter_features(
@@ -99,42 +104,39 @@ def iter_features(
     InputError
         If a cell has no object, or there is no file of a predicted one.
     """
-    known = _known(table)
-    wanted: list[tuple[str, str, int]] = [(cell.name, TRUE, 0) for cell in cells]
-    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    if missing := next((cell.name for cell in cells if cell.obj is None), None):
+        raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")
     by_name = {cell.name: cell for cell in cells}
-    members = {
-        (name, source): read_shapes(folder, name)
-        for source, (folder, names) in predicted.items()
-        for name in names
-    }
-    wanted += [(*place, member) for place, shapes in members.items() for member in range(len(shapes))]
-    written = time.monotonic()
-    fresh = 0
+    pairs = [(TRUE, name) for name in by_name]
+    for source, (folder, names) in predicted.items():
+        for name in names:
+            _check_there(folder, name)  # before anything slow
+            pairs.append((source, name))
+    known = _known(table)
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    fresh, written = 0, time.monotonic()
     try:
-        for done, place in enumerate(wanted, start=1):
-            name, source, member = place
+        for done, (source, name) in enumerate(pairs, start=1):
             cell = by_name[name]
-            if cell.obj is None:
-                raise InputError(f"The cell {name} has no object: add obj/{name}.tif.")
-            shape = binarise(cell.obj) if source == TRUE else members[name, source][member]
-            key = cell.fingerprint + sha256(np.packbits(shape).tobytes()).hexdigest()[:16]
-            row = known.get(place)
-            if row is None or row["key"] != key:
+            assert cell.obj is not None
+            shapes = [binarise(cell.obj)] if source == TRUE else read_shapes(predicted[source][0], name)
+            for member, shape in enumerate(shapes):
+                place = (name, source, member)
+                key = cell.fingerprint + sha256(np.packbits(shape).tobytes()).hexdigest()[:16]
+                if place in known and known[place]["key"] == key:
+                    rows[place] = known[place]
+                    continue
                 plane = measure_plane(cell.mask > INSIDE, cell.image)
-                row = dict(zip(_PLACE, (*place, key), strict=True)) | plane | shapr_features(shape)
+                rows[place] = dict(zip(_PLACE, (*place, key), strict=True)) | plane | shapr_features(shape)
                 fresh += 1
-                rows[place] = row
                 if time.monotonic() - written > _BETWEEN:
                     _write(table, {**known, **rows})
                     written = time.monotonic()
-                yield Described(name, source, done, len(wanted))
-            rows[place] = row
+                yield Described(name, source, done, len(pairs))
     finally:
         if fresh:
             _write(table, {**known, **rows})
-    # As the table has them, so that a run that goes on counts with the same numbers to the last bit.
-    found = pd.DataFrame([rows[place] for place in wanted], columns=_COLUMNS)
+    found = pd.DataFrame(list(rows.values()), columns=_COLUMNS)
     return found.drop(columns="key").replace([np.inf, -np.inf], np.nan)
 
 

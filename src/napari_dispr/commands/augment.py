@@ -23,7 +23,9 @@ def add(commands: Any) -> None:
     command = add_command(commands, "augment", augment, "more training cells of rare classes, by prediction")
     command.add_argument("dataset", type=Path, help="folder of train|test/{obj,image,mask}, or one such part")
     command.add_argument("--out", type=Path, required=True, help="folder to write to, or to go on with")
-    command.add_argument("--classes", type=Path, help="CSV with columns name and class (the cells' names)")
+    command.add_argument(
+        "--class-table", type=Path, help="CSV of name and class (names without their last digits)"
+    )
     number = command.add_mutually_exclusive_group()
     number.add_argument("--balance", action="store_true", help="as many of each as of the largest (so)")
     number.add_argument("--per-class", metavar="N", help="so many cells of each class")
@@ -46,7 +48,7 @@ def augment(options: argparse.Namespace) -> None:
     events = iter_augment(
         read_dataset(options.dataset, need_objects=True),
         options.out,
-        classes=options.classes,
+        class_table=options.class_table,
         per_class=per_class,
         at_most=AT_MOST if at_most is None else at_most,
         notes=read_notes(options.dataset),

@@ -15,7 +15,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.settings import ClassifySettings
 
 if TYPE_CHECKING:
-    from napari_dispr.classification import Shapes
+    from napari_dispr.classification import PredictedShapes
 
 
 def add(commands: Any) -> None:
@@ -23,7 +23,9 @@ def add(commands: Any) -> None:
     command = add_command(commands, "classify", classify, "do predicted shapes help to classify cells?")
     command.add_argument("dataset", type=Path, help="folder of train|test/{obj,image,mask}, or one such part")
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
-    command.add_argument("--classes", type=Path, help="CSV with columns name and class (the cells' names)")
+    command.add_argument(
+        "--class-table", type=Path, help="CSV of name and class (names without their last digits)"
+    )
     command.add_argument(
         "--shapes",
         type=Path,
@@ -61,23 +63,23 @@ def classify(options: argparse.Namespace) -> None:
         read_dataset(options.dataset, need_objects=True),
         shapes=_shapes(options.shapes, options.strict),
         folds=folds,
-        classes=options.classes,
+        class_table=options.class_table,
         out=options.out,
         **settings.model_dump(),
     )
     print(markdown(run_with_progress(events)))
 
 
-def _shapes(folders: list[Path], strict: Path | None) -> "list[Shapes]":
-    from napari_dispr.classification import Shapes
+def _shapes(folders: list[Path], strict: Path | None) -> "list[PredictedShapes]":
+    from napari_dispr.classification import PredictedShapes
 
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"There is no folder {folder}: evaluate with --folds and --save-shapes first.")
-    found = [Shapes(folder.name, folder) for folder in folders]
+    found = [PredictedShapes(folder.name, folder) for folder in folders]
     if strict is not None:
         methods = sorted({place.name for place in strict.glob("*/shapes/*") if place.is_dir()})
         if not methods:
             raise InputError(f"{strict} holds no FOLD/shapes/METHOD: evaluate each into a folder of its own.")
-        found += [Shapes(method, strict, inner=True) for method in methods]
+        found += [PredictedShapes(method, strict, inner=True) for method in methods]
     return found
