@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_dispr.export import export_meshes
     from napari_dispr.library import available_models, export_model, import_model, load_model, remove_model
     from napari_dispr.prediction import iter_predict, predict
+    from napari_dispr.ranking import iter_rank_worth, rank_cells
     from napari_dispr.redrawing import (
         denoising,
         iter_denoising,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         more_members,
         redraw_members,
     )
-    from napari_dispr.ranking import iter_rank_worth, rank_cells
     from napari_dispr.reporting import report
     from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
     from napari_dispr.shapes.label_volumes import measure_labels
@@ -35,26 +35,26 @@ __version__ = "0.1.0"
 #: Where each public name lives. A new one is a line here and one above.
 _HOME = {
     "InputError": "errors",
+    "PredictedShapes": "classification",
     "Prediction": "results",
     "ShapeModel": "diffusion.model",
-    "PredictedShapes": "classification",
     "augment": "balancing",
     "available_models": "library",
-    "denoising": "redrawing",
     "classify": "classification",
+    "denoising": "redrawing",
     "evaluate": "evaluation",
     "export_meshes": "export",
     "export_model": "library",
     "import_dispr_checkpoint": "diffusion.model",
     "import_model": "library",
-    "iter_denoising": "redrawing",
     "iter_augment": "balancing",
     "iter_classify": "classification",
+    "iter_denoising": "redrawing",
     "iter_evaluate": "evaluation",
     "iter_more_members": "redrawing",
     "iter_predict": "prediction",
-    "iter_redraw_members": "redrawing",
     "iter_rank_worth": "ranking",
+    "iter_redraw_members": "redrawing",
     "iter_train": "training",
     "load_model": "library",
     "load_prediction": "results",
@@ -63,8 +63,8 @@ _HOME = {
     "measure_labels": "shapes.label_volumes",
     "more_members": "redrawing",
     "predict": "prediction",
-    "redraw_members": "redrawing",
     "rank_cells": "ranking",
+    "redraw_members": "redrawing",
     "remove_model": "library",
     "report": "reporting",
     "train": "training",
@@ -78,21 +78,21 @@ __all__ = [
     "__version__",
     "augment",
     "available_models",
-    "denoising",
     "classify",
+    "denoising",
     "evaluate",
     "export_meshes",
     "export_model",
     "import_dispr_checkpoint",
     "import_model",
-    "iter_denoising",
     "iter_augment",
     "iter_classify",
+    "iter_denoising",
     "iter_evaluate",
     "iter_more_members",
     "iter_predict",
-    "iter_redraw_members",
     "iter_rank_worth",
+    "iter_redraw_members",
     "iter_train",
     "load_model",
     "load_prediction",
@@ -101,8 +101,8 @@ __all__ = [
     "measure_labels",
     "more_members",
     "predict",
-    "redraw_members",
     "rank_cells",
+    "redraw_members",
     "remove_model",
     "report",
     "train",
