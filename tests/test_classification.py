@@ -128,7 +128,7 @@ def test_no_row_of_a_test_cell_is_trained_on(features, source, repeated: int, te
     if source is None:
         assert drawn.empty
     else:
-        assert set(drawn["source"]) == {source.format(fold=test)}
+        assert set(drawn["source"]) == {source.replace("{fold}", test)}
         assert set(drawn["cell"].map(classes)) == {"a", "c"}
         assert len(drawn) == (12 if source == "drawn" else 6)
 

@@ -23,10 +23,13 @@ from napari_dispr.files import plain
 from napari_dispr.forest_scores import REPEATED, Predicted, summarised
 from napari_dispr.settings import ClassifySettings, checked_settings
 from napari_dispr.shape_features import PLANE_FEATURES, SHAPE_FEATURES, TRUE, iter_features
+from napari_dispr.shapes.measures import PICTURE_MEASURES
 
 __all__ = ["Arm", "Classified", "PredictedShapes", "classify", "iter_classify", "training_rows"]
 
 FEATURES_FILE = "features.csv"
+#: Stands for the test fold in the name of a source.
+_FOLD = "{fold}"
 #: Features by which the experiment is made.
 SETS: dict[str, tuple[str, ...]] = {
     "2D": PLANE_FEATURES,
@@ -68,8 +71,8 @@ class Arm:
     name : str
     features : tuple of str
     source : str or None
-        Source of the rows that are added, of rare cells of the training part. With ``{fold}`` in it, each
-        test fold has a source of its own.
+        Source of the rows that are added, of rare cells of the training part. With `_FOLD` in it, each test
+        fold has a source of its own.
     repeated : int
         How often the true rows of rare cells of the training part come once more: as many rows as predicted
         shapes would be, without anything new in them.
@@ -228,7 +231,7 @@ def training_rows(
     if arm.repeated:
         parts += [true[true["cell"].map(classes).isin(rare)]] * arm.repeated
     if arm.source is not None:
-        drawn = training[training["source"] == arm.source.format(fold=test)]
+        drawn = training[training["source"] == arm.source.replace(_FOLD, test)]
         parts.append(drawn[drawn["cell"].map(classes).isin(rare)])
     return pd.concat(parts)
 
@@ -264,13 +267,13 @@ def _numbers(table: pd.DataFrame) -> NDArray[np.float32]:
 
 
 def _arms(shapes: Sequence[PredictedShapes], features: pd.DataFrame, *, pictured: bool) -> list[Arm]:
-    names = SETS if pictured else {**SETS, "2D": tuple(n for n in SETS["2D"] if n.startswith("mask_"))}
-    arms = [Arm(name, columns) for name, columns in names.items()]
+    left_out = () if pictured else tuple(PICTURE_MEASURES)
+    arms = [Arm(name, tuple(c for c in columns if c not in left_out)) for name, columns in SETS.items()]
     drawn = features[features["source"] != TRUE]
     if shapes:
         members = int(drawn.groupby(["cell", "source"]).size().max())
         arms.append(Arm(REPEATED, SETS["3D"], repeated=members))
-    return arms + [Arm(one.title, SETS["3D"], source=_source(one, "{fold}")) for one in shapes]
+    return arms + [Arm(one.title, SETS["3D"], source=_source(one, _FOLD)) for one in shapes]
 
 
 def _source(shapes: PredictedShapes, fold: str) -> str:
