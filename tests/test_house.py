@@ -56,8 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shape_features": BASE | {"cells", "shapes"},
     "forest_scores": set(),
     "classification_report": BASE | {"forest_scores", "results"},
-    "classification": BASE
-    | {"cells", "classification_report", "forest_scores", "shape_features", "shapes"},
+    "classification": BASE | {"cells", "classification_report", "forest_scores", "shape_features", "shapes"},
     "balance_plan": BASE | {"cells"},
     "balancing": BASE | PARTS | {"balance_plan", "library", "prediction", "results"},
     "ranking_report": BASE | {"results"},
