@@ -26,7 +26,7 @@ LONGEST = 430  # "about 400 lines"
 
 BASE = {"card", "errors", "files", "grid", "settings", "signed_distance"}
 PARTS = {"cells", "diffusion", "rivals", "shapes"}
-VERBS = {"evaluation", "prediction", "redrawing", "training"}
+VERBS = {"balancing", "classification", "evaluation", "prediction", "ranking", "redrawing", "training"}
 #: What each part of the house may import of the others. A part is a folder or a module at the root.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -53,21 +53,34 @@ MAY_IMPORT: dict[str, set[str]] = {
     "napari_files": BASE | {"results", "shapes", "widgets"},
     "export": BASE | {"results", "shapes"},
     "repeat": BASE | {"results"},
+    "shape_features": BASE | {"cells", "shapes"},
+    "forest_scores": set(),
+    "classification_report": BASE | {"forest_scores", "results"},
+    "classification": BASE | {"cells", "classification_report", "forest_scores", "shape_features", "shapes"},
+    "balance_plan": BASE | {"cells"},
+    "balancing": BASE | PARTS | {"balance_plan", "library", "prediction", "results"},
+    "ranking_report": BASE | {"results"},
+    "ranking": BASE | {"cells", "ranking_report", "results", "shape_features", "shapes"},
     "report_pictures": BASE | {"cells", "results", "shapes"},
     "reporting": BASE | {"pictures", "repeat", "report_pictures", "results", "shapes"},
     # cells: what is wrong with the inputs stands beside them before a verb runs.
-    "widgets": BASE | VERBS | {"cells", "library", "pictures", "planning", "results", "runs", "shapes"},
+    "widgets": BASE
+    | VERBS
+    | {"balance_plan", "cells", "library", "pictures", "planning", "results", "runs", "shapes"},
     # The demo's field is simulated by cells, original checkpoints are read by diffusion: neither is a verb.
     "commands": BASE
     | VERBS
     | {
+        "balance_plan",
         "cells",
+        "classification_report",
         "diffusion",
         "export",
         "library",
         "pictures",
         "reporting",
         "planning",
+        "ranking_report",
         "results",
         "runs",
         "shapes",
@@ -77,6 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: Packages that only these parts may import, anywhere in a module.
 ONLY_IN: dict[str, set[str]] = {
+    "sklearn": {"classification"},
     "torch": PARTS - {"shapes"}
     | VERBS
     | {"drawing", "library", "optimisation", "trained_model", "training_samples", "validation"},
@@ -229,6 +243,7 @@ def test_import_of_the_package_is_light() -> None:
 
 WITHOUT_TORCH = BASE | {"shapes", "results", "library", "napari_io", "widgets", "commands", "cli"}
 WITHOUT_TORCH |= {"export", "napari_files", "repeat", "reporting", "tables"}
+WITHOUT_TORCH |= {"balance_plan", "classification", "forest_scores", "ranking", "shape_features"}
 
 
 @pytest.mark.parametrize("part", sorted(WITHOUT_TORCH & {part_of(path) for path in MODULES}))
@@ -282,7 +297,8 @@ def requirements() -> set[str]:
 def test_dependencies_are_those_that_are_imported() -> None:
     stdlib = set(sys.stdlib_module_names) | {"napari_dispr"}
     imported = {found.of.split(".")[0] for path in MODULES for found in imports(path)} - stdlib - EXTRAS
-    assert {{"skimage": "scikit-image"}.get(name, name) for name in imported} == requirements()
+    names = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
+    assert {names.get(name, name) for name in imported} == requirements()
 
 
 def test_dependencies_have_a_reason_a_pin_and_no_qt() -> None:

@@ -6,11 +6,37 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from napari_dispr import __version__
-from napari_dispr.commands import dataset, demo, evaluate, export, measure, models, predict, report, train
+from napari_dispr.commands import (
+    augment,
+    classify,
+    dataset,
+    demo,
+    evaluate,
+    export,
+    measure,
+    models,
+    predict,
+    rank,
+    report,
+    train,
+)
 from napari_dispr.errors import InputError
 
 #: In the order in which ``--help`` shows them.
-_COMMANDS = (demo, predict, measure, export, report, dataset, train, evaluate, models)
+_COMMANDS = (
+    demo,
+    predict,
+    measure,
+    rank,
+    export,
+    report,
+    dataset,
+    augment,
+    train,
+    evaluate,
+    classify,
+    models,
+)
 
 
 class _Parser(argparse.ArgumentParser):
