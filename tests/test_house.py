@@ -43,9 +43,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "planning": BASE | {"library", "runs"},
     "training_samples": BASE | PARTS,
     "optimisation": BASE | PARTS | {"training_samples"},
-    "validation": BASE | PARTS | {"pictures", "prediction"},
+    "rival_training": BASE | PARTS | {"optimisation"},
+    "validation": BASE | PARTS | {"library", "pictures", "prediction"},
     "trained_model": BASE | PARTS | {"runs", "validation"},
-    "training": BASE | PARTS | {"library", "optimisation", "planning", "runs", "trained_model", "validation"},
+    "training": BASE
+    | PARTS
+    | {"library", "optimisation", "planning", "rival_training", "runs", "trained_model", "validation"},
     "evaluation": BASE | PARTS | {"library", "prediction", "results"},
     "methods": BASE | PARTS | {"evaluation", "library", "prediction"},
     "napari_io": BASE | VERBS | {"cells", "library", "results", "shapes"},
@@ -80,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, set[str]] = {
     "torch": PARTS - {"shapes"}
     | VERBS
-    | {"library", "optimisation", "trained_model", "training_samples", "validation"},
+    | {"library", "optimisation", "rival_training", "trained_model", "training_samples", "validation"},
     "napari": {"napari_files", "napari_io", "widgets"},
     "qtpy": {"widgets"},
     "superqt": {"widgets"},
@@ -91,8 +94,8 @@ ONLY_IN: dict[str, set[str]] = {
 }
 
 
-#: Packages of an extra of the same name: who needs one and has it not is told so.
-EXTRAS = {"zarr"}
+#: Packages of an extra: who needs one and has it not is told so.
+EXTRAS = {"gudhi", "zarr"}
 
 
 class Import(NamedTuple):

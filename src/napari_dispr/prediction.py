@@ -351,6 +351,7 @@ def model_method(model: ShapeModel, settings: PredictSettings) -> "Method":
         "sampler": sampler,
         "steps": steps,
         "device": settings.device,
+        **{name: text for name, text in model.card.training.items() if name == "undertrained"},
     }
     return draw
 
