@@ -93,7 +93,7 @@ def run(qtbot: QtBot, widget: PredictWidget, *cells: int) -> None:
 
 def settle(qtbot: QtBot, widget: PredictWidget) -> None:
     qtbot.waitUntil(lambda: not widget.running, timeout=TIMEOUT)
-    qtbot.waitUntil(lambda: not widget._next_layer.isActive(), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not widget.drawing.busy, timeout=TIMEOUT)
 
 
 def results(viewer: Viewer) -> list[Labels]:
