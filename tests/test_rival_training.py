@@ -189,7 +189,7 @@ def test_training_sees_turned_and_mirrored_cells():
 
 def test_training_learns(tmp_path):
     cells = [cell("a", 14), cell("b", 18)]
-    settings = RivalTrainSettings(steps=12, batch=2, learning_rate=0.01, adversarial=0)
+    settings = RivalTrainSettings(steps=8, batch=2, learning_rate=0.01, adversarial=0)
     events = list(iter_train_rival(cells, [], tmp_path / "c.pt", settings, report_every=1))
     losses = [event.loss for event in events if hasattr(event, "loss")]
     assert losses[-1] < 0.8 * losses[0]
