@@ -26,7 +26,7 @@ LONGEST = 430  # "about 400 lines"
 
 BASE = {"card", "errors", "files", "grid", "settings", "signed_distance"}
 PARTS = {"cells", "diffusion", "rivals", "shapes"}
-VERBS = {"evaluation", "prediction", "training"}
+VERBS = {"evaluation", "prediction", "redrawing", "training"}
 #: What each part of the house may import of the others. A part is a folder or a module at the root.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -37,8 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": BASE | {"shapes", "tables"},
     "opinion": BASE | {"cells", "results", "shapes"},
     "pictures": BASE | {"cells", "results", "shapes"},
-    "rival_prediction": BASE | {"cells", "opinion", "results", "shapes"},
-    "prediction": BASE | PARTS | {"library", "opinion", "results", "rival_prediction"},
+    "drawing": BASE | PARTS | {"opinion", "results"},
+    "rival_prediction": BASE | {"cells", "drawing", "opinion", "results", "shapes"},
+    "prediction": BASE | PARTS | {"drawing", "library", "opinion", "results", "rival_prediction"},
+    "redrawing": BASE | PARTS | {"drawing", "library", "opinion", "results"},
     "runs": BASE,
     "planning": BASE | {"library", "runs"},
     "training_samples": BASE | PARTS,
@@ -83,7 +85,16 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, set[str]] = {
     "torch": PARTS - {"shapes"}
     | VERBS
-    | {"library", "optimisation", "rival_training", "trained_model", "training_samples", "validation"},
+    | {
+        "drawing",
+        "library",
+        "optimisation",
+        "rival_training",
+        "trained_model",
+        "training_samples",
+        "validation",
+    },
+    "vispy": {"widgets"},
     "napari": {"napari_files", "napari_io", "widgets"},
     "qtpy": {"widgets"},
     "superqt": {"widgets"},

@@ -115,7 +115,7 @@ class Prediction(Mapping[int, Ensemble]):
         InputError
             If there is no such cell or member.
         """
-        self._has(label, shape if isinstance(shape, int) else None)
+        self.check_has(label, shape if isinstance(shape, int) else None)
         kept = {other: one for other, one in self.kept.items() if other != label}
         return replace(self, kept=kept if shape is None else {**kept, label: shape})
 
@@ -127,7 +127,7 @@ class Prediction(Mapping[int, Ensemble]):
         InputError
             If there is no such cell or member, or it is the cell's last.
         """
-        self._has(label, number)
+        self.check_has(label, number)
         ensemble = self.ensembles[label]
         if len(ensemble) == 1:
             raise InputError(f"Member {number} is the last of cell {label}: draw more before you reject it.")
@@ -142,7 +142,14 @@ class Prediction(Mapping[int, Ensemble]):
             return ensemble.consensus_distance
         return ensemble.signed_distance[ensemble.numbers.index(shape)]
 
-    def _has(self, label: int, number: int | None) -> None:
+    def check_has(self, label: int, number: int | None = None) -> None:
+        """Whether there is such a cell, and such a member of it.
+
+        Raises
+        ------
+        InputError
+            If not; it says which there are.
+        """
         if label not in self.ensembles:
             raise InputError(f"There is no cell {label} in the prediction.")
         if number is not None and number not in self.ensembles[label].numbers:
@@ -374,7 +381,9 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
     try:
         content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
         cells = content.pop("cells")
-        names = {int(label): cell["file"] for label, cell in cells.items() if cell["file"] != label}
+        # Cells go by names, which decide their noise, all or none; one may happen to be the cell's label.
+        named = "dataset" in content or any(cell["file"] != label for label, cell in cells.items())
+        names = {int(label): cell["file"] for label, cell in cells.items()} if named else {}
         content.pop("columns", None)
         frame = {
             "image_to_world": np.array(content.pop("image_to_world")),

@@ -12,7 +12,7 @@ from napari_dispr.widgets.layers import METADATA_KEY, add_unselected, place, tra
 
 if TYPE_CHECKING:
     import pint
-    from napari.components import ViewerModel
+    from napari.components import Camera, ViewerModel
     from napari.layers import Image, Labels, Layer, Vectors
 
 #: Camera angles of the 3D view, in degrees.
@@ -144,13 +144,33 @@ class View3D:
         self._viewer.reset_view()
 
     def _look_at(self, results: "Sequence[Layer]") -> None:
-        camera = self._viewer.scene.camera if hasattr(self._viewer, "scene") else self._viewer.camera  # < 0.9
+        camera = _camera(self._viewer)
         self._viewer.reset_view()
         size = _extent(results)[1] - _extent(results)[0]
         everything = np.ptp(self._viewer.layers.extent.world, axis=0)
         camera.zoom *= min(_CLOSEST, _FILL * float(everything[-2:].max() / size[-2:].max()))
         camera.center = tuple(_middle(results))
         camera.angles = _SLANTED
+
+
+def look_at_steps(viewer: "ViewerModel", layer: "Layer") -> None:
+    """Show a layer (step, z, y, x) from a slant, at its first step; other results in its place are hidden."""
+    for other in viewer.layers:
+        if other is not layer and METADATA_KEY in other.metadata and other.ndim >= 3:
+            other.visible = False
+    viewer.dims.ndisplay = 3
+    viewer.dims.set_current_step(0, 0)
+    camera = _camera(viewer)
+    low, high = layer.extent.world[:, -3:]
+    everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
+    viewer.reset_view()
+    camera.zoom *= min(_CLOSEST, _FILL * float(everything / (high - low)[-2:].max()))
+    camera.center = tuple((low + high) / 2)
+    camera.angles = _SLANTED
+
+
+def _camera(viewer: "ViewerModel") -> "Camera":
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
 
 
 def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -> "Image":

@@ -16,6 +16,7 @@ from napari_dispr.results import Prediction, measure, measure_cells
 from napari_dispr.widgets.displayed import DisplayedPlane
 
 if TYPE_CHECKING:
+    import pint
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
@@ -47,6 +48,8 @@ class OpenPrediction:
         The picture that it was drawn from; None of one that was read from a folder.
     image, labels : layers or None
         Of the picture and its segmentation, as far as known.
+    growing : bool
+        Whether cells are still being added: until then nothing else may change it.
     """
 
     key: object
@@ -57,15 +60,24 @@ class OpenPrediction:
     plane: DisplayedPlane | None = None
     image: "Image | None" = None
     labels: "Labels | None" = None
+    growing: bool = False
+
+    @property
+    def depth(self) -> float:
+        """World z of the picture's plane."""
+        return self.plane.depth if self.plane else float(self.prediction.provenance.get("depth", 0.0))
+
+    @property
+    def unit(self) -> "pint.Unit | str":
+        """Of the world's axes, as layers take it."""
+        return self.plane.unit if self.plane else self.prediction.unit
 
     def changed_to(self, prediction: Prediction) -> "OpenPrediction":
         """The same after a choice, or with other members; only cells with other members are measured.
 
         Takes about 0.1 s a member of these: call it in a thread.
         """
-        same = [
-            label for label, one in prediction.items() if self.prediction.ensembles.get(label) is one
-        ]
+        same = [label for label, one in prediction.items() if self.prediction.ensembles.get(label) is one]
         known = self.measures[self.measures["label"].isin(same)]
         others = {label: one for label, one in prediction.items() if label not in set(same)}
         fresh = measure(others) if others else known.iloc[:0]
