@@ -32,22 +32,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     **{part: {"errors"} for part in BASE - {"errors"}},
     **dict.fromkeys(PARTS, BASE),
-    "library": BASE | {"diffusion"},
+    "library": BASE | {"diffusion", "rivals"},
     "tables": BASE | {"shapes"},
     "results": BASE | {"shapes", "tables"},
     "opinion": BASE | {"cells", "results", "shapes"},
     "pictures": BASE | {"cells", "results", "shapes"},
     "drawing": BASE | PARTS | {"opinion", "results"},
-    "prediction": BASE | PARTS | {"drawing", "library", "opinion", "results"},
+    "rival_prediction": BASE | {"cells", "drawing", "opinion", "results", "shapes"},
+    "prediction": BASE | PARTS | {"drawing", "library", "opinion", "results", "rival_prediction"},
     "redrawing": BASE | PARTS | {"drawing", "library", "opinion", "results"},
     "runs": BASE,
     "planning": BASE | {"library", "runs"},
     "training_samples": BASE | PARTS,
     "optimisation": BASE | PARTS | {"training_samples"},
-    "validation": BASE | PARTS | {"pictures", "prediction"},
+    "rival_training": BASE | PARTS | {"optimisation"},
+    "validation": BASE | PARTS | {"library", "pictures", "prediction"},
     "trained_model": BASE | PARTS | {"runs", "validation"},
-    "training": BASE | PARTS | {"library", "optimisation", "planning", "runs", "trained_model", "validation"},
+    "training": BASE
+    | PARTS
+    | {"library", "optimisation", "planning", "rival_training", "runs", "trained_model", "validation"},
     "evaluation": BASE | PARTS | {"library", "prediction", "results"},
+    "methods": BASE | PARTS | {"evaluation", "library", "prediction"},
     "napari_io": BASE | VERBS | {"cells", "library", "results", "shapes"},
     # widgets.layers is where layers are built, also those of a reader; it knows no Qt.
     "napari_files": BASE | {"results", "shapes", "widgets"},
@@ -77,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "diffusion",
         "export",
         "library",
+        "methods",
         "pictures",
         "reporting",
         "planning",
@@ -93,7 +99,15 @@ ONLY_IN: dict[str, set[str]] = {
     "sklearn": {"classification"},
     "torch": PARTS - {"shapes"}
     | VERBS
-    | {"drawing", "library", "optimisation", "trained_model", "training_samples", "validation"},
+    | {
+        "drawing",
+        "library",
+        "optimisation",
+        "rival_training",
+        "trained_model",
+        "training_samples",
+        "validation",
+    },
     "vispy": {"widgets"},
     "napari": {"napari_files", "napari_io", "widgets"},
     "qtpy": {"widgets"},
@@ -105,8 +119,8 @@ ONLY_IN: dict[str, set[str]] = {
 }
 
 
-#: Packages of an extra of the same name: who needs one and has it not is told so.
-EXTRAS = {"zarr"}
+#: Packages of an extra: who needs one and has it not is told so.
+EXTRAS = {"gudhi", "zarr"}
 
 
 class Import(NamedTuple):

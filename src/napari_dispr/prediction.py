@@ -17,16 +17,18 @@ from napari_dispr import __version__, grid
 from napari_dispr.card import Calibration
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.drawing import CellDone, Event, Step, iter_drawn
 from napari_dispr.errors import InputError
 from napari_dispr.library import load_model
 from napari_dispr.opinion import note_cut
 from napari_dispr.results import Prediction, load_prediction, measure
+from napari_dispr.rival_prediction import iter_rival
 from napari_dispr.settings import PredictSettings, checked_settings
 
 if TYPE_CHECKING:
-    from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.evaluation import Method
+    from napari_dispr.library import Model
 
 __all__ = [
     "CellDone",
@@ -77,7 +79,7 @@ def iter_predict(
     image: ArrayLike | None,
     labels: ArrayLike,
     *,
-    model: "ShapeModel | str | os.PathLike[str]" = PredictSettings.model_fields["model"].default,
+    model: "Model | str | os.PathLike[str]" = PredictSettings.model_fields["model"].default,
     cells: Sequence[int] | None = None,
     image_to_world: ArrayLike | None = None,
     unit: str = "pixel",
@@ -91,7 +93,8 @@ def iter_predict(
         The picture of one plane, any real type. None: from the segmentation alone.
     labels : (y, x) integer array
         Its segmentation; 0 is background, each other value a cell.
-    model : ShapeModel, name or path
+    model : ShapeModel or rival, name or path
+        A rival (a fit, or SHAPR) draws one shape a cell: it is an ensemble of one member.
     cells : sequence of int, optional
         Labels of the cells. By default all; those that the border cuts, or that do not fit the grid, are
         left out then, and the prediction's warnings say why.
@@ -170,7 +173,7 @@ def _checked_affine(image_to_world: ArrayLike) -> NDArray[np.float64]:
 
 def iter_predict_crops(
     crops: Sequence[Crop],
-    model: "ShapeModel",
+    model: "Model",
     settings: PredictSettings,
     *,
     image_to_world: NDArray[np.float64],
@@ -184,7 +187,7 @@ def iter_predict_crops(
     Parameters
     ----------
     crops : sequence of Crop
-    model : ShapeModel
+    model : ShapeModel or rival
     settings : PredictSettings
     image_to_world : (3, 3) array
     unit : str
@@ -195,6 +198,10 @@ def iter_predict_crops(
     names : dict, optional
         Names of the cells, by label, where they have better ones: for their files and their noise.
     """
+    if not isinstance(model, ShapeModel):
+        frame = {"image_to_world": image_to_world, "image_shape": image_shape, "unit": unit}
+        told = {"warnings": list(warnings), "names": names or {}}
+        return (yield from iter_rival(crops, model, settings, **frame, **told))
     sampler, steps = model.sampling(settings.quality, settings.sampler, settings.steps)
     device = devices.choose(settings.device)
     prediction = Prediction(
@@ -221,7 +228,7 @@ def iter_predict_crops(
 
 
 def _calibrated(
-    crops: Sequence[Crop], model: "ShapeModel", settings: PredictSettings
+    crops: Sequence[Crop], model: ShapeModel, settings: PredictSettings
 ) -> dict[str, Calibration]:
     """What intervals are read from: nothing where cells are drawn otherwise than it was made for."""
     own_way = settings.sampler is None and settings.steps is None
@@ -229,7 +236,7 @@ def _calibrated(
     return model.card.intervals if own_way and pictured else {}
 
 
-def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":
+def model_method(model: ShapeModel, settings: PredictSettings) -> "Method":
     """A shape model as a method of :func:`~napari_dispr.evaluation.iter_evaluate`."""
 
     def draw(
@@ -251,5 +258,6 @@ def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":
         "sampler": sampler,
         "steps": steps,
         "device": settings.device,
+        **{name: text for name, text in model.card.training.items() if name == "undertrained"},
     }
     return draw

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.samplers import Denoised, Denoiser
 from napari_dispr.drawing import (
     CellDone,
@@ -35,9 +36,6 @@ from napari_dispr.results import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.shapes.denoising import Denoising
 from napari_dispr.shapes.ensemble import without_debris
-
-if TYPE_CHECKING:
-    from napari_dispr.diffusion.model import ShapeModel
 
 __all__ = [
     "denoising",
@@ -62,7 +60,7 @@ def iter_more_members(
     labels: int | Iterable[int],
     members: int,
     *,
-    model: "ShapeModel | str | os.PathLike[str] | None" = None,
+    model: ShapeModel | str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> Generator[Event, None, Prediction]:
     """Draw further members of cells, one event after each step; closing the generator cancels.
@@ -141,7 +139,7 @@ def iter_redraw_members(
     label: int,
     numbers: Iterable[int],
     *,
-    model: "ShapeModel | str | os.PathLike[str] | None" = None,
+    model: ShapeModel | str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> Generator[Event, None, Prediction]:
     """Reject members of a cell and draw as many others; events and errors as :func:`iter_more_members`.
@@ -199,7 +197,7 @@ def iter_denoising(
     number: int = 0,
     *,
     steps: int | None = None,
-    model: "ShapeModel | str | os.PathLike[str] | None" = None,
+    model: ShapeModel | str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> Generator[Step, None, Denoising]:
     """Draw a member again and keep what it was after each evaluation; one event a step.
@@ -355,8 +353,8 @@ class _Watched:
 
 
 def _as_drawn(
-    prediction: Prediction, model: "ShapeModel | str | os.PathLike[str] | None", device: str, **changed: Any
-) -> tuple["ShapeModel", PredictSettings]:
+    prediction: Prediction, model: ShapeModel | str | os.PathLike[str] | None, device: str, **changed: Any
+) -> tuple[ShapeModel, PredictSettings]:
     """The model that drew a prediction, and the settings that it drew with."""
     made = prediction.provenance
     if made.get("method"):
@@ -377,7 +375,7 @@ def _as_drawn(
             f"The model {name!r} that drew this prediction is not here: import it, or name its file as the "
             "model."
         ) from None
-    if found.hash != made["model_hash"]:
+    if not isinstance(found, ShapeModel) or found.hash != made["model_hash"]:
         raise InputError(
             f"The model {found.name!r} is another than the {name!r} that drew this prediction: name the file "
             "of that one as the model, or predict again."

@@ -50,7 +50,11 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
 class PredictSettings(Settings):
     """What is drawn of each cell, and how."""
 
-    model: str = Field("red-blood-cell", description="Shape model: a name of the list, or a model file.")
+    model: str = Field(
+        "red-blood-cell",
+        description="Shape model, or for comparison a SHAPR or a fit (cylinder, ellipsoid): a name of the "
+        "list, or a model file.",
+    )
     members: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Shapes drawn for each cell.")
     quality: str = Field(
         "balanced", description="How carefully shapes are drawn: fast, balanced, or another of the model's."
@@ -154,6 +158,11 @@ class TrainSettings(Settings):
         return self
 
     @property
+    def budget(self) -> str:
+        """How long to train, in words."""
+        return f"{self.steps:,} steps" if self.minutes is None else f"{self.minutes:g} minutes"
+
+    @property
     def flow_steps(self) -> int:
         """Steps before those that are scored, of a budget in steps."""
         return self.steps - round(self.scored * self.steps)
@@ -178,6 +187,52 @@ class ClassifySettings(Settings):
     )
 
 
+class RivalTrainSettings(Settings):
+    """How SHAPR is trained. Without a budget in minutes or steps there are ``epochs``."""
+
+    method: Literal["shapr", "topo-shapr"] = Field(
+        "shapr", description="What is trained: shapr, or topo-shapr (with a loss of topology)."
+    )
+    epochs: Annotated[int, Field(ge=1)] = Field(100, description="How often each cell is gone through.")
+    minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="How long to train, in place of a number of epochs."
+    )
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Optimiser steps, in place of a number of epochs."
+    )
+    batch: Annotated[int, Field(ge=1)] = Field(6, description="Cells a step.")
+    adversarial: Annotated[float, Field(ge=0, lt=1)] = Field(
+        1 / 3, description="Share of the budget, at the end, that trains against a discriminator."
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Learning rate (Adam).")
+    adversarial_learning_rate: Annotated[float, Field(gt=0)] = Field(
+        2e-4, description="Learning rate of network and discriminator in that share."
+    )
+    patience: Annotated[int, Field(ge=1)] = Field(
+        8,
+        description="Epochs without a better one after which the learning rate falls to a fifth; after "
+        "three times as many a part ends.",
+    )
+    topology: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="Weight of the distance between persistence diagrams, of topo-shapr."
+    )
+    dimension: Literal[0, 2] = Field(
+        2, description="Homology compared by topo-shapr: 2, the parts of a shape, or 0, its cavities."
+    )
+    validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.1, description="Share of the cells that is kept apart, to choose the best weights by."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights and samples.")
+    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
+
+    @property
+    def budget(self) -> str:
+        """How long to train, in words."""
+        if self.minutes is not None:
+            return f"{self.minutes:g} minutes"
+        return f"{self.epochs:,} epochs" if self.steps is None else f"{self.steps:,} steps"
+
+
 #: Settings to begin with, by name.
 PRESETS: dict[str, TrainSettings] = {
     "quick": TrainSettings(minutes=5, batch=12, scored=0.4, validations=5, validation_cells=8),
@@ -199,6 +254,11 @@ PRESETS: dict[str, TrainSettings] = {
         scale_dropout=0.0,
         validation_cells=2,
     ),
+}
+#: The same of the rivals that can be trained.
+RIVAL_PRESETS: dict[str, RivalTrainSettings] = {
+    "shapr": RivalTrainSettings(),
+    "topo-shapr": RivalTrainSettings(method="topo-shapr"),
 }
 PRESET_HELP: dict[str, str] = {
     "quick": "5 minutes: is the data all right, and does training help?",

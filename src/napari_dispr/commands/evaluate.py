@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_dispr.commands.common import (
     add_command,
@@ -11,18 +11,18 @@ from napari_dispr.commands.common import (
     given_settings,
     run_with_progress,
 )
-from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
-
-if TYPE_CHECKING:
-    from napari_dispr.evaluation import Method
 
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
     command = add_command(commands, "evaluate", evaluate, "errors against known 3D shapes")
     command.add_argument("dataset", type=Path, help="folder of train|test/{obj,image,mask}, or one such part")
-    command.add_argument("--methods", default="model,cylinder,ellipsoid", help="methods (%(default)s)")
+    command.add_argument(
+        "--methods",
+        default="model,cylinder,ellipsoid",
+        help="methods with commas between: model, fits, names or files of models (%(default)s)",
+    )
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
     command.add_argument("--save-shapes", action="store_true", help="also write shapes/METHOD/NAME.tif")
     add_settings(command, PredictSettings, set(PredictSettings.model_fields) - {"scale", "pixel_size"})
@@ -33,20 +33,10 @@ def evaluate(options: argparse.Namespace) -> None:
     settings = given_settings(options, PredictSettings)
     check_folder(options.out)
     from napari_dispr.cells.folders import read_dataset
-    from napari_dispr.evaluation import FIT_METHODS, iter_evaluate, summary_table
+    from napari_dispr.evaluation import iter_evaluate, summary_table
+    from napari_dispr.methods import methods_of
 
-    methods: dict[str, Method] = {}
-    for name in dict.fromkeys(options.methods.split(",")):
-        if name == "model":
-            from napari_dispr.library import load_model
-            from napari_dispr.prediction import model_method
-
-            model = load_model(settings.model)
-            methods[model.name] = model_method(model, settings)
-        elif name in FIT_METHODS:
-            methods[name] = FIT_METHODS[name]
-        else:
-            raise InputError(f"There is no method {name!r}: choose among model, {', '.join(FIT_METHODS)}.")
+    methods = methods_of(options.methods.split(","), settings)
     events = iter_evaluate(
         read_dataset(options.dataset, need_objects=True),
         methods,

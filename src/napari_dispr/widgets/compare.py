@@ -83,9 +83,7 @@ class CompareWidget(QWidget):
         self.prediction_choice.setToolTip("The prediction that is looked at, of those that are open")
         self.cell_choice = QComboBox()
         self.cell_choice.setToolTip("The cell. A click on it in the picture chooses it, too.")
-        self.cell_choice.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.cell_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.before_button, self.after_button = QToolButton(), QToolButton()
         self.before_button.setArrowType(Qt.ArrowType.LeftArrow)
         self.after_button.setArrowType(Qt.ArrowType.RightArrow)

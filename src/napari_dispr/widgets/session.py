@@ -77,9 +77,7 @@ class OpenPrediction:
 
         Takes about 0.1 s a member of these: call it in a thread.
         """
-        same = [
-            label for label, one in prediction.items() if self.prediction.ensembles.get(label) is one
-        ]
+        same = [label for label, one in prediction.items() if self.prediction.ensembles.get(label) is one]
         known = self.measures[self.measures["label"].isin(same)]
         others = {label: one for label, one in prediction.items() if label not in set(same)}
         fresh = measure(others) if others else known.iloc[:0]
