@@ -27,7 +27,8 @@ from train_red_blood_cell import split
 
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.errors import InputError
-from napari_dispr.evaluation import Method, evaluate, summary_table
+from napari_dispr.evaluation import Method, evaluate
+from napari_dispr.evaluation_summary import summary_table
 from napari_dispr.files import written_aside
 from napari_dispr.rivals.shapr import (
     SHAPR,

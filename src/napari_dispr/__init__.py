@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_dispr.cross_validation import cross_validate, iter_cross_validate
     from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
     from napari_dispr.errors import InputError
     from napari_dispr.evaluation import evaluate, iter_evaluate
@@ -27,11 +28,13 @@ _HOME = {
     "Prediction": "results",
     "ShapeModel": "diffusion.model",
     "available_models": "library",
+    "cross_validate": "cross_validation",
     "evaluate": "evaluation",
     "export_meshes": "export",
     "export_model": "library",
     "import_dispr_checkpoint": "diffusion.model",
     "import_model": "library",
+    "iter_cross_validate": "cross_validation",
     "iter_evaluate": "evaluation",
     "iter_predict": "prediction",
     "iter_train": "training",
@@ -52,11 +55,13 @@ __all__ = [
     "ShapeModel",
     "__version__",
     "available_models",
+    "cross_validate",
     "evaluate",
     "export_meshes",
     "export_model",
     "import_dispr_checkpoint",
     "import_model",
+    "iter_cross_validate",
     "iter_evaluate",
     "iter_predict",
     "iter_train",
