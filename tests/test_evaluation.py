@@ -16,8 +16,8 @@ from napari_dispr.evaluation import (
     Evaluated,
     evaluate,
     iter_evaluate,
-    summary_table,
 )
+from napari_dispr.evaluation_summary import summary_table
 from napari_dispr.shapes.morphometry import shapr_measures
 
 Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)
@@ -151,7 +151,8 @@ def test_files(tmp_path):
     methods = {"red-blood-cell": balls(16, 12, 0), "cylinder": FIT_METHODS["cylinder"]}
     summary = evaluate(cells, methods, members=3, seed=4, out=tmp_path / "new", save_shapes=True)
     out = tmp_path / "new"
-    assert sorted(path.name for path in out.iterdir()) == ["errors.csv", "shapes", "summary.json"]
+    tables = ["cells.csv", "errors.csv", "errors.png", "evaluation.json"]
+    assert sorted(path.name for path in out.iterdir()) == [*tables, "shapes", "summary.json", "table.md"]
     rows = rows_of(out / "errors.csv")
     assert list(rows[0]) == ["cell", "method", "member", "trained_on", "failed", *ERRORS]
     assert [(row["cell"], row["method"], row["member"]) for row in rows] == [
@@ -212,7 +213,8 @@ def test_rows_are_on_disk_as_they_come_and_stay_there_when_cancelled(tmp_path):
     assert [row["cell"] for row in rows_of(tmp_path / "errors.partial.csv")] == ["a"]
     events.close()
     assert closed == [True]
-    assert [path.name for path in tmp_path.iterdir()] == ["errors.partial.csv"]
+    left = ["cells.partial.csv", "errors.partial.csv", "evaluation.partial.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_a_second_run_replaces_the_first_only_when_it_is_complete(tmp_path):

@@ -26,7 +26,7 @@ LONGEST = 430  # "about 400 lines"
 
 BASE = {"card", "errors", "files", "grid", "settings", "signed_distance"}
 PARTS = {"cells", "diffusion", "rivals", "shapes"}
-VERBS = {"evaluation", "prediction", "training"}
+VERBS = {"cross_validation", "evaluation", "prediction", "training"}
 #: What each part of the house may import of the others. A part is a folder or a module at the root.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -45,7 +45,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "validation": BASE | PARTS | {"pictures", "prediction"},
     "trained_model": BASE | PARTS | {"runs", "validation"},
     "training": BASE | PARTS | {"library", "optimisation", "planning", "runs", "trained_model", "validation"},
-    "evaluation": BASE | PARTS | {"library", "prediction", "results"},
+    "markdown": set(),
+    "comparison": BASE | {"shapes"},
+    "evaluation_rows": BASE | {"shapes"},
+    "evaluation_summary": BASE | {"comparison", "evaluation_rows", "shapes"},
+    "evaluation_report": BASE | {"evaluation_rows", "markdown", "shapes"},
+    "evaluation": BASE
+    | PARTS
+    | {
+        "evaluation_report",
+        "evaluation_rows",
+        "evaluation_summary",
+        "library",
+        "prediction",
+        "results",
+    },
+    "cross_validation": BASE
+    | PARTS
+    | {"evaluation", "evaluation_rows", "library", "planning", "prediction", "runs", "training"},
     "napari_io": BASE | VERBS | {"cells", "library", "results", "shapes"},
     # widgets.layers is where layers are built, also those of a reader; it knows no Qt.
     "napari_files": BASE | {"results", "shapes", "widgets"},
@@ -61,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {
         "cells",
         "diffusion",
+        "evaluation_summary",
         "export",
         "library",
         "pictures",
@@ -225,6 +243,7 @@ def test_import_of_the_package_is_light() -> None:
 
 
 WITHOUT_TORCH = BASE | {"shapes", "results", "library", "napari_io", "widgets", "commands", "cli"}
+WITHOUT_TORCH |= {"comparison", "evaluation_report", "evaluation_summary", "markdown"}
 WITHOUT_TORCH |= {"export", "napari_files", "repeat", "reporting", "tables"}
 
 

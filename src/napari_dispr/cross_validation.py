@@ -25,6 +25,7 @@ from napari_dispr.evaluation import (
     finished,
     iter_cell,
     settings_of,
+    voxel_of,
 )
 from napari_dispr.evaluation_rows import Rows, check_same
 from napari_dispr.files import plain, write_json, written_aside
@@ -86,7 +87,7 @@ def iter_cross_validate(
     stop : callable
         Whether to save and end, asked after each step.
     **asked
-        Fields of `evaluation.Asked`: definitions, voxel_size and unit, save_shapes.
+        Fields of `evaluation.Asked`: definitions, voxel_size and unit (the dataset's own), save_shapes.
 
     Yields
     ------
@@ -105,7 +106,11 @@ def iter_cross_validate(
         that are to be tested, or what is to be gone on with was begun otherwise.
     """
     settings, predict = settings or CrossValidateSettings(), predict or PredictSettings()
-    how = Asked(members=predict.members, seed=predict.seed, **asked)
+    notes = read_notes(dataset)
+    size, unit = voxel_of(notes)
+    how = Asked(
+        **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **asked}
+    )
     folder, cells = Path(out), read_dataset(dataset, need_objects=True)
     names = list(dict.fromkeys(methods))
     check(cells, names, how, out)
@@ -128,7 +133,6 @@ def iter_cross_validate(
     _begin(folder, plan, resume)
     _write_folds(folder / "folds.csv", classes, folds)
     rows = Rows.begun(folder, how.definitions, plan, resume)
-    notes = read_notes(dataset)
     told = {name: getattr(untrained.get(name), "provenance", {}) for name in names}
     done, total = 0, len(cells) * len(names)
     for fold in range(1, settings.folds + 1):

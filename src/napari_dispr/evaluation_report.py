@@ -30,14 +30,14 @@ NOTES = """\
   no surface, and is left out of the distances.
 - **Measures** marked SHAPR are those of its notebooks, of voxels and of their unsmoothed mesh; the others are
   those that this program measures shapes by, of the smoothed surface about the same voxels. The notebooks'
-  curvature is near 0 or negative for many cells, so that its relative error has no bound: read its median.
+  curvature is near 0 or negative for many cells, so that its relative error has no bound: no mean is told.
 - **Energy score**: fair, under 1 - IoU; of a method that draws one shape it is 1 - IoU.
 - **Intervals** are of 95 %, by resampling cells with all their members. **p**: Wilcoxon's signed ranks over
   cells, two-sided; *corrected*: by Holm's method for all tests of the table together.
 - **Compared with the paper's Table 1**: those figures are of 825 red blood cells of six classes, most of them
   of one easy class, and of predictors trained on about 660 of them. Other cells, other numbers of them, and
   another definition of curvature (the notebooks do not reproduce the paper's) give other figures for the
-  very same method. Compare methods within this table; with the paper's figures, compare the order, not the size."""
+  very same method. Compare methods within this table; with the paper's figures compare their order."""
 
 
 def report(summary: Summary) -> str:
@@ -121,6 +121,8 @@ def _bold(texts: Sequence[str], values: Sequence[float | None], more: bool = Fal
 def _row(label: str, measure: str, methods: Mapping[str, Any]) -> list[str]:
     told = [method[measure] for method in methods.values()]
     medians = _bold([number(one["median"]) for one in told], [one["median"] for one in told])
+    if not COMPARED[measure].bounded:
+        return [label, *medians]
     means = _bold([_spread(one) for one in told], [one["mean"] for one in told])
     return [label, *(f"{median} ({mean})" for median, mean in zip(medians, means, strict=True))]
 
@@ -152,12 +154,13 @@ def _paired(summary: Summary, labels: Mapping[str, str]) -> list[str]:
     if not tests:
         return []
     names = {name: f"error of {one.label}" for name, one in COMPARED.items()} | dict(labels)
+    wild = [name for name, one in COMPARED.items() if not one.bounded]
     rows = [
         [
             names[test["measure"]],
             test["second"],
             str(test["n"]),
-            _between(test["mean"], test["mean_interval"], sign=True),
+            "–" if test["measure"] in wild else _between(test["mean"], test["mean_interval"], sign=True),
             _between(test["median"], test["median_interval"], sign=True),
             _p(test["wilcoxon_p"]),
             f"**{_p(test['holm_p'])}**" if test["decided"] else _p(test["holm_p"]),
@@ -246,9 +249,15 @@ def _boxes(axes: Any, values: Sequence[np.ndarray[Any, Any]], methods: Sequence[
     for place, own in enumerate(values):
         if beyond := int((own > top).sum()):
             axes.annotate(
-                f"{beyond} above", (place, top), (0, -2), textcoords="offset points",
-                ha="center", va="top", fontsize=6, color="0.35",
-            )  # fmt: skip
+                f"{beyond} above",
+                (place, top),
+                (0, -2),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=6,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+            )
     axes.set_xticks(range(len(methods)), methods, rotation=30, ha="right", fontsize=8)
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

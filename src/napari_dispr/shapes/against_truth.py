@@ -35,12 +35,15 @@ class Compared:
     meaning : str
     definitions : str
         Whose definition it is: ours, shapr, or both.
+    bounded : bool
+        Whether the truth stays away from 0, so that means of the relative error tell something.
     """
 
     row: str
     label: str
     meaning: str
     definitions: Definitions
+    bounded: bool = True
 
 
 #: Measures by their columns, in the order of tables.
@@ -79,6 +82,7 @@ COMPARED: dict[str, Compared] = {
         "mean discrete Gaussian curvature measure within the maximal tangent sphere (unbounded: near 0, or "
         "below, for many shapes)",
         "shapr",
+        bounded=False,
     ),
 }
 _OURS = {name for name, one in COMPARED.items() if one.definitions == "ours"}
