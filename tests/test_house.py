@@ -32,19 +32,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     **{part: {"errors"} for part in BASE - {"errors"}},
     **dict.fromkeys(PARTS, BASE),
-    "library": BASE | {"diffusion"},
+    "library": BASE | {"diffusion", "rivals"},
     "tables": BASE | {"shapes"},
     "results": BASE | {"shapes", "tables"},
     "opinion": BASE | {"cells", "results", "shapes"},
     "pictures": BASE | {"cells", "results", "shapes"},
-    "prediction": BASE | PARTS | {"library", "opinion", "results"},
+    "rival_prediction": BASE | {"cells", "opinion", "results", "shapes"},
+    "prediction": BASE | PARTS | {"library", "opinion", "results", "rival_prediction"},
     "runs": BASE,
     "planning": BASE | {"library", "runs"},
     "training_samples": BASE | PARTS,
     "optimisation": BASE | PARTS | {"training_samples"},
-    "validation": BASE | PARTS | {"pictures", "prediction"},
+    "rival_training": BASE | PARTS | {"optimisation"},
+    "validation": BASE | PARTS | {"library", "pictures", "prediction"},
     "trained_model": BASE | PARTS | {"runs", "validation"},
-    "training": BASE | PARTS | {"library", "optimisation", "planning", "runs", "trained_model", "validation"},
+    "training": BASE
+    | PARTS
+    | {"library", "optimisation", "planning", "rival_training", "runs", "trained_model", "validation"},
     "markdown": set(),
     "comparison": BASE | {"shapes"},
     "evaluation_rows": BASE | {"shapes"},
@@ -60,9 +64,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "prediction",
         "results",
     },
+    "methods": BASE | PARTS | {"evaluation", "library", "prediction"},
     "cross_validation": BASE
     | PARTS
-    | {"evaluation", "evaluation_rows", "library", "planning", "prediction", "runs", "training"},
+    | {"evaluation", "evaluation_rows", "library", "methods", "planning", "runs", "training"},
     "napari_io": BASE | VERBS | {"cells", "library", "results", "shapes"},
     # widgets.layers is where layers are built, also those of a reader; it knows no Qt.
     "napari_files": BASE | {"results", "shapes", "widgets"},
@@ -81,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation_summary",
         "export",
         "library",
+        "methods",
         "pictures",
         "reporting",
         "planning",
@@ -95,7 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, set[str]] = {
     "torch": PARTS - {"shapes"}
     | VERBS
-    | {"library", "optimisation", "trained_model", "training_samples", "validation"},
+    | {"library", "optimisation", "rival_training", "trained_model", "training_samples", "validation"},
     "napari": {"napari_files", "napari_io", "widgets"},
     "qtpy": {"widgets"},
     "superqt": {"widgets"},
@@ -106,8 +112,8 @@ ONLY_IN: dict[str, set[str]] = {
 }
 
 
-#: Packages of an extra of the same name: who needs one and has it not is told so.
-EXTRAS = {"zarr"}
+#: Packages of an extra: who needs one and has it not is told so.
+EXTRAS = {"gudhi", "zarr"}
 
 
 class Import(NamedTuple):

@@ -1,19 +1,15 @@
-"""SHAPR: its network, its losses, its file, and its training on the cells that a shape model learns from."""
+"""SHAPR: its network, its losses, its file; its training stands in test_rival_training.py."""
 
-import importlib
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 from torch import nn
 
 from napari_dispr import InputError
-from napari_dispr.cells.folders import CellFile, read_dataset
+from napari_dispr.card import Card
+from napari_dispr.cells.folders import CellFile
 from napari_dispr.evaluation import evaluate
 from napari_dispr.rivals.shapr import (
     PUBLISHED_PARAMETERS,
@@ -27,7 +23,6 @@ from napari_dispr.rivals.shapr import (
     supervised_loss,
 )
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 Z, Y, X = np.ogrid[:64, :64, :64]
 
 
@@ -41,20 +36,14 @@ def cell(name, radius=16, centre=(32, 31.5, 31.5)):
     return CellFile(name, mask, (0.2 + 0.6 * mask).astype(np.float32), obj.astype(np.uint8) * 255)
 
 
-@pytest.fixture(scope="module")
-def training():
-    """The training script as a module."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        return importlib.import_module("train_shapr")
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+def card(name, *fingerprints):
+    return Card(name=name, rival="shapr", qualities={}, training={"fingerprints": fingerprints})
 
 
 @pytest.fixture(scope="module")
 def untrained():
     torch.manual_seed(0)
-    return SHAPRModel(SHAPR(), "mine", frozenset({"ab", "cd"}), [{"epoch": 1, "loss": 0.5, "part": "x"}])
+    return SHAPRModel(SHAPR(), card("mine", "ab", "cd"))
 
 
 # --- network ------------------------------------------------------------------------------------------
@@ -141,7 +130,7 @@ def test_model_file_keeps_all_and_draws_the_same(untrained, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["shapr.safetensors"]
     again = SHAPRModel.load(path)
     assert again.name == "mine" and again.hash == untrained.hash
-    assert again.trained_on == {"ab", "cd"} and again.history == untrained.history
+    assert again.trained_on == {"ab", "cd"} and again.card.rival == "shapr"
     one = cell("one")
     np.testing.assert_array_equal(
         untrained.probabilities(one.mask, one.image), again.probabilities(one.mask, one.image)
@@ -179,104 +168,8 @@ def test_probabilities_are_cut_by_otsu_after_division_by_their_maximum(untrained
 
 def test_is_a_method_of_evaluation(untrained):
     known, new = cell("known"), cell("new", 20)
-    model = SHAPRModel(untrained.network, "shapr", frozenset({known.fingerprint}))
+    model = SHAPRModel(untrained.network, card("shapr", known.fingerprint))
     summary = evaluate([known, new], {"shapr": model}, members=5)
     found = summary["methods"]["shapr"]
     assert found["n"] == 1 and found["trained_on"] == ["known"]
     assert found["provenance"]["model_hash"] == model.hash
-
-
-# --- training -----------------------------------------------------------------------------------------
-
-
-def test_training_sees_turned_and_mirrored_cells(training):
-    # A ball off the axis and above the imaged plane, whose mask is its section there.
-    tensors = training.Tensors.of([cell("a", 12, (38, 31.5, 42))] * 8)
-    planes, truth = tensors.batch(torch.arange(8), np.random.default_rng(0))
-    assert planes.shape == (8, 2, 64, 64) and truth.shape == (8, 1, 64, 64, 64)
-    assert set(truth.unique().tolist()) == {0, 1}
-    places = np.stack([np.argwhere(t.numpy()).mean(axis=0) for t in truth[:, 0]])
-    # Mirrored about plane 32, not about the grid's middle.
-    assert set(np.round(places[:, 0], 2)) == {38.0, 26.0}
-    np.testing.assert_allclose(np.hypot(places[:, 1] - 31.5, places[:, 2] - 31.5), 10.5, atol=0.1)
-    assert np.ptp(places[:, 1]) > 5
-    for section, plane, volume in zip(truth[:, 0, 32], planes[:, 0], truth, strict=True):
-        agree = ((plane > 0.5) & (section > 0.5)).sum() / ((plane > 0.5) | (section > 0.5)).sum()
-        assert agree > 0.95
-        assert abs(volume.sum() / ball(12).sum() - 1) < 0.02
-    same, as_it_is = tensors.batch(torch.arange(1), None)
-    np.testing.assert_array_equal(as_it_is[0, 0].numpy(), ball(12, (38, 31.5, 42)))
-    np.testing.assert_array_equal(same[0], planes_of(cell("a", 12, (38, 31.5, 42)).mask, same[0, 1] + 0))
-
-
-def test_watched_cells_are_of_every_class(training):
-    cells = [cell(f"A_{i:03}") for i in range(20)] + [cell(f"B_{i}") for i in range(4)] + [cell("C_0")]
-    learnt, watched = training.validation_split(cells)
-    assert [c.name for c in watched] == ["A_005", "A_015", "B_2"]
-    assert len(learnt) == 22 and not {c.name for c in learnt} & {c.name for c in watched}
-
-
-def dataset(folder, radii):
-    for i, radius in enumerate(radii):
-        one = cell(f"A_{i}", radius)
-        planes = {"mask": one.mask, "image": one.image, "obj": one.obj / 255}
-        for kind, plane in planes.items():
-            path = folder / "train" / kind / f"{one.name}.tif"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tifffile.imwrite(path, np.round(255 * plane).astype(np.uint8))
-
-
-def run_of(training, **settings):
-    return training.Run(training.Settings(**{"epochs": 3, "batch": 2, **settings}))
-
-
-def test_resumed_training_equals_one_that_went_on(training, tmp_path):
-    tensors = training.Tensors.of([cell("a", 14), cell("b", 18)])
-    whole = run_of(training)
-    reports = list(training.train(whole, tensors, tensors, tmp_path))
-    assert [report["part"] for report in reports] == ["supervised", "supervised", "adversarial"]
-    assert reports[2]["discriminator"] > 0
-    first = run_of(training)
-    next(training.train(first, tensors, tensors, tmp_path))
-    first.save(tmp_path / "stopped.pt")
-    second = run_of(training, seed=0)
-    second.load(tmp_path / "stopped.pt")
-    rest = list(training.train(second, tensors, tensors, tmp_path))
-    plain = [{k: v for k, v in r.items() if k != "seconds"} for r in rest]
-    assert plain == [{k: v for k, v in r.items() if k != "seconds"} for r in reports[1:]]
-    for name, tensor in whole.network.state_dict().items():
-        assert torch.equal(tensor, second.network.state_dict()[name])
-    with pytest.raises(InputError, match="begun with batch 2"):
-        run_of(training, batch=1).load(tmp_path / "stopped.pt")
-
-
-def test_training_learns(training):
-    tensors = training.Tensors.of([cell("a", 14), cell("b", 18)])
-    run = run_of(training, learning_rate=0.01)
-    losses = [training.learn_an_epoch(run, tensors)["loss"] for _ in range(12)]
-    assert losses[-1] < 0.8 * losses[0]
-
-
-@pytest.mark.slow
-def test_script_trains_saves_and_evaluates_cells_kept_apart(tmp_path):
-    dataset(tmp_path / "data", [12, 14, 16, 18])
-    command = [sys.executable, str(BENCHMARKS / "train_shapr.py"), str(tmp_path / "data"), "--out"]
-    command += [str(tmp_path / "run"), "--epochs", "2", "--batch", "3", "--threads", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[0] == "2 cells to learn from, 1 watched, 1 kept apart"
-    assert [json.loads(line)["epoch"] for line in lines[1:3]] == [1, 2]
-    model = SHAPRModel.load(tmp_path / "run" / "model.safetensors")
-    assert len(model.trained_on) == 3 and len(model.history) == 2
-    summary = json.loads((tmp_path / "run" / "held_out" / "summary.json").read_text())
-    assert list(summary["methods"]) == ["shapr", "shapr-supervised"]
-    assert SHAPRModel.load(tmp_path / "run" / "supervised.safetensors").hash != model.hash
-    assert summary["cells"] == 1 and summary["methods"]["shapr"]["trained_on"] == []
-
-
-def test_real_cells_split_as_for_the_shape_model(training, red_blood_cells):
-    known, held_out = training.split(read_dataset(red_blood_cells, need_objects=True))
-    learnt, watched = training.validation_split(known)
-    assert (len(learnt), len(watched), len(held_out)) == (78, 8, 22)
-    assert len({c.name.rstrip("0123456789") for c in watched}) == 4

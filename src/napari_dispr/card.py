@@ -178,6 +178,8 @@ class Card(BaseModel):
     volume : VolumeRegression or None
         What mask and picture tell of the volume. Members are stretched along z, about the imaged plane,
         to where it and they meet.
+    rival : "fit", "shapr", "topo-shapr" or None
+        Which other method it is, that draws one shape a cell; None: a shape model.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -198,3 +200,4 @@ class Card(BaseModel):
     intervals: dict[str, Calibration] = Field(default_factory=dict)
     familiarity: Familiarity | None = None
     volume: VolumeRegression | None = None
+    rival: Literal["fit", "shapr", "topo-shapr"] | None = None

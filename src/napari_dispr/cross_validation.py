@@ -17,7 +17,6 @@ from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, rea
 from napari_dispr.cells.folds import classes_of, folds_of
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation import (
-    FIT_METHODS,
     Asked,
     Evaluated,
     Method,
@@ -29,14 +28,23 @@ from napari_dispr.evaluation import (
 )
 from napari_dispr.evaluation_rows import Rows, check_same
 from napari_dispr.files import plain, write_json, written_aside
+from napari_dispr.methods import method_names, method_of
 from napari_dispr.planning import planned, preset_settings, run_beside, start_of
-from napari_dispr.prediction import model_method
-from napari_dispr.settings import PRESETS, CrossValidateSettings, PredictSettings, TrainSettings
+from napari_dispr.settings import (
+    PRESETS,
+    RIVAL_PRESETS,
+    CrossValidateSettings,
+    PredictSettings,
+    RivalTrainSettings,
+    TrainSettings,
+)
 from napari_dispr.training import Ended, iter_train
 
 _PLAN = "cross_validation.json"
 #: The name of the method that is trained by the settings' own preset.
 MODEL = "model"
+#: Names of the methods that are trained for each fold.
+TRAINED = (MODEL, *PRESETS, *RIVAL_PRESETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +80,9 @@ def iter_cross_validate(
         Folder for what `evaluate` writes, for ``folds.csv`` (name, class, fold) and for the models,
         ``folds/K/METHOD.safetensors``, each with its run beside it.
     methods : sequence of str
-        ``model`` (trained by the settings' preset), names of presets (trained by these), and fits, which
-        need no training. The first is tested against each of the others.
+        ``model`` (trained by the settings' preset) and names of presets, such as ``shapr`` (trained by
+        these), for each fold; fits, and models by name or file, which draw all folds as they are. The first
+        is tested against each of the others.
     settings : CrossValidateSettings
         Folds, preset, the model to begin from, minutes.
     predict : PredictSettings
@@ -81,7 +90,7 @@ def iter_cross_validate(
     class_table : path, optional
         CSV with the columns name and class; otherwise file names tell (see `cells.folds.class_of`).
     training : mapping, optional
-        Fields of `TrainSettings` in place of those of the presets, such as ``steps``.
+        Settings in place of those of the presets, such as ``steps``; each method takes those that it has.
     resume : bool
         Go on with what ``out`` holds.
     stop : callable
@@ -112,14 +121,16 @@ def iter_cross_validate(
         **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **asked}
     )
     folder, cells = Path(out), read_dataset(dataset, need_objects=True)
-    names = list(dict.fromkeys(methods))
+    trained: dict[str, _Trained] = {}
+    untrained: dict[str, Method] = {}
+    names: list[str] = []
+    for name in dict.fromkeys(methods):
+        if name in TRAINED:
+            trained[name] = _Trained.of(name, settings, predict, training or {})
+        else:
+            name, untrained[name] = _as_it_is(name, predict)
+        names.append(name)
     check(cells, names, how, out)
-    trained = {
-        name: _Trained.of(name, settings, predict, training or {})
-        for name in names
-        if name == MODEL or name in PRESETS
-    }
-    untrained = {name: _as_it_is(name, predict) for name in names if name not in trained}
     for name, one in trained.items():
         _check_unseen(name, one.start, cells)
     classes = classes_of(cells, class_table)
@@ -149,7 +160,7 @@ def iter_cross_validate(
                 with closing(trained[name].events(place / "cells", others, notes, path, stop)) as events:
                     if not (yield from events):
                         return None
-            drawn[name] = model_method(library.load_model(path), predict)
+            _, drawn[name] = method_of(path, predict)
             told[name] = told[name] | {f"fold {fold}": getattr(drawn[name], "provenance", {})}
         for cell in (cell for cell in cells if folds[cell.name] == fold):
             if stop():
@@ -197,7 +208,7 @@ class _Trained:
 
     preset: str
     start: str | None
-    settings: TrainSettings
+    settings: TrainSettings | RivalTrainSettings
 
     @classmethod
     def of(
@@ -207,7 +218,8 @@ class _Trained:
         if settings.minutes is not None:
             changes["minutes"] = settings.minutes
         preset = settings.preset if name == MODEL else name
-        own = preset_settings(preset, **changes)
+        known = type(preset_settings(preset)).model_fields
+        own = preset_settings(preset, **{one: value for one, value in changes.items() if one in known})
         wanted = settings.init if name == MODEL else "auto"
         return cls(preset, start_of(None if wanted == "none" else wanted, own), own)
 
@@ -240,14 +252,15 @@ def _is_made(path: Path) -> bool:
     return path.exists() and run_beside(path).state == "finished"
 
 
-def _as_it_is(name: str, predict: PredictSettings) -> Method:
-    """A method that no fold trains: a fit, or a model that is there."""
-    if name in FIT_METHODS:
-        return FIT_METHODS[name]
-    if name not in library.available_models():
-        known = [MODEL, *PRESETS, *FIT_METHODS, *library.available_models()]
-        raise InputError(f"There is no method {name!r}: choose among {', '.join(dict.fromkeys(known))}.")
-    return model_method(library.load_model(name), predict)
+def _as_it_is(name: str, predict: PredictSettings) -> tuple[str, Method]:
+    """A method that no fold trains, and its name: a fit, or a model that is there."""
+    try:
+        return method_of(name, predict)
+    except InputError:
+        if Path(name).is_file() or name in library.available_models():
+            raise
+        known = ", ".join(dict.fromkeys([*TRAINED, *method_names()]))
+        raise InputError(f"There is no method {name!r}: choose among {known}.") from None
 
 
 def _check_unseen(name: str, start: str | None, cells: Sequence[CellFile]) -> None:

@@ -22,7 +22,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.evaluation_rows import Rows, rows_of
 from napari_dispr.evaluation_summary import summary_of
 from napari_dispr.files import plain, write_json, written_aside
-from napari_dispr.rivals.fits import FITS
+from napari_dispr.rivals.fits import FIT_RIVALS
 from napari_dispr.shapes.against_truth import Definitions, Truth, member_columns
 from napari_dispr.shapes.morphometry import binarise
 
@@ -61,19 +61,8 @@ class Method(Protocol):
     ) -> Shapes | Generator[Any, None, Shapes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A fit of the mask as a method: the same single shape whatever the seed."""
-
-    shape: Callable[[Mask], NDArray[np.bool_]]
-    members: int = 1
-
-    def __call__(self, mask: Mask, image: Mask | None, members: int, seed: int, /) -> Shapes:
-        return self.shape(mask)[None]
-
-
 #: Methods that need no model, by name.
-FIT_METHODS: dict[str, Method] = {name: Fit(shape) for name, shape in FITS.items()}
+FIT_METHODS: dict[str, Method] = dict(FIT_RIVALS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which shape models there are: those shipped with the package, the user's own, and files by path.
+"""Which models there are: those shipped with the package, the user's own, rivals, and files by path.
 
 Lists them, reads their cards, and copies them into the user's folder and out of it, without torch.
 """
@@ -23,6 +23,11 @@ from napari_dispr.files import written_aside
 
 if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel
+    from napari_dispr.rivals.fits import Fit
+    from napari_dispr.rivals.shapr import SHAPRModel
+
+    #: What draws shapes of crops: a shape model, or a rival.
+    Model = ShapeModel | SHAPRModel | Fit
 
 _SHIPPED = Path(__file__).parent / "weights"
 _SUFFIX = ".safetensors"
@@ -49,6 +54,13 @@ def available_models() -> dict[str, Path]:
     return models
 
 
+def available_fits() -> dict[str, str]:
+    """The fits that stand beside the models, by name, each with what it is."""
+    from napari_dispr.rivals.fits import FIT_RIVALS
+
+    return {name: fit.description for name, fit in FIT_RIVALS.items()}
+
+
 def is_shipped(path: Path) -> bool:
     """Whether a model file is one of those that come with the package."""
     return path.parent == _SHIPPED
@@ -67,40 +79,62 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
         return models[str(name_or_path)]
     path = Path(name_or_path)
     if not path.is_file():
-        raise InputError(
-            f"There is no model {str(name_or_path)!r}: choose one of {', '.join(models)}, or a model file."
-        )
+        names = ", ".join([*models, *available_fits()])
+        raise InputError(f"There is no model {str(name_or_path)!r}: choose one of {names}, or a model file.")
     return path
 
 
 def read_card(name_or_path: str | os.PathLike[str]) -> Card:
-    """The card of a model; reads the head of its file only.
+    """The card of a model, also of a rival; reads the head of its file only.
 
     Raises
     ------
     InputError
         If there is no such model, or the file is no shape model.
     """
+    from napari_dispr.rivals.fits import FIT_RIVALS
+
+    if str(name_or_path) in FIT_RIVALS:
+        return FIT_RIVALS[str(name_or_path)].card
     return _read_head(model_path(name_or_path)).card
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> "ShapeModel":
-    """Load a shape model by name or path.
+def load_model(name_or_path: str | os.PathLike[str]) -> "Model":
+    """Load a shape model, or a rival, by name or path.
 
     Parameters
     ----------
     name_or_path : str or path
-        Such as ``"red-blood-cell"``.
+        Such as ``"red-blood-cell"``; ``"cylinder"`` and the other names of `available_fits` need no file.
+
+    Returns
+    -------
+    ShapeModel, SHAPRModel or Fit
 
     Raises
     ------
     InputError
         If there is no such model, or the file is no shape model.
     """
+    from napari_dispr.rivals.fits import FIT_RIVALS
+
+    if str(name_or_path) in FIT_RIVALS:
+        return FIT_RIVALS[str(name_or_path)]
     path = model_path(name_or_path)
+    if path.is_file() and _is_rival(path):
+        from napari_dispr.rivals.shapr import SHAPRModel
+
+        return SHAPRModel.load(path)
     from napari_dispr.diffusion.model import ShapeModel
 
     return ShapeModel.load(path)
+
+
+def _is_rival(path: Path) -> bool:
+    try:
+        return _read_head(path).card.rival is not None
+    except InputError:  # is said where it is loaded
+        return False
 
 
 def available_devices() -> dict[str, str]:
@@ -143,6 +177,8 @@ def check_name(name: str) -> str:
             f"{name!r} cannot be a model's name: take at most {_LONGEST_NAME} letters, digits, spaces, "
             "hyphens, underscores and dots, with a letter or digit first."
         )
+    if plain.casefold() in available_fits():
+        raise InputError(f"{name!r} cannot be a model's name, since it is a fit's: take another.")
     if _DEVICES.fullmatch(plain):
         raise InputError(f"{name!r} cannot be a model's name, since Windows keeps it: take another.")
     return plain

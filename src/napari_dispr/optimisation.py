@@ -300,7 +300,7 @@ class _Loop:
             samples_per_second=round(self._trained / max(now - self._since, 1e-9), 2),
             seconds=round(state.clock, 1),
             seconds_left=round(state.clock * (1 - state.share) / max(state.share, 1e-9), 1),
-            memory_gb=round(_memory(self.device) / 1e9, 2),
+            memory_gb=round(memory(self.device) / 1e9, 2),
             phase=self._phase,
         )
         self._losses, self._trained, self._since = [], 0, now
@@ -373,7 +373,7 @@ def _not_clearly_worse(scores: Scores, lowest: Scores) -> bool:
     return bool(apart.mean() <= error)
 
 
-def _memory(device: torch.device) -> float:
+def memory(device: torch.device) -> float:
     """Bytes that this process and those that it started hold, and the GPU's."""
     own = psutil.Process()
     family = [own, *own.children(recursive=True)]

@@ -1,13 +1,20 @@
 """From a user's wishes to a planned run, checked as far as that is quick. No torch."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from napari_dispr import library
 from napari_dispr.errors import InputError
 from napari_dispr.runs import Plan, Run
-from napari_dispr.settings import PRESETS, TrainSettings, checked_settings
+from napari_dispr.settings import (
+    PRESETS,
+    RIVAL_PRESETS,
+    RivalTrainSettings,
+    TrainSettings,
+    checked_settings,
+)
 
 #: The model to begin from where none is named.
 DEFAULT_START = "auto"
@@ -30,7 +37,7 @@ def planned(
     *,
     start: str | None = DEFAULT_START,
     preset: str = "standard",
-    settings: TrainSettings | None = None,
+    settings: TrainSettings | RivalTrainSettings | None = None,
     description: str = "",
     licence: str = "",
     data_note: str = "",
@@ -51,6 +58,7 @@ def planned(
         raise InputError(f"There is a model {out} already: remove it, or choose another name.")
     if settings is None:
         settings = preset_settings(preset, **changes)
+    check_extra(settings)
     plan = Plan(
         name=out.stem,
         dataset=str(Path(dataset).absolute()),
@@ -65,7 +73,7 @@ def planned(
     return Run.create(out.with_suffix(".training"), plan)
 
 
-def preset_settings(preset: str, **changes: Any) -> TrainSettings:
+def preset_settings(preset: str, **changes: Any) -> TrainSettings | RivalTrainSettings:
     """The settings of a preset, with some in place of its own; steps take the place of its minutes.
 
     Raises
@@ -73,15 +81,30 @@ def preset_settings(preset: str, **changes: Any) -> TrainSettings:
     InputError
         If there is no such preset, or a setting is wrong.
     """
-    if preset not in PRESETS:
-        raise InputError(f"There is no preset {preset!r}: choose one of {', '.join(PRESETS)}.")
-    own = PRESETS[preset].model_dump()
+    presets: dict[str, TrainSettings | RivalTrainSettings] = {**PRESETS, **RIVAL_PRESETS}
+    if preset not in presets:
+        raise InputError(f"There is no preset {preset!r}: choose one of {', '.join(presets)}.")
+    own = presets[preset].model_dump()
     if changes.get("steps") is not None and changes.get("minutes") is None:
         own["minutes"] = None
-    return checked_settings(TrainSettings, {**own, **changes})
+    return checked_settings(type(presets[preset]), {**own, **changes})
 
 
-def start_of(start: str | None, settings: TrainSettings) -> str | None:
+def check_extra(settings: TrainSettings | RivalTrainSettings) -> None:
+    """Is there what only some settings need?
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    if settings.method == "topo-shapr" and find_spec("gudhi") is None:
+        raise InputError(
+            'Topological SHAPR needs a further package: pip install "napari-dispr[topo]" and try again.'
+        )
+
+
+def start_of(start: str | None, settings: TrainSettings | RivalTrainSettings) -> str | None:
     """The model to begin from, as its path where it is a file: that of the preset, unless one is named.
 
     Raises
@@ -90,10 +113,12 @@ def start_of(start: str | None, settings: TrainSettings) -> str | None:
         If there is no such model, or none can be begun from.
     """
     if start == DEFAULT_START:
-        return None if settings.method == "dispr" else "generic"
+        return "generic" if settings.method == "flow" else None
     if start is None:
         return None
-    if settings.method == "dispr":
-        raise InputError("The method dispr begins from scratch: leave the model to begin from out.")
+    if settings.method != "flow":
+        raise InputError(
+            f"The method {settings.method} begins from scratch: leave the model to begin from out."
+        )
     library.model_path(start)
     return start if start in library.available_models() else str(Path(start).absolute())

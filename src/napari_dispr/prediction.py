@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_dispr import __version__, grid
+from napari_dispr import __version__, grid, rival_prediction
 from napari_dispr.card import Calibration
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.samplers import SAMPLERS
 from napari_dispr.errors import InputError
 from napari_dispr.library import load_model
@@ -28,9 +29,9 @@ from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.shapes.ensemble import Ensemble, without_debris
 
 if TYPE_CHECKING:
-    from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.diffusion.network import UNet3D
     from napari_dispr.evaluation import Method
+    from napari_dispr.library import Model
 
 __all__ = [
     "CellDone",
@@ -112,7 +113,7 @@ def iter_predict(
     image: ArrayLike | None,
     labels: ArrayLike,
     *,
-    model: "ShapeModel | str | os.PathLike[str]" = PredictSettings.model_fields["model"].default,
+    model: "Model | str | os.PathLike[str]" = PredictSettings.model_fields["model"].default,
     cells: Sequence[int] | None = None,
     image_to_world: ArrayLike | None = None,
     unit: str = "pixel",
@@ -126,7 +127,8 @@ def iter_predict(
         The picture of one plane, any real type. None: from the segmentation alone.
     labels : (y, x) integer array
         Its segmentation; 0 is background, each other value a cell.
-    model : ShapeModel, name or path
+    model : ShapeModel or rival, name or path
+        A rival (a fit, or SHAPR) draws one shape a cell: it is an ensemble of one member.
     cells : sequence of int, optional
         Labels of the cells. By default all; those that the border cuts, or that do not fit the grid, are
         left out then, and the prediction's warnings say why.
@@ -205,7 +207,7 @@ def _checked_affine(image_to_world: ArrayLike) -> NDArray[np.float64]:
 
 def iter_predict_crops(
     crops: Sequence[Crop],
-    model: "ShapeModel",
+    model: "Model",
     settings: PredictSettings,
     *,
     image_to_world: NDArray[np.float64],
@@ -219,7 +221,7 @@ def iter_predict_crops(
     Parameters
     ----------
     crops : sequence of Crop
-    model : ShapeModel
+    model : ShapeModel or rival
     settings : PredictSettings
     image_to_world : (3, 3) array
     unit : str
@@ -230,6 +232,24 @@ def iter_predict_crops(
     names : dict, optional
         Names of the cells, by label, where they have better ones: for their files and their noise.
     """
+    if not isinstance(model, ShapeModel):
+        prediction = rival_prediction.begun(
+            model,
+            settings,
+            image_to_world=image_to_world,
+            image_shape=image_shape,
+            unit=unit,
+            warnings=warnings,
+            names=names or {},
+        )
+        clock = _Clock(1)
+        for done, crop in enumerate(crops):
+            prediction = rival_prediction.with_shape(prediction, model, crop)
+            yield clock.step(crop.label, len(crops) - done)
+            clock.end_batch(finished=True)
+            if crop.label in prediction:
+                yield CellDone(crop.label, prediction[crop.label], prediction)
+        return rival_prediction.finished(prediction, model, crops)
     sampler, steps = model.sampling(settings.quality, settings.sampler, settings.steps)
     device = devices.choose(settings.device)
     to_world = grid.pixel_to_world(image_to_world)
@@ -301,7 +321,7 @@ def iter_predict_crops(
 
 
 def _calibrated(
-    crops: Sequence[Crop], model: "ShapeModel", settings: PredictSettings
+    crops: Sequence[Crop], model: ShapeModel, settings: PredictSettings
 ) -> dict[str, Calibration]:
     """What intervals are read from: nothing where cells are drawn otherwise than it was made for."""
     own_way = settings.sampler is None and settings.steps is None
@@ -309,7 +329,7 @@ def _calibrated(
     return model.card.intervals if own_way and pictured else {}
 
 
-def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":
+def model_method(model: ShapeModel, settings: PredictSettings) -> "Method":
     """A shape model as a method of :func:`~napari_dispr.evaluation.iter_evaluate`."""
 
     def draw(
@@ -331,6 +351,7 @@ def model_method(model: "ShapeModel", settings: PredictSettings) -> "Method":
         "sampler": sampler,
         "steps": steps,
         "device": settings.device,
+        **{name: text for name, text in model.card.training.items() if name == "undertrained"},
     }
     return draw
 
@@ -357,7 +378,7 @@ class _Clock:
 
 
 def _sample(
-    model: "ShapeModel",
+    model: ShapeModel,
     network: "UNet3D",
     crops: Sequence[Crop],
     sources: Sequence[torch.Generator],

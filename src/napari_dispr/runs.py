@@ -13,14 +13,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import psutil
 from platformdirs import user_data_path
+from pydantic import Field
 
 from napari_dispr.errors import InputError
 from napari_dispr.files import plain, write_json
-from napari_dispr.settings import Settings, TrainSettings
+from napari_dispr.settings import RivalTrainSettings, Settings, TrainSettings
 
 State = Literal["planned", "running", "stopped", "finished"]
 
@@ -44,7 +45,8 @@ class Plan(Settings):
         Model to begin from, a name or a file; None: from scratch.
     preset : str
         Where the settings came from.
-    settings : TrainSettings
+    settings : TrainSettings or RivalTrainSettings
+        Their ``method`` says which.
     description, licence, data_note : str
         For the model's card, as the user words them.
     """
@@ -54,7 +56,7 @@ class Plan(Settings):
     out: str
     start: str | None = None
     preset: str = "standard"
-    settings: TrainSettings = TrainSettings()
+    settings: Annotated[TrainSettings | RivalTrainSettings, Field(discriminator="method")] = TrainSettings()
     description: str = ""
     licence: str = ""
     data_note: str = ""

@@ -191,6 +191,45 @@ class TrainSettings(Settings):
         return self.steps - round(self.scored * self.steps)
 
 
+class RivalTrainSettings(Settings):
+    """How SHAPR is trained. Without a budget in minutes or steps there are ``epochs``."""
+
+    method: Literal["shapr", "topo-shapr"] = Field(
+        "shapr", description="What is trained: shapr, or topo-shapr (with a loss of topology)."
+    )
+    epochs: Annotated[int, Field(ge=1)] = Field(100, description="How often each cell is gone through.")
+    minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="How long to train, in place of a number of epochs."
+    )
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Optimiser steps, in place of a number of epochs."
+    )
+    batch: Annotated[int, Field(ge=1)] = Field(6, description="Cells a step.")
+    adversarial: Annotated[float, Field(ge=0, lt=1)] = Field(
+        1 / 3, description="Share of the budget, at the end, that trains against a discriminator."
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Learning rate (Adam).")
+    adversarial_learning_rate: Annotated[float, Field(gt=0)] = Field(
+        2e-4, description="Learning rate of network and discriminator in that share."
+    )
+    patience: Annotated[int, Field(ge=1)] = Field(
+        8,
+        description="Epochs without a better one after which the learning rate falls to a fifth; after "
+        "three times as many a part ends.",
+    )
+    topology: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="Weight of the distance between persistence diagrams, of topo-shapr."
+    )
+    dimension: Literal[0, 2] = Field(
+        2, description="Homology compared by topo-shapr: 2, the parts of a shape, or 0, its cavities."
+    )
+    validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.1, description="Share of the cells that is kept apart, to choose the best weights by."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights and samples.")
+    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
+
+
 #: Settings to begin with, by name.
 PRESETS: dict[str, TrainSettings] = {
     "quick": TrainSettings(minutes=5, batch=12, scored=0.4, validations=5, validation_cells=8),
@@ -212,6 +251,11 @@ PRESETS: dict[str, TrainSettings] = {
         scale_dropout=0.0,
         validation_cells=2,
     ),
+}
+#: The same of the rivals that can be trained.
+RIVAL_PRESETS: dict[str, RivalTrainSettings] = {
+    "shapr": RivalTrainSettings(),
+    "topo-shapr": RivalTrainSettings(method="topo-shapr"),
 }
 PRESET_HELP: dict[str, str] = {
     "quick": "5 minutes: is the data all right, and does training help?",

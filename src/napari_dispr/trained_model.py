@@ -24,8 +24,10 @@ from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.training_state import State
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
+from napari_dispr.rivals.shapr import SHAPR, SHAPRModel
+from napari_dispr.rivals.training_state import best_weights
 from napari_dispr.runs import Plan, Run
-from napari_dispr.settings import TrainSettings
+from napari_dispr.settings import RivalTrainSettings, TrainSettings
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import CALIBRATED, LEVEL, calibrate, least_cells
 from napari_dispr.shapes.morphometry import measure_ensembles, measure_shape
@@ -37,6 +39,16 @@ _LIMITS = (
     "Trained with napari-dispr on the cells named here: for the same kind of cells, pictures of the same "
     "microscope and sections of the same height."
 )
+
+
+_WHAT = {
+    "flow": "Trained on {} cells of one's own.",
+    "dispr": "DISPR as published, trained on {} cells.",
+    "shapr": "SHAPR, trained on {} cells; for comparison: one shape a cell.",
+    "topo-shapr": "Topological SHAPR, trained on {} cells; for comparison: one shape a cell.",
+}
+#: Optimiser steps of the published model.
+_PUBLISHED_STEPS = 85_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,16 +98,14 @@ def card_of(trained: Trained) -> Card:
     physical = notes.voxel_size is not None and notes.unit != "pixel"
     return Card(
         name=plan.name,
-        description=plan.description or f"Trained on {len(trained.cells)} cells of one's own.",
+        description=plan.description or _WHAT[settings.method].format(len(trained.cells)),
         licence=plan.licence or "not stated",
         attribution=" ".join(attribution),
         limits=_LIMITS,
-        representation="occupancy" if settings.method == "dispr" else "signed_distance",
-        truncation=settings.truncation,
         typical_extent=round(float(np.median([larger_side(cell.mask) for cell in trained.cells])), 1),
         voxel_size=notes.voxel_size if physical else None,
         unit=notes.unit if physical else "micrometer",
-        qualities=_qualities(settings),
+        **_drawing(settings),
         training={
             "date": datetime.now(UTC).date().isoformat(),
             "version": __version__,
@@ -110,6 +120,18 @@ def card_of(trained: Trained) -> Card:
             "runs": [*known.get("runs", ()), settings.model_dump(mode="json")],
         },
     )
+
+
+def _drawing(settings: TrainSettings | RivalTrainSettings) -> dict[str, Any]:
+    """What a card says of how shapes are drawn."""
+    if isinstance(settings, RivalTrainSettings):
+        return {"representation": "occupancy", "qualities": {}, "rival": settings.method}
+    occupancy = settings.method == "dispr"
+    return {
+        "representation": "occupancy" if occupancy else "signed_distance",
+        "truncation": settings.truncation,
+        "qualities": _qualities(settings),
+    }
 
 
 class Stopped(Exception):
@@ -132,6 +154,7 @@ def finished_model(
         If ``stop``, which is asked before each cell, says so.
     """
     settings = trained.plan.settings
+    assert isinstance(settings, TrainSettings)
     network = UNet3D(topology_of(settings))
     if run.best.exists():
         network.load_state_dict(load_file(run.best))
@@ -141,7 +164,8 @@ def finished_model(
         network = state.average
     else:
         raise InputError(f"The run {run.plan.name!r} has not made a step yet: train it first.")
-    model = ShapeModel(network.half().float(), process_of(settings), card_of(trained))
+    card = _with_steps(card_of(trained), settings, _steps_of(run))
+    model = ShapeModel(network.half().float(), process_of(settings), card)
     if not trained.apart or settings.method == "dispr":
         return model
     apart = spread(trained.apart, _SCORED)
@@ -155,6 +179,59 @@ def finished_model(
     if len(apart) >= least_cells(LEVEL):
         told["intervals"] = found.intervals(apart)
     return ShapeModel(network, model.process, model.card.model_copy(update=told))
+
+
+def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda: False) -> SHAPRModel:
+    """SHAPR with the best weights of its run, and its scores on the cells kept apart.
+
+    Raises
+    ------
+    InputError
+        If the run has no weights yet.
+    Stopped
+        If ``stop``, which is asked before each cell, says so.
+    """
+    weights, steps = best_weights(run.checkpoint)
+    network = SHAPR()
+    network.load_state_dict(weights)
+    card = card_of(trained)
+    told: dict[str, Any] = {
+        "training": {**card.training, "steps": steps},
+        "familiarity": _familiarity(trained.cells, card),
+    }
+    model = SHAPRModel(network, card.model_copy(update=told))
+    found = []
+    for cell in spread(trained.apart, _SCORED):
+        if stop():
+            raise Stopped
+        found.append(score_cell(model, cell, "balanced", torch.device("cpu")))
+    if found:
+        scores = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found]).summary
+        scores["note"] = "cells kept apart, which also chose between weights: somewhat flattered therefore"
+        told["scores"] = scores
+    return SHAPRModel(network, card.model_copy(update=told))
+
+
+def _steps_of(run: Run) -> int:
+    """Optimiser steps that the run's best weights have seen."""
+    lines = run.reports()[0]
+    best = [line for line in lines if line.get("kind") == "validation" and line.get("best")]
+    steps = best or [line for line in lines if line.get("kind") == "step"]
+    return int(steps[-1]["step"]) if steps else 0
+
+
+def _with_steps(card: Card, settings: TrainSettings, steps: int) -> Card:
+    """The card with the steps that were made; it says so where they are fewer than the published ones."""
+    training: dict[str, Any] = {**card.training, "steps": steps}
+    if settings.method != "dispr" or steps >= _PUBLISHED_STEPS:
+        return card.model_copy(update={"training": training})
+    short = f"{steps:,} of the {_PUBLISHED_STEPS:,} steps of the published model"
+    told = {
+        "training": {**training, "undertrained": short},
+        "description": f"{card.description} Undertrained: {short}.",
+        "limits": f"Undertrained, with {short}: errors are no measure of the method. {card.limits}",
+    }
+    return card.model_copy(update=told)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

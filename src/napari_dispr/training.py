@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,18 +28,23 @@ from napari_dispr.diffusion.objectives import topology_of
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.errors import InputError
 from napari_dispr.optimisation import Reason, Report, Validated, iter_optimise
-from napari_dispr.planning import DEFAULT_START, planned, run_beside
+from napari_dispr.planning import DEFAULT_START, check_extra, planned, run_beside
+from napari_dispr.rival_training import iter_train_rival
 from napari_dispr.runs import Plan, Run
-from napari_dispr.settings import TrainSettings
+from napari_dispr.settings import RivalTrainSettings, TrainSettings
 from napari_dispr.trained_model import (
     Stopped,
     Trained,
     card_of,
     finished_model,
+    finished_rival,
     keep_weights,
     process_of,
 )
 from napari_dispr.validation import Validation, spread
+
+if TYPE_CHECKING:
+    from napari_dispr.library import Model
 
 #: Bytes that must be free where a run is written.
 _ROOM = 500_000_000
@@ -89,8 +94,8 @@ def train(
     resume: bool = False,
     progress: Callable[[Event], None] | None = None,
     **settings: Any,
-) -> ShapeModel:
-    """Train a shape model on the cells of a dataset folder.
+) -> "Model":
+    """Train a shape model, or a rival, on the cells of a dataset folder.
 
     Parameters
     ----------
@@ -100,19 +105,19 @@ def train(
         The model file, NAME.safetensors. Beside it the folder NAME.training holds the run.
     start : str or None
         Model to begin from, a name or a file; None: from scratch. ``auto`` is ``generic``, but for the
-        paper's network, which begins from scratch.
+        paper's network and rivals, which begin from scratch.
     preset : str
-        ``quick``, ``standard`` or ``dispr``.
+        ``quick``, ``standard`` or ``dispr``; ``shapr`` or ``topo-shapr`` for a rival.
     resume : bool
         Go on with the run beside ``out``, as it was planned: nothing else that is given is looked at.
     progress : callable, optional
         Takes each event.
     **settings
-        Fields of `TrainSettings`, in place of the preset's.
+        Fields of `TrainSettings`, or of `RivalTrainSettings`, in place of the preset's.
 
     Returns
     -------
-    ShapeModel
+    ShapeModel or SHAPRModel
 
     Raises
     ------
@@ -130,7 +135,7 @@ def train(
             progress(event)
         if isinstance(event, Ended) and event.model is None:
             raise InputError(f"The run in {run.folder} was stopped: go on with resume=True.")
-    return ShapeModel.load(run.plan.out)
+    return library.load_model(Path(run.plan.out))
 
 
 def iter_train(
@@ -193,6 +198,9 @@ def _tell(run: Run, problem: Exception) -> None:
 def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int) -> Iterator[Event]:
     plan, settings = run.plan, run.plan.settings
     check_places(run)
+    if isinstance(settings, RivalTrainSettings):
+        yield from _rival_events(run, settings, finish, stop, report_every)
+        return
     device = devices.choose(settings.device)
     processes = settings.processes or crews.processes_for(device, settings.batch, settings.scored > 0)
     device = crews.local_device(device, processes)
@@ -237,6 +245,43 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
         yield Ended("stopped", None, {})
         return
     model.save(plan.out, torch.float16)
+    yield Ended(reason, plan.out, model.card.scores)
+
+
+def _rival_events(
+    run: Run, settings: RivalTrainSettings, finish: bool, stop: Callable[[], bool], report_every: int
+) -> Iterator[Event]:
+    plan = run.plan
+    if int(os.environ.get("RANK", 0)):
+        return  # a network this small is trained by one process
+    check_extra(settings)
+    device = devices.choose(settings.device)
+    if (made := made_before(run)) is not None:
+        yield Ended("finished", plan.out, made.scores)
+        return
+    cells = read_cells(plan)
+    own, apart = split(cells, settings, None)
+    reason: Reason = "finished"
+    if not finish:
+        yield Begun(_step(run), len(own), len(apart), str(device), 1, tuple(check_cells(cells)))
+        reason = yield from iter_train_rival(
+            own,
+            apart,
+            run.checkpoint,
+            settings,
+            resume=run.checkpoint.exists(),
+            device=device,
+            stop=stop,
+            report_every=report_every,
+        )
+    model = None
+    if reason != "stopped":
+        with suppress(Stopped):
+            model = finished_rival(Trained(plan, read_notes(plan.dataset), own, apart, None), run, stop)
+    if model is None:
+        yield Ended("stopped", None, {})
+        return
+    model.save(plan.out)
     yield Ended(reason, plan.out, model.card.scores)
 
 
@@ -292,7 +337,7 @@ def read_cells(plan: Plan) -> list[CellFile]:
 
 
 def split(
-    cells: list[CellFile], settings: TrainSettings, start: ShapeModel | None
+    cells: list[CellFile], settings: TrainSettings | RivalTrainSettings, start: ShapeModel | None
 ) -> tuple[list[CellFile], list[CellFile]]:
     """Cells to train on, and cells kept apart, which the model to begin from has not seen either.
 

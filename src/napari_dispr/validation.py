@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from napari_dispr.prediction import CellDone, iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.scores import consensus_iou, energy_score
+
+if TYPE_CHECKING:
+    from napari_dispr.library import Model
 
 #: Members that are drawn of each cell: as many as go through the network at once on a CPU.
 MEMBERS = 5
@@ -96,9 +100,9 @@ class Validation:
 
 
 def score_cell(
-    model: ShapeModel, cell: CellFile, quality: str, device: torch.device
+    model: "Model", cell: CellFile, quality: str, device: torch.device
 ) -> tuple[CellScores, Ensemble]:
-    """Draw `MEMBERS` members of a cell of a dataset and score them."""
+    """Draw `MEMBERS` members of a cell of a dataset, of a rival its one shape, and score them."""
     assert cell.obj is not None
     settings = PredictSettings(members=MEMBERS, quality=quality, device=str(device))
     events = iter_predict_crops([cell.crop(1)], model, settings, image_to_world=np.eye(3))

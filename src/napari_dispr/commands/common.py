@@ -33,7 +33,9 @@ def add_command(
     return parser
 
 
-def add_settings(parser: argparse.ArgumentParser, kind: type[Settings], only: set[str] | None = None) -> None:
+def add_settings(
+    parser: argparse._ActionsContainer, kind: type[Settings], only: set[str] | None = None
+) -> None:
     """An option for each field; what it may be is checked by the settings themselves."""
     for name, field in kind.model_fields.items():
         if only is None or name in only:

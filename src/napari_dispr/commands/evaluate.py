@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_dispr.commands.common import (
     add_command,
@@ -14,10 +14,13 @@ from napari_dispr.commands.common import (
     run_with_progress,
 )
 from napari_dispr.errors import InputError
-from napari_dispr.settings import CrossValidateSettings, EvaluateSettings, PredictSettings, TrainSettings
-
-if TYPE_CHECKING:
-    from napari_dispr.evaluation import Method
+from napari_dispr.settings import (
+    CrossValidateSettings,
+    EvaluateSettings,
+    PredictSettings,
+    RivalTrainSettings,
+    TrainSettings,
+)
 
 
 def add(commands: Any) -> None:
@@ -27,7 +30,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--methods",
         default="model,cylinder,ellipsoid",
-        help="methods with commas between; the first is tested against the others (%(default)s)",
+        help="methods with commas between: model, fits, names or files of models, with folds also presets; "
+        "the first is tested against the others (%(default)s)",
     )
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
     command.add_argument("--save-shapes", action="store_true", help="also write shapes/METHOD/NAME.tif")
@@ -53,6 +57,7 @@ def evaluate(options: argparse.Namespace) -> None:
     check_folder(options.out)
     from napari_dispr.cells.folders import read_dataset, read_notes
     from napari_dispr.evaluation import iter_evaluate, voxel_of
+    from napari_dispr.methods import methods_of
 
     size, unit = voxel_of(read_notes(options.dataset), compared.pixel_size)
     asked: dict[str, Any] = {
@@ -69,7 +74,7 @@ def evaluate(options: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} is of training: give --folds with it.")
     events = iter_evaluate(
         read_dataset(options.dataset, need_objects=True),
-        _methods(options.methods.split(","), settings),
+        methods_of(options.methods.split(","), settings),
         members=settings.members,
         seed=settings.seed,
         out=options.out,
@@ -77,24 +82,6 @@ def evaluate(options: argparse.Namespace) -> None:
         **asked,
     )
     _tell(run_with_progress(events), options.out)
-
-
-def _methods(names: list[str], settings: PredictSettings) -> "dict[str, Method]":
-    from napari_dispr.evaluation import FIT_METHODS
-
-    methods: dict[str, Method] = {}
-    for name in dict.fromkeys(names):
-        if name == "model":
-            from napari_dispr.library import load_model
-            from napari_dispr.prediction import model_method
-
-            model = load_model(settings.model)
-            methods[model.name] = model_method(model, settings)
-        elif name in FIT_METHODS:
-            methods[name] = FIT_METHODS[name]
-        else:
-            raise InputError(f"There is no method {name!r}: choose among model, {', '.join(FIT_METHODS)}.")
-    return methods
 
 
 def _cross_validate(options: argparse.Namespace, settings: PredictSettings, asked: dict[str, Any]) -> None:
@@ -126,7 +113,8 @@ def _training(text: str) -> dict[str, Any]:
     """Settings of training that were given as ``name=value,name=value``."""
     pairs = [part.partition("=") for part in text.split(",") if part]
     for name, _, value in pairs:
-        if name not in TrainSettings.model_fields or not value:
+        known = name in TrainSettings.model_fields or name in RivalTrainSettings.model_fields
+        if not known or not value:
             raise InputError(f"--training is {text!r}: give settings of training, as steps=500,processes=1.")
     return {name: None if value == "none" else value for name, _, value in pairs}
 

@@ -43,17 +43,19 @@ def add(commands: Any) -> None:
 
 def list_models(options: argparse.Namespace) -> None:
     """``napari-dispr models list``."""
-    from napari_dispr.library import available_models, is_shipped, read_card
+    from napari_dispr.library import available_fits, available_models, is_shipped, read_card
 
-    models = available_models()
-    width = max(map(len, models))
+    models, fits = available_models(), available_fits()
+    width = max(map(len, [*models, *fits]))
     for name, path in models.items():
         try:
             told = read_card(path).description
         except InputError as error:
             told = str(error)
         whose = "shipped" if is_shipped(path) else "yours"
-        print(f"{name:{width}}  {whose:7}  {_megabytes(path):>8}  {told}".rstrip())
+        print(f"{name:{width}}  {whose:8}  {_megabytes(path):>8}  {told}".rstrip())
+    for name, told in fits.items():
+        print(f"{name:{width}}  built in  {'':8}  {told}")
 
 
 def _megabytes(path: Path) -> str:

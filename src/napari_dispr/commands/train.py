@@ -10,19 +10,25 @@ from typing import Any
 
 from napari_dispr.commands.common import add_command, add_settings, asked_to_stop
 from napari_dispr.errors import InputError
-from napari_dispr.settings import PRESETS, TrainSettings
+from napari_dispr.settings import PRESETS, RIVAL_PRESETS, RivalTrainSettings, TrainSettings
 
+#: What of rivals is not set of shape models too.
+_OF_RIVALS = RivalTrainSettings.model_fields.keys() - TrainSettings.model_fields.keys()
 _TOLD = "description", "licence", "data_note"
 
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "train", train, "train a shape model on cells with known 3D shapes")
+    command = add_command(
+        commands, "train", train, "train a shape model, or a rival, on cells with known 3D shapes"
+    )
     command.add_argument("dataset", type=Path, nargs="?", help="folder of train/{obj,image,mask}")
     command.add_argument(
         "--out", type=Path, help="model file to write, NAME.safetensors; its run is NAME.training"
     )
-    command.add_argument("--preset", default=None, help=f"{', '.join(PRESETS)} (standard)")
+    command.add_argument(
+        "--preset", default=None, help=f"{', '.join(PRESETS)}; rivals: {', '.join(RIVAL_PRESETS)} (standard)"
+    )
     command.add_argument("--init", help="model to begin from, a name or a file; none: from scratch (generic)")
     command.add_argument(
         "--resume",
@@ -36,6 +42,8 @@ def add(commands: Any) -> None:
     command.add_argument("--licence", help="for the model's card: under which others may use it")
     command.add_argument("--data-note", help="for the model's card: where the cells come from")
     add_settings(command, TrainSettings)
+    rivals = command.add_argument_group("options for rivals, which share some of the others")
+    add_settings(rivals, RivalTrainSettings, set(_OF_RIVALS))
 
 
 def train(options: argparse.Namespace) -> None:
@@ -47,7 +55,7 @@ def train(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace, signals: list[int]) -> None:
     from napari_dispr.runs import Run
 
-    given = {name: getattr(options, name) for name in TrainSettings.model_fields}
+    given = {name: getattr(options, name) for name in (*TrainSettings.model_fields, *_OF_RIVALS)}
     given = {n: None if value == "none" else value for n, value in given.items() if value is not None}
     if options.resume is not None:
         given.update(

@@ -62,7 +62,7 @@ class ShapeModel:
         That is the configuration, the weights, and the card but for what it merely tells.
         """
         told = {"name", "description", "licence", "attribution", "limits", "training", "scores"}
-        told.add("intervals")
+        told |= {"intervals", "rival"}
         if self.card.volume is None:  # else cells unlike the training data are drawn without it
             told |= {"familiarity", "volume"}
         parts = [self._configuration(), self.card.model_dump(mode="json", exclude=told)]

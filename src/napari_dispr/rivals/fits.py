@@ -8,15 +8,17 @@ axes. In a red blood cell the truth lies between them.
 Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from skimage.measure import EllipseModel, find_contours
 
-from napari_dispr import grid
+from napari_dispr import __version__, grid
+from napari_dispr.card import Card
 from napari_dispr.errors import InputError
 
 
@@ -53,6 +55,9 @@ def fit_ellipse(mask: ArrayLike) -> Ellipse:
     The fit is scikit-image's, after Halir and Flusser (1998). Numerically stable direct least squares
     fitting of ellipses.
     """
+    # Here, not above: a list of models, in a window, reads what the fits are, and fits nothing.
+    from skimage.measure import EllipseModel, find_contours
+
     # A rim of background, so that a mask at the border of the grid has a closed contour too.
     filled = np.pad(ndimage.binary_fill_holes(np.asarray(mask) > 0.5), 1).astype(np.float32)
     contours = find_contours(filled, 0.5)
@@ -132,6 +137,64 @@ FITS: dict[str, Callable[[ArrayLike], NDArray[np.bool_]]] = {
     "ellipsoid": ellipsoid,
     "cylinder-code": cylinder_code,
     "ellipsoid-code": ellipsoid_code,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fit of the mask as a rival of shape models: the same single shape whatever image and seed.
+
+    Attributes
+    ----------
+    name : str
+    shape : callable
+        From the mask (64, 64) to the shape (64, 64, 64).
+    description : str
+    members : int
+        Shapes that it draws of a cell.
+    """
+
+    name: str
+    shape: Callable[[ArrayLike], NDArray[np.bool_]]
+    description: str
+    members: int = field(default=1, init=False)
+
+    @property
+    def card(self) -> Card:
+        """What it is, as cards of models tell it; nothing was trained."""
+        return Card(name=self.name, description=self.description, rival="fit", qualities={})
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of its name, hexadecimal: there are no weights that could be others."""
+        return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What is needed to repeat what it drew."""
+        return {"model": self.name, "software": f"napari-dispr {__version__}"}
+
+    def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.bool_], float]:
+        """The shape (64, 64, 64), and the level of its surface."""
+        return self.shape(mask), 0.5
+
+    def __call__(
+        self, mask: ArrayLike, image: ArrayLike | None, members: int, seed: int, /
+    ) -> NDArray[np.bool_]:
+        """The shape (1, 64, 64, 64)."""
+        return self.shape(mask)[None]
+
+
+_WHAT = {
+    "cylinder": "The mask extruded over the fitted ellipse's mean full axis",
+    "ellipsoid": "An ellipsoid about the fitted ellipse, its third axis their mean",
+    "cylinder-code": "The mask extruded over half of that: the height in SHAPR's code",
+    "ellipsoid-code": "An ellipsoid half as high as that: the third radius in SHAPR's code",
+}
+#: The fits as rivals, by name.
+FIT_RIVALS: dict[str, Fit] = {
+    name: Fit(name, shape, f"{_WHAT[name]}. A fit, for comparison: one shape a cell.")
+    for name, shape in FITS.items()
 }
 
 

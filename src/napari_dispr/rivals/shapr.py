@@ -1,14 +1,13 @@
 """SHAPR: one shape from mask and image, by a 2D encoder and a 3D decoder; network, losses, model file.
 
 Written from the published description, not from its code, so that it can be trained on the same cells as a
-shape model and compared with it. Knows neither dataset folders nor how it is evaluated: the fingerprints
-of the cells that it was trained on come in and are kept in its file.
+shape model and compared with it. Knows neither dataset folders nor how it is evaluated. Its file is of the
+same form as a shape model's: weights, and a card that names the cells that it was trained on.
 
 Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,10 +25,11 @@ from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 
 from napari_dispr import grid
+from napari_dispr.card import Card
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 
-FORMAT = "napari-dispr shapr 1"
+FORMAT = "napari-dispr shapr 2"
 #: Parameters that the publication's network is known to have. Its known list of layers does not say how
 #: large the decoder's kernels are: (1, 3, 3) and a last one of 3 x 3 x 3 come to 418,641, within 0.3 %;
 #: kernels of 3 x 3 x 3 throughout would come to 1,050,441.
@@ -183,40 +183,46 @@ def planes_of(mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
 
 @dataclass(eq=False)
 class SHAPRModel:
-    """A trained SHAPR and what is known of it; a method of evaluation, which draws one shape a cell.
+    """A trained SHAPR and its card; a method of evaluation, which draws one shape a cell.
 
     Attributes
     ----------
     network : SHAPR
-    name : str
-    trained_on : frozenset of str
-        Fingerprints of the cells that it was trained on.
-    history : list of dict
-        A report an epoch of its training: plain numbers and words.
+    card : Card
+        Whose ``rival`` says which SHAPR it is.
     """
 
     network: SHAPR
-    name: str = "shapr"
-    trained_on: frozenset[str] = frozenset()
-    history: list[dict[str, Any]] = field(default_factory=list)
+    card: Card = field(default_factory=lambda: Card(name="shapr", rival="shapr", qualities={}))
     #: It has one answer to a picture.
     members: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)
 
+    @property
+    def name(self) -> str:
+        """The card's name."""
+        return self.card.name
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Fingerprints of the cells that it was trained on."""
+        return frozenset(self.card.training.get("fingerprints", ()))
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the weights, hexadecimal."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.network.state_dict().items()):
-            digest.update(name.encode() + tensor.float().contiguous().numpy().tobytes())
+            digest.update(name.encode() + tensor.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What is needed to repeat what it drew."""
-        return {"model": self.name, "model_hash": self.hash, "torch": torch.__version__}
+        told = {"model": self.name, "model_hash": self.hash, "torch": torch.__version__}
+        return {**told, "method": self.card.rival}
 
     def probabilities(self, mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
         """Probability (64, 64, 64) that a voxel is inside.
@@ -230,32 +236,34 @@ class SHAPRModel:
         with torch.inference_mode():
             return self.network(planes)[0, 0].sigmoid().contiguous().numpy()
 
-    def __call__(
-        self, mask: NDArray[np.float32], image: NDArray[np.float32] | None, members: int, seed: int, /
-    ) -> NDArray[np.bool_]:
-        """The shape (1, 64, 64, 64), bool: the same whatever the seed.
+    def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.float32], float]:
+        """Probabilities (64, 64, 64) over their maximum, and Otsu's threshold, as in the published measures.
 
-        As in the published measures, probabilities are divided by their maximum and cut by Otsu's
-        threshold.
+        Raises
+        ------
+        InputError
+            See `planes_of`.
         """
         level = self.probabilities(mask, image)
         if level.min() == level.max():  # the same everywhere: no threshold tells inside from outside
-            return np.full((1, *grid.SHAPE), level.max() > 0.5)
+            return level, 0.5
         level = level / level.max()
-        return np.asarray(level > threshold_otsu(level))[None]
+        return level, float(threshold_otsu(level))
+
+    def __call__(
+        self, mask: NDArray[np.float32], image: NDArray[np.float32] | None, members: int, seed: int, /
+    ) -> NDArray[np.bool_]:
+        """The shape (1, 64, 64, 64), bool: the same whatever the seed."""
+        level, surface = self.level(mask, image)
+        return np.asarray(level > surface)[None]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model file, safetensors: aside, then renamed."""
         tensors = {
-            name: tensor.contiguous(memory_format=torch.contiguous_format)
+            name: tensor.cpu().contiguous(memory_format=torch.contiguous_format)
             for name, tensor in self.network.state_dict().items()
         }
-        metadata = {
-            "format": FORMAT,
-            "name": self.name,
-            "trained_on": json.dumps(sorted(self.trained_on)),
-            "history": json.dumps(self.history),
-        }
+        metadata = {"format": FORMAT, "card": self.card.model_dump_json()}
         with written_aside(Path(path)) as aside:
             aside.write_bytes(to_bytes(tensors, metadata))
 
@@ -275,8 +283,7 @@ class SHAPRModel:
                     raise ValueError(metadata["format"])
                 network = SHAPR()
                 network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            known = frozenset(json.loads(metadata["trained_on"]))
-            return cls(network, metadata["name"], known, json.loads(metadata["history"]))
+            return cls(network, Card.model_validate_json(metadata["card"]))
         except FileNotFoundError:
             raise InputError(f"There is no model file {path}: check the name.") from None
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
