@@ -62,7 +62,7 @@ def intervals(values: ArrayLike, seed: int = 0, draws: int = DRAWS) -> dict[str,
     .. [1] Efron and Tibshirani (1993). An Introduction to the Bootstrap. Chapman and Hall, chapter 13.
     """
     table = np.asarray(values, dtype=np.float64)
-    table = table.reshape(len(table), -1)
+    table = table.reshape(len(table), -1) if table.size else np.empty((0, 1))
     table = table[~np.isnan(table).all(axis=1)]
     if len(table) < 2:
         return {"median_interval": None, "mean_interval": None}
