@@ -14,6 +14,7 @@ from napari_dispr import InputError
 from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
 from napari_dispr.cells.folds import class_of, classes_of, folds_of
 from napari_dispr.cli import main
+from napari_dispr.cross_validation import FoldBegins
 from napari_dispr.library import read_card
 from napari_dispr.settings import CrossValidateSettings, PredictSettings
 
@@ -127,6 +128,20 @@ def test_a_start_that_has_seen_the_cells_is_refused(whole, dataset, tmp_path):
     with pytest.raises(InputError, match="was trained on 2 of these cells"):
         nd.cross_validate(dataset, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_named_as_a_preset_is_trained_by_it(dataset, tmp_path):
+    settings = CrossValidateSettings(folds=2, preset="quick", minutes=7)
+    options = {**OPTIONS, "settings": settings, "training": {"processes": 1, "batch": 2}}
+    events = nd.iter_cross_validate(dataset, tmp_path, ["shapr", "model", "cylinder"], **options)
+    assert next(events) == FoldBegins(1, 2, "shapr", 2)
+    events.close()
+    told = json.loads((tmp_path / "cross_validation.json").read_text("utf-8"))["training"]
+    assert list(told) == ["shapr", "model"]
+    for name, start, scored in (("shapr", None, None), ("model", "generic", 0.4)):
+        assert (told[name]["start"], told[name].get("scored")) == (start, scored)
+        assert (told[name]["minutes"], told[name]["batch"], told[name]["seed"]) == (7, 2, 3)
+    assert told["shapr"]["method"] == "shapr" and "processes" not in told["shapr"]
 
 
 def named(*names):

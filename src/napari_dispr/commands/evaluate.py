@@ -72,9 +72,10 @@ def evaluate(options: argparse.Namespace) -> None:
     for name in ("preset", "init", "minutes", "class_table", "training"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} is of training: give --folds with it.")
+    methods = methods_of(options.methods.split(","), settings)
     events = iter_evaluate(
         read_dataset(options.dataset, need_objects=True),
-        methods_of(options.methods.split(","), settings),
+        methods,
         members=settings.members,
         seed=settings.seed,
         out=options.out,
