@@ -19,8 +19,9 @@ from qtpy.QtCore import QSettings, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_dispr.napari_io import simulated_red_blood_cells
-from napari_dispr.widgets.layers import Outlines, ResultLayers, View3D
+from napari_dispr.widgets.layers import ResultLayers
 from napari_dispr.widgets.predict import PredictWidget
+from napari_dispr.widgets.scene import Outlines, View3D
 
 TICK, LONGEST = 0.020, 0.100
 

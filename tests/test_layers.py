@@ -16,13 +16,13 @@ from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.widgets.displayed import displayed_plane, layer_to_world
 from napari_dispr.widgets.layers import (
     METADATA_KEY,
-    Outlines,
     ResultLayers,
-    View3D,
     compose,
     transform_of,
 )
 from napari_dispr.widgets.picking import outline
+from napari_dispr.widgets.scene import Outlines, View3D
+from napari_dispr.widgets.session import Held, OpenPrediction
 
 CENTRES = {2: (40.0, 50.0), 5: (90.0, 120.0)}
 RADIUS = 18.0
@@ -76,13 +76,18 @@ def viewer() -> ViewerModel:
     return ViewerModel()
 
 
+def held_of(prediction: Prediction) -> Held:
+    """What the layers of a prediction of the layer "cells" hold."""
+    return Held(OpenPrediction(object(), "cells", prediction, table(), pd.DataFrame()))
+
+
 def shown(viewer: ViewerModel, frame: dict, cells: tuple[int, ...] = (2, 5)) -> ResultLayers:
     """A picture and labels in a frame, with the result layers of their cells."""
     image = viewer.add_image(discs().astype(float), name="picture", **frame)
     labels = viewer.add_labels(discs(), name="cells", **frame)
     plane = displayed_plane(image, viewer.dims)
     prediction = balls(discs(), plane.to_world, cells)
-    result = ResultLayers(viewer, labels)
+    result = ResultLayers(viewer, labels, held_of(prediction))
     for _ in result.update(compose(prediction, table(cells), plane)):
         pass
     return result
@@ -206,9 +211,9 @@ def test_a_layer_that_was_removed_stays_away(viewer: ViewerModel) -> None:
 
 def test_a_new_run_hides_the_one_before(viewer: ViewerModel) -> None:
     first = shown(viewer, {})
-    second = ResultLayers(viewer, viewer.layers["cells"])
     plane = displayed_plane(viewer.layers["picture"], viewer.dims)
     prediction = balls(discs(), plane.to_world)
+    second = ResultLayers(viewer, viewer.layers["cells"], held_of(prediction))
     for _ in second.update(compose(prediction, table(), plane)):
         pass
     assert not any(layer.visible for layer in first.layers)
@@ -234,7 +239,7 @@ def test_shapes_of_a_stack_lie_in_its_plane(viewer: ViewerModel) -> None:
     plane = displayed_plane(image, viewer.dims)
     assert (plane.index, plane.depth) == ((3,), 16.0)
     prediction = balls(discs(), plane.to_world)
-    result = ResultLayers(viewer, labels)
+    result = ResultLayers(viewer, labels, held_of(prediction))
     for _ in result.update(compose(prediction, table(), plane)):
         pass
     world = np.array([(16.0, 0.5 * y, 0.5 * x) for y, x in CENTRES.values()])
@@ -308,7 +313,7 @@ def test_the_sheet_of_a_large_picture_is_cut_around_the_cells(viewer: ViewerMode
     labels = viewer.add_labels(np.pad(discs(), ((2800, 70), (4000, 830))), scale=(0.1, 0.1), name="cells")
     plane = displayed_plane(image, viewer.dims)
     prediction = balls(np.asarray(labels.data), plane.to_world)
-    result = ResultLayers(viewer, labels)
+    result = ResultLayers(viewer, labels, held_of(prediction))
     for _ in result.update(compose(prediction, table(), plane)):
         pass
     view = View3D(viewer)

@@ -8,8 +8,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 from test_model import tiny_model
 
-from napari_dispr.card import Quality
-from napari_dispr.library import model_path, read_card, remove_model, user_folder
+from napari_dispr.card import Card, Quality
+from napari_dispr.library import available_fits, model_path, read_card, remove_model, user_folder
+from napari_dispr.rivals.shapr import SHAPR, SHAPRModel
 from napari_dispr.settings import PredictSettings
 from napari_dispr.widgets.model_choice import ModelChoice
 from napari_dispr.widgets.settings_form import SettingsForm
@@ -191,3 +192,25 @@ def test_form_follows_the_model(qtbot: QtBot) -> None:
     with qtbot.waitSignal(form.changed):
         remove_model("mine")
     assert form.settings == PredictSettings()
+
+
+def test_rivals_are_offered_where_a_lab_compares(choice: ModelChoice, qtbot: QtBot) -> None:
+    """With a model to begin training from they are not; what has no meaning for them cannot be set."""
+    card = Card(name="my-shapr", description="SHAPR.", rival="shapr", qualities={})
+    SHAPRModel(SHAPR(), card).save(user_folder() / "my-shapr.safetensors")
+    form = SettingsForm()
+    qtbot.addWidget(form)
+    assert texts(form.model_choice) == [*SHIPPED, "my-shapr", *available_fits(), OTHER]
+    choice.offer()
+    assert texts(choice) == [*SHIPPED, OTHER]
+    form.settings = PredictSettings(quality="fast", members=3)
+    for name in ("my-shapr", "cylinder"):
+        pick(form.model_choice, name)
+        assert form.settings.model == name and tip(form.model_choice, name) == read_card(name).description
+        for control in (form.members, form.quality, form.device, form.seed):
+            assert not control.isEnabled()
+            assert control.toolTip().startswith(f"{name} draws one shape a cell")
+        assert form.scale.isEnabled()
+    pick(form.model_choice, "generic")
+    assert form.members.isEnabled() and "one shape" not in form.quality.toolTip()
+    assert form.settings == PredictSettings(model="generic", quality="fast", members=3)

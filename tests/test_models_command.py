@@ -11,13 +11,13 @@ from test_model import tiny_model
 import napari_dispr as nd
 from napari_dispr.cells.phantoms import simulate_field
 from napari_dispr.cli import main
-from napari_dispr.library import read_card, user_folder
+from napari_dispr.library import available_fits, read_card, user_folder
 
 
 def listed(capsys) -> list[str]:
-    """The lines of ``models list``."""
+    """The lines of ``models list``, of models that are files."""
     assert main(["models", "list"]) == 0
-    return capsys.readouterr().out.splitlines()
+    return [line for line in capsys.readouterr().out.splitlines() if "  fit  " not in line]
 
 
 def refused(capsys, *arguments) -> str:
@@ -73,6 +73,17 @@ def test_info_for_programs(colleagues, capsys):
     file = json.loads(capsys.readouterr().out)["file"]
     assert file["path"] == str(colleagues) and file["size"] == colleagues.stat().st_size
     assert not file["shipped"]
+
+
+def test_fits_are_told_of(capsys):
+    assert main(["models", "list"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "  fit  " in line]
+    assert [line.split()[0] for line in told] == list(available_fits())
+    assert main(["models", "info", "ellipsoid"]) == 0
+    assert "ellipsoid about the fitted ellipse" in capsys.readouterr().out
+    assert main(["models", "info", "ellipsoid", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rival"] == "fit"
+    assert "is a fit, which is built in" in refused(capsys, "export", "ellipsoid", "--out", "x.safetensors")
 
 
 def test_model_goes_from_one_user_to_another(colleagues, tmp_path, capsys):

@@ -20,7 +20,7 @@ from npe2 import PluginManager, PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
-from test_layers import FRAMES, balls, discs
+from test_layers import FRAMES, balls, discs, held_of
 
 import napari_dispr
 from napari_dispr.errors import InputError
@@ -57,7 +57,7 @@ def predicted(viewer: ViewerModel, frame: dict[str, Any]) -> tuple[Prediction, R
         unit=unit,
         warnings=["One cell is odd."],
     )
-    shown = ResultLayers(viewer, labels)
+    shown = ResultLayers(viewer, labels, held_of(prediction))
     for _ in shown.update(compose(prediction, measure(prediction), plane)):
         pass
     return prediction, shown

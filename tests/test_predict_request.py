@@ -258,7 +258,7 @@ def test_a_run_tells_where_it_stands_and_ends_with_all_cells(viewer: ViewerModel
 
 
 def test_coarse_layers_are_told_of(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_dispr.results.LARGEST_VOLUMES", 200_000)
+    monkeypatch.setattr("napari_dispr.shapes.placement.LARGEST_VOLUMES", 200_000)
     events, outcome = finished(asked(viewer, cells=(1,)))
     text = outcome.warnings[-1]
     assert "a voxel of the layers takes 2 pixels" in text

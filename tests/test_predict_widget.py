@@ -18,7 +18,10 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 import napari_dispr.prediction  # lest a thread load torch while pytest rewrites modules: ast is not safe then
+from napari_dispr.card import Card
+from napari_dispr.library import user_folder
 from napari_dispr.napari_io import simulated_red_blood_cells
+from napari_dispr.rivals.shapr import SHAPR, SHAPRModel
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.morphometry import MEASURES
 from napari_dispr.widgets.layers import METADATA_KEY
@@ -90,7 +93,7 @@ def run(qtbot: QtBot, widget: PredictWidget, *cells: int) -> None:
 
 def settle(qtbot: QtBot, widget: PredictWidget) -> None:
     qtbot.waitUntil(lambda: not widget.running, timeout=TIMEOUT)
-    qtbot.waitUntil(lambda: not widget._next_layer.isActive(), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not widget.drawing.busy, timeout=TIMEOUT)
 
 
 def results(viewer: Viewer) -> list[Labels]:
@@ -205,6 +208,22 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     assert "picture: imaged plane" in viewer.layers
     press(widget.show_3d_button)
     assert viewer.dims.ndisplay == 2 and "picture: imaged plane" not in viewer.layers
+
+
+def test_rivals_beside_the_model(opened, qtbot: QtBot) -> None:
+    """A fit and a SHAPR of one's own, for comparison: one shape a cell, which the status says."""
+    card = Card(name="my-shapr", rival="shapr", qualities={})
+    SHAPRModel(SHAPR(), card).save(user_folder() / "my-shapr.safetensors")
+    viewer, widget = opened()
+    for name in ("ellipsoid", "my-shapr"):
+        widget.form.settings = QUICK.model_copy(update={"model": name})
+        assert not widget.form.members.isEnabled()
+        run(qtbot, widget, 1, 4)
+        assert set(widget.prediction) == {1, 4} and widget.prediction.members == 1
+        assert f"{name} draws one shape a cell" in widget.status.text()
+        shown = results(viewer)[-1]
+        assert shown.metadata[METADATA_KEY]["model"] == name
+    assert "⚠" not in widget.message.text()
 
 
 # --- cancelling and closing ----------------------------------------------------------------------

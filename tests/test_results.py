@@ -1,16 +1,18 @@
 """A prediction in the picture's frame, and on disk."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from napari_dispr import grid, results
+from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.errors import InputError
 from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
-from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes import placement
+from napari_dispr.shapes.ensemble import Ensemble, Section
 
 UP = np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE]
 DISTANCE = np.linalg.norm(UP, axis=-1)
@@ -89,7 +91,8 @@ def test_where_cells_overlap_the_larger_signed_distance_wins():
 def test_volumes_are_coarser_above_the_limit_and_stay_in_place(monkeypatch):
     prediction = prediction_of(ball(3, (100, 60), [20, 15]))
     fine, to_world = prediction.label_volume(1)
-    monkeypatch.setattr(results, "LARGEST_VOLUMES", fine.nbytes // 3)
+    monkeypatch.setattr(placement, "LARGEST_VOLUMES", fine.nbytes // 3)
+    prediction = prediction_of(ball(3, (100, 60), [20, 15]))
     coarse, coarse_to_world = prediction.label_volume(1)
     assert prediction.step == 2
     assert 2 * coarse.nbytes <= fine.nbytes // 3
@@ -115,7 +118,7 @@ def test_an_empty_member_is_an_empty_volume():
 
 
 def test_wrong_members_and_no_cells():
-    with pytest.raises(InputError, match="0 to 1"):
+    with pytest.raises(InputError, match="choose among 0, 1"):
         prediction_of(ball(1, (30, 30), [5, 5])).label_volume(2)
     with pytest.raises(InputError, match="no cell"):
         Prediction({}).label_volume()
@@ -225,3 +228,61 @@ def test_measures_do_not_depend_on_where_a_cell_stands():
     assert table["volume"][0] == pytest.approx(4 / 3 * np.pi * 4**3, rel=0.01)
     assert table["surface_area"][0] == pytest.approx(4 * np.pi * 4**2, rel=0.01)
     assert table["curvature"][0] == pytest.approx(1 / 4, rel=0.01)
+
+
+# --- choosing -------------------------------------------------------------------------------------------
+
+
+def test_members_keep_their_numbers_when_others_are_rejected_and_added():
+    prediction = prediction_of(ball(1, (50, 50), [20, 15, 10]), ball(2, (50, 110), [12, 12, 12]))
+    fewer = prediction.reject(1, 1)
+    assert fewer[1].numbers == (0, 2) and fewer.rejected == {1: (1,)} and fewer.numbers == (0, 1, 2)
+    further = Ensemble(
+        1, prediction[1].signed_distance[:1] - 3, prediction[1].grid_to_world, "micrometer", 0.5, (3,)
+    )
+    more = fewer.with_cell(fewer[1].joined(further))
+    assert more[1].numbers == (0, 2, 3) and more.numbers == (0, 1, 2, 3) and more.members == 3
+    volumes = [set(np.unique(volume)) - {0} for volume, _ in more.label_volumes()]
+    assert volumes == [{1, 2}, {2}, {1, 2}, {1}]
+    table = measure(more)
+    assert table[["label", "member"]].to_numpy().tolist() == [[1, 0], [1, 2], [1, 3], [2, 0], [2, 1], [2, 2]]
+    with pytest.raises(InputError, match="no member 1: choose among 0, 2, 3"):
+        more.reject(1, 1)
+    with pytest.raises(InputError, match="last of cell 1"):
+        more.reject(1, 0).reject(1, 2).reject(1, 3)
+
+
+def test_kept_shapes_make_a_volume_of_their_own_and_stand_in_the_table():
+    cells = prediction_of(ball(1, (50, 50), [20, 15, 10]), ball(2, (50, 110), [12, 12, 12]))
+    prediction = cells.keep(1, 2).keep(2, "consensus")
+    volume, affine = prediction.kept_volume()
+    every, same = prediction.label_volume(2)
+    np.testing.assert_array_equal(volume, every)  # all members of cell 2 are one shape
+    np.testing.assert_array_equal(affine, same)
+    assert measure_cells(prediction)["kept"].tolist() == ["member 2", "consensus"]
+    assert measure_cells(prediction.keep(1, None))["kept"].tolist() == ["", "consensus"]
+    assert prediction.reject(1, 2).kept == {2: "consensus"}, "what is rejected is not kept"
+    with pytest.raises(InputError, match="no cell 9"):
+        prediction.keep(9, "consensus")
+
+
+def test_choices_numbers_and_sections_come_back_from_disk(tmp_path):
+    one = ball(1, (50, 50), [20, 15, 10])
+    section = Section(np.full((64, 64), 0.5, np.float32), np.eye(64, dtype=np.float32), 1.0)
+    own = Ensemble(1, one.signed_distance, one.grid_to_world, "micrometer", 0.5, section=section)
+    prediction = prediction_of(own, ball(2, (50, 110), [12, 12, 12])).reject(1, 0).keep(1, 2)
+    prediction.save(tmp_path)
+    again = load_prediction(tmp_path)
+    assert again.kept == {1: 2} and again.rejected == {1: (0,)} and again[1].numbers == (1, 2)
+    np.testing.assert_array_equal(again[1].section.image, section.image)
+    np.testing.assert_array_equal(again[1].section.mask, section.mask)
+    assert again[1].section.known_scale == 1.0 and again[2].section is None
+    pd.testing.assert_frame_equal(measure(again), measure(prediction))
+    np.testing.assert_array_equal(again.kept_volume()[0], prediction.kept_volume()[0])
+
+
+def test_intervals_do_not_hold_for_members_chosen_by_hand():
+    cells = prediction_of(ball(1, (50, 50), [20, 15, 10]), ball(2, (50, 110), [12, 11, 12]))
+    prediction = replace(cells, intervals={"volume": CALIBRATION}).reject(1, 1)
+    table = measure_cells(prediction).set_index("label")
+    assert np.isnan(table.loc[1, "volume_low"]) and table.loc[2, "volume_low"] > 0

@@ -1,7 +1,7 @@
 """Predictions as surface meshes in files, in the image's world, with a table of what each file holds."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +43,8 @@ def export_meshes(
     cells : iterable of int, optional
         Labels; all by default.
     members : iterable of int, optional
-        Indices from 0, as in the tables; all by default. Empty: none, the consensus alone.
+        Numbers from 0, as in the tables; all by default. Empty: none, the consensus alone. Cells that have
+        no such member are left out.
     consensus : bool
         Whether the consensus is written, too.
     progress : callable, optional
@@ -67,11 +68,11 @@ def export_meshes(
     """
     suffix = mesh_format(format)
     chosen = _chosen(cells, prediction, "cell")
-    which = _chosen(members, range(prediction.members), "member")
+    which = _chosen(members, prediction.numbers, "member")
     if not chosen or not (which or consensus):
         raise InputError("No mesh was asked for: name a cell, and members or the consensus.")
     folder = Path(folder)
-    total = len(chosen) * (len(which) + consensus)
+    total = sum(len(set(which) & set(prediction[label].numbers)) + consensus for label in chosen)
     rows, paths = [], []
     for label in chosen:
         ensemble = prediction[label]
@@ -94,7 +95,7 @@ def export_meshes(
         "file": "no unit: name of the mesh's file; empty where the shape is empty",
         "label": "no unit: value of the cell in the label layer",
         "shape": "no unit: member, or consensus (what at least half of the members hold)",
-        "member": "no unit: index of the member in the cell's ensemble, from 0",
+        "member": "no unit: number of the member in the cell's ensemble, from 0",
         "volume": f"{unit}^3: space inside the surface",
         "surface_area": f"{unit}^2: area of the surface",
     }
@@ -122,9 +123,10 @@ def _chosen(asked: Iterable[int] | None, there: Iterable[int], what: str) -> lis
 
 
 def _surfaces(
-    ensemble: Ensemble, members: Iterable[int], consensus: bool
+    ensemble: Ensemble, members: Collection[int], consensus: bool
 ) -> Iterator[tuple[int | None, trimesh.Trimesh]]:
-    for member in members:
-        yield member, surface_mesh(ensemble.signed_distance[member], ensemble.grid_to_world)
+    for number, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True):
+        if number in members:
+            yield number, surface_mesh(distance, ensemble.grid_to_world)
     if consensus:
         yield None, surface_mesh(ensemble.consensus_distance, ensemble.grid_to_world)

@@ -79,8 +79,11 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
         return models[str(name_or_path)]
     path = Path(name_or_path)
     if not path.is_file():
-        names = ", ".join([*models, *available_fits()])
-        raise InputError(f"There is no model {str(name_or_path)!r}: choose one of {names}, or a model file.")
+        if str(name_or_path) in available_fits():
+            raise InputError(f"{str(name_or_path)!r} is a fit, which is built in: there is no file of it.")
+        raise InputError(
+            f"There is no model {str(name_or_path)!r}: choose one of {', '.join(models)}, or a model file."
+        )
     return path
 
 

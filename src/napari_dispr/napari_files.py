@@ -95,11 +95,14 @@ def _layers_of(folder: Path) -> list[LayerData]:
     """Layer data tuples of a saved prediction; none, and a notification, if it is damaged."""
     from napari.utils.notifications import show_error, show_warning
 
-    from napari_dispr.widgets.layers import compose_saved, member_layer
+    from napari_dispr.widgets.layers import compose_saved, kept_layer, member_layer
+    from napari_dispr.widgets.session import Held, opened
 
     try:
         prediction = load_prediction(folder)
-        content = compose_saved(prediction, load_measures(folder, prediction), str(folder))
+        prediction.provenance["folder"] = str(folder)
+        measures = load_measures(folder, prediction)
+        content = compose_saved(prediction, measures)
     except InputError as error:
         text = str(error).replace(str(folder), folder.name)  # of a long sentence the beginning is shown
         show_error(text if text.startswith(folder.name) else f"{folder.name}: {text}")
@@ -108,10 +111,14 @@ def _layers_of(folder: Path) -> list[LayerData]:
         show_warning(warning)
     made = prediction.provenance
     name = made.get("labels") or Path(made.get("labels_file") or folder.name).stem
-    return [
-        (volume, member_layer(content, member, name), "labels")
+    held = Held(opened(prediction, measures, name))
+    layers = [
+        (volume, member_layer(content, member, held), "labels")
         for member, volume in enumerate(content.volumes)
     ]
+    if content.kept is not None:
+        layers.append((content.kept.volume, kept_layer(content, held), "labels"))
+    return layers
 
 
 # --- writing --------------------------------------------------------------------------------------------

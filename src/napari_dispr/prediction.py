@@ -26,7 +26,7 @@ from napari_dispr.library import load_model
 from napari_dispr.opinion import Opinion, note_cut, note_unlike
 from napari_dispr.results import Prediction, load_prediction, measure
 from napari_dispr.settings import PredictSettings, checked_settings
-from napari_dispr.shapes.ensemble import Ensemble, without_debris
+from napari_dispr.shapes.ensemble import Ensemble, Section, without_debris
 
 if TYPE_CHECKING:
     from napari_dispr.diffusion.network import UNet3D
@@ -307,7 +307,10 @@ def iter_predict_crops(
                 members.append(opinions[crop.label].applied(without_debris(distance)))
                 if len(members) == settings.members:
                     affine = to_world @ crop.grid_to_pixel
-                    ensemble = Ensemble(crop.label, np.stack(members), affine, unit, crop.zoom)
+                    section = Section(crop.mask, crop.image, crop.known_scale)
+                    ensemble = Ensemble(
+                        crop.label, np.stack(members), affine, unit, crop.zoom, section=section
+                    )
                     prediction = prediction.with_cell(ensemble)
                     note_unlike(prediction, crop.label, opinions[crop.label].unlike)
                     del drawn[crop.label]

@@ -214,8 +214,9 @@ def _cell(
     figures.append(figure(consensus, "consensus", f"consensus of {name}"))
     volumes = dict(zip(members["member"], members["volume"], strict=True))
     for mode in ensemble.modes:
-        for member in mode:
-            view = shaded(ensemble.signed_distance[member], _MEMBER, _ENLARGED)
+        for index in mode:
+            member = ensemble.numbers[index]
+            view = shaded(ensemble.signed_distance[index], _MEMBER, _ENLARGED)
             caption = f"member {member + 1}<br><b>{number(volumes[member])}</b> {unit}"
             figures.append(figure(view, caption, f"member {member + 1} of {name}"))
     rows = []

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +22,11 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import write_json, written_aside
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.morphometry import summarise
+from napari_dispr.shapes.placement import Placement
 from napari_dispr.tables import measure, measure_cells
 
-#: Label volumes of all members together stay below this many bytes.
-LARGEST_VOLUMES = 256 * 2**20
+#: The shape that was kept of a cell: the number of a member, or the consensus.
+Kept = int | Literal["consensus"]
 
 #: What makes a folder a saved prediction.
 PREDICTION_FILE = "prediction.json"
@@ -56,6 +58,10 @@ class Prediction(Mapping[int, Ensemble]):
         By measure, what its intervals are read from: of the model's card.
     unlike : dict of int to str
         Cells unlike those that the model was trained on, and what is unusual about each.
+    kept : mapping of int to int or "consensus"
+        Of cells whose shape was chosen: the number of the member, or the consensus.
+    rejected : mapping of int to tuple of int
+        Numbers of the members of a cell that were taken out by hand.
     """
 
     ensembles: Mapping[int, Ensemble]
@@ -67,6 +73,8 @@ class Prediction(Mapping[int, Ensemble]):
     names: dict[int, str] = field(default_factory=dict)
     intervals: Mapping[str, Calibration] = field(default_factory=dict)
     unlike: dict[int, str] = field(default_factory=dict)
+    kept: Mapping[int, "Kept"] = field(default_factory=dict)
+    rejected: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __getitem__(self, label: int) -> Ensemble:
         return self.ensembles[label]
@@ -78,8 +86,68 @@ class Prediction(Mapping[int, Ensemble]):
         return len(self.ensembles)
 
     def with_cell(self, ensemble: Ensemble) -> "Prediction":
-        """This prediction and one more cell; warnings are shared."""
+        """This prediction and one more cell, or other members of a cell; warnings are shared."""
         return replace(self, ensembles={**self.ensembles, ensemble.label: ensemble})
+
+    @property
+    def members(self) -> int:
+        """How many members there are of a cell, at most."""
+        return max(map(len, self.ensembles.values()), default=0)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of the members, of all cells, in rising order."""
+        return tuple(sorted({number for one in self.ensembles.values() for number in one.numbers}))
+
+    # --- choosing -----------------------------------------------------------------------------------
+
+    def keep(self, label: int, shape: "Kept | None") -> "Prediction":
+        """This prediction with one shape kept as that of a cell.
+
+        Parameters
+        ----------
+        label : int
+        shape : int, "consensus" or None
+            Number of a member; the consensus; or None, if no shape is to be kept.
+
+        Raises
+        ------
+        InputError
+            If there is no such cell or member.
+        """
+        self._has(label, shape if isinstance(shape, int) else None)
+        kept = {other: one for other, one in self.kept.items() if other != label}
+        return replace(self, kept=kept if shape is None else {**kept, label: shape})
+
+    def reject(self, label: int, number: int) -> "Prediction":
+        """This prediction without one member of a cell, which is never drawn again.
+
+        Raises
+        ------
+        InputError
+            If there is no such cell or member, or it is the cell's last.
+        """
+        self._has(label, number)
+        ensemble = self.ensembles[label]
+        if len(ensemble) == 1:
+            raise InputError(f"Member {number} is the last of cell {label}: draw more before you reject it.")
+        rejected = {**self.rejected, label: tuple(sorted({*self.rejected.get(label, ()), number}))}
+        left = self if self.kept.get(label) != number else self.keep(label, None)
+        return replace(left.with_cell(ensemble.without(number)), rejected=rejected)
+
+    def kept_distance(self, label: int) -> NDArray[np.float32]:
+        """Signed distance (64, 64, 64) of the shape that was kept of a cell."""
+        ensemble, shape = self.ensembles[label], self.kept[label]
+        if shape == "consensus":
+            return ensemble.consensus_distance
+        return ensemble.signed_distance[ensemble.numbers.index(shape)]
+
+    def _has(self, label: int, number: int | None) -> None:
+        if label not in self.ensembles:
+            raise InputError(f"There is no cell {label} in the prediction.")
+        if number is not None and number not in self.ensembles[label].numbers:
+            known = ", ".join(map(str, self.ensembles[label].numbers))
+            raise InputError(f"Cell {label} has no member {number}: choose among {known}.")
 
     # --- in the image's frame -----------------------------------------------------------------------
 
@@ -89,6 +157,7 @@ class Prediction(Mapping[int, Ensemble]):
         Parameters
         ----------
         member : int
+            Its number; cells that have no such member are left out.
 
         Returns
         -------
@@ -99,90 +168,47 @@ class Prediction(Mapping[int, Ensemble]):
         affine : (4, 4) array
             From voxel-centre index to world; the imaged plane is a plane of voxel centres.
         """
-        return self._volume(member, *self._frame())
+        placement = self._placement
+        if member not in self.numbers:
+            known = ", ".join(str(number) for number in self.numbers)
+            raise InputError(f"There is no member {member}: choose among {known}.")
+        shapes = [
+            (label, ensemble.signed_distance[ensemble.numbers.index(member)])
+            for label, ensemble in self.ensembles.items()
+            if member in ensemble.numbers
+        ]
+        return placement.volume(shapes), placement.affine
 
     def label_volumes(self) -> list[tuple[NDArray[Any], NDArray[np.float64]]]:
-        """:meth:`label_volume` of every member."""
-        frame = self._frame()
-        return [self._volume(member, *frame) for member in range(self.members)]
+        """:meth:`label_volume` of every member, in the order of `numbers`."""
+        placement = self._placement
+        return [(self.label_volume(number)[0], placement.affine) for number in self.numbers]
 
-    @property
-    def members(self) -> int:
-        """Members of each ensemble."""
-        return len(next(iter(self.ensembles.values()))) if self.ensembles else 0
+    def kept_volume(self) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """3D labels of the shapes that were kept, and their affine; as :meth:`label_volume`."""
+        shapes = [(label, self.kept_distance(label)) for label in self.kept]
+        return self._placement.volume(shapes), self._placement.affine
+
+    @cached_property
+    def _placement(self) -> Placement:
+        if not self.ensembles:
+            raise InputError("The prediction holds no cell: predict at least one.")
+        return Placement(self.ensembles, self.image_to_world, len(self.numbers))
 
     @property
     def step(self) -> int:
         """Pixels along a voxel of the label volumes."""
-        return self._frame()[2]
+        return self._placement.step
 
-    def _frame(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.int64]]:
-        """First pixel (z, y, x), shape in voxels, and pixels along a voxel, of the label volumes; and each
-        cell's box.
-        """
-        if not self.ensembles:
-            raise InputError("The prediction holds no cell: predict at least one.")
-        boxes = np.array([self._box(ensemble) for ensemble in self.ensembles.values()])
-        low, high = boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)
-        step = 1
-        while True:
-            # The first voxel is a whole number of voxels from the picture, so that one lies in it.
-            first = np.floor(low / step).astype(np.int64)
-            shape = np.ceil(high / step).astype(np.int64) - first + 1
-            if shape.prod() * self.members * self._dtype().itemsize <= LARGEST_VOLUMES:
-                return first * step, shape, step, boxes
-            step *= 2
+    @property
+    def frame(self) -> NDArray[np.float64]:
+        """The (4, 4) affine of the label volumes, from voxel-centre index to world."""
+        return self._placement.affine
 
-    def _dtype(self) -> np.dtype[Any]:
-        return np.min_scalar_type(max(self.ensembles, default=0))
-
-    def _pixel(self, ensemble: Ensemble) -> NDArray[np.float64]:
-        """4 x 4 affine from an ensemble's grid to the picture's pixels (z, y, x); no rotation in it."""
-        affine = np.linalg.inv(grid.pixel_to_world(self.image_to_world)) @ ensemble.grid_to_world
-        return np.diag(np.diag(affine)) + np.pad(affine[:3, 3:], ((0, 1), (3, 0)))
-
-    def _box(self, ensemble: Ensemble) -> NDArray[np.int64]:
-        """First and last pixel (z, y, x) that any member may reach, (2, 3)."""
-        voxels = np.argwhere((ensemble.signed_distance > 0).any(axis=0))
-        if not len(voxels):
-            voxels = np.full((1, 3), grid.IMAGED_PLANE)
-        affine = self._pixel(ensemble)
-        ends = np.stack([voxels.min(axis=0) - 1, voxels.max(axis=0) + 1])
-        pixels = ends * np.diag(affine)[:3] + affine[:3, 3]
-        return np.stack([np.floor(pixels[0]), np.ceil(pixels[1])]).astype(np.int64)
-
-    def _volume(
-        self,
-        member: int,
-        first: NDArray[np.int64],
-        shape: NDArray[np.int64],
-        step: int,
-        boxes: NDArray[np.int64],
-    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        if not 0 <= member < self.members:
-            raise InputError(f"There is no member {member}: choose 0 to {self.members - 1}.")
-        volume = np.zeros(shape, self._dtype())
-        winner = np.zeros(shape, np.float16)
-        for (label, ensemble), (low, high) in zip(self.ensembles.items(), boxes, strict=True):
-            start = np.maximum((low - first) // step, 0)
-            stop = np.minimum(-((first - high) // step) + 1, shape)
-            # Voxel index -> pixel -> grid, both without rotation: a factor and an offset an axis.
-            affine = self._pixel(ensemble)
-            factor, offset = np.diag(affine)[:3], affine[:3, 3]
-            distance = _resampled(
-                ensemble.signed_distance[member],
-                step / factor,
-                (first + start * step - offset) / factor,
-                tuple(stop - start),
-            )
-            region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            depth = distance * (factor[0] / step)  # cells differ in zoom: compare in voxels of the volume
-            mine = (distance > 0) & (depth > winner[region])
-            volume[region][mine] = label
-            winner[region][mine] = depth[mine]
-        to_pixel = grid.translation(tuple(first.astype(float)))
-        to_pixel[:3, :3] *= step
-        return volume, grid.pixel_to_world(self.image_to_world) @ to_pixel
+    def same_frame(self, other: "Prediction") -> bool:
+        """Whether the label volumes of another prediction have the same shape and affine."""
+        mine, theirs = self._placement, other._placement
+        return bool((mine.shape == theirs.shape).all() and (mine.affine == theirs.affine).all())
 
     # --- files --------------------------------------------------------------------------------------
 
@@ -227,6 +253,9 @@ class Prediction(Mapping[int, Ensemble]):
                         "unit": ensemble.unit,
                         "zoom": ensemble.zoom,
                         "members": len(ensemble),
+                        "numbers": ensemble.numbers,
+                        "kept": self.kept.get(label),
+                        "rejected": self.rejected.get(label, ()),
                         "warning": self.unlike.get(label, ""),
                     }
                     for label, ensemble in self.ensembles.items()
@@ -245,26 +274,6 @@ class Prediction(Mapping[int, Ensemble]):
         ensemble.save_tiff(Path(folder) / _CELLS / f"{stem}.ome.tif", self.provenance)
         for what in _VOLUMES:
             ensemble.save_tiff(Path(folder) / what / f"{stem}.ome.tif", self.provenance, what)
-
-
-def _resampled(
-    volume: NDArray[np.float32],
-    step: NDArray[np.float64],
-    first: NDArray[np.float64],
-    shape: tuple[int, ...],
-) -> NDArray[np.float32]:
-    """Linear interpolation at ``first + index * step``, axis by axis; beyond the border the nearest value.
-
-    Six times as fast as `scipy.ndimage.affine_transform`, which does not use that there is no rotation.
-    """
-    for axis, length in enumerate(shape):
-        last = volume.shape[axis] - 1
-        at = np.clip(first[axis] + np.arange(length) * step[axis], 0, last)
-        below = np.minimum(at.astype(np.int64), last - 1)
-        share = (at - below).astype(np.float32).reshape(-1, *[1] * (2 - axis))
-        lower = volume.take(below, axis)
-        volume = lower + (volume.take(below + 1, axis) - lower) * share
-    return volume
 
 
 def remove_prediction(folder: str | os.PathLike[str]) -> None:
@@ -343,7 +352,7 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
         rows = list(zip(table["label"], table["member"], strict=True))
     except (OSError, ValueError, KeyError, TypeError):
         return measure(prediction)
-    expected = [(label, member) for label, ensemble in prediction.items() for member in range(len(ensemble))]
+    expected = [(label, member) for label, ensemble in prediction.items() for member in ensemble.numbers]
     return table if rows == expected else measure(prediction)
 
 
@@ -377,6 +386,12 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
                 name: Calibration.model_validate(one) for name, one in content.pop("intervals", {}).items()
             },
             "unlike": {int(label): cell["warning"] for label, cell in cells.items() if cell.get("warning")},
+            "kept": {
+                int(label): cell["kept"] for label, cell in cells.items() if cell.get("kept") is not None
+            },
+            "rejected": {
+                int(label): tuple(cell["rejected"]) for label, cell in cells.items() if cell.get("rejected")
+            },
         }
         files = {int(label): folder / _CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
     except FileNotFoundError:
@@ -390,8 +405,8 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
 
 
 __all__ = [
-    "LARGEST_VOLUMES",
     "PREDICTION_FILE",
+    "Kept",
     "Prediction",
     "columns_file",
     "load_measures",

@@ -250,8 +250,8 @@ def _watch(state: RivalState, cells: Tensors) -> Validated:
             with _autocast(state.device):
                 logits = state.network(planes).float()
             drawn, true = logits > 0, truth > 0.5
-            overlap = (drawn & true).sum() / (drawn | true).sum()
-            volume = (drawn.sum() / true.sum() - 1).abs()
+            overlap = (drawn & true).sum() / (drawn | true).sum().clamp(min=1)
+            volume = (drawn.sum() / true.sum().clamp(min=1) - 1).abs()
             loss = _supervised(state, logits, truth)
             table.append((loss.item(), 1 - overlap.item(), volume.item()))
     loss, energy_score, volume_error = np.mean(table, axis=0).tolist()

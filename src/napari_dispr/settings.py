@@ -50,7 +50,11 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
 class PredictSettings(Settings):
     """What is drawn of each cell, and how."""
 
-    model: str = Field("red-blood-cell", description="Shape model: a name of the list, or a model file.")
+    model: str = Field(
+        "red-blood-cell",
+        description="Shape model, or for comparison a SHAPR or a fit (cylinder, ellipsoid): a name of the "
+        "list, or a model file.",
+    )
     members: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Shapes drawn for each cell.")
     quality: str = Field(
         "balanced", description="How carefully shapes are drawn: fast, balanced, or another of the model's."
@@ -186,6 +190,11 @@ class TrainSettings(Settings):
         return self
 
     @property
+    def budget(self) -> str:
+        """How long to train, in words."""
+        return f"{self.steps:,} steps" if self.minutes is None else f"{self.minutes:g} minutes"
+
+    @property
     def flow_steps(self) -> int:
         """Steps before those that are scored, of a budget in steps."""
         return self.steps - round(self.scored * self.steps)
@@ -228,6 +237,13 @@ class RivalTrainSettings(Settings):
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights and samples.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
+
+    @property
+    def budget(self) -> str:
+        """How long to train, in words."""
+        if self.minutes is not None:
+            return f"{self.minutes:g} minutes"
+        return f"{self.epochs:,} epochs" if self.steps is None else f"{self.steps:,} steps"
 
 
 #: Settings to begin with, by name.

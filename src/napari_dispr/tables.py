@@ -101,17 +101,25 @@ def measure_cells(prediction: "Prediction", measures: pd.DataFrame | None = None
     -------
     DataFrame
         A row a cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, where
-        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval); ``ambiguity``,
-        ``modes``, and ``warning``, which says what is unlike the training data and is empty otherwise.
+        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval; none of cells of
+        which members were rejected by hand, for which it does not hold); ``ambiguity``, ``modes``;
+        ``kept``: the shape that was chosen, if one was; and ``warning``, which says what is unlike the
+        training data and is empty otherwise.
         ``attrs["columns"]`` says what each column is, with its unit.
     """
     summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
     agreeing = agreement(prediction)
     table = summary.merge(agreeing, on="label", how="left", sort=False)
+    ends = [f"{name}_{end}" for name in prediction.intervals for end in ("low", "high")]
+    by_hand = table["label"].isin(list(prediction.rejected))
+    table.loc[by_hand, [name for name in ends if name in table]] = np.nan
+    kept = [prediction.kept.get(int(label), "") for label in table["label"]]
+    table["kept"] = [f"member {one}" if isinstance(one, int) else one for one in kept]
     table["warning"] = [prediction.unlike.get(int(label), "") for label in table["label"]]
     table.attrs["columns"] = {
         **summary.attrs["columns"],
         **agreeing.attrs["columns"],
+        "kept": "no unit: the shape that was chosen: a member, by its number, or consensus; empty: none",
         "warning": "no unit: how the cell is unlike the model's training data; empty where it is like them",
     }
     return table

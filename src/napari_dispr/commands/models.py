@@ -53,9 +53,9 @@ def list_models(options: argparse.Namespace) -> None:
         except InputError as error:
             told = str(error)
         whose = "shipped" if is_shipped(path) else "yours"
-        print(f"{name:{width}}  {whose:8}  {_megabytes(path):>8}  {told}".rstrip())
+        print(f"{name:{width}}  {whose:7}  {_megabytes(path):>8}  {told}".rstrip())
     for name, told in fits.items():
-        print(f"{name:{width}}  built in  {'':8}  {told}")
+        print(f"{name:{width}}  fit      {'':8}  {told}")
 
 
 def _megabytes(path: Path) -> str:
@@ -67,8 +67,16 @@ def _megabytes(path: Path) -> str:
 
 def model_info(options: argparse.Namespace) -> None:
     """``napari-dispr models info``."""
-    from napari_dispr.library import is_shipped, load_model, model_path
+    from napari_dispr.library import available_fits, is_shipped, load_model, model_path, read_card
 
+    if options.model in available_fits():
+        fit = read_card(options.model).model_dump(mode="json", include={"name", "description", "rival"})
+        if options.json:
+            print(json.dumps(fit, indent=2))
+        else:
+            print(options.model)
+            _print_fields({**fit, "name": None})
+        return
     path = model_path(options.model)
     model = load_model(path.absolute())
     card = _told(model.card)
@@ -93,7 +101,7 @@ def model_info(options: argparse.Namespace) -> None:
             "hash": model.hash,
             **card,
             "name": None,
-            "qualities": ", ".join(qualities),
+            "qualities": ", ".join(qualities) or "one shape a cell, at once",
         }
     )
 

@@ -6,8 +6,8 @@ Knows neither how shapes are drawn nor how they are shown.
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -34,6 +34,30 @@ MOST_STRETCH = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Section:
+    """What the picture shows of a cell, on the imaged plane of the model grid: members are drawn from it.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        Share of each voxel that the cell covers, 0 to 1.
+    image : (64, 64) array or None
+        Intensities, 0 to 1, neither masked nor normalised; None where there was no picture.
+    known_scale : float or None
+        1 where the cell is as large on the grid as the same cell was in the training data, else None.
+    """
+
+    mask: NDArray[np.float32]
+    image: NDArray[np.float32] | None = None
+    known_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for plane in (self.mask, self.image):
+            if plane is not None and plane.shape != grid.SHAPE[1:]:
+                raise ValueError(f"a section is a plane (64, 64), not {plane.shape}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Ensemble:
     """The members of one cell, member axis first, on the model grid.
 
@@ -50,11 +74,16 @@ class Ensemble:
         Of the world's axes ("pixel", "micrometer", ...).
     zoom : float
         Model grid voxels per pixel of the image.
+    numbers : tuple of int
+        The number of each member, which decides its noise and stays with it when others are taken out or
+        added; by default 0, 1, 2, ...
+    section : Section, optional
+        What the members were drawn from; with it more of them can be drawn.
 
     Raises
     ------
     ValueError
-        Shapes are not as above, or distances are not finite.
+        Shapes are not as above, distances are not finite, or numbers are not one a member.
     """
 
     label: int
@@ -62,6 +91,8 @@ class Ensemble:
     grid_to_world: NDArray[np.float64]
     unit: str = "pixel"
     zoom: float = 1.0
+    numbers: tuple[int, ...] = ()
+    section: Section | None = None
 
     def __post_init__(self) -> None:
         distance = np.asarray(self.signed_distance)
@@ -73,6 +104,10 @@ class Ensemble:
         half = distance.astype(np.float16)
         if not np.isfinite(half).all():
             raise ValueError(f"the signed distance of cell {self.label} is not finite")
+        numbers = tuple(int(number) for number in self.numbers) or tuple(range(len(distance)))
+        if len(numbers) != len(distance) or len(set(numbers)) != len(numbers):
+            raise ValueError(f"{len(distance)} members have as many different numbers, not {self.numbers}")
+        object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "label", int(self.label))
         object.__setattr__(self, "signed_distance", half.astype(np.float32))
         object.__setattr__(self, "grid_to_world", affine)
@@ -81,6 +116,20 @@ class Ensemble:
     def __len__(self) -> int:
         """Number of members."""
         return len(self.signed_distance)
+
+    def without(self, number: int) -> "Ensemble":
+        """The ensemble without one of several members."""
+        left = [i for i, one in enumerate(self.numbers) if one != number]
+        return replace(self, signed_distance=self.signed_distance[left], numbers=self.numbers_at(left))
+
+    def joined(self, other: "Ensemble") -> "Ensemble":
+        """This ensemble and further members of the same cell on the same grid."""
+        both = np.concatenate([self.signed_distance, other.signed_distance])
+        return replace(self, signed_distance=both, numbers=self.numbers + other.numbers)
+
+    def numbers_at(self, indices: Iterable[int]) -> tuple[int, ...]:
+        """Numbers of the members at these indices."""
+        return tuple(self.numbers[i] for i in indices)
 
     @property
     def members(self) -> NDArray[np.bool_]:
@@ -114,7 +163,7 @@ class Ensemble:
 
     @property
     def modes(self) -> list[tuple[int, ...]]:
-        """Groups of similar members, as indices, the most populous first.
+        """Groups of similar members, as indices (not numbers), the most populous first.
 
         Average linkage on 1 - IoU, cut at `MODE_DISTANCE` (0.5).
         """
@@ -163,6 +212,8 @@ class Ensemble:
                 grid_to_world=self.grid_to_world,
                 unit=np.str_(self.unit),
                 zoom=np.float64(self.zoom),
+                numbers=np.array(self.numbers, dtype=np.int64),
+                **_section_arrays(self.section),
             )
 
     @classmethod
@@ -183,6 +234,9 @@ class Ensemble:
                     grid_to_world=file["grid_to_world"],
                     unit=str(file["unit"]),
                     zoom=float(file["zoom"]),
+                    # Files of older versions have neither.
+                    numbers=tuple(file["numbers"].tolist()) if "numbers" in file else (),
+                    section=_section_of(file),
                 )
         except FileNotFoundError:
             raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
@@ -226,11 +280,31 @@ class Ensemble:
             "grid_to_world": self.grid_to_world.tolist(),
             "unit": self.unit,
             "zoom": self.zoom,
+            "numbers": list(self.numbers),
             **(provenance or {}),
         }
         name = f"cell {self.label}" if what == "members" else f"cell {self.label}: {what}"
         volume: NDArray[Any] = getattr(self, what)
         write_ome_tiff(path, [OmeImage(volume, name, self.grid_to_world, self.unit, description)])
+
+
+def _section_arrays(section: Section | None) -> dict[str, Any]:
+    """A section as arrays of a file."""
+    if section is None:
+        return {}
+    arrays: dict[str, Any] = {"mask": section.mask}
+    if section.image is not None:
+        arrays["image"] = section.image
+    if section.known_scale is not None:
+        arrays["known_scale"] = np.float64(section.known_scale)
+    return arrays
+
+
+def _section_of(file: Mapping[str, NDArray[Any]]) -> Section | None:
+    if "mask" not in file:
+        return None
+    scale = float(file["known_scale"]) if "known_scale" in file else None
+    return Section(file["mask"], file.get("image"), scale)
 
 
 def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -82,7 +82,7 @@ def measure_ensembles(
             ),
         }
         for ensemble in ensembles.values()
-        for member, distance in enumerate(ensemble.signed_distance)
+        for member, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True)
     ]
     table = pd.DataFrame(rows, columns=["label", "member", *measures])
     units = {ensemble.unit for ensemble in ensembles.values()} or {"pixel"}
@@ -98,7 +98,7 @@ def column_texts(measures: Mapping[str, Measure], unit: str) -> dict[str, str]:
     """The column dictionary of a table of measures: of each column "unit: meaning"."""
     return {
         "label": "no unit: value of the cell in the label layer",
-        "member": "no unit: index of the member in the cell's ensemble, from 0",
+        "member": "no unit: number of the member in the cell's ensemble, from 0",
         **{name: measure.column(unit) for name, measure in measures.items()},
     }
 

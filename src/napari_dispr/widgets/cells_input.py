@@ -11,9 +11,9 @@ from napari_dispr.cells.cropping import Box, cell_boxes
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.background import NewestAnswer
 from napari_dispr.widgets.displayed import DisplayedPlane, displayed_plane
-from napari_dispr.widgets.layers import Outlines
 from napari_dispr.widgets.picking import PickTool, outline
 from napari_dispr.widgets.request import CellChoice, PredictRequest
+from napari_dispr.widgets.scene import Outlines
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -1,7 +1,7 @@
 """From a prediction to napari layers: the only place that builds them. No Qt."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +11,19 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.shapes.measures import HEADLINE
+from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.widgets.displayed import DisplayedPlane
+from napari_dispr.widgets.session import PREDICTION_KEY, Held, prediction_of
 
 if TYPE_CHECKING:
     import pint
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels, Layer, Vectors
+    from napari.layers import Labels, Layer
 
     from napari_dispr.results import Prediction
 
 #: Key of a result layer's metadata; its presence marks a layer as a result.
 METADATA_KEY = "napari-dispr"
-
-#: Camera angles of the 3D view, in degrees.
-_SLANTED = (10.0, -20.0, 45.0)
-#: How much of the canvas the results take, and how much closer than the whole scene they may be looked at.
-_FILL, _CLOSEST = 0.8, 8.0
-#: Pixels along a side of the sheet that stands for the picture: what 3D textures take on all graphics cards.
-_LARGEST_SHEET = 2048
-
-#: Width of outlines as a share of a cell's extent, and their colour.
-_OUTLINE_WIDTH, _OUTLINE_COLOR = 0.03, "#ffd60a"
 
 #: Feature tables have a row for each label from 0 up to here; with larger labels only the cells have one.
 _DENSE_ROWS = 100_000
@@ -43,6 +35,7 @@ class ResultContent:
 
     Attributes
     ----------
+    prediction : Prediction
     volumes : tuple of (z, y, x) integer arrays
         One a member, label values as in the 2D layer.
     affine : (4, 4) float64
@@ -51,21 +44,41 @@ class ResultContent:
         Of the world's axes.
     depth : float
         World z of the picture's plane.
+    numbers : tuple of int
+        The numbers of these members.
     features : tuple of DataFrame
         One a member: ``index`` (the label) and its measures.
     metadata : mapping
         Provenance, the picture and which plane of it, and the units of the measures.
+    kept : KeptContent or None
+        Of the shapes that were kept, if there are any.
     """
 
+    prediction: "Prediction"
     volumes: tuple[NDArray[Any], ...]
     affine: NDArray[np.float64]
     unit: "pint.Unit | str"
     depth: float
+    numbers: tuple[int, ...]
     features: tuple[pd.DataFrame, ...]
     metadata: Mapping[str, Any]
+    kept: "KeptContent | None" = None
 
 
-def compose(prediction: "Prediction", measures: pd.DataFrame, plane: DisplayedPlane) -> ResultContent:
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptContent:
+    """What the layer of the kept shapes shows: 3D labels on the affine of the others, and its features."""
+
+    volume: NDArray[Any]
+    features: pd.DataFrame
+
+
+def compose(
+    prediction: "Prediction",
+    measures: pd.DataFrame,
+    plane: DisplayedPlane,
+    before: ResultContent | None = None,
+) -> ResultContent:
     """Everything that the layers of a prediction need.
 
     Parameters
@@ -75,22 +88,25 @@ def compose(prediction: "Prediction", measures: pd.DataFrame, plane: DisplayedPl
         A row a cell and member, from `measure_ensembles`.
     plane : DisplayedPlane
         The picture: gives the unit, and the world's z of its plane.
+    before : ResultContent, optional
+        Of an earlier state of the prediction: volumes that are the same are taken from there.
     """
-    return _content(prediction, measures, plane.unit, plane.depth, origin_of(plane))
+    return _content(prediction, measures, plane.unit, plane.depth, origin_of(plane), before)
 
 
-def compose_saved(prediction: "Prediction", measures: pd.DataFrame, folder: str) -> ResultContent:
+def compose_saved(
+    prediction: "Prediction", measures: pd.DataFrame, before: ResultContent | None = None
+) -> ResultContent:
     """As `compose`, of a prediction that was read from a folder: its provenance tells of the picture.
 
     Parameters
     ----------
     prediction : Prediction
     measures : DataFrame
-    folder : str
-        Where it was read from: the layers' metadata say so.
+    before : ResultContent, optional
     """
     depth = prediction.provenance.get("depth", 0.0)
-    return _content(prediction, measures, prediction.unit, float(depth), {"folder": folder})
+    return _content(prediction, measures, prediction.unit, float(depth), {}, before)
 
 
 def origin_of(plane: DisplayedPlane) -> dict[str, Any]:
@@ -104,41 +120,91 @@ def _content(
     unit: "pint.Unit | str",
     depth: float,
     origin: Mapping[str, Any],
+    before: ResultContent | None,
 ) -> ResultContent:
-    placed = prediction.label_volumes()
+    affine = prediction.frame
     largest = max(prediction)
+    columns = dict(measures.attrs.get("columns", {}))
     return ResultContent(
-        volumes=tuple(volume for volume, _ in placed),
-        affine=grid.translation((depth, 0.0, 0.0)) @ placed[0][1],
+        prediction=prediction,
+        volumes=tuple(_volume(prediction, number, before) for number in prediction.numbers),
+        affine=grid.translation((depth, 0.0, 0.0)) @ affine,
         unit=unit,
         depth=depth,
+        numbers=prediction.numbers,
         features=tuple(_features(rows, largest) for _, rows in measures.groupby("member")),
-        metadata={
-            **prediction.provenance,
-            **origin,
-            "columns": dict(measures.attrs.get("columns", {})),
-        },
+        metadata={**prediction.provenance, **origin, "columns": columns},
+        kept=_kept(prediction, measures, largest) if prediction.kept else None,
     )
 
 
-def member_layer(content: ResultContent, member: int, name: str) -> dict[str, Any]:
+def _volume(prediction: "Prediction", number: int, before: ResultContent | None) -> NDArray[Any]:
+    """The label volume of one member, of an earlier state where it is the same."""
+    if before is not None and number in before.numbers and prediction.same_frame(before.prediction):
+        mine, theirs = (
+            {label: id(one) for label, one in each.items() if number in one.numbers}
+            for each in (prediction, before.prediction)
+        )
+        if mine == theirs:
+            return before.volumes[before.numbers.index(number)]
+    return prediction.label_volume(number)[0]
+
+
+def _kept(prediction: "Prediction", measures: pd.DataFrame, largest: int) -> KeptContent:
+    rows: list[dict[str, Any]] = []
+    for label, shape in prediction.kept.items():
+        if shape == "consensus":
+            ensemble = prediction[label]
+            row: dict[Any, Any] = dict(
+                measure_shape(ensemble.consensus_distance, ensemble.grid_to_world, HEADLINE)
+            )
+        else:
+            own = (measures["label"] == label) & (measures["member"] == shape)
+            row = measures.loc[own, list(HEADLINE)].iloc[0].to_dict()
+        name = shape if isinstance(shape, str) else f"member {shape + 1}"
+        rows.append({"label": label, "kept": name, **row})
+    return KeptContent(prediction.kept_volume()[0], _features(pd.DataFrame(rows), largest))
+
+
+def member_layer(content: ResultContent, member: int, held: Held) -> dict[str, Any]:
     """What a labels layer of one member is made with, but for its colours.
 
     Parameters
     ----------
     content : ResultContent
     member : int
-    name : str
-        Of the 2D label layer.
+        Index of the member among all.
+    held : Held
+        The prediction, after which it is named, and by which widgets know it.
     """
+    number = content.numbers[member]
     return {
-        "name": f"{name}: member {member + 1}",
+        "name": f"{held.newest.name}: member {number + 1}",
         "features": content.features[member],
-        "metadata": {METADATA_KEY: {**content.metadata, "member": member}},
+        **_common(content, {"member": number}, held),
+        "visible": member == 0,
+    }
+
+
+def kept_layer(content: ResultContent, held: Held) -> dict[str, Any]:
+    """As `member_layer`, of the layer of the shapes that were kept."""
+    assert content.kept is not None
+    kept = content.kept.features.dropna(subset="kept")
+    chosen = {str(int(label)): shape for label, shape in zip(kept["index"], kept["kept"], strict=True)}
+    return {
+        "name": f"{held.newest.name}: kept shapes",
+        "features": content.kept.features,
+        **_common(content, {"kept": chosen}, held),
+        "visible": False,
+    }
+
+
+def _common(content: ResultContent, what: Mapping[str, Any], held: Held) -> dict[str, Any]:
+    return {
+        "metadata": {METADATA_KEY: {**content.metadata, **what}, PREDICTION_KEY: held},
         "units": (content.unit,) * 3,
         "opacity": 1.0,
         "iso_gradient_mode": "smooth",
-        "visible": member == 0,
         **transform_of(content.affine),
     }
 
@@ -146,124 +212,102 @@ def member_layer(content: ResultContent, member: int, name: str) -> dict[str, An
 def _features(rows: pd.DataFrame, largest: int) -> pd.DataFrame:
     """Feature table of one member: row n tells of label n, as napari expects; rows of no cell are empty."""
     # napari shows them all in one line of its status bar: the first measures have room there.
-    shown = ["label", *(name for name in HEADLINE if name in rows)]
+    shown = ["label", *(name for name in ("kept", *HEADLINE) if name in rows)]
     table = rows[shown].rename(columns={"label": "index"}).set_index("index")
     labels = range(largest + 1) if largest <= _DENSE_ROWS else sorted({0, *table.index})
     return table.reindex(pd.Index(labels, name="index")).reset_index()
 
 
 class ResultLayers:
-    """The layers of one run: made when the first cell is finished, brought up to date with each further one.
+    """The layers of one prediction: made when the first cell is finished, then brought up to date.
 
     Parameters
     ----------
     viewer : ViewerModel
     labels : Labels
-        The 2D layer whose name, colours and label values the results take.
+        The layer whose colours the results take: the 2D one, or one of the results.
+    held : Held
+        The prediction; the layers take their names from its.
     """
 
-    def __init__(self, viewer: "ViewerModel", labels: "Labels") -> None:
-        self._viewer = viewer
-        self._name = labels.name
+    def __init__(self, viewer: "ViewerModel", labels: "Labels", held: Held) -> None:
+        self._viewer, self._held = viewer, held
         self._colormap = copy.deepcopy(labels.colormap)
-        self.layers: list[Labels] = []
+        #: By the number of the member, and of the kept shapes by "kept".
+        self._layers: dict[int | str, Labels] = {}
+
+    @classmethod
+    def found(cls, viewer: "ViewerModel", held: Held) -> "ResultLayers | None":
+        """Those of a prediction that are in the viewer already, as after opening a saved one."""
+        there = [layer for layer in viewer.layers if prediction_of(layer) is held]
+        if not there:
+            return None
+        found = cls(viewer, there[0], held)
+        found._layers = {layer.metadata[METADATA_KEY].get("member", "kept"): layer for layer in there}
+        return found
+
+    @property
+    def layers(self) -> "list[Labels]":
+        """Of the members, in the order of their numbers, then of the kept shapes."""
+        numbers = sorted(key for key in self._layers if not isinstance(key, str))
+        return [self._layers[key] for key in (*numbers, "kept") if key in self._layers]
 
     def update(self, content: ResultContent) -> Iterator[None]:
         """Show ``content``; yields after each layer, so that the event loop can run in between.
 
-        Layers that the user removed meanwhile stay away.
+        Layers that the user removed meanwhile stay away, those of members that are gone are removed.
         """
-        if self.layers:
-            for layer, volume, features in zip(self.layers, content.volumes, content.features, strict=True):
-                if layer in self._viewer.layers:
-                    _fill(layer, volume, content.affine, features)
-                    yield
-            return
-        for layer in self._viewer.layers:
-            if METADATA_KEY in layer.metadata:
-                layer.visible = False  # shapes of two runs in one place would hide one another
-        for member in range(len(content.volumes)):
-            self._add(content, member)
+        if not self._layers:
+            for layer in self._viewer.layers:
+                if METADATA_KEY in layer.metadata:
+                    layer.visible = False  # shapes of two runs in one place would hide one another
+        known = {number: i for i, number in enumerate(content.numbers)}
+        for key in set(self._layers) - set(known) - ({"kept"} if content.kept else set()):
+            layer = self._layers.pop(key)
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+                yield
+        for number, i in known.items():
+            if number in self._layers:
+                self._fill(number, content.volumes[i], content.features[i], content.affine)
+            else:
+                settings = member_layer(content, i, self._held)
+                settings["visible"] &= not self._layers
+                self._add(number, content.volumes[i], settings, content.depth)
+            yield
+        if content.kept is not None:
+            if "kept" in self._layers:
+                self._fill("kept", content.kept.volume, content.kept.features, content.affine)
+                settings = kept_layer(content, self._held)
+                self._layers["kept"].metadata = settings["metadata"]
+            else:
+                settings = kept_layer(content, self._held)
+                self._add("kept", content.kept.volume, settings, content.depth)
             yield
 
-    def _add(self, content: ResultContent, member: int) -> None:
+    def _add(self, key: int | str, volume: NDArray[Any], settings: dict[str, Any], depth: float) -> None:
         from napari.layers import Labels
 
-        settings = member_layer(content, member, self._name)
-        layer = Labels(content.volumes[member], colormap=copy.deepcopy(self._colormap), **settings)
+        layer = Labels(volume, colormap=copy.deepcopy(self._colormap), **settings)
         flat = self._viewer.dims.ndim == 2
-        _add_unselected(self._viewer, layer)
+        add_unselected(self._viewer, layer)
         if flat:  # the z slider is new: put it into the picture's plane
-            self._viewer.dims.set_point(0, content.depth)
-        self.layers.append(layer)
+            self._viewer.dims.set_point(0, depth)
+        self._layers[key] = layer
 
-
-def _fill(layer: "Labels", volume: NDArray[Any], affine: NDArray[np.float64], features: pd.DataFrame) -> None:
-    _place(layer, affine)
-    layer.data = volume
-    layer.features = features
-
-
-class Outlines:
-    """One layer that outlines the chosen cells, exactly over the picture; there only while cells are chosen.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    """
-
-    def __init__(self, viewer: "ViewerModel") -> None:
-        self._viewer = viewer
-        self._layer: Vectors | None = None
-
-    def show(self, cells: Mapping[int, NDArray[np.float32]], plane: DisplayedPlane) -> None:
-        """Outline these cells and no others.
-
-        Parameters
-        ----------
-        cells : mapping of label to (segment, 2, 2) array
-            From `picking.outline`, in pixels of ``plane``. None removes the layer.
-        plane : DisplayedPlane
-            The picture.
-        """
-        if not cells:
-            self.remove()
+    def _fill(
+        self, key: int | str, volume: NDArray[Any], features: pd.DataFrame, affine: NDArray[np.float64]
+    ) -> None:
+        layer = self._layers[key]
+        if layer not in self._viewer.layers:
             return
-        ndim = 3 if plane.index else 2  # on a plane of a stack: there only
-        affine = grid.pixel_to_world(plane.to_world)
-        affine[0, 3] = plane.depth
-        extent = float(np.median([np.ptp(segments[:, 0], axis=0).max() for segments in cells.values()]))
-        layer = self._layer
-        if layer is None or layer not in self._viewer.layers or layer.ndim != ndim:
-            self.remove()
-            layer = self._layer = self._added(ndim, plane.unit)
-        _place(layer, affine[3 - ndim :, 3 - ndim :])
-        layer.edge_width = max(1.0, _OUTLINE_WIDTH * extent)
-        layer.data = np.pad(np.concatenate(list(cells.values())), ((0, 0), (0, 0), (ndim - 2, 0)))
-
-    def _added(self, ndim: int, unit: "pint.Unit") -> "Vectors":
-        from napari.layers import Vectors
-
-        layer = Vectors(
-            np.zeros((0, 2, ndim)),
-            name="chosen cells",
-            vector_style="line",
-            edge_color=_OUTLINE_COLOR,
-            opacity=1.0,
-            blending="translucent_no_depth",  # else half of them drowns in the picture in 3D
-            units=(unit,) * ndim,
-        )
-        _add_unselected(self._viewer, layer)
-        return layer
-
-    def remove(self) -> None:
-        """Take the outlines away."""
-        if self._layer is not None and self._layer in self._viewer.layers:
-            self._viewer.layers.remove(self._layer)
-        self._layer = None
+        place(layer, affine)
+        if layer.data is not volume:
+            layer.data = volume
+        layer.features = features
 
 
-def _add_unselected(viewer: "ViewerModel", layer: "Layer", index: int | None = None) -> None:
+def add_unselected(viewer: "ViewerModel", layer: "Layer", index: int | None = None) -> None:
     """Add a layer; the user's own one stays selected, the one that tools act on."""
     selected, active = set(viewer.layers.selection), viewer.layers.selection.active
     viewer.layers.insert(len(viewer.layers) if index is None else index, layer)
@@ -271,7 +315,7 @@ def _add_unselected(viewer: "ViewerModel", layer: "Layer", index: int | None = N
     viewer.layers.selection.active = active
 
 
-def _place(layer: "Layer", affine: NDArray[np.float64]) -> None:
+def place(layer: "Layer", affine: NDArray[np.float64]) -> None:
     """Move a layer; what stays the same is not set anew, for napari draws after each change."""
     for name, value in transform_of(affine).items():
         if not np.allclose(getattr(layer, name), value, rtol=1e-12, atol=0):
@@ -294,102 +338,3 @@ def transform_of(affine: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     if np.allclose(Affine(**transform).affine_matrix, affine, rtol=1e-9, atol=1e-9 * np.abs(affine).max()):
         return transform
     return {"affine": affine}
-
-
-class View3D:
-    """The 3D view of results: the picture cuts the shapes where it was taken.
-
-    napari draws a 2D layer in 3D as a slab that is one world unit thick, however small its pixels
-    (1 micrometer with pixels of 0.1), and shapes would drown in it. While this view is on, the 2D layers
-    are hidden and a sheet one pixel thick stands for the picture.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    """
-
-    def __init__(self, viewer: "ViewerModel") -> None:
-        self._viewer = viewer
-        self._sheet: Image | None = None
-        self._hidden: list[Layer] = []
-        self._point: tuple[float, ...] = ()
-
-    @property
-    def on(self) -> bool:
-        """Whether this view is on."""
-        return self._sheet is not None
-
-    def enter(
-        self, image: "Image", labels: "Labels", plane: DisplayedPlane, results: "Sequence[Layer]"
-    ) -> None:
-        """Show ``results`` of the displayed ``plane`` of ``image`` in 3D, from a slant."""
-        results = [layer for layer in results if layer in self._viewer.layers]
-        if self.on or not results:
-            return
-        self._hidden = [layer for layer in (image, labels) if layer.visible]
-        for layer in self._hidden:
-            layer.visible = False
-        self._point = self._viewer.dims.point
-        sheet = _sheet(image, plane, _middle(results))
-        index = self._viewer.layers.index(image) + 1 if image in self._viewer.layers else 0
-        # Inserting moves the sliders while the view is still flat: it is not on before both are done, lest
-        # whoever takes the flat view for the user's wish leaves in the middle.
-        _add_unselected(self._viewer, sheet, index)
-        self._viewer.dims.ndisplay = 3
-        self._sheet = sheet
-        self._look_at(results)
-
-    def leave(self) -> None:
-        """Back to the 2D view, as it was."""
-        sheet, self._sheet = self._sheet, None
-        if sheet is None:
-            return
-        if sheet in self._viewer.layers:
-            self._viewer.layers.remove(sheet)
-        for layer in self._hidden:
-            layer.visible = True
-        self._hidden = []
-        self._viewer.dims.ndisplay = 2
-        if len(self._point) == self._viewer.dims.ndim:
-            self._viewer.dims.set_point(range(len(self._point)), self._point)
-        self._viewer.reset_view()
-
-    def _look_at(self, results: "Sequence[Layer]") -> None:
-        camera = self._viewer.scene.camera if hasattr(self._viewer, "scene") else self._viewer.camera  # < 0.9
-        self._viewer.reset_view()
-        size = _extent(results)[1] - _extent(results)[0]
-        everything = np.ptp(self._viewer.layers.extent.world, axis=0)
-        camera.zoom *= min(_CLOSEST, _FILL * float(everything[-2:].max() / size[-2:].max()))
-        camera.center = tuple(_middle(results))
-        camera.angles = _SLANTED
-
-
-def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -> "Image":
-    """The picture as a volume one pixel thick, no larger than graphics cards take, around ``middle``."""
-    from napari.layers import Image
-
-    pixel = (np.linalg.inv(plane.to_world) @ [*middle[1:], 1])[:2]
-    last = np.maximum(np.array(plane.shape) - _LARGEST_SHEET, 0)
-    y, x = np.clip(pixel - _LARGEST_SHEET // 2, 0, last).astype(int)
-    affine = grid.pixel_to_world(plane.to_world) @ grid.translation((0.0, float(y), float(x)))
-    affine[0, 3] = plane.depth
-    return Image(
-        plane.array[y : y + _LARGEST_SHEET, x : x + _LARGEST_SHEET][np.newaxis],
-        name=f"{image.name}: imaged plane",
-        colormap=image.colormap,
-        contrast_limits=image.contrast_limits,
-        gamma=image.gamma,
-        units=(plane.unit,) * 3,
-        metadata={METADATA_KEY: {"of": image.name}},
-        **transform_of(affine),
-    )
-
-
-def _extent(layers: "Sequence[Layer]") -> NDArray[np.float64]:
-    """First and last corner of all these layers in the world, (2, 3)."""
-    corners = np.array([layer.extent.world for layer in layers])
-    return np.stack([corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)])
-
-
-def _middle(layers: "Sequence[Layer]") -> NDArray[np.float64]:
-    return _extent(layers).mean(axis=0)

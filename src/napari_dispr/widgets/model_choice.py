@@ -8,7 +8,7 @@ from qtpy.QtCore import QFileSystemWatcher, Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_dispr.errors import InputError
-from napari_dispr.library import available_models, model_path, read_card, user_folder
+from napari_dispr.library import available_fits, available_models, model_path, read_card, user_folder
 from napari_dispr.settings import PredictSettings
 
 _OTHER_FILE: Final = "Other file…"
@@ -25,16 +25,23 @@ class ModelChoice(QComboBox):
         Offer any file too, by a dialog.
     none : str, optional
         Offer to choose no model, in these words.
+    rivals : bool
+        Offer also what draws one shape a cell: fits, and SHAPR where the user has trained one.
     """
 
     #: Another model is chosen, or the chosen one's file is another.
     model_changed = Signal()
 
     def __init__(
-        self, parent: QWidget | None = None, *, other_file: bool = True, none: str | None = None
+        self,
+        parent: QWidget | None = None,
+        *,
+        other_file: bool = True,
+        none: str | None = None,
+        rivals: bool = False,
     ) -> None:
         super().__init__(parent)
-        self._other_file, self._none = other_file, none
+        self._other_file, self._none, self._rivals = other_file, none, rivals
         #: In the order of the entries: name or path, None for no model, _OTHER_FILE for the dialog.
         self._values: list[str | None] = []
         self._elsewhere: str | None = None  # a path, of a model that is not in the library
@@ -60,21 +67,21 @@ class ModelChoice(QComboBox):
 
     @model.setter
     def model(self, model: str | None) -> None:
-        models = available_models()
-        if model is not None and model not in models:
-            names = {str(path): name for name, path in models.items()}
-            model = names.get(str(Path(model).absolute()), model)
+        names = self._names()
+        if model is not None and model not in names:
+            paths = {str(path): name for name, path in available_models().items() if name in names}
+            model = paths.get(str(Path(model).absolute()), model)
         if model is None and self._none is None:
             model = PredictSettings().model
-        if model is not None and model not in models:
+        if model is not None and model not in names:
             self._elsewhere = model
-        elif self._elsewhere in models or not Path(self._elsewhere or "").is_file():
+        elif self._elsewhere in names or not Path(self._elsewhere or "").is_file():
             self._elsewhere = None
         self._choose(model)
 
     def offer(self) -> None:
         """Offer what there is now; a chosen model of the user's that is gone gives way to the default."""
-        gone = self._chosen not in (None, self._elsewhere, *available_models())
+        gone = self._chosen not in (None, self._elsewhere, *self._names())
         self.model = None if gone else self._chosen
 
     def showPopup(self) -> None:
@@ -90,13 +97,19 @@ class ModelChoice(QComboBox):
             self._version = version
             self.model_changed.emit()
 
+    def _names(self) -> list[str]:
+        """Of what is offered and is not just a file."""
+        if self._rivals:
+            return [*available_models(), *available_fits()]
+        return [name for name, path in available_models().items() if not _is_rival(path)]
+
     def _offer(self) -> None:
         """Take away and put in single entries, so that an open list stays as it is otherwise."""
         self._watch()
         entries: dict[str | None, tuple[str, str]] = {}
         if self._none is not None:
             entries[None] = self._none, ""
-        entries |= {name: (name, _described(name)) for name in available_models()}
+        entries |= {name: (name, _described(name)) for name in self._names()}
         if self._elsewhere is not None:
             entries[self._elsewhere] = (
                 Path(self._elsewhere).name,
@@ -137,6 +150,13 @@ class ModelChoice(QComboBox):
             return
         path, _ = QFileDialog.getOpenFileName(self, "A shape model", "", "Shape models (*.safetensors)")
         self.model = path or self._chosen
+
+
+def _is_rival(path: Path) -> bool:
+    try:
+        return read_card(path).rival is not None
+    except InputError:  # is said beside its name
+        return False
 
 
 def _described(model: str) -> str:

@@ -3,7 +3,6 @@
 """
 
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +17,13 @@ from napari_dispr.widgets.background import NewestAnswer
 from napari_dispr.widgets.beside_gui import devices_found
 from napari_dispr.widgets.cells_input import CellsInput
 from napari_dispr.widgets.displayed import DisplayedPlane
+from napari_dispr.widgets.drawing import ResultDrawing
 from napari_dispr.widgets.layer_choice import LayerChoice
-from napari_dispr.widgets.layers import METADATA_KEY, ResultContent, ResultLayers, View3D
+from napari_dispr.widgets.layers import METADATA_KEY, ResultLayers
 from napari_dispr.widgets.request import CellChoice, Inspection, PredictRequest, inspect, make_request
 from napari_dispr.widgets.running import Outcome, Progress, Results, run
+from napari_dispr.widgets.scene import View3D
+from napari_dispr.widgets.session import OpenPrediction, Session
 from napari_dispr.widgets.settings_form import SettingsForm, recall, recall_settings, remember
 from napari_dispr.widgets.tables import MorphometryTable
 
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 _EDITS = ("data", "set_data", "paint", "labels_update")
 _LAYER_EVENTS = (*_EDITS, "scale", "translate", "rotate", "shear", "affine", "units", "selected_label")
 _DIMS_EVENTS = ("point", "order", "ndisplay", "ndim")
-#: Time for clicks and for drawing before the next layer is inserted, milliseconds.
-_BETWEEN_LAYERS = 30
 #: The progress bar draws itself, and with it the window, at once: not at every step, milliseconds.
 _BETWEEN_PROGRESS = 200
 #: Settings are written down when they have rested for so long, milliseconds.
@@ -75,18 +75,18 @@ class PredictWidget(QWidget):
         self._problem = False  # stands beside the inputs
         self._worker: _RunWorker | None = None
         self._cancelled = threading.Event()
-        self._results: ResultLayers | None = None
+        self._session = Session.of(napari_viewer)
+        self._key: object = None  # of the newest prediction among those that are open
         self._back_to_3d = False  # as soon as there are layers
         self._progress: Progress | None = None
         self._origin: tuple[Image, Labels, DisplayedPlane] | None = None  # of the results
-        self._next_content: ResultContent | None = None
-        self._drawing: Iterator[None] = iter(())
         self._followed: dict[LayerChoice, Layer | None] = {}
         # Moving a slider or inserting layers tells of many changes at once: one look at them is enough.
         self._coming = QTimer(self, singleShot=True, interval=0)
         self._coming.timeout.connect(self._on_inputs)
-        self._next_layer = QTimer(self, singleShot=True, interval=_BETWEEN_LAYERS)
-        self._next_layer.timeout.connect(self._draw)
+        #: Brings the result layers up to date.
+        self.drawing = ResultDrawing(self)
+        self.drawing.drawn.connect(self._on_drawn)
         self._next_progress = QTimer(self, singleShot=True, interval=_BETWEEN_PROGRESS)
         self._next_progress.timeout.connect(self._show_progress)
         self._unsaved = QTimer(self, singleShot=True, interval=_SAVE_AFTER)
@@ -264,13 +264,13 @@ class PredictWidget(QWidget):
             return
         image, labels = self.image_choice.layer, self.labels_choice.layer
         assert isinstance(image, Image) and isinstance(labels, Labels)
-        self._finish_drawing()
+        self.drawing.finish()
         self._back_to_3d = self.show_3d_button.isChecked()
         self.show_3d_button.setChecked(False)
-        self._results = ResultLayers(self._viewer, labels)
         self._origin = (image, labels, request.image)
         self._cancelled.clear()
         self._progress = self.prediction = None
+        self._key = object()
         self._worker = create_worker(
             run, request, self._cancelled, _start_thread=False, _worker_class=_RunWorker
         )
@@ -300,15 +300,27 @@ class PredictWidget(QWidget):
             return
         if isinstance(event, Results):
             self.prediction = event.prediction
+            self._show(event)
             self.table.show_measures(event.measures, event.cells)
             self.table.show()
             self.show_3d_button.show()
-            self._next_content = event.content
-            self._next_layer.start()
         else:
             self._progress = event
             if not self._next_progress.isActive():
                 self._next_progress.start()
+
+    def _show(self, results: Results) -> None:
+        """Hand the results to the other widgets and to the layers."""
+        assert self._origin is not None
+        image, labels, plane = self._origin
+        found = (results.prediction, results.measures, results.cells)
+        opened = OpenPrediction(self._key, labels.name, *found, plane, image, labels)
+        self._session.show(opened)
+        held = self._session.held(opened)
+        if held.layers is None:
+            held.layers = ResultLayers(self._viewer, labels, held)
+            self.drawing.begin(held.layers)
+        self.drawing.show(results.content)
 
     def _show_progress(self) -> None:
         if self._progress is not None and self._worker is not None and not self._cancelled.is_set():
@@ -316,24 +328,14 @@ class PredictWidget(QWidget):
             self.progress_bar.setFormat(progress_text(self._progress))
             self.progress_bar.setValue(self._progress.done)
 
-    def _draw(self) -> None:
-        """One layer at a time: napari takes 0.1 s to insert one."""
-        if next(self._drawing, self) is self:
-            if self._back_to_3d and self._results is not None and self._results.layers:
-                self._back_to_3d = False
-                self.show_3d_button.setChecked(True)
-            if self._next_content is None or self._results is None:
-                return
-            self._drawing, self._next_content = self._results.update(self._next_content), None
-        self._next_layer.start()
+    def _on_drawn(self) -> None:
+        if self._back_to_3d and self._results_in_viewer():
+            self._back_to_3d = False
+            self.show_3d_button.setChecked(True)
 
-    def _finish_drawing(self) -> None:
-        for _ in self._drawing:
-            pass
-        if self._next_content is not None and self._results is not None:
-            for _ in self._results.update(self._next_content):
-                pass
-        self._next_content = None
+    def _results_in_viewer(self) -> list[Labels]:
+        layers = self.drawing.layers
+        return [] if layers is None else [one for one in layers.layers if one in self._viewer.layers]
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if outcome.problem:
@@ -361,8 +363,8 @@ class PredictWidget(QWidget):
         self.progress_bar.setVisible(running)
 
     def _on_show_3d(self, on: bool) -> None:
-        if on and self._results is not None and self._origin is not None:
-            self._view_3d.enter(*self._origin, self._results.layers)
+        if on and self._origin is not None:
+            self._view_3d.enter(*self._origin, self._results_in_viewer())
             self.show_3d_button.setChecked(self._view_3d.on)  # the user may have removed the layers
         else:
             self._view_3d.leave()
@@ -388,7 +390,7 @@ class PredictWidget(QWidget):
         for event in _DIMS_EVENTS:
             getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
         self._coming.stop()
-        self._next_layer.stop()
+        self.drawing.stop()
         self._next_progress.stop()
         self._check.forget()
         self._devices.forget()

@@ -201,6 +201,7 @@ class _Gathered:
         self._origin = {**origin_of(plane), "labels": labels}
         self._tables: list[pd.DataFrame] = []
         self._cells: list[pd.DataFrame] = []
+        self._content: ResultContent | None = None
         self._shown = 0
         self._next_refresh = 0.0
 
@@ -233,7 +234,7 @@ class _Gathered:
         measures.attrs = self._tables[0].attrs
         cells = pd.concat(self._cells, ignore_index=True)
         cells.attrs = self._cells[0].attrs
-        content = compose(self.prediction, measures, self._plane)
+        content = self._content = compose(self.prediction, measures, self._plane, self._content)
         self._shown = self.finished
         cost = time.monotonic() - started
         self._next_refresh = started + max(REFRESH, cost / _COMPOSING_SHARE)

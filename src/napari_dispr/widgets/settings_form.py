@@ -32,7 +32,7 @@ class SettingsForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.model_choice = ModelChoice()
+        self.model_choice = ModelChoice(rivals=True)
         self.members = _spin_box("members")
         self.quality = _combo()
         self.scale = _combo()
@@ -91,7 +91,7 @@ class SettingsForm(QWidget):
     @settings.setter
     def settings(self, settings: PredictSettings) -> None:
         self.model_choice.model = settings.model
-        self._offer_qualities()
+        self._follow_card()
         _choose(self.quality, settings.quality)
         self.members.setValue(settings.members)
         self.seed.setValue(settings.seed)
@@ -106,15 +106,27 @@ class SettingsForm(QWidget):
         self.device.offer(found)
 
     def _on_model(self) -> None:
-        self._offer_qualities()
+        self._follow_card()
         self.changed.emit()
 
-    def _offer_qualities(self) -> None:
-        """Offer those that the model's card names; a file that is no model is told of by the check."""
+    def _follow_card(self) -> None:
+        """Offer what the model's card leaves to choose; a file that is no model is told of by the check."""
         try:
-            qualities = list(read_card(self.model_choice.model or "").qualities)
+            card = read_card(self.model_choice.model or "")
         except InputError:
             return
+        chances = {"members": self.members, "quality": self.quality, "device": self.device, "seed": self.seed}
+        for name, control in chances.items():
+            control.setEnabled(card.rival is None)
+            control.setToolTip(
+                PredictSettings.model_fields[name].description or ""
+                if card.rival is None
+                else f"{card.name} draws one shape a cell, at once, without chance: nothing to choose"
+            )
+        if card.rival is None:
+            self._offer_qualities(list(card.qualities))
+
+    def _offer_qualities(self, qualities: list[str]) -> None:
         wanted = (self.quality.currentData(), PredictSettings().quality, *qualities)
         self.quality.blockSignals(True)
         self.quality.clear()

@@ -270,9 +270,7 @@ def _button(text: str, tip: str) -> QPushButton:
 
 def _summary(followed: Followed) -> str:
     plan, begin = followed.run.plan, followed.story.begin
-    settings = plan.settings
-    budget = f"{settings.steps:,} steps" if settings.minutes is None else f"{settings.minutes:g} minutes"
-    text = f"From {start_name(plan)}, {budget}, preset {plan.preset}."
+    text = f"From {start_name(plan)}, {plan.settings.budget}, preset {plan.preset}."
     return text if begin is None else f"{text} {cells_words(begin)}."
 
 

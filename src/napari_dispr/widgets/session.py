@@ -1,0 +1,226 @@
+"""What the widgets of one viewer share: the predictions in it, which one is looked at, which cell and member.
+
+Predict puts predictions in, layers of saved ones bring theirs along; Compare and Morphometry follow. No Qt.
+Call it on the GUI thread only.
+"""
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+from napari.utils.events import EmitterGroup
+
+from napari_dispr.results import Prediction, measure, measure_cells
+from napari_dispr.widgets.displayed import DisplayedPlane
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+    from napari_dispr.widgets.layers import ResultLayers
+
+#: Key of a result layer's metadata under which the prediction stands that it shows.
+PREDICTION_KEY = "napari-dispr prediction"
+
+#: What can be looked at of a cell: a member by its number, the consensus, or nothing in particular.
+Shape = int | Literal["consensus"] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenPrediction:
+    """A prediction in a viewer, with its tables; a new one after each change, of the same ``key``.
+
+    Attributes
+    ----------
+    key : object
+        The same for all states of one prediction.
+    name : str
+        What its layers are named after.
+    prediction : Prediction
+    measures : DataFrame
+        A row a cell and member (`measure`).
+    cells : DataFrame
+        A row a cell (`measure_cells`).
+    plane : DisplayedPlane or None
+        The picture that it was drawn from; None of one that was read from a folder.
+    image, labels : layers or None
+        Of the picture and its segmentation, as far as known.
+    """
+
+    key: object
+    name: str
+    prediction: Prediction
+    measures: pd.DataFrame
+    cells: pd.DataFrame
+    plane: DisplayedPlane | None = None
+    image: "Image | None" = None
+    labels: "Labels | None" = None
+
+    def changed_to(self, prediction: Prediction) -> "OpenPrediction":
+        """The same after a choice, or with other members; only cells with other members are measured.
+
+        Takes about 0.1 s a member of these: call it in a thread.
+        """
+        same = [
+            label for label, one in prediction.items() if self.prediction.ensembles.get(label) is one
+        ]
+        known = self.measures[self.measures["label"].isin(same)]
+        others = {label: one for label, one in prediction.items() if label not in set(same)}
+        fresh = measure(others) if others else known.iloc[:0]
+        # In the order of the prediction's cells.
+        measures = pd.concat(
+            [table[table["label"] == label] for label in prediction
+             for table in ((fresh if label in others else known),)],
+            ignore_index=True,
+        )  # fmt: skip
+        measures.attrs = dict(self.measures.attrs)
+        cells = measure_cells(prediction, measures)
+        return replace(self, prediction=prediction, measures=measures, cells=cells)
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """What the metadata of all layers of a prediction hold: its newest state, and who draws them."""
+
+    newest: OpenPrediction
+    layers: "ResultLayers | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is looked at: a cell of the current prediction, and one of its shapes."""
+
+    cell: int | None = None
+    shape: Shape = None
+
+
+@dataclass(eq=False)
+class Session:
+    """The state that the widgets of one viewer share; `Session.of` gives it.
+
+    Attributes
+    ----------
+    events : EmitterGroup
+        ``predictions``: there are others, or the current one is another or changed;
+        ``selected``: another cell or shape is looked at.
+    """
+
+    _open: dict[object, Held] = field(default_factory=dict)
+    _current: object = None
+    _selection: Selection = field(default_factory=Selection)
+
+    def __post_init__(self) -> None:
+        self.events = EmitterGroup(source=self, predictions=None, selected=None)
+
+    @staticmethod
+    def of(viewer: "ViewerModel") -> "Session":
+        """The session of a viewer, made on first use; a viewer that is gone takes it along."""
+        viewer = unwrapped(viewer)
+        if viewer not in _sessions:
+            session = _sessions[viewer] = Session()
+            session._follow(viewer)
+        return _sessions[viewer]
+
+    # --- predictions -----------------------------------------------------------------------------
+
+    @property
+    def predictions(self) -> list[OpenPrediction]:
+        """All that are open, the oldest first."""
+        return [held.newest for held in self._open.values()]
+
+    @property
+    def current(self) -> OpenPrediction | None:
+        """The one that is looked at."""
+        held = self._open.get(self._current)
+        return held.newest if held else None
+
+    def show(self, opened: OpenPrediction) -> None:
+        """Look at a prediction: a new one, one of the others, or another state of one."""
+        if opened.key in self._open:
+            self._open[opened.key].newest = opened
+        else:
+            self._open[opened.key] = Held(opened)
+        self._current = opened.key
+        self._keep_selection()
+        self.events.predictions()
+
+    def held(self, opened: OpenPrediction) -> Held:
+        """What the metadata of its layers hold under `PREDICTION_KEY`."""
+        return self._open[opened.key]
+
+    # --- selection -------------------------------------------------------------------------------
+
+    @property
+    def selection(self) -> Selection:
+        """The cell and the shape that are looked at."""
+        return self._selection
+
+    def select(self, cell: int | None, shape: Shape = None) -> None:
+        """Look at a cell of the current prediction, and at one of its shapes."""
+        wanted = Selection(cell, shape)
+        if wanted != self._selection:
+            self._selection = wanted
+            self.events.selected()
+
+    def _keep_selection(self) -> None:
+        """Drop what the current prediction does not hold."""
+        cell, shape = self._selection.cell, self._selection.shape
+        opened = self.current
+        if opened is None or cell is None or cell not in opened.prediction:
+            self.select(None)
+        elif isinstance(shape, int) and shape not in opened.prediction[cell].numbers:
+            self.select(cell)
+
+    # --- layers bring predictions ----------------------------------------------------------------
+
+    def _follow(self, viewer: "ViewerModel") -> None:
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        self._take_in(viewer.layers)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._take_in([event.value])
+
+    def _take_in(self, layers: "Iterable[Layer]") -> None:
+        for layer in layers:
+            held = prediction_of(layer)
+            if held is not None and held.newest.key not in self._open:
+                self._open[held.newest.key] = held
+                self._current = held.newest.key
+                self._keep_selection()
+                self.events.predictions()
+
+    def _on_removed(self, event: Any) -> None:
+        """A prediction read from a folder goes with its last layer; one drawn here stays with its widget."""
+        held = prediction_of(event.value)
+        if held is None or held.newest.plane is not None or held.newest.key not in self._open:
+            return
+        if not any(prediction_of(layer) is held for layer in event.source):
+            del self._open[held.newest.key]
+            if self._current == held.newest.key:
+                self._current = next(reversed(self._open), None)
+                self._keep_selection()
+            self.events.predictions()
+
+
+_sessions: "weakref.WeakKeyDictionary[ViewerModel, Session]" = weakref.WeakKeyDictionary()
+
+
+def unwrapped(thing: Any) -> Any:
+    """The viewer or layer itself, where napari handed a widget a proxy of it."""
+    return getattr(thing, "__wrapped__", thing)
+
+
+def prediction_of(layer: "Layer") -> Held | None:
+    """What a result layer shows; None of any other layer."""
+    held = unwrapped(layer).metadata.get(PREDICTION_KEY)
+    return held if isinstance(held, Held) else None
+
+
+def opened(prediction: Prediction, measures: pd.DataFrame, name: str, **known: Any) -> OpenPrediction:
+    """A prediction that is not open yet."""
+    cells = known.pop("cells", None)
+    cells = measure_cells(prediction, measures) if cells is None else cells
+    return OpenPrediction(object(), name, prediction, measures, cells, **known)
