@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_dispr.balancing import augment, iter_augment
     from napari_dispr.classification import PredictedShapes, classify, iter_classify
+    from napari_dispr.cross_validation import cross_validate, iter_cross_validate
     from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
     from napari_dispr.errors import InputError
     from napari_dispr.evaluation import evaluate, iter_evaluate
@@ -41,6 +42,7 @@ _HOME = {
     "augment": "balancing",
     "available_models": "library",
     "classify": "classification",
+    "cross_validate": "cross_validation",
     "denoising": "redrawing",
     "evaluate": "evaluation",
     "export_meshes": "export",
@@ -49,6 +51,7 @@ _HOME = {
     "import_model": "library",
     "iter_augment": "balancing",
     "iter_classify": "classification",
+    "iter_cross_validate": "cross_validation",
     "iter_denoising": "redrawing",
     "iter_evaluate": "evaluation",
     "iter_more_members": "redrawing",
@@ -79,6 +82,7 @@ __all__ = [
     "augment",
     "available_models",
     "classify",
+    "cross_validate",
     "denoising",
     "evaluate",
     "export_meshes",
@@ -87,6 +91,7 @@ __all__ = [
     "import_model",
     "iter_augment",
     "iter_classify",
+    "iter_cross_validate",
     "iter_denoising",
     "iter_evaluate",
     "iter_more_members",

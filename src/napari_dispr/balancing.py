@@ -126,13 +126,28 @@ def iter_augment(
     if missing := next((cell.name for cell in cells if cell.obj is None), None):
         raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")
     chosen = plan(kinds, [cell.name for cell in cells], per_class, at_most)
-    from napari_dispr.library import load_model
-
-    shape_model = load_model(model) if isinstance(model, str | os.PathLike) else model
+    shape_model = shape_model_of(model) if isinstance(model, str | os.PathLike) else model
     result: dict[str, Any] = yield from iter_write_balanced(
         sources, chosen, shape_model, out, notes=notes or DatasetNotes(), settings=settings
     )
     return result
+
+
+def shape_model_of(name_or_path: str | os.PathLike[str]) -> "ShapeModel":
+    """The shape model of this name or file.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is a rival, which draws but one shape a cell.
+    """
+    from napari_dispr.diffusion.model import ShapeModel
+    from napari_dispr.library import load_model
+
+    model = load_model(name_or_path)
+    if not isinstance(model, ShapeModel):
+        raise InputError(f"{name_or_path} draws but one shape of a cell: take a shape model, such as generic.")
+    return model
 
 
 def augment(

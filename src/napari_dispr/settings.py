@@ -79,6 +79,38 @@ class PredictSettings(Settings):
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
 
 
+class EvaluateSettings(Settings):
+    """How drawn shapes are compared with the known ones."""
+
+    definitions: Literal["ours", "shapr", "both"] = Field(
+        "both",
+        description="Whose definitions of surface area, roughness and curvature: ours, shapr (those of its "
+        "notebooks), or both.",
+    )
+    pixel_size: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Side of a voxel of the dataset in micrometer, for distances; otherwise the dataset's "
+        "own, or voxels.",
+    )
+
+
+class CrossValidateSettings(Settings):
+    """How cells are split into folds, and what is trained on the others of each."""
+
+    folds: Annotated[int, Field(ge=2, le=100)] = Field(
+        5, description="Cross-validation: split the cells into as many folds; train on the others of each."
+    )
+    preset: str = Field(
+        "standard", description="With folds: the preset by which the method named model is trained."
+    )
+    init: str = Field(
+        "auto", description="With folds: the model that it begins from, a name or a file; none: from scratch."
+    )
+    minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="With folds: how long each method is trained on each fold."
+    )
+
+
 class TrainSettings(Settings):
     """How a shape model is trained. Without a budget in minutes there are ``steps``."""
 

@@ -1,9 +1,11 @@
 """What commands share: options of settings, the progress bar, folders to write to, pictures to read."""
 
 import argparse
+import signal
 import tempfile
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -166,3 +168,21 @@ def read_picture(path: Path) -> "NDArray[Any]":
         return imread(path)
     except Exception as error:  # readers raise whatever a broken file makes them meet
         raise InputError(f"{path} cannot be read as a picture: save it as TIFF.") from error
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """Signals that arrive while something trains: the first saves and ends, a second Ctrl-C ends at once."""
+    signals: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if signals and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

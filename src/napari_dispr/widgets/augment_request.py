@@ -188,10 +188,9 @@ def run(request: BalanceRequest, cancelled: threading.Event) -> Generator[Progre
 
 
 def _run(request: BalanceRequest, cancelled: threading.Event) -> Generator[Progress, None, Outcome]:
-    from napari_dispr.balancing import Augmented, Source, iter_write_balanced
-    from napari_dispr.library import load_model
+    from napari_dispr.balancing import Augmented, Source, iter_write_balanced, shape_model_of
 
-    model = load_model(request.model)
+    model = shape_model_of(request.model)
     crops, left_out = _crops(request)
     classes = {crop.label: request.classes[crop.label] for crop in crops}
     names = _names(classes)
