@@ -26,7 +26,7 @@ LONGEST = 430  # "about 400 lines"
 
 BASE = {"card", "errors", "files", "grid", "settings", "signed_distance"}
 PARTS = {"cells", "diffusion", "rivals", "shapes"}
-VERBS = {"evaluation", "prediction", "redrawing", "training"}
+VERBS = {"evaluation", "prediction", "redrawing", "replaying", "training"}
 #: What each part of the house may import of the others. A part is a folder or a module at the root.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "drawing": BASE | PARTS | {"opinion", "results"},
     "prediction": BASE | PARTS | {"drawing", "library", "opinion", "results"},
     "redrawing": BASE | PARTS | {"drawing", "library", "opinion", "results"},
+    "replaying": BASE | PARTS | {"drawing", "opinion", "redrawing", "results"},
     "runs": BASE,
     "planning": BASE | {"library", "runs"},
     "training_samples": BASE | PARTS,

@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from napari_dispr.library import available_models, export_model, import_model, load_model, remove_model
     from napari_dispr.prediction import iter_predict, predict
     from napari_dispr.redrawing import (
-        denoising,
-        iter_denoising,
         iter_more_members,
         iter_redraw_members,
         more_members,
         redraw_members,
     )
+    from napari_dispr.replaying import denoising, iter_denoising
     from napari_dispr.reporting import report
     from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
     from napari_dispr.shapes.label_volumes import measure_labels
@@ -35,13 +34,13 @@ _HOME = {
     "Prediction": "results",
     "ShapeModel": "diffusion.model",
     "available_models": "library",
-    "denoising": "redrawing",
+    "denoising": "replaying",
     "evaluate": "evaluation",
     "export_meshes": "export",
     "export_model": "library",
     "import_dispr_checkpoint": "diffusion.model",
     "import_model": "library",
-    "iter_denoising": "redrawing",
+    "iter_denoising": "replaying",
     "iter_evaluate": "evaluation",
     "iter_more_members": "redrawing",
     "iter_predict": "prediction",

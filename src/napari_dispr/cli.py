@@ -6,11 +6,23 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from napari_dispr import __version__
-from napari_dispr.commands import dataset, demo, evaluate, export, measure, models, predict, report, train
+from napari_dispr.commands import (
+    dataset,
+    demo,
+    denoise,
+    evaluate,
+    export,
+    measure,
+    models,
+    more,
+    predict,
+    report,
+    train,
+)
 from napari_dispr.errors import InputError
 
 #: In the order in which ``--help`` shows them.
-_COMMANDS = (demo, predict, measure, export, report, dataset, train, evaluate, models)
+_COMMANDS = (demo, predict, more, denoise, measure, export, report, dataset, train, evaluate, models)
 
 
 class _Parser(argparse.ArgumentParser):
