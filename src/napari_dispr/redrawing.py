@@ -189,6 +189,7 @@ def as_drawn(
         )
     if not made.get("settings") or not made.get("model_hash"):
         raise InputError("The prediction does not say how it was drawn: predict again.")
+    settings = checked_settings(PredictSettings, {**made["settings"], "device": device, **changed})
     name = str(made.get("model"))
     try:
         wanted = name if model is None else model
@@ -205,7 +206,6 @@ def as_drawn(
             f"The model {found.name!r} is another than the {name!r} that drew this prediction: name the file "
             "of that one as the model, or predict again."
         )
-    settings = checked_settings(PredictSettings, {**made["settings"], "device": device, **changed})
     return found, settings
 
 

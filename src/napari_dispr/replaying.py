@@ -191,7 +191,7 @@ class _Record:
 
 
 class _Watched:
-    """A denoiser that records what the first shape of the batch was before each evaluation, and the answer."""
+    """A denoiser that records the first shape of the batch before each evaluation, and its answer."""
 
     def __init__(self, denoiser: Denoiser, record: _Record) -> None:
         self._denoiser, self._record = denoiser, record
