@@ -185,19 +185,19 @@ def test_a_rejected_member_can_still_be_looked_at(few, path):
 
 def test_of_a_long_path_some_frames_are_kept(few, monkeypatch):
     """With the paper's process, whose occupancies become distances, and whose sampler draws fresh noise."""
-    monkeypatch.setattr(replaying, "MOST_FRAMES", 5)
+    monkeypatch.setattr(replaying, "MOST_FRAMES", 3)
     monkeypatch.setattr(devices, "fast_dtype", lambda device: torch.float32)
     torch.manual_seed(0)
     network = UNet3D(NetworkConfig(channel_mult=(1,), attention_downsamplings=(), fold=8, isotropic=True))
     card = Card(
-        name="tiny", representation="occupancy", qualities={"fast": Quality(sampler="ddpm", steps=12)}
+        name="tiny", representation="occupancy", qualities={"fast": Quality(sampler="ddpm", steps=4)}
     )
     model = ShapeModel(network, GaussianDiffusion(100), card)
     settings = PredictSettings(members=1, quality="fast", device="cpu")
     events = iter_predict_crops([crop_of(few, 1)], model, settings, image_to_world=few.image_to_world)
     prediction = next(event.prediction for event in events if isinstance(event, CellDone))
     path = nd.denoising(prediction, 1, model=model, device="cpu")
-    assert path.is_member and len(path) == 5 and tuple(path.times) == model.process.times(12)[::3]
+    assert path.is_member and len(path) == 3 and tuple(path.times) == model.process.times(4)[::2]
     np.testing.assert_array_equal(path.frames[-1], prediction[1].signed_distance[0])
     with pytest.raises(InputError, match="not here"):
         nd.denoising(prediction, 1)
