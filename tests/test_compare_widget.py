@@ -53,7 +53,7 @@ def compare(
     make_napari_viewer: Callable[..., Viewer], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], tuple[Viewer, CompareWidget]]:
     """Opens a window with a prediction, its layers, and the widget in a dock."""
-    monkeypatch.setattr("napari_dispr.widgets.session.measure", table_of)
+    monkeypatch.setattr("napari_dispr.tables.measure", table_of)
 
     def open_() -> tuple[Viewer, CompareWidget]:
         viewer = make_napari_viewer(show=True)

@@ -34,6 +34,7 @@ VERBS = {
     "prediction",
     "ranking",
     "redrawing",
+    "replaying",
     "training",
 }
 #: What each part of the house may import of the others. A part is a folder or a module at the root.
@@ -50,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rival_prediction": BASE | {"cells", "drawing", "opinion", "results", "shapes"},
     "prediction": BASE | PARTS | {"drawing", "library", "opinion", "results", "rival_prediction"},
     "redrawing": BASE | PARTS | {"drawing", "library", "opinion", "results"},
+    "replaying": BASE | PARTS | {"drawing", "opinion", "redrawing", "results"},
     "runs": BASE,
     "planning": BASE | {"library", "runs"},
     "training_samples": BASE | PARTS,

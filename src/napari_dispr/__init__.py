@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from napari_dispr.prediction import iter_predict, predict
     from napari_dispr.ranking import iter_rank_worth, rank_cells
     from napari_dispr.redrawing import (
-        denoising,
-        iter_denoising,
         iter_more_members,
         iter_redraw_members,
         more_members,
         redraw_members,
     )
+    from napari_dispr.replaying import denoising, iter_denoising
     from napari_dispr.reporting import report
     from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
     from napari_dispr.shapes.label_volumes import measure_labels
@@ -43,7 +42,7 @@ _HOME = {
     "available_models": "library",
     "classify": "classification",
     "cross_validate": "cross_validation",
-    "denoising": "redrawing",
+    "denoising": "replaying",
     "evaluate": "evaluation",
     "export_meshes": "export",
     "export_model": "library",
@@ -52,7 +51,7 @@ _HOME = {
     "iter_augment": "balancing",
     "iter_classify": "classification",
     "iter_cross_validate": "cross_validation",
-    "iter_denoising": "redrawing",
+    "iter_denoising": "replaying",
     "iter_evaluate": "evaluation",
     "iter_more_members": "redrawing",
     "iter_predict": "prediction",

@@ -146,7 +146,7 @@ def shape_model_of(name_or_path: str | os.PathLike[str]) -> "ShapeModel":
 
     model = load_model(name_or_path)
     if not isinstance(model, ShapeModel):
-        raise InputError(f"{name_or_path} draws but one shape of a cell: take a shape model, such as generic.")
+        raise InputError(f"{name_or_path} draws but one shape of a cell: take a shape model, as generic is.")
     return model
 
 
