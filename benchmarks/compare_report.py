@@ -1,13 +1,13 @@
 """The result of ``compare.py`` as Markdown tables and as a plot; draws and measures nothing."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compare_scores import PAIRED
 
 from napari_dispr.files import written_aside
+from napari_dispr.markdown import number, table
 
 Result = Mapping[str, Any]
 
@@ -24,27 +24,6 @@ NOTES = """\
 - **Intervals**: coverage, and mean width over the truth.
 - **Seconds**: of all members of a cell, after one cell to warm up. **Memory**: the most that a process of its
   own held while drawing, and what it held with the libraries loaded but no model."""
-
-
-def number(value: Any, digits: int = 3, sign: bool = False) -> str:
-    """For a table; a dash where there is none."""
-    if value is None or not isinstance(value, int | float) or math.isnan(value):
-        return "–"
-    return f"{value:{'+' if sign else ''}.{digits}f}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up as text, too; numbers stand to the right."""
-    body = [list(row) for row in rows]
-    widths = [max(3, *(len(row[i]) for row in [head, *body])) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        padded = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(head), f"| {' | '.join(rule)} |", *map(line, body)])
 
 
 def report(result: Result) -> str:

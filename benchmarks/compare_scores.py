@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.cells.folders import CellFile
+from napari_dispr.comparison import statistics
 from napari_dispr.errors import InputError
 from napari_dispr.shapes import scores
 from napari_dispr.shapes.intervals import read_interval
@@ -128,20 +129,6 @@ def cell_row(
     for (name, level), (low, high) in intervals.items():
         row |= {f"low_{name}_{level:.0%}": low, f"high_{name}_{level:.0%}": high}
     return row
-
-
-def statistics(values: ArrayLike) -> dict[str, float]:
-    """Median, 90th percentile, mean and standard deviation (n - 1) of what is not NaN; NaN of nothing."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    if not len(known):
-        return dict.fromkeys(("median", "percentile_90", "mean", "sd"), np.nan)
-    return {
-        "median": float(np.median(known)),
-        "percentile_90": float(np.percentile(known, 90)),
-        "mean": float(known.mean()),
-        "sd": float(known.std(ddof=1)) if len(known) > 1 else np.nan,
-    }
 
 
 def coverage(cells: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,8 @@ from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.diffusion.training_state import State
 from napari_dispr.errors import InputError
-from napari_dispr.evaluation import evaluate, summary_table
+from napari_dispr.evaluation import evaluate
+from napari_dispr.evaluation_summary import summary_table
 from napari_dispr.library import load_model
 from napari_dispr.optimisation import iter_optimise
 from napari_dispr.prediction import CellDone, iter_predict_crops, model_method

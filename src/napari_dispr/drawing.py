@@ -103,8 +103,15 @@ def iter_drawn(
             try:
                 shapes = np.empty(0, np.float32)
                 noise = [member_noise(settings.seed, crop, number, prediction) for crop, number in now]
-                denoiser = batch_denoiser(model, network, [crop for crop, _ in now], batch)
-                for x in sampled(denoiser, sampler, steps, noise, batch, device):
+                # Not kept in a variable, which would hold memory of the device beyond its release.
+                for x in sampled(
+                    batch_denoiser(model, network, [crop for crop, _ in now], batch),
+                    sampler,
+                    steps,
+                    noise,
+                    batch,
+                    device,
+                ):
                     shapes = x
                     yield clock.step(now[0][0].label, batches_left)
             except (RuntimeError, MemoryError) as error:

@@ -23,7 +23,7 @@ from napari_dispr.files import write_json, written_aside
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.morphometry import summarise
 from napari_dispr.shapes.placement import Placement
-from napari_dispr.tables import measure, measure_cells
+from napari_dispr.tables import measure, measure_cells, measure_changed
 
 #: The shape that was kept of a cell: the number of a member, or the consensus.
 Kept = int | Literal["consensus"]
@@ -143,13 +143,7 @@ class Prediction(Mapping[int, Ensemble]):
         return ensemble.signed_distance[ensemble.numbers.index(shape)]
 
     def check_has(self, label: int, number: int | None = None) -> None:
-        """Whether there is such a cell, and such a member of it.
-
-        Raises
-        ------
-        InputError
-            If not; it says which there are.
-        """
+        """Raise an `InputError` if there is no such cell, or no such member of it."""
         if label not in self.ensembles:
             raise InputError(f"There is no cell {label} in the prediction.")
         if number is not None and number not in self.ensembles[label].numbers:
@@ -232,10 +226,13 @@ class Prediction(Mapping[int, Ensemble]):
             self.save_cell(folder, label)
         self.save_tables(folder)
 
-    def save_tables(self, folder: str | os.PathLike[str]) -> None:
-        """Write the tables and ``prediction.json`` only, to cells that are saved already."""
+    def save_tables(self, folder: str | os.PathLike[str], measures: pd.DataFrame | None = None) -> None:
+        """Write the tables and ``prediction.json`` only, to cells that are saved already.
+
+        ``measures`` is the table of `measure`, where it is known.
+        """
         folder = Path(folder)
-        table = measure(self)
+        table = measure(self) if measures is None else measures
         by_cell = measure_cells(self, table)
         for name, content in zip(_TABLES, (table, by_cell), strict=True):
             write_table(folder / name, content)
@@ -422,6 +419,7 @@ __all__ = [
     "load_prediction",
     "measure",
     "measure_cells",
+    "measure_changed",
     "remove_prediction",
     "summarise",
     "write_table",

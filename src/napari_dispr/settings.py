@@ -79,6 +79,38 @@ class PredictSettings(Settings):
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
 
 
+class EvaluateSettings(Settings):
+    """How drawn shapes are compared with the known ones."""
+
+    definitions: Literal["ours", "shapr", "both"] = Field(
+        "both",
+        description="Whose definitions of surface area, roughness and curvature: ours, shapr (those of its "
+        "notebooks), or both.",
+    )
+    pixel_size: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Side of a voxel of the dataset in micrometer, for distances; otherwise the dataset's "
+        "own, or voxels.",
+    )
+
+
+class CrossValidateSettings(Settings):
+    """How cells are split into folds, and what is trained on the others of each."""
+
+    folds: Annotated[int, Field(ge=2, le=100)] = Field(
+        5, description="Cross-validation: split the cells into as many folds; train on the others of each."
+    )
+    preset: str = Field(
+        "standard", description="With folds: the preset by which the method named model is trained."
+    )
+    init: str = Field(
+        "auto", description="With folds: the model that it begins from, a name or a file; none: from scratch."
+    )
+    minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="With folds: how long each method is trained on each fold."
+    )
+
+
 class TrainSettings(Settings):
     """How a shape model is trained. Without a budget in minutes there are ``steps``."""
 
@@ -166,6 +198,25 @@ class TrainSettings(Settings):
     def flow_steps(self) -> int:
         """Steps before those that are scored, of a budget in steps."""
         return self.steps - round(self.scored * self.steps)
+
+
+class ClassifySettings(Settings):
+    """The classification experiment; its defaults are the paper's."""
+
+    fold_count: Annotated[int, Field(ge=2)] = Field(
+        5, description="Disjoint folds, where no table of folds is given."
+    )
+    rare: Annotated[int, Field(ge=1)] = Field(
+        3, description="So many of the smallest classes get predicted shapes."
+    )
+    seeds: Annotated[int, Field(ge=1)] = Field(
+        10, description="Repetitions, each with forests and, where none are given, folds of its own."
+    )
+    trees: Annotated[int, Field(ge=1)] = Field(1000, description="Trees of a forest.")
+    depth: Annotated[int, Field(ge=1)] = Field(10, description="Depth of a tree, at most.")
+    jobs: Annotated[int, Field(ge=0)] = Field(
+        0, description="Cores that grow a forest together; 0: all. The result is the same."
+    )
 
 
 class RivalTrainSettings(Settings):

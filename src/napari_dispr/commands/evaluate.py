@@ -1,17 +1,26 @@
-"""``napari-dispr evaluate``: errors against known 3D shapes."""
+"""``napari-dispr evaluate``: errors against known 3D shapes, also by cross-validation."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from napari_dispr.commands.common import (
     add_command,
     add_settings,
+    asked_to_stop,
     check_folder,
     given_settings,
     run_with_progress,
 )
-from napari_dispr.settings import PredictSettings
+from napari_dispr.errors import InputError
+from napari_dispr.settings import (
+    CrossValidateSettings,
+    EvaluateSettings,
+    PredictSettings,
+    RivalTrainSettings,
+    TrainSettings,
+)
 
 
 def add(commands: Any) -> None:
@@ -21,21 +30,48 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--methods",
         default="model,cylinder,ellipsoid",
-        help="methods with commas between: model, fits, names or files of models (%(default)s)",
+        help="methods with commas between: model, fits, names or files of models, with folds also presets; "
+        "the first is tested against the others (%(default)s)",
     )
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
     command.add_argument("--save-shapes", action="store_true", help="also write shapes/METHOD/NAME.tif")
+    command.add_argument("--resume", action="store_true", help="go on with what --out holds")
+    command.add_argument(
+        "--class-table", type=Path, help="with folds: CSV of name and class (names without their last digits)"
+    )
+    command.add_argument(
+        "--training", default="", help="with folds: other settings of training, as steps=500,processes=1"
+    )
+    add_settings(command, EvaluateSettings)
+    add_settings(command, CrossValidateSettings)
     add_settings(command, PredictSettings, set(PredictSettings.model_fields) - {"scale", "pixel_size"})
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """``napari-dispr evaluate``."""
-    settings = given_settings(options, PredictSettings)
+    compared = given_settings(options, EvaluateSettings)
+    given = {name: getattr(options, name) for name in PredictSettings.model_fields if name in options}
+    settings = given_settings(
+        argparse.Namespace(**{**given, "pixel_size": None, "scale": None}), PredictSettings
+    )
     check_folder(options.out)
-    from napari_dispr.cells.folders import read_dataset
-    from napari_dispr.evaluation import iter_evaluate, summary_table
+    from napari_dispr.cells.folders import read_dataset, read_notes
+    from napari_dispr.evaluation import iter_evaluate, voxel_of
     from napari_dispr.methods import methods_of
 
+    size, unit = voxel_of(read_notes(options.dataset), compared.pixel_size)
+    asked: dict[str, Any] = {
+        "definitions": compared.definitions,
+        "voxel_size": size,
+        "unit": unit,
+        "save_shapes": options.save_shapes,
+    }
+    if options.folds is not None:
+        _cross_validate(options, settings, asked)
+        return
+    for name in ("preset", "init", "minutes", "class_table", "training"):
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')} is of training: give --folds with it.")
     methods = methods_of(options.methods.split(","), settings)
     events = iter_evaluate(
         read_dataset(options.dataset, need_objects=True),
@@ -43,6 +79,61 @@ def evaluate(options: argparse.Namespace) -> None:
         members=settings.members,
         seed=settings.seed,
         out=options.out,
-        save_shapes=options.save_shapes,
+        resume=options.resume,
+        **asked,
     )
-    print(summary_table(run_with_progress(events)))
+    _tell(run_with_progress(events), options.out)
+
+
+def _cross_validate(options: argparse.Namespace, settings: PredictSettings, asked: dict[str, Any]) -> None:
+    if options.model is not None:
+        raise InputError("With --folds the model is trained anew: give --init to say from which it begins.")
+    from napari_dispr.cross_validation import iter_cross_validate
+
+    with asked_to_stop() as signals:
+        events = iter_cross_validate(
+            options.dataset,
+            options.out,
+            options.methods.split(","),
+            settings=given_settings(options, CrossValidateSettings),
+            predict=settings,
+            class_table=options.class_table,
+            training=_training(options.training),
+            resume=options.resume,
+            stop=lambda: bool(signals),
+            **asked,
+        )
+        summary = run_with_progress(events, _say)
+    if summary is None:
+        print("napari-dispr: saved; go on with the same command and --resume.", file=sys.stderr)
+        raise KeyboardInterrupt
+    _tell(summary, options.out)
+
+
+def _training(text: str) -> dict[str, Any]:
+    """Settings of training that were given as ``name=value,name=value``."""
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    for name, _, value in pairs:
+        known = name in TrainSettings.model_fields or name in RivalTrainSettings.model_fields
+        if not known or not value:
+            raise InputError(f"--training is {text!r}: give settings of training, as steps=500,processes=1.")
+    return {name: None if value == "none" else value for name, _, value in pairs}
+
+
+def _say(event: Any) -> None:
+    """Where the training of a fold is."""
+    from tqdm import tqdm
+
+    kind = type(event).__name__
+    if kind == "FoldBegins":
+        tqdm.write(f"fold {event.fold} of {event.folds}: {event.method}, {event.cells} cells", sys.stderr)
+    elif kind == "Ended" and event.model:
+        tqdm.write(f"  {event.reason}: {event.model}", sys.stderr)
+
+
+def _tell(summary: dict[str, Any], out: Path) -> None:
+    from napari_dispr.evaluation import FIGURE, TABLE
+    from napari_dispr.evaluation_summary import summary_table
+
+    print(summary_table(summary))
+    print(f"\n{out / TABLE} has the tables for a paper, {out / FIGURE} the figure.")

@@ -3,15 +3,12 @@
 import argparse
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, add_settings
+from napari_dispr.commands.common import add_command, add_settings, asked_to_stop
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PRESETS, RIVAL_PRESETS, RivalTrainSettings, TrainSettings
 
@@ -51,7 +48,7 @@ def add(commands: Any) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """``napari-dispr train``."""
-    with _asked_to_stop() as signals:
+    with asked_to_stop() as signals:
         _train(options, signals)
 
 
@@ -113,21 +110,3 @@ def _once_planned(out: Path) -> Any:
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """Signals that arrive while training: the first saves and ends, a second Ctrl-C ends at once."""
-    signals: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if signals and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        signals.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

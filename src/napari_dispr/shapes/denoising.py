@@ -38,8 +38,8 @@ class Denoising:
     unit : str
         Of the world's axes.
     is_member : bool
-        Whether the last frame is a member of the prediction. False where the path was drawn with other
-        steps than the members were, or no member has that number.
+        Whether the last frame is a member of the prediction. False where the path was drawn with another
+        number of steps than the members were, or the member was rejected.
     sampler : str
     steps : int
         Evaluations of the network.

@@ -184,4 +184,4 @@ def relative_error(predicted: float, true: float) -> float:
 def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Voxels that both hold as a share of those that either holds; 1 where both are empty."""
     either = np.count_nonzero(first | second)
-    return np.count_nonzero(first & second) / either if either else 1.0
+    return float(np.count_nonzero(first & second) / either) if either else 1.0

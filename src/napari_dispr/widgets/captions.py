@@ -58,7 +58,7 @@ class Captions(QWidget):
         font.setBold(tile.selected)
         painter.setFont(font)
         painter.setPen(_WORDS if tile.frame is None else QColor.fromRgbF(*tile.frame).lighter(118))
-        words = tile.caption + ("   ✓ kept" if tile.kept else "")
+        words = f"✓ kept, {tile.caption}" if tile.kept else tile.caption
         top = QRectF(inner.x() + 8, inner.y() + 3, inner.width() - 16, 20)
         metrics = painter.fontMetrics()
         left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter

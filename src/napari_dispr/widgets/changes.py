@@ -95,7 +95,7 @@ def watch_denoising(
     cancelled : threading.Event
     """
     load_torch()
-    from napari_dispr.redrawing import iter_denoising
+    from napari_dispr.replaying import iter_denoising
     from napari_dispr.widgets.denoising import denoising_layer
 
     with without_full_collections():

@@ -297,8 +297,7 @@ class CompareWidget(QWidget):
     def _words(self, cell: CellShapes, shape: Shape) -> str:
         if isinstance(shape, int) and shape in cell.members:
             mode = cell.mode_of(shape)
-            kind = f", kind {mode.letter} ({mode.share:.0%})" if len(cell.modes) > 1 else ""
-            return f"member {shape + 1} of {len(cell.members)}{kind}"
+            return f"member {shape + 1}" + (f", kind {mode.letter}" if len(cell.modes) > 1 else "")
         return "consensus" if shape == "consensus" else f"all {len(cell.members)} members"
 
     def _notes(self, opened: OpenPrediction, cell: CellShapes) -> dict[Shape, str]:

@@ -23,7 +23,7 @@ from napari_dispr.results import Kept, Prediction
 from napari_dispr.widgets.background import CancellableWorker
 from napari_dispr.widgets.changes import Change, changed, draw_more, surfaces, watch_denoising
 from napari_dispr.widgets.layers import ResultContent, add_unselected
-from napari_dispr.widgets.scene import look_at_steps
+from napari_dispr.widgets.scene import StepsView
 from napari_dispr.widgets.session import OpenPrediction, Selection, Session
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class CompareActions(QWidget):
         self._viewer, self._session = viewer, Session.of(viewer)
         self._worker: Any = None
         self._cancelled = threading.Event()
+        self._steps_view = StepsView(viewer)
         self._build()
         self.destroyed.connect(self._cancelled.set)
 
@@ -259,8 +260,11 @@ class CompareActions(QWidget):
 
         layer = Layer.create(*answer)
         add_unselected(self._viewer, layer)
-        look_at_steps(self._viewer, layer)
-        self._say("Its way from noise to shape is a layer now: move or play the slider of its steps.")
+        self._steps_view.enter(layer)
+        self._say(
+            "Its way from noise to shape is a layer now: move or play the slider of its steps. All other "
+            "layers come back when you remove it."
+        )
 
     def _add_layers(self, layers: list[Any]) -> None:
         from napari.layers import Layer

@@ -11,8 +11,11 @@ from napari_dispr.widgets.layers import METADATA_KEY, transform_of
 if TYPE_CHECKING:
     import pint
 
-#: Steps of the axis along which it is played.
+#: Steps of the axis along which it is played: noise falls evenly.
 FRAMES = 36
+#: From outside through just inside to deep inside; black adds nothing to what lies behind.
+_COLOURS = ((0, 0, 0, 1), (0.1, 0.3, 0.6, 1), (0.55, 0.8, 1, 1), (0.95, 0.98, 1, 1))
+_CONTROLS = (0, 0.2, 0.7, 1)
 
 
 def denoising_layer(
@@ -37,6 +40,8 @@ def denoising_layer(
     settings : dict
         For ``viewer.add_image(frames, **settings)``. The layer lies where the cell does.
     """
+    from napari.utils import Colormap
+
     unit = denoising.unit if unit is None else unit
     affine = np.eye(5)
     affine[1:, 1:] = grid.translation((depth, 0.0, 0.0)) @ denoising.grid_to_world
@@ -46,10 +51,12 @@ def denoising_layer(
         "metadata": {METADATA_KEY: denoising.description},
         "axis_labels": ("step", "z", "y", "x"),
         "units": ("pixel", unit, unit, unit),
-        "rendering": "iso",
-        "iso_threshold": 0.0,
-        "contrast_limits": (-8.0, 8.0),
-        "colormap": "bop blue",
+        # Of napari's ways this shows both the noise, as grains, and the form of what lies in it.
+        "rendering": "attenuated_mip",
+        "attenuation": 0.2,
+        "blending": "additive",
+        "contrast_limits": (0.0, max(1.1 * float(frames[-1].max()), 1.0)),
+        "colormap": Colormap(_COLOURS, controls=_CONTROLS, name="from noise to shape"),
         **transform_of(affine),
     }
     return frames, settings

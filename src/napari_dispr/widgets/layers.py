@@ -1,6 +1,7 @@
 """From a prediction to napari layers: the only place that builds them. No Qt."""
 
 import copy
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.widgets.displayed import DisplayedPlane
-from napari_dispr.widgets.session import PREDICTION_KEY, Held, OpenPrediction, prediction_of
+from napari_dispr.widgets.session import PREDICTION_KEY, Held, OpenPrediction, prediction_of, unwrapped
 
 if TYPE_CHECKING:
     import pint
@@ -262,7 +263,9 @@ class ResultLayers:
     """
 
     def __init__(self, viewer: "ViewerModel", labels: "Labels", held: Held) -> None:
-        self._viewer, self._held = viewer, held
+        # Weakly: sessions of viewers hold these, and would keep their viewers alive.
+        self._viewer_of = weakref.ref(unwrapped(viewer))
+        self._held = held
         self._colormap = copy.deepcopy(labels.colormap)
         #: What they show.
         self.content: ResultContent | None = None
@@ -278,6 +281,12 @@ class ResultLayers:
         found = cls(viewer, there[0], held)
         found._layers = {layer.metadata[METADATA_KEY].get("member", "kept"): layer for layer in there}
         return found
+
+    @property
+    def _viewer(self) -> "ViewerModel":
+        viewer = self._viewer_of()
+        assert viewer is not None
+        return viewer
 
     @property
     def layers(self) -> "list[Labels]":

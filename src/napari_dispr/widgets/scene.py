@@ -1,7 +1,7 @@
 """How results are looked at in the viewer itself: outlines of the chosen cells, and the 3D view. No Qt."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,20 +153,51 @@ class View3D:
         camera.angles = _SLANTED
 
 
-def look_at_steps(viewer: "ViewerModel", layer: "Layer") -> None:
-    """Show a layer (step, z, y, x) from a slant, at its first step; other results in its place are hidden."""
-    for other in viewer.layers:
-        if other is not layer and METADATA_KEY in other.metadata and other.ndim >= 3:
+class StepsView:
+    """Shows a layer (step, z, y, x) by itself, from a slant, until it is removed.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    """
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        self._viewer = viewer
+        self._layer: Layer | None = None
+        self._hidden: list[Layer] = []
+        self._ndisplay = 2
+
+    def enter(self, layer: "Layer") -> None:
+        """Look at ``layer``, which is in the viewer; what else is visible comes back when it is removed."""
+        viewer = self._viewer
+        if self._layer is None:
+            self._ndisplay = viewer.dims.ndisplay
+            viewer.layers.events.removed.connect(self._on_removed)
+        self._layer = layer
+        others = [other for other in viewer.layers if other.visible and other is not layer]
+        self._hidden += others
+        for other in others:
             other.visible = False
-    viewer.dims.ndisplay = 3
-    viewer.dims.set_current_step(0, 0)
-    camera = _camera(viewer)
-    low, high = layer.extent.world[:, -3:]
-    everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
-    viewer.reset_view()
-    camera.zoom *= min(_CLOSEST, _FILL * float(everything / (high - low)[-2:].max()))
-    camera.center = tuple((low + high) / 2)
-    camera.angles = _SLANTED
+        viewer.dims.ndisplay = 3
+        viewer.dims.set_current_step(0, 0)
+        camera = _camera(viewer)
+        low, high = layer.extent.world[:, -3:]
+        viewer.reset_view()
+        everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
+        camera.zoom *= min(_CLOSEST, _FILL * float(everything / (high - low)[-2:].max()))
+        camera.center = tuple((low + high) / 2)
+        camera.angles = _SLANTED
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is not self._layer:
+            return
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._layer = None
+        for other in self._hidden:
+            other.visible = True
+        self._hidden = []
+        self._viewer.dims.ndisplay = self._ndisplay
+        self._viewer.reset_view()
 
 
 def _camera(viewer: "ViewerModel") -> "Camera":

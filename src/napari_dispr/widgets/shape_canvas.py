@@ -4,6 +4,7 @@ There is one orthographic scene: each tile's shapes stand beside the others', al
 right and up on the screen, so that every tile turns about its own middle and all turn alike.
 """
 
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -152,7 +153,7 @@ class ShapeCanvas(QWidget):
         self._angles = (_ELEVATION, _AZIMUTH)
         self._centre = (0.0, 0.0, 0.0)
         self._canvas: SceneCanvas | None = None
-        self._window: QWidget | None = None
+        self._window: weakref.ref[QWidget] | None = None
         self._placing = False
         self._nodes: list[_TileNode] = []
         self._waiting: list[int] = []
@@ -298,7 +299,7 @@ class ShapeCanvas(QWidget):
     def showEvent(self, event: object) -> None:
         """Make the canvas; anew in another window, whose OpenGL knows nothing of what was made before."""
         super().showEvent(event)
-        if self.window() is not self._window:
+        if self._window is None or self.window() is not self._window():
             self._drop()
             self._make()
         elif self._canvas is not None:
@@ -317,7 +318,7 @@ class ShapeCanvas(QWidget):
             self._fit()
 
     def _make(self) -> None:
-        self._window = self.window()
+        self._window = weakref.ref(self.window())
         use_app(API_NAME)
         self._canvas = SceneCanvas(keys=None, bgcolor=_BACKGROUND, size=(self.width(), self.height()))
         self._view = self._canvas.central_widget.add_view(camera=TurntableCamera(fov=0, up="+z"))
