@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 
 import napari_dispr
-from napari_dispr.cells.phantoms import simulate_field
+from napari_dispr import grid
+from napari_dispr.cells.phantoms import Field, simulate_field
 from napari_dispr.cells.stack_phantoms import simulate_stack
 from napari_dispr.files import written_aside
+from napari_dispr.results import Prediction
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.signed_distance import from_level
 
 SAMPLES = Path(napari_dispr.__file__).parent / "samples"
 CELLS, SHAPE, SEED = 9, (440, 440), 2
@@ -25,6 +29,8 @@ def main() -> None:
         labels=field.labels.astype(np.uint8),
         pixel_size=np.float64(field.pixel_size),
     )
+    shapes, to_world = true_shapes(field)
+    write("red_blood_cells_3d", labels=shapes.astype(np.uint8), to_world=to_world)
     stack = simulate_stack(NUCLEI, STACK, SPACING, STACK_SEED)
     assert stack.image is not None
     dark, bright = np.percentile(stack.image, (0.5, 99.95))
@@ -35,6 +41,22 @@ def main() -> None:
         labels=stack.labels.astype(np.uint8),
         spacing=np.array(stack.spacing),
     )
+
+
+def true_shapes(field: Field) -> tuple[np.ndarray, np.ndarray]:
+    """3D labels of the cells as they were simulated, in the picture's frame, and their affine."""
+    to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
+    cells = {
+        label: Ensemble(
+            label,
+            from_level(obj, 127.5)[None],
+            grid.pixel_to_world(to_world) @ grid.grid_to_pixel(field.zoom, field.centres[label]),
+            "micrometer",
+            field.zoom,
+        )
+        for label, obj in field.objects.items()
+    }
+    return Prediction(cells, image_to_world=to_world, unit="micrometer").label_volume()
 
 
 def write(name: str, **arrays: np.ndarray) -> None:

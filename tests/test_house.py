@@ -26,7 +26,17 @@ LONGEST = 430  # "about 400 lines"
 
 BASE = {"card", "errors", "files", "grid", "settings", "signed_distance"}
 PARTS = {"cells", "diffusion", "rivals", "shapes"}
-VERBS = {"cross_validation", "evaluation", "prediction", "training"}
+VERBS = {
+    "balancing",
+    "classification",
+    "cross_validation",
+    "evaluation",
+    "prediction",
+    "ranking",
+    "redrawing",
+    "replaying",
+    "training",
+}
 #: What each part of the house may import of the others. A part is a folder or a module at the root.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -37,8 +47,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "results": BASE | {"shapes", "tables"},
     "opinion": BASE | {"cells", "results", "shapes"},
     "pictures": BASE | {"cells", "results", "shapes"},
-    "rival_prediction": BASE | {"cells", "opinion", "results", "shapes"},
-    "prediction": BASE | PARTS | {"library", "opinion", "results", "rival_prediction"},
+    "drawing": BASE | PARTS | {"opinion", "results"},
+    "rival_prediction": BASE | {"cells", "drawing", "opinion", "results", "shapes"},
+    "prediction": BASE | PARTS | {"drawing", "library", "opinion", "results", "rival_prediction"},
+    "redrawing": BASE | PARTS | {"drawing", "library", "opinion", "results"},
+    "replaying": BASE | PARTS | {"drawing", "opinion", "redrawing", "results"},
     "runs": BASE,
     "planning": BASE | {"library", "runs"},
     "training_samples": BASE | PARTS,
@@ -73,15 +86,27 @@ MAY_IMPORT: dict[str, set[str]] = {
     "napari_files": BASE | {"results", "shapes", "widgets"},
     "export": BASE | {"results", "shapes"},
     "repeat": BASE | {"results"},
+    "shape_features": BASE | {"cells", "shapes"},
+    "forest_scores": set(),
+    "classification_report": BASE | {"forest_scores", "results"},
+    "classification": BASE | {"cells", "classification_report", "forest_scores", "shape_features", "shapes"},
+    "balance_plan": BASE | {"cells"},
+    "balancing": BASE | PARTS | {"balance_plan", "library", "prediction", "results"},
+    "ranking_report": BASE | {"results"},
+    "ranking": BASE | {"cells", "ranking_report", "results", "shape_features", "shapes"},
     "report_pictures": BASE | {"cells", "results", "shapes"},
     "reporting": BASE | {"pictures", "repeat", "report_pictures", "results", "shapes"},
     # cells: what is wrong with the inputs stands beside them before a verb runs.
-    "widgets": BASE | VERBS | {"cells", "library", "pictures", "planning", "results", "runs", "shapes"},
+    "widgets": BASE
+    | VERBS
+    | {"balance_plan", "cells", "library", "pictures", "planning", "results", "runs", "shapes"},
     # The demo's field is simulated by cells, original checkpoints are read by diffusion: neither is a verb.
     "commands": BASE
     | VERBS
     | {
+        "balance_plan",
         "cells",
+        "classification_report",
         "diffusion",
         "evaluation_summary",
         "export",
@@ -90,6 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pictures",
         "reporting",
         "planning",
+        "ranking_report",
         "results",
         "runs",
         "shapes",
@@ -99,9 +125,19 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: Packages that only these parts may import, anywhere in a module.
 ONLY_IN: dict[str, set[str]] = {
+    "sklearn": {"classification"},
     "torch": PARTS - {"shapes"}
     | VERBS
-    | {"library", "optimisation", "rival_training", "trained_model", "training_samples", "validation"},
+    | {
+        "drawing",
+        "library",
+        "optimisation",
+        "rival_training",
+        "trained_model",
+        "training_samples",
+        "validation",
+    },
+    "vispy": {"widgets"},
     "napari": {"napari_files", "napari_io", "widgets"},
     "qtpy": {"widgets"},
     "superqt": {"widgets"},
@@ -251,6 +287,7 @@ def test_import_of_the_package_is_light() -> None:
 WITHOUT_TORCH = BASE | {"shapes", "results", "library", "napari_io", "widgets", "commands", "cli"}
 WITHOUT_TORCH |= {"comparison", "evaluation_report", "evaluation_summary", "markdown"}
 WITHOUT_TORCH |= {"export", "napari_files", "repeat", "reporting", "tables"}
+WITHOUT_TORCH |= {"balance_plan", "classification", "forest_scores", "ranking", "shape_features"}
 
 
 @pytest.mark.parametrize("part", sorted(WITHOUT_TORCH & {part_of(path) for path in MODULES}))
@@ -304,7 +341,8 @@ def requirements() -> set[str]:
 def test_dependencies_are_those_that_are_imported() -> None:
     stdlib = set(sys.stdlib_module_names) | {"napari_dispr"}
     imported = {found.of.split(".")[0] for path in MODULES for found in imports(path)} - stdlib - EXTRAS
-    assert {{"skimage": "scikit-image"}.get(name, name) for name in imported} == requirements()
+    names = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
+    assert {names.get(name, name) for name in imported} == requirements()
 
 
 def test_dependencies_have_a_reason_a_pin_and_no_qt() -> None:

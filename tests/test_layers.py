@@ -12,7 +12,10 @@ from napari.layers import Image, Labels
 from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cell
 from napari_dispr.results import Prediction, measure
+from napari_dispr.shapes.denoising import Denoising
 from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.widgets.denoising import FRAMES as STEPS
+from napari_dispr.widgets.denoising import denoising_layer
 from napari_dispr.widgets.displayed import displayed_plane, layer_to_world
 from napari_dispr.widgets.layers import (
     METADATA_KEY,
@@ -22,7 +25,7 @@ from napari_dispr.widgets.layers import (
 )
 from napari_dispr.widgets.picking import outline
 from napari_dispr.widgets.scene import Outlines, View3D
-from napari_dispr.widgets.session import Held, OpenPrediction
+from napari_dispr.widgets.session import Held, OpenPrediction, prediction_of
 
 CENTRES = {2: (40.0, 50.0), 5: (90.0, 120.0)}
 RADIUS = 18.0
@@ -322,3 +325,28 @@ def test_the_sheet_of_a_large_picture_is_cut_around_the_cells(viewer: ViewerMode
     assert max(sheet.data.shape) <= 2048
     cell = sheet.world_to_data((0, *labels.data_to_world((2840, 4050))))
     assert (cell >= 0).all() and (cell < sheet.data.shape).all()
+
+
+@pytest.mark.parametrize("frame", ["plain", "scaled", "turned", "mirrored"])
+def test_a_path_from_noise_to_shape_lies_where_its_cell_does(viewer: ViewerModel, frame: str) -> None:
+    result = shown(viewer, FRAMES[frame], cells=(5,))
+    image, opened = viewer.layers["picture"], prediction_of(result.layers[0]).newest
+    ensemble = opened.prediction[5]
+    noise = np.random.default_rng(0).normal(0, 8, grid.SHAPE)
+    frames = np.stack([noise, ensemble.signed_distance[1]])
+    path = Denoising(5, 1, frames, frames, np.array([1, 0]), np.array([1, 0]), ensemble.grid_to_world)
+    depth = 3.0 * grid.in_plane_scale(opened.prediction.image_to_world)
+    data, settings = denoising_layer(path, name="cells", depth=depth, unit=image.units[0])
+    layer = viewer.add_image(data, **settings)
+    assert layer.name == "cells: cell 5, member 2, from noise to shape" and layer.metadata[METADATA_KEY]
+    assert data.shape == (STEPS, *grid.SHAPE) and layer.axis_labels == ("step", "z", "y", "x")
+    np.testing.assert_array_equal(data[-1], ensemble.signed_distance[1])
+    assert viewer.dims.ndim == 4 and viewer.dims.range[0].stop == STEPS - 1
+    # At the last step, in the plane of the picture, it is the cell's section.
+    pixels = np.argwhere(np.ones(image.data.shape))[::7]
+    world = [(STEPS - 1, depth, *image.data_to_world(pixel)) for pixel in pixels]
+    index = np.rint([layer.world_to_data(point) for point in world]).astype(int)
+    inside = ((index >= 0) & (index < data.shape)).all(axis=1)
+    section = inside & (data[tuple(np.where(inside[:, None], index, 0).T)] > 0)
+    truth = discs()[tuple(pixels.T)] == 5
+    assert np.mean(section == truth) > 0.98 and not (section & ~truth).any()

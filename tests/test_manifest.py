@@ -27,7 +27,9 @@ def test_names_that_users_read(manifest: PluginManifest) -> None:
     assert manifest.display_name == "napari DISPR"
     assert [widget.display_name for widget in manifest.contributions.widgets] == [
         "Predict 3D shapes",
+        "Compare members",
         "Train a shape model",
+        "Balance classes",
     ]
     samples = [sample.display_name for sample in manifest.contributions.sample_data]
     assert samples == ["Simulated red blood cells", "Simulated nuclei in 3D"]

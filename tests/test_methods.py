@@ -90,6 +90,8 @@ def test_a_rival_predicts_an_ensemble_of_one(shapr, name, tmp_path):
     assert again.provenance == prediction.provenance
     np.testing.assert_array_equal(again[7].members, prediction[7].members)
     assert len(nd.measure(prediction)) == 2
+    with pytest.raises(InputError, match=f"{name} draws one shape of a cell and no other"):
+        nd.more_members(again, 7, 1)
     one = nd.predict(IMAGE, LABELS, model=nd.load_model(name), cells=[7], members=1)
     np.testing.assert_array_equal(one[7].members, prediction[7].members)
     assert not [text for text in one.warnings if "one shape a cell" in text]

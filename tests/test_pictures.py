@@ -1,13 +1,26 @@
 """Pictures: a shape is seen where it is, lit from one side; a page has a tile a member."""
 
+from dataclasses import replace
+
 import numpy as np
 from skimage.io import imread
 
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.pictures import BACKGROUND, ENLARGED, GAP, OUTLINE, SEAM, montage, save_page, shaded
+from napari_dispr.pictures import (
+    BACKGROUND,
+    ENLARGED,
+    GAP,
+    OUTLINE,
+    SEAM,
+    denoising_overview,
+    montage,
+    save_page,
+    shaded,
+)
 from napari_dispr.results import Prediction
-from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.denoising import Denoising
+from napari_dispr.shapes.ensemble import Ensemble, Section
 
 BALL = 15 - np.linalg.norm(
     np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE], axis=-1
@@ -92,3 +105,26 @@ def test_a_montage_of_many_cells_takes_some_and_of_few_is_small():
     assert montage(cells[:2]).shape[1] < montage(cells[:3]).shape[1]
     assert montage(cells[:2]).shape[0] == 128 + 2 * GAP
     assert montage([]).ndim == 3
+
+
+def test_how_a_shape_came_to_be_is_seen_from_noise_to_shape():
+    noise = np.random.default_rng(0).normal(0, 8, BALL.shape)
+    frames = np.stack([noise, BALL])
+    mask = np.clip(BALL[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
+    path = Denoising(1, 0, frames, frames, np.array([1, 0]), np.array([1, 0]), np.eye(4))
+    page = denoising_overview(path, [1.0, 0.3, 0.0])
+    side = grid.SIZE * ENLARGED
+    assert page.dtype == np.uint8 and page.shape == (2 * (side + GAP) + GAP, 3 * (side + GAP) + GAP, 3)
+    places = [GAP + i * (side + GAP) for i in range(3)]
+    shapes, planes = ([page[top : top + side, x : x + side] for x in places] for top in places[:2])
+    covered = [(shape != BACKGROUND).any(axis=-1).mean() for shape in shapes]
+    assert covered[0] > 0.95 and covered[0] > covered[1] > covered[2] > 0.1
+    inside = np.repeat(np.repeat(mask > 0.5, ENLARGED, 0), ENLARGED, 1)
+    contrast = [plane[inside].mean() - plane[~inside].mean() for plane in planes]
+    assert contrast[2] > contrast[1] > 10 and abs(contrast[0]) < 5
+    # With what it was drawn from, that comes first.
+    section = Section(mask, mask * 0.6)
+    with_picture = denoising_overview(replace(path, section=section), [1.0, 0.3, 0.0])
+    assert with_picture.shape[1] == page.shape[1] + side + GAP
+    outlined = (with_picture == OUTLINE).all(axis=-1)
+    assert all(outlined[:, x : x + side].any() for x in (*places, places[2] + side + GAP))

@@ -6,11 +6,41 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from napari_dispr import __version__
-from napari_dispr.commands import dataset, demo, evaluate, export, measure, models, predict, report, train
+from napari_dispr.commands import (
+    augment,
+    classify,
+    dataset,
+    demo,
+    denoise,
+    evaluate,
+    export,
+    measure,
+    models,
+    more,
+    predict,
+    rank,
+    report,
+    train,
+)
 from napari_dispr.errors import InputError
 
 #: In the order in which ``--help`` shows them.
-_COMMANDS = (demo, predict, measure, export, report, dataset, train, evaluate, models)
+_COMMANDS = (
+    demo,
+    predict,
+    more,
+    denoise,
+    measure,
+    rank,
+    export,
+    report,
+    dataset,
+    augment,
+    train,
+    evaluate,
+    classify,
+    models,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -125,8 +125,9 @@ def _chosen(asked: Iterable[int] | None, there: Iterable[int], what: str) -> lis
 def _surfaces(
     ensemble: Ensemble, members: Collection[int], consensus: bool
 ) -> Iterator[tuple[int | None, trimesh.Trimesh]]:
-    for number, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True):
-        if number in members:
-            yield number, surface_mesh(distance, ensemble.grid_to_world)
+    shapes = dict(zip(ensemble.numbers, ensemble.signed_distance, strict=True))
+    for number in members:  # in the order that was asked for
+        if number in shapes:
+            yield number, surface_mesh(shapes[number], ensemble.grid_to_world)
     if consensus:
         yield None, surface_mesh(ensemble.consensus_distance, ensemble.grid_to_world)

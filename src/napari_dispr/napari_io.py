@@ -40,6 +40,23 @@ def simulated_red_blood_cells() -> list[tuple[Any, dict[str, Any], str]]:
     ]
 
 
+def simulated_red_blood_cells_3d() -> list[tuple[Any, dict[str, Any], str]]:
+    """As `simulated_red_blood_cells`, with the true shapes of the cells, to be set beside predicted ones.
+
+    Returns
+    -------
+    list of layer data tuples
+        An image and a label layer, (y, x), and a hidden label layer, (z, y, x).
+    """
+    from napari_dispr.widgets.layers import transform_of
+
+    with np.load(_SAMPLES / "red_blood_cells_3d.npz", allow_pickle=False) as truth:
+        labels, to_world = truth["labels"], truth["to_world"]
+    place = {"units": ("micrometer",) * 3, **transform_of(to_world)}
+    shapes = (labels, {"name": "true shapes", "visible": False, "opacity": 1.0, **place}, "labels")
+    return [shapes, *simulated_red_blood_cells()]
+
+
 def simulated_nuclei_3d() -> list[tuple[Any, dict[str, Any], str]]:
     """A simulated confocal stack of nuclei and its segmentation, for File > Open Sample: data to train on.
 

@@ -14,6 +14,8 @@ from napari_dispr.shapes.ensemble import stretched
 
 #: Voxels of a member in one face of the grid from which on its measures suffer.
 LEAST_CUT = 100
+#: By these words the warning of it is known.
+_CUT = "are cut by the border of the model's grid"
 
 
 class Opinion:
@@ -63,18 +65,22 @@ def note_unlike(prediction: Prediction, label: int, reason: str | None) -> None:
 
 
 def note_cut(prediction: Prediction) -> None:
-    """Say in the warnings which cells have members that the border of the grid cuts."""
+    """Say in the warnings which cells have members that the border of the grid cuts.
+
+    What they said of that before is said anew: members may have gone, and others come.
+    """
     cut = []
     for label, ensemble in prediction.ensembles.items():
         inside = ensemble.members
         faces = [inside.take(end, axis=axis) for axis in (1, 2, 3) for end in (0, -1)]
         if max(face.sum(axis=(1, 2)).max() for face in faces) > LEAST_CUT:
             cut.append(prediction.names.get(label, str(label)))
+    prediction.warnings[:] = [warning for warning in prediction.warnings if _CUT not in warning]
     if cut:
         listed = ", ".join(cut[:20]) + (" and others" if len(cut) > 20 else "")
         prediction.warnings.append(
-            f"Members of {'cell' if len(cut) == 1 else 'cells'} {listed} are cut by the border of the "
-            "model's grid, so that their measures are too small: for cells of a picture give a smaller scale."
+            f"Members of {'cell' if len(cut) == 1 else 'cells'} {listed} {_CUT}, so that their measures are "
+            "too small: for cells of a picture give a smaller scale."
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of shapes without a screen: a shaded view of one, a montage of cells, a page of a prediction."""
+"""Pictures of shapes without a screen: a shaded view, a montage of cells, how one came to be, a page."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from napari_dispr.cells.cropping import crop_cell
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.files import written_aside
 from napari_dispr.results import Prediction
+from napari_dispr.shapes.denoising import Denoising
 
 #: Seen from above the picture, tilted towards it by this many degrees.
 TILT = 55.0
@@ -22,6 +23,8 @@ TILT = 55.0
 BACKGROUND, OUTLINE, SHAPE = (16, 20, 24), (255, 190, 60), (0.55, 0.8, 1.0)
 #: Pixels of a montage a voxel; between two cells, and between picture and shape of one.
 ENLARGED, GAP, SEAM = 2, 10, 2
+#: Noise in the pictures of how a shape came to be; and the signed distance that is brightest in their planes.
+LEVELS, PLANE_RANGE = (1.0, 0.6, 0.48, 0.4, 0.33, 0.2, 0.0), 10.0
 
 
 def shaded(
@@ -101,29 +104,101 @@ def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4, seed: in
 
 def _tile(cell: CellFile) -> NDArray[np.uint8]:
     """Picture and shape of one cell."""
-    mask = _enlarged(cell.mask)
-    inside = mask > 0.5
-    image = mask * 0.5 if cell.image is None else _enlarged(cell.image)
-    own = image[inside] if inside.any() else image
-    low, high = min(0.0, float(own.min())), float(np.percentile(own, 99.5))
-    grey = np.clip((image - low) / ((high - low) or 1.0), 0, 1)
-    if cell.image is None:
-        grey *= 0.5
-    picture = np.repeat((255 * grey)[..., None], 3, axis=2)
-    padded = np.pad(inside, 1)
-    whole = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    picture[inside & ~whole] = OUTLINE
+    picture = _outlined(cell.mask, cell.image)
     side = len(picture)
     tile = np.empty((side, 2 * side + SEAM, 3), np.uint8)
     tile[:] = BACKGROUND
-    tile[:, :side] = np.rint(picture)
+    tile[:, :side] = picture
     if cell.obj is not None:
         # All that shading asks of a signed distance is that it crosses 0 smoothly at the surface.
         level = gaussian_filter(cell.obj.astype(np.float32) / 127.5 - 1, 0.7)
-        shape = np.clip(_enlarged(shaded(level, SHAPE)), 0, 1)
-        alpha = shape[..., 3:]
-        tile[:, side + SEAM :] = np.rint(255 * alpha * shape[..., :3] + (1 - alpha) * np.array(BACKGROUND))
+        tile[:, side + SEAM :] = _on_background(np.clip(_enlarged(shaded(level, SHAPE)), 0, 1))
     return tile
+
+
+def _outlined(mask: NDArray[np.float32], image: NDArray[np.float32] | None) -> NDArray[np.uint8]:
+    """A cell's picture, enlarged, with the outline of its mask; without a picture the mask in grey."""
+    mask = _enlarged(mask)
+    inside = mask > 0.5
+    grey = mask * 0.5 if image is None else _enlarged(image)
+    own = grey[inside] if inside.any() else grey
+    low, high = min(0.0, float(own.min())), float(np.percentile(own, 99.5))
+    grey = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
+    if image is None:
+        grey *= 0.5
+    picture = np.repeat((255 * grey)[..., None], 3, axis=2)
+    picture[_edge(inside)] = OUTLINE
+    return np.rint(picture).astype(np.uint8)
+
+
+def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The outermost pixels of a mask."""
+    padded = np.pad(inside, 1)
+    return inside & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
+
+
+def _on_background(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """An RGBA picture in [0, 1] in front of the background."""
+    alpha = picture[..., 3:]
+    return np.rint(255 * alpha * picture[..., :3] + (1 - alpha) * np.array(BACKGROUND)).astype(np.uint8)
+
+
+def denoising_overview(path: Denoising, noise: Sequence[float] = LEVELS) -> NDArray[np.uint8]:
+    """How a shape came to be, side by side: what it was under less and less noise, and its imaged plane.
+
+    Parameters
+    ----------
+    path : Denoising
+    noise : sequence of float
+        Standard deviation of the noise in each picture, from 1 (noise alone) to 0 (the finished shape).
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        Above the shapes; below their imaged planes, bright inside, with the outline of the cell's mask. Where
+        the cell was drawn from a picture, that comes first.
+    """
+    frames = path.at(noise)
+    side = grid.SIZE * ENLARGED
+    height, width = 2 * side + GAP, side + GAP
+    section = path.section
+    columns = []
+    if section is not None:
+        column = np.empty((height, side, 3), np.uint8)
+        column[:] = BACKGROUND
+        middle = (height - side) // 2
+        column[middle : middle + side] = _outlined(section.mask, section.image)
+        columns.append(column)
+    for frame in frames:
+        column = np.empty((height, side, 3), np.uint8)
+        column[:] = BACKGROUND
+        column[:side] = _on_background(shaded(frame, SHAPE, ENLARGED))
+        column[-side:] = _plane(frame, None if section is None else section.mask)
+        columns.append(column)
+    page = np.empty((height + 2 * GAP, len(columns) * width + GAP, 3), np.uint8)
+    page[:] = BACKGROUND
+    for number, column in enumerate(columns):
+        left = GAP + number * width
+        page[GAP : GAP + height, left : left + side] = column
+    return page
+
+
+def save_denoising(file: str | os.PathLike[str], path: Denoising) -> None:
+    """Write :func:`denoising_overview` as PNG."""
+    from matplotlib.image import imsave
+
+    with written_aside(file) as aside:
+        imsave(aside, denoising_overview(path), format="png")
+
+
+def _plane(frame: NDArray[np.float32], mask: NDArray[np.float32] | None) -> NDArray[np.uint8]:
+    """The imaged plane of a signed distance, the brighter the deeper inside, with the outline of a mask."""
+    level = np.repeat(np.repeat(frame[grid.IMAGED_PLANE], ENLARGED, 0), ENLARGED, 1)
+    share = np.clip(0.5 + level / (2 * PLANE_RANGE), 0, 1)[..., None]
+    picture = np.rint(255 * share * np.asarray(SHAPE) + (1 - share) * np.array(BACKGROUND)).astype(np.uint8)
+    if mask is not None:
+        picture[_edge(_enlarged(mask) > 0.5)] = OUTLINE
+    return picture
 
 
 def _enlarged(picture: NDArray[np.float32]) -> NDArray[np.float32]:

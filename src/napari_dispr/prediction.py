@@ -1,40 +1,38 @@
 """Predict: from a picture and its labels to the ensembles of the chosen cells, step by step.
 
 A generator does the work, so that a progress bar, a thread worker, a command line and a test drive
-the same code; closing it cancels within one step. What comes out lives in ``results.py``.
+the same code; closing it cancels within one step. What comes out lives in ``results.py``, how a member is
+drawn in ``drawing.py``.
 """
 
 import os
-import time
-import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_dispr import __version__, grid, rival_prediction
+from napari_dispr import __version__, grid
 from napari_dispr.card import Calibration
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
-from napari_dispr.diffusion.samplers import SAMPLERS
+from napari_dispr.drawing import CellDone, Event, Step, iter_drawn
 from napari_dispr.errors import InputError
 from napari_dispr.library import load_model
-from napari_dispr.opinion import Opinion, note_cut, note_unlike
+from napari_dispr.opinion import note_cut
 from napari_dispr.results import Prediction, load_prediction, measure
+from napari_dispr.rival_prediction import iter_rival
 from napari_dispr.settings import PredictSettings, checked_settings
-from napari_dispr.shapes.ensemble import Ensemble, Section, without_debris
 
 if TYPE_CHECKING:
-    from napari_dispr.diffusion.network import UNet3D
     from napari_dispr.evaluation import Method
     from napari_dispr.library import Model
 
 __all__ = [
     "CellDone",
+    "Event",
     "Prediction",
     "Step",
     "iter_predict",
@@ -44,38 +42,6 @@ __all__ = [
     "model_method",
     "predict",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One evaluation of the network is done.
-
-    Attributes
-    ----------
-    label : int
-        The cell being drawn (the first of the batch).
-    done, total : int
-        Evaluations, of all cells.
-    seconds_left : float or None
-        None before the first batch's second step.
-    """
-
-    label: int
-    done: int
-    total: int
-    seconds_left: float | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CellDone:
-    """A cell's ensemble is finished; ``prediction`` holds all that are."""
-
-    label: int
-    ensemble: Ensemble
-    prediction: Prediction
-
-
-Event = Step | CellDone
 
 
 def predict(
@@ -233,26 +199,11 @@ def iter_predict_crops(
         Names of the cells, by label, where they have better ones: for their files and their noise.
     """
     if not isinstance(model, ShapeModel):
-        prediction = rival_prediction.begun(
-            model,
-            settings,
-            image_to_world=image_to_world,
-            image_shape=image_shape,
-            unit=unit,
-            warnings=warnings,
-            names=names or {},
-        )
-        clock = _Clock(1)
-        for done, crop in enumerate(crops):
-            prediction = rival_prediction.with_shape(prediction, model, crop)
-            yield clock.step(crop.label, len(crops) - done)
-            clock.end_batch(finished=True)
-            if crop.label in prediction:
-                yield CellDone(crop.label, prediction[crop.label], prediction)
-        return rival_prediction.finished(prediction, model, crops)
+        frame = {"image_to_world": image_to_world, "image_shape": image_shape, "unit": unit}
+        told = {"warnings": list(warnings), "names": names or {}}
+        return (yield from iter_rival(crops, model, settings, **frame, **told))
     sampler, steps = model.sampling(settings.quality, settings.sampler, settings.steps)
     device = devices.choose(settings.device)
-    to_world = grid.pixel_to_world(image_to_world)
     prediction = Prediction(
         {},
         provenance={
@@ -270,55 +221,8 @@ def iter_predict_crops(
         names=names or {},
         intervals=_calibrated(crops, model, settings),
     )
-    opinions: dict[int, Opinion] = {}
-    network = model.ready(device)
-    pairs = [(crop, member) for crop in crops for member in range(settings.members)]
-    batch = devices.batch_size(device, model.network.config.fold**3)
-    drawn: dict[int, list[NDArray[np.float32]]] = {}
-    clock = _Clock(steps)
-    try:
-        while pairs:
-            now, rest = pairs[:batch], pairs[batch:]
-            batches_left = -(-len(pairs) // batch)
-            try:
-                shapes = np.empty(0, np.float32)
-                noise = [
-                    member_noise(settings.seed, _noise_key(crop, prediction.names), member)
-                    for crop, member in now
-                ]
-                for x in _sample(model, network, [crop for crop, _ in now], noise, batch, sampler, steps):
-                    shapes = x
-                    yield clock.step(now[0][0].label, batches_left)
-            except (RuntimeError, MemoryError) as error:
-                if not devices.is_out_of_memory(error) or batch == 1:
-                    raise
-                batch //= 2
-                devices.release(device)
-                prediction.warnings.append(
-                    f"The device ran out of memory: going on with {batch} shapes at once."
-                )
-                clock.end_batch(finished=False)
-                continue
-            clock.end_batch(finished=True)
-            for (crop, _), distance in zip(now, model.decode(shapes[: len(now), 0]), strict=True):
-                members = drawn.setdefault(crop.label, [])
-                if not members:
-                    opinions[crop.label] = Opinion(crop, model.card)
-                members.append(opinions[crop.label].applied(without_debris(distance)))
-                if len(members) == settings.members:
-                    affine = to_world @ crop.grid_to_pixel
-                    section = Section(crop.mask, crop.image, crop.known_scale)
-                    ensemble = Ensemble(
-                        crop.label, np.stack(members), affine, unit, crop.zoom, section=section
-                    )
-                    prediction = prediction.with_cell(ensemble)
-                    note_unlike(prediction, crop.label, opinions[crop.label].unlike)
-                    del drawn[crop.label]
-                    yield CellDone(crop.label, ensemble, prediction)
-            pairs = rest
-    finally:
-        del network
-        devices.release(device)
+    numbers = {crop.label: range(settings.members) for crop in crops}
+    prediction = yield from iter_drawn(prediction, crops, model, settings, numbers)
     note_cut(prediction)
     return prediction
 
@@ -357,67 +261,3 @@ def model_method(model: ShapeModel, settings: PredictSettings) -> "Method":
         **{name: text for name, text in model.card.training.items() if name == "undertrained"},
     }
     return draw
-
-
-class _Clock:
-    """Counts steps, and tells the time left from those so far."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._before = self._in_batch = self._taken = 0
-        self._begun = time.monotonic()
-
-    def step(self, label: int, batches_left: int) -> Step:
-        self._in_batch += 1
-        self._taken += 1
-        done = self._before + self._in_batch
-        left = batches_left * self._steps - self._in_batch
-        seconds = (time.monotonic() - self._begun) / self._taken * left if self._taken > 1 else None
-        return Step(label, done, done + left, seconds)
-
-    def end_batch(self, *, finished: bool) -> None:
-        self._before += self._in_batch if finished else 0
-        self._in_batch = 0
-
-
-def _sample(
-    model: ShapeModel,
-    network: "UNet3D",
-    crops: Sequence[Crop],
-    sources: Sequence[torch.Generator],
-    batch: int,
-    sampler: str,
-    steps: int,
-) -> Iterator[NDArray[np.float32]]:
-    """Draw a member a crop, each with noise of its own source; yields x after each step."""
-    # Filled up, so that the arithmetic, and with it each voxel, is the same in every batch.
-    filled = [*crops, *[crops[-1]] * (batch - len(crops))]
-    device = next(network.parameters()).device
-
-    def fresh_noise() -> torch.Tensor:
-        # Drawn on the CPU one by one: the same on every device and in every batch.
-        noise = [torch.randn((1, *grid.SHAPE), generator=source) for source in sources]
-        return torch.stack([*noise, *[noise[-1]] * (batch - len(noise))]).to(device)
-
-    # No inference_mode here: a generator would leave it switched on for its caller between steps. The
-    # model's parameters ask for no gradient, so none is recorded.
-    denoiser = model.denoiser(
-        [crop.mask for crop in filled],
-        [crop.image for crop in filled],
-        network,
-        [crop.known_scale for crop in filled],
-    )
-    times = model.process.times(steps)
-    for x in SAMPLERS[sampler](denoiser, fresh_noise(), times, fresh_noise):
-        yield x.float().cpu().numpy()
-
-
-def member_noise(seed: int, label: int, member: int) -> torch.Generator:
-    """The source of all noise of one member: depends on (seed, label, member) alone."""
-    (state,) = np.random.SeedSequence((seed, label, member)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state) >> 1)
-
-
-def _noise_key(crop: Crop, names: dict[int, str]) -> int:
-    """The label, or what stands for it where cells go by names and labels only count them."""
-    return zlib.crc32(names[crop.label].encode()) if crop.label in names else crop.label

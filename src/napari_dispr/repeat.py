@@ -60,6 +60,8 @@ def _settings(prediction: Prediction) -> dict[str, Any]:
     settings = dict(prediction.provenance.get("settings", {}))
     if prediction.intervals:  # they are there only where sampler and steps are the quality's own
         settings = {name: value for name, value in settings.items() if name not in ("sampler", "steps")}
+    if "members" in settings and prediction.numbers:  # more may have been drawn since
+        settings["members"] = max(prediction.numbers) + 1
     return {name: value for name, value in settings.items() if value is not None}
 
 

@@ -16,6 +16,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.results import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import LEVEL
+from napari_dispr.shapes.measures import unit_sign
 
 #: Pixels of a crop's picture a voxel; longest side of the picture of all cells.
 CROP, _OVERVIEW = 3, 1400
@@ -34,17 +35,6 @@ def number(value: Any) -> str:
         return f"{value:#.3g}".rstrip(".") if value else "0"
     digits = int(np.floor(np.log10(abs(value)))) - 2
     return f"{round(value, -digits):,.0f}".replace(",", "\u202f")
-
-
-def unit_sign(text: str) -> str:
-    """``micrometer^3`` as µm³; nothing for plain numbers."""
-    if text == "no unit":
-        return ""
-    for long, short in (("micrometer", "µm"), ("nanometer", "nm"), ("millimeter", "mm")):
-        text = text.replace(long, short)
-    for power, sign in (("^3", "³"), ("^2", "²"), ("^-1", "⁻¹")):
-        text = text.replace(power, sign)
-    return text
 
 
 def _png(picture: Picture) -> str:

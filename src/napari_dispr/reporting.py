@@ -19,11 +19,11 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.pictures import shaded
 from napari_dispr.repeat import command_line, is_moved, python_call
-from napari_dispr.report_pictures import CROP, Field, figure, number, overview, unit_sign, volume_chart
+from napari_dispr.report_pictures import CROP, Field, figure, number, overview, volume_chart
 from napari_dispr.results import Prediction, measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import LEVEL
-from napari_dispr.shapes.measures import HEADLINE
+from napari_dispr.shapes.measures import HEADLINE, unit_sign
 
 __all__ = ["report"]
 

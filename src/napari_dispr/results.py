@@ -23,7 +23,7 @@ from napari_dispr.files import write_json, written_aside
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.morphometry import summarise
 from napari_dispr.shapes.placement import Placement
-from napari_dispr.tables import measure, measure_cells
+from napari_dispr.tables import measure, measure_cells, measure_changed
 
 #: The shape that was kept of a cell: the number of a member, or the consensus.
 Kept = int | Literal["consensus"]
@@ -115,7 +115,7 @@ class Prediction(Mapping[int, Ensemble]):
         InputError
             If there is no such cell or member.
         """
-        self._has(label, shape if isinstance(shape, int) else None)
+        self.check_has(label, shape if isinstance(shape, int) else None)
         kept = {other: one for other, one in self.kept.items() if other != label}
         return replace(self, kept=kept if shape is None else {**kept, label: shape})
 
@@ -127,7 +127,7 @@ class Prediction(Mapping[int, Ensemble]):
         InputError
             If there is no such cell or member, or it is the cell's last.
         """
-        self._has(label, number)
+        self.check_has(label, number)
         ensemble = self.ensembles[label]
         if len(ensemble) == 1:
             raise InputError(f"Member {number} is the last of cell {label}: draw more before you reject it.")
@@ -142,7 +142,8 @@ class Prediction(Mapping[int, Ensemble]):
             return ensemble.consensus_distance
         return ensemble.signed_distance[ensemble.numbers.index(shape)]
 
-    def _has(self, label: int, number: int | None) -> None:
+    def check_has(self, label: int, number: int | None = None) -> None:
+        """Raise an `InputError` if there is no such cell, or no such member of it."""
         if label not in self.ensembles:
             raise InputError(f"There is no cell {label} in the prediction.")
         if number is not None and number not in self.ensembles[label].numbers:
@@ -225,10 +226,13 @@ class Prediction(Mapping[int, Ensemble]):
             self.save_cell(folder, label)
         self.save_tables(folder)
 
-    def save_tables(self, folder: str | os.PathLike[str]) -> None:
-        """Write the tables and ``prediction.json`` only, to cells that are saved already."""
+    def save_tables(self, folder: str | os.PathLike[str], measures: pd.DataFrame | None = None) -> None:
+        """Write the tables and ``prediction.json`` only, to cells that are saved already.
+
+        ``measures`` is the table of `measure`, where it is known.
+        """
         folder = Path(folder)
-        table = measure(self)
+        table = measure(self) if measures is None else measures
         by_cell = measure_cells(self, table)
         for name, content in zip(_TABLES, (table, by_cell), strict=True):
             write_table(folder / name, content)
@@ -374,7 +378,9 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
     try:
         content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
         cells = content.pop("cells")
-        names = {int(label): cell["file"] for label, cell in cells.items() if cell["file"] != label}
+        # Cells go by names, which decide their noise, all or none; one may happen to be the cell's label.
+        named = "dataset" in content or any(cell["file"] != label for label, cell in cells.items())
+        names = {int(label): cell["file"] for label, cell in cells.items()} if named else {}
         content.pop("columns", None)
         frame = {
             "image_to_world": np.array(content.pop("image_to_world")),
@@ -413,6 +419,7 @@ __all__ = [
     "load_prediction",
     "measure",
     "measure_cells",
+    "measure_changed",
     "remove_prediction",
     "summarise",
     "write_table",

@@ -1,9 +1,9 @@
-"""Predict with a rival, which draws one shape of a crop at once: the parts that differ from a shape model's.
+"""Draw cells with a rival, which makes one shape of a crop at once: beside `drawing`, for shape models.
 
-Knows rivals by their card and what they draw, not by kind; the verb and its events are `prediction`.
+Knows rivals by their card and by what they draw, not by kind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import ArrayLike, NDArray
@@ -11,13 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from napari_dispr import __version__, grid, signed_distance
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
+from napari_dispr.drawing import CellDone, Clock, Event
 from napari_dispr.errors import InputError
 from napari_dispr.opinion import Opinion, note_cut, note_unlike
 from napari_dispr.results import Prediction
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.ensemble import Ensemble
-
-_LEFT_OUT = "Left out: cell {}: {}"
 
 
 class Rival(Protocol):
@@ -37,17 +36,63 @@ class Rival(Protocol):
         ...
 
 
-def begun(rival: Rival, settings: PredictSettings, **frame: Any) -> Prediction:
-    """The prediction before its first cell.
+def iter_rival(
+    crops: Sequence[Crop], rival: Rival, settings: PredictSettings, **frame: Any
+) -> Generator[Event, None, Prediction]:
+    """Draw the shape of each cell, an ensemble of one member; closing the generator cancels.
 
     Parameters
     ----------
+    crops : sequence of Crop
     rival : Rival
     settings : PredictSettings
-        Members and quality have no meaning for it.
+        Members and quality have no meaning for it, which the prediction's warnings say.
     **frame
         Fields of `Prediction`.
+
+    Yields
+    ------
+    Step, CellDone
+
+    Returns
+    -------
+    Prediction
+        Its warnings name the cells that the rival cannot draw, and why.
+
+    Raises
+    ------
+    InputError
+        If it can draw none of them.
     """
+    prediction = _begun(rival, settings, frame)
+    clock = Clock(1)
+    reason: InputError | None = None
+    for done, crop in enumerate(crops):
+        try:
+            level, surface = rival.level(crop.mask, crop.image)
+        except InputError as error:
+            reason = error
+            name = prediction.names.get(crop.label, str(crop.label))
+            prediction.warnings.append(f"Left out: cell {name}: {error}")
+            continue
+        opinion = Opinion(crop, rival.card)
+        distance = signed_distance.from_level(level, surface, rival.card.truncation)
+        affine = grid.pixel_to_world(prediction.image_to_world) @ crop.grid_to_pixel
+        shape = opinion.applied(distance)[None]
+        ensemble = Ensemble(crop.label, shape, affine, prediction.unit, crop.zoom)
+        prediction = prediction.with_cell(ensemble)
+        note_unlike(prediction, crop.label, opinion.unlike)
+        yield clock.step(crop.label, len(crops) - done)
+        clock.end_batch(finished=True)
+        yield CellDone(crop.label, ensemble, prediction)
+    if reason is not None and not prediction:
+        raise reason
+    note_cut(prediction)
+    return prediction
+
+
+def _begun(rival: Rival, settings: PredictSettings, frame: dict[str, Any]) -> Prediction:
+    """The prediction before its first cell."""
     warnings = list(frame.pop("warnings", ()))
     if settings.members > 1:
         warnings.append(
@@ -68,34 +113,3 @@ def begun(rival: Rival, settings: PredictSettings, **frame: Any) -> Prediction:
         warnings=warnings,
         **frame,
     )
-
-
-def with_shape(prediction: Prediction, rival: Rival, crop: Crop) -> Prediction:
-    """The prediction with a further cell, an ensemble of one member; or with the reason why there is none."""
-    try:
-        level, surface = rival.level(crop.mask, crop.image)
-    except InputError as error:
-        name = prediction.names.get(crop.label, str(crop.label))
-        prediction.warnings.append(_LEFT_OUT.format(name, error))
-        return prediction
-    distance = signed_distance.from_level(level, surface, rival.card.truncation)
-    opinion = Opinion(crop, rival.card)
-    affine = grid.pixel_to_world(prediction.image_to_world) @ crop.grid_to_pixel
-    shape = opinion.applied(distance)[None]
-    prediction = prediction.with_cell(Ensemble(crop.label, shape, affine, prediction.unit, crop.zoom))
-    note_unlike(prediction, crop.label, opinion.unlike)
-    return prediction
-
-
-def finished(prediction: Prediction, rival: Rival, crops: Sequence[Crop]) -> Prediction:
-    """The prediction after its last cell.
-
-    Raises
-    ------
-    InputError
-        If the rival could draw none of the cells.
-    """
-    if crops and not prediction:
-        rival.level(crops[0].mask, crops[0].image)  # says why
-    note_cut(prediction)
-    return prediction

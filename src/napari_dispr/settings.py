@@ -200,6 +200,25 @@ class TrainSettings(Settings):
         return self.steps - round(self.scored * self.steps)
 
 
+class ClassifySettings(Settings):
+    """The classification experiment; its defaults are the paper's."""
+
+    fold_count: Annotated[int, Field(ge=2)] = Field(
+        5, description="Disjoint folds, where no table of folds is given."
+    )
+    rare: Annotated[int, Field(ge=1)] = Field(
+        3, description="So many of the smallest classes get predicted shapes."
+    )
+    seeds: Annotated[int, Field(ge=1)] = Field(
+        10, description="Repetitions, each with forests and, where none are given, folds of its own."
+    )
+    trees: Annotated[int, Field(ge=1)] = Field(1000, description="Trees of a forest.")
+    depth: Annotated[int, Field(ge=1)] = Field(10, description="Depth of a tree, at most.")
+    jobs: Annotated[int, Field(ge=0)] = Field(
+        0, description="Cores that grow a forest together; 0: all. The result is the same."
+    )
+
+
 class RivalTrainSettings(Settings):
     """How SHAPR is trained. Without a budget in minutes or steps there are ``epochs``."""
 

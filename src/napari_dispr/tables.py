@@ -62,6 +62,32 @@ def measure(
     return _with_plane(table, cast("Prediction", prediction), image, np.asarray(labels))
 
 
+def measure_changed(prediction: "Prediction", before: "Prediction", measures: pd.DataFrame) -> pd.DataFrame:
+    """The table of a prediction that was changed: only cells with other members are measured again.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    before : Prediction
+        From which it was made; cells that were left as they are are the same objects.
+    measures : DataFrame
+        Of :func:`measure`, of that one.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`measure` gives it.
+    """
+    others = {label: one for label, one in prediction.items() if before.ensembles.get(label) is not one}
+    known = measures[~measures["label"].isin(list(others))]
+    fresh = measure(others) if others else known.iloc[:0]
+    # In the order of the prediction's cells.
+    rows = [own[own["label"] == label] for label in prediction for own in (known, fresh)]
+    table = pd.concat([own for own in rows if len(own)], ignore_index=True)
+    table.attrs = dict(measures.attrs)
+    return table
+
+
 def _with_plane(
     table: pd.DataFrame, prediction: "Prediction", image: ArrayLike | None, labels: NDArray[Any]
 ) -> pd.DataFrame:

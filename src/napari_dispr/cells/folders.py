@@ -22,12 +22,14 @@ from pydantic import ConfigDict, Field, ValidationError
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE, Crop
 from napari_dispr.errors import InputError
-from napari_dispr.files import write_json
+from napari_dispr.files import write_json, written_aside
 from napari_dispr.settings import Settings
 
 PARTS = ("train", "test")
 #: The file beside the parts that says where the cells are from.
 NOTES = "dataset.json"
+#: Where the part "train" grows, cell by cell, before it is whole.
+_GROWING = ".train"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,19 +157,65 @@ def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes:
     _check_writable(cells)
     aside = folder / f".{secrets.token_hex(4)}.train"
     try:
-        for kind in ("obj", "image", "mask"):
-            planes = [(cell.name, getattr(cell, kind)) for cell in cells]
-            if kind == "image" and all(plane is None for _, plane in planes):
-                continue
-            (aside / kind).mkdir(parents=True)
-            for name, plane in planes:
-                if plane.dtype != np.uint8:
-                    plane = np.rint(255 * np.clip(plane, 0, 1)).astype(np.uint8)
-                tifffile.imwrite(aside / kind / f"{name}.tif", plane, compression="zlib")
+        for cell in cells:
+            _write_planes(aside, cell)
         write_json(folder / NOTES, notes.model_dump())
         os.replace(aside, folder / "train")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_cell(folder: str | PathLike[str], cell: CellFile) -> None:
+    """Add a cell to a dataset that becomes one by :func:`finish_dataset`, so that a long run can go on.
+
+    Parameters
+    ----------
+    folder : path
+    cell : CellFile
+        With an object.
+
+    Raises
+    ------
+    InputError
+        If its name cannot be that of a file.
+    """
+    check_cell_name(cell.name)
+    _write_planes(Path(folder) / _GROWING, cell)
+
+
+def is_written(folder: str | PathLike[str], name: str) -> bool:
+    """Whether a cell of this name was added by :func:`write_cell`, whole."""
+    return (Path(folder) / _GROWING / "obj" / f"{name}.tif").is_file()
+
+
+def finish_dataset(folder: str | PathLike[str], notes: DatasetNotes) -> None:
+    """Make a dataset of the cells that were added: its part ``train``, and ``dataset.json`` beside it."""
+    write_json(Path(folder) / NOTES, notes.model_dump())
+    os.replace(Path(folder) / _GROWING, Path(folder) / "train")
+
+
+def _write_planes(place: Path, cell: CellFile) -> None:
+    """The object last: it says that all is there."""
+    for kind in ("image", "mask", "obj"):
+        plane = getattr(cell, kind)
+        if plane is None:
+            continue
+        if plane.dtype != np.uint8:
+            plane = np.rint(255 * np.clip(plane, 0, 1)).astype(np.uint8)
+        with written_aside(place / kind / f"{cell.name}.tif") as aside:
+            tifffile.imwrite(aside, plane, compression="zlib")
+
+
+def check_cell_name(name: str) -> None:
+    """Whether a file can have the name of a cell.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    if Path(name).name != name or name.startswith("."):
+        raise InputError(f"The cell {name!r} has a name that files cannot have: rename it.")
 
 
 def check_no_dataset(folder: str | PathLike[str]) -> None:
@@ -191,8 +239,7 @@ def _check_writable(cells: Sequence[CellFile]) -> None:
     for cell in cells:
         if counts[cell.name.casefold()] > 1:
             raise InputError(f"Two cells have the name {cell.name}: give each its own.")
-        if Path(cell.name).name != cell.name or cell.name.startswith("."):
-            raise InputError(f"The cell {cell.name!r} has a name that files cannot have: rename it.")
+        check_cell_name(cell.name)
         if cell.obj is None:
             raise InputError(f"The cell {cell.name} has no object: a dataset to train on needs all.")
         if (cell.image is None) != (cells[0].image is None):

@@ -83,22 +83,39 @@ def run_with_progress(
 
 
 def run_and_save(
-    events: "Generator[Any, None, Prediction]", out: Path, inputs: Mapping[str, str] | None = None
+    events: "Generator[Any, None, Prediction]",
+    out: Path,
+    inputs: Mapping[str, str] | None = None,
+    *,
+    added_to: "Prediction | None" = None,
 ) -> "Prediction":
     """Save each cell as soon as it is finished; the tables at the end, also when interrupted.
 
-    ``inputs`` names the files that were predicted from: provenance tells of them.
+    Parameters
+    ----------
+    events : generator
+    out : path
+    inputs : mapping, optional
+        Names the files that were predicted from: provenance tells of them.
+    added_to : Prediction, optional
+        What lies there: cells are written into it, of which others stay as they are. Otherwise what lies
+        there is replaced.
     """
-    from napari_dispr.results import remove_prediction
+    from napari_dispr.results import load_measures, measure_changed, remove_prediction
 
-    finished: list[Prediction] = []
+    known = None if added_to is None else load_measures(out, added_to)
+    finished: list[tuple[Prediction, int]] = []
+
+    def save_tables(prediction: "Prediction") -> None:
+        fresh = None if added_to is None or known is None else measure_changed(prediction, added_to, known)
+        prediction.save_tables(out, fresh)
 
     def keep(event: Any) -> None:
         if hasattr(event, "prediction"):
-            if not finished:
+            if not finished and added_to is None:
                 remove_prediction(out)
             event.prediction.provenance.update(inputs or {})
-            finished[:] = [event.prediction]
+            finished[:] = [(event.prediction, event.label)]
             event.prediction.save_cell(out, event.label)
 
     try:
@@ -106,12 +123,29 @@ def run_and_save(
     except BaseException:
         if finished:
             # The last cell may have been interrupted between its files.
-            finished[0].save_cell(out, list(finished[0])[-1])
-            finished[0].save_tables(out)
+            so_far, label = finished[0]
+            so_far.save_cell(out, label)
+            save_tables(so_far)
         raise
     prediction.provenance.update(inputs or {})
-    prediction.save_tables(out)
+    save_tables(prediction)
     return prediction
+
+
+def whole_numbers(option: str, text: str | None) -> list[int] | None:
+    """Labels or numbers that were given as an option, as ``3,7``; None where all are meant.
+
+    Raises
+    ------
+    InputError
+        If they are no whole numbers.
+    """
+    if text is None or text.strip() == "all":
+        return None
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} is {text!r}: give whole numbers with commas between, as 3,7.") from None
 
 
 def lengths(option: str, text: str, count: int) -> tuple[float, ...]:

@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, check_folder
-from napari_dispr.errors import InputError
+from napari_dispr.commands.common import add_command, check_folder, whole_numbers
 
 
 def add(commands: Any) -> None:
@@ -38,18 +37,9 @@ def export(options: argparse.Namespace) -> None:
             prediction,
             options.out,
             options.format,
-            cells=_numbers("--cells", options.cells),
-            members=[] if options.members == "none" else _numbers("--members", options.members),
+            cells=whole_numbers("--cells", options.cells),
+            members=[] if options.members == "none" else whole_numbers("--members", options.members),
             consensus=not options.no_consensus,
             progress=show,
         )
     print(f"{len(paths)} meshes, in {prediction.unit}: {options.out}")
-
-
-def _numbers(option: str, text: str | None) -> list[int] | None:
-    if text is None or text.strip() == "all":
-        return None
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option} is {text!r}: give whole numbers with commas between, as 3,7.") from None

@@ -12,6 +12,7 @@ from napari_dispr.commands.common import (
     given_settings,
     read_picture,
     run_and_save,
+    whole_numbers,
 )
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
@@ -63,7 +64,7 @@ def predict(options: argparse.Namespace) -> None:
         events = iter_predict(
             read_picture(options.image),
             read_picture(options.labels),
-            cells=_cells(options.cells),
+            cells=whole_numbers("--cells", options.cells),
             **settings.model_dump(),
         )
     inputs = (
@@ -75,12 +76,3 @@ def predict(options: argparse.Namespace) -> None:
     for warning in prediction.warnings:
         print(f"napari-dispr: {warning}", file=sys.stderr)
     print(f"{len(prediction)} cells, {prediction.members} members each: {options.out}")
-
-
-def _cells(text: str | None) -> list[int] | None:
-    if text is None or text.strip() == "all":
-        return None
-    try:
-        return [int(label) for label in text.split(",")]
-    except ValueError:
-        raise InputError(f"--cells is {text!r}: give labels with commas between, as 3,7.") from None

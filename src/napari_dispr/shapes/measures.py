@@ -45,6 +45,27 @@ class Measure:
         return f"{self.unit(length)}: {self.description}"
 
 
+#: How units of length are written beside numbers.
+_SIGNS = (
+    ("micrometer", "µm"),
+    ("nanometer", "nm"),
+    ("millimeter", "mm"),
+    ("centimeter", "cm"),
+    ("meter", "m"),
+)
+
+
+def unit_sign(text: str) -> str:
+    """``micrometer^3`` as µm³; nothing for plain numbers."""
+    if text == "no unit":
+        return ""
+    for long, short in _SIGNS:
+        text = text.replace(long, short)
+    for power, sign in (("^3", "³"), ("^2", "²"), ("^-1", "⁻¹")):
+        text = text.replace(power, sign)
+    return text
+
+
 def _by_name(*measures: Measure) -> dict[str, Measure]:
     return {measure.name: measure for measure in measures}
 

@@ -130,5 +130,3 @@ def _resampled(
         lower = volume.take(below, axis)
         volume = lower + (volume.take(below + 1, axis) - lower) * share
     return volume
-
-

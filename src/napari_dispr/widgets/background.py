@@ -1,9 +1,11 @@
 """Runs the newest of a series of questions in a thread, so that the GUI thread never waits for an answer."""
 
 import atexit
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from napari.qt.threading import GeneratorWorker
 from qtpy.QtCore import QObject, QTimer
 from superqt.utils import FunctionWorker, WorkerBase, create_worker
 
@@ -15,6 +17,29 @@ _PAUSE = 150
 # At its end Python pulls the ground from under threads of Qt, and one that loads torch then crashes.
 # napari waits for them when it is quit from its window; scripts and tests end otherwise.
 atexit.register(WorkerBase.await_workers)
+
+
+class CancellableWorker(GeneratorWorker[Any, Any, Any]):
+    """A generator in a thread. napari's "quit", at the closing of its window, ends it as Cancel does.
+
+    A worker of superqt leaves its generator where it stands, and with it all that the run holds.
+
+    Parameters
+    ----------
+    function : callable
+        Makes the generator, of ``arguments``.
+    arguments
+        One of them is the `threading.Event` by which it is cancelled.
+    """
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        super().__init__(function, *arguments)
+        self._cancelled = next(one for one in arguments if isinstance(one, threading.Event))
+        self.quitted = False
+
+    def quit(self) -> None:
+        self.quitted = True
+        self._cancelled.set()
 
 
 class NewestAnswer(QObject):

@@ -1,6 +1,7 @@
 """From a prediction to napari layers: the only place that builds them. No Qt."""
 
 import copy
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.shapes.measures import HEADLINE
+from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.widgets.displayed import DisplayedPlane
-from napari_dispr.widgets.session import PREDICTION_KEY, Held, prediction_of
+from napari_dispr.widgets.session import PREDICTION_KEY, Held, OpenPrediction, prediction_of, unwrapped
 
 if TYPE_CHECKING:
     import pint
@@ -218,6 +220,36 @@ def _features(rows: pd.DataFrame, largest: int) -> pd.DataFrame:
     return table.reindex(pd.Index(labels, name="index")).reset_index()
 
 
+def surface_layers(opened: OpenPrediction, label: int) -> list[tuple[Any, dict[str, Any], str]]:
+    """The members and the consensus of a cell as surface layers (data, settings, type), in their place.
+
+    Parameters
+    ----------
+    opened : OpenPrediction
+    label : int
+    """
+    prediction, ensemble = opened.prediction, opened.prediction[label]
+    to_world = grid.translation((opened.depth, 0.0, 0.0)) @ ensemble.grid_to_world
+    shapes: list[tuple[str, Any, NDArray[np.float32]]] = [
+        (f"member {number + 1}", number, distance)
+        for number, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True)
+    ]
+    shapes.append(("consensus", "consensus", ensemble.consensus_distance))
+    layers = []
+    for name, shape, distance in shapes:
+        mesh = surface_mesh(distance, to_world)
+        if len(mesh.faces):
+            settings = {
+                "name": f"cell {label}: {name}",
+                "metadata": {METADATA_KEY: {**prediction.provenance, "label": label, "shape": shape}},
+                "units": (opened.unit,) * 3,
+                "shading": "smooth",
+                "visible": name == "member 1" or len(ensemble) == 1,
+            }
+            layers.append(((np.asarray(mesh.vertices), np.asarray(mesh.faces)), settings, "surface"))
+    return layers
+
+
 class ResultLayers:
     """The layers of one prediction: made when the first cell is finished, then brought up to date.
 
@@ -231,8 +263,12 @@ class ResultLayers:
     """
 
     def __init__(self, viewer: "ViewerModel", labels: "Labels", held: Held) -> None:
-        self._viewer, self._held = viewer, held
+        # Weakly: sessions of viewers hold these, and would keep their viewers alive.
+        self._viewer_of = weakref.ref(unwrapped(viewer))
+        self._held = held
         self._colormap = copy.deepcopy(labels.colormap)
+        #: What they show.
+        self.content: ResultContent | None = None
         #: By the number of the member, and of the kept shapes by "kept".
         self._layers: dict[int | str, Labels] = {}
 
@@ -247,6 +283,12 @@ class ResultLayers:
         return found
 
     @property
+    def _viewer(self) -> "ViewerModel":
+        viewer = self._viewer_of()
+        assert viewer is not None
+        return viewer
+
+    @property
     def layers(self) -> "list[Labels]":
         """Of the members, in the order of their numbers, then of the kept shapes."""
         numbers = sorted(key for key in self._layers if not isinstance(key, str))
@@ -257,6 +299,7 @@ class ResultLayers:
 
         Layers that the user removed meanwhile stay away, those of members that are gone are removed.
         """
+        self.content = content
         if not self._layers:
             for layer in self._viewer.layers:
                 if METADATA_KEY in layer.metadata:
@@ -331,9 +374,9 @@ def transform_of(affine: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     from napari.utils.transforms import Affine
 
     parts = Affine(affine_matrix=affine)
-    shear = parts.shear[
-        : parts.ndim * (parts.ndim - 1) // 2
-    ]  # napari gives one too many of a diagonal 2D affine
+    shear, several = parts.shear, parts.ndim * (parts.ndim - 1) // 2
+    if len(shear) != several:  # of a diagonal affine napari gives as many as there are axes: zeros
+        shear = np.zeros(several)
     transform = {"scale": parts.scale, "rotate": parts.rotate, "shear": shear, "translate": parts.translate}
     if np.allclose(Affine(**transform).affine_matrix, affine, rtol=1e-9, atol=1e-9 * np.abs(affine).max()):
         return transform

@@ -1,4 +1,4 @@
-"""Saved predictions that are opened in napari's window: read in a thread, so that it does not freeze."""
+"""What is opened in napari's window: saved predictions, read in a thread, and widgets from one another."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import napari
 from napari.layers import Layer
 from qtpy.QtCore import QThread, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 from superqt.utils import create_worker
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -42,3 +42,18 @@ def open_in_thread(read: Callable[[], Sequence[LayerData]]) -> None:
             QTimer.singleShot(0, lambda: add(waiting))
 
     create_worker(read, _connect={"returned": lambda layers: add(iter(layers))}, _start_thread=True)
+
+
+def open_beside(viewer: Any, widget: str) -> QWidget:
+    """Open a widget of this plugin in a tab with those that are there, and bring it to the front.
+
+    Parameters
+    ----------
+    viewer : Viewer
+    widget : str
+        As the plugin's menu names it.
+    """
+    dock, inner = viewer.window.add_plugin_dock_widget("napari-dispr", widget, tabify=True)
+    dock.show()
+    dock.raise_()
+    return inner

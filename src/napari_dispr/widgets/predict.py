@@ -4,24 +4,33 @@
 
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Layer
-from napari.qt.threading import GeneratorWorker, create_worker
+from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_dispr.errors import InputError
-from napari_dispr.widgets.background import NewestAnswer
+from napari_dispr.widgets.background import CancellableWorker, NewestAnswer
 from napari_dispr.widgets.beside_gui import devices_found
 from napari_dispr.widgets.cells_input import CellsInput
 from napari_dispr.widgets.displayed import DisplayedPlane
 from napari_dispr.widgets.drawing import ResultDrawing
 from napari_dispr.widgets.layer_choice import LayerChoice
 from napari_dispr.widgets.layers import METADATA_KEY, ResultLayers
+from napari_dispr.widgets.opening import open_beside
 from napari_dispr.widgets.request import CellChoice, Inspection, PredictRequest, inspect, make_request
-from napari_dispr.widgets.running import Outcome, Progress, Results, run
+from napari_dispr.widgets.running import (
+    Outcome,
+    Progress,
+    Results,
+    number_of_cells,
+    progress_text,
+    run,
+)
 from napari_dispr.widgets.scene import View3D
 from napari_dispr.widgets.session import OpenPrediction, Session
 from napari_dispr.widgets.settings_form import SettingsForm, recall, recall_settings, remember
@@ -42,22 +51,6 @@ _BETWEEN_PROGRESS = 200
 _SAVE_AFTER = 1000
 
 
-class _RunWorker(GeneratorWorker[Progress | Results, Any, Outcome]):
-    """A run in a thread. napari's "quit", at the closing of its window, ends it as Cancel does.
-
-    A worker of superqt leaves its generator where it stands, and with it all that the run holds.
-    """
-
-    def __init__(self, function: Any, request: PredictRequest, cancelled: threading.Event) -> None:
-        super().__init__(function, request, cancelled)
-        self._cancelled = cancelled
-        self.quitted = False
-
-    def quit(self) -> None:
-        self.quitted = True
-        self._cancelled.set()
-
-
 class PredictWidget(QWidget):
     """Predict an ensemble of 3D shapes for cells of a 2D picture.
 
@@ -73,7 +66,7 @@ class PredictWidget(QWidget):
         self.prediction: Prediction | None = None
         self._closed = False
         self._problem = False  # stands beside the inputs
-        self._worker: _RunWorker | None = None
+        self._worker: CancellableWorker | None = None
         self._cancelled = threading.Event()
         self._session = Session.of(napari_viewer)
         self._key: object = None  # of the newest prediction among those that are open
@@ -121,11 +114,14 @@ class PredictWidget(QWidget):
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop; finished cells are kept")
         self.show_3d_button = QPushButton("Show in 3D", checkable=True)
+        self.compare_button = QPushButton("Compare")
+        self.compare_button.setToolTip("Open the widget that shows the shapes of a cell side by side in 3D")
         self.progress_bar = QProgressBar()
         buttons = QHBoxLayout()
         buttons.addWidget(self.predict_button, 2)
         buttons.addWidget(self.cancel_button, 1)
         buttons.addWidget(self.show_3d_button, 1)
+        buttons.addWidget(self.compare_button, 1)
         self.table = MorphometryTable()
         layout = QVBoxLayout(self)
         layout.addWidget(self.form)
@@ -137,6 +133,7 @@ class PredictWidget(QWidget):
         self.status.hide()
         self.table.hide()
         self.show_3d_button.hide()
+        self.compare_button.hide()
         self._show_running(False)
 
     def _connect(self) -> None:
@@ -148,6 +145,8 @@ class PredictWidget(QWidget):
         self.predict_button.clicked.connect(self.predict)
         self.cancel_button.clicked.connect(self.cancel)
         self.show_3d_button.toggled.connect(self._on_show_3d)
+        self.compare_button.clicked.connect(lambda: open_beside(self._viewer, "Compare members"))
+        self._session.events.predictions.connect(self._on_session)
         for event in _DIMS_EVENTS:
             getattr(self._viewer.dims.events, event).connect(self._on_dims)
         # Neither of these may hold on to the widget, which is going away.
@@ -235,13 +234,12 @@ class PredictWidget(QWidget):
         if isinstance(answer, InputError):
             self._say(str(answer), problem=True)
             return
-        text = f"{_cells(len(answer.cells))} to predict."
+        text = f"{number_of_cells(len(answer.cells))} to predict."
         if answer.apart:
             text += " The labels lie elsewhere than the picture; shapes go where the picture shows the cells."
         if answer.skipped:
-            text += (
-                f" {_cells(len(answer.skipped))} cut by the border, too thin or too large will be left out."
-            )
+            left_out = number_of_cells(len(answer.skipped))
+            text += f" {left_out} cut by the border, too thin or too large will be left out."
         self._say(text)
 
     def _say(self, text: str, *, problem: bool = False) -> None:
@@ -272,7 +270,7 @@ class PredictWidget(QWidget):
         self._progress = self.prediction = None
         self._key = object()
         self._worker = create_worker(
-            run, request, self._cancelled, _start_thread=False, _worker_class=_RunWorker
+            run, request, self._cancelled, _start_thread=False, _worker_class=CancellableWorker
         )
         self._worker.yielded.connect(self._on_event)
         self._worker.returned.connect(self._on_outcome)
@@ -304,6 +302,7 @@ class PredictWidget(QWidget):
             self.table.show_measures(event.measures, event.cells)
             self.table.show()
             self.show_3d_button.show()
+            self.compare_button.show()
         else:
             self._progress = event
             if not self._next_progress.isActive():
@@ -314,7 +313,7 @@ class PredictWidget(QWidget):
         assert self._origin is not None
         image, labels, plane = self._origin
         found = (results.prediction, results.measures, results.cells)
-        opened = OpenPrediction(self._key, labels.name, *found, plane, image, labels)
+        opened = OpenPrediction(self._key, labels.name, *found, plane, image, labels, growing=True)
         self._session.show(opened)
         held = self._session.held(opened)
         if held.layers is None:
@@ -340,8 +339,8 @@ class PredictWidget(QWidget):
     def _on_outcome(self, outcome: Outcome) -> None:
         if outcome.problem:
             self._say(outcome.problem, problem=True)
-        of_all = f"{outcome.finished} of {_cells(outcome.cells)} finished."
-        text = f"{_cells(outcome.finished)} predicted."
+        of_all = f"{outcome.finished} of {number_of_cells(outcome.cells)} finished."
+        text = f"{number_of_cells(outcome.finished)} predicted."
         if outcome.error is not None:
             text = f"Stopped by an error: {of_all}"
             notification_manager.receive_error(
@@ -355,6 +354,16 @@ class PredictWidget(QWidget):
     def _on_finished(self) -> None:
         self._worker = None
         self._show_running(False)
+        opened = self._session.current
+        if opened is not None and opened.key is self._key:
+            self._session.show(replace(opened, growing=False))
+
+    def _on_session(self, event: Any) -> None:
+        """Follow what other widgets make of the newest prediction: shapes kept, rejected and added."""
+        opened = self._session.current
+        if opened is not None and opened.key is self._key and not opened.growing:
+            self.prediction = opened.prediction
+            self.table.show_measures(opened.measures, opened.cells)
 
     def _show_running(self, running: bool) -> None:
         self.predict_button.setEnabled(not running and not self._problem)
@@ -387,6 +396,7 @@ class PredictWidget(QWidget):
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()
             self._follow(choice, None)
+        self._session.events.predictions.disconnect(self._on_session)
         for event in _DIMS_EVENTS:
             getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
         self._coming.stop()
@@ -404,17 +414,3 @@ def _is_picture(layer: Layer) -> bool:
 
 def _is_segmentation(layer: Layer) -> bool:
     return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata
-
-
-def _cells(number: int) -> str:
-    return "1 cell" if number == 1 else f"{number} cells"
-
-
-def progress_text(progress: Progress) -> str:
-    """Such as ``cell 7 (2 of 3), 12 s left``."""
-    text = f"cell {progress.cell} ({min(progress.finished + 1, progress.cells)} of {progress.cells}), %p %"
-    if progress.seconds_left is None:
-        return text
-    seconds = round(progress.seconds_left)
-    left = f"{seconds} s" if seconds < 100 else f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{text}, {left} left"

@@ -239,3 +239,18 @@ class _Gathered:
         cost = time.monotonic() - started
         self._next_refresh = started + max(REFRESH, cost / _COMPOSING_SHARE)
         return Results(self.prediction, measures, cells, content)
+
+
+def number_of_cells(number: int) -> str:
+    """Such as ``3 cells``."""
+    return "1 cell" if number == 1 else f"{number} cells"
+
+
+def progress_text(progress: Progress) -> str:
+    """Such as ``cell 7 (2 of 3), 12 s left``."""
+    text = f"cell {progress.cell} ({min(progress.finished + 1, progress.cells)} of {progress.cells}), %p %"
+    if progress.seconds_left is None:
+        return text
+    seconds = round(progress.seconds_left)
+    left = f"{seconds} s" if seconds < 100 else f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{text}, {left} left"

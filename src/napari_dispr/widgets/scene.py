@@ -1,7 +1,7 @@
 """How results are looked at in the viewer itself: outlines of the chosen cells, and the 3D view. No Qt."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from napari_dispr.widgets.layers import METADATA_KEY, add_unselected, place, tra
 
 if TYPE_CHECKING:
     import pint
-    from napari.components import ViewerModel
+    from napari.components import Camera, ViewerModel
     from napari.layers import Image, Labels, Layer, Vectors
 
 #: Camera angles of the 3D view, in degrees.
@@ -144,13 +144,64 @@ class View3D:
         self._viewer.reset_view()
 
     def _look_at(self, results: "Sequence[Layer]") -> None:
-        camera = self._viewer.scene.camera if hasattr(self._viewer, "scene") else self._viewer.camera  # < 0.9
+        camera = _camera(self._viewer)
         self._viewer.reset_view()
         size = _extent(results)[1] - _extent(results)[0]
         everything = np.ptp(self._viewer.layers.extent.world, axis=0)
         camera.zoom *= min(_CLOSEST, _FILL * float(everything[-2:].max() / size[-2:].max()))
         camera.center = tuple(_middle(results))
         camera.angles = _SLANTED
+
+
+class StepsView:
+    """Shows a layer (step, z, y, x) by itself, from a slant, until it is removed.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    """
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        self._viewer = viewer
+        self._layer: Layer | None = None
+        self._hidden: list[Layer] = []
+        self._ndisplay = 2
+
+    def enter(self, layer: "Layer") -> None:
+        """Look at ``layer``, which is in the viewer; what else is visible comes back when it is removed."""
+        viewer = self._viewer
+        if self._layer is None:
+            self._ndisplay = viewer.dims.ndisplay
+            viewer.layers.events.removed.connect(self._on_removed)
+        self._layer = layer
+        others = [other for other in viewer.layers if other.visible and other is not layer]
+        self._hidden += others
+        for other in others:
+            other.visible = False
+        viewer.dims.ndisplay = 3
+        viewer.dims.set_current_step(0, 0)
+        camera = _camera(viewer)
+        low, high = layer.extent.world[:, -3:]
+        viewer.reset_view()
+        everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
+        camera.zoom *= min(_CLOSEST, _FILL * float(everything / (high - low)[-2:].max()))
+        camera.center = tuple((low + high) / 2)
+        camera.angles = _SLANTED
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is not self._layer:
+            return
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._layer = None
+        for other in self._hidden:
+            other.visible = True
+        self._hidden = []
+        self._viewer.dims.ndisplay = self._ndisplay
+        self._viewer.reset_view()
+
+
+def _camera(viewer: "ViewerModel") -> "Camera":
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
 
 
 def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -> "Image":

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from napari.utils.events import EmitterGroup
 
-from napari_dispr.results import Prediction, measure, measure_cells
+from napari_dispr.results import Prediction, measure_cells, measure_changed
 from napari_dispr.widgets.displayed import DisplayedPlane
 
 if TYPE_CHECKING:
+    import pint
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
@@ -47,6 +48,8 @@ class OpenPrediction:
         The picture that it was drawn from; None of one that was read from a folder.
     image, labels : layers or None
         Of the picture and its segmentation, as far as known.
+    growing : bool
+        Whether cells are still being added: until then nothing else may change it.
     """
 
     key: object
@@ -57,25 +60,24 @@ class OpenPrediction:
     plane: DisplayedPlane | None = None
     image: "Image | None" = None
     labels: "Labels | None" = None
+    growing: bool = False
+
+    @property
+    def depth(self) -> float:
+        """World z of the picture's plane."""
+        return self.plane.depth if self.plane else float(self.prediction.provenance.get("depth", 0.0))
+
+    @property
+    def unit(self) -> "pint.Unit | str":
+        """Of the world's axes, as layers take it."""
+        return self.plane.unit if self.plane else self.prediction.unit
 
     def changed_to(self, prediction: Prediction) -> "OpenPrediction":
         """The same after a choice, or with other members; only cells with other members are measured.
 
         Takes about 0.1 s a member of these: call it in a thread.
         """
-        same = [
-            label for label, one in prediction.items() if self.prediction.ensembles.get(label) is one
-        ]
-        known = self.measures[self.measures["label"].isin(same)]
-        others = {label: one for label, one in prediction.items() if label not in set(same)}
-        fresh = measure(others) if others else known.iloc[:0]
-        # In the order of the prediction's cells.
-        measures = pd.concat(
-            [table[table["label"] == label] for label in prediction
-             for table in ((fresh if label in others else known),)],
-            ignore_index=True,
-        )  # fmt: skip
-        measures.attrs = dict(self.measures.attrs)
+        measures = measure_changed(prediction, self.prediction, self.measures)
         cells = measure_cells(prediction, measures)
         return replace(self, prediction=prediction, measures=measures, cells=cells)
 

@@ -1,0 +1,51 @@
+"""``napari-dispr denoise``: how a member of a saved prediction came to be, from noise to shape."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.commands.common import add_command, add_settings, check_folder, run_with_progress
+from napari_dispr.errors import InputError
+from napari_dispr.settings import PredictSettings
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options."""
+    command = add_command(commands, "denoise", denoise, "show how a member came to be, from noise to shape")
+    command.add_argument("folder", type=Path, help="folder of a saved prediction")
+    command.add_argument("--cell", type=int, required=True, help="label of the cell")
+    command.add_argument("--member", type=int, default=0, help="number of the member (%(default)s)")
+    command.add_argument("--out", type=Path, required=True, help="file to write: OME-TIFF, or a PNG picture")
+    command.add_argument("--model", help="file of the model that drew the prediction, if not in the list")
+    command.add_argument("--steps", type=int, help="evaluations, for a finer path (as the member was drawn)")
+    add_settings(command, PredictSettings, {"device"})
+
+
+def denoise(options: argparse.Namespace) -> None:
+    """``napari-dispr denoise``."""
+    if options.out.suffix.lower() not in (".tif", ".tiff", ".png"):
+        raise InputError(f"{options.out} is neither TIFF nor PNG: give a name that ends in .ome.tif or .png.")
+    check_folder(options.out.absolute().parent)
+    from napari_dispr.replaying import iter_denoising
+    from napari_dispr.results import load_prediction
+
+    prediction = load_prediction(options.folder)
+    path = run_with_progress(
+        iter_denoising(
+            prediction,
+            options.cell,
+            options.member,
+            steps=options.steps,
+            model=options.model,
+            device=options.device or "auto",
+        )
+    )
+    if options.out.suffix.lower() == ".png":
+        from napari_dispr.pictures import save_denoising
+
+        save_denoising(options.out, path)
+    else:
+        path.save_tiff(options.out)
+    rejected = options.member in prediction.rejected.get(options.cell, ())
+    end = "the member" if path.is_member else "a rejected member" if rejected else "near the member"
+    print(f"{len(path)} frames, from noise to {end}: {options.out}")

@@ -1,0 +1,54 @@
+"""``napari-dispr more``: further members of a saved prediction's cells, or others for rejected ones."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.commands.common import (
+    add_command,
+    add_settings,
+    check_folder,
+    run_and_save,
+    whole_numbers,
+)
+from napari_dispr.errors import InputError
+from napari_dispr.settings import PredictSettings
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options."""
+    command = add_command(commands, "more", more, "draw further members of a saved prediction's cells")
+    command.add_argument("folder", type=Path, help="folder of a saved prediction, which they are added to")
+    command.add_argument("--cells", help="labels of the cells, as 3,7 (all)")
+    command.add_argument("--reject", help="numbers of members of one cell to reject and draw others for")
+    command.add_argument("--members", type=int, help="how many more of each cell (5)")
+    command.add_argument("--model", help="file of the model that drew the prediction, if not in the list")
+    add_settings(command, PredictSettings, {"device"})
+
+
+def more(options: argparse.Namespace) -> None:
+    """``napari-dispr more``."""
+    cells = whole_numbers("--cells", options.cells)
+    rejected = whole_numbers("--reject", options.reject)
+    if rejected is not None and (cells is None or len(cells) != 1 or options.members is not None):
+        raise InputError("--reject goes with one cell, as --cells 7, and without --members.")
+    from napari_dispr.redrawing import iter_more_members, iter_redraw_members
+    from napari_dispr.results import load_prediction
+
+    check_folder(options.folder)
+    before = load_prediction(options.folder)
+    cells = list(before) if cells is None else cells
+    how: dict[str, Any] = {"model": options.model, "device": options.device or "auto"}
+    if rejected is None:
+        members = 5 if options.members is None else options.members
+        events = iter_more_members(before, cells, members, **how)
+    else:
+        events = iter_redraw_members(before, cells[0], rejected, **how)
+    prediction = run_and_save(events, options.folder, added_to=before)
+    for warning in prediction.warnings:
+        if warning not in before.warnings:
+            print(f"napari-dispr: {warning}", file=sys.stderr)
+    for label in cells:
+        numbers = ", ".join(str(number) for number in prediction[label].numbers)
+        print(f"cell {prediction.stem(label)}: members {numbers}")

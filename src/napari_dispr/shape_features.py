@@ -1,0 +1,163 @@
+"""Features of true and predicted shapes, each computed once and kept in a table.
+
+Knows no classifier: only what a shape, a mask and a picture are described by.
+"""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tifffile
+from numpy.typing import NDArray
+
+from napari_dispr import grid
+from napari_dispr.cells.cropping import INSIDE
+from napari_dispr.cells.folders import CellFile
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
+from napari_dispr.shapes.planes import measure_plane
+from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, binarise, shapr_features
+
+#: Features of a shape, and of its mask and picture.
+SHAPE_FEATURES = tuple(SHAPR_FEATURES)
+PLANE_FEATURES = (*MASK_MEASURES, *PICTURE_MEASURES)
+#: What a row is of: a true shape (source "true"), or a member that a method drew. ``key`` tells the same one.
+_PLACE = ("cell", "source", "member", "key")
+_COLUMNS = [*_PLACE, *PLANE_FEATURES, *SHAPE_FEATURES]
+TRUE = "true"
+#: The table is written at most so often, seconds.
+_BETWEEN = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Features of a shape are known: its cell is number ``done`` of ``total``, predicted ones apart."""
+
+    cell: str
+    source: str
+    done: int
+    total: int
+
+
+def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
+    """Members (member, 64, 64, 64) of a cell as an evaluation saved them.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another size.
+    """
+    path = _check_there(folder, name)
+    try:
+        array = np.asarray(tifffile.imread(path))
+    except Exception as error:  # a damaged file can fail anywhere in its decoder
+        raise InputError(f"The file {path} cannot be read as TIFF: evaluate again.") from error
+    if array.shape[-3:] != grid.SHAPE:
+        raise InputError(f"The file {path} has the shape {array.shape}: members of 64 x 64 x 64 are needed.")
+    return array.reshape(-1, *grid.SHAPE) > 0
+
+
+def _check_there(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.tif"
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: evaluate with --save-shapes, all cells of the dataset.")
+    return path
+
+
+def iter_features(
+    cells: Sequence[CellFile],
+    predicted: Mapping[str, tuple[Path, Sequence[str]]],
+    table: Path | None = None,
+) -> Generator[Described, None, pd.DataFrame]:
+    """Features of the true shapes of cells, and of predicted ones.
+
+    Parameters
+    ----------
+    cells : sequence of CellFile
+        With objects.
+    predicted : mapping of source to (folder, names)
+        ``FOLDER/NAME.tif`` holds members (member, z, y, x) of these cells.
+    table : path, optional
+        CSV of features that are known; it is added to as they are computed, also when this is closed, so
+        that no shape is described twice.
+
+    Yields
+    ------
+    Described
+        After each shape that was not known.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``cell``, ``source`` ("true", or as in ``predicted``), ``member``, then `PLANE_FEATURES`
+        (those of the cell's mask and picture, also of predicted shapes; NaN of the picture where there is
+        none) and `SHAPE_FEATURES`, in voxels of the model grid.
+
+    Raises
+    ------
+    InputError
+        If a cell has no object, or there is no file of a predicted one.
+    """
+    if missing := next((cell.name for cell in cells if cell.obj is None), None):
+        raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")
+    by_name = {cell.name: cell for cell in cells}
+    pairs = [(TRUE, name) for name in by_name]
+    for source, (folder, names) in predicted.items():
+        for name in names:
+            _check_there(folder, name)  # before anything slow
+            pairs.append((source, name))
+    known = _known(table)
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    fresh, written = 0, time.monotonic()
+    try:
+        for done, (source, name) in enumerate(pairs, start=1):
+            cell = by_name[name]
+            assert cell.obj is not None
+            shapes = [binarise(cell.obj)] if source == TRUE else read_shapes(predicted[source][0], name)
+            for member, shape in enumerate(shapes):
+                place = (name, source, member)
+                key = cell.fingerprint + sha256(np.packbits(shape).tobytes()).hexdigest()[:16]
+                if place in known and known[place]["key"] == key:
+                    rows[place] = known[place]
+                    continue
+                plane = measure_plane(cell.mask > INSIDE, cell.image)
+                rows[place] = dict(zip(_PLACE, (*place, key), strict=True)) | plane | shapr_features(shape)
+                fresh += 1
+                if time.monotonic() - written > _BETWEEN:
+                    _write(table, {**known, **rows})
+                    written = time.monotonic()
+                yield Described(name, source, done, len(pairs))
+    finally:
+        if fresh:
+            _write(table, {**known, **rows})
+    found = pd.DataFrame(list(rows.values()), columns=_COLUMNS)
+    return found.drop(columns="key").replace([np.inf, -np.inf], np.nan)
+
+
+def _known(table: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Rows of an earlier run; none where the table is of other features or damaged."""
+    if table is None or not table.is_file():
+        return {}
+    try:
+        # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.
+        content = pd.read_csv(table, dtype=str, keep_default_na=False)
+        if list(content.columns) != _COLUMNS:
+            return {}
+        numbers = content.drop(columns=list(_PLACE)).replace("", "nan").map(float)
+        rows = content[["cell", "source", "key"]].join(content["member"].map(int)).join(numbers)
+    except (OSError, ValueError):
+        return {}
+    found = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    return {(row["cell"], row["source"], row["member"]): row for row in found}
+
+
+def _write(table: Path | None, rows: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> None:
+    if table is not None:
+        with written_aside(table) as aside:
+            pd.DataFrame(list(rows.values()), columns=_COLUMNS).to_csv(aside, index=False)
