@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError
+from napari_dispr.widgets.table_content import TableContent
 from napari_dispr.widgets.wording import spoken
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -60,9 +61,49 @@ def matching(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
     return found
 
 
-def _name(
-    words: list[str], columns: Mapping[str, NDArray[Any]], sign: str
-) -> tuple[str, list[str]]:
+def passing(
+    text: str, shown: TableContent, other: TableContent
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows of two tables of the same cells a filter lets through.
+
+    Parameters
+    ----------
+    text : str
+    shown : TableContent
+        What the filter is meant for; of a column that only ``other`` has, it is that.
+    other : TableContent
+        Its rows are shown of the cells that pass.
+
+    Returns
+    -------
+    (row,) bool arrays
+        Of ``shown`` and of ``other``. Real cells stand beside the predicted ones that pass.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        rows = _beside(text, shown)
+    except InputError:
+        try:
+            found = _beside(text, other)
+        except InputError:
+            found = None
+        if found is None:
+            raise
+        return np.isin(shown.cells, other.cells[found]), found
+    return rows, np.isin(other.cells, shown.cells[rows])
+
+
+def _beside(text: str, content: TableContent) -> NDArray[np.bool_]:
+    rows = matching(text, content.filtered_by, len(content))
+    if "source" in text:
+        return rows
+    return rows | (~content.predicted & np.isin(content.cells, content.cells[rows & content.predicted]))
+
+
+def _name(words: list[str], columns: Mapping[str, NDArray[Any]], sign: str) -> tuple[str, list[str]]:
     """The column that stands before a sign, of as many words as possible, and the words before it."""
     for first in range(len(words)):
         name = "_".join(_unquoted(word) for word in words[first:]).lower().replace(" ", "_")

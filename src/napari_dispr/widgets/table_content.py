@@ -78,7 +78,9 @@ class TableContent:
     columns : dict of str to Column
         By name, in their order.
     frame : DataFrame
-        The numbers, as they are copied and exported; ``attrs["columns"]`` has units and meanings.
+        The numbers as they are shown and copied: members count from 1.
+    filed : DataFrame
+        The same as files have it: members count from 0; ``attrs["columns"]`` has units and meanings.
     cells, members : (row,) int arrays
         Label of each row, and number of its member or `NO_MEMBER`.
     predicted : (row,) bool array
@@ -89,6 +91,7 @@ class TableContent:
 
     columns: dict[str, Column]
     frame: pd.DataFrame
+    filed: pd.DataFrame
     cells: NDArray[np.int64]
     members: NDArray[np.int64]
     predicted: NDArray[np.bool_]
@@ -175,17 +178,22 @@ def cells_content(
         texts = {"label": own["label"], **{f"{one}_mean": own[one] for one in known}} | texts
     frame, predicted = _stacked(tables, [*texts])
     frame = frame.assign(**{one: _words(frame[one]) for one in ("kept", "warning") if one in frame})
+    filed = _filed(frame, texts)
     if "kept" in frame:
-        frame["kept"] = _shown_kept(frame["kept"])
-        texts["kept"] = texts["kept"].replace("by its number", "counted from 1")
-    frame.attrs["columns"] = _with_source(texts)
+        frame = frame.assign(kept=_shown_kept(frame["kept"]))
     columns = {"cell": _cell_column(frame), **_source_column(frame, measured)}
     for one in _measures_of(frame, "_mean"):
         columns[one] = _estimate_column(frame, one, texts[f"{one}_mean"])
     if "ambiguity" in frame:
         columns |= _agreement_columns(frame)
     return TableContent(
-        columns, frame, _numbers(frame, "label"), np.full(len(frame), NO_MEMBER), predicted, _notes(frame)
+        columns,
+        frame,
+        filed,
+        _numbers(frame, "label"),
+        np.full(len(frame), NO_MEMBER),
+        predicted,
+        _notes(frame),
     )
 
 
@@ -216,10 +224,13 @@ def members_content(
     frame, predicted = _stacked(tables, [*texts])
     members = np.full(len(frame), NO_MEMBER)
     members[predicted] = _numbers(frame, "member")[predicted]
-    frame["member"] = pd.array(members + 1, dtype="Int64")
-    frame.loc[~predicted, "member"] = pd.NA
-    texts["member"] = "no unit: number of the member in the cell's ensemble, from 1 as in the window"
-    frame.attrs["columns"] = _with_source(texts)
+    numbers = pd.Series(members, dtype="Int64").mask(members < 0)
+    shapes = [f"member {member + 1}" if member >= 0 else "" for member in members]
+    frame = frame.assign(member=numbers + 1)
+    places = frame.assign(member=numbers)
+    places.insert(3, "shape", shapes)
+    texts["shape"] = "no unit: what the window calls the member; there they count from 1"
+    filed = _filed(places, texts)
     labels = _numbers(frame, "label")
     chosen = np.array(
         [m >= 0 and (kept or {}).get(int(c)) == m for c, m in zip(labels, members, strict=True)], dtype=bool
@@ -234,13 +245,13 @@ def members_content(
     }  # fmt: skip
     for one in _measures_of(frame, ""):
         columns[one] = _value_column(frame, one, texts[one])
-    return TableContent(columns, frame, labels, members, predicted, [""] * len(frame))
+    return TableContent(columns, frame, filed, labels, members, predicted, [""] * len(frame))
 
 
 def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """The tables below one another, rows of a cell together; and which rows are predicted."""
     if not tables:
-        return pd.DataFrame({"label": [], "source": []}), np.zeros(0, bool)
+        return pd.DataFrame({"label": [], "source": [], "member": []}), np.zeros(0, bool)
     plain_tables = [pd.DataFrame(table.to_dict("series")) for table in tables]  # without attrs
     frame = pd.concat(plain_tables, ignore_index=True)
     predicted = frame.pop("predicted").to_numpy(dtype=bool)
@@ -249,8 +260,14 @@ def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame
     return frame[["label", "source", *(name for name in names if name != "label")]], predicted[order]
 
 
-def _with_source(texts: Mapping[str, str]) -> dict[str, str]:
-    return {**texts, "source": "no unit: the prediction, or the labels layer that was measured"}
+def _filed(frame: pd.DataFrame, texts: Mapping[str, str]) -> pd.DataFrame:
+    """The table with its column dictionary."""
+    filed = frame.copy()
+    filed.attrs["columns"] = {
+        **texts,
+        "source": "no unit: the prediction, or the labels layer that was measured",
+    }
+    return filed
 
 
 def _words(column: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -264,7 +281,7 @@ def _shown_kept(column: "pd.Series[Any]") -> list[str]:
 
 def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.int64]:
     column = frame[name] if name in frame else pd.Series(np.zeros(len(frame)))
-    return column.fillna(NO_MEMBER).to_numpy(dtype=np.int64)
+    return np.asarray(column.fillna(NO_MEMBER), dtype=np.int64)
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
