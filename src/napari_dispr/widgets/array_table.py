@@ -69,14 +69,13 @@ class ArrayModel(QAbstractTableModel):
         return np.sort(places[places >= 0])
 
     def show(self, content: TableContent, names: Sequence[str]) -> None:
-        """Show other content; sorted as before, and not filtered."""
+        """Show other content; sorted as before, and not filtered. Tells only views of it."""
         self.beginResetModel()
         self._content = content
         self._names = [name for name in names if name in content.columns]
         self._passing = np.ones(len(content), dtype=bool)
         self._arrange()
         self.endResetModel()
-        self.rearranged.emit()
 
     def choose(self, names: Sequence[str]) -> None:
         """Show other columns."""
@@ -163,6 +162,8 @@ class ArrayView(QTableView):
 
     #: The user selected rows; the content's row at the cursor.
     picked = Signal(int)
+    #: There are other rows, or they stand in another order.
+    rearranged = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -193,6 +194,7 @@ class ArrayView(QTableView):
             model.setParent(self)
             self.setModel(model)
             model.modelReset.connect(self._restore)
+            model.rearranged.connect(self.rearranged)
             self.selectionModel().selectionChanged.connect(self._on_selection)
             self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         else:

@@ -7,7 +7,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QMenu,
     QPushButton,
-    QToolButton,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -35,17 +34,15 @@ GROUPS = {
 _SIZE = (300, 380)
 
 
-class ColumnChoice(QToolButton):
+class ColumnChoice(QPushButton):
     """Which measures have a column; the first of every table at the beginning."""
 
     #: Others were chosen.
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setText("Columns")
+        super().__init__("Columns", parent)
         self.setToolTip("Choose which measures the tables show; all of them can be copied and exported")
-        self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._chosen = set(HEADLINE)
         self.tree = QTreeWidget()
         self.tree.setHeaderHidden(True)

@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
     QMenu,
     QProgressBar,
     QPushButton,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -34,6 +33,7 @@ from napari_dispr.reporting import report
 from napari_dispr.results import Prediction, write_table
 from napari_dispr.shapes.mesh_files import FORMATS
 from napari_dispr.widgets.job import Job, Step
+from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.session import OpenPrediction
 from napari_dispr.widgets.settings_form import recall, remember
 from napari_dispr.widgets.table_content import cells_content, members_content
@@ -78,15 +78,13 @@ class ExportBar(QWidget):
         self._opened, self._tables, self._selected = opened, tables, selected
         self._saying = ""
         self.job = Job(self)
-        self.button = QToolButton()
-        self.button.setText("Export…")
+        self.button = QPushButton("Export")
         self.button.setToolTip("Save tables, shapes, meshes or a report as files that other programs read")
-        self.button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.progress_bar = QProgressBar()
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop; files that were there stay as they were")
         #: How the last export ended.
-        self.status = QLabel(wordWrap=True)
+        self.status = Message()
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.progress_bar, 1)
@@ -95,7 +93,6 @@ class ExportBar(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addWidget(self.status)
-        self.status.hide()
         self._build_menu()
         self._show_running(False)
         self.cancel_button.clicked.connect(self.cancel)
@@ -228,14 +225,10 @@ class ExportBar(QWidget):
         self.progress_bar.setFormat(f"{done} of {total}")
 
     def _on_done(self, result: object) -> None:
-        self._say(f"{self._saying}.")
+        self.status.say(f"{self._saying}.")
 
     def _on_failed(self, reason: str) -> None:
-        self._say(f"⚠ {reason}" if reason else "Cancelled: nothing was written.")
-
-    def _say(self, text: str) -> None:
-        self.status.setText(text)
-        self.status.show()
+        self.status.say(reason or "Cancelled: nothing was written.", problem=bool(reason))
 
     def _show_running(self, running: bool) -> None:
         self.progress_bar.setVisible(running)

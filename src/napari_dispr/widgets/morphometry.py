@@ -12,11 +12,11 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
+    QPushButton,
     QShortcut,
     QSplitter,
     QStackedWidget,
     QTabWidget,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -25,7 +25,8 @@ from napari_dispr.errors import InputError
 from napari_dispr.widgets.array_table import ArrayView
 from napari_dispr.widgets.column_choice import ColumnChoice
 from napari_dispr.widgets.exports import ExportBar
-from napari_dispr.widgets.morphometry_source import WARNING_STYLE, SourcePanel
+from napari_dispr.widgets.message import Message, warnings_on
+from napari_dispr.widgets.morphometry_source import SourcePanel
 from napari_dispr.widgets.picture_link import PictureLink
 from napari_dispr.widgets.plots import PlotPanel
 from napari_dispr.widgets.row_filter import passing
@@ -95,12 +96,10 @@ class MorphometryWidget(QWidget):
         self.filter_line.setPlaceholderText(_FILTER_EXAMPLE)
         self.filter_line.setToolTip(_ABOUT_FILTER)
         #: What is wrong with the filter, or how many rows it lets through.
-        self.hint = QLabel(wordWrap=True)
+        self.hint = Message()
         self.columns = ColumnChoice()
-        self.copy_button = QToolButton()
-        self.copy_button.setText("Copy")
+        self.copy_button = QPushButton("Copy")
         self.copy_button.setToolTip("Copy the rows that are shown, to paste into a spreadsheet")
-        self.copy_button.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
         copying = QMenu(self)
         copying.addAction("Shown columns", lambda: self.copy())
         copying.addAction("All columns", lambda: self.copy(whole=True))
@@ -120,6 +119,7 @@ class MorphometryWidget(QWidget):
         self.splitter.setChildrenCollapsible(False)
         self.splitter.addWidget(self.tabs)
         self.splitter.addWidget(self.plots)
+        self.splitter.setSizes([1, 1])  # halves
         self.empty = QLabel(_EMPTY, wordWrap=True, alignment=Qt.AlignmentFlag.AlignCenter)
         content = QWidget()
         inner = QVBoxLayout(content)
@@ -134,7 +134,6 @@ class MorphometryWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.addWidget(self.source)
         layout.addWidget(self.stack, 1)
-        self.hint.hide()
 
     def _connect(self) -> None:
         self._session.events.predictions.connect(self._on_predictions)
@@ -143,10 +142,10 @@ class MorphometryWidget(QWidget):
         self.source.changed.connect(self._on_layer)
         self.filter_line.textChanged.connect(lambda: self._filtering.start())
         self.columns.changed.connect(self._on_columns)
-        self.copy_button.clicked.connect(lambda: self.copy())
         self.tabs.currentChanged.connect(self._filter)
         for view in (self.cells_view, self.members_view):
             view.picked.connect(self._on_row)
+            view.rearranged.connect(self._plot_rows)
         self.plots.picked.connect(self._on_point)
         self.plots.save_asked.connect(self._ask_and_save_plot)
         QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copy_selected)
@@ -197,15 +196,8 @@ class MorphometryWidget(QWidget):
         )
         self.stack.setCurrentIndex(int(len(self._cells) > 0))
         self.exports.refresh()
-        self._follow_rows()
         self._filter()
         self._on_selected()
-
-    def _follow_rows(self) -> None:
-        """Plot what the tables show, in their order; once of each model."""
-        for view in self._views:
-            assert view.table is not None
-            view.table.rearranged.connect(self._plot_rows, Qt.ConnectionType.UniqueConnection)
 
     @property
     def _views(self) -> tuple[ArrayView, ArrayView]:
@@ -233,20 +225,15 @@ class MorphometryWidget(QWidget):
         try:
             rows, others = passing(self.filter_line.text(), shown, other)
         except InputError as error:
-            self._hint(f"⚠ {error}")
+            self.hint.say(str(error), problem=True)
             return
         cells, members = (others, rows) if on_members else (rows, others)
         for view, which in ((self.cells_view, cells), (self.members_view, members)):
             if view.table is not None:
                 view.table.let_through(which)
         many = f"{np.count_nonzero(rows)} of {len(rows)} rows fit the filter."
-        self._hint(many if self.filter_line.text().strip() else "")
+        self.hint.say(many if self.filter_line.text().strip() else "")
         self._plot_rows()
-
-    def _hint(self, text: str) -> None:
-        self.hint.setText(text)
-        self.hint.setVisible(bool(text))
-        self.hint.setStyleSheet(WARNING_STYLE if text.startswith("⚠") else "")
 
     def _plot_rows(self) -> None:
         cells, members = self.cells_view.table, self.members_view.table
@@ -321,7 +308,7 @@ class MorphometryWidget(QWidget):
         table = content.frame.iloc[rows]
         table = table if whole else table[list(parts)]
         QApplication.clipboard().setText(table.to_csv(sep="\t", index=False, lineterminator="\n"))
-        self._hint(f"{len(table)} rows are on the clipboard: paste them into a spreadsheet.")
+        self.hint.say(f"{len(table)} rows are on the clipboard: paste them into a spreadsheet.")
 
     def _ask_and_save_plot(self) -> None:
         path = self.exports.ask_file(
@@ -331,9 +318,9 @@ class MorphometryWidget(QWidget):
             try:
                 self.plots.save(path)
             except OSError as error:
-                self._hint(f"⚠ {path}: {error.strerror}. Choose another place.")
+                self.hint.say(f"{path}: {error.strerror}. Choose another place.", problem=True)
             else:
-                self._hint(f"The plot is {path}.")
+                self.hint.say(f"The plot is {path}.")
 
     # --- looks and the end -------------------------------------------------------------------------
 
@@ -341,6 +328,7 @@ class MorphometryWidget(QWidget):
         theme = get_theme(self._viewer.theme)
         text, background = QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
         self.plots.set_colours(text.name(), background.name())
+        self.setStyleSheet(warnings_on(background))
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Plots below the tables in a narrow dock, beside them in a wide one."""

@@ -5,12 +5,13 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Labels, Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QProgressBar, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.job import Job
 from napari_dispr.widgets.layer_choice import LayerChoice
 from napari_dispr.widgets.measured_labels import is_measurable, labels_source, measure_source
+from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.session import Session, unwrapped
 from napari_dispr.widgets.table_content import Measured
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 #: What changes the cells of a layer, or their size.
 _EDITS = ("data", "paint", "labels_update", "scale", "affine", "rotate", "shear", "units")
-WARNING_STYLE = "color: #ffb454;"
 
 
 class SourcePanel(QWidget):
@@ -51,7 +51,7 @@ class SourcePanel(QWidget):
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop measuring")
         #: What is to know of the labels layer.
-        self.message = QLabel(wordWrap=True)
+        self.message = Message()
         #: Measures the chosen labels layer.
         self.job = Job(self)
         measuring = QHBoxLayout()
@@ -69,7 +69,6 @@ class SourcePanel(QWidget):
         form.addRow("3D labels", measuring)
         form.addRow(self._progress)
         form.addRow(self.message)
-        self.message.hide()
         self._show_running(False)
         self.prediction_choice.activated.connect(self._on_prediction)
         self.labels_choice.layer_changed.connect(self._on_layer)
@@ -77,7 +76,7 @@ class SourcePanel(QWidget):
         self.cancel_button.clicked.connect(self.job.cancel)
         self.job.progressed.connect(self._on_progress)
         self.job.done.connect(self._on_measured)
-        self.job.failed.connect(lambda reason: self._say(f"⚠ {reason}" if reason else ""))
+        self.job.failed.connect(lambda reason: self.message.say(reason, problem=True))
         self.job.ended.connect(lambda: self._show_running(False))
         self._on_layer()
 
@@ -119,7 +118,7 @@ class SourcePanel(QWidget):
             if self.layer is not None
             else "Open or add a 3D labels layer to measure it"
         )
-        self._say(measured.note if measured else "")
+        self.message.say(measured.note if measured else "")
         self.changed.emit()
 
     def _follow(self, layer: Labels | None) -> None:
@@ -133,7 +132,7 @@ class SourcePanel(QWidget):
 
     def _on_edit(self, event: object = None) -> None:
         if self.measured is not None and not self.job.running:
-            self._say(f'"{self.measured.name}" was changed after it was measured: measure it again.')
+            self.message.say(f'"{self.measured.name}" was changed after it was measured: measure it again.')
 
     def measure(self) -> None:
         """Measure the chosen labels layer, in a thread."""
@@ -143,9 +142,9 @@ class SourcePanel(QWidget):
         try:
             source = labels_source(layer, None if opened is None else opened.prediction.unit)
         except InputError as error:
-            self._say(f"⚠ {error}")
+            self.message.say(str(error), problem=True)
             return
-        self._say("")
+        self.message.say("")
         self._measuring = layer
         self.progress_bar.setRange(0, 0)
         self.job.start(lambda step: measure_source(source, step))
@@ -164,11 +163,6 @@ class SourcePanel(QWidget):
     def _show_running(self, running: bool) -> None:
         self._progress.setVisible(running)
         self.measure_button.setEnabled(not running and self.layer is not None)
-
-    def _say(self, text: str) -> None:
-        self.message.setText(text)
-        self.message.setVisible(bool(text))
-        self.message.setStyleSheet(WARNING_STYLE if text.startswith("⚠") else "")
 
     def shut_down(self) -> None:
         """Stop what runs, and let go of the viewer."""

@@ -1,12 +1,14 @@
 """Cells of the picture and of the session: a click on one selects it, a selected one is shown. No Qt."""
 
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr import grid
+from napari_dispr.results import Prediction
+from napari_dispr.widgets.displayed import layer_to_world
 from napari_dispr.widgets.layers import METADATA_KEY
 from napari_dispr.widgets.picking import CLICK_RADIUS
 from napari_dispr.widgets.session import OpenPrediction, Session, Shape, prediction_of, unwrapped
@@ -87,7 +89,16 @@ class PictureLink:
             return False
         held = prediction_of(layer)
         ours = held is not None and held.newest.key is opened.key and hasattr(layer, "selected_label")
-        return ours or layer is unwrapped(opened.labels)
+        return ours or layer is self._labels_of(opened)
+
+    def _labels_of(self, opened: OpenPrediction) -> "Labels | None":
+        """The 2D labels of a prediction; of one that was read from a folder those that lie where its were."""
+        if opened.labels is not None:
+            return cast("Labels", unwrapped(opened.labels))
+        for layer in self._viewer.layers:
+            if is_segmentation_of(layer, opened.prediction):
+                return cast("Labels", layer)
+        return None
 
     # --- from the picture --------------------------------------------------------------------------
 
@@ -197,6 +208,17 @@ class PictureLink:
         up = np.asarray(camera.up_direction)
         right = np.cross(np.asarray(camera.view_direction), up)
         return bool(abs(away @ up) <= height and abs(away @ right) <= width)
+
+
+def is_segmentation_of(layer: "Layer", prediction: Prediction) -> bool:
+    """Whether a layer may be the 2D labels that a prediction was drawn from: it has their shape and place."""
+    from napari.layers import Labels
+
+    if not isinstance(layer, Labels) or layer.ndim != 2 or METADATA_KEY in layer.metadata:
+        return False
+    array = layer.data[0] if layer.multiscale else layer.data
+    same = tuple(array.shape) == tuple(prediction.image_shape)
+    return same and np.allclose(layer_to_world(layer), prediction.image_to_world)
 
 
 def _camera(viewer: "ViewerModel") -> Any:

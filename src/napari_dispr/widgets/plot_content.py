@@ -211,10 +211,8 @@ def beside_truth(cells: TableContent, name: str) -> str:
     ours, real = ours[there], real[there]
     errors = values[ours] / values[real] - 1
     cells_words = "1 cell" if len(ours) == 1 else f"{len(ours)} cells"
-    text = (
-        f"{spoken(name)} of {cells_words} in both: off by {np.abs(errors).mean():.1%} on average "
-        f"(bias {errors.mean():+.1%})"
-    )
+    text = f"{spoken(name).capitalize()} of {cells_words} in both sources: off by {np.abs(errors).mean():.1%}"
+    text += f" on average (bias {errors.mean():+.1%})"
     if f"{name}_low" in cells.arrays:
         low, high = cells.arrays[f"{name}_low"][ours], cells.arrays[f"{name}_high"][ours]
         with_interval = np.isfinite(low)

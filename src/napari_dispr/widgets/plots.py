@@ -1,5 +1,6 @@
 """Plots beside the tables of morphometry: a measure by cell, its histogram, two against one another."""
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import numpy as np
 import pyqtgraph
 from numpy.typing import NDArray
-from pyqtgraph.exporters import ImageExporter, SVGExporter
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QRect, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QImage, QPaintDevice, QPainter
+from qtpy.QtSvg import QSvgGenerator
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_dispr.files import written_aside
 from napari_dispr.widgets.plot_content import (
@@ -31,6 +32,8 @@ _BY_CELL, _HISTOGRAM, _SCATTER = "by cell", "histogram", "scatter"
 _CELLS, _MEMBERS = "cells", "members"
 #: A click picks the nearest point within so many pixels.
 _REACH = 14.0
+#: Height of the horizontal axis, with its label.
+_BELOW = 46
 #: Width of the strip of a cell, in which its members stand side by side.
 _STRIP = 0.62
 #: Pictures are so many times as large as the plot on screen.
@@ -85,14 +88,17 @@ class PlotPanel(QWidget):
             choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choice.setMinimumContentsLength(10)
         self.against_words, self.of_words = QLabel("against"), QLabel("of")
-        self.save_button = QToolButton()
-        self.save_button.setText("Save plot…")
+        self.save_button = QPushButton("Save plot…")
         self.save_button.setToolTip("Save the plot as a picture (PNG) or as a drawing (SVG)")
         self.axis = _CellAxis("bottom")
         self.plot = pyqtgraph.PlotWidget(axisItems={"bottom": self.axis})
         self.plot.setMinimumHeight(150)
         self.plot.setAntialiasing(True)
         self.plot.setMenuEnabled(False)
+        for side in ("left", "bottom"):
+            self.plot.getAxis(side).enableAutoSIPrefix(False)
+            self.plot.getAxis(side).setStyle(maxTickLevel=0)
+        self.axis.setHeight(_BELOW)
         self.plot.setToolTip("Click a point to select its cell; drag to move, wheel to zoom, A to see all")
         #: How near the estimates come to the real values, where there are both.
         self.note = QLabel(wordWrap=True)
@@ -108,18 +114,17 @@ class PlotPanel(QWidget):
         self._lines = pyqtgraph.PlotDataItem(connect="pairs")
 
     def _layout(self) -> None:
-        controls = QGridLayout()
-        controls.setContentsMargins(0, 0, 0, 0)
-        for column, control in enumerate((self.kind, self.measure, self.against_words, self.against)):
-            controls.addWidget(control, 0, column)
-        controls.addWidget(self.of_words, 0, 4)
-        controls.addWidget(self.of, 0, 5)
-        controls.addWidget(self.save_button, 0, 6)
-        controls.setColumnStretch(1, 1)
-        controls.setColumnStretch(3, 1)
+        first, second = QHBoxLayout(), QHBoxLayout()
+        first.addWidget(self.kind)
+        first.addWidget(self.measure, 1)
+        first.addWidget(self.save_button)
+        for control in (self.against_words, self.against, self.of_words, self.of):
+            second.addWidget(control, int(control is self.against))
+        second.addStretch()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(controls)
+        layout.addLayout(first)
+        layout.addLayout(second)
         layout.addWidget(self.plot, 1)
         layout.addWidget(self.note)
 
@@ -275,8 +280,6 @@ class PlotPanel(QWidget):
         style = {"color": self._text, "font-size": "9pt"}
         self.plot.setLabel("left", left, **style)
         self.plot.setLabel("bottom", bottom, **style)
-        for side in ("left", "bottom"):
-            self.plot.getAxis(side).enableAutoSIPrefix(False)
         marks = "&nbsp;&nbsp; ".join(
             f'<span style="color: {colour}">{sign}</span> {words}' for sign, colour, words in legend
         )
@@ -338,15 +341,26 @@ class PlotPanel(QWidget):
 
     def save(self, path: str | Path) -> None:
         """Write the plot as PNG or SVG, as the name's end says."""
-        item = self.plot.getPlotItem()
+        width, height = self.plot.width(), self.plot.height()
         with written_aside(path) as aside:
             if Path(path).suffix.lower() == ".svg":
-                SVGExporter(item).export(str(aside))
+                drawing = QSvgGenerator()
+                drawing.setFileName(str(aside))
+                drawing.setSize(QSize(width, height))
+                drawing.setViewBox(QRect(0, 0, width, height))
+                self._paint(drawing, QRectF(0, 0, width, height))
             else:
-                exporter = ImageExporter(item)
-                exporter.parameters()["width"] = _ENLARGED * int(item.width())
-                exporter.parameters()["background"] = QColor(self._background)
-                exporter.export(str(aside))
+                picture = QImage(_ENLARGED * width, _ENLARGED * height, QImage.Format.Format_RGB32)
+                self._paint(picture, QRectF(picture.rect()))
+                if not picture.save(str(aside)):
+                    raise OSError(errno.EIO, "the picture could not be written", str(path))
+
+    def _paint(self, device: QPaintDevice, place: QRectF) -> None:
+        painter = QPainter(device)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.fillRect(place, QColor(self._background))
+        self.plot.render(painter, place, self.plot.rect())
+        painter.end()
 
 
 def _faint(colour: str) -> QColor:
