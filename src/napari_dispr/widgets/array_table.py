@@ -17,8 +17,9 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_dispr.widgets.table_content import TableContent
 
-#: Rows that are looked at to find how wide a column has to be.
-_MEASURED_ROWS = 30
+#: Rows that are looked at to find how wide a column has to be, and the room beside what stands in them.
+_MEASURED_ROWS = 12
+_ROOM = 14
 _WIDEST = 180
 
 
@@ -175,7 +176,6 @@ class ArrayView(QTableView):
         self.verticalHeader().hide()
         self.setMinimumHeight(120)
         header = self.horizontalHeader()
-        header.setResizeContentsPrecision(_MEASURED_ROWS)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         self._kept: NDArray[np.intp] = np.zeros(0, dtype=np.intp)  # rows that are selected
         self._choosing = False
@@ -209,10 +209,18 @@ class ArrayView(QTableView):
             self.fit_columns()
 
     def fit_columns(self) -> None:
-        """Make columns as wide as what stands in them."""
-        self.resizeColumnsToContents()
-        for section in range(self.horizontalHeader().count()):
-            self.setColumnWidth(section, min(self.columnWidth(section), _WIDEST))
+        """Make columns as wide as what stands in some of their rows; Qt's own way takes ten times as long."""
+        model = self.table
+        if model is None:
+            return
+        metrics, header = self.fontMetrics(), self.horizontalHeader()
+        rows = model.rows[:: max(1, len(model.rows) // _MEASURED_ROWS)].tolist()
+        with QSignalBlocker(header):
+            for section, name in enumerate(model.names):
+                text = model.content.columns[name].text
+                width = max((metrics.horizontalAdvance(text(row)) for row in rows), default=0) + _ROOM
+                self.setColumnWidth(section, min(max(width, header.sectionSizeHint(section)), _WIDEST))
+        self.updateGeometries()
 
     @property
     def selected(self) -> NDArray[np.intp]:

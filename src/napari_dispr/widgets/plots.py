@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph
 from numpy.typing import NDArray
+from pyqtgraph.exporters import Exporter
 from qtpy.QtCore import QRect, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPaintDevice, QPainter
 from qtpy.QtSvg import QSvgGenerator
@@ -33,7 +34,7 @@ _CELLS, _MEMBERS = "cells", "members"
 #: A click picks the nearest point within so many pixels.
 _REACH = 14.0
 #: Height of the horizontal axis, with its label.
-_BELOW = 46
+_BELOW = 42
 #: Width of the strip of a cell, in which its members stand side by side.
 _STRIP = 0.62
 #: Pictures are so many times as large as the plot on screen.
@@ -348,19 +349,27 @@ class PlotPanel(QWidget):
                 drawing.setFileName(str(aside))
                 drawing.setSize(QSize(width, height))
                 drawing.setViewBox(QRect(0, 0, width, height))
-                self._paint(drawing, QRectF(0, 0, width, height))
+                drawing.setResolution(self.logicalDpiX())
+                self._paint(drawing, QRectF(0, 0, width, height), 1)
             else:
                 picture = QImage(_ENLARGED * width, _ENLARGED * height, QImage.Format.Format_RGB32)
-                self._paint(picture, QRectF(picture.rect()))
+                self._paint(picture, QRectF(picture.rect()), _ENLARGED)
                 if not picture.save(str(aside)):
                     raise OSError(errno.EIO, "the picture could not be written", str(path))
 
-    def _paint(self, device: QPaintDevice, place: QRectF) -> None:
+    def _paint(self, device: QPaintDevice, place: QRectF, enlarged: float) -> None:
         painter = QPainter(device)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.fillRect(place, QColor(self._background))
-        self.plot.render(painter, place, self.plot.rect())
-        painter.end()
+        # So that signs are drawn as lines and areas, and as large as the rest.
+        exporter = Exporter(self.plot.scene())
+        options = {"antialias": True, "resolutionScale": enlarged, "painter": painter}
+        exporter.setExportMode(True, options)
+        try:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            painter.fillRect(place, QColor(self._background))
+            self.plot.render(painter, place, self.plot.rect())
+        finally:
+            exporter.setExportMode(False)
+            painter.end()
 
 
 def _faint(colour: str) -> QColor:

@@ -167,12 +167,12 @@ def cells_content(
         Of the prediction.
     measured : Measured, optional
     """
-    tables = [] if cells is None else [cells.assign(source=name, predicted=True)]
+    tables = [] if cells is None else [_bare(cells).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if cells is None else dict(cells.attrs["columns"])
     if measured is not None:
         known = [one for one in measured.table if one in _KNOWN]
         renamed = {one: f"{one}_mean" for one in known}
-        other = measured.table[["label", *known]].rename(columns=renamed)
+        other = _bare(measured.table)[["label", *known]].rename(columns=renamed)
         tables.append(other.assign(source=measured.name, predicted=False))
         own = measured.table.attrs["columns"]
         texts = {"label": own["label"], **{f"{one}_mean": own[one] for one in known}} | texts
@@ -215,11 +215,11 @@ def members_content(
     kept : mapping of int to int or "consensus", optional
         The shapes that were chosen.
     """
-    tables = [] if measures is None else [measures.assign(source=name, predicted=True)]
+    tables = [] if measures is None else [_bare(measures).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if measures is None else dict(measures.attrs["columns"])
     if measured is not None:
         known = [one for one in measured.table if one in _KNOWN or one == "label"]
-        tables.append(measured.table[known].assign(source=measured.name, predicted=False))
+        tables.append(_bare(measured.table)[known].assign(source=measured.name, predicted=False))
         texts = dict(measured.table.attrs["columns"]) | texts
     frame, predicted = _stacked(tables, [*texts])
     members = np.full(len(frame), NO_MEMBER)
@@ -248,12 +248,18 @@ def members_content(
     return TableContent(columns, frame, filed, labels, members, predicted, [""] * len(frame))
 
 
+def _bare(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without its attrs, of which pandas makes a deep copy at every step."""
+    bare = table.copy(deep=False)
+    bare.attrs = {}
+    return bare
+
+
 def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """The tables below one another, rows of a cell together; and which rows are predicted."""
     if not tables:
         return pd.DataFrame({"label": [], "source": [], "member": []}), np.zeros(0, bool)
-    plain_tables = [pd.DataFrame(table.to_dict("series")) for table in tables]  # without attrs
-    frame = pd.concat(plain_tables, ignore_index=True)
+    frame = pd.concat(tables, ignore_index=True)
     predicted = frame.pop("predicted").to_numpy(dtype=bool)
     order = np.argsort(frame["label"].to_numpy(), kind="stable")
     frame = frame.iloc[order].reset_index(drop=True)
