@@ -59,13 +59,13 @@ class Job(QObject):
             with suppress(RuntimeError):  # Qt's half of this object is gone
                 self.progressed.emit(finished, total)
 
-        def attempt() -> Any:
-            # Nothing is raised here: of a RuntimeError superqt makes a worker that never ends.
+        def attempt() -> tuple[Any, Exception | None]:
+            # Nothing is raised, nor an error returned alone: of some superqt makes a worker that never ends.
             try:
                 with without_full_collections():
-                    return work(step)
+                    return work(step), None
             except Exception as error:
-                return error
+                return None, error
 
         self._worker = create_worker(attempt, _start_thread=False)
         self._worker.returned.connect(self._on_returned)
@@ -75,18 +75,19 @@ class Job(QObject):
         """End within one step; no result comes."""
         self._cancelled.set()
 
-    def _on_returned(self, result: Any) -> None:
+    def _on_returned(self, outcome: tuple[Any, Exception | None]) -> None:
         self._worker = None
-        if isinstance(result, Cancelled) or self._cancelled.is_set():
+        result, error = outcome
+        if isinstance(error, Cancelled) or self._cancelled.is_set():
             self.failed.emit("")
-        elif isinstance(result, InputError):
-            self.failed.emit(str(result))
-        elif isinstance(result, OSError):
-            place = f"{result.filename}: " if result.filename else ""
-            self.failed.emit(f"{place}{result.strerror or result}. Choose another place, or make room there.")
-        elif isinstance(result, Exception):
+        elif isinstance(error, InputError):
+            self.failed.emit(str(error))
+        elif isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            self.failed.emit(f"{place}{error.strerror or error}. Choose another place, or make room there.")
+        elif error is not None:
             self.failed.emit("Stopped by an error; napari's notifications have the details.")
-            notification_manager.receive_error(type(result), result, result.__traceback__)
+            notification_manager.receive_error(type(error), error, error.__traceback__)
         else:
             self.done.emit(result)
         self.ended.emit()

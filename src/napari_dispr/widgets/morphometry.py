@@ -36,6 +36,7 @@ from napari_dispr.widgets.table_content import (
     TableContent,
     cells_content,
     members_content,
+    tab_separated,
 )
 from napari_dispr.widgets.tables import cells_tab
 
@@ -307,7 +308,7 @@ class MorphometryWidget(QWidget):
         parts = dict.fromkeys(part for name in view.table.names for part in content.columns[name].parts)
         table = content.frame.iloc[rows]
         table = table if whole else table[list(parts)]
-        QApplication.clipboard().setText(table.to_csv(sep="\t", index=False, lineterminator="\n"))
+        QApplication.clipboard().setText(tab_separated(table))
         self.hint.say(f"{len(table)} rows are on the clipboard: paste them into a spreadsheet.")
 
     def _ask_and_save_plot(self) -> None:

@@ -248,6 +248,19 @@ def members_content(
     return TableContent(columns, frame, filed, labels, members, predicted, [""] * len(frame))
 
 
+def tab_separated(table: pd.DataFrame) -> str:
+    """A table as it is pasted into a spreadsheet; numbers in full. pandas takes five times as long."""
+    columns = [[_pasted(value) for value in table[name].tolist()] for name in table]
+    rows = zip(*columns, strict=True)
+    return "".join("\t".join(row) + "\n" for row in [tuple(map(str, table.columns)), *rows])
+
+
+def _pasted(value: Any) -> str:
+    if value is pd.NA or value is None or value != value:
+        return ""
+    return str(value).replace("\t", " ").replace("\n", " ")
+
+
 def _bare(table: pd.DataFrame) -> pd.DataFrame:
     """The table without its attrs, of which pandas makes a deep copy at every step."""
     bare = table.copy(deep=False)
@@ -375,4 +388,5 @@ __all__ = [
     "TableContent",
     "cells_content",
     "members_content",
+    "tab_separated",
 ]
