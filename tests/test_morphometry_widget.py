@@ -306,10 +306,10 @@ def test_real_cells_are_measured_beside_predicted_ones(window, qtbot: QtBot) -> 
     assert column(widget.cells_view, 0) == ["2", "5"]
     assert all(layer is not real for layer in widget.link.layers)
     # What is wrong is said, and measuring can be cancelled.
-    viewer.add_labels(np.zeros((4, 5, 6), int), name="empty")
+    widget.source.labels_choice.layer = viewer.add_labels(np.zeros((4, 5, 6), int), name="empty")
     widget.source.measure()
     qtbot.waitUntil(lambda: "holds no cell" in widget.source.message.text(), timeout=TIMEOUT)
-    viewer.add_labels(real_cells(), name="more")
+    widget.source.labels_choice.layer = viewer.add_labels(real_cells(), name="more")
     widget.source.measure()
     widget.source.cancel_button.click()
     qtbot.waitUntil(lambda: not widget.source.job.running, timeout=TIMEOUT)
