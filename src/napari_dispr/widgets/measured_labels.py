@@ -10,10 +10,10 @@ from scipy import ndimage
 
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.label_volumes import measure_labels
+from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.widgets.displayed import layer_to_world
 from napari_dispr.widgets.layers import METADATA_KEY
 from napari_dispr.widgets.table_content import Measured
-from napari_dispr.widgets.wording import unit_sign
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer

@@ -188,8 +188,7 @@ class PictureLink:
             return self._centres.get(cell)
         middle = [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1.0]
         centre: NDArray[np.float64] = (opened.prediction[cell].grid_to_world @ middle)[:3]
-        depth = opened.plane.depth if opened.plane else opened.prediction.provenance.get("depth", 0.0)
-        return centre + np.array([float(depth), 0.0, 0.0])
+        return centre + np.array([opened.depth, 0.0, 0.0])
 
     def _unit_ratio(self) -> float:
         """The layers' unit in that of the viewer's axes, which layers in other units may have changed."""

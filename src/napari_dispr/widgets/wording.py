@@ -1,17 +1,6 @@
 """How numbers and units are written in tables and plots. No Qt."""
 
-#: How units of length are written in a heading.
-_SYMBOLS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
-_POWERS = {"^3": "³", "^2": "²", "^-1": "⁻¹", "^-2": "⁻²"}
-
-
-def unit_sign(unit: str) -> str:
-    """Such as ``µm³`` for ``micrometer^3``; empty for plain numbers."""
-    if unit == "no unit":
-        return ""
-    for long, short in (_SYMBOLS | _POWERS).items():
-        unit = unit.replace(long, short)
-    return unit
+from napari_dispr.shapes.measures import unit_sign
 
 
 def spoken(name: str) -> str:
