@@ -33,7 +33,7 @@ from napari_dispr.widgets.job import Job, Step
 from napari_dispr.widgets.layers import ResultLayers, compose
 from napari_dispr.widgets.measured_labels import labels_source
 from napari_dispr.widgets.morphometry import MorphometryWidget
-from napari_dispr.widgets.picture_link import PictureLink
+from napari_dispr.widgets.picture_link import PictureLink, with_layers
 from napari_dispr.widgets.session import OpenPrediction, Session
 
 FRAME = FRAMES["turned"] | {"units": ("micrometer", "micrometer")}
@@ -460,13 +460,20 @@ def test_a_saved_prediction_is_linked_to_its_labels(
 ) -> None:
     predicted()[0].save(tmp_path / "whole")
     viewer = ViewerModel()
+    image = viewer.add_image(discs().astype(float), **FRAME)
     labels = viewer.add_labels(discs(), name="other name", **FRAME)
+    viewer.add_labels(discs(), name="elsewhere")
     for layer in read_ensemble(str(tmp_path / "whole")):
         viewer.add_layer(Labels(layer[0], **layer[1]))
     link = PictureLink(viewer, lambda cell, shape: None)
     assert labels in link.layers and len(link.layers) == 4
     link.show(5)
     assert labels.selected_label == 5
+    opened = Session.of(viewer).current
+    assert opened is not None
+    found = with_layers(opened, viewer)
+    assert (found.image, found.labels) == (image, labels)
+    assert picture_of(found)[0] is not None and picture_of(opened) == (None, None)
 
 
 def test_a_job_says_what_went_wrong(qtbot: QtBot) -> None:

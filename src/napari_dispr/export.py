@@ -180,7 +180,7 @@ def _wanted(
     if kept:
         shape = prediction.kept[label]
         return ((shape,), False) if isinstance(shape, int) else ((), True)
-    return tuple(number for number in prediction[label].numbers if number in members), consensus
+    return tuple(number for number in members if number in prediction[label].numbers), consensus  # as asked
 
 
 def _chosen(asked: Iterable[int] | None, there: Iterable[int], what: str) -> list[int]:

@@ -358,6 +358,8 @@ def picture_of(opened: OpenPrediction) -> tuple[NDArray[Any] | None, NDArray[Any
     shape = tuple(opened.prediction.image_shape)
     plane = opened.plane
     image = None if plane is None else np.asarray(plane.array)
+    if plane is None and opened.image is not None:
+        image = np.asarray(opened.image.data[0] if opened.image.multiscale else opened.image.data)
     labels = None
     if opened.labels is not None:
         array = opened.labels.data[0] if opened.labels.multiscale else opened.labels.data

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QMenu,
     QPushButton,
     QShortcut,
+    QSizePolicy,
     QSplitter,
     QStackedWidget,
     QTabWidget,
@@ -27,10 +28,10 @@ from napari_dispr.widgets.column_choice import ColumnChoice
 from napari_dispr.widgets.exports import ExportBar
 from napari_dispr.widgets.message import Message, warnings_on
 from napari_dispr.widgets.morphometry_source import SourcePanel
-from napari_dispr.widgets.picture_link import PictureLink
+from napari_dispr.widgets.picture_link import PictureLink, with_layers
 from napari_dispr.widgets.plots import PlotPanel
 from napari_dispr.widgets.row_filter import passing
-from napari_dispr.widgets.session import Session, Shape
+from napari_dispr.widgets.session import OpenPrediction, Session, Shape, unwrapped
 from napari_dispr.widgets.table_content import (
     NO_MEMBER,
     TableContent,
@@ -105,7 +106,7 @@ class MorphometryWidget(QWidget):
         copying.addAction("Shown columns", lambda: self.copy())
         copying.addAction("All columns", lambda: self.copy(whole=True))
         self.copy_button.setMenu(copying)
-        self.exports = ExportBar(lambda: self._session.current, self._filed, lambda: self.selected)
+        self.exports = ExportBar(self._opened, self._filed, lambda: self.selected)
         tools = QHBoxLayout()
         tools.addWidget(self.filter_line, 1)
         for control in (self.columns, self.copy_button, self.exports.button):
@@ -135,6 +136,8 @@ class MorphometryWidget(QWidget):
         layout = QVBoxLayout(self)
         layout.addWidget(self.source)
         layout.addWidget(self.stack, 1)
+        # Else napari's dock puts empty room below.
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def _connect(self) -> None:
         self._session.events.predictions.connect(self._on_predictions)
@@ -212,6 +215,11 @@ class MorphometryWidget(QWidget):
     def _on_columns(self) -> None:
         for view, content in zip(self._views, self.contents, strict=True):
             view.choose(self._names(content))
+
+    def _opened(self) -> OpenPrediction | None:
+        """What is exported: the current prediction, with its picture."""
+        opened = self._session.current
+        return None if opened is None else with_layers(opened, unwrapped(self._viewer))
 
     def _filed(self) -> tuple[Any, Any]:
         return self._cells.filed, self._members.filed

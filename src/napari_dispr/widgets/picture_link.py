@@ -1,7 +1,8 @@
 """Cells of the picture and of the session: a click on one selects it, a selected one is shown. No Qt."""
 
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,16 +90,7 @@ class PictureLink:
             return False
         held = prediction_of(layer)
         ours = held is not None and held.newest.key is opened.key and hasattr(layer, "selected_label")
-        return ours or layer is self._labels_of(opened)
-
-    def _labels_of(self, opened: OpenPrediction) -> "Labels | None":
-        """The 2D labels of a prediction; of one that was read from a folder those that lie where its were."""
-        if opened.labels is not None:
-            return cast("Labels", unwrapped(opened.labels))
-        for layer in self._viewer.layers:
-            if is_segmentation_of(layer, opened.prediction):
-                return cast("Labels", layer)
-        return None
+        return ours or layer is with_layers(opened, self._viewer).labels
 
     # --- from the picture --------------------------------------------------------------------------
 
@@ -168,9 +160,9 @@ class PictureLink:
             self._busy = False
 
     def bring_into_view(self, cell: int) -> bool:
-        """Move the camera to a cell that is out of view; whether it moved."""
+        """Move the camera to a cell that is out of view; whether it moved. Nothing moves under the mouse."""
         centre = self._centre(cell)
-        if centre is None:
+        if centre is None or getattr(self._viewer, "mouse_over_canvas", False):
             return False
         centre = centre * self._unit_ratio()
         if self._is_in_view(centre):
@@ -209,14 +201,26 @@ class PictureLink:
         return bool(abs(away @ up) <= height and abs(away @ right) <= width)
 
 
-def is_segmentation_of(layer: "Layer", prediction: Prediction) -> bool:
-    """Whether a layer may be the 2D labels that a prediction was drawn from: it has their shape and place."""
-    from napari.layers import Labels
+def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction:
+    """A prediction with the layers that it was drawn from.
 
-    if not isinstance(layer, Labels) or layer.ndim != 2 or METADATA_KEY in layer.metadata:
+    Of one that was read from a folder these are the picture and the 2D labels that have its shape and place.
+    """
+    from napari.layers import Image, Labels
+
+    if opened.labels is not None:
+        return replace(opened, image=unwrapped(opened.image), labels=unwrapped(opened.labels))
+    under = [layer for layer in viewer.layers if _lies_under(layer, opened.prediction)]
+    image = next((layer for layer in under if isinstance(layer, Image) and not layer.rgb), None)
+    return replace(opened, image=image, labels=next((one for one in under if isinstance(one, Labels)), None))
+
+
+def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
+    """Whether a layer has the shape and the place of the picture that a prediction was drawn from."""
+    if layer.ndim != 2 or METADATA_KEY in layer.metadata or not hasattr(layer, "multiscale"):
         return False
     array = layer.data[0] if layer.multiscale else layer.data
-    same = tuple(array.shape) == tuple(prediction.image_shape)
+    same = np.shape(array)[:2] == tuple(prediction.image_shape)
     return same and np.allclose(layer_to_world(layer), prediction.image_to_world)
 
 

@@ -111,7 +111,7 @@ class PlotPanel(QWidget):
         self.of.currentTextChanged.connect(self.draw)
         self.save_button.clicked.connect(self.save_asked)
         self.plot.scene().sigMouseClicked.connect(self._on_click)
-        self._highlight = pyqtgraph.ScatterPlotItem(size=15, brush=None)
+        self._highlight = pyqtgraph.ScatterPlotItem(size=13, brush=None)
         self._lines = pyqtgraph.PlotDataItem(connect="pairs")
 
     def _layout(self) -> None:
@@ -312,7 +312,7 @@ class PlotPanel(QWidget):
             self._lines.setData(np.repeat(x, 2), np.tile([0.0, top], len(x)), pen=self._pen(2))
             self.plot.addItem(self._lines, ignoreBounds=True)
         else:
-            self._highlight.setData(x=x, y=y, pen=self._pen(2))
+            self._highlight.setData(x=x, y=y, pen=self._pen(1.6))
             self.plot.addItem(self._highlight, ignoreBounds=True)
 
     def _pen(self, width: float) -> Any:
