@@ -32,6 +32,7 @@ def test_names_that_users_read(manifest: PluginManifest) -> None:
     assert [widget.display_name for widget in manifest.contributions.widgets] == [
         "Predict 3D shapes",
         "Compare members",
+        "Morphometry",
         "Train a shape model",
         "Balance classes",
     ]

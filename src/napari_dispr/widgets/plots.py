@@ -100,6 +100,7 @@ class PlotPanel(QWidget):
             self.plot.getAxis(side).enableAutoSIPrefix(False)
             self.plot.getAxis(side).setStyle(maxTickLevel=0)
         self.axis.setHeight(_BELOW)
+        self.plot.getPlotItem().setContentsMargins(0, 0, 6, 6)  # for the ends of letters
         self.plot.setToolTip("Click a point to select its cell; drag to move, wheel to zoom, A to see all")
         #: How near the estimates come to the real values, where there are both.
         self.note = QLabel(wordWrap=True)
