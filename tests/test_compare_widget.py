@@ -181,7 +181,7 @@ def test_every_view_draws_and_dragging_turns_all_tiles(compare, qtbot: QtBot) ->
     assert widget.canvas.angles == angles
     viewer.window.remove_dock_widget(widget)
     assert seen(viewer) == before, "napari's own view is as it was"
-    assert widget._on_press not in viewer.mouse_drag_callbacks
+    assert len(viewer.mouse_drag_callbacks) == 1, "napari's own"
 
 
 def test_it_may_float_and_come_back(compare, qtbot: QtBot) -> None:
@@ -199,7 +199,7 @@ def test_it_may_float_and_come_back(compare, qtbot: QtBot) -> None:
 
 def test_keep_and_reject_go_into_table_layers_and_back(compare, qtbot: QtBot) -> None:
     viewer, widget = compare()
-    click_cell(viewer, 5)
+    widget._session.select(5)
     settle(qtbot, widget)
     assert not widget.actions.keep_button.isEnabled() and not widget.actions.reject_button.isEnabled()
     click_tile(widget, 3)

@@ -2,14 +2,11 @@
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari.layers import Image, Labels, Layer
-from napari.qt.threading import GeneratorWorker, create_worker
+from napari.layers import Labels, Layer
+from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
-from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent
-from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -21,7 +18,6 @@ from qtpy.QtWidgets import (
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_dispr.balance_plan import AT_MOST
@@ -38,10 +34,11 @@ from napari_dispr.widgets.augment_request import (
     planned,
     run,
 )
+from napari_dispr.widgets.background import CancellableWorker
 from napari_dispr.widgets.displayed import displayed_plane
-from napari_dispr.widgets.layer_choice import LayerChoice
-from napari_dispr.widgets.layers import METADATA_KEY
-from napari_dispr.widgets.message import Message, warnings_on
+from napari_dispr.widgets.docked import DockedWidget
+from napari_dispr.widgets.layer_choice import LayerChoice, is_picture, is_segmentation
+from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.model_choice import ModelChoice
 from napari_dispr.widgets.train_inputs import FolderInput
 
@@ -56,18 +53,7 @@ _ABOUT = (
 _ROWS = 8
 
 
-class _BalanceWorker(GeneratorWorker[Progress, Any, Outcome]):
-    """A run in a thread; napari's "quit", at the closing of its window, ends it as Cancel does."""
-
-    def __init__(self, function: Any, request: BalanceRequest, cancelled: threading.Event) -> None:
-        super().__init__(function, request, cancelled)
-        self._cancelled = cancelled
-
-    def quit(self) -> None:
-        self._cancelled.set()
-
-
-class BalanceWidget(QWidget):
+class BalanceWidget(DockedWidget):
     """Write a training folder in which rare classes have as many cells as frequent ones.
 
     Parameters
@@ -76,23 +62,20 @@ class BalanceWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: "Viewer") -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self._worker: _BalanceWorker | None = None
+        super().__init__(napari_viewer)
+        self._worker: CancellableWorker | None = None
         self._cancelled = threading.Event()
         self._followed: Layer | None = None
-        self._closed = False
         self._written: Path | None = None  # the folder that the last run finished
         self._build()
         self._connect()
-        self._on_theme()
         self._on_labels()
 
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.image_choice = LayerChoice(self._viewer, _is_picture)
-        self.labels_choice = LayerChoice(self._viewer, _is_segmentation)
+        self.image_choice = LayerChoice(self._viewer, is_picture)
+        self.labels_choice = LayerChoice(self._viewer, is_segmentation)
         self.column = QComboBox()
         self.column.setPlaceholderText("no column of classes")
         self.model_choice = ModelChoice()
@@ -171,11 +154,7 @@ class BalanceWidget(QWidget):
         self.folder.changed.connect(self._on_inputs)
         self.balance_button.clicked.connect(self.balance)
         self.cancel_button.clicked.connect(self.cancel)
-        self._viewer.events.theme.connect(self._on_theme)
         self.destroyed.connect(self._cancelled.set)
-
-    def _on_theme(self, event: Any = None) -> None:
-        self.setStyleSheet(warnings_on(QColor(get_theme(self._viewer.theme).background.as_hex())))
 
     # --- inputs ----------------------------------------------------------------------------------
 
@@ -281,7 +260,7 @@ class BalanceWidget(QWidget):
             return
         self._cancelled.clear()
         self._worker = create_worker(
-            run, request, self._cancelled, _start_thread=False, _worker_class=_BalanceWorker
+            run, request, self._cancelled, _start_thread=False, _worker_class=CancellableWorker
         )
         self._worker.yielded.connect(self._on_progress)
         self._worker.returned.connect(self._on_outcome)
@@ -336,28 +315,10 @@ class BalanceWidget(QWidget):
 
     # --- the end ---------------------------------------------------------------------------------
 
-    def event(self, event: QEvent | None) -> bool:
-        """Clean up when the dock widget lets go of this one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def shut_down(self) -> None:
+    def _clean_up(self) -> None:
         """Cancel what runs and follow the viewer no more."""
-        if self._closed:
-            return
-        self._closed = True
         self._cancelled.set()
         self._unfollow()
         self._followed = None
-        self._viewer.events.theme.disconnect(self._on_theme)
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()
-
-
-def _is_picture(layer: Layer) -> bool:
-    return isinstance(layer, Image) and METADATA_KEY not in layer.metadata
-
-
-def _is_segmentation(layer: Layer) -> bool:
-    return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata

@@ -1,9 +1,10 @@
 """The widget "Compare members": layout and signals. What is drawn stands in `compare_tiles`."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -27,9 +28,12 @@ from napari_dispr.widgets.changes import Change
 from napari_dispr.widgets.compare_actions import CompareActions
 from napari_dispr.widgets.compare_content import CellShapes, Truth, cell_shapes, modes_in_words, modes_of
 from napari_dispr.widgets.compare_tiles import View, tiles_of
+from napari_dispr.widgets.displayed import displayed_plane
+from napari_dispr.widgets.docked import DockedWidget
 from napari_dispr.widgets.drawing import ResultDrawing
 from napari_dispr.widgets.layer_choice import LayerChoice
 from napari_dispr.widgets.layers import METADATA_KEY, ResultLayers
+from napari_dispr.widgets.picture_link import PictureLink, with_layers
 from napari_dispr.widgets.session import OpenPrediction, Session, Shape, unwrapped
 from napari_dispr.widgets.shape_canvas import ShapeCanvas
 from napari_dispr.widgets.wording import estimate
@@ -53,7 +57,7 @@ _VIEWS = {
 }
 
 
-class CompareWidget(QWidget):
+class CompareWidget(DockedWidget):
     """Compare the members of one cell's ensemble, choose among them, draw others.
 
     Parameters
@@ -62,14 +66,12 @@ class CompareWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: "Viewer") -> None:
-        super().__init__()
-        self._viewer = unwrapped(napari_viewer)
+        super().__init__(unwrapped(napari_viewer))
         self._session = Session.of(self._viewer)
         self._opened: OpenPrediction | None = None
         self._cell: CellShapes | None = None
         self._order: list[int] = []  # the cells, as they are offered
         self._view = View.SIDE_BY_SIDE
-        self._closed = False
         self._build()
         self._shapes = NewestAnswer(cell_shapes, self._on_shapes, self, pause=20)
         self._drawing = ResultDrawing(self)
@@ -168,7 +170,7 @@ class CompareWidget(QWidget):
         self.slider.valueChanged.connect(self._on_slider)
         self.picture_button.clicked.connect(self._ask_and_save)
         self.actions.changed.connect(self._on_change)
-        self._viewer.mouse_drag_callbacks.append(self._on_press)
+        self._link = PictureLink(self._viewer, self._on_picture)
 
     # --- which cell ------------------------------------------------------------------------------
 
@@ -231,20 +233,10 @@ class CompareWidget(QWidget):
         else:
             self._look()
 
-    def _on_press(self, viewer: Any, event: Any) -> Any:
-        """A click on a cell in the picture chooses it; a drag pans as ever."""
-        label_layer = self._opened.labels if self._opened else None
-        if event.button != 1 or event.modifiers or label_layer is None or viewer.dims.ndisplay == 3:
-            return
-        pressed = event.pos
-        yield
-        while event.type == "mouse_move":
-            yield
-        if max(abs(a - b) for a, b in zip(event.pos, pressed, strict=True)) > 4:
-            return
-        value = label_layer.get_value(event.position, world=True)
-        if value and self._opened and int(value) in self._opened.prediction and self.isVisible():
-            self._session.select(int(value))
+    def _on_picture(self, cell: int, shape: Shape) -> None:
+        """A cell was clicked in the picture, or in a result layer."""
+        if self.isVisible():
+            self._session.select(cell, shape)
 
     # --- what is shown ---------------------------------------------------------------------------
 
@@ -260,9 +252,11 @@ class CompareWidget(QWidget):
         if opened is None or cell is None or cell not in opened.prediction:
             return
         truth = self.truth_choice.layer
-        contrast = None
-        if isinstance(opened.image, Image) and opened.plane is not None:
+        opened, contrast = with_layers(opened, self._viewer), None
+        if isinstance(opened.image, Image):
             contrast = (float(opened.image.contrast_limits[0]), float(opened.image.contrast_limits[1]))
+            if opened.plane is None:  # it was read from a folder, and lies on its picture
+                opened = replace(opened, plane=displayed_plane(opened.image, self._viewer.dims))
         self._shapes.ask(opened, cell, Truth.of(truth) if isinstance(truth, Labels) else None, contrast)
 
     def _on_shapes(self, answer: CellShapes | InputError) -> None:
@@ -370,20 +364,11 @@ class CompareWidget(QWidget):
 
     # --- the end ---------------------------------------------------------------------------------
 
-    def event(self, event: QEvent | None) -> bool:
-        """Clean up when the dock widget lets go of this one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def shut_down(self) -> None:
+    def _clean_up(self) -> None:
         """Stop what runs and follow nothing any more; the viewer is as it was."""
-        if self._closed:
-            return
-        self._closed = True
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)
-        self._viewer.mouse_drag_callbacks.remove(self._on_press)
+        self._link.stop()
         self._shapes.forget()
         self._drawing.finish()
         self.truth_choice.disconnect_layers()

@@ -10,7 +10,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QSpinBox,
@@ -23,6 +22,7 @@ from napari_dispr.results import Kept, Prediction
 from napari_dispr.widgets.background import CancellableWorker
 from napari_dispr.widgets.changes import Change, changed, draw_more, surfaces, watch_denoising
 from napari_dispr.widgets.layers import ResultContent, add_unselected
+from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.scene import StepsView
 from napari_dispr.widgets.session import OpenPrediction, Selection, Session
 
@@ -81,7 +81,7 @@ class CompareActions(QWidget):
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop within one step; nothing is changed then")
         self.progress_bar = QProgressBar()
-        self.status = QLabel(wordWrap=True)
+        self.status = Message()
         more = QHBoxLayout()
         more.setContentsMargins(0, 0, 0, 0)
         more.addWidget(self.more_button, 1)
@@ -107,7 +107,6 @@ class CompareActions(QWidget):
         self.watch_button.clicked.connect(self.watch)
         self.surfaces_button.clicked.connect(self.add_surfaces)
         self.cancel_button.clicked.connect(self.cancel)
-        self._say("")
         self.refresh()
 
     # --- what can be done ------------------------------------------------------------------------
@@ -153,7 +152,7 @@ class CompareActions(QWidget):
         try:
             prediction = opened.prediction.reject(look.cell, look.shape)
         except InputError as error:
-            self._say(str(error), problem=True)
+            self.status.say(str(error), problem=True)
             return
         self._change(opened, prediction, "tables and layers")
 
@@ -169,7 +168,8 @@ class CompareActions(QWidget):
         assert look.cell is not None
         there = len(opened.prediction[look.cell])
         if there + self.more.value() > _MOST_MEMBERS:
-            self._say(f"Cell {look.cell} has {there} members: {_MOST_MEMBERS} are the most.", problem=True)
+            text = f"Cell {look.cell} has {there} members: {_MOST_MEMBERS} are the most."
+            self.status.say(text, problem=True)
             return
         self._draw(opened, look.cell, self.more.value(), None)
 
@@ -215,7 +215,7 @@ class CompareActions(QWidget):
         if self._worker is not None:
             return
         self._cancelled.clear()
-        self._say("")
+        self.status.say("")
         self.progress_bar.setRange(0, 0 if busy else 1)
         self.progress_bar.setFormat(busy or "loading the model")
         self._worker = create_worker(
@@ -237,12 +237,12 @@ class CompareActions(QWidget):
     def _on_answer(self, answer: Any, on_end: Callable[[Any], None]) -> None:
         self._worker = None
         if isinstance(answer, InputError):
-            self._say(str(answer), problem=True)
+            self.status.say(str(answer), problem=True)
         elif isinstance(answer, Exception):
-            self._say("Stopped by an error; nothing was changed.", problem=True)
+            self.status.say("Stopped by an error; nothing was changed.", problem=True)
             notification_manager.receive_error(type(answer), answer, answer.__traceback__)
         elif answer is None:
-            self._say("Cancelled; nothing was changed.")
+            self.status.say("Cancelled; nothing was changed.")
         else:
             on_end(answer)
 
@@ -259,7 +259,7 @@ class CompareActions(QWidget):
         layer = Layer.create(*answer)
         add_unselected(self._viewer, layer)
         self._steps_view.enter(layer)
-        self._say(
+        self.status.say(
             "Its way from noise to shape is a layer now: move or play the slider of its steps. All other "
             "layers come back when you remove it."
         )
@@ -269,11 +269,6 @@ class CompareActions(QWidget):
 
         for layer in layers:
             add_unselected(self._viewer, Layer.create(*layer))
-
-    def _say(self, text: str, *, problem: bool = False) -> None:
-        self.status.setText(f"⚠ {text}" if problem else text)
-        self.status.setStyleSheet("color: #ffb454;" if problem else "")
-        self.status.setVisible(bool(text))
 
     def shut_down(self) -> None:
         """Stop what runs."""

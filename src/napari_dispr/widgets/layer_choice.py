@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
+from napari_dispr.widgets.layers import METADATA_KEY
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -84,3 +86,17 @@ class LayerChoice(QComboBox):
         if chosen is not self._chosen:
             self._chosen = chosen
             self.layer_changed.emit()
+
+
+def is_picture(layer: "Layer") -> bool:
+    """Whether a layer is an image of the user's."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and METADATA_KEY not in layer.metadata
+
+
+def is_segmentation(layer: "Layer") -> bool:
+    """Whether a layer holds labels of the user's."""
+    from napari.layers import Labels
+
+    return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QColor, QKeySequence, QResizeEvent
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
     QApplication,
     QHBoxLayout,
@@ -25,8 +25,9 @@ from qtpy.QtWidgets import (
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.array_table import ArrayView
 from napari_dispr.widgets.column_choice import ColumnChoice
+from napari_dispr.widgets.docked import DockedWidget
 from napari_dispr.widgets.exports import ExportBar
-from napari_dispr.widgets.message import Message, warnings_on
+from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.morphometry_source import SourcePanel
 from napari_dispr.widgets.picture_link import PictureLink, with_layers
 from napari_dispr.widgets.plots import PlotPanel
@@ -63,7 +64,7 @@ _PAUSE = 120
 _SIDE_BY_SIDE = 1.15
 
 
-class MorphometryWidget(QWidget):
+class MorphometryWidget(DockedWidget):
     """Measures of predicted cells and of real ones: tables, plots, export.
 
     Parameters
@@ -72,10 +73,8 @@ class MorphometryWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: "Viewer") -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._session = Session.of(napari_viewer)
-        self._closed = False
         self._origin: object = None  # of a selection: what shows it already
         self._alone: int | None = None  # a selected cell of the labels layer that was not predicted
         self._cells, self._members = cells_content(None), members_content(None)
@@ -142,7 +141,6 @@ class MorphometryWidget(QWidget):
     def _connect(self) -> None:
         self._session.events.predictions.connect(self._on_predictions)
         self._session.events.selected.connect(self._on_selected)
-        self._viewer.events.theme.connect(self._on_theme)
         self.source.changed.connect(self._on_layer)
         self.filter_line.textChanged.connect(lambda: self._filtering.start())
         self.columns.changed.connect(self._on_columns)
@@ -334,10 +332,9 @@ class MorphometryWidget(QWidget):
     # --- looks and the end -------------------------------------------------------------------------
 
     def _on_theme(self, event: object = None) -> None:
+        super()._on_theme()
         theme = get_theme(self._viewer.theme)
-        text, background = QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
-        self.plots.set_colours(text.name(), background.name())
-        self.setStyleSheet(warnings_on(background))
+        self.plots.set_colours(theme.text.as_hex(), theme.background.as_hex())
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Plots below the tables in a narrow dock, beside them in a wide one."""
@@ -345,17 +342,8 @@ class MorphometryWidget(QWidget):
         wide = self.width() > _SIDE_BY_SIDE * self.height()
         self.splitter.setOrientation(Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical)
 
-    def event(self, event: QEvent | None) -> bool:
-        """Clean up when the dock widget lets go of this one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def shut_down(self) -> None:
+    def _clean_up(self) -> None:
         """Stop what runs, and let go of the viewer."""
-        if self._closed:
-            return
-        self._closed = True
         self.source.shut_down()
         self.exports.cancel()
         self._coming.stop()
@@ -363,4 +351,3 @@ class MorphometryWidget(QWidget):
         self.link.stop()
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)
-        self._viewer.events.theme.disconnect(self._on_theme)

@@ -12,6 +12,7 @@ from napari_dispr.results import Prediction
 from napari_dispr.widgets.displayed import layer_to_world
 from napari_dispr.widgets.layers import METADATA_KEY
 from napari_dispr.widgets.picking import CLICK_RADIUS
+from napari_dispr.widgets.scene import camera_of
 from napari_dispr.widgets.session import OpenPrediction, Session, Shape, prediction_of, unwrapped
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class PictureLink:
         centre = centre * self._unit_ratio()
         if self._is_in_view(centre):
             return False
-        camera = _camera(self._viewer)
+        camera = camera_of(self._viewer)
         if self._viewer.dims.ndisplay == 3:
             camera.center = tuple(centre)
         else:
@@ -191,7 +192,7 @@ class PictureLink:
         return float((1 * own).to(world[-1]).magnitude) if own.is_compatible_with(world[-1]) else 1.0
 
     def _is_in_view(self, centre: NDArray[np.float64]) -> bool:
-        camera = _camera(self._viewer)
+        camera = camera_of(self._viewer)
         height, width = (_IN_VIEW * side / camera.zoom / 2 for side in _canvas_size(self._viewer))
         away = centre - np.asarray(camera.center)
         if self._viewer.dims.ndisplay == 2:
@@ -222,10 +223,6 @@ def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
     array = layer.data[0] if layer.multiscale else layer.data
     same = np.shape(array)[:2] == tuple(prediction.image_shape)
     return same and np.allclose(layer_to_world(layer), prediction.image_to_world)
-
-
-def _camera(viewer: "ViewerModel") -> Any:
-    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
 
 
 def _canvas_size(viewer: "ViewerModel") -> tuple[float, float]:

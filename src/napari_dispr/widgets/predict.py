@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels, Layer
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.background import CancellableWorker, NewestAnswer
 from napari_dispr.widgets.beside_gui import devices_found
 from napari_dispr.widgets.cells_input import CellsInput
 from napari_dispr.widgets.displayed import DisplayedPlane
+from napari_dispr.widgets.docked import DockedWidget
 from napari_dispr.widgets.drawing import ResultDrawing
-from napari_dispr.widgets.layer_choice import LayerChoice
-from napari_dispr.widgets.layers import METADATA_KEY, ResultLayers
+from napari_dispr.widgets.layer_choice import LayerChoice, is_picture, is_segmentation
+from napari_dispr.widgets.layers import ResultLayers
+from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.opening import open_beside
 from napari_dispr.widgets.request import CellChoice, Inspection, PredictRequest, inspect, make_request
 from napari_dispr.widgets.running import (
@@ -51,7 +53,7 @@ _BETWEEN_PROGRESS = 200
 _SAVE_AFTER = 1000
 
 
-class PredictWidget(QWidget):
+class PredictWidget(DockedWidget):
     """Predict an ensemble of 3D shapes for cells of a 2D picture.
 
     Parameters
@@ -60,11 +62,9 @@ class PredictWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: "Viewer") -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         #: The newest prediction, of all cells finished so far.
         self.prediction: Prediction | None = None
-        self._closed = False
         self._problem = False  # stands beside the inputs
         self._worker: CancellableWorker | None = None
         self._cancelled = threading.Event()
@@ -96,8 +96,8 @@ class PredictWidget(QWidget):
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.image_choice = LayerChoice(self._viewer, _is_picture)
-        self.labels_choice = LayerChoice(self._viewer, _is_segmentation)
+        self.image_choice = LayerChoice(self._viewer, is_picture)
+        self.labels_choice = LayerChoice(self._viewer, is_segmentation)
         self.image_choice.setToolTip("The 2D picture; of a stack the displayed plane")
         self.labels_choice.setToolTip("The segmentation of the picture, one label a cell")
         self.cells = CellsInput(self._viewer, lambda: (self.image_choice.layer, self.labels_choice.layer))
@@ -107,7 +107,7 @@ class PredictWidget(QWidget):
         for row, (name, control) in enumerate(inputs.items()):
             self.form.rows.insertRow(row, name, control)
         #: What is wrong with the inputs, or what they amount to.
-        self.message = QLabel(wordWrap=True)
+        self.message = Message()
         #: How the last run ended.
         self.status = QLabel(wordWrap=True)
         self.predict_button = QPushButton("Predict")
@@ -244,8 +244,7 @@ class PredictWidget(QWidget):
 
     def _say(self, text: str, *, problem: bool = False) -> None:
         """Words beside the inputs; with a problem Predict is off until the inputs change."""
-        self.message.setText(f"⚠ {text}" if problem else text)
-        self.message.setStyleSheet("color: #ffb454;" if problem else "")
+        self.message.say(text, problem=problem)
         self._problem = problem
         self.predict_button.setEnabled(not problem and self._worker is None)
 
@@ -380,17 +379,8 @@ class PredictWidget(QWidget):
 
     # --- the end ---------------------------------------------------------------------------------
 
-    def event(self, event: QEvent | None) -> bool:
-        """Clean up when the dock widget lets go of this one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
-        return super().event(event)
-
-    def shut_down(self) -> None:
+    def _clean_up(self) -> None:
         """Cancel what runs and leave the viewer as it was; results stay."""
-        if self._closed:
-            return
-        self._closed = True
         self._cancelled.set()
         self._remember()
         for choice in (self.image_choice, self.labels_choice):
@@ -406,11 +396,3 @@ class PredictWidget(QWidget):
         self._devices.forget()
         self.cells.shut_down()
         self._view_3d.leave()
-
-
-def _is_picture(layer: Layer) -> bool:
-    return isinstance(layer, Image) and METADATA_KEY not in layer.metadata
-
-
-def _is_segmentation(layer: Layer) -> bool:
-    return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata

@@ -144,7 +144,7 @@ class View3D:
         self._viewer.reset_view()
 
     def _look_at(self, results: "Sequence[Layer]") -> None:
-        camera = _camera(self._viewer)
+        camera = camera_of(self._viewer)
         self._viewer.reset_view()
         size = _extent(results)[1] - _extent(results)[0]
         everything = np.ptp(self._viewer.layers.extent.world, axis=0)
@@ -180,7 +180,7 @@ class StepsView:
             other.visible = False
         viewer.dims.ndisplay = 3
         viewer.dims.set_current_step(0, 0)
-        camera = _camera(viewer)
+        camera = camera_of(viewer)
         low, high = layer.extent.world[:, -3:]
         viewer.reset_view()
         everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
@@ -200,7 +200,8 @@ class StepsView:
         self._viewer.reset_view()
 
 
-def _camera(viewer: "ViewerModel") -> "Camera":
+def camera_of(viewer: "ViewerModel") -> "Camera":
+    """The camera of a viewer's canvas."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
 
 
