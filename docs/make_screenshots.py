@@ -30,6 +30,11 @@ def wait(done: Callable[[], bool] = lambda: True, at_least: float = 0.5) -> None
         time.sleep(0.005)
 
 
+def own_settings() -> None:
+    """Defaults, whatever the user has chosen, whose own settings stay as they are."""
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
+
+
 def click_cell(viewer: napari.Viewer, cell: int) -> None:
     """Click a cell of the segmentation on the canvas."""
     canvas = viewer.window._qt_viewer.canvas
@@ -50,8 +55,7 @@ def press(button: QPushButton) -> None:
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
-    # Defaults, whatever the user has chosen, whose own settings stay as they are.
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
+    own_settings()
     viewer = napari.Viewer(show_welcome_screen=False)
     window = viewer.window._qt_window
     window.resize(*SIZE)

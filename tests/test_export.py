@@ -90,6 +90,7 @@ def test_what_is_chosen_and_what_is_empty(tmp_path: Path) -> None:
         ({"members": [7]}, "no member 7"),
         ({"members": [], "consensus": False}, "No mesh"),
         ({"cells": []}, "No mesh"),
+        ({"kept": True}, "No shape was kept"),
     ],
 )
 def test_wrong_wishes_are_one_sentence(

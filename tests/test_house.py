@@ -99,7 +99,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     # cells: what is wrong with the inputs stands beside them before a verb runs.
     "widgets": BASE
     | VERBS
-    | {"balance_plan", "cells", "library", "pictures", "planning", "results", "runs", "shapes"},
+    | {
+        "balance_plan",
+        "cells",
+        "export",
+        "library",
+        "pictures",
+        "planning",
+        "reporting",
+        "results",
+        "runs",
+        "shapes",
+    },
     # The demo's field is simulated by cells, original checkpoints are read by diffusion: neither is a verb.
     "commands": BASE
     | VERBS

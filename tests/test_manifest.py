@@ -13,7 +13,11 @@ from napari_dispr.cells.cropping import cell_boxes, check_fields, cut_by_border
 from napari_dispr.cells.phantoms import FIELD_PIXEL_SIZE, simulate_field
 from napari_dispr.cells.stack_phantoms import simulate_stack
 from napari_dispr.cells.stacks import Stack, cut_stacks
-from napari_dispr.napari_io import simulated_nuclei_3d, simulated_red_blood_cells
+from napari_dispr.napari_io import (
+    simulated_nuclei_3d,
+    simulated_red_blood_cells,
+    simulated_red_blood_cells_3d,
+)
 
 SOURCE = Path(napari_dispr.__file__).parent
 
@@ -28,11 +32,16 @@ def test_names_that_users_read(manifest: PluginManifest) -> None:
     assert [widget.display_name for widget in manifest.contributions.widgets] == [
         "Predict 3D shapes",
         "Compare members",
+        "Morphometry",
         "Train a shape model",
         "Balance classes",
     ]
     samples = [sample.display_name for sample in manifest.contributions.sample_data]
-    assert samples == ["Simulated red blood cells", "Simulated nuclei in 3D"]
+    assert samples == [
+        "Simulated red blood cells",
+        "Simulated red blood cells and their true shapes",
+        "Simulated nuclei in 3D",
+    ]
 
 
 def test_menus_are_open_to_plugins(manifest: PluginManifest) -> None:
@@ -66,6 +75,22 @@ def test_sample_is_what_its_script_simulates() -> None:
     # Other versions of NumPy may draw other noise, not other cells.
     assert np.mean(field.labels == labels) > 0.99
     assert np.corrcoef(field.image.ravel(), image.ravel())[0, 1] > 0.95
+
+
+def test_true_shapes_stand_on_their_sections() -> None:
+    (shapes, place, _), _, (labels, labels_meta, _) = simulated_red_blood_cells_3d()
+    affine = np.diag([*place["scale"], 1.0])
+    affine[:3, 3] = place["translate"]
+    z, y, x = (np.linalg.inv(affine) @ [0, 0, 0, 1])[:3]
+    assert z == pytest.approx(round(z)), "the picture lies in a plane of voxels"
+    across = np.rint(np.array([y, x])).astype(int)
+    section = np.zeros_like(labels)
+    plane = shapes[round(z)]
+    section[-across[0] : -across[0] + plane.shape[0], -across[1] : -across[1] + plane.shape[1]] = plane
+    for label in range(1, 10):
+        mine, theirs = section == label, labels == label
+        assert (mine & theirs).sum() / (mine | theirs).sum() > 0.93
+    assert labels_meta["scale"][0] == place["scale"][1]
 
 
 def test_stack_is_one_to_train_on() -> None:

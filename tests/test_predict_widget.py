@@ -28,7 +28,7 @@ from napari_dispr.widgets.layers import METADATA_KEY
 from napari_dispr.widgets.predict import PredictWidget, progress_text
 from napari_dispr.widgets.request import CellChoice
 from napari_dispr.widgets.running import Progress
-from napari_dispr.widgets.tables import estimate, mean_and_sd
+from napari_dispr.widgets.wording import estimate, mean_and_sd
 
 (IMAGE, IMAGE_META, _), (LABELS, LABELS_META, _) = simulated_red_blood_cells()
 QUICK = PredictSettings(members=2, quality="fast", device="cpu")

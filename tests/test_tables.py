@@ -9,7 +9,8 @@ from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.results import Prediction, measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.widgets.tables import MorphometryTable, estimate
+from napari_dispr.widgets.tables import MorphometryTable
+from napari_dispr.widgets.wording import estimate
 
 DISTANCE = np.linalg.norm(np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - 32.0, axis=-1)
 CALIBRATION = Calibration(scores=tuple(np.linspace(-2.0, 2.0, 19).tolist()), floor=0.1, sd=0.05, members=2)

@@ -7,15 +7,16 @@ from pathlib import Path
 import pandas as pd
 import trimesh
 
-from napari_dispr import __version__
+from napari_dispr import __version__, grid
 from napari_dispr.errors import InputError
-from napari_dispr.files import write_json
-from napari_dispr.results import Prediction, write_table
+from napari_dispr.files import folder_written_aside, write_json
+from napari_dispr.results import Prediction, remove_prediction, write_table
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.mesh_files import mesh_format, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
+from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
-__all__ = ["export_meshes"]
+__all__ = ["export_kept", "export_meshes", "export_prediction"]
 
 _TABLE, _JSON = "meshes.csv", "meshes.json"
 
@@ -28,6 +29,7 @@ def export_meshes(
     cells: Iterable[int] | None = None,
     members: Iterable[int] | None = None,
     consensus: bool = True,
+    kept: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write the surfaces of cells, one file a member and one for the consensus.
@@ -47,6 +49,9 @@ def export_meshes(
         no such member are left out.
     consensus : bool
         Whether the consensus is written, too.
+    kept : bool
+        Of each cell the shape that was kept, in place of ``members`` and ``consensus``; cells of which none
+        was kept are left out.
     progress : callable, optional
         Called with the number of files done and of all.
 
@@ -69,14 +74,19 @@ def export_meshes(
     suffix = mesh_format(format)
     chosen = _chosen(cells, prediction, "cell")
     which = _chosen(members, prediction.numbers, "member")
-    if not chosen or not (which or consensus):
+    if kept:
+        chosen = [label for label in chosen if label in prediction.kept]
+        if not chosen:
+            raise InputError("No shape was kept of these cells: keep one first, or export all members.")
+    if not chosen or not (which or consensus or kept):
         raise InputError("No mesh was asked for: name a cell, and members or the consensus.")
     folder = Path(folder)
-    total = sum(len(set(which) & set(prediction[label].numbers)) + consensus for label in chosen)
+    wanted = {label: _wanted(prediction, label, which, consensus, kept) for label in chosen}
+    total = sum(len(numbers) + together for numbers, together in wanted.values())
     rows, paths = [], []
     for label in chosen:
         ensemble = prediction[label]
-        for number, mesh in _surfaces(ensemble, which, consensus):
+        for number, mesh in _surfaces(ensemble, *wanted[label]):
             shape = "consensus" if number is None else "member"
             name = f"{prediction.stem(label)}_{shape}" + ("" if number is None else f"-{number}")
             file = f"{name}.{suffix}"
@@ -107,6 +117,70 @@ def export_meshes(
     }
     write_json(folder / _JSON, {**prediction.provenance, **frame, "warnings": prediction.warnings})
     return paths
+
+
+def export_prediction(
+    prediction: Prediction,
+    folder: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Save a prediction as `Prediction.save` does; one that lies there already stays until all is written.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    folder : path
+    progress : callable, optional
+        Called with the number of cells done and of all; what it raises ends the work and leaves no trace.
+    """
+    if not prediction:
+        raise InputError("The prediction holds no cell: predict at least one.")
+    with folder_written_aside(folder) as aside:
+        for done, label in enumerate(prediction, start=1):
+            prediction.save_cell(aside, label)
+            if progress is not None:
+                progress(done, len(prediction))
+        prediction.save_tables(aside)
+        remove_prediction(folder)
+
+
+def export_kept(prediction: Prediction, file: str | os.PathLike[str]) -> None:
+    """Write the shapes that were kept as one 3D label volume, with scale, place and provenance.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    file : path
+        Ends in ``.ome.tif``.
+
+    Raises
+    ------
+    InputError
+        If no shape was kept.
+    """
+    if not prediction.kept:
+        raise InputError("No shape was kept: choose the shape of at least one cell first.")
+    volume, affine = prediction.kept_volume()
+    depth = float(prediction.provenance.get("depth", 0.0))
+    affine = grid.translation((depth, 0.0, 0.0)) @ affine
+    description = {
+        **prediction.provenance,
+        "kept": {str(label): shape for label, shape in prediction.kept.items()},
+        "unit": prediction.unit,
+        "index_to_world": affine.tolist(),
+    }
+    write_ome_tiff(file, [OmeImage(volume, "kept shapes", affine, prediction.unit, description)])
+
+
+def _wanted(
+    prediction: Prediction, label: int, members: Collection[int], consensus: bool, kept: bool
+) -> tuple[tuple[int, ...], bool]:
+    """Which members of a cell are written, and whether the consensus is."""
+    if kept:
+        shape = prediction.kept[label]
+        return ((shape,), False) if isinstance(shape, int) else ((), True)
+    return tuple(number for number in members if number in prediction[label].numbers), consensus  # as asked
 
 
 def _chosen(asked: Iterable[int] | None, there: Iterable[int], what: str) -> list[int]:

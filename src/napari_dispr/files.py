@@ -4,6 +4,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,37 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write the files of a folder beside their place; they go there when all of them are whole.
+
+    Parameters
+    ----------
+    folder : path
+        Where the finished files go; it may be there already, with others in it.
+
+    Yields
+    ------
+    Path
+        A temporary folder on the same disk. Its files are moved when the block ends; it is removed with
+        all that is in it when the block fails, and the folder is as it was.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        written = [path for path in temporary.rglob("*") if path.is_file()]
+        # A JSON file says what a folder is: it comes last.
+        for path in sorted(written, key=lambda path: (path.suffix == ".json", path)):
+            place = folder / path.relative_to(temporary)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _renamed(path, place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _renamed(temporary: Path, path: Path) -> None:

@@ -48,11 +48,13 @@ def simulated_red_blood_cells_3d() -> list[tuple[Any, dict[str, Any], str]]:
     list of layer data tuples
         An image and a label layer, (y, x), and a hidden label layer, (z, y, x).
     """
-    from napari_dispr.widgets.layers import transform_of
-
     with np.load(_SAMPLES / "red_blood_cells_3d.npz", allow_pickle=False) as truth:
         labels, to_world = truth["labels"], truth["to_world"]
-    place = {"units": ("micrometer",) * 3, **transform_of(to_world)}
+    place = {
+        "units": ("micrometer",) * 3,
+        "scale": tuple(np.diag(to_world)[:3].tolist()),
+        "translate": tuple(to_world[:3, 3].tolist()),
+    }
     shapes = (labels, {"name": "true shapes", "visible": False, "opacity": 1.0, **place}, "labels")
     return [shapes, *simulated_red_blood_cells()]
 

@@ -79,10 +79,10 @@ def iter_denoising(
     signal in it: as if the finished member itself had been under the same noise. So the last frame is the
     member to the last bit, also where another device drew it.
     """
-    crop = crop_of(prediction, label)
     if number not in prediction.rejected.get(label, ()):
         prediction.check_has(label, number)
     shape_model, settings = as_drawn(prediction, model, device)
+    crop = crop_of(prediction, label)
     _, usual = shape_model.sampling(settings.quality, settings.sampler, settings.steps)
     if steps is not None:
         settings = checked_settings(PredictSettings, {**settings.model_dump(), "steps": steps})

@@ -140,7 +140,7 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
     facts = [
         (str(len(prediction)), "cell" if len(prediction) == 1 else "cells"),
         (str(prediction.members), "shapes each" if prediction.members > 1 else "shape each"),
-        (escape(str(made.get("model", "unknown"))), "shape model"),
+        (escape(str(made.get("model", "unknown"))), "method" if made.get("method") else "shape model"),
     ]
     unlike = sum(bool(prediction.unlike.get(label)) for label in prediction)
     facts.append((str(unlike), "unlike the training data"))
@@ -150,16 +150,20 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
         link = f'<a href="#cell-{most}">{escape(_named(prediction, most))}</a>'
         facts.append((link, f"most ambiguous ({share:.2f})"))
     items = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in facts)
-    text = (
-        "Each cell was seen in one plane only. A diffusion model drew several 3D shapes that all agree with "
-        "that plane, the members of the cell's ensemble. Numbers are means over the members"
-    )
-    text += (
-        f"; ranges are calibrated {LEVEL:.0%} intervals: of cells like those that the model was made for, "
-        "nine in ten have their true value inside."
-        if prediction.intervals
-        else ", with their standard deviation: how far the members agree, not how far they are right."
-    )
+    text = "Each cell was seen in one plane only. "
+    if made.get("method"):
+        text += "The method draws one shape of each, which does not say how sure it is."
+    else:
+        text += (
+            "A diffusion model drew several 3D shapes that all agree with that plane, the members of the "
+            "cell's ensemble. Numbers are means over the members"
+        )
+        text += (
+            f"; ranges are calibrated {LEVEL:.0%} intervals: of cells like those that the model was made "
+            "for, nine in ten have their true value inside."
+            if prediction.intervals
+            else ", with their standard deviation: how far the members agree, not how far they are right."
+        )
     return f'<header><h1>{escape(title)}</h1><div class="facts">{items}</div><p>{text}</p></header>'
 
 

@@ -61,7 +61,7 @@ def unit_sign(text: str) -> str:
         return ""
     for long, short in _SIGNS:
         text = text.replace(long, short)
-    for power, sign in (("^3", "³"), ("^2", "²"), ("^-1", "⁻¹")):
+    for power, sign in (("^3", "³"), ("^2", "²"), ("^-1", "⁻¹"), ("^-2", "⁻²")):
         text = text.replace(power, sign)
     return text
 

@@ -41,8 +41,9 @@ from napari_dispr.widgets.augment_request import (
 from napari_dispr.widgets.displayed import displayed_plane
 from napari_dispr.widgets.layer_choice import LayerChoice
 from napari_dispr.widgets.layers import METADATA_KEY
+from napari_dispr.widgets.message import Message, warnings_on
 from napari_dispr.widgets.model_choice import ModelChoice
-from napari_dispr.widgets.train_inputs import FolderInput, Message, warnings_in
+from napari_dispr.widgets.train_inputs import FolderInput
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -51,8 +52,6 @@ _ABOUT = (
     "Writes a folder to train on in which all classes have as many cells as the largest: obj, image, mask "
     "and cells.csv. All shapes in it are predicted: of the cells of a picture no true shape is known."
 )
-#: Colours of warnings that can be read on a dark and on a light theme.
-_ON_DARK, _ON_LIGHT = "#ffb454", "#a34a00"
 #: Rows of the table of classes that show without scrolling.
 _ROWS = 8
 
@@ -176,8 +175,7 @@ class BalanceWidget(QWidget):
         self.destroyed.connect(self._cancelled.set)
 
     def _on_theme(self, event: Any = None) -> None:
-        dark = QColor(get_theme(self._viewer.theme).background.as_hex()).lightness() < 128
-        self.setStyleSheet(warnings_in(_ON_DARK if dark else _ON_LIGHT))
+        self.setStyleSheet(warnings_on(QColor(get_theme(self._viewer.theme).background.as_hex())))
 
     # --- inputs ----------------------------------------------------------------------------------
 

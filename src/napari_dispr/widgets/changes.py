@@ -82,7 +82,7 @@ def draw_more(
 
 
 def watch_denoising(
-    opened: OpenPrediction, cell: int, number: int, steps: int, cancelled: threading.Event
+    opened: OpenPrediction, cell: int, number: int, cancelled: threading.Event
 ) -> Generator[Any, None, tuple[Any, dict[str, Any], str] | None]:
     """How a member came to be, as a layer (data, settings, type); None if it was cancelled.
 
@@ -90,8 +90,6 @@ def watch_denoising(
     ----------
     opened : OpenPrediction
     cell, number : int
-    steps : int
-        Evaluations of the network: more than few-step models draw with, so that there is something to see.
     cancelled : threading.Event
     """
     load_torch()
@@ -99,7 +97,7 @@ def watch_denoising(
     from napari_dispr.widgets.denoising import denoising_layer
 
     with without_full_collections():
-        path = yield from _until(cancelled, iter_denoising(opened.prediction, cell, number, steps=steps))
+        path = yield from _until(cancelled, iter_denoising(opened.prediction, cell, number))
         if path is None:
             return None
         layer = denoising_layer(path, name=opened.name, depth=opened.depth, unit=opened.unit)

@@ -32,7 +32,7 @@ from napari_dispr.widgets.layer_choice import LayerChoice
 from napari_dispr.widgets.layers import METADATA_KEY, ResultLayers
 from napari_dispr.widgets.session import OpenPrediction, Session, Shape, unwrapped
 from napari_dispr.widgets.shape_canvas import ShapeCanvas
-from napari_dispr.widgets.tables import estimate
+from napari_dispr.widgets.wording import estimate
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -29,8 +29,6 @@ from napari_dispr.widgets.session import OpenPrediction, Selection, Session
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: Evaluations of the network whose steps are played, where the member's own were fewer.
-_STEPS_TO_WATCH = 24
 _MOST_MEMBERS = 100
 
 
@@ -183,7 +181,7 @@ class CompareActions(QWidget):
         """Add the way of the selected member from noise to shape as a layer."""
         opened, look = self._looked_at()
         assert look.cell is not None and isinstance(look.shape, int)
-        arguments = (opened, look.cell, look.shape, _STEPS_TO_WATCH)
+        arguments = (opened, look.cell, look.shape)
         self._start(watch_denoising, *arguments, on_end=self._on_watched)
 
     def add_surfaces(self) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 #: Steps of the axis along which it is played: noise falls evenly.
 FRAMES = 36
-#: From outside through just inside to deep inside; black adds nothing to what lies behind.
-_COLOURS = ((0, 0, 0, 1), (0.1, 0.3, 0.6, 1), (0.55, 0.8, 1, 1), (0.95, 0.98, 1, 1))
+#: From outside, where it is transparent, through just inside to deep inside.
+_COLOURS = ((0.1, 0.3, 0.6, 0), (0.1, 0.3, 0.6, 1), (0.55, 0.8, 1, 1), (0.95, 0.98, 1, 1))
 _CONTROLS = (0, 0.2, 0.7, 1)
 
 
@@ -54,7 +54,7 @@ def denoising_layer(
         # Of napari's ways this shows both the noise, as grains, and the form of what lies in it.
         "rendering": "attenuated_mip",
         "attenuation": 0.2,
-        "blending": "additive",
+        "blending": "translucent_no_depth",
         "contrast_limits": (0.0, max(1.1 * float(frames[-1].max()), 1.0)),
         "colormap": Colormap(_COLOURS, controls=_CONTROLS, name="from noise to shape"),
         **transform_of(affine),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
 #: A press and release further apart than this many screen pixels is a drag, which pans as ever.
-_CLICK_RADIUS = 4
+CLICK_RADIUS = 4
 
 
 class PickTool:
@@ -68,7 +68,7 @@ class PickTool:
         yield
         while event.type == "mouse_move":
             yield
-        if np.abs(np.asarray(event.pos) - pressed_at).max() <= _CLICK_RADIUS:
+        if np.abs(np.asarray(event.pos) - pressed_at).max() <= CLICK_RADIUS:
             label = self.label_at(position, direction)
             if label:
                 self._clicked(label)

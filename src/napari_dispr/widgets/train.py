@@ -26,10 +26,11 @@ from napari_dispr.errors import InputError
 from napari_dispr.runs import Run
 from napari_dispr.widgets.background import NewestAnswer
 from napari_dispr.widgets.beside_gui import devices_found
+from napari_dispr.widgets.message import Message, warnings_on
 from napari_dispr.widgets.own_thread import OwnThread
 from napari_dispr.widgets.train_data import DataInput
 from napari_dispr.widgets.train_form import ModelForm
-from napari_dispr.widgets.train_inputs import CalmWheel, Message, warnings_in
+from napari_dispr.widgets.train_inputs import CalmWheel
 from napari_dispr.widgets.train_process import halt, list_runs
 from napari_dispr.widgets.train_request import begin
 from napari_dispr.widgets.train_run import RunView
@@ -41,8 +42,6 @@ _NEW = "New model"
 #: The list of runs is looked at again this often, milliseconds: others may begin or end.
 _RELIST = 5000
 
-#: Colours of warnings that can be read on a dark and on a light theme.
-_ON_DARK, _ON_LIGHT = "#ffb454", "#a34a00"
 
 Answer = Literal["stop", "go on", "cancel"]
 
@@ -139,7 +138,7 @@ class TrainWidget(QWidget):
         theme = get_theme(self._viewer.theme)
         text, background = QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
         self.view.curves.set_colours(text.name(), background.name())
-        self.setStyleSheet(warnings_in(_ON_DARK if background.lightness() < 128 else _ON_LIGHT))
+        self.setStyleSheet(warnings_on(background))
 
     # --- a new run -------------------------------------------------------------------------------
 

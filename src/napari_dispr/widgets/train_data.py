@@ -21,9 +21,9 @@ from napari_dispr.widgets.background import NewestAnswer
 from napari_dispr.widgets.displayed import displayed_plane
 from napari_dispr.widgets.layer_choice import LayerChoice
 from napari_dispr.widgets.layers import METADATA_KEY
+from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.train_inputs import (
     FolderInput,
-    Message,
     PlaneInput,
     SpacingInput,
     dropped_folder,

@@ -22,36 +22,7 @@ from napari_dispr.widgets.train_request import Plane, Spacing, unit_symbol
 
 #: Least width of a length, pixels.
 _NARROW = 36
-_PROBLEM = "problem"
 _UNITS = ("micrometer", "nanometer", "millimeter", "pixel")
-
-
-class Message(QLabel):
-    """Words on what was found, or on what is wrong: these in the colour of warnings, see `warnings_in`."""
-
-    def __init__(self) -> None:
-        super().__init__(wordWrap=True)
-        self.hide()
-
-    def say(self, text: str, *, problem: bool = False) -> None:
-        """Show words; empty ones take no room."""
-        self.setText(f"⚠ {text}" if problem and text else text)
-        self.setVisible(bool(text))
-        if self.objectName() != (name := _PROBLEM if problem else ""):
-            self.setObjectName(name)
-            self.style().unpolish(self)
-            self.style().polish(self)
-
-
-def warnings_in(colour: str) -> str:
-    """Style sheet for a widget with messages.
-
-    Parameters
-    ----------
-    colour : str
-        As ``#rrggbb``.
-    """
-    return f"QLabel#{_PROBLEM} {{ color: {colour}; }}"
 
 
 class Length(QDoubleSpinBox):

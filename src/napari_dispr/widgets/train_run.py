@@ -8,9 +8,9 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QMessageBox, QProgressBar, QPush
 
 from napari_dispr.errors import InputError
 from napari_dispr.runs import Run
+from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.own_thread import OwnThread
 from napari_dispr.widgets.train_curves import Curves
-from napari_dispr.widgets.train_inputs import Message
 from napari_dispr.widgets.train_picture import Picture
 from napari_dispr.widgets.train_process import Followed, Score, cells_words, halt, start_name
 from napari_dispr.widgets.train_request import forget, go_on
