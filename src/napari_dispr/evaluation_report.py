@@ -187,11 +187,15 @@ def _p(value: float | None) -> str:
 #: Colours that are told apart whatever one's eyes (Okabe and Ito).
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
+#: A method whose median is so many times another's takes a logarithmic axis, from an error of 0.01 on.
+_FAR, _LEAST = 10, 0.01
+
 
 def figure(errors: Sequence[Row], summary: Summary, path: Path) -> None:
     """A panel a measure: the members' relative errors by method, as boxes and points.
 
     Axes end where the boxes' whiskers do, and a little above; how many points lie beyond is written there.
+    They are logarithmic where a method is far off the others.
 
     Parameters
     ----------
@@ -245,7 +249,13 @@ def _boxes(axes: Any, values: Sequence[np.ndarray[Any, Any]], methods: Sequence[
         low, high = np.percentile(own, [25, 75])
         top = max(top, float(own[own <= high + 1.5 * (high - low)].max()))
     top = 1.15 * top or 1.0
-    axes.set_ylim(0, top)
+    medians = [float(np.median(own)) for own in values if len(own)]
+    if medians and max(medians) > _FAR * max(min(medians), _LEAST):
+        top *= 2
+        axes.set_yscale("log")
+        axes.set_ylim(_LEAST, top)
+    else:
+        axes.set_ylim(0, top)
     for place, own in enumerate(values):
         if beyond := int((own > top).sum()):
             axes.annotate(

@@ -130,12 +130,13 @@ class Rows:
         if resume and part is not None:
             check_same(folder / f"{_SETTINGS}{part}.json", kept)
             rows._read(part)
-        write_json(folder / f"{_SETTINGS}.partial.json", kept)
         for name in _TABLES:
             text = io.StringIO(newline="")
             rows._write(text, name, getattr(rows, name), head=True)
             with written_aside(folder / f"{name}.partial.csv") as aside:
                 aside.write_text(text.getvalue(), "utf-8", newline="")
+        # Last, so that rows of an earlier evaluation never stand beside the settings of this one.
+        write_json(folder / f"{_SETTINGS}.partial.json", kept)
         return rows
 
     def has(self, cell: str, method: str) -> bool:
