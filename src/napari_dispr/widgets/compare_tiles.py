@@ -29,8 +29,8 @@ MODE_COLOURS: tuple[tuple[float, float, float], ...] = (
 )
 CONSENSUS_COLOUR: tuple[float, float, float] = (0.80, 0.82, 0.86)
 TRUTH_COLOUR: tuple[float, float, float] = (0.98, 0.90, 0.55)
-#: Opacity of a member that lies over others, and of the one that is looked at among them.
-_FAINT, _CLEAR = 0.14, 0.85
+#: Opacity of members around the one that is looked at, and of all of them where there is none.
+_FAINT, _TOGETHER = 0.13, 0.3
 #: From so many tiles on they are small enough for surfaces of half the resolution.
 _COARSE_FROM = 8
 
@@ -151,17 +151,16 @@ def tiles_of(
 def _overlay(cell: CellShapes, selected: Shape) -> Tile:
     """All members in one place; the one that is looked at stands out."""
     drawn = []
+    opacity = _TOGETHER if selected is None else _FAINT
     if isinstance(selected, int):
-        colour = mode_colour(cell.mode_of(selected).letter)
-        drawn.append(Drawn(cell.members[selected], (*colour, _CLEAR)))
+        drawn.append(Drawn(cell.members[selected], (*mode_colour(cell.mode_of(selected).letter), 1.0)))
     elif selected == "consensus" and cell.consensus is not None:
-        drawn.append(Drawn(cell.consensus, (*CONSENSUS_COLOUR, _CLEAR)))
-    if cell.truth is not None:
-        drawn.append(Drawn(cell.truth, (*TRUTH_COLOUR, 0.45)))
-    opacity = max(_FAINT, min(0.4, 1.0 / len(cell.members)))
+        drawn.append(Drawn(cell.consensus, (*CONSENSUS_COLOUR, 1.0)))
     for number, surface in cell.members.items():
         if number != selected:
             drawn.append(Drawn(surface, (*mode_colour(cell.mode_of(number).letter), opacity)))
+    if cell.truth is not None:
+        drawn.append(Drawn(cell.truth, (*TRUTH_COLOUR, opacity)))
     front = "" if selected is None else f", {_name(selected)} in front"
     return Tile(shape=None, caption=f"all {len(cell.members)} members{front}", drawn=tuple(drawn))
 

@@ -29,6 +29,8 @@ _ELEVATION, _AZIMUTH = 32.0, -25.0
 _FILL, _CLOSEST, _FARTHEST = 1.12, 8.0, 0.4
 #: Opacity of the picture: what lies under it stays visible.
 _PICTURE_OPACITY = 0.5
+#: What is drawn when: solid surfaces from 0 on, then the picture, then what one sees through.
+_FLOOR_ORDER, _CLEAR_ORDER = 50, 100
 #: Pixels of a tile that words take, above and below.
 HEAD, FOOT = 22, 18
 #: Time between two tiles that are made, milliseconds: OpenGL compiles for each.
@@ -69,11 +71,12 @@ class _TileNode:
             if self._floor is not None:
                 self._floor.visible = False
             return
+        picture = _disc(cell.floor.picture)
         if self._floor is None:
-            self._floor = Image(cell.floor.picture, cmap="grays", clim=(0, 1), parent=self.node)
+            self._floor = Image(picture, parent=self.node)
             self._floor.set_gl_state("translucent", depth_test=True, cull_face=False)
-            self._floor.opacity, self._floor.order = _PICTURE_OPACITY, 50
-        self._floor.set_data(cell.floor.picture)
+            self._floor.order = _FLOOR_ORDER
+        self._floor.set_data(picture)
         pixel = 2 * cell.floor.half / len(cell.floor.picture)
         half = cell.floor.half
         self._floor.transform = STTransform(scale=(pixel, -pixel, 1), translate=(-half, half, 0))
@@ -90,7 +93,7 @@ class _TileNode:
                 cell.occupancy, clim=(0, 1.0), method="translucent", cmap=_haze(), parent=self.node
             )
             self._volume.set_gl_state("translucent", depth_test=False, cull_face=False)
-            self._volume.relative_step_size, self._volume.order = 1.0, 40
+            self._volume.relative_step_size, self._volume.order = 1.0, _CLEAR_ORDER
         self._volume.set_data(cell.occupancy, clim=(0, 1.0))
         self._volume.transform = STTransform(scale=(cell.voxel,) * 3, translate=cell.first)
         self._volume.visible = True
@@ -125,7 +128,15 @@ def _fill_mesh(mesh: Mesh, drawn: Drawn, order: int, values_to: float) -> None:
     solid = drawn.colour[3] == 1.0
     # Of see-through surfaces all layers count, in whatever order they are drawn.
     mesh.set_gl_state("opaque" if solid else "translucent", depth_test=solid, cull_face=False)
-    mesh.order = order + (0 if solid else 10)
+    mesh.order = order + (0 if solid else _CLEAR_ORDER)
+
+
+def _disc(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The picture (h, w) as RGBA, round, so that it stays within its tile however it is turned."""
+    side = len(picture)
+    y, x = (np.indices(picture.shape) + 0.5) * 2 / side - 1
+    inside = np.clip((1 - np.hypot(y, x)) * side / 4, 0, 1)
+    return np.dstack([picture, picture, picture, _PICTURE_OPACITY * inside]).astype(np.float32)
 
 
 def _haze():  # type: ignore[no-untyped-def]
