@@ -169,8 +169,8 @@ class ExportBar(QWidget):
         wanted = options[shapes]
         self._start(
             lambda step: _meshes(prediction, folder, format, cells, wanted, step),
-            f"Meshes were written to {Path(folder).name}: x, y, z in {unit_sign(prediction.unit)}; files count "
-            "members from 0",
+            f"Meshes were written to {Path(folder).name}: x, y, z in {unit_sign(prediction.unit)}; "
+            "files count members from 0",
         )
 
     def save_kept(self, path: str | Path) -> None:
