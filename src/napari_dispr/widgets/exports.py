@@ -31,6 +31,7 @@ from napari_dispr.export import export_kept, export_meshes, export_prediction
 from napari_dispr.files import folder_written_aside
 from napari_dispr.reporting import report
 from napari_dispr.results import Prediction, write_table
+from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.mesh_files import FORMATS
 from napari_dispr.widgets.job import Job, Step
 from napari_dispr.widgets.message import Message
@@ -168,8 +169,8 @@ class ExportBar(QWidget):
         wanted = options[shapes]
         self._start(
             lambda step: _meshes(prediction, folder, format, cells, wanted, step),
-            f"Meshes were written to {Path(folder).name}: x, y, z in {prediction.unit}; files count members "
-            "from 0",
+            f"Meshes were written to {Path(folder).name}: x, y, z in {unit_sign(prediction.unit)}; "
+            "files count members from 0",
         )
 
     def save_kept(self, path: str | Path) -> None:
@@ -303,7 +304,8 @@ class MeshDialog(QDialog):
         form.addRow("of", self.cells_choice)
         form.addRow("shapes", self.shapes_choice)
         form.addRow("format", self.format_choice)
-        about = QLabel(f"One file a shape, in {prediction.unit}, where napari shows it.", wordWrap=True)
+        where = f"One file a shape, in {unit_sign(prediction.unit)}, where napari shows it."
+        about = QLabel(where, wordWrap=True)
         form.addRow(about)
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel

@@ -76,6 +76,7 @@ class MorphometryWidget(DockedWidget):
         super().__init__(napari_viewer)
         self._session = Session.of(napari_viewer)
         self._origin: object = None  # of a selection: what shows it already
+        self._filtered = True  # both tables are: until then they are not plotted
         self._alone: int | None = None  # a selected cell of the labels layer that was not predicted
         self._cells, self._members = cells_content(None), members_content(None)
         # Predicting tells of many changes at once: one look at them is enough.
@@ -235,16 +236,18 @@ class MorphometryWidget(DockedWidget):
             self.hint.say(str(error), problem=True)
             return
         cells, members = (others, rows) if on_members else (rows, others)
+        self._filtered = False
         for view, which in ((self.cells_view, cells), (self.members_view, members)):
             if view.table is not None:
                 view.table.let_through(which)
+        self._filtered = True
         many = f"{np.count_nonzero(rows)} of {len(rows)} rows fit the filter."
         self.hint.say(many if self.filter_line.text().strip() else "")
         self._plot_rows()
 
     def _plot_rows(self) -> None:
         cells, members = self.cells_view.table, self.members_view.table
-        if cells is not None and members is not None:
+        if cells is not None and members is not None and self._filtered:
             self.plots.show_rows(cells.rows, members.rows)
 
     # --- selection ---------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ _CELLS, _MEMBERS = "cells", "members"
 _REACH = 14.0
 #: Height of the horizontal axis, with its label.
 _BELOW = 42
+#: Cells are named no closer than this, in pixels.
+_LEAST_TICK = 24
 #: Width of the strip of a cell, in which its members stand side by side.
 _STRIP = 0.62
 #: Pictures are so many times as large as the plot on screen.
@@ -49,8 +51,8 @@ class _CellAxis(pyqtgraph.AxisItem):
     def tickSpacing(self, low: float, high: float, size: float) -> list[tuple[float, float]]:
         if self.labels is None:
             return list(super().tickSpacing(low, high, size))
-        # No closer than 32 pixels, and at whole numbers.
-        return [(max(1.0, float(np.ceil((high - low) * 32 / max(size, 1)))), 0.0)]
+        # At whole numbers.
+        return [(max(1.0, float(np.ceil((high - low) * _LEAST_TICK / max(size, 1)))), 0.0)]
 
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         if self.labels is None:
