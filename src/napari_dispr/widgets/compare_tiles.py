@@ -30,7 +30,7 @@ MODE_COLOURS: tuple[tuple[float, float, float], ...] = (
 CONSENSUS_COLOUR: tuple[float, float, float] = (0.80, 0.82, 0.86)
 TRUTH_COLOUR: tuple[float, float, float] = (0.98, 0.90, 0.55)
 #: Opacity of members around the one that is looked at, and of all of them where there is none.
-_FAINT, _TOGETHER = 0.13, 0.3
+_FAINT, _TOGETHER = 0.08, 0.3
 #: From so many tiles on they are small enough for surfaces of half the resolution.
 _COARSE_FROM = 8
 

@@ -17,6 +17,7 @@ from vispy.color import get_colormap
 from vispy.scene import Node, SceneCanvas
 from vispy.scene.cameras import TurntableCamera
 from vispy.scene.visuals import Image, Mesh, Volume
+from vispy.visuals.filters.base_filter import Filter
 from vispy.visuals.transforms import STTransform
 
 from napari_dispr.widgets.captions import Captions
@@ -76,6 +77,8 @@ class _TileNode:
             self._floor = Image(picture, parent=self.node)
             self._floor.set_gl_state("translucent", depth_test=True, cull_face=False)
             self._floor.order = _FLOOR_ORDER
+            # Where it is clear it must hide nothing either: tiles reach over one another there.
+            self._floor.attach(Filter(fcode="void cut() { if (gl_FragColor.a < 0.01) discard; }", fpos=100))
         self._floor.set_data(picture)
         pixel = 2 * cell.floor.half / len(cell.floor.picture)
         half = cell.floor.half
