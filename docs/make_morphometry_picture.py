@@ -7,29 +7,15 @@ Needs the installed plugin and writes docs/images/morphometry.png.
 
 import napari
 import numpy as np
+from make_sample import true_shapes
 from make_screenshots import IMAGES, own_settings, press, wait
 from qtpy.QtCore import Qt
 
-from napari_dispr import grid, signed_distance
-from napari_dispr.cells.phantoms import FIELD_ZOOM, Field, simulate_field
-from napari_dispr.results import Prediction
-from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.cells.phantoms import simulate_field
 from napari_dispr.widgets.request import CellChoice
 
 CELLS, SHAPE, SEED, MEMBERS = 10, (470, 470), 5, 5
 SIZE, DOCK = (1640, 1000), 620
-
-
-def truth(field: Field) -> tuple[np.ndarray, np.ndarray]:
-    """The simulated cells as 3D labels over the picture, and their affine."""
-    to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
-    cells = {}
-    for label, obj in field.objects.items():
-        affine = grid.pixel_to_world(to_world) @ grid.grid_to_pixel(FIELD_ZOOM, field.centres[label])
-        distance = signed_distance.from_level(obj.astype(np.float32), 127.5)
-        cells[label] = Ensemble(label, distance[np.newaxis], affine, "micrometer", FIELD_ZOOM)
-    whole = Prediction(cells, image_to_world=to_world, image_shape=field.labels.shape, unit="micrometer")
-    return whole.label_volume()
 
 
 def main() -> None:
@@ -48,7 +34,7 @@ def main() -> None:
     wait(lambda: predict.form.device.itemText(0) != "auto", at_least=2)
     press(predict.predict_button)
     wait(lambda: not predict.running and not predict.drawing.busy)
-    volume, affine = truth(field)
+    volume, affine = true_shapes(field)
     viewer.add_labels(
         volume, name="real cells", visible=False, units=("micrometer",) * 3,
         scale=np.diag(affine)[:3], translate=affine[:3, 3],

@@ -1,18 +1,21 @@
 """Exported meshes: closed, where napari shows the shape, of the volume of its voxels, in every format."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import trimesh
 from test_results import ball, prediction_of, rotated
 
 from napari_dispr import cli
 from napari_dispr.errors import InputError
 from napari_dispr.export import export_meshes
-from napari_dispr.results import Prediction
+from napari_dispr.results import Prediction, load_prediction
 from napari_dispr.shapes.mesh_files import FORMATS, mesh_of_voxels, meshes_of_labels, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 
@@ -156,3 +159,23 @@ def test_meshes_keep_their_names_in_one_file(tmp_path: Path) -> None:
     ]
     with pytest.raises(InputError, match="empty"):
         write_mesh(tmp_path / "b.stl", {"nothing": trimesh.Trimesh()})
+
+
+def test_files_of_a_plane_in_a_stack_lie_at_its_depth(tmp_path: Path, prediction: Prediction) -> None:
+    deep = replace(prediction, provenance={**prediction.provenance, "depth": 7.5})
+    for one, folder in ((prediction, "flat"), (deep, "deep")):
+        one.save(tmp_path / folder)
+        export_meshes(one, tmp_path / folder, "stl", cells=[4], members=[0], consensus=False)
+    meshes = [trimesh.load_mesh(tmp_path / folder / "4_member-0.stl") for folder in ("flat", "deep")]
+    np.testing.assert_allclose(meshes[1].bounds - meshes[0].bounds, [[0, 0, 7.5]] * 2, atol=1e-3)
+    made = [json.loads((tmp_path / folder / "prediction.json").read_text()) for folder in ("flat", "deep")]
+    affines = [np.array(one["cells"]["4"]["grid_to_world"]) for one in made]
+    np.testing.assert_allclose(affines[1] - affines[0], np.pad([[7.5]], ((0, 3), (3, 0))))
+    planes = []
+    for folder in ("flat", "deep"):
+        with tifffile.TiffFile(tmp_path / folder / "cells" / "4.ome.tif") as file:
+            planes.append(float(re.search(r'PositionZ="([^"]+)"', file.ome_metadata or "")[1]))  # type: ignore[index]
+    assert planes[1] - planes[0] == pytest.approx(7.5)
+    again = load_prediction(tmp_path / "deep")
+    np.testing.assert_array_equal(again[4].grid_to_world, prediction[4].grid_to_world)
+    np.testing.assert_allclose(again.grid_to_world(4), affines[1])

@@ -11,7 +11,6 @@ from napari_dispr import __version__, grid
 from napari_dispr.errors import InputError
 from napari_dispr.files import folder_written_aside, write_json
 from napari_dispr.results import Prediction, remove_prediction, write_table
-from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.mesh_files import mesh_format, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
@@ -86,7 +85,7 @@ def export_meshes(
     rows, paths = [], []
     for label in chosen:
         ensemble = prediction[label]
-        for number, mesh in _surfaces(ensemble, *wanted[label]):
+        for number, mesh in _surfaces(prediction, label, *wanted[label]):
             shape = "consensus" if number is None else "member"
             name = f"{prediction.stem(label)}_{shape}" + ("" if number is None else f"-{number}")
             file = f"{name}.{suffix}"
@@ -162,8 +161,7 @@ def export_kept(prediction: Prediction, file: str | os.PathLike[str]) -> None:
     if not prediction.kept:
         raise InputError("No shape was kept: choose the shape of at least one cell first.")
     volume, affine = prediction.kept_volume()
-    depth = float(prediction.provenance.get("depth", 0.0))
-    affine = grid.translation((depth, 0.0, 0.0)) @ affine
+    affine = grid.translation((prediction.depth, 0.0, 0.0)) @ affine
     description = {
         **prediction.provenance,
         "kept": {str(label): shape for label, shape in prediction.kept.items()},
@@ -197,11 +195,12 @@ def _chosen(asked: Iterable[int] | None, there: Iterable[int], what: str) -> lis
 
 
 def _surfaces(
-    ensemble: Ensemble, members: Collection[int], consensus: bool
+    prediction: Prediction, label: int, members: Collection[int], consensus: bool
 ) -> Iterator[tuple[int | None, trimesh.Trimesh]]:
+    ensemble, to_world = prediction[label], prediction.grid_to_world(label)
     shapes = dict(zip(ensemble.numbers, ensemble.signed_distance, strict=True))
     for number in members:  # in the order that was asked for
         if number in shapes:
-            yield number, surface_mesh(shapes[number], ensemble.grid_to_world)
+            yield number, surface_mesh(shapes[number], to_world)
     if consensus:
-        yield None, surface_mesh(ensemble.consensus_distance, ensemble.grid_to_world)
+        yield None, surface_mesh(ensemble.consensus_distance, to_world)

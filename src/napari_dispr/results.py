@@ -19,7 +19,16 @@ from pydantic import ValidationError
 from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.errors import InputError
-from napari_dispr.files import write_json, written_aside
+from napari_dispr.saving import (
+    CELLS,
+    PREDICTION_FILE,
+    columns_file,
+    load_measures,
+    remove_prediction,
+    save_cell,
+    save_tables,
+    write_table,
+)
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.morphometry import summarise
 from napari_dispr.shapes.placement import Placement
@@ -27,13 +36,6 @@ from napari_dispr.tables import measure, measure_cells, measure_changed
 
 #: The shape that was kept of a cell: the number of a member, or the consensus.
 Kept = int | Literal["consensus"]
-
-#: What makes a folder a saved prediction.
-PREDICTION_FILE = "prediction.json"
-_CELLS = "cells"
-#: Volumes of a cell that lie in folders of their own.
-_VOLUMES: tuple[Literal["consensus", "occupancy"], ...] = ("consensus", "occupancy")
-_TABLES = ("morphometry.csv", "cells.csv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +208,15 @@ class Prediction(Mapping[int, Ensemble]):
         """The (4, 4) affine of the label volumes, from voxel-centre index to world."""
         return self._placement.affine
 
+    @property
+    def depth(self) -> float:
+        """World z of the picture's plane: 0 unless it was one of a stack."""
+        return float(self.provenance.get("depth", 0.0))
+
+    def grid_to_world(self, label: int) -> NDArray[np.float64]:
+        """The (4, 4) affine of a cell's grid, from voxel-centre index to world, the picture's depth in it."""
+        return grid.translation((self.depth, 0.0, 0.0)) @ self.ensembles[label].grid_to_world
+
     def same_frame(self, other: "Prediction") -> bool:
         """Whether the label volumes of another prediction have the same shape and affine."""
         mine, theirs = self._placement, other._placement
@@ -231,139 +242,16 @@ class Prediction(Mapping[int, Ensemble]):
 
         ``measures`` is the table of `measure`, where it is known.
         """
-        folder = Path(folder)
-        table = measure(self) if measures is None else measures
-        by_cell = measure_cells(self, table)
-        for name, content in zip(_TABLES, (table, by_cell), strict=True):
-            write_table(folder / name, content)
-        write_json(
-            folder / PREDICTION_FILE,
-            {
-                **self.provenance,
-                "warnings": self.warnings,
-                "unit": self.unit,
-                "image_to_world": self.image_to_world,
-                "image_shape": self.image_shape,
-                # Apart: "curvature_sd" is over the surface in one and over the members in the other.
-                "columns": {
-                    name: content.attrs["columns"]
-                    for name, content in zip(_TABLES, (table, by_cell), strict=True)
-                },
-                "intervals": {name: one.model_dump() for name, one in self.intervals.items()},
-                "cells": {
-                    str(label): {
-                        "file": self.stem(label),
-                        "grid_to_world": ensemble.grid_to_world,
-                        "unit": ensemble.unit,
-                        "zoom": ensemble.zoom,
-                        "members": len(ensemble),
-                        "numbers": ensemble.numbers,
-                        "kept": self.kept.get(label),
-                        "rejected": self.rejected.get(label, ()),
-                        "warning": self.unlike.get(label, ""),
-                    }
-                    for label, ensemble in self.ensembles.items()
-                },
-            },
-        )
+        save_tables(self, folder, measures)
+
+    def save_cell(self, folder: str | os.PathLike[str], label: int) -> None:
+        """Write one cell's files only, so that a long run that is interrupted keeps what is finished."""
+        save_cell(self, folder, label)
 
     def stem(self, label: int) -> str:
         """What the names of a cell's files begin with."""
         return self.names.get(label, str(label))
 
-    def save_cell(self, folder: str | os.PathLike[str], label: int) -> None:
-        """Write one cell's files only, so that a long run that is interrupted keeps what is finished."""
-        stem, ensemble = self.stem(label), self.ensembles[label]
-        ensemble.save_npz(Path(folder) / _CELLS / f"{stem}.npz")
-        ensemble.save_tiff(Path(folder) / _CELLS / f"{stem}.ome.tif", self.provenance)
-        for what in _VOLUMES:
-            ensemble.save_tiff(Path(folder) / what / f"{stem}.ome.tif", self.provenance, what)
-
-
-def remove_prediction(folder: str | os.PathLike[str]) -> None:
-    """Remove a saved prediction, so that a new one in its place does not mix with it.
-
-    Only what its ``prediction.json`` lists is removed; without that file nothing is.
-    """
-    folder = Path(folder)
-    try:
-        cells = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))["cells"].values()
-        stems = [str(cell["file"]) for cell in cells]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return
-    # The JSON goes first: without it the rest is no prediction.
-    (folder / PREDICTION_FILE).unlink()
-    for name in _TABLES:
-        (folder / name).unlink(missing_ok=True)
-        columns_file(folder / name).unlink(missing_ok=True)
-    for stem in stems:
-        for place, suffix in ((_CELLS, ".npz"), *((place, ".ome.tif") for place in (_CELLS, *_VOLUMES))):
-            (folder / place / f"{Path(stem).name}{suffix}").unlink(missing_ok=True)
-
-
-def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> list[Path]:
-    """Write a table as CSV, and beside it its column dictionary: ``NAME.columns.csv``.
-
-    Parameters
-    ----------
-    path : path
-        Ends in ``.csv``.
-    table : DataFrame
-        ``attrs["columns"]`` says of each column "unit: what it is", as in what `measure` gives.
-
-    Returns
-    -------
-    list of Path
-        The two files. The dictionary has the columns ``column``, ``unit`` ("no unit" for plain numbers and
-        words) and ``meaning``.
-    """
-    path = Path(path)
-    texts = {name: table.attrs.get("columns", {}).get(name, "") for name in table.columns}
-    rows = [(name, *text.partition(": ")[::2]) for name, text in texts.items()]
-    columns = pd.DataFrame(rows, columns=["column", "unit", "meaning"])
-    for name, content in ((columns_file(path), columns), (path, table)):
-        with written_aside(name) as aside:
-            content.to_csv(aside, index=False)
-    return [path, columns_file(path)]
-
-
-def columns_file(path: str | os.PathLike[str]) -> Path:
-    """Where the column dictionary of a table lies."""
-    return Path(path).with_suffix(".columns.csv")
-
-
-def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.DataFrame:
-    """The table that :func:`measure` would give of a saved prediction, without measuring again.
-
-    Parameters
-    ----------
-    folder : path
-    prediction : Prediction
-        Of this folder.
-
-    Returns
-    -------
-    DataFrame
-        As it was written, to the last bit; measured anew where the file is missing or is of other members.
-    """
-    try:
-        # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.
-        text = pd.read_csv(Path(folder) / _TABLES[0], dtype=str)
-        table = text.apply(_numbers)
-        content = json.loads((Path(folder) / PREDICTION_FILE).read_text(encoding="utf-8"))
-        columns = content["columns"][_TABLES[0]]
-        table.attrs["columns"] = {name: columns[name] for name in table.columns}
-        rows = list(zip(table["label"], table["member"], strict=True))
-    except (OSError, ValueError, KeyError, TypeError):
-        return measure(prediction)
-    expected = [(label, member) for label, ensemble in prediction.items() for member in ensemble.numbers]
-    return table if rows == expected else measure(prediction)
-
-
-def _numbers(text: pd.Series) -> pd.Series:
-    """Whole numbers where all are written as such, else floating ones."""
-    whole = text.str.fullmatch(r"-?\d+").eq(True).all()
-    return text.astype(int if whole else float)
 
 
 def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
@@ -399,7 +287,7 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
                 int(label): tuple(cell["rejected"]) for label, cell in cells.items() if cell.get("rejected")
             },
         }
-        files = {int(label): folder / _CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
+        files = {int(label): folder / CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
     except FileNotFoundError:
         raise InputError(
             f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction."

@@ -259,6 +259,7 @@ class Ensemble:
         path: str | os.PathLike[str],
         provenance: Mapping[str, Any] | None = None,
         what: Literal["members", "consensus", "occupancy"] = "members",
+        depth: float = 0.0,
     ) -> None:
         """Save as OME-TIFF, on the model grid, with the size of the voxels.
 
@@ -273,11 +274,14 @@ class Ensemble:
         what : {"members", "consensus", "occupancy"}
             The members as uint8 (0 outside, 1 inside), axes TZYX with T = member; the consensus, the same
             for one shape, axes ZYX; or the occupancy as float32, axes ZYX.
+        depth : float
+            World z of the picture's plane, where it is one of a stack.
         """
+        to_world = grid.translation((depth, 0.0, 0.0)) @ self.grid_to_world
         description = {
             "label": self.label,
             "content": what,
-            "grid_to_world": self.grid_to_world.tolist(),
+            "grid_to_world": to_world.tolist(),
             "unit": self.unit,
             "zoom": self.zoom,
             "numbers": list(self.numbers),
@@ -285,7 +289,7 @@ class Ensemble:
         }
         name = f"cell {self.label}" if what == "members" else f"cell {self.label}: {what}"
         volume: NDArray[Any] = getattr(self, what)
-        write_ome_tiff(path, [OmeImage(volume, name, self.grid_to_world, self.unit, description)])
+        write_ome_tiff(path, [OmeImage(volume, name, to_world, self.unit, description)])
 
 
 def _section_arrays(section: Section | None) -> dict[str, Any]:

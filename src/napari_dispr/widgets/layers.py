@@ -107,8 +107,7 @@ def compose_saved(
     measures : DataFrame
     before : ResultContent, optional
     """
-    depth = prediction.provenance.get("depth", 0.0)
-    return _content(prediction, measures, prediction.unit, float(depth), {}, before)
+    return _content(prediction, measures, prediction.unit, prediction.depth, {}, before)
 
 
 def origin_of(plane: DisplayedPlane) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class OpenPrediction:
     @property
     def depth(self) -> float:
         """World z of the picture's plane."""
-        return self.plane.depth if self.plane else float(self.prediction.provenance.get("depth", 0.0))
+        return self.plane.depth if self.plane else self.prediction.depth
 
     @property
     def unit(self) -> "pint.Unit | str":
