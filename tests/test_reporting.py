@@ -104,6 +104,14 @@ def test_page_stands_alone_and_says_what_the_tables_say(
     assert len([tag for tag, attrs in page.tags if attrs.get("class") == "outline"]) == 4
 
 
+def test_page_says_what_was_chosen_by_hand(tmp_path: Path, prediction: Prediction) -> None:
+    report(prediction.reject(4, 1).keep(4, 2).keep(9, "consensus"), tmp_path / "r.html")
+    text = Page(tmp_path / "r.html").text
+    assert "Rejected by hand: member 2; so there is no interval." in text and "Kept: member 3." in text
+    assert text.count("✓ kept") == 2 and "Kept: the consensus." in text
+    assert "–\u2009–" not in text and "nan" not in text
+
+
 def test_page_without_a_picture(tmp_path: Path, prediction: Prediction) -> None:
     seen: list[tuple[int, int]] = []
     report(prediction, tmp_path / "r.html", progress=lambda done, total: seen.append((done, total)))

@@ -117,10 +117,15 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
 def _value(row: "pd.Series[Any]", name: str, *, spread: bool = True) -> str:
     """Mean with its interval, or with its standard deviation where there is none."""
     text = f"<b>{number(row[f'{name}_mean'])}</b>"
-    if f"{name}_low" in row:
-        low, high = number(row[f"{name}_low"]), number(row[f"{name}_high"])
-        return f'{text} <span class="interval">{low}\u2009–\u2009{high}</span>'
+    if interval := _interval(row, name):
+        return f'{text} <span class="interval">{interval}</span>'
     return f'{text} <span class="interval">± {number(row[f"{name}_sd"])}</span>' if spread else text
+
+
+def _interval(row: "pd.Series[Any]", name: str) -> str:
+    """The two ends; nothing where the measure has none, or it does not hold for the cell."""
+    ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
+    return "\u2009–\u2009".join(map(number, ends)) if np.isfinite(ends).all() else ""
 
 
 def _modes(ensemble: Ensemble) -> str:
@@ -202,6 +207,10 @@ def _summary(prediction: Prediction, cells: pd.DataFrame) -> str:
     return "<h2>All cells</h2>" + _table(head, rows, "numbers")
 
 
+def _tick(kept: bool) -> str:
+    return " ✓ kept" if kept else ""
+
+
 def _cell(
     prediction: Prediction, label: int, members: pd.DataFrame, row: "pd.Series[Any]", field: Field
 ) -> str:
@@ -215,23 +224,21 @@ def _cell(
     else:
         figures = [figure(picture, "the picture", f"picture of {name}", outline, "crop")]
     consensus = shaded(ensemble.consensus_distance, _CONSENSUS, _ENLARGED)
-    figures.append(figure(consensus, "consensus", f"consensus of {name}"))
+    kept = prediction.kept.get(label)
+    figures.append(figure(consensus, f"consensus{_tick(kept == 'consensus')}", f"consensus of {name}"))
     volumes = dict(zip(members["member"], members["volume"], strict=True))
     for mode in ensemble.modes:
         for index in mode:
             member = ensemble.numbers[index]
             view = shaded(ensemble.signed_distance[index], _MEMBER, _ENLARGED)
-            caption = f"member {member + 1}<br><b>{number(volumes[member])}</b> {unit}"
+            words = f"member {member + 1}{_tick(kept == member)}"
+            caption = f"{words}<br><b>{number(volumes[member])}</b> {unit}"
             figures.append(figure(view, caption, f"member {member + 1} of {name}"))
     rows = []
     for measure_name in HEADLINE:
         if f"{measure_name}_mean" in row:
             own = unit_sign(columns.get(measure_name, "no unit").partition(":")[0])
-            interval = (
-                f"{number(row[f'{measure_name}_low'])}\u2009–\u2009{number(row[f'{measure_name}_high'])}"
-                if f"{measure_name}_low" in row
-                else ""
-            )
+            interval = _interval(row, measure_name)
             mean, sd = number(row[f"{measure_name}_mean"]), number(row[f"{measure_name}_sd"])
             rows.append([_spoken(measure_name), f"<b>{mean}</b>", sd, interval, f"<i>{own}</i>"])
     head = [
@@ -244,6 +251,11 @@ def _cell(
     said = [_modes(ensemble)]
     if np.isfinite(row["ambiguity"]):
         said.append(f"Ambiguity {row['ambiguity']:.2f}.")
+    if kept is not None:
+        said.append(f"Kept: {'the consensus' if kept == 'consensus' else f'member {kept + 1}'}.")
+    if gone := prediction.rejected.get(label):
+        which = ("members " if len(gone) > 1 else "member ") + ", ".join(str(one + 1) for one in gone)
+        said.append(f"Rejected by hand: {which}; so there is no interval.")
     warning = f'<p class="warning">⚠ {escape(str(row["warning"]))}</p>' if row["warning"] else ""
     return (
         f'<section class="cell" id="cell-{label}"><h3>{escape(name)}</h3>'
