@@ -5,6 +5,7 @@
 Uses only the standard library. Each check runs whatever the others found; the exit status is 0 if all pass.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import qt_libraries
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECKS = (["ruff", "check", "."], ["mypy"], ["pytest", *sys.argv[1:]])
+#: Files of tests go to as many processes as there are cores, each with a thread: most tests use but one.
+_IN_PARALLEL = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile")
+CHECKS = (["ruff", "check", "."], ["mypy"], ["pytest", *_IN_PARALLEL, *sys.argv[1:]])
 
 
 def main() -> int:
@@ -20,10 +23,12 @@ def main() -> int:
     if qt_libraries.main() != 0:
         return 1
     failed = []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for check in CHECKS:
         print("==", *check, flush=True)
         # Without a standard input nothing can wait for an answer.
-        run = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-m", *check]
+        run = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, env=environment)
         if run.returncode != 0:
             failed.append(check[0])
     if failed:
