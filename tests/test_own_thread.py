@@ -8,6 +8,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QObject
 
 from napari_dispr.errors import InputError
+from napari_dispr.widgets.background import NewestAnswer
 from napari_dispr.widgets.own_thread import OwnThread
 
 
@@ -85,3 +86,22 @@ def test_nobody_is_left_to_be_answered(qtbot: QtBot) -> None:
     go.set()
     qtbot.wait(50)
     assert not answers
+
+
+def test_an_error_is_told_once_and_the_next_question_is_answered(qtbot: QtBot, parent: QObject) -> None:
+    asked, answers = [], []
+
+    def work(x: int) -> int:
+        asked.append(x)
+        if x < 0:
+            raise RuntimeError("below zero")  # of these superqt makes workers that never end
+        return x
+
+    newest = NewestAnswer(work, answers.append, parent, pause=0)
+    with qtbot.capture_exceptions() as errors:
+        newest.ask(-1)
+        qtbot.waitUntil(lambda: not newest.pending)
+        newest.ask(1)
+        qtbot.waitUntil(lambda: not newest.pending)
+    assert answers == [1] and asked == [-1, 1]
+    assert [str(error[1]) for error in errors] == ["below zero"]

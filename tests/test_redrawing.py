@@ -89,6 +89,8 @@ def test_others_are_drawn_for_rejected_members(few, at_once, folder):
     for label, expected in ((1, measure({1: other[1]})), (2, known[known["label"] == 2])):
         np.testing.assert_array_equal(table[table["label"] == label], expected)
     assert measure_cells(other, table)["volume_low"].isna().tolist() == [True, False]
+    marked = known.assign(volume=-1.0)
+    assert measure_changed(few.reject(1, 0), few, marked)["volume"].eq(-1).all(), "none of these is new"
     with pytest.raises(InputError, match="no member 7"):
         nd.redraw_members(few, 1, [7])
     with pytest.raises(InputError, match="No member was named"):

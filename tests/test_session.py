@@ -1,5 +1,7 @@
 """What widgets of one viewer share: the newest state of each prediction, and what is looked at."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from napari.components import ViewerModel
@@ -79,3 +81,22 @@ def test_layers_bring_their_prediction_and_take_it_along(two_cells: OpenPredicti
     late = ViewerModel()
     late.add_labels(volume, metadata={PREDICTION_KEY: held})
     assert Session.of(late).current is two_cells, "layers that were there before anybody asked"
+
+
+def test_a_change_goes_to_its_prediction_whichever_is_looked_at(two_cells: OpenPrediction) -> None:
+    session = Session.of(ViewerModel())
+    session.show(two_cells)
+    alone = prediction_of(ball(2, (50, 110), [12]))
+    session.show(opened(alone, two_cells.measures, "others", cells=pd.DataFrame()))
+    session.select(2, 0)
+    looked_at, told = session.current, heard(session)
+    changed = replace(two_cells, prediction=two_cells.prediction.reject(2, 0))
+    assert session.update(changed) and told == ["predictions"]
+    assert session.newest(two_cells.key) is changed
+    assert session.current is looked_at and session.selection == Selection(2, 0)
+
+
+def test_a_prediction_that_was_closed_does_not_come_back(two_cells: OpenPrediction) -> None:
+    session = Session.of(ViewerModel())
+    assert not session.update(two_cells)
+    assert session.predictions == [] and session.newest(two_cells.key) is None

@@ -4,6 +4,7 @@ Knows neither files nor how tables are shown.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -63,7 +64,7 @@ def measure(
 
 
 def measure_changed(prediction: "Prediction", before: "Prediction", measures: pd.DataFrame) -> pd.DataFrame:
-    """The table of a prediction that was changed: only cells with other members are measured again.
+    """The table of a prediction that was changed: only members that are new are measured.
 
     Parameters
     ----------
@@ -78,14 +79,34 @@ def measure_changed(prediction: "Prediction", before: "Prediction", measures: pd
     DataFrame
         As :func:`measure` gives it.
     """
-    others = {label: one for label, one in prediction.items() if before.ensembles.get(label) is not one}
-    known = measures[~measures["label"].isin(list(others))]
-    fresh = measure(others) if others else known.iloc[:0]
-    # In the order of the prediction's cells.
-    rows = [own[own["label"] == label] for label in prediction for own in (known, fresh)]
-    table = pd.concat([own for own in rows if len(own)], ignore_index=True)
+    others = {label: _unknown(one, before.ensembles.get(label)) for label, one in prediction.items()}
+    new = {label: one for label, one in others.items() if one is not None}
+    fresh = measure(new) if new else measures.iloc[:0]
+    measured = {(label, number) for label, one in new.items() for number in one.numbers}
+    members = list(zip(measures["label"], measures["member"], strict=True))
+    known = measures[[member not in measured for member in members]]
+    # In the order of the prediction's cells and of their members.
+    rows = pd.concat([own for own in (known, fresh) if len(own)])
+    rows.index = pd.MultiIndex.from_arrays([rows["label"], rows["member"]])
+    order = [(label, number) for label, one in prediction.items() for number in one.numbers]
+    table = rows.loc[order].reset_index(drop=True)
     table.attrs = dict(measures.attrs)
     return table
+
+
+def _unknown(ensemble: Ensemble, before: Ensemble | None) -> Ensemble | None:
+    """Those members of a cell that it did not have before, as an ensemble; None if there are none."""
+    if ensemble is before:
+        return None
+    known: dict[int, NDArray[np.float32]] = {}
+    if before is not None and np.array_equal(before.grid_to_world, ensemble.grid_to_world):
+        known = dict(zip(before.numbers, before.signed_distance, strict=True))
+    shapes = zip(ensemble.numbers, ensemble.signed_distance, strict=True)
+    new = [i for i, (number, one) in enumerate(shapes)
+           if number not in known or not np.array_equal(known[number], one)]  # fmt: skip
+    if not new:
+        return None
+    return replace(ensemble, signed_distance=ensemble.signed_distance[new], numbers=ensemble.numbers_at(new))
 
 
 def _with_plane(

@@ -50,7 +50,8 @@ class NewestAnswer(QObject):
     work : callable
         Runs in a thread, one call at a time.
     answered : callable
-        Takes what ``work`` returned, or the `InputError` that it raised, on the GUI thread.
+        Takes what ``work`` returned, or the `InputError` that it raised, on the GUI thread. Other errors
+        are raised there, where napari shows them.
     pause : int
         Milliseconds to wait for a newer question before asking.
     """
@@ -96,13 +97,15 @@ class NewestAnswer(QObject):
     def _attempt(self, question: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         try:
             return question, self._work(*question)
-        except InputError as error:
+        except Exception as error:  # an answer, too: of a RuntimeError superqt makes a worker that never ends
             return question, error
 
     def _on_returned(self, result: tuple[tuple[Any, ...], Any]) -> None:
         question, answer = result
         if question is self._question:
             self._question = None
+            if isinstance(answer, Exception) and not isinstance(answer, InputError):
+                raise answer
             self._answered(answer)
 
     def _on_finished(self) -> None:

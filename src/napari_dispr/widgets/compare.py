@@ -1,5 +1,6 @@
 """The widget "Compare members": layout and signals. What is drawn stands in `compare_tiles`."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -256,7 +257,8 @@ class CompareWidget(DockedWidget):
         if isinstance(opened.image, Image):
             contrast = (float(opened.image.contrast_limits[0]), float(opened.image.contrast_limits[1]))
             if opened.plane is None:  # it was read from a folder, and lies on its picture
-                opened = replace(opened, plane=displayed_plane(opened.image, self._viewer.dims))
+                with suppress(InputError):  # the viewer shows other axes: what the model saw is shown instead
+                    opened = replace(opened, plane=displayed_plane(opened.image, self._viewer.dims))
         self._shapes.ask(opened, cell, Truth.of(truth) if isinstance(truth, Labels) else None, contrast)
 
     def _on_shapes(self, answer: CellShapes | InputError) -> None:
@@ -349,7 +351,9 @@ class CompareWidget(DockedWidget):
 
     def _on_change(self, change: Change) -> None:
         """Show a new state of the prediction, here, in the other widgets and in the layers."""
-        self._session.show(change.opened)
+        if not self._session.update(change.opened):
+            self.actions.status.say("The prediction was closed meanwhile: nothing was changed.", problem=True)
+            return
         held = self._session.held(change.opened)
         if held.layers is None:
             held.layers = ResultLayers.found(self._viewer, held)

@@ -313,7 +313,8 @@ class PredictWidget(DockedWidget):
         image, labels, plane = self._origin
         found = (results.prediction, results.measures, results.cells)
         opened = OpenPrediction(self._key, labels.name, *found, plane, image, labels, growing=True)
-        self._session.show(opened)
+        if not self._session.update(opened):  # the first results; later ones leave alone what is looked at
+            self._session.show(opened)
         held = self._session.held(opened)
         if held.layers is None:
             held.layers = ResultLayers(self._viewer, labels, held)
@@ -353,14 +354,17 @@ class PredictWidget(DockedWidget):
     def _on_finished(self) -> None:
         self._worker = None
         self._show_running(False)
-        opened = self._session.current
-        if opened is not None and opened.key is self._key:
-            self._session.show(replace(opened, growing=False))
+        self._let_others_change_it()
+
+    def _let_others_change_it(self) -> None:
+        opened = self._session.newest(self._key)
+        if opened is not None and opened.growing:
+            self._session.update(replace(opened, growing=False))
 
     def _on_session(self, event: Any) -> None:
         """Follow what other widgets make of the newest prediction: shapes kept, rejected and added."""
-        opened = self._session.current
-        if opened is not None and opened.key is self._key and not opened.growing:
+        opened = self._session.newest(self._key)
+        if opened is not None and not opened.growing and opened.prediction is not self.prediction:
             self.prediction = opened.prediction
             self.table.show_measures(opened.measures, opened.cells)
 
@@ -387,6 +391,7 @@ class PredictWidget(DockedWidget):
             choice.disconnect_layers()
             self._follow(choice, None)
         self._session.events.predictions.disconnect(self._on_session)
+        self._let_others_change_it()
         for event in _DIMS_EVENTS:
             getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
         self._coming.stop()

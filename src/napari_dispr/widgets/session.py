@@ -148,6 +148,20 @@ class Session:
         self._keep_selection()
         self.events.predictions()
 
+    def newest(self, key: object) -> OpenPrediction | None:
+        """The newest state of a prediction; None if it is not open."""
+        held = self._open.get(key)
+        return held.newest if held else None
+
+    def update(self, opened: OpenPrediction) -> bool:
+        """Take in another state of a prediction, whichever is looked at; False if it is not open any more."""
+        if opened.key not in self._open:
+            return False
+        self._open[opened.key].newest = opened
+        self._keep_selection()
+        self.events.predictions()
+        return True
+
     def held(self, opened: OpenPrediction) -> Held:
         """What the metadata of its layers hold under `PREDICTION_KEY`."""
         return self._open[opened.key]
