@@ -28,6 +28,7 @@ from napari_dispr.widgets.layers import METADATA_KEY
 from napari_dispr.widgets.predict import PredictWidget, progress_text
 from napari_dispr.widgets.request import CellChoice
 from napari_dispr.widgets.running import Progress
+from napari_dispr.widgets.session import Session
 from napari_dispr.widgets.wording import estimate, mean_and_sd
 
 (IMAGE, IMAGE_META, _), (LABELS, LABELS_META, _) = simulated_red_blood_cells()
@@ -170,10 +171,20 @@ def test_same_voxels_alone_and_with_others(opened, qtbot: QtBot) -> None:
 def test_runs_one_after_another_add_layers_and_hide_the_older(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     run(qtbot, widget, 1)
+    session = Session.of(viewer)
+    first = session.current
     run(qtbot, widget, 4)
     assert len(results(viewer)) == 4
     assert [layer.visible for layer in results(viewer)] == [False, False, True, False]
     assert set(np.unique(results(viewer)[2].data)) == {0, 4}
+    widget.cells.toggle(1)
+    press(widget.predict_button)
+    qtbot.waitUntil(lambda: session.current.growing, timeout=TIMEOUT)
+    session.show(first)
+    settle(qtbot, widget)
+    assert session.current is first, "what was chosen meanwhile is looked at"
+    assert not any(one.growing for one in session.predictions) and len(session.predictions) == 3
+    assert set(session.predictions[-1].prediction) == {1, 4}
 
 
 def test_a_run_in_the_3d_view_ends_in_it(opened, qtbot: QtBot) -> None:

@@ -10,6 +10,8 @@ from test_results import ball, prediction_of
 
 from napari_dispr.results import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.widgets.layers import METADATA_KEY
+from napari_dispr.widgets.picture_link import PictureLink
 from napari_dispr.widgets.session import PREDICTION_KEY, OpenPrediction, Selection, Session, opened
 
 
@@ -100,3 +102,20 @@ def test_a_prediction_that_was_closed_does_not_come_back(two_cells: OpenPredicti
     session = Session.of(ViewerModel())
     assert not session.update(two_cells)
     assert session.predictions == [] and session.newest(two_cells.key) is None
+
+
+def test_what_one_link_shows_another_does_not_take_for_a_choice(two_cells: OpenPrediction) -> None:
+    viewer = ViewerModel()
+    session = Session.of(viewer)
+    session.show(two_cells)
+    volume, _ = two_cells.prediction.label_volume(0)
+    metadata = {PREDICTION_KEY: session.held(two_cells), METADATA_KEY: {"member": 0}}
+    layer = viewer.add_labels(volume, metadata=metadata)
+    links = [PictureLink(viewer, session.select) for _ in range(2)]  # of two widgets
+    session.select(2, 1)
+    links[0].show(2)
+    assert layer.selected_label == 2 and session.selection == Selection(2, 1)
+    layer.selected_label = 1
+    assert session.selection == Selection(1, 0), "that was the user"
+    for link in links:
+        link.stop()

@@ -47,6 +47,8 @@ _NOTHING = (
     "prediction: drop its folder on the window.\n\nThe members of a cell, all the shapes that fit its "
     "picture, then stand here side by side."
 )
+#: Pixels beside the words of a list.
+_SCROLL_BAR = 24
 _VIEWS = {
     View.SIDE_BY_SIDE: ("Side by side", "Every member in a tile, and the consensus; one camera turns all"),
     View.OVERLAY: ("Overlay", "All members in one place, translucent; the slider brings one to the front"),
@@ -92,7 +94,7 @@ class CompareWidget(DockedWidget):
         self.after_button.setArrowType(Qt.ArrowType.RightArrow)
         self.before_button.setToolTip("The cell before, in the order of the list")
         self.after_button.setToolTip("The next cell, in the order of the list")
-        self.ambiguous_first = QCheckBox("most ambiguous first")
+        self.ambiguous_first = QCheckBox("ambiguous first")
         self.ambiguous_first.setToolTip(
             "Order the cells by how much their members differ (1 - IoU), not by label"
         )
@@ -214,6 +216,8 @@ class CompareWidget(DockedWidget):
             differs = f", ambiguity {ambiguity:.2f}" if ambiguity == ambiguity else ""
             kinds = f", {modes} kinds" if modes > 1 else ""
             self.cell_choice.addItem(f"{'⚠ ' if warning else ''}cell {label}{differs}{kinds}")
+        words = self.cell_choice.view()
+        words.setMinimumWidth(words.sizeHintForColumn(0) + _SCROLL_BAR)  # not cut off beside the narrow box
         if self._session.selection.cell in self._order:
             self.cell_choice.setCurrentIndex(self._order.index(self._session.selection.cell))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ class PictureLink:
         Takes the cell and the shape that the user chose in the picture.
     """
 
+    #: Of all links: what one of them shows, another of the same layers must not take for the user's choice.
+    _showing: ClassVar[bool] = False
+
     def __init__(self, viewer: "ViewerModel", pick: Callable[[int, Shape], None]) -> None:
         self._viewer = unwrapped(viewer)
         self._session = Session.of(viewer)
@@ -45,7 +48,6 @@ class PictureLink:
         self._followed: list[Labels] = []
         self._measured: Labels | None = None
         self._centres: Mapping[int, NDArray[np.float64]] = {}
-        self._busy = False
         self._viewer.mouse_drag_callbacks.append(self._on_press)
         for event in ("inserted", "removed"):
             getattr(self._viewer.layers.events, event).connect(self.follow)
@@ -97,7 +99,7 @@ class PictureLink:
 
     def _on_label(self, event: Any) -> None:
         layer = event.source
-        if not self._busy and layer.selected_label > 0:
+        if not PictureLink._showing and layer.selected_label > 0:
             self._chosen(layer, int(layer.selected_label))
 
     def _on_press(self, viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
@@ -150,15 +152,15 @@ class PictureLink:
 
     def show(self, cell: int | None) -> None:
         """Make a cell the selected label of all layers that hold it."""
-        if cell is None or self._busy:
+        if cell is None or PictureLink._showing:
             return
-        self._busy = True
+        PictureLink._showing = True
         try:
             for layer in self._followed:
                 if layer.selected_label != cell and cell <= np.iinfo(layer.data.dtype).max:
                     layer.selected_label = cell
         finally:
-            self._busy = False
+            PictureLink._showing = False
 
     def bring_into_view(self, cell: int) -> bool:
         """Move the camera to a cell that is out of view; whether it moved. Nothing moves under the mouse."""
