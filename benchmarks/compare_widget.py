@@ -42,7 +42,7 @@ def prediction(members: int) -> OpenPrediction:
         distance = np.stack([20 + 3 * bump - radius for bump in bumps]).astype(np.float32)
         ensembles[label] = Ensemble(label, distance, np.eye(4))
     first = Prediction({1: ensembles[1]})
-    ensembles |= {label: ensembles[1] for label in range(len(ensembles) + 1, CELLS + 1)}
+    ensembles |= dict.fromkeys(range(len(ensembles) + 1, CELLS + 1), ensembles[1])
     rows = [(label, member) for label in ensembles for member in range(members)]
     table = pd.DataFrame(rng.lognormal(size=(len(rows), len(MEASURES))), columns=[*MEASURES])
     table.insert(0, "label", [label for label, _ in rows])
