@@ -31,6 +31,11 @@ def run_beside(out: str | os.PathLike[str]) -> Run:
     return Run.open(Path(out).with_suffix(".training"))
 
 
+def is_planned(out: str | os.PathLike[str]) -> bool:
+    """Whether there is a run whose model is to be the file ``out``."""
+    return Run.is_in(Path(out).with_suffix(".training"))
+
+
 def planned(
     dataset: str | os.PathLike[str],
     out: str | os.PathLike[str],
