@@ -78,6 +78,7 @@ def test_folder_is_read_back_balanced_and_its_copies_stay_together(dataset, cell
         real = by_name[row["cell"]]
         assert one.fingerprint == real.fingerprint
         assert (one.shape_fingerprint == real.shape_fingerprint) == (row["kind"] == "real")
+        assert one.predicted == (row["kind"] == "predicted")
     drawn = table[table["kind"] == "predicted"]
     assert set(drawn["model_hash"]) == {nd.load_model("red-blood-cell").hash}
     assert set(drawn["seed"]) == {0} and not drawn["trained_on"].any()

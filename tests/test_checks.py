@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_dispr import grid
-from napari_dispr.cells.checks import LEAST, check_cells, split_cells
+from napari_dispr.cells.checks import LEAST, check_cells, real_cells, split_cells
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
 
@@ -152,3 +152,19 @@ def test_parts_that_nearly_touch_and_debris_are_no_doubt() -> None:
     split[:, :, 31:33] = 0
     debris[3, 3, 3] = 255
     assert check_cells(cells) == []
+
+
+# --- predicted objects ------------------------------------------------------------------------------
+
+
+def test_predicted_objects_are_told_and_left_out_where_shapes_are_compared() -> None:
+    cells = named({"a": 20})
+    drawn = [replace(c, name=f"{c.name}001", predicted=True) for c in cells[:2]]
+    assert check_cells(cells + drawn) == [
+        "2 objects are predicted ones: the others tell how good a model is."
+    ]
+    assert real_cells(cells + drawn) == cells
+    with pytest.raises(InputError, match="All objects are predicted"):
+        real_cells(drawn)
+    with pytest.raises(InputError, match="Two cells are named a000"):
+        real_cells([*cells, cells[0]])

@@ -1,5 +1,6 @@
 """The classification experiment on balls and rods: F1 of known answers, no leak from the test cells."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +45,16 @@ def evaluation(cells, tmp_path_factory) -> Path:
     return folder
 
 
-def save_evaluation(folder: Path, cells: list[CellFile], kinds: list[str]) -> None:
+def save_evaluation(folder: Path, cells: list[CellFile], kinds: list[str], count: int = 4) -> None:
     folds = pd.DataFrame(
-        [(one.name, one.name[:-3], number % 4 + 1) for number, one in enumerate(cells)],
+        [(one.name, one.name[:-3], number % count + 1) for number, one in enumerate(cells)],
         columns=["name", "class", "fold"],
     )
     (folder / "shapes" / "drawn").mkdir(parents=True)
     folds.to_csv(folder / "folds.csv", index=False)
     for one in cells:
         if one.name[:-3] in kinds:
-            members = np.stack([one.obj > 140, one.obj > 150]).astype(np.uint8)
+            members = np.stack([one.obj > 140, one.obj > 150])[: count // 2].astype(np.uint8)
             tifffile.imwrite(folder / "shapes" / "drawn" / f"{one.name}.tif", members)
 
 
@@ -89,7 +90,7 @@ def test_features_are_computed_once_and_labels_without_meaning_give_chance(cells
     kinds = ["a" if number % 2 else "b" for number in range(len(names))]
     pd.DataFrame({"name": names, "class": kinds}).to_csv(table, index=False)
     before = known.read_bytes()
-    events = iter_classify(cells, class_table=table, out=tmp_path, **{**QUICK, "seeds": 5})
+    events = iter_classify(cells, class_table=table, out=tmp_path, **{**QUICK, "seeds": 3})
     while True:
         try:
             assert not isinstance(next(events), Described)
@@ -148,18 +149,48 @@ def test_shapes_need_the_folds_of_their_models(cells, evaluation, tmp_path) -> N
         classify([*cells, copy], shapes=shapes, folds=tmp_path / "folds.csv", **QUICK)
 
 
-def test_strict_shapes_have_not_met_the_test_fold(cells, evaluation, tmp_path) -> None:
-    folds = pd.read_csv(evaluation / "folds.csv").set_index("name")["fold"]
-    for fold in range(1, 5):
+def test_strict_shapes_have_not_met_the_test_fold(cells, done, tmp_path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "features.csv").write_bytes((done[0] / "features.csv").read_bytes())
+    save_evaluation(tmp_path / "outer", cells, [], count=2)
+    table = tmp_path / "outer" / "folds.csv"
+    folds = pd.read_csv(table).set_index("name")["fold"]
+    for fold in (1, 2):
         others = [one for one in cells if folds[one.name] != fold]
-        save_evaluation(tmp_path / str(fold), others, ["rod"])
+        save_evaluation(tmp_path / str(fold), others, ["rod"], count=2)
     shapes = [PredictedShapes("drawn", tmp_path, inner=True)]
-    table = evaluation / "folds.csv"
-    summary = classify(cells, shapes=shapes, folds=table, **{**QUICK, "seeds": 1})
+    options = {"folds": table, "out": out, **QUICK, "seeds": 1}
+    summary = classify(cells, shapes=shapes, **options)
     assert summary["arms"]["3D + drawn (strict)"]["macro_f1"]["mean"] == 1
     (tmp_path / "2" / "folds.csv").write_bytes(table.read_bytes())
     with pytest.raises(InputError, match="which is in the test fold 2"):
-        classify(cells, shapes=shapes, folds=table, **{**QUICK, "seeds": 1})
+        classify(cells, shapes=shapes, **options)
+
+
+def test_shapes_of_models_that_know_the_cells_are_refused(cells, evaluation, tmp_path) -> None:
+    shapes = [PredictedShapes("drawn", tmp_path / "shapes" / "drawn")]
+    save_evaluation(tmp_path, cells, ["rod"])
+    pd.DataFrame(
+        [(one.name, method, int(method == "drawn")) for one in cells for method in ("fit", "drawn")],
+        columns=["cell", "method", "trained_on"],
+    ).to_csv(tmp_path / "cells.csv", index=False)
+    with pytest.raises(InputError, match=r"trained on 4 of the cells that it drew \(such as rod_00\)"):
+        classify(cells, shapes=shapes, folds=tmp_path / "folds.csv", **QUICK)
+    # The folds of one cross-validation beside the shapes of another.
+    folds = pd.read_csv(tmp_path / "folds.csv")
+    folds["fold"] = folds["fold"] % 4 + 1
+    folds.to_csv(tmp_path / "folds.csv", index=False)
+    with pytest.raises(InputError, match="has the cell ball_00 in another fold"):
+        classify(cells, shapes=shapes, folds=evaluation / "folds.csv", **QUICK)
+
+
+def test_predicted_objects_are_no_cells_and_a_class_has_two(cells) -> None:
+    drawn = [replace(one, name=f"{one.name}001", predicted=True) for one in cells]
+    with pytest.raises(InputError, match="All objects are predicted"):
+        classify(drawn, **QUICK)
+    with pytest.raises(InputError, match="The class rod has one cell"):
+        classify([*cells[:9], *drawn], **QUICK)
 
 
 def test_missing_and_damaged_shapes_are_named(cells, evaluation, done, tmp_path) -> None:

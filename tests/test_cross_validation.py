@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from test_training import phantom_file
 
 import napari_dispr as nd
 from napari_dispr import InputError
-from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
+from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
 from napari_dispr.cells.folds import class_of, classes_of, folds_of
 from napari_dispr.cli import main
 from napari_dispr.cross_validation import FoldBegins
@@ -142,6 +143,26 @@ def test_a_method_named_as_a_preset_is_trained_by_it(dataset, tmp_path):
         assert (told[name]["start"], told[name].get("scored")) == (start, scored)
         assert (told[name]["minutes"], told[name]["batch"], told[name]["seed"]) == (7, 2, 3)
     assert told["shapr"]["method"] == "shapr" and "processes" not in told["shapr"]
+
+
+def test_predicted_objects_are_trained_on_and_never_tested(cells, tmp_path):
+    drawn = [replace(cell, name=f"{cell.name}001", predicted=True) for cell in cells]
+    write_dataset(tmp_path / "cells", [*cells, *drawn], DatasetNotes())
+    out = tmp_path / "out"
+    options = {**OPTIONS, "settings": CrossValidateSettings(folds=2, init="none")}
+    # A crash while the cells of a fold were written leaves its folder.
+    (out / "folds" / "1" / "cells").mkdir(parents=True)
+    (out / "folds" / "1" / "model.training").mkdir()
+    events = nd.iter_cross_validate(tmp_path / "cells", out, ["model"], **options)
+    assert next(events) == FoldBegins(1, 2, "model", 4)
+    assert type(next(events)).__name__ == "Begun"
+    events.close()
+    read = read_dataset(out / "folds" / "1" / "cells")
+    assert sorted(cell.predicted for cell in read) == [False, False, True, True]
+    summary = nd.cross_validate(tmp_path / "cells", tmp_path / "fits", ["cylinder"], **options)
+    assert summary["cells"] == 4 and summary["predicted"] == 4
+    folds = {row["name"]: row["fold"] for row in rows_of(tmp_path / "fits" / "folds.csv")}
+    assert all(folds[cell.name] == folds[f"{cell.name}001"] for cell in cells)
 
 
 def named(*names):

@@ -1,5 +1,6 @@
 """Dataset folders: what is read, and what is said when a file is missing or damaged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,20 @@ def test_written_cells_are_read_as_they_were(tmp_path: Path, cells: list[CellFil
         assert one.fingerprint == two.fingerprint
         np.testing.assert_array_equal(one.mask, two.mask)
         np.testing.assert_array_equal(one.obj, two.obj)
+
+
+def test_predicted_objects_are_told(tmp_path: Path, cells: list[CellFile]) -> None:
+    one, *others = [replace(cell, predicted=place == 0) for place, cell in enumerate(cells)]
+    write_dataset(tmp_path, [one, *others], NOTES)
+    for folder in (tmp_path, tmp_path / "train"):
+        assert [cell.name for cell in read_dataset(folder) if cell.predicted] == [one.name]
+    write_dataset(tmp_path / "real", others, NOTES)
+    assert not (tmp_path / "real" / "cells.csv").exists()
+    # A table of something else says nothing of this.
+    (tmp_path / "real" / "cells.csv").write_bytes("cell;gr\xf6\xdfe\n".encode("latin-1"))
+    assert not any(cell.predicted for cell in read_dataset(tmp_path / "real"))
+    assert one.is_among({one.fingerprint}) and one.is_among({one.shape_fingerprint, "x"})
+    assert not one.is_among({others[0].fingerprint}) and not replace(one, obj=None).is_among({""})
 
 
 def test_notes_come_back(tmp_path: Path, cells: list[CellFile]) -> None:

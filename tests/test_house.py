@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "napari_dispr"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LONGEST = 430  # "about 400 lines"
 
-BASE = {"card", "errors", "files", "grid", "settings", "signed_distance"}
+BASE = {"card", "errors", "events", "files", "grid", "settings", "signed_distance"}
 PARTS = {"cells", "diffusion", "rivals", "shapes"}
 VERBS = {
     "balancing",
@@ -90,11 +90,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shape_features": BASE | {"cells", "shapes"},
     "forest_scores": set(),
     "classification_report": BASE | {"forest_scores", "results"},
-    "classification": BASE | {"cells", "classification_report", "forest_scores", "shape_features", "shapes"},
+    "classification": BASE
+    | {"cells", "classification_report", "evaluation_rows", "forest_scores", "shape_features", "shapes"},
     "balance_plan": BASE | {"cells"},
     "balancing": BASE | PARTS | {"balance_plan", "library", "prediction", "results"},
     "ranking_report": BASE | {"results"},
-    "ranking": BASE | {"cells", "ranking_report", "results", "shape_features", "shapes"},
+    "ranking": BASE | {"cells", "evaluation_rows", "ranking_report", "results", "shape_features", "shapes"},
     "report_pictures": BASE | {"cells", "results", "shapes"},
     "reporting": BASE | {"pictures", "repeat", "report_pictures", "results", "shapes"},
     # cells: what is wrong with the inputs stands beside them before a verb runs.

@@ -1,5 +1,7 @@
 """Ranking cells for 3D imaging: known spreads, calibrated intervals, and worths that can be told by hand."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -101,11 +103,15 @@ def test_worth_of_an_evaluation(tmp_path, capsys) -> None:
         members = np.stack([ball(radius) > 0 for radius in radii]).astype(np.uint8)
         tifffile.imwrite(place / f"{name}.tif", members)
         tifffile.imwrite(place.parent / "fit" / f"{name}.tif", members[:1])
+    shutil.copytree(place, place.parent / "knowing")
+    known = [f"{name},{method},{int(method != 'model')}" for name in drawn for method in ("model", "knowing")]
+    (tmp_path / "evaluation" / "cells.csv").write_text("\n".join(["cell,method,trained_on", *known, ""]))
     command = ["rank", str(tmp_path / "cells"), "--worth", str(tmp_path / "evaluation")]
     assert main([*command, "--out", str(tmp_path / "worth")]) == 0
     assert "| model | 20 % (1 of 5) |" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "worth" / "worth.csv").set_index("cell")
-    assert set(table["method"]) == {"model"}  # a fit has no ensemble, and no order
+    # A fit has no ensemble, and no order; what a method was trained on tells nothing.
+    assert set(table["method"]) == {"model"}
     assert table["error"].drop("a_2").max() < 0.02
     assert table.loc["a_2", "error"] == pytest.approx((18**3 + 22**3) / 2 / 16**3 - 1, abs=0.02)
     assert table["expected_gain"].idxmax() == "a_2"

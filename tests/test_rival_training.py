@@ -138,6 +138,12 @@ def test_wrong_wishes_are_one_sentence(dataset, tmp_path, capsys, monkeypatch, o
     assert message in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+def test_a_dataset_that_is_not_there_leaves_no_run(tmp_path):
+    with pytest.raises(InputError, match="There is no folder"):
+        nd.train(tmp_path / "nowhere", tmp_path / "m.safetensors", preset="shapr", **LITTLE)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_plan_keeps_its_kind():
     for preset, kind in (("shapr", RivalTrainSettings), ("quick", TrainSettings), ("dispr", TrainSettings)):
         plan = Plan(name="a", dataset="b", out="c", preset=preset, settings=preset_settings(preset))

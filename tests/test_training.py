@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from test_model import tiny_model
 
 import napari_dispr as nd
 from napari_dispr import InputError
+from napari_dispr.card import Card
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
 from napari_dispr.cells.phantoms import image_of, phantom
 from napari_dispr.library import read_card
 from napari_dispr.planning import planned, preset_settings, run_beside
 from napari_dispr.runs import Run
 from napari_dispr.settings import TrainSettings
+from napari_dispr.trained_model import _familiarity, _volume_regression
 from napari_dispr.training import Ended, iter_train, split
 from napari_dispr.validation import Validation
 
@@ -177,6 +180,26 @@ def test_cells_that_the_start_has_seen_are_not_validated_on(cells):
     with pytest.raises(InputError, match="'tiny' was trained on 5 of these 8 cells"):
         split(cells, TrainSettings(), tiny_model(training=seen))
     assert split(cells, TrainSettings(validation=0), None) == (cells, [])
+
+
+def test_predicted_objects_are_trained_on_and_not_scored_by(cells):
+    drawn = [replace(cell, name=f"{cell.name}00{i}", predicted=True) for cell in cells for i in (1, 2)]
+    own, apart = split([*cells, *drawn], TrainSettings(validation=0.5), None)
+    assert len(apart) == 4 and not any(cell.predicted for cell in apart)
+    # Copies of a cell kept apart are not trained on either.
+    assert len(own) == 12 and not {cell.fingerprint for cell in own} & {cell.fingerprint for cell in apart}
+    assert sum(cell.predicted for cell in own) == 8
+    # Without any real cell predicted ones are all there is.
+    assert len(split(drawn, TrainSettings(validation=0.5), None)[1]) == 8
+
+
+def test_predicted_objects_teach_no_volume_and_a_picture_is_seen_once():
+    cells = [phantom_file(("discocyte", "stomatocyte")[seed % 2], seed) for seed in range(20)]
+    drawn = [replace(cell, name=f"{cell.name}001", predicted=True) for cell in cells[:6]]
+    regression = _volume_regression(cells)
+    assert regression is not None and _volume_regression([*cells, *drawn]) == regression
+    card = Card(name="a", qualities={})
+    assert _familiarity([*cells, *drawn], card) == _familiarity(cells, card)
 
 
 def test_copies_of_a_cell_are_known_as_one(cells):

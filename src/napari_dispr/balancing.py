@@ -5,7 +5,7 @@ of them are real. Knows cells and models, no classifier.
 """
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.balance_plan import AT_MOST, Plan, plan, predicted_names
+from napari_dispr.cells.checks import real_cells
 from napari_dispr.cells.classes import several_classes
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.cells.folders import (
+    CELLS_FILE,
+    PREDICTED,
     CellFile,
     DatasetNotes,
     check_no_dataset,
@@ -26,6 +29,7 @@ from napari_dispr.cells.folders import (
     write_cell,
 )
 from napari_dispr.errors import InputError
+from napari_dispr.events import result_of
 from napari_dispr.files import write_json
 from napari_dispr.prediction import CellDone, iter_predict_crops
 from napari_dispr.results import write_table
@@ -36,8 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Augmented", "Source", "augment", "iter_augment", "iter_write_balanced"]
 
-#: The table of what a folder holds, and what it was asked for, beside its parts.
-CELLS_FILE, REQUEST_FILE = "cells.csv", "augment.json"
+#: What a folder was asked for, beside its parts.
+REQUEST_FILE = "augment.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +90,7 @@ def iter_augment(
     Parameters
     ----------
     cells : sequence of CellFile
-        Real cells with objects; all of them are in the folder, too.
+        With objects. All real ones are in the folder, too; predicted ones are left out.
     out : path
         Folder: ``train/{obj,image,mask}/NAME.tif``, ``cells.csv`` and ``dataset.json``. A run that was
         interrupted goes on where it ended when it is asked for the same again.
@@ -121,6 +125,7 @@ def iter_augment(
     on one side of every split (`split_cells`). A model that was trained on the very cells draws shapes
     nearer to the true ones than it would of other cells; the warnings say so.
     """
+    cells = real_cells(cells)
     kinds = several_classes(cells, class_table)
     sources = [Source(cell.name, kinds[cell.name], cell.crop(i), cell) for i, cell in enumerate(cells, 1)]
     if missing := next((cell.name for cell in cells if cell.obj is None), None):
@@ -158,15 +163,7 @@ def augment(
     **options: Any,
 ) -> dict[str, Any]:
     """`iter_augment` in one go: calls ``progress`` with each event and returns what it does."""
-    events = iter_augment(cells, out, **options)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            summary: dict[str, Any] = end.value
-            return summary
-        if progress is not None:
-            progress(event)
+    return result_of(iter_augment(cells, out, **options), progress)
 
 
 class _Request(Settings):
@@ -206,7 +203,7 @@ def iter_write_balanced(
     _begin(folder, sources, chosen, model, drawing)
     rows: list[dict[str, Any]] = []
     total, done = sum(chosen.members.values()), 0
-    trained_on = set(model.card.training.get("fingerprints", ()))
+    trained_on = model.card.seen
     for source in sources:
         file = _file(source)
         if source.real is not None:
@@ -219,7 +216,7 @@ def iter_write_balanced(
             for name, shape in zip(wanted, shapes, strict=True):
                 write_cell(folder, replace(file, name=name, obj=shape))
         for member, name in enumerate(wanted):
-            seen = file.fingerprint in trained_on
+            seen = file.is_among(trained_on)
             rows.append(_row(name, source, model=model, member=member, seed=drawing.seed, seen=seen))
         if wanted:
             done += len(wanted)
@@ -308,7 +305,7 @@ def _row(
     return {
         "name": name,
         "class": source.kind,
-        "kind": "real" if real else "predicted",
+        "kind": "real" if real else PREDICTED,
         "cell": source.name,
         "model": model.name if model else "",
         "model_hash": model.hash if model else "",
@@ -335,11 +332,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _warnings(
-    sources: Sequence[Source], chosen: Plan, model: "ShapeModel", trained_on: set[str]
+    sources: Sequence[Source], chosen: Plan, model: "ShapeModel", trained_on: Set[str]
 ) -> list[str]:
     said = []
     drawn = [source for source in sources if source.name in chosen.members]
-    if known := sum(_file(source).fingerprint in trained_on for source in drawn):
+    if known := sum(_file(source).is_among(trained_on) for source in drawn):
         said.append(
             f"The model {model.name} was trained on {known} of the {len(drawn)} cells that shapes were "
             "predicted of: these are nearer to the true shapes than those of cells it has not seen. For an "

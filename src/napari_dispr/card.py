@@ -201,3 +201,8 @@ class Card(BaseModel):
     familiarity: Familiarity | None = None
     volume: VolumeRegression | None = None
     rival: Literal["fit", "shapr", "topo-shapr"] | None = None
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Fingerprints of the cells that it was trained on, and of their objects."""
+        return frozenset((*self.training.get("fingerprints", ()), *self.training.get("shapes", ())))

@@ -5,6 +5,7 @@ What leaks from the test cells into such an experiment, and what does not, stand
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr import __version__
+from napari_dispr.cells.checks import real_cells
 from napari_dispr.cells.classes import fold_table, rarest, read_folds, several_classes
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.folds import folds_of
 from napari_dispr.errors import InputError
+from napari_dispr.evaluation_rows import trained_on
+from napari_dispr.events import result_of
 from napari_dispr.files import plain
 from napari_dispr.forest_scores import REPEATED, Predicted, summarised
 from napari_dispr.settings import ClassifySettings, checked_settings
@@ -109,7 +113,7 @@ def iter_classify(
     Parameters
     ----------
     cells : sequence of CellFile
-        With objects (``read_dataset(folder, need_objects=True)``).
+        With objects (``read_dataset(folder, need_objects=True)``). Predicted ones are left out.
     shapes : sequence of PredictedShapes, optional
         Predicted shapes: each is an arm of the experiment.
     folds : path, optional
@@ -147,6 +151,7 @@ def iter_classify(
     at random: it holds the chance of cells, forests and, where they vary, folds.
     """
     chosen = checked_settings(ClassifySettings, settings)
+    cells = real_cells(cells)
     if not cells:
         raise InputError("There are no cells to classify: give a dataset with obj, image and mask.")
     if shapes and folds is None:
@@ -154,6 +159,11 @@ def iter_classify(
             "Predicted shapes come without the folds of their models: give the folds.csv of the evaluation."
         )
     kinds = several_classes(cells, class_table)
+    if alone := [kind for kind, count in Counter(kinds.values()).items() if count < 2]:
+        raise InputError(
+            f"The class {alone[0]} has one cell, which cannot be trained on and tested: add cells of it, or "
+            "leave it out."
+        )
     rare = rarest(kinds, chosen.rare) if shapes else []
     given = None if folds is None else read_folds(folds, cells)
     folder = None if out is None else Path(out)
@@ -194,15 +204,7 @@ def classify(
     cells: Sequence[CellFile], *, progress: Callable[[Any], None] | None = None, **options: Any
 ) -> dict[str, Any]:
     """`iter_classify` in one go: calls ``progress`` with each event and returns the summary."""
-    events = iter_classify(cells, **options)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            summary: dict[str, Any] = end.value
-            return summary
-        if progress is not None:
-            progress(event)
+    return result_of(iter_classify(cells, **options), progress)
 
 
 def training_rows(
@@ -302,6 +304,7 @@ def _folders(
     shapes: PredictedShapes, names: Sequence[str], folds: Mapping[str, str]
 ) -> Iterator[tuple[str, Path, list[str]]]:
     if not shapes.inner:
+        _check_outer(shapes, names, folds)
         yield shapes.method, shapes.folder, list(names)
         return
     for test in sorted(set(folds.values()), key=_natural):
@@ -311,6 +314,24 @@ def _folders(
             _source(shapes, test),
             place / "shapes" / shapes.method,
             [name for name in names if folds[name] != test],
+        )
+
+
+def _check_outer(shapes: PredictedShapes, names: Sequence[str], folds: Mapping[str, str]) -> None:
+    """Shapes are of the folds that are given, and of models that had not seen their cells."""
+    evaluation = shapes.folder.parent.parent
+    table = evaluation / "folds.csv"
+    if table.is_file():
+        own = fold_table(table)
+        if other := [name for name, fold in folds.items() if own.get(name) != fold]:
+            raise InputError(
+                f"{table} has the cell {other[0]} in another fold than the table of folds that is given: the "
+                f"models of {shapes.folder} may have seen it. Take shapes of one cross-validation."
+            )
+    if seen := trained_on(evaluation, shapes.folder.name) & set(names):
+        raise InputError(
+            f"The model of {shapes.folder} was trained on {len(seen)} of the cells that it drew (such as "
+            f"{min(seen)}): take shapes of models that were trained for each fold."
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr import library
+from napari_dispr.cells.checks import real_cells
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes, write_dataset
 from napari_dispr.cells.folds import classes_of, folds_of
 from napari_dispr.errors import InputError
@@ -27,9 +28,10 @@ from napari_dispr.evaluation import (
     voxel_of,
 )
 from napari_dispr.evaluation_rows import Rows, check_same
+from napari_dispr.events import result_of
 from napari_dispr.files import plain, write_json, written_aside
 from napari_dispr.methods import method_names, method_of
-from napari_dispr.planning import planned, preset_settings, run_beside, start_of
+from napari_dispr.planning import is_planned, planned, preset_settings, run_beside, start_of
 from napari_dispr.settings import (
     PRESETS,
     RIVAL_PRESETS,
@@ -76,6 +78,7 @@ def iter_cross_validate(
     ----------
     dataset : path
         ``train|test/{obj,image,mask}/NAME.tif``, or such a part itself; all its cells are used.
+        Predicted objects (`CellFile.predicted`) are trained on, in the fold of their cell, and never tested.
     out : path
         Folder for what `evaluate` writes, for ``folds.csv`` (name, class, fold) and for the models,
         ``folds/K/METHOD.safetensors``, each with its run beside it.
@@ -130,7 +133,8 @@ def iter_cross_validate(
         else:
             name, untrained[name] = _as_it_is(name, predict)
         names.append(name)
-    check(cells, names, how, out)
+    tested = real_cells(cells)
+    check(tested, names, how, out)
     for name, one in trained.items():
         _check_unseen(name, one.start, cells)
     classes = classes_of(cells, class_table)
@@ -145,7 +149,7 @@ def iter_cross_validate(
     _write_folds(folder / "folds.csv", classes, folds)
     rows = Rows.begun(folder, how.definitions, plan, resume)
     told = {name: getattr(untrained.get(name), "provenance", {}) for name in names}
-    done, total = 0, len(cells) * len(names)
+    done, total = 0, len(tested) * len(names)
     for fold in range(1, settings.folds + 1):
         place = folder / "folds" / str(fold)
         drawn: dict[str, Method] = {}
@@ -162,7 +166,7 @@ def iter_cross_validate(
                         return None
             _, drawn[name] = method_of(path, predict)
             told[name] = told[name] | {f"fold {fold}": getattr(drawn[name], "provenance", {})}
-        for cell in (cell for cell in cells if folds[cell.name] == fold):
+        for cell in (cell for cell in tested if folds[cell.name] == fold):
             if stop():
                 return None
             with closing(iter_cell(cell, drawn, how, rows)) as drawing:
@@ -171,7 +175,8 @@ def iter_cross_validate(
                         done += 1
                         event = replace(event, done=done, total=total)
                     yield event
-    return finished(rows, cells, told, how, folds=settings.folds)
+    predicted = len(cells) - len(tested)
+    return finished(rows, tested, told, how, predicted=predicted, folds=settings.folds)
 
 
 def cross_validate(
@@ -189,17 +194,10 @@ def cross_validate(
     InputError
         As `iter_cross_validate`, and if somebody stopped a training.
     """
-    events = iter_cross_validate(dataset, out, methods, **options)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            if end.value is None:
-                raise InputError(f"{out}: the cross-validation was stopped, go on with resume.") from None
-            summary: dict[str, Any] = end.value
-            return summary
-        if progress is not None:
-            progress(event)
+    summary = result_of(iter_cross_validate(dataset, out, methods, **options), progress)
+    if summary is None:
+        raise InputError(f"{out}: the cross-validation was stopped, go on with resume.")
+    return summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +230,10 @@ class _Trained:
         stop: Callable[[], bool],
     ) -> Generator[Any, None, bool]:
         """Train, or go on where a training stood; returns whether it came to its end."""
-        if path.with_suffix(".training").exists():
+        if is_planned(path):
             run = run_beside(path)
         else:
-            if not dataset.exists():
+            if not (dataset / "train").exists():  # nothing of it is, where writing was interrupted
                 write_dataset(dataset, cells, notes)
             run = planned(dataset, path, start=self.start, preset=self.preset, settings=self.settings)
         run.forget_wish()
@@ -267,9 +265,8 @@ def _check_unseen(name: str, start: str | None, cells: Sequence[CellFile]) -> No
     """A model that has seen cells cannot be begun from, since it would be tested on them."""
     if start is None:
         return
-    told = library.read_card(start).training
-    seen = {*told.get("fingerprints", ()), *told.get("shapes", ())}
-    known = [cell.name for cell in cells if {cell.fingerprint, cell.shape_fingerprint} & seen]
+    seen = library.read_card(start).seen
+    known = [cell.name for cell in cells if cell.is_among(seen)]
     if known:
         raise InputError(
             f"The model {start}, from which {name} is to begin, was trained on {len(known)} of these cells "

@@ -5,7 +5,6 @@ A generator, so that the same code drives a progress bar, a cancellable worker a
 
 import os
 import zlib
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +16,12 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_dispr import __version__, grid
+from napari_dispr.cells.checks import real_cells
 from napari_dispr.cells.folders import CellFile, DatasetNotes
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation_rows import Rows, rows_of
 from napari_dispr.evaluation_summary import summary_of
+from napari_dispr.events import result_of
 from napari_dispr.files import plain, write_json, written_aside
 from napari_dispr.rivals.fits import FIT_RIVALS
 from napari_dispr.shapes.against_truth import Definitions, Truth, member_columns
@@ -48,7 +49,7 @@ class Method(Protocol):
         but one shape says so by an attribute ``members = 1`` and is asked for one. Or a generator that
         returns such an array: what it yields on its way is passed on as progress, and closing it
         cancels. If a method has them, its attribute ``trained_on`` holds the fingerprints of the cells
-        that it was trained on, and ``provenance`` what is needed to repeat it.
+        that it was trained on, and of their objects, and ``provenance`` what is needed to repeat it.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def iter_evaluate(
     Parameters
     ----------
     cells : sequence of CellFile
-        With objects (``read_dataset(folder, need_objects=True)``).
+        With objects (``read_dataset(folder, need_objects=True)``). Predicted ones are no truth and left out.
     methods : mapping of name to Method
         `FIT_METHODS` hold the fits. The first is tested against each of the others.
     out : path, optional
@@ -149,7 +150,8 @@ def iter_evaluate(
     says of what. An empty member, and every member of a cell that a method cannot draw, counts as error 1
     and IoU 0. Closing the generator leaves the rows so far.
     """
-    how = Asked(**asked)
+    how, given = Asked(**asked), len(cells)
+    cells = real_cells(cells)
     check(cells, methods, how, out)
     folder = None if out is None else Path(out)
     told = {name: getattr(method, "provenance", {}) for name, method in methods.items()}
@@ -162,7 +164,7 @@ def iter_evaluate(
                     done += 1
                     event = replace(event, done=done, total=len(cells) * len(methods))
                 yield event
-    return finished(rows, cells, told, how)
+    return finished(rows, cells, told, how, predicted=given - len(cells))
 
 
 def iter_cell(
@@ -177,22 +179,32 @@ def iter_cell(
         if truth is None:
             truth = _truth(cell, how)
         asked = getattr(method, "members", how.members)
-        known = cell.fingerprint in getattr(method, "trained_on", ())
+        known = cell.is_among(getattr(method, "trained_on", frozenset()))
         failed = ""
         try:
             shapes = yield from _drawn(method, cell, asked, seed_of(cell.name, how.seed))
         except InputError as error:
             failed = str(error)
             shapes = np.zeros((asked, *grid.SHAPE), dtype=bool)
-        if rows.folder is not None and how.save_shapes and not failed:
-            _save_shapes(rows.folder / "shapes" / name / f"{cell.name}.tif", shapes)
+        if rows.folder is not None and how.save_shapes:
+            path = rows.folder / "shapes" / name / f"{cell.name}.tif"
+            if failed:
+                path.unlink(missing_ok=True)  # of an earlier evaluation
+            else:
+                _save_shapes(path, shapes)
         errors, own = rows_of(cell.name, name, known, failed, shapes, truth)
         rows.add(errors, own)
         yield Evaluated(cell.name, name, 0, 0, own["failed"] or None)
 
 
 def finished(
-    rows: Rows, cells: Sequence[CellFile], told: Mapping[str, Any], how: Asked, **also: Any
+    rows: Rows,
+    cells: Sequence[CellFile],
+    told: Mapping[str, Any],
+    how: Asked,
+    *,
+    predicted: int,
+    **also: Any,
 ) -> dict[str, Any]:
     """The summary of all rows, and everything that an evaluation leaves in its folder.
 
@@ -204,6 +216,8 @@ def finished(
     told : mapping of method to dict
         Its provenance.
     how : Asked
+    predicted : int
+        Cells of the dataset that were not drawn, as their objects are predicted ones.
     **also
         Goes into the summary.
     """
@@ -212,6 +226,7 @@ def finished(
         "software": f"napari-dispr {__version__}",
         "cells": len(cells),
         **{name: value for name, value in asdict(how).items() if name != "save_shapes"},
+        "predicted": predicted,
         **also,
     }
     summary = summary_of(rows.errors, rows.cells, settings, how.definitions, how.seed)
@@ -238,15 +253,7 @@ def evaluate(
     **asked: Any,
 ) -> dict[str, Any]:
     """`iter_evaluate` in one go: calls ``progress`` with each event and returns the summary."""
-    events = iter_evaluate(cells, methods, out=out, resume=resume, **asked)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            summary: dict[str, Any] = end.value
-            return summary
-        if progress is not None:
-            progress(event)
+    return result_of(iter_evaluate(cells, methods, out=out, resume=resume, **asked), progress)
 
 
 def check(
@@ -270,10 +277,6 @@ def check(
         raise InputError(f"The number of members is {how.members}: ask for at least one.")
     if how.save_shapes and out is None:
         raise InputError("Shapes are to be saved but no folder is given: name one with out.")
-    names = Counter(cell.name for cell in cells)
-    for name, times in names.items():
-        if times > 1:
-            raise InputError(f"Two cells are named {name}: evaluate train and test one after the other.")
     for name in methods:
         if not name or name in (".", "..") or set(name) & set('/\\:*?"<>|'):
             raise InputError(f"The method's name {name!r} cannot name a folder: take a plain word.")

@@ -96,6 +96,9 @@ def _head(summary: Summary) -> str:
             f"- {folds}-fold cross-validation: every cell is drawn once by each method, and what was trained "
             "was trained on the cells of the other folds"
         )
+    if predicted := summary.get("predicted"):
+        trained = "trained on where their real cells were, " if folds else ""
+        lines.append(f"- {predicted} more objects of the dataset are predicted ones: {trained}never tested")
     for name, told in summary["methods"].items():
         if told["trained_on"]:
             lines.append(f"- **{name}** was trained on {len(told['trained_on'])} of them, which are left out")
@@ -173,7 +176,7 @@ def _paired(summary: Summary, labels: Mapping[str, str]) -> list[str]:
         "## Paired comparisons",
         f"**{first}** less each other method, cell by cell on the cells that both have not seen: of relative "
         "errors that of the estimate, of the rest the mean over a cell's members. Below 0 it has the smaller "
-        "error. Bold: p < 0.05 after correction for all of these tests.",
+        "error, of IoU above 0. Bold: p < 0.05 after correction for all of these tests.",
         table(head, rows),
     ]
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,7 +148,7 @@ class Rows:
         """The rows of a pair; that of the cell comes last, and says that those of the members are whole."""
         self.errors += errors
         self.cells.append(cell)
-        self._done.add((cell["cell"], cell["method"]))
+        self._done.add(_pair(cell))
         if self.folder is not None:
             for name, rows in (("errors", errors), ("cells", [cell])):
                 with (self.folder / f"{name}.partial.csv").open("a", newline="", encoding="utf-8") as file:
@@ -157,7 +158,7 @@ class Rows:
         """Put rows into an order that does not depend on when they were drawn."""
         place = {(cell, method): (i, j) for i, cell in enumerate(cells) for j, method in enumerate(methods)}
         for rows in (self.errors, self.cells):
-            rows.sort(key=lambda row: place[row["cell"], row["method"]])  # stable: members keep theirs
+            rows.sort(key=lambda row: place[_pair(row)])  # stable: members keep theirs
 
     @contextmanager
     def completed(self) -> Iterator[None]:
@@ -182,7 +183,7 @@ class Rows:
             table.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in values])
 
     def _read(self, part: str) -> None:
-        """What was written whole: half a line, and members of a cell whose own row is missing, are left."""
+        """What was written whole: half a line, and pairs without all of their rows, are left."""
         assert self.folder is not None
         found: dict[str, list[Row]] = {}
         for name in _TABLES:
@@ -192,15 +193,38 @@ class Rows:
             if next(lines, self.columns[name]) != self.columns[name]:
                 raise InputError(f"{path} was written by another version: begin in another folder.")
             found[name] = [_read_row(self.columns[name], values) for values in lines]
-        done = {(row["cell"], row["method"]): row["members"] for row in found["cells"]}
-        self.cells = found["cells"]
-        self.errors = [row for row in found["errors"] if (row["cell"], row["method"]) in done]
-        self._done = set(done)
+        members = Counter(_pair(row) for row in found["errors"])
+        self.cells = [row for row in found["cells"] if members[_pair(row)] == row["members"]]
+        self._done = {_pair(row) for row in self.cells}
+        self.errors = [row for row in found["errors"] if _pair(row) in self._done]
+
+
+def _pair(row: Row) -> tuple[str, str]:
+    return row["cell"], row["method"]
 
 
 def _read_row(columns: Sequence[str], values: Sequence[str]) -> Row:
     kinds = {**dict.fromkeys(_WORDS, str), **dict.fromkeys(_COUNTS, int)}
     return {name: kinds.get(name, float)(value) for name, value in zip(columns, values, strict=True)}
+
+
+def trained_on(evaluation: Path, method: str) -> set[str]:
+    """Cells of a complete evaluation that a method was trained on; none where there is no table of its cells.
+
+    Raises
+    ------
+    InputError
+        If the table is damaged.
+    """
+    path = evaluation / "cells.csv"
+    if not path.is_file():
+        return set()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["method"] == method]
+        return {row["cell"] for row in rows if int(row["trained_on"])}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        raise InputError(f"{path} is no table of an evaluation: evaluate again.") from None
 
 
 def check_same(path: Path, settings: Mapping[str, Any]) -> None:

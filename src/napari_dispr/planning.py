@@ -31,6 +31,11 @@ def run_beside(out: str | os.PathLike[str]) -> Run:
     return Run.open(Path(out).with_suffix(".training"))
 
 
+def is_planned(out: str | os.PathLike[str]) -> bool:
+    """Whether there is a run whose model is to be the file ``out``."""
+    return Run.is_in(Path(out).with_suffix(".training"))
+
+
 def planned(
     dataset: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -56,6 +61,8 @@ def planned(
     library.check_name(out.stem)
     if out.exists():
         raise InputError(f"There is a model {out} already: remove it, or choose another name.")
+    if not Path(dataset).is_dir():  # a run that cannot begin would be in the way of one that can
+        raise InputError(f"There is no folder {dataset}: check its path.")
     if settings is None:
         settings = preset_settings(preset, **changes)
     check_extra(settings)

@@ -20,6 +20,7 @@ from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.drawing import CellDone, Event, Step, iter_drawn
 from napari_dispr.errors import InputError
+from napari_dispr.events import result_of
 from napari_dispr.library import load_model
 from napari_dispr.opinion import note_cut
 from napari_dispr.results import Prediction, load_prediction, measure
@@ -65,14 +66,7 @@ def predict(
     >>> prediction = predict(image, labels, cells=[3, 7], members=5)
     >>> prediction[7].consensus.sum()
     """
-    events = iter_predict(image, labels, **options)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(event)
+    return result_of(iter_predict(image, labels, **options), progress)
 
 
 def iter_predict(
@@ -249,7 +243,7 @@ def model_method(model: ShapeModel, settings: PredictSettings) -> "Method":
         return prediction[1].signed_distance
 
     sampler, steps = model.sampling(settings.quality, settings.sampler, settings.steps)
-    draw.trained_on = frozenset(model.card.training.get("fingerprints", ()))  # type: ignore[attr-defined]
+    draw.trained_on = model.card.seen  # type: ignore[attr-defined]
     draw.provenance = {  # type: ignore[attr-defined]
         "model": model.name,
         "model_hash": model.hash,

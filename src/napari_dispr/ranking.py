@@ -14,15 +14,17 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
-from napari_dispr import signed_distance
 from napari_dispr.card import Calibration
+from napari_dispr.cells.checks import real_cells
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
+from napari_dispr.evaluation_rows import trained_on
 from napari_dispr.results import Prediction
 from napari_dispr.shape_features import read_shapes
 from napari_dispr.shapes.intervals import LEVEL, read_interval
+from napari_dispr.shapes.label_volumes import level_of
 from napari_dispr.shapes.measures import MEASURES
-from napari_dispr.shapes.morphometry import measure_ensembles, measure_shape
+from napari_dispr.shapes.morphometry import binarise, measure_ensembles, measure_shape
 
 __all__ = ["Measured", "expected_error", "iter_rank_worth", "rank_cells", "worth_of"]
 
@@ -177,8 +179,7 @@ def iter_rank_worth(
     cells : sequence of CellFile
         With objects: those that were evaluated, or more.
     evaluation : path
-        Folder of an evaluation with saved shapes: cross-validated or of cells kept apart, so that no model
-        was trained on the cells that it drew.
+        Folder of an evaluation with saved shapes. Cells that a method was trained on are left out.
     measure : str
     relative : bool
         As in `rank_cells`; errors are relative to the truth then, or in voxels of the model grid.
@@ -200,11 +201,18 @@ def iter_rank_worth(
         If there is no such measure, or no shapes of two members or more.
     """
     _checked(measure)
+    cells = real_cells(cells)
     folder = Path(evaluation) / "shapes"
     methods = sorted(place for place in folder.glob("*") if place.is_dir())
     if not methods:
         raise InputError(f"{evaluation} holds no shapes/METHOD: evaluate with --save-shapes.")
-    drawn = [(one, cell) for one in methods for cell in cells if (one / f"{cell.name}.tif").is_file()]
+    known = {one.name: trained_on(Path(evaluation), one.name) for one in methods}
+    drawn = [
+        (one, cell)
+        for one in methods
+        for cell in cells
+        if cell.name not in known[one.name] and (one / f"{cell.name}.tif").is_file()
+    ]
     truths: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     for done, (method, cell) in enumerate(drawn, start=1):
@@ -213,8 +221,8 @@ def iter_rank_worth(
             raise InputError(f"The cell {cell.name} has no object: add obj/{cell.name}.tif.")
         if len(members) > 1:
             if cell.name not in truths:
-                truths[cell.name] = _measured(cell.obj.astype(np.float32), 127.5, measure)
-            values = [_measured(member.astype(np.float32), 0.5, measure) for member in members]
+                truths[cell.name] = _measured(binarise(cell.obj), measure)
+            values = [_measured(member, measure) for member in members]
             estimate, truth = _mean(values), truths[cell.name]
             if relative and not truth:
                 raise InputError(
@@ -233,7 +241,9 @@ def iter_rank_worth(
             )
         yield Measured(cell.name, method.name, done, len(drawn))
     if not rows:
-        raise InputError(f"{folder} holds no shapes of two members or more of these cells: evaluate a model.")
+        raise InputError(
+            f"{folder} holds no shapes of two members or more by models new to the cells: evaluate one."
+        )
     table = pd.DataFrame(rows)
     summary: dict[str, Any] = {
         "measure": measure,
@@ -250,11 +260,11 @@ def iter_rank_worth(
     return summary
 
 
-def _measured(level: NDArray[np.float32], threshold: float, measure: str) -> float:
-    if not (level > threshold).any():
+def _measured(shape: NDArray[np.bool_], measure: str) -> float:
+    """Of the smoothed surface about the voxels, as `evaluate` measures both the true and the drawn ones."""
+    if not shape.any():
         return 0.0 if measure == "volume" else float("nan")
-    distance = signed_distance.from_level(level, threshold)
-    return measure_shape(distance, np.eye(4), only=[measure])[measure]
+    return measure_shape(*level_of(shape), only=[measure])[measure]
 
 
 def worth_of(errors: ArrayLike, gains: ArrayLike, shares: Sequence[float] = SHARES) -> dict[str, Any]:

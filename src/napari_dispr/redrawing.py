@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from itertools import count, islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +17,13 @@ from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.drawing import CellDone, Event, Step, iter_drawn
 from napari_dispr.errors import InputError
+from napari_dispr.events import result_of
 from napari_dispr.library import load_model
 from napari_dispr.opinion import note_cut
 from napari_dispr.results import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 
 __all__ = ["iter_more_members", "iter_redraw_members", "more_members", "redraw_members"]
-
-Result = TypeVar("Result")
 
 
 def iter_more_members(
@@ -237,15 +236,3 @@ def _unused(prediction: Prediction, label: int, members: int) -> tuple[int, ...]
     """Numbers that no member of a cell ever had."""
     used = {*prediction[label].numbers, *prediction.rejected.get(label, ())}
     return tuple(islice((number for number in count() if number not in used), members))
-
-
-def result_of(events: Generator[Any, None, Result], progress: Callable[[Any], None] | None) -> Result:
-    """What a verb's events end in."""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            value: Result = end.value
-            return value
-        if progress is not None:
-            progress(event)

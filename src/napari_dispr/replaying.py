@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.samplers import Denoised, Denoiser
 from napari_dispr.drawing import Clock, Step, batch_denoiser, member_noise, sampled
+from napari_dispr.events import result_of
 from napari_dispr.opinion import Opinion
-from napari_dispr.redrawing import as_drawn, crop_of, result_of
+from napari_dispr.redrawing import as_drawn, crop_of
 from napari_dispr.results import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.shapes.denoising import Denoising

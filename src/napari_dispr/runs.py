@@ -84,10 +84,15 @@ class Run:
             If the folder holds a run already.
         """
         folder = Path(folder).absolute()
-        if (folder / _PLAN).exists():
+        if cls.is_in(folder):
             raise InputError(f"{folder} holds a training run already: resume it, or choose another name.")
         write_json(folder / _PLAN, plan.model_dump(mode="json"))
         return cls(folder, plan)
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a folder holds a run; one whose plan was never written whole does not."""
+        return (folder / _PLAN).exists()
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Self:

@@ -311,6 +311,8 @@ def _qualities(settings: TrainSettings) -> dict[str, Quality]:
 
 
 def _volume_regression(cells: Sequence[CellFile]) -> Any:
+    """Of real cells: volumes that were predicted from a picture say nothing new of what it tells."""
+    cells = [cell for cell in cells if not cell.predicted]
     try:
         return volume.fit_volume(
             [cell.mask for cell in cells],
@@ -322,10 +324,10 @@ def _volume_regression(cells: Sequence[CellFile]) -> Any:
 
 
 def _familiarity(cells: Sequence[CellFile], card: Card) -> Any:
+    """Of each picture once, however many objects there are of it: pictures are left out one by one."""
+    pictures = {cell.fingerprint: (cell.mask, cell.image) for cell in cells}
     try:
-        return familiarity.fit_familiarity(
-            [(cell.mask, cell.image) for cell in cells], extent=card.typical_extent
-        )
+        return familiarity.fit_familiarity(list(pictures.values()), extent=card.typical_extent)
     except InputError:  # too few
         return None
 

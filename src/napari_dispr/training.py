@@ -348,9 +348,8 @@ def split(
     """
     if not settings.validation:
         return cells, []
-    told = start.card.training if start else {}
-    seen = {*told.get("fingerprints", ()), *told.get("shapes", ())}
-    is_known = [bool({cell.fingerprint, cell.shape_fingerprint} & seen) for cell in cells]
+    seen = start.card.seen if start else frozenset()
+    is_known = [cell.is_among(seen) for cell in cells]
     for group in copies(cells):  # with other pictures, or without: who knows one knows all
         if any(is_known[place] for place in group):
             for place in group:
@@ -364,7 +363,8 @@ def split(
         )
     share = min(0.5, settings.validation * len(cells) / max(1, len(new)))
     own, apart = split_cells(new, share, settings.seed)
-    return [*known, *own], apart
+    # Predicted objects, of the cells kept apart, are neither trained on nor a truth to be scored by.
+    return [*known, *own], [cell for cell in apart if not cell.predicted] or apart
 
 
 def prepared_cell(cell: CellFile, settings: TrainSettings) -> TrainingCell:

@@ -1,5 +1,6 @@
 """What should be known of training cells before they are trained on: a split, and doubts about them."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -67,6 +68,23 @@ def split_cells(
     return training, [cell for index, cell in enumerate(cells) if index in apart]
 
 
+def real_cells(cells: Sequence[CellFile]) -> list[CellFile]:
+    """Those whose objects were not predicted, so that shapes can be compared with them.
+
+    Raises
+    ------
+    InputError
+        If all were, or two of the cells have one name.
+    """
+    for name, times in Counter(cell.name for cell in cells).items():
+        if times > 1:
+            raise InputError(f"Two cells are named {name}: give train and test one after the other.")
+    real = [cell for cell in cells if not cell.predicted]
+    if cells and not real:
+        raise InputError("All objects are predicted ones: give cells whose true objects are known.")
+    return real
+
+
 def check_cells(cells: Sequence[CellFile]) -> list[str]:
     """Doubts about training cells, a sentence each; none where all seems well.
 
@@ -80,6 +98,9 @@ def check_cells(cells: Sequence[CellFile]) -> list[str]:
         doubts.append(
             f"There are only {len(cells)} cells: take {FEW} or more, so that the model sees how they differ."
         )
+    if predicted := sum(cell.predicted for cell in cells):
+        judged = "the others tell how good a model is" if predicted < len(cells) else "there are no others"
+        doubts.append(f"{predicted} objects are predicted ones: {judged}.")
     if names := [cell.name for cell in cells if cell.obj is not None and _touches_border(cell.obj)]:
         doubts.append(
             f"The grid's border cuts {_listed(names)}: cut them with a larger voxel size, or remove them."
@@ -89,7 +110,8 @@ def check_cells(cells: Sequence[CellFile]) -> list[str]:
             f"Mask and shape disagree in the imaged plane (z = {grid.IMAGED_PLANE}) of {_listed(names)}: "
             "check that they belong together."
         )
-    if groups := [group for group in copies(cells) if len(group) > 1]:
+    same = ([index for index in group if not cells[index].predicted] for group in copies(cells))
+    if groups := [group for group in same if len(group) > 1]:
         names = [" = ".join(cells[index].name for index in group[:3]) for group in groups]
         doubts.append(f"Some cells are copies of others: {_listed(names)}.")
     if names := [cell.name for cell in cells if cell.obj is not None and _scattered(cell.obj)]:

@@ -3,12 +3,13 @@
 Knows file names and what the numbers in the files mean, nothing of models.
 """
 
+import csv
 import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,10 @@ from napari_dispr.settings import Settings
 PARTS = ("train", "test")
 #: The file beside the parts that says where the cells are from.
 NOTES = "dataset.json"
+#: The table beside the parts that says which objects are real and which were predicted, where some were.
+CELLS_FILE = "cells.csv"
+#: Columns of it, and what the second says of a cell whose object was predicted.
+_NAME, _KIND, PREDICTED = "name", "kind", "predicted"
 #: Where the part "train" grows, cell by cell, before it is whole.
 _GROWING = ".train"
 
@@ -46,12 +51,15 @@ class CellFile:
         Intensities of the imaged plane, 0 to 1.
     obj : (64, 64, 64) uint8 or None
         Antialiased object, axes (z, y, x), inside above 127.5.
+    predicted : bool
+        Whether the object was predicted, as the table beside the parts says: it is no truth to compare with.
     """
 
     name: str
     mask: NDArray[np.float32]
     image: NDArray[np.float32] | None
     obj: NDArray[np.uint8] | None
+    predicted: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -66,6 +74,10 @@ class CellFile:
         if self.obj is None:
             return ""
         return sha256(np.packbits(self.obj > 127).tobytes()).hexdigest()[:16]
+
+    def is_among(self, seen: Set[str]) -> bool:
+        """Whether its picture or its object is among fingerprints, such as those of a model's card."""
+        return not seen.isdisjoint((self.fingerprint, self.shape_fingerprint or self.fingerprint))
 
     def crop(self, label: int) -> Crop:
         """This cell as a crop that was not moved: a voxel is a pixel of the 64 x 64 picture."""
@@ -129,7 +141,8 @@ def read_dataset(
             {kind: place / kind for kind in kinds if kind != "image" or (place / kind).is_dir()}
         )
     ]
-    return [_read_cell(files) for files in cells]
+    predicted = _predicted(Path(folder))
+    return [replace(cell, predicted=cell.name in predicted) for cell in map(_read_cell, cells)]
 
 
 def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes: DatasetNotes) -> None:
@@ -160,6 +173,8 @@ def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes:
         for cell in cells:
             _write_planes(aside, cell)
         write_json(folder / NOTES, notes.model_dump())
+        if any(cell.predicted for cell in cells):
+            _write_kinds(folder / CELLS_FILE, cells)
         os.replace(aside, folder / "train")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -255,9 +270,7 @@ def read_notes(folder: str | PathLike[str]) -> DatasetNotes:
     InputError
         If the file is damaged.
     """
-    folder = Path(folder)
-    places = [folder, folder.parent] if folder.name in PARTS else [folder]
-    for path in (place / NOTES for place in places):
+    for path in _beside(Path(folder), NOTES):
         if path.is_file():
             try:
                 return DatasetNotes.model_validate_json(path.read_bytes())
@@ -268,6 +281,32 @@ def read_notes(folder: str | PathLike[str]) -> DatasetNotes:
                     f"The file {path} cannot be read ({where}): repair it, or remove it."
                 ) from None
     return DatasetNotes()
+
+
+def _beside(folder: Path, name: str) -> list[Path]:
+    """Where a file that tells of a dataset can be: in its folder, and beside a part of it."""
+    return [folder / name, folder.parent / name] if folder.name in PARTS else [folder / name]
+
+
+def _predicted(folder: Path) -> set[str]:
+    """Names of the cells whose objects were predicted; none without the table of an augmented dataset."""
+    path = next((path for path in _beside(folder, CELLS_FILE) if path.is_file()), None)
+    if path is None:
+        return set()
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            return {row.get(_NAME) or "" for row in csv.DictReader(file) if row.get(_KIND) == PREDICTED}
+    except (OSError, csv.Error):
+        raise InputError(
+            f"The file {path} cannot be read, which says of which cells the object was predicted: repair it."
+        ) from None
+
+
+def _write_kinds(path: Path, cells: Sequence[CellFile]) -> None:
+    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow([_NAME, _KIND])
+        table.writerows([cell.name, PREDICTED if cell.predicted else "real"] for cell in cells)
 
 
 def _places(folder: Path, part: str | None) -> list[Path]:

@@ -10,6 +10,7 @@ from napari_dispr.commands.common import (
     add_settings,
     check_folder,
     given_settings,
+    read_real,
     run_with_progress,
 )
 from napari_dispr.errors import InputError
@@ -43,10 +44,10 @@ def augment(options: argparse.Namespace) -> None:
     check_folder(options.out)
     from napari_dispr.balance_plan import AT_MOST
     from napari_dispr.balancing import iter_augment
-    from napari_dispr.cells.folders import read_dataset, read_notes
+    from napari_dispr.cells.folders import read_notes
 
     events = iter_augment(
-        read_dataset(options.dataset, need_objects=True),
+        read_real(options.dataset),
         options.out,
         class_table=options.class_table,
         per_class=per_class,

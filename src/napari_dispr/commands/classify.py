@@ -9,6 +9,7 @@ from napari_dispr.commands.common import (
     add_settings,
     check_folder,
     given_settings,
+    read_real,
     run_with_progress,
 )
 from napari_dispr.errors import InputError
@@ -55,12 +56,11 @@ def classify(options: argparse.Namespace) -> None:
     check_folder(options.out)
     beside = [folder.parent.parent / "folds.csv" for folder in options.shapes]
     folds = options.folds or next((path for path in beside if path.is_file()), None)
-    from napari_dispr.cells.folders import read_dataset
     from napari_dispr.classification import iter_classify
     from napari_dispr.classification_report import markdown
 
     events = iter_classify(
-        read_dataset(options.dataset, need_objects=True),
+        read_real(options.dataset),
         shapes=_shapes(options.shapes, options.strict),
         folds=folds,
         class_table=options.class_table,

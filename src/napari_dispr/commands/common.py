@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import sys
 import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_dispr.cells.folders import CellFile
     from napari_dispr.results import Prediction
 
 Result = TypeVar("Result")
@@ -176,6 +178,26 @@ def check_folder(out: Path) -> None:
             pass
     except OSError:
         raise InputError(f"{parent} cannot be written to: give another folder.") from None
+
+
+def read_real(dataset: Path) -> "list[CellFile]":
+    """The cells of a dataset whose objects are true ones; says how many are not.
+
+    Raises
+    ------
+    InputError
+        See `read_dataset` and `real_cells`.
+    """
+    from napari_dispr.cells.checks import real_cells
+    from napari_dispr.cells.folders import read_dataset
+
+    cells = read_dataset(dataset, need_objects=True)
+    real = real_cells(cells)
+    if predicted := len(cells) - len(real):
+        print(
+            f"napari-dispr: {predicted} objects of {dataset} are predicted ones: left out.", file=sys.stderr
+        )
+    return real
 
 
 def read_picture(path: Path) -> "NDArray[Any]":

@@ -22,6 +22,8 @@ from napari_dispr.settings import (
     TrainSettings,
 )
 
+_GO_ON = "napari-dispr: saved; go on with the same command and --resume."
+
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
@@ -43,7 +45,9 @@ def add(commands: Any) -> None:
         "--training", default="", help="with folds: other settings of training, as steps=500,processes=1"
     )
     add_settings(command, EvaluateSettings)
-    add_settings(command, CrossValidateSettings)
+    folds = CrossValidateSettings.model_fields["folds"]
+    command.add_argument("--folds", metavar="N", help=folds.description)  # without it there are none
+    add_settings(command, CrossValidateSettings, CrossValidateSettings.model_fields.keys() - {"folds"})
     add_settings(command, PredictSettings, set(PredictSettings.model_fields) - {"scale", "pixel_size"})
 
 
@@ -72,7 +76,7 @@ def evaluate(options: argparse.Namespace) -> None:
     for name in ("preset", "init", "minutes", "class_table", "training"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} is of training: give --folds with it.")
-    methods = methods_of(options.methods.split(","), settings)
+    methods = methods_of(_methods(options.methods), settings)
     events = iter_evaluate(
         read_dataset(options.dataset, need_objects=True),
         methods,
@@ -82,7 +86,12 @@ def evaluate(options: argparse.Namespace) -> None:
         resume=options.resume,
         **asked,
     )
-    _tell(run_with_progress(events), options.out)
+    try:
+        summary = run_with_progress(events)
+    except KeyboardInterrupt:
+        print(_GO_ON, file=sys.stderr)
+        raise
+    _tell(summary, options.out)
 
 
 def _cross_validate(options: argparse.Namespace, settings: PredictSettings, asked: dict[str, Any]) -> None:
@@ -94,7 +103,7 @@ def _cross_validate(options: argparse.Namespace, settings: PredictSettings, aske
         events = iter_cross_validate(
             options.dataset,
             options.out,
-            options.methods.split(","),
+            _methods(options.methods),
             settings=given_settings(options, CrossValidateSettings),
             predict=settings,
             class_table=options.class_table,
@@ -105,9 +114,13 @@ def _cross_validate(options: argparse.Namespace, settings: PredictSettings, aske
         )
         summary = run_with_progress(events, _say)
     if summary is None:
-        print("napari-dispr: saved; go on with the same command and --resume.", file=sys.stderr)
+        print(_GO_ON, file=sys.stderr)
         raise KeyboardInterrupt
     _tell(summary, options.out)
+
+
+def _methods(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _training(text: str) -> dict[str, Any]:

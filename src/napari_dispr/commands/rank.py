@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, check_folder, run_with_progress
+from napari_dispr.commands.common import add_command, check_folder, read_real, run_with_progress
 from napari_dispr.errors import InputError
 
 
@@ -56,11 +56,10 @@ def rank(options: argparse.Namespace) -> None:
 
 def _worth(options: argparse.Namespace) -> None:
     check_folder(options.out)
-    from napari_dispr.cells.folders import read_dataset
     from napari_dispr.ranking import iter_rank_worth
     from napari_dispr.ranking_report import markdown
 
-    cells = read_dataset(options.source, need_objects=True)
+    cells = read_real(options.source)
     events = iter_rank_worth(
         cells, options.worth, options.measure, relative=not options.absolute, out=options.out
     )

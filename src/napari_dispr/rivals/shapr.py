@@ -207,8 +207,8 @@ class SHAPRModel:
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """Fingerprints of the cells that it was trained on."""
-        return frozenset(self.card.training.get("fingerprints", ()))
+        """Fingerprints of the cells that it was trained on, and of their objects."""
+        return self.card.seen
 
     @cached_property
     def hash(self) -> str:
