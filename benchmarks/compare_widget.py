@@ -27,7 +27,7 @@ from napari_dispr.widgets.compare import CompareWidget
 from napari_dispr.widgets.compare_tiles import View
 from napari_dispr.widgets.session import OpenPrediction, Session, opened
 
-CELLS, MEMBERS, MANY, REPEATS, PICTURES = 200, 5, 20, 5, 20
+CELLS, MEMBERS, MANY, REPEATS, PICTURES = 200, 5, 20, 5, 8
 
 
 def prediction(members: int) -> OpenPrediction:

@@ -250,3 +250,15 @@ def test_the_truth_stands_beside_the_members(compare, qtbot: QtBot) -> None:
     widget.truth_choice.layer = None
     settle(qtbot, widget)
     assert len(widget.canvas.tile_rects()) == 6
+
+
+def test_the_window_closes_while_a_change_is_on_its_way(compare, qtbot: QtBot) -> None:
+    viewer, widget = compare()
+    click_tile(widget, 1)
+    press(widget.actions.reject_button)
+    worker = widget.actions._worker
+    with qtbot.capture_exceptions() as errors:
+        viewer.close()
+        qtbot.waitUntil(lambda: not worker.is_running, timeout=TIMEOUT)
+        QTest.qWait(200)
+    assert not errors, "the answer came to a window that is gone"

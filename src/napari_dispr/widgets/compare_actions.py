@@ -47,6 +47,7 @@ class CompareActions(QWidget):
         super().__init__()
         self._viewer, self._session = viewer, Session.of(viewer)
         self._worker: Any = None
+        self._on_end: Callable[[Any], None] = lambda answer: None
         self._cancelled = threading.Event()
         self._steps_view = StepsView(viewer)
         self._build()
@@ -222,7 +223,9 @@ class CompareActions(QWidget):
             _answered(work), *arguments, self._cancelled, _start_thread=False, _worker_class=CancellableWorker
         )
         self._worker.yielded.connect(self._on_step)
-        self._worker.returned.connect(lambda answer: self._on_answer(answer, on_end))
+        self._on_end = on_end
+        # A method, not a lambda: Qt lets go of it with this widget, which may be gone before the answer.
+        self._worker.returned.connect(self._on_answer)
         self._worker.finished.connect(self._on_finished)
         self.cancel_button.setEnabled(True)
         self._worker.start()
@@ -234,8 +237,10 @@ class CompareActions(QWidget):
             self.progress_bar.setValue(event.done)
             self.progress_bar.setFormat("%v of %m steps")
 
-    def _on_answer(self, answer: Any, on_end: Callable[[Any], None]) -> None:
-        self._worker = None
+    def _on_answer(self, answer: Any) -> None:
+        worker, self._worker = self._worker, None
+        if worker is None or worker.quitted:  # the window is closing
+            return
         if isinstance(answer, InputError):
             self.status.say(str(answer), problem=True)
         elif isinstance(answer, Exception):
@@ -244,7 +249,7 @@ class CompareActions(QWidget):
         elif answer is None:
             self.status.say("Cancelled; nothing was changed.")
         else:
-            on_end(answer)
+            self._on_end(answer)
 
     def _on_finished(self) -> None:
         self._worker = None
