@@ -122,6 +122,7 @@ def export_prediction(
     prediction: Prediction,
     folder: str | os.PathLike[str],
     *,
+    measures: pd.DataFrame | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Save a prediction as `Prediction.save` does; one that lies there already stays until all is written.
@@ -130,6 +131,8 @@ def export_prediction(
     ----------
     prediction : Prediction
     folder : path
+    measures : DataFrame, optional
+        Its table, where it is known (`napari_dispr.measure`): measuring takes longer than writing.
     progress : callable, optional
         Called with the number of cells done and of all; what it raises ends the work and leaves no trace.
     """
@@ -140,7 +143,7 @@ def export_prediction(
             prediction.save_cell(aside, label)
             if progress is not None:
                 progress(done, len(prediction))
-        prediction.save_tables(aside)
+        prediction.save_tables(aside, measures)
         remove_prediction(folder)
 
 

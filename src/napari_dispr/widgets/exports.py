@@ -149,9 +149,10 @@ class ExportBar(QWidget):
 
     def save_prediction(self, folder: str | Path) -> None:
         """Save the whole prediction."""
-        prediction = self._prediction()
+        prediction, opened = self._prediction(), self._opened()
+        measures = opened.measures if opened else None
         self._start(
-            lambda step: export_prediction(prediction, folder, progress=step),
+            lambda step: export_prediction(prediction, folder, measures=measures, progress=step),
             f"The prediction was saved in {Path(folder).name}: drop the folder on napari to open it again",
         )
 
