@@ -24,7 +24,7 @@ from napari_dispr.widgets.layers import (
     transform_of,
 )
 from napari_dispr.widgets.picking import outline
-from napari_dispr.widgets.scene import Outlines, View3D
+from napari_dispr.widgets.scene import Outlines, StepsView, View3D, camera_of
 from napari_dispr.widgets.session import Held, OpenPrediction, prediction_of
 
 CENTRES = {2: (40.0, 50.0), 5: (90.0, 120.0)}
@@ -350,3 +350,21 @@ def test_a_path_from_noise_to_shape_lies_where_its_cell_does(viewer: ViewerModel
     section = inside & (data[tuple(np.where(inside[:, None], index, 0).T)] > 0)
     truth = discs()[tuple(pixels.T)] == 5
     assert np.mean(section == truth) > 0.98 and not (section & ~truth).any()
+
+
+def test_steps_are_shown_alone_and_the_view_comes_back_with_their_removal(viewer: ViewerModel) -> None:
+    result = shown(viewer, FRAMES["scaled"])
+    viewer.dims.set_point(0, 0.3)
+    camera = camera_of(viewer)
+    camera.center, camera.zoom = (0.0, 3.0, 4.0), 7.0
+    before = (camera.center, camera.zoom, viewer.dims.ndisplay, [layer.visible for layer in viewer.layers])
+    point = viewer.dims.point
+    steps = Image(np.random.default_rng(0).random((3, 8, 8, 8)), scale=(1, 0.1, 0.1, 0.1))
+    view = StepsView(viewer)
+    view.enter(steps)
+    assert viewer.dims.ndisplay == 3 and viewer.dims.current_step[0] == 0
+    assert [layer.name for layer in viewer.layers if layer.visible] == [steps.name]
+    viewer.layers.remove(steps)
+    after = (camera.center, camera.zoom, viewer.dims.ndisplay, [layer.visible for layer in viewer.layers])
+    assert after == before
+    assert viewer.dims.point == point and result.layers[0] in viewer.layers

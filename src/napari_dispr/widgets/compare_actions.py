@@ -262,7 +262,6 @@ class CompareActions(QWidget):
         from napari.layers import Layer
 
         layer = Layer.create(*answer)
-        add_unselected(self._viewer, layer)
         self._steps_view.enter(layer)
         self.status.say(
             "Its way from noise to shape is a layer now: move or play the slider of its steps. All other "

@@ -165,15 +165,17 @@ class StepsView:
         self._viewer = viewer
         self._layer: Layer | None = None
         self._hidden: list[Layer] = []
-        self._ndisplay = 2
+        self._before: dict[str, Any] = {}
 
     def enter(self, layer: "Layer") -> None:
-        """Look at ``layer``, which is in the viewer; what else is visible comes back when it is removed."""
+        """Add ``layer`` and look at it; what else is visible, and the view, come back when it is removed."""
         viewer = self._viewer
         if self._layer is None:
-            self._ndisplay = viewer.dims.ndisplay
+            self._before = {name: getattr(camera_of(viewer), name) for name in ("center", "zoom", "angles")}
+            self._before |= {"ndisplay": viewer.dims.ndisplay, "point": viewer.dims.point[-3:]}
             viewer.layers.events.removed.connect(self._on_removed)
         self._layer = layer
+        add_unselected(viewer, layer)
         others = [other for other in viewer.layers if other.visible and other is not layer]
         self._hidden += others
         for other in others:
@@ -196,8 +198,12 @@ class StepsView:
         for other in self._hidden:
             other.visible = True
         self._hidden = []
-        self._viewer.dims.ndisplay = self._ndisplay
-        self._viewer.reset_view()
+        dims, before = self._viewer.dims, self._before
+        dims.ndisplay = before.pop("ndisplay")
+        point = before.pop("point")
+        dims.set_point(range(dims.ndim - len(point), dims.ndim), point)
+        for name, value in before.items():
+            setattr(camera_of(self._viewer), name, value)
 
 
 def camera_of(viewer: "ViewerModel") -> "Camera":
