@@ -227,7 +227,11 @@ def test_interrupting_keeps_what_is_finished(folder, tmp_path):
     out = tmp_path / "out"
     command = [*COMMAND, "predict", str(folder / "image.tif"), str(folder / "labels.tif"), "--out", str(out)]
     process = subprocess.Popen(
-        [*command, "--members", "5", "--steps", "30"], stderr=subprocess.PIPE, text=True
+        [*command, "--members", "5", "--steps", "30"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Not ignored, as what runs in the background inherits it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 200
     while not (out / "cells" / "1.ome.tif").exists():

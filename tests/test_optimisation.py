@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -360,20 +359,38 @@ def test_a_validation_that_is_stopped_is_done_again(cells, tmp_path):
     assert [event.step for event in rest if isinstance(event, Validated)] == [3, 6]
 
 
-def test_validations_do_not_eat_a_budget_of_minutes(cells, tmp_path):
+class Clock:
+    """Stands for the module `time`: each look at it takes as long, whatever the machine does."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.04
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(optimisation, "time", clock)
+    return clock
+
+
+def test_validations_do_not_eat_a_budget_of_minutes(cells, tmp_path, clock):
     settings = TrainSettings(minutes=5 / 60, batch=2, warmup=0, validations=50)
 
     def slow(network, crew):
-        time.sleep(0.3)
+        clock.now += 0.3
         return np.zeros((2, 2))
 
-    events = train(cells, tmp_path, settings, validator=slow)
+    events = train(cells, tmp_path, settings, start=UNet3D(TINY), validator=slow)
     count = sum(isinstance(event, Validated) for event in events)
-    assert 1 <= count <= 5 / (0.3 * 6) + 2
+    assert 2 <= count <= 5 / (0.3 * 6) + 2
     assert isinstance(events[-1], Validated) and events[-1].share == 1
 
 
-def test_quick_validations_are_all_done(cells, tmp_path):
+def test_quick_validations_are_all_done(cells, tmp_path, clock):
     settings = TrainSettings(minutes=6 / 60, batch=2, warmup=0, validations=4)
     judge = Judge([0.1] * 5)
     train(cells, tmp_path, settings, start=UNet3D(TINY), validator=judge)

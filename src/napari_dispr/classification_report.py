@@ -179,8 +179,8 @@ def _draw_matrix(axis: Any, arm: str, summary: Mapping[str, Any], *, named: bool
     axis.set_xticks(range(len(kinds)), words, rotation=40, ha="right", rotation_mode="anchor")
     numbers = [f"{word} ({summary['classes'][kind]})" for word, kind in zip(words, kinds, strict=True)]
     axis.set_yticks(range(len(kinds)), numbers if named else [])
-    axis.set_xlabel("predicted class")
+    axis.set_xlabel("predicted class, % of the true one")
     if named:
         axis.set_ylabel("true class (cells)")
-    axis.set_title(f"{arm}: % of the true class", fontsize=_TEXT)
+    axis.set_title(arm, fontsize=_TEXT)
     axis.tick_params(length=0)
