@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from napari.components import ViewerModel
@@ -10,7 +11,8 @@ from test_results import ball, prediction_of
 
 from napari_dispr.results import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.widgets.layers import METADATA_KEY
+from napari_dispr.widgets.displayed import displayed_plane
+from napari_dispr.widgets.layers import METADATA_KEY, ResultLayers
 from napari_dispr.widgets.picture_link import PictureLink
 from napari_dispr.widgets.session import PREDICTION_KEY, OpenPrediction, Selection, Session, opened
 
@@ -119,3 +121,24 @@ def test_what_one_link_shows_another_does_not_take_for_a_choice(two_cells: OpenP
     assert session.selection == Selection(1, 0), "that was the user"
     for link in links:
         link.stop()
+
+
+def test_a_drawn_prediction_goes_when_it_is_neither_seen_nor_looked_at(two_cells: OpenPrediction) -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((200, 200)))
+    plane = displayed_plane(image, viewer.dims)
+    session = Session.of(viewer)
+    drawn = [replace(two_cells, key=object(), plane=plane) for _ in range(3)]
+    volume, _ = two_cells.prediction.label_volume(0)
+    layers = []
+    for one in drawn:
+        session.show(one)
+        held = session.held(one)
+        layers.append(viewer.add_labels(volume, metadata={PREDICTION_KEY: held, METADATA_KEY: {"member": 0}}))
+        held.layers = ResultLayers.found(viewer, held)
+    viewer.layers.remove(layers[2])
+    assert session.current is drawn[2], "it is looked at, without layers, too"
+    viewer.layers.remove(layers[0])
+    assert session.predictions == [drawn[1], drawn[2]]
+    session.show(drawn[1])
+    assert session.predictions == [drawn[1]]

@@ -293,6 +293,11 @@ class ResultLayers:
         numbers = sorted(key for key in self._layers if not isinstance(key, str))
         return [self._layers[key] for key in (*numbers, "kept") if key in self._layers]
 
+    @property
+    def in_viewer(self) -> bool:
+        """Whether any of them is there."""
+        return any(layer in self._viewer.layers for layer in self._layers.values())
+
     def update(self, content: ResultContent) -> Iterator[None]:
         """Show ``content``; yields after each layer, so that the event loop can run in between.
 

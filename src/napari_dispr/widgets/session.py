@@ -145,8 +145,16 @@ class Session:
         else:
             self._open[opened.key] = Held(opened)
         self._current = opened.key
+        self._forget_unseen()
         self._keep_selection()
         self.events.predictions()
+
+    def _forget_unseen(self) -> None:
+        """Let go of predictions that were drawn here, are looked at no more, and have no layer left."""
+        for key, held in list(self._open.items()):
+            gone = held.layers is not None and not held.layers.in_viewer
+            if key != self._current and gone and not held.newest.growing:
+                del self._open[key]
 
     def newest(self, key: object) -> OpenPrediction | None:
         """The newest state of a prediction; None if it is not open."""
@@ -209,16 +217,21 @@ class Session:
                 self.events.predictions()
 
     def _on_removed(self, event: Any) -> None:
-        """A prediction read from a folder goes with its last layer; one drawn here stays with its widget."""
+        """A prediction goes with its last layer; one drawn here may still be looked at without."""
         held = prediction_of(event.value)
-        if held is None or held.newest.plane is not None or held.newest.key not in self._open:
+        if held is None or held.newest.key not in self._open:
             return
-        if not any(prediction_of(layer) is held for layer in event.source):
-            del self._open[held.newest.key]
-            if self._current == held.newest.key:
-                self._current = next(reversed(self._open), None)
-                self._keep_selection()
-            self.events.predictions()
+        is_current = held.newest.key == self._current
+        drawn_here = held.newest.plane is not None
+        if any(prediction_of(layer) is held for layer in event.source):
+            return
+        if drawn_here and (is_current or held.newest.growing):
+            return
+        del self._open[held.newest.key]
+        if is_current:
+            self._current = next(reversed(self._open), None)
+            self._keep_selection()
+        self.events.predictions()
 
 
 _sessions: "weakref.WeakKeyDictionary[ViewerModel, Session]" = weakref.WeakKeyDictionary()
