@@ -146,6 +146,8 @@ def test_many_members_are_drawn_coarsely() -> None:
     many = cell_shapes(opened_of(ensemble_of(*[ball_at(0, 0, 0, 10)] * 20)), 3)
     tiles = tiles_of(many, View.SIDE_BY_SIDE)
     assert len(tiles) == 21 and tiles[0].drawn[0].surface is many.coarse[0]
+    (overlay,) = tiles_of(many, View.OVERLAY, selected=3)
+    assert overlay.drawn[0].surface is many.members[3] and overlay.drawn[1].surface is many.coarse[0]
     assert modes_in_words(many.modes) == "one kind of shape fits"
 
 

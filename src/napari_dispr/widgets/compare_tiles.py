@@ -31,7 +31,7 @@ CONSENSUS_COLOUR: tuple[float, float, float] = (0.80, 0.82, 0.86)
 TRUTH_COLOUR: tuple[float, float, float] = (0.98, 0.90, 0.55)
 #: Opacity of members around the one that is looked at, and of all of them where there is none.
 _FAINT, _TOGETHER = 0.08, 0.3
-#: From so many tiles on they are small enough for surfaces of half the resolution.
+#: From so many shapes on surfaces of half the resolution do, in small tiles and over one another.
 _COARSE_FROM = 8
 
 
@@ -156,7 +156,8 @@ def _overlay(cell: CellShapes, selected: Shape) -> Tile:
         drawn.append(Drawn(cell.members[selected], (*mode_colour(cell.mode_of(selected).letter), 1.0)))
     elif selected == "consensus" and cell.consensus is not None:
         drawn.append(Drawn(cell.consensus, (*CONSENSUS_COLOUR, 1.0)))
-    for number, surface in cell.members.items():
+    several = cell.coarse if len(cell.members) >= _COARSE_FROM else cell.members
+    for number, surface in several.items():
         if number != selected:
             drawn.append(Drawn(surface, (*mode_colour(cell.mode_of(number).letter), opacity)))
     if cell.truth is not None:
