@@ -90,9 +90,11 @@ class CompareActions(QWidget):
         buttons = QGridLayout()
         for i, one in enumerate((self.keep_button, self.reject_button, self.replace_button)):
             buttons.addWidget(one, 0, i)
-        buttons.addLayout(more, 1, 0)
-        buttons.addWidget(self.watch_button, 1, 1)
-        buttons.addWidget(self.surfaces_button, 1, 2)
+        buttons.addWidget(self.watch_button, 1, 0)
+        buttons.addWidget(self.surfaces_button, 1, 1)
+        buttons.addLayout(more, 1, 2)
+        for column in range(3):
+            buttons.setColumnStretch(column, 1)
         running = QHBoxLayout()
         running.addWidget(self.progress_bar, 1)
         running.addWidget(self.cancel_button)
