@@ -10,7 +10,7 @@ from vispy.color import get_colormap
 
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.widgets.compare_content import CellShapes
-from napari_dispr.widgets.compare_tiles import Tile
+from napari_dispr.widgets.compare_tiles import VALUE_COLOURS, Tile
 
 _WORDS, _QUIET, _SELECTED = QColor(235, 238, 242), QColor(150, 156, 165), QColor(255, 255, 255)
 _BAR_HEIGHT, _BAR_MARGIN = 10, 46
@@ -80,7 +80,8 @@ class Captions(QWidget):
         bar = QRectF(rect.x() + _BAR_MARGIN, rect.bottom() - 22, width, _BAR_HEIGHT)
         gradient = QLinearGradient(QPointF(bar.left(), 0), QPointF(bar.right(), 0))
         for at in np.linspace(0, 1, 9):
-            gradient.setColorAt(float(at), QColor.fromRgbF(*map(float, get_colormap("viridis").map(at)[0])))
+            colour = get_colormap(VALUE_COLOURS).map(at)[0]
+            gradient.setColorAt(float(at), QColor.fromRgbF(*map(float, colour)))
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(gradient)
         painter.drawRect(bar)

@@ -29,6 +29,8 @@ MODE_COLOURS: tuple[tuple[float, float, float], ...] = (
 )
 CONSENSUS_COLOUR: tuple[float, float, float] = (0.80, 0.82, 0.86)
 TRUTH_COLOUR: tuple[float, float, float] = (0.98, 0.90, 0.55)
+#: Colour map of values from 0 on, on surfaces and in the colour bar.
+VALUE_COLOURS = "viridis"
 #: Opacity of members around the one that is looked at, and of all of them where there is none.
 _FAINT, _TOGETHER = 0.08, 0.3
 #: From so many shapes on surfaces of half the resolution do, in small tiles and over one another.

@@ -13,16 +13,17 @@ from qtpy import API_NAME
 from qtpy.QtCore import QRectF, QTimer, Signal
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 from vispy.app import use_app
-from vispy.color import get_colormap
+from vispy.color import Colormap, get_colormap
 from vispy.scene import Node, SceneCanvas
 from vispy.scene.cameras import TurntableCamera
 from vispy.scene.visuals import Image, Mesh, Volume
+from vispy.visuals.filters import ShadingFilter
 from vispy.visuals.filters.base_filter import Filter
 from vispy.visuals.transforms import STTransform
 
 from napari_dispr.widgets.captions import Captions
 from napari_dispr.widgets.compare_content import CellShapes
-from napari_dispr.widgets.compare_tiles import Drawn, Tile, arranged
+from napari_dispr.widgets.compare_tiles import VALUE_COLOURS, Drawn, Tile, arranged
 
 #: Where the camera stands at first, degrees.
 _ELEVATION, _AZIMUTH = 32.0, -25.0
@@ -39,8 +40,6 @@ _BETWEEN = 5
 #: A press and release further apart than so many pixels is a drag, which turns.
 _CLICK_RADIUS = 4
 _BACKGROUND = (0.11, 0.12, 0.14)
-#: Colours of values from 0 on.
-VALUE_COLOURS = "viridis"
 
 
 class _TileNode:
@@ -103,8 +102,6 @@ class _TileNode:
 
 
 def _lit_mesh(drawn: Drawn, parent: Node) -> Mesh:
-    from vispy.visuals.filters import ShadingFilter
-
     mesh = Mesh(drawn.surface.vertices, drawn.surface.faces, parent=parent)
     mesh.shading_filter = ShadingFilter(
         "smooth",
@@ -142,9 +139,8 @@ def _disc(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.dstack([picture, picture, picture, _PICTURE_OPACITY * inside]).astype(np.float32)
 
 
-def _haze():  # type: ignore[no-untyped-def]
-    from vispy.color import Colormap
-
+def _haze() -> Colormap:
+    """Nothing where no member is; a haze where few are."""
     return Colormap([(0, 0, 0, 0), (0.27, 0.4, 0.75, 0.02), (0.35, 0.72, 0.76, 0.05), (1, 0.95, 0.7, 0.22)])
 
 
