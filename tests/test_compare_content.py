@@ -115,9 +115,7 @@ def test_without_the_picture_what_the_model_saw_of_it_is_shown() -> None:
 
 def two_kinds() -> Ensemble:
     """Two members above the picture, one below; the numbers of rejected ones are missing."""
-    return ensemble_of(
-        ball_at(5, 0, 0, 9), ball_at(-6, 0, 0, 7), ball_at(5, 1, 0, 9), numbers=(0, 2, 5)
-    )
+    return ensemble_of(ball_at(5, 0, 0, 9), ball_at(-6, 0, 0, 7), ball_at(5, 1, 0, 9), numbers=(0, 2, 5))
 
 
 def test_members_stand_by_their_kinds_and_are_captioned() -> None:

@@ -131,6 +131,61 @@ def test_a_start_that_has_seen_the_cells_is_refused(whole, dataset, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_one_fold_alone_is_a_held_out_split_that_others_join(whole, dataset, cells, tmp_path):
+    """Of the same cells as that fold of the whole; gone on with, it is the whole to the byte."""
+    out = tmp_path / "out"
+    options = {"methods": ["model", "cylinder"], "save_shapes": True, **OPTIONS}
+    alone = {**options, "settings": CrossValidateSettings(folds=2, fold=2)}
+    summary = nd.cross_validate(dataset, out, **alone)
+    folds = {row["name"]: int(row["fold"]) for row in rows_of(whole[0] / "folds.csv")}
+    second = sorted(name for name in folds if folds[name] == 2)
+    assert [row["cell"] for row in rows_of(out / "cells.csv") if row["method"] == "model"] == second
+    assert (summary["cells"], summary["not_tested"], summary["tested_folds"]) == (2, 2, [2])
+    assert "of fold 2; 2 more are not tested yet" in (out / "table.md").read_text("utf-8")
+    assert not (out / "folds" / "1").exists()
+    # What another fold has begun is no part of the table, and of the first fold's training nothing is lost.
+    events = nd.iter_cross_validate(dataset, out, resume=True, **options)
+    while type(next(events)).__name__ != "Evaluated":
+        pass
+    events.close()
+    assert nd.cross_validate(dataset, out, resume=True, **alone) == summary
+    nd.cross_validate(dataset, out, resume=True, **options)
+    for name in ("folds.csv", "errors.csv", "cells.csv", "table.md", "summary.json"):
+        assert (out / name).read_bytes() == (whole[0] / name).read_bytes()
+
+
+def test_cells_of_some_classes_alone_are_tested(whole, dataset, tmp_path):
+    shutil.copytree(whole[0] / "folds", tmp_path / "folds")  # trained as they would be
+    options = {"methods": ["model", "cylinder"], "save_shapes": True, **OPTIONS}
+    summary = nd.cross_validate(dataset, tmp_path, classes=["stomatocyte"], **options)
+    assert {row["cell"][:11] for row in rows_of(tmp_path / "cells.csv")} == {"stomatocyte"}
+    assert (summary["cells"], summary["not_tested"]) == (2, 2)
+    expected = [row for row in rows_of(whole[0] / "errors.csv") if row["cell"].startswith("stomatocyte")]
+    assert rows_of(tmp_path / "errors.csv") == expected
+    nd.cross_validate(dataset, tmp_path, resume=True, **options)
+    assert (tmp_path / "errors.csv").read_bytes() == (whole[0] / "errors.csv").read_bytes()
+
+
+def test_settings_of_one_method(dataset, tmp_path):
+    training = {"processes": 1, "shapr.epochs": 20, "steps": 300, "model.batch": 4}
+    options = {**OPTIONS, "settings": CrossValidateSettings(folds=2, minutes=7), "training": training}
+    events = nd.iter_cross_validate(dataset, tmp_path / "out", ["model", "shapr"], **options)
+    next(events)
+    events.close()
+    told = json.loads((tmp_path / "out" / "cross_validation.json").read_text("utf-8"))["training"]
+    assert (told["model"]["minutes"], told["model"]["steps"], told["model"]["batch"]) == (7, 300, 4)
+    assert (told["shapr"]["minutes"], told["shapr"]["steps"], told["shapr"]["epochs"]) == (None, None, 20)
+    assert told["shapr"]["batch"] == 6
+    for wrong, words in (
+        ({"speed": 3}, "'speed'"),
+        ({"shapr.speed": 3}, "'speed'"),
+        ({"dispr.steps": 3}, "dispr.steps is of a method that is not trained"),
+    ):
+        with pytest.raises(InputError, match=words):
+            nd.cross_validate(dataset, tmp_path / "no", ["model", "shapr"], **{**options, "training": wrong})
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_method_named_as_a_preset_is_trained_by_it(dataset, tmp_path):
     settings = CrossValidateSettings(folds=2, preset="quick", minutes=7)
     options = {**OPTIONS, "settings": settings, "training": {"processes": 1, "batch": 2}}
@@ -248,6 +303,9 @@ def test_command(whole, dataset, tmp_path, capsys):
         (["--folds", "2", "--methods", "guess"], "guess"),
         (["--folds", "2", "--preset", "slow"], "slow"),
         (["--folds", "2", "--training", "steps"], "steps=500"),
+        (["--folds", "2", "--fold", "3"], "no fold 3"),
+        (["--folds", "2", "--classes", "discocyte,round"], "'round'"),
+        (["--classes", "discocyte"], "--folds"),
         (["--minutes", "3"], "--folds"),
     ],
 )

@@ -191,9 +191,7 @@ def test_of_a_long_path_some_frames_are_kept(few, monkeypatch):
     monkeypatch.setattr(devices, "fast_dtype", lambda device: torch.float32)
     torch.manual_seed(0)
     network = UNet3D(NetworkConfig(channel_mult=(1,), attention_downsamplings=(), fold=8, isotropic=True))
-    card = Card(
-        name="tiny", representation="occupancy", qualities={"fast": Quality(sampler="ddpm", steps=4)}
-    )
+    card = Card(name="tiny", representation="occupancy", qualities={"fast": Quality(sampler="ddpm", steps=4)})
     model = ShapeModel(network, GaussianDiffusion(100), card)
     settings = PredictSettings(members=1, quality="fast", device="cpu")
     events = iter_predict_crops([crop_of(few, 1)], model, settings, image_to_world=few.image_to_world)

@@ -45,6 +45,8 @@ from napari_dispr.training import Ended, iter_train
 _PLAN = "cross_validation.json"
 #: The name of the method that is trained by the settings' own preset.
 MODEL = "model"
+#: Settings that say how long to train.
+_BUDGETS = {"minutes", "steps", "epochs"}
 #: Names of the methods that are trained for each fold.
 TRAINED = (MODEL, *PRESETS, *RIVAL_PRESETS)
 
@@ -68,6 +70,7 @@ def iter_cross_validate(
     predict: PredictSettings | None = None,
     class_table: str | os.PathLike[str] | None = None,
     training: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
     **asked: Any,
@@ -87,13 +90,16 @@ def iter_cross_validate(
         these), for each fold; fits, and models by name or file, which draw all folds as they are. The first
         is tested against each of the others.
     settings : CrossValidateSettings
-        Folds, preset, the model to begin from, minutes.
+        Folds, preset, the model to begin from, minutes; one fold alone, if so wished.
     predict : PredictSettings
         How shapes are drawn. Its seed is also that of folds, training and bootstrap.
     class_table : path, optional
         CSV with the columns name and class; otherwise file names tell (see `cells.folds.class_of`).
     training : mapping, optional
         Settings in place of those of the presets, such as ``steps``; each method takes those that it has.
+        With a method before it, such as ``shapr.minutes``, a setting is of this one alone.
+    classes : sequence of str, optional
+        Test cells of these classes only; the others are trained on. By default all.
     resume : bool
         Go on with what ``out`` holds.
     stop : callable
@@ -109,7 +115,8 @@ def iter_cross_validate(
     Returns
     -------
     dict or None
-        The summary of all cells together (see `evaluation_summary.summary_of`); None if it was stopped.
+        The summary of all cells that are tested by now (see `evaluation_summary.summary_of`); None if it was
+        stopped.
 
     Raises
     ------
@@ -133,25 +140,28 @@ def iter_cross_validate(
         else:
             name, untrained[name] = _as_it_is(name, predict)
         names.append(name)
-    tested = real_cells(cells)
-    check(tested, names, how, out)
+    _check_training(training or {}, list(trained))
+    real = real_cells(cells)
+    check(real, names, how, out)
     for name, one in trained.items():
         _check_unseen(name, one.start, cells)
-    classes = classes_of(cells, class_table)
-    folds = folds_of(cells, settings.folds, classes, predict.seed)
-    plan = settings_of(cells, how) | {"methods": names, "classes": classes, "folds": folds}
+    kinds = classes_of(cells, class_table)
+    folds = folds_of(cells, settings.folds, kinds, predict.seed)
+    chosen = _chosen(real, folds, kinds, settings, classes)
+    plan = settings_of(cells, how) | {"methods": names, "classes": kinds, "folds": folds}
     plan["drawing"] = predict.model_dump(mode="json", include={"quality", "sampler", "steps", "device"})
     plan["training"] = {
         name: {"start": one.start, "preset": one.preset, **one.settings.model_dump(mode="json")}
         for name, one in trained.items()
     }
     _begin(folder, plan, resume)
-    _write_folds(folder / "folds.csv", classes, folds)
+    _write_folds(folder / "folds.csv", kinds, folds)
     rows = Rows.begun(folder, how.definitions, plan, resume)
-    told = {name: getattr(untrained.get(name), "provenance", {}) for name in names}
-    done, total = 0, len(tested) * len(names)
+    told: dict[str, dict[int, Any]] = {name: {} for name in trained}
+    done, total = 0, len(chosen) * len(names)
     for fold in range(1, settings.folds + 1):
         place = folder / "folds" / str(fold)
+        tested = [cell for cell in chosen if folds[cell.name] == fold]
         drawn: dict[str, Method] = {}
         for name in names:
             if name in untrained:
@@ -159,14 +169,16 @@ def iter_cross_validate(
                 continue
             path = place / f"{name}.safetensors"
             if not _is_made(path):
+                if not tested:
+                    continue
                 others = [cell for cell in cells if folds[cell.name] != fold]
                 yield FoldBegins(fold, settings.folds, name, len(others))
                 with closing(trained[name].events(place / "cells", others, notes, path, stop)) as events:
                     if not (yield from events):
                         return None
             _, drawn[name] = method_of(path, predict)
-            told[name] = told[name] | {f"fold {fold}": getattr(drawn[name], "provenance", {})}
-        for cell in (cell for cell in tested if folds[cell.name] == fold):
+            told[name][fold] = getattr(drawn[name], "provenance", {})
+        for cell in tested:
             if stop():
                 return None
             with closing(iter_cell(cell, drawn, how, rows)) as drawing:
@@ -175,8 +187,19 @@ def iter_cross_validate(
                         done += 1
                         event = replace(event, done=done, total=total)
                     yield event
-    predicted = len(cells) - len(tested)
-    return finished(rows, tested, told, how, predicted=predicted, folds=settings.folds)
+    known = [cell for cell in real if all(rows.has(cell.name, name) for name in names)]
+    tested_folds = sorted({folds[cell.name] for cell in known})
+    of_trained = {name: {f"fold {fold}": told[name][fold] for fold in tested_folds} for name in trained}
+    return finished(
+        rows,
+        known,
+        {name: of_trained.get(name, getattr(untrained.get(name), "provenance", {})) for name in names},
+        how,
+        predicted=len(cells) - len(real),
+        folds=settings.folds,
+        tested_folds=tested_folds,
+        not_tested=len(real) - len(known),
+    )
 
 
 def cross_validate(
@@ -212,12 +235,21 @@ class _Trained:
     def of(
         cls, name: str, settings: CrossValidateSettings, predict: PredictSettings, training: Mapping[str, Any]
     ) -> "_Trained":
-        changes = {"seed": predict.seed % 2**31, "device": predict.device, **training}
+        changes = {"seed": predict.seed % 2**31, "device": predict.device}
+        changes |= {one: value for one, value in training.items() if "." not in one}
         if settings.minutes is not None:
             changes["minutes"] = settings.minutes
+        own_changes = {
+            one.removeprefix(f"{name}."): value
+            for one, value in training.items()
+            if one.startswith(f"{name}.")
+        }
+        if _BUDGETS & own_changes.keys():  # takes the place of any budget that is for all
+            changes = {one: value for one, value in changes.items() if one not in _BUDGETS}
         preset = settings.preset if name == MODEL else name
         known = type(preset_settings(preset)).model_fields
-        own = preset_settings(preset, **{one: value for one, value in changes.items() if one in known})
+        changes = {one: value for one, value in changes.items() if one in known} | own_changes
+        own = preset_settings(preset, **changes)
         wanted = settings.init if name == MODEL else "auto"
         return cls(preset, start_of(None if wanted == "none" else wanted, own), own)
 
@@ -261,6 +293,23 @@ def _as_it_is(name: str, predict: PredictSettings) -> tuple[str, Method]:
         raise InputError(f"There is no method {name!r}: choose among {known}.") from None
 
 
+def _check_training(training: Mapping[str, Any], trained: Sequence[str]) -> None:
+    """Does each setting of training exist, and the method that it is of?"""
+    known = {*TrainSettings.model_fields, *RivalTrainSettings.model_fields}
+    for setting in training:
+        method, dot, name = setting.rpartition(".")
+        if dot and method not in trained:
+            raise InputError(f"The setting {setting} is of a method that is not trained: {_or(trained)}.")
+        if name not in known:
+            raise InputError(
+                f"There is no setting of training {name!r}: `napari-dispr train --help` has all."
+            )
+
+
+def _or(trained: Sequence[str]) -> str:
+    return f"trained are {', '.join(trained)}" if trained else "none is, name model among the methods"
+
+
 def _check_unseen(name: str, start: str | None, cells: Sequence[CellFile]) -> None:
     """A model that has seen cells cannot be begun from, since it would be tested on them."""
     if start is None:
@@ -272,6 +321,35 @@ def _check_unseen(name: str, start: str | None, cells: Sequence[CellFile]) -> No
             f"The model {start}, from which {name} is to begin, was trained on {len(known)} of these cells "
             f"(such as {known[0]}), on which it could not be tested then: begin from generic or from scratch."
         )
+
+
+def _chosen(
+    cells: Sequence[CellFile],
+    folds: Mapping[str, int],
+    kinds: Mapping[str, str],
+    settings: CrossValidateSettings,
+    classes: Sequence[str] | None,
+) -> list[CellFile]:
+    """The cells that are to be tested now.
+
+    Raises
+    ------
+    InputError
+        There is no such fold or class, or none of their cells.
+    """
+    if settings.fold is not None and settings.fold > settings.folds:
+        raise InputError(f"There is no fold {settings.fold} of {settings.folds}: they count from 1.")
+    there = sorted({kinds[cell.name] for cell in cells})
+    if unknown := [kind for kind in classes or () if kind not in there]:
+        raise InputError(f"There is no cell of the class {unknown[0]!r}: choose among {', '.join(there)}.")
+    found = [
+        cell
+        for cell in cells
+        if settings.fold in (None, folds[cell.name]) and (classes is None or kinds[cell.name] in classes)
+    ]
+    if not found:
+        raise InputError(f"Fold {settings.fold} has no cell of these classes: take another fold, or all.")
+    return found
 
 
 def _begin(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:

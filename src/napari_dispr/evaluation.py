@@ -211,7 +211,7 @@ def finished(
     Parameters
     ----------
     rows : Rows
-        Of all pairs.
+        Of all pairs of these cells and methods; others are let go of.
     cells : sequence of CellFile
     told : mapping of method to dict
         Its provenance.
@@ -221,7 +221,7 @@ def finished(
     **also
         Goes into the summary.
     """
-    rows.sort([cell.name for cell in cells], list(told))
+    rows.keep([cell.name for cell in cells], list(told))
     settings = {
         "software": f"napari-dispr {__version__}",
         "cells": len(cells),

@@ -154,10 +154,11 @@ class Rows:
                 with (self.folder / f"{name}.partial.csv").open("a", newline="", encoding="utf-8") as file:
                     self._write(file, name, rows)
 
-    def sort(self, cells: Sequence[str], methods: Sequence[str]) -> None:
-        """Put rows into an order that does not depend on when they were drawn."""
+    def keep(self, cells: Sequence[str], methods: Sequence[str]) -> None:
+        """Keep the rows of these, in this order, whenever they were drawn."""
         place = {(cell, method): (i, j) for i, cell in enumerate(cells) for j, method in enumerate(methods)}
         for rows in (self.errors, self.cells):
+            rows[:] = [row for row in rows if _pair(row) in place]
             rows.sort(key=lambda row: place[_pair(row)])  # stable: members keep theirs
 
     @contextmanager

@@ -99,6 +99,8 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     """The summary as a text table for a terminal: a block a method, a line a measure."""
     text = io.StringIO()
     print(f"{summary['cells']} cells, relative errors of the members (iou: agreement)", file=text)
+    if summary.get("not_tested"):
+        print(f"not tested yet: {summary['not_tested']} more, of these or other folds", file=text)
     if summary.get("predicted"):
         print(f"not tested: {summary['predicted']} more, whose objects are predicted ones", file=text)
     for name, method in summary["methods"].items():

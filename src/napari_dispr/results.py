@@ -253,7 +253,6 @@ class Prediction(Mapping[int, Ensemble]):
         return self.names.get(label, str(label))
 
 
-
 def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
     """Read what :meth:`Prediction.save` wrote; it gives the same table and the same label volumes.
 

@@ -109,6 +109,10 @@ class CrossValidateSettings(Settings):
     minutes: Annotated[float, Field(gt=0)] | None = Field(
         None, description="With folds: how long each method is trained on each fold."
     )
+    fold: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="With folds: train and test this one alone, as a held-out split; --resume adds others.",
+    )
 
 
 class TrainSettings(Settings):

@@ -18,8 +18,6 @@ from napari_dispr.settings import (
     CrossValidateSettings,
     EvaluateSettings,
     PredictSettings,
-    RivalTrainSettings,
-    TrainSettings,
 )
 
 _GO_ON = "napari-dispr: saved; go on with the same command and --resume."
@@ -42,7 +40,13 @@ def add(commands: Any) -> None:
         "--class-table", type=Path, help="with folds: CSV of name and class (names without their last digits)"
     )
     command.add_argument(
-        "--training", default="", help="with folds: other settings of training, as steps=500,processes=1"
+        "--classes", help="with folds: test only cells of these, with commas between; all are trained on"
+    )
+    command.add_argument(
+        "--training",
+        default="",
+        help="with folds: other settings of training, as steps=500,processes=1; of one method as "
+        "shapr.minutes=30",
     )
     add_settings(command, EvaluateSettings)
     folds = CrossValidateSettings.model_fields["folds"]
@@ -73,10 +77,10 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.folds is not None:
         _cross_validate(options, settings, asked)
         return
-    for name in ("preset", "init", "minutes", "class_table", "training"):
+    for name in ("preset", "init", "minutes", "fold", "classes", "class_table", "training"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} is of training: give --folds with it.")
-    methods = methods_of(_methods(options.methods), settings)
+    methods = methods_of(_names(options.methods), settings)
     events = iter_evaluate(
         read_dataset(options.dataset, need_objects=True),
         methods,
@@ -103,10 +107,11 @@ def _cross_validate(options: argparse.Namespace, settings: PredictSettings, aske
         events = iter_cross_validate(
             options.dataset,
             options.out,
-            _methods(options.methods),
+            _names(options.methods),
             settings=given_settings(options, CrossValidateSettings),
             predict=settings,
             class_table=options.class_table,
+            classes=None if options.classes is None else _names(options.classes),
             training=_training(options.training),
             resume=options.resume,
             stop=lambda: bool(signals),
@@ -119,18 +124,16 @@ def _cross_validate(options: argparse.Namespace, settings: PredictSettings, aske
     _tell(summary, options.out)
 
 
-def _methods(text: str) -> list[str]:
+def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
 def _training(text: str) -> dict[str, Any]:
     """Settings of training that were given as ``name=value,name=value``."""
     pairs = [part.partition("=") for part in text.split(",") if part]
-    for name, _, value in pairs:
-        known = name in TrainSettings.model_fields or name in RivalTrainSettings.model_fields
-        if not known or not value:
-            raise InputError(f"--training is {text!r}: give settings of training, as steps=500,processes=1.")
-    return {name: None if value == "none" else value for name, _, value in pairs}
+    if any(not value for _, _, value in pairs):
+        raise InputError(f"--training is {text!r}: give settings of training, as steps=500,processes=1.")
+    return {name.strip(): None if value == "none" else value for name, _, value in pairs}
 
 
 def _say(event: Any) -> None:
