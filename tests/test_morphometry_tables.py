@@ -9,6 +9,7 @@ import pytest
 from test_results import CALIBRATION, ball, prediction_of
 
 from napari_dispr.errors import InputError
+from napari_dispr.ranking import rank_cells
 from napari_dispr.results import Prediction, measure, measure_cells
 from napari_dispr.shapes.label_volumes import measure_labels
 from napari_dispr.widgets.plot_content import (
@@ -87,6 +88,23 @@ def test_real_cells_stand_beside_predicted_ones_of_their_label() -> None:
     np.testing.assert_allclose(cells.values("volume")[[0, 1, 4]], mean[[2, 4, 9]])
     assert "[" in texts(cells, "volume")[1] and "±" in texts(cells, "sphericity")[1]
     assert texts(cells, "ambiguity")[2] == "" == texts(cells, "kept")[2]
+
+
+def test_ranked_cells_stand_beside_real_ones_that_have_no_rank() -> None:
+    measures, own = tables()
+    for relative, gain in ((True, "%"), (False, "")):
+        ranking = rank_cells(prediction(), relative=relative, measures=measures)
+        pd.testing.assert_frame_equal(ranking, rank_cells(prediction(), relative=relative))
+        content = cells_content(own, "cells", truth(), ranking)
+        assert list(content.columns)[:4] == ["cell", "source", "rank", "expected_gain"]
+        of_cell = dict(
+            zip(content.cells[content.predicted], content.values("rank")[content.predicted], strict=True)
+        )
+        assert of_cell == dict(zip(ranking["label"], ranking["rank"], strict=True))
+        assert texts(content, "rank")[2] == texts(content, "expected_gain")[2] == "", "a real cell is known"
+        assert texts(content, "expected_gain")[0].endswith(gain)
+        assert content.filed.attrs["columns"]["rank"] == ranking.attrs["columns"]["rank"]
+    assert "rank" not in both()[0].columns and "rank" not in both()[0].frame
 
 
 def test_the_window_counts_members_from_1_and_files_from_0() -> None:

@@ -25,6 +25,7 @@ from test_results import CALIBRATION
 
 from napari_dispr.errors import InputError
 from napari_dispr.napari_files import read_ensemble
+from napari_dispr.ranking import rank_cells
 from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
 from napari_dispr.shapes.label_volumes import measure_labels
 from napari_dispr.widgets.displayed import DisplayedPlane, displayed_plane, layer_to_world
@@ -241,6 +242,38 @@ def test_sort_filter_columns_copy(window, qtbot: QtBot) -> None:
     widget.members_view.select([2])
     widget.copy_selected()
     assert len(QApplication.clipboard().text().splitlines()) == 2
+
+
+def test_cells_are_ranked_for_a_z_stack(window, qtbot: QtBot) -> None:
+    viewer, widget = window
+    widget.tabs.setCurrentWidget(widget.members_view)
+    widget.rank.choose("volume")
+    assert widget.tabs.currentWidget() is widget.cells_view and widget.rank.text() == "Rank: volume"
+    expected = rank_cells(predicted()[0], "volume")
+    assert widget.cells_view.table.names[:3] == ["cell", "rank", "expected_gain"]
+    assert column(widget.cells_view, 0) == [str(label) for label in expected["label"]]
+    assert column(widget.cells_view, 1) == ["1", "2"]
+    assert column(widget.cells_view, 2) == [f"{gain:.0%}" for gain in expected["expected_gain"]]
+    assert widget.hint.text().startswith(
+        f"Cell {expected['label'][0]} deserves a z-stack most: its volume may"
+    )
+    QTest.keyClicks(widget.filter_line, "rank <= 1")
+    qtbot.waitUntil(lambda: column(widget.cells_view, 1) == ["1"])
+    widget.filter_line.clear()
+    widget.copy(whole=True)
+    assert "expected_gain" in QApplication.clipboard().text().splitlines()[0].split("\t")
+    widget.rank.choose("")
+    assert column(widget.cells_view, 0) == ["2", "5"] and "rank" not in widget.cells_view.table.names
+    # Of one shape a cell nothing says how sure a measure is, unless its intervals do.
+    prediction = predicted()[0]
+    few = replace(prediction, ensembles={label: one.without(1) for label, one in prediction.items()}, kept={})
+    opened = Session.of(viewer).current
+    own = measure(few)
+    Session.of(viewer).show(replace(opened, prediction=few, measures=own, cells=measure_cells(few, own)))
+    widget.refresh()
+    widget.rank.choose("sphericity")
+    assert "predict two members or more" in widget.hint.text()
+    assert "rank" not in widget.cells_view.table.names
 
 
 def test_with_nothing_open_it_says_what_to_do(make_napari_viewer: Callable[..., Viewer]) -> None:

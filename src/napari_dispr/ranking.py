@@ -45,7 +45,13 @@ class Measured:
     total: int
 
 
-def rank_cells(prediction: Prediction, measure: str = "volume", *, relative: bool = True) -> pd.DataFrame:
+def rank_cells(
+    prediction: Prediction,
+    measure: str = "volume",
+    *,
+    relative: bool = True,
+    measures: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Rank the cells of a prediction by what imaging each in 3D is expected to gain.
 
     Parameters
@@ -57,6 +63,8 @@ def rank_cells(prediction: Prediction, measure: str = "volume", *, relative: boo
     relative : bool
         By errors as a share of the estimate; otherwise in the measure's own unit, by which large cells
         come first. What may be 0 or negative (curvature, Euler number) is best ranked so.
+    measures : DataFrame, optional
+        The prediction's table of members (`results.measure`), where it is known already.
 
     Returns
     -------
@@ -79,7 +87,7 @@ def rank_cells(prediction: Prediction, measure: str = "volume", *, relative: boo
     ranks; it is no promise.
     """
     chosen = _checked(measure)
-    table = measure_ensembles(prediction, only=[measure])
+    table = measure_ensembles(prediction, only=[measure]) if measures is None else measures
     calibration = prediction.intervals.get(measure)
     if calibration is None and min(map(len, prediction.values()), default=0) < 2:
         raise InputError(

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QResizeEvent
@@ -31,6 +32,7 @@ from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.morphometry_source import SourcePanel
 from napari_dispr.widgets.picture_link import PictureLink, with_layers
 from napari_dispr.widgets.plots import PlotPanel
+from napari_dispr.widgets.rank_choice import RankChoice
 from napari_dispr.widgets.row_filter import passing
 from napari_dispr.widgets.session import OpenPrediction, Session, Shape, unwrapped
 from napari_dispr.widgets.table_content import (
@@ -78,6 +80,7 @@ class MorphometryWidget(DockedWidget):
         self._origin: object = None  # of a selection: what shows it already
         self._filtered = True  # both tables are: until then they are not plotted
         self._alone: int | None = None  # a selected cell of the labels layer that was not predicted
+        self._ranked = ""  # what the ranking says, or why there is none
         self._cells, self._members = cells_content(None), members_content(None)
         # Predicting tells of many changes at once: one look at them is enough.
         self._coming = QTimer(self, singleShot=True, interval=0)
@@ -99,6 +102,7 @@ class MorphometryWidget(DockedWidget):
         self.filter_line.setToolTip(_ABOUT_FILTER)
         #: What is wrong with the filter, or how many rows it lets through.
         self.hint = Message()
+        self.rank = RankChoice()
         self.columns = ColumnChoice()
         self.copy_button = QPushButton("Copy")
         self.copy_button.setToolTip("Copy the rows that are shown, to paste into a spreadsheet")
@@ -109,7 +113,7 @@ class MorphometryWidget(DockedWidget):
         self.exports = ExportBar(self._opened, self._filed, lambda: self.selected)
         tools = QHBoxLayout()
         tools.addWidget(self.filter_line, 1)
-        for control in (self.columns, self.copy_button, self.exports.button):
+        for control in (self.rank, self.columns, self.copy_button, self.exports.button):
             tools.addWidget(control)
 
         self.cells_view, self.members_view = ArrayView(), ArrayView()
@@ -144,6 +148,7 @@ class MorphometryWidget(DockedWidget):
         self._session.events.selected.connect(self._on_selected)
         self.source.changed.connect(self._on_layer)
         self.filter_line.textChanged.connect(lambda: self._filtering.start())
+        self.rank.changed.connect(self._on_rank)
         self.columns.changed.connect(self._on_columns)
         self.tabs.currentChanged.connect(self._filter)
         for view in (self.cells_view, self.members_view):
@@ -185,7 +190,7 @@ class MorphometryWidget(DockedWidget):
                 members_content(None, "", measured),
             )
         else:
-            self._cells = cells_content(opened.cells, opened.name, measured)
+            self._cells = cells_content(opened.cells, opened.name, measured, self._ranking(opened))
             self._members = members_content(
                 opened.measures, opened.name, measured, dict(opened.prediction.kept)
             )
@@ -214,6 +219,27 @@ class MorphometryWidget(DockedWidget):
     def _on_columns(self) -> None:
         for view, content in zip(self._views, self.contents, strict=True):
             view.choose(self._names(content))
+
+    def _ranking(self, opened: OpenPrediction) -> pd.DataFrame | None:
+        """Which cells deserve a z-stack, where that was asked and something says so."""
+        self._ranked = ""
+        try:
+            ranking = self.rank.ranking(opened.prediction, opened.measures)
+        except InputError as error:
+            self._ranked = str(error)
+            return None
+        if ranking is not None:
+            self._ranked = self.rank.told(ranking)
+        return ranking
+
+    def _on_rank(self) -> None:
+        """Rank the cells, the most deserving first, or show them by their numbers again."""
+        self.tabs.setCurrentWidget(self.cells_view)
+        self.refresh()
+        names = self._names(self._cells)
+        first = "rank" if "rank" in names else "cell"
+        self.cells_view.sortByColumn(names.index(first), Qt.SortOrder.AscendingOrder)
+        self.hint.say(self._ranked, problem=bool(self._ranked) and first == "cell")
 
     def _opened(self) -> OpenPrediction | None:
         """What is exported: the current prediction, with its picture."""

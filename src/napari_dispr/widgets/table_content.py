@@ -1,6 +1,6 @@
 """What the tables of morphometry hold: columns over NumPy arrays, of predicted and of real cells. No Qt."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,63 +10,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.results import Kept
-from napari_dispr.shapes.intervals import LEVEL
-from napari_dispr.shapes.measures import HEADLINE, MASK_MEASURES, MEASURES, PICTURE_MEASURES
-from napari_dispr.widgets.wording import estimate, heading, plain
-
-_ABOUT_SD = "Mean over the shapes ± their standard deviation."
-_ABOUT_INTERVAL = (
-    f"Mean over the shapes, and the {LEVEL:.0%} interval: of cells like those that the model was made for, "
-    f"about {round(10 * LEVEL)} in 10 have their true value in it. It comes from cells of known shape and "
-    "does not hold for a cell with a warning."
+from napari_dispr.shapes.measures import HEADLINE
+from napari_dispr.widgets.table_columns import (
+    NO_MEMBER,
+    RANKING,
+    SHOWN_MEASURES,
+    Column,
+    agreement_columns,
+    cell_column,
+    estimate_column,
+    measures_of,
+    notes,
+    ranking_columns,
+    source_column,
+    value_column,
+    whole_numbers,
 )
-_ABOUT_AMBIGUITY = (
-    "How much the picture leaves open: the share by which two shapes of the cell differ (1 - IoU, mean over "
-    "all pairs). 0: all shapes are the same. In brackets the number of quite different groups of shapes, if "
-    "there are several."
-)
-_ABOUT_MODES = (
-    "Groups of quite different shapes among those of the cell. More than one: the picture fits them all, and "
-    "the mean may be like none of them."
-)
-_ABOUT_CELL = "Label of the cell; ⚠: it is unlike the cells that the model was trained on"
-_ABOUT_SOURCE = "The prediction, or the 3D labels layer that was measured"
-
-#: Measures that have a column, where the table has them.
-_KNOWN = MEASURES | MASK_MEASURES | PICTURE_MEASURES
-
-#: What stands for the number of a member in rows that are of no member.
-NO_MEMBER = -1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """A column as it is shown.
-
-    Attributes
-    ----------
-    name : str
-    heading : str
-        With the unit, on up to two lines.
-    about : str
-        What it is, for a tooltip.
-    group : str
-        Of the measure; empty of columns that are no measures.
-    key : str
-        The column of the frame that it is sorted by.
-    parts : tuple of str
-        The columns of the frame that it shows, which are copied.
-    text : callable
-        What stands in a row.
-    """
-
-    name: str
-    heading: str
-    about: str
-    group: str
-    key: str
-    parts: tuple[str, ...]
-    text: Callable[[int], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +114,10 @@ class Measured:
 
 
 def cells_content(
-    cells: pd.DataFrame | None, name: str = "prediction", measured: Measured | None = None
+    cells: pd.DataFrame | None,
+    name: str = "prediction",
+    measured: Measured | None = None,
+    ranking: pd.DataFrame | None = None,
 ) -> TableContent:
     """A row a cell, and beside each the same cell of a labels layer.
 
@@ -166,11 +128,13 @@ def cells_content(
     name : str
         Of the prediction.
     measured : Measured, optional
+    ranking : DataFrame, optional
+        Of `rank_cells`: the cells that deserve a z-stack most.
     """
     tables = [] if cells is None else [_bare(cells).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if cells is None else dict(cells.attrs["columns"])
     if measured is not None:
-        known = [one for one in measured.table if one in _KNOWN]
+        known = [one for one in measured.table if one in SHOWN_MEASURES]
         renamed = {one: f"{one}_mean" for one in known}
         other = _bare(measured.table)[["label", *known]].rename(columns=renamed)
         tables.append(other.assign(source=measured.name, predicted=False))
@@ -178,22 +142,32 @@ def cells_content(
         texts = {"label": own["label"], **{f"{one}_mean": own[one] for one in known}} | texts
     frame, predicted = _stacked(tables, [*texts])
     frame = frame.assign(**{one: _words(frame[one]) for one in ("kept", "warning") if one in frame})
+    if ranking is not None:
+        own = _bare(ranking).set_index("label")[[*RANKING]].reindex(frame["label"])
+        own = own.set_index(frame.index).astype({"rank": "Int64"})
+        own[~predicted] = pd.NA
+        frame = pd.concat([frame, own], axis=1)
+        texts |= {one: ranking.attrs["columns"][one] for one in RANKING}
     filed = _filed(frame, texts)
     if "kept" in frame:
         frame = frame.assign(kept=_shown_kept(frame["kept"]))
-    columns = {"cell": _cell_column(frame), **_source_column(frame, measured)}
-    for one in _measures_of(frame, "_mean"):
-        columns[one] = _estimate_column(frame, one, texts[f"{one}_mean"])
+    columns = {"cell": cell_column(frame)}
+    if measured is not None:
+        columns["source"] = source_column(frame)
+    if ranking is not None:
+        columns |= ranking_columns(frame, texts)
+    for one in measures_of(frame, "_mean"):
+        columns[one] = estimate_column(frame, one, texts[f"{one}_mean"])
     if "ambiguity" in frame:
-        columns |= _agreement_columns(frame)
+        columns |= agreement_columns(frame)
     return TableContent(
         columns,
         frame,
         filed,
-        _numbers(frame, "label"),
+        whole_numbers(frame, "label"),
         np.full(len(frame), NO_MEMBER),
         predicted,
-        _notes(frame),
+        notes(frame),
     )
 
 
@@ -218,12 +192,12 @@ def members_content(
     tables = [] if measures is None else [_bare(measures).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if measures is None else dict(measures.attrs["columns"])
     if measured is not None:
-        known = [one for one in measured.table if one in _KNOWN or one == "label"]
+        known = [one for one in measured.table if one in SHOWN_MEASURES or one == "label"]
         tables.append(_bare(measured.table)[known].assign(source=measured.name, predicted=False))
         texts = dict(measured.table.attrs["columns"]) | texts
     frame, predicted = _stacked(tables, [*texts])
     members = np.full(len(frame), NO_MEMBER)
-    members[predicted] = _numbers(frame, "member")[predicted]
+    members[predicted] = whole_numbers(frame, "member")[predicted]
     numbers = pd.Series(members, dtype="Int64").mask(members < 0)
     shapes = [f"member {member + 1}" if member >= 0 else "" for member in members]
     frame = frame.assign(member=numbers + 1)
@@ -231,20 +205,21 @@ def members_content(
     places.insert(3, "shape", shapes)
     texts["shape"] = "no unit: what the window calls the member; there they count from 1"
     filed = _filed(places, texts)
-    labels = _numbers(frame, "label")
+    labels = whole_numbers(frame, "label")
     chosen = np.array(
         [m >= 0 and (kept or {}).get(int(c)) == m for c, m in zip(labels, members, strict=True)], dtype=bool
     )
     columns = {
-        "cell": _cell_column(frame),
+        "cell": cell_column(frame),
         "member": Column(
             "member", "member", "Shape, from 1; ★: the one that was kept", "", "member", ("member",),
             lambda row: "" if members[row] < 0 else f"{members[row] + 1}{' ★' if chosen[row] else ''}",
         ),
-        **_source_column(frame, measured),
     }  # fmt: skip
-    for one in _measures_of(frame, ""):
-        columns[one] = _value_column(frame, one, texts[one])
+    if measured is not None:
+        columns["source"] = source_column(frame)
+    for one in measures_of(frame, ""):
+        columns[one] = value_column(frame, one, texts[one])
     return TableContent(columns, frame, filed, labels, members, predicted, [""] * len(frame))
 
 
@@ -296,88 +271,6 @@ def _words(column: "pd.Series[Any]") -> "pd.Series[Any]":
 def _shown_kept(column: "pd.Series[Any]") -> list[str]:
     """Members counted from 1."""
     return [f"member {int(one.split()[1]) + 1}" if one.startswith("member") else one for one in column]
-
-
-def _numbers(frame: pd.DataFrame, name: str) -> NDArray[np.int64]:
-    column = frame[name] if name in frame else pd.Series(np.zeros(len(frame)))
-    return np.asarray(column.fillna(NO_MEMBER), dtype=np.int64)
-
-
-def _notes(frame: pd.DataFrame) -> list[str]:
-    warnings = frame["warning"] if "warning" in frame else [""] * len(frame)
-    return [f"Unlike the training data: {warning}" if warning else "" for warning in warnings]
-
-
-def _measures_of(frame: pd.DataFrame, end: str) -> list[str]:
-    return [name for name in _KNOWN if f"{name}{end}" in frame]
-
-
-def _cell_column(frame: pd.DataFrame) -> Column:
-    labels = _numbers(frame, "label")
-    # A cell that the model may get wrong is marked; the tooltip of its row says why.
-    marks = ["⚠ " if note else "" for note in _notes(frame)]
-    return Column(
-        "cell", "cell", _ABOUT_CELL, "", "label", ("label",), lambda row: f"{marks[row]}{labels[row]}"
-    )
-
-
-def _source_column(frame: pd.DataFrame, measured: Measured | None) -> dict[str, Column]:
-    """Only where there are two sources."""
-    if measured is None:
-        return {}
-    sources = frame["source"].to_numpy(dtype=str)
-    return {
-        "source": Column(
-            "source", "source", _ABOUT_SOURCE, "", "source", ("source",), lambda row: str(sources[row])
-        )
-    }
-
-
-def _estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
-    unit, _, meaning = text.removesuffix(" (mean over the members)").partition(": ")
-    calibrated = f"{name}_low" in frame
-    ends = ("mean", "sd", *(("low", "high") if calibrated else ()))
-    parts = tuple(f"{name}_{end}" for end in ends if f"{name}_{end}" in frame)
-    rows = frame[list(parts)].to_numpy(dtype=np.float64)
-    sd = () if len(parts) > 1 else (float("nan"),)
-    about = f"<p>{meaning}</p><p>{_ABOUT_INTERVAL if calibrated else _ABOUT_SD}</p>"
-    return Column(
-        name, heading(name, unit), about, _KNOWN[name].group, parts[0], parts,
-        lambda row: "" if rows[row, 0] != rows[row, 0] else estimate(*rows[row], *sd),
-    )  # fmt: skip
-
-
-def _value_column(frame: pd.DataFrame, name: str, text: str) -> Column:
-    unit, _, meaning = text.partition(": ")
-    values = frame[name].to_numpy(dtype=np.float64)
-    return Column(
-        name, heading(name, unit), meaning, _KNOWN[name].group, name, (name,),
-        lambda row: plain(values[row]),
-    )  # fmt: skip
-
-
-def _agreement_columns(frame: pd.DataFrame) -> dict[str, Column]:
-    ambiguity, modes = (frame[one].to_numpy(dtype=np.float64) for one in ("ambiguity", "modes"))
-
-    def share(row: int) -> str:
-        several = f" ({modes[row]:.0f})" if modes[row] > 1 else ""
-        return "" if ambiguity[row] != ambiguity[row] else f"{ambiguity[row]:.2f}{several}"
-
-    columns = [
-        Column(
-            "ambiguity", "ambiguity", f"<p>{_ABOUT_AMBIGUITY}</p>", "", "ambiguity",
-            ("ambiguity", "modes"), share,
-        ),
-        Column("modes", "modes", f"<p>{_ABOUT_MODES}</p>", "", "modes", ("modes",),
-               lambda row: plain(modes[row])),
-    ]  # fmt: skip
-    for name, about in (
-        ("kept", "The shape that was chosen as the cell's; empty: none"),
-        ("warning", "How the cell is unlike those that the model was trained on; empty: it is like them"),
-    ):
-        words = frame[name].to_numpy(dtype=str)
-        columns.append(Column(name, name, about, "", name, (name,), lambda row, w=words: str(w[row])))  # type: ignore[misc]
-    return {column.name: column for column in columns}
 
 
 __all__ = [
