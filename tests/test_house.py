@@ -42,6 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     **{part: {"errors"} for part in BASE - {"errors"}},
     **dict.fromkeys(PARTS, BASE),
+    "checkpoints": BASE,  # of torch, below the two that train networks
+    **dict.fromkeys(("diffusion", "rivals"), BASE | {"checkpoints"}),
     "library": BASE | {"diffusion", "rivals"},
     "tables": BASE | {"shapes"},
     "saving": BASE | {"shapes", "tables"},
@@ -142,6 +144,7 @@ ONLY_IN: dict[str, set[str]] = {
     "torch": PARTS - {"shapes"}
     | VERBS
     | {
+        "checkpoints",
         "drawing",
         "library",
         "optimisation",

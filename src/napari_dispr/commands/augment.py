@@ -31,7 +31,10 @@ def add(commands: Any) -> None:
     number.add_argument("--balance", action="store_true", help="as many of each as of the largest (so)")
     number.add_argument("--per-class", metavar="N", help="so many cells of each class")
     command.add_argument("--at-most", metavar="N", help="shapes predicted of one cell (20)")
-    add_settings(command, PredictSettings, _DRAWN)
+    command.add_argument(
+        "--model", metavar="MODEL", help="shape model: a name of the list, or a model file (red-blood-cell)"
+    )
+    add_settings(command, PredictSettings, _DRAWN - {"model"})
 
 
 def augment(options: argparse.Namespace) -> None:

@@ -1,16 +1,14 @@
 """All that changes while training, saved whole, so that a resumed run equals one that went on."""
 
-import io
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from napari_dispr.checkpoints import read_checkpoint, write_checkpoint
 from napari_dispr.diffusion.devices import channels_last
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
-from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
 from napari_dispr.settings import TrainSettings
 
 #: What a run that goes on may change.
@@ -146,10 +144,7 @@ class State:
             "settings": self.settings.model_dump(),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
-        whole = io.BytesIO()  # torch's own writer does not say that a disk is full
-        torch.save(content, whole)
-        with written_aside(path) as aside:
-            aside.write_bytes(whole.getbuffer())
+        write_checkpoint(path, content)
 
     def load(self, path: Path) -> None:
         """Continue where :meth:`save` was called.
@@ -159,33 +154,14 @@ class State:
         InputError
             If the file is none of ours, or the run was begun with other settings or cells.
         """
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            begun, cells = content["settings"], content["cells"]
-            counters = {name: content[name] for name in _COUNTERS}
-        except MemoryError:
-            raise
-        except Exception as error:  # the reader raises whatever a broken file makes it meet
-            raise InputError(
-                f"The checkpoint {path} is damaged, or another version wrote it: "
-                "move it away to begin the run anew."
-            ) from error
-        own = self.settings.model_dump(exclude=_FREE)
-        if other := [name for name, value in own.items() if begun.get(name) != value]:
-            raise InputError(
-                f"The run in {path.parent} was begun with another {other[0]} "
-                f"({begun.get(other[0])}): resume it with the settings it was begun with."
-            )
-        if self.cells and cells != self.cells:
-            raise InputError(
-                f"The run in {path.parent} was begun with other cells: resume it with the same ones."
-            )
+        names = ("network", "average", "optimisers", *_COUNTERS)
+        content = read_checkpoint(path, names, self.settings, free=_FREE, cells=self.cells)
         self.network.load_state_dict(content["network"])
         self.average.load_state_dict(content["average"])
         for optimiser, state in zip(self.optimisers, content["optimisers"], strict=True):
             optimiser.load_state_dict(state)
-        for name, value in counters.items():
-            setattr(self, name, value)
+        for name in _COUNTERS:
+            setattr(self, name, content[name])
 
 
 _COUNTERS = ("step", "taken", "clock", "validated", "lowest", "since_lowest", "cells")

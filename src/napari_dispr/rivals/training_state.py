@@ -1,6 +1,5 @@
 """All that changes while SHAPR is trained, saved whole, so that a resumed run equals one that went on."""
 
-import io
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Any
 
 import torch
 
+from napari_dispr.checkpoints import read_checkpoint, write_checkpoint
 from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
 from napari_dispr.rivals.shapr import SHAPR, Discriminator
 from napari_dispr.settings import RivalTrainSettings
 
@@ -127,10 +126,7 @@ class RivalState:
         """Write the whole state aside, then rename."""
         content = {name: getattr(self, name).state_dict() for name in _MODULES}
         content |= {name: getattr(self, name) for name in _COUNTERS}
-        whole = io.BytesIO()  # torch's own writer does not say that a disk is full
-        torch.save({**content, "settings": self.settings.model_dump()}, whole)
-        with written_aside(path) as aside:
-            aside.write_bytes(whole.getbuffer())
+        write_checkpoint(path, {**content, "settings": self.settings.model_dump()})
 
     def load(self, path: Path) -> None:
         """Continue where :meth:`save` was called.
@@ -140,29 +136,12 @@ class RivalState:
         InputError
             If the file is none of ours, or the run was begun with other settings or cells.
         """
-        try:
-            content = torch.load(path, map_location=self.device, weights_only=True)
-            begun, cells = content["settings"], content["cells"]
-            counters = {name: content[name] for name in _COUNTERS}
-        except MemoryError:
-            raise
-        except Exception as error:  # the reader raises whatever a broken file makes it meet
-            raise InputError(
-                f"The checkpoint {path} is damaged, or another version wrote it: "
-                "move it away to begin the run anew."
-            ) from error
-        own = self.settings.model_dump(exclude=_FREE)
-        if other := [name for name, value in own.items() if begun.get(name) != value]:
-            raise InputError(
-                f"The run in {path.parent} was begun with another {other[0]} "
-                f"({begun.get(other[0])}): resume it with the settings it was begun with."
-            )
-        if cells != self.cells:
-            raise InputError(
-                f"The run in {path.parent} was begun with other cells: resume it with the same ones."
-            )
-        for name, value in counters.items():
-            setattr(self, name, value)
+        names = (*_MODULES, *_COUNTERS)
+        content = read_checkpoint(
+            path, names, self.settings, free=_FREE, cells=self.cells, device=self.device
+        )
+        for name in _COUNTERS:
+            setattr(self, name, content[name])
         for name in _MODULES:
             getattr(self, name).load_state_dict(content[name])
 

@@ -1,7 +1,7 @@
 """A combo box of the viewer's layers of one kind, kept in step with them."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
@@ -86,6 +86,42 @@ class LayerChoice(QComboBox):
         if chosen is not self._chosen:
             self._chosen = chosen
             self.layer_changed.emit()
+
+
+class FollowedLayers:
+    """Listens to events of the layer that each of several choices shows.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the events; what a layer does not have is passed over.
+    heard : callable
+        Called with each event.
+    """
+
+    def __init__(self, names: Sequence[str], heard: Callable[[Any], None]) -> None:
+        self._names, self._heard = names, heard
+        self._layers: dict[LayerChoice, Layer] = {}
+
+    def follow(self, choice: LayerChoice, layer: "Layer | None") -> bool:
+        """Listen to ``layer`` in place of what the choice showed; returns whether that was another one."""
+        before = self._layers.get(choice)
+        if before is layer:
+            return False
+        for name in self._names:
+            if before is not None and hasattr(before.events, name):
+                getattr(before.events, name).disconnect(self._heard)
+            if layer is not None and hasattr(layer.events, name):
+                getattr(layer.events, name).connect(self._heard)
+        self._layers.pop(choice, None)
+        if layer is not None:
+            self._layers[choice] = layer
+        return True
+
+    def stop(self) -> None:
+        """Listen to nothing any more."""
+        for choice in list(self._layers):
+            self.follow(choice, None)
 
 
 def is_picture(layer: "Layer") -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QTimer
@@ -20,7 +20,7 @@ from napari_dispr.widgets.cells_input import CellsInput
 from napari_dispr.widgets.displayed import DisplayedPlane
 from napari_dispr.widgets.docked import DockedWidget
 from napari_dispr.widgets.drawing import ResultDrawing
-from napari_dispr.widgets.layer_choice import LayerChoice, is_picture, is_segmentation
+from napari_dispr.widgets.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.layers import ResultLayers
 from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.opening import open_beside
@@ -73,7 +73,7 @@ class PredictWidget(DockedWidget):
         self._back_to_3d = False  # as soon as there are layers
         self._progress: Progress | None = None
         self._origin: tuple[Image, Labels, DisplayedPlane] | None = None  # of the results
-        self._followed: dict[LayerChoice, Layer | None] = {}
+        self._followed = FollowedLayers(_LAYER_EVENTS, self._on_layer_event)
         # Moving a slider or inserting layers tells of many changes at once: one look at them is enough.
         self._coming = QTimer(self, singleShot=True, interval=0)
         self._coming.timeout.connect(self._on_inputs)
@@ -182,23 +182,10 @@ class PredictWidget(DockedWidget):
 
     def _follow_layers(self) -> None:
         """Listen to the chosen layers instead of those before."""
-        self._follow(self.image_choice, self.image_choice.layer)
-        if self._follow(self.labels_choice, self.labels_choice.layer):
+        self._followed.follow(self.image_choice, self.image_choice.layer)
+        if self._followed.follow(self.labels_choice, self.labels_choice.layer):
             self.cells.clear()
         self._on_inputs()
-
-    def _follow(self, choice: LayerChoice, layer: Layer | None) -> bool:
-        """Listen to ``layer``; returns whether it is another one than before."""
-        before = self._followed.get(choice)
-        if before is layer:
-            return False
-        for name in _LAYER_EVENTS:
-            if before is not None and hasattr(before.events, name):
-                getattr(before.events, name).disconnect(self._on_layer_event)
-            if layer is not None and hasattr(layer.events, name):
-                getattr(layer.events, name).connect(self._on_layer_event)
-        self._followed[choice] = layer
-        return True
 
     def _on_layer_event(self, event: Any) -> None:
         if event.type in _EDITS:
@@ -389,7 +376,7 @@ class PredictWidget(DockedWidget):
         self._remember()
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()
-            self._follow(choice, None)
+        self._followed.stop()
         self._session.events.predictions.disconnect(self._on_session)
         self._let_others_change_it()
         for event in _DIMS_EVENTS:

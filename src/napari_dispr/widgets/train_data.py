@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.background import NewestAnswer
 from napari_dispr.widgets.displayed import displayed_plane
-from napari_dispr.widgets.layer_choice import LayerChoice
+from napari_dispr.widgets.layer_choice import FollowedLayers, LayerChoice
 from napari_dispr.widgets.layers import METADATA_KEY
 from napari_dispr.widgets.message import Message
 from napari_dispr.widgets.train_inputs import (
@@ -73,7 +73,7 @@ class DataInput(QWidget):
         self._viewer = viewer
         #: The cells as they were found, None while they are looked for or something is wrong.
         self.data: TrainingData | None = None
-        self._followed: dict[LayerChoice, Layer | None] = {}
+        self._followed = FollowedLayers((*_EDITS, *_FRAME), self._on_layer_event)
         self._active, self._stale = True, False
         self._progress = Progress()
         self._build()
@@ -192,24 +192,14 @@ class DataInput(QWidget):
 
     def _follow_layers(self) -> None:
         """Listen to the chosen layers instead of those before."""
-        changed = [self._follow(choice, choice.layer) for choice in (self.labels_choice, self.image_choice)]
+        changed = [
+            self._followed.follow(choice, choice.layer) for choice in (self.labels_choice, self.image_choice)
+        ]
         if any(changed):
             self.spacing.edited = False
         if (labels := self.labels_choice.layer) is not None:
             self.plane.allow((labels.data[0] if labels.multiscale else labels.data).shape[0])
         self._on_inputs()
-
-    def _follow(self, choice: LayerChoice, layer: Layer | None) -> bool:
-        before = self._followed.get(choice)
-        if before is layer:
-            return False
-        for name in (*_EDITS, *_FRAME):
-            if before is not None and hasattr(before.events, name):
-                getattr(before.events, name).disconnect(self._on_layer_event)
-            if layer is not None and hasattr(layer.events, name):
-                getattr(layer.events, name).connect(self._on_layer_event)
-        self._followed[choice] = layer
-        return True
 
     def _on_layer_event(self, event: Any) -> None:
         if event.type in _FRAME:
@@ -307,7 +297,7 @@ class DataInput(QWidget):
         """Follow the viewer no more."""
         for choice in (self.labels_choice, self.image_choice):
             choice.disconnect_layers()
-            self._follow(choice, None)
+        self._followed.stop()
         self._coming.stop()
         self._forget()
         self._enlarge.forget()
