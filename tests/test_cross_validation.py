@@ -179,7 +179,7 @@ def test_settings_of_one_method(dataset, tmp_path):
     for wrong, words in (
         ({"speed": 3}, "'speed'"),
         ({"shapr.speed": 3}, "'speed'"),
-        ({"dispr.steps": 3}, "dispr.steps is of a method that is not trained"),
+        ({"dispr.steps": 3}, "No method dispr is trained"),
     ):
         with pytest.raises(InputError, match=words):
             nd.cross_validate(dataset, tmp_path / "no", ["model", "shapr"], **{**options, "training": wrong})

@@ -189,7 +189,9 @@ def iter_cross_validate(
                     yield event
     known = [cell for cell in real if all(rows.has(cell.name, name) for name in names)]
     tested_folds = sorted({folds[cell.name] for cell in known})
-    of_trained = {name: {f"fold {fold}": told[name][fold] for fold in tested_folds} for name in trained}
+    of_trained = {
+        name: {f"fold {fold}": told[name].get(fold, {}) for fold in tested_folds} for name in trained
+    }
     return finished(
         rows,
         known,
@@ -299,15 +301,13 @@ def _check_training(training: Mapping[str, Any], trained: Sequence[str]) -> None
     for setting in training:
         method, dot, name = setting.rpartition(".")
         if dot and method not in trained:
-            raise InputError(f"The setting {setting} is of a method that is not trained: {_or(trained)}.")
+            raise InputError(
+                f"No method {method} is trained, which {setting} is of: name it among the methods."
+            )
         if name not in known:
             raise InputError(
                 f"There is no setting of training {name!r}: `napari-dispr train --help` has all."
             )
-
-
-def _or(trained: Sequence[str]) -> str:
-    return f"trained are {', '.join(trained)}" if trained else "none is, name model among the methods"
 
 
 def _check_unseen(name: str, start: str | None, cells: Sequence[CellFile]) -> None:

@@ -98,7 +98,7 @@ def _head(summary: Summary) -> str:
         )
         if left := summary.get("not_tested"):
             tested = ", ".join(map(str, summary["tested_folds"]))
-            lines.append(f"- so far these cells only, of fold {tested}; {left} more are not tested yet")
+            lines.append(f"- these cells only so far, of fold {tested}; {left} more are not tested yet")
     if predicted := summary.get("predicted"):
         trained = "trained on where their real cells were, " if folds else ""
         lines.append(f"- {predicted} more objects of the dataset are predicted ones: {trained}never tested")

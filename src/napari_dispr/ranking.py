@@ -117,6 +117,7 @@ def rank_cells(
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
     unit = chosen.unit(prediction.unit)
     what = f"half of the {LEVEL:.0%} interval" if calibration else "the error expected of the estimate"
+    ranked.attrs["measure"] = measure
     ranked.attrs["columns"] = {
         "rank": "no unit: 1 is the cell that deserves a stack most",
         "label": "no unit: value of the cell in the label layer",

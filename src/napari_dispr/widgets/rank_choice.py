@@ -26,7 +26,7 @@ class RankChoice(QPushButton):
         super().__init__("Rank", parent)
         self.setToolTip(_ABOUT)
         self._group = QActionGroup(self)  # one of them is checked
-        self._group.triggered.connect(self._on_action)
+        self._group.triggered.connect(lambda: self.changed.emit())
         menu = QMenu(self)
         more = QMenu("By another measure", menu)
         self._add(menu, "Not ranked", "").setChecked(True)
@@ -51,10 +51,6 @@ class RankChoice(QPushButton):
     def choose(self, name: str) -> None:
         """Rank by this measure; empty: not any more."""
         next(action for action in self._group.actions() if action.data() == name).trigger()
-
-    def _on_action(self, action: QAction) -> None:
-        self.setText(f"Rank: {spoken(self.chosen)}" if self.chosen else "Rank")
-        self.changed.emit()
 
     def ranking(self, prediction: Prediction, measures: pd.DataFrame) -> pd.DataFrame | None:
         """The cells of a prediction in the order in which they deserve a z-stack; None if none is wished.

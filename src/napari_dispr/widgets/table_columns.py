@@ -1,6 +1,6 @@
 """The columns of the tables of morphometry: what stands in a row, and what it means. No Qt."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.shapes.intervals import LEVEL
-from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES
-from napari_dispr.widgets.wording import estimate, heading, plain
+from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, unit_sign
+from napari_dispr.widgets.wording import estimate, heading, plain, spoken
 
 _ABOUT_SD = "Mean over the shapes ± their standard deviation."
 _ABOUT_INTERVAL = (
@@ -120,24 +120,26 @@ def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
     )  # fmt: skip
 
 
-def ranking_columns(frame: pd.DataFrame, texts: Mapping[str, str]) -> dict[str, Column]:
-    """Rank and expected gain of `rank_cells`; ``texts`` is the column dictionary."""
+def ranking_columns(frame: pd.DataFrame, measure: str, text: str) -> dict[str, Column]:
+    """Rank and expected gain of `rank_cells` by a measure; ``text`` is that of the column dictionary."""
     ranks, gains = (frame[one].to_numpy(dtype=np.float64) for one in RANKING)
-    unit, _, meaning = texts["expected_gain"].partition(": ")
+    unit, _, meaning = text.partition(": ")
     share = unit == "no unit" and "share" in meaning
 
     def gain(row: int) -> str:
         return "" if gains[row] != gains[row] else f"{gains[row]:.0%}" if share else plain(gains[row])
 
-    about = f"<p>{meaning[0].upper()}{meaning[1:]}: what a z-stack of the cell would tell</p>"
+    sign = unit_sign(unit)
+    own_unit = f", in {sign}" if sign else ""
+    about = f"<p>{meaning[0].upper()}{meaning[1:]}{own_unit}: what a z-stack of the cell would tell</p>"
     return {
         "rank": Column(
             "rank", "rank", _ABOUT_RANK, "", "rank", ("rank",),
             lambda row: "" if ranks[row] != ranks[row] else f"{ranks[row]:.0f}",
         ),
         "expected_gain": Column(
-            "expected_gain", heading("expected_gain", unit), about, "", "expected_gain", ("expected_gain",),
-            gain,
+            "expected_gain", f"expected gain\n{spoken(measure)}", about, "", "expected_gain",
+            ("expected_gain",), gain,
         ),
     }  # fmt: skip
 
