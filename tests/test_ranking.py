@@ -104,7 +104,8 @@ def test_worth_of_an_evaluation(tmp_path, capsys) -> None:
         tifffile.imwrite(place / f"{name}.tif", members)
         tifffile.imwrite(place.parent / "fit" / f"{name}.tif", members[:1])
     shutil.copytree(place, place.parent / "knowing")
-    known = [f"{name},{method},{int(method != 'model')}" for name in drawn for method in ("model", "knowing")]
+    methods = ("model", "knowing", "fit")
+    known = [f"{name},{method},{int(method == 'knowing')}" for name in drawn for method in methods]
     (tmp_path / "evaluation" / "cells.csv").write_text("\n".join(["cell,method,trained_on", *known, ""]))
     command = ["rank", str(tmp_path / "cells"), "--worth", str(tmp_path / "evaluation")]
     assert main([*command, "--out", str(tmp_path / "worth")]) == 0
@@ -116,6 +117,9 @@ def test_worth_of_an_evaluation(tmp_path, capsys) -> None:
     assert table.loc["a_2", "error"] == pytest.approx((18**3 + 22**3) / 2 / 16**3 - 1, abs=0.02)
     assert table["expected_gain"].idxmax() == "a_2"
     assert (tmp_path / "worth" / "worth.png").stat().st_size > 1000
+    shutil.copytree(place, place.parent / "before")
+    assert main([*command, "--out", str(tmp_path / "worth")]) == 2
+    assert "shapes of before" in (said := capsys.readouterr().err) and said.count("\n") == 1
 
 
 def test_rank_command(prediction, tmp_path, capsys) -> None:

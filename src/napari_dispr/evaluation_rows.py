@@ -215,7 +215,7 @@ def trained_on(evaluation: Path, method: str) -> set[str]:
     Raises
     ------
     InputError
-        If the table is damaged.
+        If the table is damaged, or has no row of the method: its shapes are of an earlier evaluation then.
     """
     path = evaluation / "cells.csv"
     if not path.is_file():
@@ -223,9 +223,15 @@ def trained_on(evaluation: Path, method: str) -> set[str]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["method"] == method]
-        return {row["cell"] for row in rows if int(row["trained_on"])}
+        seen = {row["cell"] for row in rows if int(row["trained_on"])}
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
         raise InputError(f"{path} is no table of an evaluation: evaluate again.") from None
+    if not rows:
+        raise InputError(
+            f"The shapes of {method} in {evaluation} are of an earlier evaluation: {path.name} does not know "
+            f"it. Evaluate it again, or remove {Path('shapes') / method}."
+        )
+    return seen
 
 
 def check_same(path: Path, settings: Mapping[str, Any]) -> None:
