@@ -112,7 +112,6 @@ class MorphometryWidget(DockedWidget):
         self.copy_button.setMenu(copying)
         self.exports = ExportBar(self._opened, self._filed, lambda: self.selected)
         tools = QHBoxLayout()
-        tools.addWidget(self.filter_line, 1)
         for control in (self.rank, self.columns, self.copy_button, self.exports.button):
             tools.addWidget(control)
 
@@ -131,6 +130,7 @@ class MorphometryWidget(DockedWidget):
         inner = QVBoxLayout(content)
         inner.setContentsMargins(0, 0, 0, 0)
         inner.addLayout(tools)
+        inner.addWidget(self.filter_line)
         inner.addWidget(self.hint)
         inner.addWidget(self.splitter, 1)
         inner.addWidget(self.exports)
