@@ -127,7 +127,7 @@ def draw(summary: Mapping[str, Any], path: Path) -> None:
     shown = ["3D", *[arm for arm in arms if arm.startswith("3D + ")]]
     if len(shown) == 1:
         shown = [arm for arm in ("2D", "3D") if arm in arms]
-    columns = min(len(shown), 3)
+    columns = 2 if len(shown) == 4 else min(len(shown), 3)
     rows = -(-len(shown) // columns)
     side = 2 * _COLUMN / columns if columns > 1 else _COLUMN
     with rc_context({"font.size": _TEXT, "axes.linewidth": 0.6, "font.family": "sans-serif"}):
@@ -142,6 +142,7 @@ def draw(summary: Mapping[str, Any], path: Path) -> None:
             _draw_matrix(axis, arm, summary, named=axis in axes[::columns])
         for axis in axes[len(shown) :]:
             axis.set_visible(False)
+        below.supxlabel("predicted class, % of the true one", fontsize=_TEXT)
         figure.savefig(path, dpi=300)
 
 
@@ -179,7 +180,6 @@ def _draw_matrix(axis: Any, arm: str, summary: Mapping[str, Any], *, named: bool
     axis.set_xticks(range(len(kinds)), words, rotation=40, ha="right", rotation_mode="anchor")
     numbers = [f"{word} ({summary['classes'][kind]})" for word, kind in zip(words, kinds, strict=True)]
     axis.set_yticks(range(len(kinds)), numbers if named else [])
-    axis.set_xlabel("predicted class, % of the true one")
     if named:
         axis.set_ylabel("true class (cells)")
     axis.set_title(arm, fontsize=_TEXT)
