@@ -72,7 +72,8 @@ def rank_cells(
         A row a cell, the most deserving first: ``rank`` from 1, ``label``, ``name``, ``estimate`` (mean over
         the members), ``expected_error``, ``low`` and ``high`` where there are calibrated intervals,
         ``expected_gain``, by which cells are ranked, and ``warning``, which says what is unlike the training
-        data: of such a cell the ensemble may be sure and wrong. ``attrs["columns"]`` is the dictionary.
+        data: of such a cell the ensemble may be sure and wrong. ``attrs["columns"]`` is the dictionary,
+        ``attrs["measure"]`` and ``attrs["relative"]`` are what was asked for.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def rank_cells(
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
     unit = chosen.unit(prediction.unit)
     what = f"half of the {LEVEL:.0%} interval" if calibration else "the error expected of the estimate"
-    ranked.attrs["measure"] = measure
+    ranked.attrs |= {"measure": measure, "relative": relative}
     ranked.attrs["columns"] = {
         "rank": "no unit: 1 is the cell that deserves a stack most",
         "label": "no unit: value of the cell in the label layer",

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QMenu, QPushButton, QWidget
 from napari_dispr.ranking import rank_cells
 from napari_dispr.results import Prediction
 from napari_dispr.shapes.measures import HEADLINE, MEASURES
-from napari_dispr.widgets.wording import plain, spoken
+from napari_dispr.widgets.wording import gain_text, spoken
 
 _ABOUT = (
     "<p><b>Which cells deserve a z-stack?</b></p><p>Ranks them by how far off a measure of each may still "
@@ -68,16 +68,13 @@ class RankChoice(QPushButton):
         relative = MEASURES[self.chosen].unit_power > 0
         return rank_cells(prediction, self.chosen, relative=relative, measures=measures)
 
-    def told(self, ranking: pd.DataFrame) -> str:
-        """What the ranking says, in a sentence."""
-        relative = MEASURES[self.chosen].unit_power > 0
-        first, last = ranking.iloc[0], ranking.iloc[-1]
-        gains = [
-            f"{one['expected_gain']:.0%}" if relative else plain(one["expected_gain"])
-            for one in (first, last)
-        ]
-        measure = spoken(self.chosen)
+    @staticmethod
+    def told(ranking: pd.DataFrame) -> str:
+        """What a ranking says, in a sentence."""
+        measure, relative = spoken(ranking.attrs["measure"]), ranking.attrs["relative"]
+        labels, gains = ranking["label"].to_list(), ranking["expected_gain"].to_list()
         return (
-            f"Cell {first['label']} deserves a z-stack most: its {measure} may be off by {gains[0]}, "
-            f"that of the last, cell {last['label']}, by {gains[1]}."
+            f"Cell {labels[0]} deserves a z-stack most: its {measure} may be off by "
+            f"{gain_text(gains[0], relative)}, that of the last, cell {labels[-1]}, by "
+            f"{gain_text(gains[-1], relative)}."
         )

@@ -1,7 +1,8 @@
 """The columns of the tables of morphometry: what stands in a row, and what it means. No Qt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.shapes.intervals import LEVEL
 from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, unit_sign
-from napari_dispr.widgets.wording import estimate, heading, plain, spoken
+from napari_dispr.widgets.wording import estimate, gain_text, heading, plain, spoken
 
 _ABOUT_SD = "Mean over the shapes ± their standard deviation."
 _ABOUT_INTERVAL = (
@@ -120,14 +121,13 @@ def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
     )  # fmt: skip
 
 
-def ranking_columns(frame: pd.DataFrame, measure: str, text: str) -> dict[str, Column]:
-    """Rank and expected gain of `rank_cells` by a measure; ``text`` is that of the column dictionary."""
+def ranking_columns(frame: pd.DataFrame, told: Mapping[Hashable, Any]) -> dict[str, Column]:
+    """Rank and expected gain; ``told`` are the attrs of the table of `rank_cells`."""
     ranks, gains = (frame[one].to_numpy(dtype=np.float64) for one in RANKING)
-    unit, _, meaning = text.partition(": ")
-    share = unit == "no unit" and "share" in meaning
+    unit, _, meaning = told["columns"]["expected_gain"].partition(": ")
 
     def gain(row: int) -> str:
-        return "" if gains[row] != gains[row] else f"{gains[row]:.0%}" if share else plain(gains[row])
+        return "" if gains[row] != gains[row] else gain_text(gains[row], told["relative"])
 
     sign = unit_sign(unit)
     own_unit = f", in {sign}" if sign else ""
@@ -138,7 +138,7 @@ def ranking_columns(frame: pd.DataFrame, measure: str, text: str) -> dict[str, C
             lambda row: "" if ranks[row] != ranks[row] else f"{ranks[row]:.0f}",
         ),
         "expected_gain": Column(
-            "expected_gain", f"expected gain\n{spoken(measure)}", about, "", "expected_gain",
+            "expected_gain", f"expected gain\n{spoken(told['measure'])}", about, "", "expected_gain",
             ("expected_gain",), gain,
         ),
     }  # fmt: skip

@@ -155,7 +155,7 @@ def cells_content(
     if measured is not None:
         columns["source"] = source_column(frame)
     if ranking is not None:
-        columns |= ranking_columns(frame, ranking.attrs["measure"], texts["expected_gain"])
+        columns |= ranking_columns(frame, ranking.attrs)
     for one in measures_of(frame, "_mean"):
         columns[one] = estimate_column(frame, one, texts[f"{one}_mean"])
     if "ambiguity" in frame:

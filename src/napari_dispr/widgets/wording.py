@@ -34,3 +34,8 @@ def mean_and_sd(mean: float, sd: float) -> str:
 def plain(value: float) -> str:
     """Four digits; nothing where there is no value."""
     return "" if value != value else f"{value:.4g}"
+
+
+def gain_text(gain: float, relative: bool) -> str:
+    """What a z-stack is expected to gain: a share in per cent, or in the measure's own unit."""
+    return f"{gain:.0%}" if relative else plain(gain)
