@@ -22,14 +22,14 @@ from scipy.ndimage import gaussian_filter
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Calibration, Card
-from napari_dispr.cells.familiarity import Seen, fit_familiarity, unlike
 from napari_dispr.cells.folders import CellFile, read_dataset
-from napari_dispr.cells.generic import KINDS, UNSEEN_KINDS, simulated_cell
+from napari_dispr.cells.novelty import Seen, fit_familiarity, unlike
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
-from napari_dispr.library import read_card
+from napari_dispr.models.library import read_card
 from napari_dispr.shapes.intervals import CALIBRATED, calibrate, read_interval
 from napari_dispr.shapes.morphometry import measure_shape
+from napari_dispr.synthesis.generic import KINDS, UNSEEN_KINDS, simulated_cell
 
 FOLDS = 6
 

@@ -45,8 +45,8 @@ from compare_scores import (
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.files import write_json, written_aside
-from napari_dispr.library import model_path, read_card
-from napari_dispr.rivals.fits import FITS
+from napari_dispr.models.fits import FITS
+from napari_dispr.models.library import model_path, read_card
 from napari_dispr.shapes import scores
 
 HERE = Path(__file__).resolve().parent
@@ -117,7 +117,7 @@ def trained_on(kind: str, file: str) -> frozenset[str]:
     if kind == "fit":
         return frozenset()
     if kind == "shapr":
-        from napari_dispr.rivals.shapr import SHAPRModel
+        from napari_dispr.models.shapr import SHAPRModel
 
         return SHAPRModel.load(Path(file)).trained_on
     training = read_card(file).training

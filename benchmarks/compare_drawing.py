@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.errors import InputError
-from napari_dispr.evaluation import FIT_METHODS, Method
+from napari_dispr.evaluation.evaluate import FIT_METHODS, Method
 from napari_dispr.files import write_json
 from napari_dispr.settings import PredictSettings
 
@@ -89,8 +89,8 @@ def model_methods(run: Run, file: str, device: str) -> tuple[Method, Method | No
     """A model as a method, and without its correction of the imaged plane if it has one."""
     from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.diffusion.process import RectifiedFlow
-    from napari_dispr.library import load_model
-    from napari_dispr.prediction import model_method
+    from napari_dispr.models.library import load_model
+    from napari_dispr.prediction.predict import model_method
 
     class Uncorrected(ShapeModel):
         """Shapes as the network draws them."""
@@ -111,7 +111,7 @@ def methods_of(run: Run, file: str, device: str) -> tuple[Method, Method | None]
     if run.kind == "fit":
         return FIT_METHODS[file], None
     if run.kind == "shapr":
-        from napari_dispr.rivals.shapr import SHAPRModel
+        from napari_dispr.models.shapr import SHAPRModel
 
         return SHAPRModel.load(Path(file)), None
     return model_methods(run, file, device)
@@ -138,7 +138,7 @@ def draw(task: Task) -> Drawn:
         # What any such process holds before it has a model: the libraries.
         import torch
 
-        import napari_dispr.prediction  # noqa: F401
+        import napari_dispr.prediction.predict  # noqa: F401
 
         torch.set_num_threads(task.threads)
         drawn.base_memory = peak_memory()

@@ -6,8 +6,8 @@ from typing import Any
 
 from compare_scores import PAIRED
 
+from napari_dispr.evaluation.markdown import number, table
 from napari_dispr.files import written_aside
-from napari_dispr.markdown import number, table
 
 Result = Mapping[str, Any]
 

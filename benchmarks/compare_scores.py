@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.comparison import statistics
 from napari_dispr.errors import InputError
+from napari_dispr.evaluation.comparison import statistics
 from napari_dispr.shapes import scores
 from napari_dispr.shapes.intervals import read_interval
 from napari_dispr.shapes.morphometry import binarise, iou, measure_shape, relative_error, shapr_measures

@@ -19,13 +19,13 @@ from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QApplication
 
 from napari_dispr import grid
-from napari_dispr.results import Prediction, measure_cells
+from napari_dispr.prediction.result import Prediction, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.shapes.morphometry import column_texts
-from napari_dispr.widgets.compare import CompareWidget
-from napari_dispr.widgets.compare_tiles import View
-from napari_dispr.widgets.session import OpenPrediction, Session, opened
+from napari_dispr.viewer.session import OpenPrediction, Session, opened
+from napari_dispr.widgets.compare.tiles import View
+from napari_dispr.widgets.compare.widget import CompareWidget
 
 CELLS, MEMBERS, MANY, REPEATS, PICTURES = 200, 5, 20, 5, 8
 

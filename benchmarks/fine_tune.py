@@ -20,14 +20,14 @@ from train_red_blood_cell import split
 
 import napari_dispr as nd
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
-from napari_dispr.cells.stack_phantoms import simulate_stack
 from napari_dispr.cells.stacks import cut_stacks
-from napari_dispr.evaluation import FIT_METHODS, evaluate
+from napari_dispr.evaluation.evaluate import FIT_METHODS, evaluate
 from napari_dispr.files import write_json
-from napari_dispr.optimisation import Report
-from napari_dispr.prediction import model_method
+from napari_dispr.prediction.predict import model_method
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.scores import consensus_iou, energy_score
+from napari_dispr.synthesis.stacks import simulate_stack
+from napari_dispr.training.loop import Report
 
 #: Whole nuclei of a simulated stack are 5 in 6 of these.
 NUCLEI = 60

@@ -18,10 +18,10 @@ from napari.layers import Layer
 from qtpy.QtCore import QSettings, QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_dispr.napari_io import simulated_red_blood_cells
-from napari_dispr.widgets.layers import ResultLayers
-from napari_dispr.widgets.predict import PredictWidget
-from napari_dispr.widgets.scene import Outlines, View3D
+from napari_dispr.viewer.layers import ResultLayers
+from napari_dispr.viewer.samples import simulated_red_blood_cells
+from napari_dispr.viewer.scene import Outlines, View3D
+from napari_dispr.widgets.predict.widget import PredictWidget
 
 TICK, LONGEST = 0.020, 0.100
 

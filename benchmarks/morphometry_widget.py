@@ -19,11 +19,11 @@ from qtpy.QtWidgets import QApplication
 
 from napari_dispr import grid
 from napari_dispr.card import Calibration
-from napari_dispr.results import Prediction, measure_cells
+from napari_dispr.prediction.result import Prediction, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.shapes.morphometry import column_texts
-from napari_dispr.widgets.session import Session, opened
+from napari_dispr.viewer.session import Session, opened
 
 CELLS, MEMBERS, REPEATS = 200, 5, 5
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from napari_dispr.cells.generic import UNSEEN_KINDS, simulated_cell
+from napari_dispr.synthesis.generic import UNSEEN_KINDS, simulated_cell
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 import napari_dispr as nd
-from napari_dispr.cells.phantoms import simulate_field
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
+from napari_dispr.synthesis.phantoms import simulate_field
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:

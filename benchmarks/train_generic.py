@@ -16,14 +16,14 @@ import torch
 
 from napari_dispr.card import Card, Quality
 from napari_dispr.cells.augmentation import TrainingCell
-from napari_dispr.cells.generic import KINDS, generic_training_cells
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
-from napari_dispr.diffusion.training_state import State
 from napari_dispr.files import written_aside
-from napari_dispr.optimisation import iter_optimise
 from napari_dispr.settings import TrainSettings
+from napari_dispr.synthesis.generic import KINDS, generic_training_cells
+from napari_dispr.training.loop import iter_optimise
+from napari_dispr.training.state import State
 
 LIMITS = (
     "For nuclei and whole cells of blob-like shape, cut near their middle, as long as there is no model for "

@@ -24,14 +24,14 @@ from napari_dispr.cells.volume import fit_volume
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
-from napari_dispr.diffusion.training_state import State
 from napari_dispr.errors import InputError
-from napari_dispr.evaluation import evaluate
-from napari_dispr.evaluation_summary import summary_table
-from napari_dispr.library import load_model
-from napari_dispr.optimisation import iter_optimise
-from napari_dispr.prediction import CellDone, iter_predict_crops, model_method
+from napari_dispr.evaluation.evaluate import evaluate
+from napari_dispr.evaluation.summary import summary_table
+from napari_dispr.models.library import load_model
+from napari_dispr.prediction.predict import CellDone, iter_predict_crops, model_method
 from napari_dispr.settings import PredictSettings, TrainSettings
+from napari_dispr.training.loop import iter_optimise
+from napari_dispr.training.state import State
 
 ATTRIBUTION = (
     "Trained on 108 red blood cells of Simionato et al. 2021 (PLOS Comput. Biol. 17(5), e1008934) as "

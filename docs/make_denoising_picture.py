@@ -8,8 +8,8 @@ writes docs/images/denoising.png; needs no screen.
 from pathlib import Path
 
 import napari_dispr as nd
-from napari_dispr.napari_io import simulated_red_blood_cells
-from napari_dispr.pictures import save_denoising
+from napari_dispr.export.pictures import save_denoising
+from napari_dispr.viewer.samples import simulated_red_blood_cells
 
 CELL = 2
 IMAGES = Path(__file__).parent / "images"

@@ -11,8 +11,8 @@ from make_sample import true_shapes
 from make_screenshots import IMAGES, own_settings, press, wait
 from qtpy.QtCore import Qt
 
-from napari_dispr.cells.phantoms import simulate_field
-from napari_dispr.widgets.request import CellChoice
+from napari_dispr.synthesis.phantoms import simulate_field
+from napari_dispr.widgets.predict.request import CellChoice
 
 CELLS, SHAPE, SEED, MEMBERS = 10, (470, 470), 5, 5
 SIZE, DOCK = (1640, 1000), 620

@@ -9,12 +9,12 @@ import numpy as np
 
 import napari_dispr
 from napari_dispr import grid
-from napari_dispr.cells.phantoms import Field, simulate_field
-from napari_dispr.cells.stack_phantoms import simulate_stack
 from napari_dispr.files import written_aside
-from napari_dispr.results import Prediction
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.signed_distance import from_level
+from napari_dispr.synthesis.phantoms import Field, simulate_field
+from napari_dispr.synthesis.stacks import simulate_stack
 
 SAMPLES = Path(napari_dispr.__file__).parent / "samples"
 CELLS, SHAPE, SEED = 9, (440, 440), 2

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
-from napari_dispr.cells.phantoms import image_of, phantom
+from napari_dispr.synthesis.phantoms import image_of, phantom
 
 #: Classes of the paper: how many cells, and of which kinds of simulated cells in turn.
 CLASSES = {

@@ -10,10 +10,10 @@ from make_screenshots import IMAGES, own_settings, press, wait
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPainter
 
-from napari_dispr.widgets.compare import CompareWidget
-from napari_dispr.widgets.compare_tiles import View
-from napari_dispr.widgets.opening import open_beside
-from napari_dispr.widgets.request import CellChoice
+from napari_dispr.viewer.opening import open_beside
+from napari_dispr.widgets.compare.tiles import View
+from napari_dispr.widgets.compare.widget import CompareWidget
+from napari_dispr.widgets.predict.request import CellChoice
 
 SIZE, DOCK, MEMBERS = (1620, 980), 780, 5
 #: Pixels between two pictures of one file.

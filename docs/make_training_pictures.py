@@ -19,7 +19,7 @@ from make_screenshots import DOCK, IMAGES, SIZE, press, wait  # noqa: E402
 from qtpy.QtCore import QSettings, Qt  # noqa: E402
 from qtpy.QtTest import QTest  # noqa: E402
 
-from napari_dispr.widgets.request import CellChoice  # noqa: E402
+from napari_dispr.widgets.predict.request import CellChoice  # noqa: E402
 
 #: Share of the budget at which a picture is taken.
 SHARE = 0.85

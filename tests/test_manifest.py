@@ -8,12 +8,12 @@ import pytest
 from npe2 import PluginManifest, _pytest_plugin
 
 import napari_dispr
-import napari_dispr.prediction  # lest a thread load torch while pytest rewrites modules: ast is not safe then
+import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
 from napari_dispr.cells.cropping import cell_boxes, check_fields, cut_by_border
-from napari_dispr.cells.phantoms import FIELD_PIXEL_SIZE, simulate_field
-from napari_dispr.cells.stack_phantoms import simulate_stack
 from napari_dispr.cells.stacks import Stack, cut_stacks
-from napari_dispr.napari_io import (
+from napari_dispr.synthesis.phantoms import FIELD_PIXEL_SIZE, simulate_field
+from napari_dispr.synthesis.stacks import simulate_stack
+from napari_dispr.viewer.samples import (
     simulated_nuclei_3d,
     simulated_red_blood_cells,
     simulated_red_blood_cells_3d,

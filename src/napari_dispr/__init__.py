@@ -8,68 +8,74 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_dispr.balancing import augment, iter_augment
-    from napari_dispr.classification import PredictedShapes, classify, iter_classify
-    from napari_dispr.cross_validation import cross_validate, iter_cross_validate
     from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
     from napari_dispr.errors import InputError
-    from napari_dispr.evaluation import evaluate, iter_evaluate
-    from napari_dispr.export import export_meshes
-    from napari_dispr.library import available_models, export_model, import_model, load_model, remove_model
-    from napari_dispr.prediction import iter_predict, predict
-    from napari_dispr.ranking import iter_rank_worth, rank_cells
-    from napari_dispr.redrawing import (
+    from napari_dispr.evaluation.classification import PredictedShapes, classify, iter_classify
+    from napari_dispr.evaluation.cross_validation import cross_validate, iter_cross_validate
+    from napari_dispr.evaluation.evaluate import evaluate, iter_evaluate
+    from napari_dispr.export.meshes import export_meshes
+    from napari_dispr.export.report import report
+    from napari_dispr.models.library import (
+        available_models,
+        export_model,
+        import_model,
+        load_model,
+        remove_model,
+    )
+    from napari_dispr.prediction.denoising import denoising, iter_denoising
+    from napari_dispr.prediction.more import (
         iter_more_members,
         iter_redraw_members,
         more_members,
         redraw_members,
     )
-    from napari_dispr.replaying import denoising, iter_denoising
-    from napari_dispr.reporting import report
-    from napari_dispr.results import Prediction, load_prediction, measure, measure_cells
+    from napari_dispr.prediction.predict import iter_predict, predict
+    from napari_dispr.prediction.ranking import iter_rank_worth, rank_cells
+    from napari_dispr.prediction.result import Prediction, load_prediction, measure, measure_cells
     from napari_dispr.shapes.label_volumes import measure_labels
-    from napari_dispr.training import iter_train, train
+    from napari_dispr.synthesis.balance import augment, iter_augment
+    from napari_dispr.training.train import iter_train, train
 
-__version__ = "0.1.0"
+from napari_dispr.version import __version__
 
 #: Where each public name lives. A new one is a line here and one above.
 _HOME = {
     "InputError": "errors",
-    "PredictedShapes": "classification",
-    "Prediction": "results",
+    "PredictedShapes": "evaluation.classification",
+    "Prediction": "prediction.result",
     "ShapeModel": "diffusion.model",
-    "augment": "balancing",
-    "available_models": "library",
-    "classify": "classification",
-    "cross_validate": "cross_validation",
-    "denoising": "replaying",
-    "evaluate": "evaluation",
-    "export_meshes": "export",
-    "export_model": "library",
+    "augment": "synthesis.balance",
+    "available_models": "models.library",
+    "classify": "evaluation.classification",
+    "cross_validate": "evaluation.cross_validation",
+    "denoising": "prediction.denoising",
+    "evaluate": "evaluation.evaluate",
+    "export_meshes": "export.meshes",
+    "export_model": "models.library",
     "import_dispr_checkpoint": "diffusion.model",
-    "import_model": "library",
-    "iter_augment": "balancing",
-    "iter_classify": "classification",
-    "iter_cross_validate": "cross_validation",
-    "iter_denoising": "replaying",
-    "iter_evaluate": "evaluation",
-    "iter_more_members": "redrawing",
-    "iter_predict": "prediction",
-    "iter_rank_worth": "ranking",
-    "iter_redraw_members": "redrawing",
-    "iter_train": "training",
-    "load_model": "library",
-    "load_prediction": "results",
-    "measure": "results",
-    "measure_cells": "results",
+    "import_model": "models.library",
+    "iter_augment": "synthesis.balance",
+    "iter_classify": "evaluation.classification",
+    "iter_cross_validate": "evaluation.cross_validation",
+    "iter_denoising": "prediction.denoising",
+    "iter_evaluate": "evaluation.evaluate",
+    "iter_more_members": "prediction.more",
+    "iter_predict": "prediction.predict",
+    "iter_rank_worth": "prediction.ranking",
+    "iter_redraw_members": "prediction.more",
+    "iter_train": "training.train",
+    "load_model": "models.library",
+    "load_prediction": "prediction.result",
+    "measure": "prediction.result",
+    "measure_cells": "prediction.result",
     "measure_labels": "shapes.label_volumes",
-    "more_members": "redrawing",
-    "predict": "prediction",
-    "rank_cells": "ranking",
-    "redraw_members": "redrawing",
-    "remove_model": "library",
-    "report": "reporting",
-    "train": "training",
+    "more_members": "prediction.more",
+    "predict": "prediction.predict",
+    "rank_cells": "prediction.ranking",
+    "redraw_members": "prediction.more",
+    "remove_model": "models.library",
+    "report": "export.report",
+    "train": "training.train",
 }
 
 __all__ = [

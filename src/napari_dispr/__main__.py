@@ -2,7 +2,7 @@
 
 import sys
 
-from napari_dispr.cli import main
+from napari_dispr.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

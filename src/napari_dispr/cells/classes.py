@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from napari_dispr.cells.checks import copies
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.folds import classes_of
+from napari_dispr.cells.splits import copies
 from napari_dispr.errors import InputError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_dispr.cells.checks import copies
 from napari_dispr.cells.folders import CellFile
+from napari_dispr.cells.splits import copies
 from napari_dispr.errors import InputError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr.card import VolumeRegression, Weights
-from napari_dispr.cells.appearance import PICTURE, SHAPE, SIZE, features
+from napari_dispr.cells.features import PICTURE, SHAPE, SIZE, features
 from napari_dispr.errors import InputError
 
 Plane = NDArray[np.float32]

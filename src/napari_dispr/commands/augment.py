@@ -45,9 +45,9 @@ def augment(options: argparse.Namespace) -> None:
         for name, text in (("--per-class", options.per_class), ("--at-most", options.at_most))
     )
     check_folder(options.out)
-    from napari_dispr.balance_plan import AT_MOST
-    from napari_dispr.balancing import iter_augment
     from napari_dispr.cells.folders import read_notes
+    from napari_dispr.synthesis.balance import iter_augment
+    from napari_dispr.synthesis.balance_plan import AT_MOST
 
     events = iter_augment(
         read_real(options.dataset),

@@ -16,7 +16,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.settings import ClassifySettings
 
 if TYPE_CHECKING:
-    from napari_dispr.classification import PredictedShapes
+    from napari_dispr.evaluation.classification import PredictedShapes
 
 
 def add(commands: Any) -> None:
@@ -56,8 +56,8 @@ def classify(options: argparse.Namespace) -> None:
     check_folder(options.out)
     beside = [folder.parent.parent / "folds.csv" for folder in options.shapes]
     folds = options.folds or next((path for path in beside if path.is_file()), None)
-    from napari_dispr.classification import iter_classify
-    from napari_dispr.classification_report import markdown
+    from napari_dispr.evaluation.classification import iter_classify
+    from napari_dispr.evaluation.classification_report import markdown
 
     events = iter_classify(
         read_real(options.dataset),
@@ -71,7 +71,7 @@ def classify(options: argparse.Namespace) -> None:
 
 
 def _shapes(folders: list[Path], strict: Path | None) -> "list[PredictedShapes]":
-    from napari_dispr.classification import PredictedShapes
+    from napari_dispr.evaluation.classification import PredictedShapes
 
     for folder in folders:
         if not folder.is_dir():

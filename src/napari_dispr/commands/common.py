@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dispr.cells.folders import CellFile
-    from napari_dispr.results import Prediction
+    from napari_dispr.prediction.result import Prediction
 
 Result = TypeVar("Result")
 
@@ -103,7 +103,7 @@ def run_and_save(
         What lies there: cells are written into it, of which others stay as they are. Otherwise what lies
         there is replaced.
     """
-    from napari_dispr.results import load_measures, measure_changed, remove_prediction
+    from napari_dispr.prediction.result import load_measures, measure_changed, remove_prediction
 
     known = None if added_to is None else load_measures(out, added_to)
     finished: list[tuple[Prediction, int]] = []
@@ -188,8 +188,8 @@ def read_real(dataset: Path) -> "list[CellFile]":
     InputError
         See `read_dataset` and `real_cells`.
     """
-    from napari_dispr.cells.checks import real_cells
     from napari_dispr.cells.folders import read_dataset
+    from napari_dispr.cells.splits import real_cells
 
     cells = read_dataset(dataset, need_objects=True)
     real = real_cells(cells)

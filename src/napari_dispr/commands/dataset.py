@@ -53,12 +53,12 @@ def dataset(options: argparse.Namespace) -> None:
     if options.unit is not None and spacing is None:
         raise InputError("--unit is the unit of --spacing: give both, or neither.")
     check_folder(options.out)
-    from napari_dispr.cells.checks import check_cells
     from napari_dispr.cells.folders import DatasetNotes, check_no_dataset, write_dataset
+    from napari_dispr.cells.splits import check_cells
     from napari_dispr.cells.stack_files import micrometers, pair_files, read_stack
     from napari_dispr.cells.stacks import in_words
+    from napari_dispr.export.pictures import montage
     from napari_dispr.files import written_aside
-    from napari_dispr.pictures import montage
 
     check_no_dataset(options.out)
     pairs = pair_files(images, labels)

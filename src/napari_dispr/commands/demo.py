@@ -22,11 +22,11 @@ def demo(options: argparse.Namespace) -> None:
     import numpy as np
     import tifffile
 
-    from napari_dispr.cells.phantoms import simulate_field
+    from napari_dispr.export.pictures import save_page
     from napari_dispr.files import written_aside
-    from napari_dispr.pictures import save_page
-    from napari_dispr.prediction import iter_predict
+    from napari_dispr.prediction.predict import iter_predict
     from napari_dispr.signed_distance import from_level
+    from napari_dispr.synthesis.phantoms import simulate_field
 
     field = simulate_field(cells=6, shape=(320, 320), seed=settings.seed)
     for name, picture in (("image", field.image), ("labels", field.labels)):
@@ -47,7 +47,7 @@ def demo(options: argparse.Namespace) -> None:
     truths = {label: from_level(field.objects[label], 127.5, truncation=8.0) for label in prediction}
     title = "simulated red blood cells"
     save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, title)
-    from napari_dispr.results import measure_cells
+    from napari_dispr.prediction.result import measure_cells
 
     table = measure_cells(prediction)
     shown = ["label", "volume_mean", "volume_sd", "volume_low", "volume_high", "sphericity_mean", "ambiguity"]

@@ -26,8 +26,8 @@ def denoise(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() not in (".tif", ".tiff", ".png"):
         raise InputError(f"{options.out} is neither TIFF nor PNG: give a name that ends in .ome.tif or .png.")
     check_folder(options.out.absolute().parent)
-    from napari_dispr.replaying import iter_denoising
-    from napari_dispr.results import load_prediction
+    from napari_dispr.prediction.denoising import iter_denoising
+    from napari_dispr.prediction.result import load_prediction
 
     prediction = load_prediction(options.folder)
     path = run_with_progress(
@@ -41,7 +41,7 @@ def denoise(options: argparse.Namespace) -> None:
         )
     )
     if options.out.suffix.lower() == ".png":
-        from napari_dispr.pictures import save_denoising
+        from napari_dispr.export.pictures import save_denoising
 
         save_denoising(options.out, path)
     else:

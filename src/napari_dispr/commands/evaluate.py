@@ -64,8 +64,8 @@ def evaluate(options: argparse.Namespace) -> None:
     )
     check_folder(options.out)
     from napari_dispr.cells.folders import read_dataset, read_notes
-    from napari_dispr.evaluation import iter_evaluate, voxel_of
-    from napari_dispr.methods import methods_of
+    from napari_dispr.evaluation.evaluate import iter_evaluate, voxel_of
+    from napari_dispr.evaluation.methods import methods_of
 
     size, unit = voxel_of(read_notes(options.dataset), compared.pixel_size)
     asked: dict[str, Any] = {
@@ -101,7 +101,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def _cross_validate(options: argparse.Namespace, settings: PredictSettings, asked: dict[str, Any]) -> None:
     if options.model is not None:
         raise InputError("With --folds the model is trained anew: give --init to say from which it begins.")
-    from napari_dispr.cross_validation import iter_cross_validate
+    from napari_dispr.evaluation.cross_validation import iter_cross_validate
 
     with asked_to_stop() as signals:
         events = iter_cross_validate(
@@ -148,8 +148,8 @@ def _say(event: Any) -> None:
 
 
 def _tell(summary: dict[str, Any], out: Path) -> None:
-    from napari_dispr.evaluation import FIGURE, TABLE
-    from napari_dispr.evaluation_summary import summary_table
+    from napari_dispr.evaluation.evaluate import FIGURE, TABLE
+    from napari_dispr.evaluation.summary import summary_table
 
     print(summary_table(summary))
     print(f"\n{out / TABLE} has the tables for a paper, {out / FIGURE} the figure.")

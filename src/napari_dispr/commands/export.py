@@ -23,8 +23,8 @@ def export(options: argparse.Namespace) -> None:
     check_folder(options.out)
     from tqdm import tqdm
 
-    from napari_dispr.export import export_meshes
-    from napari_dispr.results import load_prediction
+    from napari_dispr.export.meshes import export_meshes
+    from napari_dispr.prediction.result import load_prediction
 
     prediction = load_prediction(options.folder)
     with tqdm(unit="mesh", disable=None, leave=False) as bar:

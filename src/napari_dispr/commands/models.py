@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
 
 def list_models(options: argparse.Namespace) -> None:
     """``napari-dispr models list``."""
-    from napari_dispr.library import available_fits, available_models, is_shipped, read_card
+    from napari_dispr.models.library import available_fits, available_models, is_shipped, read_card
 
     models, fits = available_models(), available_fits()
     width = max(map(len, [*models, *fits]))
@@ -67,7 +67,7 @@ def _megabytes(path: Path) -> str:
 
 def model_info(options: argparse.Namespace) -> None:
     """``napari-dispr models info``."""
-    from napari_dispr.library import available_fits, is_shipped, load_model, model_path, read_card
+    from napari_dispr.models.library import available_fits, is_shipped, load_model, model_path, read_card
 
     if options.model in available_fits():
         fit = read_card(options.model).model_dump(mode="json", include={"name", "description", "rival"})
@@ -182,8 +182,8 @@ _ORIGINAL_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 def import_model(options: argparse.Namespace) -> None:
     """``napari-dispr models import``."""
-    from napari_dispr.library import check_name
-    from napari_dispr.library import import_model as import_file
+    from napari_dispr.models.library import check_name
+    from napari_dispr.models.library import import_model as import_file
 
     flags = {flag: getattr(options, flag) for flag in _ORIGINAL_FLAGS}
     given = {flag: value for flag, value in flags.items() if value is not None}
@@ -213,13 +213,13 @@ def import_model(options: argparse.Namespace) -> None:
 
 def export_model(options: argparse.Namespace) -> None:
     """``napari-dispr models export``."""
-    from napari_dispr.library import export_model as export_file
+    from napari_dispr.models.library import export_model as export_file
 
     print(export_file(options.model, options.out))
 
 
 def remove_model(options: argparse.Namespace) -> None:
     """``napari-dispr models remove``."""
-    from napari_dispr.library import remove_model as remove_file
+    from napari_dispr.models.library import remove_model as remove_file
 
     print(f"{options.name} is removed: {remove_file(options.name)}")

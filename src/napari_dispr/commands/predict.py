@@ -34,8 +34,8 @@ def predict(options: argparse.Namespace) -> None:
     check_folder(options.out)
     if options.labels is None and not options.image.is_dir():
         raise InputError(f"{options.image} comes without labels: give its segmentation after it.")
-    from napari_dispr.library import load_model
-    from napari_dispr.prediction import iter_predict, iter_predict_crops
+    from napari_dispr.models.library import load_model
+    from napari_dispr.prediction.predict import iter_predict, iter_predict_crops
 
     if options.labels is None:
         import numpy as np

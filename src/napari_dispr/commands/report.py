@@ -29,8 +29,8 @@ def report(options: argparse.Namespace) -> None:
         raise InputError(f"{options.out} is no name of a page: let it end in .html.")
     from tqdm import tqdm
 
-    from napari_dispr.reporting import report as write
-    from napari_dispr.results import load_measures, load_prediction
+    from napari_dispr.export.report import report as write
+    from napari_dispr.prediction.result import load_measures, load_prediction
 
     prediction = load_prediction(options.folder)
     image, labels = (

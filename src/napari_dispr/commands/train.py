@@ -53,7 +53,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace, signals: list[int]) -> None:
-    from napari_dispr.runs import Run
+    from napari_dispr.training.run import Run
 
     given = {name: getattr(options, name) for name in (*TrainSettings.model_fields, *_OF_RIVALS)}
     given = {n: None if value == "none" else value for n, value in given.items() if value is not None}
@@ -71,8 +71,8 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
     elif options.finish:
         raise InputError("There is no run to finish yet: give --finish together with --resume.")
     leads = int(os.environ.get("RANK", 0)) == 0
-    from napari_dispr.planning import DEFAULT_START, planned, run_beside
-    from napari_dispr.training import as_line, iter_train
+    from napari_dispr.training.plan import DEFAULT_START, planned, run_beside
+    from napari_dispr.training.train import as_line, iter_train
 
     if options.resume is not None:
         run = Run.open(options.resume) if options.resume else run_beside(options.out)
@@ -100,7 +100,7 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
 
 def _once_planned(out: Path) -> Any:
     """The run that the first process of ``torchrun`` is planning."""
-    from napari_dispr.planning import run_beside
+    from napari_dispr.training.plan import run_beside
 
     until = time.monotonic() + 60
     while True:

@@ -1,0 +1,333 @@
+"""Is a cell like those that a model was trained on? Judged by mask and image as the model sees them.
+
+Knows arrays only: nothing of models, nothing of what they draw.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_dispr import grid
+from napari_dispr.card import Direction, Familiarity, Usual
+from napari_dispr.cells.cropping import INSIDE
+from napari_dispr.cells.features import PICTURE, SHAPE, SIZE, features
+from napari_dispr.errors import InputError
+
+__all__ = ["FALSE_ALARMS", "LEAST_CELLS", "Familiarity", "fit_familiarity", "in_words", "unlike"]
+
+Plane = NDArray[np.float32]
+Floats = NDArray[np.float64]
+#: Mask and image (None: without) of a cell on the model grid, (64, 64) each.
+Seen = tuple[Plane, Plane | None]
+
+#: Share of cells like those trained on that may be warned of.
+FALSE_ALARMS = 0.03
+#: Fewer training cells do not tell what is usual.
+LEAST_CELLS = 20
+
+#: Share of the identity in the correlation of the features, so that few cells give a stable inverse.
+_SHRINKAGE = 0.05
+_FOLDS = 10
+#: Quantile of the training cells that makes the statistics comparable.
+_UNIT = 0.98
+_GROUPS = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
+_DIRECTIONS = {
+    "blurred": "its picture looks blurred",
+    "inverted": "its picture looks inverted, dark where others are bright",
+    "strange": "its picture looks like that of another stain or kind of cell",
+}
+#: What a cell with less, and one with more of a feature of the mask is called.
+_WORDS = {
+    "extent": ("smaller", "larger"),
+    "area": ("smaller", "larger"),
+    "fill": ("thinner or more hollow", "fuller"),
+    "elongation": ("rounder", "more elongated"),
+    "solidity": ("more branched or dented", "more compact"),
+    "parts": ("in fewer parts", "in more parts"),
+    "holes": ("with smaller holes", "with larger holes"),
+    "perimeter": ("smoother", "more jagged"),
+}
+#: Labels that a warning lists before it only counts them.
+_LISTED = 20
+
+
+def fit_familiarity(
+    cells: Sequence[Seen], strangers: Sequence[Seen] = (), *, extent: float = 50.0, seed: int = 0
+) -> Familiarity:
+    """Learn what training cells look like.
+
+    Parameters
+    ----------
+    cells : sequence of (mask, image or None)
+        The training cells on the model grid, at the scale at which the model saw them. Those without an
+        image are left out, unless too few have one.
+    strangers : sequence of (mask, image)
+        Cells that are known to be of another kind, if there are any: what tells them from the training
+        cells is looked at, too.
+    extent : float
+        The larger side of a cell's box under the scale "auto", voxels (the card's ``typical_extent``).
+    seed : int
+        Of the noise in simulated pictures.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than `LEAST_CELLS` cells.
+
+    Notes
+    -----
+    Each cell counts as it is, with slightly other optics (gamma, blur below 1 voxel, noise), and both of
+    them again at the extent of the scale "auto": that much a model has learned to expect. Features of size,
+    shape and picture (`appearance`) each give a Mahalanobis distance with a shrunk correlation. Linear
+    discriminants look for what ruins a prediction but moves such a distance little: the training cells
+    blurred (sigma 2 to 3 voxels), inverted, and strangers. Each of these statistics is divided by its 98 %
+    quantile over the training cells, and the largest decides. Quantiles are of cells left out of the fit in
+    tenfold cross-validation; the threshold is the value number ``ceil((n + 1) 0.97)`` of n in ascending
+    order, as in conformal detection of outliers [1]_, of cells as they are where sizes are known, of cells
+    at the extent of "auto" where they are not.
+
+    References
+    ----------
+    .. [1] Laxhammar and Falkman (2010). Conformal prediction for distribution-independent anomaly
+       detection in streaming vessel data. StreamKDD.
+    """
+    pictured = [cell for cell in cells if "picture" in features(*cell)]
+    cells = pictured if len(pictured) >= LEAST_CELLS else [(mask, None) for mask, _ in cells]
+    if len(cells) < LEAST_CELLS:
+        raise InputError(
+            f"{len(cells)} cells are too few to tell what is usual: give at least {LEAST_CELLS}."
+        )
+    rng = np.random.default_rng(seed)
+    seen = [[features(*version) for version in _versions(cell, extent, rng)] for cell in cells]
+    spoiled = {
+        name: np.array(
+            [
+                [features(*version)["picture"] for version in _spoiled(mask, image, name, extent, rng)]
+                for mask, image in cells
+                if image is not None
+            ]
+        )
+        for name in ("blurred", "inverted")
+    }
+    foreign = [features(*version) for cell in strangers for version in (cell, _at_extent(*cell, extent))]
+    return _Training(
+        {group: np.array([[version[group] for version in own] for own in seen]) for group in seen[0][0]},
+        {name: table for name, table in spoiled.items() if len(table)},
+        np.array([version["picture"] for version in foreign if "picture" in version]),
+    ).familiarity(rng)
+
+
+def unlike(familiarity: Familiarity, mask: Plane, image: Plane | None, *, sized: bool) -> str | None:
+    """What is unusual about a cell, in words that go on from "Cell 7 is unlike the training data:".
+
+    Parameters
+    ----------
+    familiarity : Familiarity
+    mask, image : (64, 64) array, and the same or None
+        Of the cell's crop.
+    sized : bool
+        Whether its size on the grid is its own: not under the scale "auto", which brings all to one size.
+
+    Returns
+    -------
+    str or None
+        None where the cell is like the training data, which 97 % of those very cells are.
+    """
+    seen = features(mask, image)
+    known = [group for group in familiarity.groups if group in seen and (group != "size" or sized)]
+    threshold = familiarity.thresholds["+".join(known)]
+    unusual: dict[str, float] = {}
+    likely: dict[str, float] = {}
+    deviations: dict[str, Floats] = {}
+    for group in known:
+        usual = familiarity.groups[group]
+        deviations[group] = (np.array(seen[group]) - usual.mean) / usual.sd
+        whitening = np.array(usual.whitening)
+        unusual[group] = float(np.linalg.norm(deviations[group] @ whitening)) / usual.unit / threshold
+        for name, direction in familiarity.directions.items() if group == "picture" else ():
+            along = float(deviations[group] @ np.array(direction.weights))
+            unusual[name] = along / direction.unit / threshold
+            if unusual[name] > 1:
+                away = deviations[group] - direction.centre
+                likely[name] = -float(np.linalg.norm(away @ whitening))
+    most = max(unusual, key=lambda name: unusual[name])
+    if unusual[most] <= 1:
+        return None
+    if most in ("size", "shape"):
+        feature = int(np.abs(deviations[most]).argmax())
+        word = _WORDS[_GROUPS[most][feature]][int(deviations[most][feature] > 0)]
+        return f"it is {word} than usual" if most == "size" else f"its outline is unusual ({word})"
+    # Of what is found, what it resembles most: inverted pictures lie far out towards blurred ones, too.
+    if likely:
+        return _DIRECTIONS[max(likely, key=lambda name: likely[name])]
+    return "its picture has an unusual contrast or texture"
+
+
+def in_words(reasons: Mapping[str, str], of: int) -> list[str]:
+    """One sentence a cell of up to three unlike ones, one sentence for all of more.
+
+    Parameters
+    ----------
+    reasons : mapping of a cell's name to what `unlike` says of it
+    of : int
+        Cells in all.
+    """
+    if len(reasons) <= 3:
+        return [f"Cell {name} is unlike the training data: {reason}." for name, reason in reasons.items()]
+    names = list(reasons)
+    listed = ", ".join(names[:_LISTED]) + (" and others" if len(names) > _LISTED else "")
+    said = list(reasons.values())
+    common = max(dict.fromkeys(said), key=said.count)
+    often = "of each" if said.count(common) == len(said) else f"of {said.count(common)} of them"
+    return [f"{len(names)} of {of} cells are unlike the training data: {listed} ({often}: {common})."]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Learned:
+    """Mean, sd and whitening of each group, and weights of each direction."""
+
+    groups: dict[str, tuple[Floats, Floats, Floats]]
+    directions: dict[str, Floats]
+
+    def statistics(self, tables: Mapping[str, Floats]) -> dict[str, Floats]:
+        """How unusual cells are, each statistic (cell, version)."""
+        found = {}
+        for group, (mean, sd, whitening) in self.groups.items():
+            deviation = (tables[group] - mean) / sd
+            found[group] = np.linalg.norm(deviation @ whitening, axis=-1)
+            if group == "picture":
+                found |= {name: deviation @ weights for name, weights in self.directions.items()}
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Training:
+    """Features of the training cells (cell, version, feature), of the same spoiled, and of strangers."""
+
+    tables: dict[str, Floats]
+    spoiled: dict[str, Floats]
+    foreign: Floats
+
+    def others(self, cells: NDArray[np.int64]) -> dict[str, Floats]:
+        """What each direction leads to."""
+        found = {name: table[cells] for name, table in self.spoiled.items()}
+        return found | ({"strange": self.foreign} if len(self.foreign) else {})
+
+    def learn(self, cells: NDArray[np.int64]) -> _Learned:
+        """From some of the cells."""
+        groups = {}
+        for group, table in self.tables.items():
+            # Of sizes only those that cells have of their own; at the extent of "auto" all are alike.
+            own = table[cells, :1] if group == "size" else table[cells]
+            rows = own.reshape(-1, own.shape[-1])
+            mean, sd = rows.mean(axis=0), rows.std(axis=0) + 1e-3
+            correlation = _shrunk(np.cov((rows - mean).T / sd[:, None]))
+            groups[group] = mean, sd, np.linalg.cholesky(np.linalg.inv(correlation))
+        directions = {}
+        if "picture" in self.tables:
+            mean, sd, _ = groups["picture"]
+            others = self.others(cells)
+            own = (self.tables["picture"][cells].reshape(-1, len(mean)) - mean) / sd
+            for name, table in others.items():
+                other = (table.reshape(-1, len(mean)) - mean) / sd
+                within = _shrunk((np.cov(own.T) + np.cov(other.T)) / 2)
+                weights = np.linalg.solve(within, other.mean(axis=0) - own.mean(axis=0))
+                directions[name] = weights / (own @ weights).std()
+        return _Learned(groups, directions)
+
+    def familiarity(self, rng: np.random.Generator) -> Familiarity:
+        """All cells learned, and units and thresholds from cells left out."""
+        count = len(self.tables["shape"])
+        fold = rng.permutation(count) % _FOLDS
+        left_out: dict[str, Floats] = {}
+        for number in range(_FOLDS):
+            inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+            found = self.learn(inside).statistics({k: table[outside] for k, table in self.tables.items()})
+            for name, values in found.items():
+                left_out.setdefault(name, np.empty((count, values.shape[1])))[outside] = values
+        # Of sizes only those that cells have of their own.
+        own_sizes = self.tables["size"].shape[1] // 2
+        left_out["size"][:, own_sizes:] = left_out["size"][:, :own_sizes]
+        units = {name: float(np.quantile(values, _UNIT)) for name, values in left_out.items()}
+        thresholds = {}
+        for known in (["size", "shape", "picture"], ["size", "shape"], ["shape", "picture"], ["shape"]):
+            if set(known) <= self.tables.keys():
+                names = [name for name in left_out if (name if name in _GROUPS else "picture") in known]
+                largest = np.max([left_out[name] / units[name] for name in names], axis=0)
+                half = largest.shape[1] // 2  # as they are; the others at the extent of "auto"
+                values = np.sort((largest[:, :half] if "size" in known else largest[:, half:]).ravel())
+                place = int(np.ceil((len(values) + 1) * (1 - FALSE_ALARMS)))
+                thresholds["+".join(known)] = float(f"{values[min(place, len(values)) - 1]:.6g}")
+        everyone = np.arange(count)
+        learned = self.learn(everyone)
+        centres = {}
+        for name, others in self.others(everyone).items():
+            mean, sd, _ = learned.groups["picture"]
+            centres[name] = _short((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
+        return Familiarity(
+            groups={
+                group: Usual(
+                    names=_GROUPS[group],
+                    mean=_short(mean),
+                    sd=_short(sd),
+                    whitening=tuple(_short(row) for row in whitening),
+                    unit=units[group],
+                )
+                for group, (mean, sd, whitening) in learned.groups.items()
+            },
+            directions={
+                name: Direction(weights=_short(weights), unit=units[name], centre=centres[name])
+                for name, weights in learned.directions.items()
+            },
+            thresholds=thresholds,
+            cells=count,
+        )
+
+
+def _shrunk(covariance: Floats) -> Floats:
+    return (1 - _SHRINKAGE) * covariance + _SHRINKAGE * np.eye(len(covariance))
+
+
+def _short(values: Floats) -> tuple[float, ...]:
+    return tuple(float(f"{value:.6g}") for value in values)
+
+
+def _versions(cell: Seen, extent: float, rng: np.random.Generator) -> list[Seen]:
+    """A cell as it is and, where it has a picture, with other optics; both also at the extent of "auto"."""
+    mask, image = cell
+    if image is None:
+        return [cell, _at_extent(mask, None, extent)]
+    other = np.clip(image, 0, None) ** rng.uniform(0.8, 1.25)
+    if rng.random() < 0.3:
+        other = ndimage.gaussian_filter(other, rng.uniform(0.3, 1.0))
+    own = [cell, (mask, _noisy(other, 0.03, rng))]
+    return [*own, *(_at_extent(*version, extent) for version in own)]
+
+
+def _spoiled(mask: Plane, image: Plane, how: str, extent: float, rng: np.random.Generator) -> list[Seen]:
+    """A training cell blurred or inverted, as it is and at the extent of "auto"."""
+    if how == "blurred":
+        wrong = _noisy(ndimage.gaussian_filter(image, rng.uniform(2, 3)), 0.015, rng)
+    else:
+        wrong = _noisy(np.clip(image[mask > INSIDE].max() - image, 0, None), 0.03, rng)
+    return [(mask, wrong), _at_extent(mask, wrong, extent)]
+
+
+def _noisy(image: Plane, most: float, rng: np.random.Generator) -> Plane:
+    noise = rng.normal(0, rng.uniform(0, most), image.shape)
+    return (image + noise * image.max()).astype(np.float32)
+
+
+def _at_extent(mask: Plane, image: Plane | None, extent: float) -> Seen:
+    """The cell as the scale "auto" brings it to the grid."""
+    sides = [np.flatnonzero((mask > INSIDE).any(axis=1 - axis)) for axis in range(2)]
+    zoom = extent / (max(np.ptp(side) for side in sides) + 1)
+    middle = np.array([(side[0] + side[-1]) / 2 for side in sides]) - grid.CENTRE / zoom
+
+    def moved(plane: Plane) -> Plane:
+        return np.asarray(ndimage.affine_transform(plane, np.eye(2) / zoom, middle, order=1), np.float32)
+
+    return moved(mask), None if image is None else moved(image)

@@ -1,0 +1,78 @@
+"""The command line: thin shells over the verbs. Exit status 0; 2 for bad input; 130 when interrupted."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from napari_dispr.commands import (
+    augment,
+    classify,
+    dataset,
+    demo,
+    denoise,
+    evaluate,
+    export,
+    measure,
+    models,
+    more,
+    predict,
+    rank,
+    report,
+    train,
+)
+from napari_dispr.errors import InputError
+from napari_dispr.version import __version__
+
+#: In the order in which ``--help`` shows them.
+_COMMANDS = (
+    demo,
+    predict,
+    more,
+    denoise,
+    measure,
+    rank,
+    export,
+    report,
+    dataset,
+    augment,
+    train,
+    evaluate,
+    classify,
+    models,
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}: see {self.prog} --help.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        options.command(options)
+    except InputError as error:
+        print(f"napari-dispr: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"napari-dispr: {error.filename or 'file'}: {error.strerror or error}.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("napari-dispr: interrupted; what was finished is kept.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="napari-dispr", description="Ensembles of 3D cell shapes from one 2D microscopy picture."
+    )
+    parser.add_argument("--version", action="version", version=f"napari-dispr {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in _COMMANDS:
+        module.add(commands)
+    return parser

@@ -1,0 +1,1 @@
+"""Evaluation: errors against known shapes, and experiments on whole data sets."""

@@ -1,0 +1,254 @@
+"""The rows of an evaluation: what they hold, and their files, which grow pair by pair and can be resumed.
+
+A pair is a cell and a method. Knows neither how shapes are drawn nor what becomes of the rows.
+"""
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.errors import InputError
+from napari_dispr.evaluation.truth import (
+    AGREEMENTS,
+    TOGETHER,
+    Definitions,
+    Truth,
+    compared_by,
+    measured,
+    member_columns,
+)
+from napari_dispr.files import plain, write_json, written_aside
+
+Row = dict[str, Any]
+#: Columns that are no measured numbers.
+_WORDS = ("cell", "method", "failed")
+_COUNTS = ("member", "members", "trained_on")
+_SETTINGS = "evaluation"
+_TABLES = ("errors", "cells")
+
+
+def columns_of(definitions: Definitions) -> dict[str, list[str]]:
+    """The columns of ``errors`` (a row a member) and ``cells`` (a row a cell and method)."""
+    measures, kinds = list(compared_by(definitions)), ("true", "estimate", "error", "member_error")
+    agreements = [name for name in AGREEMENTS if name != "signed_volume"]
+    return {
+        "errors": ["cell", "method", "member", "trained_on", "failed", *member_columns(definitions)],
+        "cells": [
+            *("cell", "method", "members", "trained_on", "failed"),
+            *(f"{kind}_{name}" for name in measures for kind in kinds),
+            *agreements,
+            *TOGETHER,
+        ],
+    }
+
+
+def rows_of(
+    cell: str, method: str, trained_on: bool, failed: str, members: NDArray[np.bool_], truth: Truth
+) -> tuple[list[Row], Row]:
+    """The rows of a pair: one a member, and that of the cell.
+
+    A cell that a method could not draw comes with empty members.
+    """
+    head: Row = {"cell": cell, "method": method, "trained_on": int(trained_on)}
+    rows = []
+    values: dict[str, list[float]] = {name: [] for name in truth.measures}
+    for i, shape in enumerate(members):
+        empty = "" if shape.any() else f"Member {i} is empty."
+        measures = measured(shape, truth.definitions)
+        for name, value in measures.items():
+            values[name].append(value)
+        rows.append(head | {"member": i, "failed": failed or empty} | truth.errors(shape, measures))
+    why = next((row["failed"] for row in rows if row["failed"]), "")
+    of_cell = head | {"members": len(members), "failed": why} | truth.together(members, values)
+    for name in truth.measures:
+        of_cell[f"member_error_{name}"] = np.mean([row[name] for row in rows])
+    for name in AGREEMENTS:
+        known = [row[name] for row in rows if not np.isnan(row[name])]
+        of_cell[name] = np.mean(known) if known else np.nan
+    return [_rounded(row) for row in rows], _rounded(of_cell)
+
+
+def _rounded(row: Row) -> Row:
+    """As the files hold it, so that rows that were read are the rows that were written."""
+    return {
+        name: value if name in (*_WORDS, *_COUNTS) else float(f"{value:.9g}") for name, value in row.items()
+    }
+
+
+class Rows:
+    """All rows of an evaluation so far; with a folder they are on disk as soon as they are known.
+
+    Attributes
+    ----------
+    errors, cells : list of dict
+        A row a member; a row a cell and method.
+    """
+
+    def __init__(self, folder: Path | None, definitions: Definitions) -> None:
+        self.folder, self.columns = folder, columns_of(definitions)
+        self.errors: list[Row] = []
+        self.cells: list[Row] = []
+        self._done: set[tuple[str, str]] = set()
+
+    @classmethod
+    def begun(
+        cls,
+        folder: Path | None,
+        definitions: Definitions,
+        settings: Mapping[str, Any],
+        resume: bool,
+    ) -> Self:
+        """Begin, or go on with what a folder holds.
+
+        Parameters
+        ----------
+        folder : Path or None
+        definitions : {"ours", "shapr", "both"}
+        settings : mapping
+            What rows depend on: to go on they must be the same.
+        resume : bool
+            Otherwise what is there is begun anew; a complete evaluation stands until the new one is.
+
+        Raises
+        ------
+        InputError
+            If the settings are others.
+        """
+        rows = cls(folder, definitions)
+        if folder is None:
+            return rows
+        kept = plain(settings)
+        part = next((p for p in (".partial", "") if (folder / f"{_SETTINGS}{p}.json").exists()), None)
+        if resume and part is not None:
+            check_same(folder / f"{_SETTINGS}{part}.json", kept)
+            rows._read(part)
+        for name in _TABLES:
+            text = io.StringIO(newline="")
+            rows._write(text, name, getattr(rows, name), head=True)
+            with written_aside(folder / f"{name}.partial.csv") as aside:
+                aside.write_text(text.getvalue(), "utf-8", newline="")
+        # Last, so that rows of an earlier evaluation never stand beside the settings of this one.
+        write_json(folder / f"{_SETTINGS}.partial.json", kept)
+        return rows
+
+    def has(self, cell: str, method: str) -> bool:
+        """Whether a pair is done."""
+        return (cell, method) in self._done
+
+    def add(self, errors: Sequence[Row], cell: Row) -> None:
+        """The rows of a pair; that of the cell comes last, and says that those of the members are whole."""
+        self.errors += errors
+        self.cells.append(cell)
+        self._done.add(_pair(cell))
+        if self.folder is not None:
+            for name, rows in (("errors", errors), ("cells", [cell])):
+                with (self.folder / f"{name}.partial.csv").open("a", newline="", encoding="utf-8") as file:
+                    self._write(file, name, rows)
+
+    def keep(self, cells: Sequence[str], methods: Sequence[str]) -> None:
+        """Keep the rows of these, in this order, whenever they were drawn."""
+        place = {(cell, method): (i, j) for i, cell in enumerate(cells) for j, method in enumerate(methods)}
+        for rows in (self.errors, self.cells):
+            rows[:] = [row for row in rows if _pair(row) in place]
+            rows.sort(key=lambda row: place[_pair(row)])  # stable: members keep theirs
+
+    @contextmanager
+    def completed(self) -> Iterator[None]:
+        """When the block ends the tables are whole, and take their names."""
+        yield
+        if self.folder is None:
+            return
+        for name in _TABLES:
+            path = self.folder / f"{name}.csv"
+            with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+                self._write(file, name, getattr(self, name), head=True)
+        os.replace(self.folder / f"{_SETTINGS}.partial.json", self.folder / f"{_SETTINGS}.json")
+        for name in _TABLES:
+            (self.folder / f"{name}.partial.csv").unlink()
+
+    def _write(self, file: Any, name: str, rows: Sequence[Row], head: bool = False) -> None:
+        table = csv.writer(file)
+        if head:
+            table.writerow(self.columns[name])
+        for row in rows:
+            values = (row[column] for column in self.columns[name])
+            table.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in values])
+
+    def _read(self, part: str) -> None:
+        """What was written whole: half a line, and pairs without all of their rows, are left."""
+        assert self.folder is not None
+        found: dict[str, list[Row]] = {}
+        for name in _TABLES:
+            path = self.folder / f"{name}{part}.csv"
+            text = path.read_text("utf-8") if path.exists() else ""
+            lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
+            if next(lines, self.columns[name]) != self.columns[name]:
+                raise InputError(f"{path} was written by another version: begin in another folder.")
+            found[name] = [_read_row(self.columns[name], values) for values in lines]
+        members = Counter(_pair(row) for row in found["errors"])
+        self.cells = [row for row in found["cells"] if members[_pair(row)] == row["members"]]
+        self._done = {_pair(row) for row in self.cells}
+        self.errors = [row for row in found["errors"] if _pair(row) in self._done]
+
+
+def _pair(row: Row) -> tuple[str, str]:
+    return row["cell"], row["method"]
+
+
+def _read_row(columns: Sequence[str], values: Sequence[str]) -> Row:
+    kinds = {**dict.fromkeys(_WORDS, str), **dict.fromkeys(_COUNTS, int)}
+    return {name: kinds.get(name, float)(value) for name, value in zip(columns, values, strict=True)}
+
+
+def trained_on(evaluation: Path, method: str) -> set[str]:
+    """Cells of a complete evaluation that a method was trained on; none where there is no table of its cells.
+
+    Raises
+    ------
+    InputError
+        If the table is damaged, or has no row of the method: its shapes are of an earlier evaluation then.
+    """
+    path = evaluation / "cells.csv"
+    if not path.is_file():
+        return set()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["method"] == method]
+        seen = {row["cell"] for row in rows if int(row["trained_on"])}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        raise InputError(f"{path} is no table of an evaluation: evaluate again.") from None
+    if not rows:
+        raise InputError(
+            f"The shapes of {method} in {evaluation} are of an earlier evaluation: {path.name} does not know "
+            f"it. Evaluate it again, or remove {Path('shapes') / method}."
+        )
+    return seen
+
+
+def check_same(path: Path, settings: Mapping[str, Any]) -> None:
+    """Whether the settings that stand in a file are these.
+
+    Raises
+    ------
+    InputError
+        If not; the sentence names the first that differs.
+    """
+    try:
+        before = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is damaged: begin in another folder.") from None
+    for name in dict.fromkeys([*settings, *before]):
+        if settings.get(name) != before.get(name):
+            raise InputError(
+                f"The evaluation in {path.parent} was begun with other {name.replace('_', ' ')}: give the "
+                "same to go on with it, or another folder."
+            )

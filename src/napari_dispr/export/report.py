@@ -1,0 +1,310 @@
+"""A report of a prediction: one HTML page with pictures, measures, warnings and how to make it again.
+
+The page stands alone: pictures are in it, it needs neither network nor script, and it can be printed.
+What it says is made here; how it looks stands in ``report.css``.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from napari_dispr import grid
+from napari_dispr.errors import InputError
+from napari_dispr.export.pictures import shaded
+from napari_dispr.export.repeat import command_line, is_moved, python_call
+from napari_dispr.export.report_pictures import CROP, Field, figure, number, overview, volume_chart
+from napari_dispr.files import written_aside
+from napari_dispr.prediction.result import Prediction, measure, measure_cells
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.intervals import LEVEL
+from napari_dispr.shapes.measures import HEADLINE, unit_sign
+from napari_dispr.version import __version__
+
+__all__ = ["report"]
+
+#: Pixels of a shape's picture a voxel, and the colours of shapes.
+_ENLARGED = 3
+_MEMBER, _CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
+
+
+def report(
+    prediction: Prediction,
+    file: str | os.PathLike[str],
+    image: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    *,
+    title: str = "Cell shapes",
+    measures: pd.DataFrame | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a report of a prediction as one HTML file.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    file : path
+        The page.
+    image, labels : (y, x) arrays, optional
+        What was predicted from: with them the page shows where each cell was.
+    title : str
+    measures : DataFrame
+        Of `measure`, where it is known already.
+    progress : callable, optional
+        Called with the number of cells done and of all.
+
+    Raises
+    ------
+    InputError
+        If the prediction holds no cell, or the picture is not the one that was predicted from.
+    """
+    if not prediction:
+        raise InputError("The prediction holds no cell to report: predict at least one.")
+    field = Field.checked(prediction, image, labels)
+    table = measure(prediction) if measures is None else measures
+    cells = measure_cells(prediction, table).set_index("label")
+    sections = []
+    for done, label in enumerate(prediction, start=1):
+        own: Any = cells.loc[label]
+        sections.append(_cell(prediction, label, table[table["label"] == label], own, field))
+        if progress is not None:
+            progress(done, len(prediction))
+    style = (Path(__file__).parent / "report.css").read_text("utf-8")
+    body = [
+        _head(prediction, cells, title),
+        _warnings(prediction),
+        overview(prediction, field),
+        _summary(prediction, cells),
+        volume_chart(prediction, table, cells),
+        '<h2 id="cells">Cell by cell</h2>',
+        *sections,
+        _again(prediction),
+        _meanings(prediction, table, cells),
+    ]
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="generator" content="napari-dispr {__version__}"><title>{escape(title)}</title>'
+        f"<style>{style}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
+    )
+    with written_aside(file) as aside:
+        aside.write_text(page, encoding="utf-8")
+
+
+# --- words and numbers ----------------------------------------------------------------------------------
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _named(prediction: Prediction, label: int) -> str:
+    return prediction.names.get(label) or f"Cell {label}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """Cells are HTML already."""
+    first = "".join(f"<th>{text}</th>" for text in head)
+    rest = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>\n" for row in rows)
+    content = f"<thead><tr>{first}</tr></thead>\n<tbody>{rest}</tbody>"
+    return f'<div class="wide"><table class="{kind}">{content}</table></div>'
+
+
+def _value(row: "pd.Series[Any]", name: str, *, spread: bool = True) -> str:
+    """Mean with its interval, or with its standard deviation where there is none."""
+    text = f"<b>{number(row[f'{name}_mean'])}</b>"
+    if interval := _interval(row, name):
+        return f'{text} <span class="interval">{interval}</span>'
+    return f'{text} <span class="interval">± {number(row[f"{name}_sd"])}</span>' if spread else text
+
+
+def _interval(row: "pd.Series[Any]", name: str) -> str:
+    """The two ends; nothing where the measure has none, or it does not hold for the cell."""
+    ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
+    return "\u2009–\u2009".join(map(number, ends)) if np.isfinite(ends).all() else ""
+
+
+def _modes(ensemble: Ensemble) -> str:
+    """How many quite different shapes fit, and how often each was drawn."""
+    modes = ensemble.modes
+    if len(modes) == 1:
+        return "One kind of shape fits." if len(ensemble) > 1 else ""
+    shares = " / ".join(f"{100 * len(mode) / len(ensemble):.0f}\u2009%" for mode in modes)
+    return f"{len(modes)} kinds of shape fit: {shares}."
+
+
+# --- parts of the page ----------------------------------------------------------------------------------
+
+
+def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
+    made = prediction.provenance
+    facts = [
+        (str(len(prediction)), "cell" if len(prediction) == 1 else "cells"),
+        (str(prediction.members), "shapes each" if prediction.members > 1 else "shape each"),
+        (escape(str(made.get("model", "unknown"))), "method" if made.get("method") else "shape model"),
+    ]
+    unlike = sum(bool(prediction.unlike.get(label)) for label in prediction)
+    facts.append((str(unlike), "unlike the training data"))
+    if cells["ambiguity"].notna().any():
+        most = int(cells["ambiguity"].to_numpy().argmax())  # NaN has none beside it: members are as many
+        most, share = int(cells.index[most]), float(cells["ambiguity"].iloc[most])
+        link = f'<a href="#cell-{most}">{escape(_named(prediction, most))}</a>'
+        facts.append((link, f"most ambiguous ({share:.2f})"))
+    items = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in facts)
+    text = "Each cell was seen in one plane only. "
+    if made.get("method"):
+        text += "The method draws one shape of each, which does not say how sure it is."
+    else:
+        text += (
+            "A diffusion model drew several 3D shapes that all agree with that plane, the members of the "
+            "cell's ensemble. Numbers are means over the members"
+        )
+        text += (
+            f"; ranges are calibrated {LEVEL:.0%} intervals: of cells like those that the model was made "
+            "for, nine in ten have their true value inside."
+            if prediction.intervals
+            else ", with their standard deviation: how far the members agree, not how far they are right."
+        )
+    return f'<header><h1>{escape(title)}</h1><div class="facts">{items}</div><p>{text}</p></header>'
+
+
+def _warnings(prediction: Prediction) -> str:
+    texts = [escape(text) for text in prediction.warnings]
+    texts += [
+        f'<a href="#cell-{label}">{escape(_named(prediction, label))}</a>: {escape(text)}.'
+        for label, text in prediction.unlike.items()
+        if text and label in prediction
+    ]
+    if not texts:
+        said = "No warnings: all cells are like those that the model was made for."
+        return f'<section class="fine">{said}</section>'
+    items = "".join(f"<li>{text}</li>" for text in texts)
+    return f'<section class="warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
+
+
+def _summary(prediction: Prediction, cells: pd.DataFrame) -> str:
+    columns = cells.attrs["columns"]
+    shown = [name for name in HEADLINE if f"{name}_mean" in cells and name != "curvature"]
+    units = {name: unit_sign(columns[f"{name}_mean"].partition(":")[0]) for name in shown}
+    head = ["cell", *(f"{_spoken(name)} <i>{units[name]}</i>" for name in shown), "ambiguity", "kinds"]
+    rows = []
+    for label, row in cells.iterrows():
+        sign = ' <span class="sign" title="unlike the training data">⚠</span>' if row["warning"] else ""
+        link = (
+            f'<a href="#cell-{label}">{escape(prediction.names.get(int(str(label)), str(label)))}</a>{sign}'
+        )
+        share = row["ambiguity"]
+        bar = (
+            "–"
+            if not np.isfinite(share)
+            else f'{share:.2f}<span class="bar" style="width:{3 * share:.2f}em"></span>'
+        )
+        rows.append([link, *(_value(row, name) for name in shown), bar, str(int(row["modes"]))])
+    return "<h2>All cells</h2>" + _table(head, rows, "numbers")
+
+
+def _tick(kept: bool) -> str:
+    return " ✓ kept" if kept else ""
+
+
+def _cell(
+    prediction: Prediction, label: int, members: pd.DataFrame, row: "pd.Series[Any]", field: Field
+) -> str:
+    ensemble = prediction[label]
+    name, columns = _named(prediction, label), members.attrs.get("columns", {})
+    unit = unit_sign(columns.get("volume", "").partition(":")[0])
+    picture, outline = field.crop(ensemble)
+    if picture is None:
+        section = np.kron(ensemble.occupancy[grid.IMAGED_PLANE], np.ones((CROP, CROP)))
+        figures = [figure(section, "section in the imaged plane", f"section of {name}", outline, "crop")]
+    else:
+        figures = [figure(picture, "the picture", f"picture of {name}", outline, "crop")]
+    consensus = shaded(ensemble.consensus_distance, _CONSENSUS, _ENLARGED)
+    kept = prediction.kept.get(label)
+    figures.append(figure(consensus, f"consensus{_tick(kept == 'consensus')}", f"consensus of {name}"))
+    volumes = dict(zip(members["member"], members["volume"], strict=True))
+    for mode in ensemble.modes:
+        for index in mode:
+            member = ensemble.numbers[index]
+            view = shaded(ensemble.signed_distance[index], _MEMBER, _ENLARGED)
+            words = f"member {member + 1}{_tick(kept == member)}"
+            caption = f"{words}<br><b>{number(volumes[member])}</b> {unit}"
+            figures.append(figure(view, caption, f"member {member + 1} of {name}"))
+    rows = []
+    for measure_name in HEADLINE:
+        if f"{measure_name}_mean" in row:
+            own = unit_sign(columns.get(measure_name, "no unit").partition(":")[0])
+            interval = _interval(row, measure_name)
+            mean, sd = number(row[f"{measure_name}_mean"]), number(row[f"{measure_name}_sd"])
+            rows.append([_spoken(measure_name), f"<b>{mean}</b>", sd, interval, f"<i>{own}</i>"])
+    head = [
+        "measure",
+        "mean",
+        "sd of members",
+        f"{LEVEL:.0%} interval" if prediction.intervals else "",
+        "unit",
+    ]
+    said = [_modes(ensemble)]
+    if np.isfinite(row["ambiguity"]):
+        said.append(f"Ambiguity {row['ambiguity']:.2f}.")
+    if kept is not None:
+        said.append(f"Kept: {'the consensus' if kept == 'consensus' else f'member {kept + 1}'}.")
+    if gone := prediction.rejected.get(label):
+        which = ("members " if len(gone) > 1 else "member ") + ", ".join(str(one + 1) for one in gone)
+        said.append(f"Rejected by hand: {which}; so there is no interval.")
+    warning = f'<p class="warning">⚠ {escape(str(row["warning"]))}</p>' if row["warning"] else ""
+    return (
+        f'<section class="cell" id="cell-{label}"><h3>{escape(name)}</h3>'
+        f"<p>{' '.join(filter(None, said))}</p>{warning}"
+        f'<div class="shapes">{"".join(figures)}</div>{_table(head, rows, "numbers small")}</section>'
+    )
+
+
+def _again(prediction: Prediction) -> str:
+    """Everything that is needed to make the prediction again."""
+    made = dict(prediction.provenance)
+    code = python_call(prediction)
+    parts = ["<h2>How to make it again</h2>"]
+    parts.append(f"<p>On the command line:</p><pre>{escape(command_line(prediction))}</pre>")
+    if is_moved(prediction):
+        parts.append(
+            "<p>The picture was moved or turned in its world: the command draws the same shapes, at the "
+            "picture's own pixels; the Python call puts them into the same place.</p>"
+        )
+    if code:
+        parts.append(f"<p>In Python:</p><pre>{escape(code)}</pre>")
+    settings = made.pop("settings", {})
+    rows = [(name, value) for name, value in settings.items()]
+    rows += [(name, value) for name, value in made.items() if not isinstance(value, Mapping)]
+    rows += [("unit", prediction.unit), ("image shape", " x ".join(str(n) for n in prediction.image_shape))]
+    rows.append(("image to world (y, x)", np.array2string(prediction.image_to_world, precision=9)))
+    texts = [
+        [escape(_spoken(str(name))), escape("–" if value in (None, "") else str(value))]
+        for name, value in rows
+    ]
+    return "".join(parts) + _table(["setting", "value"], texts, "settings")
+
+
+def _meanings(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) -> str:
+    columns = {**table.attrs.get("columns", {}), **cells.attrs["columns"]}
+    rows = []
+    for name in (*HEADLINE, "ambiguity", "modes"):
+        if name in columns:
+            unit, _, meaning = columns[name].partition(": ")
+            rows.append([escape(_spoken(name)), escape(unit_sign(unit)), escape(meaning)])
+    more = (
+        "The tables <code>cells.csv</code> and <code>morphometry.csv</code> of a saved prediction hold all "
+        "measures; they count members from 0, so that member 1 of this page is member 0 there."
+    )
+    software = escape(str(prediction.provenance.get("software", f"napari-dispr {__version__}")))
+    foot = f"<footer>Made with {software}; report by napari-dispr {__version__}.</footer>"
+    return (
+        "<h2>What was measured</h2>"
+        + _table(["measure", "unit", "meaning"], rows, "words")
+        + f"<p>{more}</p>{foot}"
+    )

@@ -1,0 +1,180 @@
+"""Pictures, a chart, numbers and units of a report, as HTML."""
+
+import base64
+import io
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import affine_transform
+
+from napari_dispr import grid
+from napari_dispr.cells.cropping import check_fields
+from napari_dispr.errors import InputError
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.intervals import LEVEL
+from napari_dispr.shapes.measures import unit_sign
+
+#: Pixels of a crop's picture a voxel; longest side of the picture of all cells.
+CROP, _OVERVIEW = 3, 1400
+#: Rows of a chart, so that it fits a page.
+_CHART_ROWS = 40
+
+Picture = NDArray[Any]
+
+
+def number(value: Any) -> str:
+    """Three figures, as people write them."""
+    value = float(value)
+    if not np.isfinite(value):
+        return "–"
+    if abs(value) < 1000:
+        return f"{value:#.3g}".rstrip(".") if value else "0"
+    digits = int(np.floor(np.log10(abs(value)))) - 2
+    return f"{round(value, -digits):,.0f}".replace(",", "\u202f")
+
+
+def _png(picture: Picture) -> str:
+    """A picture (y, x), (y, x, 3) or (y, x, 4) in [0, 1], as an address that holds it."""
+    from matplotlib.image import imsave
+
+    colours = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture
+    file = io.BytesIO()
+    imsave(file, np.rint(255 * np.clip(colours, 0, 1)).astype(np.uint8), format="png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def figure(picture: Picture, caption: str, text: str, over: str = "", kind: str = "") -> str:
+    """A picture, what is drawn over it (SVG, in its pixels) and a caption (HTML); ``text`` describes it."""
+    height, width = picture.shape[:2]
+    image = f'<image href="{_png(picture)}" width="{width}" height="{height}"/>'
+    return (
+        f'<figure class="{kind}"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(text)}">'
+        f"{image}{over}</svg><figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _outline(mask: Picture, kind: str = "outline") -> str:
+    """The border of a mask as a path, where pixel (0, 0) reaches from 0 to 1."""
+    from skimage.measure import find_contours
+
+    paths = []
+    for contour in find_contours(np.pad(np.asarray(mask, dtype=float), 1), 0.5):
+        points = " ".join(f"{x - 0.5:.1f},{y - 0.5:.1f}" for y, x in contour)
+        paths.append(f"M{points}z")
+    return f'<path class="{kind}" d="{" ".join(paths)}"/>'
+
+
+class Field:
+    """The picture that was predicted from, if it is at hand."""
+
+    def __init__(self, prediction: Prediction, image: Picture | None, labels: Picture | None) -> None:
+        self.image, self.labels = image, labels
+        self._to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world))
+        if image is not None:
+            low, high = np.percentile(image, (0.5, 99.8))
+            self._low, self._range = float(low), float(high - low) or 1.0
+
+    @classmethod
+    def checked(cls, prediction: Prediction, image: ArrayLike | None, labels: ArrayLike | None) -> "Field":
+        if image is None and labels is None:
+            return cls(prediction, None, None)
+        if labels is None:
+            plane = np.asarray(image)
+            labels = np.zeros(plane.shape, np.uint8)
+            pixels, _ = check_fields(image, labels + 1)
+            found = None
+        else:
+            pixels, found = check_fields(image, labels)
+        shape = np.shape(labels)
+        if shape != tuple(prediction.image_shape):
+            there, wanted = (" x ".join(str(n) for n in sides) for sides in (shape, prediction.image_shape))
+            raise InputError(
+                f"The picture has {there} pixels, the prediction was made from one of {wanted}: give that."
+            )
+        return cls(prediction, pixels, found)
+
+    def grey(self, image: Picture) -> Picture:
+        return np.clip((image - self._low) / self._range, 0, 1)
+
+    def crop(self, ensemble: Ensemble) -> tuple[Picture | None, str]:
+        """What the model grid covers of the picture, and the cell's outline over it."""
+        affine = self._to_pixel @ ensemble.grid_to_world
+        factor, first = np.diag(affine)[1:3] / CROP, affine[1:3, 3]
+        start = first + np.diag(affine)[1:3] * (0.5 / CROP - 0.5)
+        size = (grid.SIZE * CROP,) * 2
+        picture = None
+        if self.image is not None:
+            image = np.asarray(self.image, dtype=np.float32)
+            picture = self.grey(affine_transform(image, factor, start, size, order=1, mode="nearest"))
+        if self.labels is None:
+            return picture, ""
+        mask = (self.labels == ensemble.label).astype(np.float32)
+        return picture, _outline(affine_transform(mask, factor, start, size, order=1) > 0.5)
+
+
+def overview(prediction: Prediction, field: Field) -> str:
+    """The picture with the cells outlined and named."""
+    if field.image is None:
+        return ""
+    step = max(1, -(-max(field.image.shape) // _OVERVIEW))
+    image = field.grey(field.image[::step, ::step].astype(np.float32))
+    over = []
+    for label, ensemble in prediction.items():
+        centre = field._to_pixel @ ensemble.grid_to_world @ [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1]
+        y, x = (centre[1:3] + 0.5) / step
+        if field.labels is not None:
+            rows, columns = np.nonzero(field.labels == label)
+            box = tuple(slice(i.min(), i.max() + 1) for i in (rows, columns)) if len(rows) else None
+            if box is not None:
+                path = _outline(field.labels[box] == label)
+                top, left = box[0].start, box[1].start
+                over.append(f'<g transform="scale({1 / step:.5g}) translate({left} {top})">{path}</g>')
+        over.append(f'<a href="#cell-{label}"><text x="{x:.1f}" y="{y:.1f}">{label}</text></a>')
+    name = escape(str(prediction.provenance.get("image", "")))
+    caption = "The picture, with the cells that were predicted" + (f" ({name})." if name else ".")
+    whole = figure(image, caption, "the picture with its cells", "".join(over), "overview")
+    return f"<h2>The picture</h2>{whole}"
+
+
+def volume_chart(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) -> str:
+    """The volumes: a dot a member, the mean, and the interval."""
+    unit = unit_sign(table.attrs.get("columns", {}).get("volume", "").partition(":")[0])
+    known = ["volume_low", "volume_high"] if "volume_low" in cells else []
+    largest = float(np.nanmax([table["volume"].max(), *(cells[name].max() for name in known)])) or 1.0
+    step = 10.0 ** np.floor(np.log10(largest / 2))
+    step *= next(factor for factor in (1, 2, 5, 10) if largest / (factor * step) <= 6)
+    ticks = np.arange(0, largest * 1.02, step)
+    parts = []
+    for first in range(0, len(cells), _CHART_ROWS):
+        part = cells.iloc[first : first + _CHART_ROWS]
+        height = 18 * len(part) + 34
+
+        def x(value: float) -> str:
+            return f"{110 + 760 * value / (1.04 * largest):.1f}"
+
+        marks = [
+            f'<path class="grid" d="M{x(tick)} 4V{height - 28}"/>'
+            f'<text class="tick" x="{x(tick)}" y="{height - 13}">{number(tick)}</text>'
+            for tick in ticks
+        ]
+        for place, (label, row) in enumerate(part.iterrows()):
+            y = 18 * place + 14
+            name = prediction.names.get(int(str(label)), str(label))
+            marks.append(f'<text class="name" x="98" y="{y + 4}">{escape(name[:14])}</text>')
+            if known and np.isfinite(row["volume_low"]):
+                marks.append(f'<path class="range" d="M{x(row["volume_low"])} {y}H{x(row["volume_high"])}"/>')
+            values = table.loc[table["label"] == label, "volume"]
+            marks += [f'<circle cx="{x(value)}" cy="{y}" r="3"/>' for value in values]
+            marks.append(f'<path class="mean" d="M{x(row["volume_mean"])} {y - 6}v12"/>')
+        parts.append(
+            f'<svg class="chart" viewBox="0 0 880 {height}" role="img" aria-label="volumes">'
+            f"{''.join(marks)}</svg>"
+        )
+    legend = "A dot a member, a line at their mean" + (
+        f"; the bar is the {LEVEL:.0%} interval." if known else "."
+    )
+    return f'<h2>Volumes <i>{unit}</i></h2>{"".join(parts)}<p class="legend">{legend}</p>'

@@ -1,0 +1,217 @@
+"""Cylinder and ellipsoid fitted to a mask: what a naive reader would make of a section.
+
+Each takes a mask on the model grid and gives a shape on it. Two readings stand side by side, as SHAPR's
+code and its text differ: with semi-axes a and b of the fitted ellipse the code takes the mean semi-axis
+for a height or diameter, which makes cells half as high as they are wide; the other reading takes full
+axes. In a red blood cell the truth lies between them.
+
+Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from napari_dispr import grid
+from napari_dispr.card import Card
+from napari_dispr.errors import InputError
+from napari_dispr.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Ellipse:
+    """An ellipse in the imaged plane: centre (y, x), semi-axes and angle of the first from x towards y."""
+
+    centre: tuple[float, float]
+    semi_axes: tuple[float, float]
+    angle: float
+
+
+def fit_ellipse(mask: ArrayLike) -> Ellipse:
+    """Fit an ellipse to the contour of a filled mask by least squares.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        In [0, 1] or bool; inside where it is above 0.5. Of several parts the one whose contour
+        encloses the largest area is taken.
+
+    Returns
+    -------
+    Ellipse
+        In voxels.
+
+    Raises
+    ------
+    InputError
+        The mask is empty, too small or too thin for an ellipse.
+
+    Notes
+    -----
+    The fit is scikit-image's, after Halir and Flusser (1998). Numerically stable direct least squares
+    fitting of ellipses.
+    """
+    # Here, not above: a list of models, in a window, reads what the fits are, and fits nothing.
+    from skimage.measure import EllipseModel, find_contours
+
+    # A rim of background, so that a mask at the border of the grid has a closed contour too.
+    filled = np.pad(ndimage.binary_fill_holes(np.asarray(mask) > 0.5), 1).astype(np.float32)
+    contours = find_contours(filled, 0.5)
+    if not contours:
+        raise InputError("The mask is empty: an ellipse needs a mask with pixels above one half.")
+    contour = max(contours, key=_enclosed_area) - 1
+    ellipse = EllipseModel.from_estimate(contour[:, ::-1])
+    if not ellipse or not np.isfinite([*ellipse.center, *ellipse.axis_lengths]).all():
+        raise InputError("The mask is too small or too thin for an ellipse: give a larger mask.")
+    x, y = ellipse.center
+    first, second = ellipse.axis_lengths
+    return Ellipse((float(y), float(x)), (float(first), float(second)), float(ellipse.theta))
+
+
+def _enclosed_area(contour: NDArray[np.float64]) -> float:
+    y, x = contour.T
+    return float(abs(np.dot(y[:-1], x[1:]) - np.dot(y[1:], x[:-1])) / 2)
+
+
+def cylinder(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Extrude the mask over the ellipse's mean full axis, a + b voxels, about the imaged plane.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        In [0, 1] or bool, on the model grid. Its holes and parts are kept.
+
+    Returns
+    -------
+    (64, 64, 64) bool array
+        On the model grid, cut off at its border.
+
+    Raises
+    ------
+    InputError
+        See `fit_ellipse`.
+    """
+    return _extruded(mask, sum(fit_ellipse(mask).semi_axes))
+
+
+def cylinder_code(mask: ArrayLike) -> NDArray[np.bool_]:
+    """As `cylinder`, over (a + b) / 2 voxels: the height in SHAPR's code."""
+    return _extruded(mask, sum(fit_ellipse(mask).semi_axes) / 2)
+
+
+def ellipsoid(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Ellipsoid about the fitted ellipse, with its mean semi-axis (a + b) / 2 across the imaged plane.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        In [0, 1] or bool, on the model grid.
+
+    Returns
+    -------
+    (64, 64, 64) bool array
+        On the model grid, cut off at its border.
+
+    Raises
+    ------
+    InputError
+        See `fit_ellipse`.
+    """
+    ellipse = fit_ellipse(mask)
+    return _ellipsoid(ellipse, sum(ellipse.semi_axes) / 2)
+
+
+def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
+    """As `ellipsoid`, with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
+    ellipse = fit_ellipse(mask)
+    return _ellipsoid(ellipse, sum(ellipse.semi_axes) / 4)
+
+
+#: The fits by the names under which they are evaluated.
+FITS: dict[str, Callable[[ArrayLike], NDArray[np.bool_]]] = {
+    "cylinder": cylinder,
+    "ellipsoid": ellipsoid,
+    "cylinder-code": cylinder_code,
+    "ellipsoid-code": ellipsoid_code,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fit of the mask as a rival of shape models: the same single shape whatever image and seed.
+
+    Attributes
+    ----------
+    name : str
+    shape : callable
+        From the mask (64, 64) to the shape (64, 64, 64).
+    description : str
+    members : int
+        Shapes that it draws of a cell.
+    """
+
+    name: str
+    shape: Callable[[ArrayLike], NDArray[np.bool_]]
+    description: str
+    members: int = field(default=1, init=False)
+
+    @property
+    def card(self) -> Card:
+        """What it is, as cards of models tell it; nothing was trained."""
+        return Card(name=self.name, description=self.description, rival="fit", qualities={})
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of its name, hexadecimal: there are no weights that could be others."""
+        return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What is needed to repeat what it drew."""
+        return {"model": self.name, "software": f"napari-dispr {__version__}"}
+
+    def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.bool_], float]:
+        """The shape (64, 64, 64), and the level of its surface."""
+        return self.shape(mask), 0.5
+
+    def __call__(
+        self, mask: ArrayLike, image: ArrayLike | None, members: int, seed: int, /
+    ) -> NDArray[np.bool_]:
+        """The shape (1, 64, 64, 64)."""
+        return self.shape(mask)[None]
+
+
+_WHAT = {
+    "cylinder": "The mask extruded over the fitted ellipse's mean full axis",
+    "ellipsoid": "An ellipsoid about the fitted ellipse, its third axis their mean",
+    "cylinder-code": "The mask extruded over half of that: the height in SHAPR's code",
+    "ellipsoid-code": "An ellipsoid half as high as that: the third radius in SHAPR's code",
+}
+#: The fits as rivals, by name.
+FIT_RIVALS: dict[str, Fit] = {
+    name: Fit(name, shape, f"{_WHAT[name]}. A fit, for comparison: one shape a cell.")
+    for name, shape in FITS.items()
+}
+
+
+def _extruded(mask: ArrayLike, height: float) -> NDArray[np.bool_]:
+    planes = max(round(height), 1)
+    first = grid.IMAGED_PLANE - planes // 2
+    shape = np.zeros(grid.SHAPE, dtype=bool)
+    shape[max(first, 0) : first + planes] = np.asarray(mask) > 0.5
+    return shape
+
+
+def _ellipsoid(ellipse: Ellipse, radius: float) -> NDArray[np.bool_]:
+    z, y, x = np.ogrid[: grid.SIZE, : grid.SIZE, : grid.SIZE]
+    y, x = y - ellipse.centre[0], x - ellipse.centre[1]
+    cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
+    first = (cos * x + sin * y) / ellipse.semi_axes[0]
+    second = (cos * y - sin * x) / ellipse.semi_axes[1]
+    third = (z - grid.IMAGED_PLANE) / radius
+    return np.asarray(first**2 + second**2 + third**2 <= 1)

@@ -1,0 +1,172 @@
+"""Tables of a prediction: a row a cell and member, a row a cell.
+
+Knows neither files nor how tables are shown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from napari_dispr.errors import InputError
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
+from napari_dispr.shapes.morphometry import SETS, agreement, measure_ensembles, summarise
+from napari_dispr.shapes.planes import measure_plane
+
+if TYPE_CHECKING:
+    from napari_dispr.prediction.result import Prediction
+
+
+def measure(
+    prediction: Mapping[int, Ensemble],
+    image: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    *,
+    set: Literal["first", "shapr"] = "first",
+) -> pd.DataFrame:
+    """Morphometry of every member of every cell, in the image's units.
+
+    Parameters
+    ----------
+    prediction : Prediction, or mapping of label to Ensemble
+    image, labels : (y, x) arrays, optional
+        The picture and the labels that were predicted from: with labels the table also has the measures of
+        each cell's mask, with both also those of the intensities inside it. They need a `Prediction`, which
+        knows the size of a pixel.
+    set : {"first", "shapr"}
+        The measures of every table (docs/measures.md), or the features of the SHAPR notebooks.
+
+    Returns
+    -------
+    DataFrame
+        A row a cell and member; ``attrs["columns"]`` says what each column is, with its unit.
+        :func:`measure_cells` makes a row a cell of it.
+
+    Raises
+    ------
+    InputError
+        If the picture or the labels are not those of the prediction, or there is no such set.
+    """
+    if set not in SETS:
+        raise InputError(f"There is no set {set!r} of measures: choose among {', '.join(SETS)}.")
+    table = measure_ensembles(prediction, set=set)
+    if labels is None:
+        if image is not None:
+            raise InputError("The picture comes without labels, which say where the cells are: give both.")
+        return table
+    if not hasattr(prediction, "image_to_world"):
+        raise InputError("Measures of the picture need the size of its pixels: give a whole prediction.")
+    return _with_plane(table, cast("Prediction", prediction), image, np.asarray(labels))
+
+
+def measure_changed(prediction: "Prediction", before: "Prediction", measures: pd.DataFrame) -> pd.DataFrame:
+    """The table of a prediction that was changed: only members that are new are measured.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    before : Prediction
+        From which it was made; cells that were left as they are are the same objects.
+    measures : DataFrame
+        Of :func:`measure`, of that one.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`measure` gives it.
+    """
+    others = {label: _unknown(one, before.ensembles.get(label)) for label, one in prediction.items()}
+    new = {label: one for label, one in others.items() if one is not None}
+    fresh = measure(new) if new else measures.iloc[:0]
+    measured = {(label, number) for label, one in new.items() for number in one.numbers}
+    members = list(zip(measures["label"], measures["member"], strict=True))
+    known = measures[[member not in measured for member in members]]
+    # In the order of the prediction's cells and of their members.
+    rows = pd.concat([own for own in (known, fresh) if len(own)])
+    rows.index = pd.MultiIndex.from_arrays([rows["label"], rows["member"]])
+    order = [(label, number) for label, one in prediction.items() for number in one.numbers]
+    table = rows.loc[order].reset_index(drop=True)
+    table.attrs = dict(measures.attrs)
+    return table
+
+
+def _unknown(ensemble: Ensemble, before: Ensemble | None) -> Ensemble | None:
+    """Those members of a cell that it did not have before, as an ensemble; None if there are none."""
+    if ensemble is before:
+        return None
+    known: dict[int, NDArray[np.float32]] = {}
+    if before is not None and np.array_equal(before.grid_to_world, ensemble.grid_to_world):
+        known = dict(zip(before.numbers, before.signed_distance, strict=True))
+    shapes = zip(ensemble.numbers, ensemble.signed_distance, strict=True)
+    new = [i for i, (number, one) in enumerate(shapes)
+           if number not in known or not np.array_equal(known[number], one)]  # fmt: skip
+    if not new:
+        return None
+    return replace(ensemble, signed_distance=ensemble.signed_distance[new], numbers=ensemble.numbers_at(new))
+
+
+def _with_plane(
+    table: pd.DataFrame, prediction: "Prediction", image: ArrayLike | None, labels: NDArray[Any]
+) -> pd.DataFrame:
+    """The table with the measures of the imaged plane, the same for all members of a cell."""
+    picture = None if image is None else np.asarray(image)
+    for name, plane in (("label layer", labels), ("picture", picture)):
+        if plane is not None and plane.shape != tuple(prediction.image_shape):
+            raise InputError(
+                f"The {name} has the shape {plane.shape}, the prediction is of {prediction.image_shape}: "
+                "give what it was made from."
+            )
+    pixel = np.linalg.norm(prediction.image_to_world[:2, :2], axis=0)
+    rows = []
+    for label in prediction:
+        mask = labels == label
+        if not mask.any():
+            raise InputError(f"The labels hold no cell {label}: give those of the prediction.")
+        rows.append({"label": label, **measure_plane(mask, picture, pixel.tolist(), labels > 0)})
+    measures = MASK_MEASURES | ({} if picture is None else PICTURE_MEASURES)
+    planes = pd.DataFrame(rows, columns=["label", *measures])
+    result = table.merge(planes, on="label", how="left", sort=False)
+    texts = {name: one.column(prediction.unit) for name, one in measures.items()}
+    result.attrs["columns"] = {**table.attrs["columns"], **texts}
+    return result
+
+
+def measure_cells(prediction: "Prediction", measures: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What is known of each cell: estimates and their intervals, ambiguity, and whether it is unusual.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    measures : DataFrame, optional
+        Of :func:`measure`, where it is known already.
+
+    Returns
+    -------
+    DataFrame
+        A row a cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, where
+        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval; none of cells of
+        which members were rejected by hand, for which it does not hold); ``ambiguity``, ``modes``;
+        ``kept``: the shape that was chosen, if one was; and ``warning``, which says what is unlike the
+        training data and is empty otherwise.
+        ``attrs["columns"]`` says what each column is, with its unit.
+    """
+    summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
+    agreeing = agreement(prediction)
+    table = summary.merge(agreeing, on="label", how="left", sort=False)
+    ends = [f"{name}_{end}" for name in prediction.intervals for end in ("low", "high")]
+    by_hand = table["label"].isin(list(prediction.rejected))
+    table.loc[by_hand, [name for name in ends if name in table]] = np.nan
+    kept = [prediction.kept.get(int(label), "") for label in table["label"]]
+    table["kept"] = [f"member {one}" if isinstance(one, int) else one for one in kept]
+    table["warning"] = [prediction.unlike.get(int(label), "") for label in table["label"]]
+    table.attrs["columns"] = {
+        **summary.attrs["columns"],
+        **agreeing.attrs["columns"],
+        "kept": "no unit: the shape that was chosen: a member, by its number, or consensus; empty: none",
+        "warning": "no unit: how the cell is unlike the model's training data; empty where it is like them",
+    }
+    return table

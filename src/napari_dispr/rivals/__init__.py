@@ -1,1 +1,0 @@
-"""Other methods behind the same question: a mask in, shapes on the model grid out. Knows no shape model."""

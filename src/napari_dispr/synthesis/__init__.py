@@ -1,0 +1,1 @@
+"""Synthesis: simulated cells, their pictures and fields, and more cells for rare classes."""

@@ -1,0 +1,1 @@
+"""Training shape models and their rivals."""

@@ -1,0 +1,131 @@
+"""From a user's wishes to a planned run, checked as far as that is quick. No torch."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.errors import InputError
+from napari_dispr.models import library
+from napari_dispr.settings import (
+    PRESETS,
+    RIVAL_PRESETS,
+    RivalTrainSettings,
+    TrainSettings,
+    checked_settings,
+)
+from napari_dispr.training.run import Plan, Run
+
+#: The model to begin from where none is named.
+DEFAULT_START = "auto"
+
+
+def run_beside(out: str | os.PathLike[str]) -> Run:
+    """The run whose model is to be the file ``out``.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    return Run.open(Path(out).with_suffix(".training"))
+
+
+def is_planned(out: str | os.PathLike[str]) -> bool:
+    """Whether there is a run whose model is to be the file ``out``."""
+    return Run.is_in(Path(out).with_suffix(".training"))
+
+
+def planned(
+    dataset: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    start: str | None = DEFAULT_START,
+    preset: str = "standard",
+    settings: TrainSettings | RivalTrainSettings | None = None,
+    description: str = "",
+    licence: str = "",
+    data_note: str = "",
+    **changes: Any,
+) -> Run:
+    """A new run beside its model file, checked as far as that is quick.
+
+    Raises
+    ------
+    InputError
+        If a name, a setting or a folder is wrong, or there is such a model or run already.
+    """
+    out = Path(out).absolute()
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} is no name for a model: let it end in .safetensors.")
+    library.check_name(out.stem)
+    if out.exists():
+        raise InputError(f"There is a model {out} already: remove it, or choose another name.")
+    if not Path(dataset).is_dir():  # a run that cannot begin would be in the way of one that can
+        raise InputError(f"There is no folder {dataset}: check its path.")
+    if settings is None:
+        settings = preset_settings(preset, **changes)
+    check_extra(settings)
+    plan = Plan(
+        name=out.stem,
+        dataset=str(Path(dataset).absolute()),
+        out=str(out),
+        start=start_of(start, settings),
+        preset=preset,
+        settings=settings,
+        description=description,
+        licence=licence,
+        data_note=data_note,
+    )
+    return Run.create(out.with_suffix(".training"), plan)
+
+
+def preset_settings(preset: str, **changes: Any) -> TrainSettings | RivalTrainSettings:
+    """The settings of a preset, with some in place of its own; steps take the place of its minutes.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset, or a setting is wrong.
+    """
+    presets: dict[str, TrainSettings | RivalTrainSettings] = {**PRESETS, **RIVAL_PRESETS}
+    if preset not in presets:
+        raise InputError(f"There is no preset {preset!r}: choose one of {', '.join(presets)}.")
+    own = presets[preset].model_dump()
+    if changes.get("steps") is not None and changes.get("minutes") is None:
+        own["minutes"] = None
+    return checked_settings(type(presets[preset]), {**own, **changes})
+
+
+def check_extra(settings: TrainSettings | RivalTrainSettings) -> None:
+    """Is there what only some settings need?
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    if settings.method == "topo-shapr" and find_spec("gudhi") is None:
+        raise InputError(
+            'Topological SHAPR needs a further package: pip install "napari-dispr[topo]" and try again.'
+        )
+
+
+def start_of(start: str | None, settings: TrainSettings | RivalTrainSettings) -> str | None:
+    """The model to begin from, as its path where it is a file: that of the preset, unless one is named.
+
+    Raises
+    ------
+    InputError
+        If there is no such model, or none can be begun from.
+    """
+    if start == DEFAULT_START:
+        return "generic" if settings.method == "flow" else None
+    if start is None:
+        return None
+    if settings.method != "flow":
+        raise InputError(
+            f"The method {settings.method} begins from scratch: leave the model to begin from out."
+        )
+    library.model_path(start)
+    return start if start in library.available_models() else str(Path(start).absolute())

@@ -1,0 +1,1 @@
+"""Predictions in napari: layers, files, samples. No widgets; Qt only in opening."""

@@ -1,0 +1,232 @@
+"""Cells of the picture and of the session: a click on one selects it, a selected one is shown. No Qt."""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr import grid
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.viewer.displayed import layer_to_world
+from napari_dispr.viewer.layers import METADATA_KEY
+from napari_dispr.viewer.picking import CLICK_RADIUS
+from napari_dispr.viewer.scene import camera_of
+from napari_dispr.viewer.session import OpenPrediction, Session, Shape, prediction_of, unwrapped
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+#: Of the canvas, what a cell's centre must lie in to count as in view.
+_IN_VIEW = 0.9
+
+
+class PictureLink:
+    """Links the labels layers of a viewer with what its session looks at.
+
+    A cell that is clicked in the 2D labels of the current prediction, in its result layers or in a layer of
+    the user's that is measured beside them is selected, of a result layer with its member; so is one whose
+    label is chosen in the controls of such a layer. A cell that is selected becomes the selected label of all
+    these layers, and comes into view.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    pick : callable
+        Takes the cell and the shape that the user chose in the picture.
+    """
+
+    #: Of all links: what one of them shows, another of the same layers must not take for the user's choice.
+    _showing: ClassVar[bool] = False
+
+    def __init__(self, viewer: "ViewerModel", pick: Callable[[int, Shape], None]) -> None:
+        self._viewer = unwrapped(viewer)
+        self._session = Session.of(viewer)
+        self._pick = pick
+        self._followed: list[Labels] = []
+        self._measured: Labels | None = None
+        self._centres: Mapping[int, NDArray[np.float64]] = {}
+        self._viewer.mouse_drag_callbacks.append(self._on_press)
+        for event in ("inserted", "removed"):
+            getattr(self._viewer.layers.events, event).connect(self.follow)
+        self._session.events.predictions.connect(self.follow)
+        self.follow()
+
+    def stop(self) -> None:
+        """Let go of the viewer."""
+        self._viewer.mouse_drag_callbacks.remove(self._on_press)
+        for event in ("inserted", "removed"):
+            getattr(self._viewer.layers.events, event).disconnect(self.follow)
+        self._session.events.predictions.disconnect(self.follow)
+        for layer in self._followed:
+            layer.events.selected_label.disconnect(self._on_label)
+        self._followed = []
+
+    @property
+    def layers(self) -> "list[Labels]":
+        """Those that are linked, the topmost first."""
+        return list(self._followed)
+
+    def measured(self, layer: "Labels | None", centres: Mapping[int, NDArray[np.float64]]) -> None:
+        """Link a layer of the user's too, whose cells have these centres in the world."""
+        self._measured, self._centres = unwrapped(layer), centres
+        self.follow()
+
+    def follow(self, event: object = None) -> None:
+        """Listen to the layers of the current prediction."""
+        opened = self._session.current
+        wanted = [layer for layer in reversed(self._viewer.layers) if self._is_linked(layer, opened)]
+        for layer in self._followed:
+            if layer not in wanted:
+                layer.events.selected_label.disconnect(self._on_label)
+        for layer in wanted:
+            if layer not in self._followed:
+                layer.events.selected_label.connect(self._on_label)
+        self._followed = wanted
+
+    def _is_linked(self, layer: "Layer", opened: OpenPrediction | None) -> bool:
+        if layer is self._measured:
+            return True
+        if opened is None:
+            return False
+        held = prediction_of(layer)
+        ours = held is not None and held.newest.key is opened.key and hasattr(layer, "selected_label")
+        return ours or layer is with_layers(opened, self._viewer).labels
+
+    # --- from the picture --------------------------------------------------------------------------
+
+    def _on_label(self, event: Any) -> None:
+        layer = event.source
+        if not PictureLink._showing and layer.selected_label > 0:
+            self._chosen(layer, int(layer.selected_label))
+
+    def _on_press(self, viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
+        # With another cursor some tool is active; layers' own tools have their modes.
+        active = self._viewer.layers.selection.active
+        mode = str(getattr(active, "mode", "pan_zoom"))
+        if event.button != 1 or event.modifiers or mode != "pan_zoom":
+            return
+        if self._viewer.cursor.style != "standard":
+            return
+        pressed_at, position = np.asarray(event.pos), np.asarray(event.position)
+        direction, displayed = event.view_direction, event.dims_displayed
+        yield
+        while event.type == "mouse_move":
+            yield
+        if np.abs(np.asarray(event.pos) - pressed_at).max() <= CLICK_RADIUS:
+            self.click(position, direction, displayed)
+
+    def click(self, position: NDArray[np.float64], direction: Any = None, displayed: Any = None) -> None:
+        """Select the cell at a position of the viewer's world, if there is one.
+
+        Parameters
+        ----------
+        position : (ndim,) array
+        direction : (ndim,) array, optional
+            Of the view, in 3D.
+        displayed : sequence of int, optional
+            The axes that are displayed.
+        """
+        for layer in self._followed:
+            if not layer.visible:
+                continue
+            axes = list(self._viewer.dims.displayed if displayed is None else displayed)
+            value = layer.get_value(position, view_direction=direction, dims_displayed=axes, world=True)
+            value = value[-1] if isinstance(value, tuple) else value  # of a multiscale layer: level and value
+            if value:
+                self._chosen(layer, int(value))
+                return
+
+    def _chosen(self, layer: "Labels", cell: int) -> None:
+        opened = self._session.current
+        known = opened is not None and cell in opened.prediction
+        if not known and cell not in self._centres:
+            return
+        member = layer.metadata.get(METADATA_KEY, {}).get("member")
+        numbers = opened.prediction[cell].numbers if opened is not None and known else ()
+        self._pick(cell, member if member in numbers else None)
+
+    # --- to the picture ----------------------------------------------------------------------------
+
+    def show(self, cell: int | None) -> None:
+        """Make a cell the selected label of all layers that hold it."""
+        if cell is None or PictureLink._showing:
+            return
+        PictureLink._showing = True
+        try:
+            for layer in self._followed:
+                if layer.selected_label != cell and cell <= np.iinfo(layer.data.dtype).max:
+                    layer.selected_label = cell
+        finally:
+            PictureLink._showing = False
+
+    def bring_into_view(self, cell: int) -> bool:
+        """Move the camera to a cell that is out of view; whether it moved. Nothing moves under the mouse."""
+        centre = self._centre(cell)
+        if centre is None or getattr(self._viewer, "mouse_over_canvas", False):
+            return False
+        centre = centre * self._unit_ratio()
+        if self._is_in_view(centre):
+            return False
+        camera = camera_of(self._viewer)
+        if self._viewer.dims.ndisplay == 3:
+            camera.center = tuple(centre)
+        else:
+            camera.center = (camera.center[0], *centre[1:])
+        return True
+
+    def _centre(self, cell: int) -> NDArray[np.float64] | None:
+        opened = self._session.current
+        if opened is None or cell not in opened.prediction:
+            return self._centres.get(cell)
+        middle = [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1.0]
+        centre: NDArray[np.float64] = (opened.prediction[cell].grid_to_world @ middle)[:3]
+        return centre + np.array([opened.depth, 0.0, 0.0])
+
+    def _unit_ratio(self) -> float:
+        """The layers' unit in that of the viewer's axes, which layers in other units may have changed."""
+        world = getattr(self._viewer.dims, "units", None)
+        if not world or not self._followed:
+            return 1.0
+        own = self._followed[0].units[-1]
+        return float((1 * own).to(world[-1]).magnitude) if own.is_compatible_with(world[-1]) else 1.0
+
+    def _is_in_view(self, centre: NDArray[np.float64]) -> bool:
+        camera = camera_of(self._viewer)
+        height, width = (_IN_VIEW * side / camera.zoom / 2 for side in _canvas_size(self._viewer))
+        away = centre - np.asarray(camera.center)
+        if self._viewer.dims.ndisplay == 2:
+            return bool(abs(away[1]) <= height and abs(away[2]) <= width)
+        up = np.asarray(camera.up_direction)
+        right = np.cross(np.asarray(camera.view_direction), up)
+        return bool(abs(away @ up) <= height and abs(away @ right) <= width)
+
+
+def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction:
+    """A prediction with the layers that it was drawn from.
+
+    Of one that was read from a folder these are the picture and the 2D labels that have its shape and place.
+    """
+    from napari.layers import Image, Labels
+
+    if opened.labels is not None:
+        return replace(opened, image=unwrapped(opened.image), labels=unwrapped(opened.labels))
+    under = [layer for layer in viewer.layers if _lies_under(layer, opened.prediction)]
+    image = next((layer for layer in under if isinstance(layer, Image) and not layer.rgb), None)
+    return replace(opened, image=image, labels=next((one for one in under if isinstance(one, Labels)), None))
+
+
+def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
+    """Whether a layer has the shape and the place of the picture that a prediction was drawn from."""
+    if layer.ndim != 2 or METADATA_KEY in layer.metadata or not hasattr(layer, "multiscale"):
+        return False
+    array = layer.data[0] if layer.multiscale else layer.data
+    same = np.shape(array)[:2] == tuple(prediction.image_shape)
+    return same and np.allclose(layer_to_world(layer), prediction.image_to_world)
+
+
+def _canvas_size(viewer: "ViewerModel") -> tuple[float, float]:
+    size = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size  # < 0.9
+    return float(size[0]), float(size[1])

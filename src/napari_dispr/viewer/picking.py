@@ -1,0 +1,127 @@
+"""The click tool: a click on the picture adds or removes a cell; chosen cells are outlined. Knows no Qt."""
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import find_contours
+
+from napari_dispr.cells.cropping import Box
+from napari_dispr.errors import InputError
+from napari_dispr.viewer.displayed import displayed_plane, position_in_layer
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+#: A press and release further apart than this many screen pixels is a drag, which pans as ever.
+CLICK_RADIUS = 4
+
+
+class PickTool:
+    """While on, turns clicks on the canvas into cells of the label layer.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layers : callable
+        Gives the picture and the label layer that are chosen at the time of a click.
+    clicked : callable
+        Takes the label of each cell that is clicked.
+    """
+
+    def __init__(
+        self,
+        viewer: "ViewerModel",
+        layers: Callable[[], "tuple[Image | None, Labels | None]"],
+        clicked: Callable[[int], None],
+    ) -> None:
+        self._viewer = viewer
+        self._layers = layers
+        self._clicked = clicked
+        self._on = False
+
+    @property
+    def on(self) -> bool:
+        """Whether clicks choose cells."""
+        return self._on
+
+    @on.setter
+    def on(self, on: bool) -> None:
+        if on == self._on:
+            return
+        self._on = on
+        if on:
+            for layer in self._viewer.layers:
+                layer.mode = "pan_zoom"  # a click must not paint, draw or select at the same time
+            self._viewer.mouse_drag_callbacks.append(self._on_press)
+        else:
+            self._viewer.mouse_drag_callbacks.remove(self._on_press)
+        self._viewer.cursor.style = "pointing" if on else "standard"
+
+    def _on_press(self, viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
+        if event.button != 1 or event.modifiers:
+            return
+        pressed_at, position = np.asarray(event.pos), np.asarray(event.position)
+        direction = event.view_direction
+        yield
+        while event.type == "mouse_move":
+            yield
+        if np.abs(np.asarray(event.pos) - pressed_at).max() <= CLICK_RADIUS:
+            label = self.label_at(position, direction)
+            if label:
+                self._clicked(label)
+
+    def label_at(self, position: NDArray[np.float64], direction: NDArray[np.float64] | None = None) -> int:
+        """Label of the cell at a position in the viewer's world, 0 where there is none.
+
+        Parameters
+        ----------
+        position : (ndim,) array
+        direction : (ndim,) array, optional
+            Of the view, in 3D: the position is moved along it into the picture's plane.
+        """
+        image, labels = self._layers()
+        if image is None or labels is None:
+            return 0
+        try:
+            picture, segmentation = (
+                displayed_plane(image, self._viewer.dims),
+                displayed_plane(labels, self._viewer.dims),
+            )
+        except InputError:  # stands beside the inputs already
+            return 0
+        if self._viewer.dims.ndisplay == 3:
+            # With 2D layers alone napari gives no direction: then nobody knows where the click went.
+            if direction is None or abs(direction[-3]) < 1e-6:
+                return 0
+            position = position + direction * (picture.depth - position[-3]) / direction[-3]
+        y, x = np.floor(position_in_layer(image, tuple(position), self._viewer.dims)[-2:] + 0.5).astype(int)
+        if not (0 <= y < segmentation.shape[0] and 0 <= x < segmentation.shape[1]):
+            return 0
+        return int(np.asarray(segmentation.array[y, x]))
+
+
+def outline(labels: NDArray[Any], cell: int, box: Box) -> NDArray[np.float32]:
+    """The border of a cell, half way between its pixels and the others.
+
+    Parameters
+    ----------
+    labels : (y, x) integer array
+    cell : int
+    box : pair of slices
+        The cell's bounding box.
+
+    Returns
+    -------
+    (segment, 2, 2) array
+        Start of each segment and the step to its end, in pixels (y, x), as napari's vectors.
+    """
+    mask = np.pad((labels[box] == cell).astype(np.float32), 1)
+    offset = np.array([box[0].start - 1, box[1].start - 1], dtype=np.float32)
+    segments = [
+        np.stack([contour[:-1] + offset, np.diff(contour, axis=0)], axis=1)
+        for contour in find_contours(mask, 0.5)
+    ]
+    return np.concatenate(segments).astype(np.float32)

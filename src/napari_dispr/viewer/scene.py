@@ -1,0 +1,242 @@
+"""How results are looked at in the viewer itself: outlines of the chosen cells, and the 3D view. No Qt."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr import grid
+from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.viewer.layers import METADATA_KEY, add_unselected, place, transform_of
+
+if TYPE_CHECKING:
+    import pint
+    from napari.components import Camera, ViewerModel
+    from napari.layers import Image, Labels, Layer, Vectors
+
+#: Camera angles of the 3D view, in degrees.
+_SLANTED = (10.0, -20.0, 45.0)
+#: How much of the canvas the results take, and how much closer than the whole scene they may be looked at.
+_FILL, _CLOSEST = 0.8, 8.0
+#: Pixels along a side of the sheet that stands for the picture: what 3D textures take on all graphics cards.
+_LARGEST_SHEET = 2048
+
+#: Width of outlines as a share of a cell's extent, and their colour.
+_OUTLINE_WIDTH, _OUTLINE_COLOR = 0.03, "#ffd60a"
+
+
+class Outlines:
+    """One layer that outlines the chosen cells, exactly over the picture; there only while cells are chosen.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    """
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        self._viewer = viewer
+        self._layer: Vectors | None = None
+
+    def show(self, cells: Mapping[int, NDArray[np.float32]], plane: DisplayedPlane) -> None:
+        """Outline these cells and no others.
+
+        Parameters
+        ----------
+        cells : mapping of label to (segment, 2, 2) array
+            From `picking.outline`, in pixels of ``plane``. None removes the layer.
+        plane : DisplayedPlane
+            The picture.
+        """
+        if not cells:
+            self.remove()
+            return
+        ndim = 3 if plane.index else 2  # on a plane of a stack: there only
+        affine = grid.pixel_to_world(plane.to_world)
+        affine[0, 3] = plane.depth
+        extent = float(np.median([np.ptp(segments[:, 0], axis=0).max() for segments in cells.values()]))
+        layer = self._layer
+        if layer is None or layer not in self._viewer.layers or layer.ndim != ndim:
+            self.remove()
+            layer = self._layer = self._added(ndim, plane.unit)
+        place(layer, affine[3 - ndim :, 3 - ndim :])
+        layer.edge_width = max(1.0, _OUTLINE_WIDTH * extent)
+        layer.data = np.pad(np.concatenate(list(cells.values())), ((0, 0), (0, 0), (ndim - 2, 0)))
+
+    def _added(self, ndim: int, unit: "pint.Unit") -> "Vectors":
+        from napari.layers import Vectors
+
+        layer = Vectors(
+            np.zeros((0, 2, ndim)),
+            name="chosen cells",
+            vector_style="line",
+            edge_color=_OUTLINE_COLOR,
+            opacity=1.0,
+            blending="translucent_no_depth",  # else half of them drowns in the picture in 3D
+            units=(unit,) * ndim,
+        )
+        add_unselected(self._viewer, layer)
+        return layer
+
+    def remove(self) -> None:
+        """Take the outlines away."""
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._viewer.layers.remove(self._layer)
+        self._layer = None
+
+
+class View3D:
+    """The 3D view of results: the picture cuts the shapes where it was taken.
+
+    napari draws a 2D layer in 3D as a slab that is one world unit thick, however small its pixels
+    (1 micrometer with pixels of 0.1), and shapes would drown in it. While this view is on, the 2D layers
+    are hidden and a sheet one pixel thick stands for the picture.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    """
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        self._viewer = viewer
+        self._sheet: Image | None = None
+        self._hidden: list[Layer] = []
+        self._point: tuple[float, ...] = ()
+
+    @property
+    def on(self) -> bool:
+        """Whether this view is on."""
+        return self._sheet is not None
+
+    def enter(
+        self, image: "Image", labels: "Labels", plane: DisplayedPlane, results: "Sequence[Layer]"
+    ) -> None:
+        """Show ``results`` of the displayed ``plane`` of ``image`` in 3D, from a slant."""
+        results = [layer for layer in results if layer in self._viewer.layers]
+        if self.on or not results:
+            return
+        self._hidden = [layer for layer in (image, labels) if layer.visible]
+        for layer in self._hidden:
+            layer.visible = False
+        self._point = self._viewer.dims.point
+        sheet = _sheet(image, plane, _middle(results))
+        index = self._viewer.layers.index(image) + 1 if image in self._viewer.layers else 0
+        # Inserting moves the sliders while the view is still flat: it is not on before both are done, lest
+        # whoever takes the flat view for the user's wish leaves in the middle.
+        add_unselected(self._viewer, sheet, index)
+        self._viewer.dims.ndisplay = 3
+        self._sheet = sheet
+        self._look_at(results)
+
+    def leave(self) -> None:
+        """Back to the 2D view, as it was."""
+        sheet, self._sheet = self._sheet, None
+        if sheet is None:
+            return
+        if sheet in self._viewer.layers:
+            self._viewer.layers.remove(sheet)
+        for layer in self._hidden:
+            layer.visible = True
+        self._hidden = []
+        self._viewer.dims.ndisplay = 2
+        if len(self._point) == self._viewer.dims.ndim:
+            self._viewer.dims.set_point(range(len(self._point)), self._point)
+        self._viewer.reset_view()
+
+    def _look_at(self, results: "Sequence[Layer]") -> None:
+        camera = camera_of(self._viewer)
+        self._viewer.reset_view()
+        size = _extent(results)[1] - _extent(results)[0]
+        everything = np.ptp(self._viewer.layers.extent.world, axis=0)
+        camera.zoom *= min(_CLOSEST, _FILL * float(everything[-2:].max() / size[-2:].max()))
+        camera.center = tuple(_middle(results))
+        camera.angles = _SLANTED
+
+
+class StepsView:
+    """Shows a layer (step, z, y, x) by itself, from a slant, until it is removed.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    """
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        self._viewer = viewer
+        self._layer: Layer | None = None
+        self._hidden: list[Layer] = []
+        self._before: dict[str, Any] = {}
+
+    def enter(self, layer: "Layer") -> None:
+        """Add ``layer`` and look at it; what else is visible, and the view, come back when it is removed."""
+        viewer = self._viewer
+        if self._layer is None:
+            self._before = {name: getattr(camera_of(viewer), name) for name in ("center", "zoom", "angles")}
+            self._before |= {"ndisplay": viewer.dims.ndisplay, "point": viewer.dims.point[-3:]}
+            viewer.layers.events.removed.connect(self._on_removed)
+        self._layer = layer
+        add_unselected(viewer, layer)
+        others = [other for other in viewer.layers if other.visible and other is not layer]
+        self._hidden += others
+        for other in others:
+            other.visible = False
+        viewer.dims.ndisplay = 3
+        viewer.dims.set_current_step(0, 0)
+        camera = camera_of(viewer)
+        low, high = layer.extent.world[:, -3:]
+        viewer.reset_view()
+        everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
+        camera.zoom *= min(_CLOSEST, _FILL * float(everything / (high - low)[-2:].max()))
+        camera.center = tuple((low + high) / 2)
+        camera.angles = _SLANTED
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is not self._layer:
+            return
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._layer = None
+        for other in self._hidden:
+            other.visible = True
+        self._hidden = []
+        dims, before = self._viewer.dims, self._before
+        dims.ndisplay = before.pop("ndisplay")
+        point = before.pop("point")
+        dims.set_point(range(dims.ndim - len(point), dims.ndim), point)
+        for name, value in before.items():
+            setattr(camera_of(self._viewer), name, value)
+
+
+def camera_of(viewer: "ViewerModel") -> "Camera":
+    """The camera of a viewer's canvas."""
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
+
+
+def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -> "Image":
+    """The picture as a volume one pixel thick, no larger than graphics cards take, around ``middle``."""
+    from napari.layers import Image
+
+    pixel = (np.linalg.inv(plane.to_world) @ [*middle[1:], 1])[:2]
+    last = np.maximum(np.array(plane.shape) - _LARGEST_SHEET, 0)
+    y, x = np.clip(pixel - _LARGEST_SHEET // 2, 0, last).astype(int)
+    affine = grid.pixel_to_world(plane.to_world) @ grid.translation((0.0, float(y), float(x)))
+    affine[0, 3] = plane.depth
+    return Image(
+        plane.array[y : y + _LARGEST_SHEET, x : x + _LARGEST_SHEET][np.newaxis],
+        name=f"{image.name}: imaged plane",
+        colormap=image.colormap,
+        contrast_limits=image.contrast_limits,
+        gamma=image.gamma,
+        units=(plane.unit,) * 3,
+        metadata={METADATA_KEY: {"of": image.name}},
+        **transform_of(affine),
+    )
+
+
+def _extent(layers: "Sequence[Layer]") -> NDArray[np.float64]:
+    """First and last corner of all these layers in the world, (2, 3)."""
+    corners = np.array([layer.extent.world for layer in layers])
+    return np.stack([corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)])
+
+
+def _middle(layers: "Sequence[Layer]") -> NDArray[np.float64]:
+    return _extent(layers).mean(axis=0)

@@ -1,0 +1,95 @@
+"""Words, frames and the colour bar over the tiles of Compare; lets the mouse through."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtGui import QColor, QFont, QLinearGradient, QPainter, QPen
+from qtpy.QtWidgets import QWidget
+from vispy.color import get_colormap
+
+from napari_dispr.shapes.measures import unit_sign
+from napari_dispr.widgets.compare.content import CellShapes
+from napari_dispr.widgets.compare.tiles import VALUE_COLOURS, Tile
+
+_WORDS, _QUIET, _SELECTED = QColor(235, 238, 242), QColor(150, 156, 165), QColor(255, 255, 255)
+_BAR_HEIGHT, _BAR_MARGIN = 10, 46
+_LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
+
+
+class Captions(QWidget):
+    """Painted over the canvas, which knows no text.
+
+    Parameters
+    ----------
+    canvas : ShapeCanvas
+        Gives the places of the tiles (``tile_rects``).
+    """
+
+    def __init__(self, canvas: QWidget) -> None:
+        super().__init__(canvas)
+        self._canvas = canvas
+        self._tiles: list[Tile] = []
+        self._cell: CellShapes | None = None
+        self._values_to = 1.0
+        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
+
+    def say(self, tiles: Sequence[Tile], cell: CellShapes | None, values_to: float) -> None:
+        """Caption these tiles; the colour bar goes from 0 to ``values_to``."""
+        self._tiles, self._cell, self._values_to = list(tiles), cell, values_to
+        self.raise_()
+        self.update()
+
+    def paintEvent(self, event: object) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        for tile, rect in zip(self._tiles, self._canvas.tile_rects(), strict=True):
+            self._paint_tile(painter, tile, rect)
+        painter.end()
+
+    def _paint_tile(self, painter: QPainter, tile: Tile, rect: QRectF) -> None:
+        inner = rect.adjusted(3, 3, -3, -3)
+        if tile.frame is not None or tile.selected:
+            colour = QColor.fromRgbF(*tile.frame) if tile.frame else _QUIET
+            painter.setPen(QPen(_SELECTED if tile.selected else colour, 2.5 if tile.selected else 1.0))
+            painter.drawRoundedRect(inner, 6, 6)
+        font = QFont(self.font())
+        font.setBold(tile.selected)
+        painter.setFont(font)
+        painter.setPen(_WORDS if tile.frame is None else QColor.fromRgbF(*tile.frame).lighter(118))
+        words = f"✓ kept, {tile.caption}" if tile.kept else tile.caption
+        top = QRectF(inner.x() + 8, inner.y() + 3, inner.width() - 16, 20)
+        metrics = painter.fontMetrics()
+        left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+        painter.drawText(top, left, metrics.elidedText(words, Qt.TextElideMode.ElideRight, int(top.width())))
+        if tile.note:
+            painter.setFont(self.font())
+            painter.setPen(_QUIET)
+            bottom = QRectF(inner.x() + 8, inner.bottom() - 21, inner.width() - 16, 18)
+            painter.drawText(
+                bottom, left, metrics.elidedText(tile.note, Qt.TextElideMode.ElideRight, int(bottom.width()))
+            )
+        if any(one.by_value for one in tile.drawn):
+            unit = unit_sign(self._cell.unit) if self._cell else ""
+            title = "spread of the members' surfaces (sd)"
+            self._paint_bar(painter, inner, "0", f"{self._values_to:.2g} {unit}", title)
+
+    def _paint_bar(self, painter: QPainter, rect: QRectF, low: str, high: str, title: str) -> None:
+        width = rect.width() - 2.4 * _BAR_MARGIN
+        bar = QRectF(rect.x() + _BAR_MARGIN, rect.bottom() - 22, width, _BAR_HEIGHT)
+        gradient = QLinearGradient(QPointF(bar.left(), 0), QPointF(bar.right(), 0))
+        for at in np.linspace(0, 1, 9):
+            colour = get_colormap(VALUE_COLOURS).map(at)[0]
+            gradient.setColorAt(float(at), QColor.fromRgbF(*map(float, colour)))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(gradient)
+        painter.drawRect(bar)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.setPen(_WORDS)
+        left, right = (one | Qt.AlignmentFlag.AlignVCenter for one in (_LEFT, _RIGHT))
+        painter.drawText(QRectF(rect.x(), bar.y() - 5, _BAR_MARGIN - 6, 20), right, low)
+        painter.drawText(QRectF(bar.right() + 6, bar.y() - 5, 90, 20), left, high)
+        painter.setPen(_QUIET)
+        words = painter.fontMetrics().elidedText(title, Qt.TextElideMode.ElideRight, int(bar.width()))
+        painter.drawText(QRectF(bar.x(), bar.y() - 20, bar.width(), 18), _LEFT, words)

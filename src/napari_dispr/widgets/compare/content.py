@@ -1,0 +1,305 @@
+"""All that Compare shows of one cell: surfaces of its shapes, how far they differ where, the picture. No Qt.
+
+Coordinates of the view are (x, y, z) in the unit of the world, about the cell's middle in the imaged plane:
+x to the right in the picture, y upwards, z towards the viewer. Nothing is mirrored by it, and a picture
+that is rotated in its world stands upright here.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects, map_coordinates
+
+from napari_dispr import grid
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.mesh_files import meshes_of_labels
+from napari_dispr.shapes.meshes import surface_mesh
+from napari_dispr.viewer.displayed import DisplayedPlane, layer_to_world
+
+if TYPE_CHECKING:
+    import trimesh
+    from napari.layers import Labels
+
+    from napari_dispr.viewer.session import OpenPrediction
+
+#: Pixels along a side of the picture under a shape.
+_PICTURE = 192
+#: How much more than the shapes the picture shows around them.
+_MARGIN = 1.12
+#: Middle of a cell on the grid, (z, y, x).
+_MIDDLE = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surface:
+    """A closed surface in the coordinates of the view.
+
+    Attributes
+    ----------
+    vertices : (n, 3) float32
+    faces : (m, 3) uint32
+    values : (n,) float32 or None
+        Of the consensus: how far the members' surfaces spread there, in the unit of the world.
+    """
+
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.uint32]
+    values: NDArray[np.float32] | None = None
+
+    @property
+    def volume(self) -> float:
+        """Space inside, by the divergence theorem."""
+        a, b, c = self.vertices[self.faces].astype(np.float64).transpose(1, 0, 2)
+        return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mode:
+    """A group of similar members.
+
+    Attributes
+    ----------
+    letter : str
+        A, B, ..., the most populous first.
+    numbers : tuple of int
+        Of its members.
+    share : float
+        Of all members of the cell.
+    """
+
+    letter: str
+    numbers: tuple[int, ...]
+    share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Floor:
+    """The picture in the imaged plane.
+
+    Attributes
+    ----------
+    picture : (h, w) float32
+        Rows downwards, as in the picture; 0 to 1 within its contrast limits.
+    half : float
+        Half of its side, in the unit of the world.
+    """
+
+    picture: NDArray[np.float32]
+    half: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellShapes:
+    """The shapes of one cell, ready to be drawn.
+
+    Attributes
+    ----------
+    label : int
+    unit : str
+        Of lengths.
+    members, coarse : dict of int to Surface
+        By number; coarse ones of half the resolution, for small tiles.
+    consensus : Surface or None
+        With values; None where no voxel is held by half of the members.
+    truth : Surface or None
+    modes : tuple of Mode
+    occupancy : (z, y, x) float32
+        Planes upwards, rows upwards: in the directions of the view.
+    voxel : float
+        Side of a voxel.
+    first : (3,) float
+        Where the centre of the occupancy's first voxel lies, (x, y, z).
+    floor : Floor or None
+    radius : float
+        Of a ball about the middle that holds all shapes.
+    """
+
+    label: int
+    unit: str
+    members: dict[int, Surface]
+    coarse: dict[int, Surface]
+    consensus: Surface | None
+    truth: Surface | None
+    modes: tuple[Mode, ...]
+    occupancy: NDArray[np.float32]
+    voxel: float
+    first: tuple[float, float, float]
+    floor: Floor | None
+    radius: float
+
+    def mode_of(self, number: int) -> Mode:
+        """The group that a member belongs to."""
+        return next(mode for mode in self.modes if number in mode.numbers)
+
+
+def modes_of(ensemble: Ensemble) -> tuple[Mode, ...]:
+    """The groups of similar members of an ensemble, the most populous first."""
+    return tuple(
+        Mode(_letter(i), ensemble.numbers_at(members), len(members) / len(ensemble))
+        for i, members in enumerate(ensemble.modes)
+    )
+
+
+def modes_in_words(modes: tuple[Mode, ...]) -> str:
+    """Such as ``2 shapes fit: A 60 %, B 40 %``."""
+    if len(modes) == 1:
+        return "one kind of shape fits" if len(modes[0].numbers) > 1 else "one shape was drawn"
+    shares = ", ".join(f"{mode.letter} {mode.share:.0%}".replace("%", " %") for mode in modes)
+    return f"{len(modes)} kinds of shape fit: {shares}"
+
+
+def _letter(i: int) -> str:
+    return chr(ord("A") + i) if i < 26 else f"A{i}"
+
+
+def cell_shapes(
+    opened: "OpenPrediction",
+    label: int,
+    truth: "Truth | None" = None,
+    contrast: tuple[float, float] | None = None,
+) -> CellShapes:
+    """Everything that is shown of a cell; takes about 10 ms a member: call it in a thread.
+
+    Parameters
+    ----------
+    opened : OpenPrediction
+    label : int
+    truth : Truth, optional
+        3D labels that may hold the cell's true shape, under the same label.
+    contrast : (float, float), optional
+        Values of the picture that are black and white; by default its own range around the cell.
+    """
+    ensemble = opened.prediction[label]
+    members, coarse = {}, {}
+    for number, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True):
+        members[number] = _seen(surface_mesh(distance), ensemble)
+        coarse[number] = _seen(surface_mesh(_halved(distance)), ensemble, step=2)
+    consensus = _consensus(ensemble)
+    true = _true_surface(ensemble, label, truth, opened.depth)
+    surfaces = [one for one in (*members.values(), consensus, true) if one is not None]
+    reach = [np.abs(one.vertices).max(axis=0) for one in surfaces if len(one.vertices)]
+    half = _MARGIN * float(max((r[:2].max() for r in reach), default=grid.SIZE / 4))
+    radius = max((float(np.linalg.norm(one.vertices, axis=1).max()) for one in surfaces
+                  if len(one.vertices)), default=half)  # fmt: skip
+    voxel = float(ensemble.spacing.mean())
+    # The grid's index 0 is the last but one in the direction of the view: axes z and y are turned round.
+    first = -(np.array([grid.SIZE - 1, grid.SIZE - 1, 0]) - _MIDDLE) * [1, 1, -1] * voxel
+    return CellShapes(
+        label=label,
+        unit=opened.prediction.unit,
+        members=members,
+        coarse=coarse,
+        consensus=consensus,
+        truth=true,
+        modes=modes_of(ensemble),
+        occupancy=np.ascontiguousarray(ensemble.occupancy[::-1, ::-1]),
+        voxel=voxel,
+        first=(float(first[2]), float(first[1]), float(first[0])),
+        floor=_floor(opened, ensemble, half, contrast),
+        radius=max(radius, half),
+    )
+
+
+def _halved(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At half the resolution; distances in the new voxels matter only by their sign and ratios."""
+    blocks = distance.reshape(32, 2, 32, 2, 32, 2)
+    return np.asarray(blocks.mean(axis=(1, 3, 5)))
+
+
+def _seen(
+    mesh: "trimesh.Trimesh", ensemble: Ensemble, step: int = 1, values: NDArray[np.float32] | None = None
+) -> Surface:
+    """A mesh in voxels (z, y, x) of the grid, or of ``step`` of its voxels, as a surface of the view."""
+    index = np.asarray(mesh.vertices, dtype=np.float64).reshape(-1, 3) * step + (step - 1) / 2
+    place = (index - _MIDDLE) * ensemble.spacing
+    vertices = np.ascontiguousarray(place[:, ::-1] * [1, -1, -1], dtype=np.float32)
+    # Three axes in reverse order and two of them turned round: the handedness changes.
+    faces = np.asarray(mesh.faces, dtype=np.uint32).reshape(-1, 3)[:, ::-1]
+    return Surface(vertices, np.ascontiguousarray(faces), values)
+
+
+def _consensus(ensemble: Ensemble) -> Surface | None:
+    mesh = surface_mesh(ensemble.consensus_distance)
+    if not len(mesh.vertices):
+        return None
+    # How far apart the members' surfaces are: their signed distances along the consensus' surface.
+    at = np.asarray(mesh.vertices).T
+    distances = [map_coordinates(one, at, order=1, mode="nearest") for one in ensemble.signed_distance]
+    spread = np.std(distances, axis=0, ddof=1) if len(distances) > 1 else np.zeros(len(mesh.vertices))
+    return _seen(mesh, ensemble, values=(spread * ensemble.spacing.mean()).astype(np.float32))
+
+
+# --- the truth ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """3D labels in the world.
+
+    Attributes
+    ----------
+    array : (z, y, x) integer array-like
+    to_world : (4, 4) float64
+        Affine from voxel-centre index to world.
+    """
+
+    array: Any
+    to_world: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, layer: "Labels") -> "Truth":
+        """A 3D labels layer, not read yet; of a multiscale one the finest level."""
+        array = layer.data[0] if layer.multiscale else layer.data
+        return cls(array, layer_to_world(layer))
+
+
+def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: float) -> Surface | None:
+    if truth is None:
+        return None
+    labels = np.asarray(truth.array)
+    (box,) = find_objects((labels == label).astype(np.uint8)) or (None,)
+    if box is None:
+        return None
+    start = np.array([side.start for side in box], dtype=np.float64)
+    # From voxels of the truth to those of the grid, whose world is without the picture's depth.
+    from_world = np.linalg.inv(ensemble.grid_to_world) @ grid.translation((-depth, 0.0, 0.0))
+    to_grid = from_world @ truth.to_world @ grid.translation((start[0], start[1], start[2]))
+    meshes = meshes_of_labels((labels[box] == label).astype(np.uint8), to_grid)
+    return _seen(meshes[1], ensemble) if 1 in meshes else None
+
+
+# --- the picture ----------------------------------------------------------------------------------------
+
+
+def _floor(
+    opened: "OpenPrediction", ensemble: Ensemble, half: float, contrast: tuple[float, float] | None
+) -> Floor | None:
+    """The picture around a cell: of the picture itself, where it is known, else what the model saw of it."""
+    steps = (np.arange(_PICTURE) + 0.5) / _PICTURE * 2 - 1
+    y, x = np.meshgrid(steps * half, steps * half, indexing="ij")
+    index = np.stack([y, x]) / ensemble.spacing[1:, None, None] + grid.CENTRE
+    if opened.plane is not None:
+        sampled = _of_picture(opened.plane, opened.prediction.image_to_world, ensemble, index)
+    elif ensemble.section is not None and ensemble.section.image is not None:
+        seen = ensemble.section.image * (ensemble.section.mask > 0)
+        sampled, contrast = map_coordinates(seen, index, order=1, mode="constant"), None
+    else:
+        return None
+    low, high = contrast if contrast is not None else (float(sampled.min()), float(sampled.max()))
+    picture = np.clip((sampled - low) / max(high - low, 1e-12), 0, 1)
+    return Floor(picture.astype(np.float32), half)
+
+
+def _of_picture(
+    plane: DisplayedPlane, image_to_world: NDArray[np.float64], ensemble: Ensemble, index: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The picture's values at grid indices (2, h, w); only the part that is needed is read."""
+    to_pixel = np.linalg.inv(grid.pixel_to_world(image_to_world)) @ ensemble.grid_to_world
+    pixel = np.einsum("ij,jhw->ihw", to_pixel[1:3, 1:3], index)
+    pixel += (to_pixel[1:3, 0] * grid.IMAGED_PLANE + to_pixel[1:3, 3])[:, None, None]
+    low = np.maximum(np.floor(pixel.min(axis=(1, 2))).astype(int), 0)
+    high = np.minimum(np.ceil(pixel.max(axis=(1, 2))).astype(int) + 1, plane.shape)
+    part = np.asarray(plane.array[low[0] : high[0], low[1] : high[1]], dtype=np.float64)
+    return np.asarray(map_coordinates(part, pixel - low[:, None, None], order=1, mode="nearest"))

@@ -1,0 +1,62 @@
+"""The path of a member from noise to shape as a napari layer, to be played along its first axis. No Qt."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_dispr import grid
+from napari_dispr.shapes.denoising import Denoising
+from napari_dispr.viewer.layers import METADATA_KEY, transform_of
+
+if TYPE_CHECKING:
+    import pint
+
+#: Steps of the axis along which it is played: noise falls evenly.
+FRAMES = 36
+#: From outside, where it is transparent, through just inside to deep inside.
+_COLOURS = ((0.1, 0.3, 0.6, 0), (0.1, 0.3, 0.6, 1), (0.55, 0.8, 1, 1), (0.95, 0.98, 1, 1))
+_CONTROLS = (0, 0.2, 0.7, 1)
+
+
+def denoising_layer(
+    denoising: Denoising, *, name: str, depth: float = 0.0, unit: "pint.Unit | str | None" = None
+) -> tuple[Any, dict[str, Any]]:
+    """What an image layer is made with that shows a shape condensing out of noise.
+
+    Parameters
+    ----------
+    denoising : Denoising
+    name : str
+        Of the prediction.
+    depth : float
+        World z of the picture's plane.
+    unit : pint.Unit or str, optional
+        Of the world's axes; by default that of the prediction.
+
+    Returns
+    -------
+    frames : (step, z, y, x) float32 array
+        Signed distances, `FRAMES` of them; the last one is the finished shape.
+    settings : dict
+        For ``viewer.add_image(frames, **settings)``. The layer lies where the cell does.
+    """
+    from napari.utils import Colormap
+
+    unit = denoising.unit if unit is None else unit
+    affine = np.eye(5)
+    affine[1:, 1:] = grid.translation((depth, 0.0, 0.0)) @ denoising.grid_to_world
+    frames = denoising.at(np.linspace(1, 0, FRAMES))
+    settings = {
+        "name": f"{name}: cell {denoising.label}, member {denoising.number + 1}, from noise to shape",
+        "metadata": {METADATA_KEY: denoising.description},
+        "axis_labels": ("step", "z", "y", "x"),
+        "units": ("pixel", unit, unit, unit),
+        # Of napari's ways this shows both the noise, as grains, and the form of what lies in it.
+        "rendering": "attenuated_mip",
+        "attenuation": 0.2,
+        "blending": "translucent_no_depth",
+        "contrast_limits": (0.0, max(1.1 * float(frames[-1].max()), 1.0)),
+        "colormap": Colormap(_COLOURS, controls=_CONTROLS, name="from noise to shape"),
+        **transform_of(affine),
+    }
+    return frames, settings

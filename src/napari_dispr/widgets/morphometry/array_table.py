@@ -1,0 +1,285 @@
+"""A table over arrays that sorts, filters and selects a thousand rows at once, and its view."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from qtpy.QtCore import (
+    QAbstractTableModel,
+    QItemSelection,
+    QItemSelectionModel,
+    QModelIndex,
+    QSignalBlocker,
+    Qt,
+    Signal,
+)
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
+
+from napari_dispr.widgets.morphometry.content import TableContent
+
+#: Rows that are looked at to find how wide a column has to be, and the room beside what stands in them.
+_MEASURED_ROWS = 12
+_ROOM = 14
+_WIDEST = 180
+
+
+class ArrayModel(QAbstractTableModel):
+    """Shows rows of a `TableContent` in an order; rows are known by their place in it.
+
+    Parameters
+    ----------
+    content : TableContent
+    names : sequence of str
+        The columns that are shown; those that the content lacks are left out.
+    """
+
+    #: There are other rows, or they stand in another order.
+    rearranged = Signal()
+
+    def __init__(self, content: TableContent, names: Sequence[str]) -> None:
+        super().__init__()
+        self._content = content
+        self._names = [name for name in names if name in content.columns]
+        self._passing = np.ones(len(content), dtype=bool)
+        self._sorted_by, self._descending = "", False
+        self._arrange()
+
+    @property
+    def content(self) -> TableContent:
+        """All rows and columns."""
+        return self._content
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are shown."""
+        return list(self._names)
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """The content's rows that are shown, in their order."""
+        return self._rows
+
+    @property
+    def sorting(self) -> tuple[str, bool]:
+        """The column by which rows are sorted, empty: as they come; and whether the largest is first."""
+        return self._sorted_by, self._descending
+
+    def places_of(self, rows: ArrayLike) -> NDArray[np.intp]:
+        """Where rows of the content stand, in rising order; those that are filtered out have no place."""
+        places = self._places[np.asarray(rows, dtype=np.intp)]
+        return np.sort(places[places >= 0])
+
+    def show(self, content: TableContent, names: Sequence[str]) -> None:
+        """Show other content; sorted as before, and not filtered. Tells only views of it."""
+        self.beginResetModel()
+        self._content = content
+        self._names = [name for name in names if name in content.columns]
+        self._passing = np.ones(len(content), dtype=bool)
+        self._arrange()
+        self.endResetModel()
+
+    def choose(self, names: Sequence[str]) -> None:
+        """Show other columns."""
+        self.beginResetModel()
+        self._names = [name for name in names if name in self._content.columns]
+        self.endResetModel()
+
+    def let_through(self, passing: NDArray[np.bool_]) -> None:
+        """Show these rows only."""
+        if (passing == self._passing).all():
+            return
+        self.beginResetModel()
+        self._passing = passing
+        self._arrange()
+        self.endResetModel()
+        self.rearranged.emit()
+
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        name = self._names[column] if 0 <= column < len(self._names) else ""
+        wanted = (name, order == Qt.SortOrder.DescendingOrder)
+        if wanted == self.sorting:
+            return
+        self.layoutAboutToBeChanged.emit()
+        self._sorted_by, self._descending = wanted
+        before = self._rows
+        self._arrange()
+        old = self.persistentIndexList()
+        new = [self.index(int(self._places[before[index.row()]]), index.column()) for index in old]
+        self.changePersistentIndexList(old, new)
+        self.layoutChanged.emit()
+        self.rearranged.emit()
+
+    def _arrange(self) -> None:
+        rows = np.flatnonzero(self._passing)
+        if self._sorted_by in self._content.columns:
+            values = self._content.values(self._sorted_by)[rows]
+            if values.dtype.kind == "f":
+                # Rows without a value come last, whichever way.
+                order = np.argsort(-values if self._descending else values, kind="stable")
+            else:
+                _, ranks = np.unique(np.char.lower(values), return_inverse=True)
+                order = np.argsort(-ranks if self._descending else ranks, kind="stable")
+            rows = rows[order]
+        self._rows = rows
+        self._places = np.full(len(self._content), -1, dtype=np.intp)
+        self._places[rows] = np.arange(len(rows))
+
+    # --- what Qt asks for --------------------------------------------------------------------------
+
+    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self._rows)
+
+    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self._names)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        if role == Qt.ItemDataRole.DisplayRole:
+            row = int(self._rows[index.row()])
+            return self._content.columns[self._names[index.column()]].text(row)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return self._content.notes[self._rows[index.row()]] or None
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            column = self._content.columns[self._names[index.column()]]
+            words = self._content.arrays[column.key].dtype.kind == "U"
+            side = Qt.AlignmentFlag.AlignLeft if words else Qt.AlignmentFlag.AlignRight
+            return side | Qt.AlignmentFlag.AlignVCenter
+        return None
+
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> object:
+        if orientation == Qt.Orientation.Vertical or not 0 <= section < len(self._names):
+            return None
+        column = self._content.columns[self._names[section]]
+        if role == Qt.ItemDataRole.DisplayRole:
+            return column.heading
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return column.about
+        return None
+
+
+class ArrayView(QTableView):
+    """A table with one selection of whole rows, which outlives sorting and filtering."""
+
+    #: The user selected rows; the content's row at the cursor.
+    picked = Signal(int)
+    #: There are other rows, or they stand in another order.
+    rearranged = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSortingEnabled(True)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setWordWrap(False)
+        self.verticalHeader().hide()
+        self.setMinimumHeight(120)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        self._kept: NDArray[np.intp] = np.zeros(0, dtype=np.intp)  # rows that are selected
+        self._choosing = False
+
+    @property
+    def table(self) -> ArrayModel | None:
+        """What is shown."""
+        model = self.model()
+        return model if isinstance(model, ArrayModel) else None
+
+    def show_content(self, content: TableContent, names: Sequence[str]) -> None:
+        """Show this; sorting stays. What is selected stays where the rows are the same cells."""
+        model = self.table
+        if model is None:
+            model = ArrayModel(content, names)
+            model.setParent(self)
+            self.setModel(model)
+            model.modelReset.connect(self._restore)
+            model.rearranged.connect(self.rearranged)
+            self.selectionModel().selectionChanged.connect(self._on_selection)
+            self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
+        else:
+            self._kept = np.zeros(0, dtype=np.intp)
+            model.show(content, names)
+        self.fit_columns()
+
+    def choose(self, names: Sequence[str]) -> None:
+        """Show other columns of the content."""
+        if self.table is not None:
+            self.table.choose(names)
+            self.fit_columns()
+
+    def fit_columns(self) -> None:
+        """Make columns as wide as what stands in some of their rows; Qt's own way takes ten times as long."""
+        model = self.table
+        if model is None:
+            return
+        metrics, header = self.fontMetrics(), self.horizontalHeader()
+        rows = model.rows[:: max(1, len(model.rows) // _MEASURED_ROWS)].tolist()
+        with QSignalBlocker(header):
+            for section, name in enumerate(model.names):
+                text = model.content.columns[name].text
+                width = max((metrics.horizontalAdvance(text(row)) for row in rows), default=0) + _ROOM
+                self.setColumnWidth(section, min(max(width, header.sectionSizeHint(section)), _WIDEST))
+        self.updateGeometries()
+
+    @property
+    def selected(self) -> NDArray[np.intp]:
+        """The content's rows that are selected, filtered out ones too."""
+        return self._kept
+
+    def select(self, rows: ArrayLike, *, scroll: bool = True) -> None:
+        """Select rows of the content; tells nobody."""
+        self._kept = np.asarray(rows, dtype=np.intp)
+        self._mark(scroll)
+
+    def _mark(self, scroll: bool) -> None:
+        model, selecting = self.table, self.selectionModel()
+        if model is None or selecting is None:
+            return
+        places = model.places_of(self._kept)
+        selection = QItemSelection()
+        for first, last in runs(places):
+            selection.select(model.index(first, 0), model.index(last, max(0, model.columnCount() - 1)))
+        self._choosing = True
+        flags = QItemSelectionModel.SelectionFlag
+        selecting.select(selection, flags.ClearAndSelect | flags.Rows)
+        if len(places):
+            first_place = model.index(int(places[0]), 0)
+            selecting.setCurrentIndex(first_place, flags.NoUpdate)
+            if scroll:
+                across = self.horizontalScrollBar().value()
+                self.scrollTo(first_place)
+                self.horizontalScrollBar().setValue(across)
+        self._choosing = False
+
+    def _restore(self) -> None:
+        """After a reset, by which Qt forgets the selection and where it was sorted."""
+        model = self.table
+        assert model is not None
+        name, descending = model.sorting
+        order = Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder
+        header = self.horizontalHeader()
+        with QSignalBlocker(header):
+            header.setSortIndicator(model.names.index(name) if name in model.names else -1, order)
+        self._mark(scroll=False)
+
+    def _on_selection(self) -> None:
+        model = self.table
+        if self._choosing or model is None:
+            return
+        places = sorted({index.row() for index in self.selectionModel().selectedRows()})
+        self._kept = model.rows[places]
+        current = self.currentIndex().row()
+        if places:
+            self.picked.emit(int(model.rows[current if current in places else places[0]]))
+
+
+def runs(places: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of each run of numbers that follow one another."""
+    found: list[tuple[int, int]] = []
+    for place in places:
+        if found and place == found[-1][1] + 1:
+            found[-1] = (found[-1][0], int(place))
+        else:
+            found.append((int(place), int(place)))
+    return found

@@ -1,0 +1,124 @@
+"""A button with a list of the measures, by group, to choose the columns of a table from."""
+
+from collections.abc import Iterable
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QMenu,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+    QWidgetAction,
+)
+
+from napari_dispr.shapes.measures import HEADLINE
+from napari_dispr.widgets.morphometry.content import TableContent
+from napari_dispr.widgets.parts.wording import spoken
+
+#: What the groups of measures are called, in their order.
+GROUPS = {
+    "size": "size",
+    "form": "form",
+    "surface": "surface",
+    "curvature": "curvature",
+    "axes": "axes",
+    "box": "box around the cell",
+    "thickness": "thickness",
+    "harmonics": "spherical harmonics",
+    "mask": "mask in the picture",
+    "picture": "grey values in the picture",
+}
+_SIZE = (300, 380)
+
+
+class ColumnChoice(QPushButton):
+    """Which measures have a column; the first of every table at the beginning."""
+
+    #: Others were chosen.
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Columns", parent)
+        self.setToolTip("Choose which measures the tables show; all of them can be copied and exported")
+        self._chosen = set(HEADLINE)
+        self.tree = QTreeWidget()
+        self.tree.setHeaderHidden(True)
+        self.tree.setFixedSize(*_SIZE)
+        self.first_button = QPushButton("First measures")
+        self.first_button.setToolTip("Volume, surface area, sphericity, roughness, curvature and diameter")
+        self.all_button = QPushButton("All")
+        panel = QWidget()
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.first_button)
+        buttons.addWidget(self.all_button)
+        layout = QVBoxLayout(panel)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addLayout(buttons)
+        layout.addWidget(self.tree)
+        action = QWidgetAction(self)
+        action.setDefaultWidget(panel)
+        menu = QMenu(self)
+        menu.addAction(action)
+        self.setMenu(menu)
+        self.tree.itemChanged.connect(self._on_item)
+        self.first_button.clicked.connect(lambda: self.choose(HEADLINE))
+        self.all_button.clicked.connect(lambda: self.choose(self._items()))
+
+    @property
+    def chosen(self) -> set[str]:
+        """The measures that have a column."""
+        return set(self._chosen)
+
+    def offer(self, content: TableContent) -> None:
+        """Offer the measures of a table."""
+        if list(self._items()) == [n for g in GROUPS for n in content.measures if _group(content, n) == g]:
+            return
+        self.tree.blockSignals(True)
+        self.tree.clear()
+        for group, words in GROUPS.items():
+            names = [name for name in content.measures if _group(content, name) == group]
+            if not names:
+                continue
+            parent = QTreeWidgetItem([words])
+            parent.setFlags(parent.flags() | Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsAutoTristate)
+            self.tree.addTopLevelItem(parent)
+            for name in names:
+                item = QTreeWidgetItem([spoken(name)])
+                item.setData(0, Qt.ItemDataRole.UserRole, name)
+                item.setToolTip(0, content.columns[name].about)
+                item.setCheckState(0, _state(name in self._chosen))
+                parent.addChild(item)
+        self.tree.blockSignals(False)
+
+    def choose(self, names: Iterable[str]) -> None:
+        """Show these measures."""
+        self._chosen = set(names)
+        self.tree.blockSignals(True)
+        for name, item in self._items().items():
+            item.setCheckState(0, _state(name in self._chosen))
+        self.tree.blockSignals(False)
+        self.changed.emit()
+
+    def _items(self) -> dict[str, QTreeWidgetItem]:
+        groups = [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
+        items = [group.child(i) for group in groups for i in range(group.childCount())]
+        return {item.data(0, Qt.ItemDataRole.UserRole): item for item in items}
+
+    def _on_item(self, item: QTreeWidgetItem, column: int) -> None:
+        """A measure or a whole group; of a group one signal a measure comes, too."""
+        checked = Qt.CheckState.Checked
+        chosen = {name for name, one in self._items().items() if one.checkState(0) == checked}
+        if chosen != self._chosen & set(self._items()):
+            self._chosen = chosen
+            self.changed.emit()
+
+
+def _group(content: TableContent, name: str) -> str:
+    return content.columns[name].group
+
+
+def _state(on: bool) -> Qt.CheckState:
+    return Qt.CheckState.Checked if on else Qt.CheckState.Unchecked

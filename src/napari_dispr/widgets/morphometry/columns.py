@@ -1,0 +1,179 @@
+"""The columns of the tables of morphometry: what stands in a row, and what it means. No Qt."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from napari_dispr.shapes.intervals import LEVEL
+from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, unit_sign
+from napari_dispr.widgets.parts.wording import estimate, gain_text, heading, plain, spoken
+
+_ABOUT_SD = "Mean over the shapes ± their standard deviation."
+_ABOUT_INTERVAL = (
+    f"Mean over the shapes, and the {LEVEL:.0%} interval: of cells like those that the model was made for, "
+    f"about {round(10 * LEVEL)} in 10 have their true value in it. It comes from cells of known shape and "
+    "does not hold for a cell with a warning."
+)
+_ABOUT_AMBIGUITY = (
+    "How much the picture leaves open: the share by which two shapes of the cell differ (1 - IoU, mean over "
+    "all pairs). 0: all shapes are the same. In brackets the number of quite different groups of shapes, if "
+    "there are several."
+)
+_ABOUT_MODES = (
+    "Groups of quite different shapes among those of the cell. More than one: the picture fits them all, and "
+    "the mean may be like none of them."
+)
+_ABOUT_RANK = (
+    "<p>1: the cell that deserves a z-stack most, since its measure may be furthest off.</p>"
+    "<p>A cell with a warning may be off more than its shapes say, whatever its rank.</p>"
+)
+_ABOUT_CELL = "Label of the cell; ⚠: it is unlike the cells that the model was trained on"
+_ABOUT_SOURCE = "The prediction, or the 3D labels layer that was measured"
+
+#: Measures that have a column, where the table has them.
+SHOWN_MEASURES = MEASURES | MASK_MEASURES | PICTURE_MEASURES
+
+#: Columns of `rank_cells` that a table of cells takes.
+RANKING = ("rank", "expected_gain")
+#: What stands for the number of a member in rows that are of no member.
+NO_MEMBER = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """A column as it is shown.
+
+    Attributes
+    ----------
+    name : str
+    heading : str
+        With the unit, on up to two lines.
+    about : str
+        What it is, for a tooltip.
+    group : str
+        Of the measure; empty of columns that are no measures.
+    key : str
+        The column of the frame that it is sorted by.
+    parts : tuple of str
+        The columns of the frame that it shows, which are copied.
+    text : callable
+        What stands in a row.
+    """
+
+    name: str
+    heading: str
+    about: str
+    group: str
+    key: str
+    parts: tuple[str, ...]
+    text: Callable[[int], str]
+
+
+def whole_numbers(frame: pd.DataFrame, name: str) -> NDArray[np.int64]:
+    """A column of labels or members; `NO_MEMBER` where a row has none."""
+    column = frame[name] if name in frame else pd.Series(np.zeros(len(frame)))
+    return np.asarray(column.fillna(NO_MEMBER), dtype=np.int64)
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    """What is unusual about the cell of each row."""
+    warnings = frame["warning"] if "warning" in frame else [""] * len(frame)
+    return [f"Unlike the training data: {warning}" if warning else "" for warning in warnings]
+
+
+def measures_of(frame: pd.DataFrame, end: str) -> list[str]:
+    """The measures that the table has, under names with this end."""
+    return [name for name in SHOWN_MEASURES if f"{name}{end}" in frame]
+
+
+def cell_column(frame: pd.DataFrame) -> Column:
+    """Label of the cell, marked where there is something to note."""
+    labels = whole_numbers(frame, "label")
+    # A cell that the model may get wrong is marked; the tooltip of its row says why.
+    marks = ["⚠ " if note else "" for note in notes(frame)]
+    return Column(
+        "cell", "cell", _ABOUT_CELL, "", "label", ("label",), lambda row: f"{marks[row]}{labels[row]}"
+    )
+
+
+def source_column(frame: pd.DataFrame) -> Column:
+    """The prediction, or the labels layer that was measured."""
+    sources = frame["source"].to_numpy(dtype=str)
+    return Column("source", "source", _ABOUT_SOURCE, "", "source", ("source",), lambda row: str(sources[row]))
+
+
+def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
+    """A measure's mean and how sure it is; ``text`` is that of the column dictionary."""
+    unit, _, meaning = text.removesuffix(" (mean over the members)").partition(": ")
+    calibrated = f"{name}_low" in frame
+    ends = ("mean", "sd", *(("low", "high") if calibrated else ()))
+    parts = tuple(f"{name}_{end}" for end in ends if f"{name}_{end}" in frame)
+    rows = frame[list(parts)].to_numpy(dtype=np.float64)
+    sd = () if len(parts) > 1 else (float("nan"),)
+    about = f"<p>{meaning}</p><p>{_ABOUT_INTERVAL if calibrated else _ABOUT_SD}</p>"
+    return Column(
+        name, heading(name, unit), about, SHOWN_MEASURES[name].group, parts[0], parts,
+        lambda row: "" if rows[row, 0] != rows[row, 0] else estimate(*rows[row], *sd),
+    )  # fmt: skip
+
+
+def ranking_columns(frame: pd.DataFrame, told: Mapping[Hashable, Any]) -> dict[str, Column]:
+    """Rank and expected gain; ``told`` are the attrs of the table of `rank_cells`."""
+    ranks, gains = (frame[one].to_numpy(dtype=np.float64) for one in RANKING)
+    unit, _, meaning = told["columns"]["expected_gain"].partition(": ")
+
+    def gain(row: int) -> str:
+        return "" if gains[row] != gains[row] else gain_text(gains[row], told["relative"])
+
+    sign = unit_sign(unit)
+    own_unit = f", in {sign}" if sign else ""
+    about = f"<p>{meaning[0].upper()}{meaning[1:]}{own_unit}: what a z-stack of the cell would tell</p>"
+    return {
+        "rank": Column(
+            "rank", "rank", _ABOUT_RANK, "", "rank", ("rank",),
+            lambda row: "" if ranks[row] != ranks[row] else f"{ranks[row]:.0f}",
+        ),
+        "expected_gain": Column(
+            "expected_gain", f"expected gain\n{spoken(told['measure'])}", about, "", "expected_gain",
+            ("expected_gain",), gain,
+        ),
+    }  # fmt: skip
+
+
+def value_column(frame: pd.DataFrame, name: str, text: str) -> Column:
+    """A measure of one shape; ``text`` is that of the column dictionary."""
+    unit, _, meaning = text.partition(": ")
+    values = frame[name].to_numpy(dtype=np.float64)
+    return Column(
+        name, heading(name, unit), meaning, SHOWN_MEASURES[name].group, name, (name,),
+        lambda row: plain(values[row]),
+    )  # fmt: skip
+
+
+def agreement_columns(frame: pd.DataFrame) -> dict[str, Column]:
+    """How far the shapes of a cell agree, which was kept, and what is unusual about it."""
+    ambiguity, modes = (frame[one].to_numpy(dtype=np.float64) for one in ("ambiguity", "modes"))
+
+    def share(row: int) -> str:
+        several = f" ({modes[row]:.0f})" if modes[row] > 1 else ""
+        return "" if ambiguity[row] != ambiguity[row] else f"{ambiguity[row]:.2f}{several}"
+
+    columns = [
+        Column(
+            "ambiguity", "ambiguity", f"<p>{_ABOUT_AMBIGUITY}</p>", "", "ambiguity",
+            ("ambiguity", "modes"), share,
+        ),
+        Column("modes", "modes", f"<p>{_ABOUT_MODES}</p>", "", "modes", ("modes",),
+               lambda row: plain(modes[row])),
+    ]  # fmt: skip
+    for name, about in (
+        ("kept", "The shape that was chosen as the cell's; empty: none"),
+        ("warning", "How the cell is unlike those that the model was trained on; empty: it is like them"),
+    ):
+        words = frame[name].to_numpy(dtype=str)
+        columns.append(Column(name, name, about, "", name, (name,), lambda row, w=words: str(w[row])))  # type: ignore[misc]
+    return {column.name: column for column in columns}

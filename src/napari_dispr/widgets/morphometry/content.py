@@ -1,0 +1,285 @@
+"""What the tables of morphometry hold: columns over NumPy arrays, of predicted and of real cells. No Qt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from napari_dispr.prediction.result import Kept
+from napari_dispr.shapes.measures import HEADLINE
+from napari_dispr.widgets.morphometry.columns import (
+    NO_MEMBER,
+    RANKING,
+    SHOWN_MEASURES,
+    Column,
+    agreement_columns,
+    cell_column,
+    estimate_column,
+    measures_of,
+    notes,
+    ranking_columns,
+    source_column,
+    value_column,
+    whole_numbers,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TableContent:
+    """Rows and columns of a table.
+
+    Attributes
+    ----------
+    columns : dict of str to Column
+        By name, in their order.
+    frame : DataFrame
+        The numbers as they are shown and copied: members count from 1.
+    filed : DataFrame
+        The same as files have it: members count from 0; ``attrs["columns"]`` has units and meanings.
+    cells, members : (row,) int arrays
+        Label of each row, and number of its member or `NO_MEMBER`.
+    predicted : (row,) bool array
+        Whether a row is of the prediction; others are of a labels layer.
+    notes : sequence of str
+        What is unusual about the cell of each row.
+    """
+
+    columns: dict[str, Column]
+    frame: pd.DataFrame
+    filed: pd.DataFrame
+    cells: NDArray[np.int64]
+    members: NDArray[np.int64]
+    predicted: NDArray[np.bool_]
+    notes: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def values(self, name: str) -> NDArray[Any]:
+        """The numbers or words by which a column is sorted."""
+        return self.arrays[self.columns[name].key]
+
+    @property
+    def measures(self) -> list[str]:
+        """Names of the columns that are measures."""
+        return [name for name, column in self.columns.items() if column.group]
+
+    @cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The frame's columns as arrays: floating numbers, or words."""
+        return {
+            str(name): column.to_numpy(dtype=np.float64, na_value=np.nan)
+            if pd.api.types.is_numeric_dtype(column)
+            else column.fillna("").to_numpy(dtype=str)
+            for name, column in self.frame.items()
+        }
+
+    @cached_property
+    def filtered_by(self) -> dict[str, NDArray[Any]]:
+        """What a filter may name: each column that is shown, and those of the frame."""
+        shown = {column.name: self.arrays[column.key] for column in self.columns.values()}
+        return {**self.arrays, **shown}
+
+    def rows_of(self, cell: int | None, member: int | None = None) -> NDArray[np.bool_]:
+        """Which rows are of a cell, or of one member of it; predicted ones, where there are any."""
+        found = self.cells == (NO_MEMBER if cell is None else cell)
+        found &= self.members == member if member is not None else True
+        return found & self.predicted if (found & self.predicted).any() else found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """Measures of the cells of a labels layer, to set beside predicted ones.
+
+    Attributes
+    ----------
+    name : str
+        Of the layer.
+    table : DataFrame
+        A row a cell, of `measure_labels`.
+    centres : mapping of int to (3,) array
+        Centre of each cell in the world, (z, y, x).
+    note : str
+        What the user should know.
+    """
+
+    name: str
+    table: pd.DataFrame
+    centres: Mapping[int, NDArray[np.float64]]
+    note: str = ""
+
+
+def cells_content(
+    cells: pd.DataFrame | None,
+    name: str = "prediction",
+    measured: Measured | None = None,
+    ranking: pd.DataFrame | None = None,
+) -> TableContent:
+    """A row a cell, and beside each the same cell of a labels layer.
+
+    Parameters
+    ----------
+    cells : DataFrame or None
+        Of `measure_cells`.
+    name : str
+        Of the prediction.
+    measured : Measured, optional
+    ranking : DataFrame, optional
+        Of `rank_cells`: the cells that deserve a z-stack most.
+    """
+    tables = [] if cells is None else [_bare(cells).assign(source=name, predicted=True)]
+    texts: dict[str, str] = {} if cells is None else dict(cells.attrs["columns"])
+    if measured is not None:
+        known = [one for one in measured.table if one in SHOWN_MEASURES]
+        renamed = {one: f"{one}_mean" for one in known}
+        other = _bare(measured.table)[["label", *known]].rename(columns=renamed)
+        tables.append(other.assign(source=measured.name, predicted=False))
+        own = measured.table.attrs["columns"]
+        texts = {"label": own["label"], **{f"{one}_mean": own[one] for one in known}} | texts
+    frame, predicted = _stacked(tables, [*texts])
+    frame = frame.assign(**{one: _words(frame[one]) for one in ("kept", "warning") if one in frame})
+    if ranking is not None:
+        own = _bare(ranking).set_index("label")[[*RANKING]].reindex(frame["label"])
+        own = own.set_index(frame.index).astype({"rank": "Int64"})
+        own[~predicted] = pd.NA
+        frame = pd.concat([frame, own], axis=1)
+        texts |= {one: ranking.attrs["columns"][one] for one in RANKING}
+    filed = _filed(frame, texts)
+    if "kept" in frame:
+        frame = frame.assign(kept=_shown_kept(frame["kept"]))
+    columns = {"cell": cell_column(frame)}
+    if measured is not None:
+        columns["source"] = source_column(frame)
+    if ranking is not None:
+        columns |= ranking_columns(frame, ranking.attrs)
+    for one in measures_of(frame, "_mean"):
+        columns[one] = estimate_column(frame, one, texts[f"{one}_mean"])
+    if "ambiguity" in frame:
+        columns |= agreement_columns(frame)
+    return TableContent(
+        columns,
+        frame,
+        filed,
+        whole_numbers(frame, "label"),
+        np.full(len(frame), NO_MEMBER),
+        predicted,
+        notes(frame),
+    )
+
+
+def members_content(
+    measures: pd.DataFrame | None,
+    name: str = "prediction",
+    measured: Measured | None = None,
+    kept: Mapping[int, Kept] | None = None,
+) -> TableContent:
+    """A row a cell and member, counted from 1, and beside them the same cells of a labels layer.
+
+    Parameters
+    ----------
+    measures : DataFrame or None
+        Of `measure`.
+    name : str
+        Of the prediction.
+    measured : Measured, optional
+    kept : mapping of int to int or "consensus", optional
+        The shapes that were chosen.
+    """
+    tables = [] if measures is None else [_bare(measures).assign(source=name, predicted=True)]
+    texts: dict[str, str] = {} if measures is None else dict(measures.attrs["columns"])
+    if measured is not None:
+        known = [one for one in measured.table if one in SHOWN_MEASURES or one == "label"]
+        tables.append(_bare(measured.table)[known].assign(source=measured.name, predicted=False))
+        texts = dict(measured.table.attrs["columns"]) | texts
+    frame, predicted = _stacked(tables, [*texts])
+    members = np.full(len(frame), NO_MEMBER)
+    members[predicted] = whole_numbers(frame, "member")[predicted]
+    numbers = pd.Series(members, dtype="Int64").mask(members < 0)
+    shapes = [f"member {member + 1}" if member >= 0 else "" for member in members]
+    frame = frame.assign(member=numbers + 1)
+    places = frame.assign(member=numbers)
+    places.insert(3, "shape", shapes)
+    texts["shape"] = "no unit: what the window calls the member; there they count from 1"
+    filed = _filed(places, texts)
+    labels = whole_numbers(frame, "label")
+    chosen = np.array(
+        [m >= 0 and (kept or {}).get(int(c)) == m for c, m in zip(labels, members, strict=True)], dtype=bool
+    )
+    columns = {
+        "cell": cell_column(frame),
+        "member": Column(
+            "member", "member", "Shape, from 1; ★: the one that was kept", "", "member", ("member",),
+            lambda row: "" if members[row] < 0 else f"{members[row] + 1}{' ★' if chosen[row] else ''}",
+        ),
+    }  # fmt: skip
+    if measured is not None:
+        columns["source"] = source_column(frame)
+    for one in measures_of(frame, ""):
+        columns[one] = value_column(frame, one, texts[one])
+    return TableContent(columns, frame, filed, labels, members, predicted, [""] * len(frame))
+
+
+def tab_separated(table: pd.DataFrame) -> str:
+    """A table as it is pasted into a spreadsheet; numbers in full. pandas takes five times as long."""
+    columns = [[_pasted(value) for value in table[name].tolist()] for name in table]
+    rows = zip(*columns, strict=True)
+    return "".join("\t".join(row) + "\n" for row in [tuple(map(str, table.columns)), *rows])
+
+
+def _pasted(value: Any) -> str:
+    if value is pd.NA or value is None or value != value:
+        return ""
+    return str(value).replace("\t", " ").replace("\n", " ")
+
+
+def _bare(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without its attrs, of which pandas makes a deep copy at every step."""
+    bare = table.copy(deep=False)
+    bare.attrs = {}
+    return bare
+
+
+def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """The tables below one another, rows of a cell together; and which rows are predicted."""
+    if not tables:
+        return pd.DataFrame({"label": [], "source": [], "member": []}), np.zeros(0, bool)
+    frame = pd.concat(tables, ignore_index=True)
+    predicted = frame.pop("predicted").to_numpy(dtype=bool)
+    order = np.argsort(frame["label"].to_numpy(), kind="stable")
+    frame = frame.iloc[order].reset_index(drop=True)
+    return frame[["label", "source", *(name for name in names if name != "label")]], predicted[order]
+
+
+def _filed(frame: pd.DataFrame, texts: Mapping[str, str]) -> pd.DataFrame:
+    """The table with its column dictionary."""
+    filed = frame.copy()
+    filed.attrs["columns"] = {
+        **texts,
+        "source": "no unit: the prediction, or the labels layer that was measured",
+    }
+    return filed
+
+
+def _words(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    return column.astype(object).where(column.notna(), "")
+
+
+def _shown_kept(column: "pd.Series[Any]") -> list[str]:
+    """Members counted from 1."""
+    return [f"member {int(one.split()[1]) + 1}" if one.startswith("member") else one for one in column]
+
+
+__all__ = [
+    "HEADLINE",
+    "NO_MEMBER",
+    "Column",
+    "Measured",
+    "TableContent",
+    "cells_content",
+    "members_content",
+    "tab_separated",
+]

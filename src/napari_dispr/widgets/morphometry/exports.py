@@ -1,0 +1,376 @@
+"""The button "Export…" of the widgets: tables, the whole prediction, meshes, a report, kept shapes as files.
+
+What is written stands in `export`, `reporting` and `results`; here is where to, and how far it is.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from qtpy.QtCore import QStandardPaths
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_dispr.export.meshes import export_kept, export_meshes, export_prediction
+from napari_dispr.export.report import report
+from napari_dispr.files import folder_written_aside
+from napari_dispr.prediction.result import Prediction, write_table
+from napari_dispr.shapes.measures import unit_sign
+from napari_dispr.shapes.mesh_files import FORMATS
+from napari_dispr.viewer.session import OpenPrediction
+from napari_dispr.widgets.morphometry.content import cells_content, members_content
+from napari_dispr.widgets.parts.job import Job, Step
+from napari_dispr.widgets.parts.message import Message
+from napari_dispr.widgets.predict.settings_form import recall, remember
+
+#: Under which the folder of the last export is remembered.
+_FOLDER_KEY = "export/folder"
+
+#: What may be exported as a mesh of each cell, in words.
+SHAPES = {
+    "all": "all members and the consensus",
+    "members": "all members",
+    "consensus": "the consensus",
+    "kept": "the shapes that were kept",
+}
+_ABOUT_FORMATS = (
+    "stl: 3D printing, most programs; ply: MeshLab, Blender; obj: 3D graphics; glb: web viewers, PowerPoint"
+)
+_NOTHING = "Nothing to export yet: predict cells, or open a saved prediction"
+
+
+class ExportBar(QWidget):
+    """A menu of all that a prediction can be written as, with progress, cancel, and how it went.
+
+    Parameters
+    ----------
+    opened : callable
+        The prediction that is exported, None if there is none.
+    tables : callable, optional
+        The tables of cells and of members that are exported, where they are more than the prediction's.
+    selected : callable, optional
+        The cell that is selected.
+    """
+
+    def __init__(
+        self,
+        opened: Callable[[], OpenPrediction | None],
+        tables: Callable[[], tuple[pd.DataFrame, pd.DataFrame]] | None = None,
+        selected: Callable[[], int | None] = lambda: None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._opened, self._tables, self._selected = opened, tables, selected
+        self._saying = ""
+        self.job = Job(self)
+        self.button = QPushButton("Export")
+        self.button.setToolTip("Save tables, shapes, meshes or a report as files that other programs read")
+        self.progress_bar = QProgressBar()
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop; files that were there stay as they were")
+        #: How the last export ended.
+        self.status = Message()
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.progress_bar, 1)
+        row.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.status)
+        self._build_menu()
+        self._show_running(False)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.job.progressed.connect(self._on_progress)
+        self.job.done.connect(self._on_done)
+        self.job.failed.connect(self._on_failed)
+        self.job.ended.connect(lambda: self._show_running(False))
+        self.refresh()
+
+    def _build_menu(self) -> None:
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        self.actions_by_name: dict[str, QAction] = {}
+        for name, text, about, ask in (
+            ("cells", "Table of cells (CSV)…", "A row a cell, all measures, and a file with their units and "
+             "meanings", self._ask_cells),
+            ("members", "Table of members (CSV)…", "A row a cell and shape, all measures, and a file with "
+             "their units and meanings", self._ask_members),
+            ("prediction", "Whole prediction (folder)…", "Shapes, tables and settings in a new folder, which "
+             "opens again in napari by drag and drop", self._ask_prediction),
+            ("meshes", "Surface meshes (STL, PLY, OBJ, GLB)…", "Closed surfaces in the units of the picture",
+             self._ask_meshes),
+            ("kept", "Kept shapes (OME-TIFF)…", "The shapes that you chose, as one 3D label picture with its "
+             "scale", self._ask_kept),
+            ("report", "Report (HTML)…", "One page with pictures, measures and all settings of every cell, "
+             "to print or mail", self._ask_report),
+        ):  # fmt: skip
+            action = menu.addAction(text)
+            action.setToolTip(about)
+            action.triggered.connect(ask)
+            self.actions_by_name[name] = action
+        menu.aboutToShow.connect(self.refresh)
+        self.button.setMenu(menu)
+
+    def refresh(self) -> None:
+        """Offer what there is to export."""
+        opened = self._opened()
+        there = opened is not None and len(opened.prediction) > 0
+        tables = there or (self._tables is not None and len(self._tables()[0]) > 0)
+        kept = bool(opened is not None and opened.prediction.kept)
+        for name, action in self.actions_by_name.items():
+            on = tables if name in ("cells", "members") else kept if name == "kept" else there
+            action.setEnabled(on and not self.job.running)
+        self.button.setEnabled(tables and not self.job.running)
+        self.button.setStatusTip("" if tables else _NOTHING)
+
+    # --- what is written ---------------------------------------------------------------------------
+
+    def save_table(self, path: str | Path, *, members: bool) -> None:
+        """Write the table of cells or of members as CSV, and its column dictionary beside it."""
+        table = self._both_tables()[members]
+        self._start(lambda step: write_table(path, table), f"{len(table)} rows written to {Path(path).name}")
+
+    def save_prediction(self, folder: str | Path) -> None:
+        """Save the whole prediction."""
+        prediction, opened = self._prediction(), self._opened()
+        measures = opened.measures if opened else None
+        self._start(
+            lambda step: export_prediction(prediction, folder, measures=measures, progress=step),
+            f"The prediction was saved in {Path(folder).name}: drop the folder on napari to open it again",
+        )
+
+    def save_meshes(
+        self, folder: str | Path, format: str = "stl", shapes: str = "all", cells: list[int] | None = None
+    ) -> None:
+        """Write surfaces; ``shapes`` is one of `SHAPES`."""
+        prediction = self._prediction()
+        options: dict[str, dict[str, Any]] = {
+            "all": {},
+            "members": {"consensus": False},
+            "consensus": {"members": ()},
+            "kept": {"kept": True},
+        }
+        wanted = options[shapes]
+        self._start(
+            lambda step: _meshes(prediction, folder, format, cells, wanted, step),
+            f"Meshes were written to {Path(folder).name}: x, y, z in {unit_sign(prediction.unit)}; "
+            "files count members from 0",
+        )
+
+    def save_kept(self, path: str | Path) -> None:
+        """Write the shapes that were kept as an OME-TIFF."""
+        prediction = self._prediction()
+        self._start(
+            lambda step: export_kept(prediction, path),
+            f"{len(prediction.kept)} kept shapes were written to {Path(path).name}",
+        )
+
+    def save_report(self, path: str | Path) -> None:
+        """Write the report."""
+        opened = self._opened()
+        assert opened is not None
+        self._start(
+            lambda step: _report(opened, path, step), f"The report is {Path(path).name}: open it in a browser"
+        )
+
+    def _prediction(self) -> Prediction:
+        opened = self._opened()
+        assert opened is not None, "the menu offers it with a prediction only"
+        return opened.prediction
+
+    def _both_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        if self._tables is not None:
+            return self._tables()
+        opened = self._opened()
+        assert opened is not None
+        return (
+            cells_content(opened.cells, opened.name).filed,
+            members_content(opened.measures, opened.name).filed,
+        )
+
+    # --- running -----------------------------------------------------------------------------------
+
+    def _start(self, work: Callable[[Step], Any], said: str) -> None:
+        if self.job.running:
+            return
+        self._saying = said
+        self.status.hide()
+        self.progress_bar.setRange(0, 0)
+        self.job.start(work)
+        self._show_running(True)
+
+    def cancel(self) -> None:
+        """Stop within one step."""
+        self.job.cancel()
+        self.cancel_button.setEnabled(False)
+
+    def _on_progress(self, done: int, total: int) -> None:
+        self.progress_bar.setRange(0, total)
+        self.progress_bar.setValue(done)
+        self.progress_bar.setFormat(f"{done} of {total}")
+
+    def _on_done(self, result: object) -> None:
+        self.status.say(f"{self._saying}.")
+
+    def _on_failed(self, reason: str) -> None:
+        self.status.say(reason or "Cancelled: nothing was written.", problem=bool(reason))
+
+    def _show_running(self, running: bool) -> None:
+        self.progress_bar.setVisible(running)
+        self.cancel_button.setVisible(running)
+        self.cancel_button.setEnabled(running)
+        self.refresh()
+
+    # --- where to ----------------------------------------------------------------------------------
+
+    def _ask_cells(self) -> None:
+        if path := self.ask_file("Save the table of cells", "cells.csv", "Table (*.csv)"):
+            self.save_table(path, members=False)
+
+    def _ask_members(self) -> None:
+        if path := self.ask_file("Save the table of members", "members.csv", "Table (*.csv)"):
+            self.save_table(path, members=True)
+
+    def _ask_prediction(self) -> None:
+        name = f"{self._name()} prediction"
+        if path := self.ask_file("Save the prediction as a new folder", name, "Folder (*)"):
+            self.save_prediction(path)
+
+    def _ask_meshes(self) -> None:
+        dialog = MeshDialog(self._prediction(), self._selected(), self)
+        if dialog.exec():
+            name = f"{self._name()} meshes"
+            if path := self.ask_file("Save the meshes in a new folder", name, "Folder (*)"):
+                self.save_meshes(path, dialog.format, dialog.shapes, dialog.cells)
+
+    def _ask_kept(self) -> None:
+        name = f"{self._name()} kept shapes.ome.tif"
+        if path := self.ask_file("Save the kept shapes", name, "OME-TIFF (*.ome.tif)"):
+            self.save_kept(path)
+
+    def _ask_report(self) -> None:
+        if path := self.ask_file("Save the report", f"{self._name()} report.html", "Web page (*.html)"):
+            self.save_report(path)
+
+    def _name(self) -> str:
+        opened = self._opened()
+        return opened.name if opened is not None else "cells"
+
+    def ask_file(self, title: str, name: str, *kinds: str) -> str:
+        """Ask where a file goes, in the folder of the last one; empty if nowhere."""
+        place = str(Path(last_folder()) / name)
+        path, kind = QFileDialog.getSaveFileName(self, title, place, ";;".join(kinds))
+        if not path:
+            return ""
+        remember({_FOLDER_KEY: str(Path(path).parent)})
+        ends = [one.partition("*")[2].rstrip(")") for one in kinds]
+        chosen = ends[kinds.index(kind)] if kind in kinds else ends[0]
+        return path if path.lower().endswith(tuple(ends)) else path + chosen
+
+
+class MeshDialog(QDialog):
+    """Which shapes of which cells, and in what format."""
+
+    def __init__(self, prediction: Prediction, selected: int | None, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Export surface meshes")
+        self._selected = selected
+        self.cells_choice, self.shapes_choice, self.format_choice = QComboBox(), QComboBox(), QComboBox()
+        self.cells_choice.addItem(f"all {len(prediction)} cells")
+        if selected is not None and selected in prediction:
+            self.cells_choice.addItem(f"cell {selected}, which is selected")
+        for name, words in SHAPES.items():
+            if name != "kept" or prediction.kept:
+                self.shapes_choice.addItem(words, name)
+        self.format_choice.addItems(FORMATS)
+        self.format_choice.setToolTip(_ABOUT_FORMATS)
+        form = QFormLayout(self)
+        form.addRow("of", self.cells_choice)
+        form.addRow("shapes", self.shapes_choice)
+        form.addRow("format", self.format_choice)
+        where = f"One file a shape, in {unit_sign(prediction.unit)}, where napari shows it."
+        about = QLabel(where, wordWrap=True)
+        form.addRow(about)
+        buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
+        )
+        buttons.accepted.connect(self.accept)
+        buttons.rejected.connect(self.reject)
+        form.addRow(buttons)
+
+    @property
+    def cells(self) -> list[int] | None:
+        """The labels of the cells; None: all."""
+        return [self._selected] if self.cells_choice.currentIndex() and self._selected is not None else None
+
+    @property
+    def shapes(self) -> str:
+        """One of `SHAPES`."""
+        return str(self.shapes_choice.currentData())
+
+    @property
+    def format(self) -> str:
+        """One of the formats of meshes."""
+        return self.format_choice.currentText()
+
+
+def last_folder() -> str:
+    """Where the last export went; the user's documents at first."""
+    folder = recall(_FOLDER_KEY)
+    if folder and Path(folder).is_dir():
+        return folder
+    return QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
+
+
+def _meshes(
+    prediction: Prediction,
+    folder: str | Path,
+    format: str,
+    cells: list[int] | None,
+    wanted: dict[str, Any],
+    step: Step,
+) -> None:
+    with folder_written_aside(folder) as aside:
+        export_meshes(prediction, aside, format, cells=cells, progress=step, **wanted)
+
+
+def _report(opened: OpenPrediction, path: str | Path, step: Step) -> None:
+    image, labels = picture_of(opened)
+    report(opened.prediction, path, image, labels, title=opened.name, measures=opened.measures, progress=step)
+
+
+def picture_of(opened: OpenPrediction) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """The picture that a prediction was drawn from, and its labels, as far as they are at hand."""
+    shape = tuple(opened.prediction.image_shape)
+    plane = opened.plane
+    image = None if plane is None else np.asarray(plane.array)
+    if plane is None and opened.image is not None:
+        image = np.asarray(opened.image.data[0] if opened.image.multiscale else opened.image.data)
+    labels = None
+    if opened.labels is not None:
+        array = opened.labels.data[0] if opened.labels.multiscale else opened.labels.data
+        leading = array.ndim - 2
+        index = plane.index[-leading:] if plane is not None and leading else ()
+        if len(index) == leading:
+            labels = np.asarray(array[index] if index else array)
+    # What has been changed since to another shape is another picture.
+    image = image if image is not None and image.shape == shape else None
+    labels = labels if labels is not None and labels.shape == shape else None
+    return image, labels

@@ -1,0 +1,116 @@
+"""Measures of a 3D labels layer of the user, as they are set beside predicted cells. Knows layers, no Qt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_dispr.errors import InputError
+from napari_dispr.shapes.label_volumes import measure_labels
+from napari_dispr.shapes.measures import unit_sign
+from napari_dispr.viewer.displayed import layer_to_world
+from napari_dispr.viewer.layers import METADATA_KEY
+from napari_dispr.widgets.morphometry.content import Measured
+
+if TYPE_CHECKING:
+    from napari.layers import Labels, Layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelsSource:
+    """What is to be measured, as it was when it was asked for.
+
+    Attributes
+    ----------
+    name : str
+        Of the layer.
+    array : (z, y, x) array-like
+        Not read yet: may be lazy.
+    affine : (4, 4) array
+        From voxel-centre index to world: all of the layer's transforms, in ``unit``.
+    unit : str
+    note : str
+        What the user should know of the unit.
+    """
+
+    name: str
+    array: Any
+    affine: NDArray[np.float64]
+    unit: str
+    note: str = ""
+
+
+def is_measurable(layer: "Layer") -> bool:
+    """Whether a layer is a 3D segmentation of the user: no result of ours, which has its table already."""
+    from napari.layers import Labels
+
+    return isinstance(layer, Labels) and layer.ndim == 3 and METADATA_KEY not in layer.metadata
+
+
+def labels_source(layer: "Labels", unit: str | None = None) -> LabelsSource:
+    """A layer as it is to be measured.
+
+    Parameters
+    ----------
+    layer : Labels
+    unit : str, optional
+        Of the prediction beside which it is to stand.
+
+    Raises
+    ------
+    InputError
+        If the layer has other axes than z, y and x, or different units along them that do not go together.
+    """
+    if layer.ndim != 3:
+        raise InputError(f'"{layer.name}" has {layer.ndim} axes: choose labels with z, y and x.')
+    affine, note = layer_to_world(layer), ""
+    own = layer.units[-1]
+    for axis, one in enumerate(layer.units):
+        if not one.is_compatible_with(own):
+            raise InputError(
+                f'"{layer.name}" has axes in {one} and {own}: give all axes of the layer the same unit.'
+            )
+        affine[axis] *= float((1 * one).to(own).magnitude)
+    wanted = str(own) if unit is None else unit
+    if own.is_compatible_with(wanted):
+        affine[:3] *= float((1 * own).to(wanted).magnitude)
+    else:
+        sign = unit_sign(wanted)
+        note = (
+            f'"{layer.name}" is in {unit_sign(str(own))}, the prediction in {sign}: its scale was taken for '
+            f"{sign}."
+        )
+    array = layer.data[0] if layer.multiscale else layer.data
+    return LabelsSource(layer.name, array, affine, wanted, note)
+
+
+def measure_source(source: LabelsSource, step: Callable[[int, int], None]) -> Measured:
+    """Measure all cells of a labels layer; in a thread, at 0.1 s and more a cell.
+
+    Parameters
+    ----------
+    source : LabelsSource
+    step : callable
+        Called with the cells done and all; what it raises ends the work.
+
+    Raises
+    ------
+    InputError
+        If the labels hold no cell.
+    """
+    try:
+        volume = np.array(source.array)  # a copy: the user may paint on
+    except MemoryError:
+        raise InputError(f'"{source.name}" does not fit into memory: crop it first.') from None
+    step(0, 1)
+    if not volume.any():
+        raise InputError(f'"{source.name}" holds no cell: choose a layer in which cells are labelled.')
+    table = measure_labels(volume, source.affine, source.unit, progress=step)
+    labels = table["label"].to_numpy()
+    middles = np.array(ndimage.center_of_mass(volume > 0, volume, labels))
+    world = middles @ source.affine[:3, :3].T + source.affine[:3, 3]
+    centres = {int(label): centre for label, centre in zip(labels, world, strict=True)}
+    return Measured(source.name, table, centres, source.note)

@@ -1,0 +1,252 @@
+"""What the plots of morphometry show, from the content of the tables. No Qt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.shapes.intervals import LEVEL
+from napari_dispr.widgets.morphometry.content import NO_MEMBER, TableContent
+from napari_dispr.widgets.parts.wording import heading, spoken
+
+Floats = NDArray[np.float64]
+
+#: Bars of a histogram.
+_FEWEST, _MOST = 5, 40
+
+
+def _none() -> Floats:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Points of a plot, and the cell and member that each is of.
+
+    Attributes
+    ----------
+    x, y : (point,) arrays
+    cells, members : (point,) int arrays
+        Label, and number or `NO_MEMBER`.
+    """
+
+    x: Floats
+    y: Floats
+    cells: NDArray[np.int64]
+    members: NDArray[np.int64]
+
+    def only(self, which: NDArray[np.bool_]) -> "Points":
+        """Some of them."""
+        return Points(self.x[which], self.y[which], self.cells[which], self.members[which])
+
+    def of(self, cell: int | None, member: int | None = None) -> NDArray[np.bool_]:
+        """Which are of a cell; of a member of it, where it is given and there are members."""
+        found = self.cells == (NO_MEMBER if cell is None else cell)
+        return (
+            found & ((self.members == member) | (self.members == NO_MEMBER)) if member is not None else found
+        )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strips:
+    """A measure by cell: a strip a cell, at x = 0, 1, 2, ...
+
+    Attributes
+    ----------
+    labels : list of int
+        The cell of each strip.
+    members : Points
+    kept : Points
+        Those members that were kept as their cell's shape.
+    real : Points
+        The same cells in the labels layer that was measured.
+    means, low, high : (cell,) arrays
+        Mean, and the ends of the interval, or the standard deviation about the mean; NaN where there is none.
+    bar : str
+        What low and high are.
+    """
+
+    labels: list[int]
+    members: Points
+    kept: Points
+    real: Points
+    means: Floats = field(default_factory=_none)
+    low: Floats = field(default_factory=_none)
+    high: Floats = field(default_factory=_none)
+    bar: str = ""
+
+
+def strips(
+    cells: TableContent,
+    members: TableContent,
+    shown_cells: NDArray[np.intp],
+    shown_members: NDArray[np.intp],
+    name: str,
+    kept: dict[int, int],
+) -> Strips:
+    """A measure by cell, in the order of a table.
+
+    Parameters
+    ----------
+    cells, members : TableContent
+    shown_cells, shown_members : int arrays
+        The rows that are shown, in their order.
+    name : str
+        Of a measure.
+    kept : dict of int to int
+        The members that were kept, by cell.
+    """
+    labels = list(dict.fromkeys(cells.cells[shown_cells].tolist()))
+    place = {label: float(x) for x, label in enumerate(labels)}
+    shown = shown_members[np.isin(members.cells[shown_members], labels)]
+    x = np.array([place[label] for label in members.cells[shown].tolist()], dtype=np.float64)
+    # Members side by side, in the order of their numbers: two of the same value do not hide one another.
+    numbers = members.members[shown]
+    widest = max(1, int(numbers.max(initial=0)))
+    aside = np.where(numbers >= 0, 0.36 * (numbers / widest - 0.5), 0.0)
+    predicted = members.predicted[shown]
+    every = Points(x + aside, _value(members, name)[shown], members.cells[shown], numbers)
+    every, predicted = _finite(every, predicted)
+    ours, real = every.only(predicted), every.only(~predicted)
+    chosen = np.array(
+        [kept.get(c) == m for c, m in zip(ours.cells.tolist(), ours.members.tolist(), strict=True)],
+        dtype=bool,
+    )
+    rows = {int(cells.cells[row]): int(row) for row in np.flatnonzero(cells.predicted)}
+    own = np.array([rows.get(label, -1) for label in labels], dtype=int)
+    means, low, high, bar = _bars(cells, name)
+    means, low, high = (np.where(own >= 0, column[own], np.nan) for column in (means, low, high))
+    return Strips(labels, ours, ours.only(chosen), real, means, low, high, bar)
+
+
+def _bars(cells: TableContent, name: str) -> tuple[Floats, Floats, Floats, str]:
+    """Mean and ends of each row of cells, and what the ends are."""
+    nothing = np.full(max(1, len(cells)), np.nan)
+    means = cells.arrays.get(f"{name}_mean", nothing)
+    sd = cells.arrays.get(f"{name}_sd", nothing)
+    if f"{name}_low" in cells.arrays:
+        return means, cells.arrays[f"{name}_low"], cells.arrays[f"{name}_high"], f"{LEVEL:.0%} interval"
+    return means, means - sd, means + sd, "± sd"
+
+
+def scatter(content: TableContent, shown: NDArray[np.intp], x: str, y: str) -> tuple[Points, Points]:
+    """Two measures against one another: predicted rows, and those of a labels layer."""
+    points = Points(
+        _value(content, x)[shown], _value(content, y)[shown], content.cells[shown], content.members[shown]
+    )
+    points, predicted = _finite(points, content.predicted[shown])
+    return points.only(predicted), points.only(~predicted)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """How often values of a measure occur.
+
+    Attributes
+    ----------
+    edges : (bar + 1,) array
+    predicted, real : (bar,) arrays
+        Rows in each bar.
+    points : Points
+        All rows, at their values.
+    """
+
+    edges: Floats
+    predicted: Floats
+    real: Floats
+    points: Points
+
+
+def histogram(content: TableContent, shown: NDArray[np.intp], name: str) -> Histogram:
+    """Histogram of a measure over the rows that are shown."""
+    points, real = scatter(content, shown, name, name)
+    values = np.concatenate([points.x, real.x])
+    every = Points(
+        values,
+        np.zeros(len(values)),
+        np.concatenate([points.cells, real.cells]),
+        np.concatenate([points.members, real.members]),
+    )
+    if not len(values):
+        return Histogram(np.array([0.0, 1.0]), np.zeros(1), np.zeros(1), every)
+    bars = int(np.clip(np.ceil(1.5 * np.sqrt(len(values))), _FEWEST, _MOST))
+    edges = np.histogram_bin_edges(values, bars)
+    counts = [np.histogram(one, edges)[0].astype(np.float64) for one in (points.x, real.x)]
+    return Histogram(edges, counts[0], counts[1], every)
+
+
+def axis_label(content: TableContent, name: str) -> str:
+    """The name of a measure with its unit, on one line."""
+    column = content.columns.get(name)
+    return spoken(name) if column is None else heading(name, _unit(content, name), " ")
+
+
+def _unit(content: TableContent, name: str) -> str:
+    texts = content.filed.attrs.get("columns", {})
+    text = str(texts.get(f"{name}_mean") or texts.get(name, ""))
+    return text.partition(": ")[0] if ": " in text else "no unit"
+
+
+def beside_truth(cells: TableContent, name: str) -> str:
+    """How near the estimates of a measure come to the same cells in the labels layer; empty without one."""
+    values = cells.arrays.get(f"{name}_mean")
+    if values is None:
+        return ""
+    predicted = {int(c): i for i, c in enumerate(cells.cells) if cells.predicted[i]}
+    pairs = [
+        (predicted[int(c)], i)
+        for i, c in enumerate(cells.cells)
+        if not cells.predicted[i] and int(c) in predicted
+    ]
+    ours, real = np.array([p for p, _ in pairs], dtype=int), np.array([r for _, r in pairs], dtype=int)
+    there = (
+        np.isfinite(values[ours]) & np.isfinite(values[real]) & (values[real] != 0) if pairs else np.zeros(0)
+    )
+    if not there.any():
+        return ""
+    ours, real = ours[there], real[there]
+    errors = values[ours] / values[real] - 1
+    cells_words = "1 cell" if len(ours) == 1 else f"{len(ours)} cells"
+    text = f"{spoken(name).capitalize()} of {cells_words} in both sources: off by {np.abs(errors).mean():.1%}"
+    text += f" on average (bias {errors.mean():+.1%})"
+    if f"{name}_low" in cells.arrays:
+        low, high = cells.arrays[f"{name}_low"][ours], cells.arrays[f"{name}_high"][ours]
+        with_interval = np.isfinite(low)
+        inside = (values[real] >= low) & (values[real] <= high)
+        text += f"; {inside.sum()} of {with_interval.sum()} real values in the {LEVEL:.0%} interval"
+    return text + "."
+
+
+def _value(content: TableContent, name: str) -> Floats:
+    return content.values(name) if name in content.columns else np.full(len(content), np.nan)
+
+
+def _finite(points: Points, predicted: NDArray[np.bool_]) -> tuple[Points, NDArray[np.bool_]]:
+    there = np.isfinite(points.x) & np.isfinite(points.y)
+    return points.only(there), predicted[there]
+
+
+def nearest(
+    points: Sequence[Points], x: float, y: float, pixel: tuple[float, float]
+) -> tuple[int, int, float] | None:
+    """The cell and member nearest to a place, and how far that is in pixels; None where there is no point.
+
+    Parameters
+    ----------
+    points : sequence of Points
+    x, y : float
+    pixel : (float, float)
+        Size of a pixel along x and y; infinite: that axis does not count.
+    """
+    best: tuple[int, int, float] | None = None
+    for one in points:
+        if len(one):
+            away = np.hypot((one.x - x) / pixel[0], (one.y - y) / pixel[1])
+            i = int(away.argmin())
+            if best is None or away[i] < best[2]:
+                best = int(one.cells[i]), int(one.members[i]), float(away[i])
+    return best

@@ -1,0 +1,386 @@
+"""Plots beside the tables of morphometry: a measure by cell, its histogram, two against one another."""
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyqtgraph
+from numpy.typing import NDArray
+from pyqtgraph.exporters import Exporter
+from qtpy.QtCore import QRect, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QImage, QPaintDevice, QPainter
+from qtpy.QtSvg import QSvgGenerator
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_dispr.files import written_aside
+from napari_dispr.widgets.morphometry.content import NO_MEMBER, TableContent
+from napari_dispr.widgets.morphometry.plot_content import (
+    Points,
+    axis_label,
+    beside_truth,
+    histogram,
+    nearest,
+    scatter,
+    strips,
+)
+from napari_dispr.widgets.parts.wording import plain, spoken
+
+#: Colours that stand apart on dark and light, also for eyes that see red and green alike.
+_MEMBER, _REAL, _KEPT = "#4cc2ff", "#ffb454", "#e36bd0"
+_BY_CELL, _HISTOGRAM, _SCATTER = "by cell", "histogram", "scatter"
+_CELLS, _MEMBERS = "cells", "members"
+#: A click picks the nearest point within so many pixels.
+_REACH = 14.0
+#: Height of the horizontal axis, with its label.
+_BELOW = 42
+#: Cells are named no closer than this, in pixels.
+_LEAST_TICK = 24
+#: Width of the strip of a cell, in which its members stand side by side.
+_STRIP = 0.62
+#: Pictures are so many times as large as the plot on screen.
+_ENLARGED = 3
+
+
+class _CellAxis(pyqtgraph.AxisItem):
+    """Names strips after their cells."""
+
+    labels: Sequence[int] | None = None
+
+    def tickSpacing(self, low: float, high: float, size: float) -> list[tuple[float, float]]:
+        if self.labels is None:
+            return list(super().tickSpacing(low, high, size))
+        # At whole numbers.
+        return [(max(1.0, float(np.ceil((high - low) * _LEAST_TICK / max(size, 1)))), 0.0)]
+
+    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        if self.labels is None:
+            return list(super().tickStrings(values, scale, spacing))
+        return [
+            str(self.labels[round(value)]) if 0 <= round(value) < len(self.labels) else "" for value in values
+        ]
+
+
+class PlotPanel(QWidget):
+    """One plot, and what it is of."""
+
+    #: A point was clicked: of which cell, and which member (`NO_MEMBER`: none).
+    picked = Signal(int, int)
+    #: The user wants the plot as a file.
+    save_asked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._cells: TableContent | None = None
+        self._members: TableContent | None = None
+        self._shown: tuple[NDArray[np.intp], NDArray[np.intp]] = (np.zeros(0, int), np.zeros(0, int))
+        self._kept: dict[int, int] = {}
+        self._selected: tuple[int | None, int | None] = (None, None)
+        self._points: list[Points] = []
+        self._text, self._background = "#f0f1f2", "#262930"
+        self.kind = QComboBox()
+        self.kind.addItems([_BY_CELL, _HISTOGRAM, _SCATTER])
+        self.kind.setToolTip("How to plot: every member by cell; how often values occur; two measures")
+        self.measure, self.against, self.of = QComboBox(), QComboBox(), QComboBox()
+        self.measure.setToolTip("The measure that is plotted")
+        self.against.setToolTip("The measure along the horizontal axis")
+        self.of.addItems([_CELLS, _MEMBERS])
+        self.of.setToolTip("Whether a point, or a count, is a cell (its mean) or a member")
+        for choice in (self.measure, self.against):
+            choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            choice.setMinimumContentsLength(10)
+        self.against_words, self.of_words = QLabel("against"), QLabel("of")
+        self.save_button = QPushButton("Save plot…")
+        self.save_button.setToolTip("Save the plot as a picture (PNG) or as a drawing (SVG)")
+        self.axis = _CellAxis("bottom")
+        self.plot = pyqtgraph.PlotWidget(axisItems={"bottom": self.axis})
+        self.plot.setMinimumHeight(150)
+        self.plot.setAntialiasing(True)
+        self.plot.setMenuEnabled(False)
+        for side in ("left", "bottom"):
+            self.plot.getAxis(side).enableAutoSIPrefix(False)
+            self.plot.getAxis(side).setStyle(maxTickLevel=0)
+        self.axis.setHeight(_BELOW)
+        self.plot.getPlotItem().setContentsMargins(0, 0, 6, 6)  # for the ends of letters
+        self.plot.setToolTip("Click a point to select its cell; drag to move, wheel to zoom, A to see all")
+        #: How near the estimates come to the real values, where there are both.
+        self.note = QLabel(wordWrap=True)
+        self.note.hide()
+        self._layout()
+        self.kind.currentTextChanged.connect(self.draw)
+        self.measure.currentTextChanged.connect(self.draw)
+        self.against.currentTextChanged.connect(self.draw)
+        self.of.currentTextChanged.connect(self.draw)
+        self.save_button.clicked.connect(self.save_asked)
+        self.plot.scene().sigMouseClicked.connect(self._on_click)
+        self._highlight = pyqtgraph.ScatterPlotItem(size=13, brush=None)
+        self._lines = pyqtgraph.PlotDataItem(connect="pairs")
+
+    def _layout(self) -> None:
+        first, second = QHBoxLayout(), QHBoxLayout()
+        first.addWidget(self.kind)
+        first.addWidget(self.measure, 1)
+        first.addWidget(self.save_button)
+        for control in (self.against_words, self.against, self.of_words, self.of):
+            second.addWidget(control, int(control is self.against))
+        second.addStretch()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(first)
+        layout.addLayout(second)
+        layout.addWidget(self.plot, 1)
+        layout.addWidget(self.note)
+
+    # --- what is shown -----------------------------------------------------------------------------
+
+    def set_colours(self, text: str, background: str) -> None:
+        """Fit into a theme.
+
+        Parameters
+        ----------
+        text, background : str
+            As ``#rrggbb``.
+        """
+        self._text, self._background = text, background
+        self.plot.setBackground(background)
+        for name in ("left", "bottom"):
+            axis = self.plot.getAxis(name)
+            axis.setTextPen(text)
+            axis.setPen(pyqtgraph.mkPen(text, width=1))
+        self.draw()
+
+    def show_content(self, cells: TableContent, members: TableContent, kept: dict[int, int]) -> None:
+        """Plot other tables; call `show_rows` then."""
+        self._cells, self._members, self._kept = cells, members, kept
+        names = cells.measures
+        extra = [name for name in ("ambiguity",) if name in cells.columns]
+        for choice, offered, first in (
+            (self.measure, [*names, *extra], "volume"),
+            (self.against, [*names, *extra], "sphericity"),
+        ):
+            if [choice.itemData(i) for i in range(choice.count())] == offered:
+                continue
+            before = choice.currentData() or first
+            choice.blockSignals(True)
+            choice.clear()
+            for name in offered:
+                choice.addItem(spoken(name), name)
+                choice.setItemData(choice.count() - 1, cells.columns[name].about, Qt.ItemDataRole.ToolTipRole)
+            choice.setCurrentIndex(max(0, choice.findData(before)))
+            choice.blockSignals(False)
+
+    def show_rows(self, cells: NDArray[np.intp], members: NDArray[np.intp]) -> None:
+        """Plot these rows of the tables, in this order."""
+        self._shown = cells, members
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw all anew."""
+        kind = self.kind.currentText()
+        for control in (self.against_words, self.against):
+            control.setVisible(kind == _SCATTER)
+        for control in (self.of_words, self.of):
+            control.setVisible(kind != _BY_CELL)
+        self.plot.clear()
+        self._points = []
+        self.axis.labels = None
+        self.note.hide()
+        name = self.measure.currentData()
+        if self._cells is None or self._members is None or name is None:
+            return
+        self.plot.showGrid(y=True, x=kind == _SCATTER, alpha=0.15)
+        if kind == _BY_CELL:
+            self._draw_strips(name)
+        elif kind == _HISTOGRAM:
+            self._draw_histogram(name)
+        else:
+            self._draw_scatter(self.against.currentData(), name)
+        words = beside_truth(self._cells, name)
+        self.note.setText(words)
+        self.note.setVisible(bool(words))
+        self.plot.enableAutoRange()
+        self._draw_selection()
+
+    def _draw_strips(self, name: str) -> None:
+        assert self._cells is not None and self._members is not None
+        found = strips(self._cells, self._members, *self._shown, name, self._kept)
+        self.axis.labels = found.labels
+        x = np.arange(len(found.labels), dtype=float)
+        there = np.isfinite(found.low) & np.isfinite(found.high)
+        if there.any():
+            bars = pyqtgraph.BarGraphItem(
+                x=x[there], width=_STRIP, y0=found.low[there], y1=found.high[there],
+                brush=_faint(_MEMBER), pen=None,
+            )  # fmt: skip
+            self.plot.addItem(bars)
+        ends = np.stack([x - _STRIP / 2, x + _STRIP / 2], axis=1).ravel()
+        self.plot.addItem(
+            pyqtgraph.PlotDataItem(
+                ends, np.repeat(found.means, 2), connect="pairs", pen=pyqtgraph.mkPen(_MEMBER, width=2)
+            )
+        )
+        self._add_points(found.members, "o", 6, _MEMBER)
+        self._add_points(found.kept, "star", 14, _KEPT)
+        self._add_points(found.real, "d", 11, _REAL)
+        legend = [("&#9679;", _MEMBER, "member"), ("&#9644;", _MEMBER, "mean")]
+        legend += [("&#9608;", QColor(_faint(_MEMBER)).name(), found.bar)] if there.any() else []
+        self._label(axis_label(self._cells, name), "cell", [*legend, *self._signs(found.kept, found.real)])
+
+    def _draw_histogram(self, name: str) -> None:
+        content, shown = self._chosen()
+        found = histogram(content, shown, name)
+        width = np.diff(found.edges)
+        middle = found.edges[:-1] + width / 2
+        self.plot.addItem(
+            pyqtgraph.BarGraphItem(
+                x=middle, width=width * 0.94, height=found.predicted, brush=_MEMBER, pen=None
+            )
+        )
+        if found.real.any():
+            pen = pyqtgraph.mkPen(_REAL, width=2.5)
+            self.plot.plot(found.edges, found.real, stepMode="center", pen=pen)
+        self._points = [found.points]
+        what = self.of.currentText()
+        legend = [("&#9608;", _MEMBER, f"predicted {what}")]
+        legend += [("&#9644;", _REAL, "real cells")] if found.real.any() else []
+        self._label(f"number of {what}", axis_label(content, name), legend)
+
+    def _draw_scatter(self, x: str, y: str) -> None:
+        content, shown = self._chosen()
+        ours, real = scatter(content, shown, x, y)
+        of_members = self.of.currentText() == _MEMBERS
+        self._add_points(ours, "o", 6 if of_members else 9, _MEMBER)
+        kept = np.array([self._kept.get(c) == m for c, m in zip(ours.cells, ours.members, strict=True)], bool)
+        self._add_points(ours.only(kept), "star", 14, _KEPT)
+        self._add_points(real, "d", 11, _REAL)
+        legend = [("&#9679;", _MEMBER, "member" if of_members else "cell (mean)")]
+        self._label(
+            axis_label(content, y), axis_label(content, x), [*legend, *self._signs(ours.only(kept), real)]
+        )
+
+    def _chosen(self) -> tuple[TableContent, NDArray[np.intp]]:
+        assert self._cells is not None and self._members is not None
+        if self.of.currentText() == _MEMBERS:
+            return self._members, self._shown[1]
+        return self._cells, self._shown[0]
+
+    def _signs(self, kept: Points, real: Points) -> list[tuple[str, str, str]]:
+        signs = [("&#9733;", _KEPT, "kept")] if len(kept) else []
+        return signs + ([("&#9670;", _REAL, "real cell")] if len(real) else [])
+
+    def _add_points(self, points: Points, symbol: str, size: int, colour: str) -> None:
+        if not len(points):
+            return
+        self._points.append(points)
+        item = pyqtgraph.ScatterPlotItem(
+            x=points.x, y=points.y, data=np.arange(len(points)), symbol=symbol, size=size, brush=colour,
+            pen=pyqtgraph.mkPen(self._background, width=1), hoverable=True, hoverSize=size + 4,
+            tip=lambda x, y, data: _tip(points, int(data)),
+        )  # fmt: skip
+        self.plot.addItem(item)
+
+    def _label(self, left: str, bottom: str, legend: Sequence[tuple[str, str, str]]) -> None:
+        style = {"color": self._text, "font-size": "9pt"}
+        self.plot.setLabel("left", left, **style)
+        self.plot.setLabel("bottom", bottom, **style)
+        marks = "&nbsp;&nbsp; ".join(
+            f'<span style="color: {colour}">{sign}</span> {words}' for sign, colour, words in legend
+        )
+        self.plot.setTitle(marks, color=self._text, size="9pt")
+
+    # --- selection ---------------------------------------------------------------------------------
+
+    def highlight(self, cell: int | None, member: int | None = None) -> None:
+        """Mark the points of a cell, or of one member of it."""
+        if (cell, member) != self._selected:
+            self._selected = cell, member
+            self._draw_selection()
+
+    @property
+    def highlighted(self) -> tuple[int | None, int | None]:
+        """What is marked: a cell, and a member of it."""
+        return self._selected
+
+    def _draw_selection(self) -> None:
+        for item in (self._highlight, self._lines):
+            if item.scene() is not None:
+                self.plot.removeItem(item)
+        chosen = [points.only(points.of(*self._selected)) for points in self._points]
+        x, y = (np.concatenate([getattr(one, axis) for one in chosen] or [np.zeros(0)]) for axis in "xy")
+        if not len(x):
+            return
+        if self.kind.currentText() == _HISTOGRAM:
+            top = self.plot.getViewBox().viewRange()[1][1]
+            self._lines.setData(np.repeat(x, 2), np.tile([0.0, top], len(x)), pen=self._pen(2))
+            self.plot.addItem(self._lines, ignoreBounds=True)
+        else:
+            self._highlight.setData(x=x, y=y, pen=self._pen(1.6))
+            self.plot.addItem(self._highlight, ignoreBounds=True)
+
+    def _pen(self, width: float) -> Any:
+        return pyqtgraph.mkPen(self._text, width=width)
+
+    def _on_click(self, event: Any) -> None:
+        if event.button() != Qt.MouseButton.LeftButton:
+            return
+        view = self.plot.getViewBox()
+        if not view.sceneBoundingRect().contains(event.scenePos()):
+            return
+        place = view.mapSceneToView(event.scenePos())
+        self.pick_at(place.x(), place.y())
+
+    def pick_at(self, x: float, y: float) -> None:
+        """Pick what is at a place of the plot: the nearest point; in a strip without one near, its cell."""
+        width, height = self.plot.getViewBox().viewPixelSize()
+        counted = self.kind.currentText() == _HISTOGRAM
+        found = nearest(self._points, x, y, (width, np.inf if counted else height))
+        labels = self.axis.labels
+        if found is not None and (counted or found[2] <= _REACH):
+            self.picked.emit(found[0], found[1])
+        elif labels is not None and 0 <= round(x) < len(labels):
+            self.picked.emit(labels[round(x)], NO_MEMBER)
+
+    # --- files -------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the plot as PNG or SVG, as the name's end says."""
+        width, height = self.plot.width(), self.plot.height()
+        with written_aside(path) as aside:
+            if Path(path).suffix.lower() == ".svg":
+                drawing = QSvgGenerator()
+                drawing.setFileName(str(aside))
+                drawing.setSize(QSize(width, height))
+                drawing.setViewBox(QRect(0, 0, width, height))
+                drawing.setResolution(self.logicalDpiX())
+                self._paint(drawing, QRectF(0, 0, width, height), 1)
+            else:
+                picture = QImage(_ENLARGED * width, _ENLARGED * height, QImage.Format.Format_RGB32)
+                self._paint(picture, QRectF(picture.rect()), _ENLARGED)
+                if not picture.save(str(aside)):
+                    raise OSError(errno.EIO, "the picture could not be written", str(path))
+
+    def _paint(self, device: QPaintDevice, place: QRectF, enlarged: float) -> None:
+        painter = QPainter(device)
+        # So that signs are drawn as lines and areas, and as large as the rest.
+        exporter = Exporter(self.plot.scene())
+        options = {"antialias": True, "resolutionScale": enlarged, "painter": painter}
+        exporter.setExportMode(True, options)
+        try:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            painter.fillRect(place, QColor(self._background))
+            self.plot.render(painter, place, self.plot.rect())
+        finally:
+            exporter.setExportMode(False)
+            painter.end()
+
+
+def _faint(colour: str) -> QColor:
+    faint = QColor(colour)
+    faint.setAlphaF(0.28)
+    return faint
+
+
+def _tip(points: Points, i: int) -> str:
+    member = f", member {points.members[i] + 1}" if points.members[i] >= 0 else ""
+    return f"cell {points.cells[i]}{member}: {plain(points.y[i])}"

@@ -1,0 +1,382 @@
+"""The widget "Morphometry": layout and signals. Tables, plots and links have modules of their own."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QKeySequence, QResizeEvent
+from qtpy.QtWidgets import (
+    QApplication,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QPushButton,
+    QShortcut,
+    QSizePolicy,
+    QSplitter,
+    QStackedWidget,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_dispr.errors import InputError
+from napari_dispr.viewer.link import PictureLink, with_layers
+from napari_dispr.viewer.session import OpenPrediction, Session, Shape, unwrapped
+from napari_dispr.widgets.morphometry.array_table import ArrayView
+from napari_dispr.widgets.morphometry.column_choice import ColumnChoice
+from napari_dispr.widgets.morphometry.content import (
+    NO_MEMBER,
+    TableContent,
+    cells_content,
+    members_content,
+    tab_separated,
+)
+from napari_dispr.widgets.morphometry.exports import ExportBar
+from napari_dispr.widgets.morphometry.plots import PlotPanel
+from napari_dispr.widgets.morphometry.rank_choice import RankChoice
+from napari_dispr.widgets.morphometry.row_filter import passing
+from napari_dispr.widgets.morphometry.source import SourcePanel
+from napari_dispr.widgets.parts.docked import DockedWidget
+from napari_dispr.widgets.parts.message import Message
+from napari_dispr.widgets.predict.table import cells_tab
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+_EMPTY = (
+    "<p><b>Nothing to show yet.</b></p>"
+    "<p>Predict cells in <i>Plugins &gt; Predict 3D shapes</i>,</p>"
+    "<p>or drop the folder of a saved prediction on the window,</p>"
+    "<p>or choose a 3D labels layer of your own above and press <i>Measure</i>.</p>"
+)
+_FILTER_EXAMPLE = "Filter: volume > 80   ambiguity >= .3   7"
+_ABOUT_FILTER = (
+    "<p>Shows only the rows that fit all that stands here:</p>"
+    "<p><b>volume &gt; 80</b>, <b>surface area &lt;= 120</b>: a column and a number, with &gt; &gt;= &lt; "
+    "&lt;= = !=</p><p><b>7</b>: the cell 7</p><p><b>blurred</b>: a word in any column of words</p>"
+    "<p><b>volume_sd &gt; 5</b>: <i>_sd</i>, <i>_low</i> and <i>_high</i> of a measure of cells</p>"
+)
+#: Typing faster than this is filtered once, milliseconds.
+_PAUSE = 120
+#: Wider than this many times its height, the widget has the plots beside the tables.
+_SIDE_BY_SIDE = 1.15
+
+
+class MorphometryWidget(DockedWidget):
+    """Measures of predicted cells and of real ones: tables, plots, export.
+
+    Parameters
+    ----------
+    napari_viewer : Viewer
+    """
+
+    def __init__(self, napari_viewer: "Viewer") -> None:
+        super().__init__(napari_viewer)
+        self._session = Session.of(napari_viewer)
+        self._origin: object = None  # of a selection: what shows it already
+        self._filtered = True  # both tables are: until then they are not plotted
+        self._alone: int | None = None  # a selected cell of the labels layer that was not predicted
+        self._ranked = ""  # what the ranking says, or why there is none
+        self._cells, self._members = cells_content(None), members_content(None)
+        # Predicting tells of many changes at once: one look at them is enough.
+        self._coming = QTimer(self, singleShot=True, interval=0)
+        self._coming.timeout.connect(self.refresh)
+        self._filtering = QTimer(self, singleShot=True, interval=_PAUSE)
+        self._filtering.timeout.connect(self._filter)
+        self._build()
+        self.link = PictureLink(napari_viewer, self._on_picture)
+        self._connect()
+        self._on_theme()
+        self._on_layer()
+
+    # --- layout ------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.source = SourcePanel(self._viewer)
+        self.filter_line = QLineEdit(clearButtonEnabled=True)
+        self.filter_line.setPlaceholderText(_FILTER_EXAMPLE)
+        self.filter_line.setToolTip(_ABOUT_FILTER)
+        #: What is wrong with the filter, or how many rows it lets through.
+        self.hint = Message()
+        self.rank = RankChoice()
+        self.columns = ColumnChoice()
+        self.copy_button = QPushButton("Copy")
+        self.copy_button.setToolTip("Copy the rows that are shown, to paste into a spreadsheet")
+        copying = QMenu(self)
+        copying.addAction("Shown columns", lambda: self.copy())
+        copying.addAction("All columns", lambda: self.copy(whole=True))
+        self.copy_button.setMenu(copying)
+        self.exports = ExportBar(self._opened, self._filed, lambda: self.selected)
+        tools = QHBoxLayout()
+        for control in (self.rank, self.columns, self.copy_button, self.exports.button):
+            tools.addWidget(control)
+
+        self.cells_view, self.members_view = ArrayView(), ArrayView()
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.cells_view, "Cells")
+        self.tabs.addTab(self.members_view, "Members")
+        self.plots = PlotPanel()
+        self.splitter = QSplitter(Qt.Orientation.Vertical)
+        self.splitter.setChildrenCollapsible(False)
+        self.splitter.addWidget(self.tabs)
+        self.splitter.addWidget(self.plots)
+        self.splitter.setSizes([1, 1])  # halves
+        self.empty = QLabel(_EMPTY, wordWrap=True, alignment=Qt.AlignmentFlag.AlignCenter)
+        content = QWidget()
+        inner = QVBoxLayout(content)
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.addLayout(tools)
+        inner.addWidget(self.filter_line)
+        inner.addWidget(self.hint)
+        inner.addWidget(self.splitter, 1)
+        inner.addWidget(self.exports)
+        self.stack = QStackedWidget()
+        self.stack.addWidget(self.empty)
+        self.stack.addWidget(content)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.source)
+        layout.addWidget(self.stack, 1)
+        # Else napari's dock puts empty room below.
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+
+    def _connect(self) -> None:
+        self._session.events.predictions.connect(self._on_predictions)
+        self._session.events.selected.connect(self._on_selected)
+        self.source.changed.connect(self._on_layer)
+        self.filter_line.textChanged.connect(lambda: self._filtering.start())
+        self.rank.changed.connect(self._on_rank)
+        self.columns.changed.connect(self._on_columns)
+        self.tabs.currentChanged.connect(self._filter)
+        for view in (self.cells_view, self.members_view):
+            view.picked.connect(self._on_row)
+            view.rearranged.connect(self._plot_rows)
+        self.plots.picked.connect(self._on_point)
+        self.plots.save_asked.connect(self._ask_and_save_plot)
+        QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copy_selected)
+
+    # --- what is there -----------------------------------------------------------------------------
+
+    @property
+    def contents(self) -> tuple[TableContent, TableContent]:
+        """The tables of cells and of members."""
+        return self._cells, self._members
+
+    @property
+    def selected(self) -> int | None:
+        """The cell that is selected."""
+        return self._session.selection.cell if self._alone is None else self._alone
+
+    def _on_layer(self) -> None:
+        """Another labels layer was chosen, or it has been measured."""
+        measured = self.source.measured
+        self.link.measured(self.source.layer if measured else None, measured.centres if measured else {})
+        self._coming.start()
+
+    def _on_predictions(self, event: object = None) -> None:
+        self._coming.start()
+
+    def refresh(self) -> None:
+        """Show the current prediction and the measured layer."""
+        self._coming.stop()
+        opened, measured = self._session.current, self.source.measured
+        self.source.list_predictions()
+        if opened is None:
+            self._cells, self._members = (
+                cells_content(None, "", measured),
+                members_content(None, "", measured),
+            )
+        else:
+            self._cells = cells_content(opened.cells, opened.name, measured, self._ranking(opened))
+            self._members = members_content(
+                opened.measures, opened.name, measured, dict(opened.prediction.kept)
+            )
+        self.tabs.setTabText(0, cells_tab(self._cells))
+        self.columns.offer(self._cells)
+        for view, content in zip(self._views, self.contents, strict=True):
+            view.show_content(content, self._names(content))
+        kept = {} if opened is None else opened.prediction.kept
+        self.plots.show_content(
+            *self.contents, {cell: one for cell, one in kept.items() if isinstance(one, int)}
+        )
+        self.stack.setCurrentIndex(int(len(self._cells) > 0))
+        self.exports.refresh()
+        self._filter()
+        self._on_selected()
+
+    @property
+    def _views(self) -> tuple[ArrayView, ArrayView]:
+        return self.cells_view, self.members_view
+
+    def _names(self, content: TableContent) -> list[str]:
+        """The columns that are shown."""
+        chosen = self.columns.chosen
+        return [name for name, column in content.columns.items() if not column.group or name in chosen]
+
+    def _on_columns(self) -> None:
+        for view, content in zip(self._views, self.contents, strict=True):
+            view.choose(self._names(content))
+
+    def _ranking(self, opened: OpenPrediction) -> pd.DataFrame | None:
+        """Which cells deserve a z-stack, where that was asked and something says so."""
+        self._ranked = ""
+        try:
+            ranking = self.rank.ranking(opened.prediction, opened.measures)
+        except InputError as error:
+            self._ranked = str(error)
+            return None
+        if ranking is not None:
+            self._ranked = self.rank.told(ranking)
+        return ranking
+
+    def _on_rank(self) -> None:
+        """Rank the cells, the most deserving first, or show them by their numbers again."""
+        self.tabs.setCurrentWidget(self.cells_view)
+        self.refresh()
+        names = self._names(self._cells)
+        first = "rank" if "rank" in names else "cell"
+        self.cells_view.sortByColumn(names.index(first), Qt.SortOrder.AscendingOrder)
+        self.hint.say(self._ranked, problem=bool(self._ranked) and first == "cell")
+
+    def _opened(self) -> OpenPrediction | None:
+        """What is exported: the current prediction, with its picture."""
+        opened = self._session.current
+        return None if opened is None else with_layers(opened, unwrapped(self._viewer))
+
+    def _filed(self) -> tuple[Any, Any]:
+        return self._cells.filed, self._members.filed
+
+    # --- filter ------------------------------------------------------------------------------------
+
+    def _filter(self) -> None:
+        """Show the rows that fit the filter line, and say how many."""
+        self._filtering.stop()
+        on_members = self.tabs.currentWidget() is self.members_view
+        shown, other = (self._members, self._cells) if on_members else (self._cells, self._members)
+        try:
+            rows, others = passing(self.filter_line.text(), shown, other)
+        except InputError as error:
+            self.hint.say(str(error), problem=True)
+            return
+        cells, members = (others, rows) if on_members else (rows, others)
+        self._filtered = False
+        for view, which in ((self.cells_view, cells), (self.members_view, members)):
+            if view.table is not None:
+                view.table.let_through(which)
+        self._filtered = True
+        many = f"{np.count_nonzero(rows)} of {len(rows)} rows fit the filter."
+        self.hint.say(many if self.filter_line.text().strip() else "")
+        self._plot_rows()
+
+    def _plot_rows(self) -> None:
+        cells, members = self.cells_view.table, self.members_view.table
+        if cells is not None and members is not None and self._filtered:
+            self.plots.show_rows(cells.rows, members.rows)
+
+    # --- selection ---------------------------------------------------------------------------------
+
+    def _on_row(self, row: int) -> None:
+        on_members = self.sender() is self.members_view
+        content = self._members if on_members else self._cells
+        member = int(content.members[row])
+        self._pick(int(content.cells[row]), member if member >= 0 else None, self.sender())
+
+    def _on_point(self, cell: int, member: int) -> None:
+        self._pick(cell, None if member == NO_MEMBER else member, self.plots)
+
+    def _on_picture(self, cell: int, shape: Shape) -> None:
+        self._pick(cell, shape, self.link)
+
+    def _pick(self, cell: int, shape: Shape, origin: object) -> None:
+        """Look at a cell, as somebody has asked for; ``origin`` shows it already."""
+        opened = self._session.current
+        self._origin = origin
+        if opened is not None and cell in opened.prediction:
+            self._alone = None
+            before = self._session.selection
+            self._session.select(cell, shape)
+            if self._session.selection == before:
+                self._on_selected()
+        else:  # of the labels layer alone
+            self._alone = cell
+            self._on_selected()
+        self._origin = None
+
+    def _on_selected(self, event: object = None) -> None:
+        """Show what is selected, here and in the picture."""
+        if event is not None and self._origin is None:
+            self._alone = None
+        cell, shape = self.selected, self._session.selection.shape
+        member = shape if isinstance(shape, int) and self._alone is None else None
+        for view, content in zip(self._views, self.contents, strict=True):
+            if view is not self._origin and view.table is not None:
+                of_member = member if view is self.members_view else None
+                view.select(np.flatnonzero(content.rows_of(cell, of_member)))
+        self.plots.highlight(cell, member)
+        self.link.show(cell)
+        if cell is not None and event is not None and self._origin is not self.link:
+            self.link.bring_into_view(cell)
+
+    # --- copy and files ----------------------------------------------------------------------------
+
+    def copy(self, *, whole: bool = False) -> None:
+        """Put the table that is shown on the clipboard, columns parted by tabs; ``whole``: all columns."""
+        view = self.tabs.currentWidget()
+        assert isinstance(view, ArrayView)
+        if view.table is not None:
+            self._copy(view, view.table.rows, whole)
+
+    def copy_selected(self) -> None:
+        """Put the rows that are selected on the clipboard."""
+        view = self.tabs.currentWidget()
+        assert isinstance(view, ArrayView)
+        if view.table is not None:
+            places = view.table.places_of(view.selected)
+            self._copy(view, view.table.rows[places], whole=False)
+
+    def _copy(self, view: ArrayView, rows: Any, whole: bool) -> None:
+        assert view.table is not None
+        content = view.table.content
+        parts = dict.fromkeys(part for name in view.table.names for part in content.columns[name].parts)
+        table = content.frame.iloc[rows]
+        table = table if whole else table[list(parts)]
+        QApplication.clipboard().setText(tab_separated(table))
+        self.hint.say(f"{len(table)} rows are on the clipboard: paste them into a spreadsheet.")
+
+    def _ask_and_save_plot(self) -> None:
+        path = self.exports.ask_file(
+            "Save the plot", "morphometry plot.png", "Picture (*.png)", "Drawing (*.svg)"
+        )
+        if path:
+            try:
+                self.plots.save(path)
+            except OSError as error:
+                self.hint.say(f"{path}: {error.strerror}. Choose another place.", problem=True)
+            else:
+                self.hint.say(f"The plot is {path}.")
+
+    # --- looks and the end -------------------------------------------------------------------------
+
+    def _on_theme(self, event: object = None) -> None:
+        super()._on_theme()
+        theme = get_theme(self._viewer.theme)
+        self.plots.set_colours(theme.text.as_hex(), theme.background.as_hex())
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Plots below the tables in a narrow dock, beside them in a wide one."""
+        super().resizeEvent(event)
+        wide = self.width() > _SIDE_BY_SIDE * self.height()
+        self.splitter.setOrientation(Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical)
+
+    def _clean_up(self) -> None:
+        """Stop what runs, and let go of the viewer."""
+        self.source.shut_down()
+        self.exports.cancel()
+        self._coming.stop()
+        self._filtering.stop()
+        self.link.stop()
+        self._session.events.predictions.disconnect(self._on_predictions)
+        self._session.events.selected.disconnect(self._on_selected)

@@ -1,0 +1,138 @@
+"""A combo box of the viewer's layers of one kind, kept in step with them."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QWidget
+
+from napari_dispr.viewer.layers import METADATA_KEY
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+
+class LayerChoice(QComboBox):
+    """Offers the layers that ``accepts`` accepts, the topmost first.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    accepts : callable
+        Whether a layer is offered.
+    none : str
+        What stands for no layer, below the others; empty: a layer is chosen whenever there is one.
+    """
+
+    #: The chosen layer is another one.
+    layer_changed = Signal()
+
+    def __init__(
+        self,
+        viewer: "ViewerModel",
+        accepts: "Callable[[Layer], bool]",
+        parent: QWidget | None = None,
+        none: str = "",
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._accepts, self._none = viewer, accepts, none
+        self._offered: list[Layer] = []
+        self._chosen: Layer | None = None
+        self._refused = False  # the user wants none
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        for event in ("inserted", "removed", "reordered", "renamed"):
+            getattr(viewer.layers.events, event).connect(self._offer)
+        self.currentIndexChanged.connect(self._on_index)
+        self._offer()
+
+    @property
+    def layer(self) -> "Layer | None":
+        """The chosen layer."""
+        return self._chosen
+
+    @layer.setter
+    def layer(self, layer: "Layer | None") -> None:
+        self.setCurrentIndex(len(self._offered) if layer is None else self._offered.index(layer))
+
+    @property
+    def offered(self) -> "list[Layer]":
+        """All layers to choose from."""
+        return list(self._offered)
+
+    def disconnect_layers(self) -> None:
+        """Stop following the viewer."""
+        for event in ("inserted", "removed", "reordered", "renamed"):
+            getattr(self._viewer.layers.events, event).disconnect(self._offer)
+
+    def _offer(self, event: object = None) -> None:
+        self._offered = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
+        self.blockSignals(True)
+        self.clear()
+        self.addItems([layer.name for layer in self._offered])
+        if self._none:
+            self.addItem(self._none)
+        if self._chosen in self._offered:
+            self.setCurrentIndex(self._offered.index(self._chosen))
+        else:
+            self.setCurrentIndex(len(self._offered) if self._refused else 0)
+        self.blockSignals(False)
+        self._on_index(self.currentIndex())
+
+    def _on_index(self, index: int) -> None:
+        chosen = self._offered[index] if 0 <= index < len(self._offered) else None
+        self._refused = bool(self._none and self._offered) and index == len(self._offered)
+        if chosen is not self._chosen:
+            self._chosen = chosen
+            self.layer_changed.emit()
+
+
+class FollowedLayers:
+    """Listens to events of the layer that each of several choices shows.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the events; what a layer does not have is passed over.
+    heard : callable
+        Called with each event.
+    """
+
+    def __init__(self, names: Sequence[str], heard: Callable[[Any], None]) -> None:
+        self._names, self._heard = names, heard
+        self._layers: dict[LayerChoice, Layer] = {}
+
+    def follow(self, choice: LayerChoice, layer: "Layer | None") -> bool:
+        """Listen to ``layer`` in place of what the choice showed; returns whether that was another one."""
+        before = self._layers.get(choice)
+        if before is layer:
+            return False
+        for name in self._names:
+            if before is not None and hasattr(before.events, name):
+                getattr(before.events, name).disconnect(self._heard)
+            if layer is not None and hasattr(layer.events, name):
+                getattr(layer.events, name).connect(self._heard)
+        self._layers.pop(choice, None)
+        if layer is not None:
+            self._layers[choice] = layer
+        return True
+
+    def stop(self) -> None:
+        """Listen to nothing any more."""
+        for choice in list(self._layers):
+            self.follow(choice, None)
+
+
+def is_picture(layer: "Layer") -> bool:
+    """Whether a layer is an image of the user's."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and METADATA_KEY not in layer.metadata
+
+
+def is_segmentation(layer: "Layer") -> bool:
+    """Whether a layer holds labels of the user's."""
+    from napari.layers import Labels
+
+    return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata

@@ -1,0 +1,176 @@
+"""A combo box of the shape models that there are, kept in step with the folder of the user's own."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from qtpy.QtCore import QFileSystemWatcher, Qt, QTimer, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+
+from napari_dispr.errors import InputError
+from napari_dispr.models.library import available_fits, available_models, model_path, read_card, user_folder
+from napari_dispr.settings import PredictSettings
+
+_OTHER_FILE: Final = "Other file…"
+#: A file that is written or renamed changes its folder several times; milliseconds.
+_PAUSE = 50
+
+
+class ModelChoice(QComboBox):
+    """Offers the shipped models and the user's own: one that is added or removed shows at once.
+
+    Parameters
+    ----------
+    other_file : bool
+        Offer any file too, by a dialog.
+    none : str, optional
+        Offer to choose no model, in these words.
+    rivals : bool
+        Offer also what draws one shape a cell: fits, and SHAPR where the user has trained one.
+    """
+
+    #: Another model is chosen, or the chosen one's file is another.
+    model_changed = Signal()
+
+    def __init__(
+        self,
+        parent: QWidget | None = None,
+        *,
+        other_file: bool = True,
+        none: str | None = None,
+        rivals: bool = False,
+    ) -> None:
+        super().__init__(parent)
+        self._other_file, self._none, self._rivals = other_file, none, rivals
+        #: In the order of the entries: name or path, None for no model, _OTHER_FILE for the dialog.
+        self._values: list[str | None] = []
+        self._elsewhere: str | None = None  # a path, of a model that is not in the library
+        self._chosen: str | None = None if none is not None else PredictSettings().model
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self._watcher = QFileSystemWatcher(self)
+        self._soon = QTimer(self, singleShot=True, interval=_PAUSE)
+        self._watcher.directoryChanged.connect(self._on_directory)
+        self._soon.timeout.connect(self.offer)
+        self._offer()
+        self._version = _version(self._chosen)
+        self.currentIndexChanged.connect(self._on_index)
+        self.activated.connect(self._on_activated)
+
+    @property
+    def model(self) -> str | None:
+        """Name or path of the chosen model, None for no model.
+
+        A name or path that there is no model of can be set too: what is wrong is said where it is used.
+        """
+        return self._chosen
+
+    @model.setter
+    def model(self, model: str | None) -> None:
+        names = self._names()
+        if model is not None and model not in names:
+            paths = {str(path): name for name, path in available_models().items() if name in names}
+            model = paths.get(str(Path(model).absolute()), model)
+        if model is None and self._none is None:
+            model = PredictSettings().model
+        if model is not None and model not in names:
+            self._elsewhere = model
+        elif self._elsewhere in names or not Path(self._elsewhere or "").is_file():
+            self._elsewhere = None
+        self._choose(model)
+
+    def offer(self) -> None:
+        """Offer what there is now; a chosen model of the user's that is gone gives way to the default."""
+        gone = self._chosen not in (None, self._elsewhere, *self._names())
+        self.model = None if gone else self._chosen
+
+    def showPopup(self) -> None:
+        """Look anew: not every file system tells of changes."""
+        self.offer()
+        super().showPopup()
+
+    def _choose(self, model: str | None) -> None:
+        self._chosen = model
+        self._offer()
+        version = _version(model)
+        if version != self._version:
+            self._version = version
+            self.model_changed.emit()
+
+    def _names(self) -> list[str]:
+        """Of what is offered and is not just a file."""
+        if self._rivals:
+            return [*available_models(), *available_fits()]
+        return [name for name, path in available_models().items() if not _is_rival(path)]
+
+    def _offer(self) -> None:
+        """Take away and put in single entries, so that an open list stays as it is otherwise."""
+        self._watch()
+        entries: dict[str | None, tuple[str, str]] = {}
+        if self._none is not None:
+            entries[None] = self._none, ""
+        entries |= {name: (name, _described(name)) for name in self._names()}
+        if self._elsewhere is not None:
+            entries[self._elsewhere] = (
+                Path(self._elsewhere).name,
+                f"{self._elsewhere}\n{_described(self._elsewhere)}",
+            )
+        if self._other_file:
+            entries[_OTHER_FILE] = _OTHER_FILE, "A model file that is not among yours"
+        self.blockSignals(True)
+        for index in reversed(range(len(self._values))):
+            if self._values[index] not in entries:
+                self.removeItem(index)
+                del self._values[index]
+        for index, (value, (text, tip)) in enumerate(entries.items()):
+            if value not in self._values:
+                self.insertItem(index, text, value)
+                self._values.insert(index, value)
+            self.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
+        self.setCurrentIndex(self._values.index(self._chosen))
+        self.blockSignals(False)
+
+    def _watch(self) -> None:
+        """Watch the folder; one that is removed and made again is no longer watched by itself."""
+        folder = user_folder()
+        with suppress(OSError):  # a home that cannot be written to has no models that come and go
+            folder.mkdir(parents=True, exist_ok=True)
+        if folder.is_dir() and str(folder) not in self._watcher.directories():
+            self._watcher.addPath(str(folder))
+
+    def _on_directory(self, _: str) -> None:
+        self._soon.start()
+
+    def _on_index(self, index: int) -> None:
+        if 0 <= index < len(self._values) and self._values[index] != _OTHER_FILE:
+            self.model = self._values[index]
+
+    def _on_activated(self, index: int) -> None:
+        if self._values[index] != _OTHER_FILE:
+            return
+        path, _ = QFileDialog.getOpenFileName(self, "A shape model", "", "Shape models (*.safetensors)")
+        self.model = path or self._chosen
+
+
+def _is_rival(path: Path) -> bool:
+    try:
+        return read_card(path).rival is not None
+    except InputError:  # is said beside its name
+        return False
+
+
+def _described(model: str) -> str:
+    try:
+        return read_card(model).description
+    except InputError as error:
+        return str(error)
+
+
+def _version(model: str | None) -> tuple[object, ...]:
+    """Another one for another model, and for another file in its place."""
+    try:
+        path = model_path(model or "")
+        status = path.stat()
+    except (InputError, OSError):
+        return (model,)
+    return model, path, status.st_mtime_ns, status.st_size

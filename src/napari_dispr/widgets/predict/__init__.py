@@ -1,0 +1,1 @@
+"""The window Predict 3D shapes."""

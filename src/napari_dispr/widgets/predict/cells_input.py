@@ -1,0 +1,178 @@
+"""Which cells are meant: clicked, the selected label or all; with the click tool and the outlines."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QPushButton, QRadioButton, QWidget
+
+from napari_dispr.cells.cropping import Box, cell_boxes
+from napari_dispr.errors import InputError
+from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
+from napari_dispr.viewer.picking import PickTool, outline
+from napari_dispr.viewer.scene import Outlines
+from napari_dispr.widgets.parts.background import NewestAnswer
+from napari_dispr.widgets.predict.request import CellChoice, PredictRequest
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+
+class CellsInput(QWidget):
+    """Chooses cells of the label layer and outlines them in the viewer.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layers : callable
+        Gives the chosen image and label layer.
+    """
+
+    #: Other cells are meant.
+    changed = Signal()
+    #: It is known where the cells are.
+    found = Signal()
+
+    def __init__(
+        self, viewer: "ViewerModel", layers: Callable[[], "tuple[Image | None, Labels | None]"]
+    ) -> None:
+        super().__init__()
+        self._viewer, self._layers = viewer, layers
+        self._clicked: list[int] = []
+        self._boxes: dict[int, Box] = {}
+        self._segmentation: Any = None  # the plane that the boxes belong to
+        self._edits = 0  # counts what was painted
+        self._asked: object = None  # of which plane, after how many edits, boxes were asked for
+        self._known: object = None  # ... and are known
+        self._outlined: object = None
+        self._build()
+        self._tool = PickTool(viewer, layers, self.toggle)
+        self._outlines = Outlines(viewer)
+        self._scan = NewestAnswer(_scan, self._on_scanned, self, pause=20)
+
+    def _build(self) -> None:
+        self.buttons = {
+            CellChoice.CLICKED: QRadioButton("clicked"),
+            CellChoice.SELECTED: QRadioButton("selected label"),
+            CellChoice.ALL: QRadioButton("all"),
+        }
+        self.pick_button = QPushButton("Pick cells")
+        self.pick_button.setCheckable(True)
+        self.pick_button.setToolTip("While on, a click on the picture adds or removes a cell")
+        self.clear_button = QPushButton("Clear")
+        self.clear_button.setToolTip("Choose no cell")
+        group = QButtonGroup(self)
+        choices, picking = QHBoxLayout(), QHBoxLayout()
+        for button in self.buttons.values():
+            group.addButton(button)
+            choices.addWidget(button)
+        choices.addStretch()
+        picking.addWidget(self.pick_button, 2)
+        picking.addWidget(self.clear_button, 1)
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(choices, 0, 0)
+        layout.addLayout(picking, 1, 0)
+        self.buttons[CellChoice.CLICKED].setChecked(True)
+        group.buttonToggled.connect(self._on_choice)
+        self.pick_button.toggled.connect(self._on_pick)
+        self.clear_button.clicked.connect(self.clear)
+
+    # --- what is chosen --------------------------------------------------------------------------
+
+    @property
+    def choice(self) -> CellChoice:
+        """Which cells are meant."""
+        return next(choice for choice, button in self.buttons.items() if button.isChecked())
+
+    @choice.setter
+    def choice(self, choice: CellChoice) -> None:
+        self.buttons[choice].setChecked(True)
+
+    @property
+    def clicked(self) -> tuple[int, ...]:
+        """Labels of the clicked cells, in the order of the clicks."""
+        return tuple(self._clicked)
+
+    def toggle(self, cell: int) -> None:
+        """Add a cell to the clicked ones, or take it away."""
+        if cell in self._clicked:
+            self._clicked.remove(cell)
+        else:
+            self._clicked.append(cell)
+        self.changed.emit()
+
+    def clear(self) -> None:
+        """Choose no cell."""
+        self._clicked.clear()
+        self.changed.emit()
+
+    def _on_choice(self, button: QRadioButton, on: bool) -> None:
+        if on:
+            if self.choice is not CellChoice.CLICKED:
+                self.pick_button.setChecked(False)
+            self.changed.emit()
+
+    def _on_pick(self, on: bool) -> None:
+        self._tool.on = on
+        if on:
+            self.choice = CellChoice.CLICKED
+        self.changed.emit()
+
+    # --- where the cells are ---------------------------------------------------------------------
+
+    @property
+    def boxes(self) -> dict[int, Box] | None:
+        """Bounding boxes of all cells, None while they are looked for."""
+        return self._boxes if self._known is not None and self._known == self._asked else None
+
+    def edited(self) -> None:
+        """Know that the label layer's pixels are others."""
+        self._edits += 1
+
+    def look(self) -> None:
+        """Have the cells of the displayed segmentation found, unless they are known."""
+        labels = self._layers()[1]
+        if labels is None:
+            return
+        try:
+            plane = displayed_plane(labels, self._viewer.dims)
+        except InputError:  # is said beside the inputs
+            return
+        which = (id(labels), plane.index, self._edits)
+        if which == self._asked:
+            return
+        if self._known is not None and which[:2] != self._known[:2]:  # type: ignore[index]
+            self._boxes, self._known = {}, None
+        self._asked = which
+        self._scan.ask(which, plane)
+
+    def _on_scanned(self, answer: tuple[object, Any, dict[int, Box]]) -> None:
+        self._known, self._segmentation, self._boxes = answer
+        self.found.emit()
+
+    def draw(self, request: PredictRequest | None) -> None:
+        """Outline the cells of a request."""
+        cells = tuple(cell for cell in request.cells or () if cell in self._boxes) if request else ()
+        place = (request.image.index, request.image.to_world.tobytes()) if request else None
+        if (what := (cells, self._known, place) if cells else None) == self._outlined:
+            return
+        self._outlined = what
+        if request is None or not cells:
+            self._outlines.remove()
+            return
+        lines = {cell: outline(self._segmentation, cell, self._boxes[cell]) for cell in cells}
+        self._outlines.show(lines, request.image)
+
+    def shut_down(self) -> None:
+        """Leave the viewer as it was."""
+        self._scan.forget()
+        self._tool.on = False
+        self._outlines.remove()
+
+
+def _scan(which: object, plane: DisplayedPlane) -> tuple[object, Any, dict[int, Box]]:
+    labels = np.asarray(plane.array)
+    return which, labels, cell_boxes(labels)

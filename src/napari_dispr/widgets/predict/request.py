@@ -1,0 +1,153 @@
+"""What the user asks for, and in words what is wrong with it; no Qt.
+
+``make_request`` knows everything that can be known without reading pixels and is quick; ``inspect``
+reads them and belongs into a thread.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.cells.cropping import Box, cell_boxes, check_fields, crop_cells
+from napari_dispr.errors import InputError
+from napari_dispr.models.library import read_card
+from napari_dispr.settings import PredictSettings
+from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
+
+if TYPE_CHECKING:
+    from napari.components import Dims
+    from napari.layers import Image, Labels
+
+
+class CellChoice(StrEnum):
+    """Which cells of the label layer are meant."""
+
+    CLICKED = "clicked"
+    SELECTED = "selected"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PredictRequest:
+    """One press of Predict: planes not read yet, cells and settings.
+
+    Attributes
+    ----------
+    image, labels : DisplayedPlane
+    cells : tuple of int, or None for all
+    settings : PredictSettings
+    """
+
+    image: DisplayedPlane
+    labels: DisplayedPlane
+    cells: tuple[int, ...] | None
+    settings: PredictSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inspection:
+    """What reading the pixels of a request told.
+
+    Attributes
+    ----------
+    image, labels : (y, x) arrays
+        Read and checked.
+    cells : tuple of int
+        Those to be predicted.
+    skipped : tuple of int
+        Cells that cannot be predicted (cut by the border, too thin, too large), where all were asked for.
+    apart : bool
+        Whether the labels lie elsewhere in the world than the picture.
+    """
+
+    image: NDArray[Any]
+    labels: NDArray[Any]
+    cells: tuple[int, ...]
+    skipped: tuple[int, ...]
+    apart: bool
+
+
+def make_request(
+    image: "Image | None",
+    labels: "Labels | None",
+    dims: "Dims",
+    choice: CellChoice,
+    clicked: tuple[int, ...],
+    settings: PredictSettings,
+) -> PredictRequest:
+    """The request that these inputs make, without reading a pixel.
+
+    Raises
+    ------
+    InputError
+        If a layer is missing or RGB, their shapes differ, no cell is chosen, or `displayed_plane`
+        finds none.
+    """
+    if image is None:
+        raise InputError("There is no picture: open one, or File > Open Sample > Simulated red blood cells.")
+    picture = displayed_plane(image, dims)
+    if labels is None:
+        raise InputError("There is no label layer: open or paint a segmentation of the picture.")
+    segmentation = displayed_plane(labels, dims)
+    if picture.shape != segmentation.shape:
+        raise InputError(
+            f'"{picture.name}" has {_pixels(picture)} and "{segmentation.name}" {_pixels(segmentation)}: '
+            "choose labels made from this picture."
+        )
+    return PredictRequest(picture, segmentation, _chosen_cells(labels, choice, clicked), settings)
+
+
+def _pixels(plane: DisplayedPlane) -> str:
+    return f"{plane.shape[0]} x {plane.shape[1]} pixels"
+
+
+def _chosen_cells(labels: "Labels", choice: CellChoice, clicked: tuple[int, ...]) -> tuple[int, ...] | None:
+    if choice is CellChoice.ALL:
+        return None
+    if choice is CellChoice.SELECTED:
+        if labels.selected_label <= 0:
+            raise InputError(
+                f'The selected label of "{labels.name}" is the background: select the label of a cell.'
+            )
+        return (int(labels.selected_label),)
+    if not clicked:
+        raise InputError("No cell is chosen: turn on Pick cells and click cells in the picture.")
+    return clicked
+
+
+def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> Inspection:
+    """Read the planes and check what only their pixels tell.
+
+    Parameters
+    ----------
+    request : PredictRequest
+    boxes : mapping of label to Box, optional
+        The cells of its labels, where they are known already (`cell_boxes`).
+
+    Raises
+    ------
+    InputError
+        If the picture or the labels cannot be used (`check_fields`), a chosen cell is missing, cut by
+        the border or larger than the grid, or the model's file is none.
+    """
+    image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
+    assert image is not None
+    boxes = boxes or cell_boxes(labels)
+    card = read_card(request.settings.model)
+    crops, left_out = crop_cells(
+        None,
+        labels,
+        request.cells,
+        request.settings.scale,
+        typical_extent=card.typical_extent,
+        pixel_size=request.image.pixel_size(card.unit),
+        voxel_size=card.voxel_size,
+        boxes=boxes,
+    )
+    cells, skipped = tuple(crop.label for crop in crops), tuple(left_out)
+    apart = not np.allclose(request.image.to_world, request.labels.to_world, rtol=1e-6)
+    return Inspection(image, labels, cells, skipped, apart)

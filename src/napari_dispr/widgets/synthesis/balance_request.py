@@ -1,0 +1,239 @@
+"""What "Balance classes" is asked for, what is wrong with it, and the run itself; no Qt.
+
+Of the cells of a picture no true shape is known: all of the folder is predicted.
+"""
+
+import re
+import threading
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_dispr.cells.cropping import check_fields, crop_cells
+from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
+from napari_dispr.errors import InputError
+from napari_dispr.models.library import read_card
+from napari_dispr.synthesis.balance_plan import Plan, plan
+from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.widgets.parts.loading import load_torch, without_full_collections
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_dispr.cells.cropping import Crop
+
+#: Columns of a label layer's table that say which label a row is of.
+_LABEL_COLUMNS = ("index", "label")
+#: Whole numbers are classes where there are few of them.
+_MOST_NUMBERS = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BalanceRequest:
+    """One press of the button.
+
+    Attributes
+    ----------
+    image, labels : DisplayedPlane
+        Not read yet.
+    classes : dict of int to str
+        By label.
+    model, quality : str
+    at_most : int
+        Shapes predicted of one cell.
+    seed : int
+    folder : path
+    """
+
+    image: DisplayedPlane
+    labels: DisplayedPlane
+    classes: dict[int, str]
+    model: str
+    quality: str
+    at_most: int
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """``done`` of ``total`` shapes are written."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """How a run ended; ``after`` holds the cells of each class in the folder."""
+
+    folder: Path
+    after: dict[str, int]
+    warnings: tuple[str, ...] = ()
+    cancelled: bool = False
+    problem: str = ""
+    error: Exception | None = None
+
+
+def class_columns(features: pd.DataFrame) -> list[str]:
+    """Columns of a label layer's table that may hold classes: at least two, and fewer than there are cells.
+
+    Parameters
+    ----------
+    features : DataFrame
+        ``layer.features``.
+    """
+    found = []
+    cells = features[_labels_of(features) > 0]
+    for name in features.columns:
+        values = cells[name].dropna()
+        values = values[values.astype(str).str.strip() != ""]
+        kinds = values.nunique()
+        whole = pd.api.types.is_integer_dtype(values) and kinds <= _MOST_NUMBERS
+        worded = not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)
+        if name not in _LABEL_COLUMNS and (whole or worded) and 2 <= kinds < len(values):
+            found.append(str(name))
+    return found
+
+
+def classes_of_layer(features: pd.DataFrame, column: str) -> dict[int, str]:
+    """The class of each label that has one.
+
+    Parameters
+    ----------
+    features : DataFrame
+        ``layer.features``: a row is of the label in its column ``index`` or ``label``, or, where there is
+        none, of the label of its own number (the first of the background), as napari has it.
+    column : str
+    """
+    values = features[column]
+    return {
+        int(label): str(value).strip()
+        for label, value in zip(_labels_of(features), values, strict=True)
+        if label > 0 and not pd.isna(value) and str(value).strip()
+    }
+
+
+def _labels_of(features: pd.DataFrame) -> "pd.Series[int]":
+    for name in _LABEL_COLUMNS:
+        if name in features and pd.api.types.is_integer_dtype(features[name]):
+            return features[name]
+    return pd.Series(np.arange(len(features)), index=features.index)
+
+
+def planned(classes: Mapping[int, str], at_most: int) -> Plan:
+    """How many shapes of each cell, so that all classes come to as many as the largest has cells."""
+    names = _names(classes)
+    return plan({names[label]: kind for label, kind in classes.items()}, [], None, at_most)
+
+
+def _names(classes: Mapping[int, str]) -> dict[int, str]:
+    """File names of the cells, from which their classes can be read."""
+    width = len(str(max(classes, default=0)))
+    return {label: f"{_plain(kind)}_{label:0{width}d}" for label, kind in classes.items()}
+
+
+def _plain(kind: str) -> str:
+    """As a file may be called; digits at the end would be read as a cell's number."""
+    text = re.sub(r"[^\w-]+", "_", kind).strip("_-") or "class"
+    return f"{text}_" if text[-1].isdigit() else text
+
+
+def make_request(
+    image: DisplayedPlane | None,
+    labels: DisplayedPlane | None,
+    layer: "Labels | None",
+    column: str | None,
+    **chosen: Any,
+) -> BalanceRequest:
+    """The request that the inputs make, without reading a pixel.
+
+    Raises
+    ------
+    InputError
+        If something is missing or does not go together.
+    """
+    if image is None or labels is None or layer is None:
+        raise InputError("Choose a picture and its labels.")
+    if image.shape != labels.shape:
+        raise InputError(f'"{labels.name}" is no segmentation of "{image.name}": their sizes differ.')
+    if not column:
+        raise InputError(
+            f'The table of "{layer.name}" has no column of classes: add one, a word or a number for each '
+            "cell (layer.features, or a plugin that classifies)."
+        )
+    if chosen["folder"] is None:
+        raise InputError("Choose a folder to write to.")
+    check_no_dataset(chosen["folder"])
+    return BalanceRequest(image, labels, classes_of_layer(layer.features, column), **chosen)
+
+
+def run(request: BalanceRequest, cancelled: threading.Event) -> Generator[Progress, None, Outcome]:
+    """Predict and write; yields after each step, so that a wish to stop is met within one.
+
+    What is written when it ends early lies in the folder, and the next run of the same goes on with it.
+    """
+    load_torch()
+    with without_full_collections():
+        try:
+            return (yield from _run(request, cancelled))
+        except InputError as error:
+            return Outcome(request.folder, {}, problem=str(error))
+        except Exception as error:  # is shown by napari, and what is written is kept
+            return Outcome(request.folder, {}, error=error)
+
+
+def _run(request: BalanceRequest, cancelled: threading.Event) -> Generator[Progress, None, Outcome]:
+    from napari_dispr.synthesis.balance import Augmented, Source, iter_write_balanced, shape_model_of
+
+    model = shape_model_of(request.model)
+    crops, left_out = _crops(request)
+    classes = {crop.label: request.classes[crop.label] for crop in crops}
+    names = _names(classes)
+    sources = [Source(names[crop.label], classes[crop.label], crop, None) for crop in crops]
+    chosen = planned(classes, request.at_most)
+    card = read_card(request.model)
+    physical = card.voxel_size is not None and request.image.pixel_size(card.unit) is not None
+    notes = DatasetNotes(
+        voxel_size=card.voxel_size if physical else None,
+        unit=card.unit if physical else "pixel",
+        source=[request.image.name, request.labels.name],
+    )
+    settings = {"quality": request.quality, "seed": request.seed}
+    events = iter_write_balanced(sources, chosen, model, request.folder, notes=notes, settings=settings)
+    progress = Progress(0, sum(chosen.members.values()))
+    while not cancelled.is_set():
+        try:
+            event = next(events)
+        except StopIteration as end:
+            said = [*end.value["warnings"], *(f"Left out: {reason}" for reason in left_out)]
+            return Outcome(request.folder, end.value["after"], tuple(said))
+        if isinstance(event, Augmented):
+            progress = Progress(event.done, event.total)
+        yield progress
+    events.close()
+    return Outcome(request.folder, {}, cancelled=True)
+
+
+def _crops(request: BalanceRequest) -> "tuple[list[Crop], list[str]]":
+    """The cells that have a class, on the model grid, and why some are not."""
+    image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
+    card = read_card(request.model)
+    size = request.image.pixel_size(card.unit)
+    crops, left_out = crop_cells(
+        image,
+        labels,
+        None,
+        "physical" if size is not None and card.voxel_size is not None else "auto",
+        typical_extent=card.typical_extent,
+        pixel_size=size,
+        voxel_size=card.voxel_size,
+    )
+    chosen = [crop for crop in crops if crop.label in request.classes]
+    if len({request.classes[crop.label] for crop in chosen}) < 2:
+        raise InputError("The cells in view are of one class: show the picture that the table is of.")
+    return chosen, [reason for label, reason in left_out.items() if label in request.classes]

@@ -1,0 +1,1 @@
+"""The window Train a shape model."""

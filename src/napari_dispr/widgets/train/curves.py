@@ -1,0 +1,131 @@
+"""The curves of a training run: its loss, and how well it does on cells that were kept apart."""
+
+from collections.abc import Sequence
+from math import log10
+
+import pyqtgraph
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QWidget
+
+from napari_dispr.widgets.train.follow import Loss, Story
+
+#: Colours that stand apart on dark and light, also for eyes that see red and green alike.
+_FLOW, _SCORED = "#4cc2ff", "#b18cff"
+_ENERGY, _VOLUME = "#ffb454", "#3ddc97"
+_LEAST_LOSS = 1e-4
+_LOSSES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
+_WIDTH = 2
+_HEIGHT = 250
+
+
+class Curves(pyqtgraph.GraphicsLayoutWidget):
+    """Two plots over the share of the budget: training loss above, validation below."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFixedHeight(_HEIGHT)
+        self.ci.setContentsMargins(0, 0, 14, 0)  # for half of "100 %"
+        self.ci.setSpacing(0)
+        self.setToolTip(
+            "Above: the training loss, in its two phases. Below: how far shapes drawn of cells that were "
+            "kept apart are from the truth; the dashed lines are the start model's. Lower is better."
+        )
+        self.loss_plot = self.addPlot(row=0, col=0)
+        self.score_plot = self.addPlot(row=1, col=0)
+        # The two phases measure different things, of different size.
+        self.loss_plot.setLogMode(y=True)
+        self.loss_plot.getAxis("left").setTicks([[(log10(loss), f"{loss:g}") for loss in _LOSSES]])
+        self.flow = self.loss_plot.plot(pen=_pen(_FLOW))
+        self.scored = self.loss_plot.plot(pen=_pen(_SCORED))
+        self.energy = self._scores(_ENERGY)
+        self.volume = self._scores(_VOLUME)
+        self.start_lines = {
+            "energy": self._line(_ENERGY),
+            "volume": self._line(_VOLUME),
+        }
+        for plot in (self.loss_plot, self.score_plot):
+            plot.setMenuEnabled(False)
+            plot.setMouseEnabled(False, False)  # the wheel scrolls the widget
+            plot.hideButtons()
+            plot.setXRange(0, 100, padding=0.02)
+            plot.getAxis("left").setWidth(38)
+            plot.getAxis("bottom").setStyle(hideOverlappingLabels=False)
+            plot.getAxis("bottom").setTicks([[(share, f"{share} %") for share in range(0, 101, 20)]])
+            plot.showGrid(y=True, alpha=0.15)
+            plot.getAxis("left").setStyle(maxTickLevel=0)
+            plot.getAxis("left").setTickDensity(0.6)
+        self.loss_plot.getAxis("bottom").setStyle(showValues=False)
+        self.set_colours("#f0f1f2", "#262930")
+
+    def _scores(self, colour: str) -> pyqtgraph.PlotDataItem:
+        return self.score_plot.plot(
+            pen=_pen(colour), symbol="o", symbolSize=5, symbolBrush=colour, symbolPen=None
+        )
+
+    def _line(self, colour: str) -> pyqtgraph.InfiniteLine:
+        line = pyqtgraph.InfiniteLine(angle=0, pen=_pen(colour, Qt.PenStyle.DashLine))
+        line.hide()
+        self.score_plot.addItem(line)
+        return line
+
+    def set_colours(self, text: str, background: str) -> None:
+        """Fit into a theme.
+
+        Parameters
+        ----------
+        text, background : str
+            As ``#rrggbb``.
+        """
+        self.setBackground(background)
+        for plot in (self.loss_plot, self.score_plot):
+            for name in ("left", "bottom"):
+                axis = plot.getAxis(name)
+                axis.setTextPen(text)
+                axis.setPen(pyqtgraph.mkPen(text, width=1))
+        self.loss_plot.setTitle(
+            _legend("training loss", {"shape": _FLOW, "few steps": _SCORED}), color=text, size="8pt"
+        )
+        self.score_plot.setTitle(
+            _legend("cells kept apart", {"energy score": _ENERGY, "volume error": _VOLUME}),
+            color=text,
+            size="8pt",
+        )
+
+    def show_story(self, story: Story, has_start: bool) -> None:
+        """Draw what the log tells.
+
+        Parameters
+        ----------
+        story : Story
+        has_start : bool
+            Whether the run began from a model, with whose scores its own are compared.
+        """
+        self.flow.setData(*_losses([loss for loss in story.losses if loss.phase != "scored"]))
+        self.scored.setData(*_losses([loss for loss in story.losses if loss.phase == "scored"]))
+        scores = [story.start, *story.scores] if story.start and has_start else story.scores
+        x = [100 * score.share for score in scores]
+        self.energy.setData(x, [score.energy_score for score in scores])
+        self.volume.setData(x, [score.volume_error for score in scores])
+        start = story.start if has_start else None
+        for line in self.start_lines.values():
+            line.setVisible(start is not None)
+        if start is not None:
+            self.start_lines["energy"].setPos(start.energy_score)
+            self.start_lines["volume"].setPos(start.volume_error)
+        self.score_plot.enableAutoRange(axis="y")
+
+
+def _losses(losses: Sequence[Loss]) -> tuple[list[float], list[float]]:
+    # An energy score can be 0, where a logarithm has no end.
+    return [100 * loss.share for loss in losses], [max(loss.loss, _LEAST_LOSS) for loss in losses]
+
+
+def _pen(colour: str, style: Qt.PenStyle = Qt.PenStyle.SolidLine) -> object:
+    return pyqtgraph.mkPen(colour, width=_WIDTH, style=style)
+
+
+def _legend(title: str, entries: dict[str, str]) -> str:
+    marks = "&nbsp;&nbsp;".join(
+        f'<span style="color: {colour}">&#9644;</span> {name}' for name, colour in entries.items()
+    )
+    return f"{title}:&nbsp; {marks}"

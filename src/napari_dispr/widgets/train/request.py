@@ -1,0 +1,394 @@
+"""What a model is to be trained on, and the words for what is found there; no Qt.
+
+``stack_of`` knows what can be known without reading pixels and is quick; ``gather`` reads, cuts and checks
+the cells, ``begin`` writes them and starts the run: both belong into a thread.
+"""
+
+import itertools
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes, write_dataset
+from napari_dispr.cells.splits import check_cells, split_cells
+from napari_dispr.cells.stacks import Stack, cut_stacks
+from napari_dispr.errors import InputError
+from napari_dispr.export.pictures import montage
+from napari_dispr.models.library import available_models, check_name, user_folder
+from napari_dispr.settings import TrainSettings
+from napari_dispr.training.run import Plan, Run, runs_folder
+from napari_dispr.viewer.displayed import layer_to_world
+from napari_dispr.widgets.parts.loading import without_full_collections
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+Plane = Literal["middle"] | int
+
+_NAME = "my-cells"
+#: Cells of the small picture beside the inputs: columns and rows; and of the large one.
+SMALL, LARGE = (3, 2), (6, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """Distance of voxels along z, y and x in ``unit`` ("pixel": not known)."""
+
+    zyx: tuple[float, float, float]
+    unit: str
+
+    @property
+    def is_known(self) -> bool:
+        """Whether somebody has said how large a voxel is."""
+        return self.unit != "pixel" or self.zyx != (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DataRequest:
+    """Where the cells are: in a stack, or in a dataset folder.
+
+    Attributes
+    ----------
+    stack : Stack or None
+    plane : "middle" or int
+        The z at which the stack's pictures are taken.
+    folder : Path or None
+    """
+
+    stack: Stack | None = None
+    plane: Plane = "middle"
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """Cells to train on, and what is to be said of them.
+
+    Attributes
+    ----------
+    cells : tuple of CellFile
+    folder : Path or None
+        Where they lie already; None: they are to be written.
+    notes : DatasetNotes
+    summary : str
+        How many they are, and what was left out and why.
+    doubts : tuple of str
+        What may be wrong with them, a sentence each.
+    picture : (y, x, 3) uint8
+        Some of them.
+    """
+
+    cells: tuple[CellFile, ...]
+    folder: Path | None
+    notes: DatasetNotes
+    summary: str
+    doubts: tuple[str, ...]
+    picture: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the model is to be.
+
+    Attributes
+    ----------
+    name : str
+    start : str or None
+        Model to begin from; None: from scratch.
+    preset : str
+    settings : TrainSettings
+    licence, data_note : str
+        For the model's card.
+    """
+
+    name: str
+    start: str | None
+    preset: str
+    settings: TrainSettings
+    licence: str = ""
+    data_note: str = ""
+
+
+# --- from layers -------------------------------------------------------------------------------------
+
+
+def spacing_of(layer: "Image | Labels") -> Spacing:
+    """How far apart a 3D layer's voxels lie, whichever way it is turned.
+
+    Raises
+    ------
+    InputError
+        If the layer is sheared, or its axes have units that do not compare.
+    """
+    units = layer.units[-3:]
+    if not all(unit.is_compatible_with(units[-1]) for unit in units):
+        raise InputError(
+            f'"{layer.name}" has z in {units[0]} and x in {units[-1]}: give all axes units of length.'
+        )
+    ratio = np.array([float((1 * unit).to(units[-1]).magnitude) for unit in units])
+    axes = ratio[:, None] * layer_to_world(layer)[-4:-1, -4:-1]
+    lengths = np.linalg.norm(axes, axis=0)
+    if not lengths.all():
+        raise InputError(f'"{layer.name}" has a scale of 0: give all axes a scale.')
+    cosines = (axes.T @ axes) / np.outer(lengths, lengths)
+    if np.abs(cosines - np.eye(3)).max() > 0.01:
+        raise InputError(f'"{layer.name}" is sheared: remove the shear, for distances in it to be true.')
+    # Seven digits: what a layer computes from 0.2 is 0.2 again.
+    z, y, x = (float(f"{length:.7g}") for length in lengths)
+    return Spacing((z, y, x), str(units[-1]))
+
+
+def layers_spacing(image: "Image | None", labels: "Labels") -> Spacing:
+    """Of the labels; of the picture where nobody gave the labels a scale, as of many segmentations."""
+    spacing = spacing_of(labels)
+    if image is not None and not spacing.is_known:
+        return spacing_of(image)
+    return spacing
+
+
+def stack_of(image: "Image | None", labels: "Labels | None", spacing: Spacing) -> Stack:
+    """The chosen layers as a stack, without reading them.
+
+    Raises
+    ------
+    InputError
+        If there are no labels, or they do not fit the picture.
+    """
+    if labels is None:
+        raise InputError("Open a 3D label layer (each cell a number), or choose a dataset folder.")
+    voxels = None if image is None else _finest(image)
+    marks = _finest(labels)
+    if voxels is not None and tuple(voxels.shape) != tuple(marks.shape):
+        raise InputError(
+            f'"{image.name if image else ""}" has {_size(voxels.shape)} voxels and "{labels.name}" '
+            f"{_size(marks.shape)}: choose labels made from this picture."
+        )
+    # Files are named after it.
+    name = re.sub(r"[^\w .-]+", "-", labels.name).strip(" .-") or "cells"
+    return Stack(name, voxels, marks, spacing.zyx, spacing.unit)
+
+
+def _finest(layer: "Image | Labels") -> NDArray[np.generic]:
+    array: NDArray[np.generic] = layer.data[0] if layer.multiscale else layer.data
+    return array
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+class Progress:
+    """How many labels have been cut; ends the cutting once it is cancelled, by an `InputError`."""
+
+    def __init__(self) -> None:
+        self.done = self.total = 0
+        self.cancelled = False
+
+    def __call__(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        if self.cancelled:
+            raise InputError("The cells have changed while they were looked at: look at them again.")
+
+
+def gather(request: DataRequest, progress: Progress | None = None) -> TrainingData:
+    """Read, cut and check the cells.
+
+    Raises
+    ------
+    InputError
+        If they cannot be used.
+    """
+    try:
+        with without_full_collections():
+            if request.folder is not None:
+                return _of_folder(request.folder)
+            return _of_stack(request, progress)
+    except MemoryError as error:
+        raise InputError("There is not enough memory for these cells: crop the stack first.") from error
+    except OSError as error:  # a layer may be read from a file as late as here
+        raise InputError(f"The cells cannot be read: {error}.") from error
+
+
+def _of_folder(folder: Path) -> TrainingData:
+    part = "train" if (folder / "train").is_dir() else None  # cells to test with are not trained on
+    cells = tuple(read_dataset(folder, part, need_objects=True))
+    notes = read_notes(folder)
+    summary = f"{_cells(len(cells))} to train on."
+    return _checked(cells, folder, notes, summary, ())
+
+
+def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
+    stack = request.stack
+    assert stack is not None
+    read = replace(
+        stack,
+        labels=np.asarray(stack.labels),
+        image=None if stack.image is None else np.asarray(stack.image),
+    )
+    cut = cut_stacks([read], plane=request.plane, progress=progress)
+    notes = DatasetNotes(
+        voxel_size=None if cut.unit == "pixel" else cut.voxel_size,
+        unit=cut.unit,
+        source=[stack.name],
+        plane=cut.plane,
+        left_out=cut.left_out,
+    )
+    unit = "pixels" if cut.unit == "pixel" else unit_symbol(cut.unit)
+    summary = (
+        f"{_cells(len(cut.cells))} to train on, a voxel of the model grid is {cut.voxel_size:.3g} {unit}."
+    )
+    if cut.left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in cut.left_out.items())
+        summary += f" Left out: {reasons}."
+    doubts: tuple[str, ...] = ()
+    if not Spacing(stack.spacing, stack.unit).is_known:
+        doubts = (
+            "The layers do not say how large a voxel is. If slices lie further apart than pixels, give the "
+            "voxel size above: else shapes come out flat.",
+        )
+    return _checked(tuple(cut.cells), None, notes, summary, doubts)
+
+
+def _checked(
+    cells: tuple[CellFile, ...],
+    folder: Path | None,
+    notes: DatasetNotes,
+    summary: str,
+    doubts: tuple[str, ...],
+) -> TrainingData:
+    split_cells(cells)  # says so if there are too few
+    picture = montage(cells, columns=SMALL[0], rows=SMALL[1])
+    return TrainingData(cells, folder, notes, summary, (*doubts, *check_cells(cells)), picture)
+
+
+def large_picture(data: TrainingData) -> NDArray[np.uint8]:
+    """More of the cells, larger, (y, x, 3)."""
+    with without_full_collections():
+        return montage(data.cells, columns=LARGE[0], rows=LARGE[1])
+
+
+def unit_symbol(unit: str) -> str:
+    """Such as µm for micrometer."""
+    return {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}.get(unit, unit)
+
+
+def _cells(number: int) -> str:
+    return "1 cell" if number == 1 else f"{number} cells"
+
+
+# --- beginning ---------------------------------------------------------------------------------------
+
+
+def new_name(name: str) -> str:
+    """A name for a new model, as files can have it.
+
+    Raises
+    ------
+    InputError
+        If it is no name, or there is a model or a run of that name.
+    """
+    if not name.strip():
+        raise InputError("Give the model a name, such as my-nuclei.")
+    name = check_name(name)
+    if name.casefold() in {model.casefold() for model in available_models()}:
+        raise InputError(f"There is a model {name!r} already: choose another name.")
+    if name.casefold() in _run_names():
+        raise InputError(
+            f"There is a training run {name!r} already: choose another name, or that run in the list above."
+        )
+    return name
+
+
+def free_name() -> str:
+    """A name that no model and no run has: my-cells, my-cells-2, ..."""
+    taken = {model.casefold() for model in available_models()} | _run_names()
+    names = itertools.chain([_NAME], (f"{_NAME}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def _run_names() -> set[str]:
+    try:
+        return {path.name.casefold() for path in runs_folder().iterdir()}
+    except OSError:  # there was no run yet
+        return set()
+
+
+def begin(data: TrainingData, wish: Wish) -> Run:
+    """Write the cells, unless they lie in a folder, plan a run and start its process.
+
+    Raises
+    ------
+    InputError
+        If the name is taken, or files cannot be written.
+    """
+    name = new_name(wish.name)
+    folder = runs_folder() / name
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
+    try:
+        dataset = data.folder
+        if dataset is None:
+            dataset = folder / "cells"
+            with without_full_collections():
+                write_dataset(dataset, data.cells, data.notes)
+        plan = Plan(
+            name=name,
+            dataset=str(dataset.absolute()),
+            out=str(user_folder() / f"{name}.safetensors"),
+            start=wish.start,
+            settings=wish.settings,
+            preset=wish.preset,
+            licence=wish.licence,
+            data_note=wish.data_note,
+        )
+        run = Run.create(folder, plan)
+        run.start()
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise InputError(f"The run cannot be written to {folder}: {error.strerror or error}.") from error
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return run
+
+
+def go_on(run: Run, finish: bool) -> tuple[Run, bool]:
+    """Continue a stopped run, or with ``finish`` make a model of what it has.
+
+    Raises
+    ------
+    InputError
+        If it runs already, or its process cannot be started.
+    """
+    try:
+        run.start(finish=finish)
+    except OSError as error:
+        raise InputError(f"Training cannot be started: {error.strerror or error}.") from error
+    return run, finish
+
+
+def forget(run: Run) -> None:
+    """Delete the run's folder; the model that it made stays.
+
+    Raises
+    ------
+    InputError
+        If it is running, or files cannot be deleted.
+    """
+    if run.is_running:
+        raise InputError(f"{run.plan.name!r} is being trained: stop it first.")
+    try:
+        shutil.rmtree(run.folder)
+    except OSError as error:
+        raise InputError(f"The folder {run.folder} cannot be deleted: {error.strerror or error}.") from error

@@ -1,0 +1,245 @@
+"""The command line as a user runs it: files, exit status, one line for what is wrong."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+from skimage.filters import threshold_otsu
+
+import napari_dispr as nd
+from napari_dispr.commands.cli import main
+from napari_dispr.synthesis.phantoms import simulate_field
+
+COMMAND = [sys.executable, "-m", "napari_dispr"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A picture and its labels."""
+    folder = tmp_path_factory.mktemp("field")
+    field = simulate_field(cells=3, shape=(200, 200), seed=2)
+    tifffile.imwrite(folder / "image.tif", field.image)
+    tifffile.imwrite(folder / "labels.tif", field.labels)
+    np.save(folder / "labels.npy", field.labels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Two simulated cells as DISPR reads them."""
+    folder = tmp_path_factory.mktemp("dataset")
+    field = simulate_field(cells=2, shape=(160, 160), seed=3)
+    for label, obj in field.objects.items():
+        for part, content in (("obj", obj), ("mask", obj[32]), ("image", obj[32] // 2 + 20)):
+            (folder / "test" / part).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(folder / "test" / part / f"cell{label}.tif", content)
+    return folder
+
+
+def test_predict(folder, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["predict", str(folder / "image.tif"), str(folder / "labels.tif"), "--out", str(out)]
+    assert main([*arguments, "--cells", "3,1", "--members", "2", "--steps", "2", "--pixel-size", "0.1"]) == 0
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert files == [
+        "cells.columns.csv", "cells.csv", "cells/1.npz", "cells/1.ome.tif", "cells/3.npz", "cells/3.ome.tif",
+        "consensus/1.ome.tif", "consensus/3.ome.tif", "morphometry.columns.csv", "morphometry.csv",
+        "occupancy/1.ome.tif", "occupancy/3.ome.tif", "prediction.json",
+    ]  # fmt: skip
+    with tifffile.TiffFile(out / "cells" / "3.ome.tif") as tiff:
+        assert tiff.is_ome
+        axes = dict(
+            zip(tiff.series[0].get_axes(squeeze=False), tiff.series[0].get_shape(squeeze=False), strict=True)
+        )
+        assert axes["T"] == 2 and (axes["Z"], axes["Y"], axes["X"]) == (64, 64, 64)
+        members = tiff.asarray()
+    prediction = nd.load_prediction(out)
+    assert members.dtype == np.uint8
+    np.testing.assert_array_equal(members, prediction[3].members)
+    with open(out / "morphometry.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["label"], row["member"]) for row in rows] == [("3", "0"), ("3", "1"), ("1", "0"), ("1", "1")]
+    with open(out / "cells.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["label"], row["members"]) for row in rows] == [("3", "2"), ("1", "2")]
+    assert all(0 < float(row["ambiguity"]) < 1 and float(row["volume_sd"]) > 0 for row in rows)
+    settings = json.loads((out / "prediction.json").read_text())["settings"]
+    assert settings["pixel_size"] == 0.1 and settings["steps"] == 2
+    same = nd.predict(
+        tifffile.imread(folder / "image.tif"), np.load(folder / "labels.npy"), cells=[1], members=2, steps=2
+    )
+    np.testing.assert_array_equal(same[1].members, prediction[1].members)
+
+
+def test_warnings_go_to_the_standard_error_once(folder, tmp_path, capsys):
+    labels = np.load(folder / "labels.npy")
+    labels[:30, :30] = 9
+    np.save(tmp_path / "labels.npy", labels)
+    arguments = ["predict", str(folder / "image.tif"), str(tmp_path / "labels.npy"), "--out", str(tmp_path)]
+    assert main([*arguments, "--members", "1", "--steps", "1"]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("Cell 9 is cut by the border") == 1 and "Cell 9" not in told.out
+
+
+def test_predict_a_dataset_without_objects(dataset, tmp_path):
+    command = ["predict", str(dataset), "--out", str(tmp_path), "--members", "1", "--steps", "1"]
+    assert main(command) == 0
+    assert {path.name for path in (tmp_path / "cells").glob("*.ome.tif")} == {
+        "cell1.ome.tif",
+        "cell2.ome.tif",
+    }
+    mask = tifffile.imread(dataset / "test" / "mask" / "cell2.tif") > 127
+    np.testing.assert_array_equal(nd.load_prediction(tmp_path)[2].members[0, 32], mask)
+
+
+def test_a_dataset_in_physical_units(dataset, tmp_path, capsys):
+    command = ["predict", str(dataset), "--out", str(tmp_path), "--members", "1", "--steps", "1"]
+    assert main([*command, "--pixel-size", "0.1"]) == 0
+    prediction = nd.load_prediction(tmp_path)
+    assert prediction[1].unit == "micrometer"
+    volume = nd.measure(prediction)["volume"][0]
+    assert volume == pytest.approx(prediction[1].members.sum() * 0.1**3, rel=0.02)
+    for option in (["--scale", "0.5"], ["--cells", "1"]):
+        assert main([*command, *option]) == 2
+        assert option[0] in capsys.readouterr().err
+
+
+def test_evaluate(dataset, tmp_path, capsys):
+    command = ["evaluate", str(dataset), "--out", str(tmp_path), "--members", "2", "--steps", "1"]
+    assert main([*command, "--save-shapes"]) == 0
+    table = capsys.readouterr().out
+    assert all(method in table for method in ("red-blood-cell", "cylinder", "ellipsoid"))
+    shapes = tifffile.imread(tmp_path / "shapes" / "red-blood-cell" / "cell1.tif")
+    assert shapes.shape == (2, 64, 64, 64)
+    obj = tifffile.imread(dataset / "test" / "obj" / "cell1.tif")
+    truth = obj > threshold_otsu(obj)
+    with open(tmp_path / "errors.csv", newline="") as file:
+        rows = [
+            row for row in csv.DictReader(file) if (row["cell"], row["method"]) == ("cell1", "red-blood-cell")
+        ]
+    for row, shape in zip(rows, shapes > 0, strict=True):
+        error = abs(int(shape.sum()) - int(truth.sum())) / truth.sum()
+        assert float(row["volume"]) == pytest.approx(error, rel=1e-4, abs=1e-6)
+        assert float(row["iou"]) == pytest.approx((shape & truth).sum() / (shape | truth).sum(), rel=1e-4)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["methods"]["red-blood-cell"]["n"] == 4 and summary["methods"]["cylinder"]["n"] == 2
+    told = summary["methods"]["red-blood-cell"]["provenance"]
+    assert told["model_hash"] == nd.load_model("red-blood-cell").hash and told["steps"] == 1
+    assert nd.__version__ in summary["software"]
+
+
+def test_demo(tmp_path):
+    assert main(["demo", "--out", str(tmp_path), "--members", "2", "--quality", "fast"]) == 0
+    prediction = nd.load_prediction(tmp_path)
+    assert len(prediction) == 6
+    picture = (tmp_path / "picture.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 50_000
+
+
+def test_nothing_but_one_line_is_on_the_standard_error(tmp_path):
+    # In a process of its own, where warnings of other packages (of pickle's protocol here) would be seen too.
+    (tmp_path / "savedmodel.pt").write_bytes(b"\x80\x04garbage")
+    command = [*COMMAND, "models", "import", str(tmp_path / "savedmodel.pt"), "--num-heads", "1"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("napari-dispr: ") and run.stderr.count("\n") == 1
+
+
+def test_evaluate_real_cells(red_blood_cells, tmp_path, capsys):
+    names = sorted(path.name for path in (red_blood_cells / "train" / "mask").glob("*.tif"))[:2]
+    for part in ("obj", "image", "mask"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        # The shipped model was trained on the first; mirrored, the second is a cell that it has not seen.
+        for name, step in zip(names, (1, -1), strict=True):
+            content = tifffile.imread(red_blood_cells / "train" / part / name)
+            tifffile.imwrite(tmp_path / "data" / part / name, content[..., ::step])
+    command = [
+        "evaluate",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+        "--members",
+        "2",
+        "--steps",
+        "2",
+    ]
+    assert main([*command, "--save-shapes", "--methods", "model,cylinder,ellipsoid"]) == 0
+    methods = json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]
+    assert list(methods) == ["red-blood-cell", "cylinder", "ellipsoid"]
+    assert methods["red-blood-cell"]["n"] == 2 and methods["red-blood-cell"]["failed"] == 0
+    assert methods["red-blood-cell"]["trained_on"] == [names[0].removesuffix(".tif")]
+    assert methods["red-blood-cell"]["imaged_plane_iou"]["median"] >= 0.95
+    for method in methods:
+        for name in names:
+            shapes = tifffile.imread(tmp_path / "out" / "shapes" / method / name)
+            assert shapes.shape[-3:] == (64, 64, 64) and set(np.unique(shapes)) == {0, 1}
+
+
+#: Arguments after which --out is added where they lack it, and a word of the answer.
+WRONG = {
+    "no file": (["predict", "missing.tif", "labels.tif"], "missing.tif"),
+    "no picture": (["predict", "words.tif", "labels.tif"], "words.tif"),
+    "no labels": (["predict", "image.tif"], "labels"),
+    "cells": (["predict", "image.tif", "labels.tif", "--cells", "three"], "three"),
+    "unknown cell": (["predict", "image.tif", "labels.tif", "--cells", "99"], "99"),
+    "members": (["predict", "image.tif", "labels.tif", "--members", "none"], "members"),
+    "quality": (["predict", "image.tif", "labels.tif", "--quality", "paper"], "paper"),
+    "no model": (["predict", "image.tif", "labels.tif", "--model", "words.tif"], "words.tif"),
+    "no partner": (["predict", "lonely"], "a.tif"),
+    "out is a file": (["predict", "image.tif", "labels.tif", "--out", "image.tif"], "image.tif"),
+    "no method": (["evaluate", "lonely", "--methods", "guess"], "guess"),
+    "option": (["predict", "image.tif", "labels.tif", "--colour", "red"], "colour"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_inputs_are_one_line(folder, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(folder)
+    (folder / "words.tif").write_text("neither picture nor model")
+    for part in ("image", "mask"):
+        (folder / "lonely" / part).mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite("lonely/image/a.tif", np.zeros((64, 64), np.uint8))
+    arguments, words = WRONG[name]
+    if "--out" not in arguments:
+        arguments = [*arguments, "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and words in error
+    assert not (tmp_path / "out").exists(), "nothing is left behind"
+
+
+def test_no_command_and_unknown_command_are_bad_input(capsys):
+    for arguments in ([], ["fly"]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to one process")
+def test_interrupting_keeps_what_is_finished(folder, tmp_path):
+    out = tmp_path / "out"
+    command = [*COMMAND, "predict", str(folder / "image.tif"), str(folder / "labels.tif"), "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, "--members", "5", "--steps", "30"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Not ignored, as what runs in the background inherits it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 200
+    while not (out / "cells" / "1.ome.tif").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert 1 in nd.load_prediction(out)
+    assert len(nd.load_prediction(out)) < 3

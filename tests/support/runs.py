@@ -1,0 +1,27 @@
+"""Processes that stand for a training."""
+
+import sys
+
+from napari_dispr.training.run import Run
+
+
+class Waiting:
+    """A process that begins a run and waits, and may be deaf to wishes to stop."""
+
+    script = """
+import sys, time
+from napari_dispr.training.run import Run
+run = Run.open(sys.argv[1])
+with run.owned():
+    run.write("begin", step=0, cells=8, validation_cells=2, device="cpu", processes=1)
+    while not (run.is_to_stop and sys.argv[2] == "hears"):
+        time.sleep(0.02)
+    run.write("end", reason="stopped", model=None)
+"""
+    hears = "hears"
+
+    def command_of(self, run: Run) -> list[str]:
+        return [sys.executable, "-c", self.script, str(run.folder), self.hears]
+
+
+WAITING = Waiting()

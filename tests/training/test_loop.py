@@ -1,0 +1,501 @@
+"""The loop of training: the loss falls, and a run that was killed ends as if it had not been."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.models import TINY
+from support.simulated import cell_of
+
+from napari_dispr import InputError
+from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
+from napari_dispr.settings import TrainSettings, checked_settings
+from napari_dispr.training import loop as optimisation
+from napari_dispr.training import objectives
+from napari_dispr.training.crew import Crew
+from napari_dispr.training.loop import Report, Validated, iter_optimise
+from napari_dispr.training.objectives import objective_of
+from napari_dispr.training.samples import Samples, Units
+from napari_dispr.training.state import State
+
+SHORT = TrainSettings(steps=6, batch=2, warmup=2)
+CHECKPOINT = "checkpoint.pt"
+#: What the clock says, which differs between two runs.
+TIMES = {"clock"}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return [cell_of("discocyte"), cell_of("stomatocyte", 1)]
+
+
+def content(folder):
+    whole = torch.load(folder / CHECKPOINT, weights_only=True)
+    return {name: value for name, value in whole.items() if name not in TIMES}
+
+
+def assert_same(a, b):
+    """Of two nested states: every number, to the last bit."""
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    else:
+        assert a == b
+
+
+def train(cells, out, settings=SHORT, **options):
+    return list(iter_optimise(cells, out / CHECKPOINT, settings, config=TINY, report_every=1, **options))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cells, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    return out, train(cells, out)
+
+
+def test_loss_falls(cells, tmp_path):
+    fast = {"learning_rate": 0.05, "adam_learning_rate": 5e-3, "warmup": 0, "decay": 0.0}
+    settings = TrainSettings(steps=30, batch=2, resliced=0.0, blended=0.0, scored=0.0, **fast)
+    losses = [report.loss for report in train(cells, tmp_path, settings)]
+    assert np.mean(losses[-8:]) < 0.5 * np.mean(losses[:3])
+
+
+def test_score_falls(cells, tmp_path):
+    fast = {"learning_rate": 0.05, "adam_learning_rate": 5e-3, "warmup": 0, "decay": 0.0}
+    settings = TrainSettings(steps=40, batch=4, resliced=0.0, blended=0.0, scored=1.0, **fast)
+    losses = [report.loss for report in train(cells, tmp_path, settings)]
+    assert np.mean(losses[-8:]) < 0.75 * np.mean(losses[:3])
+
+
+def test_each_unit_takes_its_own_samples():
+    settings = TrainSettings(steps=5, batch=4, scored=0.4)
+    assert settings.flow_steps == 3
+    alone = iter(Units(settings, Crew(), 0))
+    assert [next(alone) for _ in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    assert next(iter(Units(settings, Crew(), 6))) == [6, 7]
+    two = [iter(Units(settings.model_copy(update={"scored": 0.0}), Crew(rank, 2), 4)) for rank in (0, 1)]
+    assert [next(one) for one in two] == [[4, 6], [5, 7]]
+
+
+def test_pairs_need_an_even_batch():
+    with pytest.raises(InputError, match=r"^Scored steps draw shapes in pairs: take an even batch\.$"):
+        checked_settings(TrainSettings, {"batch": 3})
+    assert checked_settings(TrainSettings, {"batch": 3, "scored": 0.0}).flow_steps == 2000
+
+
+def test_reports(uninterrupted):
+    out, reports = uninterrupted
+    assert [report.step for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert [report.share for report in reports] == pytest.approx([i / 6 for i in range(1, 7)], abs=1e-4)
+    assert [report.phase for report in reports] == ["flow"] * 4 + ["scored"] * 2
+    assert all(report.samples_per_second > 0 and report.memory_gb > 0.1 for report in reports)
+    assert all(np.isfinite(report.loss) for report in reports)
+    assert reports[-1].seconds_left == 0 and reports[2].seconds_left == pytest.approx(reports[2].seconds, 0.3)
+    assert os.listdir(out) == [CHECKPOINT]
+    assert content(out)["taken"] == 4 * 2 + 2 * 1
+
+
+def test_seed_decides_everything(cells, tmp_path, uninterrupted):
+    train(cells, tmp_path / "again")
+    assert_same(content(uninterrupted[0]), content(tmp_path / "again"))
+    train(cells, tmp_path / "other", SHORT.model_copy(update={"seed": 1}))
+    a, b = (content(folder)["network"]["out.2.weight"] for folder in (uninterrupted[0], tmp_path / "other"))
+    assert not torch.equal(a, b)
+
+
+def test_reporting_changes_nothing(cells, tmp_path, uninterrupted):
+    list(iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, config=TINY, report_every=4))
+    assert_same(content(tmp_path), content(uninterrupted[0]))
+
+
+def test_closing_saves_and_resuming_goes_on_exactly(cells, tmp_path, uninterrupted):
+    run = iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, config=TINY, report_every=1, save_every_s=1e9)
+    first = [next(run) for _ in range(3)]
+    run.close()
+    assert content(tmp_path)["step"] == 3
+    rest = train(cells, tmp_path, resume=True)
+    assert_same(content(tmp_path), content(uninterrupted[0]))
+    assert [r.loss for r in (*first, *rest)] == [r.loss for r in uninterrupted[1]]
+
+
+RUN = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from support.models import TINY
+from support.simulated import cell_of
+from napari_dispr.settings import TrainSettings
+from napari_dispr.training.loop import iter_optimise
+SHORT = TrainSettings(steps=6, batch=2, warmup=2)
+cells = [cell_of("discocyte"), cell_of("stomatocyte", 1)]
+options = dict(config=TINY, report_every=1, save_every_s=0, resume={resume})
+for report in iter_optimise(cells, Path({out!r}) / "checkpoint.pt", SHORT, **options):
+    if report.step == {killed_at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run_in_its_own_process(out, killed_at=None, resume=False):
+    # What else a process has loaded can decide how sums are divided among threads, and so the last decimals.
+    code = RUN.format(tests=str(Path(__file__).parents[1]), out=str(out), killed_at=killed_at, resume=resume)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_killed_run_loses_nothing_but_time(tmp_path):
+    run = run_in_its_own_process(tmp_path / "killed", killed_at=4)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert content(tmp_path / "killed")["step"] == 3
+    run = run_in_its_own_process(tmp_path / "killed", resume=True)
+    assert run.returncode == 0, run.stderr
+    assert run_in_its_own_process(tmp_path / "whole").returncode == 0
+    assert_same(content(tmp_path / "killed"), content(tmp_path / "whole"))
+
+
+def test_error_in_the_middle_keeps_the_steps_before(cells, tmp_path):
+    class Shortage(list):
+        def __getitem__(self, i):
+            if self.taken == 5:  # a cell and its partner a sample: in the second step
+                raise MemoryError
+            self.taken += 1
+            return super().__getitem__(i)
+
+    poor = Shortage(cells)
+    poor.taken = 0
+    with pytest.raises(MemoryError):
+        train(poor, tmp_path)
+    assert content(tmp_path)["step"] == 1
+
+
+def test_a_run_is_not_resumed_with_other_cells(cells, tmp_path):
+    train(cells, tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(InputError, match="begun with other cells"):
+        train(cells[::-1], tmp_path, resume=True)
+    assert_same(content(tmp_path), before)
+
+
+def test_finished_run_resumes_to_nothing(cells, tmp_path):
+    train(cells, tmp_path)
+    before = content(tmp_path)
+    assert train(cells, tmp_path, resume=True) == []
+    assert_same(content(tmp_path), before)
+
+
+def test_start_from_a_network(cells, tmp_path):
+    start = UNet3D(NetworkConfig(**{**TINY.__dict__, "num_res_blocks": 2}))
+    with torch.no_grad():
+        start.out[2].bias.fill_(0.25)
+    run = iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, start=start, report_every=1)
+    next(run)
+    run.close()
+    state = content(tmp_path)
+    assert state["network"].keys() == start.state_dict().keys()
+    # One step of a rate of 5e-4 does not lead far from where it began.
+    assert (state["network"]["out.2.bias"] - 0.25).abs().max() < 0.01
+
+
+def test_what_is_missing_is_said(cells, tmp_path):
+    with pytest.raises(InputError, match="no cells"):
+        next(iter_optimise([], tmp_path / CHECKPOINT, SHORT))
+    with pytest.raises(InputError, match="no checkpoint"):
+        next(iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, resume=True))
+    assert not os.listdir(tmp_path)
+
+
+# --- parts ------------------------------------------------------------------------------------------------
+
+
+def test_sample_depends_on_its_number_alone(cells):
+    samples = Samples([cells[0], cells[1], cell_of("echinocyte", 2)], TrainSettings(), planes=6)
+    planes, clean, noise = samples[5]
+    assert noise.shape == (2, 64, 64, 64) and abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+    assert planes.shape == (6, 64, 64) and planes.dtype == torch.float32
+    assert clean.shape == (1, 64, 64, 64) and clean.dtype == torch.float32
+    assert clean.min() == -1 and clean.max() <= 1
+    again = samples[5]
+    assert all(torch.equal(one, other) for one, other in zip((planes, clean, noise), again, strict=True))
+    assert not any(
+        torch.equal(one, other) for one, other in zip((planes, clean, noise), samples[6], strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, DEFAULT, NetworkConfig(**{**DEFAULT.__dict__, "channel_mult": (1, 1)})]
+)
+def test_every_parameter_is_trained(config):
+    state = State(TrainSettings(warmup=0), config, torch.device("cpu"))
+    start = {name: p.clone() for name, p in state.network.named_parameters()}
+    source = torch.Generator().manual_seed(0)
+    for p in state.network.parameters():
+        p.grad.copy_(torch.randn(p.shape, generator=source))
+    state.update(2)
+    for name, p in state.network.named_parameters():
+        assert not torch.equal(p, start[name]), name
+    # The average has moved, but less.
+    for mean, now, name in zip(state.average.parameters(), state.network.parameters(), start, strict=True):
+        assert not torch.equal(mean, start[name])
+        assert not torch.equal(mean, now)
+    assert state.step == 1
+    assert not state.gradient.any()
+
+
+def rates(settings):
+    state = State(settings, TINY, torch.device("cpu"))
+    for state.step in range(settings.steps):
+        yield state.learning_rate_share
+
+
+def test_learning_rate_rises_stays_and_falls():
+    shares = list(rates(TrainSettings(steps=100, warmup=10, decay=0.4)))
+    assert shares[0] == pytest.approx(0.1) and shares[9] == 1
+    assert set(shares[10:60]) == {1.0}
+    assert shares[80] == pytest.approx(0.5)
+    assert 0 < shares[-1] < 0.03
+    assert set(rates(TrainSettings(steps=10, warmup=0, decay=0.0))) == {1.0}
+
+
+def test_a_budget_in_minutes_goes_by_the_clock():
+    state = State(TrainSettings(minutes=10, scored=0.3, warmup=0, decay=0.5), TINY, torch.device("cpu"))
+    assert (state.share, state.scored, state.learning_rate_share) == (0, False, 1)
+    state.clock = 0.71 * 600
+    assert state.share == pytest.approx(0.71) and state.scored
+    assert state.learning_rate_share == pytest.approx(0.58)
+    state.clock = 601.0
+    assert state.share == 1
+
+
+def test_minutes_end_a_run(cells, tmp_path):
+    reports = train(cells, tmp_path, TrainSettings(minutes=2 / 60, batch=2, warmup=0))
+    assert reports[-1].share == 1 and {report.phase for report in reports} == {"flow", "scored"}
+    assert 2 <= reports[-1].seconds < 10
+
+
+class Judge:
+    """A validator whose scores are given."""
+
+    def __init__(self, scores):
+        self.scores, self.calls = list(scores), 0
+
+    def __call__(self, network, crew):
+        self.calls += 1
+        return np.array([[self.scores[self.calls - 1] + cell, 0.1] for cell in (-0.05, 0.05)])
+
+
+def test_validations_are_spread_and_the_best_weights_kept(cells, tmp_path):
+    kept = []
+    settings = SHORT.model_copy(update={"validations": 3})
+    judge = Judge([0.5, 0.3, 0.4])  # each cell is as much worse: a clear difference
+    events = train(cells, tmp_path, settings, validator=judge, keep_best=lambda network: kept.append(network))
+    found = [event for event in events if isinstance(event, Validated)]
+    assert [event.step for event in found] == [2, 4, 6]
+    assert [event.best for event in found] == [True, True, False] and len(kept) == 2
+    assert found[1].score == pytest.approx(0.4) and found[1].volume_error == 0.1
+    assert all(isinstance(event, Report | Validated) for event in events)
+
+
+def test_weights_that_are_not_clearly_worse_are_kept(cells, tmp_path):
+    tables = [[0.3, 0.5], [0.5, 0.32], [0.35, 0.55]]  # means .4, .41 (error .19) and .45 (.05 each)
+    kept, calls = [], iter(tables)
+    settings = SHORT.model_copy(update={"validations": 3})
+    events = train(
+        cells,
+        tmp_path,
+        settings,
+        validator=lambda network, crew: np.array([[value, 0.0] for value in next(calls)]),
+        keep_best=kept.append,
+    )
+    assert [event.best for event in events if isinstance(event, Validated)] == [True, True, False]
+    assert len(kept) == 2 and content(tmp_path)["lowest"] == pytest.approx([0.3, 0.5])
+    assert content(tmp_path)["since_lowest"] == 2
+
+
+def test_a_start_is_validated_before_the_first_step(cells, tmp_path):
+    judge = Judge([0.2] * 4)
+    events = train(
+        cells, tmp_path, SHORT.model_copy(update={"validations": 1}), start=UNet3D(TINY), validator=judge
+    )
+    assert isinstance(events[0], Validated) and events[0].step == 0 and judge.calls == 2
+
+
+def test_patience_ends_a_run(cells, tmp_path):
+    settings = SHORT.model_copy(update={"validations": 6, "patience": 2, "decay": 0.9})
+    run = iter_optimise(
+        cells,
+        tmp_path / CHECKPOINT,
+        settings,
+        config=TINY,
+        report_every=1,
+        validator=Judge([0.5, 0.6, 0.6, 0]),
+    )
+    steps = []
+    with pytest.raises(StopIteration) as end:
+        while True:
+            steps.append(next(run).step)
+    assert end.value.value == "converged" and max(steps) == 3
+
+
+def test_patience_begins_where_weights_settle(cells, tmp_path):
+    settings = SHORT.model_copy(update={"validations": 6, "patience": 1, "decay": 0.34, "scored": 0.34})
+    events = train(cells, tmp_path, settings, validator=Judge([0.1, 0.6, 0.6, 0.6, 0.6, 0.6]))
+    assert max(event.step for event in events) == 4
+
+
+def test_a_validation_that_is_stopped_is_done_again(cells, tmp_path):
+    settings = SHORT.model_copy(update={"validations": 2})
+    tables = iter([np.full((2, 2), np.nan), np.zeros((2, 2)), np.zeros((2, 2))])
+    options = {"validator": lambda network, crew: next(tables)}
+    first = train(cells, tmp_path, settings, **options)
+    assert [event.step for event in first] == [1, 2, 3] and content(tmp_path)["validated"] == 1
+    rest = train(cells, tmp_path, settings, resume=True, **options)
+    assert [event.step for event in rest if isinstance(event, Validated)] == [3, 6]
+
+
+class Clock:
+    """Stands for the module `time`: each look at it takes as long, whatever the machine does."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 0.04
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(optimisation, "time", clock)
+    return clock
+
+
+def test_validations_do_not_eat_a_budget_of_minutes(cells, tmp_path, clock):
+    settings = TrainSettings(minutes=5 / 60, batch=2, warmup=0, validations=50)
+
+    def slow(network, crew):
+        clock.now += 0.3
+        return np.zeros((2, 2))
+
+    events = train(cells, tmp_path, settings, start=UNet3D(TINY), validator=slow)
+    count = sum(isinstance(event, Validated) for event in events)
+    assert 2 <= count <= 5 / (0.3 * 6) + 2
+    assert isinstance(events[-1], Validated) and events[-1].share == 1
+
+
+def test_quick_validations_are_all_done(cells, tmp_path, clock):
+    settings = TrainSettings(minutes=6 / 60, batch=2, warmup=0, validations=4)
+    judge = Judge([0.1] * 5)
+    train(cells, tmp_path, settings, start=UNet3D(TINY), validator=judge)
+    assert judge.calls == 5
+
+
+def test_a_loss_that_is_no_number_changes_nothing(cells, tmp_path, monkeypatch):
+    class Once:
+        def __init__(self, network, settings):
+            self.own, self.calls = objective_of(network, settings), 0
+
+        def __call__(self, batch, scored, source):
+            self.calls += 1
+            return self.own(batch, scored, source) * (float("nan") if self.calls == 2 else 1)
+
+    monkeypatch.setattr(optimisation, "objective_of", Once)
+    reports = train(cells, tmp_path, SHORT.model_copy(update={"scored": 0.0}))
+    assert reports[-1].step == 6 and content(tmp_path)["taken"] == 14
+    assert all(torch.isfinite(weight).all() for weight in content(tmp_path)["network"].values())
+
+    class Always(Once):
+        def __call__(self, batch, scored, source):
+            return self.own(batch, scored, source) * float("nan")
+
+    monkeypatch.setattr(optimisation, "objective_of", Always)
+    with pytest.raises(InputError, match="not a number any more"):
+        train(cells, tmp_path / "always")
+    assert all(torch.isfinite(w).all() for w in content(tmp_path / "always")["network"].values())
+
+
+def test_out_of_memory_cuts_the_step_and_changes_nothing(cells, tmp_path, monkeypatch, uninterrupted):
+    class Small:
+        """Holds one sample at a time."""
+
+        def __init__(self, network, settings):
+            self.own = objective_of(network, settings)
+
+        def __call__(self, batch, scored, source):
+            if len(batch.clean) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.own(batch, scored, source)
+
+    monkeypatch.setattr(optimisation, "objective_of", Small)
+    reports = train(cells, tmp_path)
+    assert [r.loss for r in reports] == pytest.approx([r.loss for r in uninterrupted[1]], rel=0.02)
+
+
+def test_every_weight_has_a_gradient_at_every_stage(cells, monkeypatch):
+    """Weights cast to 16 bit without gradients must not be found again by the step that needs them."""
+    state = State(TrainSettings(batch=2), TINY, torch.device("cpu"))
+    objective = objectives.FlowObjective(state.network, state.settings)
+    objective.mixed = True
+    planes, clean, noise = (part[None] for part in Samples(cells, state.settings, TINY.planes)[0])
+    batch = objectives.Batch(planes, clean, noise, torch.tensor([0]), 1)
+    for stage in ((1, 0), (4, 2)):
+        monkeypatch.setattr(objectives, "STAGES", (stage,))
+        for p in state.network.parameters():
+            p.grad = None
+        objective(batch, True, torch.Generator()).backward()
+        assert all(p.grad is not None for p in state.network.parameters()), stage
+
+
+def test_asked_to_stop_it_saves_and_goes_on_exactly(cells, tmp_path, uninterrupted):
+    asked = iter([False, False, True])
+    first = train(cells, tmp_path, stop=lambda: next(asked))
+    assert first[-1].step == 3 and content(tmp_path)["step"] == 3
+    train(cells, tmp_path, resume=True)
+    assert_same(content(tmp_path), content(uninterrupted[0]))
+
+
+def test_a_damaged_checkpoint_is_told(cells, tmp_path):
+    train(cells, tmp_path)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
+        train(cells, tmp_path, resume=True)
+
+
+def test_a_folder_with_a_run_is_neither_overwritten_nor_resumed_with_other_settings(cells, tmp_path):
+    train(cells, tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(InputError, match="resume it"):
+        train(cells, tmp_path)
+    with pytest.raises(InputError, match="batch"):
+        train(cells, tmp_path, SHORT.model_copy(update={"batch": SHORT.batch + 1}), resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_run_interrupted_within_an_update_is_not_saved(cells, tmp_path, monkeypatch, uninterrupted):
+    step = torch.optim.AdamW.step
+
+    def interrupted(self, *arguments):
+        if (tmp_path / CHECKPOINT).exists() and content(tmp_path)["step"] == 3:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, config=TINY, report_every=1, save_every_s=0))
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    assert content(tmp_path)["step"] == 3
+    train(cells, tmp_path, resume=True)
+    assert_same(content(tmp_path), content(uninterrupted[0]))

@@ -1,0 +1,142 @@
+"""Runs as folders: plans, logs that are read while they grow, processes that are found and ended."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from napari_dispr import InputError
+from napari_dispr.training import run as runs
+from napari_dispr.training.run import Plan, Run
+
+
+@pytest.fixture
+def run(tmp_path):
+    plan = Plan(name="nuclei", dataset=str(tmp_path / "cells"), out=str(tmp_path / "nuclei.safetensors"))
+    return Run.create(tmp_path / "nuclei.training", plan)
+
+
+def test_a_plan_comes_back(run):
+    again = Run.open(run.folder)
+    assert again.plan == run.plan and again.state == "planned"
+    assert again.plan.settings.batch == 8
+
+
+def test_a_folder_holds_one_run(run):
+    with pytest.raises(InputError, match="holds a training run already"):
+        Run.create(run.folder, run.plan)
+
+
+def test_what_is_no_run_is_told(tmp_path):
+    with pytest.raises(InputError, match="There is no training run in"):
+        Run.open(tmp_path)
+    for wrong in (b'{"name": 3}', b"\xff\xfe\x00", b"{"):
+        (tmp_path / "plan.json").write_bytes(wrong)
+        with pytest.raises(InputError, match="not written by this version"):
+            Run.open(tmp_path)
+
+
+def test_a_log_is_read_while_it_grows(run):
+    assert run.reports() == ([], 0)
+    run.write("begin", step=0)
+    first, read = run.reports()
+    assert first == [{"kind": "begin", "step": 0}]
+    log = run.folder / "log.jsonl"
+    with log.open("a") as file:
+        file.write('{"kind": "step", "st')
+    assert run.reports(read) == ([], read)  # half a line is for the next time
+    with log.open("a") as file:
+        file.write('ep": 1}\n')
+    second, read = run.reports(read)
+    assert second == [{"kind": "step", "step": 1}] and read == log.stat().st_size
+    assert run.last("begin") == first[0] and run.last("end") is None
+
+
+def test_half_a_line_of_a_crash_spoils_nothing(run):
+    (run.folder / "log.jsonl").write_text('{"kind": "st\n{"kind": "begin"}\n')
+    assert run.reports()[0] == [{"kind": "begin"}]
+
+
+def test_states(run):
+    run.write("begin")
+    assert run.state == "stopped"
+    with run.owned():
+        assert run.state == "running" and run.is_running
+    assert run.state == "stopped"
+    run.write("end", reason="stopped", model=None)
+    assert run.state == "stopped"
+    run.write("end", reason="finished", model="x.safetensors")
+    assert run.state == "finished"
+
+
+def test_two_processes_do_not_train_one_run(run):
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        run._own(other.pid)
+        assert run.is_running
+        with pytest.raises(InputError, match="is being trained already"), run.owned():
+            pass
+        with pytest.raises(InputError, match="is being trained already"):
+            run.start()
+        run.kill()
+        assert other.wait(5) and not run.is_running
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_the_process_of_another_day_does_not_count(run):
+    since = psutil.Process().create_time()
+    (run.folder / "process.json").write_text(json.dumps({"pid": os.getpid(), "since": since - 3600}))
+    assert not run.is_running
+
+
+def test_a_wish_to_stop_is_for_the_process_that_runs(run):
+    run.ask_to_stop()
+    process = run.start()  # which is another one
+    assert not run.is_to_stop
+    run.ask_to_stop()
+    assert process.wait(120) == 2 and run.is_to_stop  # it found no cells, and did not lose the wish
+
+
+def test_a_process_of_another_machine_counts_while_it_writes(run):
+    (run.folder / "process.json").write_text(json.dumps({"pid": 1, "since": 0, "host": "elsewhere"}))
+    run.write("step")
+    assert run.is_running and run.state == "running"
+    with pytest.raises(InputError, match="is being trained already"), run.owned():
+        pass
+    for name in ("process.json", "log.jsonl"):
+        os.utime(run.folder / name, (0, 0))
+    assert not run.is_running
+
+
+def test_what_is_no_number_is_no_json_either(run):
+    run.write("step", loss=float("nan"))
+    assert run.reports()[0] == [{"kind": "step", "loss": None}]
+
+
+def test_the_line_after_half_a_line_counts(run):
+    (run.folder / "log.jsonl").write_text('{"kind": "st')
+    run.write("end", model="m")
+    assert run.state == "finished"
+
+
+def test_a_process_that_cannot_begin_says_why(run):
+    process = run.start()
+    assert process.wait(120) == 2
+    assert "There is no folder" in run.output.read_text() and not run.is_running
+    assert "There is no folder" in run.last("problem")["text"]
+
+
+def test_runs_are_listed_newest_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "user_data_path", lambda *a, **k: tmp_path)
+    assert runs.all_runs() == []
+    for name in ("one", "two"):
+        Run.create(runs.runs_folder() / name, Plan(name=name, dataset="d", out="o.safetensors"))
+        os.utime(runs.runs_folder() / name / "plan.json", (time.time(),) * 2 if name == "one" else (0, 0))
+    (runs.runs_folder() / "none").mkdir()
+    assert [run.plan.name for run in runs.all_runs()] == ["one", "two"]

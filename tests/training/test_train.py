@@ -1,0 +1,376 @@
+"""Train as a verb: from a dataset folder to a model file, by Python and by the command line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from support.models import tiny_model
+from support.simulated import phantom_file
+
+import napari_dispr as nd
+from napari_dispr import InputError
+from napari_dispr.card import Card
+from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
+from napari_dispr.models.library import read_card
+from napari_dispr.settings import TrainSettings
+from napari_dispr.training.finish import _familiarity, _volume_regression
+from napari_dispr.training.plan import planned, preset_settings, run_beside
+from napari_dispr.training.run import Run
+from napari_dispr.training.train import Ended, iter_train, split
+from napari_dispr.training.validation import Validation
+
+#: As little as can be trained.
+LITTLE = {"steps": 4, "batch": 2, "validations": 2, "validation_cells": 1, "warmup": 1, "processes": 1}
+ARGUMENTS = [f"--{name.replace('_', '-')}={value}" for name, value in LITTLE.items()]
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return [phantom_file(("discocyte", "stomatocyte")[seed % 2], seed) for seed in range(8)]
+
+
+@pytest.fixture(scope="module")
+def dataset(cells, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cells") / "phantoms"
+    notes = DatasetNotes(voxel_size=0.2, unit="micrometer", source=["phantoms"])
+    write_dataset(folder, cells, notes)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "phantoms.safetensors"
+    events = []
+    told = {"licence": "CC0-1.0", "data_note": "Simulated.", "description": "Phantoms."}
+    model = nd.train(dataset, out, progress=events.append, **told, **LITTLE)
+    return model, events, out
+
+
+def test_from_a_folder_to_a_model(trained, dataset):
+    model, events, out = trained
+    kinds = [type(event).__name__ for event in events]
+    assert kinds == ["Begun", "Validated", "Validated", "Report", "Validated", "Ended"]
+    assert events[0].cells == 7 and events[0].validation_cells == 1 and events[0].processes == 1
+    assert events[-1].model == str(out) and out.exists()
+    card = read_card(out)
+    assert (card.name, card.licence, card.description) == ("phantoms", "CC0-1.0", "Phantoms.")
+    assert card.voxel_size == 0.2 and card.unit == "micrometer"
+    assert "Simulated." in card.attribution and "generic" in card.attribution
+    read = read_dataset(dataset, need_objects=True)
+    apart = [cell for cell in read if cell.name in card.training["kept_apart"]]
+    assert len(apart) == 1 and set(card.training["cells"]) == {c.name for c in read} - {apart[0].name}
+    assert apart[0].fingerprint not in card.training["fingerprints"]
+    assert len(card.training["fingerprints"]) == 7
+    scores = card.scores["balanced"]
+    assert 0 <= scores["consensus_iou"] <= 1 and scores["volume_error_mean"] >= 0
+    cell = apart[0]
+    prediction = nd.predict(cell.image, cell.mask > 0.5, model=model, members=1, quality="fast", scale=1.0)
+    assert prediction[1].members.any()
+
+
+def test_the_log_is_what_was_told(trained):
+    _, events, out = trained
+    run = run_beside(out)
+    lines, _ = run.reports()
+    assert [line["kind"] for line in lines] == [
+        "begin",
+        "validation",
+        "validation",
+        "step",
+        "validation",
+        "end",
+    ]
+    assert lines[3]["step"] == 4 and lines[3]["loss"] == events[3].loss
+    assert run.state == "finished" and run.picture.exists() and not run.is_running
+
+
+def test_what_is_trained_is_what_is_scored(trained, dataset):
+    """The last validation says of the kept weights what drawing the model anew does."""
+    model, events, _ = trained
+    best = [event for event in events if getattr(event, "best", False)][-1]
+    apart = [
+        c for c in read_dataset(dataset, need_objects=True) if c.name in model.card.training["kept_apart"]
+    ]
+    plain = model.card.model_copy(update={"volume": None, "familiarity": None})
+    again = Validation(apart, plain, model.process, torch.device("cpu"))
+    from napari_dispr.training.crew import Crew
+
+    expected = (best.energy_score, best.volume_error)
+    assert again(model.network, Crew()).mean(axis=0) == pytest.approx(expected, abs=0.02)
+
+
+def test_stopped_and_resumed_it_ends_as_it_would_have(trained, dataset, tmp_path):
+    out = tmp_path / "phantoms.safetensors"
+    told = {"licence": "CC0-1.0", "data_note": "Simulated.", "description": "Phantoms."}
+    run = planned(dataset, out, **told, **LITTLE)
+    steps = iter([False, True])
+    events = list(iter_train(run, stop=lambda: next(steps)))
+    assert events[-1] == Ended("stopped", None, {}) and not out.exists() and run.state == "stopped"
+    model = nd.train(dataset, out, resume=True)
+    for name, tensor in trained[0].network.state_dict().items():
+        torch.testing.assert_close(model.network.state_dict()[name], tensor, atol=2e-3, rtol=0.02)
+    assert model.card.training["cells"] == trained[0].card.training["cells"]
+
+
+def test_stopped_while_it_is_scored_it_ends_as_it_would_have(dataset, tmp_path):
+    out = tmp_path / "m.safetensors"
+    run = planned(dataset, out, **LITTLE)
+    events = []
+    for event in iter_train(run, stop=lambda: len(events) > 4):  # after the last validation
+        events.append(event)
+    assert events[-1] == Ended("stopped", None, {}) and not out.exists()
+    assert [type(event).__name__ for event in iter_train(run)] == ["Begun", "Ended"] and out.exists()
+
+
+def test_killed_between_the_model_and_its_last_line_it_is_finished(trained, tmp_path):
+    out = trained[2]
+    shutil.copytree(out.with_suffix(".training"), tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text("".join(line for line in log.open() if '"end"' not in line))
+    run = Run.open(tmp_path / "run")
+    assert run.state == "stopped"
+    assert [event.model for event in iter_train(run)] == [str(out)] and run.state == "finished"
+
+
+def test_a_run_that_somebody_stops_is_told_to_its_caller(dataset, tmp_path):
+    out = tmp_path / "m.safetensors"
+
+    def stop(event):
+        run_beside(out).ask_to_stop()
+
+    with pytest.raises(InputError, match="was stopped: go on with resume=True"):
+        nd.train(dataset, out, progress=stop, **LITTLE)
+    assert run_beside(out).state == "stopped" and not out.exists()
+
+
+def test_a_stopped_run_can_be_used_as_it_is(dataset, tmp_path):
+    out = tmp_path / "early.safetensors"
+    run = planned(dataset, out, **LITTLE)
+    list(iter_train(run, stop=lambda: True))
+    events = list(iter_train(Run.open(run.folder), finish=True))
+    assert events[-1].model == str(out) and nd.load_model(out).name == "early"
+
+
+def test_nothing_is_overwritten(trained, dataset):
+    with pytest.raises(InputError, match=r"There is a model .* already"):
+        planned(dataset, trained[2], **LITTLE)
+    with pytest.raises(InputError, match=r"There is a model .* already"):
+        nd.train(dataset, trained[2], resume=True)
+
+
+def test_cells_that_the_start_has_seen_are_not_validated_on(cells):
+    seen = {"fingerprints": [cell.fingerprint for cell in cells[:2]]}
+    own, apart = split(cells, TrainSettings(validation=0.3), tiny_model(training=seen))
+    assert {c.name for c in cells[:2]} <= {c.name for c in own} and len(apart) == 2
+    seen["fingerprints"] += [cell.fingerprint for cell in cells[2:5]]
+    with pytest.raises(InputError, match="'tiny' was trained on 5 of these 8 cells"):
+        split(cells, TrainSettings(), tiny_model(training=seen))
+    assert split(cells, TrainSettings(validation=0), None) == (cells, [])
+
+
+def test_predicted_objects_are_trained_on_and_not_scored_by(cells):
+    drawn = [replace(cell, name=f"{cell.name}00{i}", predicted=True) for cell in cells for i in (1, 2)]
+    own, apart = split([*cells, *drawn], TrainSettings(validation=0.5), None)
+    assert len(apart) == 4 and not any(cell.predicted for cell in apart)
+    # Copies of a cell kept apart are not trained on either.
+    assert len(own) == 12 and not {cell.fingerprint for cell in own} & {cell.fingerprint for cell in apart}
+    assert sum(cell.predicted for cell in own) == 8
+    # Without any real cell predicted ones are all there is.
+    assert len(split(drawn, TrainSettings(validation=0.5), None)[1]) == 8
+
+
+def test_predicted_objects_teach_no_volume_and_a_picture_is_seen_once():
+    cells = [phantom_file(("discocyte", "stomatocyte")[seed % 2], seed) for seed in range(20)]
+    drawn = [replace(cell, name=f"{cell.name}001", predicted=True) for cell in cells[:6]]
+    regression = _volume_regression(cells)
+    assert regression is not None and _volume_regression([*cells, *drawn]) == regression
+    card = Card(name="a", qualities={})
+    assert _familiarity([*cells, *drawn], card) == _familiarity(cells, card)
+
+
+def test_copies_of_a_cell_are_known_as_one(cells):
+    """The same shapes with another picture, or without any, are no new cells."""
+    seen = {"fingerprints": [cells[0].fingerprint]}
+    bare = [CellFile(f"bare{i}", cell.mask, None, cell.obj) for i, cell in enumerate(cells[:2])]
+    own, apart = split([*cells, *bare], TrainSettings(validation=0.5), tiny_model(training=seen))
+    assert {cells[0].name, "bare0"} <= {cell.name for cell in own} and apart
+    dimmed = [CellFile(c.name, c.mask, 0.9 * c.image, c.obj) for c in cells]
+    told = {"shapes": [cell.shape_fingerprint for cell in cells]}
+    with pytest.raises(InputError, match="was trained on 8 of these 8 cells"):
+        split(dimmed, TrainSettings(), tiny_model(training=told))
+
+
+def test_presets():
+    assert preset_settings("standard").minutes == 15
+    assert preset_settings("standard", steps=10).minutes is None
+    assert preset_settings("quick", minutes=1).minutes == 1
+    with pytest.raises(InputError, match="no preset 'slow': choose one of quick, standard, dispr"):
+        preset_settings("slow")
+    with pytest.raises(InputError, match="batch"):
+        preset_settings("quick", batch=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": "nobody"}, "There is no model 'nobody'"),
+        ({"preset": "slow"}, "There is no preset 'slow'"),
+        ({"minutes": -1}, "The setting minutes cannot be -1"),
+        ({"device": "cuda:9"}, "There is no device 'cuda:9' here"),
+        ({"processes": 5}, "5 processes need a batch"),
+        ({"start": "generic", "preset": "dispr", "scored": 0.0}, "The method dispr begins from scratch"),
+    ],
+)
+def test_wrong_settings_are_told(dataset, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        nd.train(dataset, tmp_path / "m.safetensors", **{**LITTLE, **change})
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_model_of_another_kind_is_no_start(dataset, tmp_path):
+    tiny_model().save(tmp_path / "other.safetensors")  # of another topology
+    with pytest.raises(InputError, match="'tiny' is no model of the kind to be trained"):
+        nd.train(dataset, tmp_path / "m.safetensors", start=str(tmp_path / "other.safetensors"), **LITTLE)
+
+
+def test_two_cells_are_too_few(cells, tmp_path):
+    write_dataset(tmp_path / "two", cells[:2], DatasetNotes())
+    with pytest.raises(InputError, match="only 2 different cells: give at least 5"):
+        nd.train(tmp_path / "two", tmp_path / "m.safetensors", **LITTLE)
+    assert "2 different cells" in run_beside(tmp_path / "m.safetensors").last("problem")["text"]
+
+
+def test_a_damaged_file_is_named_before_training(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "cells")
+    broken = tmp_path / "cells/train/obj/discocyte4.tif"
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"discocyte4\.tif cannot be read as TIFF"):
+        nd.train(tmp_path / "cells", tmp_path / "m.safetensors", **LITTLE)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to_is_told(dataset, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match=r"cannot be written to|Permission denied"):
+        nd.train(dataset, tmp_path / "m.safetensors", **LITTLE)
+
+
+def test_labels_alone_can_be_trained_on(cells, tmp_path):
+    bare = [CellFile(cell.name, cell.mask, None, cell.obj) for cell in cells]
+    write_dataset(tmp_path / "bare", bare, DatasetNotes())
+    model = nd.train(tmp_path / "bare", tmp_path / "m.safetensors", **{**LITTLE, "steps": 1})
+    assert model.card.voxel_size is None
+    assert nd.predict(None, cells[0].mask > 0.5, model=model, members=1, quality="fast", scale=1.0)[
+        1
+    ].members.any()
+
+
+# --- the command line ---------------------------------------------------------------------------------------
+
+
+def command(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "napari_dispr", "train", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def lines_until(process, kind):
+    for line in process.stdout:
+        if json.loads(line)["kind"] == kind:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_saves_and_ends_and_kill_9_loses_little(dataset, tmp_path):
+    out = tmp_path / "m.safetensors"
+    long = [argument for argument in ARGUMENTS if "steps" not in argument and "validations" not in argument]
+    process = command(dataset, "--out", out, *long, "--steps=400", "--validations=1")
+    lines_until(process, "step")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "go on with --resume" in errors and "Traceback" not in errors
+    run = run_beside(out)
+    saved = torch.load(run.checkpoint, weights_only=True)["step"]
+    assert saved >= 5 and run.state == "stopped"
+    process = command("--resume", run.folder)
+    lines_until(process, "step")
+    process.kill()
+    process.wait()
+    assert run.state == "stopped" and not run.is_running
+    assert torch.load(run.checkpoint, weights_only=True)["step"] >= saved
+    process = command("--resume", "--out", out, "--finish")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert json.loads(output.splitlines()[-1])["model"] == str(out)
+
+
+def test_two_processes_train_and_end_together(dataset, tmp_path):
+    out = tmp_path / "m.safetensors"
+    two = [argument for argument in ARGUMENTS if "processes" not in argument and "batch" not in argument]
+    process = command(dataset, "--out", out, *two, "--processes=2", "--batch=4", "--steps=2")
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert lines[0]["processes"] == 2 and lines[-1]["kind"] == "end" and out.exists()
+    assert sum(line["kind"] == "begin" for line in lines) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="resource limits")
+def test_a_full_disk_is_told(dataset, tmp_path):
+    """A file can grow no larger than 20 MB: the checkpoint cannot be written."""
+    import resource
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
+
+    out = tmp_path / "m.safetensors"
+    process = command(dataset, "--out", out, *ARGUMENTS, preexec_fn=limit)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2 and "Traceback" not in errors
+    assert errors.strip().splitlines()[-1].endswith("checkpoint.pt: File too large.")
+    run = run_beside(out)
+    assert "File too large" in run.last("problem")["text"] and not run.checkpoint.exists()
+    assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "There is nothing to train"),
+        (["--resume"], "--resume needs to know which run"),
+        (["--resume", "nowhere"], "There is no training run in"),
+        (["--resume", "nowhere", "--steps", "3"], "leave steps out beside --resume"),
+        (["cells", "--out", "model.pt"], "let it end in .safetensors"),
+        (["cells", "--out", "m.safetensors", "--finish"], "There is no run to finish yet"),
+        (["nowhere", "--out", "m.safetensors"], "There is no folder"),
+    ],
+)
+def test_wrong_commands_are_told(arguments, message, tmp_path, monkeypatch, capsys):
+    from napari_dispr.commands.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_stopping_by_file_is_quick(dataset, tmp_path):
+    run = planned(dataset, tmp_path / "m.safetensors", **{**LITTLE, "steps": 500, "validations": 1})
+    process = run.start()
+    until = time.monotonic() + 120
+    while run.last("step") is None and time.monotonic() < until:
+        time.sleep(0.2)
+    assert run.is_running
+    run.ask_to_stop()
+    assert process.wait(20) == 0
+    assert run.last("end")["reason"] == "stopped" and run.state == "stopped"

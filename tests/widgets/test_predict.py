@@ -1,0 +1,606 @@
+"""The widget in a real napari window, by mouse, with the model that is shipped."""
+
+import gc
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari import Viewer
+from napari.layers import Labels
+from napari.utils.notifications import notification_manager
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QSettings, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+from support.windows import click_cell
+
+import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
+from napari_dispr.card import Card
+from napari_dispr.models.library import user_folder
+from napari_dispr.models.shapr import SHAPR, SHAPRModel
+from napari_dispr.settings import PredictSettings
+from napari_dispr.shapes.morphometry import MEASURES
+from napari_dispr.viewer.layers import METADATA_KEY
+from napari_dispr.viewer.samples import simulated_red_blood_cells
+from napari_dispr.viewer.session import Session
+from napari_dispr.widgets.parts.wording import estimate, mean_and_sd
+from napari_dispr.widgets.predict.request import CellChoice
+from napari_dispr.widgets.predict.running import Progress
+from napari_dispr.widgets.predict.widget import PredictWidget, progress_text
+
+(IMAGE, IMAGE_META, _), (LABELS, LABELS_META, _) = simulated_red_blood_cells()
+QUICK = PredictSettings(members=2, quality="fast", device="cpu")
+TIMEOUT = 120_000
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path) -> None:
+    """Settings of the test alone; Qt looks the folder up once only."""
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path))
+
+
+@pytest.fixture
+def opened(make_napari_viewer: Callable[..., Viewer]) -> Callable[..., tuple[Viewer, PredictWidget]]:
+    """Opens a window with the sample, in any frame, and the widget in its dock."""
+
+    def open_(image: np.ndarray = IMAGE, labels: np.ndarray = LABELS, show: bool = False, **frame: object):
+        viewer = make_napari_viewer(show=show)
+        viewer.window._qt_window.resize(1300, 800)
+        frame = {"scale": (0.1, 0.1), "units": ("um", "um")} | frame
+        viewer.add_image(image, name="picture", **frame)
+        viewer.add_labels(labels, name="cells", **frame)
+        widget = PredictWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Predict 3D shapes")
+        widget.form.settings = QUICK
+        return viewer, widget
+
+    return open_
+
+
+def press(button) -> None:
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def run(qtbot: QtBot, widget: PredictWidget, *cells: int) -> None:
+    """Choose these cells, press Predict and wait for the layers."""
+    widget.cells.choice = CellChoice.CLICKED
+    widget.cells.clear()
+    for cell in cells:
+        widget.cells.toggle(cell)
+    press(widget.predict_button)
+    assert widget.running
+    settle(qtbot, widget)
+
+
+def settle(qtbot: QtBot, widget: PredictWidget) -> None:
+    qtbot.waitUntil(lambda: not widget.running, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not widget.drawing.busy, timeout=TIMEOUT)
+
+
+def results(viewer: Viewer) -> list[Labels]:
+    return [layer for layer in viewer.layers if METADATA_KEY in layer.metadata and isinstance(layer, Labels)]
+
+
+# --- the whole main job --------------------------------------------------------------------------
+
+
+def test_click_predict_compare_read(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(show=True)
+    press(widget.pick_button)
+    for cell in (1, 4, 8):
+        click_cell(viewer, cell)
+    assert widget.cells.clicked == (1, 4, 8)
+    qtbot.waitUntil(lambda: "chosen cells" in viewer.layers)
+    qtbot.waitUntil(lambda: widget.message.text() == "3 cells to predict.")
+    press(widget.predict_button)
+    assert not widget.predict_button.isEnabled()
+    assert widget.cancel_button.isVisible() and widget.cancel_button.isEnabled()
+    assert widget.progress_bar.isVisible()
+    settle(qtbot, widget)
+    assert not widget.cancel_button.isVisible()
+    assert widget.predict_button.isEnabled()
+    assert widget.status.text().startswith("3 cells predicted.")
+    assert [layer.name for layer in results(viewer)] == ["cells: member 1", "cells: member 2"]
+    assert set(np.unique(results(viewer)[0].data)) == {0, 1, 4, 8}
+    assert set(widget.prediction) == {1, 4, 8}
+    table = widget.table
+    assert table.isVisible()
+    assert (table.cells_view.model().rowCount(), table.members_view.model().rowCount()) == (3, 6)
+    headings = [table.cells_view.model().headerData(i, Qt.Orientation.Horizontal) for i in range(3)]
+    assert headings == ["cell", "volume\n(µm³)", "surface area\n(µm²)"]
+    press(widget.show_3d_button)
+    assert viewer.dims.ndisplay == 3
+    viewer.dims.ndisplay = 2  # by napari's own button
+    assert not widget.show_3d_button.isChecked()
+    assert viewer.layers["cells"].visible
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [{"rotate": 35, "translate": (5, -3)}, {"scale": (100, 100), "units": ("nm", "nm")}, {"shear": [0.3]}],
+    ids=["turned", "nanometers", "sheared"],
+)
+def test_result_lies_in_the_frame_of_the_picture(opened, qtbot: QtBot, frame: dict) -> None:
+    viewer, widget = opened(**frame)
+    run(qtbot, widget, 1, 8)
+    layer = results(viewer)[0]
+    assert layer.units == viewer.layers["picture"].units * 2 or len(set(layer.units)) == 1
+    assert layer.units[0] == viewer.layers["picture"].units[0]
+    for cell in (1, 8):
+        mask = cell == LABELS
+        pixels = np.argwhere(np.pad(mask, 0) | (LABELS == 0))[::3]
+        world = [(0.0, *viewer.layers["picture"].data_to_world(pixel)) for pixel in pixels]
+        index = np.rint([layer.world_to_data(point) for point in world]).astype(int)
+        inside = ((index >= 0) & (index < layer.data.shape)).all(axis=1)
+        section = np.zeros(len(pixels), bool)
+        section[inside] = layer.data[tuple(index[inside].T)] == cell
+        truth = mask[tuple(pixels.T)]
+        assert (section & truth).sum() / (section | truth).sum() > 0.85
+
+
+def test_same_voxels_alone_and_with_others(opened, qtbot: QtBot) -> None:
+    _viewer, widget = opened()
+    run(qtbot, widget, 4)
+    alone = widget.prediction[4].signed_distance
+    run(qtbot, widget, 1, 8, 4)
+    np.testing.assert_array_equal(widget.prediction[4].signed_distance, alone)
+    run(qtbot, widget, 4)
+    np.testing.assert_array_equal(widget.prediction[4].signed_distance, alone)
+
+
+def test_runs_one_after_another_add_layers_and_hide_the_older(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    run(qtbot, widget, 1)
+    session = Session.of(viewer)
+    first = session.current
+    run(qtbot, widget, 4)
+    assert len(results(viewer)) == 4
+    assert [layer.visible for layer in results(viewer)] == [False, False, True, False]
+    assert set(np.unique(results(viewer)[2].data)) == {0, 4}
+    widget.cells.toggle(1)
+    press(widget.predict_button)
+    qtbot.waitUntil(lambda: session.current.growing, timeout=TIMEOUT)
+    session.show(first)
+    settle(qtbot, widget)
+    assert session.current is first, "what was chosen meanwhile is looked at"
+    assert not any(one.growing for one in session.predictions) and len(session.predictions) == 3
+    assert set(session.predictions[-1].prediction) == {1, 4}
+
+
+def test_a_run_in_the_3d_view_ends_in_it(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    run(qtbot, widget, 1)
+    press(widget.show_3d_button)
+    run(qtbot, widget, 4)
+    assert viewer.dims.ndisplay == 3 and widget.show_3d_button.isChecked()
+    assert "picture: imaged plane" in viewer.layers
+    for layer in results(viewer):
+        viewer.layers.remove(layer)
+    press(widget.show_3d_button)
+    assert viewer.dims.ndisplay == 2
+    press(widget.show_3d_button)
+    assert not widget.show_3d_button.isChecked(), "there is nothing to show"
+
+
+def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(show=True)
+    run(qtbot, widget, 1)
+    before = viewer.dims.point
+    press(widget.show_3d_button)
+    qtbot.wait(300)
+    press(widget.show_3d_button)
+    qtbot.wait(300)
+    assert viewer.dims.point == before
+    for name in ("cells", "picture"):
+        viewer.layers.remove(viewer.layers[name])
+    press(widget.show_3d_button)
+    qtbot.wait(300)
+    assert viewer.dims.ndisplay == 3 and widget.show_3d_button.isChecked()
+    assert "picture: imaged plane" in viewer.layers
+    press(widget.show_3d_button)
+    assert viewer.dims.ndisplay == 2 and "picture: imaged plane" not in viewer.layers
+
+
+def test_rivals_beside_the_model(opened, qtbot: QtBot) -> None:
+    """A fit and a SHAPR of one's own, for comparison: one shape a cell, which the status says."""
+    card = Card(name="my-shapr", rival="shapr", qualities={})
+    SHAPRModel(SHAPR(), card).save(user_folder() / "my-shapr.safetensors")
+    viewer, widget = opened()
+    for name in ("ellipsoid", "my-shapr"):
+        widget.form.settings = QUICK.model_copy(update={"model": name})
+        assert not widget.form.members.isEnabled()
+        run(qtbot, widget, 1, 4)
+        assert set(widget.prediction) == {1, 4} and widget.prediction.members == 1
+        assert f"{name} draws one shape a cell" in widget.status.text()
+        shown = results(viewer)[-1]
+        assert shown.metadata[METADATA_KEY]["model"] == name
+    assert "⚠" not in widget.message.text()
+
+
+# --- cancelling and closing ----------------------------------------------------------------------
+
+
+def test_cancel_keeps_what_is_finished(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(show=True)
+    widget.form.settings = QUICK.model_copy(update={"members": 5, "quality": "balanced"})
+    widget.cells.choice = CellChoice.ALL
+    press(widget.predict_button)
+    qtbot.waitUntil(lambda: widget.prediction is not None, timeout=TIMEOUT)
+    press(widget.cancel_button)
+    assert not widget.cancel_button.isEnabled()
+    settle(qtbot, widget)
+    finished = len(widget.prediction)
+    assert 1 <= finished < 9
+    assert widget.status.text().startswith(f"Cancelled: {finished} of 9 cells finished.")
+    assert set(np.unique(results(viewer)[0].data)) == {0, *widget.prediction}
+    assert widget.table.cells_view.model().rowCount() == finished
+    run(qtbot, widget, 1)
+    assert widget.status.text().startswith("1 cell predicted.")
+
+
+def test_closing_the_dock_cancels(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    widget.form.settings = QUICK.model_copy(update={"members": 50})
+    widget.cells.choice = CellChoice.ALL
+    press(widget.pick_button)
+    widget.cells.toggle(1)
+    widget.cells.choice = CellChoice.ALL
+    press(widget.predict_button)
+    worker = widget._worker
+    viewer.window.remove_dock_widget(widget)
+    qtbot.waitUntil(lambda: not worker.is_running, timeout=5000)
+    assert "chosen cells" not in viewer.layers
+    assert widget.cells._tool._on_press not in viewer.mouse_drag_callbacks
+    viewer.add_labels(np.zeros((2, 4, 4), int))
+    viewer.dims.set_point(0, 1)
+    viewer.layers["cells"].scale = (0.2, 0.2)
+    qtbot.wait(300)
+    assert "chosen cells" not in viewer.layers, "nobody listens any more"
+    assert not results(viewer)
+    assert gc.get_freeze_count() == 0
+
+
+def test_closing_the_window_cancels(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    widget.form.settings = QUICK.model_copy(update={"members": 50})
+    widget.cells.choice = CellChoice.ALL
+    press(widget.predict_button)
+    worker = widget._worker
+    qtbot.waitUntil(lambda: worker.is_running)
+    viewer.close()
+    qtbot.waitUntil(lambda: not worker.is_running, timeout=5000)
+    qtbot.wait(100)  # what was on its way must not reach a window that is gone
+    qtbot.waitUntil(lambda: gc.get_freeze_count() == 0)
+
+
+def test_a_failure_leaves_the_finished_cells(opened, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = napari_dispr.prediction.predict.iter_predict
+
+    def failing(*args, **kwargs):
+        for event in sound(*args, **kwargs):
+            yield event
+            if isinstance(event, napari_dispr.prediction.predict.CellDone):
+                raise RuntimeError("the device fell off the bus")
+
+    monkeypatch.setattr("napari_dispr.prediction.predict.iter_predict", failing)
+    viewer, widget = opened()
+    run(qtbot, widget, 1, 4)
+    assert set(widget.prediction) == {1}
+    assert set(np.unique(results(viewer)[0].data)) == {0, 1}
+    assert "the device fell off the bus" in notification_manager.records[-1].message
+    assert widget.status.text().startswith("Stopped by an error: 1 of 2 cells finished.")
+    monkeypatch.undo()
+    run(qtbot, widget, 4)
+    assert set(widget.prediction) == {4}
+
+
+# --- choosing ------------------------------------------------------------------------------------
+
+
+def test_clicks_choose_only_with_the_tool_on(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(show=True)
+    viewer.layers["cells"].mode = "paint"
+    click_cell(viewer, 4, drag=0)
+    assert widget.cells.clicked == ()
+    viewer.layers["cells"].undo()
+    press(widget.pick_button)
+    assert viewer.layers["cells"].mode == "pan_zoom", "a click must not paint at the same time"
+    click_cell(viewer, 4)
+    click_cell(viewer, 1)
+    assert widget.cells.clicked == (4, 1)
+    click_cell(viewer, 4)
+    assert widget.cells.clicked == (1,)
+    click_cell(viewer, 0)  # background
+    click_cell(viewer, 8, drag=60)
+    assert widget.cells.clicked == (1,), "a drag moves the picture"
+    press(widget.pick_button)
+    click_cell(viewer, 8)
+    assert widget.cells.clicked == (1,)
+    press(widget.cells.clear_button)
+    assert widget.cells.clicked == ()
+    assert "chosen cells" not in viewer.layers
+
+
+@pytest.mark.parametrize("frame", [{"rotate": 40, "scale": (0.3, 0.2)}, {"translate": (300, -20)}])
+def test_clicks_hit_in_every_frame_and_in_3d(opened, qtbot: QtBot, frame: dict) -> None:
+    viewer, widget = opened(show=True, **frame)
+    press(widget.pick_button)
+    click_cell(viewer, 7)
+    assert widget.cells.clicked == (7,)
+    camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+    viewer.dims.ndisplay = 3
+    camera.angles = (10, -20, 30)
+    qtbot.wait(200)
+    click_cell(viewer, 3)
+    assert widget.cells.clicked == (7,), "with 2D layers alone napari does not tell where a click went"
+    viewer.add_image(np.zeros((3, 4, 4)), scale=frame.get("scale", (0.1, 0.1))[:1] * 3, units=("um",) * 3)
+    camera.angles = (10, -20, 30)
+    qtbot.wait(200)
+    click_cell(viewer, 3)
+    assert widget.cells.clicked == (7, 3)
+
+
+def test_a_click_on_a_plane_of_a_stack(opened, qtbot: QtBot) -> None:
+    moved = np.roll(LABELS, 100, axis=1)
+    viewer, widget = opened(
+        np.stack([IMAGE, IMAGE]), np.stack([LABELS, moved]), scale=(1, 0.1, 0.1), units=("um",) * 3
+    )
+    viewer.dims.set_point(0, 1)
+    y, x = np.argwhere(moved == 4)[100]
+    assert widget.cells._tool.label_at(np.array([1.0, y * 0.1, x * 0.1])) == 4
+    widget.cells.toggle(4)
+    qtbot.waitUntil(lambda: "chosen cells" in viewer.layers)
+    starts = viewer.layers["chosen cells"].data[:, 0]
+    assert (starts[:, 0] == 0).all() and viewer.layers["chosen cells"].translate[0] == 1
+    rows, columns = np.nonzero(moved == 4)
+    assert starts[:, 2].min() == pytest.approx(columns.min() - 0.5)
+    assert starts[:, 1].max() == pytest.approx(rows.max() + 0.5)
+
+
+def test_painting_moves_the_outline(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(labels=LABELS.copy())
+    labels = viewer.layers["cells"]
+    widget.cells.toggle(4)
+    qtbot.waitUntil(lambda: "chosen cells" in viewer.layers)
+    before = viewer.layers["chosen cells"].data
+    rows, columns = np.nonzero(LABELS == 4)
+    grown = (np.arange(rows.min() - 5, rows.min() + 5), np.full(10, int(columns.mean())))
+    labels.data_setitem(grown, 4)
+    qtbot.waitUntil(lambda: viewer.layers["chosen cells"].data[:, 0, 0].min() < before[:, 0, 0].min() - 3)
+
+
+def test_selected_label_is_outlined_and_predicted(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    press(widget.cells.buttons[CellChoice.SELECTED])
+    viewer.layers["cells"].selected_label = 5
+    qtbot.waitUntil(lambda: "chosen cells" in viewer.layers)
+    press(widget.predict_button)
+    settle(qtbot, widget)
+    assert set(widget.prediction) == {5}
+
+
+def test_choices_follow_the_layers(opened) -> None:
+    viewer, widget = opened()
+    assert [layer.name for layer in widget.image_choice.offered] == ["picture"]
+    second = viewer.add_image(IMAGE, name="second")
+    assert widget.image_choice.itemText(0) == "second"
+    assert widget.image_choice.layer.name == "picture", "the choice is the user's"
+    widget.image_choice.layer = second
+    second.name = "renamed"
+    assert widget.image_choice.currentText() == "renamed"
+    viewer.layers.remove(second)
+    assert widget.image_choice.layer is viewer.layers["picture"]
+    viewer.layers.clear()
+    assert widget.image_choice.layer is None and widget.labels_choice.layer is None
+    assert "no picture" in widget.message.text()
+
+
+def test_results_are_not_offered_as_labels(opened, qtbot: QtBot) -> None:
+    _viewer, widget = opened()
+    run(qtbot, widget, 1)
+    press(widget.show_3d_button)
+    assert [layer.name for layer in widget.labels_choice.offered] == ["cells"]
+    assert [layer.name for layer in widget.image_choice.offered] == ["picture"]
+
+
+# --- what is wrong stands beside the inputs -----------------------------------------------------
+
+
+def spoiled() -> np.ndarray:
+    image = IMAGE.astype(float)
+    image[3, 3] = np.nan
+    return image
+
+
+def cut() -> np.ndarray:
+    labels = LABELS.copy()
+    labels[:30, 100:130] = 4
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "words"),
+    [
+        (np.stack([IMAGE] * 3, -1).astype(np.uint8), LABELS, "RGB"),
+        (IMAGE, LABELS[:-9], "choose labels made from this picture"),
+        (IMAGE, np.zeros_like(LABELS), "labels are empty"),
+        (IMAGE, cut(), "cut by the border"),
+        (IMAGE, np.where(LABELS == 4, 5, LABELS), "no cell 4"),
+        (spoiled(), LABELS, "NaN"),
+        (np.ones_like(IMAGE), LABELS, "same value everywhere"),
+    ],
+    ids=["RGB", "shapes differ", "empty", "cut", "no such cell", "NaN", "constant"],
+)
+def test_wrong_layers(opened, qtbot: QtBot, image: np.ndarray, labels: np.ndarray, words: str) -> None:
+    viewer, widget = opened(image, labels)
+    widget.cells.toggle(4)
+    qtbot.waitUntil(lambda: words in widget.message.text())
+    assert not widget.predict_button.isEnabled()
+    widget.predict()  # as fast as no check could be
+    settle(qtbot, widget)
+    assert words in widget.message.text()
+    assert not results(viewer) and widget.prediction is None
+
+
+def test_wrong_settings(opened, qtbot: QtBot, tmp_path) -> None:
+    _viewer, widget = opened()
+    widget.cells.toggle(4)
+    widget.form.settings = QUICK.model_copy(update={"scale": 3.0})
+    qtbot.waitUntil(lambda: "64 voxels of the grid" in widget.message.text())
+    file = tmp_path / "none.safetensors"
+    file.write_text("nothing")
+    widget.form.settings = QUICK.model_copy(update={"model": str(file)})
+    qtbot.waitUntil(lambda: "is not a shape model" in widget.message.text())
+    assert not widget.predict_button.isEnabled()
+    widget.form.settings = QUICK
+    qtbot.waitUntil(lambda: widget.message.text() == "1 cell to predict.")
+    assert widget.predict_button.isEnabled()
+
+
+def test_wrong_inputs_of_a_run_in_haste(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(image=spoiled())
+    widget.cells.toggle(4)
+    press(widget.predict_button)  # before the check has answered
+    settle(qtbot, widget)
+    qtbot.waitUntil(lambda: "NaN" in widget.message.text())
+    assert not results(viewer)
+    assert not widget.predict_button.isEnabled()
+
+
+# --- table, settings, device ----------------------------------------------------------------------
+
+
+def test_table_copies_and_exports(opened, qtbot: QtBot, tmp_path) -> None:
+    viewer, widget = opened()
+    run(qtbot, widget, 1, 4)
+    table = widget.table
+    press(table.copy_button)
+    lines = QApplication.clipboard().text().splitlines()
+    assert lines[0].split("\t")[:3] == ["label", "members", "volume_mean"]
+    assert len(lines) == 3
+    table.export(tmp_path / "members.csv", members=True)
+    members = pd.read_csv(tmp_path / "members.csv")
+    assert list(members.columns) == ["label", "member", *MEASURES]
+    assert len(members) == 4
+    table.export(tmp_path / "cells.csv", members=False)
+    cells = pd.read_csv(tmp_path / "cells.csv").set_index("label")
+    volumes = members.groupby("label")["volume"]
+    np.testing.assert_allclose(cells["volume_mean"], volumes.mean())
+    np.testing.assert_allclose(cells["volume_sd"], volumes.std())
+    shown = table.cells_view.model()
+    columns = [f"volume_{end}" for end in ("mean", "sd", "low", "high")]
+    assert shown.index(0, 1).data() == estimate(*cells.reindex(columns=columns).loc[1])
+    for layer, (_, rows) in zip(results(viewer), members.groupby("member"), strict=True):
+        np.testing.assert_allclose(layer.features["volume"].dropna(), rows["volume"])
+
+
+def test_table_sorts_by_number(opened, qtbot: QtBot) -> None:
+    _viewer, widget = opened()
+    run(qtbot, widget, 1, 4, 8)
+    view = widget.table.cells_view
+    view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
+    volumes = [float(view.model().index(row, 1).data().split()[0]) for row in range(3)]
+    assert volumes == sorted(volumes, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "text"),
+    [
+        (92.123, 4.28, "92.1 ± 4.3"),
+        (1234.5, 56.7, "1234 ± 57"),
+        (0.8591, 0.0123, "0.859 ± 0.012"),
+        (5.0, np.nan, "5"),
+    ],
+)
+def test_mean_and_sd(mean: float, sd: float, text: str) -> None:
+    assert mean_and_sd(mean, sd) == text
+
+
+def test_settings_are_remembered(make_napari_viewer) -> None:
+    viewer = make_napari_viewer()
+    chosen = PredictSettings(members=7, quality="fast", scale=0.7, seed=11, device="cpu")
+    first = PredictWidget(viewer)
+    assert first.form.settings == PredictSettings()
+    first.form.settings = chosen
+    first.cells.choice = CellChoice.ALL
+    first.shut_down()
+    second = PredictWidget(viewer)
+    assert second.form.settings == chosen
+    assert second.cells.choice is CellChoice.ALL
+    second.shut_down()
+    stored = QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "napari-dispr", "napari-dispr")
+    stored.setValue("predict/settings", '{"members": 5000}')  # of another version
+    stored.setValue("predict/cells", "none")
+    stored.sync()
+    third = PredictWidget(viewer)
+    assert third.form.settings == PredictSettings()
+    assert third.cells.choice is CellChoice.CLICKED
+    third.shut_down()
+
+
+def test_found_device_is_named(opened, qtbot: QtBot) -> None:
+    _, widget = opened()
+    device = widget.form.device
+    qtbot.waitUntil(lambda: device.itemText(0).startswith("auto: "), timeout=TIMEOUT)
+    names = {device.itemData(i): device.itemText(i) for i in range(device.count())}
+    assert names["cpu"].startswith("CPU (")
+    assert device.currentData() == "cpu", "the choice is the user's"
+
+
+def test_progress_in_words() -> None:
+    assert progress_text(Progress(7, 1, 3, 5, 24, None)) == "cell 7 (2 of 3), %p %"
+    assert progress_text(Progress(7, 1, 3, 5, 24, 12.3)) == "cell 7 (2 of 3), %p %, 12 s left"
+    assert progress_text(Progress(7, 1, 3, 5, 24, 245)) == "cell 7 (2 of 3), %p %, 4 min 05 s left"
+
+
+def test_torch_is_loaded_beside_the_window() -> None:
+    script = """
+        import sys, threading, time
+
+        class Witness:
+            threads = []
+            def find_spec(self, name, path=None, target=None):
+                if name == "torch":
+                    self.threads.append(threading.current_thread())
+
+        sys.meta_path.insert(0, Witness())
+        import napari
+        from qtpy.QtWidgets import QApplication
+        from napari_dispr.widgets.predict.widget import PredictWidget
+        viewer = napari.Viewer(show=False)
+        widget = PredictWidget(viewer)
+        viewer.window.add_dock_widget(widget)
+        assert "torch" not in sys.modules
+        begun = time.monotonic()
+        while widget.form.device.count() < 2 and time.monotonic() - begun < 100:
+            QApplication.processEvents()
+            time.sleep(0.01)
+        assert widget.form.device.count() >= 2
+        assert Witness.threads and threading.main_thread() not in Witness.threads
+        viewer.close()
+        print("beside")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0 and "beside" in done.stdout, done.stderr
+
+
+def test_python_ends_while_torch_is_loading() -> None:
+    script = """
+        import napari
+        from qtpy.QtWidgets import QApplication
+        from napari_dispr.widgets.predict.widget import PredictWidget
+        viewer = napari.Viewer(show=False)
+        viewer.window.add_dock_widget(PredictWidget(viewer))
+        for _ in range(20):
+            QApplication.processEvents()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr

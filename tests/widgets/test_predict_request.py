@@ -1,0 +1,316 @@
+"""What Predict is asked for: the displayed plane, the chosen cells, each wrong input in one sentence."""
+
+import threading
+from pathlib import Path
+
+import dask.array
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_dispr.cells.cropping import cell_boxes
+from napari_dispr.errors import InputError
+from napari_dispr.settings import PredictSettings
+from napari_dispr.viewer.displayed import displayed_plane, position_in_layer
+from napari_dispr.viewer.samples import simulated_red_blood_cells
+from napari_dispr.widgets.predict.request import CellChoice, PredictRequest, inspect, make_request
+from napari_dispr.widgets.predict.running import Outcome, Progress, Results, run
+
+(IMAGE, _, _), (LABELS, _, _) = simulated_red_blood_cells()
+QUICK = PredictSettings(members=2, quality="fast", device="cpu")
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    return ViewerModel()
+
+
+def asked(
+    viewer: ViewerModel,
+    image: object = IMAGE,
+    labels: object = LABELS,
+    *,
+    choice: CellChoice = CellChoice.CLICKED,
+    cells: tuple[int, ...] = (1,),
+    settings: PredictSettings = QUICK,
+    **frame: object,
+) -> PredictRequest:
+    """The request of one picture and its labels."""
+    picture = None if image is None else viewer.add_image(image, **frame)
+    segmentation = None if labels is None else viewer.add_labels(labels, **frame)
+    return make_request(picture, segmentation, viewer.dims, choice, cells, settings)
+
+
+def with_cell(rows: slice, columns: slice) -> np.ndarray:
+    labels = np.zeros_like(LABELS)
+    labels[rows, columns] = 1
+    return labels
+
+
+def spoiled(value: float) -> np.ndarray:
+    image = IMAGE.astype(np.float32)
+    image[200, 200] = value
+    return image
+
+
+WRONG_AT_A_GLANCE = {
+    "no picture": ({"image": None}, "no picture"),
+    "no labels": ({"labels": None}, "no label layer"),
+    "shapes differ": ({"labels": LABELS[:-5]}, "440 x 440 pixels .* 435 x 440 pixels"),
+    "RGB": ({"image": np.stack([IMAGE] * 3, -1).astype(np.uint8)}, "RGB"),
+    "no cell clicked": ({"cells": ()}, "No cell is chosen"),
+}
+WRONG_PIXELS = {
+    "empty labels": ({"labels": np.zeros_like(LABELS)}, "labels are empty"),
+    "NaN": ({"image": spoiled(np.nan)}, "NaN"),
+    "infinite": ({"image": spoiled(np.inf)}, "infinite"),
+    "constant image": ({"image": np.full(LABELS.shape, 7)}, "same value everywhere"),
+    "negative labels": ({"labels": -LABELS.astype(int)}, "negative"),
+    "no such cell": ({"cells": (99,)}, "no cell 99"),
+    "cut by the border": ({"labels": with_cell(slice(0, 40), slice(50, 90))}, "cut by the border"),
+    "all cut by the border": (
+        {"labels": with_cell(slice(0, 40), slice(50, 90)), "choice": CellChoice.ALL},
+        "All cells are cut by the border",
+    ),
+    "larger than the grid": ({"settings": QUICK.model_copy(update={"scale": 1.0})}, "64 voxels of the grid"),
+    "no pixel size": ({"settings": QUICK.model_copy(update={"scale": "physical"})}, "physical"),
+    "no such model": ({"settings": QUICK.model_copy(update={"model": "white-blood-cell"})}, "no model"),
+}
+
+
+def one_sentence(error: pytest.ExceptionInfo[InputError]) -> None:
+    text = str(error.value)
+    assert text[0].isupper() or text[0] in '"/', "a sentence, or the name of what is wrong"
+    assert text.endswith(".") and "\n" not in text
+    assert "Traceback" not in text and "Error" not in text
+
+
+@pytest.mark.parametrize(("inputs", "words"), WRONG_AT_A_GLANCE.values(), ids=WRONG_AT_A_GLANCE)
+def test_wrong_at_a_glance(viewer: ViewerModel, inputs: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words) as error:
+        asked(viewer, **inputs)
+    one_sentence(error)
+
+
+@pytest.mark.parametrize(("inputs", "words"), WRONG_PIXELS.values(), ids=WRONG_PIXELS)
+def test_wrong_pixels(viewer: ViewerModel, inputs: dict, words: str) -> None:
+    request = asked(viewer, **inputs)
+    with pytest.raises(InputError, match=words) as error:
+        inspect(request)
+    one_sentence(error)
+
+
+def test_a_model_file_that_is_none(viewer: ViewerModel, tmp_path: Path) -> None:
+    file = tmp_path / "picture.safetensors"
+    file.write_bytes(b"GIF89a" * 100)
+    with pytest.raises(InputError, match="not a shape model") as error:
+        inspect(asked(viewer, settings=QUICK.model_copy(update={"model": str(file)})))
+    one_sentence(error)
+
+
+def test_selected_label(viewer: ViewerModel) -> None:
+    image, labels = viewer.add_image(IMAGE), viewer.add_labels(LABELS)
+    labels.selected_label = 4
+    request = make_request(image, labels, viewer.dims, CellChoice.SELECTED, (1, 2), QUICK)
+    assert request.cells == (4,)
+    labels.selected_label = 0
+    with pytest.raises(InputError, match="background"):
+        make_request(image, labels, viewer.dims, CellChoice.SELECTED, (), QUICK)
+
+
+def test_all_cells_leave_out_those_cut_by_the_border(viewer: ViewerModel) -> None:
+    labels = LABELS.copy()
+    labels[:20, 5:30] = 77
+    inspection = inspect(asked(viewer, labels=labels, choice=CellChoice.ALL))
+    assert inspection.skipped == (77,)
+    assert inspection.cells == tuple(range(1, 10))
+
+
+def test_physical_scale_takes_the_size_of_a_pixel_from_the_layer(viewer: ViewerModel) -> None:
+    request = asked(viewer, scale=(100, 100), units=("nm", "nm"))
+    assert request.image.pixel_size("micrometer") == pytest.approx(0.1)
+    plain = asked(ViewerModel())
+    assert plain.image.pixel_size("micrometer") is None
+
+
+def test_labels_apart_from_the_picture_are_told_of(viewer: ViewerModel) -> None:
+    image, labels = viewer.add_image(IMAGE, scale=(0.1, 0.1)), viewer.add_labels(LABELS)
+    request = make_request(image, labels, viewer.dims, CellChoice.CLICKED, (1,), QUICK)
+    assert inspect(request).apart
+    labels.scale = (0.1, 0.1)
+    request = make_request(image, labels, viewer.dims, CellChoice.CLICKED, (1,), QUICK)
+    assert not inspect(request, cell_boxes(LABELS)).apart
+
+
+# --- the displayed plane -----------------------------------------------------------------------------
+
+
+def test_time_and_channel_of_the_sliders(viewer: ViewerModel) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (3, 2, 20, 30))
+    image = viewer.add_image(stack, scale=(10, 1, 0.5, 0.5), translate=(100, 0, 0, 0))
+    viewer.dims.set_point((0, 1), (120, 1))
+    plane = displayed_plane(image, viewer.dims)
+    assert plane.index == (2, 1)
+    np.testing.assert_array_equal(plane.array, stack[2, 1])
+    viewer.dims.ndisplay = 3
+    np.testing.assert_array_equal(displayed_plane(image, viewer.dims).array, stack[2, 1])
+
+
+def test_labels_of_one_plane_go_with_a_stack(viewer: ViewerModel) -> None:
+    image = viewer.add_image(np.stack([IMAGE, IMAGE[::-1]]))
+    labels = viewer.add_labels(LABELS)
+    viewer.dims.set_point(0, 1)
+    request = make_request(image, labels, viewer.dims, CellChoice.CLICKED, (1,), QUICK)
+    np.testing.assert_array_equal(request.image.array, IMAGE[::-1])
+    np.testing.assert_array_equal(request.labels.array, LABELS)
+
+
+def test_a_position_that_a_layer_has_not(viewer: ViewerModel) -> None:
+    short = viewer.add_image(np.zeros((2, 20, 30)))
+    viewer.add_image(np.zeros((9, 20, 30)))
+    viewer.dims.set_point(0, 7)
+    with pytest.raises(InputError, match="no plane where the viewer stands"):
+        displayed_plane(short, viewer.dims)
+
+
+def test_finest_level_of_a_multiscale_layer(viewer: ViewerModel) -> None:
+    image = viewer.add_image([IMAGE, IMAGE[::2, ::2]], multiscale=True)
+    np.testing.assert_array_equal(displayed_plane(image, viewer.dims).array, IMAGE)
+
+
+def test_lazy_arrays_are_read_by_the_inspection_alone(viewer: ViewerModel) -> None:
+    read = []
+
+    def block(block_info: dict) -> np.ndarray:
+        read.append(block_info)
+        return IMAGE[None]
+
+    lazy = dask.array.map_blocks(block, chunks=((1,) * 3, (440,), (440,)), dtype=IMAGE.dtype, meta=IMAGE[:0])
+    image, labels = (
+        viewer.add_image(lazy, contrast_limits=(0, 1000), visible=False),
+        viewer.add_labels(LABELS),
+    )
+    viewer.dims.set_point(0, 2)
+    read.clear()
+    request = make_request(image, labels, viewer.dims, CellChoice.CLICKED, (1,), QUICK)
+    assert not read
+    np.testing.assert_array_equal(inspect(request).image, IMAGE)
+    assert len(read) == 1
+
+
+def test_axes_that_are_turned(viewer: ViewerModel) -> None:
+    image = viewer.add_image(np.zeros((5, 20, 30)))
+    viewer.dims.order = (1, 0, 2)
+    with pytest.raises(InputError, match="other axes"):
+        displayed_plane(image, viewer.dims)
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+def test_a_stack_turned_out_of_its_plane(viewer: ViewerModel) -> None:
+    turn = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])  # about z
+    image = viewer.add_image(np.zeros((5, 20, 30)), rotate=turn[::-1, ::-1])
+    with pytest.raises(InputError, match="turned out of its plane"):
+        displayed_plane(image, viewer.dims)
+    image.rotate = turn
+    assert displayed_plane(image, viewer.dims).shape == (20, 30)
+
+
+def test_units_that_differ(viewer: ViewerModel) -> None:
+    image = viewer.add_image(IMAGE, units=("mm", "um"))
+    with pytest.raises(InputError, match="same unit"):
+        displayed_plane(image, viewer.dims)
+
+
+def test_positions_count_in_the_units_of_the_viewer(viewer: ViewerModel) -> None:
+    fine = viewer.add_image(np.zeros((20, 30)), scale=(100, 100), units=("nm", "nm"))
+    viewer.add_image(np.zeros((20, 30)), scale=(0.1, 0.1), units=("um", "um"))
+    nanometer = str(viewer.layers.units[0]) == "nanometer"
+    world = (1000, 2000) if nanometer else (1, 2)
+    np.testing.assert_allclose(position_in_layer(fine, world, viewer.dims), (10, 20))
+
+
+# --- one run -----------------------------------------------------------------------------------------
+
+
+def finished(request: PredictRequest, cancelled: threading.Event | None = None) -> tuple[list, Outcome]:
+    events, generator = [], run(request, cancelled or threading.Event())
+    while True:
+        try:
+            events.append(next(generator))
+        except StopIteration as end:
+            return events, end.value
+
+
+def test_a_run_tells_where_it_stands_and_ends_with_all_cells(viewer: ViewerModel) -> None:
+    events, outcome = finished(asked(viewer, cells=(3, 1)))
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert [step.done for step in progress] == list(range(1, len(progress) + 1))
+    assert progress[-1].done == progress[-1].total
+    assert {step.cells for step in progress} == {2}
+    last = events[-1]
+    assert isinstance(last, Results)
+    assert set(last.prediction) == {1, 3}
+    assert list(last.measures.columns[:2]) == ["label", "member"]
+    assert len(last.measures) == 4
+    assert len(last.content.volumes) == 2
+    assert outcome == Outcome(finished=2, cells=2, warnings=tuple(last.prediction.warnings))
+    assert list(last.cells["label"]) == [3, 1] and {"volume_mean", "ambiguity", "warning"} <= {*last.cells}
+
+
+def test_coarse_layers_are_told_of(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_dispr.shapes.placement.LARGEST_VOLUMES", 200_000)
+    events, outcome = finished(asked(viewer, cells=(1,)))
+    text = outcome.warnings[-1]
+    assert "a voxel of the layers takes 2 pixels" in text
+    assert sum(volume.nbytes for volume in events[-1].content.volumes) <= 200_000
+
+
+def test_a_cancelled_run_ends_within_a_step_and_keeps_finished_cells(viewer: ViewerModel) -> None:
+    settings = QUICK.model_copy(update={"members": 5, "steps": 3})
+    cancelled = threading.Event()
+    steps, results = 0, None
+    generator = run(asked(viewer, cells=(1, 2, 3), settings=settings), cancelled)
+    while True:
+        try:
+            event = next(generator)
+        except StopIteration as end:
+            outcome = end.value
+            break
+        assert not (cancelled.is_set() and isinstance(event, Progress)), "no step after Cancel"
+        if isinstance(event, Progress):
+            steps += 1
+            if steps == 4:  # the first cell takes three
+                cancelled.set()
+        else:
+            results = event
+    assert steps == 4
+    assert (outcome.finished, outcome.cells, outcome.cancelled) == (1, 3, True)
+    assert results is not None and set(results.prediction) == {1}
+
+
+def test_cancelled_before_the_first_cell(viewer: ViewerModel) -> None:
+    cancelled = threading.Event()
+    cancelled.set()
+    events, outcome = finished(asked(viewer), cancelled)
+    assert events == []
+    assert outcome == Outcome(cells=1, cancelled=True)
+
+
+def test_a_wrong_input_ends_the_run_in_words(viewer: ViewerModel) -> None:
+    events, outcome = finished(asked(viewer, cells=(99,)))
+    assert events == []
+    assert "no cell 99" in outcome.problem
+
+
+def test_painting_during_a_run_changes_nothing(viewer: ViewerModel) -> None:
+    request = asked(viewer, image=IMAGE.copy(), labels=LABELS.copy(), cells=(1, 2))
+    (*_, untouched), _ = finished(request)
+    generator = run(request, threading.Event())
+    next(generator)
+    request.image.array[:] = 0
+    request.labels.array[:] = 1
+    *_, painted = generator
+    for cell in (1, 2):
+        np.testing.assert_array_equal(
+            untouched.prediction[cell].signed_distance, painted.prediction[cell].signed_distance
+        )
