@@ -1,4 +1,4 @@
-"""The house: who may import whom, what an import loads, how long a module is, what the package promises.
+"""The house: which room may import which, what an import loads, how long modules are, what is promised.
 
 The rules are read off the source (ast), so that an import inside a function counts too.
 """
@@ -24,147 +24,31 @@ SOURCE = ROOT / "src" / "napari_dispr"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LONGEST = 430  # "about 400 lines"
 
-BASE = {"card", "errors", "events", "files", "grid", "settings", "signed_distance"}
-PARTS = {"cells", "diffusion", "rivals", "shapes"}
-VERBS = {
-    "balancing",
-    "classification",
-    "cross_validation",
-    "evaluation",
-    "prediction",
-    "ranking",
-    "redrawing",
-    "replaying",
-    "training",
+#: The floors of the house, lowest first. A room is a folder; the files at the root are the room "base". A
+#: room may import the floors below it, and no other room of its own floor.
+FLOORS = (
+    {"base"},
+    {"cells", "shapes", "diffusion"},
+    {"models"},
+    {"prediction"},
+    {"training", "synthesis", "export", "viewer"},
+    {"evaluation", "widgets"},
+    {"commands"},
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+#: Packages that only these rooms may import, also inside a function. "viewer/opening" is one file.
+QT = {"qtpy", "superqt", "pyqtgraph", "magicgui", "PyQt5", "PyQt6", "PySide2", "PySide6"}
+ONLY_IN = {
+    **{package: {"widgets", "viewer/opening"} for package in QT},
+    "napari": {"widgets", "viewer"},
+    "vispy": {"widgets", "viewer"},
+    "torch": FLOOR.keys() - {"base", "cells", "shapes", "export", "viewer", "widgets"},
+    "sklearn": {"evaluation"},
 }
-#: What each part of the house may import of the others. A part is a folder or a module at the root.
-MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
-    **{part: {"errors"} for part in BASE - {"errors"}},
-    **dict.fromkeys(PARTS, BASE),
-    "checkpoints": BASE,  # of torch, below the two that train networks
-    **dict.fromkeys(("diffusion", "rivals"), BASE | {"checkpoints"}),
-    "library": BASE | {"diffusion", "rivals"},
-    "tables": BASE | {"shapes"},
-    "saving": BASE | {"shapes", "tables"},
-    "results": BASE | {"saving", "shapes", "tables"},
-    "opinion": BASE | {"cells", "results", "shapes"},
-    "pictures": BASE | {"cells", "results", "shapes"},
-    "drawing": BASE | PARTS | {"opinion", "results"},
-    "rival_prediction": BASE | {"cells", "drawing", "opinion", "results", "shapes"},
-    "prediction": BASE | PARTS | {"drawing", "library", "opinion", "results", "rival_prediction"},
-    "redrawing": BASE | PARTS | {"drawing", "library", "opinion", "results"},
-    "replaying": BASE | PARTS | {"drawing", "opinion", "redrawing", "results"},
-    "runs": BASE,
-    "planning": BASE | {"library", "runs"},
-    "training_samples": BASE | PARTS,
-    "optimisation": BASE | PARTS | {"training_samples"},
-    "rival_training": BASE | PARTS | {"optimisation"},
-    "validation": BASE | PARTS | {"library", "pictures", "prediction"},
-    "trained_model": BASE | PARTS | {"runs", "validation"},
-    "training": BASE
-    | PARTS
-    | {"library", "optimisation", "planning", "rival_training", "runs", "trained_model", "validation"},
-    "markdown": set(),
-    "comparison": BASE | {"shapes"},
-    "evaluation_rows": BASE | {"shapes"},
-    "evaluation_summary": BASE | {"comparison", "evaluation_rows", "shapes"},
-    "evaluation_report": BASE | {"evaluation_rows", "markdown", "shapes"},
-    "evaluation": BASE
-    | PARTS
-    | {
-        "evaluation_report",
-        "evaluation_rows",
-        "evaluation_summary",
-        "library",
-        "prediction",
-        "results",
-    },
-    "methods": BASE | PARTS | {"evaluation", "library", "prediction"},
-    "cross_validation": BASE
-    | PARTS
-    | {"evaluation", "evaluation_rows", "library", "methods", "planning", "runs", "training"},
-    "napari_io": BASE | VERBS | {"cells", "library", "results", "shapes"},
-    # widgets.layers is where layers are built, also those of a reader; it knows no Qt.
-    "napari_files": BASE | {"results", "shapes", "widgets"},
-    "export": BASE | {"results", "shapes"},
-    "repeat": BASE | {"results"},
-    "shape_features": BASE | {"cells", "shapes"},
-    "forest_scores": set(),
-    "classification_report": BASE | {"forest_scores", "results"},
-    "classification": BASE
-    | {"cells", "classification_report", "evaluation_rows", "forest_scores", "shape_features", "shapes"},
-    "balance_plan": BASE | {"cells"},
-    "balancing": BASE | PARTS | {"balance_plan", "library", "prediction", "results"},
-    "ranking_report": BASE | {"results"},
-    "ranking": BASE | {"cells", "evaluation_rows", "ranking_report", "results", "shape_features", "shapes"},
-    "report_pictures": BASE | {"cells", "results", "shapes"},
-    "reporting": BASE | {"pictures", "repeat", "report_pictures", "results", "shapes"},
-    # cells: what is wrong with the inputs stands beside them before a verb runs.
-    "widgets": BASE
-    | VERBS
-    | {
-        "balance_plan",
-        "cells",
-        "export",
-        "library",
-        "pictures",
-        "planning",
-        "reporting",
-        "results",
-        "runs",
-        "shapes",
-    },
-    # The demo's field is simulated by cells, original checkpoints are read by diffusion: neither is a verb.
-    "commands": BASE
-    | VERBS
-    | {
-        "balance_plan",
-        "cells",
-        "classification_report",
-        "diffusion",
-        "evaluation_summary",
-        "export",
-        "library",
-        "methods",
-        "pictures",
-        "reporting",
-        "planning",
-        "ranking_report",
-        "results",
-        "runs",
-        "shapes",
-    },
-    "cli": BASE | {"commands"},
-    "__main__": {"cli"},
-}
-#: Packages that only these parts may import, anywhere in a module.
-ONLY_IN: dict[str, set[str]] = {
-    "sklearn": {"classification"},
-    "torch": PARTS - {"shapes"}
-    | VERBS
-    | {
-        "checkpoints",
-        "drawing",
-        "library",
-        "optimisation",
-        "rival_training",
-        "trained_model",
-        "training_samples",
-        "validation",
-    },
-    "vispy": {"widgets"},
-    "napari": {"napari_files", "napari_io", "widgets"},
-    "qtpy": {"widgets"},
-    "superqt": {"widgets"},
-    "pyqtgraph": {"widgets"},
-    "magicgui": {"widgets"},
-    # A binding itself nowhere: qtpy stands between.
-    **{binding: set() for binding in ("PyQt5", "PyQt6", "PySide2", "PySide6")},
-}
+#: Rooms whose import loads no torch: what shows a window or parses a command line stays quick.
+WITHOUT_TORCH = ("base", "cells", "shapes", "export", "viewer", "widgets", "commands")
 
-
-#: Packages of an extra: who needs one and has it not is told so.
+#: Packages of an extra; where one is missing, a sentence names the extra to install.
 EXTRAS = {"gudhi", "zarr"}
 
 
@@ -176,10 +60,10 @@ class Import(NamedTuple):
     at_import: bool
 
 
-def part_of(path: Path) -> str:
-    """The part of the house that a module belongs to."""
-    first = path.relative_to(SOURCE).parts[0]
-    return first.removesuffix(".py")
+def room_of(module: str) -> str:
+    """The room of a module, given by its dotted name below the package."""
+    first = module.split(".")[0]
+    return first if first in FLOOR else "base"
 
 
 def dotted(path: Path) -> str:
@@ -213,62 +97,43 @@ def _walk(node: ast.AST, path: Path, at_import: bool) -> Iterator[Import]:
             yield from _walk(child, path, at_import and not inside)
 
 
-def ours(found: Import) -> str | None:
-    """The part of the house that an import is of, None when it is of another package."""
-    package, _, rest = found.of.partition(".")
-    part = rest.split(".")[0]
-    return part if package == "napari_dispr" and part in MAY_IMPORT else None
+def below_package(module: str) -> str:
+    """A dotted name without the package's own."""
+    return module.partition(".")[2]
 
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=dotted)
-#: The root's __init__, the public API, belongs to no part and may name everything.
-every_module_of_a_part = pytest.mark.parametrize(
-    "path", [path for path in MODULES if path != SOURCE / "__init__.py"], ids=dotted
-)
+#: The public API (`__init__`) and `__main__` stand above all floors.
+ABOVE = {SOURCE / "__init__.py", SOURCE / "__main__.py"}
 
 
-def test_every_part_has_its_rule() -> None:
-    parts = {part_of(path) for path in MODULES} - {"__init__"}
-    assert parts <= MAY_IMPORT.keys(), "a new part of the house needs a line in MAY_IMPORT"
+@pytest.mark.parametrize("path", [path for path in MODULES if path not in ABOVE], ids=dotted)
+def test_nothing_imports_upwards(path: Path) -> None:
+    room = room_of(below_package(dotted(path)))
+    ours = {below_package(found.of) for found in imports(path) if found.of.startswith("napari_dispr.")}
+    others = {name: room_of(name) for name in ours}
+    assert not [name for name, other in others.items() if other != room and FLOOR[other] >= FLOOR[room]]
 
 
-@every_module_of_a_part
-def test_imports_of_the_house(path: Path) -> None:
-    part = part_of(path)
-    allowed = MAY_IMPORT[part] | {part}
-    wrong = [found for found in imports(path) if (other := ours(found)) and other not in allowed]
-    assert not wrong, f"{dotted(path)} may import {sorted(allowed)} only"
-
-
-@every_module
-def test_imports_of_packages(path: Path) -> None:
-    wrong = [
-        found
-        for found in imports(path)
-        if part_of(path) not in ONLY_IN.get(found.of.split(".")[0], {part_of(path)})
-    ]
-    assert not wrong
-
-
-def test_verbs_do_not_import_in_a_circle() -> None:
-    graph = {part: {ours(found) for path in MODULES if part_of(path) == part for found in imports(path)}
-             - {None, part} for part in MAY_IMPORT}  # fmt: skip
-    while leaves := [part for part, others in graph.items() if not others & graph.keys()]:
-        for part in leaves:
-            del graph[part]
+def test_modules_do_not_import_in_a_circle() -> None:
+    names = {dotted(path) for path in MODULES} - {"napari_dispr"}
+    graph = {
+        dotted(path): names
+        & {end for found in imports(path) for end in (found.of, found.of.rpartition(".")[0])}
+        for path in MODULES
+    }
+    graph["napari_dispr.prediction.result"].discard("napari_dispr.prediction.saving")  # Prediction.save
+    while leaves := [name for name, others in graph.items() if not others & graph.keys()]:
+        for name in leaves:
+            del graph[name]
     assert not graph, "these import one another"
 
 
-def test_generative_model_reads_no_pictures() -> None:
-    readers = {"tifffile", "imageio", "PIL", "skimage"}
-    wrong = [
-        (dotted(path), found)
-        for path in MODULES
-        if part_of(path) == "diffusion"
-        for found in imports(path)
-        if found.of.split(".")[0] in readers
-    ]
-    assert not wrong
+@every_module
+def test_packages_are_imported_in_their_rooms_only(path: Path) -> None:
+    name = below_package(dotted(path))
+    rooms = {room_of(name), name.replace(".", "/")}
+    assert not [found for found in imports(path) if not rooms & ONLY_IN.get(found.of.split(".")[0], rooms)]
 
 
 @every_module
@@ -291,27 +156,18 @@ def loaded_by(code: str) -> set[str]:
     return set(run.stdout.split("\n")[-2].split())
 
 
-QT = {"qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt"}
-
-
 def test_import_of_the_package_is_light() -> None:
     loaded = loaded_by("import napari_dispr; dir(napari_dispr)")
     assert "napari_dispr" in loaded
     assert not loaded & ({"torch", "napari", "numpy", "pandas", "vispy", "magicgui"} | QT)
 
 
-WITHOUT_TORCH = BASE | {"shapes", "results", "library", "napari_io", "widgets", "commands", "cli"}
-WITHOUT_TORCH |= {"comparison", "evaluation_report", "evaluation_summary", "markdown"}
-WITHOUT_TORCH |= {"export", "napari_files", "repeat", "reporting", "tables"}
-WITHOUT_TORCH |= {"balance_plan", "classification", "forest_scores", "ranking", "shape_features"}
-
-
-@pytest.mark.parametrize("part", sorted(WITHOUT_TORCH & {part_of(path) for path in MODULES}))
-def test_import_loads_no_torch(part: str) -> None:
-    names = [dotted(path) for path in MODULES if part_of(path) == part]
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
+def test_import_loads_no_torch(room: str) -> None:
+    names = [dotted(path) for path in MODULES if room_of(below_package(dotted(path))) == room]
     loaded = loaded_by("import " + ", ".join(names))
     assert "torch" not in loaded
-    if part != "widgets":
+    if room not in ("viewer", "widgets"):
         assert not loaded & (QT | {"napari"})
 
 
@@ -367,7 +223,7 @@ def test_dependencies_have_a_reason_a_pin_and_no_qt() -> None:
     for name in requirements():
         assert f"\n| {name} |" in reasons
         assert f"\n{name}==" in pins
-    assert not requirements() & {name.lower() for name in QT - {"qtpy", "superqt"}}
+    assert not requirements() & {"pyqt5", "pyqt6", "pyside2", "pyside6"}
 
 
 def test_nothing_but_ranges_in_the_metadata() -> None:
