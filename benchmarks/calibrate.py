@@ -3,11 +3,11 @@
     python benchmarks/calibrate.py MODEL --dataset DATASET --ensembles DIR --out MODEL2
     python benchmarks/calibrate.py MODEL --dataset DATASET --out MODEL2 --check
 
-The familiarity is fitted on those cells of DATASET that MODEL was trained on, set against simulated cells
-of other kinds. The intervals come from ensembles of cells that the model which drew them was NOT trained
-on (cross-validation): DIR/NAME.npz with ``signed_distance`` (member, 64, 64, 64), the
-truths are those of DATASET. ``--check`` prints, by sixfold cross-validation over the cells, how many are
-warned of as they are, inverted, blurred, and of simulated kinds that the fit has not seen.
+The novelty detector is fitted on those cells of DATASET that MODEL was trained on, against simulated
+cells of other kinds. The intervals come from ensembles of cells that the model was NOT trained on
+(cross-validation): DIR/NAME.npz with ``signed_distance`` (member, 64, 64, 64); the truths are those of
+DATASET. ``--check`` prints, by sixfold cross-validation over the cells, how many get a warning as they
+are, inverted, blurred, and of simulated kinds that the fit has not seen.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from scipy.ndimage import gaussian_filter
 from napari_dispr import signed_distance
 from napari_dispr.card import Calibration, Card
 from napari_dispr.cells.folders import CellFile, read_dataset
-from napari_dispr.cells.novelty import Seen, fit_familiarity, unlike
+from napari_dispr.cells.novelty import Seen, fit_novelty, novelty_reason
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
@@ -114,7 +114,7 @@ def check(cells: list[Seen], strangers: list[Seen], extent: float) -> None:
     fold = np.random.default_rng(0).permutation(len(cells)) % FOLDS
     warned: dict[str, list[bool]] = {}
     for number in range(FOLDS):
-        own = fit_familiarity([cells[i] for i in np.flatnonzero(fold != number)], strangers, extent=extent)
+        own = fit_novelty([cells[i] for i in np.flatnonzero(fold != number)], strangers, extent=extent)
         for i in np.flatnonzero(fold == number):
             mask, image = cells[i]
             assert image is not None
@@ -125,10 +125,10 @@ def check(cells: list[Seen], strangers: list[Seen], extent: float) -> None:
                 "without picture": None,
             }
             for name, plane in seen.items():
-                warned.setdefault(name, []).append(unlike(own, mask, plane, sized=True) is not None)
+                warned.setdefault(name, []).append(novelty_reason(own, mask, plane, sized=True) is not None)
         share = unseen[number::FOLDS]
         warned.setdefault("simulated, unseen kinds", []).extend(
-            unlike(own, mask, image, sized=True) is not None for mask, image in share
+            novelty_reason(own, mask, image, sized=True) is not None for mask, image in share
         )
     for name, found in warned.items():
         print(f"  {name:24s} {np.mean(found):.3f} of {len(found)} warned of")
@@ -155,8 +155,8 @@ def main() -> None:
     strangers = simulated(KINDS, options.strangers, seed=0)
     found: dict[str, Any] = {}
     if own:
-        found["familiarity"] = fit_familiarity(own, strangers, extent=extent)
-        print(f"familiarity: {len(own)} training cells, {len(strangers)} simulated strangers")
+        found["novelty"] = fit_novelty(own, strangers, extent=extent)
+        print(f"novelty: {len(own)} training cells, {len(strangers)} simulated strangers")
     if options.check:
         check(own, strangers, extent)
     if options.ensembles is not None:

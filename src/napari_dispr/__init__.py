@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_dispr.diffusion.model import ShapeModel, import_dispr_checkpoint
+    from napari_dispr.diffusion.model import ShapeModel
+    from napari_dispr.diffusion.original import import_dispr_checkpoint
     from napari_dispr.errors import InputError
     from napari_dispr.evaluation.classification import PredictedShapes, classify, iter_classify
     from napari_dispr.evaluation.cross_validation import cross_validate, iter_cross_validate
@@ -52,7 +53,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "export_meshes": "export.meshes",
     "export_model": "models.library",
-    "import_dispr_checkpoint": "diffusion.model",
+    "import_dispr_checkpoint": "diffusion.original",
     "import_model": "models.library",
     "iter_augment": "synthesis.balance",
     "iter_classify": "evaluation.classification",

@@ -82,8 +82,8 @@ class Direction(BaseModel):
     centre: tuple[float, ...]
 
 
-class Familiarity(BaseModel):
-    """What the training cells look like; made and read by ``cells.familiarity``.
+class Novelty(BaseModel):
+    """What the training cells look like, to detect novel cells; made and read by ``cells.novelty``.
 
     Attributes
     ----------
@@ -173,8 +173,8 @@ class Card(BaseModel):
         What it was trained on and how, and how it did on cells that it was not trained on.
     intervals : dict
         By measure, what its intervals are read from; without it there are none.
-    familiarity : Familiarity or None
-        What its training cells look like; without it no cell is warned of.
+    novelty : Novelty or None
+        What its training cells look like; without it there are no warnings about novel cells.
     volume : VolumeRegression or None
         What mask and picture tell of the volume. Members are stretched along z, about the imaged plane,
         to where it and they meet.
@@ -182,7 +182,7 @@ class Card(BaseModel):
         Which other method it is, that draws one shape a cell; None: a shape model.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
 
     name: str
     description: str = ""
@@ -198,7 +198,8 @@ class Card(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
     intervals: dict[str, Calibration] = Field(default_factory=dict)
-    familiarity: Familiarity | None = None
+    #: Under the name "familiarity" in model files.
+    novelty: Novelty | None = Field(None, alias="familiarity")
     volume: VolumeRegression | None = None
     rival: Literal["fit", "shapr", "topo-shapr"] | None = None
 

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from napari_dispr.cells.cropping import crop_cells
 from napari_dispr.cells.features import PICTURE, SHAPE, SIZE, features
 from napari_dispr.cells.folders import read_dataset
-from napari_dispr.cells.novelty import Familiarity, fit_familiarity, in_words, unlike
+from napari_dispr.cells.novelty import Novelty, fit_novelty, in_words, novelty_reason
 from napari_dispr.errors import InputError
 
 Y, X = np.indices((64, 64)) - 31.5
@@ -42,30 +42,30 @@ def blurred(mask, image):
 
 
 @pytest.fixture(scope="module")
-def familiarity():
+def novelty():
     rng = np.random.default_rng(0)
-    return fit_familiarity([cell(rng) for _ in range(50)])
+    return fit_novelty([cell(rng) for _ in range(50)])
 
 
-def reasons(familiarity, cells, sized=True):
-    return [unlike(familiarity, *one, sized=sized) for one in cells]
+def reasons(novelty, cells, sized=True):
+    return [novelty_reason(novelty, *one, sized=sized) for one in cells]
 
 
-def test_cells_like_those_trained_on_pass(familiarity):
+def test_cells_like_those_trained_on_pass(novelty):
     rng = np.random.default_rng(1)
-    assert sum(reason is not None for reason in reasons(familiarity, [cell(rng) for _ in range(100)])) <= 10
+    assert sum(reason is not None for reason in reasons(novelty, [cell(rng) for _ in range(100)])) <= 10
 
 
 @pytest.mark.parametrize(("spoil", "word"), [(inverted, "inverted"), (blurred, "blurred")])
-def test_spoiled_pictures_are_found_and_named(familiarity, spoil, word):
+def test_spoiled_pictures_are_found_and_named(novelty, spoil, word):
     rng = np.random.default_rng(2)
-    found = reasons(familiarity, [spoil(*cell(rng)) for _ in range(30)])
+    found = reasons(novelty, [spoil(*cell(rng)) for _ in range(30)])
     assert sum(reason is not None and word in reason for reason in found) >= 27
 
 
-def test_nuclei_are_found(familiarity):
+def test_nuclei_are_found(novelty):
     rng = np.random.default_rng(3)
-    assert sum(reason is not None for reason in reasons(familiarity, [nucleus(rng) for _ in range(30)])) >= 27
+    assert sum(reason is not None for reason in reasons(novelty, [nucleus(rng) for _ in range(30)])) >= 27
 
 
 def test_what_tells_strangers_apart_can_be_learned():
@@ -76,7 +76,7 @@ def test_what_tells_strangers_apart_can_be_learned():
 
     own = [cell(rng) for _ in range(40)]
     others = [dim(rng) for _ in range(20)]
-    plain, told = fit_familiarity(own), fit_familiarity(own, [dim(rng) for _ in range(30)])
+    plain, told = fit_novelty(own), fit_novelty(own, [dim(rng) for _ in range(30)])
     before, after = (
         sum(reason is not None for reason in reasons(known, others)) for known in (plain, told)
     )  # fmt: skip
@@ -85,30 +85,30 @@ def test_what_tells_strangers_apart_can_be_learned():
 
 
 @pytest.mark.parametrize("image", [True, False])
-def test_sizes_count_where_they_are_known(familiarity, image):
+def test_sizes_count_where_they_are_known(novelty, image):
     rng = np.random.default_rng(5)
     small = [cell(rng, radius=(9, 10)) for _ in range(10)]
     small = [(mask, picture if image else None) for mask, picture in small]
-    found = reasons(familiarity, small)
+    found = reasons(novelty, small)
     assert all(found)
     if not image:
         assert all("smaller" in reason for reason in found)
         # The scale "auto" brings them to one size.
         usual = [(zoom(mask, 2.5, order=1)[48:112, 48:112], None) for mask, _ in small]
-        assert sum(reason is not None for reason in reasons(familiarity, usual, sized=False)) <= 2
+        assert sum(reason is not None for reason in reasons(novelty, usual, sized=False)) <= 2
 
 
-def test_unusual_outlines_are_found_without_a_picture(familiarity):
+def test_unusual_outlines_are_found_without_a_picture(novelty):
     rng = np.random.default_rng(6)
     long = [(cell(rng, radius=(20, 22), ratio=(0.2, 0.25))[0], None) for _ in range(10)]
-    assert all("outline" in (reason or "") for reason in reasons(familiarity, long))
+    assert all("outline" in (reason or "") for reason in reasons(novelty, long))
     mask, _ = cell(rng)
     mask[(X**2 + Y**2) < 60] = 0
-    reason = unlike(familiarity, mask, None, sized=True)
+    reason = novelty_reason(novelty, mask, None, sized=True)
     assert reason is not None and "holes" in reason
 
 
-def test_neighbours_gain_and_what_lies_outside_do_not_matter(familiarity):
+def test_neighbours_gain_and_what_lies_outside_do_not_matter(novelty):
     rng = np.random.default_rng(7)
     mask, image = cell(rng)
     other = np.where(mask > 0.5, 0.5 * image + 0.1, rng.random(mask.shape)).astype(np.float32)
@@ -116,16 +116,16 @@ def test_neighbours_gain_and_what_lies_outside_do_not_matter(familiarity):
         np.testing.assert_allclose(features(mask, other)[group], values, rtol=1e-4, atol=1e-4)
 
 
-def test_a_picture_that_says_nothing_counts_as_none(familiarity):
+def test_a_picture_that_says_nothing_counts_as_none(novelty):
     mask, _ = cell(np.random.default_rng(8))
     assert "picture" not in features(mask, np.full_like(mask, 0.3))
-    assert unlike(familiarity, mask, np.full_like(mask, 0.3), sized=True) == unlike(
-        familiarity, mask, None, sized=True
+    assert novelty_reason(novelty, mask, np.full_like(mask, 0.3), sized=True) == novelty_reason(
+        novelty, mask, None, sized=True
     )
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20), (2, 2), (64, 64)])
-def test_degenerate_masks_have_finite_features(familiarity, shape):
+def test_degenerate_masks_have_finite_features(novelty, shape):
     mask = np.zeros((64, 64), np.float32)
     mask[: shape[0], : shape[1]] = 1
     image = np.random.default_rng(9).random((64, 64)).astype(np.float32)
@@ -133,26 +133,26 @@ def test_degenerate_masks_have_finite_features(familiarity, shape):
     assert all(np.isfinite(values).all() for values in found.values())
     assert len(found["size"]) == len(SIZE) and len(found["shape"]) == len(SHAPE)
     assert len(found.get("picture", PICTURE)) == len(PICTURE)
-    assert unlike(familiarity, mask, image, sized=True) is not None
+    assert novelty_reason(novelty, mask, image, sized=True) is not None
 
 
 def test_masks_alone_can_be_learned():
     rng = np.random.default_rng(10)
-    known = fit_familiarity([(cell(rng)[0], None) for _ in range(30)])
+    known = fit_novelty([(cell(rng)[0], None) for _ in range(30)])
     assert set(known.groups) == {"size", "shape"} and not known.directions
     mask, image = cell(rng)
-    assert unlike(known, mask, image, sized=True) == unlike(known, mask, None, sized=True)
+    assert novelty_reason(known, mask, image, sized=True) == novelty_reason(known, mask, None, sized=True)
 
 
-def test_it_survives_json_and_is_small(familiarity):
-    text = familiarity.model_dump_json()
-    assert Familiarity.model_validate_json(text) == familiarity
+def test_it_survives_json_and_is_small(novelty):
+    text = novelty.model_dump_json()
+    assert Novelty.model_validate_json(text) == novelty
     assert len(text) < 20_000
 
 
 def test_too_few_cells():
     with pytest.raises(InputError, match="at least 20"):
-        fit_familiarity([cell(np.random.default_rng(11))] * 19)
+        fit_novelty([cell(np.random.default_rng(11))] * 19)
 
 
 def test_warnings_in_words():
@@ -172,7 +172,7 @@ def test_real_cells(red_blood_cells):
     """Half of the real cells judge the other half: the figures of all are in docs/model.md."""
     files = read_dataset(red_blood_cells)
     cells = [(file.mask, file.image) for file in files]
-    known = fit_familiarity(cells[::2])
+    known = fit_novelty(cells[::2])
     others = cells[1::2]
     assert sum(reason is not None for reason in reasons(known, others)) <= 0.1 * len(others)
     for spoil in (inverted, blurred):

@@ -124,11 +124,11 @@ def test_each_doubt_names_its_cells() -> None:
     ]
     doubts = check_cells(cells + wrong)
     said = (
-        "border cuts border:",
+        "cuts border:",
         "of shifted:",
         "of others: a001 = shifted, a002 = parts and a003 = copy.",
         "labels of parts.",
-        "of plain,",
+        "those of plain.",
     )
     assert len(doubts) == len(said)
     for text in said:
@@ -160,9 +160,7 @@ def test_parts_that_nearly_touch_and_debris_are_no_doubt() -> None:
 def test_predicted_objects_are_told_and_left_out_where_shapes_are_compared() -> None:
     cells = named({"a": 20})
     drawn = [replace(c, name=f"{c.name}001", predicted=True) for c in cells[:2]]
-    assert check_cells(cells + drawn) == [
-        "2 objects are predicted ones: the others tell how good a model is."
-    ]
+    assert check_cells(cells + drawn) == ["2 objects are predicted: only the others validate the model."]
     assert real_cells(cells + drawn) == cells
     with pytest.raises(InputError, match="All objects are predicted"):
         real_cells(drawn)

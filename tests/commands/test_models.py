@@ -60,14 +60,14 @@ def test_info_for_people(capsys):
     assert told["file"].endswith("red-blood-cell.safetensors (shipped with napari-dispr)")
     assert told["size"] == "14.9 MB"
     assert told["qualities"] == "fast (1 evaluation, euler), balanced (4 evaluations, euler)"
-    assert told["familiarity"] == "from 108 cells"
+    assert told["novelty"] == "from 108 cells"
     assert len(lines) < 50 and max(map(len, lines)) < 500 and not set("{}[]") & set("".join(lines))
 
 
 def test_info_for_programs(colleagues, capsys):
     assert main(["models", "info", "red-blood-cell", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["name"] == "red-blood-cell" and told["familiarity"] == "from 108 cells"
+    assert told["name"] == "red-blood-cell" and told["novelty"] == "from 108 cells"
     assert told["hash"] == nd.load_model("red-blood-cell").hash and told["file"]["shipped"]
     assert main(["models", "info", str(colleagues), "--json"]) == 0
     file = json.loads(capsys.readouterr().out)["file"]

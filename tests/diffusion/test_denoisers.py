@@ -5,7 +5,7 @@ import torch
 from support.models import dispr_model, tiny_model
 
 from napari_dispr import grid, signed_distance
-from napari_dispr.diffusion.denoisers import GaussianDenoiser, agree_with_mask
+from napari_dispr.diffusion.samplers import GaussianDenoiser, agree_with_mask
 from napari_dispr.synthesis.phantoms import KINDS, phantom
 
 CPU = torch.device("cpu")

@@ -229,11 +229,3 @@ def test_each_network_gets_its_own_planes():
     assert tiny_model().planes(mask, image).shape == (4, 64, 64)
     planes = dispr_model().planes(mask, image)
     assert np.array_equal(planes, np.stack([mask, image * mask]))
-
-
-def test_import_is_offered_beside_load():
-    from napari_dispr.diffusion import model, original
-
-    assert model.import_dispr_checkpoint is original.import_dispr_checkpoint
-    with pytest.raises(AttributeError):
-        _ = model.import_something_else

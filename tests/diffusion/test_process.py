@@ -16,14 +16,13 @@ from napari_dispr.diffusion.process import (
     flow_loss,
     gaussian_kl,
     linear_betas,
-    respaced,
 )
 from napari_dispr.settings import PRESETS
 from napari_dispr.training.objectives import objective_of, topology_of
 from napari_dispr.training.state import State
 
 SMALL = NetworkConfig(channel_mult=(1, 2), attention_downsamplings=(2,))
-SPECS = ("10", "50", "100", "250", "ddim50", "ddim100", "ddim500", "10,10,10")
+SPECS = ("10", "50", "100", "250")
 
 
 @pytest.fixture(scope="module")
@@ -71,19 +70,13 @@ def test_posterior(schedules):
 def test_respacing(schedules, spec):
     process = GaussianDiffusion()
     kept = schedules[f"respace_{spec}_timestep_map"].tolist()
-    assert respaced(1000, spec) == kept
-    assert process.respaced_times(spec) == (*map(float, reversed(kept)), -1.0)
-    close(process.respaced_betas(spec), schedules[f"respace_{spec}_betas"])
-
-
-@pytest.mark.parametrize("spec", ["ddim333", "1001", "400,400,400", "0"])
-def test_respacing_that_is_not_there(spec):
-    with pytest.raises(ValueError):
-        respaced(1000, spec)
+    times = process.times(int(spec))
+    assert times == (*map(float, reversed(kept)), -1.0)
+    betas = np.exp([process.posterior(t, s, None).log_beta for t, s in pairwise(times)])
+    close(betas[::-1], schedules[f"respace_{spec}_betas"])
 
 
 def test_all_steps_are_kept_as_they_are():
-    assert respaced(1000, "1000") == list(range(1000))
     assert GaussianDiffusion(50).times(50) == (*map(float, range(49, -1, -1)), -1.0)
 
 
@@ -102,9 +95,9 @@ def test_fixed_variances():
     # The original: small is the clipped posterior's; large is beta, with the posterior's at the very end.
     small, large = (GaussianDiffusion(variance=v) for v in ("fixed_small", "fixed_large"))
     times = small.times(10)
-    betas = small.respaced_betas("10")[::-1]
     before = None
-    for (t, s), beta in zip(pairwise(times), betas, strict=True):
+    for t, s in pairwise(times):
+        beta = 1 - small.alpha_bar(t) / small.alpha_bar(s)
         q = small.posterior(t, s, before)
         assert float(small.log_variance(q, None)) == pytest.approx(q.log_variance, rel=1e-6)
         expected = np.log(beta) if s >= 0 else q.log_variance
@@ -163,7 +156,7 @@ def test_three_steps_of_the_preset_dispr(small):
     """Loss, parameters and average of what ``train --preset dispr`` does, step by step."""
     numbers, start = stored("small_three_steps"), stored("small_training_loss")["x_start"]
     state = State(PRESETS["dispr"], SMALL, torch.device("cpu"))
-    state.begin_with(small)
+    state.start_from(small)
     objective = objective_of(state.network, state.settings)
     clean = (start[:, 2:] > 0).float()
     for t, noise, expected in zip(numbers["ts"], numbers["noise"], numbers["losses"], strict=True):

@@ -9,10 +9,17 @@ import pytest
 import torch
 from support.dispr_reference import stored, weights_of
 
-from napari_dispr.diffusion.denoisers import GaussianDenoiser
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, Process, RectifiedFlow
-from napari_dispr.diffusion.samplers import SAMPLERS, Denoised, ddim, ddpm, dpm_solver_2m, euler
+from napari_dispr.diffusion.samplers import (
+    SAMPLERS,
+    Denoised,
+    GaussianDenoiser,
+    ddim,
+    ddpm,
+    dpm_solver_2m,
+    euler,
+)
 
 # --- numbers of the original ----------------------------------------------------------------------------
 
@@ -45,7 +52,7 @@ def run(sampler, network, numbers, clip=True, **options):
     denoiser = Recorder(network, process, numbers["cond"], clip=clip)
     denoiser.answers = []
     noise = deque(numbers["step_noise"])
-    times = process.respaced_times(numbers["timestep_respacing"])
+    times = process.times(10)
     assert list(times) == [*map(float, numbers["timestep_map"].flip(0)), -1.0]
     visited = list(sampler(denoiser, numbers["xT"], times, noise.popleft, **options))
     return visited, denoiser.answers, noise
@@ -61,9 +68,10 @@ CLEAN_TOLERANCE = 2e-5 * 157
 
 
 def test_respaced_betas(numbers):
-    expected = numbers["betas"]
-    found = torch.from_numpy(GaussianDiffusion().respaced_betas("10"))
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    process = GaussianDiffusion()
+    steps = [process.posterior(t, s, None) for t, s in pairwise(process.times(10))]
+    found = torch.tensor([step.log_beta for step in reversed(steps)], dtype=torch.float64).exp()
+    torch.testing.assert_close(found, numbers["betas"], atol=1e-12, rtol=0)
 
 
 def test_ddpm(network, numbers):
@@ -85,7 +93,7 @@ def test_ddpm_without_clipping(network, numbers):
 def test_first_step_of_ddpm(network, numbers):
     expected = numbers["p_mean_variance_first"]
     process = GaussianDiffusion()
-    t, s = process.respaced_times("10")[:2]
+    t, s = process.times(10)[:2]
     answer = GaussianDenoiser(network, process, numbers["cond"])(numbers["xT"], t)
     q = process.posterior(t, s, None)
     log_variance = process.log_variance(q, answer.variance_fraction)

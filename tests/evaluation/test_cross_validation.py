@@ -13,7 +13,7 @@ from support.simulated import phantom_file
 import napari_dispr as nd
 from napari_dispr import InputError
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
-from napari_dispr.cells.folds import class_of, classes_of, folds_of
+from napari_dispr.cells.splits import class_of, classes_of, folds_of
 from napari_dispr.commands.cli import main
 from napari_dispr.evaluation.cross_validation import FoldBegins
 from napari_dispr.models.library import read_card
@@ -89,9 +89,9 @@ def test_stopped_at_any_place_it_resumes_to_the_same_table(whole, dataset, tmp_p
     kinds = [
         type(event).__name__ for event in nd.iter_cross_validate(dataset, out, stop=lambda: True, **options)
     ]
-    assert kinds == ["FoldBegins", "Begun", "Ended"]
+    assert kinds == ["FoldBegins", "Started", "Ended"]
     assert not (out / "folds" / "1" / "model.safetensors").exists()
-    for kind, times in (("Evaluated", 3), ("Begun", 1)):
+    for kind, times in (("Evaluated", 3), ("Started", 1)):
         events = nd.iter_cross_validate(dataset, out, **options)
         while times:
             times -= type(next(events)).__name__ == kind
@@ -210,7 +210,7 @@ def test_predicted_objects_are_trained_on_and_never_tested(cells, tmp_path):
     (out / "folds" / "1" / "model.training").mkdir()
     events = nd.iter_cross_validate(tmp_path / "cells", out, ["model"], **options)
     assert next(events) == FoldBegins(1, 2, "model", 4)
-    assert type(next(events)).__name__ == "Begun"
+    assert type(next(events)).__name__ == "Started"
     events.close()
     read = read_dataset(out / "folds" / "1" / "cells")
     assert sorted(cell.predicted for cell in read) == [False, False, True, True]

@@ -8,7 +8,7 @@ import napari_dispr as nd
 from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.cells.cropping import crop_cells
-from napari_dispr.cells.novelty import fit_familiarity
+from napari_dispr.cells.novelty import fit_novelty
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.predict import CellDone, Step, iter_predict, model_method
@@ -223,7 +223,7 @@ def test_a_model_as_a_method_of_evaluate(field, model):
 @pytest.fixture(scope="module")
 def bare(model):
     """The shipped model without anything that its card tells of trust and volume."""
-    nothing = {"intervals": {}, "familiarity": None, "volume": None}
+    nothing = {"intervals": {}, "novelty": None, "volume": None}
     return ShapeModel(model.network, model.process, model.card.model_copy(update=nothing))
 
 
@@ -237,7 +237,7 @@ def calibrated(field, bare):
     own = [(c.mask, c.image + rng.normal(0, 0.01, c.image.shape).astype(np.float32)) for c in crops * 6]
     scores = tuple(np.linspace(-2, 2, 39).tolist())
     intervals = {name: Calibration(scores=scores, floor=0.1, sd=0.1, members=5) for name in CALIBRATED}
-    card = bare.card.model_copy(update={"intervals": intervals, "familiarity": fit_familiarity(own)})
+    card = bare.card.model_copy(update={"intervals": intervals, "novelty": fit_novelty(own)})
     return ShapeModel(bare.network, bare.process, card)
 
 

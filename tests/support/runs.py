@@ -14,7 +14,7 @@ from napari_dispr.training.run import Run
 run = Run.open(sys.argv[1])
 with run.owned():
     run.write("begin", step=0, cells=8, validation_cells=2, device="cpu", processes=1)
-    while not (run.is_to_stop and sys.argv[2] == "hears"):
+    while not (run.stop_requested and sys.argv[2] == "hears"):
         time.sleep(0.02)
     run.write("end", reason="stopped", model=None)
 """

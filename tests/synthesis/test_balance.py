@@ -8,8 +8,7 @@ import napari_dispr as nd
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, read_dataset, write_dataset
 from napari_dispr.cells.folders import DatasetNotes as Notes
-from napari_dispr.cells.folds import class_of
-from napari_dispr.cells.splits import copies, split_cells
+from napari_dispr.cells.splits import class_of, copies, split_cells
 from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.predict import Step

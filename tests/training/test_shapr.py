@@ -16,7 +16,7 @@ from napari_dispr.commands.cli import main
 from napari_dispr.models.library import read_card
 from napari_dispr.models.shapr import planes_of
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
-from napari_dispr.training.plan import planned, preset_settings, run_beside
+from napari_dispr.training.plan import planned, preset_settings, run_for
 from napari_dispr.training.run import Plan, Run
 from napari_dispr.training.shapr import Tensors, iter_train_rival
 from napari_dispr.training.train import iter_train
@@ -48,7 +48,7 @@ def test_from_a_folder_to_a_rival(trained, dataset):
     kinds = [type(event).__name__ for event in events]
     # Two steps an epoch; the supervised part ends after step 4.
     epochs = ["Validated", "Report", "Validated", "Report", "Report", "Validated"]
-    assert kinds == ["Begun", *epochs, "Ended"]
+    assert kinds == ["Started", *epochs, "Ended"]
     reports = [event for event in events if type(event).__name__ == "Report"]
     phases = [(4, "supervised"), (5, "adversarial"), (6, "adversarial")]
     assert [(one.step, one.phase) for one in reports] == phases
@@ -77,7 +77,7 @@ def test_resumed_training_equals_one_that_went_on(trained, dataset, tmp_path):
     for name, tensor in trained[0].network.state_dict().items():
         assert torch.equal(again.network.state_dict()[name], tensor), name
     checkpoint = torch.load(run.checkpoint, weights_only=True)
-    whole = torch.load(run_beside(trained[2]).checkpoint, weights_only=True)
+    whole = torch.load(run_for(trained[2]).checkpoint, weights_only=True)
     for name, tensor in whole["discriminator"].items():
         assert torch.equal(checkpoint["discriminator"][name], tensor), name
     assert checkpoint["plateau"] == whole["plateau"]
@@ -87,10 +87,10 @@ def test_a_closed_run_goes_on_and_a_stopped_one_can_be_used(dataset, tmp_path):
     out = tmp_path / "early.safetensors"
     run = planned(dataset, out, preset="shapr", **LITTLE)
     events = iter_train(run, report_every=1)
-    assert [type(next(events)).__name__ for _ in range(2)] == ["Begun", "Report"]
+    assert [type(next(events)).__name__ for _ in range(2)] == ["Started", "Report"]
     events.close()
     assert run.state == "stopped" and run.checkpoint.exists()
-    with pytest.raises(InputError, match="begun with another batch"):
+    with pytest.raises(InputError, match="started with another batch"):
         other = RivalTrainSettings(**{**LITTLE, "batch": 2})
         list(iter_train_rival([cell("a")], [], run.checkpoint, other, resume=True))
     assert main(["train", "--resume", str(run.folder), "--finish"]) == 0
@@ -121,7 +121,7 @@ def test_command_trains_and_lists_it(dataset, tmp_path, capsys):
     [
         (["--preset", "shapr", "--warmup", "3"], "There is no setting 'warmup'"),
         (["--preset", "standard", "--epochs", "3"], "There is no setting 'epochs'"),
-        (["--preset", "shapr", "--init", "generic"], "The method shapr begins from scratch"),
+        (["--preset", "shapr", "--init", "generic"], "The method shapr trains from scratch"),
         (["--preset", "slow"], "choose one of quick, standard, dispr, shapr, topo-shapr"),
         (["--preset", "topo-shapr"], 'pip install "napari-dispr[topo]"'),
     ],

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_dispr.cells.folders import read_dataset
-from napari_dispr.cells.folds import class_of
+from napari_dispr.cells.splits import class_of
 from napari_dispr.synthesis.phantoms import simulate_field
 from napari_dispr.widgets.synthesis.balance import BalanceWidget
 from napari_dispr.widgets.synthesis.balance_request import class_columns, classes_of_layer, planned

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr import grid
-from napari_dispr.card import Direction, Familiarity, Usual
+from napari_dispr.card import Direction, Novelty, Usual
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.features import PICTURE, SHAPE, SIZE, features
 from napari_dispr.errors import InputError
 
-__all__ = ["FALSE_ALARMS", "LEAST_CELLS", "Familiarity", "fit_familiarity", "in_words", "unlike"]
+__all__ = ["FALSE_ALARMS", "LEAST_CELLS", "Novelty", "fit_novelty", "in_words", "novelty_reason"]
 
 Plane = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -54,9 +54,9 @@ _WORDS = {
 _LISTED = 20
 
 
-def fit_familiarity(
+def fit_novelty(
     cells: Sequence[Seen], strangers: Sequence[Seen] = (), *, extent: float = 50.0, seed: int = 0
-) -> Familiarity:
+) -> Novelty:
     """Learn what training cells look like.
 
     Parameters
@@ -81,7 +81,7 @@ def fit_familiarity(
     -----
     Each cell counts as it is, with slightly other optics (gamma, blur below 1 voxel, noise), and both of
     them again at the extent of the scale "auto": that much a model has learned to expect. Features of size,
-    shape and picture (`appearance`) each give a Mahalanobis distance with a shrunk correlation. Linear
+    shape and picture (`features`) each give a Mahalanobis distance with a shrunk correlation. Linear
     discriminants look for what ruins a prediction but moves such a distance little: the training cells
     blurred (sigma 2 to 3 voxels), inverted, and strangers. Each of these statistics is divided by its 98 %
     quantile over the training cells, and the largest decides. Quantiles are of cells left out of the fit in
@@ -117,15 +117,15 @@ def fit_familiarity(
         {group: np.array([[version[group] for version in own] for own in seen]) for group in seen[0][0]},
         {name: table for name, table in spoiled.items() if len(table)},
         np.array([version["picture"] for version in foreign if "picture" in version]),
-    ).familiarity(rng)
+    ).novelty(rng)
 
 
-def unlike(familiarity: Familiarity, mask: Plane, image: Plane | None, *, sized: bool) -> str | None:
+def novelty_reason(novelty: Novelty, mask: Plane, image: Plane | None, *, sized: bool) -> str | None:
     """What is unusual about a cell, in words that go on from "Cell 7 is unlike the training data:".
 
     Parameters
     ----------
-    familiarity : Familiarity
+    novelty : Novelty
     mask, image : (64, 64) array, and the same or None
         Of the cell's crop.
     sized : bool
@@ -137,17 +137,17 @@ def unlike(familiarity: Familiarity, mask: Plane, image: Plane | None, *, sized:
         None where the cell is like the training data, which 97 % of those very cells are.
     """
     seen = features(mask, image)
-    known = [group for group in familiarity.groups if group in seen and (group != "size" or sized)]
-    threshold = familiarity.thresholds["+".join(known)]
+    known = [group for group in novelty.groups if group in seen and (group != "size" or sized)]
+    threshold = novelty.thresholds["+".join(known)]
     unusual: dict[str, float] = {}
     likely: dict[str, float] = {}
     deviations: dict[str, Floats] = {}
     for group in known:
-        usual = familiarity.groups[group]
+        usual = novelty.groups[group]
         deviations[group] = (np.array(seen[group]) - usual.mean) / usual.sd
         whitening = np.array(usual.whitening)
         unusual[group] = float(np.linalg.norm(deviations[group] @ whitening)) / usual.unit / threshold
-        for name, direction in familiarity.directions.items() if group == "picture" else ():
+        for name, direction in novelty.directions.items() if group == "picture" else ():
             along = float(deviations[group] @ np.array(direction.weights))
             unusual[name] = along / direction.unit / threshold
             if unusual[name] > 1:
@@ -171,7 +171,7 @@ def in_words(reasons: Mapping[str, str], of: int) -> list[str]:
 
     Parameters
     ----------
-    reasons : mapping of a cell's name to what `unlike` says of it
+    reasons : mapping of a cell's name to what `novelty_reason` says of it
     of : int
         Cells in all.
     """
@@ -238,7 +238,7 @@ class _Training:
                 directions[name] = weights / (own @ weights).std()
         return _Learned(groups, directions)
 
-    def familiarity(self, rng: np.random.Generator) -> Familiarity:
+    def novelty(self, rng: np.random.Generator) -> Novelty:
         """All cells learned, and units and thresholds from cells left out."""
         count = len(self.tables["shape"])
         fold = rng.permutation(count) % _FOLDS
@@ -267,7 +267,7 @@ class _Training:
         for name, others in self.others(everyone).items():
             mean, sd, _ = learned.groups["picture"]
             centres[name] = _short((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
-        return Familiarity(
+        return Novelty(
             groups={
                 group: Usual(
                     names=_GROUPS[group],

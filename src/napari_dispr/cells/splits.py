@@ -1,7 +1,10 @@
-"""What should be known of training cells before they are trained on: a split, and doubts about them."""
+"""Split cells for training and testing: validation cells, folds, classes, copies; and check them."""
 
+import csv
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,36 +15,35 @@ from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
 
-#: Fewer different cells cannot be trained on, as some are kept apart.
+#: Different cells that a training needs at least, some of them for validation.
 LEAST = 5
-#: Fewer cells are few.
+#: With fewer cells a doubt is raised.
 FEW = 20
 #: Least IoU of a mask with the section of its shape.
 AGREEING = 0.8
-#: Parts of a shape with a gap of more than so many voxels between them are far apart ...
+#: Parts of a shape are far apart if the gap between them is wider than so many voxels.
 GAP = 4
-#: ... and count from this share of the shape on.
+#: Smaller parts, as a share of the shape, do not count.
 PART = 0.02
 
 
 def split_cells(
     cells: Sequence[CellFile], share: float = 0.2, seed: int = 0
 ) -> tuple[list[CellFile], list[CellFile]]:
-    """Cells to train on, and cells kept apart to say how good a model is.
+    """Split cells into training cells and validation cells.
 
     Parameters
     ----------
-    cells : sequence of CellFile
     share : float
-        Of the cells that are kept apart, above 0 and below 1; as far as whole cells allow, the same of
-        each class (the name without the digits at its end).
+        Share of the validation cells, between 0 and 1; about the same in each class (the name without the
+        digits at its end).
     seed : int
-        The same cells are split in the same way, in whatever order they come.
+        Decides the split, whatever the order of the cells.
 
     Returns
     -------
     training, validation : list of CellFile
-        In the order of ``cells``. Neither is empty; copies of a cell are on one side.
+        In the order of ``cells``. Neither is empty. Copies of a cell are never separated.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def split_cells(
     kinds = [cells[group[0]].name.rstrip("0123456789") for group in groups]
     if len(set(kinds)) == len(groups):
         kinds = [""] * len(groups)
-    # Class by class, shuffled within each, then taken at even steps: every class gives its share.
+    # Shuffled within each class, then taken at even steps: each class gives its share.
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(groups))
     order = sorted(shuffled, key=lambda index: kinds[index])
@@ -69,68 +71,63 @@ def split_cells(
 
 
 def real_cells(cells: Sequence[CellFile]) -> list[CellFile]:
-    """Those whose objects were not predicted, so that shapes can be compared with them.
+    """The cells whose objects are real, not predicted.
 
     Raises
     ------
     InputError
-        If all were, or two of the cells have one name.
+        If all objects are predicted, or two cells have the same name.
     """
     for name, times in Counter(cell.name for cell in cells).items():
         if times > 1:
-            raise InputError(f"Two cells are named {name}: give train and test one after the other.")
+            raise InputError(f"Two cells are named {name}: use the parts train and test separately.")
     real = [cell for cell in cells if not cell.predicted]
     if cells and not real:
-        raise InputError("All objects are predicted ones: give cells whose true objects are known.")
+        raise InputError("All objects are predicted: give cells with real objects.")
     return real
 
 
 def check_cells(cells: Sequence[CellFile]) -> list[str]:
-    """Doubts about training cells, a sentence each; none where all seems well.
-
-    Parameters
-    ----------
-    cells : sequence of CellFile
-        With objects.
-    """
+    """Doubts about training cells that have objects, one sentence each."""
     doubts = []
     if len(cells) < FEW:
         doubts.append(
-            f"There are only {len(cells)} cells: take {FEW} or more, so that the model sees how they differ."
+            f"There are only {len(cells)} cells: use {FEW} or more, so that the model learns how they differ."
         )
     if predicted := sum(cell.predicted for cell in cells):
-        judged = "the others tell how good a model is" if predicted < len(cells) else "there are no others"
-        doubts.append(f"{predicted} objects are predicted ones: {judged}.")
+        alone = "only the others validate the model"
+        none = "no real object is left to validate the model"
+        doubts.append(f"{predicted} objects are predicted: {alone if predicted < len(cells) else none}.")
     if names := [cell.name for cell in cells if cell.obj is not None and _touches_border(cell.obj)]:
         doubts.append(
-            f"The grid's border cuts {_listed(names)}: cut them with a larger voxel size, or remove them."
+            f"The border of the grid cuts {_listed(names)}: use a larger voxel size, or remove them."
         )
     if names := [cell.name for cell in cells if cell.obj is not None and _agreement(cell) < AGREEING]:
         doubts.append(
             f"Mask and shape disagree in the imaged plane (z = {grid.IMAGED_PLANE}) of {_listed(names)}: "
-            "check that they belong together."
+            "check that they are of the same cell."
         )
     same = ([index for index in group if not cells[index].predicted] for group in copies(cells))
     if groups := [group for group in same if len(group) > 1]:
         names = [" = ".join(cells[index].name for index in group[:3]) for group in groups]
         doubts.append(f"Some cells are copies of others: {_listed(names)}.")
     if names := [cell.name for cell in cells if cell.obj is not None and _scattered(cell.obj)]:
-        doubts.append(f"Shapes have parts far from one another: check the labels of {_listed(names)}.")
+        doubts.append(f"Some shapes have parts that are far apart: check the labels of {_listed(names)}.")
     names = [cell.name for cell in cells if cell.image is None]
     if 0 < len(names) < len(cells):
-        doubts.append(f"There is no image of {_listed(names)}, only of the others.")
+        doubts.append(f"Some cells have no image: add those of {_listed(names)}.")
     return doubts
 
 
 def _listed(names: Sequence[str]) -> str:
-    """At most three names."""
+    """Up to three names, as a list in words."""
     if len(names) > 3:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
     return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])
 
 
 def copies(cells: Sequence[CellFile]) -> list[list[int]]:
-    """Positions of the cells, those of the same mask and image or of the same object together."""
+    """Groups of positions: cells with the same mask and image, or with the same object, are copies."""
     same_as = list(range(len(cells)))  # an earlier cell, or itself
 
     def first(index: int) -> int:
@@ -175,3 +172,145 @@ def _scattered(obj: NDArray[np.uint8]) -> bool:
         return False
     near = ndimage.distance_transform_edt(~inside) <= GAP / 2
     return parts(ndimage.label(near)[0]) > 1
+
+
+# --- classes and folds --------------------------------------------------------------------------------
+
+
+def class_of(name: str) -> str:
+    """The class in a file name: the name without the digits at its end and what joins them."""
+    return name.rstrip("0123456789").rstrip(" _-.") or name
+
+
+def classes_of(cells: Sequence[CellFile], table: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """The class of each cell, by the cell's name.
+
+    Parameters
+    ----------
+    table : path, optional
+        A CSV file with the columns ``name`` and ``class``. Without it file names give the classes (see
+        `class_of`); if every cell then had its own class, all get the class ``cell``.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read, or does not contain a cell.
+    """
+    if table is None:
+        found = {cell.name: class_of(cell.name) for cell in cells}
+        return found if len(set(found.values())) < len(found) else dict.fromkeys(found, "cell")
+    known = read_table(table, "class")
+    if missing := [cell.name for cell in cells if cell.name not in known]:
+        raise InputError(f"The cell {missing[0]} is not in {table}: add a line for it.")
+    return {cell.name: known[cell.name] for cell in cells}
+
+
+def several_classes(cells: Sequence[CellFile], table: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """As `classes_of`, if there are two classes or more.
+
+    Raises
+    ------
+    InputError
+        Also if all cells are of one class.
+    """
+    classes = classes_of(cells, table)
+    if len(set(classes.values())) < 2:
+        cure = f"give two or more in {table}" if table else "name them CLASS_001, ..., or give a table"
+        raise InputError(f"All cells are of one class: {cure}.")
+    return classes
+
+
+def rarest(classes: Mapping[str, str], count: int) -> list[str]:
+    """The ``count`` classes with the fewest cells, the rarest first.
+
+    Raises
+    ------
+    InputError
+        If there are not more classes than that.
+    """
+    numbers = Counter(classes.values())
+    if not 0 < count < len(numbers):
+        raise InputError(
+            f"{count} of {len(numbers)} classes cannot be the rare ones: choose 1 to {len(numbers) - 1}."
+        )
+    return sorted(numbers, key=lambda name: (numbers[name], name))[:count]
+
+
+def folds_of(
+    cells: Sequence[CellFile], folds: int, classes: Mapping[str, str], seed: int = 0
+) -> dict[str, int]:
+    """The fold of each cell, from 1, by the cell's name.
+
+    Copies of a cell (the same image, or the same object) are in one fold, so that no cell is tested with a
+    model that was trained on its copy.
+
+    Parameters
+    ----------
+    classes : mapping of name to class
+        The numbers of different cells in two folds differ by at most 1, in total and in every class.
+    seed : int
+        Decides the folds, whatever the order of the cells.
+
+    Raises
+    ------
+    InputError
+        If there are fewer different cells than folds.
+    """
+    groups = [sorted(cells[i].name for i in group) for group in copies(cells)]
+    if len(groups) < folds:
+        raise InputError(
+            f"There are only {len(groups)} different cells for {folds} folds: use fewer folds, or add cells."
+        )
+    groups.sort()
+    order = sorted(np.random.default_rng(seed).permutation(len(groups)), key=lambda i: classes[groups[i][0]])
+    # Class after class, the cells are dealt to the folds in turn.
+    fold = {name: place % folds + 1 for place, i in enumerate(order) for name in groups[i]}
+    return {cell.name: fold[cell.name] for cell in cells}
+
+
+def read_folds(table: str | os.PathLike[str], cells: Sequence[CellFile]) -> dict[str, str]:
+    """The fold of each cell in a CSV file with the columns ``name`` and ``fold``, by the cell's name.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be read, does not contain a cell or has only one fold, or if copies of a cell
+        are in different folds.
+    """
+    known = read_table(table, "fold")
+    if missing := [cell.name for cell in cells if cell.name not in known]:
+        raise InputError(f"{table} has no fold for the cell {missing[0]}: cross-validate all cells.")
+    folds = {cell.name: known[cell.name] for cell in cells}
+    if len(set(folds.values())) < 2:
+        raise InputError(f"{table} has only one fold: cross-validate with two or more.")
+    for group in copies(cells):
+        names = [cells[index].name for index in group]
+        if len({folds[name] for name in names}) > 1:
+            raise InputError(
+                f"{' and '.join(names[:3])} are copies of one cell, but {table} has them in different folds: "
+                "remove all but one, and cross-validate again."
+            )
+    return folds
+
+
+def read_table(table: str | os.PathLike[str], column: str) -> dict[str, str]:
+    """A column of a CSV file by its column ``name``.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, lacks a column or a value, or gives two values for one name.
+    """
+    try:
+        with Path(table).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error):
+        raise InputError(f"The table {table} cannot be read: give a CSV file.") from None
+    if not rows or not {"name", column} <= rows[0].keys():
+        raise InputError(f"The table {table} has no columns name and {column}: add them.")
+    found: dict[str, str] = {}
+    for row in rows:
+        name, value = (row["name"] or "").strip(), (row[column] or "").strip()
+        if not value or found.setdefault(name, value) != value:
+            raise InputError(f"{table} does not give one {column} for {name!r}: repair its line.")
+    return found

@@ -110,7 +110,7 @@ def _told(card: Card) -> dict[str, Any]:
     """A card as JSON, in which what programs alone read is told by its size."""
     told = card.model_dump(mode="json")
     told["intervals"] = {name: f"from {len(c.scores)} cells" for name, c in card.intervals.items()}
-    told["familiarity"] = card.familiarity and f"from {card.familiarity.cells} cells"
+    told["novelty"] = card.novelty and f"from {card.novelty.cells} cells"
     told["volume"] = card.volume and f"from {len(card.volume.cells)} cells"
     return told
 

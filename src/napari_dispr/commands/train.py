@@ -71,13 +71,13 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
     elif options.finish:
         raise InputError("There is no run to finish yet: give --finish together with --resume.")
     leads = int(os.environ.get("RANK", 0)) == 0
-    from napari_dispr.training.plan import DEFAULT_START, planned, run_beside
+    from napari_dispr.training.plan import DEFAULT_START, planned, run_for
     from napari_dispr.training.train import as_line, iter_train
 
     if options.resume is not None:
-        run = Run.open(options.resume) if options.resume else run_beside(options.out)
+        run = Run.open(options.resume) if options.resume else run_for(options.out)
         if leads and not run.is_running:  # else a window has started this and may want it to stop by now
-            run.forget_wish()
+            run.clear_stop_request()
     elif not leads:
         run = _once_planned(options.out)
     else:
@@ -100,12 +100,12 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
 
 def _once_planned(out: Path) -> Any:
     """The run that the first process of ``torchrun`` is planning."""
-    from napari_dispr.training.plan import run_beside
+    from napari_dispr.training.plan import run_for
 
     until = time.monotonic() + 60
     while True:
         try:
-            return run_beside(out)
+            return run_for(out)
         except InputError:
             if time.monotonic() > until:
                 raise

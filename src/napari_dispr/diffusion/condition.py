@@ -1,6 +1,6 @@
-"""What a network sees of a crop: mask and image become condition planes on the model grid.
+"""The condition of a network: planes on the model grid, made from a crop's mask and image.
 
-Knows arrays only, so that training, prediction and evaluation make their conditions in one place.
+Training, prediction and evaluation all make their conditions here. Knows arrays only.
 """
 
 import numpy as np
@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 
 from napari_dispr import signed_distance
 
-#: Distances from the mask's edge are cut off here, in voxels, before they are scaled to [-1, 1].
+#: Distances from the edge of the mask are clipped to this, in voxels, and scaled to [-1, 1].
 MASK_TRUNCATION = 16.0
-#: Logarithms of scales are brought to about [-1, 1] by it.
+#: Unit of the logarithm of scales, which brings them to about [-1, 1].
 SCALE_UNIT = 0.15
 
 Plane = NDArray[np.float32]
 
 
 def normalise_inside(image: Plane, mask: Plane) -> Plane | None:
-    """Image with its 1st to 99th percentile inside the mask brought to [0, 1], and 0 outside.
+    """Scale the 1st to 99th percentile inside the mask to [0, 1], and set the outside to 0.
 
-    Neither neighbours nor background nor the gain of the camera change the result. None where the
-    image is constant inside the mask: it says nothing then.
+    Neighbours, background and the gain of the camera do not change the result. It is None if the image is
+    constant inside the mask.
     """
     inside = image[mask > 0.5]
     if not inside.size:
@@ -32,19 +32,19 @@ def normalise_inside(image: Plane, mask: Plane) -> Plane | None:
 
 
 def signed_planes(mask: Plane, image: Plane | None, scale: float | None = None) -> Plane:
-    """Condition of our models, shape (6, 64, 64); those with fewer condition planes see the first ones.
+    """Condition of our models, shape (6, 64, 64). Models with fewer condition planes use the first ones.
 
-    Mask in [0, 1]; signed distance from its edge, positive inside, in units of 16 voxels; image,
-    normalised inside the mask; 1 throughout where there is an image, 0 where there is none; logarithm
-    of ``scale`` in units of 0.15; 1 throughout where the scale is known, 0 where it is not.
+    Mask in [0, 1]; signed distance from its edge, positive inside, in units of 16 voxels; image normalised
+    inside the mask; 1 everywhere if there is an image, else 0; logarithm of ``scale`` in units of 0.15; 1
+    everywhere if the scale is known, else 0.
 
     Parameters
     ----------
     mask : (64, 64) array
     image : (64, 64) array or None
     scale : float or None
-        By which the cell stands larger on the grid than cells of the training data did; None: not known.
-        How flat a cell is depends on how large it is, as blood cells are of about one volume.
+        Size of the cell on the grid relative to its size in the training data; None: not known. Size
+        matters for the shape: blood cells have similar volumes, so that large ones are flat.
     """
     picture = None if image is None else normalise_inside(image, mask)
     distance = signed_distance.from_level(mask, truncation=MASK_TRUNCATION) / MASK_TRUNCATION

@@ -1,4 +1,4 @@
-"""Where and how a network runs: device, number type, batch, and what to do when memory runs out."""
+"""Where and how a network runs: device, data type, batch size, and running out of memory."""
 
 import gc
 from typing import TypeVar
@@ -10,13 +10,13 @@ from napari_dispr.errors import InputError
 
 Module = TypeVar("Module", bound=nn.Module)
 
-#: (cell, member) pairs that go through the network at once. Fixed on a device, so that a member's
-#: voxels do not depend on what else is drawn with it.
+#: (cell, member) pairs in one batch. Fixed for each kind of device, so that the voxels of a member do not
+#: depend on the other members of its batch.
 CPU_BATCH, GPU_BATCH = 5, 40
 
 
 def available() -> dict[str, str]:
-    """Names that ``device`` takes here, each with what it is."""
+    """The names of the devices of this machine, each with a description."""
     threads = torch.get_num_threads()
     found = {"cpu": f"CPU ({threads} thread{'s' if threads > 1 else ''})"}
     for i in range(torch.cuda.device_count()):
@@ -27,7 +27,7 @@ def available() -> dict[str, str]:
 
 
 def choose(device: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` takes the first GPU, else the CPU.
+    """The device of this name; ``auto`` is the first GPU, or else the CPU.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def choose(device: str = "auto") -> torch.device:
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """The fastest type that shapes survive: 16 bit where the device computes in it, else float32."""
+    """The fastest type that is exact enough: 16 bit if the device computes in it, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type != "cpu":
@@ -54,30 +54,30 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def batch_size(device: torch.device, voxels_per_token: int) -> int:
-    """(cell, member) pairs at once; networks that do not fold the volume take one."""
+    """(cell, member) pairs in one batch; one for networks that do not fold the volume."""
     if voxels_per_token == 1:
         return 1
     return CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
 
 def channels_last(module: Module) -> Module:
-    """The module with its kernels stored channels last, which 3D convolutions are faster with."""
+    """Store kernels channels last, which makes 3D convolutions faster."""
     return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device's memory is full."""
+    """Whether an error means that the memory of the device is full."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # PyTorch's words on MPS, and on the CPU of Windows and of Linux.
+    # PyTorch's messages on MPS, and on the CPU of Windows and Linux.
     words = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def release(device: torch.device) -> None:
-    """Give memory that a finished job held back to the device; the CPU's goes back by itself."""
+    """Free the memory of a finished job on a GPU."""
     if device.type == "cpu":
-        return  # looking for garbage takes longer than drawing a cell
+        return  # garbage collection takes longer than sampling a cell
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,7 +1,6 @@
 """The shape model: network, process, weights and card in one safetensors file.
 
-Such files hold tensors and JSON only: loading one cannot run code. Original checkpoints are read by
-``original.py``, whose entry is offered here too.
+The file contains only tensors and JSON: loading it cannot run code. `original` reads original checkpoints.
 """
 
 import hashlib
@@ -22,10 +21,9 @@ from safetensors.torch import save as to_bytes
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices
-from napari_dispr.diffusion.denoisers import FlowDenoiser, GaussianDenoiser
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
-from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser
+from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser, GaussianDenoiser
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 
@@ -34,14 +32,7 @@ PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiff
 
 @dataclass(eq=False)
 class ShapeModel:
-    """Network, process and card; the weights are the network's.
-
-    Attributes
-    ----------
-    network : UNet3D
-    process : RectifiedFlow or GaussianDiffusion
-    card : Card
-    """
+    """A network with its weights, its process and its card."""
 
     network: UNet3D
     process: RectifiedFlow | GaussianDiffusion
@@ -52,20 +43,16 @@ class ShapeModel:
 
     @property
     def name(self) -> str:
-        """The card's name."""
         return self.card.name
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of all that decides what is drawn, hexadecimal.
-
-        That is the configuration, the weights, and the card but for what it merely tells.
-        """
-        told = {"name", "description", "licence", "attribution", "limits", "training", "scores"}
-        told |= {"intervals", "rival"}
-        if self.card.volume is None:  # else cells unlike the training data are drawn without it
-            told |= {"familiarity", "volume"}
-        parts = [self._configuration(), self.card.model_dump(mode="json", exclude=told)]
+        """SHA-256, hexadecimal, of all that decides the voxels: configuration, weights, part of the card."""
+        notes = {"name", "description", "licence", "attribution", "limits", "training", "scores"}
+        notes |= {"intervals", "rival"}
+        if self.card.volume is None:  # else novel cells are sampled without the volume regression
+            notes |= {"novelty", "volume"}
+        parts = [self._configuration(), self.card.model_dump(mode="json", exclude=notes, by_alias=True)]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
@@ -80,15 +67,15 @@ class ShapeModel:
         }
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
-        """Write the model file (aside, then renamed); ``dtype`` is that of the stored weights."""
-        # Copied from channels-last into plain order: files do not carry strides.
+        """Write the model file with weights of type ``dtype``, by way of a temporary file."""
+        # Copied from channels-last to plain order: files have no strides.
         tensors = {
             k: v.to("cpu", dtype).contiguous(memory_format=torch.contiguous_format)
             for k, v in self.network.state_dict().items()
         }
-        metadata = {**self._configuration(), "card": self.card.model_dump_json()}
+        metadata = {**self._configuration(), "card": self.card.model_dump_json(by_alias=True)}
         with written_aside(Path(path)) as aside:
-            aside.write_bytes(to_bytes(tensors, metadata))  # its own writer makes files private
+            aside.write_bytes(to_bytes(tensors, metadata))  # safetensors' own writer makes files private
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -97,19 +84,19 @@ class ShapeModel:
         Raises
         ------
         InputError
-            If it is not there, or is no model file of this package.
+            If the file does not exist, or is not a model file of this package.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                # Copied, since the file's own lie in the file, which could not be replaced on Windows then.
+                # Copied: tensors that stay mapped to the file would prevent its replacement on Windows.
                 tensors = {
                     name: file.get_tensor(name).to(torch.float32, copy=True)
                     for name in file.keys()  # noqa: SIM118
                 }
             process = json.loads(metadata["process"])
             card = Card.model_validate_json(metadata["card"])
-            with torch.device("meta"):  # a file that says it is huge takes no memory
+            with torch.device("meta"):  # a file that claims to be huge takes no memory
                 network = UNet3D(NetworkConfig(**json.loads(metadata["network"])))
             network.load_state_dict(tensors, assign=True)
             return cls(network, PROCESSES[process.pop("kind")](**process), card)
@@ -126,7 +113,7 @@ class ShapeModel:
             OSError,
         ) as error:
             raise InputError(
-                f"{path} is not a shape model of napari-dispr: choose a .safetensors file that it wrote, "
+                f"{path} is not a shape model of napari-dispr: choose a .safetensors file of napari-dispr, "
                 "or import an original checkpoint first."
             ) from error
 
@@ -135,16 +122,16 @@ class ShapeModel:
     def planes(
         self, mask: NDArray[np.float32], image: NDArray[np.float32] | None, scale: float | None = None
     ) -> NDArray[np.float32]:
-        """Condition planes (C, 64, 64) of a crop's mask and image, and of its scale where it is known."""
+        """Condition planes (C, 64, 64) of a crop's mask, image and (if known) scale."""
         if not self.network.config.planes:
             return condition.dispr_planes(mask, image)
         return condition.signed_planes(mask, image, scale)[: self.network.config.planes]
 
     def ready(self, device: torch.device) -> UNet3D:
-        """A copy of the network on a device, in its fast number type (DISPR's stays in float32).
+        """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).
 
-        A copy, so that the model's own weights keep their precision and leave no memory on the device. The
-        one on the CPU, which takes longer to make than a cell to draw, is kept.
+        The model's own weights keep their precision and take no memory of the device. The copy on the CPU
+        is kept, because making it takes longer than sampling a cell.
         """
         return self._on_cpu if device.type == "cpu" else self._copied(device)
 
@@ -164,7 +151,7 @@ class ShapeModel:
         scales: list[float | None] | None = None,
         agree: bool = True,
     ) -> Denoiser:
-        """For a batch of crops.
+        """The denoiser of a batch of crops.
 
         Parameters
         ----------
@@ -172,9 +159,9 @@ class ShapeModel:
         network : UNet3D
             From :meth:`ready`.
         scales : list of float or None
-            By how much the crops stand larger on the grid than cells of the training data, where known.
+            As in `condition.signed_planes`.
         agree : bool
-            Keep shapes in agreement with their masks in the imaged plane.
+            Make the section of each shape agree with its mask.
         """
         device = next(network.parameters()).device
         crops = zip(masks, images, scales or [None] * len(masks), strict=True)
@@ -188,18 +175,18 @@ class ShapeModel:
         return FlowDenoiser(network, self.process, planes, distance)
 
     def decode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Signed distances in voxels (B, 64, 64, 64) of sampled clean shapes of the same shape."""
+        """Signed distances in voxels of sampled clean shapes, both (B, 64, 64, 64)."""
         if self.card.representation == "signed_distance":
             return x * np.float32(self.card.truncation)
         return np.stack([signed_distance.from_level(v, 0.5, self.card.truncation) for v in x])
 
     def sampling(self, quality: str, sampler: str | None, steps: int | None) -> tuple[str, int]:
-        """Sampler and number of evaluations of a quality, either overridden where given.
+        """Sampler and number of evaluations of a quality; ``sampler`` and ``steps`` override them.
 
         Raises
         ------
         InputError
-            If the model has no such quality, or cannot be sampled that way.
+            If the model has no such quality, or cannot be sampled in this way.
         """
         known = self.card.qualities
         if quality not in known:
@@ -213,18 +200,11 @@ class ShapeModel:
         if isinstance(self.process, RectifiedFlow):
             if name == "ddpm":
                 raise InputError(
-                    f"The sampler 'ddpm' needs a model of Gaussian diffusion, which {self.name!r} is not: "
+                    f"The sampler 'ddpm' needs a Gaussian diffusion, and {self.name!r} is of another kind: "
                     "choose dpm-solver++, ddim or euler."
                 )
         elif not 1 <= count <= self.process.steps:
-            raise InputError(f"{count} steps are more than the {self.process.steps} of {self.name!r}.")
+            raise InputError(
+                f"{count} steps are more than the {self.process.steps} of {self.name!r}: choose fewer."
+            )
         return name, count
-
-
-def __getattr__(name: str) -> object:
-    # original.py builds on this module; its entry point is offered here as the natural place to look.
-    if name == "import_dispr_checkpoint":
-        from napari_dispr.diffusion.original import import_dispr_checkpoint
-
-        return import_dispr_checkpoint
-    raise AttributeError(name)

@@ -1,7 +1,7 @@
 """The conditional 3D U-Net. DISPR's network is one configuration of it, ours is another.
 
 Parameter names are those of the original (guided_diffusion's ``UNetModel``), so that its checkpoints
-load as they are. Knows tensors only: what the channels mean is said in ``condition.py``.
+load without changes. The meaning of the condition planes is defined in `condition`.
 """
 
 import math
@@ -18,23 +18,23 @@ from napari_dispr import grid
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Topology of a :class:`UNet3D`; the first block of fields carries the original's flag names.
+    """Topology of a :class:`UNet3D`. The fields up to ``resblock_updown`` have the original's names.
 
     Attributes
     ----------
     num_channels : int
         Width of the first level.
     num_res_blocks : int
-        Residual blocks a level on the way down (one more on the way up).
+        Residual blocks per level in the encoder (one more in the decoder).
     channel_mult : tuple of float
         Width of each level as a multiple of ``num_channels``.
     attention_downsamplings : tuple of int
-        Downsampling factors at which blocks are followed by attention (the middle always is).
-        The original's ``attention_resolutions`` are ``image_size // factor``.
+        Downsampling factors of levels with attention (the middle always has it). The original's
+        ``attention_resolutions`` are ``image_size // factor``.
     num_heads, num_head_channels : int
-        Attention heads, or channels a head where that is not -1.
+        Attention heads, or channels per head if that is not -1.
     use_new_attention_order : bool
-        Split q | k | v before the heads rather than after.
+        Split q | k | v before the heads instead of after.
     use_scale_shift_norm : bool
         The time embedding scales and shifts the second normalisation instead of being added.
     resblock_updown : bool
@@ -46,8 +46,8 @@ class NetworkConfig:
     isotropic : bool
         Downsample z too. The original keeps all 64 planes at every level.
     planes : int
-        Number of 2D condition planes (0: the condition is among the channels of ``x``, as in DISPR).
-        With planes, the network also sees each voxel's signed distance from the imaged plane.
+        Number of 2D condition planes; 0: the condition is part of the channels of ``x``, as in DISPR. With
+        planes, the signed distance of each voxel from the imaged plane is a further input.
     """
 
     num_channels: int = 32
@@ -66,7 +66,7 @@ class NetworkConfig:
     planes: int = 0
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # JSON knows lists only
+        for field in fields(self):  # JSON has only lists
             if isinstance(value := getattr(self, field.name), list):
                 object.__setattr__(self, field.name, tuple(value))
 
@@ -92,7 +92,7 @@ DEFAULT = NetworkConfig(
 
 
 def fold(x: Tensor, n: int) -> Tensor:
-    """(B, C, D, H, W) -> (B, C n^3, D/n, H/n, W/n): each block of n^3 voxels becomes channels."""
+    """(B, C, D, H, W) -> (B, C n^3, D/n, H/n, W/n): blocks of n^3 voxels become channels."""
     b, c, d, h, w = x.shape
     x = x.reshape(b, c, d // n, n, h // n, n, w // n, n)
     return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * n**3, d // n, h // n, w // n)
@@ -108,14 +108,14 @@ def unfold(x: Tensor, n: int) -> Tensor:
 def timestep_embedding(t: Tensor, width: int, max_period: float = 1e4) -> Tensor:
     """Sinusoids [cos | sin] of (B,) times, shape (B, width), float32."""
     half = width // 2
-    # Written as the original does, so that the rounding of large angles is the same too.
+    # Written as in the original, so that the rounding of large angles is the same.
     exponent = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half
     angles = t[:, None].float() * torch.exp(exponent)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 class GroupNorm(nn.GroupNorm):
-    """32 groups, computed in float32 whatever the type of its input."""
+    """32 groups; computed in float32 for any input type."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(32, channels)
@@ -123,21 +123,21 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()
         if x.device.type == "cpu" and not self.weight.requires_grad:
-            # For channels-last tensors PyTorch divides the whole batch among its threads: how a sample is
-            # rounded then depends on its place in the batch. One by one it does not.
-            # (PyTorch's own sums are in float32 here, whatever the type.)
+            # For channels-last tensors PyTorch divides the whole batch among its threads. Then rounding of
+            # a sample depends on its place in the batch. One by one it does not. (PyTorch's own sums are in
+            # float32 here for any type.)
             samples = [F.group_norm(one, self.num_groups, weight, bias, self.eps) for one in x.split(1)]
             return torch.cat(samples)
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
 
 
 def conv(inputs: int, outputs: int, stride: int | tuple[int, int, int] = 1) -> nn.Conv3d:
-    """A 3 x 3 x 3 convolution that keeps the grid (but for its stride)."""
+    """A 3 x 3 x 3 convolution with padding."""
     return nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1)
 
 
 def zeroed(module: nn.Module) -> nn.Module:
-    """The module with all parameters set to zero: a residual branch starts as nothing."""
+    """Set all parameters to zero, so that a residual branch starts without effect."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
@@ -167,7 +167,7 @@ class Upsample(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Residual block with the time embedding in its middle; may change width and resolution."""
+    """Residual block with a time embedding; may change width and resolution."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class ResBlock(nn.Module):
         self.resample = resample or nn.Identity()
         self.in_layers = nn.Sequential(GroupNorm(inputs), nn.SiLU(), conv(inputs, outputs))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, outputs * (2 if scale_shift else 1)))
-        # The third place is the original's dropout, always 0; it keeps the names of the parameters.
+        # The third layer is the original's dropout, always 0; it keeps the names of the parameters.
         self.out_layers = nn.Sequential(
             GroupNorm(outputs), nn.SiLU(), nn.Identity(), zeroed(conv(outputs, outputs))
         )
@@ -231,7 +231,7 @@ class AttentionBlock(nn.Module):
 
 
 class Stage(nn.Sequential):
-    """Layers in a row, of which residual blocks and attention are also given the time embedding."""
+    """Layers in sequence. Residual blocks and attention also take the time embedding."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]  # as the original
         for layer in self:
@@ -242,16 +242,12 @@ class Stage(nn.Sequential):
 class UNet3D(nn.Module):
     """The denoising network: ``(x, t) -> output``.
 
-    Parameters
-    ----------
-    config : NetworkConfig
-
     Notes
     -----
     ``forward(x, t, features=None)`` takes x (B, in_channels, D, H, W) and t (B,), the original's
     timesteps 0..999 (ours are the process's time in [0, 1] times 1000), and returns
-    (B, out_channels, D, H, W). With condition planes, ``features`` is what :meth:`encode` makes of
-    them: the share of the first convolution that does not change from step to step.
+    (B, out_channels, D, H, W). With condition planes, ``features`` is :meth:`encode` of the planes: the
+    part of the first convolution that is the same in every step.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -303,7 +299,7 @@ class UNet3D(nn.Module):
         self.out = nn.Sequential(GroupNorm(ch), nn.SiLU(), zeroed(conv(first, config.out_channels * n**3)))
 
     def with_planes(self, planes: int) -> "UNet3D":
-        """A copy that takes more condition planes, to which it pays no attention yet, or fewer."""
+        """A copy with fewer condition planes, or with more, whose weights are 0."""
         old, n = self.config, self.config.fold
         new = UNet3D(replace(old, planes=planes))
         weights = self.state_dict()
@@ -331,7 +327,7 @@ class UNet3D(nn.Module):
         return z.reshape(1, -1, self.config.fold).transpose(1, 2)[..., None, None]
 
     def encode(self, planes: Tensor) -> Tensor:
-        """Features (B, width, D, H, W) of condition planes (B, planes, 64, 64): computed once a cell."""
+        """Features (B, width, D, H, W) of condition planes (B, planes, 64, 64); computed once per cell."""
         n = self.config.fold
         b = len(planes)
         folded = F.pixel_unshuffle(planes, n)[:, :, None]

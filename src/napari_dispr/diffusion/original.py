@@ -1,4 +1,4 @@
-"""Checkpoints of the original DISPR code: what their parameters reveal, and what must be said."""
+"""Import checkpoints of the original DISPR code: topology from the parameters, the rest from flags."""
 
 import os
 import warnings
@@ -16,10 +16,10 @@ from napari_dispr.errors import InputError
 
 State = Mapping[str, Tensor]
 
-#: Flags of the original that change neither the network nor how it is sampled here.
+#: Flags of the original that change neither the network nor the sampling here.
 _WITHOUT_EFFECT = {"dropout", "use_checkpoint", "use_fp16", "use_kl", "rescale_learned_sigmas",
                    "timestep_respacing", "use_ddim", "clip_denoised", "batch_size"}  # fmt: skip
-#: Widths the original takes where ``channel_mult`` is not given.
+#: Default ``channel_mult`` of the original for an image size.
 _CHANNEL_MULT = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
 
 
@@ -38,10 +38,10 @@ def import_dispr_checkpoint(
     predict_xstart: bool = False,
     **flags: Any,
 ) -> ShapeModel:
-    """Make a shape model of an original ``savedmodel*.pt`` or ``emasavedmodel*.pt``.
+    """Make a shape model from an original ``savedmodel*.pt`` or ``emasavedmodel*.pt``.
 
-    Widths, depth, attention, scale-shift, resampling blocks and learned variance are read off the
-    parameters; what they do not reveal is a keyword with the original's name and default.
+    The parameters reveal widths, depth, attention, scale-shift, resampling blocks and learned variance. The
+    rest are keywords with the original's names and defaults.
 
     Parameters
     ----------
@@ -49,15 +49,15 @@ def import_dispr_checkpoint(
     name : str
         For the card.
     image_size : int
-        Of the training data; only the meaning of ``attention_resolutions`` depends on it.
+        Of the training data. Only the meaning of ``attention_resolutions`` depends on it.
     num_heads, num_head_channels : int
-        Attention heads, or channels a head. Parameters do not reveal them: one of the two must be given.
+        Attention heads, or channels per head. The parameters do not reveal them: give one of the two.
     use_new_attention_order, diffusion_steps, noise_schedule, rescale_timesteps, sigma_small, predict_xstart
         As in the original.
     **flags
-        Further flags of the original (``num_channels``, ``num_res_blocks``, ``channel_mult``,
-        ``attention_resolutions``, ``use_scale_shift_norm``, ``resblock_updown``, ``learn_sigma``, ...);
-        where given, those of the topology must agree with the parameters.
+        Other flags of the original (``num_channels``, ``num_res_blocks``, ``channel_mult``,
+        ``attention_resolutions``, ``use_scale_shift_norm``, ``resblock_updown``, ``learn_sigma``, ...).
+        Those of the topology must agree with the parameters.
 
     Returns
     -------
@@ -67,18 +67,18 @@ def import_dispr_checkpoint(
     Raises
     ------
     InputError
-        If the file is no such checkpoint, a flag disagrees with it, or one that it needs is missing.
+        If the file is not such a checkpoint, a flag disagrees with it, or a required flag is missing.
     """
     state = checkpoint if isinstance(checkpoint, Mapping) else _read(checkpoint)
     source = "The state dict" if isinstance(checkpoint, Mapping) else str(checkpoint)
     if num_heads is None and num_head_channels == -1:
         raise InputError(
-            "A checkpoint does not tell its number of attention heads: give num_heads "
+            "A checkpoint does not contain its number of attention heads: give num_heads "
             "(1 with the flags of DISPR's README, 4 without flags)."
         )
     if noise_schedule not in ("linear", "cosine"):
         raise InputError(f"There is no noise_schedule {noise_schedule!r}: choose linear or cosine.")
-    fewest = 21 if noise_schedule == "linear" else 1  # the betas of fewer reach 1
+    fewest = 21 if noise_schedule == "linear" else 1  # with fewer the betas reach 1
     if diffusion_steps < fewest:
         raise InputError(f"diffusion_steps is {diffusion_steps}: give {fewest} or more.")
     try:
@@ -94,7 +94,7 @@ def import_dispr_checkpoint(
         if config.in_channels != 3 or config.out_channels not in (1, 2):
             raise InputError(
                 f"The checkpoint takes {config.in_channels} channels and gives {config.out_channels}, where "
-                "DISPR's takes 3 (mask, image, shape) and gives 1 or 2: it cannot be used here."
+                "DISPR's takes 3 (mask, image, shape) and gives 1 or 2: choose a checkpoint of DISPR."
             )
         network = UNet3D(config)
         network.load_state_dict(dict(state))
@@ -127,7 +127,7 @@ def _card(name: str, steps: int) -> Card:
 
 
 def dispr_qualities(steps: int) -> dict[str, Quality]:
-    """How a model of the paper's process with T ``steps`` is sampled."""
+    """The qualities of a model of the paper's process with T = ``steps``."""
     return {
         "fast": Quality(sampler="ddim", steps=min(2, steps)),
         "balanced": Quality(sampler="ddim", steps=min(10, steps)),
@@ -137,12 +137,12 @@ def dispr_qualities(steps: int) -> dict[str, Quality]:
 
 def _read(path: str | os.PathLike[str]) -> State:
     try:
-        with warnings.catch_warnings():  # a file that is none may also be an unusual one
+        with warnings.catch_warnings():  # other files may cause warnings
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"There is no checkpoint {path}: check the name.") from None
-    except Exception as error:  # the reader raises whatever a broken file makes it meet
+    except Exception as error:  # a damaged file can raise anything
         raise InputError(
             f"{path} cannot be read as a PyTorch checkpoint of plain tensors: "
             "choose a savedmodel*.pt or emasavedmodel*.pt that DISPR wrote."
@@ -156,12 +156,14 @@ def _read(path: str | os.PathLike[str]) -> State:
 
 
 def _revealed(state: State) -> dict[str, Any]:
-    """Topology that the names and shapes of the parameters tell.
+    """The topology from the names and shapes of the parameters.
 
-    The way up is read, since there a level's end is marked alike for both kinds of upsampling.
+    Read from the output blocks, where the end of a level looks the same for both kinds of upsampling.
     """
     if "label_emb.weight" in state:
-        raise InputError("The checkpoint is class-conditional, which DISPR is not: it cannot be imported.")
+        raise InputError(
+            "The checkpoint is class-conditional, which DISPR is not: choose one without classes."
+        )
     width = state["time_embed.0.weight"].shape[1]
     widths, blocks, attention = [], [0], set()
     stages = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("output_blocks."))
@@ -194,14 +196,16 @@ def _revealed(state: State) -> dict[str, Any]:
 
 
 def _check_heads(state: State, num_heads: int | None, num_head_channels: int) -> None:
-    """Attention heads must share out the channels of every level that has attention."""
+    """The number of heads must divide the channels of every level with attention."""
     flag, value = (
         ("num_heads", num_heads) if num_head_channels == -1 else ("num_head_channels", num_head_channels)
     )
     widths = {tensor.shape[1] for name, tensor in state.items() if name.endswith("qkv.weight")}
     if value is None or value < 1 or any(width % value for width in widths):
-        told = ", ".join(map(str, sorted(widths)))
-        raise InputError(f"{flag} is {value}: give one that divides the channels at the attention ({told}).")
+        channels = ", ".join(map(str, sorted(widths)))
+        raise InputError(
+            f"{flag} is {value}: give one that divides the channels of the attention ({channels})."
+        )
 
 
 def _numbers(flag: str, text: str) -> list[float]:
@@ -209,15 +213,15 @@ def _numbers(flag: str, text: str) -> list[float]:
         return [float(number) for number in text.split(",") if number]
     except ValueError:
         raise InputError(
-            f"{flag} is {text!r}: give numbers with commas between, as the original does."
+            f"{flag} is {text!r}: give numbers separated by commas, as in the original."
         ) from None
 
 
 def _check_flags(
     flags: Mapping[str, Any], config: NetworkConfig, image_size: int, num_heads: int | None
 ) -> None:
-    """Flags of the topology that were given must be what the parameters tell."""
-    told: dict[str, Any] = {
+    """Given flags of the topology must agree with the parameters."""
+    revealed: dict[str, Any] = {
         "num_channels": config.num_channels,
         "num_res_blocks": config.num_res_blocks,
         "use_scale_shift_norm": config.use_scale_shift_norm,
@@ -231,7 +235,7 @@ def _check_flags(
     for flag, value in flags.items():
         if flag in _WITHOUT_EFFECT:
             continue
-        if flag not in told:
+        if flag not in revealed:
             raise InputError(f"DISPR has no flag {flag!r}: check its spelling.")
         given = value
         if flag == "channel_mult":
@@ -242,7 +246,7 @@ def _check_flags(
             given = tuple(sorted(f for f in factors if f <= deepest))
         elif flag == "num_heads_upsample" and value == -1:
             continue
-        if given != told[flag]:
+        if given != revealed[flag]:
             raise InputError(
-                f"The flag {flag}={value} disagrees with the checkpoint: leave it out or mend it."
+                f"The flag {flag}={value} disagrees with the checkpoint: leave it out or correct it."
             )

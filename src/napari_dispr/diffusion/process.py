@@ -1,13 +1,12 @@
 """Forward processes and their losses: Gaussian diffusion (the paper) and rectified flow (ours).
 
-A process says how much of the clean shape and of the noise is left at a time t,
-x_t = signal(t) x_0 + noise(t) e, which times a sampler visits, and what training minimises.
-Numbers are kept in float64 and become float32 only where they meet a tensor.
+A process defines x_t = signal(t) x_0 + noise(t) e, the times that a sampler visits, and the training loss.
+Numbers are float64; only in operations with tensors they become float32.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, repeat
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,10 +18,10 @@ Array = NDArray[np.float64]
 
 
 class Process(Protocol):
-    """What samplers need to know. Times fall from noise to the clean shape."""
+    """What samplers need. Times decrease from noise to the clean shape."""
 
     def times(self, steps: int) -> tuple[float, ...]:
-        """The steps + 1 times that a sampler visits; at the last one signal is 1 and noise 0."""
+        """The steps + 1 times that a sampler visits; at the last time signal is 1 and noise 0."""
 
     def signal(self, t: float) -> float:
         """Factor of the clean shape in x_t."""
@@ -41,15 +40,15 @@ class RectifiedFlow:
     Attributes
     ----------
     shift : float
-        Times are pushed towards noise by t' = s t / (1 + (s - 1) t) (Esser et al., arXiv 2403.03206,
-        Eq. 23), in training and in sampling. Neighbouring voxels of a smooth shape are so alike that
-        its volume is decided at t > 0.95.
+        Moves times towards noise: t' = s t / (1 + (s - 1) t) (Esser et al., arXiv 2403.03206, Eq. 23), in
+        training and in sampling. Neighbouring voxels of a smooth shape are so similar that t > 0.95
+        decides its volume.
     """
 
     shift: float = 12.0
 
     def shifted(self, t: Tensor) -> Tensor:
-        """Times pushed towards noise."""
+        """Times moved towards noise."""
         return self.shift * t / (1 + (self.shift - 1) * t)
 
     def times(self, steps: int) -> tuple[float, ...]:
@@ -88,41 +87,11 @@ def cosine_betas(steps: int, largest: float = 0.999) -> Array:
     return np.minimum(1 - bar[1:] / bar[:-1], largest)
 
 
-def respaced(steps: int, spec: str | Sequence[int]) -> list[int]:
-    """Timesteps kept of ``steps``, ascending.
-
-    Parameters
-    ----------
-    steps : int
-        Timesteps of the trained process.
-    spec : str or sequence of int
-        Numbers of timesteps to keep in sections of equal length ("100", "10,10,10"), or "ddimN" for
-        N timesteps with a whole stride.
-    """
-    if spec == "":
-        return list(range(steps))
-    if isinstance(spec, str):
-        if spec.startswith("ddim"):
-            wanted = int(spec.removeprefix("ddim"))
-            for whole in range(1, steps):
-                if len(kept := range(0, steps, whole)) == wanted:
-                    return list(kept)
-            raise ValueError(f"No whole stride gives {wanted} of {steps} timesteps.")
-        spec = [int(section) for section in spec.split(",")]
-    size, extra = divmod(steps, len(spec))
-    start = 0
-    kept_all: list[int] = []
-    for i, count in enumerate(spec):
-        length = size + (i < extra)
-        if not 0 < count <= length:
-            raise ValueError(f"Cannot keep {count} of the {length} timesteps of a section.")
-        stride = 1.0 if count == 1 else (length - 1) / (count - 1)
-        at = 0.0  # added up, not multiplied: the rounding of the original depends on it
-        for _ in range(count):
-            kept_all.append(start + round(at))
-            at += stride
-        start += length
-    return sorted(set(kept_all))
+def respaced(steps: int, count: int) -> list[int]:
+    """``count`` (2 or more) evenly spaced timesteps of 0 ... ``steps`` - 1, ascending, as in the original."""
+    stride = (steps - 1) / (count - 1)
+    # Added up, not multiplied: the rounding of the original depends on it.
+    return [round(at) for at in accumulate(repeat(stride, count - 1), initial=0.0)]
 
 
 @dataclass(frozen=True)
@@ -134,9 +103,9 @@ class Posterior:
     clean, current : float
         Factors of x_0 and x_t in the mean.
     log_beta : float
-        Logarithm of the variance's upper bound.
+        Logarithm of the upper bound of the variance.
     log_variance : float
-        Logarithm of the posterior variance, its lower bound; clipped at the last step, where it is 0.
+        Logarithm of the posterior variance, the lower bound; clipped at the last step, where it is 0.
     """
 
     clean: float
@@ -153,13 +122,12 @@ class GaussianDiffusion:
     ----------
     steps : int
         T.
-    schedule : "linear" or "cosine"
     variance : "learned_range", "fixed_small" or "fixed_large"
-        Of a denoising step: between the two bounds by the network's second channel, or one of them.
+        Of a denoising step: the network's second channel interpolates the two bounds, or one of them.
     rescale_timesteps : bool
-        Feed the network t * 1000 / T rather than t.
+        The network gets t * 1000 / T instead of t.
     predicts : "noise" or "shape"
-        What the network's first channel is.
+        The network's first channel.
     """
 
     steps: int = 1000
@@ -175,7 +143,7 @@ class GaussianDiffusion:
         return np.cumprod(1.0 - betas, dtype=np.float64)
 
     def alpha_bar(self, t: float) -> float:
-        """At a whole timestep; -1 is the clean shape."""
+        """At an integer timestep; -1 is the clean shape."""
         return 1.0 if t < 0 else float(self.alphas_bar[int(t)])
 
     def signal(self, t: float) -> float:
@@ -185,28 +153,19 @@ class GaussianDiffusion:
         return (1.0 - self.alpha_bar(t)) ** 0.5
 
     def times(self, steps: int) -> tuple[float, ...]:
-        if steps == 1:  # the original's respacing keeps t = 0 then, where there is no noise to take away
+        if steps == 1:  # the original would keep t = 0, where there is no noise to remove
             return (self.steps - 1.0, -1.0)
-        return self.respaced_times(str(steps))
-
-    def respaced_times(self, spec: str) -> tuple[float, ...]:
-        """Visited times for any respacing of the original, and -1."""
-        return tuple(float(t) for t in reversed([-1, *respaced(self.steps, spec)]))
+        return tuple(float(t) for t in reversed([-1, *respaced(self.steps, steps)]))
 
     def network_time(self, t: Tensor) -> Tensor:
-        """What the network is told of t."""
+        """The time as input of the network."""
         return t.float() * (1000.0 / self.steps) if self.rescale_timesteps else t
-
-    def respaced_betas(self, spec: str) -> Array:
-        """Betas of a respaced process, re-derived from the cumulative product."""
-        bar = self.alphas_bar[respaced(self.steps, spec)]
-        return 1.0 - bar / np.concatenate([[1.0], bar[:-1]])
 
     def posterior(self, t: float, s: float, before: float | None) -> Posterior:
         """Between visited times s < t; ``before`` is the time visited just before t, if any.
 
-        Into the clean shape (s = -1) the posterior variance is 0; the original takes that of the
-        step before instead, for its logarithm.
+        At the last step (s = -1) the posterior variance is 0. For its logarithm the original uses the
+        variance of the step before.
         """
         bar_t, bar_s = self.alpha_bar(t), self.alpha_bar(s)
         beta = 1.0 - bar_t / bar_s
@@ -223,13 +182,13 @@ class GaussianDiffusion:
         )
 
     def log_variance(self, posterior: Posterior, fraction: Tensor | None) -> Tensor:
-        """Of a denoising step; ``fraction`` is the network's second channel, in [-1, 1] at its best."""
+        """Logarithm of the variance of a denoising step; ``fraction`` is the network's second channel."""
         if self.variance == "learned_range":
             if fraction is None:
                 raise ValueError("A learned variance needs a network with two output channels.")
             share = (fraction + 1) / 2
             return share * posterior.log_beta + (1 - share) * posterior.log_variance
-        # The large variance is beta, but for the step into the clean shape, where beta is far too small.
+        # The large variance is beta, except at the last step, where beta is far too small.
         large = self.variance == "fixed_large" and posterior.clean < 1.0
         return torch.tensor(posterior.log_beta if large else posterior.log_variance)
 
@@ -241,19 +200,19 @@ class GaussianDiffusion:
         return (1.0 / bar).sqrt().float() * x - (1.0 / bar - 1).sqrt().float() * prediction
 
     def diffuse(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x_t of clean shapes (B, 1, D, H, W) at whole timesteps (B,). Eq. 3."""
+        """x_t of clean shapes (B, 1, D, H, W) at integer timesteps (B,). Eq. 3."""
         bar = _at(self.alphas_bar, t)
         return bar.sqrt().float() * clean + (1.0 - bar).sqrt().float() * noise
 
     def loss(self, output: Tensor, clean: Tensor, x: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """The hybrid loss of the original, a value a sample.
+        """The hybrid loss of the original for each sample.
 
         Parameters
         ----------
         output : (B, 2, D, H, W)
             The network's prediction and variance fraction.
         clean, x, noise : (B, 1, D, H, W)
-        t : (B,) whole timesteps
+        t : (B,) integers
 
         Returns
         -------
@@ -290,14 +249,14 @@ class GaussianDiffusion:
 
 
 def _at(values: Array, t: Tensor) -> Tensor:
-    """Entries of a float64 array at whole timesteps (B,), shape (B, 1, 1, 1, 1)."""
+    """Entries of a float64 array at integer timesteps (B,), shape (B, 1, 1, 1, 1)."""
     # Indexed on the CPU: some accelerators have no float64.
     picked = torch.from_numpy(values)[t.long().cpu()].view(-1, 1, 1, 1, 1)
     return picked if t.device.type == "cpu" else picked.float().to(t.device)
 
 
 def gaussian_kl(mean: Tensor, log_variance: float, other_mean: Tensor, other_log_variance: Tensor) -> Tensor:
-    """KL divergence between two Gaussians with diagonal covariance, in nats, voxel by voxel."""
+    """KL divergence of two Gaussians with diagonal covariance for each voxel, in nats."""
     return 0.5 * (
         -1.0
         + other_log_variance
@@ -308,7 +267,7 @@ def gaussian_kl(mean: Tensor, log_variance: float, other_mean: Tensor, other_log
 
 
 def _approximate_cdf(x: Tensor) -> Tensor:
-    """Of the standard normal, by the tanh approximation that the original uses."""
+    """Cumulative distribution of the standard normal, by the tanh approximation of the original."""
     return 0.5 * (1.0 + torch.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
 
 
@@ -326,5 +285,5 @@ def discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Te
 
 
 def flow_loss(predicted: Tensor, clean: Tensor, weight: Tensor) -> Tensor:
-    """Weighted squared error of predicted clean shapes, the mean over voxels, a value a sample (B,)."""
+    """Weighted mean squared error of predicted clean shapes, (B,)."""
     return (weight * (predicted.float() - clean) ** 2).mean(dim=(1, 2, 3, 4))

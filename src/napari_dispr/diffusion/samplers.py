@@ -1,8 +1,7 @@
-"""Samplers: generator functions of one signature over one denoiser protocol.
+"""Samplers and denoisers: generator functions of one signature, and networks as one call.
 
-Each takes ``(denoiser, x, times, fresh_noise)`` and yields x after every evaluation of the network;
-the last one is the clean shape. Closing the generator ends the work. A new sampler is a function
-here and a name in ``SAMPLERS``.
+A sampler takes ``(denoiser, x, times, fresh_noise)`` and yields x after every evaluation of the network;
+the last x is the clean shape. A new sampler is a function here and a name in ``SAMPLERS``.
 """
 
 import math
@@ -14,26 +13,31 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from napari_dispr.diffusion.process import GaussianDiffusion, Process
+from napari_dispr import grid
+from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.process import GaussianDiffusion, Process, RectifiedFlow
+
+#: Standard deviation along z, in voxels, of a correction of the imaged plane.
+CORRECTION_DEPTH = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Denoised:
-    """A denoiser's answer: the clean shape (B, 1, D, H, W), and where variance is learned its fraction."""
+    """Predicted clean shapes (B, 1, D, H, W) and, for learned variances, the variance fraction."""
 
     clean: Tensor
     variance_fraction: Tensor | None = None
 
 
 class Denoiser(Protocol):
-    """A network, its process and its condition as one call."""
+    """A network with its process and its condition."""
 
     @property
     def process(self) -> Process:
-        """Whose times the samplers visit."""
+        """Defines the times that samplers visit."""
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
-        """The clean shape that x_t points to."""
+        """Predict the clean shapes from x at time t."""
 
 
 FreshNoise = Callable[[], Tensor]
@@ -43,12 +47,12 @@ Sampler = Callable[[Denoiser, Tensor, Sequence[float], FreshNoise], Iterator[Ten
 def ddpm(denoiser: Denoiser, x: Tensor, times: Sequence[float], fresh_noise: FreshNoise) -> Iterator[Tensor]:
     """Ancestral sampling, Eqs. 5 and 6 of the paper (with the minus sign that they lack).
 
-    Works for any respacing of a Gaussian diffusion: variances follow from the times visited. At the
-    last time the result is the predicted clean shape, without noise.
+    The variances follow from the times visited. At the last time the result is the predicted clean shape,
+    without noise.
     """
     process = denoiser.process
     if not isinstance(process, GaussianDiffusion):
-        raise TypeError("DDPM samples a Gaussian diffusion.")
+        raise TypeError("DDPM needs a Gaussian diffusion.")
     before = None
     for t, s in pairwise(times):
         denoised = denoiser(x, t)
@@ -70,8 +74,7 @@ def ddim(
 ) -> Iterator[Tensor]:
     """DDIM (Song et al., arXiv 2010.02502, Eq. 12); ``eta`` 0 is deterministic, 1 as noisy as DDPM.
 
-    Written for any signal and noise level, so that it serves rectified flow too, where it is the
-    Euler method for eta = 0.
+    Works for any signal and noise level. For rectified flow and eta = 0 it is the Euler method.
     """
     process = denoiser.process
     for t, s in pairwise(times):
@@ -95,8 +98,7 @@ def dpm_solver_2m(
 ) -> Iterator[Tensor]:
     """DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, Algorithm 2), multistep, deterministic.
 
-    First order wherever lambda = log(signal / noise) is infinite: from pure noise, and into the
-    clean shape.
+    First order where lambda = log(signal / noise) is infinite: at the first and at the last step.
     """
     process = denoiser.process
 
@@ -125,3 +127,83 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm-solver++": dpm_solver_2m,
     "euler": euler,
 }
+
+
+# --- denoisers ---------------------------------------------------------------------------------------
+
+
+class FlowDenoiser:
+    """Rectified flow on signed distances, conditioned on planes (B, planes, 64, 64).
+
+    Parameters
+    ----------
+    planes : (B, planes, 64, 64)
+    mask_distance : (B, 64, 64) or None
+        Signed distance of the mask in units of the truncation. If given, the section of each clean shape is
+        made to agree with the mask, see :func:`agree_with_mask`.
+    """
+
+    def __init__(
+        self, network: UNet3D, process: RectifiedFlow, planes: Tensor, mask_distance: Tensor | None
+    ) -> None:
+        self.network, self.process, self.mask_distance = network, process, mask_distance
+        self.dtype = next(network.parameters()).dtype
+        self.features = network.encode(planes.to(self.dtype))
+
+    def __call__(self, x: Tensor, t: float) -> Denoised:
+        times = torch.full((len(x),), 1000.0 * t, device=x.device)
+        clean = self.network(x.to(self.dtype), times, self.features).float().clamp(-1, 1)
+        if self.mask_distance is not None:
+            clean = agree_with_mask(clean, self.mask_distance)
+        return Denoised(clean)
+
+
+class GaussianDenoiser:
+    """The paper's diffusion, conditioned on planes (B, C, H, W) repeated along z (or on a volume).
+
+    Parameters
+    ----------
+    condition : (B, C, H, W) or (B, C, D, H, W)
+        The first input channels; x_t is the last.
+    clip : bool
+        Clamp predicted clean shapes to [-1, 1], as the original does.
+    """
+
+    def __init__(
+        self, network: UNet3D, process: GaussianDiffusion, condition: Tensor, clip: bool = True
+    ) -> None:
+        self.network, self.process, self.condition, self.clip = network, process, condition, clip
+
+    def __call__(self, x: Tensor, t: float) -> Denoised:
+        times = torch.full((len(x),), int(t), device=x.device)
+        condition = self.condition
+        if condition.ndim == 4:
+            condition = condition[:, :, None].expand(-1, -1, x.shape[2], -1, -1)
+        output = self.network(torch.cat([condition, x], dim=1), self.process.network_time(times))
+        clean = self.process.clean_shape(x, times, output[:, :1])
+        fraction = output[:, 1:] if output.shape[1] > 1 else None
+        return Denoised(clean.clamp(-1, 1) if self.clip else clean, fraction)
+
+
+def agree_with_mask(clean: Tensor, mask_distance: Tensor) -> Tensor:
+    """Correct clean shapes so that their section is the mask, without a seam.
+
+    In the imaged plane the distance of a voxel from the surface is at most its distance from the edge of the
+    section and has the same sign. The correction that a prediction needs to meet this is added to the volume
+    with a weight that decreases smoothly with the distance from the plane.
+
+    Parameters
+    ----------
+    clean : (B, 1, 64, 64, 64)
+        Signed distance in units of the truncation.
+    mask_distance : (B, 64, 64)
+        Signed distance from the mask's edge, in the same units.
+    """
+    section = clean[:, 0, grid.IMAGED_PLANE]
+    # An inclined surface is nearer than the edge of the section. Slopes flatter than 1 in 3 are rare.
+    near = mask_distance / 3
+    low, high = torch.minimum(near, mask_distance), torch.maximum(near, mask_distance)
+    missing = torch.minimum(torch.maximum(section, low), high) - section
+    z = torch.from_numpy(grid.plane_distance()).to(clean)
+    weight = torch.exp(-0.5 * (z / CORRECTION_DEPTH) ** 2).view(1, -1, 1, 1)
+    return clean + (weight * missing[:, None])[:, None]

@@ -15,10 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_dispr.cells.classes import fold_table, rarest, read_folds, several_classes
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.cells.folds import folds_of
-from napari_dispr.cells.splits import real_cells
+from napari_dispr.cells.splits import folds_of, rarest, read_folds, read_table, real_cells, several_classes
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.f1 import REPEATED, Predicted, summarised
 from napari_dispr.evaluation.rows import trained_on
@@ -322,7 +320,7 @@ def _check_outer(shapes: PredictedShapes, names: Sequence[str], folds: Mapping[s
     evaluation = shapes.folder.parent.parent
     table = evaluation / "folds.csv"
     if table.is_file():
-        own = fold_table(table)
+        own = read_table(table, "fold")
         if other := [name for name, fold in folds.items() if own.get(name) != fold]:
             raise InputError(
                 f"{table} has the cell {other[0]} in another fold than the table of folds that is given: the "
@@ -339,7 +337,7 @@ def _check_inner(table: Path, tested: Sequence[str]) -> None:
     """No model of an inner cross-validation may have met a cell of the test fold."""
     if not table.is_file():
         raise InputError(f"There is no {table}: cross-validate the cells of the other folds into its folder.")
-    met = fold_table(table)
+    met = read_table(table, "fold")
     if both := [name for name in tested if name in met]:
         raise InputError(
             f"{table} has the cell {both[0]}, which is in the test fold {table.parent.name}: leave the cells "

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes, write_dataset
-from napari_dispr.cells.folds import classes_of, folds_of
-from napari_dispr.cells.splits import real_cells
+from napari_dispr.cells.splits import classes_of, folds_of, real_cells
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.evaluate import (
     Asked,
@@ -39,7 +38,7 @@ from napari_dispr.settings import (
     RivalTrainSettings,
     TrainSettings,
 )
-from napari_dispr.training.plan import is_planned, planned, preset_settings, run_beside, start_of
+from napari_dispr.training.plan import is_planned, planned, preset_settings, run_for, start_of
 from napari_dispr.training.train import Ended, iter_train
 
 _PLAN = "cross_validation.json"
@@ -94,7 +93,7 @@ def iter_cross_validate(
     predict : PredictSettings
         How shapes are drawn. Its seed is also that of folds, training and bootstrap.
     class_table : path, optional
-        CSV with the columns name and class; otherwise file names tell (see `cells.folds.class_of`).
+        CSV with the columns name and class; otherwise file names tell (see `cells.splits.class_of`).
     training : mapping, optional
         Settings in place of those of the presets, such as ``steps``; each method takes those that it has.
         With a method before it, such as ``shapr.minutes``, a setting is of this one alone.
@@ -265,12 +264,12 @@ class _Trained:
     ) -> Generator[Any, None, bool]:
         """Train, or go on where a training stood; returns whether it came to its end."""
         if is_planned(path):
-            run = run_beside(path)
+            run = run_for(path)
         else:
             if not (dataset / "train").exists():  # nothing of it is, where writing was interrupted
                 write_dataset(dataset, cells, notes)
             run = planned(dataset, path, start=self.start, preset=self.preset, settings=self.settings)
-        run.forget_wish()
+        run.clear_stop_request()
         ended = False
         with closing(iter_train(run, stop=stop)) as events:
             for event in events:
@@ -281,7 +280,7 @@ class _Trained:
 
 def _is_made(path: Path) -> bool:
     """Whether a fold's model is there, and its run knows that it has ended."""
-    return path.exists() and run_beside(path).state == "finished"
+    return path.exists() and run_for(path).state == "finished"
 
 
 def _as_it_is(name: str, predict: PredictSettings) -> tuple[str, Method]:

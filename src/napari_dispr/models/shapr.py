@@ -263,7 +263,7 @@ class SHAPRModel:
             name: tensor.cpu().contiguous(memory_format=torch.contiguous_format)
             for name, tensor in self.network.state_dict().items()
         }
-        metadata = {"format": FORMAT, "card": self.card.model_dump_json()}
+        metadata = {"format": FORMAT, "card": self.card.model_dump_json(by_alias=True)}
         with written_aside(Path(path)) as aside:
             aside.write_bytes(to_bytes(tensors, metadata))
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
-from napari_dispr.cells.novelty import in_words, unlike
+from napari_dispr.cells.novelty import in_words, novelty_reason
 from napari_dispr.cells.volume import expected_volume
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import stretched
@@ -36,8 +36,8 @@ class Opinion:
         self.unlike: str | None = None
         self.volume: float | None = None
         self._share = card.volume.share if card.volume else 0.0
-        if card.familiarity is not None:
-            self.unlike = unlike(card.familiarity, crop.mask, crop.image, sized=sized)
+        if card.novelty is not None:
+            self.unlike = novelty_reason(card.novelty, crop.mask, crop.image, sized=sized)
         if card.volume is not None and self.unlike is None:
             self.volume, _ = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
 

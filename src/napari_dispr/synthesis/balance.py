@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_dispr.cells.classes import several_classes
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.cells.folders import (
     CELLS_FILE,
@@ -26,7 +25,7 @@ from napari_dispr.cells.folders import (
     is_written,
     write_cell,
 )
-from napari_dispr.cells.splits import real_cells
+from napari_dispr.cells.splits import real_cells, several_classes
 from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
 from napari_dispr.files import write_json

@@ -1,4 +1,4 @@
-"""From the best weights of a run to its model: card, scores of cells kept apart, what trust is read from."""
+"""Make a model from the best weights of a run: its card, scores of the validation cells, calibration."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from safetensors.torch import save as to_bytes
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Calibration, Card, Quality
-from napari_dispr.cells import novelty as familiarity
 from napari_dispr.cells import volume
 from napari_dispr.cells.augmentation import larger_side
 from napari_dispr.cells.folders import CellFile, DatasetNotes
+from napari_dispr.cells.novelty import fit_novelty
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.original import dispr_qualities
@@ -30,24 +30,22 @@ from napari_dispr.shapes.intervals import CALIBRATED, LEVEL, calibrate, least_ce
 from napari_dispr.shapes.morphometry import measure_ensembles, measure_shape
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.run import Plan, Run
-from napari_dispr.training.shapr_state import best_weights
+from napari_dispr.training.shapr import best_weights
 from napari_dispr.training.state import State
 from napari_dispr.training.validation import CellScores, score_cell, spread
 from napari_dispr.version import __version__
 
-#: At most as many cells kept apart are drawn in the end.
+#: At most as many validation cells are scored for the card.
 _SCORED = 60
 _LIMITS = (
-    "Trained with napari-dispr on the cells named here: for the same kind of cells, pictures of the same "
-    "microscope and sections of the same height."
+    "Trained with napari-dispr on the cells named here. Use it for the same kind of cells, images of the "
+    "same microscope and sections at the same height."
 )
-
-
-_WHAT = {
-    "flow": "Trained on {} cells of one's own.",
+_DESCRIPTIONS = {
+    "flow": "Trained on {} cells of a user.",
     "dispr": "DISPR as published, trained on {} cells.",
-    "shapr": "SHAPR, trained on {} cells; for comparison: one shape a cell.",
-    "topo-shapr": "Topological SHAPR, trained on {} cells; for comparison: one shape a cell.",
+    "shapr": "SHAPR, trained on {} cells. For comparison: it draws one shape for each cell.",
+    "topo-shapr": "Topological SHAPR, trained on {} cells. For comparison: it draws one shape for each cell.",
 }
 #: Optimiser steps of the published model.
 _PUBLISHED_STEPS = 85_000
@@ -55,16 +53,7 @@ _PUBLISHED_STEPS = 85_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """What a model is made of beside its weights.
-
-    Attributes
-    ----------
-    plan : Plan
-    notes : DatasetNotes
-    cells, apart : list of CellFile
-        Trained on, and kept apart.
-    start : ShapeModel or None
-    """
+    """What a card needs to know of a training: ``cells`` were trained on, ``apart`` were validated on."""
 
     plan: Plan
     notes: DatasetNotes
@@ -74,12 +63,12 @@ class Trained:
 
 
 def process_of(settings: TrainSettings) -> RectifiedFlow | GaussianDiffusion:
-    """The process that settings train."""
+    """The process that the settings train."""
     return GaussianDiffusion() if settings.method == "dispr" else RectifiedFlow(settings.shift)
 
 
 def keep_weights(network: UNet3D, path: Path) -> None:
-    """Write weights aside, then rename."""
+    """Write weights to a temporary file, then rename it."""
     tensors = {
         name: tensor.cpu().contiguous(memory_format=torch.contiguous_format)
         for name, tensor in network.state_dict().items()
@@ -89,25 +78,25 @@ def keep_weights(network: UNet3D, path: Path) -> None:
 
 
 def card_of(trained: Trained) -> Card:
-    """The card as far as it is known before the first step."""
+    """The card before the first step: without scores and calibration."""
     plan, notes, settings, start = trained.plan, trained.notes, trained.plan.settings, trained.start
     known = start.card.training if start else {}
     seen = {cell.fingerprint for cell in trained.cells} | set(known.get("fingerprints", ()))
     shapes = {cell.shape_fingerprint for cell in trained.cells}
     attribution = [f"Trained on {len(trained.cells)} cells. {plan.data_note}".strip()]
     if start:
-        attribution.append(f"Began from the model {start.name}: {start.card.attribution}")
+        attribution.append(f"Started from the model {start.name}: {start.card.attribution}")
     physical = notes.voxel_size is not None and notes.unit != "pixel"
     return Card(
         name=plan.name,
-        description=plan.description or _WHAT[settings.method].format(len(trained.cells)),
+        description=plan.description or _DESCRIPTIONS[settings.method].format(len(trained.cells)),
         licence=plan.licence or "not stated",
         attribution=" ".join(attribution),
         limits=_LIMITS,
         typical_extent=round(float(np.median([larger_side(cell.mask) for cell in trained.cells])), 1),
         voxel_size=notes.voxel_size if physical else None,
         unit=notes.unit if physical else "micrometer",
-        **_drawing(settings),
+        **_sampling(settings),
         training={
             "date": datetime.now(UTC).date().isoformat(),
             "version": __version__,
@@ -124,8 +113,8 @@ def card_of(trained: Trained) -> Card:
     )
 
 
-def _drawing(settings: TrainSettings | RivalTrainSettings) -> dict[str, Any]:
-    """What a card says of how shapes are drawn."""
+def _sampling(settings: TrainSettings | RivalTrainSettings) -> dict[str, Any]:
+    """The fields of a card that say how shapes are sampled."""
     if isinstance(settings, RivalTrainSettings):
         return {"representation": "occupancy", "qualities": {}, "rival": settings.method}
     occupancy = settings.method == "dispr"
@@ -137,23 +126,22 @@ def _drawing(settings: TrainSettings | RivalTrainSettings) -> dict[str, Any]:
 
 
 class Stopped(Exception):
-    """Somebody stopped the making of a model."""
+    """The user stopped the scoring of a model."""
 
 
 def finished_model(
     trained: Trained, run: Run, device: torch.device, stop: Callable[[], bool] = lambda: False
 ) -> ShapeModel:
-    """The model of the best weights, with its scores on the cells kept apart.
+    """The model with the best weights, and its scores on the validation cells.
 
-    What mask and picture tell of volumes goes into the card only if it brings the members' volumes
-    nearer to those of the cells kept apart.
+    The volume regression goes into the card only if it lowers the volume error of the validation cells.
 
     Raises
     ------
     InputError
         If the run has no weights yet.
     Stopped
-        If ``stop``, which is asked before each cell, says so.
+        If ``stop``, called before each cell, is true.
     """
     settings = trained.plan.settings
     assert isinstance(settings, TrainSettings)
@@ -177,31 +165,23 @@ def finished_model(
         also = scored(second, apart, device, stop)
         if also.volume_error < found.volume_error:
             model, found = second, also
-    told: dict[str, Any] = {"scores": found.summary, "familiarity": _familiarity(trained.cells, model.card)}
+    more: dict[str, Any] = {"scores": found.summary, "novelty": _novelty(trained.cells, model.card)}
     if len(apart) >= least_cells(LEVEL):
-        told["intervals"] = found.intervals(apart)
-    return ShapeModel(network, model.process, model.card.model_copy(update=told))
+        more["intervals"] = found.intervals(apart)
+    return ShapeModel(network, model.process, model.card.model_copy(update=more))
 
 
 def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda: False) -> SHAPRModel:
-    """SHAPR with the best weights of its run, and its scores on the cells kept apart.
-
-    Raises
-    ------
-    InputError
-        If the run has no weights yet.
-    Stopped
-        If ``stop``, which is asked before each cell, says so.
-    """
+    """SHAPR with the best weights of its run, and its scores; see `finished_model`."""
     weights, steps = best_weights(run.checkpoint)
     network = SHAPR()
     network.load_state_dict(weights)
     card = card_of(trained)
-    told: dict[str, Any] = {
+    more: dict[str, Any] = {
         "training": {**card.training, "steps": steps},
-        "familiarity": _familiarity(trained.cells, card),
+        "novelty": _novelty(trained.cells, card),
     }
-    model = SHAPRModel(network, card.model_copy(update=told))
+    model = SHAPRModel(network, card.model_copy(update=more))
     found = []
     for cell in spread(trained.apart, _SCORED):
         if stop():
@@ -209,13 +189,13 @@ def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda
         found.append(score_cell(model, cell, "balanced", torch.device("cpu")))
     if found:
         scores = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found]).summary
-        scores["note"] = "cells kept apart, which also chose between weights: somewhat flattered therefore"
-        told["scores"] = scores
-    return SHAPRModel(network, card.model_copy(update=told))
+        scores["note"] = "validation cells, which also chose the weights: slightly optimistic"
+        more["scores"] = scores
+    return SHAPRModel(network, card.model_copy(update=more))
 
 
 def _steps_of(run: Run) -> int:
-    """Optimiser steps that the run's best weights have seen."""
+    """Optimiser steps of the run's best weights."""
     lines = run.reports()[0]
     best = [line for line in lines if line.get("kind") == "validation" and line.get("best")]
     steps = best or [line for line in lines if line.get("kind") == "step"]
@@ -223,40 +203,36 @@ def _steps_of(run: Run) -> int:
 
 
 def _with_steps(card: Card, settings: TrainSettings, steps: int) -> Card:
-    """The card with the steps that were made; it says so where they are fewer than the published ones."""
+    """The card with the number of steps, and a warning if the published model had more."""
     training: dict[str, Any] = {**card.training, "steps": steps}
     if settings.method != "dispr" or steps >= _PUBLISHED_STEPS:
         return card.model_copy(update={"training": training})
     short = f"{steps:,} of the {_PUBLISHED_STEPS:,} steps of the published model"
-    told = {
+    more = {
         "training": {**training, "undertrained": short},
         "description": f"{card.description} Undertrained: {short}.",
         "limits": f"Undertrained, with {short}: errors are no measure of the method. {card.limits}",
     }
-    return card.model_copy(update=told)
+    return card.model_copy(update=more)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """Scores and ensembles of the cells kept apart, by quality, each in the cells' order."""
+    """Scores of the validation cells by quality, and their ensembles at the quality ``balanced``."""
 
     scores: dict[str, list[CellScores]]
     ensembles: list[Ensemble]
 
     @property
     def volume_error(self) -> float:
-        """Mean relative error of the estimate at the quality ``balanced``."""
+        """Mean relative error of the volume at the quality ``balanced``."""
         return float(np.mean([abs(one.volume - 1) for one in self.scores["balanced"]]))
 
     @property
     def summary(self) -> dict[str, Any]:
         """For the card."""
-        note = (
-            "cells kept apart, which also chose between weights, and whether the card tells volumes: "
-            "somewhat flattered therefore"
-        )
         return {
-            "note": note,
+            "note": "validation cells, which also chose the weights: slightly optimistic",
             "cells": len(self.ensembles),
             **{
                 quality: {
@@ -273,7 +249,7 @@ class Scored:
         }
 
     def intervals(self, cells: Sequence[CellFile]) -> dict[str, Calibration]:
-        """What intervals are read from; the estimates are those of the quality ``balanced``."""
+        """Calibrate intervals at the quality ``balanced``."""
         estimates = []
         for ensemble in self.ensembles:
             table = measure_ensembles({1: ensemble}, only=CALIBRATED)
@@ -290,7 +266,7 @@ class Scored:
 def scored(
     model: ShapeModel, cells: Sequence[CellFile], device: torch.device, stop: Callable[[], bool]
 ) -> Scored:
-    """Draw cells at every quality and compare."""
+    """Sample and score cells at every quality."""
     scores: dict[str, list[CellScores]] = {quality: [] for quality in model.card.qualities}
     ensembles = []
     for cell in cells:
@@ -313,7 +289,7 @@ def _qualities(settings: TrainSettings) -> dict[str, Quality]:
 
 
 def _volume_regression(cells: Sequence[CellFile]) -> Any:
-    """Of real cells: volumes that were predicted from a picture say nothing new of what it tells."""
+    """Fitted to real cells only: predicted objects contain no new information on volumes."""
     cells = [cell for cell in cells if not cell.predicted]
     try:
         return volume.fit_volume(
@@ -325,11 +301,11 @@ def _volume_regression(cells: Sequence[CellFile]) -> Any:
         return None
 
 
-def _familiarity(cells: Sequence[CellFile], card: Card) -> Any:
-    """Of each picture once, however many objects there are of it: pictures are left out one by one."""
+def _novelty(cells: Sequence[CellFile], card: Card) -> Any:
+    """Fitted to each image once, also if the dataset has several objects for it."""
     pictures = {cell.fingerprint: (cell.mask, cell.image) for cell in cells}
     try:
-        return familiarity.fit_familiarity(list(pictures.values()), extent=card.typical_extent)
+        return fit_novelty(list(pictures.values()), extent=card.typical_extent)
     except InputError:  # too few
         return None
 

@@ -1,6 +1,6 @@
-"""The loop of training as a generator: steps, validations, a checkpoint that resumes exactly.
+"""The training loop as a generator: steps, validations, and a checkpoint that resumes exactly.
 
-Composes cells and diffusion; knows neither folders of cells nor model cards, nor napari.
+Knows neither dataset folders nor model cards.
 """
 
 import time
@@ -21,39 +21,40 @@ from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.errors import InputError
 from napari_dispr.settings import TrainSettings
-from napari_dispr.training.crew import Crew
 from napari_dispr.training.objectives import Batch, objective_of, topology_of
-from napari_dispr.training.samples import Samples, Units
+from napari_dispr.training.process_group import ProcessGroup
+from napari_dispr.training.samples import Samples, Units, check_processes
 from napari_dispr.training.state import State
 
 Scores = NDArray[np.float64]
-#: Steps in a row without a finite loss that end a run.
+#: Gives the time in seconds, as `time.monotonic`.
+Clock = Callable[[], float]
+#: A run ends after as many steps in a row without a finite loss.
 _MOST_LOST = 20
-#: In a budget of minutes there is at least so much time between the beginnings of two validations, in units
-#: of what one takes.
+#: With a budget in minutes, the least time between the starts of two validations, as a multiple of the
+#: duration of a validation.
 _PER_VALIDATION = 6.0
 Reason = Literal["finished", "converged", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Where a training run stands.
+    """The progress of a training run.
 
     Attributes
     ----------
-    step : int
     share : float
-        Of the budget that is used up.
+        Share of the budget that is used.
     loss : float
         Mean since the last report.
-    learning_rate : float
     samples_per_second : float
         Cells, over all processes, since the last report.
     seconds, seconds_left : float
-        Of training so far, and until the budget is used up at this speed.
+        Of training so far, and until the end of the budget at this speed.
     memory_gb : float
-        That all processes of this machine, and its GPU, hold.
-    phase : "flow" or "scored"
+        Memory of all processes on this machine, and of its GPU.
+    phase : str
+        "flow" or "scored"; of SHAPR "supervised" or "adversarial".
     """
 
     step: int
@@ -69,21 +70,20 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """How members of cells that are not trained on do; less is better.
+    """Scores of the validation cells; less is better.
 
     Attributes
     ----------
-    step : int
     share, seconds : float
         As in `Report`.
     energy_score : float
-        Mean over the cells, of the distance 1 - IoU.
+        Mean over the cells, for the distance 1 - IoU.
     volume_error : float
         Mean relative error of the members' mean volume.
     score : float
-        Their sum, by which weights are kept.
+        Their sum, which decides which weights are kept.
     best : bool
-        Whether these weights are kept: no earlier ones were clearly better, see `iter_optimise`.
+        Whether these weights are kept; see `iter_optimise`.
     """
 
     step: int
@@ -96,12 +96,53 @@ class Validated:
 
 
 class Validator(Protocol):
-    """Draws members of cells kept apart and scores them: (cell, 2), energy score and volume error.
+    """Scores the validation cells: (cell, 2), energy score and volume error.
 
-    Called by all processes of a crew at once with the averaged network. Not finite where it was stopped.
+    All processes call it at once with the averaged network. A stopped validation returns NaN.
     """
 
-    def __call__(self, network: UNet3D, crew: Crew) -> Scores: ...
+    def __call__(self, network: UNet3D, group: ProcessGroup) -> Scores: ...
+
+
+class Progress(Protocol):
+    """What a report needs to know of a training state."""
+
+    step: int
+    clock: float
+
+    @property
+    def share(self) -> float: ...
+
+
+class Meter:
+    """Losses and speed since the last report."""
+
+    def __init__(self, device: torch.device, clock: Clock) -> None:
+        self.device, self.clock = device, clock
+        self._losses: list[float] = []
+        self._samples, self._since = 0, clock()
+
+    def add(self, loss: float, samples: int) -> None:
+        """Count one step; a loss that is not finite is left out of the mean."""
+        if np.isfinite(loss):
+            self._losses.append(loss)
+        self._samples += samples
+
+    def report(self, state: Progress, learning_rate: float, phase: str) -> Report:
+        now = self.clock()
+        report = Report(
+            step=state.step,
+            share=round(state.share, 5),
+            loss=float(np.mean(self._losses)) if self._losses else float("nan"),
+            learning_rate=learning_rate,
+            samples_per_second=round(self._samples / max(now - self._since, 1e-9), 2),
+            seconds=round(state.clock, 1),
+            seconds_left=round(state.clock * (1 - state.share) / max(state.share, 1e-9), 1),
+            memory_gb=round(_memory(self.device) / 1e9, 2),
+            phase=phase,
+        )
+        self._losses, self._samples, self._since = [], 0, now
+        return report
 
 
 def iter_optimise(
@@ -113,43 +154,44 @@ def iter_optimise(
     start: UNet3D | None = None,
     resume: bool = False,
     device: torch.device | None = None,
-    crew: Crew | None = None,
+    group: ProcessGroup | None = None,
     validator: Validator | None = None,
     keep_best: Callable[[UNet3D], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
     report_every: int = 25,
     save_every_s: float = 45.0,
+    clock: Clock = time.monotonic,
 ) -> Generator[Report | Validated, None, Reason]:
-    """Train a network; closing the generator saves and ends.
+    """Train a network. Closing the generator saves the state and ends.
 
-    By rectified flow of signed distances and, at the end, for few evaluations (``settings.scored``), see
-    :mod:`~napari_dispr.training.few_steps`; or by the paper's loss (``settings.method``).
+    The loss is that of rectified flow of signed distances and, in the last share of the budget
+    (``settings.scored``), the energy score; or the paper's loss (``settings.method``). See
+    :mod:`~napari_dispr.training.objectives`.
 
     Parameters
     ----------
-    cells : sequence of TrainingCell
     checkpoint : Path
-        File that the state is saved to.
-    settings : TrainSettings
+        The file that holds the state.
     config : NetworkConfig
-        Topology, where there is no ``start``.
+        Topology, if there is no ``start``.
     start : UNet3D
-        Network to begin from.
+        Network to start from.
     resume : bool
         Continue from the checkpoint with the same settings.
-    device : torch.device
-    crew : Crew
-        The processes that share each step; all of them iterate.
+    group : ProcessGroup
+        The processes that share each step. All of them iterate.
     validator : Validator
         Called ``settings.validations`` times over the budget, and before the first step of a ``start``.
     keep_best : callable
-        Takes the averaged network whenever it is the best so far. Called by rank 0 alone.
+        Takes the averaged network when it is the best so far. Only rank 0 calls it.
     stop : callable
-        Whether to save and end, asked after each step.
+        Called after each step: whether to save and end.
     report_every : int
         Steps between reports.
     save_every_s : float
         Seconds between checkpoints: the most that a crash loses.
+    clock : callable
+        Gives the time in seconds.
 
     Yields
     ------
@@ -159,46 +201,44 @@ def iter_optimise(
     Returns
     -------
     "finished", "converged" or "stopped"
-        Why it ended: the budget is used up, ``settings.patience`` is at its end, or ``stop``.
+        Why it ended: the budget was used, ``settings.patience`` was exceeded, or ``stop``.
 
     Raises
     ------
     InputError
-        If there are no cells, there is nothing to resume, or something to overwrite.
+        If there are no cells, there is nothing to resume, or a run would be overwritten.
 
     Notes
     -----
-    Scores of a dozen cells are noisy, and the last weights have learned longest at the smallest rate. So
-    weights are kept unless the validation of the lowest score so far was better by more than the standard
-    error of the difference, cell by cell (the rule of one standard error, Breiman et al. 1984).
+    The scores of a dozen cells are noisy, and the last weights were trained longest, at the lowest learning
+    rate. So new weights are kept unless the validation with the lowest score so far was better by more than
+    the standard error of the paired difference (the one-standard-error rule, Breiman et al. 1984).
     """
-    settings, crew = settings or TrainSettings(), crew or Crew()
+    settings, group = settings or TrainSettings(), group or ProcessGroup()
     if not cells:
         raise InputError("There are no cells to train on: give a dataset with at least one cell.")
     if resume and not checkpoint.exists():
         raise InputError(f"There is no checkpoint {checkpoint}: start the run without resuming.")
     if checkpoint.exists() and not resume:
-        raise InputError(f"{checkpoint.parent} holds a training run already: resume it, or choose another.")
+        raise InputError(f"{checkpoint.parent} already holds a training run: resume it, or choose another.")
     device = device or torch.device("cpu")
     state = State(settings, start.config if start else config or topology_of(settings), device)
     if start is not None:
-        state.begin_with(start)
+        state.start_from(start)
     state.cells = [f"{cell.name} {zlib.crc32(cell.signed_distance.tobytes()):08x}" for cell in cells]
     if resume:
         state.load(checkpoint)
-    units = Units(settings, crew, state.taken)
-    if crew.size > units.size:
-        raise InputError(f"{crew.size} processes need a batch of {crew.size} shapes or more: enlarge batch.")
-    loop = _Loop(state, cells, units, crew, device)
-    check = _Validations(state, validator, keep_best, crew, started=start is not None)
-    saved = time.monotonic()
+    check_processes(group.size, settings)
+    loop = _Loop(state, cells, Units(settings, group, state.taken), group, device, clock)
+    validations = _Validations(state, validator, keep_best, group, started=start is not None)
+    saved = clock()
     try:
         while True:
-            if crew.rank == 0 and (check.is_due or time.monotonic() - saved > save_every_s):
-                state.save(checkpoint)  # before a validation, so that whoever ends it loses nothing
-                saved = time.monotonic()
-            yield from check.now()
-            if check.stopped:
+            if group.rank == 0 and (validations.is_due or clock() - saved > save_every_s):
+                state.save(checkpoint)  # before a validation, so that a stop during it loses nothing
+                saved = clock()
+            yield from validations.validate()
+            if validations.stopped:
                 return "stopped"
             if state.share >= 1:
                 return "finished"
@@ -206,64 +246,69 @@ def iter_optimise(
                 return "converged"
             stopping = loop.step(stop())
             if state.step % report_every == 0 or state.share >= 1:
-                yield loop.report()
+                rate = state.learning_rate_share * settings.learning_rate
+                yield loop.meter.report(state, rate, loop.phase)
             if stopping and state.share < 1:
                 return "stopped"
     finally:
-        if state.consistent and crew.rank == 0:
+        if state.consistent and group.rank == 0:
             state.save(checkpoint)
 
 
 class _Loop:
-    """Steps of a state, and what is told of them."""
+    """The steps of a run."""
 
     def __init__(
-        self, state: State, cells: Sequence[TrainingCell], units: Units, crew: Crew, device: torch.device
+        self,
+        state: State,
+        cells: Sequence[TrainingCell],
+        units: Units,
+        group: ProcessGroup,
+        device: torch.device,
+        clock: Clock,
     ) -> None:
-        self.state, self.crew, self.device = state, crew, device
+        self.state, self.group, self.device, self.clock = state, group, device, clock
         self.objective = objective_of(state.network, state.settings)
         samples = Samples(cells, state.settings, state.network.config.planes)
         loader = DataLoader(samples, batch_sampler=units, num_workers=state.settings.workers)
         self.units, self.unit_size = iter(loader), units.size
-        self._before = time.monotonic() - state.clock  # so that the clock goes on
-        self._losses: list[float] = []
-        self._trained, self._since = 0, time.monotonic()
-        self._phase = "flow"
+        self._started = clock() - state.clock
+        self.meter = Meter(device, clock)
+        self.phase = "flow"
         self._parts, self._lost = 1, 0
 
     def step(self, stop: bool) -> bool:
-        """One optimiser step; whether any process wants to stop.
+        """Make one optimiser step. Returns whether any process asks to stop.
 
         Raises
         ------
         InputError
-            If losses are not finite again and again. The state is as before the first of them.
+            If many losses in a row are not finite. The state is that before the first of them.
         """
         state, scored = self.state, self.state.scored
         batch = self._batch(1 if scored or not state.settings.scored else 2)
-        told = torch.zeros(3, device=self.device)
-        told[0] = self._backward(batch, scored)
-        told[1] = stop
-        if self.crew.rank == 0:
-            told[2] = time.monotonic() - self._before
-        self.crew.add_up([state.gradient, told])
-        loss, stops, state.clock = told.tolist()
+        shared = torch.zeros(3, device=self.device)
+        shared[0] = self._backward(batch, scored)
+        shared[1] = stop
+        if self.group.rank == 0:
+            shared[2] = self.clock() - self._started
+        self.group.all_reduce([state.gradient, shared])
+        loss, stops, state.clock = shared.tolist()
         if np.isfinite(loss):
             state.update(batch.of)
-            self._losses.append(loss)
             self._lost = 0
-        else:  # these samples are passed over
+        else:  # skip these samples
             state.gradient.zero_()
             state.taken += batch.of
             self._lost += 1
             if self._lost >= _MOST_LOST:
-                raise InputError("The loss is not a number any more: begin anew at lower learning rates.")
-        self._trained += batch.of
-        self._phase = "scored" if scored else "flow"
+                raise InputError("The loss is no longer finite: start a new run with lower learning rates.")
+        self.meter.add(loss, batch.of)
+        self.phase = "scored" if scored else "flow"
         return stops > 0
 
     def _backward(self, batch: Batch, scored: bool) -> float:
-        """Gradients of this process's share of the mean over all samples, and that share of the loss."""
+        """Add this process's share of the mean gradient over all samples. Returns its share of the loss."""
         while True:
             try:
                 total = 0.0
@@ -277,7 +322,7 @@ class _Loop:
             except (RuntimeError, MemoryError) as error:
                 if not devices.is_out_of_memory(error) or self._parts >= len(batch.clean):
                     raise
-            # What the sum over the parts is does not depend on how many there are.
+            # The sum over the parts does not depend on their number.
             self.state.gradient.zero_()
             devices.release(self.device)
             self._parts *= 2
@@ -286,68 +331,52 @@ class _Loop:
         parts, places, size = [], [], self.unit_size
         for unit in range(units):
             parts.append(next(self.units))
-            places += [unit * size + place for place in self.crew.share(range(size))]
+            places += [unit * size + place for place in self.group.share(range(size))]
         planes, clean, noise = (torch.cat(kind).to(self.device) for kind in zip(*parts, strict=True))
         return Batch(planes, clean, noise, torch.tensor(places), units * size)
 
-    def report(self) -> Report:
-        state, now = self.state, time.monotonic()
-        report = Report(
-            step=state.step,
-            share=round(state.share, 5),
-            loss=float(np.mean(self._losses)) if self._losses else float("nan"),
-            learning_rate=state.learning_rate_share * state.settings.learning_rate,
-            samples_per_second=round(self._trained / max(now - self._since, 1e-9), 2),
-            seconds=round(state.clock, 1),
-            seconds_left=round(state.clock * (1 - state.share) / max(state.share, 1e-9), 1),
-            memory_gb=round(memory(self.device) / 1e9, 2),
-            phase=self._phase,
-        )
-        self._losses, self._trained, self._since = [], 0, now
-        return report
-
 
 class _Validations:
-    """When cells kept apart are drawn, and which weights were best."""
+    """Decides when to validate, and which weights are the best."""
 
     def __init__(
         self,
         state: State,
         validator: Validator | None,
         keep_best: Callable[[UNet3D], None] | None,
-        crew: Crew,
+        group: ProcessGroup,
         started: bool,
     ) -> None:
-        self.state, self.validator, self.keep_best, self.crew = state, validator, keep_best, crew
+        self.state, self.validator, self.keep_best, self.group = state, validator, keep_best, group
         self.stopped = False
-        #: When the last one began, by the run's clock, and how long it took.
-        self._begun, self._cost = state.clock, 0.0
-        if not started:  # what nobody has trained need not be looked at
+        #: When the last validation started, by the run's clock, and how long it took.
+        self._began, self._cost = state.clock, 0.0
+        if not started:  # random weights are not validated
             state.validated = max(state.validated, 1)
 
     @property
     def _number(self) -> int:
-        """Validations that the share of the budget asks for; one before the first step."""
+        """Validations due by now; one of them is before the first step."""
         return 1 + int(self.state.share * self.state.settings.validations + 1e-9)
 
     @property
     def is_due(self) -> bool:
-        # By the clock that all processes share, which stands still until the step after a validation.
-        self._cost = self._cost or self.state.clock - self._begun
+        # The clock of the state, which all processes share, does not move between a validation and a step.
+        self._cost = self._cost or self.state.clock - self._began
         if self.validator is None or self._number <= self.state.validated:
             return False
         if self.state.settings.minutes is None or self.state.share in (0, 1):
             return True
-        # Not so often that the budget goes into it.
-        return self.state.clock - self._begun > _PER_VALIDATION * self._cost
+        # Validations must not use up the budget.
+        return self.state.clock - self._began > _PER_VALIDATION * self._cost
 
-    def now(self) -> Iterator[Validated]:
-        """Validate, if it is time."""
+    def validate(self) -> Iterator[Validated]:
+        """Validate if it is time."""
         if self.validator is None or not self.is_due:
             return
         state, number = self.state, self._number
-        self._begun, self._cost = state.clock, 0.0
-        table = self.validator(state.average, self.crew)
+        self._began, self._cost = state.clock, 0.0
+        table = self.validator(state.average, self.group)
         if not np.isfinite(table).all():
             self.stopped = True
             return
@@ -355,10 +384,10 @@ class _Validations:
         keep = not state.lowest or _not_clearly_worse(scores, np.array(state.lowest))
         if not state.lowest or scores.mean() < np.mean(state.lowest):
             state.lowest, state.since_lowest = scores.tolist(), 0
-        elif state.settling:  # before, few-step scores may rise for a while
+        elif state.settling:  # earlier, scores of few evaluations may rise for a while
             state.since_lowest += 1
         state.validated = number
-        if keep and self.keep_best is not None and self.crew.rank == 0:
+        if keep and self.keep_best is not None and self.group.rank == 0:
             self.keep_best(state.average)
         energy_score, volume_error = table.mean(axis=0).tolist()
         share, seconds = round(state.share, 5), round(state.clock, 1)
@@ -367,20 +396,19 @@ class _Validations:
 
 
 def _not_clearly_worse(scores: Scores, lowest: Scores) -> bool:
-    """Whether the mean is within a standard error of the lowest one, of the same cells."""
+    """Whether the mean of the paired differences is at most their standard error."""
     apart = scores - lowest
     error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
     return bool(apart.mean() <= error)
 
 
-def memory(device: torch.device) -> float:
-    """Bytes that this process and those that it started hold, and the GPU's."""
+def _memory(device: torch.device) -> float:
+    """Bytes in use by this process, by those that it started, and on the GPU."""
     own = psutil.Process()
-    family = [own, *own.children(recursive=True)]
-    held = 0
-    for process in family:
+    total = 0
+    for process in (own, *own.children(recursive=True)):
         try:
-            held += process.memory_info().rss
-        except psutil.Error:  # ended in the meantime
+            total += process.memory_info().rss
+        except psutil.Error:  # it has ended
             continue
-    return held + (torch.cuda.memory_reserved(device) if device.type == "cuda" else 0)
+    return total + (torch.cuda.memory_reserved(device) if device.type == "cuda" else 0)

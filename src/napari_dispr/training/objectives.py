@@ -1,4 +1,10 @@
-"""What training minimises: of our models (flow, then the energy score), and of the paper's."""
+"""The training losses: of our models (flow, then the energy score), and of the paper.
+
+A network trained by squared error predicts the mean of all shapes that fit, so that a good member takes
+many evaluations. The last share of the training therefore uses the inputs that the network meets during
+sampling, and a score that is lowest if members are distributed as the truth is. Then one evaluation gives
+a member, and each further one refines it.
+"""
 
 from typing import NamedTuple, Protocol
 
@@ -10,8 +16,12 @@ from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.condition import MASK_TRUNCATION
 from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow, flow_loss
+from napari_dispr.diffusion.samplers import agree_with_mask
 from napari_dispr.settings import TrainSettings
-from napari_dispr.training.few_steps import STAGES, energy_score, run_up_to
+
+#: Stages of sampling that scored steps train: (evaluations of the whole run, those before). One is drawn at
+#: random. Early evaluations are frequent, because they matter most; the last ones are alike.
+STAGES = ((1, 0), (2, 0), (2, 1), (4, 1), (4, 2), (4, 3), (8, 1), (8, 3), (8, 5), (8, 7))
 
 
 class Batch(NamedTuple):
@@ -24,7 +34,7 @@ class Batch(NamedTuple):
     noise : (B, members, 64, 64, 64)
         Of standard deviation 1.
     places : (B,) int64
-        Of these samples among all of the step.
+        Positions of these samples among all of the step.
     of : int
         Samples of the step, over all processes.
     """
@@ -36,7 +46,7 @@ class Batch(NamedTuple):
     of: int
 
     def parts(self, number: int) -> list["Batch"]:
-        """Cut into ``number`` batches of the same step, or as many as there are samples."""
+        """Split into ``number`` batches of the same step, at most one a sample."""
         number = min(number, len(self.clean))
         tensors = (self.planes, self.clean, self.noise, self.places)
         cut = zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True)
@@ -44,19 +54,13 @@ class Batch(NamedTuple):
 
 
 class Objective(Protocol):
-    """A loss of a batch: the mean over the samples at hand."""
+    """The mean loss over the samples of a batch."""
 
     def __call__(self, batch: Batch, scored: bool, source: torch.Generator) -> Tensor: ...
 
 
 class FlowObjective:
-    """Our loss: squared error of the clean shape, later the energy score of members.
-
-    Parameters
-    ----------
-    network : UNet3D
-    settings : TrainSettings
-    """
+    """Our loss: the squared error of the clean shape; in scored steps the energy score of members."""
 
     def __init__(self, network: UNet3D, settings: TrainSettings) -> None:
         self.network, self.settings = network, settings
@@ -64,7 +68,7 @@ class FlowObjective:
         self.device = next(network.parameters()).device
         weight = 1 + settings.plane_weight * torch.exp(-(torch.from_numpy(grid.plane_distance()) ** 2) / 2)
         self.weight = (weight / weight.mean()).view(1, 1, -1, 1, 1).to(self.device)
-        # 16 bit where it needs no scaling of the loss.
+        # 16 bit only as bfloat16, which needs no scaling of the loss.
         self.mixed = devices.fast_dtype(self.device) is torch.bfloat16
 
     def __call__(self, batch: Batch, scored: bool, source: torch.Generator) -> Tensor:
@@ -80,13 +84,13 @@ class FlowObjective:
         return flow_loss(predicted, batch.clean, self.weight).mean()
 
     def _score(self, batch: Batch, source: torch.Generator) -> Tensor:
-        """Energy score of two members of each cell at some stage of sampling them."""
+        """Energy score of two members of each cell at a random stage of sampling."""
         planes = batch.planes.repeat(2, 1, 1, 1)
         truncation = self.settings.truncation
         mask_distance = (planes[:, 1] * (MASK_TRUNCATION / truncation)).clamp(-1, 1)
         noise = torch.cat([batch.noise[:, :1], batch.noise[:, 1:]])
         stage = STAGES[int(torch.randint(len(STAGES), (), generator=source))]
-        # A context of its own: weights that autocast casts without gradients must not be found again below.
+        # Two contexts: autocast caches weights, and those cast without gradients must not be used below.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             x, t = run_up_to(self.network, self.process, planes, mask_distance, noise, stage)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
@@ -96,12 +100,12 @@ class FlowObjective:
 
 
 class DisprObjective:
-    """The paper's loss: squared error of the noise (Eq. 4) and the variational bound of its variance.
+    """The paper's loss: squared error of the noise (Eq. 4), and the variational bound of its variance.
 
     Parameters
     ----------
     network : UNet3D
-        Of DISPR's topology: condition and x_t are its channels.
+        With DISPR's topology: condition and x_t are its input channels.
     """
 
     def __init__(self, network: UNet3D) -> None:
@@ -114,7 +118,7 @@ class DisprObjective:
         return self.at(batch.planes, batch.clean, batch.noise[:, :1], t.to(self.device)).mean()
 
     def at(self, planes: Tensor, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """The loss of each sample (B,) at whole timesteps (B,).
+        """The loss of each sample (B,) at integer timesteps (B,).
 
         The condition is planes (B, 2, H, W), repeated along z, or a volume (B, 2, D, H, W).
         """
@@ -127,10 +131,83 @@ class DisprObjective:
 
 
 def objective_of(network: UNet3D, settings: TrainSettings) -> Objective:
-    """The loss that the settings ask for."""
+    """The loss for the settings."""
     return DisprObjective(network) if settings.method == "dispr" else FlowObjective(network, settings)
 
 
 def topology_of(settings: TrainSettings) -> NetworkConfig:
-    """The network that the settings train from scratch."""
+    """The topology that the settings train from scratch."""
     return NetworkConfig() if settings.method == "dispr" else DEFAULT
+
+
+# --- the energy score ---------------------------------------------------------------------------------
+
+
+def shape_distance(first: Tensor, second: Tensor, weight: Tensor, truncation: float) -> Tensor:
+    """Distance of shapes: 1 - IoU of soft voxels, plus the root mean square of signed distances.
+
+    Both terms are distances of negative type (the first as the Jaccard distance, Gower & Legendre 1986;
+    the second as a Euclidean norm), which makes the energy score proper.
+
+    Parameters
+    ----------
+    first, second : (B, 1, D, H, W)
+        Signed distances in units of ``truncation``.
+    weight : (1, 1, D, 1, 1)
+        Of the squared differences, with mean 1.
+    truncation : float
+        Voxels.
+
+    Returns
+    -------
+    (B,)
+    """
+    volume = (1, 2, 3, 4)
+    a, b = torch.sigmoid(truncation * first), torch.sigmoid(truncation * second)
+    overlap = (a - b).abs().sum(volume) / torch.maximum(a, b).sum(volume)
+    # The small number keeps the gradient of the root finite for equal shapes.
+    return overlap + ((weight * (first - second) ** 2).mean(volume) + 1e-6).sqrt()
+
+
+def energy_score(first: Tensor, second: Tensor, clean: Tensor, weight: Tensor, truncation: float) -> Tensor:
+    """Fair energy score of two members of each cell and the truth (B, 1, D, H, W); shape (B,).
+
+    E d(X, y) - E d(X, X') / 2 (Gneiting & Raftery 2007, Eq. 22). For its use as a training loss of
+    denoisers see De Bortoli et al., arXiv 2502.02483.
+    """
+
+    def apart(a: Tensor, b: Tensor) -> Tensor:
+        return shape_distance(a, b, weight, truncation)
+
+    return (apart(first, clean) + apart(second, clean) - apart(first, second)) / 2
+
+
+def run_up_to(
+    network: UNet3D,
+    process: RectifiedFlow,
+    planes: Tensor,
+    mask_distance: Tensor,
+    noise: Tensor,
+    stage: tuple[int, int],
+) -> tuple[Tensor, float]:
+    """Run the Euler sampler up to a stage, without gradients. Returns x and the time of the next evaluation.
+
+    Parameters
+    ----------
+    planes : (B, planes, 64, 64)
+    mask_distance : (B, 64, 64)
+        As in :class:`~napari_dispr.diffusion.samplers.FlowDenoiser`.
+    noise : (B, 1, 64, 64, 64)
+    stage : (int, int)
+        One of `STAGES`.
+    """
+    times = process.times(stage[0])
+    x = noise
+    with torch.no_grad():
+        features = network.encode(planes)
+        for done in range(stage[1]):
+            t, s = times[done], times[done + 1]
+            clean = network(x, torch.full((len(x),), 1000 * t, device=x.device), features)
+            clean = agree_with_mask(clean.float().clamp(-1, 1), mask_distance)
+            x = s / t * x + (1 - s / t) * clean
+    return x, times[stage[1]]

@@ -1,4 +1,4 @@
-"""From a user's wishes to a planned run, checked as far as that is quick. No torch."""
+"""Plan a training run and check the request as far as that is quick. No torch."""
 
 import os
 from importlib.util import find_spec
@@ -16,12 +16,12 @@ from napari_dispr.settings import (
 )
 from napari_dispr.training.run import Plan, Run
 
-#: The model to begin from where none is named.
+#: The default for the model to start from.
 DEFAULT_START = "auto"
 
 
-def run_beside(out: str | os.PathLike[str]) -> Run:
-    """The run whose model is to be the file ``out``.
+def run_for(out: str | os.PathLike[str]) -> Run:
+    """The run that makes the model file ``out``.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def run_beside(out: str | os.PathLike[str]) -> Run:
 
 
 def is_planned(out: str | os.PathLike[str]) -> bool:
-    """Whether there is a run whose model is to be the file ``out``."""
+    """Whether there is a run that makes the model file ``out``."""
     return Run.is_in(Path(out).with_suffix(".training"))
 
 
@@ -48,20 +48,20 @@ def planned(
     data_note: str = "",
     **changes: Any,
 ) -> Run:
-    """A new run beside its model file, checked as far as that is quick.
+    """Plan a new run in a folder next to its model file, and check it as far as that is quick.
 
     Raises
     ------
     InputError
-        If a name, a setting or a folder is wrong, or there is such a model or run already.
+        If a name, a setting or a folder is wrong, or the model or the run already exists.
     """
     out = Path(out).absolute()
     if out.suffix != ".safetensors":
-        raise InputError(f"{out} is no name for a model: let it end in .safetensors.")
+        raise InputError(f"{out} cannot be the name of a model file: choose one that ends in .safetensors.")
     library.check_name(out.stem)
     if out.exists():
-        raise InputError(f"There is a model {out} already: remove it, or choose another name.")
-    if not Path(dataset).is_dir():  # a run that cannot begin would be in the way of one that can
+        raise InputError(f"The model {out} already exists: remove it, or choose another name.")
+    if not Path(dataset).is_dir():  # otherwise a run that cannot start would block the name
         raise InputError(f"There is no folder {dataset}: check its path.")
     if settings is None:
         settings = preset_settings(preset, **changes)
@@ -81,7 +81,7 @@ def planned(
 
 
 def preset_settings(preset: str, **changes: Any) -> TrainSettings | RivalTrainSettings:
-    """The settings of a preset, with some in place of its own; steps take the place of its minutes.
+    """The settings of a preset with some changes; a number of steps replaces its minutes.
 
     Raises
     ------
@@ -98,26 +98,26 @@ def preset_settings(preset: str, **changes: Any) -> TrainSettings | RivalTrainSe
 
 
 def check_extra(settings: TrainSettings | RivalTrainSettings) -> None:
-    """Is there what only some settings need?
+    """Check the optional packages that the settings need.
 
     Raises
     ------
     InputError
-        If not.
+        If one is missing.
     """
     if settings.method == "topo-shapr" and find_spec("gudhi") is None:
         raise InputError(
-            'Topological SHAPR needs a further package: pip install "napari-dispr[topo]" and try again.'
+            'Topological SHAPR needs one more package: run pip install "napari-dispr[topo]" and try again.'
         )
 
 
 def start_of(start: str | None, settings: TrainSettings | RivalTrainSettings) -> str | None:
-    """The model to begin from, as its path where it is a file: that of the preset, unless one is named.
+    """The model to start from: its name, its absolute path, or None to train from scratch.
 
     Raises
     ------
     InputError
-        If there is no such model, or none can be begun from.
+        If there is no such model, or the method trains from scratch.
     """
     if start == DEFAULT_START:
         return "generic" if settings.method == "flow" else None
@@ -125,7 +125,7 @@ def start_of(start: str | None, settings: TrainSettings | RivalTrainSettings) ->
         return None
     if settings.method != "flow":
         raise InputError(
-            f"The method {settings.method} begins from scratch: leave the model to begin from out."
+            f"The method {settings.method} trains from scratch: do not give a model to start from."
         )
     library.model_path(start)
     return start if start in library.available_models() else str(Path(start).absolute())

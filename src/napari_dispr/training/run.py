@@ -1,7 +1,7 @@
-"""A training run as a folder: its plan, its log, its process. Knows no torch, so that a widget can follow it.
+"""A training run as a folder: its plan, its log, its process. No torch, so that a widget can follow it.
 
-What trains is a process of its own (`Run.start`), which writes whole lines to ``log.jsonl`` and whole files
-beside it. So the one who started it, a widget or a terminal, may go away and come back.
+A separate process (`Run.start`) trains. It writes whole lines to ``log.jsonl`` and whole files next to it, so
+that the widget or terminal that started it may close and come back later.
 """
 
 import contextlib
@@ -25,30 +25,30 @@ from napari_dispr.settings import RivalTrainSettings, Settings, TrainSettings
 
 State = Literal["planned", "running", "stopped", "finished"]
 
-#: A process of another machine that has written nothing for so long, in seconds, is taken for gone.
-_LATELY = 600
+#: A process on another machine counts as ended if it has written nothing for so many seconds.
+_SILENCE = 600
 _PLAN, _LOG, _OWNER, _STOP = "plan.json", "log.jsonl", "process.json", "stop"
 
 
 class Plan(Settings):
-    """What a run is to do.
+    """What a run trains on, and how.
 
     Attributes
     ----------
     name : str
         Of the model.
     dataset : str
-        Folder of the cells with their truths.
+        Folder of cells with objects.
     out : str
-        The model file that is written in the end.
+        The model file to write.
     start : str or None
-        Model to begin from, a name or a file; None: from scratch.
+        Model to start from, a name or a file; None: from scratch.
     preset : str
-        Where the settings came from.
+        The origin of the settings.
     settings : TrainSettings or RivalTrainSettings
         Their ``method`` says which.
     description, licence, data_note : str
-        For the model's card, as the user words them.
+        For the model's card.
     """
 
     name: str
@@ -63,13 +63,7 @@ class Plan(Settings):
 
 
 class Run:
-    """A folder with a plan, and what became of it.
-
-    Attributes
-    ----------
-    folder : Path
-    plan : Plan
-    """
+    """A folder with a plan, a log and the results so far."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder, self.plan = folder, plan
@@ -81,22 +75,22 @@ class Run:
         Raises
         ------
         InputError
-            If the folder holds a run already.
+            If the folder already holds a run.
         """
         folder = Path(folder).absolute()
         if cls.is_in(folder):
-            raise InputError(f"{folder} holds a training run already: resume it, or choose another name.")
+            raise InputError(f"{folder} already holds a training run: resume it, or choose another name.")
         write_json(folder / _PLAN, plan.model_dump(mode="json"))
         return cls(folder, plan)
 
     @staticmethod
     def is_in(folder: Path) -> bool:
-        """Whether a folder holds a run; one whose plan was never written whole does not."""
+        """Whether a folder holds a run."""
         return (folder / _PLAN).exists()
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Self:
-        """The run in a folder.
+        """Open the run in a folder.
 
         Raises
         ------
@@ -108,14 +102,14 @@ class Run:
             return cls(folder, Plan.model_validate_json((folder / _PLAN).read_text("utf-8")))
         except OSError:
             raise InputError(f"There is no training run in {folder}: check the folder.") from None
-        except ValueError:  # pydantic's, and of bytes that are no text
+        except ValueError:  # no such plan, or no text
             raise InputError(
-                f"The plan {folder / _PLAN} was not written by this version: begin a new run."
+                f"The plan {folder / _PLAN} was not written by this version: start a new run."
             ) from None
 
     @property
     def checkpoint(self) -> Path:
-        """What a run goes on from."""
+        """The state from which a run is resumed."""
         return self.folder / "checkpoint.pt"
 
     @property
@@ -125,17 +119,16 @@ class Run:
 
     @property
     def picture(self) -> Path:
-        """A validation cell: its picture, its truth, its members. Replaced after every validation."""
+        """Image, truth and members of validation cells. Replaced after every validation."""
         return self.folder / "validation.png"
 
     @property
     def output(self) -> Path:
-        """What the process printed."""
+        """The output of the process."""
         return self.folder / "process.log"
 
     @property
     def state(self) -> State:
-        """Whether it has begun, goes on, and has come to its end."""
         if self.is_running:
             return "running"
         last = self.last("end")
@@ -152,12 +145,12 @@ class Run:
         with (self.folder / _LOG).open("ab+") as log:
             if log.tell():
                 log.seek(-1, os.SEEK_END)
-                if log.read(1) != b"\n":  # a crash left half a line behind
+                if log.read(1) != b"\n":  # a crash left half a line
                     line = b"\n" + line
             log.write(line)
 
     def reports(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
-        """Whole lines of the log after byte ``since``, and the byte to ask from next time."""
+        """Whole lines of the log after byte ``since``, and the value of ``since`` for the next call."""
         try:
             with (self.folder / _LOG).open("rb") as log:
                 log.seek(since)
@@ -167,7 +160,7 @@ class Run:
         whole = new[: new.rfind(b"\n") + 1]
         found = []
         for line in whole.splitlines():
-            with contextlib.suppress(ValueError):  # a crash may leave half a line behind
+            with contextlib.suppress(ValueError):  # a crash may leave half a line
                 found.append(json.loads(line))
         return [line for line in found if isinstance(line, dict)], since + len(whole)
 
@@ -178,21 +171,21 @@ class Run:
     # --- the process --------------------------------------------------------------------------------
 
     def command(self, finish: bool = False) -> list[str]:
-        """What begins the run or goes on with it; with ``finish`` it makes a model of what there is."""
+        """The command that starts or resumes the run; with ``finish`` it only makes the model."""
         end = ["--finish"] if finish else []
         return [sys.executable, "-m", "napari_dispr", "train", "--resume", str(self.folder), *end]
 
     def start(self, finish: bool = False) -> subprocess.Popen[bytes]:
-        """Start the process. It does not end with this one.
+        """Start the process. It goes on when this process ends.
 
         Raises
         ------
         InputError
-            If it runs already.
+            If the run already has a process.
         """
         if self.is_running:
             raise InputError(f"{self.plan.name!r} is being trained already: wait for it or stop it first.")
-        self.forget_wish()
+        self.clear_stop_request()
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
@@ -200,19 +193,19 @@ class Run:
             process = subprocess.Popen(
                 self.command(finish), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **apart
             )
-        self._own(process.pid)  # so that nobody starts it twice while it is still loading
+        self._own(process.pid)  # so that it is not started twice while it loads
         return process
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """While this process trains the run: says so.
+        """Mark the run as trained by this process.
 
         Raises
         ------
         InputError
             If another process trains it.
         """
-        # Some launchers of Python are its parent.
+        # Some launchers of Python are the parent of the process that they start.
         owner = self._owner()
         if (owner and owner.pid not in (os.getpid(), os.getppid())) or self._is_elsewhere:
             raise InputError(f"{self.plan.name!r} is being trained already: wait for it or stop it first.")
@@ -224,70 +217,70 @@ class Run:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a process that trains it."""
+        """Whether a process trains the run."""
         return self._owner() is not None or self._is_elsewhere
 
-    def ask_to_stop(self) -> None:
-        """Have the process save and end within one step."""
+    def request_stop(self) -> None:
+        """Ask the process to save and end within one step."""
         (self.folder / _STOP).touch()
 
-    def forget_wish(self) -> None:
-        """Let the next process not end at a wish that was meant for the last one."""
+    def clear_stop_request(self) -> None:
+        """Remove a request to stop, so that it does not end the next process."""
         (self.folder / _STOP).unlink(missing_ok=True)
 
     @property
-    def is_to_stop(self) -> bool:
-        """Whether somebody asked for it."""
+    def stop_requested(self) -> bool:
+        """Whether the process was asked to stop."""
         return (self.folder / _STOP).exists()
 
     def kill(self) -> None:
-        """End the process, and those that it started, at once; what it had saved is kept."""
+        """Kill the process and those that it started. What it has saved is kept."""
         if (owner := self._owner()) is None:
             return
         family = [*owner.children(recursive=True), owner]
         for process in family:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        # Not psutil.wait_procs: that takes the exit status away from whoever started the process.
+        # Not psutil.wait_procs, which would take the exit status from the parent process.
         until = time.monotonic() + 2
         while any(map(_lives, family)) and time.monotonic() < until:
             time.sleep(0.01)
 
     def _own(self, pid: int) -> None:
-        # A process id alone may be another program's by tomorrow.
+        # A process id alone may later belong to another program.
         since = psutil.Process(pid).create_time()
         write_json(self.folder / _OWNER, {"pid": pid, "since": since, "host": platform.node()})
 
     @property
     def _is_elsewhere(self) -> bool:
-        """Whether a process of another machine, that sees the same folder, has written lately."""
+        """Whether a process on another machine that shares the folder has written recently."""
         try:
-            told = json.loads((self.folder / _OWNER).read_text("utf-8"))
-            if told.get("host", platform.node()) == platform.node():
+            owner = json.loads((self.folder / _OWNER).read_text("utf-8"))
+            if owner.get("host", platform.node()) == platform.node():
                 return False
         except (OSError, ValueError, AttributeError):
             return False
-        return time.time() - max(_written(self.folder / name) for name in (_OWNER, _LOG)) < _LATELY
+        return time.time() - max(_written(self.folder / name) for name in (_OWNER, _LOG)) < _SILENCE
 
     def _owner(self) -> psutil.Process | None:
         try:
-            told: Mapping[str, Any] = json.loads((self.folder / _OWNER).read_text("utf-8"))
-            if told.get("host", platform.node()) != platform.node():
+            owner: Mapping[str, Any] = json.loads((self.folder / _OWNER).read_text("utf-8"))
+            if owner.get("host", platform.node()) != platform.node():
                 return None
-            process = psutil.Process(told["pid"])
-            same = abs(process.create_time() - told["since"]) < 5
+            process = psutil.Process(owner["pid"])
+            same = abs(process.create_time() - owner["since"]) < 5
             return process if same and _lives(process) else None
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return None
 
 
 def runs_folder() -> Path:
-    """Where the runs of the widget lie, a folder each."""
+    """The folder with the runs of the Train widget."""
     return user_data_path("napari-dispr", appauthor=False) / "runs"
 
 
 def all_runs() -> list[Run]:
-    """The runs in `runs_folder`, the newest first."""
+    """The runs in `runs_folder`, newest first."""
     found = []
     for plan in sorted(runs_folder().glob(f"*/{_PLAN}"), key=_written, reverse=True):
         with contextlib.suppress(InputError):
@@ -305,5 +298,5 @@ def _lives(process: psutil.Process) -> bool:
 def _written(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # not there, or no longer
+    except OSError:  # it does not exist
         return 0.0

@@ -1,4 +1,4 @@
-"""What training learns from, sample by sample: which cell, what becomes of it, its noise."""
+"""The training samples: which cell, its augmentation and its noise."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,15 @@ from torch.utils.data import Dataset, Sampler
 
 from napari_dispr.cells.augmentation import TrainingCell, augmented, unaugmented
 from napari_dispr.diffusion.condition import dispr_planes, signed_planes
+from napari_dispr.errors import InputError
 from napari_dispr.settings import TrainSettings
-from napari_dispr.training.crew import Crew
+from napari_dispr.training.process_group import ProcessGroup
 
 Array = NDArray[np.float32]
 
 
 class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Sample ``i`` of a run: which cell, what becomes of it and its noise depend on (seed, i) alone."""
+    """The samples of a run. All of sample ``i`` depends on (seed, i) alone."""
 
     def __init__(self, cells: Sequence[TrainingCell], settings: TrainSettings, planes: int) -> None:
         self.cells, self.settings, self.planes = cells, settings, planes
@@ -40,7 +41,7 @@ class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def _ours(self, which: int, rng: np.random.Generator) -> tuple[Array, Array]:
         settings = self.settings
-        # How large the cell really is is hidden as the scale "auto" hides it: all are of one size.
+        # In some samples the true size is hidden, as the scale "auto" hides it: all cells get one size.
         hidden = rng.random() < settings.scale_dropout
         sample = augmented(
             self.cells[which],
@@ -56,22 +57,38 @@ class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return signed_planes(sample.mask, sample.image, scale)[: self.planes], clean.astype(np.float32)
 
     def _paper(self, cell: TrainingCell) -> tuple[Array, Array]:
-        """Cells as they are, shapes as 0 and 1."""
+        """Without augmentation; shapes are 0 and 1."""
         sample = unaugmented(cell)
         return dispr_planes(sample.mask, sample.image), (sample.signed_distance > 0)[None].astype(np.float32)
 
 
-class Units(Sampler[list[int]]):
-    """Indices of the samples that a process works on, unit by unit, without end.
+def unit_size(settings: TrainSettings) -> int:
+    """Samples that a scored step takes; without scored steps, that a step takes."""
+    return settings.batch // 2 if settings.scored else settings.batch
 
-    A unit is what a scored step takes, half a batch, as it draws two members of each cell; other steps
-    take two units. So it need not be known beforehand which steps will be scored.
+
+def check_processes(count: int, settings: TrainSettings) -> None:
+    """Check that each process gets a sample of each step.
+
+    Raises
+    ------
+    InputError
+        If there are too many processes.
+    """
+    if count > unit_size(settings):
+        raise InputError(f"{count} processes need a batch of {count} or more shapes: enlarge batch.")
+
+
+class Units(Sampler[list[int]]):
+    """Endless lists of sample numbers for one process, unit by unit.
+
+    A unit is what a scored step takes: half a batch, because it draws two members of each cell. Other steps
+    take two units. So the order of the samples does not depend on which steps are scored.
     """
 
-    def __init__(self, settings: TrainSettings, crew: Crew, taken: int) -> None:
-        self.size = settings.batch // 2 if settings.scored else settings.batch
-        self.crew, self.taken = crew, taken
+    def __init__(self, settings: TrainSettings, group: ProcessGroup, taken: int) -> None:
+        self.size, self.group, self.taken = unit_size(settings), group, taken
 
     def __iter__(self) -> Iterator[list[int]]:
         for first in itertools.count(self.taken, self.size):
-            yield self.crew.share(range(first, first + self.size))
+            yield self.group.share(range(first, first + self.size))

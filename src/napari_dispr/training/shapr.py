@@ -1,14 +1,16 @@
-"""The loop of training SHAPR as a generator: steps, validations, a checkpoint that resumes exactly.
+"""Train SHAPR, and topological SHAPR, as a generator: steps, validations, checkpoints that resume exactly.
 
-Two parts: supervised, then fine-tuning of its best weights against a discriminator. Topological SHAPR adds
-its loss to both. Knows neither folders of cells nor runs.
+Two parts: supervised training, then adversarial training that starts from the best supervised weights.
+Topological SHAPR adds its loss to both. Knows neither dataset folders nor runs.
 """
 
 import time
 import zlib
 from collections.abc import Callable, Generator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +21,31 @@ from napari_dispr.cells.folders import CellFile
 from napari_dispr.diffusion import devices
 from napari_dispr.errors import InputError
 from napari_dispr.models.shapr import (
+    SHAPR,
+    Discriminator,
     discriminator_loss,
     generator_loss,
     planes_of,
     supervised_loss,
 )
 from napari_dispr.settings import RivalTrainSettings
-from napari_dispr.training.loop import Reason, Report, Validated, memory
-from napari_dispr.training.shapr_state import RivalState
+from napari_dispr.training.loop import Meter, Reason, Report, Validated
+from napari_dispr.training.state import read_checkpoint, write_checkpoint
 
-#: z -> 64 - z: mirrored about the imaged plane; plane 0 has no partner and stays.
+#: z -> 64 - z: mirrored about the imaged plane. Plane 0 has no partner and stays.
 MIRRORED = torch.tensor([0, *range(63, 0, -1)])
+#: Settings that may change when a run is resumed.
+_FREE = {"device"}
+#: Without progress the learning rate is multiplied by the first; after as many falls a part ends.
+_FALL, _FALLS = 0.2, 3
+_COUNTERS = (
+    *("part", "step", "epoch", "place", "watched", "clock"),
+    *("best_loss", "best_epoch", "best_step", "best", "cells"),
+)
+_MODULES = ("network", "discriminator", "optimiser", "opponent", "plateau")
+
+
+# --- the data -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +57,25 @@ class Tensors:
 
     @classmethod
     def of(cls, cells: Sequence[CellFile]) -> "Tensors":
-        """Of cells with objects.
+        """Stack cells that have objects.
 
         Raises
         ------
         InputError
-            If one has no image.
+            If a cell has no image.
         """
         planes, objects = [], []
         for cell in cells:
             if cell.image is None:
                 raise InputError(f"SHAPR learns from image and mask: add image/{cell.name}.tif.")
-            planes_of(cell.mask, cell.image)  # says so where sizes are wrong
+            planes_of(cell.mask, cell.image)  # checks the sizes
             assert cell.obj is not None
             planes.append(np.stack([cell.mask, cell.image]))
             objects.append(cell.obj)
         return cls(torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(objects)))
 
     def batch(self, chosen: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """Input (B, 2, 64, 64) and binary truth (B, 1, 64, 64, 64); turned and mirrored, given a ``rng``."""
+        """Input (B, 2, 64, 64) and binary truth (B, 1, 64, 64, 64), augmented if ``rng`` is given."""
         both = torch.cat([self.planes[chosen], self.objects[chosen].float() / 255], dim=1)
         if rng is not None:
             both = _turned(both, rng)
@@ -69,7 +85,7 @@ class Tensors:
 
 
 def _turned(planes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Planes (B, 2 + 64, 64, 64) turned by any angle and mirrored in the plane, and about the imaged one."""
+    """Rotate and mirror planes (B, 2 + 64, 64, 64) at random in the plane and about the imaged plane."""
     angles = rng.uniform(0, 2 * np.pi, len(planes))
     mirrors = rng.choice((-1.0, 1.0), len(planes))
     c, s, zero = np.cos(angles), np.sin(angles), np.zeros(len(planes))
@@ -79,6 +95,131 @@ def _turned(planes: Tensor, rng: np.random.Generator) -> Tensor:
     for i in np.flatnonzero(rng.random(len(planes)) < 0.5):
         planes[i, 2:] = planes[i, 2:][MIRRORED]
     return planes
+
+
+# --- the state ----------------------------------------------------------------------------------------
+
+
+class RivalState:
+    """All that changes during training. It is saved whole, so that a resumed run equals an unbroken one.
+
+    Random numbers need no state: those of a step depend on the seed and the number of the step.
+
+    Attributes
+    ----------
+    part : "supervised" or "adversarial"
+    step, epoch, place : int
+        Optimiser steps, complete epochs, and steps of the current epoch.
+    watched : int
+        The step of the last validation.
+    clock : float
+        Seconds of training.
+    best : dict
+        The weights with the lowest validation loss of this part (``best_loss``, ``best_epoch``,
+        ``best_step``).
+    cells : list of str
+        Name and checksum of each training cell, in order.
+    """
+
+    def __init__(self, settings: RivalTrainSettings, cells: Sequence[str], device: torch.device) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.device = settings, device
+        self.network, self.discriminator = SHAPR().to(device), Discriminator().to(device)
+        self.part = "supervised"
+        self.step = self.epoch = self.place = self.watched = self.best_epoch = self.best_step = 0
+        self.clock = 0.0
+        self.best_loss = float("inf")
+        self.best = deepcopy(self.network.state_dict())
+        self.cells = list(cells)
+        self.steps_an_epoch = -(-len(cells) // settings.batch)
+        #: False during a step: then the state must not be saved.
+        self.consistent = True
+        self._make_optimisers(settings.learning_rate)
+
+    def _make_optimisers(self, learning_rate: float) -> None:
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=learning_rate)
+        self.opponent = torch.optim.Adam(
+            self.discriminator.parameters(), lr=self.settings.adversarial_learning_rate, betas=(0.5, 0.999)
+        )
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimiser, factor=_FALL, patience=self.settings.patience
+        )
+
+    def start_adversarial_part(self) -> None:
+        """Start the second part from the best weights of the first."""
+        self.part = "adversarial"
+        self.best_epoch = self.epoch
+        self.best_loss = float("inf")
+        self.network.load_state_dict(self.best)
+        self._make_optimisers(self.settings.adversarial_learning_rate)
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is used, from 0 to 1."""
+        if self.settings.minutes is not None:
+            return min(1.0, self.clock / (60 * self.settings.minutes))
+        return min(1.0, self.step / (self.settings.steps or self.settings.epochs * self.steps_an_epoch))
+
+    @property
+    def part_is_over(self) -> bool:
+        """Whether this part has used its share of the budget, or has made no progress for too long."""
+        end = 1 - self.settings.adversarial if self.part == "supervised" else 1.0
+        is_stuck = self.epoch - self.best_epoch > _FALLS * self.settings.patience
+        return self.share >= end - 1e-9 or is_stuck
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether an epoch or a part has ended since the last validation."""
+        return self.step > self.watched and (self.place == 0 or self.part_is_over)
+
+    def validated(self, loss: float) -> bool:
+        """Record a validation loss. Returns whether it is the lowest of this part."""
+        self.plateau.step(loss)
+        self.watched = self.step
+        if loss >= self.best_loss:
+            return False
+        self.best_loss, self.best_epoch, self.best_step = loss, self.epoch, self.step
+        self.best = deepcopy(self.network.state_dict())
+        return True
+
+    def save(self, path: Path) -> None:
+        content = {name: getattr(self, name).state_dict() for name in _MODULES}
+        content |= {name: getattr(self, name) for name in _COUNTERS}
+        write_checkpoint(path, {**content, "settings": self.settings.model_dump()})
+
+    def load(self, path: Path) -> None:
+        """Continue from a saved state; see `read_checkpoint` for the errors."""
+        names = (*_MODULES, *_COUNTERS)
+        content = read_checkpoint(
+            path, names, self.settings, free=_FREE, cells=self.cells, device=self.device
+        )
+        for name in _COUNTERS:
+            setattr(self, name, content[name])
+        for name in _MODULES:
+            getattr(self, name).load_state_dict(content[name])
+
+
+def best_weights(checkpoint: Path) -> tuple[dict[str, Any], int]:
+    """The best weights of a run, and the number of steps that they were trained for.
+
+    Raises
+    ------
+    InputError
+        If the run has made no step, or its checkpoint is damaged.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        step = int(content["best_step"])
+        return (content["best"], step) if step else (content["network"], int(content["step"]))
+    except FileNotFoundError:
+        raise InputError("The run has not made a step yet: train it first.") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputError(f"The checkpoint {checkpoint} is damaged: start a new run.") from error
+
+
+# --- the loop -----------------------------------------------------------------------------------------
 
 
 def iter_train_rival(
@@ -92,28 +233,27 @@ def iter_train_rival(
     stop: Callable[[], bool] = lambda: False,
     report_every: int = 5,
     save_every_s: float = 45.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Generator[Report | Validated, None, Reason]:
-    """Train SHAPR; closing the generator saves and ends.
+    """Train SHAPR. Closing the generator saves the state and ends.
 
     Parameters
     ----------
     cells : sequence of CellFile
-        With objects and images.
+        Training cells, with objects and images.
     watched : sequence of CellFile
-        By which the learning rate falls, parts end and the best weights are chosen: not trained on. Without
-        any the training cells are.
-    checkpoint : Path
-        File that the state is saved to.
-    settings : RivalTrainSettings
+        Validation cells: they lower the learning rate, end the parts and choose the best weights. If there
+        are none, the training cells are used.
     resume : bool
         Continue from the checkpoint.
-    device : torch.device
     stop : callable
-        Whether to save and end, asked after each step.
+        Called after each step: whether to save and end.
     report_every : int
         Steps between reports.
     save_every_s : float
         Seconds between checkpoints: the most that a crash loses.
+    clock : callable
+        Gives the time in seconds.
 
     Yields
     ------
@@ -129,48 +269,34 @@ def iter_train_rival(
     Raises
     ------
     InputError
-        If a cell has no image, there is nothing to resume, or the loss is not a number any more.
+        If a cell has no image, the checkpoint cannot be resumed, or the loss is not finite.
     """
     device = device or torch.device("cpu")
-    learnt, apart = Tensors.of(cells), Tensors.of(watched or cells)
-    state = RivalState(settings, [_told_apart(cell) for cell in cells], device)
+    learnt, validation = Tensors.of(cells), Tensors.of(watched or cells)
+    state = RivalState(settings, [_checksum(cell) for cell in cells], device)
     if resume:
         state.load(checkpoint)
-    before = time.monotonic() - state.clock  # so that the clock goes on
-    saved = since = time.monotonic()
-    losses: list[float] = []
-    trained = 0
+    started = clock() - state.clock
+    saved = clock()
+    meter = Meter(device, clock)
     try:
         while True:
-            if state.is_to_be_watched:
-                yield _watch(state, apart)
-                state.clock = time.monotonic() - before
+            if state.validation_is_due:
+                yield _validate(state, validation)
+                state.clock = clock() - started
             if state.part_is_over:
                 if state.part == "adversarial" or not settings.adversarial:
                     return "finished" if state.share >= 1 else "converged"
-                state.fine_tune()
+                state.start_adversarial_part()
                 continue
-            if time.monotonic() - saved > save_every_s:
+            if clock() - saved > save_every_s:
                 state.save(checkpoint)
-                saved = time.monotonic()
+                saved = clock()
             chosen = _samples(state)
-            losses.append(_step(state, learnt, chosen))
-            trained += len(chosen)
-            state.clock = time.monotonic() - before
+            meter.add(_step(state, learnt, chosen), len(chosen))
+            state.clock = clock() - started
             if state.step % report_every == 0 or state.part_is_over:
-                now = time.monotonic()
-                yield Report(
-                    step=state.step,
-                    share=round(state.share, 5),
-                    loss=float(np.mean(losses)),
-                    learning_rate=state.optimiser.param_groups[0]["lr"],
-                    samples_per_second=round(trained / max(now - since, 1e-9), 2),
-                    seconds=round(state.clock, 1),
-                    seconds_left=round(state.clock * (1 - state.share) / max(state.share, 1e-9), 1),
-                    memory_gb=round(memory(device) / 1e9, 2),
-                    phase=state.part,
-                )
-                losses, trained, since = [], 0, now
+                yield meter.report(state, state.optimiser.param_groups[0]["lr"], state.part)
             if stop() and state.share < 1:
                 return "stopped"
     finally:
@@ -178,13 +304,13 @@ def iter_train_rival(
             state.save(checkpoint)
 
 
-def _told_apart(cell: CellFile) -> str:
+def _checksum(cell: CellFile) -> str:
     assert cell.obj is not None
     return f"{cell.name} {zlib.crc32(cell.obj.tobytes()):08x}"
 
 
 def _samples(state: RivalState) -> Tensor:
-    """The cells of the next step."""
+    """Indices of the cells of the next step."""
     order = np.random.default_rng((state.settings.seed, 0, state.epoch)).permutation(len(state.cells))
     return torch.from_numpy(order).split(state.settings.batch)[state.place]
 
@@ -204,7 +330,7 @@ def _supervised(state: RivalState, logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _step(state: RivalState, cells: Tensors, chosen: Tensor) -> float:
-    """One optimiser step; returns the supervised loss."""
+    """Make one optimiser step. Returns the supervised loss."""
     rng = np.random.default_rng((state.settings.seed, 1, state.step))
     planes, truth = (tensor.to(state.device) for tensor in cells.batch(chosen, rng))
     state.consistent = False
@@ -213,8 +339,8 @@ def _step(state: RivalState, cells: Tensors, chosen: Tensor) -> float:
         logits = state.network(planes)
     supervised = _supervised(state, logits.float(), truth)
     if not torch.isfinite(supervised):
-        raise InputError("The loss is not a number any more: begin anew at a lower learning rate.")
-    objective = supervised if state.part == "supervised" else _against(state, supervised, logits, truth)
+        raise InputError("The loss is no longer finite: start a new run with a lower learning rate.")
+    objective = supervised if state.part == "supervised" else _adversarial(state, supervised, logits, truth)
     state.optimiser.zero_grad()
     objective.backward()
     state.optimiser.step()
@@ -225,8 +351,8 @@ def _step(state: RivalState, cells: Tensors, chosen: Tensor) -> float:
     return supervised.item()
 
 
-def _against(state: RivalState, supervised: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
-    """The generator's loss, after a step of the discriminator."""
+def _adversarial(state: RivalState, supervised: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
+    """Make a step of the discriminator. Returns the loss of the generator."""
     drawn = logits.float().sigmoid()
     with _autocast(state.device):
         verdicts = state.discriminator(truth), state.discriminator(drawn.detach())
@@ -240,8 +366,8 @@ def _against(state: RivalState, supervised: Tensor, logits: Tensor, truth: Tenso
     return generator_loss(supervised, verdict)
 
 
-def _watch(state: RivalState, cells: Tensors) -> Validated:
-    """Look at the watched cells as they are: by their loss weights are kept and the learning rate falls."""
+def _validate(state: RivalState, cells: Tensors) -> Validated:
+    """Score the validation cells without augmentation."""
     table: list[tuple[float, float, float]] = []
     state.network.eval()
     with torch.no_grad():
@@ -255,6 +381,6 @@ def _watch(state: RivalState, cells: Tensors) -> Validated:
             loss = _supervised(state, logits, truth)
             table.append((loss.item(), 1 - overlap.item(), volume.item()))
     loss, energy_score, volume_error = np.mean(table, axis=0).tolist()
-    best = state.watch(loss)
+    best = state.validated(loss)
     share, seconds = round(state.share, 5), round(state.clock, 1)
     return Validated(state.step, share, seconds, energy_score, volume_error, loss, best)

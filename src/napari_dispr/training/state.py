@@ -1,46 +1,51 @@
-"""All that changes while training, saved whole, so that a resumed run equals one that went on."""
+"""The state of a training run, and checkpoint files: a resumed run equals an unbroken one."""
 
+import io
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from napari_dispr.diffusion.devices import channels_last
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
-from napari_dispr.settings import TrainSettings
-from napari_dispr.training.checkpoints import read_checkpoint, write_checkpoint
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+from napari_dispr.settings import Settings, TrainSettings
 
-#: What a run that goes on may change.
+#: Settings that may change when a run is resumed.
 _FREE = {"workers", "processes", "device", "patience"}
+_COUNTERS = ("step", "taken", "clock", "validated", "lowest", "since_lowest", "cells")
 
 
 def _as_matrix(kernel: Tensor) -> Tensor:
-    """Kernels (O, I, 3, 3, 3) as (O, 27 I); a view, where they are stored channels last."""
+    """Kernels (O, I, 3, 3, 3) as (O, 27 I); a view if they are stored channels last."""
     return kernel.permute(0, 2, 3, 4, 1).flatten(1)
 
 
 class State:
-    """Network, its average, optimisers and counters of a run.
+    """Network, averaged network, optimisers and counters of a run.
 
-    Random numbers need no state: each sample and each step draws its own from the seed and its number.
+    Random numbers need no state: those of a sample or a step depend on the seed and its number.
 
     Attributes
     ----------
     network, average : UNet3D
-        The one that is trained, and the exponential moving average of its weights.
+        The trained network, and the exponential moving average of its weights.
     step, taken : int
-        Optimiser steps, and samples that went into them.
+        Optimiser steps, and samples that they used.
     clock : float
         Seconds of training.
     validated : int
-        Validations done.
+        Number of validations.
     lowest : list of float
-        Scores of the cells in the validation that had the lowest mean.
+        The scores of the cells in the validation with the lowest mean.
     since_lowest : int
-        Validations after it.
+        Validations after that one.
     cells : list of str
-        Names of the training cells and what tells their shapes apart, in their order.
+        Name and checksum of each training cell, in order.
     """
 
     def __init__(self, settings: TrainSettings, config: NetworkConfig, device: torch.device) -> None:
@@ -52,21 +57,19 @@ class State:
         self.lowest: list[float] = []
         self.cells: list[str] = []
         self.settings = settings
-        # Muon takes matrices: each kernel is seen as one, through a view of the same (channels-last) storage.
+        # Muon takes matrices: each kernel is a matrix through a view of the same (channels-last) storage.
         paper = settings.method == "dispr"
-        self._kernels = [
-            p for p in self.network.parameters() if p.ndim == 5 and p.shape[-1] == 3 and not paper
-        ]
-        ids = {id(p) for p in self._kernels}
-        self._matrices = [nn.Parameter(_as_matrix(p.data)) for p in self._kernels]
-        #: All gradients, one after the other: each parameter's is a view, so that they are summed up over
-        #: processes, cut and set to 0 as one.
+        kernels = [p for p in self.network.parameters() if p.ndim == 5 and p.shape[-1] == 3 and not paper]
+        ids = {id(p) for p in kernels}
+        matrices = [nn.Parameter(_as_matrix(p.data)) for p in kernels]
+        #: All gradients in one tensor. Each parameter's gradient is a view of it, so that one operation sums
+        #: them over the processes, clips them or sets them to 0.
         self.gradient = torch.zeros(sum(p.numel() for p in self.network.parameters()), device=device)
         first = 0
         for p in self.network.parameters():
             p.grad = torch.as_strided(self.gradient, p.shape, p.stride(), first)
             first += p.numel()
-        for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
+        for kernel, matrix in zip(kernels, matrices, strict=True):
             assert kernel.grad is not None
             matrix.grad = _as_matrix(kernel.grad)
         others = [p for p in self.network.parameters() if id(p) not in ids]
@@ -74,21 +77,21 @@ class State:
             torch.optim.AdamW(others, lr=settings.adam_learning_rate, weight_decay=0.0)
         ]
         self._peaks = [settings.adam_learning_rate]
-        if self._matrices:
-            muon = torch.optim.Muon(self._matrices, lr=settings.learning_rate, weight_decay=0.0)
+        if matrices:
+            muon = torch.optim.Muon(matrices, lr=settings.learning_rate, weight_decay=0.0)
             self.optimisers.insert(0, muon)
             self._peaks.insert(0, settings.learning_rate)
-        #: False in the middle of an update, where an interrupted run must not be saved.
+        #: False during an update: then the state must not be saved.
         self.consistent = True
 
-    def begin_with(self, network: UNet3D) -> None:
-        """Take over the weights of another network of the same topology."""
+    def start_from(self, network: UNet3D) -> None:
+        """Copy the weights of another network of the same topology."""
         for own in (self.network, self.average):
             own.load_state_dict(network.state_dict())
 
     @property
     def share(self) -> float:
-        """Of the budget, how much is used up; 1 at its end."""
+        """Share of the budget that is used, from 0 to 1."""
         if self.settings.minutes is not None:
             return min(1.0, self.clock / (60 * self.settings.minutes))
         return min(1.0, self.step / self.settings.steps)
@@ -102,18 +105,18 @@ class State:
 
     @property
     def settling(self) -> bool:
-        """Whether what remains of the budget makes weights better: scored, or at a falling rate."""
+        """Whether weights now improve steadily: scored steps, or a falling learning rate."""
         return self.scored or self.share >= 1 - self.settings.decay
 
     @property
     def learning_rate_share(self) -> float:
-        """Of the peak rates: a linear rise, a plateau, and a linear fall to 0 at the end."""
+        """Share of the peak rates: a linear rise, a plateau, and a linear fall to 0 at the end."""
         rise = (self.step + 1) / self.settings.warmup if self.settings.warmup else 1.0
         fall = (1 - self.share) / self.settings.decay if self.settings.decay else 1.0
         return min(1.0, rise, fall)
 
     def update(self, samples: int) -> None:
-        """One optimiser step with the gradients at hand, of so many samples."""
+        """Make one optimiser step with the gradients of so many samples."""
         self.consistent = False
         share = self.learning_rate_share
         if self.settings.clip is not None:
@@ -133,10 +136,7 @@ class State:
                 mean.lerp_(now, 1 - decay)
         self.consistent = True
 
-    # --- files --------------------------------------------------------------------------------------
-
     def save(self, path: Path) -> None:
-        """Write the whole state aside, then rename."""
         content = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -147,13 +147,7 @@ class State:
         write_checkpoint(path, content)
 
     def load(self, path: Path) -> None:
-        """Continue where :meth:`save` was called.
-
-        Raises
-        ------
-        InputError
-            If the file is none of ours, or the run was begun with other settings or cells.
-        """
+        """Continue from a saved state; see `read_checkpoint` for the errors."""
         names = ("network", "average", "optimisers", *_COUNTERS)
         content = read_checkpoint(path, names, self.settings, free=_FREE, cells=self.cells)
         self.network.load_state_dict(content["network"])
@@ -164,4 +158,68 @@ class State:
             setattr(self, name, content[name])
 
 
-_COUNTERS = ("step", "taken", "clock", "validated", "lowest", "since_lowest", "cells")
+# --- checkpoint files ---------------------------------------------------------------------------------
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write to a temporary file, then rename it."""
+    whole = io.BytesIO()  # torch's own writer does not report a full disk
+    torch.save(dict(content), whole)
+    with written_aside(path) as aside:
+        aside.write_bytes(whole.getbuffer())
+
+
+def read_checkpoint(
+    path: Path,
+    names: Collection[str],
+    settings: Settings,
+    *,
+    free: set[str],
+    cells: Sequence[str],
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """Read the state that a run continues from.
+
+    Parameters
+    ----------
+    names : collection of str
+        Required content.
+    settings : Settings
+        Must be equal to those of the checkpoint, except those in ``free``.
+    cells : sequence of str
+        Must be equal to those of the checkpoint; empty: not compared.
+    device : torch.device, optional
+        Of the tensors; the CPU by default.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or the run has other settings or cells.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device or "cpu", weights_only=True)
+        before = dict(content["settings"])
+        missing = set(names) - content.keys()
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise _damaged(path) from error
+    if missing:
+        raise _damaged(path)
+    own = settings.model_dump(exclude=free)
+    if other := [name for name, value in own.items() if before.get(name) != value]:
+        raise InputError(
+            f"The run in {path.parent} was started with another {other[0]} ({before.get(other[0])}): "
+            "resume it with the same settings."
+        )
+    if cells and content["cells"] != list(cells):
+        raise InputError(
+            f"The run in {path.parent} was started with other cells: resume it with the same cells."
+        )
+    return content
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"The checkpoint {path} is damaged, or another version wrote it: move it away to start again."
+    )

@@ -1,6 +1,6 @@
-"""The loss of topological SHAPR: how far the persistence diagrams of a drawn and a true shape are apart.
+"""The loss of topological SHAPR: the distance between persistence diagrams of predicted and true shapes.
 
-Needs GUDHI, which the extra ``topo`` brings; it is imported where it is first used.
+Needs GUDHI (the extra ``topo``), which is imported at first use.
 
 Reference: Waibel, Atwell, Meier, Marr and Rieck (2022). Capturing shape information with multi-scale
 topological loss terms for 3D reconstruction. MICCAI.
@@ -13,25 +13,25 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-#: Side of the volumes that are compared: means over blocks of the model grid.
+#: Side of the volumes that are compared, which are means over blocks of the model grid.
 SIDE = 16
 
 
 def topological_loss(probabilities: Tensor, truth: Tensor, dimension: int = 2) -> Tensor:
-    """Mean Wasserstein-2 distance between the persistence diagrams of drawn and true shapes.
+    """Mean Wasserstein-2 distance between the persistence diagrams of predicted and true shapes.
 
     Parameters
     ----------
     probabilities, truth : (B, 1, 64, 64, 64)
         In [0, 1].
     dimension : 0 or 2
-        Of the homology. Values rise into a shape, and a diagram tells at which of them holes of the
-        volume below come and go: in dimension 2 these are the shape's parts, in dimension 0 its cavities.
+        Of the homology. Values are high inside a shape, and a diagram lists the levels at which holes of
+        {volume <= level} appear and disappear: in dimension 2 the shape's parts, in dimension 0 its cavities.
 
     Returns
     -------
     scalar
-        0 for equal shapes; its gradient is that of the voxels at which holes come and go.
+        0 for equal shapes. Its gradient acts on the voxels at which holes appear and disappear.
     """
     drawn, true = (F.adaptive_avg_pool3d(shapes.float(), SIDE)[:, 0] for shapes in (probabilities, truth))
     distances = [
@@ -42,9 +42,9 @@ def topological_loss(probabilities: Tensor, truth: Tensor, dimension: int = 2) -
 
 
 def persistence_diagram(volume: Tensor, dimension: int) -> Tensor:
-    """Births and deaths (n, 2) of the holes of {volume <= level}, as a cubical complex, as levels rise.
+    """Births and deaths (n, 2) of the holes of {volume <= level}, a cubical complex, as the level rises.
 
-    Differentiable: each birth and each death is the value of one voxel. What never dies is left out.
+    Differentiable: each birth and each death is the value of one voxel. Holes that never die are left out.
     """
     from gudhi import CubicalComplex
 
@@ -53,22 +53,22 @@ def persistence_diagram(volume: Tensor, dimension: int) -> Tensor:
     pairs, _ = complex_.cofaces_of_persistence_pairs()
     if len(pairs) <= dimension:
         return volume.new_zeros(0, 2)
-    # GUDHI counts voxels with the first axis running fastest.
+    # GUDHI numbers voxels with the first axis fastest.
     voxels = volume.permute(2, 1, 0).reshape(-1)
     places = torch.from_numpy(np.asarray(pairs[dimension], np.int64)).to(volume.device)
     return voxels[places]
 
 
 def wasserstein_distance(first: Tensor, second: Tensor) -> Tensor:
-    """Wasserstein-2 distance of two diagrams (n, 2) and (m, 2), of maximum norms; differentiable.
+    """Wasserstein-2 distance of two diagrams (n, 2) and (m, 2) in the maximum norm; differentiable.
 
-    Each point is matched with one of the other diagram or with the diagonal, so that the sum of squared
-    distances is least; the distance is its root.
+    Each point is matched with a point of the other diagram or with the diagonal, so that the sum of squared
+    distances is minimal. The distance is its root.
     """
     alone_first, alone_second = _to_diagonal(first), _to_diagonal(second)
     total = alone_first.sum() + alone_second.sum()
     if len(first) and len(second):
-        # What a pair saves over leaving both to the diagonal; pairs that save nothing are none.
+        # What a pair saves compared with matching both to the diagonal; only pairs that save something count.
         a, b = (points.detach().cpu().double().numpy() for points in (first, second))
         c, d = (alone.detach().cpu().double().numpy() for alone in (alone_first, alone_second))
         gain = np.minimum(cdist(a, b, "chebyshev") ** 2 - c[:, None] - d[None, :], 0)
@@ -77,7 +77,7 @@ def wasserstein_distance(first: Tensor, second: Tensor) -> Tensor:
         i, j = (torch.from_numpy(places[paired]).to(first.device) for places in (rows, columns))
         apart = (first[i] - second[j]).abs().amax(1) ** 2
         total = total + (apart - alone_first[i] - alone_second[j]).sum()
-    # Sums of numbers that should cancel leave some; the root has no slope at 0.
+    # Rounding leaves a rest of sums that cancel, and the root has no gradient at 0.
     return total.sqrt() if total > 1e-12 else total * 0
 
 

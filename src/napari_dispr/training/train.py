@@ -1,13 +1,10 @@
-"""Train as a verb: from a planned run and its dataset to a model file, as a generator.
-
-Composes the loop (`optimisation`), cells kept apart (`validation`) and the file (`trained_model`).
-"""
+"""Train a model: from a planned run and its dataset to a model file, as a generator."""
 
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +23,6 @@ from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.errors import InputError
 from napari_dispr.models import library
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
-from napari_dispr.training import crew as crews
 from napari_dispr.training.finish import (
     Stopped,
     Trained,
@@ -38,21 +34,23 @@ from napari_dispr.training.finish import (
 )
 from napari_dispr.training.loop import Reason, Report, Validated, iter_optimise
 from napari_dispr.training.objectives import topology_of
-from napari_dispr.training.plan import DEFAULT_START, check_extra, planned, run_beside
+from napari_dispr.training.plan import DEFAULT_START, check_extra, planned, run_for
+from napari_dispr.training.process_group import local_device, process_count, process_group
 from napari_dispr.training.run import Plan, Run
+from napari_dispr.training.samples import check_processes
 from napari_dispr.training.shapr import iter_train_rival
 from napari_dispr.training.validation import Validation, spread
 
 if TYPE_CHECKING:
     from napari_dispr.models.library import Model
 
-#: Bytes that must be free where a run is written.
+#: Bytes of free disk space that a run needs.
 _ROOM = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A run begins or goes on; ``doubts`` about its cells are sentences."""
+class Started:
+    """A run has started or was resumed; ``doubts`` are sentences on its cells."""
 
     step: int
     cells: int
@@ -64,15 +62,15 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run has ended: because its budget is used up, no validation was better, or somebody stopped it.
+    """A run has ended: its budget is used, it makes no more progress, or the user stopped it.
 
     Attributes
     ----------
     reason : "finished", "converged" or "stopped"
     model : str or None
-        The model file; None of a stopped run, which can go on.
+        The model file; None for a stopped run, which can be resumed.
     scores : dict
-        Of the model on the cells kept apart, by quality.
+        Of the validation cells, by quality.
     """
 
     reason: str
@@ -80,9 +78,9 @@ class Ended:
     scores: dict[str, Any]
 
 
-_FULL = "The memory does not hold a single shape of a step: choose another device, or end other programs."
-Event = Begun | Report | Validated | Ended
-_KINDS = {Begun: "begin", Report: "step", Validated: "validation", Ended: "end"}
+_OUT_OF_MEMORY = "There is not enough memory for one shape: choose another device, or close other programs."
+Event = Started | Report | Validated | Ended
+_KINDS = {Started: "begin", Report: "step", Validated: "validation", Ended: "end"}
 
 
 def train(
@@ -95,25 +93,25 @@ def train(
     progress: Callable[[Event], None] | None = None,
     **settings: Any,
 ) -> "Model":
-    """Train a shape model, or a rival, on the cells of a dataset folder.
+    """Train a shape model, or SHAPR for comparison, on the cells of a dataset folder.
 
     Parameters
     ----------
     dataset : path
-        ``train/{obj,image,mask}/NAME.tif`` or such a part itself; image may be missing.
+        ``train/{obj,image,mask}/NAME.tif``, or the folder ``train`` itself; the images may be missing.
     out : path
-        The model file, NAME.safetensors. Beside it the folder NAME.training holds the run.
+        The model file, NAME.safetensors. The folder NAME.training next to it holds the run.
     start : str or None
-        Model to begin from, a name or a file; None: from scratch. ``auto`` is ``generic``, but for the
-        paper's network and rivals, which begin from scratch.
+        Model to start from, a name or a file; None: from scratch. ``auto`` is ``generic`` for our method;
+        the others train from scratch.
     preset : str
-        ``quick``, ``standard`` or ``dispr``; ``shapr`` or ``topo-shapr`` for a rival.
+        ``quick``, ``standard``, ``dispr``, ``shapr`` or ``topo-shapr``.
     resume : bool
-        Go on with the run beside ``out``, as it was planned: nothing else that is given is looked at.
+        Resume the run of ``out`` with its own plan; all other arguments are ignored.
     progress : callable, optional
-        Takes each event.
+        Called with each event.
     **settings
-        Fields of `TrainSettings`, or of `RivalTrainSettings`, in place of the preset's.
+        Fields of `TrainSettings` or `RivalTrainSettings` that replace those of the preset.
 
     Returns
     -------
@@ -122,151 +120,163 @@ def train(
     Raises
     ------
     InputError
-        If something is wrong with the dataset, the settings, or where to write, or somebody stopped the run.
+        If the dataset, the settings or the output is wrong, or the run was stopped.
 
     Examples
     --------
     >>> model = napari_dispr.train("cells", "nuclei.safetensors", minutes=15)
     """
-    run = run_beside(out) if resume else planned(dataset, out, start=start, preset=preset, **settings)
-    run.forget_wish()
+    run = run_for(out) if resume else planned(dataset, out, start=start, preset=preset, **settings)
+    run.clear_stop_request()
     for event in iter_train(run):
         if progress is not None:
             progress(event)
         if isinstance(event, Ended) and event.model is None:
-            raise InputError(f"The run in {run.folder} was stopped: go on with resume=True.")
+            raise InputError(f"The run in {run.folder} was stopped: continue with resume=True.")
     return library.load_model(Path(run.plan.out))
 
 
 def iter_train(
     run: Run, *, finish: bool = False, stop: Callable[[], bool] = lambda: False, report_every: int = 5
 ) -> Generator[Event, None, None]:
-    """Begin a planned run, or go on with it; closing the generator saves and ends.
+    """Start or resume a planned run. Closing the generator saves the state and ends.
 
-    Each event also is a line of the run's log. Under ``torchrun`` all processes iterate, and one writes.
+    Each event is also a line of the run's log. Under ``torchrun`` all processes iterate, and one writes.
 
     Parameters
     ----------
-    run : Run
     finish : bool
-        Train no more: make a model of the best weights so far.
+        Do not train: make a model of the best weights so far.
     stop : callable
-        Whether to save and end, asked after each step.
+        Called after each step: whether to save and end.
     report_every : int
         Steps between reports.
 
     Raises
     ------
     InputError
-        If something is wrong with the cells or the settings, or another process trains the run.
+        If the cells or the settings are wrong, or another process trains the run.
     """
     leads = int(os.environ.get("RANK", 0)) == 0
     try:
         with run.owned() if leads else nullcontext():
             event: Event | None = None
-            for event in _events(run, finish, lambda: stop() or run.is_to_stop, report_every):
+            for event in _events(run, finish, lambda: stop() or run.stop_requested, report_every):
                 if leads:
                     run.write(**as_line(event))
                     yield event
         if leads and event is not None and isinstance(event, Ended):
-            run.forget_wish()
+            run.clear_stop_request()
     except Exception as problem:
         if leads and run.folder.is_dir():
-            _tell(run, problem)
+            _log_problem(run, problem)
         if devices.is_out_of_memory(problem):
-            raise InputError(_FULL) from problem
+            raise InputError(_OUT_OF_MEMORY) from problem
         raise
 
 
 def as_line(event: Event) -> dict[str, Any]:
-    """An event as it stands in a run's log, its kind first."""
+    """An event as a line of a run's log."""
     return {"kind": _KINDS[type(event)], **asdict(event)}
 
 
-def _tell(run: Run, problem: Exception) -> None:
-    text = str(problem) if isinstance(problem, InputError) else f"Training ended by an error: {problem!r}."
+def _log_problem(run: Run, problem: Exception) -> None:
+    text = str(problem) if isinstance(problem, InputError) else f"An error ended the training: {problem!r}."
     if isinstance(problem, OSError):
         text = f"{problem.filename or run.folder}: {problem.strerror or problem}."
     if devices.is_out_of_memory(problem):
-        text = _FULL
+        text = _OUT_OF_MEMORY
     try:
         run.write("problem", text=text)
-    except OSError:  # a full disk takes no line either
+    except OSError:  # the disk is full
         return
 
 
 def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int) -> Iterator[Event]:
     plan, settings = run.plan, run.plan.settings
     check_places(run)
-    if isinstance(settings, RivalTrainSettings):
-        yield from _rival_events(run, settings, finish, stop, report_every)
-        return
-    device = devices.choose(settings.device)
-    processes = settings.processes or crews.processes_for(device, settings.batch, settings.scored > 0)
-    device = crews.local_device(device, processes)
-    if (made := made_before(run)) is not None:
-        yield Ended("finished", plan.out, made.scores)
-        return
-    start = ShapeModel.load(library.model_path(plan.start)) if plan.start else None
-    network = None if start is None else _network(start, settings)
-    cells = read_cells(plan)
-    own, apart = split(cells, settings, start)
-    trained = Trained(plan, read_notes(plan.dataset), own, apart, start)
-    reason: Reason = "finished"
-    if not finish:
-        prepared = [prepared_cell(cell, settings) for cell in own]
-        doubts = tuple(check_cells(cells))
-        validation = None
-        if apart:
-            drawn = spread(apart, settings.validation_cells)
-            validation = Validation(drawn, card_of(trained), process_of(settings), device, run.picture, stop)
-        with crews.gathered(processes, device, run.command()) as crew:
-            yield Begun(_step(run), len(own), len(apart), str(device), crew.size, doubts)
-            reason = yield from iter_optimise(
-                prepared,
-                run.checkpoint,
-                settings,
-                start=network,
-                resume=run.checkpoint.exists(),
-                device=device,
-                crew=crew,
-                validator=validation,
-                keep_best=lambda best: keep_weights(best, run.best),
-                stop=stop,
-                report_every=report_every,
-            )
-        if crew.rank:
-            return
-    model = None
-    if reason != "stopped":
-        with suppress(Stopped):
-            model = finished_model(trained, run, device, stop)
-    if model is None:
-        yield Ended("stopped", None, {})
-        return
-    model.save(plan.out, torch.float16)
-    yield Ended(reason, plan.out, model.card.scores)
-
-
-def _rival_events(
-    run: Run, settings: RivalTrainSettings, finish: bool, stop: Callable[[], bool], report_every: int
-) -> Iterator[Event]:
-    plan = run.plan
-    if int(os.environ.get("RANK", 0)):
-        return  # a network this small is trained by one process
     check_extra(settings)
     device = devices.choose(settings.device)
     if (made := made_before(run)) is not None:
         yield Ended("finished", plan.out, made.scores)
         return
+    start = ShapeModel.load(library.model_path(plan.start)) if plan.start else None
     cells = read_cells(plan)
-    own, apart = split(cells, settings, None)
-    reason: Reason = "finished"
+    trained = Trained(plan, read_notes(plan.dataset), *split(cells, settings, start), start)
+    reason: Reason | None = "finished"
     if not finish:
-        yield Begun(_step(run), len(own), len(apart), str(device), 1, tuple(check_cells(cells)))
-        reason = yield from iter_train_rival(
-            own,
-            apart,
+        doubts = tuple(check_cells(cells))
+        train_method = _train_rival if isinstance(settings, RivalTrainSettings) else _train_ours
+        reason = yield from train_method(trained, run, device, doubts, stop, report_every)
+    if reason is None:
+        return
+    try:
+        if reason == "stopped":
+            raise Stopped
+        scores = _save_model(trained, run, device, stop)
+    except Stopped:
+        yield Ended("stopped", None, {})
+        return
+    yield Ended(reason, plan.out, scores)
+
+
+def _train_ours(
+    trained: Trained,
+    run: Run,
+    device: torch.device,
+    doubts: tuple[str, ...],
+    stop: Callable[[], bool],
+    report_every: int,
+) -> Generator[Event, None, Reason | None]:
+    """Train by the loop, in several processes. Returns why it ended; None in all processes but rank 0."""
+    settings = trained.plan.settings
+    assert isinstance(settings, TrainSettings)
+    processes = settings.processes or process_count(device, settings.batch, settings.scored > 0)
+    check_processes(processes, settings)
+    device = local_device(device, processes)
+    network = None if trained.start is None else _network(trained.start, settings)
+    prepared = [prepared_cell(cell, settings) for cell in trained.cells]
+    validation = None
+    if trained.apart:
+        scored = spread(trained.apart, settings.validation_cells)
+        validation = Validation(scored, card_of(trained), process_of(settings), device, run.picture, stop)
+    with process_group(processes, device, run.command()) as group:
+        counts = len(trained.cells), len(trained.apart)
+        yield Started(_step(run), *counts, str(device), group.size, doubts)
+        reason = yield from iter_optimise(
+            prepared,
+            run.checkpoint,
+            settings,
+            start=network,
+            resume=run.checkpoint.exists(),
+            device=device,
+            group=group,
+            validator=validation,
+            keep_best=lambda best: keep_weights(best, run.best),
+            stop=stop,
+            report_every=report_every,
+        )
+    return None if group.rank else reason
+
+
+def _train_rival(
+    trained: Trained,
+    run: Run,
+    device: torch.device,
+    doubts: tuple[str, ...],
+    stop: Callable[[], bool],
+    report_every: int,
+) -> Generator[Event, None, Reason | None]:
+    """Train SHAPR in one process, which is enough for this small network."""
+    settings = trained.plan.settings
+    assert isinstance(settings, RivalTrainSettings)
+    if int(os.environ.get("RANK", 0)):
+        return None
+    yield Started(_step(run), len(trained.cells), len(trained.apart), str(device), 1, doubts)
+    return (
+        yield from iter_train_rival(
+            trained.cells,
+            trained.apart,
             run.checkpoint,
             settings,
             resume=run.checkpoint.exists(),
@@ -274,28 +284,31 @@ def _rival_events(
             stop=stop,
             report_every=report_every,
         )
-    model = None
-    if reason != "stopped":
-        with suppress(Stopped):
-            model = finished_rival(Trained(plan, read_notes(plan.dataset), own, apart, None), run, stop)
-    if model is None:
-        yield Ended("stopped", None, {})
-        return
-    model.save(plan.out)
-    yield Ended(reason, plan.out, model.card.scores)
+    )
+
+
+def _save_model(trained: Trained, run: Run, device: torch.device, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Write the model file. Returns the scores of its card."""
+    if isinstance(trained.plan.settings, RivalTrainSettings):
+        rival = finished_rival(trained, run, stop)
+        rival.save(trained.plan.out)
+        return rival.card.scores
+    model = finished_model(trained, run, device, stop)
+    model.save(trained.plan.out, torch.float16)
+    return model.card.scores
 
 
 def check_places(run: Run) -> None:
-    """Can the run and its model be written, and is there room for them?
+    """Check that the run and its model can be written.
 
     Raises
     ------
     InputError
-        If not.
+        If a folder cannot be written to, the disk is full, or the model file already exists.
     """
     out = Path(run.plan.out)
     if out.exists() and made_before(run) is None:
-        raise InputError(f"There is a model {out} already: remove it, or train under another name.")
+        raise InputError(f"The model {out} already exists: remove it, or train under another name.")
     for folder in (run.folder, out.parent):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -306,12 +319,12 @@ def check_places(run: Run) -> None:
             raise InputError(f"The folder {folder} cannot be written to: choose another.") from None
         if free < _ROOM:
             raise InputError(
-                f"The disk of {folder} has {free / 1e6:.0f} MB left: free {_ROOM / 1e6:.0f} MB first."
+                f"The disk of {folder} has only {free / 1e6:.0f} MB left: free {_ROOM / 1e6:.0f} MB first."
             )
 
 
 def made_before(run: Run) -> Card | None:
-    """The card of the model that this run has made, whose process ended before it could say so."""
+    """The card of this run's model if the process wrote it but ended before it logged the end."""
     ended = run.last("end")
     if not run.checkpoint.exists() or not Path(run.plan.out).exists() or (ended and ended["model"]):
         return None
@@ -324,13 +337,7 @@ def made_before(run: Run) -> Card | None:
 
 
 def read_cells(plan: Plan) -> list[CellFile]:
-    """The cells of a plan's dataset: of its part ``train``, where it has one.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged.
-    """
+    """Read the cells of a plan's dataset, or of its part ``train``; see `read_dataset` for the errors."""
     folder = Path(plan.dataset)
     part = "train" if (folder / "train").is_dir() else None
     return read_dataset(folder, part, need_objects=True)
@@ -339,18 +346,18 @@ def read_cells(plan: Plan) -> list[CellFile]:
 def split(
     cells: list[CellFile], settings: TrainSettings | RivalTrainSettings, start: ShapeModel | None
 ) -> tuple[list[CellFile], list[CellFile]]:
-    """Cells to train on, and cells kept apart, which the model to begin from has not seen either.
+    """Training cells, and validation cells, on which the model to start from was not trained either.
 
     Raises
     ------
     InputError
-        If there are too few.
+        If there are too few cells.
     """
     if not settings.validation:
         return cells, []
     seen = start.card.seen if start else frozenset()
     is_known = [cell.is_among(seen) for cell in cells]
-    for group in copies(cells):  # with other pictures, or without: who knows one knows all
+    for group in copies(cells):  # a model that knows one copy knows all
         if any(is_known[place] for place in group):
             for place in group:
                 is_known[place] = True
@@ -359,29 +366,29 @@ def split(
     if start is not None and known and len(new) < LEAST:
         raise InputError(
             f"{start.name!r} was trained on {len(known)} of these {len(cells)} cells, so that too few are "
-            "left to tell how good the new model is: begin from another model, or add cells."
+            "left to validate the new model: start from another model, or add cells."
         )
     share = min(0.5, settings.validation * len(cells) / max(1, len(new)))
     own, apart = split_cells(new, share, settings.seed)
-    # Predicted objects, of the cells kept apart, are neither trained on nor a truth to be scored by.
+    # Predicted objects are no truth to validate with.
     return [*known, *own], [cell for cell in apart if not cell.predicted] or apart
 
 
 def prepared_cell(cell: CellFile, settings: TrainSettings) -> TrainingCell:
-    """A cell of a dataset as it is trained on."""
+    """A cell of a dataset as a training cell."""
     assert cell.obj is not None
-    # The original takes every voxel that is not empty for inside.
+    # In the original every voxel above 0 is inside.
     obj = np.where(cell.obj > 0, 255, 0).astype(np.uint8) if settings.method == "dispr" else cell.obj
     return training_cell(cell.name, cell.mask, cell.image, obj)
 
 
 def _network(start: ShapeModel, settings: TrainSettings) -> UNet3D:
-    """That of a model to begin from, with the condition planes that models have today."""
+    """The network of a model to start from, with the condition planes of a new model."""
     wanted = topology_of(settings)
     alike = isinstance(start.process, RectifiedFlow) and start.card.truncation == settings.truncation
     if not alike or replace(start.network.config, planes=wanted.planes) != wanted or wanted.planes == 0:
         raise InputError(
-            f"{start.name!r} is no model of the kind to be trained: begin from generic or from scratch."
+            f"{start.name!r} has another network than the one to train: start from generic or from scratch."
         )
     return start.network.with_planes(wanted.planes)
 

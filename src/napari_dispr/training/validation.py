@@ -1,4 +1,4 @@
-"""Members of cells that are kept apart while training, their scores, and a picture of them."""
+"""Draw and score the validation cells during training, and save a picture of them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,27 +22,27 @@ from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.scores import consensus_iou, energy_score
-from napari_dispr.training.crew import Crew
+from napari_dispr.training.process_group import ProcessGroup
 
 if TYPE_CHECKING:
     from napari_dispr.models.library import Model
 
-#: Members that are drawn of each cell: as many as go through the network at once on a CPU.
+#: Members of each cell: a full batch on a CPU.
 MEMBERS = 5
-#: Cells and members in the picture, and its enlargement.
+#: Cells and members in the picture, and its magnification.
 _ROWS, _SHOWN, _ENLARGED = 3, 3, 2
 
 
 @dataclass(frozen=True, slots=True)
 class CellScores:
-    """How the members of one cell do against its truth.
+    """Scores of the members of one cell against its truth.
 
     Attributes
     ----------
     energy_score, consensus_iou : float
         See `shapes.scores`.
     volume : float
-        Mean volume of the members over the true one.
+        Mean volume of the members divided by the true volume.
     """
 
     energy_score: float
@@ -51,20 +51,18 @@ class CellScores:
 
 
 class Validation:
-    """Draws the members of some cells and scores them; all processes of a crew take their share.
+    """Samples members of the validation cells and scores them. Each process takes its share of the cells.
 
     Parameters
     ----------
     cells : sequence of CellFile
-        With objects, and never trained on.
+        With objects.
     card : Card
-        Of the model to be, as far as drawing needs it.
-    process : RectifiedFlow or GaussianDiffusion
-    device : torch.device
+        Says how the model is sampled.
     picture : Path or None
-        Where to draw some cells after each validation.
+        Where to save a picture of some cells after each validation.
     stop : callable
-        Asked before each cell; scores are NaN from then on.
+        Called before each cell. Once it is true, scores are NaN.
     """
 
     def __init__(
@@ -79,12 +77,12 @@ class Validation:
         self.cells, self.card, self.process = list(cells), card, process
         self.device, self.picture, self.stop = device, picture, stop
 
-    def __call__(self, network: UNet3D, crew: Crew) -> NDArray[np.float64]:
-        """Energy score, and relative error of the members' mean volume, of each cell: (cell, 2)."""
+    def __call__(self, network: UNet3D, group: ProcessGroup) -> NDArray[np.float64]:
+        """Energy score and relative error of the members' mean volume, (cell, 2)."""
         model = ShapeModel(network, self.process, self.card)
         table = torch.zeros(len(self.cells), 2, device=self.device)
         drawn = []
-        for i in crew.share(range(len(self.cells))):
+        for i in group.share(range(len(self.cells))):
             if self.stop():
                 table[i] = torch.nan
                 break
@@ -92,9 +90,9 @@ class Validation:
             table[i] = torch.tensor([scores.energy_score, abs(scores.volume - 1)])
             drawn.append((self.cells[i], ensemble))
         network.train().requires_grad_(False)
-        crew.add_up([table])
-        if self.picture is not None and crew.rank == 0 and drawn:
-            with suppress(OSError):  # somebody looks at it: there will be another one
+        group.all_reduce([table])
+        if self.picture is not None and group.rank == 0 and drawn:
+            with suppress(OSError):  # open in a viewer: the next validation writes it again
                 save_picture(self.picture, drawn[:_ROWS])
         return table.double().cpu().numpy()
 
@@ -102,7 +100,7 @@ class Validation:
 def score_cell(
     model: "Model", cell: CellFile, quality: str, device: torch.device
 ) -> tuple[CellScores, Ensemble]:
-    """Draw `MEMBERS` members of a cell of a dataset, of a rival its one shape, and score them."""
+    """Sample `MEMBERS` members of a cell (one of a method without randomness) and score them."""
     assert cell.obj is not None
     settings = PredictSettings(members=MEMBERS, quality=quality, device=str(device))
     events = iter_predict_crops([cell.crop(1)], model, settings, image_to_world=np.eye(3))
@@ -114,13 +112,13 @@ def score_cell(
 
 
 def spread(cells: Sequence[CellFile], most: int) -> list[CellFile]:
-    """At most so many of the cells, evenly from all of them."""
+    """At most ``most`` of the cells, at even steps."""
     places = np.linspace(0, len(cells) - 1, min(most, len(cells))).round().astype(int)
     return [cells[place] for place in places]
 
 
 def save_picture(path: Path, drawn: Sequence[tuple[CellFile, Ensemble]]) -> None:
-    """A row a cell: its picture, its truth in grey, and the first members."""
+    """Save a row for each cell: its image, its truth in grey, and its first members."""
     from matplotlib.image import imsave
 
     rows = []

@@ -348,7 +348,7 @@ def halt(runs: Sequence[Run]) -> None:
     What a killed run loses is what it has done since its last save.
     """
     for run in runs:
-        run.ask_to_stop()
+        run.request_stop()
     deadline = time.monotonic() + GRACE
     while any(run.is_running for run in runs) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -10,8 +10,8 @@ import torch
 
 from napari_dispr import InputError
 from napari_dispr.settings import TrainSettings
-from napari_dispr.training.crew import Crew, gathered, processes_for
 from napari_dispr.training.loop import iter_optimise
+from napari_dispr.training.process_group import ProcessGroup, process_count, process_group
 
 RUN = """
 import json, sys
@@ -22,7 +22,7 @@ sys.path.insert(0, {tests!r})
 from support.simulated import cell_of
 from support.models import TINY
 from napari_dispr.diffusion import devices
-from napari_dispr.training.crew import gathered
+from napari_dispr.training.process_group import process_group
 from napari_dispr.training.state import State
 from napari_dispr.training.loop import iter_optimise
 from napari_dispr.settings import TrainSettings
@@ -40,11 +40,11 @@ cells = [cell_of("discocyte"), cell_of("stomatocyte", 1), cell_of("echinocyte", 
 settings = TrainSettings(steps=6, batch=4, warmup=2, scored=0.4)
 out, processes = Path(sys.argv[1]), int(sys.argv[2])
 command = [sys.executable, *sys.orig_argv[1:]]
-with gathered(processes, torch.device("cpu"), command) as crew:
-    assert crew.size == processes
-    options = dict(config=TINY, crew=crew, report_every=1)
+with process_group(processes, torch.device("cpu"), command) as group:
+    assert group.size == processes
+    options = dict(config=TINY, group=group, report_every=1)
     for report in iter_optimise(cells, out / "checkpoint.pt", settings, **options):
-        if crew.rank == 0:
+        if group.rank == 0:
             print(json.dumps({{**asdict(report), "gradient": norms[-1]}}), flush=True)
 """
 
@@ -55,7 +55,7 @@ def run(tmp_path, processes, *launcher):
     out = tmp_path / f"{processes}-{len(launcher)}"
     done = subprocess.run(
         [sys.executable, *launcher, str(script), str(out), str(processes)],
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -92,21 +92,21 @@ def test_under_torchrun(alone, tmp_path):
 
 def test_a_process_that_ends_while_it_loads_is_told():
     ends = [sys.executable, "-c", "raise SystemExit(3)"]
-    with pytest.raises(InputError, match="while it was loading"), gathered(2, torch.device("cpu"), ends):
+    with pytest.raises(InputError, match="while it was loading"), process_group(2, torch.device("cpu"), ends):
         pass
 
 
 def test_shares_are_all_there_is():
-    shares = [Crew(rank, 3).share(range(8)) for rank in range(3)]
+    shares = [ProcessGroup(rank, 3).share(range(8)) for rank in range(3)]
     assert sorted(i for share in shares for i in share) == list(range(8)) and shares[1] == [1, 4, 7]
 
 
 def test_as_many_processes_as_cores_and_shapes():
     cpu = torch.device("cpu")
     expected = torch.get_num_threads() if sys.platform == "linux" else 1
-    assert processes_for(cpu, 64, scored=True) == min(32, expected)
-    assert processes_for(cpu, 2, scored=True) == 1
-    assert processes_for(torch.device("cuda"), 8, scored=True) == 1
+    assert process_count(cpu, 64, scored=True) == min(32, expected)
+    assert process_count(cpu, 2, scored=True) == 1
+    assert process_count(torch.device("cuda"), 8, scored=True) == 1
 
 
 def test_more_processes_than_shapes(tmp_path):
@@ -114,4 +114,4 @@ def test_more_processes_than_shapes(tmp_path):
         from support.simulated import cell_of
 
         settings = TrainSettings(batch=4)
-        next(iter_optimise([cell_of("discocyte")], tmp_path / "c.pt", settings, crew=Crew(0, 3)))
+        next(iter_optimise([cell_of("discocyte")], tmp_path / "c.pt", settings, group=ProcessGroup(0, 3)))

@@ -4,11 +4,10 @@ import pytest
 import torch
 from support.models import TINY
 
-from napari_dispr.diffusion.denoisers import FlowDenoiser
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow
-from napari_dispr.diffusion.samplers import euler
-from napari_dispr.training.few_steps import STAGES, energy_score, run_up_to, shape_distance
+from napari_dispr.diffusion.samplers import FlowDenoiser, euler
+from napari_dispr.training.objectives import STAGES, energy_score, run_up_to, shape_distance
 
 FLAT = torch.ones(1, 1, 64, 1, 1)
 

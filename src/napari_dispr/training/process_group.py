@@ -1,8 +1,7 @@
-"""Processes that share each training step: several GPUs, several machines, or the cores of a CPU.
+"""The processes that share each training step: several GPUs, several machines, or the cores of a CPU.
 
-Plain ``torch.distributed``, which comes with torch and is what ``torchrun`` and Lightning Fabric stand on:
-all that training shares is one sum of gradients a step, and a CPU of some cores does more with a process a
-core than with one process of several threads.
+Plain ``torch.distributed``: the processes share one sum of gradients a step. On a CPU with several cores
+one process a core is faster than one process with several threads.
 """
 
 import os
@@ -26,18 +25,18 @@ Item = TypeVar("Item")
 
 #: How long to wait for a process that is still loading or validating.
 _PATIENCE = timedelta(minutes=30)
-#: Port where those that were started here meet.
-_MEETING = "NAPARI_DISPR_MEETING"
+#: Environment variable with the port where processes of `process_group` meet.
+_PORT = "NAPARI_DISPR_MEETING"
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
-    """This process among those that train together.
+class ProcessGroup:
+    """The place of this process in its group.
 
     Attributes
     ----------
     rank : int
-        0 is the one that saves and reports.
+        Rank 0 saves and reports.
     size : int
     """
 
@@ -45,16 +44,16 @@ class Crew:
     size: int = 1
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """What of some items this process works on: every ``size``-th."""
+        """The items for this process: every ``size``-th."""
         return list(items[self.rank :: self.size])
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all processes.
 
         Raises
         ------
         InputError
-            If one of the others has ended.
+            If another process has ended.
         """
         if self.size == 1:
             return
@@ -63,14 +62,14 @@ class Crew:
                 dist.all_reduce(tensor)
         except RuntimeError as error:
             raise InputError(
-                "A process that shared the training has ended: resume the run, which lost little."
+                "A process that shared the training has ended: resume the run from its last checkpoint."
             ) from error
 
 
-def processes_for(device: torch.device, batch: int, scored: bool) -> int:
-    """As many as are fastest: on a CPU one a core, as long as each has a shape of each step.
+def process_count(device: torch.device, batch: int, scored: bool) -> int:
+    """The fastest number of processes: on a CPU one a core, if each gets at least one shape a step.
 
-    One elsewhere than on Linux, where nobody has measured it.
+    Outside Linux, where this was not measured, it is one.
     """
     if device.type != "cpu" or sys.platform != "linux":
         return 1
@@ -78,34 +77,33 @@ def processes_for(device: torch.device, batch: int, scored: bool) -> int:
 
 
 @contextmanager
-def gathered(processes: int, device: torch.device, command: Sequence[str]) -> Iterator[Crew]:
-    """The crew of this process: one that ``torchrun`` started, or one whose others are started here.
+def process_group(processes: int, device: torch.device, command: Sequence[str]) -> Iterator[ProcessGroup]:
+    """Join the group that ``torchrun`` or another process has started, or start the other processes.
 
     Parameters
     ----------
     processes : int
-        Where nothing else has started this process as one of several.
-    device : torch.device
+        Size of a new group.
     command : sequence of str
-        What the others run; they find their place in it in the environment, as with ``torchrun``.
+        The command of the other processes. They find their rank in the environment, as with ``torchrun``.
     """
     backend = "nccl" if device.type == "cuda" else "gloo"
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size > 1:
-        if _MEETING in os.environ:
+        if _PORT in os.environ:
             rank = int(os.environ["RANK"])
-            store = _store(int(os.environ[_MEETING]), size, master=False)
-            store.set(_here(rank), "1")
+            store = _store(int(os.environ[_PORT]), size, master=False)
+            store.set(_ready(rank), "1")
             _join(backend, store, rank, size)
         else:
             dist.init_process_group(backend, timeout=_PATIENCE)
         try:
-            yield Crew(dist.get_rank(), size)
+            yield ProcessGroup(dist.get_rank(), size)
         finally:
             dist.destroy_process_group()
         return
     if processes <= 1:
-        yield Crew()
+        yield ProcessGroup()
         return
     if device.type != "cpu" and processes > (torch.cuda.device_count() if device.type == "cuda" else 1):
         raise InputError(f"There are fewer GPUs than {processes} processes: set processes to their number.")
@@ -116,14 +114,14 @@ def gathered(processes: int, device: torch.device, command: Sequence[str]) -> It
     try:
         for rank in range(1, processes):
             others.append(_started(command, rank, processes, store.port))
-        _await(store, others)
+        _wait_for(store, others)
         _join(backend, store, 0, processes)
-        yield Crew(0, processes)
+        yield ProcessGroup(0, processes)
     finally:
         for other in others:
             with suppress(subprocess.TimeoutExpired):
                 other.wait(0.2)
-            other.kill()  # nothing of it is lost: rank 0 has the state
+            other.kill()  # rank 0 has the state: nothing is lost
             other.wait()
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -131,7 +129,7 @@ def gathered(processes: int, device: torch.device, command: Sequence[str]) -> It
 
 
 def local_device(device: torch.device, processes: int) -> torch.device:
-    """The device of this process, where each has one of its own."""
+    """The GPU of this process, if each process has its own; else the given device."""
     if device.type == "cuda" and max(processes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     if device.type == "cuda":
@@ -145,13 +143,13 @@ def _store(port: int, size: int, master: bool) -> TCPStore:
     return TCPStore("127.0.0.1", port, size, master, wait_for_workers=False, use_libuv=uv)
 
 
-def _here(rank: int) -> str:
+def _ready(rank: int) -> str:
     return f"here/{rank}"
 
 
-def _await(store: TCPStore, others: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until all others have loaded what they need. Joining them could not be interrupted."""
-    while not all(store.check([_here(rank)]) for rank in range(1, len(others) + 1)):
+def _wait_for(store: TCPStore, others: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until all other processes have loaded; `init_process_group` alone could not be interrupted."""
+    while not all(store.check([_ready(rank)]) for rank in range(1, len(others) + 1)):
         if any(other.poll() is not None for other in others):
             raise InputError(
                 "A process that shares the training ended while it was loading: set processes to 1, "
@@ -165,13 +163,13 @@ def _join(backend: str, store: TCPStore, rank: int, size: int) -> None:
 
 
 def _started(command: Sequence[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
-    place: Mapping[str, str] = {
+    environment: Mapping[str, str] = {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(size),
-        _MEETING: str(port),
+        _PORT: str(port),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
-    # In a session of its own, so that Ctrl-C asks rank 0 alone, which then stops all.
-    apart: dict[str, Any] = {"start_new_session": sys.platform != "win32"}
-    return subprocess.Popen(command, env={**os.environ, **place}, stdin=subprocess.DEVNULL, **apart)
+    # A session of its own: Ctrl-C reaches rank 0 alone, which then stops all.
+    session: dict[str, Any] = {"start_new_session": sys.platform != "win32"}
+    return subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, **session)
