@@ -20,7 +20,7 @@ Coordinates = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64
 #: Signed distance (or a level with the same zero) of coordinates, and what is known of the shape.
 Known = tuple[Callable[..., NDArray[np.float64]], dict[str, float]]
 
-SHOWN = ("volume", "surface_area", "curvature", "gaussian_curvature", "bending_energy", "thickness",
+SHOWN = ("volume", "surface_area", "curvature", "bending_energy", "thickness",
          "largest_diameter", "least_width", "mean_width", "major_axis", "minor_axis", "solidity",
          "euler_number")  # fmt: skip
 TURNS = 4
@@ -29,7 +29,7 @@ TURNS = 4
 def sphere(r: float) -> Known:
     return lambda z, y, x: r - np.sqrt(z**2 + y**2 + x**2), {
         "volume": 4 / 3 * np.pi * r**3, "surface_area": 4 * np.pi * r**2, "curvature": 1 / r,
-        "gaussian_curvature": 1 / r**2, "bending_energy": 1.0, "thickness": 2 * r, "largest_diameter": 2 * r,
+        "bending_energy": 1.0, "thickness": 2 * r, "largest_diameter": 2 * r,
         "least_width": 2 * r, "mean_width": 2 * r, "major_axis": 2 * r, "minor_axis": 2 * r, "solidity": 1.0,
         "euler_number": 1.0,
     }  # fmt: skip
@@ -47,7 +47,7 @@ def ellipsoid(c: float, b: float, a: float) -> Known:
     width = 2 * np.sqrt((c * n[0]) ** 2 + (b * n[1]) ** 2 + (a * n[2]) ** 2).mean()
     return lambda z, y, x: (1 - np.sqrt((z / c) ** 2 + (y / b) ** 2 + (x / a) ** 2)) * c, {
         "volume": 4 / 3 * np.pi * a * b * c, "surface_area": area, "curvature": 2 * np.pi * width / area,
-        "gaussian_curvature": 4 * np.pi / area, "largest_diameter": 2 * a, "least_width": 2 * c,
+        "largest_diameter": 2 * a, "least_width": 2 * c,
         "mean_width": width, "major_axis": 2 * a, "minor_axis": 2 * c, "solidity": 1.0, "euler_number": 1.0,
     }  # fmt: skip
 

@@ -127,7 +127,7 @@ def test_two_files_of_one_cell(tmp_path: Path) -> None:
     write_part(tmp_path)
     path = tmp_path / "mask" / "a.tif"
     path.with_suffix(".tiff").write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match=r"a\.tiff are of one cell"):
+    with pytest.raises(InputError, match=r"a\.tiff are of the same cell"):
         read_dataset(tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
         ("obj", np.ones((32, 64, 64), np.uint8), r"shape \(32, 64, 64\)"),
         ("obj", np.zeros(grid.SHAPE, np.uint8), "is empty"),
         ("obj", np.full(grid.SHAPE, 255, np.uint8), "fills the grid"),
-        ("obj", -np.ones(grid.SHAPE, np.int8), "holds negative"),
+        ("obj", -np.ones(grid.SHAPE, np.int8), "has negative"),
     ],
 )
 def test_wrong_contents_are_named(tmp_path: Path, kind: str, content, said: str) -> None:
@@ -190,11 +190,11 @@ def test_wrong_contents_are_named(tmp_path: Path, kind: str, content, said: str)
 def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder"):
         read_dataset(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="is no dataset"):
+    with pytest.raises(InputError, match="is not a dataset"):
         read_dataset(tmp_path)
     (tmp_path / "mask").mkdir()
     (tmp_path / "image").mkdir()
-    with pytest.raises(InputError, match="holds no TIFF files"):
+    with pytest.raises(InputError, match="has no TIFF files"):
         read_dataset(tmp_path)
     write_part(tmp_path / "both" / "train")
     with pytest.raises(InputError, match="into its test"):
@@ -287,7 +287,7 @@ def test_a_dataset_is_never_overwritten(tmp_path: Path, cells: list[CellFile]) -
         folder = tmp_path / taken
         (folder / taken).mkdir(parents=True)
         for refuse in (lambda f: write_dataset(f, cells, NOTES), check_no_dataset):
-            with pytest.raises(InputError, match=f"{taken} is there already"):
+            with pytest.raises(InputError, match=f"{taken} already exists"):
                 refuse(folder)
         assert not (folder / "dataset.json").exists()
     check_no_dataset(tmp_path / "nowhere")
@@ -300,9 +300,9 @@ def test_cells_that_no_folder_can_hold(tmp_path: Path, cells: list[CellFile]) ->
         ([], "no cells"),
         ([one, one], f"Two cells have the name {one.name}"),
         ([one, CellFile(one.name.upper(), two.mask, two.image, two.obj)], "Two cells have the name"),
-        ([CellFile("a/b", one.mask, one.image, one.obj)], "'a/b' has a name that files cannot have"),
+        ([CellFile("a/b", one.mask, one.image, one.obj)], "name 'a/b' cannot be used for a file"),
         ([CellFile("a", one.mask, one.image, None)], "a has no object"),
-        ([one, CellFile("a", two.mask, image, two.obj)], "has no image, others have"),
+        ([one, CellFile("a", two.mask, image, two.obj)], "has no image, but others have one"),
     ):
         with pytest.raises(InputError, match=said):
             write_dataset(tmp_path, wrong, NOTES)

@@ -85,7 +85,7 @@ def test_imagej_leaves_a_distance_of_one_out(tmp_path: Path, labels: Path) -> No
     path = imagej(tmp_path / "cells.tif")
     stack = read_stack(path, labels)
     assert stack.spacing == pytest.approx((1.0, 0.25, 0.3)) and stack.unit == "micrometer"
-    assert stack.note == f"{path}: its slices are 1 unit apart, as ImageJ does not say otherwise."
+    assert stack.note == f"{path}: the distance of its slices is taken as 1 unit, the default of ImageJ."
 
 
 def test_tiff_of_tifffile(tmp_path: Path, labels: Path) -> None:
@@ -174,13 +174,13 @@ def test_axes_of_length_one_are_dropped(tmp_path: Path, labels: Path) -> None:
         (np.stack([IMAGE] * 3), {"imagej": True, "metadata": {"axes": "TZYX"}}, "has 3 time points"),
         (IMAGE, {"imagej": True, "metadata": {"axes": "TYX"}}, "has 6 time points"),
         (np.zeros((6, 20, 30, 3), np.uint8), {"photometric": "rgb"}, "has 3 colours"),
-        (IMAGE[0], {}, "measures 20 x 30 and is no 3D stack"),
-        (np.stack([IMAGE] * 3), {"metadata": None}, "is no 3D stack"),
+        (IMAGE[0], {}, "has the shape 20 x 30 and is not a 3D stack"),
+        (np.stack([IMAGE] * 3), {"metadata": None}, "is not a 3D stack"),
     ],
 )
 def test_more_or_less_than_a_stack(tmp_path: Path, labels: Path, array, options, said: str) -> None:
     path = write(tmp_path / "cells.tif", array, **options)
-    if said == "is no 3D stack":  # pages say nothing of two axes: their shape does not fit the labels
+    if said == "is not a 3D stack":  # pages say nothing of two axes: their shape does not fit the labels
         assert read_stack(path, labels).image.shape != LABELS.shape  # type: ignore[union-attr]
         return
     with pytest.raises(InputError, match=said) as caught:
@@ -253,19 +253,19 @@ def test_partners_of_two_folders(tmp_path: Path) -> None:
 def test_missing_partners_are_named(tmp_path: Path, labels: Path) -> None:
     for name in ("images/a.tif", "images/b.tif", "labels/a.tif"):
         write(tmp_path / name)
-    with pytest.raises(InputError, match=r"images.b\.tif has no labels of the name b"):
+    with pytest.raises(InputError, match=r"images.b\.tif has no labels with the name b"):
         pair_files(tmp_path / "images", tmp_path / "labels")
     write(tmp_path / "labels" / "b.tif")
     write(tmp_path / "labels" / "c.tif")
-    with pytest.raises(InputError, match=r"labels.c\.tif has no image of its name"):
+    with pytest.raises(InputError, match=r"labels.c\.tif has no image with this name"):
         pair_files(tmp_path / "images", tmp_path / "labels")
     write(tmp_path / "labels" / "c.tiff")
-    with pytest.raises(InputError, match=r"c\.tiff have one name"):
+    with pytest.raises(InputError, match=r"c\.tiff have the same name"):
         pair_files(tmp_path / "images", tmp_path / "labels")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no TIFF"):
+    with pytest.raises(InputError, match="has no TIFF"):
         pair_files(None, tmp_path / "empty")
-    with pytest.raises(InputError, match="one is a folder"):
+    with pytest.raises(InputError, match="is a folder: give"):
         pair_files(tmp_path / "images", labels)
     with pytest.raises(InputError, match="no file or folder"):
         pair_files(tmp_path / "nowhere", labels)

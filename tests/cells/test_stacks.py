@@ -305,7 +305,7 @@ def test_labels_of_any_whole_numbers(dtype: type) -> None:
         (None, GOOD * 0, "labels of nuclei are empty"),
         (IMAGE[:, :50], GOOD, r"shape \(24, 50, 60\) and its labels \(24, 60, 60\)"),
         (np.stack([IMAGE] * 3, -1), GOOD, r"shape \(24, 60, 60, 3\)"),
-        (np.where(GOOD, np.inf, 0), GOOD, "image of nuclei holds NaN"),
+        (np.where(GOOD, np.inf, 0), GOOD, "image of nuclei has NaN"),
         (np.full(GOOD.shape, 3), GOOD, "image of nuclei has the same value"),
         (IMAGE * 1j, GOOD, "image of nuclei has the data type"),
     ],
@@ -331,5 +331,5 @@ def test_wrong_requests() -> None:
     for size in (0.0, -1.0, float("inf")):
         with pytest.raises(InputError, match="voxel size"):
             cut_stacks([Stack("a", None, GOOD)], voxel_size=size)
-    with pytest.raises(InputError, match="of a are given in pixel and those of b in micrometer"):
+    with pytest.raises(InputError, match="of a is in pixel and that of b in micrometer"):
         cut_stacks([Stack("a", None, GOOD), Stack("b", None, GOOD, unit="micrometer")])

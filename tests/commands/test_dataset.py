@@ -96,7 +96,7 @@ def test_unknown_voxels_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["{i}", "{l}", "--plane", "99"], "not in slice 99"),
         (["{i}", "{l}", "--unit", "nm"], "--unit is the unit of --spacing"),
         (["{i}", "nowhere.tif"], "no file or folder nowhere.tif"),
-        (["{i}", "images"], "one is a folder"),
+        (["{i}", "images"], "is a folder: give"),
         (["{l}", "{l}", "--out", "{l}"], "is a file"),
         ([], "required"),
     ],
@@ -117,4 +117,4 @@ def test_a_dataset_that_is_there_is_kept(stacks: Path, tmp_path: Path, capsys) -
     (tmp_path / "train" / "mask").mkdir(parents=True)
     files = [str(stacks / kind / "plate1.tif") for kind in ("images", "labels")]
     assert main(["dataset", *files, "--out", str(tmp_path)]) == 2
-    assert "train is there already" in capsys.readouterr().err
+    assert "train already exists" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from napari_dispr.commands import cli
 from napari_dispr.errors import InputError
 from napari_dispr.export.meshes import export_meshes
 from napari_dispr.prediction.result import Prediction, load_prediction
-from napari_dispr.shapes.mesh_files import FORMATS, mesh_of_voxels, meshes_of_labels, write_mesh
+from napari_dispr.shapes.mesh_files import FORMATS, meshes_of_labels, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 
 #: Micrometers: pixels of 0.1, turned by 30 degrees, far from the origin.
@@ -143,7 +143,7 @@ def test_thin_and_tiny_labels_keep_their_volume() -> None:
 
 def test_smooth_surface_of_voxels_is_that_of_a_ball() -> None:
     z, y, x = np.indices((50, 50, 50))
-    mesh = mesh_of_voxels((z - 25) ** 2 + (y - 25) ** 2 + (x - 25) ** 2 < 18**2, np.eye(4))
+    mesh = meshes_of_labels((z - 25) ** 2 + (y - 25) ** 2 + (x - 25) ** 2 < 18**2, np.eye(4))[1]
     area = (36 * np.pi * mesh.volume**2) ** (1 / 3)
     assert mesh.area == pytest.approx(area, rel=0.01)  # stairs would have half as much again
 

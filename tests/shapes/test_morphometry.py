@@ -204,7 +204,7 @@ def test_table_has_a_row_a_cell_and_member_and_says_its_units(ensembles):
         "curvature": "micrometer^-1",
         "equivalent_diameter": "micrometer",
     }
-    assert units["gaussian_curvature"] == "micrometer^-2" and units["major_axis_tilt"] == "degree"
+    assert units["gaussian_curvature_sd"] == "micrometer^-2" and units["major_axis_tilt"] == "degree"
 
 
 def test_summary_is_mean_and_sample_deviation_of_the_members(ensembles):

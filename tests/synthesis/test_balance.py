@@ -87,7 +87,7 @@ def test_folder_is_read_back_balanced_and_its_copies_stay_together(dataset, cell
         for group in copies(found):
             assert len({found[index].name in names for index in group}) == 1
     assert nd.InputError is InputError
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         augment(cells, out, **QUICK)
 
 

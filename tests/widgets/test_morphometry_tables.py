@@ -285,7 +285,7 @@ def test_axes_have_units() -> None:
     cells, members = both()
     assert axis_label(cells, "volume") == "volume (µm³)" == axis_label(members, "volume")
     assert axis_label(cells, "sphericity") == "sphericity"
-    assert axis_label(members, "gaussian_curvature") == "gaussian curvature (µm⁻²)"
+    assert axis_label(members, "gaussian_curvature_sd") == "gaussian curvature sd (µm⁻²)"
 
 
 def test_estimates_beside_the_truth_in_words() -> None:

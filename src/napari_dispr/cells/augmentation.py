@@ -1,7 +1,7 @@
-"""Training cells, and the ways in which one becomes many: turned, mirrored, scaled, bent, cut anew, blended.
+"""Training cells and their augmentation: rotate, mirror, scale, bend, reslice and blend.
 
-Signed distances are moved as fields and then truncated, never recomputed for each sample. What a
-sample becomes depends on its random generator alone, so that a resumed run sees the same samples.
+Signed distances are resampled as fields and then truncated; they are not computed again for each sample. A
+sample depends only on its random generator, so that a resumed run gets the same samples.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from scipy.spatial.transform import Rotation
 from napari_dispr import grid, signed_distance
 from napari_dispr.errors import InputError
 
-#: Distances are kept to this many voxels, so that shrinking a shape leaves enough of them.
+#: Signed distances are stored up to this many voxels, so that a shrunken shape still has enough of them.
 STORED_TRUNCATION = 14.0
-#: In-plane centre of rotation and of mirrors; z turns about the imaged plane.
+#: Centre of rotations and mirrors: the imaged plane, and in the plane the centre of the grid.
 PIVOT = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
-#: Nodes along an axis at which a map is known; between them it is linear, as rotations and scalings are.
+#: Nodes of a map along an axis. Between them it is linear, as rotations and scalings are.
 NODES = 9
 #: Standard deviation, in voxels, of the long waves that bend a cell.
 BEND = 0.9
@@ -30,16 +30,15 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingCell:
-    """One cell with its 3D truth, on the model grid.
+    """A cell with its true shape on the model grid.
 
     Attributes
     ----------
-    name : str
     mask : (64, 64) float32 in [0, 1]
     image : (64, 64) float32 in [0, 1] or None
     signed_distance : (64, 64, 64) float16, voxels, positive inside, truncated at 14
     surface : (n, 3) float32
-        Points of the surface, to know what would be clipped.
+        Points of the surface, which must stay inside the grid.
     """
 
     name: str
@@ -50,7 +49,7 @@ class TrainingCell:
 
     @property
     def extent(self) -> int:
-        """Larger side of the mask's box, in voxels; at least 1."""
+        """Larger side of the bounding box of the mask, in voxels; at least 1."""
         return larger_side(self.mask)
 
 
@@ -62,11 +61,10 @@ class Sample:
     ----------
     mask : (64, 64) float32 in [0, 1]
     image : (64, 64) float32 or None
-        None: the sample comes without.
     signed_distance : (64, 64, 64) float32
         In voxels.
     scale : float
-        By which the cell is larger than it really was.
+        Size of the cell relative to its true size.
     """
 
     mask: NDArray[np.float32]
@@ -76,7 +74,7 @@ class Sample:
 
 
 def larger_side(mask: NDArray[np.float32]) -> int:
-    """Of the box of a mask (64, 64), in voxels; at least 1."""
+    """Larger side of the bounding box of a mask (64, 64), in voxels; at least 1."""
     places = np.argwhere(mask > 0.5)
     return int(np.ptp(places, axis=0).max()) + 1 if len(places) else 1
 
@@ -84,7 +82,7 @@ def larger_side(mask: NDArray[np.float32]) -> int:
 def training_cell(
     name: str, mask: NDArray[np.float32], image: NDArray[np.float32] | None, obj: NDArray[np.uint8]
 ) -> TrainingCell:
-    """Prepare a cell from its antialiased object (64, 64, 64), uint8, inside where above 127.
+    """Make a training cell from an antialiased object (64, 64, 64), uint8, inside above 127.
 
     Raises
     ------
@@ -93,7 +91,7 @@ def training_cell(
     """
     surface = signed_distance.crossings(obj.astype(np.float32), 127.5)
     if not len(surface):
-        raise InputError(f"The object of cell {name} has no surface: leave the cell out or segment it anew.")
+        raise InputError(f"The object of cell {name} has no surface: segment it again, or remove the cell.")
     distance = signed_distance.from_level(obj, 127.5, STORED_TRUNCATION)
     return TrainingCell(name, mask, image, distance.astype(np.float16), surface)
 
@@ -109,30 +107,26 @@ def augmented(
     bent: bool = True,
     image_dropout: float = 0.1,
 ) -> Sample:
-    """Draw one sample from a cell.
+    """Make a random sample of a cell.
 
     Parameters
     ----------
-    cell : TrainingCell
-    rng : numpy Generator
     scale : float
-        About this much larger; by how much it varies is drawn.
+        Mean size relative to the true size; the size varies at random.
     resliced : float
-        Share of samples whose volume is turned in space and cut anew. Their image is left out. The
-        cut goes through the middle of the cell: off-centre cuts teach that a section is small for
-        its volume.
+        Share of samples whose volume is rotated in space, which gives a new section, without image. The
+        section goes through the middle of the cell: off-centre sections are too small for their volume.
     blended : float
         Share of samples that are a shape between the cell and its ``partner``, without image.
-    partner : TrainingCell, optional
     bent : bool
-        Bend all samples a little by long random waves. The imaged plane stays a plane to a tenth of a voxel.
+        Bend all samples slightly by long random waves. The imaged plane stays flat to a tenth of a voxel.
     image_dropout : float
-        Share of the other samples that come without their image.
+        Share of the other samples without image.
     """
-    what = rng.random()
-    if what < resliced:
-        return _cut_anew(cell, rng, bent, scale)
-    if partner is not None and what < resliced + blended:
+    kind = rng.random()
+    if kind < resliced:
+        return _resliced(cell, rng, bent, scale)
+    if partner is not None and kind < resliced + blended:
         return _blend(cell, partner, rng, bent, scale)
     move = _in_plane_map(cell, rng, bent, scale)
     distance = _moved(cell.signed_distance, move)
@@ -144,13 +138,13 @@ def augmented(
 
 
 def unaugmented(cell: TrainingCell) -> Sample:
-    """The cell as it is."""
+    """The cell without augmentation."""
     return Sample(cell.mask, cell.image, cell.signed_distance.astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Move:
-    """Where each voxel of a sample comes from, (64, 64, 64, 3) as (x, y, z) in [-1, 1], and its scale."""
+    """The source of each voxel of a sample, (64, 64, 64, 3) as (x, y, z) in [-1, 1], and its scale."""
 
     source: torch.Tensor
     scale: float
@@ -163,15 +157,15 @@ def _in_plane_map(cell: TrainingCell, rng: np.random.Generator, bent: bool, abou
     return _move(scale * turn, PIVOT, PIVOT + shift, _waves(rng) if bent else None, scale)
 
 
-def _cut_anew(cell: TrainingCell, rng: np.random.Generator, bent: bool, about: float) -> Sample:
-    """Turn the volume in space about its middle, so that another section is the imaged one."""
+def _resliced(cell: TrainingCell, rng: np.random.Generator, bent: bool, about: float) -> Sample:
+    """Rotate the volume in space about its middle, so that another section is imaged."""
     turn = Rotation.random(random_state=rng).as_matrix()
     middle = (cell.surface.min(axis=0) + cell.surface.max(axis=0)) / 2
     scale = _fitting_scale(turn, cell.surface, middle, rng, about)
     move = _move(scale * turn, middle, PIVOT, _waves(rng) if bent else None, scale)
     distance = _moved(cell.signed_distance, move)
     section = _section(distance)
-    if not (section > 0.5).any():  # hollow in the middle: that cut shows nothing
+    if not (section > 0.5).any():  # hollow in the middle: the section is empty
         return unaugmented(cell)
     return Sample(section, None, distance, scale)
 
@@ -179,7 +173,7 @@ def _cut_anew(cell: TrainingCell, rng: np.random.Generator, bent: bool, about: f
 def _blend(
     cell: TrainingCell, partner: TrainingCell, rng: np.random.Generator, bent: bool, about: float
 ) -> Sample:
-    """A shape between two cells: the mean of their distances, weighted anyhow."""
+    """A shape between two cells: a randomly weighted mean of their signed distances."""
     moves = [_in_plane_map(one, rng, bent, about) for one in (cell, partner)]
     share = np.float32(rng.uniform(0.2, 0.8))
     first, second = (
@@ -193,12 +187,12 @@ def _blend(
 
 
 def _section(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The antialiased section of a signed distance with the imaged plane."""
+    """The antialiased section of a signed distance in the imaged plane."""
     return np.clip(distance[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
 
 
 def _in_plane_turn(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A rotation in the plane, mirrored in the plane and about the imaged plane half of the time each."""
+    """A random rotation in the plane, with random mirrors in the plane and about the imaged plane."""
     angle = rng.uniform(0, 2 * np.pi)
     mirror_z, mirror_x = rng.choice((-1.0, 1.0), 2)
     c, s = np.cos(angle), np.sin(angle)
@@ -212,20 +206,20 @@ def _fitting_scale(
     rng: np.random.Generator,
     about: float,
 ) -> float:
-    """A random scale about the given one, shrunk where the turned shape would leave the grid."""
+    """A random scale around the given one, reduced if the rotated shape would leave the grid."""
     reach = np.abs((surface - pivot) @ turn.T).max(axis=0)
     room = np.array([grid.IMAGED_PLANE - 1.0, grid.CENTRE - 1.5, grid.CENTRE - 1.5])
     return float(min(about * rng.uniform(0.85, 1.15), (room / reach).min()))
 
 
 def _waves(rng: np.random.Generator) -> Map:
-    """Displacements (z, y, x) at the nodes, (3, n, n, n), voxels: smooth, the plane's along z hardly any."""
+    """Smooth displacements (z, y, x) at the nodes, (3, n, n, n), in voxels; near 0 along z in the plane."""
     waves = np.stack([zoom(rng.normal(0, 1, (4, 4, 4)), NODES / 4, order=3) for _ in range(3)])
     waves *= BEND / waves.std()
     height = np.linspace(0, grid.SIZE - 1, NODES) - grid.IMAGED_PLANE
     waves[0] *= np.minimum(1, np.abs(height) / 12)[:, None, None]
     edge = np.minimum(1, np.arange(NODES) * (NODES - 1 - np.arange(NODES)) / (NODES - 1))
-    for axis in range(3):  # the border of the grid stays where it is, so that nothing is pushed out of it
+    for axis in range(3):  # the border of the grid does not move, so that nothing leaves the grid
         waves *= np.moveaxis(edge[:, None, None], 0, axis)
     return waves.astype(np.float32)
 
@@ -237,7 +231,7 @@ def _move(
     waves: Map | None,
     scale: float,
 ) -> _Move:
-    """The map under which ``matrix`` is applied, ``source`` moved to ``target``, and the result bent."""
+    """The map that applies ``matrix``, moves ``source`` to ``target``, and bends the result."""
     inverse = np.linalg.inv(matrix)
     node = np.linspace(0, grid.SIZE - 1, NODES)
     nodes = np.stack(np.meshgrid(node, node, node, indexing="ij"))
@@ -262,7 +256,7 @@ def _moved_plane(plane: NDArray[np.float32], move: _Move) -> NDArray[np.float32]
 
 
 def _other_optics(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The picture as another microscope might have taken it: gamma, blur and noise."""
+    """The image as from another microscope: random gamma, blur and noise."""
     image = np.clip(image, 0, None) ** rng.uniform(0.8, 1.25)
     if rng.random() < 0.3:
         image = gaussian_filter(image, rng.uniform(0.3, 1.0))

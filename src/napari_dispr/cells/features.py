@@ -1,6 +1,7 @@
-"""What a mask and an image on the model grid look like, as a few numbers: size, shape, picture.
+"""Features of a mask and an image on the model grid: size, shape, picture.
 
-Only what lies inside the mask counts, normalised as a model's condition is: neighbours and gain do not.
+The image counts only inside the mask, normalised as in a model's condition, so that neighbours and gain have
+no effect.
 """
 
 from itertools import pairwise
@@ -15,20 +16,20 @@ from napari_dispr.cells.cropping import INSIDE
 Plane = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-#: Bounds of rings of equal distance from the mask's edge, voxels.
+#: Limits of rings around the edge of the mask, as distances in voxels.
 _RINGS = (0.0, 1.5, 3.0, 5.0, 8.0, np.inf)
-#: The rim: up to this distance from the edge; the core: beyond this one; voxels.
+#: Distance from the edge up to which the rim reaches, and from which the core starts, in voxels.
 _RIM, _CORE = 5.0, 2.5
-#: Widths of the Gaussians between which details are told apart by their size, voxels.
+#: Sigmas in voxels of the Gaussians that separate details by size.
 _WIDTHS = (0.7, 1.4, 2.8, 5.6)
 
-#: Features of the mask that tell its size (logarithms of voxels) ...
+#: Features of the size of the mask (logarithms of voxels).
 SIZE = ("extent", "area")
-#: ... and those that do not: share of its squared extent, ratio of axes, of area to hull, number of parts,
-#: holes, perimeter by the root of the area.
+#: Features of its shape, independent of size: area / extent^2, ratio of axes, area / hull, number of parts,
+#: holes, perimeter / root of the area.
 SHAPE = ("fill", "elongation", "solidity", "parts", "holes", "perimeter")
-#: Of the picture: moments, mean in each ring, correlation with the distance from the edge at the rim,
-#: strength of details by size in the core and everywhere, steepness.
+#: Features of the picture: moments, mean of each ring, correlation with the distance from the edge in the
+#: rim, strength of details of each size in the core and everywhere, steepness.
 PICTURE = (
     *("mean", "sd", "skew"),
     *(f"ring_{i}" for i in range(len(_RINGS) - 1)),
@@ -40,12 +41,12 @@ PICTURE = (
 
 
 def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:
-    """Features of a crop, by group: "size" and "shape", and "picture" where the image says something.
+    """Features of a crop by group: "size", "shape" and, if the image is not constant, "picture".
 
     Parameters
     ----------
     mask : (64, 64) float32 in [0, 1]
-        Something of it must be above 0.5.
+        Not empty.
     image : (64, 64) float32 or None
     """
     inside = mask > INSIDE
@@ -62,7 +63,7 @@ def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:
 def _shape(inside: NDArray[np.bool_], area: float, extent: float) -> list[float]:
     points = np.argwhere(inside).astype(np.float64)
     centred = points - points.mean(axis=0)
-    axes: Floats = np.linalg.eigvalsh(centred.T @ centred / area) + 1 / 12  # a pixel's own
+    axes: Floats = np.linalg.eigvalsh(centred.T @ centred / area) + 1 / 12  # of a pixel itself
     padded = np.pad(inside, 1)
     edges = float(sum(np.count_nonzero(np.diff(padded, axis=axis)) for axis in (0, 1)))
     parts, _ = ndimage.label(inside, np.ones((3, 3)))
@@ -79,7 +80,7 @@ def _shape(inside: NDArray[np.bool_], area: float, extent: float) -> list[float]
 
 
 def _hull(points: Floats) -> float:
-    """Area of the convex hull of voxels, their corners included."""
+    """Area of the convex hull of voxels with their corners."""
     corners = (points[:, None] + [(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)]).reshape(-1, 2)
     try:
         return float(ConvexHull(corners).volume)
@@ -88,7 +89,7 @@ def _hull(points: Floats) -> float:
 
 
 def _normalised(image: Plane, inside: NDArray[np.bool_]) -> Floats | None:
-    """The image with its 1st to 99th percentile inside brought to [0, 1]; None where it says nothing."""
+    """Scale the 1st to 99th percentile inside the mask to [0, 1]; None if the image is constant."""
     low, high = np.percentile(image[inside], (1, 99))
     if high - low <= 1e-6 * max(1.0, abs(high)):
         return None
@@ -102,12 +103,12 @@ def _picture(values: Floats, inside: NDArray[np.bool_]) -> list[float]:
     rings: list[float] = []
     for low, high in pairwise(_RINGS):
         ring = (depth > low) & (depth <= high)
-        # A thin cell has no inner rings: they look like its innermost one.
+        # A thin cell has no inner rings: they get the value of its innermost ring.
         rings.append(float(values[ring].mean()) if ring.sum() > 5 else rings[-1] if rings else mean)
     core = depth > _CORE
     core = core if core.sum() >= 30 else inside
 
-    # Smoothed within the mask alone: what lies outside is another cell, or black.
+    # Smoothed only inside the mask: outside are other cells, or nothing.
     weight = inside.astype(np.float64)
     levels = [values]
     for width in _WIDTHS:
@@ -131,7 +132,7 @@ def _picture(values: Floats, inside: NDArray[np.bool_]) -> list[float]:
 
 
 def _log(value: float) -> float:
-    """Logarithm of a strength, of which less than a thousandth of the contrast is nothing."""
+    """Logarithm of a strength; less than a thousandth of the contrast counts as 0."""
     return float(np.log(value + 1e-3))
 
 

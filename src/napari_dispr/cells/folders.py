@@ -1,7 +1,4 @@
-"""Dataset folders as DISPR and SHAPR read them: train|test/{obj,image,mask}/NAME.tif, on the model grid.
-
-Knows file names and what the numbers in the files mean, nothing of models.
-"""
+"""Dataset folders in the format of DISPR and SHAPR: train|test/{obj,image,mask}/NAME.tif."""
 
 import csv
 import os
@@ -27,24 +24,24 @@ from napari_dispr.files import write_json, written_aside
 from napari_dispr.settings import Settings
 
 PARTS = ("train", "test")
-#: The file beside the parts that says where the cells are from.
+#: The file next to the parts with the source of the cells.
 NOTES = "dataset.json"
-#: The table beside the parts that says which objects are real and which were predicted, where some were.
+#: The table next to the parts that marks predicted objects, if there are any.
 CELLS_FILE = "cells.csv"
-#: Columns of it, and what the second says of a cell whose object was predicted.
+#: Its columns, and the kind of a cell with a predicted object.
 _NAME, _KIND, PREDICTED = "name", "kind", "predicted"
-#: Where the part "train" grows, cell by cell, before it is whole.
+#: The folder where the part "train" is written, cell by cell, before it is complete.
 _GROWING = ".train"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellFile:
-    """One cell of a dataset folder, on the model grid already.
+    """A cell of a dataset folder, on the model grid.
 
     Attributes
     ----------
     name : str
-        File name without its ending.
+        File name without ending.
     mask : (64, 64) float32
         Antialiased segmentation of the imaged plane, 0 to 1.
     image : (64, 64) float32 or None
@@ -52,7 +49,7 @@ class CellFile:
     obj : (64, 64, 64) uint8 or None
         Antialiased object, axes (z, y, x), inside above 127.5.
     predicted : bool
-        Whether the object was predicted, as the table beside the parts says: it is no truth to compare with.
+        Whether the object was predicted and so is no truth.
     """
 
     name: str
@@ -63,45 +60,44 @@ class CellFile:
 
     @property
     def fingerprint(self) -> str:
-        """Of mask and image: tells whether a model was trained on this cell, whatever its file is called."""
+        """Checksum of mask and image, to find out whether a model was trained on this cell."""
         planes = [plane for plane in (self.mask, self.image) if plane is not None]
         content = b"".join(np.round(plane * 255).astype(np.uint8).tobytes() for plane in planes)
         return sha256(content).hexdigest()[:16]
 
     @property
     def shape_fingerprint(self) -> str:
-        """Of the object: tells the same shape, whatever picture comes with it. Empty without object."""
+        """Checksum of the object, for any image; empty without object."""
         if self.obj is None:
             return ""
         return sha256(np.packbits(self.obj > 127).tobytes()).hexdigest()[:16]
 
     def is_among(self, seen: Set[str]) -> bool:
-        """Whether its picture or its object is among fingerprints, such as those of a model's card."""
+        """Whether its image or its object is among fingerprints, such as those of a card."""
         return not seen.isdisjoint((self.fingerprint, self.shape_fingerprint or self.fingerprint))
 
     def crop(self, label: int) -> Crop:
-        """This cell as a crop that was not moved: a voxel is a pixel of the 64 x 64 picture."""
+        """This cell as a crop in which a voxel is a pixel of the 64 x 64 image."""
         centre = (grid.CENTRE, grid.CENTRE)
         return Crop(label, self.mask, self.image, 1.0, grid.grid_to_pixel(1.0, centre), known_scale=1.0)
 
 
 class DatasetNotes(Settings):
-    """Where the cells of a dataset folder are from, and how large they really are.
+    """The source and the true size of the cells of a dataset folder.
 
     Attributes
     ----------
     voxel_size : float or None
-        Side of a voxel of the grid in ``unit``; None where it is not known.
-    unit : str
+        Side of a voxel of the grid in ``unit``; None: not known.
     source : list of str
-        Names of what the cells were cut from.
+        Names of the stacks or images.
     plane : "middle", int or None
-        The slice that became the imaged plane, as it was asked for.
+        The slice that became the imaged plane, as requested.
     left_out : dict of str to int
-        Why labels did not become cells, and how many.
+        Number of labels that did not become cells, by reason.
     """
 
-    # Of a file that a later version wrote, what is known here is read.
+    # Unknown entries, from a later version, are ignored.
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     voxel_size: Annotated[float, Field(gt=0)] | None = None
@@ -114,24 +110,23 @@ class DatasetNotes(Settings):
 def read_dataset(
     folder: str | PathLike[str], part: str | None = None, need_objects: bool = False
 ) -> list[CellFile]:
-    """All cells of a dataset, in the order of their names, those of ``train`` first.
+    """All cells of a dataset in the order of their names, ``train`` first.
 
     Parameters
     ----------
     folder : path
-        Holds ``train`` or ``test`` or both, or is one such part: the folders ``mask`` and ``image``,
-        and ``obj`` where objects are needed. Where there is no folder ``image``, cells have none.
+        Contains ``train``, ``test`` or both, or is such a part itself: the folders ``mask``, ``image`` and,
+        for objects, ``obj``. The folder ``image`` may be missing.
     part : "train", "test" or None
-        The part to read; None reads all there are. A folder that is a part itself is read whatever
-        this says.
+        The part to read; None: all parts. Ignored if the folder is itself a part.
     need_objects : bool
-        Also read the objects; otherwise ``obj`` is not looked at.
+        Whether to read the objects, too.
 
     Raises
     ------
     InputError
-        If the folder is none, holds no cells, or a file has no partner, cannot be read, or has the
-        wrong size or values; the sentence names the file.
+        If the folder is not a dataset or is empty, or a file has no partner, cannot be read, or has a wrong
+        size or wrong values; the message names the file.
     """
     kinds = ("mask", "image", "obj") if need_objects else ("mask", "image")
     cells = [
@@ -146,24 +141,22 @@ def read_dataset(
 
 
 def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes: DatasetNotes) -> None:
-    """Write cells as the part ``train`` of a dataset folder, and ``dataset.json`` beside it.
+    """Write cells as the part ``train`` of a dataset folder, and ``dataset.json`` next to it.
 
-    What :func:`read_dataset` reads of it are the same cells, rounded to 8 bit; their fingerprints are equal.
-    There is no folder ``image`` where cells have none.
+    :func:`read_dataset` gives the same cells, rounded to 8 bit, with the same fingerprints.
 
     Parameters
     ----------
     folder : path
-        May exist; it becomes a dataset only when all is written.
+        May exist. It becomes a dataset only when everything is written.
     cells : sequence of CellFile
-        With objects, and either all or none of them with images.
-    notes : DatasetNotes
+        With objects; all or none of them with images.
 
     Raises
     ------
     InputError
-        If the folder holds a dataset already, or cells have names that files cannot have, two have
-        the same, or some lack what others have.
+        If the folder already contains a dataset, a name is not allowed for a file or is used twice, or only
+        some cells have images.
     """
     folder = Path(folder)
     check_no_dataset(folder)
@@ -181,36 +174,30 @@ def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes:
 
 
 def write_cell(folder: str | PathLike[str], cell: CellFile) -> None:
-    """Add a cell to a dataset that becomes one by :func:`finish_dataset`, so that a long run can go on.
-
-    Parameters
-    ----------
-    folder : path
-    cell : CellFile
-        With an object.
+    """Add a cell with an object to an unfinished dataset (see `finish_dataset`), so that a run can resume.
 
     Raises
     ------
     InputError
-        If its name cannot be that of a file.
+        If its name is not allowed for a file.
     """
     check_cell_name(cell.name)
     _write_planes(Path(folder) / _GROWING, cell)
 
 
 def is_written(folder: str | PathLike[str], name: str) -> bool:
-    """Whether a cell of this name was added by :func:`write_cell`, whole."""
+    """Whether :func:`write_cell` has added a cell of this name."""
     return (Path(folder) / _GROWING / "obj" / f"{name}.tif").is_file()
 
 
 def finish_dataset(folder: str | PathLike[str], notes: DatasetNotes) -> None:
-    """Make a dataset of the cells that were added: its part ``train``, and ``dataset.json`` beside it."""
+    """Make a dataset of the added cells: its part ``train``, and ``dataset.json`` next to it."""
     write_json(Path(folder) / NOTES, notes.model_dump())
     os.replace(Path(folder) / _GROWING, Path(folder) / "train")
 
 
 def _write_planes(place: Path, cell: CellFile) -> None:
-    """The object last: it says that all is there."""
+    """Write the files of a cell, the object last, so that it marks a complete cell."""
     for kind in ("image", "mask", "obj"):
         plane = getattr(cell, kind)
         if plane is None:
@@ -222,55 +209,57 @@ def _write_planes(place: Path, cell: CellFile) -> None:
 
 
 def check_cell_name(name: str) -> None:
-    """Whether a file can have the name of a cell.
+    """Check the name of a cell.
 
     Raises
     ------
     InputError
-        If not.
+        If it is not allowed for a file.
     """
     if Path(name).name != name or name.startswith("."):
-        raise InputError(f"The cell {name!r} has a name that files cannot have: rename it.")
+        raise InputError(f"The cell name {name!r} cannot be used for a file: rename the cell.")
 
 
 def check_no_dataset(folder: str | PathLike[str]) -> None:
-    """Whether cells may be written there, before anything slow.
+    """Check that a dataset can be written into a folder.
 
     Raises
     ------
     InputError
-        If the folder holds a dataset, or part of one, already.
+        If the folder already contains a dataset or a part of one.
     """
     for name in (*PARTS, "mask", "image", "obj"):
         if (place := Path(folder) / name).exists():
-            raise InputError(f"{place} is there already: give another folder, or remove it first.")
+            raise InputError(f"{place} already exists: choose another folder, or remove it first.")
 
 
 def _check_writable(cells: Sequence[CellFile]) -> None:
     if not cells:
-        raise InputError("There are no cells to write: cut some first.")
-    # Names that differ in case alone are one file on some systems.
+        raise InputError("There are no cells to write: crop some first.")
+    # On some systems names that differ only in case are the same file.
     counts = Counter(cell.name.casefold() for cell in cells)
     for cell in cells:
         if counts[cell.name.casefold()] > 1:
-            raise InputError(f"Two cells have the name {cell.name}: give each its own.")
+            raise InputError(f"Two cells have the name {cell.name}: rename one of them.")
         check_cell_name(cell.name)
         if cell.obj is None:
-            raise InputError(f"The cell {cell.name} has no object: a dataset to train on needs all.")
+            raise InputError(f"The cell {cell.name} has no object: add it, or leave out the cell.")
         if (cell.image is None) != (cells[0].image is None):
             without = cell.name if cell.image is None else cells[0].name
-            raise InputError(f"The cell {without} has no image, others have: give images of all or of none.")
+            raise InputError(
+                f"The cell {without} has no image, but others have one: give images of all cells or of none."
+            )
 
 
 def read_notes(folder: str | PathLike[str]) -> DatasetNotes:
-    """The notes of a dataset folder, or of the one whose part it is; as nothing is known without a file.
+    """The notes of a dataset folder or of its part; empty notes if there is no file.
 
     Raises
     ------
     InputError
         If the file is damaged.
     """
-    for path in _beside(Path(folder), NOTES):
+    for path in _candidates(Path(folder), NOTES):
         if path.is_file():
             try:
                 return DatasetNotes.model_validate_json(path.read_bytes())
@@ -283,14 +272,14 @@ def read_notes(folder: str | PathLike[str]) -> DatasetNotes:
     return DatasetNotes()
 
 
-def _beside(folder: Path, name: str) -> list[Path]:
-    """Where a file that tells of a dataset can be: in its folder, and beside a part of it."""
+def _candidates(folder: Path, name: str) -> list[Path]:
+    """Possible paths of a file of a dataset: in the folder, or next to it if the folder is a part."""
     return [folder / name, folder.parent / name] if folder.name in PARTS else [folder / name]
 
 
 def _predicted(folder: Path) -> set[str]:
-    """Names of the cells whose objects were predicted; none without the table of an augmented dataset."""
-    path = next((path for path in _beside(folder, CELLS_FILE) if path.is_file()), None)
+    """Names of the cells with predicted objects."""
+    path = next((path for path in _candidates(folder, CELLS_FILE) if path.is_file()), None)
     if path is None:
         return set()
     try:
@@ -298,7 +287,7 @@ def _predicted(folder: Path) -> set[str]:
             return {row.get(_NAME) or "" for row in csv.DictReader(file) if row.get(_KIND) == PREDICTED}
     except (OSError, csv.Error):
         raise InputError(
-            f"The file {path} cannot be read, which says of which cells the object was predicted: repair it."
+            f"The file {path}, which lists predicted objects, cannot be read: repair it."
         ) from None
 
 
@@ -310,7 +299,7 @@ def _write_kinds(path: Path, cells: Sequence[CellFile]) -> None:
 
 
 def _places(folder: Path, part: str | None) -> list[Path]:
-    """The folders that hold ``mask`` and its partners."""
+    """The folders that contain ``mask`` and its partners."""
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}: check its path.")
     if (folder / "mask").is_dir() or (folder / "image").is_dir():
@@ -320,17 +309,17 @@ def _places(folder: Path, part: str | None) -> list[Path]:
     if not places:
         inside = " or ".join(wanted)
         raise InputError(
-            f"The folder {folder} is no dataset: put image and mask into it or into its {inside}."
+            f"The folder {folder} is not a dataset: put folders image and mask into it or into its {inside}."
         )
     return places
 
 
 def _partners(places: dict[str, Path]) -> list[dict[str, Path]]:
-    """For each name, in order, its file in each of the folders."""
+    """The files of each name in all folders, in the order of names."""
     files = {kind: _tiffs(place) for kind, place in places.items()}
     names = sorted(set().union(*files.values()))
     if not names:
-        raise InputError(f"The folder {places['mask']} holds no TIFF files: put one mask a cell into it.")
+        raise InputError(f"The folder {places['mask']} has no TIFF files: put one mask per cell into it.")
     for name in names:
         have = [kind for kind in files if name in files[kind]]
         for kind, place in places.items():
@@ -343,7 +332,7 @@ def _partners(places: dict[str, Path]) -> list[dict[str, Path]]:
 
 
 def _tiffs(place: Path) -> dict[str, Path]:
-    """TIFF files by their name without ending; hidden ones are left behind by some systems and skipped."""
+    """TIFF files by name without ending. Hidden files, which some systems create, are ignored."""
     if not place.is_dir():
         return {}
     found: dict[str, Path] = {}
@@ -351,7 +340,9 @@ def _tiffs(place: Path) -> dict[str, Path]:
         if path.suffix.lower() in (".tif", ".tiff") and not path.name.startswith("."):
             other = found.setdefault(path.stem, path)
             if other != path:
-                raise InputError(f"The files {other} and {path.name} are of one cell: remove one of them.")
+                raise InputError(
+                    f"The files {other} and {path.name} are of the same cell: remove one of them."
+                )
     return found
 
 
@@ -377,21 +368,23 @@ def _read_cell(files: dict[str, Path]) -> CellFile:
 
 
 def _read(path: Path, ndim: int) -> NDArray[np.generic]:
-    """A TIFF file on the model grid or its plane, finite and not negative."""
+    """Read a TIFF file with the size of the model grid or its plane."""
     try:
         array = np.squeeze(tifffile.imread(path))
-    except Exception as error:  # a damaged file can fail anywhere in its decoder
-        raise InputError(f"The file {path} cannot be read as TIFF: save it anew.") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(f"The file {path} cannot be read as TIFF: save it again.") from error
     if array.shape != grid.SHAPE[:ndim]:
         size = " x ".join(["64"] * ndim)
-        raise InputError(f"The file {path} has the shape {array.shape}: bring it to {size} voxels.")
+        raise InputError(f"The file {path} has the shape {array.shape}: resize it to {size} voxels.")
     if array.dtype.kind not in "buif" or not np.isfinite(array).all() or array.min() < 0:
-        raise InputError(f"The file {path} holds negative or not finite values: save it as 8 bit integers.")
+        raise InputError(
+            f"The file {path} has negative or infinite values or NaN: save it as 8 bit integers."
+        )
     return array
 
 
 def _without_label(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """A segmentation of two values, 0 and a label, as true and false; others as they are."""
+    """A segmentation with the values 0 and one label becomes true and false; others are not changed."""
     inside = array == array.max()
     return inside if (inside | (array == 0)).all() and array.max() > 0 else array
 
@@ -399,8 +392,8 @@ def _without_label(array: NDArray[np.generic]) -> NDArray[np.generic]:
 def _unit_range(array: NDArray[np.generic]) -> NDArray[np.float32]:
     """Values as float32 in [0, 1].
 
-    Full scale is what the values say: 1 (binary), 255 (as DISPR saves), or the largest value where that
-    is above (cameras give 12 or 14 of 16 bit).
+    The full scale is 1 (binary) or 255 (as DISPR saves), or the largest value if it is above 255 (cameras
+    use 12 or 14 of 16 bit).
     """
     values = array.astype(np.float32)
     top = float(values.max())

@@ -1,6 +1,6 @@
-"""Is a cell like those that a model was trained on? Judged by mask and image as the model sees them.
+"""Novelty detection: is a cell unlike the training cells of a model, by its mask and image?
 
-Knows arrays only: nothing of models, nothing of what they draw.
+Knows arrays only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ __all__ = ["FALSE_ALARMS", "LEAST_CELLS", "Novelty", "fit_novelty", "in_words", 
 
 Plane = NDArray[np.float32]
 Floats = NDArray[np.float64]
-#: Mask and image (None: without) of a cell on the model grid, (64, 64) each.
+#: Mask and image (or None) of a cell on the model grid, (64, 64) each.
 Seen = tuple[Plane, Plane | None]
 
-#: Share of cells like those trained on that may be warned of.
+#: Share of cells like the training cells that may get a warning.
 FALSE_ALARMS = 0.03
-#: Fewer training cells do not tell what is usual.
+#: Training cells that a fit needs at least.
 LEAST_CELLS = 20
 
-#: Share of the identity in the correlation of the features, so that few cells give a stable inverse.
+#: Share of the identity in the shrunken correlation of the features, which is then stable for few cells.
 _SHRINKAGE = 0.05
 _FOLDS = 10
-#: Quantile of the training cells that makes the statistics comparable.
+#: Statistics are divided by this quantile over the training cells.
 _UNIT = 0.98
 _GROUPS = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
 _DIRECTIONS = {
@@ -39,7 +39,7 @@ _DIRECTIONS = {
     "inverted": "its picture looks inverted, dark where others are bright",
     "strange": "its picture looks like that of another stain or kind of cell",
 }
-#: What a cell with less, and one with more of a feature of the mask is called.
+#: A cell with a low and with a high value of a feature of the mask, in words.
 _WORDS = {
     "extent": ("smaller", "larger"),
     "area": ("smaller", "larger"),
@@ -50,27 +50,26 @@ _WORDS = {
     "holes": ("with smaller holes", "with larger holes"),
     "perimeter": ("smoother", "more jagged"),
 }
-#: Labels that a warning lists before it only counts them.
+#: A warning lists at most so many labels.
 _LISTED = 20
 
 
 def fit_novelty(
     cells: Sequence[Seen], strangers: Sequence[Seen] = (), *, extent: float = 50.0, seed: int = 0
 ) -> Novelty:
-    """Learn what training cells look like.
+    """Learn what the training cells look like.
 
     Parameters
     ----------
     cells : sequence of (mask, image or None)
-        The training cells on the model grid, at the scale at which the model saw them. Those without an
-        image are left out, unless too few have one.
+        The training cells on the model grid, at the scale of the training. Those without an image are left
+        out, unless too few have one.
     strangers : sequence of (mask, image)
-        Cells that are known to be of another kind, if there are any: what tells them from the training
-        cells is looked at, too.
+        Cells of other kinds, which the detector learns to separate from the training cells.
     extent : float
-        The larger side of a cell's box under the scale "auto", voxels (the card's ``typical_extent``).
+        Larger side of the bounding box of a cell at the scale "auto", in voxels (``typical_extent``).
     seed : int
-        Of the noise in simulated pictures.
+        Of the noise in simulated images.
 
     Raises
     ------
@@ -79,15 +78,14 @@ def fit_novelty(
 
     Notes
     -----
-    Each cell counts as it is, with slightly other optics (gamma, blur below 1 voxel, noise), and both of
-    them again at the extent of the scale "auto": that much a model has learned to expect. Features of size,
-    shape and picture (`features`) each give a Mahalanobis distance with a shrunk correlation. Linear
-    discriminants look for what ruins a prediction but moves such a distance little: the training cells
-    blurred (sigma 2 to 3 voxels), inverted, and strangers. Each of these statistics is divided by its 98 %
-    quantile over the training cells, and the largest decides. Quantiles are of cells left out of the fit in
-    tenfold cross-validation; the threshold is the value number ``ceil((n + 1) 0.97)`` of n in ascending
-    order, as in conformal detection of outliers [1]_, of cells as they are where sizes are known, of cells
-    at the extent of "auto" where they are not.
+    Each cell counts unchanged and with slightly different optics (gamma, blur below 1 voxel, noise), and both
+    also at the extent of the scale "auto": a model is trained on such variation. Features of size, shape and
+    picture (`features`) each give a Mahalanobis distance with a shrunken correlation. Linear discriminants
+    detect what spoils a prediction but changes such a distance little: the training cells blurred (sigma 2
+    to 3 voxels) or inverted, and strangers. Each of these statistics is divided by its 98 % quantile over
+    the training cells; the largest decides. Quantiles come from tenfold cross-validation. The threshold is
+    value number ``ceil((n + 1) 0.97)`` of n in ascending order, as in conformal outlier detection [1]_, of
+    cells in their true size if sizes are known, else of cells at the extent of "auto".
 
     References
     ----------
@@ -98,7 +96,7 @@ def fit_novelty(
     cells = pictured if len(pictured) >= LEAST_CELLS else [(mask, None) for mask, _ in cells]
     if len(cells) < LEAST_CELLS:
         raise InputError(
-            f"{len(cells)} cells are too few to tell what is usual: give at least {LEAST_CELLS}."
+            f"{len(cells)} cells are too few for novelty detection: give at least {LEAST_CELLS}."
         )
     rng = np.random.default_rng(seed)
     seen = [[features(*version) for version in _versions(cell, extent, rng)] for cell in cells]
@@ -121,20 +119,18 @@ def fit_novelty(
 
 
 def novelty_reason(novelty: Novelty, mask: Plane, image: Plane | None, *, sized: bool) -> str | None:
-    """What is unusual about a cell, in words that go on from "Cell 7 is unlike the training data:".
+    """What is unusual about a cell, as the end of "Cell 7 is unlike the training data: ...".
 
     Parameters
     ----------
-    novelty : Novelty
     mask, image : (64, 64) array, and the same or None
-        Of the cell's crop.
     sized : bool
-        Whether its size on the grid is its own: not under the scale "auto", which brings all to one size.
+        Whether the size on the grid is the true size. It is not with the scale "auto".
 
     Returns
     -------
     str or None
-        None where the cell is like the training data, which 97 % of those very cells are.
+        None if the cell is like the training data, as 97 % of the training cells are.
     """
     seen = features(mask, image)
     known = [group for group in novelty.groups if group in seen and (group != "size" or sized)]
@@ -160,20 +156,19 @@ def novelty_reason(novelty: Novelty, mask: Plane, image: Plane | None, *, sized:
         feature = int(np.abs(deviations[most]).argmax())
         word = _WORDS[_GROUPS[most][feature]][int(deviations[most][feature] > 0)]
         return f"it is {word} than usual" if most == "size" else f"its outline is unusual ({word})"
-    # Of what is found, what it resembles most: inverted pictures lie far out towards blurred ones, too.
+    # The most similar of all kinds found: inverted images are also far in the direction of blurred ones.
     if likely:
         return _DIRECTIONS[max(likely, key=lambda name: likely[name])]
     return "its picture has an unusual contrast or texture"
 
 
 def in_words(reasons: Mapping[str, str], of: int) -> list[str]:
-    """One sentence a cell of up to three unlike ones, one sentence for all of more.
+    """One sentence per novel cell, or one sentence for all if they are more than three.
 
     Parameters
     ----------
-    reasons : mapping of a cell's name to what `novelty_reason` says of it
     of : int
-        Cells in all.
+        Number of all cells.
     """
     if len(reasons) <= 3:
         return [f"Cell {name} is unlike the training data: {reason}." for name, reason in reasons.items()]
@@ -187,13 +182,13 @@ def in_words(reasons: Mapping[str, str], of: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Learned:
-    """Mean, sd and whitening of each group, and weights of each direction."""
+    """Mean, standard deviation and whitening of each group, and weights of each direction."""
 
     groups: dict[str, tuple[Floats, Floats, Floats]]
     directions: dict[str, Floats]
 
     def statistics(self, tables: Mapping[str, Floats]) -> dict[str, Floats]:
-        """How unusual cells are, each statistic (cell, version)."""
+        """The statistics of cells, each (cell, version)."""
         found = {}
         for group, (mean, sd, whitening) in self.groups.items():
             deviation = (tables[group] - mean) / sd
@@ -205,22 +200,22 @@ class _Learned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Training:
-    """Features of the training cells (cell, version, feature), of the same spoiled, and of strangers."""
+    """Features of training cells and of spoiled cells, (cell, version, feature), and of strangers."""
 
     tables: dict[str, Floats]
     spoiled: dict[str, Floats]
     foreign: Floats
 
     def others(self, cells: NDArray[np.int64]) -> dict[str, Floats]:
-        """What each direction leads to."""
+        """Features of the cells that each direction detects."""
         found = {name: table[cells] for name, table in self.spoiled.items()}
         return found | ({"strange": self.foreign} if len(self.foreign) else {})
 
     def learn(self, cells: NDArray[np.int64]) -> _Learned:
-        """From some of the cells."""
+        """Fit to some of the cells."""
         groups = {}
         for group, table in self.tables.items():
-            # Of sizes only those that cells have of their own; at the extent of "auto" all are alike.
+            # Only true sizes: at the extent of "auto" all sizes are equal.
             own = table[cells, :1] if group == "size" else table[cells]
             rows = own.reshape(-1, own.shape[-1])
             mean, sd = rows.mean(axis=0), rows.std(axis=0) + 1e-3
@@ -239,7 +234,7 @@ class _Training:
         return _Learned(groups, directions)
 
     def novelty(self, rng: np.random.Generator) -> Novelty:
-        """All cells learned, and units and thresholds from cells left out."""
+        """Fit to all cells, with units and thresholds from cross-validation."""
         count = len(self.tables["shape"])
         fold = rng.permutation(count) % _FOLDS
         left_out: dict[str, Floats] = {}
@@ -248,7 +243,7 @@ class _Training:
             found = self.learn(inside).statistics({k: table[outside] for k, table in self.tables.items()})
             for name, values in found.items():
                 left_out.setdefault(name, np.empty((count, values.shape[1])))[outside] = values
-        # Of sizes only those that cells have of their own.
+        # Only true sizes.
         own_sizes = self.tables["size"].shape[1] // 2
         left_out["size"][:, own_sizes:] = left_out["size"][:, :own_sizes]
         units = {name: float(np.quantile(values, _UNIT)) for name, values in left_out.items()}
@@ -257,7 +252,7 @@ class _Training:
             if set(known) <= self.tables.keys():
                 names = [name for name in left_out if (name if name in _GROUPS else "picture") in known]
                 largest = np.max([left_out[name] / units[name] for name in names], axis=0)
-                half = largest.shape[1] // 2  # as they are; the others at the extent of "auto"
+                half = largest.shape[1] // 2  # in their true size; the other half at the extent of "auto"
                 values = np.sort((largest[:, :half] if "size" in known else largest[:, half:]).ravel())
                 place = int(np.ceil((len(values) + 1) * (1 - FALSE_ALARMS)))
                 thresholds["+".join(known)] = float(f"{values[min(place, len(values)) - 1]:.6g}")
@@ -296,7 +291,7 @@ def _short(values: Floats) -> tuple[float, ...]:
 
 
 def _versions(cell: Seen, extent: float, rng: np.random.Generator) -> list[Seen]:
-    """A cell as it is and, where it has a picture, with other optics; both also at the extent of "auto"."""
+    """A cell unchanged and, with an image, with other optics; both also at the extent of "auto"."""
     mask, image = cell
     if image is None:
         return [cell, _at_extent(mask, None, extent)]
@@ -308,7 +303,7 @@ def _versions(cell: Seen, extent: float, rng: np.random.Generator) -> list[Seen]
 
 
 def _spoiled(mask: Plane, image: Plane, how: str, extent: float, rng: np.random.Generator) -> list[Seen]:
-    """A training cell blurred or inverted, as it is and at the extent of "auto"."""
+    """A training cell blurred or inverted, in its true size and at the extent of "auto"."""
     if how == "blurred":
         wrong = _noisy(ndimage.gaussian_filter(image, rng.uniform(2, 3)), 0.015, rng)
     else:
@@ -322,7 +317,7 @@ def _noisy(image: Plane, most: float, rng: np.random.Generator) -> Plane:
 
 
 def _at_extent(mask: Plane, image: Plane | None, extent: float) -> Seen:
-    """The cell as the scale "auto" brings it to the grid."""
+    """The cell at the scale "auto"."""
     sides = [np.flatnonzero((mask > INSIDE).any(axis=1 - axis)) for axis in range(2)]
     zoom = extent / (max(np.ptp(side) for side in sides) + 1)
     middle = np.array([(side[0] + side[-1]) / 2 for side in sides]) - grid.CENTRE / zoom

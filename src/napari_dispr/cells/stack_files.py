@@ -1,7 +1,4 @@
-"""3D stacks from files: TIFF as OME, ImageJ and others write it, OME-Zarr, NPY; with their voxels' size.
-
-Knows what the files say, nothing of what is made of the stacks.
-"""
+"""Read 3D stacks with their voxel sizes from TIFF (OME, ImageJ and others), OME-Zarr and NPY files."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +15,9 @@ from numpy.typing import NDArray
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.errors import InputError
 
-#: The unit of all stacks whose files say one.
+#: The unit of all stacks whose files have a unit.
 UNIT = "micrometer"
-#: Micrometers of the names that files give to units, in lower case.
+#: Names of units in files, in lower case, and their length in micrometer.
 _UNITS = {
     **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre", "\\u00b5m"), 1.0),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
@@ -30,25 +27,25 @@ _UNITS = {
     **dict.fromkeys(("inch", "in"), 25400.0),
     **dict.fromkeys(("å", "angstrom"), 1e-4),
 }
-#: Endings of the names of label files, after that of their image.
+#: Endings that a label file may have after the name of its image.
 _LABEL_ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
 _ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr", ".npy")
 
-#: Axes that a stack has not, and what to do about them.
+#: Axes that a stack must not have, and what to do about them.
 _OTHER_AXES = {
     "C": ("channels", "save the one that shows the cells, or call the axis z if these are slices"),
     "S": ("colours", "save one channel of intensities"),
     "T": ("time points", "save one of them, or call the axis z if these are slices"),
 }
 
-#: Along (z, y, x); None where the file does not say.
+#: Size of a voxel along (z, y, x); None: not in the file.
 _Sizes = tuple[float | None, float | None, float | None]
 _UNKNOWN: _Sizes = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """What a file holds: an array, a letter for each of its axes, the size of its voxels in micrometer."""
+    """The content of a file: array, a letter for each axis, voxel size in micrometer."""
 
     array: NDArray[Any]
     axes: str
@@ -62,31 +59,30 @@ def read_stack(
     spacing: Sequence[float] | None = None,
     unit: str = UNIT,
 ) -> Stack:
-    """A 3D picture and its segmentation from files.
+    """Read a 3D image and its segmentation.
 
     Parameters
     ----------
     image : path or None
         TIFF, OME-TIFF, OME-Zarr (its largest resolution) or NPY; axes of length 1 are dropped.
     labels : path
-        The same size, whole numbers.
+        Whole numbers with the same size.
     spacing : (z, y, x), optional
-        From voxel to voxel, in ``unit``; otherwise what the image's file says, or else the labels'.
+        Size of a voxel in ``unit``; by default that in the file of the image, or else of the labels.
     unit : str
-        Of the spacing that is given; lengths come out in micrometer where it is one.
+        Of the given spacing. Units of length are converted to micrometer.
 
     Returns
     -------
     Stack
-        Named after the file of the image, or of the labels where there is no image. Where no file
-        says how large voxels are along all axes they are taken as cubes of one pixel, and ``note``
-        says so.
+        Named after the file of the image, or else of the labels. If no file contains the voxel size along
+        all axes, voxels are cubes of one pixel, and ``note`` says so.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged, holds colours, channels or time points, or no 3D stack; or
-        the package that OME-Zarr needs is missing.
+        If a file is missing or damaged, has colours, channels or time points, or is not a 3D stack, or if
+        the package for OME-Zarr is missing.
     """
     named = Path(labels if image is None else image)
     segmentation = _volume(Path(labels))
@@ -105,7 +101,7 @@ def read_stack(
         else:
             given, unit = (1.0, 1.0, 1.0), "pixel"
             note = (
-                f"{named} does not say how large its voxels are along z, y and x: they were taken as cubes; "
+                f"{named} does not say how large its voxels are along z, y and x. They count as cubes: "
                 "give the spacing if they are not."
             )
     if len(given) != 3:
@@ -123,27 +119,25 @@ def read_stack(
 def pair_files(
     images: str | PathLike[str] | None, labels: str | PathLike[str]
 ) -> list[tuple[Path | None, Path]]:
-    """An image and a label file, or the partners of two folders of them.
+    """Pair an image and a label file, or all files of two folders.
 
-    Partners have the same name without its ending (.tif, .ome.tif, .zarr, .npy); that of the labels
-    may go on with _masks, _labels and the like.
+    Partners have the same name without ending (.tif, .ome.tif, .zarr, .npy). Names of labels may end in
+    _masks, _labels and similar.
 
     Parameters
     ----------
     images : path or None
-        None: labels alone.
-    labels : path
+        None: only labels.
 
     Returns
     -------
     list of (image or None, labels)
-        In the order of their names.
+        In the order of names.
 
     Raises
     ------
     InputError
-        If one is a file and the other a folder, a folder holds no such files, or a file has no
-        partner; the sentence names it.
+        If one is a file and the other a folder, a folder has no such files, or a file has no partner.
     """
     labels = Path(labels)
     sources = [labels] if images is None else [Path(images), labels]
@@ -152,7 +146,7 @@ def pair_files(
             raise InputError(f"There is no file or folder {path}: check its path.")
     folders = [_is_folder(path) for path in sources]
     if images is not None and folders[0] != folders[1]:
-        raise InputError(f"Of {sources[0]} and {labels} one is a folder: give two files, or two folders.")
+        raise InputError(f"One of {sources[0]} and {labels} is a folder: give two files or two folders.")
     if not folders[0]:
         return [(None if images is None else Path(images), labels)]
     of_labels = _files(labels)
@@ -165,33 +159,33 @@ def pair_files(
             (of_labels[n] for n in (stem, *(stem + e for e in _LABEL_ENDINGS)) if n in of_labels), None
         )
         if partner is None:
-            raise InputError(f"{image} has no labels of the name {stem} in {labels}: add them, or remove it.")
+            raise InputError(
+                f"{image} has no labels with the name {stem} in {labels}: add them, or remove the image."
+            )
         pairs.append((image, partner))
     used = {partner for _, partner in pairs}
     if alone := [path for path in of_labels.values() if path not in used]:
-        raise InputError(f"{alone[0]} has no image of its name in {images}: add it, or remove the labels.")
+        raise InputError(f"{alone[0]} has no image with this name in {images}: add it, or remove the labels.")
     return pairs
 
 
 def _is_folder(path: Path) -> bool:
-    """A folder of files; OME-Zarr is a folder, too, but stands for one file."""
+    """Whether a path is a folder of files, not an OME-Zarr."""
     zarr = any((path / name).exists() for name in (".zgroup", ".zattrs", ".zarray", "zarr.json"))
     return path.is_dir() and not zarr and path.suffix.lower() != ".zarr"
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The files of a folder by their names without ending."""
+    """The files of a folder, by name without ending."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.name.lower().endswith(_ENDINGS):
             continue
         other = found.setdefault(_stem(path), path)
         if other != path:
-            raise InputError(
-                f"The files {other} and {path.name} have one name: rename or remove one of them."
-            )
+            raise InputError(f"The files {other} and {path.name} have the same name: rename or remove one.")
     if not found:
-        raise InputError(f"The folder {folder} holds no TIFF, OME-Zarr or NPY files: give another.")
+        raise InputError(f"The folder {folder} has no TIFF, OME-Zarr or NPY files: choose another.")
     return found
 
 
@@ -201,7 +195,7 @@ def _stem(path: Path) -> str:
 
 
 def _volume(path: Path) -> _Read:
-    """A file as an array (z, y, x)."""
+    """Read a file as an array (z, y, x)."""
     if not path.exists():
         raise InputError(f"There is no file {path}: check its path.")
     if path.is_dir():
@@ -211,16 +205,16 @@ def _volume(path: Path) -> _Read:
     elif path.suffix.lower() == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
-        except Exception as error:  # a damaged file can fail anywhere
-            raise InputError(f"The file {path} cannot be read as NPY: save it anew.") from error
+        except Exception as error:  # a damaged file can raise anything
+            raise InputError(f"The file {path} cannot be read as NPY: save it again.") from error
         read = _Read(array, "?" * array.ndim, _UNKNOWN)
     else:
-        raise InputError(f"{path} is neither TIFF, OME-Zarr nor NPY: save it as TIFF.")
+        raise InputError(f"{path} is not TIFF, OME-Zarr or NPY: save it as TIFF.")
     return _in_space(read, path)
 
 
 def _in_space(read: _Read, path: Path) -> _Read:
-    """Without axes of length 1, once three are left and none of them is something else than space."""
+    """Drop axes of length 1, and check that the other axes are z, y and x."""
     kept = [axis for axis, length in enumerate(read.array.shape) if length > 1]
     for axis in kept:
         if (letter := read.axes[axis]) in _OTHER_AXES:
@@ -228,7 +222,9 @@ def _in_space(read: _Read, path: Path) -> _Read:
             raise InputError(f"{path} has {read.array.shape[axis]} {what}: {cure}.")
     if len(kept) != 3:
         shape = " x ".join(str(length) for length in read.array.shape)
-        raise InputError(f"{path} measures {shape} and is no 3D stack: save one of z, y and x.")
+        raise InputError(
+            f"{path} has the shape {shape} and is not a 3D stack: save one with the axes z, y and x."
+        )
     dropped = tuple(axis for axis in range(read.array.ndim) if axis not in kept)
     return _Read(read.array.squeeze(dropped), "ZYX", read.sizes, read.note)
 
@@ -244,13 +240,13 @@ def _read_tiff(path: Path) -> _Read:
             if array.size < _promised(tiff):
                 raise ValueError("pages are missing")
             sizes, note = _tiff_sizes(tiff)
-    except Exception as error:  # a damaged file can fail anywhere in its decoder
-        raise InputError(f"The file {path} cannot be read as TIFF: save it anew.") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(f"The file {path} cannot be read as TIFF: save it again.") from error
     return _Read(array, axes, sizes, note)
 
 
 def _promised(tiff: tifffile.TiffFile) -> int:
-    """Values that the file says it holds: of one that was cut off, readers give the pages that are left."""
+    """Number of values according to the metadata; of a truncated file, readers return the remaining pages."""
     shaped: Any = tiff.shaped_metadata
     if shaped:
         return int(np.prod(shaped[0].get("shape", ())))
@@ -258,7 +254,7 @@ def _promised(tiff: tifffile.TiffFile) -> int:
 
 
 def _tiff_sizes(tiff: tifffile.TiffFile) -> tuple[_Sizes, str]:
-    """From the OME-XML, or from what ImageJ (and tifffile) write into description and tags."""
+    """Voxel size from OME-XML, or from the description and tags of ImageJ (and tifffile)."""
     if tiff.is_ome and tiff.ome_metadata:
         return _ome_sizes(tiff.ome_metadata), ""
     shaped: Any = tiff.shaped_metadata
@@ -274,7 +270,7 @@ def _tiff_sizes(tiff: tifffile.TiffFile) -> tuple[_Sizes, str]:
 
     note, z = "", abs(float(metadata.get("spacing", 0)))
     if not z and tiff.is_imagej:
-        note, z = "its slices are 1 unit apart, as ImageJ does not say otherwise.", 1.0
+        note, z = "the distance of its slices is taken as 1 unit, the default of ImageJ.", 1.0
     return (z * in_unit if z else None, in_plane("YResolution"), in_plane("XResolution")), note
 
 
@@ -292,7 +288,7 @@ def _ome_sizes(text: str) -> _Sizes:
 
 
 def micrometers(unit: object) -> float | None:
-    """How long a unit is, by any of the names that files give it; None for "pixel" and the like."""
+    """Length of a unit, by any of its names in files; None for "pixel" and similar."""
     return _UNITS.get(str(unit).strip().lower())
 
 
@@ -304,32 +300,32 @@ def _read_zarr(path: Path) -> _Read:
         import zarr
     except ImportError:
         raise InputError(
-            f'{path} is OME-Zarr, which needs a further package: pip install "napari-dispr[zarr]".'
+            f'{path} is OME-Zarr, which needs one more package: run pip install "napari-dispr[zarr]".'
         ) from None
     try:
         group = zarr.open_group(path, mode="r")
         attributes: Mapping[str, Any] = json.loads(json.dumps(dict(group.attrs)))
-        attributes = attributes.get("ome", attributes)  # version 0.5 on
+        attributes = attributes.get("ome", attributes)  # from version 0.5
         image = attributes["multiscales"][0]
         largest: Any = group[image["datasets"][0]["path"]]
         array = np.asarray(largest[...])
         axes = [_axis(axis) for axis in image.get("axes", "tczyx")]
         sizes = dict(_zarr_sizes(image, axes))
-    except Exception as error:  # a damaged or other folder can fail anywhere
-        raise InputError(f"{path} cannot be read as an image of OME-Zarr: save it anew.") from error
+    except Exception as error:  # a damaged or other folder can raise anything
+        raise InputError(f"{path} cannot be read as an OME-Zarr image: save it again.") from error
     letters = "".join(name[0].upper() for name, _ in axes)
     return _Read(array, letters, (sizes.get("z"), sizes.get("y"), sizes.get("x")))
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:
-    """Name and unit of an axis, in the words of any version."""
+    """Name and unit of an axis, in any version of the format."""
     return (axis["name"], axis.get("unit")) if isinstance(axis, dict) else (axis, None)
 
 
 def _zarr_sizes(
     image: Mapping[str, Any], axes: Sequence[tuple[str, str | None]]
 ) -> Iterator[tuple[str, float | None]]:
-    """Each axis and the size of a voxel along it: the scale of the largest resolution, and that of all."""
+    """The size of a voxel along each axis: the scale of the largest resolution times the common scale."""
     scale = np.ones(len(axes))
     for part in (image["datasets"][0], image):
         for transformation in part.get("coordinateTransformations", ()):

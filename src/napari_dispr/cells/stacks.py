@@ -1,6 +1,6 @@
-"""From 3D stacks and their labels to training cells on the model grid: mask, picture and true shape.
+"""Make training cells on the model grid from 3D stacks and their labels: mask, image and true shape.
 
-Knows arrays and the size of their voxels, nothing of files, layers or models.
+Knows arrays and voxel sizes, but no files, layers or models.
 """
 
 import re
@@ -13,26 +13,27 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.cells.cropping import cell_boxes, crop_cell
+from napari_dispr.cells.cropping import crop_cell
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.cells.slices import Box, Slice, between_slices, levels, square_slice
+from napari_dispr.cells.slices import Slice, between_slices, levels, square_slice
 from napari_dispr.errors import InputError
+from napari_dispr.labels import Box, cell_boxes, whole_numbers
 
 Plane = Literal["middle"] | int
 
-#: A label that fewer slices hold tells nothing of its shape in 3D.
+#: Slices that a cell needs at least.
 LEAST_SLICES = 3
-#: Least side of a mask on the grid, in voxels: what is smaller is debris, or a cell's cap.
+#: Least side of a mask on the grid, in voxels; smaller masks are debris or the cap of a cell.
 LEAST_SIDE = 8
-#: How far a shape may reach from the imaged plane, and in the plane from the grid's centre, in voxels.
+#: Largest distance of a shape from the imaged plane, and in the plane from the centre, in voxels.
 ROOM = 31.0
-#: Share of the cells that a chosen voxel size has room for.
+#: Share of the cells that fit the grid with an automatic voxel size.
 FITTING = 0.97
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """A 3D picture with its segmentation.
+    """A 3D image with its segmentation.
 
     Attributes
     ----------
@@ -41,13 +42,13 @@ class Stack:
     image : (z, y, x) array or None
         One channel, any real data type.
     labels : (z, y, x) integer array
-        0 is background, each other value a cell.
+        0 is background, each other value is a cell.
     spacing : (float, float, float)
-        From voxel to voxel along (z, y, x).
+        Size of a voxel along (z, y, x).
     unit : str
-        Of the spacing; "pixel" where it is not known.
+        Of the spacing; "pixel" if it is not known.
     note : str
-        What whoever reads the cells should know of it, in one sentence, or empty.
+        A note for the user in one sentence, or empty.
     """
 
     name: str
@@ -60,19 +61,16 @@ class Stack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CutCells:
-    """Cells that were cut from stacks.
+    """Cells made from stacks.
 
     Attributes
     ----------
     cells : list of CellFile
-        By stack, then by label; each with its object.
+        By stack, then by label, with objects.
     voxel_size : float
-        Side of a voxel of the grid, in ``unit``; the same for all cells.
-    unit : str
-    plane : "middle" or int
-        As it was asked for.
+        Side of a voxel of the grid in ``unit``, for all cells.
     left_out : dict of str to int
-        Why labels are not among the cells, and how many.
+        Number of labels that did not become cells, by reason.
     """
 
     cells: list[CellFile]
@@ -84,14 +82,14 @@ class CutCells:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A label that may become a cell; lengths in the unit of the stack."""
+    """A label that may become a cell. Lengths are in the unit of the stack."""
 
     label: int
     box: Box
     plane: int
-    #: Larger side of the box of its section.
+    #: Larger side of the bounding box of its section.
     side: float
-    #: The least voxel size with which the grid has room for it.
+    #: The least voxel size with which it fits the grid.
     needs: float
 
 
@@ -103,41 +101,38 @@ def cut_stacks(
     extent: float = 44.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> CutCells:
-    """Every label of the stacks as a cell on the model grid, with the shape that it really has.
+    """Make a cell on the model grid, with its true shape, of every label of the stacks.
 
     Parameters
     ----------
     stacks : sequence of Stack
-        With names of their own, and spacings of one unit.
+        With different names, and spacings in one unit.
     plane : "middle" or int
-        The slice that becomes the imaged plane: of each label the one nearest to the middle of its
-        height, or one slice for all.
+        The slice that becomes the imaged plane: of each label the slice nearest to the middle of its height,
+        or one slice for all.
     voxel_size : float, optional
-        Side of a voxel of the grid in the stacks' unit. None: the larger side of the masks is
-        ``extent`` voxels at the median, or less where that leaves more than 3 % of the cells no room.
-    extent : float
-        Voxels, see above.
+        Side of a voxel of the grid in the unit of the stacks. None: the median of the larger side of the
+        masks is ``extent`` voxels, or less if more than 3 % of the cells would not fit.
     progress : callable, optional
-        Called with the number of labels that are done, and of all, after each.
+        Called after each label with the number of labels done and the total.
 
     Returns
     -------
     CutCells
-        Mask and image are what ``crop_cell`` makes of the slice, as for a prediction at scale
-        "physical". Objects are clip(d + 0.5, 0, 1), d the signed distance in voxels: each slice is
-        brought onto the grid as the mask is, and between slices their signed distances are
-        interpolated (Raya and Udupa, IEEE Trans. Med. Imaging 9 (1990) 32).
+        Mask and image are the ``crop_cell`` of the slice, as for a prediction at the scale "physical".
+        Objects are clip(d + 0.5, 0, 1), where d is the signed distance in voxels: each slice is resampled
+        like the mask, and signed distances are interpolated between slices (Raya and Udupa, IEEE Trans. Med.
+        Imaging 9 (1990) 32).
 
     Raises
     ------
     InputError
-        If a stack holds no labels or something else than labels, its image does not fit them, names
-        or units clash, or no label can be used.
+        If labels or image of a stack are wrong or do not fit, names or units clash, or no label can be used.
     """
     if not stacks:
-        raise InputError("There is no stack to take cells from: give an image with its labels.")
+        raise InputError("There is no stack: give an image with its labels.")
     if not _is_plane(plane):
-        raise InputError(f'The plane is {plane!r}: use "middle" or the number of a slice, from 0.')
+        raise InputError(f'The plane is {plane!r}: give "middle" or the number of a slice, from 0.')
     if voxel_size is not None and not (isfinite(voxel_size) and voxel_size > 0):
         raise InputError(f"The voxel size is {voxel_size}: give a length above 0, or leave it out.")
     stacks = [checked_stack(stack) for stack in stacks]
@@ -165,7 +160,7 @@ def cut_stacks(
     done = 0
     for stack, usable in zip(stacks, found, strict=True):
         of_stack: dict[int, CellFile] = {}
-        # Slice by slice, so that each is looked at once.
+        # Slice by slice, so that each slice is resampled once.
         for candidate, cell in _cut(stack, sorted(usable, key=lambda c: c.plane), voxel_size):
             done += 1
             if isinstance(cell, str):
@@ -186,96 +181,91 @@ def _is_plane(plane: object) -> bool:
 
 def _nothing_left(stacks: Sequence[Stack], left_out: Mapping[str, int]) -> InputError:
     names = ", ".join(stack.name for stack in stacks)
-    return InputError(f"No cell of {names} can be used ({in_words(left_out)}): use a stack of whole cells.")
+    return InputError(
+        f"No cell of {names} can be used ({in_words(left_out)}): give a stack with whole cells."
+    )
 
 
 def in_words(left_out: Mapping[str, int]) -> str:
-    """Why labels were left out and how many, the most frequent first: "3 cut by ..., 1 in ..."."""
+    """Numbers of labels left out, by reason, the most frequent first: "3 cut by ..., 1 in ..."."""
     return ", ".join(f"{count} {why}" for why, count in sorted(left_out.items(), key=lambda item: -item[1]))
 
 
 def checked_stack(stack: Stack) -> Stack:
-    """The stack with labels of whole numbers, once nothing is wrong with it.
+    """Check a stack, and convert its labels to integers.
 
     Raises
     ------
     InputError
-        If labels or image are not (z, y, x) of one shape, hold NaN, fractions or negative labels,
-        true and false, no cell, or an image of a single value; or the spacing is none.
+        If labels or image are not (z, y, x) with one shape, the labels are not whole numbers or are empty,
+        the image has NaN or a single value, or the spacing is not positive.
     """
     name, labels = stack.name, np.asarray(stack.labels)
     if labels.ndim != 3:
         raise InputError(
-            f"The labels of {name} have the shape {labels.shape}, not (z, y, x): use a 3D segmentation."
+            f"The labels of {name} have the shape {labels.shape}, not (z, y, x): give a 3D segmentation."
         )
     image = None if stack.image is None else np.asarray(stack.image)
     if image is not None and image.shape != labels.shape:
         raise InputError(
             f"The image of {name} has the shape {image.shape} and its labels {labels.shape}: "
-            "use one channel, and labels made from it."
+            "give one channel, and the labels of this channel."
         )
     if image is not None:
         if image.dtype.kind not in "buif":
-            raise InputError(f"The image of {name} has the data type {image.dtype}: use real numbers.")
+            raise InputError(
+                f"The image of {name} has the data type {image.dtype}: convert it to real numbers."
+            )
         if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise InputError(f"The image of {name} holds NaN or infinite values: replace them by numbers.")
+            raise InputError(f"The image of {name} has NaN or infinite values: replace them by numbers.")
         if image.size and image.min() == image.max():
-            raise InputError(f"The image of {name} has the same value everywhere: use the cells' channel.")
+            raise InputError(
+                f"The image of {name} has the same value everywhere: choose the channel of the cells."
+            )
     spacing = tuple(float(step) for step in stack.spacing)
     if len(spacing) != 3 or not all(isfinite(step) and step > 0 for step in spacing):
-        raise InputError(f"The spacing of {name} is {stack.spacing}: give z, y and x as lengths above 0.")
-    return replace(stack, image=image, labels=_whole_numbers(name, labels), spacing=spacing)
-
-
-def _whole_numbers(name: str, labels: NDArray[Any]) -> NDArray[Any]:
+        raise InputError(
+            f"The spacing of {name} is {stack.spacing}: give three lengths above 0 for z, y and x."
+        )
     if labels.dtype.kind == "b":
-        raise InputError(f"The labels of {name} are true or false: number the cells, each by its own value.")
-    if labels.dtype.kind == "f":
-        if not np.isfinite(labels).all():
-            raise InputError(f"The labels of {name} hold NaN or infinite values: replace them by 0.")
-        if (labels != np.rint(labels)).any():
-            raise InputError(f"The labels of {name} hold fractions, as images do: give whole numbers.")
-        labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "ui":
-        raise InputError(f"The labels of {name} have the data type {labels.dtype}: use whole numbers.")
-    if labels.size and labels.min() < 0:
-        raise InputError(f"The labels of {name} hold negative values: use 0 for background, 1 up for cells.")
+        raise InputError(f"The labels of {name} are true or false: give each cell a number of its own.")
+    labels = whole_numbers(labels, name)
     if not labels.any():
         raise InputError(f"The labels of {name} are empty: segment at least one cell.")
-    return labels
+    return replace(stack, image=image, labels=labels, spacing=spacing)
 
 
 def _check_together(stacks: Sequence[Stack]) -> None:
     names = Counter(_file_name(stack.name) for stack in stacks)
     if twice := [name for name, count in names.items() if count > 1]:
-        raise InputError(f"There are two stacks of the name {twice[0]}: give each its own.")
+        raise InputError(f"There are two stacks with the name {twice[0]}: rename one of them.")
     units = {stack.unit: stack.name for stack in stacks}
     if len(units) > 1:
         (unit, name), (other_unit, other) = list(units.items())[:2]
         raise InputError(
-            f"The voxels of {name} are given in {unit} and those of {other} in {other_unit}: "
-            "give the spacing of all in one unit."
+            f"The spacing of {name} is in {unit} and that of {other} in {other_unit}: "
+            "give the spacing of all stacks in one unit."
         )
 
 
 def _candidate(stack: Stack, label: int, box: Box, plane: Plane) -> _Candidate | str:
-    """A label's place and sizes, or why it is left out."""
+    """Position and size of a label, or the reason why it is left out."""
     for axis, (side, length) in enumerate(zip(box, stack.labels.shape, strict=True)):
         if (side.start == 0 or side.stop == length) and (axis or length > 1):
             return "cut by the border of the stack"
     cell = stack.labels[box] == label
-    held = np.flatnonzero(cell.any(axis=(1, 2)))
-    if len(held) < LEAST_SLICES:
+    slices = np.flatnonzero(cell.any(axis=(1, 2)))
+    if len(slices) < LEAST_SLICES:
         return f"in fewer than {LEAST_SLICES} slices"
     if plane == "middle":
-        z = int(held[np.argmin(np.abs(held - (len(cell) - 1) / 2))])
+        z = int(slices[np.argmin(np.abs(slices - (len(cell) - 1) / 2))])
     else:
         z = plane - box[0].start
-        if z not in held:
+        if z not in slices:
             return f"not in slice {plane}"
     section = cell[z]
     to_z, to_y, to_x = stack.spacing
-    sides, reaches = [], [(len(cell) - z) * to_z, (z + 1) * to_z]  # before the first slice without it
+    sides, reaches = [], [(len(cell) - z) * to_z, (z + 1) * to_z]  # up to the first slice without the cell
     for along, step in ((section.any(axis=1), to_y), (section.any(axis=0), to_x)):
         first, last = np.flatnonzero(along)[[0, -1]]
         centre = (first + last) / 2
@@ -285,9 +275,9 @@ def _candidate(stack: Stack, label: int, box: Box, plane: Plane) -> _Candidate |
 
 
 def _voxel_size(candidates: Sequence[_Candidate], extent: float) -> float:
-    """One for all cells, rounded up to three digits so that people can type it."""
+    """An automatic voxel size for all cells, rounded up to three digits."""
     sides = np.array([candidate.side for candidate in candidates])
-    # Debris has no say in how large cells are.
+    # Without debris.
     sides = sides[sides >= LEAST_SIDE / extent * np.quantile(sides, 0.9)]
     usual = float(np.median(sides)) / extent
     room = float(np.quantile([candidate.needs for candidate in candidates], FITTING, method="higher"))
@@ -299,7 +289,7 @@ def _voxel_size(candidates: Sequence[_Candidate], extent: float) -> float:
 def _cut(
     stack: Stack, candidates: Sequence[_Candidate], voxel_size: float
 ) -> Iterator[tuple[_Candidate, CellFile | str]]:
-    """Each label as a cell, or why it is left out; ``candidates`` in the order of their planes."""
+    """Each candidate as a cell, or the reason why it is left out. Candidates are ordered by plane."""
     plane, picture = -1, None
     for candidate in candidates:
         if candidate.needs > voxel_size * (1 + 1e-9):
@@ -319,11 +309,11 @@ def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float
     try:
         zoom = picture.pixel / voxel_size
         crop = crop_cell(picture.image, picture.labels, candidate.label, zoom=zoom)
-    except InputError:  # it is in the slice, whole, and fits
+    except InputError:  # the only reason left: the cell is whole and fits
         return "less than a voxel thick"
     image = None
     if crop.image is not None:
-        # Beside the cell others may be brighter or darker than what a file holds.
+        # Neighbours may be outside the range of a file.
         image = np.clip(crop.image, 0, 1)
         if image.max() <= 1.5 / 255 or np.ptp(np.rint(255 * image)) == 0:
             return "without light in the image"
@@ -336,5 +326,5 @@ def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float
 
 
 def _file_name(name: str) -> str:
-    """Without what a file's name cannot hold on some system."""
+    """The name without characters that some systems do not allow in file names."""
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .") or "stack"

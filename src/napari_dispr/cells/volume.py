@@ -1,7 +1,7 @@
-"""How large is a cell, as far as a few numbers of mask and picture tell: a second opinion beside the shapes.
+"""Predict the volume of a cell from a few features of mask and image, to correct the sampled shapes.
 
-A network learns a hundred cells by heart. What they have in common, as that blood cells of a kind are of
-about one volume however they lie, a regression on few features tells better. Knows arrays only.
+A network overfits a hundred cells. A regression on few features generalises better, for example that blood
+cells of a kind have similar volumes in all orientations. Knows arrays only.
 """
 
 from collections.abc import Sequence
@@ -17,25 +17,26 @@ from napari_dispr.errors import InputError
 Plane = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-#: Fewer training cells tell nothing of others.
+#: Training cells that a regression needs at least.
 LEAST_CELLS = 20
 
 _NAMES = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
-#: Sets of features that may be known of a cell.
+#: Groups of features that can be known for a cell.
 _KNOWN = (("size", "shape", "picture"), ("size", "shape"), ("shape", "picture"), ("shape",))
-#: Length scale, share of the linear part, and variance of the noise that are tried.
+#: Hyperparameters to try: length scale, share of the linear kernel, variance of the noise.
 _TRIED = tuple(product((0.7, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0), (0.1, 0.3, 1.0)))
 
 
 def fit_volume(
     masks: Sequence[Plane], images: Sequence[Plane | None], volumes: Sequence[float]
 ) -> VolumeRegression:
-    """Learn the volume of cells from mask and image.
+    """Fit the volume of cells to features of mask and image.
 
     Parameters
     ----------
     masks, images : sequences of (64, 64) arrays
-        On the model grid, at the scale at which the volumes are. Cells without a telling image are left out.
+        On the model grid, at the scale of the volumes. Cells without image, or with a constant one, are
+        left out.
     volumes : sequence of float
         In voxels.
 
@@ -46,9 +47,9 @@ def fit_volume(
 
     Notes
     -----
-    Gaussian process regression of the logarithm of the volume [1]_ (relative to area^1.5 where the size of
-    the cell is not among the features), on standardised features, with a squared exponential and a linear
-    kernel; their scales are those with the smallest error of cells left out one by one (Eqs. 5.10 to 5.12).
+    Gaussian process regression of the logarithm of the volume [1]_ (relative to area^1.5 if the size is not
+    among the features) on standardised features, with a squared exponential and a linear kernel. The
+    hyperparameters minimise the leave-one-out error (Eqs. 5.10 to 5.12).
 
     References
     ----------
@@ -59,7 +60,7 @@ def fit_volume(
     seen = [(found, volume) for found, volume in seen if "picture" in found]
     if len(seen) < LEAST_CELLS:
         raise InputError(
-            f"{len(seen)} cells with an image are too few to learn volumes: give at least {LEAST_CELLS}."
+            f"{len(seen)} cells with an image are too few to predict volumes: give at least {LEAST_CELLS}."
         )
     table = np.array([np.concatenate([found[group] for group in _NAMES]) for found, _ in seen])
     log_volume = np.log([volume for _, volume in seen])
@@ -82,14 +83,13 @@ def fit_volume(
 def expected_volume(
     regression: VolumeRegression, mask: Plane, image: Plane | None, *, sized: bool
 ) -> tuple[float, float]:
-    """Volume of a cell in voxels, and the standard deviation of its logarithm.
+    """Predicted volume of a cell in voxels, and the standard deviation of its logarithm.
 
     Parameters
     ----------
-    regression : VolumeRegression
     mask, image : (64, 64) array, and the same or None
     sized : bool
-        Whether its size on the grid is its own: not under the scale "auto", which brings all to one size.
+        Whether the size on the grid is the true size. It is not with the scale "auto".
     """
     found = features(mask, image)
     known = [group for group in _NAMES if group in found and (group != "size" or sized)]
@@ -105,7 +105,7 @@ def expected_volume(
 
 
 def _columns(known: Sequence[str]) -> NDArray[np.int64]:
-    """Of the groups in the table of all features."""
+    """Columns of the groups in the table of all features."""
     groups = np.repeat(list(_NAMES), [len(names) for names in _NAMES.values()])
     return np.flatnonzero(np.isin(groups, known))
 
@@ -122,7 +122,7 @@ def _fitted(cells: Floats, target: Floats) -> Weights:
     for length, linear, noise in _TRIED:
         inverse = np.linalg.inv(_kernel(cells, cells, length, linear) + noise * np.eye(len(cells)))
         of_cells = inverse @ (target - centre)
-        left_out = of_cells / np.diag(inverse)  # Eq. 5.12: error of each cell had it been left out
+        left_out = of_cells / np.diag(inverse)  # Eq. 5.12: leave-one-out errors
         error = float(np.sqrt(np.mean(left_out**2)))
         if best is None or error < best[0]:
             best = error, of_cells, length, linear

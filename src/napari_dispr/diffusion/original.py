@@ -45,7 +45,6 @@ def import_dispr_checkpoint(
 
     Parameters
     ----------
-    checkpoint : path or state dict
     name : str
         For the card.
     image_size : int

@@ -1,4 +1,4 @@
-"""Curvature of a surface: its integral over a mesh, its values at places, their spread over the surface."""
+"""Curvature of a surface: its integral over a mesh, its values at points, and their statistics."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-#: Sigma of the Gaussian, in voxels, with which the signed distance is smoothed before its derivatives.
+#: Sigma in voxels of the Gaussian that smooths the signed distance before derivatives are taken.
 SMOOTHING = 1.5
 
 _Floats = NDArray[np.float64]
@@ -14,12 +14,12 @@ _Ints = NDArray[np.int64]
 
 
 class Edges(NamedTuple):
-    """The edges of a closed mesh: their vertices and the two faces that meet there.
+    """The edges of a closed mesh: their vertices and their two faces.
 
     Parameters
     ----------
     vertices : (n, 2) array
-        In the order in which ``faces[:, 0]`` runs through them.
+        In the order of ``faces[:, 0]``.
     faces : (n, 2) array
     """
 
@@ -33,7 +33,7 @@ def edges_of(faces: NDArray[np.integer]) -> Edges:
     Parameters
     ----------
     faces : (n, 3) array
-        Indices of vertices; every edge belongs to two faces, or to four where a surface touches itself.
+        Indices of vertices. An edge belongs to two faces, or to four where a surface touches itself.
     """
     sides = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
     low, high = sides.min(axis=1), sides.max(axis=1)
@@ -43,18 +43,17 @@ def edges_of(faces: NDArray[np.integer]) -> Edges:
 
 
 def integral_mean_curvature(vertices: _Floats, normals: _Floats, edges: Edges) -> float:
-    """Mean curvature summed over a closed mesh: half of each edge's length times its signed angle.
+    """Integral of the mean curvature over a closed mesh: half of each edge's length times its signed angle.
 
     Parameters
     ----------
     vertices : (n, 3) array
     normals : (faces, 3) array
-        Unit normals of the faces; outwards.
-    edges : Edges
+        Outward unit normals of the faces.
     """
     along = vertices[edges.vertices[:, 1]] - vertices[edges.vertices[:, 0]]
     one, other = normals[edges.faces[:, 0]], normals[edges.faces[:, 1]]
-    # |along| sin and |along| cos of the angle, whose sign tells ridges from valleys.
+    # |along| sin and |along| cos of the angle, which is positive at ridges.
     length = np.linalg.norm(along, axis=1)
     sine = np.einsum("ij,ij->i", _cross(one, other), along)
     angle = np.arctan2(sine, length * np.einsum("ij,ij->i", one, other))
@@ -62,12 +61,12 @@ def integral_mean_curvature(vertices: _Floats, normals: _Floats, edges: Edges) -
 
 
 def _cross(a: _Floats, b: _Floats) -> _Floats:
-    """As `numpy.cross` of rows of three, in a fifth of its time."""
+    """`numpy.cross` of rows, five times as fast."""
     return np.stack([a[:, i - 2] * b[:, i - 1] - a[:, i - 1] * b[:, i - 2] for i in range(3)], axis=1)
 
 
 def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> tuple[_Floats, _Floats]:
-    """Mean and Gaussian curvature of the level sets of a signed distance, at given places.
+    """Mean and Gaussian curvature of the level sets of a signed distance at given points.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> t
     Returns
     -------
     mean, gaussian : (n,) arrays
-        In the frame's unit to the power -1 and -2; positive where the shape is convex.
+        In the unit of the frame to the power -1 and -2; positive where the shape is convex.
 
     Notes
     -----
@@ -91,8 +90,8 @@ def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> t
     - mean ``H = (|g|^2 tr B - g^T B g) / (2 |g|^3)``,
     - Gaussian ``K = g^T adj(B) g / |g|^4``.
 
-    The principal curvatures ``H +- sqrt(H^2 - K)`` are cut at 1 / voxel, positive and negative: what is
-    sharper no grid can show. So both are bounded at whatever shape.
+    The principal curvatures ``H +- sqrt(H^2 - K)`` are clipped to +-1 / voxel, the most that a grid can
+    show, so that both curvatures are bounded.
 
     References
     ----------
@@ -100,7 +99,7 @@ def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> t
        Design 22(7), 632-658.
     """
     smooth = -ndimage.gaussian_filter(np.pad(level, 2, mode="edge"), SMOOTHING, truncate=3)
-    # A vertex lies between two voxels, along one axis: derivatives are taken there and interpolated.
+    # A vertex lies between two voxels along one axis: derivatives at the two are interpolated.
     near = np.rint(places).astype(np.int64)
     aside = places - near
     axis = np.abs(aside).argmax(axis=1)
@@ -108,18 +107,18 @@ def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> t
     other = near.copy()
     other[rows, axis] += np.where(aside[rows, axis] < 0, -1, 1)
     share = np.abs(aside[rows, axis])
-    (gradient, hessian), (gradient_beside, hessian_beside) = (
+    (gradient, hessian), (next_gradient, next_hessian) = (
         _derivatives(smooth, np.clip(voxels, -1, np.array(level.shape)) + 2) for voxels in (near, other)
     )
-    gradient = gradient + share * (gradient_beside - gradient)
-    hessian = hessian + share[:, None, None] * (hessian_beside - hessian)
+    gradient = gradient + share * (next_gradient - gradient)
+    hessian = hessian + share[:, None, None] * (next_hessian - hessian)
     to_voxels = np.linalg.inv(frame)
     g = gradient.T @ to_voxels
     hessian = to_voxels.T @ hessian @ to_voxels
     squared = np.maximum(np.einsum("ij,ij->i", g, g), 1e-12)
     trace = np.trace(hessian, axis1=1, axis2=2)
     mean = (squared * trace - (g * (hessian @ g[:, :, None])[:, :, 0]).sum(axis=1)) / (2 * squared**1.5)
-    # g^T adj(B) g, adj of a symmetric matrix having the cross products of its rows.
+    # g^T adj(B) g; the rows of adj(B) are the cross products of the rows of B.
     adjugate = np.stack([_cross(hessian[:, (i + 1) % 3], hessian[:, (i + 2) % 3]) for i in range(3)], axis=1)
     gaussian = (g * (adjugate @ g[:, :, None])[:, :, 0]).sum(axis=1) / squared**2
     most = 1 / np.cbrt(abs(np.linalg.det(frame)))
@@ -150,20 +149,11 @@ def _derivatives(volume: NDArray[np.float32], voxels: _Ints) -> tuple[_Floats, _
 
 
 def spread(mean: _Floats, gaussian: _Floats, areas: _Floats) -> dict[str, float]:
-    """Statistics of curvature over the surface, each vertex with the area around it as its weight.
-
-    Returns
-    -------
-    dict
-        ``curvature_sd``, ``_low``, ``_median``, ``_high``; ``gaussian_curvature`` and the same of it;
-        ``concave_share``, ``saddle_share``, ``bending_energy``.
-    """
+    """Statistics of mean and Gaussian curvature over the surface, weighted by the area of each vertex."""
     found: dict[str, float] = {}
     for name, values in (("curvature", mean), ("gaussian_curvature", gaussian)):
         average = float(np.average(values, weights=areas))
         low, median, high = _quantiles(values, areas, (0.05, 0.5, 0.95))
-        if name == "gaussian_curvature":
-            found[name] = average
         found[f"{name}_sd"] = float(np.sqrt(np.average((values - average) ** 2, weights=areas)))
         found |= {f"{name}_low": low, f"{name}_median": median, f"{name}_high": high}
     total = areas.sum()

@@ -1,6 +1,6 @@
-"""How a member came to be: its states from pure noise to the finished shape, as numbers and as a file.
+"""The denoising of a member, from pure noise to the final shape, as arrays and as a file.
 
-Knows neither how shapes are drawn nor how they are shown.
+Knows neither how members are sampled nor how they are shown.
 """
 
 import os
@@ -25,28 +25,25 @@ class Denoising:
     label, number : int
         The cell, and the number of the member.
     frames : (frame, 64, 64, 64) array
-        Signed distance in voxels, positive inside; the first is pure noise, the last the finished shape.
-        Kept in half precision, as members are.
+        Signed distance in voxels, positive inside, in half precision. The first is pure noise, the last the
+        final shape.
     clean : (frame, 64, 64, 64) array
-        What the network made of each frame: the shape that it saw in it. The last is the finished one.
+        The clean shape that the network predicted from each frame. The last is the final shape.
     times : (frame,) array
-        Of the process: falling; for rectified flow from 1 to 0, for Gaussian diffusion timesteps down to -1.
+        Decreasing times of the process: for rectified flow from 1 to 0, for Gaussian diffusion down to -1.
     noise : (frame,) array
         Standard deviation of the noise in each frame, from 1 to 0.
     grid_to_world : (4, 4) array
         Affine on (z, y, x, 1) from voxel-centre index to world.
-    unit : str
-        Of the world's axes.
     is_member : bool
-        Whether the last frame is a member of the prediction. False where the path was drawn with another
-        number of steps than the members were, or the member was rejected.
-    sampler : str
+        Whether the last frame is a member of the prediction. It is not if it was sampled with another number
+        of steps, or was rejected.
     steps : int
         Evaluations of the network.
     provenance : mapping
         Of the prediction.
     section : Section, optional
-        What the member was drawn from.
+        Mask and image of the cell.
     """
 
     label: int
@@ -80,9 +77,9 @@ class Denoising:
         return len(self.frames)
 
     def at(self, noise: ArrayLike) -> NDArray[np.float32]:
-        """The member under so much noise: between two frames on a straight line.
+        """The member at a noise level, by linear interpolation between two frames.
 
-        That is the very path of the Euler method in rectified flow, and stands for that of others.
+        For the Euler method in rectified flow this is the exact path.
 
         Parameters
         ----------
@@ -108,7 +105,7 @@ class Denoising:
 
     @property
     def description(self) -> dict[str, Any]:
-        """How it came to be, and what it is; JSON can hold it."""
+        """Content and provenance, for JSON."""
         return {
             **self.provenance,
             "content": "denoising",
@@ -128,8 +125,7 @@ class Denoising:
         Parameters
         ----------
         path : path
-            Usually ``NAME.ome.tif``. The image's description holds, as JSON, times, noise, ``grid_to_world``
-            and provenance.
+            Usually ``NAME.ome.tif``. The description of the image contains `description` as JSON.
         """
         name = f"cell {self.label}, member {self.number}: from noise to shape"
         frames = self.frames.astype(np.float32)

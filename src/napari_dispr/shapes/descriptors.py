@@ -1,6 +1,6 @@
-"""Descriptors of one shape's form: hull, axes, widths, thickness, spherical harmonics.
+"""Descriptors of one shape: hull, axes, widths, thickness, spherical harmonics.
 
-Knows a closed mesh and a signed distance, neither tables nor cells.
+Knows a closed mesh and a signed distance, but neither tables nor cells.
 """
 
 from functools import cache
@@ -18,7 +18,7 @@ _Floats = NDArray[np.float64]
 
 #: Points at which thickness is measured.
 _POINTS = 500
-#: Shells on which the occupancy is read for its spherical harmonics, and their polar angles.
+#: Number of shells and of polar angles for spherical harmonics.
 _SHELLS, _POLAR = 20, 16
 
 
@@ -28,13 +28,13 @@ def hull_measures(vertices: _Floats, volume: float, area: float) -> dict[str, fl
     Returns
     -------
     dict
-        ``convexity``, ``solidity``, ``largest_diameter``, ``least_width``, ``mean_width``; NaN for a mesh
-        that is flat as far as floating point goes.
+        ``convexity``, ``solidity``, ``largest_diameter``, ``least_width``, ``mean_width``; NaN for a flat
+        mesh.
 
     Notes
     -----
-    Widths are those of the hull along 400 directions that lie evenly on the half sphere; the largest and
-    the least are then followed along ever closer directions, to about 0.002 rad.
+    Widths are those of the hull along 400 even directions of the half sphere. The largest and the least are
+    then refined along nearer and nearer directions, to about 0.002 rad.
     """
     try:
         hull = ConvexHull(vertices)
@@ -57,7 +57,7 @@ def hull_measures(vertices: _Floats, volume: float, area: float) -> dict[str, fl
 def _extreme_width(corners: _Floats, direction: _Floats, sign: int) -> float:
     """The largest (or least, with sign -1) width near a direction."""
     for reach in (0.12, 0.03, 0.008, 0.002):
-        # Any two vectors across the direction span the cap.
+        # Two vectors perpendicular to the direction span the cap.
         across = np.linalg.svd(direction[None])[2][1:]
         radius, angle = np.sqrt(np.arange(64) / 63) * reach, 2.399963 * np.arange(64)
         cap = direction + (radius * np.cos(angle))[:, None] * across[0]
@@ -71,7 +71,7 @@ def _extreme_width(corners: _Floats, direction: _Floats, sign: int) -> float:
 
 @cache
 def _half_sphere(count: int) -> _Floats:
-    """Directions spread evenly, (count, 3): a spiral of golden angles."""
+    """Even directions (count, 3), by a spiral of golden angles."""
     height = (np.arange(count) + 0.5) / count
     angle = 2.399963229728653 * np.arange(count)
     radius = np.sqrt(1 - height**2)
@@ -83,9 +83,8 @@ def axes(mesh: trimesh.Trimesh, frame: _Floats) -> dict[str, float]:
 
     Parameters
     ----------
-    mesh : trimesh.Trimesh
     frame : (3, 3) array
-        From voxels to world; its first column points across the imaged plane.
+        From voxels to world. Its first column is perpendicular to the imaged plane.
 
     Returns
     -------
@@ -95,8 +94,8 @@ def axes(mesh: trimesh.Trimesh, frame: _Floats) -> dict[str, float]:
 
     Notes
     -----
-    An axis is ``2 sqrt(5 lambda)``, lambda an eigenvalue of the covariance of the points inside: for an
-    ellipsoid its full axis. Elongation and flatness as ITK's and MorphoLibJ's label analysis have them.
+    An axis is ``2 sqrt(5 lambda)``, where lambda is an eigenvalue of the covariance of the points inside: the
+    full axis of an ellipsoid. Elongation and flatness are defined as in ITK and MorphoLibJ.
     """
     inertia = np.asarray(mesh.moment_inertia)
     covariance = (np.eye(3) * np.trace(inertia) / 2 - inertia) / float(mesh.volume)
@@ -116,7 +115,7 @@ def axes(mesh: trimesh.Trimesh, frame: _Floats) -> dict[str, float]:
 
 
 def box(vertices: _Floats, frame: _Floats, volume: float) -> dict[str, float]:
-    """Sides of the box along the picture's own axes, ``box_z``, ``box_y``, ``box_x``, and ``box_fill``."""
+    """Sides of the box along the axes of the image, ``box_z``, ``box_y``, ``box_x``, and ``box_fill``."""
     steps = np.linalg.norm(frame, axis=0)
     sides = np.ptp(vertices @ np.linalg.inv(frame).T, axis=0) * steps
     fill = volume / (sides.prod() * abs(np.linalg.det(frame)) / steps.prod())
@@ -124,14 +123,14 @@ def box(vertices: _Floats, frame: _Floats, volume: float) -> dict[str, float]:
 
 
 def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str, float]:
-    """Local thickness: of each point inside, the diameter of the largest inscribed ball that holds it.
+    """Local thickness: for each point inside, the diameter of the largest inscribed ball that contains it.
 
     Parameters
     ----------
     vertices, normals : (n, 3) arrays
-        Of the closed mesh; normals outwards.
+        Of the closed mesh; outward normals.
     inside : (m, 3) array
-        Points inside, evenly spread.
+        Even points inside.
 
     Returns
     -------
@@ -140,9 +139,9 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
 
     Notes
     -----
-    The definition of Hildebrand and Rueegsegger [1]_, of up to 500 points. The balls are those that touch
-    the surface where it is nearest to one of the points and lie inside, found by shrinking them [2]_. So no
-    distance of a voxel from another enters, and the error stays well below a voxel.
+    The definition of Hildebrand and Rueegsegger [1]_, for up to 500 points. The balls touch the surface
+    at the place nearest to one of the points and lie inside; they are found by shrinking [2]_. No distances
+    between voxels are used, so that the error is well below a voxel.
 
     References
     ----------
@@ -170,23 +169,23 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
         active = active[too_large]
         if not len(active):
             break
-        # The ball through the touched point, tangent there, and the vertex that lies in it.
+        # The ball that is tangent at the touched point and goes through the vertex inside the current ball.
         depth = np.einsum("ij,ij->i", apart, inwards[active])
         smaller = np.einsum("ij,ij->i", apart, apart) / np.maximum(2 * depth, 1e-300)
-        # Beside the touched point itself the mesh says nothing of the ball.
+        # A vertex next to the touched point does not define a ball.
         moved = (depth > 1e-6 * np.sqrt(np.einsum("ij,ij->i", apart, apart))) & (smaller < radii[active])
         radii[active] = np.where(moved, smaller, nearest[too_large])
         active = active[moved]
     centres = touched + inwards * radii[:, None]
     radii[active] = np.minimum(radii[active], tree.query(centres[active])[0])
-    # From the largest ball down, so that the first that holds a point is the largest that does.
+    # Sorted by size, so that the first ball that contains a point is the largest one.
     order = np.argsort(-radii)
     centres, radii = centres[order], radii[order]
     squared = (points**2).sum(axis=1)[:, None] + ((centres**2).sum(axis=1) - 2 * points @ centres.T)
-    holding = squared <= radii**2 * (1 + 1e-6)
-    first = holding.argmax(axis=1)
-    holding_radii = np.where(holding[np.arange(len(points)), first], radii[first], 0)
-    diameters = 2 * np.maximum(holding_radii, own)
+    containing = squared <= radii**2 * (1 + 1e-6)
+    first = containing.argmax(axis=1)
+    largest = np.where(containing[np.arange(len(points)), first], radii[first], 0)
+    diameters = 2 * np.maximum(largest, own)
     return {
         "thickness": float(diameters.mean()),
         "thickness_sd": float(diameters.std()),
@@ -197,7 +196,7 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
 def harmonics(
     level: NDArray[np.float32], centre: _Floats, reach: float, frame: _Floats, volume: float
 ) -> dict[str, float]:
-    """Shares of a shape in the spherical harmonics of each degree, about its centroid.
+    """Shares of a shape in the spherical harmonics of each degree about its centroid.
 
     Parameters
     ----------
@@ -206,23 +205,23 @@ def harmonics(
     centre : (3,) array
         In voxel-centre coordinates.
     reach : float
-        Distance from the centre to the farthest point of the surface, in the frame's unit.
+        Distance from the centre to the farthest point of the surface, in the unit of the frame.
     frame : (3, 3) array
         From voxels to world.
     volume : float
-        Kept for what the shells miss: shares are of the sum over all degrees, which is the volume.
+        Of the shape, in the unit of the frame.
 
     Returns
     -------
     dict
-        ``harmonic_0`` to ``harmonic_8``: each >= 0, together at most 1.
+        ``harmonic_0`` to ``harmonic_8``: each at least 0, their sum at most 1.
 
     Notes
     -----
-    Of f, 1 inside and 0 outside, on spheres of radius r about the centroid:
+    With f = 1 inside and 0 outside, on spheres of radius r about the centroid,
     ``harmonic_l = 1/V * int_0^inf sum_m |<f(r, .), Y_lm>|^2 r^2 dr``. By Parseval's theorem the sum over all
-    l is 1. A rotation mixes the harmonics of one degree alone, so that no share depends on it [1]_; nor
-    on the size, as lengths cancel. A mirrored shape has the same.
+    l is 1. A rotation mixes only harmonics of the same degree, so that the shares do not depend on it [1]_,
+    nor on the size or on mirroring.
 
     References
     ----------
@@ -249,16 +248,16 @@ def harmonics(
 
 @cache
 def _quadrature() -> _Floats:
-    """Weights of the directions of `_sphere`; together 4 pi."""
+    """Weights of the directions of `_sphere`; their sum is 4 pi."""
     _, weights = np.polynomial.legendre.leggauss(_POLAR)
     return np.repeat(weights, 2 * _POLAR) * np.pi / _POLAR
 
 
 @cache
 def _sphere() -> tuple[_Floats, _Floats, NDArray[np.int64]]:
-    """Directions (n, 3), real spherical harmonics there times the quadrature's weights (n, k), degrees (k,).
+    """Directions (n, 3), their real spherical harmonics times quadrature weights (n, k), degrees (k,).
 
-    Gauss-Legendre in the polar angle and even steps around: exact for what has a degree below 2 `_POLAR`.
+    Gauss-Legendre in the polar angle and even steps around; exact for degrees below 2 `_POLAR`.
     """
     heights, _ = np.polynomial.legendre.leggauss(_POLAR)
     around = (np.arange(2 * _POLAR) + 0.5) * np.pi / _POLAR

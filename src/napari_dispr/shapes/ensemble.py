@@ -1,6 +1,6 @@
-"""The ensemble: the shapes drawn for one cell, what they agree on, and its files.
+"""The ensemble: the members sampled for one cell, their consensus and modes, and its files.
 
-Knows neither how shapes are drawn nor how they are shown.
+Knows neither how members are sampled nor how they are shown.
 """
 
 import os
@@ -22,29 +22,28 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
-#: Members belong to different modes where their 1 - IoU is above this on average (average linkage):
-#: they share less than half of what they hold together.
+#: Members belong to different modes if their mean 1 - IoU is above this (average linkage).
 MODE_DISTANCE = 0.5
 
-#: Parts below this share of a shape, away from the imaged plane, are specks and not cell.
+#: Smaller parts of a shape (as a share of it) that do not reach the imaged plane are debris.
 DEBRIS = 0.02
 
-#: Most that members are stretched by to agree with what else is known of a cell's volume.
+#: Members are stretched at most by this factor.
 MOST_STRETCH = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Section:
-    """What the picture shows of a cell, on the imaged plane of the model grid: members are drawn from it.
+    """Mask and image of a cell on the imaged plane of the model grid, from which members are sampled.
 
     Parameters
     ----------
     mask : (64, 64) array
         Share of each voxel that the cell covers, 0 to 1.
     image : (64, 64) array or None
-        Intensities, 0 to 1, neither masked nor normalised; None where there was no picture.
+        Intensities, 0 to 1, neither masked nor normalised.
     known_scale : float or None
-        1 where the cell is as large on the grid as the same cell was in the training data, else None.
+        Size on the grid relative to the training data; None: not known.
     """
 
     mask: NDArray[np.float32]
@@ -66,24 +65,24 @@ class Ensemble:
     label : int
         Value of the cell in the label layer.
     signed_distance : (member, 64, 64, 64) array
-        In voxels, positive inside; kept as float32 rounded to half precision, so that a saved and
-        reloaded ensemble is the same to the last bit (at the surface the rounding is below 0.001 voxel).
+        In voxels, positive inside; float32 rounded to half precision, so that a saved and reloaded ensemble
+        is equal (near the surface the rounding is below 0.001 voxel).
     grid_to_world : (4, 4) array
         Affine on (z, y, x, 1) from voxel-centre index to world.
     unit : str
-        Of the world's axes ("pixel", "micrometer", ...).
+        Of the axes of the world ("pixel", "micrometer", ...).
     zoom : float
-        Model grid voxels per pixel of the image.
+        Voxels of the model grid per pixel.
     numbers : tuple of int
-        The number of each member, which decides its noise and stays with it when others are taken out or
-        added; by default 0, 1, 2, ...
+        The number of each member, which decides its noise; by default 0, 1, 2, ... Adding or removing
+        members does not change the numbers of the others.
     section : Section, optional
-        What the members were drawn from; with it more of them can be drawn.
+        Needed to sample more members.
 
     Raises
     ------
     ValueError
-        Shapes are not as above, distances are not finite, or numbers are not one a member.
+        If an array has a wrong shape, distances are not finite, or a member has no number of its own.
     """
 
     label: int
@@ -118,12 +117,12 @@ class Ensemble:
         return len(self.signed_distance)
 
     def without(self, number: int) -> "Ensemble":
-        """The ensemble without one of several members."""
+        """The ensemble without the member of this number."""
         left = [i for i, one in enumerate(self.numbers) if one != number]
         return replace(self, signed_distance=self.signed_distance[left], numbers=self.numbers_at(left))
 
     def joined(self, other: "Ensemble") -> "Ensemble":
-        """This ensemble and further members of the same cell on the same grid."""
+        """The ensemble with more members of the same cell on the same grid."""
         both = np.concatenate([self.signed_distance, other.signed_distance])
         return replace(self, signed_distance=both, numbers=self.numbers + other.numbers)
 
@@ -138,20 +137,19 @@ class Ensemble:
 
     @property
     def occupancy(self) -> NDArray[np.float32]:
-        """Share of the members that hold a voxel, in [0, 1], (z, y, x)."""
+        """Share of the members that contain a voxel, in [0, 1], (z, y, x)."""
         return self.members.mean(axis=0, dtype=np.float32)
 
     @property
     def consensus(self) -> NDArray[np.bool_]:
-        """Voxels held by at least half of the members, (z, y, x)."""
+        """Voxels that at least half of the members contain, (z, y, x)."""
         return self.occupancy >= 0.5
 
     @property
     def consensus_distance(self) -> NDArray[np.float32]:
-        """What stands for a signed distance of the consensus, (z, y, x): positive in it and nowhere else.
+        """A smooth level (z, y, x) that is positive in the consensus only.
 
-        At each voxel the k-th largest of the n members' distances, with k half of n, rounded up: it is
-        above 0 where at least half of them are, and its surface is as smooth as theirs.
+        At each voxel it is the k-th largest of the n signed distances, with k half of n, rounded up.
         """
         k = (len(self) + 1) // 2
         return np.partition(self.signed_distance, len(self) - k, axis=0)[len(self) - k]
@@ -163,7 +161,7 @@ class Ensemble:
 
     @property
     def modes(self) -> list[tuple[int, ...]]:
-        """Groups of similar members, as indices (not numbers), the most populous first.
+        """Groups of similar members, as indices (not numbers), the largest first.
 
         Average linkage on 1 - IoU, cut at `MODE_DISTANCE` (0.5).
         """
@@ -176,9 +174,9 @@ class Ensemble:
 
     @property
     def ambiguity(self) -> float:
-        """How much the picture leaves open: 1 - IoU, averaged over all pairs of members; NaN for one member.
+        """How much members differ: mean 1 - IoU over all pairs of members; NaN for a single member.
 
-        0 where all members are the same, 1 where no two share a voxel.
+        0 if all members are equal, 1 if no two share a voxel.
         """
         if len(self) == 1:
             return float("nan")
@@ -190,12 +188,12 @@ class Ensemble:
         Parameters
         ----------
         mask : (64, 64) array
-            On the model grid, in [0, 1] or bool; inside where it is above 0.5.
+            On the model grid; inside where it is above 0.5.
 
         Returns
         -------
         (member,) array
-            1 where both are empty.
+            1 if both are empty.
         """
         section = np.asarray(mask, dtype=np.float32) > 0.5
         plane = self.members[:, grid.IMAGED_PLANE]
@@ -203,7 +201,7 @@ class Ensemble:
         return np.where(either > 0, (plane & section).sum(axis=(1, 2)) / np.maximum(either, 1), 1.0)
 
     def save_npz(self, path: str | os.PathLike[str]) -> None:
-        """Save everything; `load_npz` gives the same ensemble back. Signed distances in float16."""
+        """Save all of the ensemble for `load_npz`, signed distances in float16."""
         with written_aside(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(
                 file,
@@ -218,12 +216,12 @@ class Ensemble:
 
     @classmethod
     def load_npz(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save_npz` wrote.
+        """Read a file of `save_npz`.
 
         Raises
         ------
         InputError
-            The file is missing, damaged or something else.
+            If the file is missing, damaged or of another kind.
         """
         name = Path(path).name
         try:
@@ -234,8 +232,7 @@ class Ensemble:
                     grid_to_world=file["grid_to_world"],
                     unit=str(file["unit"]),
                     zoom=float(file["zoom"]),
-                    # Files of older versions have neither.
-                    numbers=tuple(file["numbers"].tolist()) if "numbers" in file else (),
+                    numbers=tuple(file["numbers"].tolist()),
                     section=_section_of(file),
                 )
         except FileNotFoundError:
@@ -266,16 +263,15 @@ class Ensemble:
         Parameters
         ----------
         path : path
-            Usually ``LABEL.ome.tif``. ``tifffile.imread(path, squeeze=False)`` keeps the member axis even
-            of a single member; it gives OME's six axes (member, z, 1, y, x, 1).
+            Usually ``LABEL.ome.tif``. ``tifffile.imread(path, squeeze=False)`` also keeps the axis of a
+            single member; it gives OME's six axes (member, z, 1, y, x, 1).
         provenance : mapping, optional
-            Anything JSON can hold (model name and hash, settings, seed, version). Written to the
-            image's description together with label, grid_to_world, unit and zoom.
+            JSON content (model name and hash, settings, seed, version) for the description of the image.
         what : {"members", "consensus", "occupancy"}
-            The members as uint8 (0 outside, 1 inside), axes TZYX with T = member; the consensus, the same
-            for one shape, axes ZYX; or the occupancy as float32, axes ZYX.
+            The members as uint8 (1 inside), axes TZYX with T = member; the consensus as uint8, axes ZYX; or
+            the occupancy as float32, axes ZYX.
         depth : float
-            World z of the picture's plane, where it is one of a stack.
+            World z of the image, if it is a plane of a stack.
         """
         to_world = grid.translation((depth, 0.0, 0.0)) @ self.grid_to_world
         description = {
@@ -293,7 +289,6 @@ class Ensemble:
 
 
 def _section_arrays(section: Section | None) -> dict[str, Any]:
-    """A section as arrays of a file."""
     if section is None:
         return {}
     arrays: dict[str, Any] = {"mask": section.mask}
@@ -312,10 +307,10 @@ def _section_of(file: Mapping[str, NDArray[Any]]) -> Section | None:
 
 
 def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A shape without the specks that sampling leaves now and then.
+    """Remove small parts that sampling sometimes leaves.
 
-    A part goes if it holds less than `DEBRIS` of the shape and does not reach the imaged plane, of which
-    the picture would tell. Its signed distance changes sign.
+    A part is removed, by changing the sign of its signed distance, if it is smaller than `DEBRIS` and does
+    not reach the imaged plane, where the mask would show it.
 
     Parameters
     ----------
@@ -333,14 +328,14 @@ def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def stretched(signed_distance: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """A shape stretched along z about the imaged plane, which stays as it is; its volume grows by ``factor``.
+    """Stretch a shape along z about the imaged plane. The plane does not change.
 
     Parameters
     ----------
     signed_distance : (64, 64, 64) array
-        Stays accurate to the factor away from the surface, and exact about where the surface is.
+        The surface is stretched exactly; distances from it are accurate to the factor.
     factor : float
-        Brought to within `MOST_STRETCH` of 1, and to what the grid has room for.
+        Of the volume. Limited by `MOST_STRETCH` and by the size of the grid.
     """
     inside = np.flatnonzero((signed_distance > 0).any(axis=(1, 2)))
     if not len(inside):
@@ -354,12 +349,12 @@ def stretched(signed_distance: NDArray[np.float32], factor: float) -> NDArray[np
     below = np.clip(source.astype(int), 0, grid.SIZE - 2)
     share = (source - below).astype(np.float32)[:, None, None]
     result = signed_distance[below] * (1 - share) + signed_distance[below + 1] * share
-    result[beyond] = -np.abs(result[beyond])  # of a shape that the grid cuts nothing is known beyond it
+    result[beyond] = -np.abs(result[beyond])  # outside the grid nothing is known
     return np.asarray(result)
 
 
 def pairwise_iou(members: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """IoU of every two members, (member, member); two empty members are alike (1)."""
+    """IoU of all pairs of members, (member, member); 1 for two empty members."""
     flat = members.reshape(len(members), -1).astype(np.float32)
     both = (flat @ flat.T).astype(np.float64)  # counts up to 64^3 are exact in float32
     volume = np.diag(both)

@@ -1,7 +1,7 @@
-"""Intervals of a measure that hold the truth as often as they say: conformal, from cells with a known truth.
+"""Calibrated intervals of measures, by conformal prediction from cells with known shapes.
 
-The members' spread alone is no interval: a model may be too sure, or its mean may be off. How far the
-truth lay from the estimate on cells that were not trained on says how wide to make it.
+The spread of the members alone is no interval: a model can be too certain or biased. The errors on cells that
+the model was not trained on decide how wide an interval is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ __all__ = ["CALIBRATED", "LEVEL", "Calibration", "calibrate", "read_interval"]
 
 #: Level of the intervals in tables.
 LEVEL = 0.9
-#: Measures that can be calibrated: they are positive, so that errors are of their logarithm and the unit
-#: does not matter. The mean curvature can be negative and is not among them.
+#: Measures that can be calibrated: they are positive, so that errors are those of the logarithm, without a
+#: unit.
 CALIBRATED = ("volume", "surface_area", "sphericity", "roughness", "equivalent_diameter")
-#: Floors that are tried, as shares of the root mean square error.
+#: Floors to try, as multiples of the root mean square error.
 _FLOORS = np.geomspace(0.02, 20.0, 61)
 
 Values = NDArray[np.float64]
@@ -28,35 +28,35 @@ Values = NDArray[np.float64]
 def calibrate(
     members_by_cell: Sequence[Mapping[str, ArrayLike]], truths: Sequence[Mapping[str, float]]
 ) -> dict[str, Calibration]:
-    """Fit the intervals of all measures of `CALIBRATED` that are given.
+    """Calibrate the intervals of all measures of `CALIBRATED` that are given.
 
     Parameters
     ----------
     members_by_cell : sequence of mapping of measure to (member,) array
-        Of each cell, as drawn by a model that was not trained on it.
+        Of each cell, from a model that was not trained on it.
     truths : sequence of mapping of measure to float
         Of the same cells, in the same unit.
 
     Returns
     -------
     dict of measure to Calibration
-        Of those measures that enough cells have.
+        Of the measures that enough cells have.
 
     Raises
     ------
     InputError
-        If the two are of different lengths, or there are too few cells to read an interval of `LEVEL` from.
+        If the two have different lengths, or there are too few cells for intervals of `LEVEL`.
 
     Notes
     -----
     The score of cell i is ``(log truth_i - log estimate_i) / sqrt(sd_i^2 + floor^2)``, with the estimate
     the mean over the members and sd_i the standard deviation of their logarithm: split conformal
-    prediction with locally weighted scores [1]_ [2]_ [3]_. Scores keep their sign and each end of an
-    interval is read from its own tail, so that a model that is off to one side gets intervals that are off
-    to the other. The floor is the one under which the errors are most likely as those of a Laplace
-    distribution whose scale is proportional to ``sqrt(sd_i^2 + floor^2)``: near 0 where the members' spread
-    tells the error, large where it tells nothing and all intervals are equally wide. As one number fitted
-    to all cells alike it costs no coverage that can be seen (tests/test_intervals.py).
+    prediction with locally weighted scores [1]_ [2]_ [3]_. Scores keep their sign, and each end of an
+    interval uses its own tail, so that intervals correct the bias of a model. The floor maximises the
+    likelihood of the errors under a Laplace distribution with a scale proportional to
+    ``sqrt(sd_i^2 + floor^2)``: near 0 if the spread of the members predicts the error, large if it does not
+    and all intervals are equally wide. This one fitted number does not lower the coverage noticeably
+    (tests/shapes/test_intervals.py).
 
     References
     ----------
@@ -66,7 +66,7 @@ def calibrate(
     """
     if len(members_by_cell) != len(truths):
         raise InputError(
-            f"There are ensembles of {len(members_by_cell)} cells and truths of {len(truths)}: give one each."
+            f"There are {len(members_by_cell)} ensembles but {len(truths)} truths: give one truth for each."
         )
     least = least_cells(LEVEL)
     if len(truths) < least:
@@ -87,40 +87,41 @@ def calibrate(
 
 
 def read_interval(values: ArrayLike, calibration: Calibration, level: float = LEVEL) -> tuple[float, float]:
-    """Interval that holds the truth of a cell with probability ``level``, if the cell is like the others.
+    """Interval that contains the truth with probability ``level`` for a cell like the calibrated ones.
 
     Parameters
     ----------
     values : (member,) array
         The measure of each member; one is enough. NaN (of empty shapes) is left out.
-    calibration : Calibration
     level : float
-        In (0, 1).
+        Between 0 and 1.
 
     Returns
     -------
     low, high : float
-        In the unit of the values; NaN where no member has a value above 0.
+        In the unit of the values; NaN if no member has a value above 0.
 
     Raises
     ------
     InputError
-        If the level is no share, or the calibration has too few cells for it.
+        If the level is not between 0 and 1, or the calibration has too few cells for it.
 
     Notes
     -----
-    Of n scores in ascending order the ends are those number ``floor((n + 1) (1 - level) / 2)`` and
-    ``ceil((n + 1) (1 + level) / 2)``. With fewer members than the calibration had, their variance is
-    pooled with the usual one, and what fewer members add to the variance of their mean is added.
+    The ends come from the scores number ``floor((n + 1) (1 - level) / 2)`` and
+    ``ceil((n + 1) (1 + level) / 2)`` of n in ascending order. With fewer members than in the calibration,
+    their variance is pooled with the usual variance, and the larger variance of their mean is added.
     """
     if not 0 < level < 1:
-        raise InputError(f"The level of an interval is {level!r}: give a number between 0 and 1, as 0.9.")
+        raise InputError(
+            f"The level of an interval is {level!r}: give a number between 0 and 1, such as 0.9."
+        )
     n = len(calibration.scores)
     tail = int((n + 1) * (1 - level) / 2 + 1e-9)
     if tail < 1:
         raise InputError(
-            f"An interval of {level:.0%} needs a calibration on {least_cells(level)} cells, this one is on "
-            f"{n}: ask for a lower level."
+            f"An interval of {level:.0%} needs a calibration with {least_cells(level)} cells, "
+            f"this one has {n}: choose a lower level."
         )
     estimate = _estimate(values)
     if estimate is None:
@@ -131,7 +132,7 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
     scores = np.array(calibration.scores)
     if count < usual:
         variance = ((count - 1) * variance + (usual - count) * calibration.sd**2) / (usual - 1)
-        # In units of the scores, whose own variance the calibration has already.
+        # In units of the scores, whose own variance is already in the calibration.
         variance *= 1 + (1 / count - 1 / usual) / max(float(np.mean(scores**2)), 1e-12)
     spread = np.sqrt(variance + calibration.floor**2)
     low, high = np.exp(log_mean + spread * scores[[tail - 1, n - tail]])
@@ -139,15 +140,15 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
 
 
 def least_cells(level: float) -> int:
-    """Cells that an interval of this level takes: 19 for 90 %."""
+    """Cells that an interval of this level needs: 19 for 90 %."""
     return int(np.ceil(2 / (1 - level) - 1 - 1e-9))
 
 
 def _estimate(values: ArrayLike) -> tuple[float, float] | None:
     """Logarithm of the mean, and standard deviation of the logarithm, of the members' values.
 
-    The latter from the coefficient of variation, as of a log-normal distribution, so that an empty
-    member, of volume 0, does no harm.
+    The latter follows from the coefficient of variation, as in a log-normal distribution, so that a volume
+    of 0 is allowed.
     """
     values = np.asarray(values, dtype=np.float64).ravel()
     values = values[np.isfinite(values)]

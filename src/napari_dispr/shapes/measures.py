@@ -1,31 +1,28 @@
-"""Names, units and meanings of the measures: what a column of a morphometry table holds.
+"""Names, units and meanings of the measures in morphometry tables.
 
-How they are computed stands in the modules that compute them, with formulas and sources in docs/measures.md.
+docs/measures.md has their formulas and sources.
 """
 
 from dataclasses import dataclass
 
-#: Degrees of the spherical harmonics that are told apart, from 0.
+#: Number of degrees of the spherical harmonics, from 0.
 DEGREES = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a column of the morphometry table holds.
+    """A column of the morphometry table.
 
     Parameters
     ----------
-    name : str
-        Column of the table.
     unit_power : int
-        Power of the unit of length: 3 for a volume, 2 for an area, 1 for a length, 0 for a plain
-        number, -1 for a curvature.
+        Power of the unit of length: 3 for a volume, 1 for a length, 0 for a number, -1 for a curvature.
     description : str
-        What it is, in words that stand beside the table.
+        The meaning, in words for the user.
     group : str
-        What it tells of: size, form, surface, curvature, axes, box, thickness, harmonics, mask, picture.
+        size, form, surface, curvature, axes, box, thickness, harmonics, mask or picture.
     other_unit : str
-        Of what is no power of a length: "degree", or "grey value".
+        A unit that is not a power of a length, as "degree" or "grey value".
     """
 
     name: str
@@ -35,17 +32,17 @@ class Measure:
     other_unit: str = ""
 
     def unit(self, length: str) -> str:
-        """Return the unit, such as ``micrometer^3``, for a unit of length such as ``micrometer``."""
+        """The unit, such as ``micrometer^3``, for a unit of length such as ``micrometer``."""
         if self.unit_power == 0:
             return self.other_unit or "no unit"
         return length if self.unit_power == 1 else f"{length}^{self.unit_power}"
 
     def column(self, length: str) -> str:
-        """The unit and the meaning, as a column dictionary has them."""
+        """The unit and the meaning, as in a column dictionary."""
         return f"{self.unit(length)}: {self.description}"
 
 
-#: How units of length are written beside numbers.
+#: Symbols of units of length.
 _SIGNS = (
     ("micrometer", "µm"),
     ("nanometer", "nm"),
@@ -56,7 +53,7 @@ _SIGNS = (
 
 
 def unit_sign(text: str) -> str:
-    """``micrometer^3`` as µm³; nothing for plain numbers."""
+    """``micrometer^3`` as µm³; "no unit" as an empty text."""
     if text == "no unit":
         return ""
     for long, short in _SIGNS:
@@ -70,18 +67,21 @@ def _by_name(*measures: Measure) -> dict[str, Measure]:
     return {measure.name: measure for measure in measures}
 
 
-#: The first measures of every table, and those that a small one shows.
+#: The first measures of every table; small tables show only these.
 HEADLINE: dict[str, Measure] = _by_name(
     Measure("volume", 3, "space inside the surface"),
     Measure("surface_area", 2, "area of the surface"),
     Measure(
-        "sphericity", 0, "area of a sphere of the same volume over the surface area; 1 for a sphere", "form"
+        "sphericity",
+        0,
+        "area of a sphere of the same volume divided by the surface area; 1 for a sphere",
+        "form",
     ),
     Measure(
         "roughness",
         1,
-        "rms distance along the normal between the surface and its smoothed self (as by a Gaussian of 2 grid "
-        "voxels), less the mean distance; 0 for a sphere",
+        "standard deviation of the distance along the normal between the surface and its smoothed version "
+        "(as by a Gaussian of 2 grid voxels); 0 for a sphere",
         "surface",
     ),
     Measure(
@@ -90,20 +90,20 @@ HEADLINE: dict[str, Measure] = _by_name(
     Measure("equivalent_diameter", 1, "diameter of a sphere of the same volume"),
 )
 
-#: Measures of the table by their names, in its order.
+#: The measures of the table in order, by name.
 MEASURES: dict[str, Measure] = HEADLINE | _by_name(
-    Measure("convexity", 0, "area of the convex hull over the surface area; 1 for a convex shape", "form"),
-    Measure("solidity", 0, "volume over that of the convex hull; 1 for a convex shape", "form"),
-    Measure("euler_number", 0, "parts, less tunnels, plus hollows; 1 for a ball, 0 for a torus", "form"),
-    Measure("parts", 0, "pieces that do not touch one another", "form"),
+    Measure("convexity", 0, "area of the convex hull per surface area; 1 for a convex shape", "form"),
+    Measure("solidity", 0, "volume divided by that of the convex hull; 1 for a convex shape", "form"),
+    Measure("euler_number", 0, "parts minus tunnels plus cavities; 1 for a ball, 0 for a torus", "form"),
+    Measure("parts", 0, "number of separate pieces", "form"),
     Measure("largest_diameter", 1, "largest distance between two points of the surface (Feret)"),
-    Measure("least_width", 1, "least distance between two parallel planes that hold the shape"),
-    Measure("mean_width", 1, "distance between two parallel planes that hold it, mean over directions"),
+    Measure("least_width", 1, "least distance between two parallel planes that enclose the shape"),
+    Measure("mean_width", 1, "mean distance between two parallel planes that enclose the shape"),
     Measure("major_axis", 1, "longest axis of the ellipsoid with the same second moments", "axes"),
     Measure("middle_axis", 1, "middle axis of the ellipsoid with the same second moments", "axes"),
     Measure("minor_axis", 1, "shortest axis of the ellipsoid with the same second moments", "axes"),
-    Measure("elongation", 0, "major over middle axis; 1 where they are equal", "axes"),
-    Measure("flatness", 0, "middle over minor axis; 1 where they are equal", "axes"),
+    Measure("elongation", 0, "major axis divided by middle axis; 1 if they are equal", "axes"),
+    Measure("flatness", 0, "middle axis divided by minor axis; 1 if they are equal", "axes"),
     Measure(
         "major_axis_tilt", 0, "angle between the major axis and the imaged plane, 0 to 90", "axes", "degree"
     ),
@@ -113,70 +113,55 @@ MEASURES: dict[str, Measure] = HEADLINE | _by_name(
     Measure("box_z", 1, "extent across the imaged plane", "box"),
     Measure("box_y", 1, "extent along the rows of the picture's pixels (its axis y)", "box"),
     Measure("box_x", 1, "extent along the picture's axis x", "box"),
-    Measure("box_fill", 0, "volume over that of the box of these three sides", "box"),
-    Measure("thickness", 1, "diameter of the largest ball inside around a point, mean", "thickness"),
+    Measure("box_fill", 0, "volume divided by that of the box with these three sides", "box"),
+    Measure("thickness", 1, "mean diameter of the largest inscribed ball that contains a point", "thickness"),
     Measure("thickness_sd", 1, "standard deviation of that diameter over the shape", "thickness"),
-    Measure("thickness_max", 1, "diameter of the largest ball inside the shape", "thickness"),
-    Measure(
-        "roughness_voxel",
-        3,
-        "voxels that a Gaussian of 2 voxels, cut at one half, adds or takes away (SHAPR, voxel version)",
-        "surface",
-    ),
-    Measure(
-        "roughness_mesh",
-        1,
-        "root of the summed squared moves of the binary mesh's vertices under Humphrey's filter (SHAPR, mesh "
-        "version)",
-        "surface",
-    ),
+    Measure("thickness_max", 1, "diameter of the largest inscribed ball", "thickness"),
     Measure("curvature_sd", -1, "standard deviation of the mean curvature over the surface", "curvature"),
-    Measure("curvature_low", -1, "mean curvature that 5 % of the surface stay below", "curvature"),
-    Measure("curvature_median", -1, "mean curvature that half of the surface stays below", "curvature"),
-    Measure("curvature_high", -1, "mean curvature that 95 % of the surface stay below", "curvature"),
-    Measure("gaussian_curvature", -2, "Gaussian curvature averaged over the surface", "curvature"),
+    Measure("curvature_low", -1, "5 % quantile of the mean curvature over the surface", "curvature"),
+    Measure("curvature_median", -1, "median of the mean curvature over the surface", "curvature"),
+    Measure("curvature_high", -1, "95 % quantile of the mean curvature over the surface", "curvature"),
     Measure("gaussian_curvature_sd", -2, "standard deviation of the Gaussian curvature", "curvature"),
-    Measure("gaussian_curvature_low", -2, "Gaussian curvature that 5 % of it is below", "curvature"),
+    Measure("gaussian_curvature_low", -2, "5 % quantile of the Gaussian curvature", "curvature"),
     Measure(
-        "gaussian_curvature_median", -2, "Gaussian curvature that half of it is below", "curvature"
+        "gaussian_curvature_median", -2, "median of the Gaussian curvature", "curvature"
     ),
     Measure(
-        "gaussian_curvature_high", -2, "Gaussian curvature that 95 % of it is below", "curvature"
+        "gaussian_curvature_high", -2, "95 % quantile of the Gaussian curvature", "curvature"
     ),
-    Measure("concave_share", 0, "share of the surface whose mean curvature is negative", "curvature"),
-    Measure("saddle_share", 0, "share of the surface whose Gaussian curvature is negative", "curvature"),
+    Measure("concave_share", 0, "share of the surface with negative mean curvature", "curvature"),
+    Measure("saddle_share", 0, "share of the surface with negative Gaussian curvature", "curvature"),
     Measure(
-        "bending_energy", 0, "squared mean curvature summed over the surface, over 4 pi; 1 for a sphere",
+        "bending_energy", 0, "integral of the squared mean curvature divided by 4 pi; 1 for a sphere",
         "curvature",
     ),
     *(
         Measure(
             f"harmonic_{degree}",
             0,
-            f"share of the shape in spherical harmonics of degree {degree} about its centroid; does not "
-            "depend on size and rotation" + ("; 1 for a sphere" if degree == 0 else "; 0 for a sphere"),
+            f"share of the shape in spherical harmonics of degree {degree} about its centroid; "
+            "independent of size and rotation" + ("; 1 for a sphere" if degree == 0 else "; 0 for a sphere"),
             "harmonics",
         )
         for degree in range(DEGREES)
     ),
 )  # fmt: skip
 
-#: Of the section that the picture shows, where picture and segmentation are given.
+#: Measures of the mask.
 MASK_MEASURES: dict[str, Measure] = _by_name(
     Measure("mask_area", 2, "area of the cell's mask in the picture", "mask"),
     Measure("mask_perimeter", 1, "length of the mask's outline, holes included (Crofton)", "mask"),
-    Measure("mask_circularity", 0, "4 pi area over squared perimeter; 1 for a disc", "mask"),
-    Measure("mask_equivalent_diameter", 1, "diameter of a disc of the mask's area", "mask"),
+    Measure("mask_circularity", 0, "4 pi area divided by the squared perimeter; 1 for a disc", "mask"),
     Measure("mask_major_axis", 1, "longer axis of the ellipse with the mask's second moments", "mask"),
     Measure("mask_minor_axis", 1, "shorter axis of the ellipse with the mask's second moments", "mask"),
-    Measure("mask_eccentricity", 0, "of that ellipse; 0 for a circle", "mask"),
-    Measure("mask_solidity", 0, "area of the mask over that of its convex hull", "mask"),
+    Measure("mask_eccentricity", 0, "eccentricity of that ellipse; 0 for a circle", "mask"),
+    Measure("mask_solidity", 0, "area of the mask divided by that of its convex hull", "mask"),
     Measure("mask_largest_diameter", 1, "largest distance between two points of the mask (Feret)", "mask"),
-    Measure("mask_euler_number", 0, "parts of the mask less its holes", "mask"),
+    Measure("mask_euler_number", 0, "parts of the mask minus its holes", "mask"),
 )
 
 _GREY = "grey value"
-#: Of the picture inside the mask.
+#: Measures of the image inside the mask.
 PICTURE_MEASURES: dict[str, Measure] = _by_name(
     Measure("picture_mean", 0, "mean of the picture inside the mask", "picture", _GREY),
     Measure("picture_sd", 0, "standard deviation of the picture inside the mask", "picture", _GREY),
@@ -186,12 +171,13 @@ PICTURE_MEASURES: dict[str, Measure] = _by_name(
     Measure("picture_sum", 0, "sum of the picture over the mask's pixels", "picture", _GREY),
     Measure("picture_skewness", 0, "skewness of the values inside the mask", "picture"),
     Measure("picture_kurtosis", 0, "excess kurtosis of the values inside the mask", "picture"),
-    Measure("picture_entropy", 0, "entropy of the values, 32 bins from least to largest", "picture", "bit"),
-    Measure("picture_contrast", 0, "(mean inside - mean of a rim outside) over their sum", "picture"),
+    Measure("picture_entropy", 0, "entropy of the values inside the mask, 32 bins", "picture", "bit"),
+    Measure("picture_contrast", 0, "(mean inside - mean of a rim outside) divided by their sum", "picture"),
+    Measure("picture_correlation", 0, "correlation of neighbouring pixels inside the mask", "picture"),
     Measure(
-        "picture_correlation", 0, "correlation of pixels with their neighbours inside the mask", "picture"
-    ),
-    Measure(
-        "picture_dissimilarity", 0, "mean difference of neighbours inside the mask, over the sd", "picture"
+        "picture_dissimilarity",
+        0,
+        "mean difference of neighbouring pixels inside the mask, divided by the standard deviation",
+        "picture",
     ),
 )

@@ -1,7 +1,7 @@
-"""Meshes as files that other programs read: STL, PLY, OBJ, GLB; and meshes of voxels that were drawn by hand.
+"""Write meshes as STL, PLY, OBJ or GLB, and make meshes of 3D labels.
 
-In a file vertices are (x, y, z) in the world's unit, as other programs take them; a mesh of ours has
-(z, y, x). The surfaces are turned over with that, so that normals still point outwards.
+In files vertices are (x, y, z) in the unit of the world, as other programs expect. In this package they are
+(z, y, x).
 """
 
 import os
@@ -9,56 +9,56 @@ from collections.abc import Mapping
 
 import numpy as np
 import trimesh
-from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import find_objects, gaussian_filter
+from numpy.typing import ArrayLike
 
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
+from napari_dispr.labels import cell_boxes, whole_numbers
+from napari_dispr.shapes.label_volumes import level_of
 from napari_dispr.shapes.meshes import surface_mesh
 
-#: Formats of meshes, by what their files' names end in.
+#: Formats of mesh files, as endings of file names.
 FORMATS = ("stl", "ply", "obj", "glb")
-
-#: Voxels by which the stairs of a binary volume are smoothed, and the volume's error that is left after it.
-_SMOOTHING, _VOLUME_ERROR = 1.0, 2e-3
 
 
 def mesh_format(name: str) -> str:
-    """The format that a user named, as one of `FORMATS`.
+    """The format with this name, as one of `FORMATS`.
 
     Raises
     ------
     InputError
-        If it is another.
+        If there is no such format.
     """
     plain = name.lower().lstrip(".")
     if plain not in FORMATS:
-        raise InputError(f"Meshes cannot be written as {name!r}: choose among {', '.join(FORMATS)}.")
+        raise InputError(f"Meshes cannot be written as {name!r}: choose one of {', '.join(FORMATS)}.")
     return plain
 
 
 def write_mesh(path: str | os.PathLike[str], meshes: Mapping[str, trimesh.Trimesh], note: str = "") -> None:
-    """Write meshes into one file; its name's end says which format.
+    """Write meshes into one file. The ending of its name decides the format.
 
     Parameters
     ----------
     path : path
         Ends in ``.stl``, ``.ply``, ``.obj`` or ``.glb``.
     meshes : mapping of name to Trimesh
-        Vertices (z, y, x) in world coordinates. OBJ and GLB keep several apart, by their names; in STL
+        Vertices (z, y, x) in world coordinates. OBJ and GLB keep several meshes separate, by name; in STL
         and PLY they become one.
     note : str
-        Goes into the file's header: the unit, and where it comes from. In one line.
+        Unit and source, for the header of the file.
 
     Raises
     ------
     InputError
-        If the format is another, or there is nothing to write.
+        If there is no such format, or all meshes are empty.
     """
     suffix = mesh_format(os.path.splitext(os.fspath(path))[1])
     turned = {name: _turned(mesh) for name, mesh in meshes.items() if len(mesh.faces)}
     if not turned:
-        raise InputError(f"{os.path.basename(path)} would hold no surface: the shape is empty.")
+        raise InputError(
+            f"{os.path.basename(path)} was not written, because its shape is empty: choose another shape."
+        )
     note = " ".join(note.split())
     ascii_note = note.encode("ascii", "replace").decode()
     content: bytes
@@ -71,7 +71,7 @@ def write_mesh(path: str | os.PathLike[str], meshes: Mapping[str, trimesh.Trimes
             next(iter(turned.values())) if len(turned) == 1 else trimesh.util.concatenate([*turned.values()])
         )
         content = mesh.export(None, file_type=suffix)
-        if suffix == "stl":  # 80 bytes of header; "solid" at its beginning would mean a text file
+        if suffix == "stl":  # a header of 80 bytes; "solid" at its start would mean a text file
             content = ascii_note.encode()[:80].ljust(80) + content[80:]
         else:
             format_line, end, rest = content.partition(b"little_endian 1.0\n")
@@ -81,7 +81,7 @@ def write_mesh(path: str | os.PathLike[str], meshes: Mapping[str, trimesh.Trimes
 
 
 def _turned(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """Vertices (x, y, z); swapping two axes is a mirror, so triangles are turned over as well."""
+    """Vertices (x, y, z). Reversing the axes is a mirror, so faces are reversed too."""
     return trimesh.Trimesh(mesh.vertices[:, ::-1], mesh.faces[:, ::-1], process=False)
 
 
@@ -104,13 +104,13 @@ def _glb(meshes: Mapping[str, trimesh.Trimesh], note: str) -> bytes:
     scene = trimesh.Scene()
     for name, mesh in meshes.items():
         scene.add_geometry(mesh, node_name=name, geom_name=name)
-    # Without normals of their own viewers show each triangle flat.
+    # Without normals viewers show flat triangles.
     content: bytes = export_glb(scene, include_normals=True, tree_postprocessor=noted)
     return content
 
 
 def meshes_of_labels(labels: ArrayLike, index_to_world: ArrayLike) -> dict[int, trimesh.Trimesh]:
-    """Smooth closed meshes of all cells of a 3D label volume, such as one drawn by hand.
+    """Smooth closed meshes of all cells of a 3D label volume; see `level_of`.
 
     Parameters
     ----------
@@ -122,55 +122,12 @@ def meshes_of_labels(labels: ArrayLike, index_to_world: ArrayLike) -> dict[int, 
     Returns
     -------
     dict of label to Trimesh
-        Vertices (z, y, x) in the world. Each encloses the volume of its voxels (to 0.2 %), those of the
-        label's thinnest specks excepted.
+        Vertices (z, y, x) in the world. Each mesh has the volume of its voxels (to 0.2 %).
     """
-    labels = np.asarray(labels)
-    if labels.dtype == bool:
-        labels = labels.astype(np.uint8)
-    # find_objects makes a list up to the largest value: of the labels' ranks.
-    values, ranks = np.unique(labels, return_inverse=True)
-    affine = np.asarray(index_to_world, dtype=np.float64)
+    labels, affine = whole_numbers(np.asarray(labels)), np.asarray(index_to_world, dtype=np.float64)
     found = {}
-    boxes = find_objects(ranks.reshape(labels.shape).astype(np.int32) + (0 if values[0] == 0 else 1))
-    for label, box in zip(values[values != 0].tolist(), boxes, strict=True):
+    for label, box in cell_boxes(labels).items():
         moved = affine.copy()
         moved[:3, 3] = (affine @ [*(part.start for part in box), 1])[:3]
-        found[int(label)] = mesh_of_voxels(labels[box] == label, moved)
+        found[label] = surface_mesh(*level_of(labels[box] == label, moved))
     return found
-
-
-def mesh_of_voxels(voxels: NDArray[np.bool_], index_to_world: ArrayLike) -> trimesh.Trimesh:
-    """Smooth closed mesh around voxels that encloses their volume.
-
-    Parameters
-    ----------
-    voxels : (z, y, x) bool array
-    index_to_world : (4, 4) array
-
-    Returns
-    -------
-    trimesh.Trimesh
-        Vertices (z, y, x) in the world.
-
-    Notes
-    -----
-    The surface of the volume smoothed by a Gaussian of 1 voxel, at the level whose surface encloses
-    the volume of the voxels: smoothing at a fixed level would shrink what is thin.
-    """
-    affine = np.asarray(index_to_world, dtype=np.float64)
-    margin = int(4 * _SMOOTHING)
-    level = gaussian_filter(np.pad(voxels, margin).astype(np.float32), _SMOOTHING)
-    moved = affine.copy()
-    moved[:3, 3] = (affine @ [-margin, -margin, -margin, 1])[:3]
-    volume = np.count_nonzero(voxels) * abs(np.linalg.det(affine[:3, :3]))
-    low, high = 0.0, float(level.max())
-    mesh = surface_mesh(level - np.float32(0.5 * high), moved)
-    for _ in range(20):
-        middle = 0.5 * (low + high)
-        mesh = surface_mesh(level - np.float32(middle), moved)
-        error = float(mesh.volume) / volume - 1 if len(mesh.faces) else -1.0
-        if abs(error) < _VOLUME_ERROR:
-            break
-        low, high = (middle, high) if error > 0 else (low, middle)
-    return mesh

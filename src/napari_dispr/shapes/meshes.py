@@ -1,35 +1,35 @@
-"""Closed surface meshes of shapes on the model grid. Knows neither files nor how shapes are drawn."""
+"""Closed surface meshes of shapes. Knows neither files nor models."""
 
 import numpy as np
 import trimesh
 from numpy.typing import ArrayLike, NDArray
 from skimage.measure import marching_cubes
 
-#: Distances nearer to 0 than this are taken for outside: a surface exactly on a voxel centre would give
-#: triangles without area. In voxels.
+#: Smaller distances, in voxels, count as outside: a surface exactly on a voxel centre would give triangles
+#: without area.
 _NEAR_ZERO = 1e-3
 
 
 def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0)) -> trimesh.Trimesh:
-    """Mesh of the surface where the signed distance is 0.
+    """Mesh of the surface on which the signed distance is 0.
 
     Parameters
     ----------
     signed_distance : (z, y, x) array
-        Positive inside. Only its zero level matters: between voxels it is interpolated linearly.
+        Positive inside. Only its zero level matters; it is interpolated linearly.
     frame : (3,) or (4, 4) array
         Size of a voxel along (z, y, x), or an affine from voxel-centre index to world.
 
     Returns
     -------
     trimesh.Trimesh
-        Vertices (z, y, x) in the frame's coordinates. Closed, with normals that point outwards: a shape
-        that touches the array's border is cut off flat at the outer side of its last voxels. Without
-        vertices where nothing is inside.
+        Vertices (z, y, x) in the coordinates of the frame. Closed, with outward normals. A shape that
+        touches the border of the array is cut flat at the outer side of its last voxels. An empty shape has
+        an empty mesh.
 
     Notes
     -----
-    Marching cubes in Lewiner's version, whose meshes are closed manifolds [1]_.
+    Marching cubes by Lewiner, which gives closed manifolds [1]_.
 
     References
     ----------
@@ -40,7 +40,7 @@ def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0))
     inside = np.argwhere(distance > 0)
     if not len(inside):
         return trimesh.Trimesh()
-    # Only the box around the shape, with one voxel around it: most of the grid is outside.
+    # Only the box of the shape and one voxel around it: most of the grid is outside.
     low, high = inside.min(axis=0) - 1, inside.max(axis=0) + 2
     box = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, distance.shape, strict=True))
     beyond = [(int(a < 0), int(b > n)) for a, b, n in zip(low, high, distance.shape, strict=True)]
@@ -48,13 +48,13 @@ def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0))
     vertices, faces, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent", method="lewiner")
     affine = affine_of(frame)
     vertices = (vertices + low).astype(np.float64) @ affine[:3, :3].T + affine[:3, 3]
-    if np.linalg.det(affine[:3, :3]) < 0:  # a mirror turns triangles inside out
+    if np.linalg.det(affine[:3, :3]) < 0:  # a mirror reverses the faces
         faces = faces[:, ::-1]
     return trimesh.Trimesh(vertices, faces, process=False)
 
 
 def _closed(level: NDArray[np.float32], beyond: list[tuple[int, int]]) -> NDArray[np.float32]:
-    """Level with a layer outside where the shape goes on ``beyond`` the array, cut half a voxel out."""
+    """Pad the level with outside where the shape extends ``beyond`` the array."""
     level = np.where(np.abs(level) < _NEAR_ZERO, np.float32(-_NEAR_ZERO), level)
     closed = np.pad(level, beyond, mode="edge")
     layer = np.pad(np.zeros(level.shape, dtype=bool), beyond, constant_values=True)
@@ -63,7 +63,7 @@ def _closed(level: NDArray[np.float32], beyond: list[tuple[int, int]]) -> NDArra
 
 
 def affine_of(frame: ArrayLike) -> NDArray[np.float64]:
-    """4 x 4 affine from voxel-centre index to world of a spacing (3,) or an affine (4, 4)."""
+    """The affine (4, 4) from voxel-centre index to world, given itself or as a spacing (3,)."""
     frame = np.asarray(frame, dtype=np.float64)
     if frame.shape == (4, 4):
         return frame

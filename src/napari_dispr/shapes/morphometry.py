@@ -1,6 +1,6 @@
-"""Tables of measures in the image's units, and errors between two shapes.
+"""Tables of measures in the units of the image, and errors between two shapes.
 
-Knows neither how shapes are drawn nor how tables are shown.
+Knows neither how members are sampled nor how tables are shown.
 """
 
 from collections.abc import Collection, Mapping
@@ -39,7 +39,7 @@ __all__ = [
     "summarise",
 ]
 
-#: Sets of measures by their names.
+#: Sets of measures, by name.
 SETS: dict[str, dict[str, Measure]] = {"first": MEASURES, "shapr": SHAPR_FEATURES}
 _ALL = MEASURES | MASK_MEASURES | PICTURE_MEASURES | SHAPR_FEATURES
 
@@ -51,22 +51,21 @@ def measure_ensembles(
 
     Parameters
     ----------
-    ensembles : mapping of label to Ensemble
     only : collection of str, optional
-        The names of `MEASURES` that are wanted.
+        Names of measures of the set.
     set : {"first", "shapr"}
-        `MEASURES`, or the features of the SHAPR notebooks in their place.
+        `MEASURES`, or the features of the SHAPR notebooks.
 
     Returns
     -------
     DataFrame
-        A row a cell and member, columns ``label``, ``member`` and those of the set.
+        One row per cell and member, with the columns ``label``, ``member`` and those of the set.
         ``attrs["columns"]`` maps each column to its unit and meaning.
 
     Raises
     ------
     ValueError
-        The ensembles are in different units, or there is no such set.
+        If the ensembles have different units, or there is no such set.
     """
     if set not in SETS:
         raise ValueError(f"there is no set {set!r} of measures: choose among {', '.join(SETS)}")
@@ -95,7 +94,7 @@ def measure_ensembles(
 
 
 def column_texts(measures: Mapping[str, Measure], unit: str) -> dict[str, str]:
-    """The column dictionary of a table of measures: of each column "unit: meaning"."""
+    """The column dictionary of a table of measures: "unit: meaning" of each column."""
     return {
         "label": "no unit: value of the cell in the label layer",
         "member": "no unit: number of the member in the cell's ensemble, from 0",
@@ -111,16 +110,16 @@ def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None =
     table : DataFrame
         From `measure_ensembles`.
     intervals : mapping of measure to Calibration, optional
-        What intervals are read from (a model's card has them).
+        From the card of a model.
 
     Returns
     -------
     DataFrame
-        A row a cell, in the table's order: ``label``, ``members`` (their number), then ``volume_mean``,
-        ``volume_sd`` and, where there is a calibration, ``volume_low`` and ``volume_high``, between which
-        the true value lies with a probability of 90 %; and so on. The standard deviation is the sample's
-        (n - 1), NaN for one member; members without a value (empty shapes) are left out of all but the
-        volume. ``attrs["columns"]`` maps each column to its unit and meaning.
+        One row per cell, in the order of the table: ``label``, ``members`` (their number), then
+        ``volume_mean``, ``volume_sd`` and, with a calibration, ``volume_low`` and ``volume_high``, which
+        enclose the true value with a probability of 90 %; and the same for all measures. The standard
+        deviation is that of the sample (n - 1), NaN for one member. Empty shapes count only for the volume.
+        ``attrs["columns"]`` maps each column to its unit and meaning.
     """
     cells = table.groupby("label", sort=False)
     known = table.attrs.get("columns", {})
@@ -140,7 +139,7 @@ def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None =
         }
         if calibration := (intervals or {}).get(name):
             ends = np.array([read_interval(values, calibration) for _, values in cells[name]]).reshape(-1, 2)
-            if name == "sphericity":  # nothing is rounder than a sphere
+            if name == "sphericity":  # at most 1
                 ends = np.minimum(ends, 1)
             said = f"end of the {LEVEL:.0%} interval, calibrated on {len(calibration.scores)} cells"
             for end, word, values in zip(("low", "high"), ("lower", "upper"), ends.T, strict=True):
@@ -154,34 +153,30 @@ def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None =
 def agreement(ensembles: Mapping[int, Ensemble]) -> pd.DataFrame:
     """How much the members of each cell agree.
 
-    Parameters
-    ----------
-    ensembles : mapping of label to Ensemble
-
     Returns
     -------
     DataFrame
-        A row a cell: ``label``, ``ambiguity`` (mean of 1 - IoU over pairs of members; NaN for one member)
-        and ``modes`` (groups of similar members). ``attrs["columns"]`` as in `summarise`.
+        One row per cell: ``label``, ``ambiguity`` (mean 1 - IoU over pairs of members; NaN for one member)
+        and ``modes`` (number of groups of similar members). ``attrs["columns"]`` as in `summarise`.
     """
     rows = [(ensemble.label, ensemble.ambiguity, len(ensemble.modes)) for ensemble in ensembles.values()]
     table = pd.DataFrame(rows, columns=["label", "ambiguity", "modes"])
     table.attrs["columns"] = {
-        "ambiguity": "no unit: 1 - IoU, mean over all pairs of members; 0 where all are the same shape",
+        "ambiguity": "no unit: mean 1 - IoU over all pairs of members; 0 if all are equal",
         "modes": "no unit: groups of similar members (average linkage on 1 - IoU, cut at "
-        f"{MODE_DISTANCE}); more than one: the picture fits quite different shapes",
+        f"{MODE_DISTANCE}); more than one: very different shapes fit the image",
     }
     return table
 
 
 def relative_error(predicted: float, true: float) -> float:
-    """``|predicted - true| / |true|``; infinite where the truth is 0 and the prediction is not."""
+    """``|predicted - true| / |true|``; infinite if only the truth is 0."""
     if true == 0:
         return 0.0 if predicted == 0 else np.inf
     return abs(predicted - true) / abs(true)
 
 
 def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Voxels that both hold as a share of those that either holds; 1 where both are empty."""
+    """Intersection over union of two volumes; 1 if both are empty."""
     either = np.count_nonzero(first | second)
     return float(np.count_nonzero(first & second) / either) if either else 1.0

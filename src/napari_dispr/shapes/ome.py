@@ -1,8 +1,7 @@
-"""Volumes as OME-TIFF, with the size of their voxels, their place and how they came to be.
+"""Write volumes as OME-TIFF, with voxel size, position and provenance.
 
-What other programs read of such a file (Fiji and everything else that goes by Bio-Formats or tifffile):
-axes, voxel size with its unit, the position of the planes. What OME has no words for, as a rotation,
-stands in the image's description, which is JSON.
+Other programs (Fiji and all that use Bio-Formats or tifffile) read axes, voxel size, unit and the position of
+the planes. The rest, such as a rotation, is JSON in the description of the image.
 """
 
 import json
@@ -19,7 +18,7 @@ from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 
-#: Length units that OME-XML knows, by the names that napari (pint) gives them.
+#: Length units of OME-XML, by their names in napari (pint).
 OME_UNITS = {
     **{name: name for name in ("pixel", "nm", "µm", "mm", "cm", "m")},
     "nanometer": "nm",
@@ -31,10 +30,10 @@ OME_UNITS = {
     "meter": "m",
 }
 
-#: Above this many bytes offsets take 64 bits.
+#: Larger files, in bytes, need offsets of 64 bits.
 _LARGEST_CLASSIC = 2**32 - 2**25
 
-#: What OME knows of numbers, by NumPy's kind; others become the first that holds them.
+#: Data types of OME, by NumPy's kind. Other types become the first one that can hold their values.
 _TYPES: dict[str, tuple[Any, ...]] = {
     "u": (np.uint8, np.uint16, np.uint32),
     "i": (np.int8, np.int16, np.int32),
@@ -49,14 +48,13 @@ class OmeImage:
     Parameters
     ----------
     array : (y, x), (z, y, x) or (t, z, y, x) array
-        Bool, whole or floating numbers.
-    name : str
+        Booleans, integers or floats.
     index_to_world : (4, 4) array
         Affine on (z, y, x, 1) from voxel-centre index to world.
     unit : str
         Of the world ("pixel", "micrometer", ...).
     description : mapping
-        Anything JSON can hold.
+        JSON content.
     """
 
     array: NDArray[Any]
@@ -67,18 +65,17 @@ class OmeImage:
 
 
 def write_ome_tiff(path: str | os.PathLike[str], images: Sequence[OmeImage]) -> None:
-    """Write images into one OME-TIFF, each as an image of its own; compressed without loss.
+    """Write images into one OME-TIFF, with lossless compression.
 
     Parameters
     ----------
     path : path
-        Ends in ``.ome.tif``, by which other programs know it.
-    images : sequence of OmeImage
+        Ends in ``.ome.tif``, so that other programs recognise it.
 
     Raises
     ------
     InputError
-        If an image has more axes than t, z, y and x, is empty, or has numbers that OME does not know.
+        If an image is empty, has other axes than t, z, y and x, or a data type that OME does not have.
     """
     arrays = [_for_ome(image) for image in images]
     large = sum(array.nbytes for array in arrays) > _LARGEST_CLASSIC
@@ -91,7 +88,7 @@ def write_ome_tiff(path: str | os.PathLike[str], images: Sequence[OmeImage]) -> 
 
 
 def _for_ome(image: OmeImage) -> NDArray[Any]:
-    """The pixels as a type that OME knows."""
+    """The pixels in a data type of OME."""
     array = np.asarray(image.array)
     if not 2 <= array.ndim <= 4 or not array.size:
         raise InputError(f'"{image.name}" has the shape {array.shape}: an OME-TIFF takes 2 to 4 axes.')
@@ -101,18 +98,20 @@ def _for_ome(image: OmeImage) -> NDArray[Any]:
     for kind in types:
         if array.dtype.itemsize <= np.dtype(kind).itemsize:
             return array.astype(kind, copy=False)
-    if array.dtype.kind in "ui":  # a wide type may hold small numbers, as labels do
+    if array.dtype.kind in "ui":  # a large type with small values, as in labels
         for kind in _TYPES["u" if array.min() >= 0 else "i"]:
             if np.iinfo(kind).min <= array.min() and array.max() <= np.iinfo(kind).max:
                 return array.astype(kind)
-    raise InputError(f'"{image.name}" holds numbers that OME-TIFF cannot ({array.dtype}): convert its type.')
+    raise InputError(
+        f'"{image.name}" has the data type {array.dtype}, which OME-TIFF does not have: convert it.'
+    )
 
 
 def _metadata(image: OmeImage) -> dict[str, Any]:
     array = np.asarray(image.array)
-    # A unit that OME does not know is named in the description only.
+    # Other units are only in the description.
     unit = OME_UNITS.get(image.unit, "reference frame")
-    # Plain numbers: the text of NumPy's is not always a number.
+    # Python floats, because the text of NumPy's is not always a number.
     sizes = [float(size) for size in grid.spacing(image.index_to_world)]
     place = [float(value) for value in image.index_to_world[:3, 3]]
     planes = int(np.prod(array.shape[:-2]))
@@ -136,7 +135,7 @@ def _metadata(image: OmeImage) -> dict[str, Any]:
 
 
 def spatial_affine(affine: ArrayLike) -> NDArray[np.float64]:
-    """The part of an (n + 1, n + 1) affine that tells of (z, y, x), as (4, 4); missing axes have size 1."""
+    """The (z, y, x) part of an (n + 1, n + 1) affine, as (4, 4); missing axes have size 1."""
     affine = np.asarray(affine, dtype=np.float64)
     axes = min(len(affine) - 1, 3)
     result = np.eye(4)

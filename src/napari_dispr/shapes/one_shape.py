@@ -1,6 +1,6 @@
-"""Measures of one shape in the image's units, by the surface of its signed distance.
+"""Measures of one shape, by the surface of its signed distance. `measures` has their names and units.
 
-Knows neither cells nor tables; names and units of the measures stand in `measures`.
+Knows neither cells nor tables.
 """
 
 from collections.abc import Callable, Collection
@@ -14,10 +14,9 @@ from scipy import ndimage
 from napari_dispr.shapes import curvature, descriptors
 from napari_dispr.shapes.measures import HEADLINE, MEASURES
 from napari_dispr.shapes.meshes import affine_of, surface_mesh
-from napari_dispr.shapes.shapr_set import roughness_mesh, roughness_voxel
 
-#: Laplacian steps of `roughness`; on a marching-cubes mesh, whose edges are about 0.7 voxel long, they
-#: do what a Gaussian of 2 voxels does to a volume.
+#: Laplacian steps of `roughness`. On a marching-cubes mesh, whose edges are about 0.7 voxel long, they have
+#: the effect of a Gaussian of 2 voxels on a volume.
 _SMOOTHING_STEPS = 20
 
 
@@ -25,44 +24,39 @@ def measure_shape(
     signed_distance: ArrayLike,
     frame: ArrayLike = (1.0, 1.0, 1.0),
     only: Collection[str] | None = None,
-    binary: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
-    """Measure one shape by its surface mesh, so that measures vary smoothly below the size of a voxel.
+    """Measure one shape by its surface mesh, with sub-voxel precision.
 
     Parameters
     ----------
     signed_distance : (z, y, x) array
         In voxels, positive inside.
     frame : (3,) or (4, 4) array
-        Size of a voxel along (z, y, x), or the affine from voxel-centre index to world. Only lengths
-        and angles matter, not where the shape lies.
+        Size of a voxel along (z, y, x), or the affine from voxel-centre index to world; its translation
+        has no effect.
     only : collection of str, optional
-        The names of `MEASURES` that are wanted: a few take less time than all.
-    binary : (z, y, x) bool array, optional
-        Of the same shape: the voxels of which SHAPR's two roughnesses are, if not those that the signed
-        distance has inside.
+        Names of `MEASURES`. A few take less time than all.
 
     Returns
     -------
     dict
-        A value for every name in `MEASURES`, in the frame's unit to the measure's power. A shape
-        without a voxel inside has 0 for volume and parts, and NaN for all else.
+        A value for each name, in the unit of the frame to the power of the measure. An empty shape has 0
+        for volume and parts, and NaN for the others.
 
     Notes
     -----
-    docs/measures.md has every formula and the errors on known shapes. With V the volume and A the area of
+    docs/measures.md has all formulas and the errors on known shapes. With V the volume and A the area of
     the closed mesh (`surface_mesh`):
 
     - sphericity ``pi^(1/3) (6 V)^(2/3) / A`` [1]_;
-    - curvature ``M / A``, where M, the integral of the mean curvature, is the sum over the mesh's edges
-      of half the length times the signed angle between the faces that meet there [2]_. The angles that
-      voxels put into a mesh cancel in this sum. It is bounded as M and A are, negative for a shape that
-      is mostly hollowed out, and for a convex shape M is 2 pi times its mean width;
-    - roughness: each vertex moves under 20 Laplacian steps (half of the way to the mean of its
-      neighbours [3]_) by some distance along its normal; roughness is the area-weighted standard
-      deviation of that distance. Smoothing moves a sphere everywhere alike, so that spheres of all sizes
-      have 0. It is the sub-voxel relative of SHAPR's voxel roughness (Gaussian of sigma 2), which grows
-      as a smooth object shrinks. What is finer than 2 voxels counts in full, what is much coarser hardly.
+    - curvature ``M / A``, where M, the integral of the mean curvature, is the sum over the edges of the mesh
+      of half the length times the signed angle between the two faces [2]_. In this sum the angles between
+      voxels cancel. It is negative for a mostly concave shape; for a convex shape M is 2 pi times the mean
+      width;
+    - roughness: 20 Laplacian steps, each half of the way to the mean of the neighbours [3]_, move each
+      vertex by a distance along its normal. Roughness is the area-weighted standard deviation of that
+      distance. It is 0 for spheres of all sizes, unlike SHAPR's voxel roughness (Gaussian of sigma 2), which
+      it resembles. Details finer than 2 voxels count in full, much coarser ones hardly.
 
     References
     ----------
@@ -84,7 +78,7 @@ def measure_shape(
     within = _box(distance)
     if within is None:
         return {name: 0.0 if name in ("volume", "parts") else float("nan") for name in wanted}
-    shape = _Shape(distance[within], linear, None if binary is None else binary[within])
+    shape = _Shape(distance[within], linear)
     found: dict[str, float] = {}
     for names, measures in _STEPS:
         if not names.isdisjoint(wanted):
@@ -93,46 +87,28 @@ def measure_shape(
 
 
 def _box(distance: NDArray[np.float32]) -> tuple[slice, ...] | None:
-    """Where the shape is, and as much around it as the Gaussian of 2 voxels looks at."""
+    """The box of the shape with a margin for the smoothing of `curvature.curvatures`."""
     inside = distance > 0
     slices = []
     for axis, length in enumerate(distance.shape):
-        held = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not len(held):
+        used = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        if not len(used):
             return None
-        slices.append(slice(max(int(held[0]) - 9, 0), min(int(held[-1]) + 10, length)))
+        slices.append(slice(max(int(used[0]) - 9, 0), min(int(used[-1]) + 10, length)))
     return tuple(slices)
 
 
 class _Shape:
-    """One shape and what several measures need of it, computed when first asked for.
+    """A signed distance in voxels, and what several measures need of it, computed at first use."""
 
-    Parameters
-    ----------
-    level : (z, y, x) array
-        Signed distance in voxels.
-    linear : (3, 3) array
-        From voxels to world.
-    binary : (z, y, x) bool array, optional
-        The voxels inside, where they are known otherwise.
-    """
-
-    def __init__(
-        self,
-        level: NDArray[np.float32],
-        linear: NDArray[np.float64],
-        binary: NDArray[np.bool_] | None = None,
-    ) -> None:
+    def __init__(self, level: NDArray[np.float32], linear: NDArray[np.float64]) -> None:
         self.level, self.linear = level, linear
         self.inside = level > 0
-        # Around voxels that are given there is nothing; of the grid that is not known.
-        self.binary = self.inside if binary is None else np.pad(binary, 8)
         frame = np.eye(4)
         frame[:3, :3] = linear
         self.mesh = surface_mesh(level, frame)
         self.vertices = np.asarray(self.mesh.vertices)
         self.faces = np.asarray(self.mesh.faces)
-        self.voxel = float(abs(np.linalg.det(linear)))
 
     @cached_property
     def volume(self) -> float:
@@ -144,7 +120,7 @@ class _Shape:
 
     @cached_property
     def areas(self) -> NDArray[np.float64]:
-        """Area around each vertex: a third of its faces."""
+        """Area of each vertex: a third of its faces."""
         areas = np.repeat(self.mesh.area_faces / 3, 3)
         return np.asarray(np.bincount(self.faces.ravel(), areas, len(self.vertices)), dtype=np.float64)
 
@@ -164,7 +140,7 @@ def _size(shape: _Shape) -> dict[str, float]:
         "sphericity": np.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / area,
         "curvature": total / area,
         "equivalent_diameter": (6 * volume / np.pi) ** (1 / 3),
-        # The surface of a ball has 2, the ball itself 1; so for parts, tunnels and hollows.
+        # Half of the Euler characteristic of the surface, which is 2 for a ball.
         "euler_number": (len(shape.vertices) - len(edges.vertices) + len(shape.faces)) / 2,
     }
 
@@ -179,20 +155,6 @@ def _roughness(shape: _Shape) -> dict[str, float]:
     moved = np.einsum("ij,ij->i", shape.vertices - smooth.vertices, shape.mesh.vertex_normals)
     average = np.average(moved, weights=shape.areas)
     return {"roughness": np.sqrt(np.average((moved - average) ** 2, weights=shape.areas))}
-
-
-def _shapr_roughness(shape: _Shape) -> dict[str, float]:
-    # Nothing that a Gaussian leaves of a shape above one half lies outside its box: without the border of the
-    # grid nearby the box is enough.
-    binary, mode = shape.binary, "reflect"
-    sides = [np.moveaxis(binary, axis, 0) for axis in range(3)]
-    if not any(side[:8].any() or side[-8:].any() for side in sides):
-        box = ndimage.find_objects(binary.astype(np.uint8))[0]
-        binary, mode = np.pad(binary[box], 1), "constant"
-    return {
-        "roughness_voxel": roughness_voxel(binary, mode) * shape.voxel,
-        "roughness_mesh": roughness_mesh(binary) * np.cbrt(shape.voxel),
-    }
 
 
 def _hull(shape: _Shape) -> dict[str, float]:
@@ -230,11 +192,10 @@ def _named(*starts: str) -> frozenset[str]:
     return frozenset(name for name in MEASURES if name.startswith(starts))
 
 
-#: What is computed together: the names, and how.
+#: Measures that are computed together, and their function.
 _STEPS: tuple[tuple[frozenset[str], Callable[[_Shape], dict[str, float]]], ...] = (
     (frozenset(HEADLINE) - {"roughness"} | {"euler_number"}, _size),
     (frozenset({"roughness"}), _roughness),
-    (frozenset({"roughness_voxel", "roughness_mesh"}), _shapr_roughness),
     (frozenset({"convexity", "solidity", "largest_diameter", "least_width", "mean_width"}), _hull),
     (frozenset({"parts"}), _parts),
     (_named("major_", "middle_", "minor_", "elongation", "flatness", "box_"), _axes),

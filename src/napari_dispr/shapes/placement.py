@@ -1,4 +1,4 @@
-"""Where shapes of the model grid lie among the pixels of their picture: 3D labels of cells in one volume.
+"""Put shapes from their model grids into one 3D label volume in the frame of the image.
 
 Knows neither files nor how volumes are shown.
 """
@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
 
-#: Label volumes of all members together stay below this many bytes.
+#: The label volumes of all members together have at most so many bytes.
 LARGEST_VOLUMES = 256 * 2**20
 
 
 class Placement:
-    """The frame of the label volumes of some cells: one voxel a pixel, over their bounding box.
+    """The frame of the label volumes of some cells: their bounding box, with one voxel per pixel.
 
     Parameters
     ----------
     ensembles : mapping of label to Ensemble
         At least one.
     image_to_world : (3, 3) array
-        Affine on (y, x, 1) from the picture's pixel index to world.
+        Affine on (y, x, 1) from pixel index to world.
     volumes : int
-        How many volumes there will be: above 256 MiB in all, voxels of 2, 4, ... pixels are taken.
+        Number of volumes. If all together exceed 256 MiB, voxels have 2, 4, ... pixels.
 
     Attributes
     ----------
     step : int
-        Pixels along a voxel.
+        Pixels per voxel.
     shape : (3,) int64
         Voxels along z, y, x.
     affine : (4, 4) float64
@@ -50,7 +50,7 @@ class Placement:
         low, high = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
         self.step = 1
         while True:
-            # The first voxel is a whole number of voxels from the picture, so that one lies in it.
+            # A whole number of voxels from the image, so that a plane of voxels lies in the image.
             first = np.floor(low / self.step).astype(np.int64)
             self.shape = np.ceil(high / self.step).astype(np.int64) - first + 1
             if self.shape.prod() * volumes * self._dtype.itemsize <= LARGEST_VOLUMES:
@@ -62,12 +62,12 @@ class Placement:
         self.affine: NDArray[np.float64] = to_world @ to_pixel
 
     def volume(self, shapes: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[Any]:
-        """3D labels of one shape a cell.
+        """3D labels of one shape per cell.
 
         Parameters
         ----------
         shapes : iterable of (label, (64, 64, 64) array)
-            Signed distances on the grids of these cells. Where cells overlap the larger one wins.
+            Signed distances on the grids of these cells. Where cells overlap, the larger distance wins.
 
         Returns
         -------
@@ -79,7 +79,7 @@ class Placement:
             low, high = self._boxes[label]
             start = np.maximum((low - self._first) // self.step, 0)
             stop = np.minimum(-((self._first - high) // self.step) + 1, self.shape)
-            # Voxel index -> pixel -> grid, both without rotation: a factor and an offset an axis.
+            # Voxel index -> pixel -> grid, without rotation: a factor and an offset per axis.
             affine = self._pixel(self._ensembles[label])
             factor, offset = np.diag(affine)[:3], affine[:3, 3]
             distance = _resampled(
@@ -89,7 +89,7 @@ class Placement:
                 tuple(stop - start),
             )
             region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            # Cells differ in zoom: compare in voxels of the volume.
+            # Cells have different zooms: compare in voxels of the volume.
             depth = distance * (factor[0] / self.step)
             mine = (distance > 0) & (depth > winner[region])
             volume[region][mine] = label
@@ -97,12 +97,12 @@ class Placement:
         return volume
 
     def _pixel(self, ensemble: Ensemble) -> NDArray[np.float64]:
-        """4 x 4 affine from an ensemble's grid to the picture's pixels (z, y, x); no rotation in it."""
+        """4 x 4 affine without rotation from the grid of an ensemble to pixels (z, y, x)."""
         affine = self._from_world @ ensemble.grid_to_world
         return np.diag(np.diag(affine)) + np.pad(affine[:3, 3:], ((0, 1), (3, 0)))
 
     def _box(self, ensemble: Ensemble) -> NDArray[np.int64]:
-        """First and last pixel (z, y, x) that any member may reach, (2, 3)."""
+        """First and last pixel (z, y, x) of all members, (2, 3)."""
         voxels = np.argwhere((ensemble.signed_distance > 0).any(axis=0))
         if not len(voxels):
             voxels = np.full((1, 3), grid.IMAGED_PLANE)
@@ -120,7 +120,7 @@ def _resampled(
 ) -> NDArray[np.float32]:
     """Linear interpolation at ``first + index * step``, axis by axis; beyond the border the nearest value.
 
-    Six times as fast as `scipy.ndimage.affine_transform`, which does not use that there is no rotation.
+    Without rotation this is six times as fast as `scipy.ndimage.affine_transform`.
     """
     for axis, length in enumerate(shape):
         last = volume.shape[axis] - 1

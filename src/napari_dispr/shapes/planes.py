@@ -1,4 +1,4 @@
-"""Measures of a cell's section in the picture: of its mask, and of the intensities inside it."""
+"""Measures of a cell in the image: of its mask, and of the intensities inside the mask."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from skimage.measure import regionprops
 from napari_dispr import signed_distance
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
 
-#: Of the histogram whose entropy is taken.
+#: Bins of the histogram for the entropy.
 _BINS = 32
-#: Pixels outside the mask with which the inside is compared.
+#: Width in pixels of the rim outside the mask, for the contrast.
 _RIM = 3
 
 _Mask = NDArray[np.bool_]
@@ -29,19 +29,18 @@ def measure_plane(
     Parameters
     ----------
     mask : (y, x) bool array
-        May have holes and several parts: they are measured together.
+        May have holes and several parts, which are measured together.
     picture : (y, x) array, optional
         Intensities of the same pixels.
     pixel : (float, float)
         Sides of a pixel along y and x.
     others : (y, x) bool array, optional
-        Pixels of other cells: the rim around the mask leaves them out.
+        Pixels of other cells, which are not part of the rim around the mask.
 
     Returns
     -------
     dict
-        A value for each of `MASK_MEASURES` and, with a picture, of `PICTURE_MEASURES`; NaN throughout for a
-        mask without a pixel.
+        A value for each of `MASK_MEASURES` and, with a picture, of `PICTURE_MEASURES`; NaN for an empty mask.
     """
     mask = np.asarray(mask, dtype=bool)
     names = [*MASK_MEASURES, *(PICTURE_MEASURES if picture is not None else ())]
@@ -59,10 +58,10 @@ def measure_plane(
 def _of_mask(mask: _Mask, pixel: tuple[float, float]) -> dict[str, float]:
     area = np.count_nonzero(mask) * pixel[0] * pixel[1]
     side = min(pixel)
-    if max(pixel) > 1.01 * side:  # perimeters are of square pixels
+    if max(pixel) > 1.01 * side:  # perimeters need square pixels
         factors = [length / side for length in pixel]
         distance = signed_distance.from_level(np.pad(mask, 2).astype(np.float32), spacing=pixel)
-        distance = ndimage.gaussian_filter(distance, 1)  # takes the stairs off
+        distance = ndimage.gaussian_filter(distance, 1)  # smooths the stairs
         finer = ndimage.zoom(distance, factors, order=1, grid_mode=True, mode="nearest") > 0
         mask = finer if finer.any() else np.pad(mask, 2)
     region = regionprops(np.pad(mask, 2).astype(np.uint8))[0]
@@ -71,7 +70,6 @@ def _of_mask(mask: _Mask, pixel: tuple[float, float]) -> dict[str, float]:
         "mask_area": area,
         "mask_perimeter": perimeter,
         "mask_circularity": 4 * np.pi * area / perimeter**2 if perimeter > 0 else float("nan"),
-        "mask_equivalent_diameter": np.sqrt(4 * area / np.pi),
         "mask_major_axis": region.axis_major_length * side,
         "mask_minor_axis": region.axis_minor_length * side,
         "mask_eccentricity": region.eccentricity,
@@ -106,11 +104,11 @@ def _of_picture(mask: _Mask, picture: NDArray[np.float64], free: _Mask) -> dict[
 
     one, other = np.empty((2, 0))
     for plane, inside in ((picture, mask), (picture.T, mask.T)):
-        held = inside[:-1] & inside[1:]
-        one, other = np.append(one, plane[:-1][held]), np.append(other, plane[1:][held])
+        pair = inside[:-1] & inside[1:]
+        one, other = np.append(one, plane[:-1][pair]), np.append(other, plane[1:][pair])
     both = varied and len(one) > 1
     found["picture_dissimilarity"] = np.abs(one - other).mean() / sd if both else nan
-    # The matrix of co-occurrence is symmetric: each pair counts both ways.
+    # The co-occurrence matrix is symmetric: each pair counts in both directions.
     one, other = np.concatenate([one, other]), np.concatenate([other, one])
     variance = one.var() if both else 0.0
     found["picture_correlation"] = (

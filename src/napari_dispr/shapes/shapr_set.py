@@ -1,7 +1,7 @@
-"""The measures and features of the SHAPR notebooks, of binary volumes, in voxels.
+"""The measures and features of the SHAPR notebooks for binary volumes, in voxels.
 
-Five of them compare a shape with the truth (`SHAPR_MEASURES`); all together describe a shape to a classifier
-(`shapr_features`).
+Five measures compare a shape with the truth (`SHAPR_MEASURES`); all features together (`shapr_features`) are
+the input of a classifier.
 """
 
 from collections.abc import Callable
@@ -20,21 +20,21 @@ from skimage.morphology import convex_hull_image
 from napari_dispr import grid
 from napari_dispr.shapes.measures import Measure
 
-#: Grey levels of the co-occurrence matrix of the projection, and where neighbours lie.
+#: Grey levels of the co-occurrence matrix of the projection, and directions of neighbours.
 _LEVELS, _ANGLES = 16, (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
-#: Cycles a voxel of the Gabor filter.
+#: Cycles per voxel of the Gabor filter.
 _FREQUENCY = 0.1
 
-#: What rounding leaves of defects that cancel.
+#: Smaller curvatures are rounding errors.
 _NO_CURVATURE = 1e-9
 
 _Object = NDArray[np.bool_]
 
 
 def binarise(volume: ArrayLike) -> _Object:
-    """Object voxels as SHAPR's measures take them: divided by the maximum, above Otsu's threshold.
+    """Object voxels as in SHAPR: above Otsu's threshold of the volume divided by its maximum.
 
-    A bool volume is taken as it is; of a volume without anything above 0 no voxel is object.
+    A bool volume is not changed. A volume without values above 0 has no object voxels.
     """
     volume = np.asarray(volume)
     if volume.dtype == bool:
@@ -42,13 +42,13 @@ def binarise(volume: ArrayLike) -> _Object:
     if not volume.max() > 0:
         return np.zeros(volume.shape, dtype=bool)
     level = volume / volume.max()
-    if level.min() == 1:  # object throughout, where no threshold is below anything
+    if level.min() == 1:  # all object: Otsu has no threshold
         return np.ones(volume.shape, dtype=bool)
     return np.asarray(level > threshold_otsu(level.ravel()))
 
 
 def _binary_mesh(obj: _Object) -> trimesh.Trimesh:
-    # As SHAPR does, without closing an object that touches the border.
+    # As in SHAPR, an object that touches the border is not closed.
     if obj.all() or not obj.any():
         return trimesh.Trimesh()
     vertices, faces, _, _ = marching_cubes(obj.astype(np.float32), 0.5, gradient_direction="ascent")
@@ -66,22 +66,19 @@ def surface_mesh_area(obj: _Object) -> float:
 
 
 def surface_voxel(obj: _Object) -> float:
-    """Object voxels with background in their 3 x 3 x 3 neighbourhood; beyond the border is no background."""
+    """Object voxels with background among their 26 neighbours; there is no background beyond the border."""
     inner = ndimage.binary_erosion(obj, np.ones((3, 3, 3)), border_value=1)
     return float(np.count_nonzero(obj & ~inner))
 
 
-def roughness_voxel(obj: _Object, mode: str = "reflect") -> float:
-    """Voxels that a Gaussian of sigma 2, cut at 0.5, adds or takes away.
-
-    Beyond the border the volume goes on as SciPy's ``mode`` says.
-    """
-    smooth = ndimage.gaussian_filter(obj.astype(np.float32), 2, mode=mode) > 0.5
+def roughness_voxel(obj: _Object) -> float:
+    """Voxels that change under a Gaussian of sigma 2 and a threshold of 0.5."""
+    smooth = ndimage.gaussian_filter(obj.astype(np.float32), 2) > 0.5
     return float(np.count_nonzero(smooth != obj))
 
 
 def roughness_mesh(obj: _Object) -> float:
-    """Root of the summed squares of what Humphrey's filter moves the mesh's vertices by, in voxels.
+    """Root of the sum of squared moves of the mesh's vertices under Humphrey's filter, in voxels.
 
     The filter is trimesh's `filter_humphrey` with its defaults, after Vollmer et al. (1999).
     """
@@ -93,23 +90,19 @@ def roughness_mesh(obj: _Object) -> float:
 
 
 def gaussian_curvature_within(obj: _Object) -> float:
-    """Mean over the mesh's vertices of the discrete Gaussian curvature measure within a radius.
-
-    Parameters
-    ----------
-    obj : (z, y, x) bool array
+    """Mean over the vertices of the mesh of the discrete Gaussian curvature measure within a radius.
 
     Returns
     -------
     float
-        No unit. About 0.6 for a ball of voxels, pi / 4 for a smooth one. It is near 0, or negative, for many
-        shapes, so that its relative error has no bound. 0 for an empty shape.
+        No unit. About 0.6 for a ball of voxels, pi / 4 for a smooth ball, 0 for an empty shape. For many
+        shapes it is near 0 or negative, so that its relative error has no bound.
 
     Notes
     -----
     The measure is the sum of the angle defects of the vertices within the radius [1]_. The radius is that of
-    the largest sphere without a vertex inside that goes through the centre of mass, away from the face that
-    is nearest to it (the limit of trimesh's `max_tangent_sphere` [2]_, begun there as the notebooks do).
+    the largest sphere without a vertex inside that goes through the centre of mass, away from the nearest
+    face (the limit of trimesh's `max_tangent_sphere` [2]_ with the start of the notebooks).
 
     References
     ----------
@@ -117,26 +110,26 @@ def gaussian_curvature_within(obj: _Object) -> float:
        Computational Geometry.
     .. [2] Inui, Umezu and Shimane (2016). Shrinking sphere. Computer-Aided Design and Applications 13(2).
     """
-    mesh = _binary_mesh(np.pad(obj, 1))  # its vertices lie half-way between voxels
+    mesh = _binary_mesh(np.pad(obj, 1))  # its vertices lie half way between voxels
     if not len(mesh.faces):
         return 0.0
     start = np.asarray(mesh.center_mass)
     nearest = np.linalg.norm(mesh.triangles_center - start, axis=1).argmin()
     apart = mesh.vertices - start
     along = apart @ -mesh.face_normals[nearest]
-    # A sphere of radius r through the start holds a vertex if |apart|^2 < 2 r along.
+    # A sphere of radius r through the start contains a vertex if |apart|^2 < 2 r along.
     ahead = along > 1e-9
     if not ahead.any():
         return 0.0
     radius = float((np.einsum("ij,ij->i", apart, apart)[ahead] / (2 * along[ahead])).min())
-    # Each vertex's defect counts once for every vertex within the radius of it, itself included.
+    # The defect of a vertex counts once for every vertex within the radius, itself included.
     counts = _neighbours(np.rint(2 * mesh.vertices).astype(np.int64), 2 * radius)
     mean = float(np.asarray(mesh.vertex_defects) @ counts / len(counts))
     return 0.0 if abs(mean) < _NO_CURVATURE else mean
 
 
 def _neighbours(places: NDArray[np.int64], radius: float) -> NDArray[np.float32]:
-    """Of points on a lattice, how many are within a radius of each; takes no longer for many points."""
+    """For each point of a lattice, the number of points within a radius; the time does not depend on it."""
     places = places - places.min(axis=0)
     there = np.zeros(places.max(axis=0) + 1, np.float32)
     there[tuple(places.T)] = 1
@@ -147,7 +140,7 @@ def _neighbours(places: NDArray[np.int64], radius: float) -> NDArray[np.float32]
     return np.rint(near[tuple(places.T)])
 
 
-#: The measures by which SHAPR and DISPR compare a shape with the truth, of binary volumes.
+#: The measures with which SHAPR and DISPR compare a binary volume with the truth.
 SHAPR_MEASURES: dict[str, Callable[[_Object], float]] = {
     "volume": volume_voxels,
     "surface_mesh": surface_mesh_area,
@@ -158,7 +151,7 @@ SHAPR_MEASURES: dict[str, Callable[[_Object], float]] = {
 
 
 def shapr_measures(obj: _Object) -> dict[str, float]:
-    """Every one of `SHAPR_MEASURES` of a binary volume (see `binarise`)."""
+    """All `SHAPR_MEASURES` of a binary volume (see `binarise`)."""
     return {name: measure(obj) for name, measure in SHAPR_MEASURES.items()}
 
 
@@ -170,28 +163,31 @@ def _features() -> dict[str, Measure]:
         "volume": (3, "object voxels"),
         "surface_mesh": (2, "area of the binary volume's mesh"),
         "surface_voxel": (0, "object voxels with background among their 26 neighbours"),
-        "roughness_mesh": (1, "root of the summed squared moves of vertices under Humphrey's filter"),
-        "roughness_voxel": (3, "voxels that a Gaussian of 2 voxels, cut at one half, changes"),
+        "roughness_mesh": (1, "root of the sum of squared moves of vertices under Humphrey's filter"),
+        "roughness_voxel": (3, "voxels that change under a Gaussian of 2 voxels and a threshold of one half"),
         "mesh_volume": (3, "space inside the mesh"),
         "hull_volume": (3, "space inside the mesh's convex hull"),
         "hull_area": (2, "area of the mesh's convex hull"),
-        "mesh_convexity": (0, "volume of the mesh over that of its hull"),
+        "mesh_convexity": (0, "volume of the mesh divided by that of its hull"),
     }
     for axis in "zyx":
         found |= {
             f"projection_{axis}_area": (2, f"area of the silhouette along {axis}"),
             f"projection_{axis}_perimeter": (1, f"perimeter of the silhouette along {axis}"),
-            f"projection_{axis}_convexity": (0, f"area of the silhouette along {axis} over that of its hull"),
+            f"projection_{axis}_convexity": (
+                0,
+                f"area of the silhouette along {axis} divided by that of its hull",
+            ),
         }
     for i in range(3):
-        found[f"inertia_{i}"] = (5, f"eigenvalue {i} of the mesh's tensor of inertia, from the least")
+        found[f"inertia_{i}"] = (5, f"eigenvalue {i} of the mesh's inertia tensor, in ascending order")
         for axis in "zyx":
             found[f"principal_axis_{i}_{axis}"] = (0, f"component {axis} of the unit vector of inertia_{i}")
     for powers in _MOMENTS:
         name = "".join(map(str, powers))
-        found[f"moment_{name}"] = (0, f"central moment of powers {powers} of (z, y, x), free of scale")
+        found[f"moment_{name}"] = (0, f"central moment of powers {powers} of (z, y, x), normalised for size")
     for name, text in _SUM_STATISTICS.items():
-        found[f"z_sum_{name}"] = (0, f"{text} of the numbers of object voxels along z, where there are any")
+        found[f"z_sum_{name}"] = (0, f"{text} of the numbers of object voxels along z that are not 0")
     for degrees in (0, 45, 90, 135):
         for name in ("dissimilarity", "correlation"):
             found[f"glcm_{name}_{degrees}"] = (0, f"GLCM {name} of the sum along z, neighbours at {degrees}°")
@@ -212,12 +208,12 @@ _SUM_STATISTICS = {
     "skewness": "skewness",
     "kurtosis": "excess kurtosis",
 }
-#: The features by their columns, with the prefix ``shapr_``; lengths are voxels of the model grid.
+#: The features by column name, with the prefix ``shapr_``; lengths are in voxels of the model grid.
 SHAPR_FEATURES: dict[str, Measure] = _features()
 
 
 def shapr_features(obj: _Object) -> dict[str, float]:
-    """The features by which the SHAPR notebooks tell cells apart, as far as it is known what they are.
+    """The features with which the SHAPR notebooks classify cells, as far as they are documented.
 
     Parameters
     ----------
@@ -232,12 +228,12 @@ def shapr_features(obj: _Object) -> dict[str, float]:
     Raises
     ------
     ValueError
-        The volume has another shape.
+        If the volume has another shape.
 
     Notes
     -----
-    docs/measures.md says which parameters are the notebooks' and which had to be chosen here. Slices, axes
-    and projections are those of the grid: most of the features change when a shape is turned.
+    docs/measures.md lists which parameters are those of the notebooks and which were chosen here. Slices,
+    axes and projections are those of the grid, so that most features change if a shape is rotated.
     """
     if obj.shape != grid.SHAPE:
         raise ValueError(f"the features are of the model grid of (64, 64, 64) voxels, not of {obj.shape}")
@@ -252,7 +248,7 @@ def shapr_features(obj: _Object) -> dict[str, float]:
 def _of_mesh(obj: _Object) -> dict[str, float]:
     mesh = _binary_mesh(np.pad(obj, 1))
     variances, vectors = np.linalg.eigh(np.asarray(mesh.moment_inertia))
-    # Eigenvectors come with either sign: the largest component is made positive.
+    # The sign of eigenvectors is arbitrary: the largest component is made positive.
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), range(3)])
     try:
         hull = ConvexHull(mesh.vertices)
@@ -279,7 +275,7 @@ def _of_projections(obj: _Object) -> dict[str, float]:
         area = float(np.count_nonzero(silhouette))
         found[f"projection_{name}_area"] = area
         found[f"projection_{name}_perimeter"] = float(perimeter(silhouette, 8))
-        # Fewer than three pixels, or pixels on a line, are their own hull.
+        # Pixels on a line are their own hull.
         rows, columns = np.nonzero(silhouette)
         flat = np.linalg.matrix_rank(np.stack([rows - rows[0], columns - columns[0]])) < 2
         hull = area if flat else float(np.count_nonzero(convex_hull_image(silhouette)))
@@ -320,7 +316,7 @@ def _of_sum(obj: _Object) -> dict[str, float]:
 
 
 def _gabor_energies(obj: _Object) -> NDArray[np.float64]:
-    """Mean squared magnitude of the response of each slice."""
+    """Mean squared magnitude of the filter response of each slice."""
     slices = np.flatnonzero(obj.any(axis=(1, 2)))
     energies = np.zeros(len(obj))
     if len(slices):

@@ -37,7 +37,6 @@ class ProcessGroup:
     ----------
     rank : int
         Rank 0 saves and reports.
-    size : int
     """
 
     rank: int = 0
