@@ -171,7 +171,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, kind: str) -> None:
         ("mask", np.ones((32, 32), np.uint8), r"shape \(32, 32\)"),
         ("image", np.zeros((64, 64, 3), np.uint8), r"shape \(64, 64, 3\)"),
         ("image", np.full((64, 64), 9, np.uint8), "same value"),
-        ("image", np.full((64, 64), np.nan, np.float32), "not finite"),
+        ("image", np.full((64, 64), np.nan, np.float32), "infinite values or NaN"),
         ("obj", np.ones((32, 64, 64), np.uint8), r"shape \(32, 64, 64\)"),
         ("obj", np.zeros(grid.SHAPE, np.uint8), "is empty"),
         ("obj", np.full(grid.SHAPE, 255, np.uint8), "fills the grid"),

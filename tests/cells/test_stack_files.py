@@ -215,7 +215,7 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
     zarr.open_group(tmp_path / "plain.zarr", mode="w")
     for name, said in (
         ("cells.npy", "cannot be read as NPY"),
-        ("cells.png", "neither TIFF, OME-Zarr nor NPY"),
+        ("cells.png", "is not TIFF, OME-Zarr or NPY"),
         ("empty.zarr", "cannot be read as an image of OME-Zarr"),
         ("plain.zarr", "cannot be read as an image of OME-Zarr"),
         ("nowhere.tif", "There is no file"),

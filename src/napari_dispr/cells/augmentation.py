@@ -82,13 +82,7 @@ def larger_side(mask: NDArray[np.float32]) -> int:
 def training_cell(
     name: str, mask: NDArray[np.float32], image: NDArray[np.float32] | None, obj: NDArray[np.uint8]
 ) -> TrainingCell:
-    """Make a training cell from an antialiased object (64, 64, 64), uint8, inside above 127.
-
-    Raises
-    ------
-    InputError
-        If the object is empty, or fills the grid.
-    """
+    """Make a training cell from an antialiased object (64, 64, 64), uint8, inside above 127."""
     surface = signed_distance.crossings(obj.astype(np.float32), 127.5)
     if not len(surface):
         raise InputError(f"The object of cell {name} has no surface: segment it again, or remove the cell.")

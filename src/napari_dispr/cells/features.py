@@ -39,6 +39,11 @@ PICTURE = (
     *("steepest", "steep", "flat", "edges", "curved"),
 )
 
+#: The features of each group.
+GROUPS = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
+#: Sets of groups that can be known for a cell.
+KNOWN = (("size", "shape", "picture"), ("size", "shape"), ("shape", "picture"), ("shape",))
+
 
 def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:
     """Features of a crop by group: "size", "shape" and, if the image is not constant, "picture".
@@ -139,3 +144,8 @@ def _log(value: float) -> float:
 def _correlation(a: Floats, b: Floats) -> float:
     spread = float(a.std() * b.std())
     return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 1e-9 else 0.0
+
+
+def short(values: Floats) -> tuple[float, ...]:
+    """Values for a card, rounded to six digits."""
+    return tuple(float(f"{value:.6g}") for value in values)

@@ -85,16 +85,9 @@ class CellFile:
 class DatasetNotes(Settings):
     """The source and the true size of the cells of a dataset folder.
 
-    Attributes
-    ----------
-    voxel_size : float or None
-        Side of a voxel of the grid in ``unit``; None: not known.
-    source : list of str
-        Names of the stacks or images.
-    plane : "middle", int or None
-        The slice that became the imaged plane, as requested.
-    left_out : dict of str to int
-        Number of labels that did not become cells, by reason.
+    ``voxel_size`` is the side of a voxel of the grid in ``unit`` (None: not known), ``source`` the names of
+    the stacks or images, ``plane`` the slice that became the imaged plane, as requested, and ``left_out``
+    the number of labels that did not become cells, by reason.
     """
 
     # Unknown entries, from a later version, are ignored.
@@ -174,13 +167,7 @@ def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes:
 
 
 def write_cell(folder: str | PathLike[str], cell: CellFile) -> None:
-    """Add a cell with an object to an unfinished dataset (see `finish_dataset`), so that a run can resume.
-
-    Raises
-    ------
-    InputError
-        If its name is not allowed for a file.
-    """
+    """Add a cell with an object to an unfinished dataset (see `finish_dataset`), so that a run can resume."""
     check_cell_name(cell.name)
     _write_planes(Path(folder) / _GROWING, cell)
 
@@ -209,25 +196,13 @@ def _write_planes(place: Path, cell: CellFile) -> None:
 
 
 def check_cell_name(name: str) -> None:
-    """Check the name of a cell.
-
-    Raises
-    ------
-    InputError
-        If it is not allowed for a file.
-    """
+    """Raise an InputError if the name is not allowed for a file."""
     if Path(name).name != name or name.startswith("."):
         raise InputError(f"The cell name {name!r} cannot be used for a file: rename the cell.")
 
 
 def check_no_dataset(folder: str | PathLike[str]) -> None:
-    """Check that a dataset can be written into a folder.
-
-    Raises
-    ------
-    InputError
-        If the folder already contains a dataset or a part of one.
-    """
+    """Raise an InputError if the folder already contains a dataset or a part of one."""
     for name in (*PARTS, "mask", "image", "obj"):
         if (place := Path(folder) / name).exists():
             raise InputError(f"{place} already exists: choose another folder, or remove it first.")
@@ -252,13 +227,7 @@ def _check_writable(cells: Sequence[CellFile]) -> None:
 
 
 def read_notes(folder: str | PathLike[str]) -> DatasetNotes:
-    """The notes of a dataset folder or of its part; empty notes if there is no file.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged.
-    """
+    """The notes of a dataset folder or of its part; empty notes if there is no file."""
     for path in _candidates(Path(folder), NOTES):
         if path.is_file():
             try:

@@ -13,7 +13,7 @@ from scipy import ndimage
 from napari_dispr import grid
 from napari_dispr.card import Direction, Novelty, Usual
 from napari_dispr.cells.cropping import INSIDE
-from napari_dispr.cells.features import PICTURE, SHAPE, SIZE, features
+from napari_dispr.cells.features import GROUPS, KNOWN, features, short
 from napari_dispr.errors import InputError
 
 __all__ = ["FALSE_ALARMS", "LEAST_CELLS", "Novelty", "fit_novelty", "in_words", "novelty_reason"]
@@ -33,7 +33,6 @@ _SHRINKAGE = 0.05
 _FOLDS = 10
 #: Statistics are divided by this quantile over the training cells.
 _UNIT = 0.98
-_GROUPS = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
 _DIRECTIONS = {
     "blurred": "its picture looks blurred",
     "inverted": "its picture looks inverted, dark where others are bright",
@@ -154,7 +153,7 @@ def novelty_reason(novelty: Novelty, mask: Plane, image: Plane | None, *, sized:
         return None
     if most in ("size", "shape"):
         feature = int(np.abs(deviations[most]).argmax())
-        word = _WORDS[_GROUPS[most][feature]][int(deviations[most][feature] > 0)]
+        word = _WORDS[GROUPS[most][feature]][int(deviations[most][feature] > 0)]
         return f"it is {word} than usual" if most == "size" else f"its outline is unusual ({word})"
     # The most similar of all kinds found: inverted images are also far in the direction of blurred ones.
     if likely:
@@ -248,9 +247,9 @@ class _Training:
         left_out["size"][:, own_sizes:] = left_out["size"][:, :own_sizes]
         units = {name: float(np.quantile(values, _UNIT)) for name, values in left_out.items()}
         thresholds = {}
-        for known in (["size", "shape", "picture"], ["size", "shape"], ["shape", "picture"], ["shape"]):
+        for known in KNOWN:
             if set(known) <= self.tables.keys():
-                names = [name for name in left_out if (name if name in _GROUPS else "picture") in known]
+                names = [name for name in left_out if (name if name in GROUPS else "picture") in known]
                 largest = np.max([left_out[name] / units[name] for name in names], axis=0)
                 half = largest.shape[1] // 2  # in their true size; the other half at the extent of "auto"
                 values = np.sort((largest[:, :half] if "size" in known else largest[:, half:]).ravel())
@@ -261,20 +260,20 @@ class _Training:
         centres = {}
         for name, others in self.others(everyone).items():
             mean, sd, _ = learned.groups["picture"]
-            centres[name] = _short((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
+            centres[name] = short((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
         return Novelty(
             groups={
                 group: Usual(
-                    names=_GROUPS[group],
-                    mean=_short(mean),
-                    sd=_short(sd),
-                    whitening=tuple(_short(row) for row in whitening),
+                    names=GROUPS[group],
+                    mean=short(mean),
+                    sd=short(sd),
+                    whitening=tuple(short(row) for row in whitening),
                     unit=units[group],
                 )
                 for group, (mean, sd, whitening) in learned.groups.items()
             },
             directions={
-                name: Direction(weights=_short(weights), unit=units[name], centre=centres[name])
+                name: Direction(weights=short(weights), unit=units[name], centre=centres[name])
                 for name, weights in learned.directions.items()
             },
             thresholds=thresholds,
@@ -284,10 +283,6 @@ class _Training:
 
 def _shrunk(covariance: Floats) -> Floats:
     return (1 - _SHRINKAGE) * covariance + _SHRINKAGE * np.eye(len(covariance))
-
-
-def _short(values: Floats) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values)
 
 
 def _versions(cell: Seen, extent: float, rng: np.random.Generator) -> list[Seen]:

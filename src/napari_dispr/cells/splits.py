@@ -30,20 +30,15 @@ PART = 0.02
 def split_cells(
     cells: Sequence[CellFile], share: float = 0.2, seed: int = 0
 ) -> tuple[list[CellFile], list[CellFile]]:
-    """Split cells into training cells and validation cells.
+    """Split cells into training cells and validation cells, each in the order of ``cells``.
+
+    Copies of a cell are never separated. The order of the cells has no effect.
 
     Parameters
     ----------
     share : float
         Share of the validation cells, between 0 and 1; about the same in each class (the name without the
         digits at its end).
-    seed : int
-        Decides the split, whatever the order of the cells.
-
-    Returns
-    -------
-    training, validation : list of CellFile
-        In the order of ``cells``. Neither is empty. Copies of a cell are never separated.
 
     Raises
     ------
@@ -71,13 +66,7 @@ def split_cells(
 
 
 def real_cells(cells: Sequence[CellFile]) -> list[CellFile]:
-    """The cells whose objects are real, not predicted.
-
-    Raises
-    ------
-    InputError
-        If all objects are predicted, or two cells have the same name.
-    """
+    """The cells with real objects; an InputError if there are none, or two cells have the same name."""
     for name, times in Counter(cell.name for cell in cells).items():
         if times > 1:
             raise InputError(f"Two cells are named {name}: use the parts train and test separately.")
@@ -190,11 +179,6 @@ def classes_of(cells: Sequence[CellFile], table: str | os.PathLike[str] | None =
     table : path, optional
         A CSV file with the columns ``name`` and ``class``. Without it file names give the classes (see
         `class_of`); if every cell then had its own class, all get the class ``cell``.
-
-    Raises
-    ------
-    InputError
-        If the table cannot be read, or does not contain a cell.
     """
     if table is None:
         found = {cell.name: class_of(cell.name) for cell in cells}
@@ -206,13 +190,7 @@ def classes_of(cells: Sequence[CellFile], table: str | os.PathLike[str] | None =
 
 
 def several_classes(cells: Sequence[CellFile], table: str | os.PathLike[str] | None = None) -> dict[str, str]:
-    """As `classes_of`, if there are two classes or more.
-
-    Raises
-    ------
-    InputError
-        Also if all cells are of one class.
-    """
+    """As `classes_of`, with an InputError if there is only one class."""
     classes = classes_of(cells, table)
     if len(set(classes.values())) < 2:
         cure = f"give two or more in {table}" if table else "name them CLASS_001, ..., or give a table"
@@ -221,13 +199,7 @@ def several_classes(cells: Sequence[CellFile], table: str | os.PathLike[str] | N
 
 
 def rarest(classes: Mapping[str, str], count: int) -> list[str]:
-    """The ``count`` classes with the fewest cells, the rarest first.
-
-    Raises
-    ------
-    InputError
-        If there are not more classes than that.
-    """
+    """The ``count`` classes with the fewest cells, the rarest first; not all classes."""
     numbers = Counter(classes.values())
     if not 0 < count < len(numbers):
         raise InputError(
@@ -242,19 +214,8 @@ def folds_of(
     """The fold of each cell, from 1, by the cell's name.
 
     Copies of a cell (the same image, or the same object) are in one fold, so that no cell is tested with a
-    model that was trained on its copy.
-
-    Parameters
-    ----------
-    classes : mapping of name to class
-        The numbers of different cells in two folds differ by at most 1, in total and in every class.
-    seed : int
-        Decides the folds, whatever the order of the cells.
-
-    Raises
-    ------
-    InputError
-        If there are fewer different cells than folds.
+    model that was trained on its copy. The numbers of different cells in two folds differ by at most 1, in
+    total and in every class. The order of the cells has no effect.
     """
     groups = [sorted(cells[i].name for i in group) for group in copies(cells)]
     if len(groups) < folds:
@@ -271,11 +232,7 @@ def folds_of(
 def read_folds(table: str | os.PathLike[str], cells: Sequence[CellFile]) -> dict[str, str]:
     """The fold of each cell in a CSV file with the columns ``name`` and ``fold``, by the cell's name.
 
-    Raises
-    ------
-    InputError
-        If the table cannot be read, does not contain a cell or has only one fold, or if copies of a cell
-        are in different folds.
+    There must be two folds or more, with all copies of a cell in the same fold.
     """
     known = read_table(table, "fold")
     if missing := [cell.name for cell in cells if cell.name not in known]:
@@ -294,13 +251,7 @@ def read_folds(table: str | os.PathLike[str], cells: Sequence[CellFile]) -> dict
 
 
 def read_table(table: str | os.PathLike[str], column: str) -> dict[str, str]:
-    """A column of a CSV file by its column ``name``.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, lacks a column or a value, or gives two values for one name.
-    """
+    """A column of a CSV file by its column ``name``. Each name has one value."""
     try:
         with Path(table).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

@@ -44,9 +44,7 @@ class Stack:
     labels : (z, y, x) integer array
         0 is background, each other value is a cell.
     spacing : (float, float, float)
-        Size of a voxel along (z, y, x).
-    unit : str
-        Of the spacing; "pixel" if it is not known.
+        Size of a voxel along (z, y, x) in ``unit``, which is "pixel" if it is not known.
     note : str
         A note for the user in one sentence, or empty.
     """
@@ -192,14 +190,7 @@ def in_words(left_out: Mapping[str, int]) -> str:
 
 
 def checked_stack(stack: Stack) -> Stack:
-    """Check a stack, and convert its labels to integers.
-
-    Raises
-    ------
-    InputError
-        If labels or image are not (z, y, x) with one shape, the labels are not whole numbers or are empty,
-        the image has NaN or a single value, or the spacing is not positive.
-    """
+    """Check a stack, and convert its labels to integers; an InputError says what is wrong."""
     name, labels = stack.name, np.asarray(stack.labels)
     if labels.ndim != 3:
         raise InputError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr.card import VolumeRegression, Weights
-from napari_dispr.cells.features import PICTURE, SHAPE, SIZE, features
+from napari_dispr.cells.features import GROUPS, KNOWN, SIZE, features, short
 from napari_dispr.errors import InputError
 
 Plane = NDArray[np.float32]
@@ -20,9 +20,6 @@ Floats = NDArray[np.float64]
 #: Training cells that a regression needs at least.
 LEAST_CELLS = 20
 
-_NAMES = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
-#: Groups of features that can be known for a cell.
-_KNOWN = (("size", "shape", "picture"), ("size", "shape"), ("shape", "picture"), ("shape",))
 #: Hyperparameters to try: length scale, share of the linear kernel, variance of the noise.
 _TRIED = tuple(product((0.7, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0), (0.1, 0.3, 1.0)))
 
@@ -62,20 +59,20 @@ def fit_volume(
         raise InputError(
             f"{len(seen)} cells with an image are too few to predict volumes: give at least {LEAST_CELLS}."
         )
-    table = np.array([np.concatenate([found[group] for group in _NAMES]) for found, _ in seen])
+    table = np.array([np.concatenate([found[group] for group in GROUPS]) for found, _ in seen])
     log_volume = np.log([volume for _, volume in seen])
     log_area = np.array([found["size"][SIZE.index("area")] for found, _ in seen])
     mean, sd = table.mean(axis=0), table.std(axis=0) + 1e-3
     cells = np.round((table - mean) / sd, 4)
     return VolumeRegression(
-        mean=_short(mean),
-        sd=_short(sd),
-        cells=tuple(_short(row) for row in cells),
+        mean=short(mean),
+        sd=short(sd),
+        cells=tuple(short(row) for row in cells),
         weights={
             "+".join(known): _fitted(
                 cells[:, _columns(known)], log_volume if "size" in known else log_volume - 1.5 * log_area
             )
-            for known in _KNOWN
+            for known in KNOWN
         },
     )
 
@@ -92,7 +89,7 @@ def expected_volume(
         Whether the size on the grid is the true size. It is not with the scale "auto".
     """
     found = features(mask, image)
-    known = [group for group in _NAMES if group in found and (group != "size" or sized)]
+    known = [group for group in GROUPS if group in found and (group != "size" or sized)]
     columns = _columns(known)
     own = np.concatenate([found[group] for group in known])
     own = (own - np.array(regression.mean)[columns]) / np.array(regression.sd)[columns]
@@ -106,7 +103,7 @@ def expected_volume(
 
 def _columns(known: Sequence[str]) -> NDArray[np.int64]:
     """Columns of the groups in the table of all features."""
-    groups = np.repeat(list(_NAMES), [len(names) for names in _NAMES.values()])
+    groups = np.repeat(list(GROUPS), [len(names) for names in GROUPS.values()])
     return np.flatnonzero(np.isin(groups, known))
 
 
@@ -129,12 +126,8 @@ def _fitted(cells: Floats, target: Floats) -> Weights:
     assert best is not None
     return Weights(
         centre=centre,
-        of_cells=_short(best[1]),
+        of_cells=short(best[1]),
         length=best[2],
         linear=best[3],
         error=float(f"{max(best[0], 1e-3 * spread, 1e-6):.4g}"),
     )
-
-
-def _short(values: Floats) -> tuple[float, ...]:
-    return tuple(float(f"{value:.6g}") for value in values)

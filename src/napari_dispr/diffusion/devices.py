@@ -27,13 +27,7 @@ def available() -> dict[str, str]:
 
 
 def choose(device: str = "auto") -> torch.device:
-    """The device of this name; ``auto`` is the first GPU, or else the CPU.
-
-    Raises
-    ------
-    InputError
-        If this machine has no such device.
-    """
+    """The device of this name; ``auto`` is the first GPU, or else the CPU."""
     found = available()
     if device == "auto":
         return torch.device(next((name for name in found if name != "cpu"), "cpu"))

@@ -181,13 +181,7 @@ class ShapeModel:
         return np.stack([signed_distance.from_level(v, 0.5, self.card.truncation) for v in x])
 
     def sampling(self, quality: str, sampler: str | None, steps: int | None) -> tuple[str, int]:
-        """Sampler and number of evaluations of a quality; ``sampler`` and ``steps`` override them.
-
-        Raises
-        ------
-        InputError
-            If the model has no such quality, or cannot be sampled in this way.
-        """
+        """Sampler and number of evaluations of a quality; ``sampler`` and ``steps`` override them."""
         known = self.card.qualities
         if quality not in known:
             raise InputError(

@@ -40,10 +40,6 @@ class Denoising:
         of steps, or was rejected.
     steps : int
         Evaluations of the network.
-    provenance : mapping
-        Of the prediction.
-    section : Section, optional
-        Mask and image of the cell.
     """
 
     label: int

@@ -23,16 +23,8 @@ _SHELLS, _POLAR = 20, 16
 
 
 def hull_measures(vertices: _Floats, volume: float, area: float) -> dict[str, float]:
-    """Convexity, solidity and widths of a closed mesh.
+    """Convexity, solidity and widths of a closed mesh; NaN for a flat mesh.
 
-    Returns
-    -------
-    dict
-        ``convexity``, ``solidity``, ``largest_diameter``, ``least_width``, ``mean_width``; NaN for a flat
-        mesh.
-
-    Notes
-    -----
     Widths are those of the hull along 400 even directions of the half sphere. The largest and the least are
     then refined along nearer and nearer directions, to about 0.002 rad.
     """
@@ -81,21 +73,9 @@ def _half_sphere(count: int) -> _Floats:
 def axes(mesh: trimesh.Trimesh, frame: _Floats) -> dict[str, float]:
     """Principal axes of the solid inside a closed mesh, by its exact second moments.
 
-    Parameters
-    ----------
-    frame : (3, 3) array
-        From voxels to world. Its first column is perpendicular to the imaged plane.
-
-    Returns
-    -------
-    dict
-        ``major_axis``, ``middle_axis``, ``minor_axis``, ``elongation``, ``flatness``,
-        ``major_axis_tilt``, ``minor_axis_tilt``.
-
-    Notes
-    -----
     An axis is ``2 sqrt(5 lambda)``, where lambda is an eigenvalue of the covariance of the points inside: the
-    full axis of an ellipsoid. Elongation and flatness are defined as in ITK and MorphoLibJ.
+    full axis of an ellipsoid. Elongation and flatness are defined as in ITK and MorphoLibJ. The first column
+    of the frame, (3, 3) from voxels to world, is perpendicular to the imaged plane.
     """
     inertia = np.asarray(mesh.moment_inertia)
     covariance = (np.eye(3) * np.trace(inertia) / 2 - inertia) / float(mesh.volume)

@@ -36,14 +36,9 @@ MOST_STRETCH = 1.5
 class Section:
     """Mask and image of a cell on the imaged plane of the model grid, from which members are sampled.
 
-    Parameters
-    ----------
-    mask : (64, 64) array
-        Share of each voxel that the cell covers, 0 to 1.
-    image : (64, 64) array or None
-        Intensities, 0 to 1, neither masked nor normalised.
-    known_scale : float or None
-        Size on the grid relative to the training data; None: not known.
+    ``mask`` (64, 64) is the share of each voxel that the cell covers. ``image`` (64, 64) has intensities
+    from 0 to 1, neither masked nor normalised. ``known_scale`` is the size on the grid relative to the
+    training data, None if it is not known.
     """
 
     mask: NDArray[np.float32]

@@ -169,7 +169,6 @@ def measure_labels(
     -------
     DataFrame
         One row per cell, with the columns of `napari_dispr.measure`; ``member`` is 0.
-        ``attrs["columns"]`` gives the unit and the meaning of each column.
 
     Raises
     ------

@@ -13,16 +13,9 @@ DEGREES = 9
 class Measure:
     """A column of the morphometry table.
 
-    Parameters
-    ----------
-    unit_power : int
-        Power of the unit of length: 3 for a volume, 1 for a length, 0 for a number, -1 for a curvature.
-    description : str
-        The meaning, in words for the user.
-    group : str
-        size, form, surface, curvature, axes, box, thickness, harmonics, mask or picture.
-    other_unit : str
-        A unit that is not a power of a length, as "degree" or "grey value".
+    ``unit_power`` is the power of the unit of length: 3 for a volume, 1 for a length, 0 for a number, -1 for
+    a curvature. ``other_unit`` is a unit that is not a power of a length, as "degree" or "grey value".
+    ``group`` is size, form, surface, curvature, axes, box, thickness, harmonics, mask or picture.
     """
 
     name: str

@@ -22,13 +22,7 @@ FORMATS = ("stl", "ply", "obj", "glb")
 
 
 def mesh_format(name: str) -> str:
-    """The format with this name, as one of `FORMATS`.
-
-    Raises
-    ------
-    InputError
-        If there is no such format.
-    """
+    """The format with this name, as one of `FORMATS`."""
     plain = name.lower().lstrip(".")
     if plain not in FORMATS:
         raise InputError(f"Meshes cannot be written as {name!r}: choose one of {', '.join(FORMATS)}.")

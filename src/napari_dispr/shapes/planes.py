@@ -24,23 +24,18 @@ def measure_plane(
     pixel: Sequence[float] = (1.0, 1.0),
     others: ArrayLike | None = None,
 ) -> dict[str, float]:
-    """Measures of one cell in the imaged plane.
+    """Measures of one cell in the imaged plane: all `MASK_MEASURES` and, with a picture, `PICTURE_MEASURES`.
 
     Parameters
     ----------
     mask : (y, x) bool array
-        May have holes and several parts, which are measured together.
+        May have holes and several parts, which are measured together. All measures of an empty mask are NaN.
     picture : (y, x) array, optional
         Intensities of the same pixels.
     pixel : (float, float)
         Sides of a pixel along y and x.
     others : (y, x) bool array, optional
         Pixels of other cells, which are not part of the rim around the mask.
-
-    Returns
-    -------
-    dict
-        A value for each of `MASK_MEASURES` and, with a picture, of `PICTURE_MEASURES`; NaN for an empty mask.
     """
     mask = np.asarray(mask, dtype=bool)
     names = [*MASK_MEASURES, *(PICTURE_MEASURES if picture is not None else ())]

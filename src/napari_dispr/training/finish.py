@@ -134,14 +134,8 @@ def finished_model(
 ) -> ShapeModel:
     """The model with the best weights, and its scores on the validation cells.
 
-    The volume regression goes into the card only if it lowers the volume error of the validation cells.
-
-    Raises
-    ------
-    InputError
-        If the run has no weights yet.
-    Stopped
-        If ``stop``, called before each cell, is true.
+    The volume regression goes into the card only if it lowers the volume error of the validation cells. If
+    ``stop``, which is called before each cell, is true, `Stopped` is raised.
     """
     settings = trained.plan.settings
     assert isinstance(settings, TrainSettings)

@@ -41,20 +41,10 @@ Reason = Literal["finished", "converged", "stopped"]
 class Report:
     """The progress of a training run.
 
-    Attributes
-    ----------
-    share : float
-        Share of the budget that is used.
-    loss : float
-        Mean since the last report.
-    samples_per_second : float
-        Cells, over all processes, since the last report.
-    seconds, seconds_left : float
-        Of training so far, and until the end of the budget at this speed.
-    memory_gb : float
-        Memory of all processes on this machine, and of its GPU.
-    phase : str
-        "flow" or "scored"; of SHAPR "supervised" or "adversarial".
+    ``share`` is that of the budget that is used. ``loss`` (a mean) and ``samples_per_second`` (cells, over
+    all processes) are those since the last report. ``seconds_left`` is the time until the end of the budget
+    at this speed. ``memory_gb`` is that of all processes on this machine, and of its GPU. ``phase`` is
+    "flow" or "scored"; of SHAPR "supervised" or "adversarial".
     """
 
     step: int
@@ -72,18 +62,9 @@ class Report:
 class Validated:
     """Scores of the validation cells; less is better.
 
-    Attributes
-    ----------
-    share, seconds : float
-        As in `Report`.
-    energy_score : float
-        Mean over the cells, for the distance 1 - IoU.
-    volume_error : float
-        Mean relative error of the members' mean volume.
-    score : float
-        Their sum, which decides which weights are kept.
-    best : bool
-        Whether these weights are kept; see `iter_optimise`.
+    ``energy_score`` is the mean over the cells for the distance 1 - IoU, ``volume_error`` the mean relative
+    error of the members' mean volume. Their sum, ``score``, decides whether these weights are kept
+    (``best``, see `iter_optimise`).
     """
 
     step: int
@@ -165,17 +146,12 @@ def iter_optimise(
     """Train a network. Closing the generator saves the state and ends.
 
     The loss is that of rectified flow of signed distances and, in the last share of the budget
-    (``settings.scored``), the energy score; or the paper's loss (``settings.method``). See
-    :mod:`~napari_dispr.training.objectives`.
+    (``settings.scored``), the energy score; or the paper's loss (``settings.method``).
 
     Parameters
     ----------
-    checkpoint : Path
-        The file that holds the state.
     config : NetworkConfig
-        Topology, if there is no ``start``.
-    start : UNet3D
-        Network to start from.
+        Topology, if there is no network to ``start`` from.
     resume : bool
         Continue from the checkpoint with the same settings.
     group : ProcessGroup
@@ -202,11 +178,6 @@ def iter_optimise(
     -------
     "finished", "converged" or "stopped"
         Why it ended: the budget was used, ``settings.patience`` was exceeded, or ``stop``.
-
-    Raises
-    ------
-    InputError
-        If there are no cells, there is nothing to resume, or a run would be overwritten.
 
     Notes
     -----

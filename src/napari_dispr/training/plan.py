@@ -21,13 +21,7 @@ DEFAULT_START = "auto"
 
 
 def run_for(out: str | os.PathLike[str]) -> Run:
-    """The run that makes the model file ``out``.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
+    """The run that makes the model file ``out``; an InputError if there is none."""
     return Run.open(Path(out).with_suffix(".training"))
 
 
@@ -81,13 +75,7 @@ def planned(
 
 
 def preset_settings(preset: str, **changes: Any) -> TrainSettings | RivalTrainSettings:
-    """The settings of a preset with some changes; a number of steps replaces its minutes.
-
-    Raises
-    ------
-    InputError
-        If there is no such preset, or a setting is wrong.
-    """
+    """The settings of a preset with some changes; a number of steps replaces its minutes."""
     presets: dict[str, TrainSettings | RivalTrainSettings] = {**PRESETS, **RIVAL_PRESETS}
     if preset not in presets:
         raise InputError(f"There is no preset {preset!r}: choose one of {', '.join(presets)}.")
@@ -98,13 +86,7 @@ def preset_settings(preset: str, **changes: Any) -> TrainSettings | RivalTrainSe
 
 
 def check_extra(settings: TrainSettings | RivalTrainSettings) -> None:
-    """Check the optional packages that the settings need.
-
-    Raises
-    ------
-    InputError
-        If one is missing.
-    """
+    """Raise an InputError if an optional package that the settings need is missing."""
     if settings.method == "topo-shapr" and find_spec("gudhi") is None:
         raise InputError(
             'Topological SHAPR needs one more package: run pip install "napari-dispr[topo]" and try again.'
@@ -112,13 +94,7 @@ def check_extra(settings: TrainSettings | RivalTrainSettings) -> None:
 
 
 def start_of(start: str | None, settings: TrainSettings | RivalTrainSettings) -> str | None:
-    """The model to start from: its name, its absolute path, or None to train from scratch.
-
-    Raises
-    ------
-    InputError
-        If there is no such model, or the method trains from scratch.
-    """
+    """The model to start from: its name, its absolute path, or None to train from scratch."""
     if start == DEFAULT_START:
         return "generic" if settings.method == "flow" else None
     if start is None:

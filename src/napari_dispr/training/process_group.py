@@ -47,13 +47,7 @@ class ProcessGroup:
         return list(items[self.rank :: self.size])
 
     def all_reduce(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all processes.
-
-        Raises
-        ------
-        InputError
-            If another process has ended.
-        """
+        """Replace each tensor by its sum over all processes; an InputError if one of them has ended."""
         if self.size == 1:
             return
         try:

@@ -33,22 +33,9 @@ _PLAN, _LOG, _OWNER, _STOP = "plan.json", "log.jsonl", "process.json", "stop"
 class Plan(Settings):
     """What a run trains on, and how.
 
-    Attributes
-    ----------
-    name : str
-        Of the model.
-    dataset : str
-        Folder of cells with objects.
-    out : str
-        The model file to write.
-    start : str or None
-        Model to start from, a name or a file; None: from scratch.
-    preset : str
-        The origin of the settings.
-    settings : TrainSettings or RivalTrainSettings
-        Their ``method`` says which.
-    description, licence, data_note : str
-        For the model's card.
+    ``dataset`` is a folder of cells with objects, ``out`` the model file to write, ``start`` the name or
+    file of a model to start from (None: from scratch). The ``method`` of the settings says which kind they
+    are.
     """
 
     name: str
@@ -70,13 +57,7 @@ class Run:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], plan: Plan) -> Self:
-        """Write a plan into a folder, which may exist.
-
-        Raises
-        ------
-        InputError
-            If the folder already holds a run.
-        """
+        """Write a plan into a folder, which may exist but not contain a run."""
         folder = Path(folder).absolute()
         if cls.is_in(folder):
             raise InputError(f"{folder} already holds a training run: resume it, or choose another name.")
@@ -90,13 +71,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Self:
-        """Open the run in a folder.
-
-        Raises
-        ------
-        InputError
-            If there is none, or another version wrote it.
-        """
+        """Open the run in a folder; an InputError if there is none, or another version wrote it."""
         folder = Path(folder).absolute()
         try:
             return cls(folder, Plan.model_validate_json((folder / _PLAN).read_text("utf-8")))
@@ -176,13 +151,7 @@ class Run:
         return [sys.executable, "-m", "napari_dispr", "train", "--resume", str(self.folder), *end]
 
     def start(self, finish: bool = False) -> subprocess.Popen[bytes]:
-        """Start the process. It goes on when this process ends.
-
-        Raises
-        ------
-        InputError
-            If the run already has a process.
-        """
+        """Start a process, if the run has none. It goes on when this process ends."""
         if self.is_running:
             raise InputError(f"{self.plan.name!r} is being trained already: wait for it or stop it first.")
         self.clear_stop_request()
@@ -198,13 +167,7 @@ class Run:
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """Mark the run as trained by this process.
-
-        Raises
-        ------
-        InputError
-            If another process trains it.
-        """
+        """Mark the run as trained by this process; an InputError if another process trains it."""
         # Some launchers of Python are the parent of the process that they start.
         owner = self._owner()
         if (owner and owner.pid not in (os.getpid(), os.getppid())) or self._is_elsewhere:

@@ -68,13 +68,7 @@ def unit_size(settings: TrainSettings) -> int:
 
 
 def check_processes(count: int, settings: TrainSettings) -> None:
-    """Check that each process gets a sample of each step.
-
-    Raises
-    ------
-    InputError
-        If there are too many processes.
-    """
+    """Raise an InputError if a process would get no sample of a step."""
     if count > unit_size(settings):
         raise InputError(f"{count} processes need a batch of {count} or more shapes: enlarge batch.")
 

@@ -57,13 +57,7 @@ class Tensors:
 
     @classmethod
     def of(cls, cells: Sequence[CellFile]) -> "Tensors":
-        """Stack cells that have objects.
-
-        Raises
-        ------
-        InputError
-            If a cell has no image.
-        """
+        """Stack cells that have objects; an InputError if one has no image."""
         planes, objects = [], []
         for cell in cells:
             if cell.image is None:
@@ -200,13 +194,7 @@ class RivalState:
 
 
 def best_weights(checkpoint: Path) -> tuple[dict[str, Any], int]:
-    """The best weights of a run, and the number of steps that they were trained for.
-
-    Raises
-    ------
-    InputError
-        If the run has made no step, or its checkpoint is damaged.
-    """
+    """The best weights of a run, and the number of steps that they were trained for."""
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         step = int(content["best_step"])
@@ -235,7 +223,7 @@ def iter_train_rival(
     save_every_s: float = 45.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Generator[Report | Validated, None, Reason]:
-    """Train SHAPR. Closing the generator saves the state and ends.
+    """Train SHAPR. Arguments, yields and returns are as in `iter_optimise`, except for these.
 
     Parameters
     ----------
@@ -244,16 +232,6 @@ def iter_train_rival(
     watched : sequence of CellFile
         Validation cells: they lower the learning rate, end the parts and choose the best weights. If there
         are none, the training cells are used.
-    resume : bool
-        Continue from the checkpoint.
-    stop : callable
-        Called after each step: whether to save and end.
-    report_every : int
-        Steps between reports.
-    save_every_s : float
-        Seconds between checkpoints: the most that a crash loses.
-    clock : callable
-        Gives the time in seconds.
 
     Yields
     ------
@@ -261,15 +239,6 @@ def iter_train_rival(
         Its ``phase`` is "supervised" or "adversarial".
     Validated
         After each epoch and each part; its ``score`` is the supervised loss.
-
-    Returns
-    -------
-    "finished", "converged" or "stopped"
-
-    Raises
-    ------
-    InputError
-        If a cell has no image, the checkpoint cannot be resumed, or the loss is not finite.
     """
     device = device or torch.device("cpu")
     learnt, validation = Tensors.of(cells), Tensors.of(watched or cells)

@@ -184,12 +184,8 @@ def read_checkpoint(
     ----------
     names : collection of str
         Required content.
-    settings : Settings
-        Must be equal to those of the checkpoint, except those in ``free``.
-    cells : sequence of str
-        Must be equal to those of the checkpoint; empty: not compared.
-    device : torch.device, optional
-        Of the tensors; the CPU by default.
+    settings, cells
+        Must be equal to those of the checkpoint, except for settings in ``free``; no cells: not compared.
 
     Raises
     ------

@@ -64,13 +64,8 @@ class Started:
 class Ended:
     """A run has ended: its budget is used, it makes no more progress, or the user stopped it.
 
-    Attributes
-    ----------
-    reason : "finished", "converged" or "stopped"
-    model : str or None
-        The model file; None for a stopped run, which can be resumed.
-    scores : dict
-        Of the validation cells, by quality.
+    ``reason`` is "finished", "converged" or "stopped". ``model`` is the model file, None for a stopped run,
+    which can be resumed. ``scores`` are those of the validation cells, by quality.
     """
 
     reason: str
@@ -299,13 +294,7 @@ def _save_model(trained: Trained, run: Run, device: torch.device, stop: Callable
 
 
 def check_places(run: Run) -> None:
-    """Check that the run and its model can be written.
-
-    Raises
-    ------
-    InputError
-        If a folder cannot be written to, the disk is full, or the model file already exists.
-    """
+    """Raise an InputError if the run and its model cannot be written."""
     out = Path(run.plan.out)
     if out.exists() and made_before(run) is None:
         raise InputError(f"The model {out} already exists: remove it, or train under another name.")
@@ -346,13 +335,7 @@ def read_cells(plan: Plan) -> list[CellFile]:
 def split(
     cells: list[CellFile], settings: TrainSettings | RivalTrainSettings, start: ShapeModel | None
 ) -> tuple[list[CellFile], list[CellFile]]:
-    """Training cells, and validation cells, on which the model to start from was not trained either.
-
-    Raises
-    ------
-    InputError
-        If there are too few cells.
-    """
+    """Training cells, and validation cells, on which the model to start from was not trained either."""
     if not settings.validation:
         return cells, []
     seen = start.card.seen if start else frozenset()
