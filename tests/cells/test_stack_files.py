@@ -216,8 +216,8 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
     for name, said in (
         ("cells.npy", "cannot be read as NPY"),
         ("cells.png", "is not TIFF, OME-Zarr or NPY"),
-        ("empty.zarr", "cannot be read as an image of OME-Zarr"),
-        ("plain.zarr", "cannot be read as an image of OME-Zarr"),
+        ("empty.zarr", "cannot be read as an OME-Zarr image"),
+        ("plain.zarr", "cannot be read as an OME-Zarr image"),
         ("nowhere.tif", "There is no file"),
     ):
         with pytest.raises(InputError, match=said) as caught:

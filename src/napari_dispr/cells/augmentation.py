@@ -34,8 +34,7 @@ class TrainingCell:
 
     Attributes
     ----------
-    mask : (64, 64) float32 in [0, 1]
-    image : (64, 64) float32 in [0, 1] or None
+    mask, image : (64, 64) float32 in [0, 1]; the image may be None
     signed_distance : (64, 64, 64) float16, voxels, positive inside, truncated at 14
     surface : (n, 3) float32
         Points of the surface, which must stay inside the grid.
@@ -55,16 +54,9 @@ class TrainingCell:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A training pair.
+    """A training pair: mask and image (64, 64), and the signed distance in voxels.
 
-    Attributes
-    ----------
-    mask : (64, 64) float32 in [0, 1]
-    image : (64, 64) float32 or None
-    signed_distance : (64, 64, 64) float32
-        In voxels.
-    scale : float
-        Size of the cell relative to its true size.
+    ``scale`` is the size of the cell relative to its true size.
     """
 
     mask: NDArray[np.float32]

@@ -1,6 +1,6 @@
-"""A cell's image and mask, cut from a field onto the model grid by a stored affine.
+"""Crop a cell: resample its mask and image from a field to the model grid, by a stored affine.
 
-Knows nothing of models: which zoom suits one comes in as numbers, normalising is the model's condition.
+Knows no models. Normalising is part of a model's condition.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,21 +25,18 @@ class Crop:
 
     Attributes
     ----------
-    label : int
-        The cell's value in the labels.
     mask : (64, 64) float32
-        Share of each voxel that this cell covers, 0 to 1; holes and separate parts are kept.
+        Share of each voxel that the cell covers, 0 to 1. Holes and separate parts are kept.
     image : (64, 64) float32 or None
-        Intensities, 0 to 1 over the range of 8 bit, or up to the cell's brightest pixel for other types;
-        neither masked nor normalised. Where the mask is above 0 they come
-        from the cell's own pixels alone, so that image times mask knows nothing of the neighbours.
+        Intensities from 0 to 1: the range of 8 bit or, for other types, up to the cell's brightest pixel;
+        neither masked nor normalised. Where the mask is above 0 only pixels of the cell are used, not of
+        neighbours.
     zoom : float
         Grid voxels per pixel.
     grid_to_pixel : (4, 4) float64
-        From voxel-centre index (z, y, x) to pixel index; z in pixels, 0 in the picture.
+        From voxel-centre index (z, y, x) to pixel index; z is in pixels, 0 in the image.
     known_scale : float or None
-        1 where the cell is as large on the grid as the same cell was in the training data; None where
-        that is not known, as it was brought to the usual extent.
+        Size on the grid relative to the training data; None: not known, because of the scale "auto".
     """
 
     label: int
@@ -51,21 +48,20 @@ class Crop:
 
 
 def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[Any] | None, NDArray[Any]]:
-    """The picture and its labels as 2D arrays, once nothing is wrong with them.
+    """Check an image and its labels, and return them as 2D arrays.
 
     Parameters
     ----------
     image : (y, x) array or None
         Any real data type; axes of length 1 are dropped.
     labels : (y, x) array
-        0 is background, each other value a cell. Booleans and whole numbers stored as floats are
-        accepted and come back as integers.
+        0 is background, each other value is a cell. Booleans and floats become integers.
 
     Raises
     ------
     InputError
-        If they are not 2D, differ in shape, hold NaN or infinity, fractions or negative labels, no
-        cell, or if the image has colours or a single value.
+        If they are not 2D, have different shapes, the labels are not whole numbers or are empty, or the image
+        has colours, NaN or a single value.
     """
     labels = _plane(labels)
     if labels.ndim != 2:
@@ -88,17 +84,23 @@ def _check_image(image: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
         raise InputError(
             f"The image has the shape {image.shape} and the labels {shape}: use labels made from this image."
         )
-    if image.dtype.kind not in "buif":
-        raise InputError(f"The image has the data type {image.dtype}: convert it to real numbers.")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise InputError("The image holds NaN or infinite values: replace them by numbers.")
-    if image.min() == image.max():
-        raise InputError("The image has the same value everywhere: choose the channel that shows the cells.")
+    check_intensities(image)
     return image
 
 
+def check_intensities(image: NDArray[Any], name: str = "") -> None:
+    """Raise an InputError if an image is not of real, finite, different numbers."""
+    which = f"The image of {name}" if name else "The image"
+    if image.dtype.kind not in "buif":
+        raise InputError(f"{which} has the data type {image.dtype}: convert it to real numbers.")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise InputError(f"{which} has NaN or infinite values: replace them by numbers.")
+    if image.size and image.min() == image.max():
+        raise InputError(f"{which} has the same value everywhere: choose the channel that shows the cells.")
+
+
 def _plane(array: ArrayLike) -> NDArray[Any]:
-    """The array without axes of length 1, as long as more than two axes remain."""
+    """Drop axes of length 1 as long as there are more than two axes."""
     array = np.asarray(array)
     while array.ndim > 2 and 1 in array.shape:
         array = array.squeeze(array.shape.index(1))
@@ -106,7 +108,7 @@ def _plane(array: ArrayLike) -> NDArray[Any]:
 
 
 def cut_by_border(labels: NDArray[Any], label: int, box: Box | None = None) -> bool:
-    """Whether the cell reaches the first or last row or column, so that part of it may be missing."""
+    """Whether the cell touches the border of the image, so that a part of it may be missing."""
     sides = zip(box or cell_box(labels, label), labels.shape, strict=True)
     return any(side.start == 0 or side.stop == length for side, length in sides)
 
@@ -125,22 +127,20 @@ def zoom_for(
 
     Parameters
     ----------
-    labels : (y, x) integer array
-    label : int
     scale : "auto", "physical" or float
-        ``auto`` brings the larger side of the mask's box to ``typical_extent``; ``physical`` keeps
-        true sizes; a number is the zoom itself.
+        ``auto`` gives the larger side of the bounding box ``typical_extent`` voxels; ``physical`` keeps true
+        sizes; a number is the zoom itself.
     typical_extent : float
-        Voxels that a cell's larger side has in the data of the model.
+        Larger side of a cell in the training data, in voxels.
     pixel_size, voxel_size : float or None
-        Side of a pixel and of the model's voxel, in the same unit; for ``physical`` alone.
+        Side of a pixel and of the model's voxel in the same unit; only for ``physical``.
     box : Box, optional
-        The cell's, where it is known already.
+        Bounding box of the cell, if it is known.
 
     Raises
     ------
     InputError
-        If the scale is no such word or number, or a size that ``physical`` needs is unknown.
+        If there is no such scale, or a size that ``physical`` needs is unknown.
     """
     if scale == "auto":
         return typical_extent / max(side.stop - side.start for side in box or cell_box(labels, label))
@@ -168,29 +168,25 @@ def crop_cells(
     voxel_size: float | None,
     boxes: Mapping[int, Box] | None = None,
 ) -> tuple[list[Crop], dict[int, str]]:
-    """Crops of many cells, each at the zoom that `zoom_for` gives it.
+    """Crop many cells, each with the zoom of `zoom_for`.
 
     Parameters
     ----------
-    image, labels
-        As for `crop_cell`.
     cells : sequence of int or None
-        None: all, but for those that cannot be cropped.
-    scale, typical_extent, pixel_size, voxel_size
-        As for `zoom_for`.
+        None: all cells that can be cropped.
     boxes : mapping, optional
-        Of `cell_boxes`, where they are known already.
+        Of `cell_boxes`, if they are known.
 
     Returns
     -------
     crops : list of Crop
     left_out : dict
-        Cells of all that cannot be cropped, each with the reason in words.
+        Cells that cannot be cropped, with the reason in words.
 
     Raises
     ------
     InputError
-        If a cell that was named cannot be cropped, or none of all can.
+        If a named cell cannot be cropped, or no cell at all.
     """
     boxes = boxes or cell_boxes(labels)
     crops: list[Crop] = []
@@ -223,27 +219,26 @@ def crop_cells(
 def crop_cell(
     image: NDArray[Any] | None, labels: NDArray[Any], label: int, *, zoom: float, box: Box | None = None
 ) -> Crop:
-    """One cell on the model grid, the centre of its box at the in-plane centre of the grid.
+    """Crop one cell. The centre of its bounding box becomes the in-plane centre of the grid.
 
-    Each voxel takes the mean over a window of one voxel or one pixel, whichever is larger: the exact
-    share of its area where pixels are smaller, linear interpolation where they are larger.
+    Each voxel is the mean over a window of one voxel or one pixel, whichever is larger: the exact share of
+    the area for small pixels, linear interpolation for large ones.
 
     Parameters
     ----------
     image : (y, x) array or None
-        As ``check_fields`` returns it.
+        From ``check_fields``.
     labels : (y, x) integer array
-    label : int
     zoom : float
         Grid voxels per pixel, from ``zoom_for``.
     box : Box, optional
-        The cell's, where it is known already.
+        Bounding box of the cell, if it is known.
 
     Raises
     ------
     InputError
-        If there is no such cell, the border cuts it, it does not fit the grid at this zoom, or it is
-        so thin that nothing of it would be left.
+        If there is no such cell, the border cuts it, it does not fit the grid at this zoom, or it is too
+        thin.
     """
     box = box or cell_box(labels, label)
     if cut_by_border(labels, label, box):
@@ -279,16 +274,16 @@ def crop_cell(
 
 
 def grid_window(zoom: float, centre: float, length: int) -> tuple[slice, NDArray[np.float64]]:
-    """The pixels of one axis that the grid sees, and their weights in each voxel, (64, pixels).
+    """The pixels of one axis that the grid covers, and their weights in each voxel, (64, pixels).
 
     Parameters
     ----------
     zoom : float
         Grid voxels per pixel.
     centre : float
-        Pixel index that lies at the in-plane centre of the grid.
+        Pixel index at the in-plane centre of the grid.
     length : int
-        Pixels along this axis.
+        Number of pixels along this axis.
     """
     middle = (np.arange(grid.SIZE) - grid.CENTRE) / zoom + centre
     reach = max(1.0, 1 / zoom) / 2
@@ -306,21 +301,21 @@ def _resample(
     down: NDArray[np.float64],
     across: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Weighted means of the cell's own pixels where a voxel holds any, of all pixels elsewhere."""
+    """Weighted means: of the cell's own pixels in voxels with such pixels, of all pixels elsewhere."""
     everything = np.outer(down.sum(axis=1), across.sum(axis=1))
     own = down @ cell @ across.T
-    near = own > 1e-9  # a smaller share is rounding
+    near = own > 1e-9  # smaller shares are rounding errors
     total = np.where(near, down @ (image * cell) @ across.T, down @ image @ across.T)
     weight = np.where(near, own, everything)
     return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0).astype(np.float32)
 
 
 def _intensities(image: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Part of a picture, its cell in [0, 1].
+    """Part of an image with its cell in [0, 1].
 
-    8 bit by the range of the data type, as the original has it. Other types have no range that pictures
-    fill (cameras give 12 or 14 of 16 bit): there the cell's brightest pixel becomes 1, and 0 stays 0
-    unless the cell has negative pixels. Nothing outside the cell changes its values.
+    8 bit by the range of the data type, as in the original. Other types have no range that images fill
+    (cameras use 12 or 14 of 16 bit): the brightest pixel of the cell becomes 1, and 0 stays 0 unless the
+    cell has negative pixels. Pixels outside the cell have no effect.
     """
     values = image.astype(np.float64)
     if image.dtype in (np.bool_, np.uint8):

@@ -120,16 +120,8 @@ def fit_novelty(
 def novelty_reason(novelty: Novelty, mask: Plane, image: Plane | None, *, sized: bool) -> str | None:
     """What is unusual about a cell, as the end of "Cell 7 is unlike the training data: ...".
 
-    Parameters
-    ----------
-    mask, image : (64, 64) array, and the same or None
-    sized : bool
-        Whether the size on the grid is the true size. It is not with the scale "auto".
-
-    Returns
-    -------
-    str or None
-        None if the cell is like the training data, as 97 % of the training cells are.
+    None if the cell is like the training data, as 97 % of the training cells are. ``sized`` says whether the
+    size on the grid is the true size. It is not with the scale "auto".
     """
     seen = features(mask, image)
     known = [group for group in novelty.groups if group in seen and (group != "size" or sized)]
@@ -164,10 +156,7 @@ def novelty_reason(novelty: Novelty, mask: Plane, image: Plane | None, *, sized:
 def in_words(reasons: Mapping[str, str], of: int) -> list[str]:
     """One sentence per novel cell, or one sentence for all if they are more than three.
 
-    Parameters
-    ----------
-    of : int
-        Number of all cells.
+    ``reasons`` maps a cell's name to its `novelty_reason`; ``of`` is the number of all cells.
     """
     if len(reasons) <= 3:
         return [f"Cell {name} is unlike the training data: {reason}." for name, reason in reasons.items()]

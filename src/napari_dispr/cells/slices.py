@@ -19,14 +19,9 @@ SQUARE = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """A slice with square pixels.
+    """A slice with square pixels of side ``pixel``.
 
-    Attributes
-    ----------
-    pixel : float
-        Side of a pixel.
-    rows, columns : integer arrays
-        The row and column of the stack for each row and column of the labels.
+    ``rows`` and ``columns`` are the row and column of the stack for each row and column of the labels.
     """
 
     image: NDArray[Any] | None
@@ -37,16 +32,10 @@ class Slice:
 
 
 def square_slice(image: NDArray[Any] | None, labels: NDArray[Any], sides: tuple[float, float]) -> Slice:
-    """Resample a slice of a stack to square pixels with the shorter side.
+    """Resample a slice of a stack to square pixels with the shorter of the sides (y, x).
 
-    Parameters
-    ----------
-    image : (y, x) array or None
-        Interpolated linearly.
-    labels : (y, x) integer array
-        Resampled to the nearest pixel.
-    sides : (float, float)
-        Of a pixel along y and x. They count as equal if they differ by up to 1 %.
+    The image is interpolated linearly, the labels to the nearest pixel. Sides that differ by up to 1 % count
+    as equal.
     """
     sources = [np.arange(length) for length in labels.shape]
     if abs(sides[0] / sides[1] - 1) <= SQUARE:
@@ -71,14 +60,6 @@ def levels(
     labels: NDArray[Any], label: int, box: Box, picture: Slice, crop: Crop
 ) -> tuple[NDArray[np.float64], int]:
     """All slices of a label in the frame of its crop, resampled like the mask of the crop.
-
-    Parameters
-    ----------
-    labels : (z, y, x) integer array
-    box : Box
-        Of the label.
-    picture : Slice
-        Of the crop.
 
     Returns
     -------

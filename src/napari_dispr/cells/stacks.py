@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, isfinite, log10
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.cells.cropping import crop_cell
+from napari_dispr.cells.cropping import check_intensities, crop_cell
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.slices import Slice, between_slices, levels, square_slice
 from napari_dispr.errors import InputError
@@ -59,16 +59,10 @@ class Stack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CutCells:
-    """Cells made from stacks.
+    """Cells made from stacks: by stack, then by label, with objects.
 
-    Attributes
-    ----------
-    cells : list of CellFile
-        By stack, then by label, with objects.
-    voxel_size : float
-        Side of a voxel of the grid in ``unit``, for all cells.
-    left_out : dict of str to int
-        Number of labels that did not become cells, by reason.
+    ``voxel_size`` is the side of a voxel of the grid in ``unit``, for all cells. ``left_out`` is the number
+    of labels that did not become cells, by reason.
     """
 
     cells: list[CellFile]
@@ -140,8 +134,7 @@ def cut_stacks(
     found: list[list[_Candidate]] = []
     for stack in stacks:
         usable: list[_Candidate] = []
-        # Said to take pictures, it takes any number of axes.
-        for label, box in cast(dict[int, Box], cell_boxes(stack.labels)).items():
+        for label, box in cell_boxes(stack.labels).items():
             candidate = _candidate(stack, label, box, plane)
             if isinstance(candidate, str):
                 left_out[candidate] += 1
@@ -203,16 +196,7 @@ def checked_stack(stack: Stack) -> Stack:
             "give one channel, and the labels of this channel."
         )
     if image is not None:
-        if image.dtype.kind not in "buif":
-            raise InputError(
-                f"The image of {name} has the data type {image.dtype}: convert it to real numbers."
-            )
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise InputError(f"The image of {name} has NaN or infinite values: replace them by numbers.")
-        if image.size and image.min() == image.max():
-            raise InputError(
-                f"The image of {name} has the same value everywhere: choose the channel of the cells."
-            )
+        check_intensities(image, name)
     spacing = tuple(float(step) for step in stack.spacing)
     if len(spacing) != 3 or not all(isfinite(step) and step > 0 for step in spacing):
         raise InputError(

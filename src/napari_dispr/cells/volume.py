@@ -82,11 +82,7 @@ def expected_volume(
 ) -> tuple[float, float]:
     """Predicted volume of a cell in voxels, and the standard deviation of its logarithm.
 
-    Parameters
-    ----------
-    mask, image : (64, 64) array, and the same or None
-    sized : bool
-        Whether the size on the grid is the true size. It is not with the scale "auto".
+    ``sized`` says whether the size on the grid is the true size. It is not with the scale "auto".
     """
     found = features(mask, image)
     known = [group for group in GROUPS if group in found and (group != "size" or sized)]

@@ -151,17 +151,10 @@ class ShapeModel:
         scales: list[float | None] | None = None,
         agree: bool = True,
     ) -> Denoiser:
-        """The denoiser of a batch of crops.
+        """The denoiser of a batch of crops, with a network from :meth:`ready`.
 
-        Parameters
-        ----------
-        masks, images : lists of (64, 64) arrays
-        network : UNet3D
-            From :meth:`ready`.
-        scales : list of float or None
-            As in `condition.signed_planes`.
-        agree : bool
-            Make the section of each shape agree with its mask.
+        ``scales`` are as in `condition.signed_planes`. ``agree`` makes the section of each shape agree with
+        its mask.
         """
         device = next(network.parameters()).device
         crops = zip(masks, images, scales or [None] * len(masks), strict=True)

@@ -98,14 +98,9 @@ def respaced(steps: int, count: int) -> list[int]:
 class Posterior:
     """q(x_s | x_t, x_0) between two visited times s < t (Eqs. 10 to 12 of Ho et al., arXiv 2006.11239).
 
-    Attributes
-    ----------
-    clean, current : float
-        Factors of x_0 and x_t in the mean.
-    log_beta : float
-        Logarithm of the upper bound of the variance.
-    log_variance : float
-        Logarithm of the posterior variance, the lower bound; clipped at the last step, where it is 0.
+    ``clean`` and ``current`` are the factors of x_0 and x_t in the mean. ``log_beta`` is the logarithm of
+    the upper bound of the variance, ``log_variance`` that of the lower bound, the posterior variance; it is
+    clipped at the last step, where it is 0.
     """
 
     clean: float

@@ -14,13 +14,9 @@ _Ints = NDArray[np.int64]
 
 
 class Edges(NamedTuple):
-    """The edges of a closed mesh: their vertices and their two faces.
+    """The edges of a closed mesh: their vertices (n, 2) and their two faces (n, 2).
 
-    Parameters
-    ----------
-    vertices : (n, 2) array
-        In the order of ``faces[:, 0]``.
-    faces : (n, 2) array
+    Vertices are in the order of ``faces[:, 0]``.
     """
 
     vertices: _Ints
@@ -28,12 +24,9 @@ class Edges(NamedTuple):
 
 
 def edges_of(faces: NDArray[np.integer]) -> Edges:
-    """The edges of a closed mesh.
+    """The edges of a closed mesh of faces (n, 3).
 
-    Parameters
-    ----------
-    faces : (n, 3) array
-        Indices of vertices. An edge belongs to two faces, or to four where a surface touches itself.
+    An edge belongs to two faces, or to four where a surface touches itself.
     """
     sides = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
     low, high = sides.min(axis=1), sides.max(axis=1)
@@ -45,11 +38,7 @@ def edges_of(faces: NDArray[np.integer]) -> Edges:
 def integral_mean_curvature(vertices: _Floats, normals: _Floats, edges: Edges) -> float:
     """Integral of the mean curvature over a closed mesh: half of each edge's length times its signed angle.
 
-    Parameters
-    ----------
-    vertices : (n, 3) array
-    normals : (faces, 3) array
-        Outward unit normals of the faces.
+    ``normals`` are the outward unit normals of the faces.
     """
     along = vertices[edges.vertices[:, 1]] - vertices[edges.vertices[:, 0]]
     one, other = normals[edges.faces[:, 0]], normals[edges.faces[:, 1]]

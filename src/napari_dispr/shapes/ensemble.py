@@ -178,18 +178,7 @@ class Ensemble:
         return float(1 - pairwise_iou(self.members)[np.triu_indices(len(self), 1)].mean())
 
     def imaged_plane_iou(self, mask: ArrayLike) -> NDArray[np.float64]:
-        """IoU of each member's imaged plane with the cell's mask.
-
-        Parameters
-        ----------
-        mask : (64, 64) array
-            On the model grid; inside where it is above 0.5.
-
-        Returns
-        -------
-        (member,) array
-            1 if both are empty.
-        """
+        """IoU of each member's imaged plane with the cell's mask (64, 64), (member,); 1 if both are empty."""
         section = np.asarray(mask, dtype=np.float32) > 0.5
         plane = self.members[:, grid.IMAGED_PLANE]
         either = (plane | section).sum(axis=(1, 2))
@@ -306,11 +295,6 @@ def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
 
     A part is removed, by changing the sign of its signed distance, if it is smaller than `DEBRIS` and does
     not reach the imaged plane, where the mask would show it.
-
-    Parameters
-    ----------
-    signed_distance : (64, 64, 64) array
-        Positive inside.
     """
     parts, count = ndimage.label(signed_distance > 0)
     if count < 2:
@@ -323,14 +307,10 @@ def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def stretched(signed_distance: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """Stretch a shape along z about the imaged plane. The plane does not change.
+    """Stretch a shape along z about the imaged plane, which does not change.
 
-    Parameters
-    ----------
-    signed_distance : (64, 64, 64) array
-        The surface is stretched exactly; distances from it are accurate to the factor.
-    factor : float
-        Of the volume. Limited by `MOST_STRETCH` and by the size of the grid.
+    ``factor`` is that of the volume, limited by `MOST_STRETCH` and by the size of the grid. Signed distances
+    are accurate to the factor, and exact at the surface.
     """
     inside = np.flatnonzero((signed_distance > 0).any(axis=(1, 2)))
     if not len(inside):

@@ -43,18 +43,10 @@ _TYPES: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OmeImage:
-    """One image of a file.
+    """One image of a file: (y, x), (z, y, x) or (t, z, y, x) booleans, integers or floats.
 
-    Parameters
-    ----------
-    array : (y, x), (z, y, x) or (t, z, y, x) array
-        Booleans, integers or floats.
-    index_to_world : (4, 4) array
-        Affine on (z, y, x, 1) from voxel-centre index to world.
-    unit : str
-        Of the world ("pixel", "micrometer", ...).
-    description : mapping
-        JSON content.
+    ``index_to_world`` is the affine on (z, y, x, 1) from voxel-centre index to world, ``unit`` that of the
+    world, and ``description`` JSON content.
     """
 
     array: NDArray[Any]

@@ -62,16 +62,10 @@ class Placement:
         self.affine: NDArray[np.float64] = to_world @ to_pixel
 
     def volume(self, shapes: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[Any]:
-        """3D labels of one shape per cell.
+        """3D labels (z, y, x) of one shape per cell.
 
-        Parameters
-        ----------
-        shapes : iterable of (label, (64, 64, 64) array)
-            Signed distances on the grids of these cells. Where cells overlap, the larger distance wins.
-
-        Returns
-        -------
-        (z, y, x) unsigned integers
+        ``shapes`` gives the signed distance on the grid of each cell. Where cells overlap, the larger one
+        wins.
         """
         volume = np.zeros(self.shape, self._dtype)
         winner = np.zeros(self.shape, np.float16)

@@ -190,16 +190,10 @@ def run_up_to(
     noise: Tensor,
     stage: tuple[int, int],
 ) -> tuple[Tensor, float]:
-    """Run the Euler sampler up to a stage, without gradients. Returns x and the time of the next evaluation.
+    """Run the Euler sampler up to one of `STAGES`, without gradients: x and the time of the next evaluation.
 
-    Parameters
-    ----------
-    planes : (B, planes, 64, 64)
-    mask_distance : (B, 64, 64)
-        As in :class:`~napari_dispr.diffusion.samplers.FlowDenoiser`.
-    noise : (B, 1, 64, 64, 64)
-    stage : (int, int)
-        One of `STAGES`.
+    ``planes`` (B, planes, 64, 64) and ``mask_distance`` (B, 64, 64) are as in
+    :class:`~napari_dispr.diffusion.samplers.FlowDenoiser`; the noise has shape (B, 1, 64, 64, 64).
     """
     times = process.times(stage[0])
     x = noise

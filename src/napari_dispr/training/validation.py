@@ -35,15 +35,7 @@ _ROWS, _SHOWN, _ENLARGED = 3, 3, 2
 
 @dataclass(frozen=True, slots=True)
 class CellScores:
-    """Scores of the members of one cell against its truth.
-
-    Attributes
-    ----------
-    energy_score, consensus_iou : float
-        See `shapes.scores`.
-    volume : float
-        Mean volume of the members divided by the true volume.
-    """
+    """Scores of the members of one cell (see `shapes.scores`), and their mean volume per true volume."""
 
     energy_score: float
     consensus_iou: float
@@ -53,16 +45,8 @@ class CellScores:
 class Validation:
     """Samples members of the validation cells and scores them. Each process takes its share of the cells.
 
-    Parameters
-    ----------
-    cells : sequence of CellFile
-        With objects.
-    card : Card
-        Says how the model is sampled.
-    picture : Path or None
-        Where to save a picture of some cells after each validation.
-    stop : callable
-        Called before each cell. Once it is true, scores are NaN.
+    ``card`` says how the model is sampled, ``picture`` where to save a picture of some cells. Once ``stop``,
+    which is called before each cell, is true, scores are NaN.
     """
 
     def __init__(
