@@ -1,4 +1,4 @@
-"""What all tests share: where the data lie, folders of their own, and which of them open a window."""
+"""Shared by all tests: folders of data, an empty home for each test, and the mark of tests with a window."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def user_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home for settings and models, so that a test neither reads nor changes the user's own."""
+    """An empty home for settings and models, so that tests do not touch those of the user."""
     home = tmp_path_factory.mktemp("user")
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(home))
@@ -31,7 +31,7 @@ def user_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     return home
 
 
-def _beside(*parts: str) -> Path:
+def _shared(*parts: str) -> Path:
     folder = ROOT.parent.joinpath("shared", *parts)
     if not folder.exists():
         pytest.skip(f"{folder} is not on this machine")
@@ -41,10 +41,10 @@ def _beside(*parts: str) -> Path:
 @pytest.fixture(scope="session")
 def red_blood_cells() -> Path:
     """Dataset folder of 108 real cells: train/{obj,image,mask}/NAME.tif."""
-    return _beside("data", "red_blood_cells")
+    return _shared("data", "red_blood_cells")
 
 
 @pytest.fixture(scope="session")
 def shared_fixtures() -> Path:
-    """Folder of reference numbers beside the repository."""
-    return _beside("fixtures")
+    """Folder of reference numbers next to the repository."""
+    return _shared("fixtures")

@@ -328,7 +328,7 @@ def test_an_interrupted_dataset_is_none(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not RED_BLOOD_CELLS.is_dir(), reason="the red blood cells are not beside the repository")
+@pytest.mark.skipif(not RED_BLOOD_CELLS.is_dir(), reason="the red blood cells are not next to the repository")
 def test_real_cells_are_read() -> None:
     cells = read_dataset(RED_BLOOD_CELLS, "train", need_objects=True)
     assert len(cells) == 108

@@ -76,12 +76,12 @@ def test_what_tells_strangers_apart_can_be_learned():
 
     own = [cell(rng) for _ in range(40)]
     others = [dim(rng) for _ in range(20)]
-    plain, told = fit_novelty(own), fit_novelty(own, [dim(rng) for _ in range(30)])
+    plain, taught = fit_novelty(own), fit_novelty(own, [dim(rng) for _ in range(30)])
     before, after = (
-        sum(reason is not None for reason in reasons(known, others)) for known in (plain, told)
+        sum(reason is not None for reason in reasons(known, others)) for known in (plain, taught)
     )  # fmt: skip
     assert after > before + 3
-    assert any("another stain" in (reason or "") for reason in reasons(told, others))
+    assert any("another stain" in (reason or "") for reason in reasons(taught, others))
 
 
 @pytest.mark.parametrize("image", [True, False])

@@ -60,8 +60,8 @@ def test_mask_and_image_are_those_that_predict_crops(stack: Stack, dtype: type |
     assert len(cut.cells) >= 10
     for cell in cut.cells:
         label = int(cell.name.removeprefix("nuclei-"))
-        held = np.flatnonzero((stack.labels == label).any(axis=(1, 2)))
-        z = int(held[(len(held) - 1) // 2])
+        slices = np.flatnonzero((stack.labels == label).any(axis=(1, 2)))
+        z = int(slices[(len(slices) - 1) // 2])
         # Line by line what iter_predict does at scale "physical".
         picture, labels = check_fields(None if image is None else image[z], stack.labels[z])
         crops, _ = crop_cells(
@@ -101,8 +101,8 @@ def test_pixels_that_are_not_square_are_made_so() -> None:
 def test_pixels_that_are_nearly_square_count_as_square() -> None:
     labels = ellipsoid((1.0, 0.3, 0.3)).astype(np.uint8)
     cut = cut_stacks([Stack("a", None, labels, (1.0, 0.3, 0.3024))], voxel_size=0.25)
-    held = np.flatnonzero(labels.any(axis=(1, 2)))
-    middle = int(held[(len(held) - 1) // 2])
+    slices = np.flatnonzero(labels.any(axis=(1, 2)))
+    middle = int(slices[(len(slices) - 1) // 2])
     crop = crop_cell(None, labels[middle], 1, zoom=0.3012 / 0.25)
     np.testing.assert_array_equal(cut.cells[0].mask, crop.mask)
 

@@ -85,9 +85,9 @@ def test_fewer_steps_are_larger():
     assert 0 < GaussianDiffusion(100).alphas_bar[-1] < 1e-4
 
 
-@pytest.mark.parametrize(("told", "expected"), [(False, [0, 1, 49]), (True, [0, 20, 980])])
-def test_rescaled_timesteps(told, expected):
-    process = GaussianDiffusion(50, rescale_timesteps=told)
+@pytest.mark.parametrize(("rescaled", "expected"), [(False, [0, 1, 49]), (True, [0, 20, 980])])
+def test_rescaled_timesteps(rescaled, expected):
+    process = GaussianDiffusion(50, rescale_timesteps=rescaled)
     assert process.network_time(torch.tensor([0, 1, 49])).tolist() == expected
 
 

@@ -8,22 +8,22 @@ from napari_dispr.shapes.intervals import CALIBRATED, Calibration, calibrate, re
 from napari_dispr.shapes.morphometry import HEADLINE
 
 
-def simulated(rng, cells, members=5, shift=0.0, told=1.0):
+def simulated(rng, cells, members=5, shift=0.0, shown=1.0):
     """Members and truth of a volume: what the picture leaves open differs between cells.
 
-    ``told`` is the share of a cell's uncertainty that its members show.
+    ``shown`` is the share of a cell's uncertainty that its members show.
     """
     centre = rng.normal(5, 0.5, cells)
     open_ = rng.choice([0.05, 0.3], cells)
     truth = np.exp(centre + shift + open_ * rng.standard_normal(cells))
-    drawn = np.exp(centre[:, None] + told * open_[:, None] * rng.standard_normal((cells, members)))
+    drawn = np.exp(centre[:, None] + shown * open_[:, None] * rng.standard_normal((cells, members)))
     return [{"volume": row} for row in drawn], [{"volume": float(value)} for value in truth]
 
 
 def coverage(rng, level, trials=15, members=5, drawn=None, **changes):
     hits = []
     for _ in range(trials):
-        fitted = calibrate(*simulated(rng, 60, members, told=changes.get("told", 1.0)))["volume"]
+        fitted = calibrate(*simulated(rng, 60, members, shown=changes.get("shown", 1.0)))["volume"]
         for values, truth in zip(*simulated(rng, 50, drawn or members, **changes), strict=True):
             low, high = read_interval(values["volume"], fitted, level)
             hits.append(low <= truth["volume"] <= high)
@@ -39,9 +39,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say(level, members):
     assert level - limit < found < level + 2 / 61 + limit
 
 
-@pytest.mark.parametrize("told", [0.2, 1.0, 3.0])
-def test_members_that_are_too_sure_or_too_unsure_are_put_right(told):
-    assert coverage(np.random.default_rng(1), 0.9, told=told) == pytest.approx(0.91, abs=0.05)
+@pytest.mark.parametrize("shown", [0.2, 1.0, 3.0])
+def test_members_that_are_too_sure_or_too_unsure_are_put_right(shown):
+    assert coverage(np.random.default_rng(1), 0.9, shown=shown) == pytest.approx(0.91, abs=0.05)
 
 
 def test_cells_unlike_those_of_the_calibration_are_missed():

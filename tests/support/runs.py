@@ -1,4 +1,4 @@
-"""Processes that stand for a training."""
+"""Processes that act as a training."""
 
 import sys
 
@@ -6,7 +6,7 @@ from napari_dispr.training.run import Run
 
 
 class Waiting:
-    """A process that begins a run and waits, and may be deaf to wishes to stop."""
+    """A process that starts a run and waits, and may ignore requests to stop."""
 
     script = """
 import sys, time

@@ -1,4 +1,4 @@
-"""The loop of training: the loss falls, and a run that was killed ends as if it had not been."""
+"""The training loop: it lowers the loss, and a killed and resumed run ends like an unbroken one."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from napari_dispr.training.state import State
 
 SHORT = TrainSettings(steps=6, batch=2, warmup=2)
 CHECKPOINT = "checkpoint.pt"
-#: What the clock says, which differs between two runs.
+#: Differs between two runs.
 TIMES = {"clock"}
 
 
@@ -40,7 +40,7 @@ def content(folder):
 
 
 def assert_same(a, b):
-    """Of two nested states: every number, to the last bit."""
+    """All numbers of two nested states are equal, to the last bit."""
     assert type(a) is type(b)
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b)

@@ -1,4 +1,4 @@
-"""The energy score that trains for few evaluations: proper, fair, and taken where the sampler really is."""
+"""The energy score as a loss: it is proper and fair, and is taken at the inputs of the sampler."""
 
 import pytest
 import torch

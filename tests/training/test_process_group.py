@@ -1,4 +1,4 @@
-"""Processes that share each step: what two of them learn together is what one learns alone."""
+"""Processes that share each step: two of them learn the same as one."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Runs as folders: plans, logs that are read while they grow, processes that are found and ended."""
+"""Runs as folders: plans, logs that are read while they grow, processes that are found and killed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Training rivals by the verb: from a dataset folder to SHAPR's file, resumed; the loss of topology."""
+"""Train SHAPR from a dataset folder to a model file, and resume; the topological loss."""
 
 import importlib.util
 import json
@@ -68,7 +68,7 @@ def test_from_a_folder_to_a_rival(trained, dataset):
 def test_resumed_training_equals_one_that_went_on(trained, dataset, tmp_path):
     out = tmp_path / "my-shapr.safetensors"
     run = planned(dataset, out, preset="shapr", **LITTLE)
-    # After an epoch that was not looked at yet, amid one, and in the second part.
+    # After an epoch before its validation, in the middle of one, and in the second part.
     asked = iter([False, True, True, False, True])
     for reason in ("stopped", "stopped", "stopped", "finished"):
         events = list(iter_train(Run.open(run.folder), stop=lambda: next(asked, False)))
@@ -126,7 +126,7 @@ def test_command_trains_and_lists_it(dataset, tmp_path, capsys):
         (["--preset", "topo-shapr"], 'pip install "napari-dispr[topo]"'),
     ],
 )
-def test_wrong_wishes_are_one_sentence(dataset, tmp_path, capsys, monkeypatch, options, message):
+def test_wrong_options_give_one_sentence(dataset, tmp_path, capsys, monkeypatch, options, message):
     found = importlib.util.find_spec
     monkeypatch.setattr(
         "napari_dispr.training.plan.find_spec", lambda name: None if name == "gudhi" else found(name)

@@ -1,4 +1,4 @@
-"""Train as a verb: from a dataset folder to a model file, by Python and by the command line."""
+"""Train from a dataset folder to a model file, by Python and by the command line."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.models import tiny_model
+from support.models import TINY, tiny_model
 from support.simulated import phantom_file
 
 import napari_dispr as nd
@@ -19,7 +19,9 @@ from napari_dispr.card import Card
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import TrainSettings
+from napari_dispr.training import objectives
 from napari_dispr.training.finish import _novelty, _volume_regression
+from napari_dispr.training.loop import Validated
 from napari_dispr.training.plan import planned, preset_settings, run_for
 from napari_dispr.training.run import Run
 from napari_dispr.training.train import Ended, iter_train, split
@@ -91,7 +93,7 @@ def test_the_log_is_what_was_told(trained):
 
 
 def test_what_is_trained_is_what_is_scored(trained, dataset):
-    """The last validation says of the kept weights what drawing the model anew does."""
+    """The last validation of the kept weights gives the scores of the finished model."""
     model, events, _ = trained
     best = [event for event in events if getattr(event, "best", False)][-1]
     apart = [
@@ -118,12 +120,24 @@ def test_stopped_and_resumed_it_ends_as_it_would_have(trained, dataset, tmp_path
     assert model.card.training["cells"] == trained[0].card.training["cells"]
 
 
-def test_stopped_while_it_is_scored_it_ends_as_it_would_have(dataset, tmp_path):
+@pytest.fixture
+def tiny(monkeypatch):
+    """Settings that train a tiny network from scratch."""
+    monkeypatch.setattr(objectives, "DEFAULT", TINY)
+    return {**LITTLE, "start": None}
+
+
+def test_stopped_while_it_is_scored_it_ends_as_it_would_have(dataset, tmp_path, tiny):
     out = tmp_path / "m.safetensors"
-    run = planned(dataset, out, **LITTLE)
+    run = planned(dataset, out, **tiny)
     events = []
-    for event in iter_train(run, stop=lambda: len(events) > 4):  # after the last validation
+
+    def is_validated():
+        return sum(isinstance(event, Validated) for event in events) == 2
+
+    for event in iter_train(run, stop=is_validated):
         events.append(event)
+    assert is_validated()
     assert events[-1] == Ended("stopped", None, {}) and not out.exists()
     assert [type(event).__name__ for event in iter_train(run)] == ["Started", "Ended"] and out.exists()
 
@@ -138,21 +152,24 @@ def test_killed_between_the_model_and_its_last_line_it_is_finished(trained, tmp_
     assert [event.model for event in iter_train(run)] == [str(out)] and run.state == "finished"
 
 
-def test_a_run_stops_within_a_step_and_tells_its_caller(dataset, tmp_path):
+def test_a_run_stops_within_a_step_and_tells_its_caller(dataset, tmp_path, tiny):
     out = tmp_path / "m.safetensors"
 
     def stop(event):
-        if type(event).__name__ == "Validated":
+        if isinstance(event, Validated):
             run_for(out).request_stop()
 
     with pytest.raises(InputError, match="was stopped: continue with resume=True"):
-        nd.train(dataset, out, progress=stop, **LITTLE)
-    assert run_for(out).state == "stopped" and not out.exists()
+        nd.train(dataset, out, progress=stop, **tiny)
+    run = run_for(out)
+    assert run.state == "stopped" and not out.exists()
+    validated = run.last("validation")["step"]
+    assert torch.load(run.checkpoint, weights_only=True)["step"] == validated + 1
 
 
-def test_a_stopped_run_can_be_used_as_it_is(dataset, tmp_path):
+def test_a_stopped_run_can_be_used_as_it_is(dataset, tmp_path, tiny):
     out = tmp_path / "early.safetensors"
-    run = planned(dataset, out, **LITTLE)
+    run = planned(dataset, out, **tiny)
     list(iter_train(run, stop=lambda: True))
     events = list(iter_train(Run.open(run.folder), finish=True))
     assert events[-1].model == str(out) and nd.load_model(out).name == "early"
@@ -262,10 +279,10 @@ def test_a_folder_that_cannot_be_written_to_is_told(dataset, tmp_path):
         nd.train(dataset, tmp_path / "m.safetensors", **LITTLE)
 
 
-def test_labels_alone_can_be_trained_on(cells, tmp_path):
+def test_labels_alone_can_be_trained_on(cells, tmp_path, tiny):
     bare = [CellFile(cell.name, cell.mask, None, cell.obj) for cell in cells]
     write_dataset(tmp_path / "bare", bare, DatasetNotes())
-    model = nd.train(tmp_path / "bare", tmp_path / "m.safetensors", **{**LITTLE, "steps": 1})
+    model = nd.train(tmp_path / "bare", tmp_path / "m.safetensors", **{**tiny, "steps": 1})
     assert model.card.voxel_size is None
     assert nd.predict(None, cells[0].mask > 0.5, model=model, members=1, quality="fast", scale=1.0)[
         1
