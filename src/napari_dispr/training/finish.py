@@ -44,8 +44,8 @@ _LIMITS = (
 _DESCRIPTIONS = {
     "flow": "Trained on {} cells of a user.",
     "dispr": "DISPR as published, trained on {} cells.",
-    "shapr": "SHAPR, trained on {} cells. For comparison: it draws one shape for each cell.",
-    "topo-shapr": "Topological SHAPR, trained on {} cells. For comparison: it draws one shape for each cell.",
+    "shapr": "SHAPR, trained on {} cells. For comparison: it predicts one shape per cell.",
+    "topo-shapr": "Topological SHAPR, trained on {} cells. For comparison: it predicts one shape per cell.",
 }
 #: Optimiser steps of the published model.
 _PUBLISHED_STEPS = 85_000

@@ -76,7 +76,7 @@ def check_processes(count: int, settings: TrainSettings) -> None:
 class Units(Sampler[list[int]]):
     """Endless lists of sample numbers for one process, unit by unit.
 
-    A unit is what a scored step takes: half a batch, because it draws two members of each cell. Other steps
+    A unit is what a scored step takes: half a batch, because it samples two members of each cell. Other steps
     take two units. So the order of the samples does not depend on which steps are scored.
     """
 

@@ -322,15 +322,15 @@ def _step(state: RivalState, cells: Tensors, chosen: Tensor) -> float:
 
 def _adversarial(state: RivalState, supervised: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
     """Make a step of the discriminator. Returns the loss of the generator."""
-    drawn = logits.float().sigmoid()
+    predicted = logits.float().sigmoid()
     with _autocast(state.device):
-        verdicts = state.discriminator(truth), state.discriminator(drawn.detach())
+        verdicts = state.discriminator(truth), state.discriminator(predicted.detach())
     state.opponent.zero_grad()
     discriminator_loss(*verdicts).backward()
     state.opponent.step()
     state.discriminator.requires_grad_(False)
     with _autocast(state.device):
-        verdict = state.discriminator(drawn)
+        verdict = state.discriminator(predicted)
     state.discriminator.requires_grad_(True)
     return generator_loss(supervised, verdict)
 
@@ -344,9 +344,9 @@ def _validate(state: RivalState, cells: Tensors) -> Validated:
             planes, truth = (one.to(state.device) for one in cells.batch(torch.tensor([i]), None))
             with _autocast(state.device):
                 logits = state.network(planes).float()
-            drawn, true = logits > 0, truth > 0.5
-            overlap = (drawn & true).sum() / (drawn | true).sum().clamp(min=1)
-            volume = (drawn.sum() / true.sum().clamp(min=1) - 1).abs()
+            predicted, true = logits > 0, truth > 0.5
+            overlap = (predicted & true).sum() / (predicted | true).sum().clamp(min=1)
+            volume = (predicted.sum() / true.sum().clamp(min=1) - 1).abs()
             loss = _supervised(state, logits, truth)
             table.append((loss.item(), 1 - overlap.item(), volume.item()))
     loss, energy_score, volume_error = np.mean(table, axis=0).tolist()

@@ -33,10 +33,10 @@ def topological_loss(probabilities: Tensor, truth: Tensor, dimension: int = 2) -
     scalar
         0 for equal shapes. Its gradient acts on the voxels at which holes appear and disappear.
     """
-    drawn, true = (F.adaptive_avg_pool3d(shapes.float(), SIDE)[:, 0] for shapes in (probabilities, truth))
+    predicted, true = (F.adaptive_avg_pool3d(shapes.float(), SIDE)[:, 0] for shapes in (probabilities, truth))
     distances = [
         wasserstein_distance(persistence_diagram(d, dimension), persistence_diagram(t, dimension))
-        for d, t in zip(drawn, true, strict=True)
+        for d, t in zip(predicted, true, strict=True)
     ]
     return torch.stack(distances).mean()
 

@@ -1,4 +1,4 @@
-"""Draw and score the validation cells during training, and save a picture of them."""
+"""Sample and score the validation cells during training, and save a picture of them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -65,19 +65,19 @@ class Validation:
         """Energy score and relative error of the members' mean volume, (cell, 2)."""
         model = ShapeModel(network, self.process, self.card)
         table = torch.zeros(len(self.cells), 2, device=self.device)
-        drawn = []
+        sampled = []
         for i in group.share(range(len(self.cells))):
             if self.stop():
                 table[i] = torch.nan
                 break
             scores, ensemble = score_cell(model, self.cells[i], "balanced", self.device)
             table[i] = torch.tensor([scores.energy_score, abs(scores.volume - 1)])
-            drawn.append((self.cells[i], ensemble))
+            sampled.append((self.cells[i], ensemble))
         network.train().requires_grad_(False)
         group.all_reduce([table])
-        if self.picture is not None and group.rank == 0 and drawn:
+        if self.picture is not None and group.rank == 0 and sampled:
             with suppress(OSError):  # open in a viewer: the next validation writes it again
-                save_picture(self.picture, drawn[:_ROWS])
+                save_picture(self.picture, sampled[:_ROWS])
         return table.double().cpu().numpy()
 
 
@@ -101,12 +101,12 @@ def spread(cells: Sequence[CellFile], most: int) -> list[CellFile]:
     return [cells[place] for place in places]
 
 
-def save_picture(path: Path, drawn: Sequence[tuple[CellFile, Ensemble]]) -> None:
+def save_picture(path: Path, sampled: Sequence[tuple[CellFile, Ensemble]]) -> None:
     """Save a row for each cell: its image, its truth in grey, and its first members."""
     from matplotlib.image import imsave
 
     rows = []
-    for cell, ensemble in drawn:
+    for cell, ensemble in sampled:
         assert cell.obj is not None
         truth = signed_distance.from_level(cell.obj, 127.5, truncation=8.0)
         shapes = [(truth, (0.85, 0.85, 0.85)), *((m, (0.35, 0.75, 1.0)) for m in ensemble.signed_distance)]
