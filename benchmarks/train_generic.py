@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from napari_dispr.card import Card, Quality
-from napari_dispr.cells.augmentation import TrainingCell
+from napari_dispr.cells.training_cells import TrainingCell
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from napari_dispr.card import Card, Quality
-from napari_dispr.cells.augmentation import training_cell
 from napari_dispr.cells.folders import CellFile, read_dataset
+from napari_dispr.cells.training_cells import training_cell
 from napari_dispr.cells.volume import fit_volume
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT

@@ -2,11 +2,8 @@
 
 import numpy as np
 
-from napari_dispr.cells.augmentation import (
-    TrainingCell,
-    training_cell,
-)
 from napari_dispr.cells.folders import CellFile
+from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.synthesis.phantoms import image_of, phantom
 
 

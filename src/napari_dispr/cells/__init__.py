@@ -1,1 +1,1 @@
-"""From pictures to the model grid: crops, dataset folders, augmentation, simulated cells; no torch, no Qt."""
+"""From images to the model grid: crops, dataset folders, stacks, splits, features. No torch, no Qt."""

@@ -1,1 +1,1 @@
-"""What comes out of a prediction: ensembles, their measures, meshes. Knows no torch."""
+"""The shapes of a prediction: ensembles, measures, meshes and their files. No torch."""

@@ -1,1 +1,1 @@
-"""Training shape models and their rivals."""
+"""Train shape models, and SHAPR for comparison."""

@@ -14,9 +14,9 @@ from safetensors.torch import save as to_bytes
 from napari_dispr import signed_distance
 from napari_dispr.card import Calibration, Card, Quality
 from napari_dispr.cells import volume
-from napari_dispr.cells.augmentation import larger_side
 from napari_dispr.cells.folders import CellFile, DatasetNotes
 from napari_dispr.cells.novelty import fit_novelty
+from napari_dispr.cells.training_cells import larger_side
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.original import dispr_qualities

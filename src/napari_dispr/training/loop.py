@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from napari_dispr.cells.augmentation import TrainingCell
+from napari_dispr.cells.training_cells import TrainingCell
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.errors import InputError

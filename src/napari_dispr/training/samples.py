@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from napari_dispr.cells.augmentation import TrainingCell, augmented, unaugmented
+from napari_dispr.cells.training_cells import TrainingCell
 from napari_dispr.diffusion.condition import dispr_planes, signed_planes
 from napari_dispr.errors import InputError
 from napari_dispr.settings import TrainSettings
+from napari_dispr.training.augmentation import augmented, unaugmented
 from napari_dispr.training.process_group import ProcessGroup
 
 Array = NDArray[np.float32]

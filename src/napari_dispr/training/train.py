@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from napari_dispr.card import Card
-from napari_dispr.cells.augmentation import TrainingCell, training_cell
 from napari_dispr.cells.folders import CellFile, read_dataset, read_notes
 from napari_dispr.cells.splits import LEAST, check_cells, copies, split_cells
+from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D

@@ -1,4 +1,4 @@
-"""Training cells and their augmentation: rotate, mirror, scale, bend, reslice and blend.
+"""Augment training cells: rotate, mirror, scale, bend, reslice and blend.
 
 Signed distances are resampled as fields and then truncated; they are not computed again for each sample. A
 sample depends only on its random generator, so that a resumed run gets the same samples.
@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 
-from napari_dispr import grid, signed_distance
-from napari_dispr.errors import InputError
+from napari_dispr import grid
+from napari_dispr.cells.training_cells import TrainingCell
 
-#: Signed distances are stored up to this many voxels, so that a shrunken shape still has enough of them.
-STORED_TRUNCATION = 14.0
 #: Centre of rotations and mirrors: the imaged plane, and in the plane the centre of the grid.
 PIVOT = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
 #: Nodes of a map along an axis. Between them it is linear, as rotations and scalings are.
@@ -26,30 +24,6 @@ NODES = 9
 BEND = 0.9
 
 Map = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrainingCell:
-    """A cell with its true shape on the model grid.
-
-    Attributes
-    ----------
-    mask, image : (64, 64) float32 in [0, 1]; the image may be None
-    signed_distance : (64, 64, 64) float16, voxels, positive inside, truncated at 14
-    surface : (n, 3) float32
-        Points of the surface, which must stay inside the grid.
-    """
-
-    name: str
-    mask: NDArray[np.float32]
-    image: NDArray[np.float32] | None
-    signed_distance: NDArray[np.float16]
-    surface: NDArray[np.float32]
-
-    @property
-    def extent(self) -> int:
-        """Larger side of the bounding box of the mask, in voxels; at least 1."""
-        return larger_side(self.mask)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,23 +37,6 @@ class Sample:
     image: NDArray[np.float32] | None
     signed_distance: NDArray[np.float32]
     scale: float = 1.0
-
-
-def larger_side(mask: NDArray[np.float32]) -> int:
-    """Larger side of the bounding box of a mask (64, 64), in voxels; at least 1."""
-    places = np.argwhere(mask > 0.5)
-    return int(np.ptp(places, axis=0).max()) + 1 if len(places) else 1
-
-
-def training_cell(
-    name: str, mask: NDArray[np.float32], image: NDArray[np.float32] | None, obj: NDArray[np.uint8]
-) -> TrainingCell:
-    """Make a training cell from an antialiased object (64, 64, 64), uint8, inside above 127."""
-    surface = signed_distance.crossings(obj.astype(np.float32), 127.5)
-    if not len(surface):
-        raise InputError(f"The object of cell {name} has no surface: segment it again, or remove the cell.")
-    distance = signed_distance.from_level(obj, 127.5, STORED_TRUNCATION)
-    return TrainingCell(name, mask, image, distance.astype(np.float16), surface)
 
 
 def augmented(

@@ -1,4 +1,4 @@
-"""Augmentation: samples that stay true cells, whatever is done to them."""
+"""Augmentation: samples are still true cells."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,9 @@ from scipy.spatial.transform import Rotation
 from support.simulated import cell_of
 
 from napari_dispr import InputError, grid, signed_distance
-from napari_dispr.cells.augmentation import (
-    STORED_TRUNCATION,
-    TrainingCell,
-    augmented,
-    training_cell,
-    unaugmented,
-)
+from napari_dispr.cells.training_cells import STORED_TRUNCATION, TrainingCell, training_cell
 from napari_dispr.synthesis.phantoms import phantom
+from napari_dispr.training.augmentation import augmented, unaugmented
 
 #: The imaged plane, and the in-plane middle.
 MIDDLE = np.array([32.0, 31.5, 31.5])
