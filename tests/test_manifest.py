@@ -9,8 +9,9 @@ from npe2 import PluginManifest, _pytest_plugin
 
 import napari_dispr
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
-from napari_dispr.cells.cropping import cell_boxes, check_fields, cut_by_border
+from napari_dispr.cells.cropping import check_fields, cut_by_border
 from napari_dispr.cells.stacks import Stack, cut_stacks
+from napari_dispr.labels import cell_boxes
 from napari_dispr.synthesis.phantoms import FIELD_PIXEL_SIZE, simulate_field
 from napari_dispr.synthesis.stacks import simulate_stack
 from napari_dispr.viewer.samples import (

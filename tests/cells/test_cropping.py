@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import cells_of, check_fields, crop_cell, cut_by_border, zoom_for
+from napari_dispr.cells.cropping import check_fields, crop_cell, cut_by_border, zoom_for
 from napari_dispr.errors import InputError
+from napari_dispr.labels import cells_of
 
 SIZES = {"typical_extent": 50.0, "pixel_size": None, "voxel_size": None}
 

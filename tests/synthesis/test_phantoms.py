@@ -7,8 +7,9 @@ from scipy.ndimage import binary_dilation, label
 from scipy.spatial import ConvexHull
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import cells_of, crop_cell, cut_by_border
+from napari_dispr.cells.cropping import crop_cell, cut_by_border
 from napari_dispr.errors import InputError
+from napari_dispr.labels import cells_of
 from napari_dispr.signed_distance import from_level
 from napari_dispr.synthesis.phantoms import KINDS, Field, image_of, phantom, simulate_field
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_dispr.cells.cropping import cell_boxes
 from napari_dispr.errors import InputError
+from napari_dispr.labels import cell_boxes
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import displayed_plane, position_in_layer
 from napari_dispr.viewer.samples import simulated_red_blood_cells

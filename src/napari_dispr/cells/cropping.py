@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import find_objects
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
+from napari_dispr.labels import Box, cell_box, cell_boxes, whole_numbers
 
-#: Rows and columns of a cell's bounding box.
-Box = tuple[slice, slice]
-
-#: Up to this label boxes are found by one pass over the pixels; sparse larger ones are renumbered first.
-_DENSE_LABELS = 1_000_000
 #: Level of a mask above which a voxel belongs to the cell.
 INSIDE = 0.5
 
@@ -75,7 +70,7 @@ def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[An
     labels = _plane(labels)
     if labels.ndim != 2:
         raise InputError(f"The labels have the shape {labels.shape}, not (y, x): choose one plane of them.")
-    labels = _whole_numbers(labels)
+    labels = whole_numbers(labels)
     if image is not None:
         image = _check_image(image, labels.shape)
     if not labels.any():
@@ -110,62 +105,10 @@ def _plane(array: ArrayLike) -> NDArray[Any]:
     return array
 
 
-def _whole_numbers(labels: NDArray[Any]) -> NDArray[Any]:
-    if labels.dtype.kind == "b":
-        return labels.astype(np.uint8)
-    if labels.dtype.kind == "f":
-        if not np.isfinite(labels).all():
-            raise InputError("The labels hold NaN or infinite values: replace them by 0, the background.")
-        if (labels != np.rint(labels)).any():
-            raise InputError(
-                "The labels hold fractions, as images do: choose labels of whole numbers, one a cell."
-            )
-        if labels.size and labels.max() >= 2**63:
-            raise InputError("The labels hold values of 2^63 and more: number the cells from 1.")
-        labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "ui":
-        raise InputError(f"The labels have the data type {labels.dtype}: convert them to whole numbers.")
-    if labels.size and labels.min() < 0:
-        raise InputError(
-            "The labels hold negative values: mark the background by 0, cells by values above it."
-        )
-    return labels
-
-
-def cells_of(labels: NDArray[Any]) -> list[int]:
-    """All cells of the labels, ascending."""
-    return [int(label) for label in np.unique(labels) if label > 0]
-
-
-def cell_boxes(labels: NDArray[Any]) -> dict[int, Box]:
-    """Rows and columns of each cell's bounding box, by label, in one pass over the pixels.
-
-    Parameters
-    ----------
-    labels : (y, x) integer array
-    """
-    values: NDArray[Any] | None = None
-    if labels.size and int(labels.max()) > _DENSE_LABELS:
-        values, labels = np.unique(labels, return_inverse=True)
-        if values[0] != 0:  # no background
-            values, labels = np.concatenate([[0], values]), labels + 1
-    found = find_objects(labels.astype(np.int32, copy=False))
-    boxes = {index: box for index, box in enumerate(found, start=1) if box is not None}
-    return boxes if values is None else {int(values[index]): box for index, box in boxes.items()}
-
-
 def cut_by_border(labels: NDArray[Any], label: int, box: Box | None = None) -> bool:
     """Whether the cell reaches the first or last row or column, so that part of it may be missing."""
-    sides = zip(box or _box(labels, label), labels.shape, strict=True)
+    sides = zip(box or cell_box(labels, label), labels.shape, strict=True)
     return any(side.start == 0 or side.stop == length for side, length in sides)
-
-
-def _box(labels: NDArray[Any], label: int) -> Box:
-    mask = labels == label
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if label <= 0 or not len(rows):
-        raise InputError(f"The labels hold no cell {label}: choose among the values that they hold.")
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def zoom_for(
@@ -200,7 +143,7 @@ def zoom_for(
         If the scale is no such word or number, or a size that ``physical`` needs is unknown.
     """
     if scale == "auto":
-        return typical_extent / max(side.stop - side.start for side in box or _box(labels, label))
+        return typical_extent / max(side.stop - side.start for side in box or cell_box(labels, label))
     if scale == "physical":
         if voxel_size is None:
             raise InputError('Scale "physical" needs a model that states its voxel size: use scale "auto".')
@@ -302,7 +245,7 @@ def crop_cell(
         If there is no such cell, the border cuts it, it does not fit the grid at this zoom, or it is
         so thin that nothing of it would be left.
     """
-    box = box or _box(labels, label)
+    box = box or cell_box(labels, label)
     if cut_by_border(labels, label, box):
         raise InputError(
             f"Cell {label} is cut by the border of the image: choose cells that are wholly in it."

@@ -13,10 +13,11 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.cells.cropping import cell_boxes, crop_cell
+from napari_dispr.cells.cropping import crop_cell
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.slices import Box, Slice, between_slices, levels, square_slice
 from napari_dispr.errors import InputError
+from napari_dispr.labels import cell_boxes
 
 Plane = Literal["middle"] | int
 

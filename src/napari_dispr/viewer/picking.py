@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import find_contours
 
-from napari_dispr.cells.cropping import Box
 from napari_dispr.errors import InputError
+from napari_dispr.labels import Box
 from napari_dispr.viewer.displayed import displayed_plane, position_in_layer
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QPushButton, QRadioButton, QWidget
 
-from napari_dispr.cells.cropping import Box, cell_boxes
 from napari_dispr.errors import InputError
+from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.picking import PickTool, outline
 from napari_dispr.viewer.scene import Outlines

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.cells.cropping import Box, cell_boxes, check_fields, crop_cells
+from napari_dispr.cells.cropping import check_fields, crop_cells
 from napari_dispr.errors import InputError
+from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane

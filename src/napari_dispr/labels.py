@@ -1,0 +1,88 @@
+"""Label arrays, in 2D and 3D: check that they hold whole numbers, list their cells, find the cells' boxes.
+
+0 is background, each other value is a cell.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from napari_dispr.errors import InputError
+
+#: A bounding box: one slice for each axis of the labels.
+Box = tuple[slice, ...]
+
+#: `find_objects` makes a list as long as the largest label: larger labels are renumbered first.
+_DENSE_LABELS = 1_000_000
+
+
+def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
+    """Labels as an integer array.
+
+    Parameters
+    ----------
+    labels : array
+        Booleans and whole numbers stored as floats are accepted.
+    name : str
+        Name of the file or layer, for messages.
+
+    Raises
+    ------
+    InputError
+        If the array holds NaN, infinity, fractions or negative values, or no numbers.
+    """
+    which = f"The labels of {name}" if name else "The labels"
+    if labels.dtype.kind == "b":
+        return labels.astype(np.uint8)
+    if labels.dtype.kind == "f":
+        if not np.isfinite(labels).all():
+            raise InputError(f"{which} hold NaN or infinite values: replace them by 0, the background.")
+        if (labels != np.rint(labels)).any():
+            raise InputError(f"{which} hold fractions, as images do: give each cell one whole number.")
+        if labels.size and labels.max() >= 2**63:
+            raise InputError(f"{which} hold values of 2^63 and more: number the cells from 1.")
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "ui":
+        raise InputError(f"{which} have the data type {labels.dtype}: convert them to whole numbers.")
+    if labels.size and labels.min() < 0:
+        raise InputError(f"{which} hold negative values: use 0 for the background and 1 upwards for cells.")
+    return labels
+
+
+def cells_of(labels: NDArray[Any]) -> list[int]:
+    """All labels of cells, in ascending order."""
+    return [int(label) for label in np.unique(labels) if label > 0]
+
+
+def cell_boxes(labels: NDArray[Any]) -> dict[int, Box]:
+    """Bounding box of each cell, by label, from one pass over the array.
+
+    Parameters
+    ----------
+    labels : (y, x) or (z, y, x) integer array
+    """
+    values: NDArray[Any] | None = None
+    if labels.size and int(labels.max()) > _DENSE_LABELS:
+        values, ranks = np.unique(labels, return_inverse=True)
+        labels = ranks.reshape(labels.shape)
+        if values[0] != 0:  # no background
+            values, labels = np.concatenate([[0], values]), labels + 1
+    found = find_objects(labels.astype(np.int32, copy=False))
+    boxes = {index: box for index, box in enumerate(found, start=1) if box is not None}
+    return boxes if values is None else {int(values[index]): box for index, box in boxes.items()}
+
+
+def cell_box(labels: NDArray[Any], label: int) -> Box:
+    """Bounding box of one cell.
+
+    Raises
+    ------
+    InputError
+        If there is no such cell.
+    """
+    boxes = find_objects((labels == label).astype(np.uint8)) if label > 0 else ()
+    if not boxes:
+        raise InputError(f"The labels hold no cell {label}: choose among the values that they hold.")
+    return boxes[0]
