@@ -15,7 +15,8 @@ from support.predictions import ball, prediction_of, rotated
 from napari_dispr.commands import cli
 from napari_dispr.errors import InputError
 from napari_dispr.export.meshes import export_meshes
-from napari_dispr.prediction.result import Prediction, load_prediction
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import load_prediction
 from napari_dispr.shapes.mesh_files import FORMATS, mesh_of_voxels, meshes_of_labels, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 

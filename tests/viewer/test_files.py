@@ -25,7 +25,9 @@ from support.predictions import FRAMES, balls, discs
 
 import napari_dispr
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.result import Prediction, measure
+from napari_dispr.prediction.notes import Note
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure
 from napari_dispr.viewer.displayed import displayed_plane, layer_to_world
 from napari_dispr.viewer.files import ensemble_reader, write_measures, write_surfaces, write_volumes
 from napari_dispr.viewer.layers import METADATA_KEY, ResultLayers, compose, origin_of
@@ -56,7 +58,7 @@ def predicted(viewer: ViewerModel, frame: dict[str, Any]) -> tuple[Prediction, R
         provenance={**prediction.provenance, **origin_of(plane), "labels": "cells"},
         image_to_world=plane.to_world,
         unit=unit,
-        warnings=["One cell is odd."],
+        notes=(Note("general", None, "One cell is odd."),),
     )
     shown = ResultLayers(viewer, labels, held_of(prediction))
     for _ in shown.update(compose(prediction, measure(prediction), plane)):
