@@ -92,8 +92,8 @@ def test_what_is_chosen_and_what_is_empty(tmp_path: Path) -> None:
         ({"format": "step"}, "'step'.*stl, ply, obj, glb"),
         ({"cells": [3, 4]}, "no cell 3 .*: it holds 4, 9"),
         ({"members": [7]}, "no member 7"),
-        ({"members": [], "consensus": False}, "No mesh"),
-        ({"cells": []}, "No mesh"),
+        ({"members": [], "consensus": False}, "no mesh"),
+        ({"cells": []}, "no mesh"),
         ({"kept": True}, "No shape was kept"),
     ],
 )

@@ -18,6 +18,7 @@ from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.export.report_pictures import CROP, Field, figure, number, overview, volume_chart
 from napari_dispr.files import written_aside
+from napari_dispr.prediction.notes import sentences
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
@@ -173,7 +174,8 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
 
 
 def _warnings(prediction: Prediction) -> str:
-    texts = [escape(text) for text in prediction.warnings]
+    general = [note for note in prediction.notes if note.kind != "unlike"]
+    texts = [escape(text) for text in sentences(general, prediction.names, len(prediction))]
     texts += [
         f'<a href="#cell-{label}">{escape(_named(prediction, label))}</a>: {escape(text)}.'
         for label, text in prediction.unlike.items()

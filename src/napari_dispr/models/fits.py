@@ -164,7 +164,11 @@ FITS: dict[str, Fit] = {
     fit.name: fit
     for fit in (
         _fit("cylinder", cylinder, "The mask extruded over the mean full axis of the fitted ellipse"),
-        _fit("ellipsoid", ellipsoid, "An ellipsoid; its third axis is the mean of the fitted ellipse's axes"),
+        _fit(
+            "ellipsoid",
+            ellipsoid,
+            "An ellipsoid about the fitted ellipse; its third axis is the mean of the other two",
+        ),
         _fit("cylinder-code", cylinder_code, "The mask extruded over half as much, as in SHAPR's code"),
         _fit("ellipsoid-code", ellipsoid_code, "An ellipsoid half as high, as in SHAPR's code"),
     )

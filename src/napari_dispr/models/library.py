@@ -319,8 +319,8 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[Card, dict[str, str], di
             return card, metadata, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{path} is not a shape model of napari-dispr, or it is damaged or cut off: choose a {_SUFFIX} "
-            "file that it wrote, or import an original checkpoint first."
+            f"{path} is not a shape model of napari-dispr: choose a {_SUFFIX} file that it wrote and that is "
+            "not cut off, or import an original checkpoint first."
         ) from error
 
 
