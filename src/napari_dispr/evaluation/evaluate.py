@@ -60,12 +60,9 @@ class Options:
     ----------
     members : int
         Shapes of each cell, for methods that can draw several.
-    seed : int
     definitions : {"ours", "shapr", "both"}
     voxel_size : float
         Side of a grid voxel in ``unit``, for surface distances.
-    unit : str
-    save_shapes : bool
     """
 
     members: int = 5
@@ -193,7 +190,6 @@ def finished(
     ----------
     rows : Rows
         Rows of other cells and methods are dropped.
-    provenance : mapping of method to dict
     predicted : int
         Number of cells that were left out, since their objects are predicted.
     **also

@@ -54,7 +54,6 @@ def iter_rank_worth(
         The evaluated cells, with objects; further ones are ignored.
     evaluation : path
         Folder of an evaluation with saved shapes. Cells that a method was trained on are left out.
-    measure : str
     relative : bool
         As in `rank_cells`. True: errors are relative to the truth; False: in voxels of the model grid.
     out : path, optional

@@ -50,7 +50,6 @@ def report(
 
     Parameters
     ----------
-    file : path
     image, labels : (y, x) arrays, optional
         Input of the prediction, to show where each cell is.
     measures : DataFrame

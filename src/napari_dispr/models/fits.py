@@ -167,7 +167,7 @@ FITS: dict[str, Fit] = {
         _fit(
             "ellipsoid",
             ellipsoid,
-            "An ellipsoid about the fitted ellipse; its third axis is the mean of the other two",
+            "An ellipsoid about the fitted ellipse, with their mean as third axis",
         ),
         _fit("cylinder-code", cylinder_code, "The mask extruded over half as much, as in SHAPR's code"),
         _fit("ellipsoid-code", ellipsoid_code, "An ellipsoid half as high, as in SHAPR's code"),

@@ -142,8 +142,6 @@ class Imported(NamedTuple):
 
     Attributes
     ----------
-    name : str
-    path : Path
     new : bool
         Whether it was not there before.
     """
@@ -227,7 +225,6 @@ def export_model(name_or_path: str | os.PathLike[str], out: str | os.PathLike[st
 
     Parameters
     ----------
-    name_or_path : str or path
     out : path
         A new file, or a folder, in which the file is called NAME.safetensors.
 

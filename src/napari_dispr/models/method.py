@@ -33,7 +33,6 @@ class Members:
 
     Attributes
     ----------
-    crop : Crop
     signed_distance : (member, 64, 64, 64) float32
         In voxels, positive inside, in the order of the task's seeds.
     """

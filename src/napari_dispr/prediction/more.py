@@ -55,10 +55,6 @@ def iter_more_members(
     Step, CellDone
         With the prediction so far. Closing the generator cancels.
 
-    Returns
-    -------
-    Prediction
-
     Raises
     ------
     InputError
@@ -89,12 +85,8 @@ def iter_redraw_members(
 
     Parameters
     ----------
-    prediction : Prediction
-    label : int
     numbers : iterable of int
         Of the members that are rejected.
-    model : ShapeModel, name or path, optional
-    device : str
     """
     rejected = list(dict.fromkeys(int(number) for number in numbers))
     if not rejected:

@@ -28,7 +28,6 @@ class Note:
         Unlike: the cell is unlike the training data; ``text`` says how. Cut: the grid's border cuts a member.
     cell : int or None
         Label of the cell.
-    text : str
     """
 
     kind: Kind
@@ -48,7 +47,6 @@ def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> li
 
     Parameters
     ----------
-    notes : iterable of Note
     names : mapping of int to str
         Names of cells that have better ones than their labels.
     cells : int

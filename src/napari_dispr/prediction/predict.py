@@ -67,10 +67,6 @@ def iter_predict(
     Step, CellDone
         Closing the generator cancels.
 
-    Returns
-    -------
-    Prediction
-
     Raises
     ------
     InputError
@@ -143,7 +139,6 @@ def iter_predict_crops(
 
     Parameters
     ----------
-    model : ShapeModel or other method
     image_to_world : (3, 3) array
     image_shape : (int, int)
         Of the picture from which the crops were cut.

@@ -121,7 +121,6 @@ class Prediction(Mapping[int, Ensemble]):
 
         Parameters
         ----------
-        label : int
         shape : int, "consensus" or None
             Number of a member; the consensus; or None, if no shape is to be kept.
 

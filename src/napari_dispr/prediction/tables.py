@@ -27,7 +27,6 @@ def measure(
 
     Parameters
     ----------
-    prediction : Prediction, or mapping of label to Ensemble
     image, labels : (y, x) arrays, optional
         Input of the prediction. With labels the table also has the measures of each cell's mask, with both
         also those of the intensities inside it. This needs a `Prediction`, which knows the size of a pixel.
