@@ -114,16 +114,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
     return f'<div class="wide"><table class="{kind}">{content}</table></div>'
 
 
-def _value(row: "pd.Series[Any]", name: str, *, spread: bool = True) -> str:
+def _value(row: "pd.Series[Any]", name: str) -> str:
     """Mean with its interval, or with its standard deviation where there is none."""
     text = f"<b>{number(row[f'{name}_mean'])}</b>"
     if interval := _interval(row, name):
         return f'{text} <span class="interval">{interval}</span>'
-    return f'{text} <span class="interval">± {number(row[f"{name}_sd"])}</span>' if spread else text
+    return f'{text} <span class="interval">± {number(row[f"{name}_sd"])}</span>'
 
 
 def _interval(row: "pd.Series[Any]", name: str) -> str:
-    """The two ends; nothing where the measure has none, or it does not hold for the cell."""
+    """The two ends; empty if the measure has no interval, or it does not hold for the cell."""
     ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
     return "\u2009–\u2009".join(map(number, ends)) if np.isfinite(ends).all() else ""
 
@@ -181,8 +181,7 @@ def _warnings(prediction: Prediction) -> str:
         if text and label in prediction
     ]
     if not texts:
-        said = "No warnings: all cells are like those that the model was made for."
-        return f'<section class="fine">{said}</section>'
+        return '<section class="fine">No warnings: all cells are like the training data.</section>'
     items = "".join(f"<li>{text}</li>" for text in texts)
     return f'<section class="warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
 
@@ -199,11 +198,8 @@ def _summary(prediction: Prediction, cells: pd.DataFrame) -> str:
             f'<a href="#cell-{label}">{escape(prediction.names.get(int(str(label)), str(label)))}</a>{sign}'
         )
         share = row["ambiguity"]
-        bar = (
-            "–"
-            if not np.isfinite(share)
-            else f'{share:.2f}<span class="bar" style="width:{3 * share:.2f}em"></span>'
-        )
+        bar = f'{share:.2f}<span class="bar" style="width:{3 * share:.2f}em"></span>'
+        bar = bar if np.isfinite(share) else "–"
         rows.append([link, *(_value(row, name) for name in shown), bar, str(int(row["modes"]))])
     return "<h2>All cells</h2>" + _table(head, rows, "numbers")
 

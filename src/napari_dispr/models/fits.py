@@ -78,22 +78,10 @@ def _enclosed_area(contour: NDArray[np.float64]) -> float:
 
 
 def cylinder(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Extrude the mask over the ellipse's mean full axis, a + b voxels, about the imaged plane.
+    """Extrude the mask (64, 64) over the ellipse's mean full axis, a + b voxels, about the imaged plane.
 
-    Parameters
-    ----------
-    mask : (64, 64) array
-        In [0, 1] or bool, on the model grid. Its holes and parts are kept.
-
-    Returns
-    -------
-    (64, 64, 64) bool array
-        On the model grid, cut off at its border.
-
-    Raises
-    ------
-    InputError
-        See `fit_ellipse`.
+    Returns (64, 64, 64), cut off at the border of the grid; holes and parts of the mask are kept. Raises what
+    `fit_ellipse` raises, as the other fits do.
     """
     return _extruded(mask, sum(fit_ellipse(mask).semi_axes))
 
@@ -104,31 +92,13 @@ def cylinder_code(mask: ArrayLike) -> NDArray[np.bool_]:
 
 
 def ellipsoid(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Ellipsoid about the fitted ellipse, with its mean semi-axis (a + b) / 2 across the imaged plane.
-
-    Parameters
-    ----------
-    mask : (64, 64) array
-        In [0, 1] or bool, on the model grid.
-
-    Returns
-    -------
-    (64, 64, 64) bool array
-        On the model grid, cut off at its border.
-
-    Raises
-    ------
-    InputError
-        See `fit_ellipse`.
-    """
-    ellipse = fit_ellipse(mask)
-    return _ellipsoid(ellipse, sum(ellipse.semi_axes) / 2)
+    """Ellipsoid about the fitted ellipse, with its mean semi-axis (a + b) / 2 across the imaged plane."""
+    return _ellipsoid(fit_ellipse(mask), 1 / 2)
 
 
 def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
     """As `ellipsoid`, with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
-    ellipse = fit_ellipse(mask)
-    return _ellipsoid(ellipse, sum(ellipse.semi_axes) / 4)
+    return _ellipsoid(fit_ellipse(mask), 1 / 4)
 
 
 @dataclass(frozen=True)
@@ -183,11 +153,12 @@ def _extruded(mask: ArrayLike, height: float) -> NDArray[np.bool_]:
     return shape
 
 
-def _ellipsoid(ellipse: Ellipse, radius: float) -> NDArray[np.bool_]:
+def _ellipsoid(ellipse: Ellipse, share: float) -> NDArray[np.bool_]:
+    """The third semi-axis is a share of the sum of the other two."""
     z, y, x = np.ogrid[: grid.SIZE, : grid.SIZE, : grid.SIZE]
     y, x = y - ellipse.centre[0], x - ellipse.centre[1]
     cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
     first = (cos * x + sin * y) / ellipse.semi_axes[0]
     second = (cos * y - sin * x) / ellipse.semi_axes[1]
-    third = (z - grid.IMAGED_PLANE) / radius
+    third = (z - grid.IMAGED_PLANE) / (sum(ellipse.semi_axes) * share)
     return np.asarray(first**2 + second**2 + third**2 <= 1)
