@@ -6,7 +6,6 @@ A saved prediction holds everything that is needed except the model, which must 
 import os
 from collections.abc import Generator, Iterable
 from itertools import count, islice
-from typing import Any
 
 import numpy as np
 
@@ -107,9 +106,9 @@ redraw_members = in_one_go(iter_redraw_members)
 
 
 def as_drawn(
-    prediction: Prediction, model: ShapeModel | str | os.PathLike[str] | None, device: str, **changed: Any
+    prediction: Prediction, model: ShapeModel | str | os.PathLike[str] | None, device: str
 ) -> tuple[Sampling, PredictSettings]:
-    """The method that drew a prediction, and its settings; ``changed`` settings replace them.
+    """The method that drew a prediction, and its settings, but for the device.
 
     Raises
     ------
@@ -124,7 +123,7 @@ def as_drawn(
         )
     if not made.get("settings") or not made.get("model_hash"):
         raise InputError("The prediction does not say how it was drawn: predict again.")
-    settings = checked_settings(PredictSettings, {**made["settings"], "device": device, **changed})
+    settings = checked_settings(PredictSettings, {**made["settings"], "device": device})
     name = str(made.get("model"))
     try:
         wanted = name if model is None else model
