@@ -7,8 +7,6 @@ folder; knows nothing of the truth or of scores.
 import json
 import sys
 import time
-import zlib
-from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +17,13 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.errors import InputError
-from napari_dispr.evaluation.evaluate import FIT_METHODS, Method
+from napari_dispr.evaluation.evaluate import iter_shapes, seed_of
+from napari_dispr.events import result_of
 from napari_dispr.files import write_json
+from napari_dispr.models.fits import FITS
+from napari_dispr.models.library import load_model
+from napari_dispr.models.method import Method
+from napari_dispr.models.sampling import as_method
 from napari_dispr.settings import PredictSettings
 
 REPORT = "drawn.json"
@@ -68,29 +71,15 @@ class Drawn:
     peak_memory: float | None = None
 
 
-def seed_of(name: str, seed: int) -> int:
-    """A cell's own seed; the one that `evaluate` gives it, so that both draw the same shapes."""
-    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
-
-
 def shapes_of(method: Method, cell: CellFile, members: int, seed: int) -> NDArray[np.bool_]:
     """The members that a method draws, (member, 64, 64, 64)."""
-    given = method(cell.mask, cell.image, getattr(method, "members", members), seed_of(cell.name, seed))
-    while isinstance(given, Generator):
-        try:
-            next(given)
-        except StopIteration as end:
-            given = end.value
-    shapes = np.asarray(given)
-    return shapes if shapes.dtype == bool else shapes > 0
+    return result_of(iter_shapes(cell, method, method.members or members, seed_of(cell.name, seed)))
 
 
-def model_methods(run: Run, file: str, device: str) -> tuple[Method, Method | None]:
-    """A model as a method, and without its correction of the imaged plane if it has one."""
+def methods_of(run: Run, file: str, device: str) -> tuple[Method, Method | None]:
+    """The method of one of a run's files, and without its correction of the imaged plane if it has one."""
     from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.diffusion.process import RectifiedFlow
-    from napari_dispr.models.library import load_model
-    from napari_dispr.prediction.predict import model_method
 
     class Uncorrected(ShapeModel):
         """Shapes as the network draws them."""
@@ -98,23 +87,16 @@ def model_methods(run: Run, file: str, device: str) -> tuple[Method, Method | No
         def denoiser(self, *args: Any, **kwargs: Any) -> Any:
             return ShapeModel.denoiser(self, *args, **{**kwargs, "agree": False})
 
-    model = load_model(file)
-    settings = PredictSettings(quality=run.quality, sampler=run.sampler, steps=run.steps, device=device)
-    method = model_method(model, settings)
-    if not isinstance(model.process, RectifiedFlow):
-        return method, None
-    return method, model_method(Uncorrected(model.network, model.process, model.card), settings)
-
-
-def methods_of(run: Run, file: str, device: str) -> tuple[Method, Method | None]:
-    """The method of one of a run's files, and itself without a correction, where there is one."""
     if run.kind == "fit":
-        return FIT_METHODS[file], None
-    if run.kind == "shapr":
-        from napari_dispr.models.shapr import SHAPRModel
-
-        return SHAPRModel.load(Path(file)), None
-    return model_methods(run, file, device)
+        return FITS[file], None
+    model = load_model(file)
+    settings = PredictSettings(
+        quality=run.quality or "balanced", sampler=run.sampler, steps=run.steps, device=device
+    )
+    method = as_method(model, settings)
+    if not isinstance(model, ShapeModel) or not isinstance(model.process, RectifiedFlow):
+        return method, None
+    return method, as_method(Uncorrected(model.network, model.process, model.card), settings)
 
 
 def save_members(path: Path, members: NDArray[np.bool_], before: NDArray[np.bool_]) -> None:
@@ -147,7 +129,7 @@ def draw(task: Task) -> Drawn:
     uncorrected: dict[str, Method | None] = {}
     for file in dict.fromkeys(task.cells.values()):
         method, uncorrected[file] = methods_of(task.run, file, task.device)
-        drawn.provenance[file] = getattr(method, "provenance", {})
+        drawn.provenance[file] = method.provenance
         own = [cells[name] for name, by in task.cells.items() if by == file]
         if task.run.kind != "fit":
             _tried(method, own[0], task)  # the first time is slower

@@ -19,7 +19,8 @@ from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QApplication
 
 from napari_dispr import grid
-from napari_dispr.prediction.result import Prediction, measure_cells
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.shapes.morphometry import column_texts

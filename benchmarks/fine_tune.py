@@ -21,9 +21,10 @@ from train_red_blood_cell import split
 import napari_dispr as nd
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
 from napari_dispr.cells.stacks import cut_stacks
-from napari_dispr.evaluation.evaluate import FIT_METHODS, evaluate
+from napari_dispr.evaluation.evaluate import evaluate
 from napari_dispr.files import write_json
-from napari_dispr.prediction.predict import model_method
+from napari_dispr.models.fits import FITS
+from napari_dispr.models.sampling import as_method
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.scores import consensus_iou, energy_score
 from napari_dispr.synthesis.stacks import simulate_stack
@@ -92,9 +93,9 @@ def main() -> None:
     seconds = time.monotonic() - begun
     settings = PredictSettings(quality="balanced")
     methods = {
-        "tuned": model_method(model, settings),
-        "generic": model_method(nd.load_model("generic"), settings),
-        **FIT_METHODS,
+        "tuned": as_method(model, settings),
+        "generic": as_method(nd.load_model("generic"), settings),
+        **FITS,
     }
     evaluate(held_out, methods, members=5, out=options.out / "held_out", save_shapes=True)
     rates = [report.samples_per_second for report in reports if report.phase == "flow"]

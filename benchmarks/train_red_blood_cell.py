@@ -28,7 +28,8 @@ from napari_dispr.errors import InputError
 from napari_dispr.evaluation.evaluate import evaluate
 from napari_dispr.evaluation.summary import summary_table
 from napari_dispr.models.library import load_model
-from napari_dispr.prediction.predict import CellDone, iter_predict_crops, model_method
+from napari_dispr.models.sampling import as_method
+from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.settings import PredictSettings, TrainSettings
 from napari_dispr.training.loop import iter_optimise
 from napari_dispr.training.state import State
@@ -102,7 +103,7 @@ def check_unseen(model: ShapeModel, held_out: list[CellFile]) -> None:
 def draw_held_out(model: ShapeModel, held_out: list[CellFile], out: Path) -> None:
     """Errors of the cells kept apart (out/held_out), and their ensembles (out/ensembles)."""
     check_unseen(model, held_out)
-    methods = {q: model_method(model, PredictSettings(quality=q)) for q in model.card.qualities}
+    methods = {q: as_method(model, PredictSettings(quality=q)) for q in model.card.qualities}
     summary = evaluate(held_out, methods, members=5, out=out / "held_out", save_shapes=True)
     print(summary_table(summary))
     (out / "ensembles").mkdir(exist_ok=True)

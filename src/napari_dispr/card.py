@@ -1,4 +1,4 @@
-"""A shape model's card: what it is, what it was trained on, how it is sampled. Read without torch."""
+"""A model's card: what it is, what it was trained on, how it is sampled. Read without torch."""
 
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ class Quality(BaseModel):
 
 
 class Calibration(BaseModel):
-    """How far from the truth a measure of an ensemble was, on cells that were not trained on.
+    """How far a measure of an ensemble was from the truth, on cells that the model was not trained on.
 
     Made by ``shapes.intervals.calibrate``, read by ``shapes.intervals.read_interval``.
 
@@ -46,7 +46,6 @@ class Usual(BaseModel):
     ----------
     names : tuple of str
         The features.
-    mean, sd : tuple of float
     whitening : tuple of tuple of float
         Of the standardised features; the length of ``whitening^T z`` is their Mahalanobis distance.
     unit : float
@@ -63,7 +62,7 @@ class Usual(BaseModel):
 
 
 class Direction(BaseModel):
-    """The direction of features that tells something known (blurred cells, ...) from the training cells.
+    """The direction of features that separates known faults (blurred cells, ...) from the training cells.
 
     Attributes
     ----------
@@ -130,7 +129,7 @@ class Weights(BaseModel):
 
 
 class VolumeRegression(BaseModel):
-    """What mask and picture tell of a cell's volume; made and read by ``cells.volume``.
+    """Expects a cell's volume from mask and picture; made and read by ``cells.volume``.
 
     Attributes
     ----------
@@ -141,7 +140,7 @@ class VolumeRegression(BaseModel):
     weights : dict
         For each set of groups of features that may be known of a cell, joined by "+".
     share : float
-        Weight of this opinion beside that of the shapes drawn, of the logarithm of the volume.
+        Weight of this expectation against the volume of the sampled shape, both as logarithms.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -158,7 +157,6 @@ class Card(BaseModel):
 
     Attributes
     ----------
-    name, description, licence, attribution, limits : str
     representation : "signed_distance" or "occupancy"
         What the network draws: signed distance over ``truncation``, or 0 and 1 (the paper).
     truncation : float
@@ -170,16 +168,16 @@ class Card(BaseModel):
     qualities : dict
         Name to sampler and evaluations.
     training, scores : dict
-        What it was trained on and how, and how it did on cells that it was not trained on.
+        What it was trained on and how, and its scores on other cells.
     intervals : dict
-        By measure, what its intervals are read from; without it there are none.
+        By measure; without it there are no intervals.
     novelty : Novelty or None
         What its training cells look like; without it there are no warnings about novel cells.
     volume : VolumeRegression or None
-        What mask and picture tell of the volume. Members are stretched along z, about the imaged plane,
-        to where it and they meet.
+        Expects the volume from mask and picture. Members are stretched along z, about the imaged plane, to
+        between their own volume and the expected one.
     rival : "fit", "shapr", "topo-shapr" or None
-        Which other method it is, that draws one shape a cell; None: a shape model.
+        Another method, which draws one shape of each cell; None: a shape model.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)

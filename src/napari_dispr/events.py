@@ -1,13 +1,61 @@
-"""What all verbs share: the events of a generator, gone through to what it returns."""
+"""What all verbs share: the events of a generator, and how a generator is run to its result."""
 
+import inspect
+import re
+import time
 from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One evaluation of the network is done.
+
+    Attributes
+    ----------
+    label : int
+        The cell being sampled (the first of the batch).
+    done, total : int
+        Evaluations, of all cells.
+    seconds_left : float or None
+        None until two steps are done.
+    """
+
+    label: int
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+class Clock:
+    """Counts the steps of batches of ``steps`` each, and estimates the time left."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._before = self._in_batch = self._taken = 0
+        self._start = time.monotonic()
+
+    def step(self, label: int, batches_left: int) -> Step:
+        """One more step is done; ``batches_left`` includes the current batch."""
+        self._in_batch += 1
+        self._taken += 1
+        done = self._before + self._in_batch
+        left = batches_left * self._steps - self._in_batch
+        seconds = (time.monotonic() - self._start) / self._taken * left if self._taken > 1 else None
+        return Step(label, done, done + left, seconds)
+
+    def end_batch(self, *, finished: bool) -> None:
+        """The batch is finished, or it will be repeated."""
+        self._before += self._in_batch if finished else 0
+        self._in_batch = 0
+
+
 def result_of(events: Generator[Any, None, Result], progress: Callable[[Any], None] | None = None) -> Result:
-    """What a verb's events end in; ``progress`` is called with each of them."""
+    """Run a generator to its end and return its result; ``progress`` is called with each event."""
     while True:
         try:
             event = next(events)
@@ -16,3 +64,41 @@ def result_of(events: Generator[Any, None, Result], progress: Callable[[Any], No
             return value
         if progress is not None:
             progress(event)
+
+
+def steps_of(events: Generator[Any, None, Result]) -> Generator[Step, None, Result]:
+    """Pass on the steps of a generator, without its other events, and return its result."""
+    with closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                value: Result = end.value
+                return value
+            if isinstance(event, Step):
+                yield event
+
+
+def in_one_go(verb: Callable[..., Generator[Any, None, Result]], example: str = "") -> Callable[..., Result]:
+    """Make the function ``verb`` from the generator ``iter_verb``.
+
+    The function takes the same arguments and ``progress``, which it calls with each event. Its docstring is
+    that of the generator without the section "Yields".
+    """
+
+    def run(*args: Any, progress: Callable[[Any], None] | None = None, **options: Any) -> Result:
+        return result_of(verb(*args, **options), progress)
+
+    run.__name__ = run.__qualname__ = verb.__name__.removeprefix("iter_")
+    run.__module__ = verb.__module__
+    signature = inspect.signature(verb)
+    last = [one for one in signature.parameters.values() if one.kind is one.VAR_KEYWORD]
+    others = [one for one in signature.parameters.values() if one not in last]
+    progress = inspect.Parameter("progress", inspect.Parameter.KEYWORD_ONLY, default=None)
+    run.__dict__["__signature__"] = signature.replace(
+        parameters=[*others, progress, *last], return_annotation=inspect.Signature.empty
+    )
+    text = re.sub(r"Yields\n-+\n(?:.+\n)+\n?", "", inspect.getdoc(verb) or "")
+    text += f"\n\n``progress`` is called with each event; see `{verb.__name__}`."
+    run.__doc__ = text + (f"\n\nExamples\n--------\n>>> {example}" if example else "")
+    return run

@@ -1,4 +1,4 @@
-"""Files are written aside and renamed, so that nobody ever meets half of one; used by all that saves."""
+"""Write files under a temporary name and rename them, so that nobody ever reads half of one."""
 
 import json
 import math
@@ -16,19 +16,18 @@ import numpy as np
 
 @contextmanager
 def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file under a temporary name beside its place; it takes its name only when it is whole.
+    """Write a file under a temporary name in its folder; it gets its name when it is complete.
 
     Parameters
     ----------
     path : path
-        Where the finished file goes. Missing folders are made; a file already there stays as it is
-        until the new one is whole.
+        The finished file. Missing folders are created; an older file stays until the new one is complete.
 
     Yields
     ------
     Path
-        Temporary, in the same folder (a rename across disks would be a copy) and with the same
-        suffixes (writers choose a format by them). Renamed when the block ends, removed when it fails.
+        The temporary file, with the same suffixes, since writers choose a format by them. It is renamed when
+        the block ends, and removed if it fails.
 
     Examples
     --------
@@ -43,7 +42,7 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _renamed(temporary, path)
     except OSError as error:
-        error.filename = str(path)  # not the temporary one; that a disk is full comes without any
+        error.filename = str(path)  # not the temporary one; a full disk comes without a name
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -51,18 +50,17 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write the files of a folder beside their place; they go there when all of them are whole.
+    """Write the files of a folder in a temporary one; they are moved when all of them are complete.
 
     Parameters
     ----------
     folder : path
-        Where the finished files go; it may be there already, with others in it.
+        Folder of the finished files; it may exist and hold other files.
 
     Yields
     ------
     Path
-        A temporary folder on the same disk. Its files are moved when the block ends; it is removed with
-        all that is in it when the block fails, and the folder is as it was.
+        The temporary folder, on the same disk. If the block fails it is removed, and ``folder`` is unchanged.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +79,7 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _renamed(temporary: Path, path: Path) -> None:
-    """Also on Windows, where a file that somebody reads just now cannot be replaced."""
+    """Rename; on Windows, where a file that is being read cannot be replaced, try again for a while."""
     patience = 2.0 if os.name == "nt" else 0.0
     until = time.monotonic() + patience
     while True:
@@ -95,7 +93,7 @@ def _renamed(temporary: Path, path: Path) -> None:
 
 
 def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
-    """Write JSON that any reader takes: UTF-8, NumPy values as plain ones, NaN and infinity as null."""
+    """Write standard JSON: UTF-8, NumPy values as plain ones, NaN and infinity as null."""
     text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
     with written_aside(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

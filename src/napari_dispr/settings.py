@@ -1,4 +1,4 @@
-"""One pydantic model a verb: defaults, ranges and help, for widget and command line alike. No torch."""
+"""One pydantic model for each verb: defaults, ranges and help texts for widget and command line."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -48,7 +48,7 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
 
 
 class PredictSettings(Settings):
-    """What is drawn of each cell, and how."""
+    """How the members of each cell are drawn."""
 
     model: str = Field(
         "red-blood-cell",
@@ -74,7 +74,7 @@ class PredictSettings(Settings):
         None, description="Side of a pixel in the model's unit, for the scale physical."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        0, description="The same seed draws the same shapes for a cell, whatever else is drawn."
+        0, description="The same seed gives the same shapes of a cell, whatever else is drawn."
     )
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
 
@@ -155,7 +155,7 @@ class TrainSettings(Settings):
         2.0, description="Extra weight of errors in the imaged plane."
     )
     resliced: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="Share of samples that are turned in space and cut anew."
+        0.1, description="Share of samples that are turned in space and cut again."
     )
     image_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="Share of the other samples that come without their image."
@@ -164,17 +164,17 @@ class TrainSettings(Settings):
         0.15, description="Share of samples that are a shape between two cells, without image."
     )
     scale_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.3, description="Share of samples of which the network is not told how large the cell really is."
+        0.3, description="Share of samples for which the network does not get the true size of the cell."
     )
     validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.15, description="Share of the cells that is kept apart, to say how good the model is."
+        0.15, description="Share of the cells that is not trained on, to measure how good the model is."
     )
     validations: Annotated[int, Field(ge=1)] = Field(
-        10, description="How often, over the budget, members of those cells are drawn."
+        10, description="How often, over the budget, members of these cells are sampled."
     )
     validation_cells: Annotated[int, Field(ge=1)] = Field(12, description="At most as many cells each time.")
     patience: Annotated[int, Field(ge=0)] = Field(
-        0, description="End after so many validations in a row without a better one; 0: never."
+        0, description="End after this number of validations in a row without a better one; 0: never."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights, samples and noise.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
@@ -205,13 +205,13 @@ class TrainSettings(Settings):
 
 
 class ClassifySettings(Settings):
-    """The classification experiment; its defaults are the paper's."""
+    """The classification experiment, with the paper's defaults."""
 
     fold_count: Annotated[int, Field(ge=2)] = Field(
         5, description="Disjoint folds, where no table of folds is given."
     )
     rare: Annotated[int, Field(ge=1)] = Field(
-        3, description="So many of the smallest classes get predicted shapes."
+        3, description="Number of the smallest classes that get predicted shapes."
     )
     seeds: Annotated[int, Field(ge=1)] = Field(
         10, description="Repetitions, each with forests and, where none are given, folds of its own."
@@ -229,7 +229,7 @@ class RivalTrainSettings(Settings):
     method: Literal["shapr", "topo-shapr"] = Field(
         "shapr", description="What is trained: shapr, or topo-shapr (with a loss of topology)."
     )
-    epochs: Annotated[int, Field(ge=1)] = Field(100, description="How often each cell is gone through.")
+    epochs: Annotated[int, Field(ge=1)] = Field(100, description="How often each cell is used.")
     minutes: Annotated[float, Field(gt=0)] | None = Field(
         None, description="How long to train, in place of a number of epochs."
     )
@@ -256,7 +256,7 @@ class RivalTrainSettings(Settings):
         2, description="Homology compared by topo-shapr: 2, the parts of a shape, or 0, its cavities."
     )
     validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.1, description="Share of the cells that is kept apart, to choose the best weights by."
+        0.1, description="Share of the cells that is not trained on, to choose the best weights."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights and samples.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")

@@ -16,6 +16,7 @@ from napari_dispr.cells.folders import read_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.morphometry import relative_error
 from napari_dispr.synthesis.phantoms import KINDS, image_of, phantom
+from tests.support.methods import FunctionMethod
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 ALL = ["--cells", "all", "--members", "2", "--threads", "1", "--device", "cpu"]
@@ -150,10 +151,10 @@ def test_paired_differences_are_of_the_cells(out):
 def test_shapes_are_those_that_evaluate_draws(dataset, out):
     from napari_dispr.evaluation.evaluate import ERRORS, iter_evaluate
     from napari_dispr.models.library import load_model
-    from napari_dispr.prediction.predict import model_method
+    from napari_dispr.models.sampling import as_method
     from napari_dispr.settings import PredictSettings
 
-    method = model_method(load_model("red-blood-cell"), PredictSettings(quality="fast", device="cpu"))
+    method = as_method(load_model("red-blood-cell"), PredictSettings(quality="fast", device="cpu"))
     cells = read_dataset(dataset, need_objects=True)[:1]
     events = iter_evaluate(cells, {"m": method}, members=2)
     while True:
@@ -237,7 +238,7 @@ def test_a_cell_that_cannot_be_drawn_counts_with_error_1(compare, drawing, datas
     def broken(mask, image, members, seed):
         raise InputError("The mask is too thin.")
 
-    monkeypatch.setitem(drawing.FIT_METHODS, "cylinder", broken)
+    monkeypatch.setitem(drawing.FITS, "cylinder", FunctionMethod(broken))
     text = compare.compare(options_of(compare, dataset, tmp_path, "--fits", "--limit", "1"))
     assert text.count("**cylinder** failed on discocyte1: The mask is too thin.") == 1
     row = pd.read_csv(tmp_path / "cells.csv").set_index("method").loc["cylinder"]

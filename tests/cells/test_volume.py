@@ -7,7 +7,7 @@ from napari_dispr import InputError, grid
 from napari_dispr.card import Card, Quality
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.cells.volume import expected_volume, fit_volume
-from napari_dispr.prediction.prior import Opinion, note_cut
+from napari_dispr.prediction.prior import Prior
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import MOST_STRETCH, Ensemble, stretched
 
@@ -105,23 +105,24 @@ def crop(mask, image):
 def test_member_is_brought_half_way_by_itself(regression):
     masks, images, _ = simulated(1, seed=3)
     card = Card(name="x", qualities={"fast": Quality(sampler="euler", steps=1)}, volume=regression)
-    opinion = Opinion(crop(masks[0], images[0]), card)
+    prior = Prior(crop(masks[0], images[0]), card)
     for radius in (12.0, 15.0):
-        before, after = ball(radius), opinion.applied(ball(radius))
-        volumes = np.log([(before > 0).sum(), (after > 0).sum(), opinion.volume])
+        before, after = ball(radius), prior.applied(ball(radius))
+        volumes = np.log([(before > 0).sum(), (after > 0).sum(), prior.volume])
         expected = np.clip((volumes[2] - volumes[0]) / 2, -np.log(MOST_STRETCH), np.log(MOST_STRETCH))
         assert volumes[1] - volumes[0] == pytest.approx(expected, abs=0.03)
 
 
-def test_no_regression_no_opinion():
+def test_without_regression_nothing_is_expected():
     masks, images, _ = simulated(1)
-    opinion = Opinion(crop(masks[0], images[0]), Card(name="x", qualities={}))
+    prior = Prior(crop(masks[0], images[0]), Card(name="x", qualities={}))
     shape = ball(10.0)
-    assert opinion.volume is None and opinion.unlike is None and opinion.applied(shape) is shape
+    assert prior.volume is None and prior.unlike is None and prior.applied(shape) is shape
 
 
 def test_shapes_that_the_grid_cuts_are_told():
     shapes = {1: ball(20.0), 2: ball(20.0, 18.0), 3: ball(31.0)}
-    found = Prediction({n: Ensemble(n, shape[None], np.eye(4)) for n, shape in shapes.items()})
-    note_cut(found)
-    assert len(found.warnings) == 1 and "cell 2 are cut" in found.warnings[0]
+    found = Prediction({})
+    for n, shape in shapes.items():
+        found = found.with_cell(Ensemble(n, shape[None], np.eye(4)))
+    assert len(found.warnings) == 1 and "cuts members of cell 2," in found.warnings[0]

@@ -8,7 +8,8 @@ import tifffile
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
 from napari_dispr.commands.cli import main
-from napari_dispr.prediction.result import Prediction, measure
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.morphometry import MEASURES, SETS
 

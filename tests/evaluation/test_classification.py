@@ -147,7 +147,7 @@ def test_shapes_need_the_folds_of_their_models(cells, evaluation, tmp_path) -> N
         classify(cells, shapes=shapes, **QUICK)
     folds = pd.read_csv(evaluation / "folds.csv")
     folds[folds["name"] != "rod_01"].to_csv(tmp_path / "folds.csv", index=False)
-    with pytest.raises(InputError, match="no fold of the cell rod_01"):
+    with pytest.raises(InputError, match="no fold for the cell rod_01"):
         classify(cells, shapes=shapes, folds=tmp_path / "folds.csv", **QUICK)
     copy = CellFile("rod_99", cells[8].mask, cells[8].image, cells[8].obj)
     both = pd.concat([folds, pd.DataFrame([{"name": "rod_99", "class": "rod", "fold": 2}])])

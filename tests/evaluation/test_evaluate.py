@@ -14,13 +14,15 @@ from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.evaluate import (
     ERRORS,
-    FIT_METHODS,
     Evaluated,
     evaluate,
     iter_evaluate,
 )
 from napari_dispr.evaluation.summary import summary_table
+from napari_dispr.events import Step
+from napari_dispr.models.fits import FITS
 from napari_dispr.shapes.morphometry import shapr_measures
+from tests.support.methods import FunctionMethod
 
 #: The definitions that take the least time, where these do not matter.
 QUICK: dict = {"definitions": "ours"}
@@ -34,14 +36,14 @@ def ball_cell(name, radius=16):
     return CellFile(name, mask=obj[32] / np.float32(255), image=obj[32] / np.float32(255), obj=obj)
 
 
-def balls(*radii):
+def balls(*radii, trained_on=()):
     """Method that draws balls of these radii, as signed distances."""
 
     def method(mask, image, members, seed):
         assert members == len(radii)
         return np.stack([radius - RADIUS for radius in radii])
 
-    return method
+    return FunctionMethod(method, trained_on)
 
 
 def rows_of(path):
@@ -83,10 +85,10 @@ def test_what_fails_counts_as_error_1_for_every_member():
         return np.stack([16 - RADIUS, np.full(grid.SHAPE, -1.0)])  # the second member is empty
 
     cells = [ball_cell("good"), ball_cell("small", 8)]
-    events = iter_evaluate(cells, {"m": method}, members=2)
+    events = iter_evaluate(cells, {"m": FunctionMethod(method)}, members=2)
     failed = [event.failed for event in events]
     assert failed == ["Member 1 is empty.", "The mask is too small."]
-    summary = evaluate(cells, {"m": method}, members=2)["methods"]["m"]
+    summary = evaluate(cells, {"m": FunctionMethod(method)}, members=2)["methods"]["m"]
     assert summary["n"] == 4 and summary["failed"] == 3
     assert summary["failed_cells"] == {"good": "Member 1 is empty.", "small": "The mask is too small."}
     for name in ("volume", "surface_mesh", "surface_voxel", "roughness_mesh", "roughness_voxel"):
@@ -98,8 +100,8 @@ def test_what_fails_counts_as_error_1_for_every_member():
 def test_a_fit_that_fails_weighs_no_more_than_one_that_does_not():
     blank = ball_cell("blank")
     blank.mask[:] = 0
-    summary = evaluate([ball_cell("ball"), blank], FIT_METHODS, members=5, **QUICK)
-    for name in FIT_METHODS:
+    summary = evaluate([ball_cell("ball"), blank], FITS, members=5, **QUICK)
+    for name in FITS:
         assert summary["methods"][name]["n"] == 2
         assert list(summary["methods"][name]["failed_cells"]) == ["blank"]
 
@@ -109,9 +111,9 @@ def test_other_errors_are_not_hidden():
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        evaluate([ball_cell("a")], {"m": broken})
-    with pytest.raises(ValueError, match=r"\(3, 64, 64, 64\)"):
-        evaluate([ball_cell("a")], {"m": lambda *_: RADIUS < 3}, members=3)
+        evaluate([ball_cell("a")], {"m": FunctionMethod(broken)})
+    with pytest.raises(ValueError, match="different numbers"):
+        evaluate([ball_cell("a")], {"m": FunctionMethod(lambda *_: RADIUS[None] < 3)}, members=3)
 
 
 def test_methods_may_yield_their_progress_and_events_count_up():
@@ -119,17 +121,23 @@ def test_methods_may_yield_their_progress_and_events_count_up():
         yield "half way"
         return (RADIUS < 16)[None]
 
-    seen = []
+    seen, step = [], Step(1, 1, 1, None)
     cells = [ball_cell("a"), ball_cell("b")]
     summary = evaluate(
-        cells, {"m": method, "fit": FIT_METHODS["cylinder"]}, members=1, progress=seen.append, **QUICK
+        cells,
+        {"m": FunctionMethod(method), "fit": FITS["cylinder"]},
+        members=1,
+        progress=seen.append,
+        **QUICK,
     )
-    assert seen == [
-        "half way",
+    assert [replace(one, seconds_left=None) if isinstance(one, Step) else one for one in seen] == [
+        step,
         Evaluated("a", "m", 1, 4),
+        step,
         Evaluated("a", "fit", 2, 4),
-        "half way",
+        step,
         Evaluated("b", "m", 3, 4),
+        step,
         Evaluated("b", "fit", 4, 4),
     ]
     assert summary["methods"]["m"]["iou"]["mean"] == 1
@@ -145,7 +153,7 @@ def test_a_cell_s_seed_depends_on_its_name_and_the_seed_alone():
 
         evaluate(
             [ball_cell(name, 10 + ord(name) % 7) for name in names],
-            {"m": method},
+            {"m": FunctionMethod(method)},
             members=1,
             seed=seed,
             **QUICK,
@@ -161,7 +169,7 @@ def test_a_cell_s_seed_depends_on_its_name_and_the_seed_alone():
 
 def test_files(tmp_path):
     cells = [ball_cell("one"), ball_cell("two", 20)]
-    methods = {"red-blood-cell": balls(16, 12, 0), "cylinder": FIT_METHODS["cylinder"]}
+    methods = {"red-blood-cell": balls(16, 12, 0), "cylinder": FITS["cylinder"]}
     summary = evaluate(cells, methods, members=3, seed=4, out=tmp_path / "new", save_shapes=True)
     out = tmp_path / "new"
     tables = ["cells.csv", "errors.csv", "errors.png", "evaluation.json"]
@@ -190,8 +198,7 @@ def test_files(tmp_path):
 
 def test_cells_that_a_method_was_trained_on_are_marked_and_left_out(tmp_path):
     cells = [ball_cell("seen"), ball_cell("new", 20)]
-    method = balls(16)
-    method.trained_on = {cells[0].fingerprint}
+    method = balls(16, trained_on={cells[0].fingerprint})
     summary = evaluate(cells, {"model": method}, members=1, out=tmp_path, **QUICK)
     rows = rows_of(tmp_path / "errors.csv")
     assert [(row["cell"], row["trained_on"]) for row in rows] == [("seen", "1"), ("new", "0")]
@@ -200,7 +207,7 @@ def test_cells_that_a_method_was_trained_on_are_marked_and_left_out(tmp_path):
     assert summary["methods"]["model"]["volume"]["median"] == pytest.approx(
         float(rows[1]["volume"]), rel=1e-4
     )
-    method.trained_on |= {cells[1].fingerprint}
+    method = balls(16, trained_on={cell.fingerprint for cell in cells})
     summary = evaluate(cells, {"model": method}, members=1, **QUICK)
     assert summary["methods"]["model"]["n"] == 0
     assert summary["methods"]["model"]["volume"]["median"] is None
@@ -219,10 +226,12 @@ def test_rows_are_on_disk_as_they_come_and_stay_there_when_cancelled(tmp_path):
             raise
         return (RADIUS < 16)[None]
 
-    events = iter_evaluate([ball_cell("a"), ball_cell("b")], {"m": method}, members=1, out=tmp_path, **QUICK)
+    events = iter_evaluate(
+        [ball_cell("a"), ball_cell("b")], {"m": FunctionMethod(method)}, members=1, out=tmp_path, **QUICK
+    )
     while not isinstance(next(events), Evaluated):
         pass
-    assert next(events) == "step"  # within the second cell
+    assert isinstance(next(events), Step)  # within the second cell
     assert [row["cell"] for row in rows_of(tmp_path / "errors.partial.csv")] == ["a"]
     events.close()
     assert closed == [True]
@@ -275,7 +284,7 @@ def test_wrong_input_is_one_sentence(cells, methods, options, sentence):
 def test_table_for_people_shows_every_method_measure_and_failure():
     blank = ball_cell("blank")
     blank.mask[:] = 0
-    methods = {"mine": balls(16, 12), "cylinder": FIT_METHODS["cylinder"]}
+    methods = {"mine": balls(16, 12), "cylinder": FITS["cylinder"]}
     summary = evaluate([ball_cell("a"), blank], methods, members=2)
     text = summary_table(summary)
     assert "mine: 4 members, 0 failed" in text
@@ -292,9 +301,9 @@ def test_table_for_people_shows_every_method_measure_and_failure():
 
 def test_fits_of_real_cells(red_blood_cells, tmp_path):
     cells = read_dataset(red_blood_cells, need_objects=True)[::36]
-    summary = evaluate(cells, FIT_METHODS, out=tmp_path, save_shapes=True, **QUICK)
+    summary = evaluate(cells, FITS, out=tmp_path, save_shapes=True, **QUICK)
     assert summary["cells"] == 3
-    for name in FIT_METHODS:
+    for name in FITS:
         method = summary["methods"][name]
         assert method["n"] == 3 and method["failed"] == 0
         assert 0.3 < method["iou"]["mean"] < 0.7
@@ -312,13 +321,13 @@ def counted(calls, *radii):
         yield "step"
         return np.stack([radius - RADIUS for radius in radii])
 
-    return method
+    return FunctionMethod(method)
 
 
 def test_an_evaluation_that_was_interrupted_goes_on_where_it_was(tmp_path):
     cells = [ball_cell(name, radius) for name, radius in (("a", 12), ("b", 16), ("c", 20))]
     calls = []
-    methods = {"m": counted(calls, 12.5, 15), "cylinder": FIT_METHODS["cylinder"]}
+    methods = {"m": counted(calls, 12.5, 15), "cylinder": FITS["cylinder"]}
     options = {"members": 2, "seed": 1, **QUICK}
     evaluate(cells, methods, out=tmp_path / "whole", **options)
     out, whole = tmp_path / "out", calls.copy()
@@ -338,7 +347,7 @@ def test_an_evaluation_that_was_interrupted_goes_on_where_it_was(tmp_path):
         evaluate([*cells[:2], ball_cell("c", 21)], methods, out=out, resume=True, **options)
     seen = []
     evaluate(cells, methods, out=out, resume=True, progress=seen.append, **options)
-    assert calls == whole and seen.count("step") == 1
+    assert calls == whole and sum(isinstance(one, Step) and one.total == 1 for one in seen) == 3
     assert seen[-1] == Evaluated("c", "cylinder", 6, 6)
     names = ("errors.csv", "cells.csv", "summary.json", "table.md")
     for name in names:
@@ -383,7 +392,7 @@ def test_table_for_a_paper(tmp_path):
         radius = np.sqrt(mask.sum() / np.pi)
         return np.stack([radius + 1 - RADIUS, radius - 1 - RADIUS])
 
-    methods = {"near": near, "ellipsoid-code": FIT_METHODS["ellipsoid-code"]}
+    methods = {"near": FunctionMethod(near), "ellipsoid-code": FITS["ellipsoid-code"]}
     summary = evaluate(cells, methods, members=2, out=tmp_path, voxel_size=0.5, unit="micrometer")
     text = (tmp_path / "table.md").read_text("utf-8")
     lines = {line.split("|")[1].strip(): line for line in reversed(text.splitlines()) if line.startswith("|")}
@@ -420,7 +429,7 @@ def test_who_knows_a_cell_s_object_knows_the_cell():
     def knowing(mask, image, members, seed):
         return (RADIUS < 16)[None]
 
-    knowing.trained_on = frozenset({ball_cell("a").shape_fingerprint})
+    knowing = FunctionMethod(knowing, {ball_cell("a").shape_fingerprint})
     bare = replace(ball_cell("a"), image=None)  # another picture of the same object
     assert evaluate([bare, ball_cell("b", 12)], {"m": knowing}, members=1, **QUICK)["methods"]["m"][
         "trained_on"
@@ -431,8 +440,15 @@ def test_a_shape_that_failed_leaves_none_of_an_earlier_evaluation(tmp_path):
     def failing(mask, image, members, seed):
         raise InputError("No.")
 
-    for method in (FIT_METHODS["cylinder"], failing):
-        evaluate([ball_cell("a")], {"m": method}, members=1, out=tmp_path, save_shapes=True, **QUICK)
+    for method in (FITS["cylinder"], FunctionMethod(failing)):
+        evaluate(
+            [ball_cell("a")],
+            {"m": method},
+            members=1,
+            out=tmp_path,
+            save_shapes=True,
+            **QUICK,
+        )
     assert not list((tmp_path / "shapes").rglob("*.tif"))
 
 
@@ -445,8 +461,8 @@ def test_a_cell_without_all_its_members_is_drawn_again(tmp_path):
         return np.stack([RADIUS < 16, RADIUS < 15])
 
     options = {"members": 2, "out": tmp_path, **QUICK}
-    whole = evaluate(cells, {"m": method}, **options)
+    whole = evaluate(cells, {"m": FunctionMethod(method)}, **options)
     text = (tmp_path / "errors.csv").read_text("utf-8").splitlines(keepends=True)
     (tmp_path / "errors.csv").write_text("".join(text[:-1]), "utf-8")
-    assert evaluate(cells, {"m": method}, resume=True, **options) == whole
+    assert evaluate(cells, {"m": FunctionMethod(method)}, resume=True, **options) == whole
     assert len(calls) == 3

@@ -1,4 +1,4 @@
-"""Methods by name, and rivals as models of predict: fits and SHAPR beside shape models."""
+"""Methods by name, and fits and SHAPR as models of predict."""
 
 from dataclasses import replace
 
@@ -10,7 +10,9 @@ import napari_dispr as nd
 from napari_dispr import InputError
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import crop_cells
-from napari_dispr.evaluation.methods import method_names, method_of, methods_of
+from napari_dispr.cells.folders import CellFile
+from napari_dispr.evaluation.evaluate import iter_shapes, method_names, method_of, methods_of
+from napari_dispr.events import result_of
 from napari_dispr.models.fits import FITS
 from napari_dispr.models.library import (
     available_fits,
@@ -47,18 +49,16 @@ def shapr():
 def test_methods_by_name_and_by_file(shapr, tmp_path):
     settings = PredictSettings()
     assert set(available_fits()) == set(FITS) == {"cylinder", "ellipsoid", "cylinder-code", "ellipsoid-code"}
-    mask = np.hypot(*np.indices((64, 64)) - 31.5) < 12
     for name, fit in FITS.items():
-        found, method = method_of(name, settings)
-        assert found == name and method.members == 1
-        np.testing.assert_array_equal(method(mask, None, 1, 0), fit(mask)[None])
-    name, model = method_of("model", settings)
-    assert name == "red-blood-cell" and model.provenance["quality"] == "balanced"
-    assert method_of("generic", settings)[0] == "generic"
+        assert method_of(name, settings) is fit and fit.name == name and fit.members == 1
+    model = method_of("model", settings)
+    assert model.name == "red-blood-cell" and model.provenance["quality"] == "balanced"
+    assert model.trained_on == model.card.seen >= set(model.card.training["fingerprints"])
+    assert method_of("generic", settings).name == "generic"
     path = export_model("my-shapr", tmp_path)
     for given in ("my-shapr", path, str(path)):
-        name, method = method_of(given, settings)
-        assert name == "my-shapr" and method.trained_on == {"ab"} and method.members == 1
+        method = method_of(given, settings)
+        assert method.name == "my-shapr" and method.trained_on == {"ab"} and method.members == 1
         assert method.provenance["model_hash"] == shapr.hash
     assert list(methods_of(["cylinder", "model", "cylinder", "my-shapr"], settings)) == [
         "cylinder", "red-blood-cell", "my-shapr",
@@ -84,7 +84,7 @@ def test_a_rival_predicts_an_ensemble_of_one(shapr, name, tmp_path):
     assert prediction.provenance["model"] == name
     assert prediction.provenance["method"] == {"cylinder": "fit", "my-shapr": "shapr"}[name]
     said = " ".join(prediction.warnings)
-    assert f"{name} draws one shape a cell, not 5" in said and "Left out: " in said
+    assert f"{name} draws one shape of each cell, not 5" in said and "Left out: " in said
     prediction.save(tmp_path / "saved")
     again = nd.load_prediction(tmp_path / "saved")
     assert again.provenance == prediction.provenance
@@ -97,16 +97,18 @@ def test_a_rival_predicts_an_ensemble_of_one(shapr, name, tmp_path):
         nd.more_members(again, 7, 1)
     one = nd.predict(IMAGE, LABELS, model=nd.load_model(name), cells=[7], members=1)
     np.testing.assert_array_equal(one[7].members, prediction[7].members)
-    assert not [text for text in one.warnings if "one shape a cell" in text]
+    assert not [text for text in one.warnings if "one shape of each cell" in text]
 
 
 def test_what_is_drawn_is_what_is_evaluated(shapr):
-    crops, _ = crop_cells(IMAGE, LABELS, [3], "auto", **SIZES)
+    (crop,), _ = crop_cells(IMAGE, LABELS, [3], "auto", **SIZES)
     for name in ("ellipsoid", "my-shapr"):
-        _, method = method_of(name, PredictSettings())
-        shapes = method(crops[0].mask, crops[0].image, 1, 0)
+        method = method_of(name, PredictSettings())
+        shapes = result_of(iter_shapes(CellFile("cell", crop.mask, crop.image, None), method, 1, 0))
         drawn = nd.predict(IMAGE, LABELS, model=name, cells=[3])[3]
         np.testing.assert_array_equal(drawn.members, shapes)
+        level, surface = method.level(crop.mask, crop.image)
+        np.testing.assert_array_equal(shapes, (level > surface)[None])
 
 
 def test_cells_that_a_rival_cannot_draw_are_left_out(shapr):

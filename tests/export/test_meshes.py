@@ -15,7 +15,8 @@ from support.predictions import ball, prediction_of, rotated
 from napari_dispr.commands import cli
 from napari_dispr.errors import InputError
 from napari_dispr.export.meshes import export_meshes
-from napari_dispr.prediction.result import Prediction, load_prediction
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import load_prediction
 from napari_dispr.shapes.mesh_files import FORMATS, meshes_of_labels, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 
@@ -91,8 +92,8 @@ def test_what_is_chosen_and_what_is_empty(tmp_path: Path) -> None:
         ({"format": "step"}, "'step'.*stl, ply, obj, glb"),
         ({"cells": [3, 4]}, "no cell 3 .*: it holds 4, 9"),
         ({"members": [7]}, "no member 7"),
-        ({"members": [], "consensus": False}, "No mesh"),
-        ({"cells": []}, "No mesh"),
+        ({"members": [], "consensus": False}, "no mesh"),
+        ({"cells": []}, "no mesh"),
         ({"kept": True}, "No shape was kept"),
     ],
 )

@@ -16,11 +16,11 @@ from napari_dispr.export.pictures import (
     denoising_overview,
     montage,
     save_page,
-    shaded,
 )
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.denoising import Denoising
 from napari_dispr.shapes.ensemble import Ensemble, Section
+from napari_dispr.shapes.shading import shaded
 
 BALL = 15 - np.linalg.norm(
     np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE], axis=-1

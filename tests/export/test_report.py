@@ -13,11 +13,13 @@ from support.predictions import CALIBRATION, ball, prediction_of, rotated
 
 from napari_dispr.commands import cli
 from napari_dispr.errors import InputError
-from napari_dispr.export.repeat import command_line, is_moved, python_call
-from napari_dispr.export.report import report
+from napari_dispr.export.report import command_line, is_moved, python_call, report
 from napari_dispr.export.report_pictures import number, unit_sign
+from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.predict import predict
-from napari_dispr.prediction.result import Prediction, load_prediction, measure_cells
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import load_prediction
+from napari_dispr.prediction.tables import measure_cells
 
 TO_WORLD = rotated(30, 0.1, (5.0, -3.0))
 
@@ -72,10 +74,9 @@ def prediction() -> Prediction:
         to_world=TO_WORLD,
         image_shape=(200, 130),
         provenance={"model": "<b>bold</b>", "model_hash": "abc123", "settings": {"seed": 3, "members": 3}},
-        warnings=["Left out: cell 2 & others."],
         names={9: "<script>nine"},
         intervals={"volume": CALIBRATION},
-        unlike={9: "its picture looks blurred"},
+        notes=(Note("left out", 2, "cell 2 & others."), Note("unlike", 9, "its picture looks blurred")),
     )
 
 

@@ -71,7 +71,7 @@ def test_ellipsoid_has_the_ellipse_in_the_imaged_plane_and_its_radius_across(fit
 
 def test_shapes_higher_than_the_grid_are_cut_off():
     for fit in FITS.values():
-        shape = fit(np.ones((64, 64)))
+        shape = fit.shape(np.ones((64, 64)))
         assert shape.shape == (64, 64, 64) and shape.dtype == bool
         assert shape[32].mean() > 0.9
     assert cylinder(np.ones((64, 64)))[[0, -1]].any()
@@ -80,9 +80,9 @@ def test_shapes_higher_than_the_grid_are_cut_off():
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
 def test_an_empty_mask_is_bad_input(fit):
     with pytest.raises(InputError, match="The mask is empty"):
-        fit(np.zeros((64, 64)))
+        fit.shape(np.zeros((64, 64)))
     with pytest.raises(InputError, match="The mask is empty"):
-        fit(np.full((64, 64), 0.5))  # nowhere above one half
+        fit.shape(np.full((64, 64), 0.5))  # nowhere above one half
 
 
 def test_a_mask_of_one_pixel_or_one_line_is_a_small_shape():
@@ -91,7 +91,7 @@ def test_a_mask_of_one_pixel_or_one_line_is_a_small_shape():
     line[30, 20:40] = 1
     for mask in (pixel, line):
         for fit in FITS.values():
-            assert 0 < fit(mask).sum() < 600
+            assert 0 < fit.shape(mask).sum() < 600
 
 
 def test_errors_on_real_cells_are_near_those_measured_on_others(red_blood_cells):
@@ -107,7 +107,7 @@ def test_errors_on_real_cells_are_near_those_measured_on_others(red_blood_cells)
         truth = binarise(cell.obj)
         true = shapr_measures(truth)
         for name, fit in FITS.items():
-            shape = fit(cell.mask)
+            shape = fit.shape(cell.mask)
             drawn = shapr_measures(shape)
             names = ("volume", "surface_mesh", "roughness_voxel", "roughness_mesh")
             errors[name].append([*(relative_error(drawn[n], true[n]) for n in names), iou(shape, truth)])

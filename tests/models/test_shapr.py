@@ -141,17 +141,19 @@ def test_wrong_model_file_is_one_sentence(content, tmp_path):
 
 def test_image_is_needed(untrained):
     with pytest.raises(InputError, match="needs an image"):
-        untrained(np.ones((64, 64), np.float32), None, 1, 0)
+        untrained.level(np.ones((64, 64), np.float32), None)
     with pytest.raises(InputError, match="64 x 64"):
-        untrained(np.ones((32, 32), np.float32), np.ones((32, 32), np.float32), 1, 0)
+        untrained.level(np.ones((32, 32), np.float32), np.ones((32, 32), np.float32))
 
 
 def test_probabilities_are_cut_by_otsu_after_division_by_their_maximum(untrained, monkeypatch):
     faint = np.where(ball(10), 0.3, 0.01).astype(np.float32)
     monkeypatch.setattr(untrained, "probabilities", lambda mask, image: faint)
-    np.testing.assert_array_equal(untrained(None, None, 1, 0), ball(10)[None])
+    level, surface = untrained.level(None, None)
+    np.testing.assert_array_equal(level > surface, ball(10))
     monkeypatch.setattr(untrained, "probabilities", lambda mask, image: np.zeros_like(faint))
-    assert not untrained(None, None, 1, 0).any()
+    level, surface = untrained.level(None, None)
+    assert not (level > surface).any()
 
 
 def test_is_a_method_of_evaluation(untrained):

@@ -22,13 +22,8 @@ from napari_dispr.prediction import denoising as replaying
 from napari_dispr.prediction.members import CellDone, Step
 from napari_dispr.prediction.more import crop_of, iter_more_members
 from napari_dispr.prediction.predict import iter_predict_crops
-from napari_dispr.prediction.result import (
-    load_measures,
-    load_prediction,
-    measure,
-    measure_cells,
-    measure_changed,
-)
+from napari_dispr.prediction.saving import load_measures, load_prediction
+from napari_dispr.prediction.tables import measure, measure_cells, measure_changed
 from napari_dispr.settings import PredictSettings
 from napari_dispr.synthesis.phantoms import simulate_field
 
@@ -100,7 +95,7 @@ def test_others_are_drawn_for_rejected_members(few, at_once, folder):
     assert measure_changed(few.reject(1, 0), few, marked)["volume"].eq(-1).all(), "none of these is new"
     with pytest.raises(InputError, match="no member 7"):
         nd.redraw_members(few, 1, [7])
-    with pytest.raises(InputError, match="No member was named"):
+    with pytest.raises(InputError, match="No member was given"):
         nd.redraw_members(few, 1, [])
 
 
@@ -124,12 +119,12 @@ def told(prediction, **changed):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda p: told(p, model="lost"), "'lost' .* not here: import it"),
-        (lambda p: told(p, model="generic"), "is another than the 'generic'"),
-        (lambda p: told(p, model_hash="0"), "is another than"),
+        (lambda p: told(p, model="lost"), "'lost' .* not installed: import it"),
+        (lambda p: told(p, model="generic"), "differs from the 'generic'"),
+        (lambda p: told(p, model_hash="0"), "differs from"),
         (lambda p: told(p, method="cylinder"), "one shape of a cell and no other"),
         (lambda p: told(p, settings=None), "does not say how it was drawn"),
-        (lambda p: replace(p, ensembles={1: replace(p[1], section=None)}), "older version: predict it again"),
+        (lambda p: replace(p, ensembles={1: replace(p[1], section=None)}), "drawn from: predict it again"),
         (lambda p: replace(p, ensembles={2: p[2]}), "no cell 1"),
     ],
 )
@@ -206,7 +201,7 @@ def test_of_a_long_path_some_frames_are_kept(few, monkeypatch):
     path = nd.denoising(prediction, 1, model=model, device="cpu")
     assert path.is_member and len(path) == 3 and tuple(path.times) == model.process.times(4)[::2]
     np.testing.assert_array_equal(path.frames[-1], prediction[1].signed_distance[0])
-    with pytest.raises(InputError, match="not here"):
+    with pytest.raises(InputError, match="not installed"):
         nd.denoising(prediction, 1)
 
 

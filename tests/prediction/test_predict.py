@@ -8,11 +8,15 @@ import napari_dispr as nd
 from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.cells.cropping import crop_cells
+from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.novelty import fit_novelty
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.predict import CellDone, Step, iter_predict, model_method
-from napari_dispr.prediction.result import measure_cells
+from napari_dispr.evaluation.evaluate import iter_shapes
+from napari_dispr.events import result_of
+from napari_dispr.models.sampling import as_method
+from napari_dispr.prediction.predict import CellDone, Step, iter_predict
+from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.intervals import CALIBRATED
 from napari_dispr.synthesis.phantoms import simulate_field
@@ -204,20 +208,13 @@ def test_the_model_is_left_as_it_was(field, model):
         torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
 
 
-def test_a_model_as_a_method_of_evaluate(field, model):
-    method = model_method(model, PredictSettings(steps=2))
-    assert method.trained_on == model.card.seen >= set(model.card.training["fingerprints"])
+def test_a_model_draws_a_cell_of_a_dataset(model):
     mask = np.zeros((64, 64), np.float32)
     mask[20:40, 15:45] = 1
-    events = method(mask, None, 3, 7)
-    while True:
-        try:
-            next(events)
-        except StopIteration as end:
-            shapes = end.value
-            break
+    method = as_method(model, PredictSettings(steps=2))
+    shapes = result_of(iter_shapes(CellFile("cell", mask, None, None), method, 3, 7))
     assert shapes.shape == (3, 64, 64, 64)
-    np.testing.assert_array_equal(shapes[:, grid.IMAGED_PLANE] > 0, np.broadcast_to(mask > 0, (3, 64, 64)))
+    np.testing.assert_array_equal(shapes[:, grid.IMAGED_PLANE], np.broadcast_to(mask > 0, (3, 64, 64)))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,10 @@ from support.predictions import CALIBRATION, ball, prediction_of, rotated
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.result import Prediction, load_prediction, measure, measure_cells
+from napari_dispr.prediction.notes import Note
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import load_prediction
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes import placement
 from napari_dispr.shapes.ensemble import Ensemble, Section
 
@@ -106,9 +109,8 @@ def test_a_reloaded_prediction_is_the_same(tmp_path):
         ball(250, (150, 60), [12, 25], to_world=to_world),
         to_world=to_world,
         provenance={"model": "m", "settings": {"seed": 3}},
-        warnings=["Something."],
         intervals={"volume": CALIBRATION},
-        unlike={250: "it is odd"},
+        notes=(Note("general", None, "Something."), Note("unlike", 250, "it is odd")),
     )
     saved.save(tmp_path)
     loaded = load_prediction(tmp_path)
@@ -119,7 +121,8 @@ def test_a_reloaded_prediction_is_the_same(tmp_path):
     for (a, a_affine), (b, b_affine) in zip(saved.label_volumes(), loaded.label_volumes(), strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a_affine, b_affine)
-    assert loaded.provenance == saved.provenance and loaded.warnings == saved.warnings
+    assert loaded.provenance == saved.provenance and loaded.notes == saved.notes
+    assert loaded.warnings == ["Something.", "Cell 250 is unlike the training data: it is odd."]
     assert loaded.unit == "micrometer"
 
 
@@ -146,7 +149,9 @@ def test_files(tmp_path):
 
 def test_table_of_cells(tmp_path):
     cells = [ball(4, (50, 60), [20, 18]), ball(9, (150, 60), [15]), ball(2, (90, 60), [10, 0, 25])]
-    saved = prediction_of(*cells, intervals={"volume": CALIBRATION}, unlike={9: "its picture looks blurred"})
+    saved = prediction_of(
+        *cells, intervals={"volume": CALIBRATION}, notes=(Note("unlike", 9, "its picture looks blurred"),)
+    )
     table = measure_cells(saved).set_index("label")
     assert list(table.index) == [4, 9, 2] and list(table["members"]) == [2, 1, 3]
     assert (table["volume_low"] < table["volume_mean"]).all()
@@ -165,13 +170,17 @@ def test_table_of_cells(tmp_path):
     assert "19 cells" in columns["volume_high"] and "micrometer^3" in columns["volume_high"]
 
 
-def test_a_prediction_of_an_older_version_has_no_intervals(tmp_path):
-    prediction_of(ball(4, (50, 60), [20])).save(tmp_path)
+def test_a_prediction_with_sentences_only(tmp_path):
+    """As the first saved predictions are."""
+    notes = (Note("left out", 3, "cell 3: no."), Note("unlike", 4, "it is odd"))
+    saved = prediction_of(ball(4, (50, 60), [20]), notes=notes)
+    saved.save(tmp_path)
     content = json.loads((tmp_path / "prediction.json").read_text())
-    del content["intervals"], content["cells"]["4"]["warning"]
+    del content["notes"]
     (tmp_path / "prediction.json").write_text(json.dumps(content))
     loaded = load_prediction(tmp_path)
-    assert loaded.intervals == {} and loaded.unlike == {}
+    assert loaded.warnings == saved.warnings and loaded.unlike == {4: "it is odd"}
+    assert [note.kind for note in loaded.notes] == ["general", "unlike"]
     content["intervals"] = {"volume": {"scores": "many"}}
     (tmp_path / "prediction.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="damaged"):

@@ -7,7 +7,9 @@ from qtpy.QtCore import Qt
 
 from napari_dispr import grid
 from napari_dispr.card import Calibration
-from napari_dispr.prediction.result import Prediction, measure, measure_cells
+from napari_dispr.prediction.notes import Note
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.widgets.parts.wording import estimate
 from napari_dispr.widgets.predict.table import MorphometryTable
@@ -65,7 +67,7 @@ def test_ambiguity_and_modes(qtbot: QtBot) -> None:
 
 
 def test_unlike_cells_are_marked_and_the_tooltip_says_why(qtbot: QtBot) -> None:
-    table = shown(qtbot, prediction_of(unlike={7: "its picture looks blurred"}))
+    table = shown(qtbot, prediction_of(notes=(Note("unlike", 7, "its picture looks blurred"),)))
     assert column(table, 0) == ["4", "⚠ 7"]
     model = table.cells_view.model()
     tooltips = [model.index(row, 2).data(Qt.ItemDataRole.ToolTipRole) for row in range(2)]

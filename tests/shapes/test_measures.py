@@ -8,7 +8,8 @@ from scipy.stats import special_ortho_group
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.result import Prediction, measure, measure_cells
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.label_volumes import iter_measure_labels, measure_labels, measure_mask
 from napari_dispr.shapes.measures import HEADLINE, MASK_MEASURES, MEASURES, PICTURE_MEASURES

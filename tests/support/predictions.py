@@ -8,7 +8,8 @@ import pandas as pd
 from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.cells.cropping import crop_cell
-from napari_dispr.prediction.result import Prediction, measure
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure
 from napari_dispr.shapes.ensemble import Ensemble
 
 UP = np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE]

@@ -25,7 +25,9 @@ from support.predictions import FRAMES, balls, discs
 
 import napari_dispr
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.result import Prediction, measure
+from napari_dispr.prediction.notes import Note
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure
 from napari_dispr.viewer.displayed import displayed_plane, layer_to_world
 from napari_dispr.viewer.files import ensemble_reader, write_measures, write_surfaces, write_volumes
 from napari_dispr.viewer.layers import METADATA_KEY, ResultLayers, compose, origin_of
@@ -56,7 +58,7 @@ def predicted(viewer: ViewerModel, frame: dict[str, Any]) -> tuple[Prediction, R
         provenance={**prediction.provenance, **origin_of(plane), "labels": "cells"},
         image_to_world=plane.to_world,
         unit=unit,
-        warnings=["One cell is odd."],
+        notes=(Note("general", None, "One cell is odd."),),
     )
     shown = ResultLayers(viewer, labels, held_of(prediction))
     for _ in shown.update(compose(prediction, measure(prediction), plane)):
@@ -143,7 +145,7 @@ def test_tables_are_read_and_not_measured_anew(
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     prediction.save(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("napari_dispr.prediction.result.measure", lambda _: pytest.fail("measured"))
+        patch.setattr("napari_dispr.prediction.saving.measure", lambda _: pytest.fail("measured"))
         opened = ViewerModel().open(str(tmp_path / "run"), plugin="napari-dispr")
     (tmp_path / "run" / "morphometry.csv").unlink()
     again = ViewerModel().open(str(tmp_path / "run"), plugin="napari-dispr")

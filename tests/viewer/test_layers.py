@@ -10,7 +10,7 @@ from support.layers import held_of
 from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs, table
 
 from napari_dispr import grid
-from napari_dispr.prediction.result import measure
+from napari_dispr.prediction.tables import measure
 from napari_dispr.shapes.denoising import Denoising
 from napari_dispr.viewer.displayed import displayed_plane, layer_to_world
 from napari_dispr.viewer.layers import (

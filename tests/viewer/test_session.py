@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 from support.predictions import ball, prediction_of
 
-from napari_dispr.prediction.result import measure, measure_cells
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import METADATA_KEY, ResultLayers

@@ -14,7 +14,8 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from support.predictions import balls, discs
 from support.windows import click_cell
 
-from napari_dispr.prediction.result import Prediction, measure_cells
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.viewer.displayed import displayed_plane

@@ -24,7 +24,9 @@ from support.predictions import CALIBRATION, CENTRES, FRAMES, balls, discs
 
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.ranking import rank_cells
-from napari_dispr.prediction.result import Prediction, load_prediction, measure, measure_cells
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import load_prediction
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.label_volumes import measure_labels
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane, layer_to_world
 from napari_dispr.viewer.files import read_ensemble

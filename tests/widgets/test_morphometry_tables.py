@@ -9,8 +9,10 @@ import pytest
 from support.predictions import CALIBRATION, ball, prediction_of
 
 from napari_dispr.errors import InputError
+from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.ranking import rank_cells
-from napari_dispr.prediction.result import Prediction, measure, measure_cells
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.label_volumes import measure_labels
 from napari_dispr.widgets.morphometry.content import (
     NO_MEMBER,
@@ -41,7 +43,7 @@ def prediction() -> Prediction:
     return prediction_of(
         *cells,
         intervals={"volume": CALIBRATION},
-        unlike={9: "its picture looks blurred"},
+        notes=(Note("unlike", 9, "its picture looks blurred"),),
         kept={4: 1, 2: "consensus"},
     )
 

@@ -103,22 +103,23 @@ def run_and_save(
         What lies there: cells are written into it, of which others stay as they are. Otherwise what lies
         there is replaced.
     """
-    from napari_dispr.prediction.result import load_measures, measure_changed, remove_prediction
+    from napari_dispr.prediction.saving import load_measures, remove_prediction, save_cell, save_tables
+    from napari_dispr.prediction.tables import measure_changed
 
     known = None if added_to is None else load_measures(out, added_to)
     finished: list[tuple[Prediction, int]] = []
 
-    def save_tables(prediction: "Prediction") -> None:
+    def save_all_tables(prediction: "Prediction") -> None:
         fresh = None if added_to is None or known is None else measure_changed(prediction, added_to, known)
-        prediction.save_tables(out, fresh)
+        save_tables(prediction, out, fresh)
 
     def keep(event: Any) -> None:
         if hasattr(event, "prediction"):
             if not finished and added_to is None:
                 remove_prediction(out)
-            event.prediction.provenance.update(inputs or {})
-            finished[:] = [(event.prediction, event.label)]
-            event.prediction.save_cell(out, event.label)
+            so_far = event.prediction.with_provenance(**inputs or {})
+            finished[:] = [(so_far, event.label)]
+            save_cell(so_far, out, event.label)
 
     try:
         prediction = run_with_progress(events, keep)
@@ -126,11 +127,11 @@ def run_and_save(
         if finished:
             # The last cell may have been interrupted between its files.
             so_far, label = finished[0]
-            so_far.save_cell(out, label)
-            save_tables(so_far)
+            save_cell(so_far, out, label)
+            save_all_tables(so_far)
         raise
-    prediction.provenance.update(inputs or {})
-    save_tables(prediction)
+    prediction = prediction.with_provenance(**inputs or {})
+    save_all_tables(prediction)
     return prediction
 
 

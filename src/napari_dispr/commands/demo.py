@@ -47,7 +47,7 @@ def demo(options: argparse.Namespace) -> None:
     truths = {label: from_level(field.objects[label], 127.5, truncation=8.0) for label in prediction}
     title = "simulated red blood cells"
     save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, title)
-    from napari_dispr.prediction.result import measure_cells
+    from napari_dispr.prediction.tables import measure_cells
 
     table = measure_cells(prediction)
     shown = ["label", "volume_mean", "volume_sd", "volume_low", "volume_high", "sphericity_mean", "ambiguity"]

@@ -27,7 +27,7 @@ def denoise(options: argparse.Namespace) -> None:
         raise InputError(f"{options.out} is neither TIFF nor PNG: give a name that ends in .ome.tif or .png.")
     check_folder(options.out.absolute().parent)
     from napari_dispr.prediction.denoising import iter_denoising
-    from napari_dispr.prediction.result import load_prediction
+    from napari_dispr.prediction.saving import load_prediction
 
     prediction = load_prediction(options.folder)
     path = run_with_progress(

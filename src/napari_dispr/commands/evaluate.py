@@ -64,8 +64,7 @@ def evaluate(options: argparse.Namespace) -> None:
     )
     check_folder(options.out)
     from napari_dispr.cells.folders import read_dataset, read_notes
-    from napari_dispr.evaluation.evaluate import iter_evaluate, voxel_of
-    from napari_dispr.evaluation.methods import methods_of
+    from napari_dispr.evaluation.evaluate import iter_evaluate, methods_of, voxel_of
 
     size, unit = voxel_of(read_notes(options.dataset), compared.pixel_size)
     asked: dict[str, Any] = {

@@ -24,7 +24,7 @@ def export(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from napari_dispr.export.meshes import export_meshes
-    from napari_dispr.prediction.result import load_prediction
+    from napari_dispr.prediction.saving import load_prediction
 
     prediction = load_prediction(options.folder)
     with tqdm(unit="mesh", disable=None, leave=False) as bar:

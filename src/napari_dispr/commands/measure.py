@@ -49,7 +49,7 @@ def measure(options: argparse.Namespace) -> None:
         raise InputError(f"{options.out} is no name of a table: let it end in .csv.")
     import pandas as pd
 
-    from napari_dispr.prediction.result import write_table
+    from napari_dispr.prediction.saving import write_table
     from napari_dispr.shapes.morphometry import SETS
 
     if options.set not in SETS:
@@ -85,7 +85,7 @@ def _tables(
     path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str
 ) -> "Iterator[pd.DataFrame]":
     """What a file or folder holds, with its own units."""
-    from napari_dispr.prediction.result import PREDICTION_FILE, load_prediction
+    from napari_dispr.prediction.saving import PREDICTION_FILE, load_prediction
     from napari_dispr.shapes.ensemble import Ensemble
     from napari_dispr.shapes.morphometry import measure_ensembles
 

@@ -34,7 +34,7 @@ def more(options: argparse.Namespace) -> None:
     if rejected is not None and (cells is None or len(cells) != 1 or options.members is not None):
         raise InputError("--reject goes with one cell, as --cells 7, and without --members.")
     from napari_dispr.prediction.more import iter_more_members, iter_redraw_members
-    from napari_dispr.prediction.result import load_prediction
+    from napari_dispr.prediction.saving import load_prediction
 
     check_folder(options.folder)
     before = load_prediction(options.folder)

@@ -40,7 +40,7 @@ def rank(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() != ".csv":
         raise InputError(f"{options.out} is no name of a table: let it end in .csv.")
     from napari_dispr.prediction.ranking import rank_cells
-    from napari_dispr.prediction.result import load_prediction, write_table
+    from napari_dispr.prediction.saving import load_prediction, write_table
 
     table = rank_cells(load_prediction(options.source), options.measure, relative=not options.absolute)
     write_table(options.out, table)
@@ -57,7 +57,7 @@ def rank(options: argparse.Namespace) -> None:
 def _worth(options: argparse.Namespace) -> None:
     check_folder(options.out)
     from napari_dispr.evaluation.ranking_report import markdown
-    from napari_dispr.prediction.ranking import iter_rank_worth
+    from napari_dispr.evaluation.ranking_worth import iter_rank_worth
 
     cells = read_real(options.source)
     events = iter_rank_worth(

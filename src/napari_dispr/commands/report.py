@@ -30,7 +30,7 @@ def report(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from napari_dispr.export.report import report as write
-    from napari_dispr.prediction.result import load_measures, load_prediction
+    from napari_dispr.prediction.saving import load_measures, load_prediction
 
     prediction = load_prediction(options.folder)
     image, labels = (

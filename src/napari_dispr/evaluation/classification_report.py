@@ -9,7 +9,7 @@ import pandas as pd
 
 from napari_dispr.evaluation.f1 import Predicted
 from napari_dispr.files import write_json, written_aside
-from napari_dispr.prediction.result import write_table
+from napari_dispr.prediction.saving import write_table
 
 _SCORES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 #: Fit for one column of a page of two, and legible there; inches and points.

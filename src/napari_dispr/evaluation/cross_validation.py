@@ -16,20 +16,21 @@ from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, rea
 from napari_dispr.cells.splits import classes_of, folds_of, real_cells
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.evaluate import (
-    Asked,
     Evaluated,
-    Method,
+    Options,
     check,
     finished,
     iter_cell,
+    method_names,
+    method_of,
     settings_of,
     voxel_of,
 )
-from napari_dispr.evaluation.methods import method_names, method_of
 from napari_dispr.evaluation.rows import Rows, check_same
 from napari_dispr.events import result_of
 from napari_dispr.files import plain, write_json, written_aside
 from napari_dispr.models import library
+from napari_dispr.models.method import Method
 from napari_dispr.settings import (
     PRESETS,
     RIVAL_PRESETS,
@@ -104,7 +105,7 @@ def iter_cross_validate(
     stop : callable
         Whether to save and end, asked after each step.
     **asked
-        Fields of `evaluation.Asked`: definitions, voxel_size and unit (the dataset's own), save_shapes.
+        Fields of `evaluate.Options`: definitions, voxel_size and unit (the dataset's own), save_shapes.
 
     Yields
     ------
@@ -126,7 +127,7 @@ def iter_cross_validate(
     settings, predict = settings or CrossValidateSettings(), predict or PredictSettings()
     notes = read_notes(dataset)
     size, unit = voxel_of(notes)
-    how = Asked(
+    how = Options(
         **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **asked}
     )
     folder, cells = Path(out), read_dataset(dataset, need_objects=True)
@@ -137,7 +138,8 @@ def iter_cross_validate(
         if name in TRAINED:
             trained[name] = _Trained.of(name, settings, predict, training or {})
         else:
-            name, untrained[name] = _as_it_is(name, predict)
+            method = _as_it_is(name, predict)
+            name, untrained[method.name] = method.name, method
         names.append(name)
     _check_training(training or {}, list(trained))
     real = real_cells(cells)
@@ -175,8 +177,8 @@ def iter_cross_validate(
                 with closing(trained[name].events(place / "cells", others, notes, path, stop)) as events:
                     if not (yield from events):
                         return None
-            _, drawn[name] = method_of(path, predict)
-            told[name][fold] = getattr(drawn[name], "provenance", {})
+            drawn[name] = method_of(path, predict)
+            told[name][fold] = drawn[name].provenance
         for cell in tested:
             if stop():
                 return None
@@ -194,7 +196,7 @@ def iter_cross_validate(
     return finished(
         rows,
         known,
-        {name: of_trained.get(name, getattr(untrained.get(name), "provenance", {})) for name in names},
+        {name: of_trained[name] if name in trained else untrained[name].provenance for name in names},
         how,
         predicted=len(cells) - len(real),
         folds=settings.folds,
@@ -283,8 +285,8 @@ def _is_made(path: Path) -> bool:
     return path.exists() and run_for(path).state == "finished"
 
 
-def _as_it_is(name: str, predict: PredictSettings) -> tuple[str, Method]:
-    """A method that no fold trains, and its name: a fit, or a model that is there."""
+def _as_it_is(name: str, predict: PredictSettings) -> Method:
+    """A method that no fold trains: a fit, or a model that is there."""
     try:
         return method_of(name, predict)
     except InputError:

@@ -1,15 +1,15 @@
-"""Evaluate as a verb: errors of shapes drawn from a picture against the known object, for any methods.
+"""Evaluate methods: errors of the shapes that they draw from pictures, against the known objects.
 
-A generator, so that the same code drives a progress bar, a cancellable worker and the command line.
+A generator does the work, so that a progress bar, a worker and the command line run the same code.
 """
 
 import os
 import zlib
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
@@ -22,54 +22,28 @@ from napari_dispr.errors import InputError
 from napari_dispr.evaluation.rows import Rows, rows_of
 from napari_dispr.evaluation.summary import summary_of
 from napari_dispr.evaluation.truth import Definitions, Truth, member_columns
-from napari_dispr.events import result_of
+from napari_dispr.events import Step, in_one_go, steps_of
 from napari_dispr.files import plain, write_json, written_aside
-from napari_dispr.models.fits import FIT_RIVALS
+from napari_dispr.models.library import available_fits, available_models, load_model
+from napari_dispr.models.method import Method
+from napari_dispr.models.sampling import as_method
+from napari_dispr.prediction.predict import iter_predict_crops
+from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.morphometry import binarise
 from napari_dispr.version import __version__
 
-Mask = NDArray[np.float32]
-Shapes = NDArray[Any]
+if TYPE_CHECKING:
+    from napari_dispr.models.library import Model
 
-#: What is known of a member, in the order of the columns of errors.csv; the first are relative errors.
+#: Measures of a member, in the order of the columns of errors.csv; the first are relative errors.
 ERRORS: dict[str, str] = member_columns("both")
-#: What an evaluation leaves beside its tables.
+#: Files of an evaluation besides its tables.
 SUMMARY, TABLE, FIGURE = "summary.json", "table.md", "errors.png"
-
-
-class Method(Protocol):
-    """Draws shapes on the model grid from what a picture shows of a cell.
-
-    Called with the mask (64, 64) in [0, 1], the image (64, 64) in [0, 1] or None, the number of members
-    and a seed (its own for each cell, whatever other cells are evaluated).
-
-    Returns
-    -------
-    (member, 64, 64, 64) array
-        Bool, or signed distance (positive inside). As many members as asked for; a method that draws
-        but one shape says so by an attribute ``members = 1`` and is asked for one. Or a generator that
-        returns such an array: what it yields on its way is passed on as progress, and closing it
-        cancels. If a method has them, its attribute ``trained_on`` holds the fingerprints of the cells
-        that it was trained on, and of their objects, and ``provenance`` what is needed to repeat it.
-
-    Raises
-    ------
-    InputError
-        The method cannot draw this cell, which counts as failed.
-    """
-
-    def __call__(
-        self, mask: Mask, image: Mask | None, members: int, seed: int, /
-    ) -> Shapes | Generator[Any, None, Shapes]: ...
-
-
-#: Methods that need no model, by name.
-FIT_METHODS: dict[str, Method] = dict(FIT_RIVALS)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """One cell is done by one method: ``done`` of ``total`` such pairs, and why it failed, if it did."""
+    """A method has drawn a cell: ``done`` of ``total`` such pairs, and why it failed, if it did."""
 
     cell: str
     method: str
@@ -79,19 +53,16 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Options:
     """How cells are drawn and compared.
 
     Attributes
     ----------
     members : int
-        Shapes a cell, of methods that can draw more than one.
-    seed : int
+        Shapes of each cell, for methods that can draw several.
     definitions : {"ours", "shapr", "both"}
     voxel_size : float
-        Side of a voxel of the grid in ``unit``: that of surface distances.
-    unit : str
-    save_shapes : bool
+        Side of a grid voxel in ``unit``, for surface distances.
     """
 
     members: int = 5
@@ -104,74 +75,80 @@ class Asked:
 
 def iter_evaluate(
     cells: Sequence[CellFile],
-    methods: Mapping[str, Method],
+    methods: Mapping[str, "Model"],
     *,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    **asked: Any,
-) -> Generator[Any, None, dict[str, Any]]:
+    **options: Any,
+) -> Generator[Step | Evaluated, None, dict[str, Any]]:
     """Let every method draw every cell and compare with the known objects.
 
     Parameters
     ----------
     cells : sequence of CellFile
-        With objects (``read_dataset(folder, need_objects=True)``). Predicted ones are no truth and left out.
-    methods : mapping of name to Method
-        `FIT_METHODS` hold the fits. The first is tested against each of the others.
+        With objects (``read_dataset(folder, need_objects=True)``). Cells whose objects are predicted are left
+        out.
+    methods : mapping of name to ShapeModel or other method
+        From `load_model`, `methods_of` or `as_method`, which says how a shape model is sampled; ``FITS`` are
+        the fits. The first is tested against each of the others.
     out : path, optional
-        Folder for ``errors.csv`` (a row a cell, method and member), ``cells.csv`` (a row a cell and method),
-        ``summary.json``, ``table.md`` and ``errors.png``. While the evaluation runs, its rows stand in
+        Folder for ``errors.csv`` (a row for each cell, method and member), ``cells.csv`` (a row for each cell
+        and method), ``summary.json``, ``table.md`` and ``errors.png``. During the evaluation its rows are in
         ``errors.partial.csv`` and ``cells.partial.csv``.
     resume : bool
-        Go on with the rows of ``out``: what they tell is not drawn again.
-    **asked
-        Fields of `Asked`: ``members``, ``seed`` (with a cell's name it decides the seed that a method gets
-        for the cell), ``definitions``, ``voxel_size`` and ``unit``, ``save_shapes`` (also write
+        Continue with the rows in ``out``; these cells are not drawn again.
+    **options
+        Fields of `Options`: ``members``, ``seed`` (which together with a cell's name gives the seed of the
+        cell), ``definitions``, ``voxel_size`` and ``unit``, ``save_shapes`` (also write
         ``shapes/METHOD/NAME.tif``, uint8 0/1, axes (member, z, y, x)).
 
     Yields
     ------
+    Step
     Evaluated
-        After each cell and method; between them whatever the methods yield.
+        After each cell and method.
 
     Returns
     -------
     dict
-        The summary (see `evaluation_summary.summary_of`), as in ``summary.json``.
+        The summary (see `summary.summary_of`), as in ``summary.json``.
 
     Raises
     ------
     InputError
         There are no cells or methods, a cell has no object, two cells have one name, shapes are to be saved
-        without a folder, or what is to be gone on with was begun otherwise.
+        without a folder, or the evaluation to be continued has other settings.
 
     Notes
     -----
-    Errors are those of SHAPR and DISPR, ``|predicted - true| / |true|``, each member's own; docs/evaluate.md
-    says of what. An empty member, and every member of a cell that a method cannot draw, counts as error 1
-    and IoU 0. Closing the generator leaves the rows so far.
+    Errors are those of SHAPR and DISPR, ``|predicted - true| / |true|``, of each member; docs/evaluate.md
+    lists the measures. An empty member, and every member of a cell that a method cannot draw, counts as error
+    1 and IoU 0. Closing the generator keeps the rows so far.
     """
-    how, given = Asked(**asked), len(cells)
-    cells = real_cells(cells)
+    how, given = Options(**options), len(cells)
+    cells, drawn_by = real_cells(cells), {name: as_method(model) for name, model in methods.items()}
     check(cells, methods, how, out)
     folder = None if out is None else Path(out)
-    told = {name: getattr(method, "provenance", {}) for name, method in methods.items()}
-    rows = Rows.begun(folder, how.definitions, settings_of(cells, how) | {"methods": told}, resume)
+    provenance = {name: method.provenance for name, method in drawn_by.items()}
+    rows = Rows.begun(folder, how.definitions, settings_of(cells, how) | {"methods": provenance}, resume)
     done = 0
     for cell in cells:
-        with closing(iter_cell(cell, methods, how, rows)) as events:
+        with closing(iter_cell(cell, drawn_by, how, rows)) as events:
             for event in events:
                 if isinstance(event, Evaluated):
                     done += 1
                     event = replace(event, done=done, total=len(cells) * len(methods))
                 yield event
-    return finished(rows, cells, told, how, predicted=given - len(cells))
+    return finished(rows, cells, provenance, how, predicted=given - len(cells))
+
+
+evaluate = in_one_go(iter_evaluate, 'evaluate(cells, {"generic": load_model("generic"), **FITS}, members=5)')
 
 
 def iter_cell(
-    cell: CellFile, methods: Mapping[str, Method], how: Asked, rows: Rows
-) -> Generator[Any, None, None]:
-    """Let methods draw a cell, as far as ``rows`` have it not yet, and add what they drew."""
+    cell: CellFile, methods: Mapping[str, Method], how: Options, rows: Rows
+) -> Generator[Step | Evaluated, None, None]:
+    """Let methods draw a cell, unless ``rows`` have it already, and add the rows."""
     truth: Truth | None = None
     for name, method in methods.items():
         if rows.has(cell.name, name):
@@ -179,14 +156,14 @@ def iter_cell(
             continue
         if truth is None:
             truth = _truth(cell, how)
-        asked = getattr(method, "members", how.members)
-        known = cell.is_among(getattr(method, "trained_on", frozenset()))
+        members = method.members or how.members
+        known = cell.is_among(method.trained_on)
         failed = ""
         try:
-            shapes = yield from _drawn(method, cell, asked, seed_of(cell.name, how.seed))
+            shapes = yield from iter_shapes(cell, method, members, seed_of(cell.name, how.seed))
         except InputError as error:
             failed = str(error)
-            shapes = np.zeros((asked, *grid.SHAPE), dtype=bool)
+            shapes = np.zeros((members, *grid.SHAPE), dtype=bool)
         if rows.folder is not None and how.save_shapes:
             path = rows.folder / "shapes" / name / f"{cell.name}.tif"
             if failed:
@@ -201,28 +178,24 @@ def iter_cell(
 def finished(
     rows: Rows,
     cells: Sequence[CellFile],
-    told: Mapping[str, Any],
-    how: Asked,
+    provenance: Mapping[str, Any],
+    how: Options,
     *,
     predicted: int,
     **also: Any,
 ) -> dict[str, Any]:
-    """The summary of all rows, and everything that an evaluation leaves in its folder.
+    """Summarise all rows, and write the files of the evaluation.
 
     Parameters
     ----------
     rows : Rows
-        Of all pairs of these cells and methods; others are let go of.
-    cells : sequence of CellFile
-    told : mapping of method to dict
-        Its provenance.
-    how : Asked
+        Rows of other cells and methods are dropped.
     predicted : int
-        Cells of the dataset that were not drawn, as their objects are predicted ones.
+        Number of cells that were left out, since their objects are predicted.
     **also
         Goes into the summary.
     """
-    rows.keep([cell.name for cell in cells], list(told))
+    rows.keep([cell.name for cell in cells], list(provenance))
     settings = {
         "software": f"napari-dispr {__version__}",
         "cells": len(cells),
@@ -231,8 +204,8 @@ def finished(
         **also,
     }
     summary = summary_of(rows.errors, rows.cells, settings, how.definitions, how.seed)
-    for name, provenance in told.items():
-        summary["methods"][name]["provenance"] = plain(provenance)
+    for name, own in provenance.items():
+        summary["methods"][name]["provenance"] = plain(own)
     if rows.folder is not None:
         from napari_dispr.evaluation.report import figure, report
 
@@ -244,53 +217,34 @@ def finished(
     return summary
 
 
-def evaluate(
-    cells: Sequence[CellFile],
-    methods: Mapping[str, Method],
-    *,
-    out: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    progress: Callable[[Any], None] | None = None,
-    **asked: Any,
-) -> dict[str, Any]:
-    """`iter_evaluate` in one go: calls ``progress`` with each event and returns the summary."""
-    return result_of(iter_evaluate(cells, methods, out=out, resume=resume, **asked), progress)
-
-
 def check(
     cells: Sequence[CellFile],
     methods: Iterable[str],
-    how: Asked,
+    how: Options,
     out: str | os.PathLike[str] | None,
 ) -> None:
-    """Is what is asked for possible, as far as that is quick to tell?
-
-    Raises
-    ------
-    InputError
-        If not.
-    """
+    """Check what can be checked quickly; raise an `InputError` if the evaluation is impossible."""
     if not cells:
         raise InputError("There are no cells to evaluate: give a dataset with obj, image and mask.")
     if not list(methods):
-        raise InputError("There is no method to evaluate: name at least one, such as cylinder.")
+        raise InputError("There is no method to evaluate: give at least one, such as cylinder.")
     if how.members < 1:
         raise InputError(f"The number of members is {how.members}: ask for at least one.")
     if how.save_shapes and out is None:
-        raise InputError("Shapes are to be saved but no folder is given: name one with out.")
+        raise InputError("Shapes are to be saved but no folder is given: give one as out.")
     for name in methods:
         if not name or name in (".", "..") or set(name) & set('/\\:*?"<>|'):
-            raise InputError(f"The method's name {name!r} cannot name a folder: take a plain word.")
+            raise InputError(f"The method's name {name!r} cannot name a folder: use letters and digits.")
 
 
-def settings_of(cells: Sequence[CellFile], how: Asked) -> dict[str, Any]:
-    """What rows depend on, beside the methods."""
+def settings_of(cells: Sequence[CellFile], how: Options) -> dict[str, Any]:
+    """What rows depend on, besides the methods."""
     known = {cell.name: [cell.fingerprint, cell.shape_fingerprint] for cell in cells}
     return {"version": __version__, **asdict(how), "cells": known}
 
 
 def voxel_of(notes: DatasetNotes, pixel_size: float | None = None) -> tuple[float, str]:
-    """Side of a voxel and its unit: as given, in micrometer; as a dataset's notes have it; or 1 voxel."""
+    """Side of a voxel and its unit: the given one in micrometer, or the dataset's own, or 1 voxel."""
     if pixel_size is not None:
         return pixel_size, "micrometer"
     if notes.voxel_size is not None:
@@ -298,7 +252,7 @@ def voxel_of(notes: DatasetNotes, pixel_size: float | None = None) -> tuple[floa
     return 1.0, "voxel"
 
 
-def _truth(cell: CellFile, how: Asked) -> Truth:
+def _truth(cell: CellFile, how: Options) -> Truth:
     if cell.obj is None:
         raise InputError(f"The cell {cell.name} has no object to compare with: add obj/{cell.name}.tif.")
     obj = binarise(cell.obj)
@@ -308,18 +262,24 @@ def _truth(cell: CellFile, how: Asked) -> Truth:
 
 
 def seed_of(name: str, seed: int) -> int:
-    """A cell's own seed, from its name, so that it does not depend on which other cells there are."""
+    """The seed of a cell, from its name, so that it does not depend on which other cells there are."""
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
-def _drawn(method: Method, cell: CellFile, members: int, seed: int) -> Generator[Any, None, Shapes]:
-    shapes = method(cell.mask, cell.image, members, seed)
-    if isinstance(shapes, Generator):
-        shapes = yield from shapes
-    shapes = np.asarray(shapes)
-    if shapes.shape != (members, *grid.SHAPE):
-        raise ValueError(f"a method gives shapes ({members}, 64, 64, 64), not {shapes.shape}")
-    return shapes if shapes.dtype == bool else shapes > 0
+def iter_shapes(
+    cell: CellFile, method: Method, members: int, seed: int
+) -> Generator[Step, None, NDArray[np.bool_]]:
+    """Draw members (member, 64, 64, 64) of a cell of a dataset.
+
+    Raises
+    ------
+    InputError
+        If the method cannot draw the cell.
+    """
+    crop = cell.crop(1)
+    settings = PredictSettings(members=members, seed=seed)
+    prediction = yield from steps_of(iter_predict_crops([crop], method, settings, image_to_world=np.eye(3)))
+    return prediction[1].members
 
 
 def _save_shapes(path: Path, shapes: NDArray[np.bool_]) -> None:
@@ -331,3 +291,51 @@ def _save_shapes(path: Path, shapes: NDArray[np.bool_]) -> None:
             compression="zlib",
             metadata={"axes": "TZYX"},
         )
+
+
+# --- methods by name --------------------------------------------------------------------------------------
+
+
+def method_of(name_or_path: str | os.PathLike[str], settings: PredictSettings) -> Method:
+    """A method by name.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        ``model`` is the model of the settings. Otherwise a fit (`library.available_fits`), or the name or
+        file of a shape model or SHAPR.
+    settings : PredictSettings
+        How a shape model is sampled.
+
+    Raises
+    ------
+    InputError
+        If there is no such method; the sentence lists the choices.
+    """
+    wanted = settings.model if str(name_or_path) == "model" else name_or_path
+    if str(wanted) not in (*available_models(), *available_fits()) and not os.path.isfile(wanted):
+        raise InputError(f"There is no method {str(wanted)!r}: choose among {', '.join(method_names())}.")
+    return as_method(load_model(wanted), settings)
+
+
+def methods_of(names_or_paths: Iterable[str], settings: PredictSettings) -> dict[str, Method]:
+    """Methods by the names under which they are evaluated, in their order, each once.
+
+    Raises
+    ------
+    InputError
+        If there is no such method, or two have the same name.
+    """
+    methods: dict[str, Method] = {}
+    for one in dict.fromkeys(names_or_paths):
+        method = method_of(one, settings)
+        if methods.setdefault(method.name, method).hash != method.hash:
+            raise InputError(
+                f"Two methods are called {method.name!r}: import one of the models under another name first."
+            )
+    return methods
+
+
+def method_names() -> list[str]:
+    """What `method_of` takes, besides files."""
+    return ["model", *available_fits(), *available_models(), "a model file"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from napari_dispr.files import plain, write_json, written_aside
-from napari_dispr.prediction.result import write_table
+from napari_dispr.prediction.saving import write_table
 
 _COLOURS = ("#1f5a94", "#c8553d")
 

@@ -10,7 +10,8 @@ import trimesh
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.files import folder_written_aside, write_json
-from napari_dispr.prediction.result import Prediction, remove_prediction, write_table
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import remove_prediction, save_cell, save_tables, write_table
 from napari_dispr.shapes.mesh_files import mesh_format, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
@@ -32,44 +33,43 @@ def export_meshes(
     kept: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write the surfaces of cells, one file a member and one for the consensus.
+    """Write the surfaces of cells, one file for each member and one for the consensus.
 
     Parameters
     ----------
-    prediction : Prediction
     folder : path
-        Made if it is not there. The files are ``CELL_member-0.stl``, ``CELL_consensus.stl`` and so on;
-        ``meshes.csv`` lists them with label, member, volume and area, ``meshes.columns.csv`` says what its
-        columns are, and ``meshes.json`` how the shapes came to be.
+        Created if needed. The files are ``CELL_member-0.stl``, ``CELL_consensus.stl`` and so on;
+        ``meshes.csv`` lists them with label, member, volume and area, ``meshes.columns.csv`` describes its
+        columns, and ``meshes.json`` holds the provenance.
     format : {"stl", "ply", "obj", "glb"}
     cells : iterable of int, optional
         Labels; all by default.
     members : iterable of int, optional
-        Numbers from 0, as in the tables; all by default. Empty: none, the consensus alone. Cells that have
-        no such member are left out.
+        Numbers from 0, as in the tables; all by default. Empty: only the consensus. Cells that have no such
+        member are left out.
     consensus : bool
-        Whether the consensus is written, too.
+        Whether to write the consensus.
     kept : bool
-        Of each cell the shape that was kept, in place of ``members`` and ``consensus``; cells of which none
-        was kept are left out.
+        Write only the shape that was kept of each cell, whatever ``members`` and ``consensus`` are; cells
+        without a kept shape are left out.
     progress : callable, optional
-        Called with the number of files done and of all.
+        Called with the number of finished files and of all files.
 
     Returns
     -------
     list of Path
-        The meshes. A shape that is empty has none, and says so in the table.
+        The meshes. An empty shape has no mesh, only a row in the table.
 
     Raises
     ------
     InputError
-        If a cell or member is not there, nothing is asked for, or the format is another.
+        If there is no such cell, member or format, or no mesh to write.
 
     Notes
     -----
     Vertices are (x, y, z) in the world of the image, in its unit: where napari shows the shape. Surfaces
-    are closed and triangles turn counterclockwise seen from outside. They are marching cubes of the signed
-    distance; that of the consensus is `Ensemble.consensus_distance`.
+    are closed; triangles run counterclockwise seen from outside. They are marching cubes of the signed
+    distance, for the consensus of `Ensemble.consensus_distance`.
     """
     suffix = mesh_format(format)
     chosen = _chosen(cells, prediction, "cell")
@@ -79,7 +79,7 @@ def export_meshes(
         if not chosen:
             raise InputError("No shape was kept of these cells: keep one first, or export all members.")
     if not chosen or not (which or consensus or kept):
-        raise InputError("No mesh was asked for: name a cell, and members or the consensus.")
+        raise InputError("There is no mesh to write: give a cell, and members or the consensus.")
     folder = Path(folder)
     wanted = {label: _wanted(prediction, label, which, consensus, kept) for label in chosen}
     total = sum(len(numbers) + together for numbers, together in wanted.values())
@@ -126,34 +126,31 @@ def export_prediction(
     measures: pd.DataFrame | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Save a prediction as `Prediction.save` does; one that lies there already stays until all is written.
+    """Save a prediction as `Prediction.save` does; an older one in the folder stays until all is written.
 
     Parameters
     ----------
-    prediction : Prediction
-    folder : path
     measures : DataFrame, optional
-        Its table, where it is known (`napari_dispr.measure`): measuring takes longer than writing.
+        Its table (`napari_dispr.measure`), if it was measured before.
     progress : callable, optional
-        Called with the number of cells done and of all; what it raises ends the work and leaves no trace.
+        Called with the number of finished cells and of all cells. If it raises, nothing is written.
     """
     if not prediction:
         raise InputError("The prediction holds no cell: predict at least one.")
     with folder_written_aside(folder) as aside:
         for done, label in enumerate(prediction, start=1):
-            prediction.save_cell(aside, label)
+            save_cell(prediction, aside, label)
             if progress is not None:
                 progress(done, len(prediction))
-        prediction.save_tables(aside, measures)
+        save_tables(prediction, aside, measures)
         remove_prediction(folder)
 
 
 def export_kept(prediction: Prediction, file: str | os.PathLike[str]) -> None:
-    """Write the shapes that were kept as one 3D label volume, with scale, place and provenance.
+    """Write the kept shapes as one 3D label volume, with scale, place and provenance.
 
     Parameters
     ----------
-    prediction : Prediction
     file : path
         Ends in ``.ome.tif``.
 
@@ -182,14 +179,14 @@ def _wanted(
     if kept:
         shape = prediction.kept[label]
         return ((shape,), False) if isinstance(shape, int) else ((), True)
-    return tuple(number for number in members if number in prediction[label].numbers), consensus  # as asked
+    return tuple(number for number in members if number in prediction[label].numbers), consensus
 
 
-def _chosen(asked: Iterable[int] | None, there: Iterable[int], what: str) -> list[int]:
+def _chosen(wanted: Iterable[int] | None, there: Iterable[int], what: str) -> list[int]:
     known = list(there)
-    if asked is None:
+    if wanted is None:
         return known
-    chosen = list(dict.fromkeys(int(one) for one in asked))
+    chosen = list(dict.fromkeys(int(one) for one in wanted))
     if missing := [str(one) for one in chosen if one not in known]:
         some = ", ".join(str(one) for one in known[:10]) + (", ..." if len(known) > 10 else "")
         raise InputError(
@@ -203,7 +200,7 @@ def _surfaces(
 ) -> Iterator[tuple[int | None, trimesh.Trimesh]]:
     ensemble, to_world = prediction[label], prediction.grid_to_world(label)
     shapes = dict(zip(ensemble.numbers, ensemble.signed_distance, strict=True))
-    for number in members:  # in the order that was asked for
+    for number in members:
         if number in shapes:
             yield number, surface_mesh(shapes[number], to_world)
     if consensus:

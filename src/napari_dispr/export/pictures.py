@@ -1,4 +1,4 @@
-"""Pictures of shapes without a screen: a shaded view, a montage of cells, how one came to be, a page."""
+"""Pictures of shapes without a screen: a montage of cells, the sampling of a member, a page of results."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter, zoom
-from scipy.spatial.transform import Rotation
+from scipy.ndimage import gaussian_filter, zoom
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cell
@@ -16,72 +15,27 @@ from napari_dispr.cells.folders import CellFile
 from napari_dispr.files import written_aside
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.denoising import Denoising
+from napari_dispr.shapes.shading import shaded
 
-#: Seen from above the picture, tilted towards it by this many degrees.
-TILT = 55.0
-#: Colours of a montage: what lies behind the tiles, outlines, shapes.
+#: Colours of a montage.
 BACKGROUND, OUTLINE, SHAPE = (16, 20, 24), (255, 190, 60), (0.55, 0.8, 1.0)
-#: Pixels of a montage a voxel; between two cells, and between picture and shape of one.
+#: Pixels per voxel; pixels between two cells, and between picture and shape of a cell.
 ENLARGED, GAP, SEAM = 2, 10, 2
-#: Noise in the pictures of how a shape came to be; and the signed distance that is brightest in their planes.
+#: Noise in the pictures of sampling; signed distance that is brightest in their planes.
 LEVELS, PLANE_RANGE = (1.0, 0.6, 0.48, 0.4, 0.33, 0.2, 0.0), 10.0
 
 
-def shaded(
-    signed_distance: NDArray[np.float32], colour: tuple[float, float, float], enlarged: int = 1
-) -> NDArray[np.float32]:
-    """View of a shape from obliquely above, as an RGBA picture in [0, 1].
-
-    Parameters
-    ----------
-    signed_distance : (64, 64, 64) array
-    colour : (float, float, float)
-        Of the fully lit surface.
-    enlarged : int
-        Pixels a voxel: of 1 the picture is (64, 64, 4).
-    """
-    turn = Rotation.from_euler("z", TILT, degrees=True).as_matrix()  # about the last axis, x
-    pivot = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
-    seen = affine_transform(signed_distance, turn, pivot - turn @ pivot, order=1, mode="constant", cval=-1.0)
-    inside = seen > 0
-    hit = inside.argmax(axis=0)
-    rows, columns = np.indices(hit.shape)
-    slopes = np.stack([g[hit, rows, columns] for g in np.gradient(gaussian_filter(seen, 1.0))])
-    normals = -slopes / np.maximum(np.linalg.norm(slopes, axis=0), 1e-6)
-    light = np.array([-0.75, -0.45, -0.45])
-    lit = np.clip(np.tensordot(light / np.linalg.norm(light), normals, 1), 0, 1)
-    covered = inside.any(axis=0)
-    if enlarged > 1 and covered.any():
-        # Light goes on beyond the outline, so that enlarging mixes nothing else in; how near the ray comes
-        # to the surface crosses 0 at the outline and stays sharp.
-        nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
-        lit = np.clip(_times(gaussian_filter(lit[tuple(nearest)], 0.5), enlarged), 0, 1)
-        alpha = np.clip(_times(gaussian_filter(seen.max(axis=0), 0.5), enlarged) * enlarged + 0.5, 0, 1)
-    else:
-        lit, covered = (np.repeat(np.repeat(a, enlarged, 0), enlarged, 1) for a in (lit, covered))
-        alpha = gaussian_filter(covered.astype(np.float32), 0.4)
-    picture = np.zeros((*lit.shape, 4), np.float32)
-    picture[..., :3] = (0.2 + 0.8 * lit)[..., None] * np.asarray(colour)
-    picture[..., 3] = alpha
-    return picture
-
-
-def _times(picture: NDArray[np.float32], enlarged: int) -> NDArray[np.float32]:
-    """A smooth picture (64, 64) enlarged smoothly."""
-    return np.asarray(zoom(picture, enlarged, order=3, mode="nearest", grid_mode=True))
-
-
 def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4, seed: int = 0) -> NDArray[np.uint8]:
-    """Cells side by side: of each its picture with the outline of the mask, and beside it its true shape.
+    """A picture of cells: for each its image with the outline of the mask, and its true shape.
 
     Parameters
     ----------
     cells : sequence of CellFile
-        If there are more than fit, some of them are taken at random; in their order in any case.
+        If there are too many, some are chosen at random; they keep their order.
     columns, rows : int
-        Cells side by side and above one another, at most.
+        At most as many cells in a row and in a column.
     seed : int
-        Which of them, if not all.
+        Of the random choice.
 
     Returns
     -------
@@ -94,23 +48,28 @@ def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4, seed: in
     tiles = [_tile(cells[index]) for index in chosen]
     side = grid.SIZE * ENLARGED
     height, width = side + GAP, 2 * side + SEAM + GAP
-    page = np.empty((max(1, -(-count // columns)) * height + GAP, columns * width + GAP, 3), np.uint8)
-    page[:] = BACKGROUND
+    page = _canvas(max(1, -(-count // columns)) * height + GAP, columns * width + GAP)
     for number, tile in enumerate(tiles):
         top, left = GAP + number // columns * height, GAP + number % columns * width
         page[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return page
 
 
+def _canvas(height: int, width: int) -> NDArray[np.uint8]:
+    """An RGB picture of the background."""
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = BACKGROUND
+    return canvas
+
+
 def _tile(cell: CellFile) -> NDArray[np.uint8]:
     """Picture and shape of one cell."""
     picture = _outlined(cell.mask, cell.image)
     side = len(picture)
-    tile = np.empty((side, 2 * side + SEAM, 3), np.uint8)
-    tile[:] = BACKGROUND
+    tile = _canvas(side, 2 * side + SEAM)
     tile[:, :side] = picture
     if cell.obj is not None:
-        # All that shading asks of a signed distance is that it crosses 0 smoothly at the surface.
+        # Shading needs only that the level crosses 0 smoothly at the surface.
         level = gaussian_filter(cell.obj.astype(np.float32) / 127.5 - 1, 0.7)
         tile[:, side + SEAM :] = _on_background(np.clip(_enlarged(shaded(level, SHAPE)), 0, 1))
     return tile
@@ -144,19 +103,18 @@ def _on_background(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def denoising_overview(path: Denoising, noise: Sequence[float] = LEVELS) -> NDArray[np.uint8]:
-    """How a shape came to be, side by side: what it was under less and less noise, and its imaged plane.
+    """The sampling of a member in one picture: the shape under less and less noise, and its imaged plane.
 
     Parameters
     ----------
-    path : Denoising
     noise : sequence of float
-        Standard deviation of the noise in each picture, from 1 (noise alone) to 0 (the finished shape).
+        Standard deviation of the noise in each column, from 1 (only noise) to 0 (the finished shape).
 
     Returns
     -------
     (H, W, 3) uint8
-        Above the shapes; below their imaged planes, bright inside, with the outline of the cell's mask. Where
-        the cell was drawn from a picture, that comes first.
+        Shapes above, their imaged planes below, bright inside, with the outline of the cell's mask. The first
+        column is the cell's picture, if there is one.
     """
     frames = path.at(noise)
     side = grid.SIZE * ENLARGED
@@ -164,19 +122,16 @@ def denoising_overview(path: Denoising, noise: Sequence[float] = LEVELS) -> NDAr
     section = path.section
     columns = []
     if section is not None:
-        column = np.empty((height, side, 3), np.uint8)
-        column[:] = BACKGROUND
+        column = _canvas(height, side)
         middle = (height - side) // 2
         column[middle : middle + side] = _outlined(section.mask, section.image)
         columns.append(column)
     for frame in frames:
-        column = np.empty((height, side, 3), np.uint8)
-        column[:] = BACKGROUND
+        column = _canvas(height, side)
         column[:side] = _on_background(shaded(frame, SHAPE, ENLARGED))
         column[-side:] = _plane(frame, None if section is None else section.mask)
         columns.append(column)
-    page = np.empty((height + 2 * GAP, len(columns) * width + GAP, 3), np.uint8)
-    page[:] = BACKGROUND
+    page = _canvas(height + 2 * GAP, len(columns) * width + GAP)
     for number, column in enumerate(columns):
         left = GAP + number * width
         page[GAP : GAP + height, left : left + side] = column
@@ -215,16 +170,13 @@ def save_page(
     truths: Mapping[int, NDArray[np.float32]] | None = None,
     title: str = "",
 ) -> None:
-    """Write a PNG: the picture with the cells outlined, and each cell's members beside its crop.
+    """Write a PNG: the picture with the cells outlined, and each cell's crop and members.
 
     Parameters
     ----------
-    path : path
-    prediction : Prediction
     image, labels : (y, x) arrays
     truths : mapping of label to (64, 64, 64) signed distance, optional
-        On the grid of the prediction, where the true shapes are known.
-    title : str
+        The true shapes on the grid of the prediction.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import hsv_to_rgb

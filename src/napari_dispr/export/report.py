@@ -1,10 +1,10 @@
-"""A report of a prediction: one HTML page with pictures, measures, warnings and how to make it again.
+"""A report of a prediction: one HTML page with pictures, measures, warnings and the command to repeat it.
 
-The page stands alone: pictures are in it, it needs neither network nor script, and it can be printed.
-What it says is made here; how it looks stands in ``report.css``.
+The page contains its pictures and needs neither network nor scripts. Its style is ``report.css``.
 """
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -16,14 +16,15 @@ from numpy.typing import ArrayLike
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.export.pictures import shaded
-from napari_dispr.export.repeat import command_line, is_moved, python_call
 from napari_dispr.export.report_pictures import CROP, Field, figure, number, overview, volume_chart
 from napari_dispr.files import written_aside
-from napari_dispr.prediction.result import Prediction, measure, measure_cells
+from napari_dispr.prediction.notes import sentences
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import LEVEL
 from napari_dispr.shapes.measures import HEADLINE, unit_sign
+from napari_dispr.shapes.shading import shaded
 from napari_dispr.version import __version__
 
 __all__ = ["report"]
@@ -31,6 +32,8 @@ __all__ = ["report"]
 #: Pixels of a shape's picture a voxel, and the colours of shapes.
 _ENLARGED = 3
 _MEMBER, _CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
+#: Stand for files that provenance does not name.
+_IMAGE, _LABELS = "IMAGE.tif", "LABELS.tif"
 
 
 def report(
@@ -47,21 +50,17 @@ def report(
 
     Parameters
     ----------
-    prediction : Prediction
-    file : path
-        The page.
     image, labels : (y, x) arrays, optional
-        What was predicted from: with them the page shows where each cell was.
-    title : str
+        Input of the prediction, to show where each cell is.
     measures : DataFrame
-        Of `measure`, where it is known already.
+        Table of `measure`, if it was measured before.
     progress : callable, optional
-        Called with the number of cells done and of all.
+        Called with the number of finished cells and of all cells.
 
     Raises
     ------
     InputError
-        If the prediction holds no cell, or the picture is not the one that was predicted from.
+        If the prediction holds no cell, or the picture is not that of the prediction.
     """
     if not prediction:
         raise InputError("The prediction holds no cell to report: predict at least one.")
@@ -83,7 +82,7 @@ def report(
         volume_chart(prediction, table, cells),
         '<h2 id="cells">Cell by cell</h2>',
         *sections,
-        _again(prediction),
+        _repeat(prediction),
         _meanings(prediction, table, cells),
     ]
     page = (
@@ -115,16 +114,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
     return f'<div class="wide"><table class="{kind}">{content}</table></div>'
 
 
-def _value(row: "pd.Series[Any]", name: str, *, spread: bool = True) -> str:
+def _value(row: "pd.Series[Any]", name: str) -> str:
     """Mean with its interval, or with its standard deviation where there is none."""
     text = f"<b>{number(row[f'{name}_mean'])}</b>"
     if interval := _interval(row, name):
         return f'{text} <span class="interval">{interval}</span>'
-    return f'{text} <span class="interval">± {number(row[f"{name}_sd"])}</span>' if spread else text
+    return f'{text} <span class="interval">± {number(row[f"{name}_sd"])}</span>'
 
 
 def _interval(row: "pd.Series[Any]", name: str) -> str:
-    """The two ends; nothing where the measure has none, or it does not hold for the cell."""
+    """The two ends; empty if the measure has no interval, or it does not hold for the cell."""
     ends = [row.get(f"{name}_{end}", np.nan) for end in ("low", "high")]
     return "\u2009–\u2009".join(map(number, ends)) if np.isfinite(ends).all() else ""
 
@@ -151,14 +150,14 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
     unlike = sum(bool(prediction.unlike.get(label)) for label in prediction)
     facts.append((str(unlike), "unlike the training data"))
     if cells["ambiguity"].notna().any():
-        most = int(cells["ambiguity"].to_numpy().argmax())  # NaN has none beside it: members are as many
+        most = int(cells["ambiguity"].to_numpy().argmax())  # cells have equally many members: all NaN or none
         most, share = int(cells.index[most]), float(cells["ambiguity"].iloc[most])
         link = f'<a href="#cell-{most}">{escape(_named(prediction, most))}</a>'
         facts.append((link, f"most ambiguous ({share:.2f})"))
     items = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in facts)
     text = "Each cell was seen in one plane only. "
     if made.get("method"):
-        text += "The method draws one shape of each, which does not say how sure it is."
+        text += "The method draws one shape of each, which does not show how certain it is."
     else:
         text += (
             "A diffusion model drew several 3D shapes that all agree with that plane, the members of the "
@@ -174,15 +173,15 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
 
 
 def _warnings(prediction: Prediction) -> str:
-    texts = [escape(text) for text in prediction.warnings]
+    general = [note for note in prediction.notes if note.kind != "unlike"]
+    texts = [escape(text) for text in sentences(general, prediction.names, len(prediction))]
     texts += [
         f'<a href="#cell-{label}">{escape(_named(prediction, label))}</a>: {escape(text)}.'
         for label, text in prediction.unlike.items()
         if text and label in prediction
     ]
     if not texts:
-        said = "No warnings: all cells are like those that the model was made for."
-        return f'<section class="fine">{said}</section>'
+        return '<section class="fine">No warnings: all cells are like the training data.</section>'
     items = "".join(f"<li>{text}</li>" for text in texts)
     return f'<section class="warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
 
@@ -199,11 +198,8 @@ def _summary(prediction: Prediction, cells: pd.DataFrame) -> str:
             f'<a href="#cell-{label}">{escape(prediction.names.get(int(str(label)), str(label)))}</a>{sign}'
         )
         share = row["ambiguity"]
-        bar = (
-            "–"
-            if not np.isfinite(share)
-            else f'{share:.2f}<span class="bar" style="width:{3 * share:.2f}em"></span>'
-        )
+        bar = f'{share:.2f}<span class="bar" style="width:{3 * share:.2f}em"></span>'
+        bar = bar if np.isfinite(share) else "–"
         rows.append([link, *(_value(row, name) for name in shown), bar, str(int(row["modes"]))])
     return "<h2>All cells</h2>" + _table(head, rows, "numbers")
 
@@ -265,11 +261,11 @@ def _cell(
     )
 
 
-def _again(prediction: Prediction) -> str:
-    """Everything that is needed to make the prediction again."""
+def _repeat(prediction: Prediction) -> str:
+    """Everything that is needed to repeat the prediction."""
     made = dict(prediction.provenance)
     code = python_call(prediction)
-    parts = ["<h2>How to make it again</h2>"]
+    parts = ["<h2>How to repeat it</h2>"]
     parts.append(f"<p>On the command line:</p><pre>{escape(command_line(prediction))}</pre>")
     if is_moved(prediction):
         parts.append(
@@ -308,3 +304,62 @@ def _meanings(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) 
         + _table(["measure", "unit", "meaning"], rows, "words")
         + f"<p>{more}</p>{foot}"
     )
+
+
+# --- how to repeat the prediction ---------------------------------------------------------------------------
+
+
+def command_line(prediction: Prediction) -> str:
+    """The command that draws the same shapes again.
+
+    Of the picture's place in its world it knows only the size of the pixels; `python_call` knows all of it.
+    """
+    made, settings = prediction.provenance, _settings(prediction)
+    if "pixel_size" not in settings and prediction.unit == "micrometer":
+        settings["pixel_size"] = _plain(grid.in_plane_scale(prediction.image_to_world))
+    if made.get("dataset"):
+        inputs = [str(made["dataset"])]
+    else:
+        inputs = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
+        settings = {"cells": ",".join(str(label) for label in prediction), **settings}
+    options = [
+        part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return shlex.join(["napari-dispr", "predict", *inputs, "--out", "FOLDER", *options])
+
+
+def python_call(prediction: Prediction) -> str:
+    """The Python code that makes the same prediction again; empty for cells of a dataset folder."""
+    made = prediction.provenance
+    if made.get("dataset"):
+        return ""
+    arguments: dict[str, Any] = {"cells": list(prediction), **_settings(prediction)}
+    if not np.array_equal(prediction.image_to_world, np.eye(3)):
+        arguments["image_to_world"] = [[_plain(x) for x in row] for row in prediction.image_to_world.tolist()]
+    if prediction.unit != "pixel":
+        arguments["unit"] = prediction.unit
+    files = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
+    lines = ["import napari_dispr as nd", "import tifffile", "", "prediction = nd.predict("]
+    lines += [f"    tifffile.imread({file!r})," for file in files]
+    lines += [f"    {name}={value!r}," for name, value in arguments.items()]
+    return "\n".join([*lines, ")"])
+
+
+def is_moved(prediction: Prediction) -> bool:
+    """Whether the picture was moved, turned or sheared in its world."""
+    pixel = grid.in_plane_scale(prediction.image_to_world)
+    return not np.allclose(prediction.image_to_world, np.diag([pixel, pixel, 1.0]), atol=1e-9 * pixel)
+
+
+def _settings(prediction: Prediction) -> dict[str, Any]:
+    """The settings that have a value."""
+    settings = dict(prediction.provenance.get("settings", {}))
+    if prediction.intervals:  # only if sampler and steps are the quality's own
+        settings = {name: value for name, value in settings.items() if name not in ("sampler", "steps")}
+    if "members" in settings and prediction.numbers:  # more may have been drawn since
+        settings["members"] = max(prediction.numbers) + 1
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _plain(value: float) -> float | int:
+    return int(value) if value == int(value) else value

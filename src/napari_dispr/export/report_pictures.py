@@ -1,4 +1,4 @@
-"""Pictures, a chart, numbers and units of a report, as HTML."""
+"""Pictures, the chart and numbers of a report, as HTML."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ Picture = NDArray[Any]
 
 
 def number(value: Any) -> str:
-    """Three figures, as people write them."""
+    """A number with three significant digits."""
     value = float(value)
     if not np.isfinite(value):
         return "–"
@@ -38,7 +38,7 @@ def number(value: Any) -> str:
 
 
 def _png(picture: Picture) -> str:
-    """A picture (y, x), (y, x, 3) or (y, x, 4) in [0, 1], as an address that holds it."""
+    """A picture (y, x), (y, x, 3) or (y, x, 4) in [0, 1], as a data URL."""
     from matplotlib.image import imsave
 
     colours = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture
@@ -48,7 +48,7 @@ def _png(picture: Picture) -> str:
 
 
 def figure(picture: Picture, caption: str, text: str, over: str = "", kind: str = "") -> str:
-    """A picture, what is drawn over it (SVG, in its pixels) and a caption (HTML); ``text`` describes it."""
+    """A picture with an overlay (SVG, in its pixels), caption (HTML) and description (``text``)."""
     height, width = picture.shape[:2]
     image = f'<image href="{_png(picture)}" width="{width}" height="{height}"/>'
     return (
@@ -69,7 +69,7 @@ def _outline(mask: Picture, kind: str = "outline") -> str:
 
 
 class Field:
-    """The picture that was predicted from, if it is at hand."""
+    """The picture of the prediction and its labels, if they are known."""
 
     def __init__(self, prediction: Prediction, image: Picture | None, labels: Picture | None) -> None:
         self.image, self.labels = image, labels
@@ -101,7 +101,7 @@ class Field:
         return np.clip((image - self._low) / self._range, 0, 1)
 
     def crop(self, ensemble: Ensemble) -> tuple[Picture | None, str]:
-        """What the model grid covers of the picture, and the cell's outline over it."""
+        """The part of the picture that the model grid covers, and the cell's outline."""
         affine = self._to_pixel @ ensemble.grid_to_world
         factor, first = np.diag(affine)[1:3] / CROP, affine[1:3, 3]
         start = first + np.diag(affine)[1:3] * (0.5 / CROP - 0.5)
@@ -141,7 +141,7 @@ def overview(prediction: Prediction, field: Field) -> str:
 
 
 def volume_chart(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) -> str:
-    """The volumes: a dot a member, the mean, and the interval."""
+    """The volumes: a dot for each member, the mean, and the interval."""
     unit = unit_sign(table.attrs.get("columns", {}).get("volume", "").partition(":")[0])
     known = ["volume_low", "volume_high"] if "volume_low" in cells else []
     largest = float(np.nanmax([table["volume"].max(), *(cells[name].max() for name in known)])) or 1.0
@@ -174,7 +174,7 @@ def volume_chart(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFram
             f'<svg class="chart" viewBox="0 0 880 {height}" role="img" aria-label="volumes">'
             f"{''.join(marks)}</svg>"
         )
-    legend = "A dot a member, a line at their mean" + (
+    legend = "A dot for each member, a line at their mean" + (
         f"; the bar is the {LEVEL:.0%} interval." if known else "."
     )
     return f'<h2>Volumes <i>{unit}</i></h2>{"".join(parts)}<p class="legend">{legend}</p>'

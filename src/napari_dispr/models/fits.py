@@ -1,17 +1,16 @@
-"""Cylinder and ellipsoid fitted to a mask: what a naive reader would make of a section.
+"""Cylinder and ellipsoid fitted to a mask: simple shapes to compare models with.
 
-Each takes a mask on the model grid and gives a shape on it. Two readings stand side by side, as SHAPR's
-code and its text differ: with semi-axes a and b of the fitted ellipse the code takes the mean semi-axis
-for a height or diameter, which makes cells half as high as they are wide; the other reading takes full
-axes. In a red blood cell the truth lies between them.
+Each takes a mask on the model grid and returns a shape on it. There are two versions of each, because SHAPR's
+code and its text differ: with semi-axes a and b of the fitted ellipse, the code takes the mean semi-axis as
+height or diameter, which makes cells half as high as they are wide; the other version takes full axes. The
+true height of a red blood cell lies between them.
 
 Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +19,7 @@ from scipy import ndimage
 from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.errors import InputError
-from napari_dispr.version import __version__
+from napari_dispr.models.method import OneShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def fit_ellipse(mask: ArrayLike) -> Ellipse:
     The fit is scikit-image's, after Halir and Flusser (1998). Numerically stable direct least squares
     fitting of ellipses.
     """
-    # Here, not above: a list of models, in a window, reads what the fits are, and fits nothing.
+    # Imported here: windows list the fits long before one is used.
     from skimage.measure import EllipseModel, find_contours
 
     # A rim of background, so that a mask at the border of the grid has a closed contour too.
@@ -79,22 +78,10 @@ def _enclosed_area(contour: NDArray[np.float64]) -> float:
 
 
 def cylinder(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Extrude the mask over the ellipse's mean full axis, a + b voxels, about the imaged plane.
+    """Extrude the mask (64, 64) over the ellipse's mean full axis, a + b voxels, about the imaged plane.
 
-    Parameters
-    ----------
-    mask : (64, 64) array
-        In [0, 1] or bool, on the model grid. Its holes and parts are kept.
-
-    Returns
-    -------
-    (64, 64, 64) bool array
-        On the model grid, cut off at its border.
-
-    Raises
-    ------
-    InputError
-        See `fit_ellipse`.
+    Returns (64, 64, 64), cut off at the border of the grid; holes and parts of the mask are kept. Raises what
+    `fit_ellipse` raises, as the other fits do.
     """
     return _extruded(mask, sum(fit_ellipse(mask).semi_axes))
 
@@ -105,97 +92,56 @@ def cylinder_code(mask: ArrayLike) -> NDArray[np.bool_]:
 
 
 def ellipsoid(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Ellipsoid about the fitted ellipse, with its mean semi-axis (a + b) / 2 across the imaged plane.
-
-    Parameters
-    ----------
-    mask : (64, 64) array
-        In [0, 1] or bool, on the model grid.
-
-    Returns
-    -------
-    (64, 64, 64) bool array
-        On the model grid, cut off at its border.
-
-    Raises
-    ------
-    InputError
-        See `fit_ellipse`.
-    """
-    ellipse = fit_ellipse(mask)
-    return _ellipsoid(ellipse, sum(ellipse.semi_axes) / 2)
+    """Ellipsoid about the fitted ellipse, with its mean semi-axis (a + b) / 2 across the imaged plane."""
+    return _ellipsoid(fit_ellipse(mask), 1 / 2)
 
 
 def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
     """As `ellipsoid`, with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
-    ellipse = fit_ellipse(mask)
-    return _ellipsoid(ellipse, sum(ellipse.semi_axes) / 4)
+    return _ellipsoid(fit_ellipse(mask), 1 / 4)
 
 
-#: The fits by the names under which they are evaluated.
-FITS: dict[str, Callable[[ArrayLike], NDArray[np.bool_]]] = {
-    "cylinder": cylinder,
-    "ellipsoid": ellipsoid,
-    "cylinder-code": cylinder_code,
-    "ellipsoid-code": ellipsoid_code,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A fit of the mask as a rival of shape models: the same single shape whatever image and seed.
+@dataclass(frozen=True)
+class Fit(OneShape):
+    """A fit of the mask as a method; it uses neither image nor seed.
 
     Attributes
     ----------
-    name : str
     shape : callable
         From the mask (64, 64) to the shape (64, 64, 64).
-    description : str
-    members : int
-        Shapes that it draws of a cell.
     """
 
-    name: str
+    card: Card
     shape: Callable[[ArrayLike], NDArray[np.bool_]]
-    description: str
-    members: int = field(default=1, init=False)
-
-    @property
-    def card(self) -> Card:
-        """What it is, as cards of models tell it; nothing was trained."""
-        return Card(name=self.name, description=self.description, rival="fit", qualities={})
 
     @property
     def hash(self) -> str:
-        """SHA-256 of its name, hexadecimal: there are no weights that could be others."""
+        """SHA-256 of its name, hexadecimal: it has no weights."""
         return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
 
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """What is needed to repeat what it drew."""
-        return {"model": self.name, "software": f"napari-dispr {__version__}"}
-
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.bool_], float]:
-        """The shape (64, 64, 64), and the level of its surface."""
+        """The shape and 0.5."""
         return self.shape(mask), 0.5
 
-    def __call__(
-        self, mask: ArrayLike, image: ArrayLike | None, members: int, seed: int, /
-    ) -> NDArray[np.bool_]:
-        """The shape (1, 64, 64, 64)."""
-        return self.shape(mask)[None]
+
+def _fit(name: str, shape: Callable[[ArrayLike], NDArray[np.bool_]], description: str) -> Fit:
+    description += ". A fit, for comparison: one shape for each cell."
+    return Fit(Card(name=name, description=description, rival="fit", qualities={}), shape)
 
 
-_WHAT = {
-    "cylinder": "The mask extruded over the fitted ellipse's mean full axis",
-    "ellipsoid": "An ellipsoid about the fitted ellipse, its third axis their mean",
-    "cylinder-code": "The mask extruded over half of that: the height in SHAPR's code",
-    "ellipsoid-code": "An ellipsoid half as high as that: the third radius in SHAPR's code",
-}
-#: The fits as rivals, by name.
-FIT_RIVALS: dict[str, Fit] = {
-    name: Fit(name, shape, f"{_WHAT[name]}. A fit, for comparison: one shape a cell.")
-    for name, shape in FITS.items()
+#: The fits by name.
+FITS: dict[str, Fit] = {
+    fit.name: fit
+    for fit in (
+        _fit("cylinder", cylinder, "The mask extruded over the mean full axis of the fitted ellipse"),
+        _fit(
+            "ellipsoid",
+            ellipsoid,
+            "An ellipsoid about the fitted ellipse, with their mean as third axis",
+        ),
+        _fit("cylinder-code", cylinder_code, "The mask extruded over half as much, as in SHAPR's code"),
+        _fit("ellipsoid-code", ellipsoid_code, "An ellipsoid half as high, as in SHAPR's code"),
+    )
 }
 
 
@@ -207,11 +153,12 @@ def _extruded(mask: ArrayLike, height: float) -> NDArray[np.bool_]:
     return shape
 
 
-def _ellipsoid(ellipse: Ellipse, radius: float) -> NDArray[np.bool_]:
+def _ellipsoid(ellipse: Ellipse, share: float) -> NDArray[np.bool_]:
+    """The third semi-axis is a share of the sum of the other two."""
     z, y, x = np.ogrid[: grid.SIZE, : grid.SIZE, : grid.SIZE]
     y, x = y - ellipse.centre[0], x - ellipse.centre[1]
     cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
     first = (cos * x + sin * y) / ellipse.semi_axes[0]
     second = (cos * y - sin * x) / ellipse.semi_axes[1]
-    third = (z - grid.IMAGED_PLANE) / radius
+    third = (z - grid.IMAGED_PLANE) / (sum(ellipse.semi_axes) * share)
     return np.asarray(first**2 + second**2 + third**2 <= 1)

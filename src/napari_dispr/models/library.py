@@ -1,15 +1,13 @@
-"""Which models there are: those shipped with the package, the user's own, rivals, and files by path.
+"""Which models there are: those shipped with the package, the user's own, fits, and files by path.
 
-Lists them, reads their cards, and copies them into the user's folder and out of it, without torch.
+Lists and loads them, reads their cards, imports, exports and removes them. Only loading needs torch.
 """
 
-import hashlib
 import itertools
 import json
 import os
 import re
 import shutil
-import struct
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,20 +21,16 @@ from napari_dispr.files import written_aside
 
 if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel
-    from napari_dispr.models.fits import Fit
-    from napari_dispr.models.shapr import SHAPRModel
+    from napari_dispr.models.method import Method
 
-    #: What draws shapes of crops: a shape model, or a rival.
-    Model = ShapeModel | SHAPRModel | Fit
+    #: What predict takes: a shape model, which is sampled as settings say, or any other method.
+    Model = ShapeModel | Method
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
 _SUFFIX = ".safetensors"
-#: No header of ours is nearly as long; a file that claims more is none.
-_LONGEST_HEADER = 10_000_000
 _LONGEST_NAME = 64
 #: Names that Windows keeps for devices, with whatever follows them after a dot.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_CHUNK = 1 << 20
 
 
 def user_folder() -> Path:
@@ -55,10 +49,10 @@ def available_models() -> dict[str, Path]:
 
 
 def available_fits() -> dict[str, str]:
-    """The fits that stand beside the models, by name, each with what it is."""
-    from napari_dispr.models.fits import FIT_RIVALS
+    """Descriptions of the fits, by name."""
+    from napari_dispr.models.fits import FITS
 
-    return {name: fit.description for name, fit in FIT_RIVALS.items()}
+    return {name: fit.card.description for name, fit in FITS.items()}
 
 
 def is_shipped(path: Path) -> bool:
@@ -80,7 +74,7 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name_or_path)
     if not path.is_file():
         if str(name_or_path) in available_fits():
-            raise InputError(f"{str(name_or_path)!r} is a fit, which is built in: there is no file of it.")
+            raise InputError(f"{str(name_or_path)!r} is a fit, which is built in and has no file.")
         raise InputError(
             f"There is no model {str(name_or_path)!r}: choose one of {', '.join(models)}, or a model file."
         )
@@ -88,27 +82,27 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def read_card(name_or_path: str | os.PathLike[str]) -> Card:
-    """The card of a model, also of a rival; reads the head of its file only.
+    """The card of a model or fit; reads only the head of its file.
 
     Raises
     ------
     InputError
         If there is no such model, or the file is no shape model.
     """
-    from napari_dispr.models.fits import FIT_RIVALS
+    from napari_dispr.models.fits import FITS
 
-    if str(name_or_path) in FIT_RIVALS:
-        return FIT_RIVALS[str(name_or_path)].card
-    return _read_head(model_path(name_or_path)).card
+    if str(name_or_path) in FITS:
+        return FITS[str(name_or_path)].card
+    return _read_card(model_path(name_or_path))
 
 
 def load_model(name_or_path: str | os.PathLike[str]) -> "Model":
-    """Load a shape model, or a rival, by name or path.
+    """Load a model or fit by name or path.
 
     Parameters
     ----------
     name_or_path : str or path
-        Such as ``"red-blood-cell"``; ``"cylinder"`` and the other names of `available_fits` need no file.
+        Such as ``"red-blood-cell"``, or ``"cylinder"`` and the other names of `available_fits`.
 
     Returns
     -------
@@ -117,27 +111,20 @@ def load_model(name_or_path: str | os.PathLike[str]) -> "Model":
     Raises
     ------
     InputError
-        If there is no such model, or the file is no shape model.
+        If there is no such model, or the file is no model of this package.
     """
-    from napari_dispr.models.fits import FIT_RIVALS
+    from napari_dispr.models.fits import FITS
 
-    if str(name_or_path) in FIT_RIVALS:
-        return FIT_RIVALS[str(name_or_path)]
+    if str(name_or_path) in FITS:
+        return FITS[str(name_or_path)]
     path = model_path(name_or_path)
-    if path.is_file() and _is_rival(path):
+    if _read_card(path).rival is not None:
         from napari_dispr.models.shapr import SHAPRModel
 
         return SHAPRModel.load(path)
     from napari_dispr.diffusion.model import ShapeModel
 
     return ShapeModel.load(path)
-
-
-def _is_rival(path: Path) -> bool:
-    try:
-        return _read_head(path).card.rival is not None
-    except InputError:  # is said where it is loaded
-        return False
 
 
 def available_devices() -> dict[str, str]:
@@ -155,8 +142,6 @@ class Imported(NamedTuple):
 
     Attributes
     ----------
-    name : str
-    path : Path
     new : bool
         Whether it was not there before.
     """
@@ -190,24 +175,24 @@ def check_name(name: str) -> str:
 def import_model(
     path: str | os.PathLike[str], name: str | None = None, *, numbered: bool = False, load: bool = True
 ) -> Imported:
-    """Copy a model file, such as a colleague's, into the user's folder: a model by name from then on.
+    """Copy a model file, for example a colleague's, into the user's folder, so that it has a name.
 
     Parameters
     ----------
     path : path
         A ``.safetensors`` file that :meth:`ShapeModel.save` or :func:`export_model` wrote.
     name : str, optional
-        Its name from now on, also in the copy's card; without it that in its card.
+        Its name here and in the copy's card; by default the name in its card.
     numbered : bool
-        Where another model has that name already, take the first of NAME-2, NAME-3, ... that is free.
+        If another model has that name, take the first free one of NAME-2, NAME-3, ...
     load : bool
-        Load it once, to see whether it works, which takes torch. Otherwise the file's head and length
-        are looked at.
+        Load it once to check that it works, which needs torch. Otherwise only the file's head and length
+        are checked.
 
     Returns
     -------
     Imported
-        With ``new`` False where the same content has that name already.
+        ``new`` is False if the same model already has that name.
 
     Raises
     ------
@@ -216,7 +201,7 @@ def import_model(
         model has it.
     """
     source = Path(path)
-    card = _check_whole(source)
+    card = _read_card(source)
     name = check_name(card.name if name is None else name)
     if load:
         load_model(source.absolute())  # as a path: there may be a model of the same name
@@ -236,13 +221,12 @@ def import_model(
 
 
 def export_model(name_or_path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
-    """Copy a model into one file to hand over; the name in its card is the one that it goes by here.
+    """Copy a model into a file to share; the card gets the name that the model has here.
 
     Parameters
     ----------
-    name_or_path : str or path
     out : path
-        A file that is not there yet, or a folder, in which the file is called NAME.safetensors.
+        A new file, or a folder, in which the file is called NAME.safetensors.
 
     Returns
     -------
@@ -255,7 +239,7 @@ def export_model(name_or_path: str | os.PathLike[str], out: str | os.PathLike[st
         If there is no such model, or the file cannot be written there.
     """
     source = model_path(name_or_path)
-    card = _check_whole(source)
+    card = _read_card(source)
     name = str(name_or_path) if str(name_or_path) in available_models() else card.name
     out = Path(out)
     if out.is_dir():
@@ -308,69 +292,61 @@ def _model_like(name: str) -> tuple[str, Path] | None:
 # --- files ------------------------------------------------------------------------------------------
 
 
-class _Head(NamedTuple):
-    """What stands before the tensors, which begin at byte ``end``."""
-
-    content: dict[str, Any]
-    card: Card
-    end: int
+def _read_card(path: Path) -> Card:
+    return _read(path, tensors=False)[0]
 
 
-def _read_head(path: Path) -> _Head:
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _LONGEST_HEADER:
-                raise ValueError("no header")
-            content = json.loads(file.read(length))
-        return _Head(content, Card.model_validate_json(content["__metadata__"]["card"]), 8 + length)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, struct.error) as error:
-        raise InputError(
-            f"{path} is not a shape model of napari-dispr: choose a {_SUFFIX} file that it wrote, "
-            "or import an original checkpoint first."
-        ) from error
+def _read(path: Path, *, tensors: bool = True) -> tuple[Card, dict[str, str], dict[str, Any]]:
+    """Card, metadata and, if wanted, the tensors (NumPy) of a model file.
 
-
-def _check_whole(path: Path) -> Card:
-    """The card of a file whose tensors are all there."""
+    Raises
+    ------
+    InputError
+        If there is no such file, it is no model of this package, or it is not whole.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the name.")
-    card = _read_head(path).card
     try:
-        with safe_open(path, framework="numpy"):  # compares the head with the file's length
-            return card
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is a shape model but damaged or cut off: copy it anew.") from error
+        with safe_open(path, framework="numpy") as file:  # compares the head with the file's length
+            metadata = file.metadata() or {}
+            card = Card.model_validate_json(metadata["card"])
+            names = file.keys() if tensors else ()
+            return card, metadata, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a shape model of napari-dispr: choose a {_SUFFIX} file that it wrote and that is "
+            "not cut off, or import an original checkpoint first."
+        ) from error
 
 
 def _copy(source: Path, out: Path, name: str) -> None:
     """Copy a model file, with ``name`` in its card."""
-    head = _read_head(source)
-    with source.open("rb") as file, written_aside(out) as aside, aside.open("wb") as copy:
-        if head.card.name != name:
-            metadata = head.content["__metadata__"]
-            metadata["card"] = json.dumps({**json.loads(metadata["card"]), "name": name})
-            content = json.dumps(head.content).encode()
-            content += b" " * (-len(content) % 8)  # tensors are aligned
-            copy.write(struct.pack("<Q", len(content)) + content)
-            file.seek(head.end)
-        shutil.copyfileobj(file, copy, _CHUNK)
+    from safetensors.numpy import save
+
+    card, metadata, tensors = _read(source)
+    with written_aside(out) as aside:
+        if card.name == name:
+            shutil.copyfile(source, aside)
+        else:
+            aside.write_bytes(save(tensors, {**metadata, "card": _renamed(metadata, name)}))
+
+
+def _renamed(metadata: dict[str, str], name: str) -> str:
+    # Not from a Card, which would add the defaults of this version.
+    return json.dumps({**json.loads(metadata["card"]), "name": name})
 
 
 def _same_content(one: Path, other: Path) -> bool:
-    """Whether two model files differ in their names at most."""
+    """Whether two model files differ at most in their names."""
     try:
         return _content(one) == _content(other)
-    except InputError:  # a broken file is not the same as any
+    except InputError:  # a damaged file is not the same as any other
         return False
 
 
-def _content(path: Path) -> tuple[dict[str, Any], str]:
-    head = _read_head(path)
-    metadata = head.content["__metadata__"]
-    metadata["card"] = {**json.loads(metadata["card"]), "name": None}
-    with path.open("rb") as file:
-        file.seek(head.end)
-        return head.content, hashlib.file_digest(file, "sha256").hexdigest()
+def _content(path: Path) -> tuple[Any, ...]:
+    _, metadata, tensors = _read(path)
+    arrays = {name: (array.dtype, array.shape, array.tobytes()) for name, array in tensors.items()}
+    return {**metadata, "card": json.loads(_renamed(metadata, ""))}, arrays

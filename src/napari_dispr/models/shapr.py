@@ -1,8 +1,8 @@
 """SHAPR: one shape from mask and image, by a 2D encoder and a 3D decoder; network, losses, model file.
 
 Written from the published description, not from its code, so that it can be trained on the same cells as a
-shape model and compared with it. Knows neither dataset folders nor how it is evaluated. Its file is of the
-same form as a shape model's: weights, and a card that names the cells that it was trained on.
+shape model and compared with it. Its file has the same form as a shape model's: weights, and a card that
+names the cells that it was trained on.
 
 Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
 """
@@ -28,6 +28,7 @@ from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
+from napari_dispr.models.method import OneShape
 
 FORMAT = "napari-dispr shapr 2"
 #: Parameters that the publication's network is known to have. Its known list of layers does not say how
@@ -57,8 +58,8 @@ def _block_2d(channels: int, out: int) -> nn.Sequential:
 
 
 def _block_3d(channels: int, out: int) -> nn.Sequential:
-    # Planes exchange nothing here: what sets them apart are the transposed convolutions, which split
-    # each plane into two with weights of their own, and the last convolution.
+    # Planes exchange nothing here. They differ because the transposed convolutions split each plane into two
+    # with different weights, and because of the last convolution.
     kernel, padding = (1, 3, 3), (0, 1, 1)
     return nn.Sequential(
         nn.Conv3d(channels, out, kernel, padding=padding),
@@ -102,7 +103,7 @@ class SHAPR(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Tells true shapes (B, 1, 64, 64, 64) from drawn ones: logits (B,), above 0 for true.
+    """Distinguishes true shapes (B, 1, 64, 64, 64) from drawn ones: logits (B,), above 0 for true.
 
     Widths 10 to 160 are the publication's; each convolution halves the volume, down to 2 x 2 x 2.
     """
@@ -126,7 +127,7 @@ class Discriminator(nn.Module):
 def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
     """1 - Dice coefficient of each shape, averaged over the batch (first axis)."""
     p, t = probabilities.flatten(1), truth.flatten(1)
-    # One voxel more on either side of the fraction, so that nothing drawn of nothing is no error.
+    # One voxel is added to numerator and denominator, so that two empty shapes have no error.
     return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
 
 
@@ -142,7 +143,7 @@ def supervised_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def generator_loss(supervised: Tensor, verdict: Tensor) -> Tensor:
-    """(10 supervised + adversarial) / 11; the adversarial part wants drawn shapes to be held for true."""
+    """(10 supervised + adversarial) / 11; the adversarial part is low if drawn shapes pass as true."""
     adversarial = F.binary_cross_entropy_with_logits(verdict.float(), torch.ones_like(verdict).float())
     return (10 * supervised + adversarial) / 11
 
@@ -155,7 +156,7 @@ def discriminator_loss(true_verdict: Tensor, drawn_verdict: Tensor) -> Tensor:
 
 
 def planes_of(mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
-    """What the network sees of a cell: mask and image times mask.
+    """Input of the network: mask, and image times mask.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def planes_of(mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
         There is no image, or the sizes are wrong.
     """
     if image is None:
-        raise InputError("SHAPR needs an image beside the mask: add it, or use a method that does without.")
+        raise InputError("SHAPR needs an image and a mask: add the image, or use a method that needs none.")
     mask, image = np.asarray(mask, np.float32), np.asarray(image, np.float32)
     if mask.shape != grid.SHAPE[1:] or image.shape != grid.SHAPE[1:]:
         raise InputError(
@@ -182,33 +183,14 @@ def planes_of(mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
 
 
 @dataclass(eq=False)
-class SHAPRModel:
-    """A trained SHAPR and its card; a method of evaluation, which draws one shape a cell.
-
-    Attributes
-    ----------
-    network : SHAPR
-    card : Card
-        Whose ``rival`` says which SHAPR it is.
-    """
+class SHAPRModel(OneShape):
+    """A trained SHAPR and its card, whose ``rival`` says which SHAPR it is."""
 
     network: SHAPR
     card: Card = field(default_factory=lambda: Card(name="shapr", rival="shapr", qualities={}))
-    #: It has one answer to a picture.
-    members: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)
-
-    @property
-    def name(self) -> str:
-        """The card's name."""
-        return self.card.name
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """Fingerprints of the cells that it was trained on, and of their objects."""
-        return self.card.seen
 
     @cached_property
     def hash(self) -> str:
@@ -220,9 +202,8 @@ class SHAPRModel:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What is needed to repeat what it drew."""
-        told = {"model": self.name, "model_hash": self.hash, "torch": torch.__version__}
-        return {**told, "method": self.card.rival}
+        """Name, hash, kind and the version of torch."""
+        return {**super().provenance, "torch": torch.__version__}
 
     def probabilities(self, mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
         """Probability (64, 64, 64) that a voxel is inside.
@@ -245,17 +226,10 @@ class SHAPRModel:
             See `planes_of`.
         """
         level = self.probabilities(mask, image)
-        if level.min() == level.max():  # the same everywhere: no threshold tells inside from outside
+        if level.min() == level.max():  # the same everywhere: there is no threshold
             return level, 0.5
         level = level / level.max()
         return level, float(threshold_otsu(level))
-
-    def __call__(
-        self, mask: NDArray[np.float32], image: NDArray[np.float32] | None, members: int, seed: int, /
-    ) -> NDArray[np.bool_]:
-        """The shape (1, 64, 64, 64), bool: the same whatever the seed."""
-        level, surface = self.level(mask, image)
-        return np.asarray(level > surface)[None]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model file, safetensors: aside, then renamed."""

@@ -1,34 +1,28 @@
-"""How a member came to be: draw it again, and keep what it was on the way from noise to shape.
-
-A generator, as in ``prediction.py``, and a function that works through it. The path itself, and its file, are
-`shapes.denoising`.
-"""
+"""Sample a member again, and keep its states from noise to shape (`shapes.denoising`)."""
 
 import os
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from contextlib import closing
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.samplers import Denoised, Denoiser
-from napari_dispr.events import result_of
-from napari_dispr.prediction.members import Clock, Step, batch_denoiser, member_noise, sampled
+from napari_dispr.events import Step, in_one_go, steps_of
+from napari_dispr.models.sampling import Batches, Sampling
+from napari_dispr.prediction.members import noise_seed
 from napari_dispr.prediction.more import as_drawn, crop_of
-from napari_dispr.prediction.prior import Opinion
+from napari_dispr.prediction.prior import Prior
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.shapes.denoising import Denoising
 from napari_dispr.shapes.ensemble import without_debris
 
-if TYPE_CHECKING:
-    from napari_dispr.diffusion.model import ShapeModel
-
 __all__ = ["denoising", "iter_denoising"]
 
-#: At most as many states of a shape are kept; of a longer path as many, evenly chosen.
+#: At most as many states are kept.
 MOST_FRAMES = 61
 
 
@@ -38,94 +32,69 @@ def iter_denoising(
     number: int = 0,
     *,
     steps: int | None = None,
-    model: "ShapeModel | str | os.PathLike[str] | None" = None,
+    model: ShapeModel | str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> Generator[Step, None, Denoising]:
-    """Draw a member again and keep what it was after each evaluation; one event a step.
+    """Sample a member again and keep its state after each evaluation.
 
     Parameters
     ----------
-    prediction : Prediction
-        Also one that was saved and loaded.
-    label : int
     number : int
-        Of the member, as in ``prediction[label].numbers``; or of a rejected one.
+        Number of a member, as in ``prediction[label].numbers``, or of a rejected one.
     steps : int, optional
-        Evaluations, in place of those that the member was drawn with: a finer path from the same noise. It
-        ends near the member but not in it.
+        Another number of evaluations than the member was sampled with: a finer path from the same noise,
+        which ends near the member.
     model : ShapeModel, name or path, optional
-        By default that of the name in the provenance.
-    device : str
+        By default the model named in the provenance.
 
     Yields
     ------
     Step
+        Closing the generator cancels.
 
     Returns
     -------
     Denoising
-        At most `MOST_FRAMES` states; of a longer path as many, evenly chosen, its two ends among them.
+        At most `MOST_FRAMES` states, evenly chosen from a longer path, with its first and last.
 
     Raises
     ------
     InputError
-        If there is no such cell or member, the model is not the one that drew it, or the cell was saved by a
-        version that did not keep its section.
+        If there is no such cell or member, the model is not the one that drew it, or the prediction does not
+        hold what the cell was drawn from.
 
     Notes
     -----
-    A state of the sampler, x_t, is decoded as a member is (signed distance in voxels). The member was moved
-    a little after its last step: specks were taken out, it may have been stretched to the volume that is
-    expected, it was rounded. The difference that this made is added to each state in proportion to the
-    signal in it: as if the finished member itself had been under the same noise. So the last frame is the
-    member to the last bit, also where another device drew it.
+    A state of the sampler, x_t, is decoded like a member (signed distance in voxels). After its last step
+    the member was changed a little: specks were removed, it may have been stretched to the expected volume,
+    it was rounded. This difference is added to each state in proportion to the signal in it, as if the
+    finished member had been noised. So the last frame is exactly the member, even if another device drew it.
     """
     if number not in prediction.rejected.get(label, ()):
         prediction.check_has(label, number)
-    shape_model, settings = as_drawn(prediction, model, device)
-    crop = crop_of(prediction, label)
-    _, usual = shape_model.sampling(settings.quality, settings.sampler, settings.steps)
+    sampling, settings = as_drawn(prediction, model, device)
+    model, crop, usual = sampling.model, crop_of(prediction, label), sampling.steps
     if steps is not None:
-        settings = checked_settings(PredictSettings, {**settings.model_dump(), "steps": steps})
-    sampler, evaluations = shape_model.sampling(settings.quality, settings.sampler, settings.steps)
-    own_path = evaluations != usual
-    place = devices.choose(settings.device)
-    network = shape_model.ready(place)
-    # A path of its own need not be the same in every batch.
-    batch = 1 if own_path else devices.batch_size(place, shape_model.network.config.fold**3)
-    clock = Clock(evaluations)
-    try:
-        while True:
-            record = _Record(evaluations)
-            source = member_noise(settings.seed, crop, number, prediction)
-            try:
-                for x in sampled(
-                    _Watched(batch_denoiser(shape_model, network, [crop], batch), record),
-                    sampler,
-                    evaluations,
-                    [source],
-                    batch,
-                    place,
-                ):
-                    last = x[0, 0]
-                    yield clock.step(label, 1)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not devices.is_out_of_memory(error) or batch == 1:
-                    raise
-                batch //= 2
-                devices.release(place)
-                clock.end_batch(finished=False)
-    finally:
-        del network
-        devices.release(place)
+        changed = checked_settings(PredictSettings, {**settings.model_dump(), "steps": steps})
+        sampling = Sampling.of(model, changed)
+    own_path = sampling.steps != usual
+    record = _Record(sampling.steps)
 
-    opinion = Opinion(crop, shape_model.card)
-    process = shape_model.process
-    visited = process.times(evaluations)
+    def watch(denoiser: Denoiser) -> Denoiser:
+        record.clear()
+        return _Watched(denoiser, record)
+
+    # A path with other steps need not be the same in every batch.
+    with closing(Batches(sampling, 1 if own_path else None)) as batches:
+        seed = noise_seed(settings.seed, prediction, label, number)
+        (last,) = yield from steps_of(batches.sample([(crop, seed)], watch))
+
+    prior = Prior(crop, model.card)
+    process = model.process
+    visited = process.times(sampling.steps)
     times = np.array([*(visited[i] for i in record.kept), visited[-1]])
-    decoded = shape_model.decode(np.stack([*record.states, last]))
-    end = opinion.applied(without_debris(decoded[-1])).astype(np.float16).astype(np.float32)
+    decoded = model.decode(np.stack([*record.states, last]))
+    end = prior.applied(without_debris(decoded[-1])).astype(np.float16).astype(np.float32)
     ensemble = prediction[label]
     is_member = not own_path and number in ensemble.numbers
     if is_member:
@@ -133,7 +102,7 @@ def iter_denoising(
     signal = np.array([process.signal(t) for t in times], dtype=np.float32)
     frames = decoded + signal[:, None, None, None] * (end - decoded[-1])
     frames[-1] = end
-    guesses = [opinion.applied(without_debris(one)) for one in shape_model.decode(np.stack(record.clean))]
+    guesses = [prior.applied(without_debris(one)) for one in model.decode(np.stack(record.clean))]
     return Denoising(
         label=label,
         number=number,
@@ -144,55 +113,33 @@ def iter_denoising(
         grid_to_world=ensemble.grid_to_world,
         unit=ensemble.unit,
         is_member=is_member,
-        sampler=sampler,
-        steps=evaluations,
+        sampler=sampling.sampler,
+        steps=sampling.steps,
         provenance=dict(prediction.provenance),
         section=ensemble.section,
     )
 
 
-def denoising(
-    prediction: Prediction,
-    label: int,
-    number: int = 0,
-    *,
-    progress: Callable[[Step], None] | None = None,
-    **options: Any,
-) -> Denoising:
-    """How a member came to be, from noise to shape; see :func:`iter_denoising`.
-
-    Parameters
-    ----------
-    prediction : Prediction
-    label : int
-    number : int
-    progress : callable, optional
-        Called with each :class:`Step`.
-    **options
-        ``steps``, ``model``, ``device``.
-
-    Examples
-    --------
-    >>> path = denoising(load_prediction("folder"), 7, steps=24)
-    >>> path.save_tiff("cell7.ome.tif")
-    """
-    return result_of(iter_denoising(prediction, label, number, **options), progress)
+denoising = in_one_go(iter_denoising, 'denoising(load_prediction("folder"), 7, steps=24)')
 
 
 class _Record:
-    """What is kept of a path of so many evaluations; the finished shape comes on top."""
+    """The states that are kept of a path; the finished shape is added later."""
 
     def __init__(self, steps: int) -> None:
         frames = min(steps + 1, MOST_FRAMES)
         #: The evaluations before which a state is kept.
         self.kept = np.rint(np.linspace(0, steps, frames)).astype(int)[:-1].tolist()
+        self.clear()
+
+    def clear(self) -> None:
         self.done = 0
         self.states: list[NDArray[np.float32]] = []
         self.clean: list[NDArray[np.float32]] = []
 
 
 class _Watched:
-    """A denoiser that records the first shape of the batch before each evaluation, and its answer."""
+    """A denoiser that records the first shape of the batch before each evaluation, and the result."""
 
     def __init__(self, denoiser: Denoiser, record: _Record) -> None:
         self._denoiser, self._record = denoiser, record

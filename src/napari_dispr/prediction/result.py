@@ -1,37 +1,20 @@
-"""What predict returns: the ensembles of all chosen cells, as a mapping, as label volumes, as files.
+"""What predict returns: the ensembles of the chosen cells as a mapping and as label volumes."""
 
-Knows neither torch nor napari.
-"""
-
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.saving import (
-    CELLS,
-    PREDICTION_FILE,
-    columns_file,
-    load_measures,
-    remove_prediction,
-    save_cell,
-    save_tables,
-    write_table,
-)
-from napari_dispr.prediction.tables import measure, measure_cells, measure_changed
+from napari_dispr.prediction.notes import Note, is_cut, sentences
+from napari_dispr.prediction.store import EnsembleStore, MemoryStore
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.shapes.morphometry import summarise
 from napari_dispr.shapes.placement import Placement
 
 #: The shape that was kept of a cell: the number of a member, or the consensus.
@@ -40,11 +23,12 @@ Kept = int | Literal["consensus"]
 
 @dataclass(frozen=True, eq=False)
 class Prediction(Mapping[int, Ensemble]):
-    """The ensembles of the chosen cells, by label.
+    """The ensembles of the chosen cells, by label. A prediction does not change: methods return another.
 
     Attributes
     ----------
     ensembles : mapping of int to Ensemble
+        An `EnsembleStore`, or a mapping to be kept in memory.
     provenance : dict
         Model name and hash, settings, seed and versions; JSON can hold it.
     image_to_world : (3, 3) array
@@ -52,14 +36,12 @@ class Prediction(Mapping[int, Ensemble]):
     image_shape : (int, int)
     unit : str
         Of the world.
-    warnings : list of str
-        What the user should know.
-    names : dict of int to str
+    notes : tuple of Note
+        What the user should know; `warnings` has it in sentences.
+    names : mapping of int to str
         File names of cells that have better ones than their labels.
-    intervals : dict of str to Calibration
-        By measure, what its intervals are read from: of the model's card.
-    unlike : dict of int to str
-        Cells unlike those that the model was trained on, and what is unusual about each.
+    intervals : mapping of str to Calibration
+        The model's calibration of the intervals of each measure.
     kept : mapping of int to int or "consensus"
         Of cells whose shape was chosen: the number of the member, or the consensus.
     rejected : mapping of int to tuple of int
@@ -67,16 +49,19 @@ class Prediction(Mapping[int, Ensemble]):
     """
 
     ensembles: Mapping[int, Ensemble]
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     image_to_world: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
     image_shape: tuple[int, int] = (grid.SIZE, grid.SIZE)
     unit: str = "pixel"
-    warnings: list[str] = field(default_factory=list)
-    names: dict[int, str] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
     intervals: Mapping[str, Calibration] = field(default_factory=dict)
-    unlike: dict[int, str] = field(default_factory=dict)
     kept: Mapping[int, "Kept"] = field(default_factory=dict)
     rejected: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ensembles, EnsembleStore):
+            object.__setattr__(self, "ensembles", MemoryStore(self.ensembles))
 
     def __getitem__(self, label: int) -> Ensemble:
         return self.ensembles[label]
@@ -87,19 +72,47 @@ class Prediction(Mapping[int, Ensemble]):
     def __len__(self) -> int:
         return len(self.ensembles)
 
-    def with_cell(self, ensemble: Ensemble) -> "Prediction":
-        """This prediction and one more cell, or other members of a cell; warnings are shared."""
-        return replace(self, ensembles={**self.ensembles, ensemble.label: ensemble})
+    def with_cell(self, ensemble: Ensemble, *notes: Note) -> "Prediction":
+        """This prediction with one more cell, or with other members of a cell, and with further notes."""
+        cut = Note("cut", ensemble.label)
+        known = tuple(note for note in self.notes if note != cut)
+        notes += (cut,) if is_cut(ensemble) else ()
+        return replace(self, ensembles=self._store.with_cell(ensemble), notes=known + notes)
+
+    def with_provenance(self, **more: Any) -> "Prediction":
+        """This prediction with further provenance."""
+        return replace(self, provenance={**self.provenance, **more})
+
+    @property
+    def _store(self) -> EnsembleStore:
+        assert isinstance(self.ensembles, EnsembleStore)
+        return self.ensembles
+
+    def noted(self, *notes: Note) -> "Prediction":
+        """This prediction with further notes."""
+        return replace(self, notes=self.notes + notes)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notes in sentences."""
+        return sentences(self.notes, self.names, len(self))
+
+    @property
+    def unlike(self) -> dict[int, str]:
+        """How cells are unlike those that the model was trained on, by label."""
+        return {
+            note.cell: note.text for note in self.notes if note.kind == "unlike" and note.cell is not None
+        }
 
     @property
     def members(self) -> int:
         """How many members there are of a cell, at most."""
-        return max(map(len, self.ensembles.values()), default=0)
+        return max(map(len, self.values()), default=0)
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """Numbers of the members, of all cells, in rising order."""
-        return tuple(sorted({number for one in self.ensembles.values() for number in one.numbers}))
+        return tuple(sorted({number for one in self.values() for number in one.numbers}))
 
     # --- choosing -----------------------------------------------------------------------------------
 
@@ -108,7 +121,6 @@ class Prediction(Mapping[int, Ensemble]):
 
         Parameters
         ----------
-        label : int
         shape : int, "consensus" or None
             Number of a member; the consensus; or None, if no shape is to be kept.
 
@@ -122,7 +134,7 @@ class Prediction(Mapping[int, Ensemble]):
         return replace(self, kept=kept if shape is None else {**kept, label: shape})
 
     def reject(self, label: int, number: int) -> "Prediction":
-        """This prediction without one member of a cell, which is never drawn again.
+        """This prediction without one member of a cell, whose number is never used again.
 
         Raises
         ------
@@ -177,7 +189,7 @@ class Prediction(Mapping[int, Ensemble]):
             raise InputError(f"There is no member {member}: choose among {known}.")
         shapes = [
             (label, ensemble.signed_distance[ensemble.numbers.index(member)])
-            for label, ensemble in self.ensembles.items()
+            for label, ensemble in self.items()
             if member in ensemble.numbers
         ]
         return placement.volume(shapes), placement.affine
@@ -226,88 +238,17 @@ class Prediction(Mapping[int, Ensemble]):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``cells/LABEL.ome.tif`` (members) and ``.npz``, ``consensus/LABEL.ome.tif``,
-        ``occupancy/LABEL.ome.tif``, ``morphometry.csv`` (a row a cell and member), ``cells.csv`` (a row a
-        cell), beside each of them its column dictionary (`write_table`), and ``prediction.json``.
+        ``occupancy/LABEL.ome.tif``, ``morphometry.csv`` (a row for each cell and member), ``cells.csv`` (a
+        row for each cell), the column dictionary of each table (`saving.write_table`), and
+        ``prediction.json``.
 
-        Each file is written aside and renamed; the JSON, which makes the folder a prediction, comes
-        last. A prediction that lies there already is replaced.
+        Each file gets its name when it is complete; the JSON, which makes the folder a prediction, comes
+        last. A prediction that is in the folder is replaced.
         """
-        remove_prediction(folder)
-        for label in self.ensembles:
-            self.save_cell(folder, label)
-        self.save_tables(folder)
+        from napari_dispr.prediction.saving import save_prediction
 
-    def save_tables(self, folder: str | os.PathLike[str], measures: pd.DataFrame | None = None) -> None:
-        """Write the tables and ``prediction.json`` only, to cells that are saved already.
-
-        ``measures`` is the table of `measure`, where it is known.
-        """
-        save_tables(self, folder, measures)
-
-    def save_cell(self, folder: str | os.PathLike[str], label: int) -> None:
-        """Write one cell's files only, so that a long run that is interrupted keeps what is finished."""
-        save_cell(self, folder, label)
+        save_prediction(self, folder)
 
     def stem(self, label: int) -> str:
         """What the names of a cell's files begin with."""
         return self.names.get(label, str(label))
-
-
-def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
-    """Read what :meth:`Prediction.save` wrote; it gives the same table and the same label volumes.
-
-    Raises
-    ------
-    InputError
-        If the folder is no saved prediction, or is damaged.
-    """
-    folder = Path(folder)
-    try:
-        content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
-        cells = content.pop("cells")
-        # Cells go by names, which decide their noise, all or none; one may happen to be the cell's label.
-        named = "dataset" in content or any(cell["file"] != label for label, cell in cells.items())
-        names = {int(label): cell["file"] for label, cell in cells.items()} if named else {}
-        content.pop("columns", None)
-        frame = {
-            "image_to_world": np.array(content.pop("image_to_world")),
-            "image_shape": tuple(content.pop("image_shape")),
-            "unit": content.pop("unit"),
-            "warnings": content.pop("warnings"),
-            # Predictions of older versions have neither.
-            "intervals": {
-                name: Calibration.model_validate(one) for name, one in content.pop("intervals", {}).items()
-            },
-            "unlike": {int(label): cell["warning"] for label, cell in cells.items() if cell.get("warning")},
-            "kept": {
-                int(label): cell["kept"] for label, cell in cells.items() if cell.get("kept") is not None
-            },
-            "rejected": {
-                int(label): tuple(cell["rejected"]) for label, cell in cells.items() if cell.get("rejected")
-            },
-        }
-        files = {int(label): folder / CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
-    except FileNotFoundError:
-        raise InputError(
-            f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction."
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise InputError(f"{folder / PREDICTION_FILE} is damaged: predict again.") from error
-    ensembles = {label: Ensemble.load_npz(file) for label, file in files.items()}
-    return Prediction(ensembles, provenance=content, names=names, **frame)
-
-
-__all__ = [
-    "PREDICTION_FILE",
-    "Kept",
-    "Prediction",
-    "columns_file",
-    "load_measures",
-    "load_prediction",
-    "measure",
-    "measure_cells",
-    "measure_changed",
-    "remove_prediction",
-    "summarise",
-    "write_table",
-]

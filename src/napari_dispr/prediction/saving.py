@@ -1,20 +1,22 @@
-"""A prediction as a folder of files: what is written where, tables and their column dictionaries.
-
-Knows a prediction by what it has, not its class: `results` makes one of a folder.
-"""
+"""A prediction as a folder of files, and back: shapes, tables with their column dictionaries, and JSON."""
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
+from napari_dispr.card import Calibration
+from napari_dispr.errors import InputError
 from napari_dispr.files import write_json, written_aside
+from napari_dispr.prediction.notes import Note, sentences
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure, measure_cells
-
-if TYPE_CHECKING:
-    from napari_dispr.prediction.result import Prediction
+from napari_dispr.shapes.ensemble import Ensemble
 
 #: What makes a folder a saved prediction.
 PREDICTION_FILE = "prediction.json"
@@ -24,8 +26,16 @@ TABLES = ("morphometry.csv", "cells.csv")
 _VOLUMES: tuple[Literal["consensus", "occupancy"], ...] = ("consensus", "occupancy")
 
 
-def save_cell(prediction: "Prediction", folder: str | os.PathLike[str], label: int) -> None:
-    """Write one cell's files only; see `Prediction.save`."""
+def save_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
+    """Write all files; see `Prediction.save`."""
+    remove_prediction(folder)
+    for label in prediction:
+        save_cell(prediction, folder, label)
+    save_tables(prediction, folder)
+
+
+def save_cell(prediction: Prediction, folder: str | os.PathLike[str], label: int) -> None:
+    """Write the files of one cell, so that a long run that is interrupted keeps the finished cells."""
     folder, stem, ensemble = Path(folder), prediction.stem(label), prediction[label]
     made, depth = prediction.provenance, prediction.depth
     ensemble.save_npz(folder / CELLS / f"{stem}.npz")
@@ -35,9 +45,9 @@ def save_cell(prediction: "Prediction", folder: str | os.PathLike[str], label: i
 
 
 def save_tables(
-    prediction: "Prediction", folder: str | os.PathLike[str], measures: pd.DataFrame | None = None
+    prediction: Prediction, folder: str | os.PathLike[str], measures: pd.DataFrame | None = None
 ) -> None:
-    """Write the tables and ``prediction.json`` only; see `Prediction.save_tables`."""
+    """Write the tables and ``prediction.json`` of saved cells; ``measures`` as `measure` gives it."""
     folder = Path(folder)
     table = measure(prediction) if measures is None else measures
     tables = dict(zip(TABLES, (table, measure_cells(prediction, table)), strict=True))
@@ -48,6 +58,7 @@ def save_tables(
         {
             **prediction.provenance,
             "warnings": prediction.warnings,
+            "notes": [asdict(note) for note in prediction.notes],
             "unit": prediction.unit,
             "image_to_world": prediction.image_to_world,
             "image_shape": prediction.image_shape,
@@ -72,10 +83,61 @@ def save_tables(
     )
 
 
-def remove_prediction(folder: str | os.PathLike[str]) -> None:
-    """Remove a saved prediction, so that a new one in its place does not mix with it.
+def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
+    """Read what :meth:`Prediction.save` wrote; table and label volumes are the same.
 
-    Only what its ``prediction.json`` lists is removed; without that file nothing is.
+    Raises
+    ------
+    InputError
+        If the folder is no saved prediction, or is damaged.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
+        cells = {int(label): cell for label, cell in content.pop("cells").items()}
+        # Either all cells have names, which decide their noise, or none; a name may equal the label.
+        named = "dataset" in content or any(cell["file"] != str(label) for label, cell in cells.items())
+        names = {label: cell["file"] for label, cell in cells.items()} if named else {}
+        content.pop("columns", None)
+        fields = {
+            "image_to_world": np.array(content.pop("image_to_world")),
+            "image_shape": tuple(content.pop("image_shape")),
+            "unit": content.pop("unit"),
+            "intervals": {
+                name: Calibration.model_validate(one) for name, one in content.pop("intervals").items()
+            },
+            "kept": {label: cell["kept"] for label, cell in cells.items() if cell["kept"] is not None},
+            "rejected": {label: tuple(cell["rejected"]) for label, cell in cells.items() if cell["rejected"]},
+            "notes": _notes(content, cells, names),
+        }
+        files = {label: folder / CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise InputError(f"{folder / PREDICTION_FILE} is damaged: predict again.") from error
+    ensembles = {label: Ensemble.load_npz(file) for label, file in files.items()}
+    return Prediction(ensembles, provenance=content, names=names, **fields)
+
+
+def _notes(
+    content: dict[str, Any], cells: dict[int, dict[str, Any]], names: dict[int, str]
+) -> tuple[Note, ...]:
+    """Notes of a saved prediction; takes them out of ``content``."""
+    warnings, notes = content.pop("warnings"), content.pop("notes", None)
+    if notes is not None:
+        return tuple(Note(**note) for note in notes)
+    # The first saved predictions have sentences, and how cells are unlike the training data.
+    unlike = [Note("unlike", label, cell["warning"]) for label, cell in cells.items() if cell["warning"]]
+    known = sentences(unlike, names, len(cells))
+    return (*(Note("general", None, text) for text in warnings if text not in known), *unlike)
+
+
+def remove_prediction(folder: str | os.PathLike[str]) -> None:
+    """Remove a saved prediction, so that its files do not mix with those of a new one.
+
+    Only files that its ``prediction.json`` lists are removed.
     """
     folder = Path(folder)
     try:
@@ -94,14 +156,14 @@ def remove_prediction(folder: str | os.PathLike[str]) -> None:
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> list[Path]:
-    """Write a table as CSV, and beside it its column dictionary: ``NAME.columns.csv``.
+    """Write a table as CSV, and its column dictionary as ``NAME.columns.csv``.
 
     Parameters
     ----------
     path : path
         Ends in ``.csv``.
     table : DataFrame
-        ``attrs["columns"]`` says of each column "unit: what it is", as in what `measure` gives.
+        ``attrs["columns"]`` holds for each column "unit: what it is", as in the tables of `measure`.
 
     Returns
     -------
@@ -120,23 +182,14 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> list[Path]
 
 
 def columns_file(path: str | os.PathLike[str]) -> Path:
-    """Where the column dictionary of a table lies."""
+    """File of the column dictionary of a table."""
     return Path(path).with_suffix(".columns.csv")
 
 
-def load_measures(folder: str | os.PathLike[str], prediction: "Prediction") -> pd.DataFrame:
-    """The table that :func:`measure` would give of a saved prediction, without measuring again.
+def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.DataFrame:
+    """The table of a saved prediction as :func:`measure` gives it, read from its folder.
 
-    Parameters
-    ----------
-    folder : path
-    prediction : Prediction
-        Of this folder.
-
-    Returns
-    -------
-    DataFrame
-        As it was written, to the last bit; measured anew where the file is missing or is of other members.
+    It is measured again if the file is missing or belongs to other members.
     """
     try:
         # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.

@@ -1,24 +1,19 @@
-"""Tables of a prediction: a row a cell and member, a row a cell.
-
-Knows neither files nor how tables are shown.
-"""
+"""Tables of a prediction: a row for each cell and member, a row for each cell."""
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr.errors import InputError
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
 from napari_dispr.shapes.morphometry import SETS, agreement, measure_ensembles, summarise
 from napari_dispr.shapes.planes import measure_plane
-
-if TYPE_CHECKING:
-    from napari_dispr.prediction.result import Prediction
 
 
 def measure(
@@ -32,19 +27,17 @@ def measure(
 
     Parameters
     ----------
-    prediction : Prediction, or mapping of label to Ensemble
     image, labels : (y, x) arrays, optional
-        The picture and the labels that were predicted from: with labels the table also has the measures of
-        each cell's mask, with both also those of the intensities inside it. They need a `Prediction`, which
-        knows the size of a pixel.
+        Input of the prediction. With labels the table also has the measures of each cell's mask, with both
+        also those of the intensities inside it. This needs a `Prediction`, which knows the size of a pixel.
     set : {"first", "shapr"}
         The measures of every table (docs/measures.md), or the features of the SHAPR notebooks.
 
     Returns
     -------
     DataFrame
-        A row a cell and member; ``attrs["columns"]`` says what each column is, with its unit.
-        :func:`measure_cells` makes a row a cell of it.
+        A row for each cell and member; ``attrs["columns"]`` holds unit and meaning of each column.
+        :func:`measure_cells` summarises it.
 
     Raises
     ------
@@ -58,28 +51,22 @@ def measure(
         if image is not None:
             raise InputError("The picture comes without labels, which say where the cells are: give both.")
         return table
-    if not hasattr(prediction, "image_to_world"):
+    if not isinstance(prediction, Prediction):
         raise InputError("Measures of the picture need the size of its pixels: give a whole prediction.")
-    return _with_plane(table, cast("Prediction", prediction), image, np.asarray(labels))
+    return _with_plane(table, prediction, image, np.asarray(labels))
 
 
-def measure_changed(prediction: "Prediction", before: "Prediction", measures: pd.DataFrame) -> pd.DataFrame:
-    """The table of a prediction that was changed: only members that are new are measured.
+def measure_changed(prediction: Prediction, before: Prediction, measures: pd.DataFrame) -> pd.DataFrame:
+    """The table of :func:`measure` for a changed prediction: only new members are measured.
 
     Parameters
     ----------
-    prediction : Prediction
     before : Prediction
-        From which it was made; cells that were left as they are are the same objects.
+        The prediction that was changed. Unchanged cells are the same objects.
     measures : DataFrame
-        Of :func:`measure`, of that one.
-
-    Returns
-    -------
-    DataFrame
-        As :func:`measure` gives it.
+        Its table.
     """
-    others = {label: _unknown(one, before.ensembles.get(label)) for label, one in prediction.items()}
+    others = {label: _unknown(one, before.get(label)) for label, one in prediction.items()}
     new = {label: one for label, one in others.items() if one is not None}
     fresh = measure(new) if new else measures.iloc[:0]
     measured = {(label, number) for label, one in new.items() for number in one.numbers}
@@ -95,7 +82,7 @@ def measure_changed(prediction: "Prediction", before: "Prediction", measures: pd
 
 
 def _unknown(ensemble: Ensemble, before: Ensemble | None) -> Ensemble | None:
-    """Those members of a cell that it did not have before, as an ensemble; None if there are none."""
+    """The new members of a cell as an ensemble; None if there are none."""
     if ensemble is before:
         return None
     known: dict[int, NDArray[np.float32]] = {}
@@ -110,15 +97,15 @@ def _unknown(ensemble: Ensemble, before: Ensemble | None) -> Ensemble | None:
 
 
 def _with_plane(
-    table: pd.DataFrame, prediction: "Prediction", image: ArrayLike | None, labels: NDArray[Any]
+    table: pd.DataFrame, prediction: Prediction, image: ArrayLike | None, labels: NDArray[Any]
 ) -> pd.DataFrame:
     """The table with the measures of the imaged plane, the same for all members of a cell."""
     picture = None if image is None else np.asarray(image)
     for name, plane in (("label layer", labels), ("picture", picture)):
         if plane is not None and plane.shape != tuple(prediction.image_shape):
             raise InputError(
-                f"The {name} has the shape {plane.shape}, the prediction is of {prediction.image_shape}: "
-                "give what it was made from."
+                f"The {name} has the shape {plane.shape}, but the prediction was made from "
+                f"{prediction.image_shape}: give its own."
             )
     pixel = np.linalg.norm(prediction.image_to_world[:2, :2], axis=0)
     rows = []
@@ -135,24 +122,22 @@ def _with_plane(
     return result
 
 
-def measure_cells(prediction: "Prediction", measures: pd.DataFrame | None = None) -> pd.DataFrame:
-    """What is known of each cell: estimates and their intervals, ambiguity, and whether it is unusual.
+def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Summarise each cell: estimates, their intervals, ambiguity, and how it is unlike the training data.
 
     Parameters
     ----------
-    prediction : Prediction
     measures : DataFrame, optional
-        Of :func:`measure`, where it is known already.
+        Table of :func:`measure`, if it was measured before.
 
     Returns
     -------
     DataFrame
-        A row a cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, where
-        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval; none of cells of
-        which members were rejected by hand, for which it does not hold); ``ambiguity``, ``modes``;
-        ``kept``: the shape that was chosen, if one was; and ``warning``, which says what is unlike the
-        training data and is empty otherwise.
-        ``attrs["columns"]`` says what each column is, with its unit.
+        A row for each cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, if
+        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval, which does not hold
+        and is NaN if members of the cell were rejected by hand); ``ambiguity``, ``modes``; ``kept``, the
+        chosen shape; and ``warning``, how the cell is unlike the training data. ``attrs["columns"]`` holds
+        unit and meaning of each column.
     """
     summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
     agreeing = agreement(prediction)

@@ -30,7 +30,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
 from napari_dispr.files import write_json
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
-from napari_dispr.prediction.result import write_table
+from napari_dispr.prediction.saving import write_table
 from napari_dispr.settings import PredictSettings, Settings, checked_settings
 from napari_dispr.synthesis.balance_plan import AT_MOST, Plan, plan, predicted_names
 

@@ -16,12 +16,12 @@ from napari_dispr.cells.folders import CellFile
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
-from napari_dispr.export.pictures import shaded
 from napari_dispr.files import written_aside
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.scores import consensus_iou, energy_score
+from napari_dispr.shapes.shading import shaded
 from napari_dispr.training.process_group import ProcessGroup
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.result import PREDICTION_FILE, load_measures, load_prediction, write_table
+from napari_dispr.prediction.saving import PREDICTION_FILE, load_measures, load_prediction, write_table
 from napari_dispr.shapes.mesh_files import FORMATS, meshes_of_labels, write_mesh
 from napari_dispr.shapes.ome import OmeImage, spatial_affine, write_ome_tiff
 from napari_dispr.version import __version__
@@ -99,8 +99,7 @@ def _layers_of(folder: Path) -> list[LayerData]:
     from napari_dispr.viewer.session import Held, opened
 
     try:
-        prediction = load_prediction(folder)
-        prediction.provenance["folder"] = str(folder)
+        prediction = load_prediction(folder).with_provenance(folder=str(folder))
         measures = load_measures(folder, prediction)
         content = compose_saved(prediction, measures)
     except InputError as error:

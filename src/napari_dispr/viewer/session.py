@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from napari.utils.events import EmitterGroup
 
-from napari_dispr.prediction.result import Prediction, measure_cells, measure_changed
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure_cells, measure_changed
 from napari_dispr.viewer.displayed import DisplayedPlane
 
 if TYPE_CHECKING:

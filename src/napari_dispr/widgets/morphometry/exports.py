@@ -30,7 +30,8 @@ from qtpy.QtWidgets import (
 from napari_dispr.export.meshes import export_kept, export_meshes, export_prediction
 from napari_dispr.export.report import report
 from napari_dispr.files import folder_written_aside
-from napari_dispr.prediction.result import Prediction, write_table
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import write_table
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.mesh_files import FORMATS
 from napari_dispr.viewer.session import OpenPrediction

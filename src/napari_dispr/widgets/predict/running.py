@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.result import measure_cells
+from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.morphometry import measure_ensembles
 from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.viewer.layers import ResultContent, compose, origin_of

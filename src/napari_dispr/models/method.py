@@ -1,0 +1,160 @@
+"""The one interface of everything that draws shapes: shape models, SHAPR, fits, and a user's own methods.
+
+A method gets crops with a noise seed for each member, and draws the members. It knows nothing of pictures,
+files or predictions.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_dispr import signed_distance
+from napari_dispr.card import Card
+from napari_dispr.cells.cropping import Crop
+from napari_dispr.errors import InputError
+from napari_dispr.events import Clock, Step
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """A crop, and the noise seed of each member to draw."""
+
+    crop: Crop
+    seeds: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Members:
+    """All members of a task are drawn.
+
+    Attributes
+    ----------
+    signed_distance : (member, 64, 64, 64) float32
+        In voxels, positive inside, in the order of the task's seeds.
+    """
+
+    crop: Crop
+    signed_distance: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NotDrawn:
+    """The method cannot draw this crop."""
+
+    crop: Crop
+    reason: InputError
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """The device ran out of memory: from now on ``batch`` shapes are computed at once."""
+
+    batch: int
+
+
+MethodEvent = Step | Members | NotDrawn | OutOfMemory
+
+
+class Method(Protocol):
+    """Draws shapes on the model grid from what a picture shows of a cell."""
+
+    @property
+    def name(self) -> str:
+        """For folders and tables."""
+        ...
+
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def hash(self) -> str:
+        """Differs between methods that draw different shapes."""
+        ...
+
+    @property
+    def members(self) -> int | None:
+        """How many members it can draw of a cell; None: any number."""
+        ...
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Fingerprints of the cells that it was trained on, and of their objects."""
+        ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What is needed to draw the same shapes again; JSON can hold it."""
+        ...
+
+    def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
+        """Draw the members of crops, one event after each step; closing the generator cancels.
+
+        Yields
+        ------
+        Step, OutOfMemory, Members, NotDrawn
+            For each task one `Members` or `NotDrawn`, in the order of the tasks.
+        """
+        ...
+
+
+class OneShape(ABC):
+    """A method that draws one shape of a cell, whatever the seed: a fit, or SHAPR."""
+
+    card: Card
+
+    @property
+    @abstractmethod
+    def hash(self) -> str:
+        """SHA-256 of all that decides what is drawn, hexadecimal."""
+
+    @abstractmethod
+    def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[Any], float]:
+        """A volume (64, 64, 64), and the level of the shape's surface in it.
+
+        Parameters
+        ----------
+        mask, image : (64, 64) arrays in [0, 1]
+
+        Raises
+        ------
+        InputError
+            If the method cannot draw this cell.
+        """
+
+    @property
+    def name(self) -> str:
+        """The card's name."""
+        return self.card.name
+
+    @property
+    def members(self) -> int:
+        """Always 1."""
+        return 1
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Fingerprints of the cells that it was trained on, and of their objects."""
+        return self.card.seen
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Name, hash and kind; it has no settings."""
+        return {"model": self.name, "model_hash": self.hash, "method": self.card.rival, "device": "cpu"}
+
+    def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
+        """Draw the shape of each crop."""
+        clock = Clock(1)
+        for done, task in enumerate(tasks):
+            try:
+                level, surface = self.level(task.crop.mask, task.crop.image)
+            except InputError as error:
+                yield NotDrawn(task.crop, error)
+                continue
+            distance = signed_distance.from_level(level, surface, self.card.truncation)
+            yield clock.step(task.crop.label, len(tasks) - done)
+            clock.end_batch(finished=True)
+            yield Members(task.crop, distance[None])

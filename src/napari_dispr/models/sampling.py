@@ -1,0 +1,200 @@
+"""A shape model as a method: members are sampled from noise in batches of one size.
+
+A member depends on its crop and its seed alone, never on what else is sampled.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_dispr import grid
+from napari_dispr.card import Card
+from napari_dispr.cells.cropping import Crop
+from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.model import ShapeModel
+from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser
+from napari_dispr.events import Clock, Step
+from napari_dispr.models.method import Members, Method, MethodEvent, OutOfMemory, Task
+from napari_dispr.settings import PredictSettings
+from napari_dispr.shapes.ensemble import without_debris
+
+if TYPE_CHECKING:
+    from napari_dispr.models.library import Model
+
+
+def as_method(model: "Model", settings: PredictSettings | None = None) -> Method:
+    """A model of the library as a method; ``settings`` say how a shape model is sampled.
+
+    Raises
+    ------
+    InputError
+        If the model has no such quality, sampler or number of evaluations, or there is no such device.
+    """
+    if isinstance(model, ShapeModel):
+        return Sampling.of(model, settings or PredictSettings())
+    return model
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """A shape model, and how it is sampled.
+
+    Attributes
+    ----------
+    steps : int
+        Evaluations of the network for each member.
+    """
+
+    model: ShapeModel
+    quality: str
+    sampler: str
+    steps: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: ShapeModel, settings: PredictSettings) -> Self:
+        """With quality, sampler, steps and device of the settings."""
+        sampler, steps = model.sampling(settings.quality, settings.sampler, settings.steps)
+        return cls(model, settings.quality, sampler, steps, devices.choose(settings.device))
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def card(self) -> Card:
+        """The model's card."""
+        return self.model.card
+
+    @property
+    def hash(self) -> str:
+        """The model's hash."""
+        return self.model.hash
+
+    @property
+    def members(self) -> None:
+        """Any number."""
+        return
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Fingerprints of the cells that the model was trained on, and of their objects."""
+        return self.card.seen
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Model, settings and software."""
+        return {
+            "model": self.name,
+            "model_hash": self.hash,
+            "torch": torch.__version__,
+            "quality": self.quality,
+            "sampler": self.sampler,
+            "steps": self.steps,
+            "device": str(self.device),
+            **{name: text for name, text in self.card.training.items() if name == "undertrained"},
+        }
+
+    def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
+        """Sample the members of crops; see `Method.draw`."""
+        pairs = [(task.crop, seed) for task in tasks for seed in task.seeds]
+        waiting = deque(task for task in tasks if task.seeds)
+        shapes: list[NDArray[np.float32]] = []
+        with closing(Batches(self)) as batches:
+            while pairs:
+                x = yield from batches.sample(pairs)
+                pairs = pairs[len(x) :]
+                for distance in self.model.decode(x):
+                    shapes.append(without_debris(distance))
+                    if len(shapes) == len(waiting[0].seeds):
+                        yield Members(waiting.popleft().crop, np.stack(shapes))
+                        shapes = []
+
+
+class Batches:
+    """Samples batches of one size on a device; halves the size when the device runs out of memory.
+
+    Parameters
+    ----------
+    size : int, optional
+        Members in a batch; by default what suits the device.
+    """
+
+    def __init__(self, sampling: Sampling, size: int | None = None) -> None:
+        model, self._device = sampling.model, sampling.device
+        self._sampling = sampling
+        self._network = model.ready(self._device)
+        self._size = size or devices.batch_size(self._device, model.network.config.fold**3)
+        self._clock = Clock(sampling.steps)
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        del self._network
+        devices.release(self._device)
+
+    def sample(
+        self, pairs: Sequence[tuple[Crop, int]], watch: Callable[[Denoiser], Denoiser] = lambda it: it
+    ) -> Generator[Step | OutOfMemory, None, NDArray[np.float32]]:
+        """Sample the first pairs of crop and seed, as many as a batch holds.
+
+        Parameters
+        ----------
+        pairs : sequence of (Crop, int)
+            All that are left, at least one.
+        watch : callable
+            Wraps the denoiser of each attempt.
+
+        Returns
+        -------
+        (pair, 64, 64, 64) array
+            Clean shapes, to be decoded by the model.
+        """
+        while True:
+            now = pairs[: self._size]
+            try:
+                for x in self._steps(now, watch):
+                    last = x
+                    yield self._clock.step(now[0][0].label, -(-len(pairs) // self._size))
+                self._clock.end_batch(finished=True)
+                return last[: len(now), 0]
+            except (RuntimeError, MemoryError) as error:
+                if not devices.is_out_of_memory(error) or self._size == 1:
+                    raise
+            self._size //= 2
+            devices.release(self._device)
+            self._clock.end_batch(finished=False)
+            yield OutOfMemory(self._size)
+
+    def _steps(
+        self, now: Sequence[tuple[Crop, int]], watch: Callable[[Denoiser], Denoiser]
+    ) -> Iterator[NDArray[np.float32]]:
+        """The batch after each evaluation, (size, 1, 64, 64, 64)."""
+        # Filled up, so that the arithmetic, and with it each voxel, is the same in every batch.
+        missing = self._size - len(now)
+        crops = [crop for crop, _ in [*now, *[now[-1]] * missing]]
+        sources = [torch.Generator().manual_seed(seed) for _, seed in now]
+
+        def fresh_noise() -> torch.Tensor:
+            # Drawn on the CPU one by one: the same on every device and in every batch.
+            noise = [torch.randn((1, *grid.SHAPE), generator=source) for source in sources]
+            return torch.stack([*noise, *[noise[-1]] * missing]).to(self._device)
+
+        model, sampling = self._sampling.model, self._sampling
+        denoiser = model.denoiser(
+            [crop.mask for crop in crops],
+            [crop.image for crop in crops],
+            self._network,
+            [crop.known_scale for crop in crops],
+        )
+        # No inference_mode here: a generator would leave it switched on for its caller between steps. The
+        # model's parameters need no gradient, so none is recorded.
+        times = model.process.times(sampling.steps)
+        for x in SAMPLERS[sampling.sampler](watch(denoiser), fresh_noise(), times, fresh_noise):
+            yield x.float().cpu().numpy()

@@ -1,0 +1,52 @@
+"""Methods of evaluation made from functions."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_dispr.card import Card
+from napari_dispr.errors import InputError
+from napari_dispr.events import Step
+from napari_dispr.models.method import Members, MethodEvent, NotDrawn, Task
+
+
+class FunctionMethod:
+    """A method that calls ``shapes(mask, image, members, seed)`` for each crop.
+
+    The function returns shapes (member, 64, 64, 64), bool or signed distances, or is a generator that returns
+    them and yields once for each step.
+    """
+
+    members = None
+    name = hash = "function"
+    card = Card(name="function", qualities={})
+
+    def __init__(self, shapes: Callable[..., Any], trained_on: Iterable[str] = ()) -> None:
+        self.shapes, self.trained_on = shapes, frozenset(trained_on)
+        self.provenance: dict[str, Any] = {}
+
+    def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
+        for crop, seeds in ((task.crop, task.seeds) for task in tasks):
+            try:
+                shapes = self.shapes(crop.mask, crop.image, len(seeds), seeds[0])
+                if isinstance(shapes, Generator):
+                    shapes = yield from self._steps(shapes)
+            except InputError as error:
+                yield NotDrawn(crop, error)
+                continue
+            if shapes.dtype == bool:
+                shapes = np.where(shapes, 1, -1)
+            yield Members(crop, shapes.astype(np.float32))
+
+    @staticmethod
+    def _steps(events: Generator[Any, None, Any]) -> Generator[Step, None, Any]:
+        try:
+            while True:
+                try:
+                    next(events)
+                except StopIteration as end:
+                    return end.value
+                yield Step(1, 1, 1, None)
+        finally:
+            events.close()
