@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 #: Measures of a member, in the order of the columns of errors.csv; the first are relative errors.
 ERRORS: dict[str, str] = member_columns("both")
-#: Files of an evaluation besides its tables.
-SUMMARY, TABLE, FIGURE = "summary.json", "table.md", "errors.png"
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +206,11 @@ def finished(
     for name, own in provenance.items():
         summary["methods"][name]["provenance"] = plain(own)
     if rows.folder is not None:
-        from napari_dispr.evaluation.report import figure, report
+        from napari_dispr.evaluation.report import write_report
 
         with rows.completed():
             write_json(rows.folder / SUMMARY, summary)
-            with written_aside(rows.folder / TABLE) as aside:
-                aside.write_text(report(summary), "utf-8")
-            figure(rows.errors, summary, rows.folder / FIGURE)
+            write_report(rows.folder, rows.errors, summary)
     return summary
 
 
