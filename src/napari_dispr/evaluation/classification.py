@@ -5,7 +5,7 @@ docs/experiments.md says what leaks from the test cells into such an experiment,
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.evaluation.f1 import REPEATED, FoldResult, summarise
 from napari_dispr.evaluation.rows import trained_on
 from napari_dispr.evaluation.shape_features import PLANE_FEATURES, SHAPE_FEATURES, TRUE, iter_features
-from napari_dispr.events import result_of
+from napari_dispr.events import in_one_go
 from napari_dispr.files import plain
 from napari_dispr.settings import ClassifySettings, checked_settings
 from napari_dispr.shapes.measures import PICTURE_MEASURES
@@ -196,11 +196,7 @@ def iter_classify(
     return summary
 
 
-def classify(
-    cells: Sequence[CellFile], *, progress: Callable[[Any], None] | None = None, **options: Any
-) -> dict[str, Any]:
-    """`iter_classify` in one go: calls ``progress`` with each event and returns the summary."""
-    return result_of(iter_classify(cells, **options), progress)
+classify = in_one_go(iter_classify)
 
 
 def training_rows(

@@ -73,7 +73,7 @@ def iter_cross_validate(
     classes: Sequence[str] | None = None,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
-    **asked: Any,
+    **options: Any,
 ) -> Generator[Any, None, dict[str, Any] | None]:
     """Split a dataset into folds, train on the others of each, and evaluate all cells.
 
@@ -103,7 +103,7 @@ def iter_cross_validate(
         Continue the cross-validation in ``out``.
     stop : callable
         Called after each step: whether to save and stop.
-    **asked
+    **options
         Options of `iter_evaluate`: definitions, voxel_size and unit (by default those of the dataset),
         save_shapes.
 
@@ -127,7 +127,7 @@ def iter_cross_validate(
     notes = read_notes(dataset)
     size, unit = voxel_of(notes)
     how = Options(
-        **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **asked}
+        **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **options}
     )
     folder, cells = Path(out), read_dataset(dataset, need_objects=True)
     trained: dict[str, _Training] = {}
@@ -154,9 +154,9 @@ def iter_cross_validate(
         name: {"start": one.start, "preset": one.preset, **one.settings.model_dump(mode="json")}
         for name, one in trained.items()
     }
-    _begin(folder, plan, resume)
+    _start_or_resume(folder, plan, resume)
     _write_folds(folder / "folds.csv", kinds, folds)
-    rows = Rows.begun(folder, how.definitions, plan, resume)
+    rows = Rows.start_or_resume(folder, how.definitions, plan, resume)
     provenance: dict[str, dict[int, Any]] = {name: {} for name in trained}
     done, total = 0, len(chosen) * len(names)
     for fold in range(1, settings.folds + 1):
@@ -350,7 +350,7 @@ def _chosen(
     return found
 
 
-def _begin(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
+def _start_or_resume(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
     path = folder / _PLAN
     if path.exists():
         if not resume:

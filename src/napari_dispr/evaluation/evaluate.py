@@ -92,8 +92,9 @@ def iter_evaluate(
         the fits. The first is tested against each of the others.
     out : path, optional
         Folder for ``errors.csv`` (a row for each cell, method and member), ``cells.csv`` (a row for each cell
-        and method), ``summary.json``, ``table.md`` and ``errors.png``. During the evaluation its rows are in
-        ``errors.partial.csv`` and ``cells.partial.csv``.
+        and method), ``summary.json``, ``table.md``, ``errors.png``, and ``steps.png`` if a model is sampled
+        with several numbers of steps. During the evaluation its rows are in ``errors.partial.csv`` and
+        ``cells.partial.csv``.
     resume : bool
         Continue with the rows in ``out``; these cells are not drawn again.
     **options
@@ -129,7 +130,9 @@ def iter_evaluate(
     check(cells, methods, how, out)
     folder = None if out is None else Path(out)
     provenance = {name: method.provenance for name, method in drawn_by.items()}
-    rows = Rows.begun(folder, how.definitions, settings_of(cells, how) | {"methods": provenance}, resume)
+    rows = Rows.start_or_resume(
+        folder, how.definitions, settings_of(cells, how) | {"methods": provenance}, resume
+    )
     done = 0
     for cell in cells:
         with closing(iter_cell(cell, drawn_by, how, rows)) as events:

@@ -101,7 +101,7 @@ class Rows:
         self._done: set[tuple[str, str]] = set()
 
     @classmethod
-    def begun(
+    def start_or_resume(
         cls,
         folder: Path | None,
         definitions: Definitions,

@@ -5,7 +5,7 @@ says which objects are real and which are predicted.
 """
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence, Set
+from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,9 @@ from napari_dispr.cells.folders import (
 )
 from napari_dispr.cells.splits import real_cells
 from napari_dispr.errors import InputError
-from napari_dispr.events import result_of
+from napari_dispr.events import in_one_go, steps_of
 from napari_dispr.files import write_json
-from napari_dispr.prediction.predict import CellDone, iter_predict_crops
+from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.prediction.saving import write_table
 from napari_dispr.settings import PredictSettings, Settings, checked_settings
 from napari_dispr.synthesis.balance_plan import AT_MOST, Plan, plan, predicted_names
@@ -157,15 +157,7 @@ def shape_model_of(name_or_path: str | os.PathLike[str]) -> "ShapeModel":
     return model
 
 
-def augment(
-    cells: Sequence[CellFile],
-    out: str | os.PathLike[str],
-    *,
-    progress: Callable[[Any], None] | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """`iter_augment` in one go: calls ``progress`` with each event and returns what it does."""
-    return result_of(iter_augment(cells, out, **options), progress)
+augment = in_one_go(iter_augment)
 
 
 class _Request(Settings):
@@ -259,7 +251,7 @@ def _predicted_objects(
     """Predict the members of a cell, as antialiased objects."""
     crop = replace(source.crop, label=1)
     events = iter_predict_crops([crop], model, settings, image_to_world=np.eye(3), names={1: source.name})
-    prediction = yield from _without_cells(events)
+    prediction = yield from steps_of(events)  # `Augmented` reports cells when they are saved
     shapes = prediction[1].signed_distance
     if not all((shape > 0).any() for shape in shapes):
         raise InputError(
@@ -267,17 +259,6 @@ def _predicted_objects(
             "seed, or leave the cell out."
         )
     return [_object(shape) for shape in shapes]
-
-
-def _without_cells(events: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
-    """Yield only the steps, so that a caller can cancel; `Augmented` reports cells when they are saved."""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            return end.value
-        if not isinstance(event, CellDone):
-            yield event
 
 
 def _object(distance: NDArray[np.float32]) -> NDArray[np.uint8]:
