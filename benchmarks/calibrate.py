@@ -86,19 +86,19 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
 
 
 def scores(evaluation: Path, held_out: Card) -> dict[str, Any]:
-    """The scores in a card: from the evaluation of a model's qualities on held-out cells, and that model's
-    card."""
+    """Scores for a card, from the evaluation of a model on held-out cells and the card of that model."""
     summary, settings = (
-        json.loads((evaluation / f"{n}.json").read_text("utf-8")) for n in ("summary", "evaluation")
+        json.loads((evaluation / f"{name}.json").read_text("utf-8")) for name in ("summary", "evaluation")
     )
+    parts = {"members": summary["measures"], "together": summary["together"]}
     return {
         "cells": list(settings["cells"]),
         "trained_on": held_out.training["cells"],
-        "note": "of a model trained in the same way on the cells in trained_on, as napari-dispr evaluate has "
-        "them",
+        "note": "of a model trained in the same way on the cells in trained_on, by napari-dispr evaluate",
         "software": summary["software"],
         **{
-            quality: {k: v for k, v in own.items() if k != "provenance"}
+            quality: {"n": own["n"], "estimate": own["estimate"]}
+            | {part: {name: own[name] for name in names} for part, names in parts.items()}
             for quality, own in summary["methods"].items()
         },
     }

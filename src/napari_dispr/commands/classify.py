@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the command and its options."""
     command = common.add_command(
-        commands, "classify", classify, "do predicted shapes help to classify cells? needs cells with classes"
+        commands, "classify", classify, "test whether predicted shapes help to classify cells"
     )
     common.add_dataset(command)
     command.add_argument(

@@ -16,7 +16,7 @@ from napari_dispr.settings import PredictSettings
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "denoise", denoise, "show the steps from noise to shape of a member")
+    command = add_command(commands, "denoise", denoise, "write the steps from noise to shape of a member")
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
     command.add_argument("--cell", type=int, required=True, help="label of the cell")
     command.add_argument("--member", type=int, default=0, help="number of the member (%(default)s)")

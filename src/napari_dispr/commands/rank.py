@@ -16,7 +16,9 @@ from napari_dispr.commands.common import (
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "rank", rank, "which cells should be imaged in 3D?")
+    command = add_command(
+        commands, "rank", rank, "rank the cells of a prediction: which should be imaged in 3D?"
+    )
     command.usage = (
         "napari-dispr rank PREDICTION --out RANKING.csv [options]\n"
         "       napari-dispr rank --worth EVALUATION DATASET --out DIR [options]"
