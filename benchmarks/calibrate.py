@@ -1,13 +1,13 @@
-"""Give a model what its trust is read from: intervals from held-out ensembles, and what its cells look like.
+"""Write into the card of a model what intervals and warnings are computed from, and its scores.
 
     python benchmarks/calibrate.py MODEL --dataset DATASET --ensembles DIR --out MODEL2
     python benchmarks/calibrate.py MODEL --dataset DATASET --out MODEL2 --check
 
-The novelty detector is fitted on those cells of DATASET that MODEL was trained on, against simulated
-cells of other kinds. The intervals come from ensembles of cells that the model was NOT trained on
-(cross-validation): DIR/NAME.npz with ``signed_distance`` (member, 64, 64, 64); the truths are those of
-DATASET. ``--check`` prints, by sixfold cross-validation over the cells, how many get a warning as they
-are, inverted, blurred, and of simulated kinds that the fit has not seen.
+Warnings are fitted to the cells of DATASET that MODEL was trained on, compared with simulated cells of other
+kinds. Intervals are fitted to ensembles of cells that their model was NOT trained on (cross-validation):
+DIR/NAME.npz with ``signed_distance`` (member, 64, 64, 64), and the true objects in DATASET. ``--check``
+prints, by sixfold cross-validation over the cells, the share of warnings for cells as they are, inverted,
+blurred, and of simulated kinds that the fit has not seen.
 """
 
 import argparse
@@ -41,19 +41,19 @@ def simulated(kinds: Sequence[str], of_each: int, seed: int) -> list[Seen]:
 
 
 def drawn(path: Path, members: int) -> list[dict[str, float]]:
-    """Measures of the first members of an ensemble, in voxels."""
+    """Measure the first members of an ensemble, in voxels."""
     with np.load(path, allow_pickle=False) as file:
-        # Measured as users' shapes are: by the smooth surface, not by the stairs of voxels.
+        # Measured on the smooth surface, as the shapes of users are.
         if "signed_distance" not in file:
-            raise InputError(f"{path} holds no signed_distance: draw the ensemble anew.")
+            raise InputError(f"{path} has no signed_distance: predict the ensemble again.")
         shapes = list(file["signed_distance"][:members].astype(np.float32))
     if len(shapes) < members:
-        raise InputError(f"{path} holds {len(shapes)} members: draw {members}, or ask for fewer.")
+        raise InputError(f"{path} has {len(shapes)} members: predict {members}, or give a smaller --members.")
     return [measure_shape(shape, only=CALIBRATED) for shape in shapes]
 
 
 def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Calibration]:
-    """Calibrations of all measures; prints how they do on cells left out of them."""
+    """Calibrate all measures; print the coverage on cells left out of the fit."""
     known = [cell for cell in cells if (folder / f"{cell.name}.npz").is_file()]
     estimates, truths = [], []
     for cell in known:
@@ -64,7 +64,7 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
     print(f"intervals: {len(known)} of {len(cells)} cells have an ensemble of {members}")
     fitted = calibrate(estimates, truths)
     fold = np.random.default_rng(0).permutation(len(known)) % 10
-    held: dict[tuple[str, float], list[tuple[bool, float]]] = {}
+    covered: dict[tuple[str, float], list[tuple[bool, float]]] = {}
     for number in range(10):
         rest = np.flatnonzero(fold != number)
         own = calibrate([estimates[i] for i in rest], [truths[i] for i in rest])
@@ -73,8 +73,8 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
                 for level in (0.5, 0.8, 0.9):
                     low, high = read_interval(estimates[i][name], calibration, level)
                     inside = low <= truths[i][name] <= high
-                    held.setdefault((name, level), []).append((inside, high / low))
-    for (name, level), pairs in held.items():
+                    covered.setdefault((name, level), []).append((inside, high / low))
+    for (name, level), pairs in covered.items():
         coverage, width = np.mean([p[0] for p in pairs]), np.median([p[1] for p in pairs])
         values = np.array([truth[name] for truth in truths])
         ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
@@ -85,31 +85,27 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
     return fitted
 
 
-def scores(comparison: Path, model: str, held_out: Card) -> dict[str, Any]:
-    """What a card tells of how its model did: from ``compare.json`` and the card of the model that drew.
-
-    ``cells`` are those that it drew and had not seen, ``trained_on`` those that it had.
-    """
-    content = json.loads(comparison.read_text(encoding="utf-8"))
-    own = [method for method in content["methods"].values() if method["model"] == model]
-    if not own:
-        raise InputError(f"{comparison} has no model {model!r}: name one of its models.")
+def scores(evaluation: Path, held_out: Card) -> dict[str, Any]:
+    """Scores for a card, from the evaluation of a model on held-out cells and the card of that model."""
+    summary, settings = (
+        json.loads((evaluation / f"{name}.json").read_text("utf-8")) for name in ("summary", "evaluation")
+    )
+    parts = {"members": summary["measures"], "together": summary["together"]}
     return {
-        "cells": content["head"]["dataset"]["compared_on"],
+        "cells": list(settings["cells"]),
         "trained_on": held_out.training["cells"],
-        "note": "of a model trained the same way on the cells in trained_on; members and their estimate, "
-        "relative errors as in benchmarks/compare.py",
-        "date": content["head"]["date"],
-        "commit": content["head"]["commit"],
+        "note": "of a model trained in the same way on the cells in trained_on, by napari-dispr evaluate",
+        "software": summary["software"],
         **{
-            method["quality"]: {part: method[part] for part in ("n", "members", "estimate", "intervals")}
-            for method in own
+            quality: {"n": own["n"], "estimate": own["estimate"]}
+            | {part: {name: own[name] for name in names} for part, names in parts.items()}
+            for quality, own in summary["methods"].items()
         },
     }
 
 
 def check(cells: list[Seen], strangers: list[Seen], extent: float) -> None:
-    """Print how often what is warned of, at the scale of the training data, of cells left out of the fit."""
+    """Print the share of warnings, at the scale of the training data, for cells left out of the fit."""
     unseen = simulated(UNSEEN_KINDS, 40, seed=1)
     fold = np.random.default_rng(0).permutation(len(cells)) % FOLDS
     warned: dict[str, list[bool]] = {}
@@ -138,12 +134,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--ensembles", type=Path, help="folder of NAME.npz, drawn by cross-validation")
+    parser.add_argument("--ensembles", type=Path, help="folder with NAME.npz of a cross-validation")
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--strangers", type=int, default=30, help="simulated cells of each other kind (30)")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--compared", type=Path, help="compare.json with the scores for the card ...")
-    parser.add_argument("--held-out-model", type=Path, help="... and the model file that they are of")
+    parser.add_argument(
+        "--held-out", type=Path, help="held_out folder of train_red_blood_cell.py: scores ..."
+    )
+    parser.add_argument("--held-out-model", type=Path, help="... and the model file that was evaluated")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
 
@@ -161,9 +159,8 @@ def main() -> None:
         check(own, strangers, extent)
     if options.ensembles is not None:
         found["intervals"] = intervals(cells, options.ensembles, options.members)
-    if options.compared is not None:
-        name = options.held_out_model.name.removesuffix(".safetensors")
-        found["scores"] = scores(options.compared, name, read_card(options.held_out_model))
+    if options.held_out is not None:
+        found["scores"] = scores(options.held_out, read_card(options.held_out_model))
     model = ShapeModel(model.network, model.process, model.card.model_copy(update=found))
     model.save(options.out, torch.float16)
 

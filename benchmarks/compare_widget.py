@@ -1,10 +1,10 @@
-"""How long the window stands still in Compare members with 200 cells x 5 members, and how fluid it turns.
+"""How long the window does not react in Compare members with 200 cells x 5 members, and how fast it turns.
 
     xvfb-run -s "-screen 0 1800x1100x24" python benchmarks/compare_widget.py
 
-A 20 ms timer ticks in napari's event loop while cells, views and members are gone through, as in gui_gap.py;
-what OpenGL takes to draw is listed apart. Then the camera is turned, and pictures a second are counted, with
-5 and with 20 members. The shapes are made up: their size is that of cells.
+A 20 ms timer ticks in napari's event loop while cells, views and members are selected, as in gui_gap.py; the
+time that OpenGL needs to draw is listed separately. Then the camera is turned, and pictures a second are
+counted, with 5 and with 20 members. The shapes are artificial and have the size of cells.
 """
 
 import tempfile
@@ -32,7 +32,7 @@ CELLS, MEMBERS, MANY, REPEATS, PICTURES = 200, 5, 20, 5, 8
 
 
 def prediction(members: int) -> OpenPrediction:
-    """Bumpy balls, no two of the first few cells alike."""
+    """Bumpy balls; the first cells are all different."""
     rng = np.random.default_rng(0)
     place = np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - 32.0
     radius = np.linalg.norm(place, axis=-1)
@@ -88,12 +88,12 @@ def main() -> None:
         for view in View:
             widget.show_view(view)
             settle(widget)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             for i in range(PICTURES):
                 widget.canvas.turn(30, 3 * i)
                 native.repaint()
                 QApplication.processEvents()
-            rate = PICTURES / (time.perf_counter() - begun)
+            rate = PICTURES / (time.perf_counter() - start)
             print(f"{members} members, {view}: {rate:.1f} pictures a second", flush=True)
     clock.report()
     viewer.close()

@@ -1,8 +1,8 @@
-"""How long the window stands still while cells are predicted.
+"""How long the window does not react while cells are predicted.
 
-A 20 ms timer ticks in napari's event loop from the moment the widget is made (torch is loaded then, in
-a thread) until the last cell is shown in 3D. A gap between two ticks is time in which nobody could
-click. What napari itself takes to insert and to draw layers is listed apart.
+A 20 ms timer ticks in napari's event loop from the creation of the widget (when a thread loads torch) until
+the last cell is shown in 3D. During a gap between two ticks the window does not react. The time that napari
+itself needs to insert and draw layers is listed separately.
 
     python benchmarks/gui_gap.py [--cells 3] [--members 5]
 """
@@ -27,7 +27,7 @@ TICK, LONGEST = 0.020, 0.100
 
 
 class Clock:
-    """Ticks in the event loop, and knows which of the time between two ticks was napari's."""
+    """Ticks in the event loop, and separates napari's own part of the time between two ticks."""
 
     def __init__(self) -> None:
         self.napari: list[tuple[float, float]] = []
@@ -50,7 +50,7 @@ class Clock:
         self._last = now
 
     def of_napari(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same call, its time counted as napari's."""
+        """Wrap a call so that its time counts as napari's."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
@@ -75,15 +75,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=3)
     parser.add_argument("--members", type=int, default=5)
     options = parser.parse_args()
-    # The user's own settings stay as they are.
+    # Do not change the settings of the user.
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
     viewer = napari.Viewer()
     app = QApplication.instance()
     assert app is not None
 
     def wait(done: Callable[[], bool], at_least: float = 0.5) -> None:
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < at_least or not done():
+        start = time.perf_counter()
+        while time.perf_counter() - start < at_least or not done():
             app.processEvents()
             time.sleep(0.001)
 

@@ -1,7 +1,7 @@
 """Errors of the measures on shapes with known answers; prints the tables of docs/measures.md.
 
-Shapes are put at places and turned at random, once as signed distances on the grid (as models draw them) and
-once as voxels of a segmentation, with cubes and with slices that are further apart.
+Shapes have random positions and rotations. They are measured as signed distances on the grid (as models draw
+them) and as voxels of a segmentation, with cubic voxels and with slices that are farther apart.
 
     python benchmarks/known_shapes.py
 """
@@ -17,7 +17,7 @@ from napari_dispr.shapes.label_volumes import measure_mask
 from napari_dispr.shapes.morphometry import measure_shape
 
 Coordinates = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
-#: Signed distance (or a level with the same zero) of coordinates, and what is known of the shape.
+#: Signed distance (or a level with the same zero) as a function of coordinates, and the known measures.
 Known = tuple[Callable[..., NDArray[np.float64]], dict[str, float]]
 
 SHOWN = ("volume", "surface_area", "curvature", "bending_energy", "thickness",
@@ -103,7 +103,7 @@ SHAPES = {
 
 
 def turned(spacing: NDArray[np.float64], reach: float, seed: int) -> Coordinates:
-    """Coordinates of voxels in a shape's own frame: turned, and off the voxels' centres."""
+    """Coordinates of voxels in the frame of the shape: randomly rotated and shifted."""
     rng = np.random.default_rng(seed)
     halves = [int(np.ceil((reach + 3) / step)) for step in spacing]
     index = np.meshgrid(*(np.arange(-n, n + 1) for n in halves), indexing="ij")
@@ -113,7 +113,7 @@ def turned(spacing: NDArray[np.float64], reach: float, seed: int) -> Coordinates
 
 
 def errors(spacing: tuple[float, float, float], *, voxels: bool) -> dict[str, dict[str, float]]:
-    """Worst error over the turns, by shape and measure: relative, of the Euler number absolute."""
+    """Largest error over the rotations, by shape and measure: relative, for the Euler number absolute."""
     steps, table = np.array(spacing), {}
     for name, (level, known) in SHAPES.items():
         worst = dict.fromkeys(known, 0.0)

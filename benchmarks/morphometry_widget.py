@@ -2,9 +2,9 @@
 
     xvfb-run -s "-screen 0 1800x1100x24" python benchmarks/morphometry_widget.py
 
-Prints how long each action took until the window is drawn again, in milliseconds: the longest and the median
-of five times, and the longest that the window's own thread was at work, which does not depend on what else
-the machine does. Measures are made up: how many there are is all that matters.
+Prints the time of each action until the window is drawn again, in milliseconds: maximum and median of five
+times, and the maximum of the processor time of the window's thread, which does not depend on other programs.
+The measures are artificial: only their number matters.
 """
 
 import tempfile
@@ -89,11 +89,11 @@ def main() -> None:
             times, at_work = [], []
             for i in range(REPEATS):
                 settle()
-                begun, worked = time.perf_counter(), time.thread_time()
+                start, worked = time.perf_counter(), time.thread_time()
                 action(i)
                 QApplication.processEvents()
                 at_work.append(1000 * (time.thread_time() - worked))
-                times.append(1000 * (time.perf_counter() - begun))
+                times.append(1000 * (time.perf_counter() - start))
             figures = f"{max(times):6.0f} {np.median(times):6.0f} {max(at_work):6.0f}"
             print(f"{where:8} {name:28} {figures}", flush=True)
     viewer.close()

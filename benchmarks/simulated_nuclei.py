@@ -1,7 +1,7 @@
 """Write a dataset of simulated nuclei of kinds that ``generic`` was not trained on.
 
     python benchmarks/simulated_nuclei.py --out DIR [--cells 60] [--seed 1]
-    python benchmarks/compare.py DIR --models generic --fits --cells all --out RESULT
+    napari-dispr evaluate DIR --model generic --methods model,cylinder,ellipsoid --out RESULT
 
 As DISPR and SHAPR read it: DIR/test/{obj,image,mask}/NAME.tif, 8 bit.
 """

@@ -1,9 +1,9 @@
-"""Train the shipped model ``generic`` on simulated cells of many kinds; no real cell is among them.
+"""Train the shipped model ``generic`` on simulated cells of many kinds, without any real cell.
 
     python benchmarks/train_generic.py --out RUN            # simulates the cells first
-    python benchmarks/train_generic.py --out RUN --resume   # goes on exactly
+    python benchmarks/train_generic.py --out RUN --resume   # continues from the last state
 
-Cells are simulated once and kept in RUN/cells.npz.
+The simulated cells are saved in RUN/cells.npz.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LIMITS = (
 
 
 def simulated(count: int, file: Path) -> list[TrainingCell]:
-    """The training cells, from ``file`` where they have been simulated before."""
+    """The training cells, read from ``file`` if it exists."""
     names = ("mask", "image", "signed_distance", "surface")
     if not file.exists():
         cells = list(generic_training_cells(count, seed=0))
@@ -90,7 +90,7 @@ def main() -> None:
         print(json.dumps(asdict(report)), flush=True)
     state = State(settings, DEFAULT, torch.device("cpu"))
     state.load(checkpoint)
-    # It was never told how large a cell really is and must not look at what it knows nothing of.
+    # It was trained without the true size of cells, so the input planes for that are removed.
     network = state.average.with_planes(4)
     model = ShapeModel(network, RectifiedFlow(settings.shift), card(settings, cells))
     model.save(options.out / "model.safetensors", torch.float16)

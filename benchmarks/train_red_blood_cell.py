@@ -1,12 +1,13 @@
-"""Train the shipped model ``red-blood-cell``: with every fifth of its cells kept apart, and on all.
+"""Train the shipped model ``red-blood-cell``: without every fifth of its cells (held out), and on all cells.
 
     python benchmarks/train_red_blood_cell.py DATASET --start generic --fold 2 --out RUN/2   # 5 folds: 0 to 4
     python benchmarks/train_red_blood_cell.py DATASET --start generic --fold 2 --out RUN/2 --resume
     python benchmarks/train_red_blood_cell.py DATASET --start generic --all --out RUN/all
 
-Each run begins with the model ``--start``, which has seen no real cell. A fold's ends with drawing the
-cells that it kept apart (FOLD/ensembles) and with their errors (FOLD/held_out); what is shipped is
-trained the same way on all the cells; ``benchmarks/calibrate.py`` writes what the folds say into its card.
+Each run starts from the model ``--start``, which has seen no real cell. The run of a fold ends with
+predicting its held-out cells (FOLD/ensembles) and evaluating them (FOLD/held_out). The shipped model is
+trained in the same way on all cells; ``benchmarks/calibrate.py`` writes the results of the folds into its
+card.
 """
 
 import argparse
@@ -45,7 +46,7 @@ LIMITS = (
     "the training data is not known: sizes come from the picture's own pixel size."
 )
 
-#: Settings that are tried.
+#: Settings that can be changed.
 _FREE = ("steps", "batch", "scored", "learning_rate", "adam_learning_rate", "seed", "workers")
 
 
@@ -92,16 +93,17 @@ def card(settings: TrainSettings, train: list[CellFile], start: ShapeModel | Non
 
 
 def check_unseen(model: ShapeModel, held_out: list[CellFile]) -> None:
-    """Refuse to call cells kept apart that a model was trained on."""
+    """Check that a model was not trained on the held-out cells."""
     seen = set(model.card.training.get("fingerprints", ()))
     if known := [cell.name for cell in held_out if cell.fingerprint in seen]:
         raise InputError(
-            f"{model.name} was trained on {known[0]}, which is to be kept apart: give the fold it left out."
+            f"{model.name} was trained on {known[0]}, which should be held out: give the fold that it left "
+            "out."
         )
 
 
-def draw_held_out(model: ShapeModel, held_out: list[CellFile], out: Path) -> None:
-    """Errors of the cells kept apart (out/held_out), and their ensembles (out/ensembles)."""
+def predict_held_out(model: ShapeModel, held_out: list[CellFile], out: Path) -> None:
+    """Evaluate the held-out cells (out/held_out) and save their ensembles (out/ensembles)."""
     check_unseen(model, held_out)
     methods = {q: as_method(model, PredictSettings(quality=q)) for q in model.card.qualities}
     summary = evaluate(held_out, methods, members=5, out=out / "held_out", save_shapes=True)
@@ -119,9 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--all", action="store_true", help="keep no cells apart")
-    parser.add_argument("--fold", type=int, default=2, choices=range(5), help="which fifth is kept apart")
-    parser.add_argument("--start", help="model to begin from: a name or a file")
+    parser.add_argument("--all", action="store_true", help="hold no cells out")
+    parser.add_argument("--fold", type=int, default=2, choices=range(5), help="which fifth is held out")
+    parser.add_argument("--start", help="model to start from: a name or a file")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name in _FREE:
@@ -139,7 +141,7 @@ def main() -> None:
         check_unseen(start, held_out)
     network = start.network.with_planes(DEFAULT.planes) if start else None
     out: Path = options["out"]
-    print(f"{len(train)} cells to train on, {len(held_out)} kept apart", flush=True)
+    print(f"{len(train)} cells to train on, {len(held_out)} held out", flush=True)
     checkpoint = out / "checkpoint.pt"
     for report in iter_optimise(prepared, checkpoint, settings, start=network, resume=options["resume"]):
         print(json.dumps(asdict(report)), flush=True)
@@ -147,8 +149,8 @@ def main() -> None:
     state.load(checkpoint)
     model = ShapeModel(state.average, RectifiedFlow(settings.shift), card(settings, train, start))
     model.save(out / "model.safetensors", torch.float16)
-    if held_out:  # drawn as the model is used: with 16-bit weights
-        draw_held_out(ShapeModel.load(out / "model.safetensors"), held_out, out)
+    if held_out:  # with 16-bit weights, as the model is used
+        predict_held_out(ShapeModel.load(out / "model.safetensors"), held_out, out)
 
 
 if __name__ == "__main__":

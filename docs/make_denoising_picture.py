@@ -1,4 +1,4 @@
-"""Make the picture of how a shape comes to be, of a simulated red blood cell, for README and guide.
+"""Make the picture of the steps from noise to shape, of a simulated red blood cell, for the guide.
 
 python docs/make_denoising_picture.py
 

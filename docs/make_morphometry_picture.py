@@ -1,4 +1,4 @@
-"""Take the picture of the widget Morphometry: ten simulated cells, five shapes each, beside their truth.
+"""Take the picture of the widget Morphometry: ten simulated cells, five shapes each, with their true shapes.
 
     xvfb-run -s "-screen 0 1800x1100x24" python docs/make_morphometry_picture.py
 

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def true_shapes(field: Field) -> tuple[np.ndarray, np.ndarray]:
-    """3D labels of the cells as they were simulated, in the picture's frame, and their affine."""
+    """3D labels of the simulated cells, in the frame of the picture, and their affine."""
     to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
     cells = {
         label: Ensemble(

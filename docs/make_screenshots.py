@@ -1,4 +1,4 @@
-"""Take the pictures of the documentation: the main job in a real napari window, by mouse.
+"""Take the pictures of the documentation: predict cells in a real napari window, by mouse.
 
     xvfb-run -s "-screen 0 1600x1000x24" python docs/make_screenshots.py
 
@@ -23,7 +23,7 @@ IMAGES = Path(__file__).parent / "images"
 
 
 def wait(done: Callable[[], bool] = lambda: True, at_least: float = 0.5) -> None:
-    """Let the window live until something is done."""
+    """Process events of the window until something is done."""
     begun = time.monotonic()
     while time.monotonic() - begun < at_least or not done():
         QApplication.processEvents()
@@ -31,7 +31,7 @@ def wait(done: Callable[[], bool] = lambda: True, at_least: float = 0.5) -> None
 
 
 def own_settings() -> None:
-    """Defaults, whatever the user has chosen, whose own settings stay as they are."""
+    """Use default settings; the settings of the user do not change."""
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
 
 

@@ -1,4 +1,4 @@
-"""Take the pictures of the tour: the nine cells of the sample beside their true shapes, by mouse.
+"""Take the pictures of the tour: the nine cells of the sample with their true shapes, by mouse.
 
     xvfb-run -s "-screen 0 1700x1050x24" python docs/make_tour_pictures.py
 
@@ -18,7 +18,7 @@ from napari_dispr.widgets.predict.request import CellChoice
 SIZE, DOCK, MEMBERS = (1620, 980), 780, 5
 #: Pixels between two pictures of one file.
 GAP = 12
-#: Steps of the way from noise to shape that are shown.
+#: Frames from noise to shape that are shown.
 STEPS = (0, 22, 30, 35)
 
 
@@ -72,7 +72,7 @@ def shoot_views(widget: CompareWidget) -> None:
 
 
 def watch(viewer: napari.Viewer, widget: CompareWidget) -> None:
-    """Some steps of how a member came to be, as the viewer plays them."""
+    """Some steps from noise to shape of a member, as the viewer plays them."""
     press(widget.actions.watch_button)
     wait(lambda: not widget.busy, at_least=1)
     pictures = []

@@ -1,4 +1,4 @@
-"""``napari-dispr dataset`` as users run it: a dataset folder and its preview, one line for what is wrong."""
+"""``napari-dispr dataset`` as users run it: a dataset folder and its preview, one line for wrong input."""
 
 import json
 from pathlib import Path
@@ -35,17 +35,17 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_folders_of_stacks(stacks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "cells"
     assert main(["dataset", str(stacks / "images"), str(stacks / "labels"), "--out", str(out)]) == 0
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     cells = read_dataset(out, need_objects=True)
-    assert f"{len(cells)} cells: {out}" in told.out
-    assert "left out: 2 cut by the border of the stack" in told.out
-    assert f"There are only {len(cells)} cells" in told.err and told.err.count("\n") == 1
+    assert f"{len(cells)} cells: {out}" in printed.out
+    assert "left out: 2 cut by the border of the stack" in printed.out
+    assert f"There are only {len(cells)} cells" in printed.err and printed.err.count("\n") == 1
     assert {cell.name.split("-")[0] for cell in cells} == {"plate1", "plate2"} and len(cells) >= 15
     notes = read_notes(out)
     assert notes.unit == "micrometer" and notes.plane == "middle"
     assert notes.source == ["plate1.tif", "plate2.tif"]
     assert notes.left_out["cut by the border of the stack"] == 2
-    assert f"of the cells: {notes.voxel_size} micrometer" in told.out
+    assert f"of the cells: {notes.voxel_size} micrometer" in printed.out
     preview = imread(out / "preview.png")
     assert preview.ndim == 3 and len(np.unique(preview)) > 100
     # The same as in Python.
@@ -55,7 +55,7 @@ def test_folders_of_stacks(stacks: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert {cell.fingerprint for cell in same} <= fingerprints
 
 
-def test_labels_alone_with_all_that_is_said(stacks: Path, tmp_path: Path) -> None:
+def test_labels_without_images(stacks: Path, tmp_path: Path) -> None:
     labels = str(stacks / "labels" / "plate1.tif")
     options = ["--spacing", "2000,600,600", "--unit", "nm", "--plane", "16", "--voxel-size", "500"]
     assert main(["dataset", "--no-image", labels, "--out", str(tmp_path), *options]) == 0
@@ -71,15 +71,15 @@ def test_labels_alone_with_all_that_is_said(stacks: Path, tmp_path: Path) -> Non
         assert volume == pytest.approx((source == label).sum() * 2 * 0.6**2, rel=0.08)
 
 
-def test_unknown_voxels_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_voxel_size_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stack = simulate_stack(10, (60, 120, 120), (0.4, 0.4, 0.4), seed=2)
     for name, array in (("image", stack.image), ("labels", stack.labels)):
         tifffile.imwrite(tmp_path / f"{name}.tif", array)
     files = [str(tmp_path / "image.tif"), str(tmp_path / "labels.tif")]
     assert main(["dataset", *files, "--out", str(tmp_path / "out")]) == 0
-    told = capsys.readouterr()
-    assert "image.tif does not say how large its voxels are" in told.err
-    assert "1 x 1 x 1 pixel" in told.out and read_notes(tmp_path / "out").unit == "pixel"
+    printed = capsys.readouterr()
+    assert "image.tif does not say how large its voxels are" in printed.err
+    assert "1 x 1 x 1 pixel" in printed.out and read_notes(tmp_path / "out").unit == "pixel"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_unknown_voxels_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         (["{i}"], "give IMAGES and LABELS"),
         (["{i}", "{l}", "{l}"], "There are 3 paths"),
-        (["{i}", "{l}", "--no-image"], "--no-image takes one"),
+        (["{i}", "{l}", "--no-image"], "--no-image takes only one"),
         (["{i}", "{l}", "--spacing", "1,2"], "--spacing is '1,2': give 3"),
         (["{i}", "{l}", "--spacing", "1,0,1"], "--spacing is '1,0,1'"),
         (["{i}", "{l}", "--voxel-size", "small"], "--voxel-size is 'small'"),
@@ -108,8 +108,8 @@ def test_bad_input_is_one_line(
     files = {"i": "images/plate1.tif", "l": "labels/plate1.tif"}
     command = ["dataset", "--out", str(tmp_path / "out"), *(text.format(**files) for text in arguments)]
     assert main(command) == 2
-    told = capsys.readouterr()
-    assert said in told.err and told.err.count("\n") == 1 and "Traceback" not in told.err
+    printed = capsys.readouterr()
+    assert said in printed.err and printed.err.count("\n") == 1 and "Traceback" not in printed.err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""``napari-dispr measure``: what it reads, what it writes, what it says of anything else."""
+"""``napari-dispr measure``: what it reads, what it writes, and its messages for wrong input."""
 
 import numpy as np
 import pandas as pd
@@ -105,9 +105,9 @@ def test_the_shapr_set(dataset, prediction, tmp_path):
     ("arguments", "words"),
     [
         (["nothing.tif", "--out", "t.csv"], "There is no file or folder nothing.tif"),
-        (["nothing.tif", "--out", "t.xlsx"], "let it end in .csv"),
+        (["nothing.tif", "--out", "t.xlsx"], "name that ends in .csv"),
         (["nothing.tif", "--out", "t.csv", "--unit", "nm"], "--unit is the unit of --spacing"),
-        (["nothing.tif", "--out", "t.csv", "--spacing", "1,2"], "give 3 above 0"),
+        (["nothing.tif", "--out", "t.csv", "--spacing", "1,2"], "give 3 numbers above 0"),
         (["nothing.tif", "--out", "t.csv", "--set", "all"], "There is no set 'all'"),
         (["text.tif", "--out", "t.csv"], "text.tif cannot be read as TIFF"),
         (["empty.npy", "--out", "t.csv"], "empty.npy: The labels are empty"),

@@ -21,11 +21,11 @@ def listed(capsys) -> list[str]:
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line that says why."""
+    """The one line of the error message."""
     assert main(["models", *map(str, arguments)]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.count("\n") == 1
-    return told.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    return printed.err
 
 
 @pytest.fixture
@@ -52,35 +52,35 @@ def test_list_says_whose_and_what_is_broken(colleagues, capsys):
 def test_info_for_people(capsys):
     assert main(["models", "info", "red-blood-cell"]) == 0
     name, *lines = capsys.readouterr().out.splitlines()
-    told = dict(line.split(maxsplit=1) for line in lines if " " in line.strip())
+    printed = dict(line.split(maxsplit=1) for line in lines if " " in line.strip())
     model = nd.load_model("red-blood-cell")
     assert name == "red-blood-cell"
-    assert told["hash"] == model.hash
-    assert told["licence"] == "BSD-3-Clause" and told["attribution"] == model.card.attribution
-    assert told["file"].endswith("red-blood-cell.safetensors (shipped with napari-dispr)")
-    assert told["size"] == "14.9 MB"
-    assert told["qualities"] == "fast (1 evaluation, euler), balanced (4 evaluations, euler)"
-    assert told["novelty"] == "from 108 cells"
+    assert printed["hash"] == model.hash
+    assert printed["licence"] == "BSD-3-Clause" and printed["attribution"] == model.card.attribution
+    assert printed["file"].endswith("red-blood-cell.safetensors (shipped with napari-dispr)")
+    assert printed["size"] == "14.9 MB"
+    assert printed["qualities"] == "fast (1 evaluation, euler), balanced (4 evaluations, euler)"
+    assert printed["novelty"] == "from 108 cells"
     assert len(lines) < 50 and max(map(len, lines)) < 500 and not set("{}[]") & set("".join(lines))
 
 
 def test_info_for_programs(colleagues, capsys):
     assert main(["models", "info", "red-blood-cell", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["name"] == "red-blood-cell" and told["novelty"] == "from 108 cells"
-    assert told["hash"] == nd.load_model("red-blood-cell").hash and told["file"]["shipped"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["name"] == "red-blood-cell" and printed["novelty"] == "from 108 cells"
+    assert printed["hash"] == nd.load_model("red-blood-cell").hash and printed["file"]["shipped"]
     assert main(["models", "info", str(colleagues), "--json"]) == 0
     file = json.loads(capsys.readouterr().out)["file"]
     assert file["path"] == str(colleagues) and file["size"] == colleagues.stat().st_size
     assert not file["shipped"]
 
 
-def test_fits_are_told_of(capsys):
+def test_fits_are_listed_and_described(capsys):
     assert main(["models", "list"]) == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if "  fit  " in line]
-    assert [line.split()[0] for line in told] == list(available_fits())
+    printed = [line for line in capsys.readouterr().out.splitlines() if "  fit  " in line]
+    assert [line.split()[0] for line in printed] == list(available_fits())
     assert main(["models", "info", "ellipsoid"]) == 0
-    assert "ellipsoid about the fitted ellipse" in capsys.readouterr().out
+    assert "mean of the fitted ellipse's axes" in capsys.readouterr().out
     assert main(["models", "info", "ellipsoid", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rival"] == "fit"
     assert "is a fit, which is built in" in refused(capsys, "export", "ellipsoid", "--out", "x.safetensors")
@@ -102,7 +102,7 @@ def test_model_goes_from_one_user_to_another(colleagues, tmp_path, capsys):
     assert "nuclei of Ann was there already" in capsys.readouterr().out
 
 
-def test_what_cannot_be_is_one_line(colleagues, tmp_path, capsys):
+def test_wrong_input_is_one_line(colleagues, tmp_path, capsys):
     (tmp_path / "words.safetensors").write_text("no model")
     assert "is not a shape model" in refused(capsys, "import", tmp_path / "words.safetensors")
     assert "There is no file" in refused(capsys, "import", tmp_path / "none.safetensors")

@@ -46,7 +46,7 @@ def cells() -> list[CellFile]:
 
 @pytest.fixture(scope="module")
 def evaluation(cells, tmp_path_factory) -> Path:
-    """What a cross-validation leaves of a method that draws two members, a little too small."""
+    """Files of a cross-validation of a method that draws two members, a little too small."""
     folder = tmp_path_factory.mktemp("evaluation")
     save_evaluation(folder, cells, ["rod"])
     return folder
@@ -77,15 +77,17 @@ def test_classes_that_differ_are_told_apart(done) -> None:
     assert summary["classes"] == COUNTS
     assert summary["rare"] == ["rod"]
     assert list(summary["arms"]) == [*SETS, "3D, rare cells repeated", "3D + drawn"]
-    for told in summary["arms"].values():
-        assert told["macro_f1"]["mean"] == told["weighted_f1"]["mean"] == 1
-        assert np.array_equal(told["confusion"], [[8, 0], [0, 4]])
+    for scores in summary["arms"].values():
+        assert scores["macro_f1"]["mean"] == scores["weighted_f1"]["mean"] == 1
+        assert np.array_equal(scores["confusion"], [[8, 0], [0, 4]])
     names = {path.name for path in out.iterdir()}
     assert {"classification.json", "classification.csv", "classification.png", "table.md"} <= names
     predictions = pd.read_csv(out / "predictions.csv")
     assert (predictions.groupby(["arm", "seed", "cell"]).size() == 1).all()
     assert (predictions["class"] == predictions["predicted"]).all()
-    assert "| 3D + drawn | 100.0 |" in (out / "table.md").read_text("utf-8")
+    lines = (out / "table.md").read_text("utf-8").splitlines()
+    line = next(line for line in lines if line.startswith("| 3D + drawn "))
+    assert line.split("|")[2].strip() == "100.0"
 
 
 def test_features_are_computed_once_and_labels_without_meaning_give_chance(cells, done, tmp_path) -> None:
@@ -105,14 +107,16 @@ def test_features_are_computed_once_and_labels_without_meaning_give_chance(cells
             summary = end.value
             break
     assert known.read_bytes() == before
-    for told in summary["arms"].values():
-        assert told["macro_f1"]["mean"] < 0.7
-        assert told["macro_f1"]["interval"][0] < told["macro_f1"]["mean"] < told["macro_f1"]["interval"][1]
+    for scores in summary["arms"].values():
+        assert scores["macro_f1"]["mean"] < 0.7
+        assert (
+            scores["macro_f1"]["interval"][0] < scores["macro_f1"]["mean"] < scores["macro_f1"]["interval"][1]
+        )
 
 
 @pytest.fixture(scope="module")
 def features() -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
-    """Rows whose only feature tells of which cell and source they are."""
+    """Rows with a cell and a source, without features."""
     classes = {f"{kind}{number}": kind for kind in "abc" for number in range(4)}
     folds = {name: str(place % 4 + 1) for place, name in enumerate(classes)}
     sources = ["true", "drawn", "drawn", *(f"drawn without {fold}" for fold in "1234")]
@@ -143,7 +147,7 @@ def test_no_row_of_a_test_cell_is_trained_on(features, source, repeated: int, te
 
 def test_shapes_need_the_folds_of_their_models(cells, evaluation, tmp_path) -> None:
     shapes = [PredictedShapes("drawn", evaluation / "shapes" / "drawn")]
-    with pytest.raises(InputError, match="without the folds of their models"):
+    with pytest.raises(InputError, match="need the folds of their models"):
         classify(cells, shapes=shapes, **QUICK)
     folds = pd.read_csv(evaluation / "folds.csv")
     folds[folds["name"] != "rod_01"].to_csv(tmp_path / "folds.csv", index=False)
@@ -184,7 +188,7 @@ def test_shapes_of_models_that_know_the_cells_are_refused(cells, evaluation, tmp
     ).to_csv(tmp_path / "cells.csv", index=False)
     with pytest.raises(InputError, match=r"trained on 4 of the cells that it drew \(such as rod_00\)"):
         classify(cells, shapes=shapes, folds=tmp_path / "folds.csv", **QUICK)
-    # The folds of one cross-validation beside the shapes of another.
+    # The folds of one cross-validation with the shapes of another.
     folds = pd.read_csv(tmp_path / "folds.csv")
     folds["fold"] = folds["fold"] % 4 + 1
     folds.to_csv(tmp_path / "folds.csv", index=False)
@@ -196,7 +200,7 @@ def test_predicted_objects_are_no_cells_and_a_class_has_two(cells) -> None:
     drawn = [replace(one, name=f"{one.name}001", predicted=True) for one in cells]
     with pytest.raises(InputError, match="All objects are predicted"):
         classify(drawn, **QUICK)
-    with pytest.raises(InputError, match="The class rod has one cell"):
+    with pytest.raises(InputError, match="The class rod has only one cell"):
         classify([*cells[:9], *drawn], **QUICK)
 
 

@@ -15,7 +15,7 @@ from napari_dispr import InputError
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
 from napari_dispr.cells.splits import class_of, classes_of, folds_of
 from napari_dispr.commands.cli import main
-from napari_dispr.evaluation.cross_validation import FoldBegins
+from napari_dispr.evaluation.cross_validation import FoldStarted
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import CrossValidateSettings, PredictSettings
 
@@ -43,7 +43,7 @@ def dataset(cells, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(dataset, tmp_path_factory):
-    """A cross-validation that nobody stopped: its folder, events and summary."""
+    """A cross-validation without interruption: its folder, events and summary."""
     out = tmp_path_factory.mktemp("whole") / "out"
     events = []
     summary = nd.cross_validate(
@@ -57,7 +57,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_every_cell_is_tested_once_by_what_has_not_seen_it(whole, cells):
+def test_every_cell_is_tested_once_by_models_that_have_not_seen_it(whole, cells):
     out, events, summary = whole
     folds = {row["name"]: int(row["fold"]) for row in rows_of(out / "folds.csv")}
     assert [row["class"] for row in rows_of(out / "folds.csv")] == ["discocyte"] * 2 + ["stomatocyte"] * 2
@@ -66,8 +66,8 @@ def test_every_cell_is_tested_once_by_what_has_not_seen_it(whole, cells):
     rows = rows_of(out / "cells.csv")
     for method, members in (("model", 2), ("cylinder", 1)):
         assert [row["cell"] for row in rows if row["method"] == method] == names
-        told = summary["methods"][method]
-        assert told["cells"] == 4 and told["n"] == 4 * members and told["trained_on"] == []
+        found = summary["methods"][method]
+        assert found["cells"] == 4 and found["n"] == 4 * members and found["trained_on"] == []
         for name in names:
             assert tifffile.imread(out / "shapes" / method / f"{name}.tif").shape == (members, 64, 64, 64)
     for fold in (1, 2):
@@ -85,11 +85,11 @@ def test_every_cell_is_tested_once_by_what_has_not_seen_it(whole, cells):
 def test_stopped_at_any_place_it_resumes_to_the_same_table(whole, dataset, tmp_path):
     out = tmp_path / "out"
     options = {"methods": ["model", "cylinder"], "resume": True, "save_shapes": True, **OPTIONS}
-    # In the first training, by its own wish; while cells of the first fold are drawn; in the second training.
+    # Stop in the first training; while cells of the first fold are drawn; in the second training.
     kinds = [
         type(event).__name__ for event in nd.iter_cross_validate(dataset, out, stop=lambda: True, **options)
     ]
-    assert kinds == ["FoldBegins", "Started", "Ended"]
+    assert kinds == ["FoldStarted", "Started", "Ended"]
     assert not (out / "folds" / "1" / "model.safetensors").exists()
     for kind, times in (("Evaluated", 3), ("Started", 1)):
         events = nd.iter_cross_validate(dataset, out, **options)
@@ -103,7 +103,7 @@ def test_stopped_at_any_place_it_resumes_to_the_same_table(whole, dataset, tmp_p
         assert (out / name).read_bytes() == (whole[0] / name).read_bytes()
 
 
-def test_what_is_resumed_is_what_was_begun(whole, dataset):
+def test_other_settings_are_not_resumed(whole, dataset):
     out = whole[0]
     for changes, words in (
         ({"resume": False}, "holds a cross-validation"),
@@ -132,7 +132,7 @@ def test_a_start_that_has_seen_the_cells_is_refused(whole, dataset, tmp_path):
 
 
 def test_one_fold_alone_is_a_held_out_split_that_others_join(whole, dataset, cells, tmp_path):
-    """Of the same cells as that fold of the whole; gone on with, it is the whole to the byte."""
+    """It tests the cells of this fold; continued with the other folds, its files equal those of the whole."""
     out = tmp_path / "out"
     options = {"methods": ["model", "cylinder"], "save_shapes": True, **OPTIONS}
     alone = {**options, "settings": CrossValidateSettings(folds=2, fold=2)}
@@ -143,7 +143,7 @@ def test_one_fold_alone_is_a_held_out_split_that_others_join(whole, dataset, cel
     assert (summary["cells"], summary["not_tested"], summary["tested_folds"]) == (2, 2, [2])
     assert "of fold 2; 2 more are not tested yet" in (out / "table.md").read_text("utf-8")
     assert not (out / "folds" / "1").exists()
-    # What another fold has begun is no part of the table, and of the first fold's training nothing is lost.
+    # An unfinished other fold is not in the table, and its training is kept.
     events = nd.iter_cross_validate(dataset, out, resume=True, **options)
     while type(next(events)).__name__ != "Evaluated":
         pass
@@ -172,14 +172,14 @@ def test_settings_of_one_method(dataset, tmp_path):
     events = nd.iter_cross_validate(dataset, tmp_path / "out", ["model", "shapr"], **options)
     next(events)
     events.close()
-    told = json.loads((tmp_path / "out" / "cross_validation.json").read_text("utf-8"))["training"]
-    assert (told["model"]["minutes"], told["model"]["steps"], told["model"]["batch"]) == (7, 300, 4)
-    assert (told["shapr"]["minutes"], told["shapr"]["steps"], told["shapr"]["epochs"]) == (None, None, 20)
-    assert told["shapr"]["batch"] == 6
+    found = json.loads((tmp_path / "out" / "cross_validation.json").read_text("utf-8"))["training"]
+    assert (found["model"]["minutes"], found["model"]["steps"], found["model"]["batch"]) == (7, 300, 4)
+    assert (found["shapr"]["minutes"], found["shapr"]["steps"], found["shapr"]["epochs"]) == (None, None, 20)
+    assert found["shapr"]["batch"] == 6
     for wrong, words in (
         ({"speed": 3}, "'speed'"),
         ({"shapr.speed": 3}, "'speed'"),
-        ({"dispr.steps": 3}, "No method dispr is trained"),
+        ({"dispr.steps": 3}, "dispr, which is not trained"),
     ):
         with pytest.raises(InputError, match=words):
             nd.cross_validate(dataset, tmp_path / "no", ["model", "shapr"], **{**options, "training": wrong})
@@ -190,14 +190,14 @@ def test_a_method_named_as_a_preset_is_trained_by_it(dataset, tmp_path):
     settings = CrossValidateSettings(folds=2, preset="quick", minutes=7)
     options = {**OPTIONS, "settings": settings, "training": {"processes": 1, "batch": 2}}
     events = nd.iter_cross_validate(dataset, tmp_path, ["shapr", "model", "cylinder"], **options)
-    assert next(events) == FoldBegins(1, 2, "shapr", 2)
+    assert next(events) == FoldStarted(1, 2, "shapr", 2)
     events.close()
-    told = json.loads((tmp_path / "cross_validation.json").read_text("utf-8"))["training"]
-    assert list(told) == ["shapr", "model"]
+    found = json.loads((tmp_path / "cross_validation.json").read_text("utf-8"))["training"]
+    assert list(found) == ["shapr", "model"]
     for name, start, scored in (("shapr", None, None), ("model", "generic", 0.4)):
-        assert (told[name]["start"], told[name].get("scored")) == (start, scored)
-        assert (told[name]["minutes"], told[name]["batch"], told[name]["seed"]) == (7, 2, 3)
-    assert told["shapr"]["method"] == "shapr" and "processes" not in told["shapr"]
+        assert (found[name]["start"], found[name].get("scored")) == (start, scored)
+        assert (found[name]["minutes"], found[name]["batch"], found[name]["seed"]) == (7, 2, 3)
+    assert found["shapr"]["method"] == "shapr" and "processes" not in found["shapr"]
 
 
 def test_predicted_objects_are_trained_on_and_never_tested(cells, tmp_path):
@@ -209,7 +209,7 @@ def test_predicted_objects_are_trained_on_and_never_tested(cells, tmp_path):
     (out / "folds" / "1" / "cells").mkdir(parents=True)
     (out / "folds" / "1" / "model.training").mkdir()
     events = nd.iter_cross_validate(tmp_path / "cells", out, ["model"], **options)
-    assert next(events) == FoldBegins(1, 2, "model", 4)
+    assert next(events) == FoldStarted(1, 2, "model", 4)
     assert type(next(events)).__name__ == "Started"
     events.close()
     read = read_dataset(out / "folds" / "1" / "cells")
@@ -221,7 +221,7 @@ def test_predicted_objects_are_trained_on_and_never_tested(cells, tmp_path):
 
 
 def named(*names):
-    """Cells with nothing but a picture of their own."""
+    """Cells without objects, each with a different picture."""
     planes = [np.full((64, 64), place, np.float32) / 255 for place in range(len(names))]
     return [CellFile(name, plane, None, None) for name, plane in zip(names, planes, strict=True)]
 
@@ -268,7 +268,7 @@ def test_classes_from_a_table(tmp_path):
 
 
 def test_command(whole, dataset, tmp_path, capsys):
-    """What Python began the command goes on with: here there is nothing left but the tables."""
+    """The command continues a cross-validation of Python; here only the tables are left to do."""
     shutil.copytree(whole[0], tmp_path / "out")
     (tmp_path / "out" / "table.md").unlink()
     training = ",".join(f"{name}={value}" for name, value in TRAINING.items())
@@ -311,5 +311,5 @@ def test_command(whole, dataset, tmp_path, capsys):
 )
 def test_wrong_options_are_one_line(dataset, tmp_path, capsys, options, words):
     assert main(["evaluate", str(dataset), "--out", str(tmp_path / "out"), *options]) == 2
-    told = capsys.readouterr().err
-    assert words in told and told.count("\n") == 1 and not (tmp_path / "out").exists()
+    found = capsys.readouterr().err
+    assert words in found and found.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -341,9 +341,9 @@ def test_an_evaluation_that_was_interrupted_goes_on_where_it_was(tmp_path):
     with (out / "errors.partial.csv").open("a", newline="", encoding="utf-8") as file:
         file.write(lines[-1].replace("b,m,", "b,cylinder,") + "\r\nc,m,0,0")
     for changes in ({"seed": 2}, {"definitions": "shapr"}, {"members": 3}, {"voxel_size": 2.0}):
-        with pytest.raises(InputError, match=f"begun with other {next(iter(changes)).replace('_', ' ')}"):
+        with pytest.raises(InputError, match=f"started with other {next(iter(changes)).replace('_', ' ')}"):
             evaluate(cells, methods, out=out, resume=True, **{**options, **changes})
-    with pytest.raises(InputError, match="begun with other cells"):
+    with pytest.raises(InputError, match="started with other cells"):
         evaluate([*cells[:2], ball_cell("c", 21)], methods, out=out, resume=True, **options)
     seen = []
     evaluate(cells, methods, out=out, resume=True, progress=seen.append, **options)
@@ -409,7 +409,7 @@ def test_table_for_a_paper(tmp_path):
     assert (test["first"], test["second"], test["n"]) == ("near", "ellipsoid-code", 4)
     assert test["mean"] < 0 and test["wilcoxon_p"] == pytest.approx(2 / 2**4)
     assert test["holm_p"] >= test["wilcoxon_p"] and "## Paired comparisons" in text
-    assert "Compared with the paper's Table 1" in text
+    assert "Comparison with the paper's Table 1" in text
     page = imread(tmp_path / "errors.png")
     assert min(page.shape[:2]) > 800 and page[..., :3].min() < 0.1  # something is drawn
 

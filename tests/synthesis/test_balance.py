@@ -1,4 +1,4 @@
-"""Balanced training folders: numbers, names, files that are read back, and a run that goes on."""
+"""Balanced training folders: numbers, names, files that are read back, and a continued run."""
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ def cells(dataset) -> list[CellFile]:
     return read_dataset(dataset, need_objects=True)
 
 
-def test_shapes_are_shared_out_evenly() -> None:
+def test_shapes_are_distributed_evenly() -> None:
     classes = {"a1": "a", "a2": "a", "a3": "a", "a4": "a", "a5": "a", "b1": "b", "b2": "b", "c1": "c"}
     found = plan(classes, list(classes), at_most=3)
     assert found.members == {"b1": 2, "b2": 1, "c1": 3}
@@ -91,34 +91,34 @@ def test_folder_is_read_back_balanced_and_its_copies_stay_together(dataset, cell
         augment(cells, out, **QUICK)
 
 
-def test_interrupted_run_goes_on_to_the_same_folder(cells, tmp_path) -> None:
-    whole, begun = tmp_path / "whole", tmp_path / "begun"
-    told = augment(cells, whole, per_class=5, **QUICK)
-    assert told["after"] == {"disc": 5, "spiky": 5}
-    events = iter_augment(cells, begun, per_class=5, **QUICK)
+def test_an_interrupted_run_continues_to_the_same_folder(cells, tmp_path) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    found = augment(cells, whole, per_class=5, **QUICK)
+    assert found["after"] == {"disc": 5, "spiky": 5}
+    events = iter_augment(cells, part, per_class=5, **QUICK)
     while not isinstance(next(events), Augmented):
         pass
     events.close()
-    assert not (begun / "train").exists()
-    with pytest.raises(InputError, match="begun with other cells or settings"):
-        augment(cells, begun, per_class=4, **QUICK)
+    assert not (part / "train").exists()
+    with pytest.raises(InputError, match="started with other cells or settings"):
+        augment(cells, part, per_class=4, **QUICK)
     steps = []
-    augment(cells, begun, per_class=5, progress=steps.append, **QUICK)
+    augment(cells, part, per_class=5, progress=steps.append, **QUICK)
     again = [event for event in steps if isinstance(event, Step)]
     assert len(again) == 2  # of the two cells whose shapes were not written yet
-    for one, other in zip(read_dataset(whole, need_objects=True), read_dataset(begun, need_objects=True),
+    for one, other in zip(read_dataset(whole, need_objects=True), read_dataset(part, need_objects=True),
                           strict=True):  # fmt: skip
         assert one.name == other.name
         assert np.array_equal(one.obj, other.obj)
-    assert (whole / "cells.csv").read_bytes() == (begun / "cells.csv").read_bytes()
+    assert (whole / "cells.csv").read_bytes() == (part / "cells.csv").read_bytes()
 
 
-def test_a_model_of_these_very_cells_is_told_of(cells, tmp_path) -> None:
+def test_a_model_trained_on_these_cells_is_a_warning(cells, tmp_path) -> None:
     model = nd.load_model("red-blood-cell")
     training = {**model.card.training, "fingerprints": [one.fingerprint for one in cells]}
     own = type(model)(model.network, model.process, model.card.model_copy(update={"training": training}))
-    told = augment(cells, tmp_path, **{**QUICK, "model": own})
-    assert "was trained on 2 of the 2 cells" in told["warnings"][0]
+    found = augment(cells, tmp_path, **{**QUICK, "model": own})
+    assert "was trained on 2 of the 2 cells" in found["warnings"][0]
     table = pd.read_csv(tmp_path / "cells.csv")
     assert table.loc[table["kind"] == "predicted", "trained_on"].all()
 

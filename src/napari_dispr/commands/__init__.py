@@ -1,1 +1,1 @@
-"""The commands, one module a verb: `add` gives it its options, the rest runs it."""
+"""The commands, one module each: `add` defines its options, the other functions run it."""

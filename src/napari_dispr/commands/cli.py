@@ -1,57 +1,30 @@
-"""The command line: thin shells over the verbs. Exit status 0; 2 for bad input; 130 when interrupted."""
+"""The command line. Exit status 0; 2 for wrong input; 130 when interrupted."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
-from napari_dispr.commands import (
-    augment,
-    classify,
-    dataset,
-    demo,
-    denoise,
-    evaluate,
-    export,
-    measure,
-    models,
-    more,
-    predict,
-    rank,
-    report,
-    train,
-)
 from napari_dispr.errors import InputError
 from napari_dispr.version import __version__
 
-#: In the order in which ``--help`` shows them.
+#: Modules of this package, in the order of ``--help``.
 _COMMANDS = (
-    demo,
-    predict,
-    more,
-    denoise,
-    measure,
-    rank,
-    export,
-    report,
-    dataset,
-    augment,
-    train,
-    evaluate,
-    classify,
-    models,
+    *("demo", "predict", "more", "denoise", "measure", "rank", "export", "report"),
+    *("dataset", "augment", "train", "evaluate", "classify", "models"),
 )
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}: see {self.prog} --help.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status."""
+    """Run a command and return the exit status."""
     try:
         options = _parser().parse_args(arguments)
         options.command(options)
@@ -62,17 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"napari-dispr: {error.filename or 'file'}: {error.strerror or error}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("napari-dispr: interrupted; what was finished is kept.", file=sys.stderr)
+        print("napari-dispr: interrupted; finished results are kept.", file=sys.stderr)
         return 130
     return 0
 
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="napari-dispr", description="Ensembles of 3D cell shapes from one 2D microscopy picture."
+        prog="napari-dispr",
+        description="Ensembles of 3D cell shapes from one 2D microscopy picture.",
+        epilog="`napari-dispr COMMAND --help` explains a command. To start: `napari-dispr demo`.",
     )
     parser.add_argument("--version", action="version", version=f"napari-dispr {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in _COMMANDS:
-        module.add(commands)
+    for name in _COMMANDS:
+        import_module(f"napari_dispr.commands.{name}").add(commands)
     return parser

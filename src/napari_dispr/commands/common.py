@@ -1,4 +1,7 @@
-"""What commands share: options of settings, the progress bar, folders to write to, pictures to read."""
+"""Shared by the commands: options and their checks, progress bars, reading pictures, saving predictions.
+
+The functions raise InputError, with a message for the user, if an option or a file is wrong.
+"""
 
 import argparse
 import signal
@@ -6,7 +9,7 @@ import sys
 import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,12 +25,14 @@ if TYPE_CHECKING:
     from napari_dispr.prediction.result import Prediction
 
 Result = TypeVar("Result")
+#: Default unit of lengths.
+UNIT = "micrometer"
 
 
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
 ) -> argparse.ArgumentParser:
-    """A command that calls ``run`` with its options; gives the parser, for its options."""
+    """Add a command that calls ``run``; returns its parser, which takes the options."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:]
     )
@@ -38,7 +43,7 @@ def add_command(
 def add_settings(
     parser: argparse._ActionsContainer, kind: type[Settings], only: set[str] | None = None
 ) -> None:
-    """An option for each field; what it may be is checked by the settings themselves."""
+    """Add an option for each field; the settings themselves check the values."""
     for name, field in kind.model_fields.items():
         if only is None or name in only:
             default = "" if field.default is None else f" ({field.default})"
@@ -50,38 +55,59 @@ def add_settings(
             )
 
 
-def given_settings(options: argparse.Namespace, kind: type[SettingsKind]) -> SettingsKind:
-    """The settings that were given as options of :func:`add_settings`, the others at their defaults.
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that read a dataset with classes and write a folder."""
+    parser.add_argument(
+        "dataset", type=Path, help="folder with train|test/{obj,image,mask}, or one such part"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--class-table",
+        type=Path,
+        metavar="FILE.csv",
+        help="table with the columns name and class (default: the file name without its last digits)",
+    )
 
-    Raises
-    ------
-    InputError
-        If one is out of its range.
-    """
+
+def given_settings(options: argparse.Namespace, kind: type[SettingsKind]) -> SettingsKind:
+    """The settings from the options of :func:`add_settings`; options that are missing have their default."""
     given = {name: getattr(options, name, None) for name in kind.model_fields}
     return checked_settings(kind, {name: value for name, value in given.items() if value is not None})
+
+
+def warn(text: str) -> None:
+    """Print a warning on the standard error stream."""
+    print(f"napari-dispr: {text}", file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; yields the function ``show(done, total)`` that moves it."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=None, leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def run_with_progress(
     events: "Generator[Any, None, Result]", on_event: Callable[[Any], None] | None = None
 ) -> Result:
-    """Work through a verb's events with a progress bar; interrupting closes it in good order."""
-    from tqdm import tqdm
-
-    with tqdm(unit="step", disable=None, leave=False) as bar:
-        try:
-            while True:
-                try:
-                    event = next(events)
-                except StopIteration as end:
-                    return typing.cast(Result, end.value)
-                if hasattr(event, "total"):
-                    bar.total = event.total
-                    bar.update(event.done - bar.n)
-                if on_event is not None:
-                    on_event(event)
-        finally:
-            events.close()
+    """Run a generator of events with a progress bar and return its result; interrupting closes it."""
+    with progress_bar("step") as show, closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                return typing.cast(Result, end.value)
+            if hasattr(event, "total"):
+                show(event.done, event.total)
+            if on_event is not None:
+                on_event(event)
 
 
 def run_and_save(
@@ -91,17 +117,14 @@ def run_and_save(
     *,
     added_to: "Prediction | None" = None,
 ) -> "Prediction":
-    """Save each cell as soon as it is finished; the tables at the end, also when interrupted.
+    """Run a prediction; save each finished cell, and the tables at the end or when interrupted.
 
     Parameters
     ----------
-    events : generator
-    out : path
     inputs : mapping, optional
-        Names the files that were predicted from: provenance tells of them.
+        The input files, for the provenance.
     added_to : Prediction, optional
-        What lies there: cells are written into it, of which others stay as they are. Otherwise what lies
-        there is replaced.
+        The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
     """
     from napari_dispr.prediction.saving import load_measures, remove_prediction, save_cell, save_tables
     from napari_dispr.prediction.tables import measure_changed
@@ -125,7 +148,7 @@ def run_and_save(
         prediction = run_with_progress(events, keep)
     except BaseException:
         if finished:
-            # The last cell may have been interrupted between its files.
+            # The interruption may have come between the files of the last cell.
             so_far, label = finished[0]
             save_cell(so_far, out, label)
             save_all_tables(so_far)
@@ -136,41 +159,55 @@ def run_and_save(
 
 
 def whole_numbers(option: str, text: str | None) -> list[int] | None:
-    """Labels or numbers that were given as an option, as ``3,7``; None where all are meant.
-
-    Raises
-    ------
-    InputError
-        If they are no whole numbers.
-    """
+    """The numbers in an option such as ``3,7``; None if it is missing or ``all``."""
     if text is None or text.strip() == "all":
         return None
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise InputError(f"{option} is {text!r}: give whole numbers with commas between, as 3,7.") from None
+        raise InputError(
+            f"{option} is {text!r}: give whole numbers separated by commas, such as 3,7."
+        ) from None
 
 
 def lengths(option: str, text: str, count: int) -> tuple[float, ...]:
-    """Lengths that were given as an option, as ``1,0.3,0.3``.
-
-    Raises
-    ------
-    InputError
-        If there are not as many, or one is not above 0.
-    """
+    """The lengths in an option such as ``1,0.3,0.3``."""
     try:
         values = tuple(float(value) for value in text.split(","))
     except ValueError:
         values = ()
     if len(values) != count or not all(0 < value < float("inf") for value in values):
         example = "1,0.3,0.3" if count == 3 else "0.25"
-        raise InputError(f"{option} is {text!r}: give {count} above 0, as {example}.")
+        numbers = "a number" if count == 1 else f"{count} numbers"
+        raise InputError(f"{option} is {text!r}: give {numbers} above 0, such as {example}.")
     return values
 
 
+def add_spacing(parser: argparse.ArgumentParser, options: str = "--spacing") -> None:
+    """Add the distances between voxels, and the unit of these options."""
+    parser.add_argument(
+        "--spacing", metavar="Z,Y,X", help="distances between voxels (default: as in the files)"
+    )
+    parser.add_argument("--unit", help=f"unit of {options} ({UNIT})")
+
+
+def given_spacing(options: argparse.Namespace) -> tuple[tuple[float, ...] | None, str]:
+    """Spacing and unit from the options of :func:`add_spacing`."""
+    if options.spacing is not None:
+        return lengths("--spacing", options.spacing, 3), options.unit or UNIT
+    if options.unit is not None:
+        raise InputError("--unit is the unit of --spacing: give both, or neither.")
+    return None, UNIT
+
+
+def check_suffix(out: Path, *suffixes: str) -> None:
+    """Check the suffix of a file to write."""
+    if out.suffix.lower() not in suffixes:
+        raise InputError(f"{out} has the wrong file type: give a name that ends in {' or '.join(suffixes)}.")
+
+
 def check_folder(out: Path) -> None:
-    """Before anything slow: can results be written there at all?"""
+    """Check, before anything slow, that results can be written into a folder."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder to write to.")
     parent = next(p for p in (out, *out.absolute().parents) if p.exists())
@@ -178,37 +215,23 @@ def check_folder(out: Path) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError:
-        raise InputError(f"{parent} cannot be written to: give another folder.") from None
+        raise InputError(f"There is no permission to write into {parent}: give another folder.") from None
 
 
-def read_real(dataset: Path) -> "list[CellFile]":
-    """The cells of a dataset whose objects are true ones; says how many are not.
-
-    Raises
-    ------
-    InputError
-        See `read_dataset` and `real_cells`.
-    """
+def read_real_cells(dataset: Path) -> "list[CellFile]":
+    """The cells of a dataset that have true objects; warns of the number of predicted ones."""
     from napari_dispr.cells.folders import read_dataset
     from napari_dispr.cells.splits import real_cells
 
     cells = read_dataset(dataset, need_objects=True)
     real = real_cells(cells)
     if predicted := len(cells) - len(real):
-        print(
-            f"napari-dispr: {predicted} objects of {dataset} are predicted ones: left out.", file=sys.stderr
-        )
+        warn(f"{predicted} objects of {dataset} are predicted ones and are left out.")
     return real
 
 
 def read_picture(path: Path) -> "NDArray[Any]":
-    """A picture or its labels from a file: TIFF, NPY, or what scikit-image reads.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it cannot be read.
-    """
+    """Read a picture or labels: TIFF, NPY, or any format that scikit-image reads."""
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the name.")
     try:
@@ -223,13 +246,13 @@ def read_picture(path: Path) -> "NDArray[Any]":
         from skimage.io import imread
 
         return imread(path)
-    except Exception as error:  # readers raise whatever a broken file makes them meet
+    except Exception as error:  # a broken file can raise anything
         raise InputError(f"{path} cannot be read as a picture: save it as TIFF.") from error
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[list[int]]:
-    """Signals that arrive while something trains: the first saves and ends, a second Ctrl-C ends at once."""
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, so that a training can save and stop; a second Ctrl-C stops at once."""
     signals: list[int] = []
 
     def note(number: int, frame: Any) -> None:

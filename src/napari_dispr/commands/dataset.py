@@ -1,25 +1,19 @@
 """``napari-dispr dataset``: cells to train on, cut from 3D stacks and their segmentations."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_dispr.commands.common import add_command, check_folder, lengths
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from napari_dispr.cells.stacks import CutCells, Plane, Stack
-
-#: Of the spacing that is given.
-_UNIT = "micrometer"
+    from napari_dispr.cells.stacks import Plane
 
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "dataset", dataset, "cut cells to train on from 3D stacks")
+    command = common.add_command(commands, "dataset", dataset, "cut cells from 3D stacks; then use `train`")
     command.usage = (
         "napari-dispr dataset IMAGES LABELS --out DIR [options]\n"
         "       napari-dispr dataset --no-image LABELS --out DIR [options]"
@@ -29,47 +23,49 @@ def add(commands: Any) -> None:
         type=Path,
         nargs="+",
         metavar="IMAGES LABELS",
-        help="a 3D image and its segmentation (a value a cell), or two folders of partners of one name; "
+        help="a 3D image and its segmentation (one value a cell), or two folders with files of equal names; "
         "TIFF, OME-TIFF, OME-Zarr or NPY",
     )
-    command.add_argument("--no-image", action="store_true", help="cells without images: give LABELS alone")
-    command.add_argument("--out", type=Path, required=True, help="folder to write to")
-    command.add_argument("--spacing", metavar="Z,Y,X", help="from voxel to voxel (what the files say)")
-    command.add_argument("--unit", help=f"of --spacing and --voxel-size ({_UNIT})")
+    command.add_argument("--no-image", action="store_true", help="cells without images: give only LABELS")
+    command.add_argument("--out", type=Path, required=True, help="folder for the dataset")
+    common.add_spacing(command, "--spacing and --voxel-size")
     command.add_argument(
-        "--plane", default="middle", metavar="middle|Z", help="slice that is imaged (middle)"
+        "--plane",
+        default="middle",
+        metavar="middle|Z",
+        help="slice to use as the 2D picture (middle: of each cell)",
     )
     command.add_argument(
-        "--voxel-size", metavar="V", help="side of a voxel of the grid (so that cells fill most of it)"
+        "--voxel-size", metavar="V", help="voxel size of the cells (default: the cells fill most of the grid)"
     )
 
 
 def dataset(options: argparse.Namespace) -> None:
     """``napari-dispr dataset``."""
     images, labels = _sources(options)
-    spacing = None if options.spacing is None else lengths("--spacing", options.spacing, 3)
-    voxel_size = None if options.voxel_size is None else lengths("--voxel-size", options.voxel_size, 1)[0]
+    spacing, unit = common.given_spacing(options)
+    voxel_size = (
+        None if options.voxel_size is None else common.lengths("--voxel-size", options.voxel_size, 1)[0]
+    )
     plane = _plane(options.plane)
-    if options.unit is not None and spacing is None:
-        raise InputError("--unit is the unit of --spacing: give both, or neither.")
-    check_folder(options.out)
+    common.check_folder(options.out)
     from napari_dispr.cells.folders import DatasetNotes, check_no_dataset, write_dataset
     from napari_dispr.cells.splits import check_cells
     from napari_dispr.cells.stack_files import micrometers, pair_files, read_stack
-    from napari_dispr.cells.stacks import in_words
+    from napari_dispr.cells.stacks import cut_stacks, in_words
     from napari_dispr.export.pictures import montage
     from napari_dispr.files import written_aside
 
     check_no_dataset(options.out)
     pairs = pair_files(images, labels)
-    unit = options.unit or _UNIT
     stacks = [read_stack(*pair, spacing, unit=unit) for pair in pairs]
     for stack in stacks:
         if stack.note:
-            print(f"napari-dispr: {stack.note}", file=sys.stderr)
+            common.warn(stack.note)
     if voxel_size is not None:
         voxel_size *= micrometers(unit) or 1.0
-    cut = _cut(stacks, plane, voxel_size)
+    with common.progress_bar("cell") as show:
+        cut = cut_stacks(stacks, plane=plane, voxel_size=voxel_size, progress=show)
     notes = DatasetNotes(
         voxel_size=cut.voxel_size,
         unit=cut.unit,
@@ -93,20 +89,22 @@ def dataset(options: argparse.Namespace) -> None:
     if cut.left_out:
         print(f"left out: {in_words(cut.left_out)}")
     for doubt in check_cells(cut.cells):
-        print(f"napari-dispr: {doubt}", file=sys.stderr)
+        common.warn(doubt)
 
 
 def _sources(options: argparse.Namespace) -> tuple[Path | None, Path]:
-    """Images, if any, and labels."""
+    """Paths of the images, if any, and of the labels."""
     paths = options.stacks
     if options.no_image:
         if len(paths) != 1:
-            raise InputError("--no-image takes one file or folder, the labels: leave the images out.")
+            raise InputError("--no-image takes only one file or folder, the labels: leave out the images.")
         return None, paths[0]
     if len(paths) == 1:
-        raise InputError(f"{paths[0]} comes alone: give IMAGES and LABELS, or --no-image and LABELS.")
+        raise InputError(f"There is only {paths[0]}: give IMAGES and LABELS, or --no-image and LABELS.")
     if len(paths) > 2:
-        raise InputError(f"There are {len(paths)} paths: give two, IMAGES and LABELS; folders for many.")
+        raise InputError(
+            f"There are {len(paths)} paths: give two, IMAGES and LABELS. For many files give folders."
+        )
     return paths[0], paths[1]
 
 
@@ -116,19 +114,6 @@ def _plane(text: str) -> "Plane":
     try:
         return int(text)
     except ValueError:
-        raise InputError(f"--plane is {text!r}: give middle, or the number of a slice, from 0.") from None
-
-
-def _cut(stacks: "Sequence[Stack]", plane: "Plane", voxel_size: float | None) -> "CutCells":
-    """With a progress bar."""
-    from tqdm import tqdm
-
-    from napari_dispr.cells.stacks import cut_stacks
-
-    with tqdm(unit="cell", disable=None, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return cut_stacks(stacks, plane=plane, voxel_size=voxel_size, progress=show)
+        raise InputError(
+            f"--plane is {text!r}: give middle, or the number of a slice, counted from 0."
+        ) from None

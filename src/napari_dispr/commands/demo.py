@@ -1,4 +1,4 @@
-"""``napari-dispr demo``: the whole job on simulated cells."""
+"""``napari-dispr demo``: predict, measure and picture simulated cells."""
 
 import argparse
 from pathlib import Path
@@ -10,8 +10,10 @@ from napari_dispr.settings import PredictSettings
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "demo", demo, "the whole job on simulated cells: members, table, picture")
-    command.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to (demo)")
+    command = add_command(
+        commands, "demo", demo, "predict shapes of simulated cells; writes members, tables and a picture"
+    )
+    command.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (demo)")
     add_settings(command, PredictSettings, {"model", "members", "quality", "seed", "device"})
 
 
@@ -39,7 +41,7 @@ def demo(options: argparse.Namespace) -> None:
             field.labels,
             image_to_world=to_world,
             unit="micrometer",
-            # At the scale of the simulation, so that each shape can be set beside its truth.
+            # At the scale of the simulation, so that shapes can be compared with the truth.
             **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": field.zoom}).model_dump(),
         ),
         options.out,

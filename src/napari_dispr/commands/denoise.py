@@ -1,30 +1,40 @@
-"""``napari-dispr denoise``: how a member of a saved prediction came to be, from noise to shape."""
+"""``napari-dispr denoise``: the steps from noise to shape of a member of a saved prediction."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, add_settings, check_folder, run_with_progress
-from napari_dispr.errors import InputError
+from napari_dispr.commands.common import (
+    add_command,
+    add_settings,
+    check_folder,
+    check_suffix,
+    run_with_progress,
+)
 from napari_dispr.settings import PredictSettings
 
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "denoise", denoise, "show how a member came to be, from noise to shape")
+    command = add_command(commands, "denoise", denoise, "write the steps from noise to shape of a member")
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
     command.add_argument("--cell", type=int, required=True, help="label of the cell")
     command.add_argument("--member", type=int, default=0, help="number of the member (%(default)s)")
-    command.add_argument("--out", type=Path, required=True, help="file to write: OME-TIFF, or a PNG picture")
-    command.add_argument("--model", help="file of the model that drew the prediction, if not in the list")
-    command.add_argument("--steps", type=int, help="evaluations, for a finer path (as the member was drawn)")
+    command.add_argument("--out", type=Path, required=True, help="file to write: NAME.ome.tif or NAME.png")
+    command.add_argument(
+        "--model", help="file of the model of the prediction, if `models list` does not have it"
+    )
+    command.add_argument(
+        "--steps",
+        type=int,
+        help="evaluations of the network; more make a finer path (default: as for the member)",
+    )
     add_settings(command, PredictSettings, {"device"})
 
 
 def denoise(options: argparse.Namespace) -> None:
     """``napari-dispr denoise``."""
-    if options.out.suffix.lower() not in (".tif", ".tiff", ".png"):
-        raise InputError(f"{options.out} is neither TIFF nor PNG: give a name that ends in .ome.tif or .png.")
+    check_suffix(options.out, ".tif", ".tiff", ".png")
     check_folder(options.out.absolute().parent)
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.prediction.saving import load_prediction

@@ -4,35 +4,28 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, check_folder, whole_numbers
+from napari_dispr.commands.common import add_command, check_folder, progress_bar, whole_numbers
 
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
     command = add_command(commands, "export", export, "write the shapes of a prediction as surface meshes")
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
-    command.add_argument("--out", type=Path, required=True, help="folder to write to")
+    command.add_argument("--out", type=Path, required=True, help="folder for the meshes")
     command.add_argument("--format", default="stl", help="stl, ply, obj or glb (%(default)s)")
-    command.add_argument("--cells", help="labels of the cells, as 3,7 (all)")
-    command.add_argument("--members", help="members, counted from 0, as 0,2; or none (all)")
-    command.add_argument("--no-consensus", action="store_true", help="leave the consensus out")
+    command.add_argument("--cells", help="labels of the cells, such as 3,7 (all)")
+    command.add_argument("--members", help="numbers of the members, from 0, such as 0,2; or none (all)")
+    command.add_argument("--no-consensus", action="store_true", help="write no mesh of the consensus")
 
 
 def export(options: argparse.Namespace) -> None:
     """``napari-dispr export``."""
     check_folder(options.out)
-    from tqdm import tqdm
-
     from napari_dispr.export.meshes import export_meshes
     from napari_dispr.prediction.saving import load_prediction
 
     prediction = load_prediction(options.folder)
-    with tqdm(unit="mesh", disable=None, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress_bar("mesh") as show:
         paths = export_meshes(
             prediction,
             options.out,

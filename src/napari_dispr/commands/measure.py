@@ -1,52 +1,50 @@
-"""``napari-dispr measure``: measures of shapes that are there already, as a table."""
+"""``napari-dispr measure``: measures of existing 3D shapes, as a table."""
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from napari_dispr.commands.common import add_command, lengths
+from napari_dispr.commands.common import (
+    add_command,
+    add_spacing,
+    check_suffix,
+    given_spacing,
+    progress_bar,
+    warn,
+)
 from napari_dispr.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Of the spacing that is given.
-_UNIT = "micrometer"
-
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "measure", measure, "measures of 3D shapes, as a table")
+    command = add_command(commands, "measure", measure, "measure 3D shapes and write a table")
     command.add_argument(
         "files",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="folder of a prediction, its cells (NPZ, OME-TIFF), a 3D segmentation (TIFF, OME-TIFF, OME-Zarr "
-        "or NPY; a value a cell), or a dataset with objects",
+        help="folder of a prediction, one of its cells (NPZ, OME-TIFF), a 3D segmentation (TIFF, OME-TIFF, "
+        "OME-Zarr or NPY; one value a cell), or a dataset with objects",
     )
-    command.add_argument("--out", type=Path, required=True, metavar="TABLE.csv", help="table to write")
-    command.add_argument("--spacing", metavar="Z,Y,X", help="from voxel to voxel (what the files say)")
-    command.add_argument("--unit", help=f"of --spacing ({_UNIT})")
+    command.add_argument("--out", type=Path, required=True, metavar="TABLE.csv", help="CSV table to write")
+    add_spacing(command)
     command.add_argument(
         "--set",
         default="first",
         metavar="first|shapr",
-        help="the measures of every table, or the features of the SHAPR notebooks (first)",
+        help="first: the usual measures; shapr: the features of the SHAPR notebooks (first)",
     )
 
 
 def measure(options: argparse.Namespace) -> None:
     """``napari-dispr measure``."""
-    spacing = None if options.spacing is None else lengths("--spacing", options.spacing, 3)
-    if options.unit is not None and spacing is None:
-        raise InputError("--unit is the unit of --spacing: give both, or neither.")
-    if options.out.suffix.lower() != ".csv":
-        raise InputError(f"{options.out} is no name of a table: let it end in .csv.")
+    spacing, unit = given_spacing(options)
+    check_suffix(options.out, ".csv")
     import pandas as pd
 
     from napari_dispr.prediction.saving import write_table
@@ -56,12 +54,12 @@ def measure(options: argparse.Namespace) -> None:
         raise InputError(f"There is no set {options.set!r} of measures: choose among {', '.join(SETS)}.")
     tables: list[pd.DataFrame] = []
     for path in options.files:
-        for table in _tables(path, spacing, options.unit or _UNIT, options.set):
-            table.insert(0, "file", str(path))
-            _check_units(tables, table, path)
-            tables.append(table)
+        table = _measure_path(path, spacing, unit, options.set)
+        table.insert(0, "file", str(path))
+        _check_units(tables, table, path)
+        tables.append(table)
     whole = pd.concat(tables, ignore_index=True)
-    columns: dict[str, str] = {"file": "no unit: what was measured"}
+    columns: dict[str, str] = {"file": "no unit: file or folder that was measured"}
     for table in tables:
         columns |= table.attrs["columns"]
     whole.attrs["columns"] = columns
@@ -70,21 +68,19 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def _check_units(tables: "list[pd.DataFrame]", table: "pd.DataFrame", path: Path) -> None:
-    """One table has one unit a column."""
+    """Check that a column has one unit in all tables."""
     for other in tables[:1]:
         for name, text in table.attrs["columns"].items():
             unit, first = (t.partition(":")[0] for t in (text, other.attrs["columns"].get(name, text)))
             if unit != first:
                 raise InputError(
-                    f"{path} is measured in {unit}, what comes before it in {first}: give --spacing, or a "
-                    "table of its own."
+                    f"{path} is measured in {unit}, the files before it in {first}: give --spacing, or write "
+                    "separate tables."
                 )
 
 
-def _tables(
-    path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str
-) -> "Iterator[pd.DataFrame]":
-    """What a file or folder holds, with its own units."""
+def _measure_path(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
+    """Measure a file or folder in its own units."""
     from napari_dispr.prediction.saving import PREDICTION_FILE, load_prediction
     from napari_dispr.shapes.ensemble import Ensemble
     from napari_dispr.shapes.morphometry import measure_ensembles
@@ -94,26 +90,21 @@ def _tables(
     ours = (path / PREDICTION_FILE).is_file() or path.suffix.lower() == ".npz"
     members = None if ours or path.is_dir() else _members(path)
     if (ours or members is not None) and spacing is not None:
-        raise InputError(f"{path} knows the size of its voxels: leave --spacing out.")
+        raise InputError(f"{path} has its own voxel size: leave out --spacing.")
     if (path / PREDICTION_FILE).is_file():
-        yield measure_ensembles(load_prediction(path), set=chosen)
-    elif path.suffix.lower() == ".npz":
+        return measure_ensembles(load_prediction(path), set=chosen)
+    if path.suffix.lower() == ".npz":
         ensemble = Ensemble.load_npz(path)
-        yield measure_ensembles({ensemble.label: ensemble}, set=chosen)
-    elif members is not None:
-        yield _of_members(path, *members, chosen)
-    elif path.is_dir() and _is_dataset(path):
-        yield _of_dataset(path, spacing, unit, chosen)
-    else:
-        yield _of_labels(path, spacing, unit, chosen)
-
-
-def _is_dataset(path: Path) -> bool:
-    return any((path / name / "mask").is_dir() for name in ("", "train", "test"))
+        return measure_ensembles({ensemble.label: ensemble}, set=chosen)
+    if members is not None:
+        return _measure_members(path, *members, chosen)
+    if any((path / name / "mask").is_dir() for name in ("", "train", "test")):
+        return _measure_dataset(path, spacing, unit, chosen)
+    return _measure_segmentation(path, spacing, unit, chosen)
 
 
 def _members(path: Path) -> tuple[Any, dict[str, Any]] | None:
-    """Volumes and description of an OME-TIFF of members; None for any other file."""
+    """Volumes and description of an OME-TIFF with members; None for any other file."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
     import tifffile
@@ -126,12 +117,12 @@ def _members(path: Path) -> tuple[Any, dict[str, Any]] | None:
             if "grid_to_world" not in description or description.get("content", "") == "occupancy":
                 return None
             volumes = tiff.series[0].asarray()
-    except Exception:  # whatever else it is, or is damaged by: the reader of stacks says so
+    except Exception:  # another kind of file, or a damaged one, which the reader of stacks reports
         return None
     return volumes.reshape(-1, *volumes.shape[-3:]), description
 
 
-def _of_members(path: Path, volumes: Any, description: dict[str, Any], chosen: str) -> "pd.DataFrame":
+def _measure_members(path: Path, volumes: Any, description: dict[str, Any], chosen: str) -> "pd.DataFrame":
     import numpy as np
     import pandas as pd
 
@@ -141,7 +132,7 @@ def _of_members(path: Path, volumes: Any, description: dict[str, Any], chosen: s
 
     frame, measures = np.array(description["grid_to_world"], dtype=float), SETS[chosen]
     if frame.shape != (4, 4):
-        raise InputError(f"{path} does not say where its voxels lie: export it anew.")
+        raise InputError(f"{path} has no affine for its voxels: export it again.")
     rows = [
         {
             "label": int(description.get("label", 0)),
@@ -156,8 +147,8 @@ def _of_members(path: Path, volumes: Any, description: dict[str, Any], chosen: s
     return table
 
 
-def _of_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
-    """The objects of a dataset, with the masks and pictures that lie beside them."""
+def _measure_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
+    """Measure the objects of a dataset, their masks and pictures."""
     import pandas as pd
 
     from napari_dispr import signed_distance
@@ -187,28 +178,23 @@ def _of_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen
         measures = measures | MASK_MEASURES | (PICTURE_MEASURES if "picture_mean" in rows[0] else {})
     table = pd.DataFrame(rows, columns=["label", "member", "name", *measures])
     texts = column_texts(measures, "voxel" if chosen == "shapr" else unit)
-    texts["label"] = "no unit: value of the cell in the label layer; of a dataset its place in it, from 1"
+    texts["label"] = "no unit: value of the cell in the label layer; in a dataset its position, from 1"
     table.attrs["columns"] = {**texts, "name": "no unit: name of the cell's files in the dataset"}
     return table
 
 
-def _of_labels(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
-    """The cells of a 3D segmentation."""
-    from tqdm import tqdm
-
+def _measure_segmentation(
+    path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str
+) -> "pd.DataFrame":
+    """Measure the cells of a 3D segmentation."""
     from napari_dispr.cells.stack_files import read_stack
     from napari_dispr.shapes.label_volumes import measure_labels
 
     stack = read_stack(None, path, spacing, unit)
     if stack.note:
-        print(f"napari-dispr: {stack.note}", file=sys.stderr)
-    with tqdm(unit="cell", disable=None, leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        try:
+        warn(stack.note)
+    try:
+        with progress_bar("cell") as show:
             return measure_labels(stack.labels, stack.spacing, stack.unit, set=chosen, progress=show)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

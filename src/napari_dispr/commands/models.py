@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.card import Card
-from napari_dispr.commands.common import add_command
+from napari_dispr.commands.common import add_command, check_suffix
 from napari_dispr.errors import InputError
 
 
@@ -17,28 +17,30 @@ def add(commands: Any) -> None:
     """Add the commands and their options."""
     models = commands.add_parser("models", help="list, describe, import, export and remove shape models")
     kinds = models.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    add_command(kinds, "list", list_models, "the models that there are")
-    command = add_command(kinds, "info", model_info, "what a model is, was trained on and how well it does")
-    command.add_argument("model", help="name or file")
-    command.add_argument("--json", action="store_true", help="as JSON, for programs")
+    add_command(kinds, "list", list_models, "list all models")
+    command = add_command(kinds, "info", model_info, "describe a model: purpose, training data, scores")
+    command.add_argument("model", help="name from `models list`, or a file")
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
     command = add_command(
         kinds, "import", import_model, "add a model file, or an original DISPR checkpoint, to your models"
     )
-    command.add_argument("file", type=Path, help="NAME.safetensors, or [ema]savedmodel*.pt of the original")
     command.add_argument(
-        "--name", help="the model's name among yours (as in the file; dispr for a checkpoint)"
+        "file", type=Path, help="NAME.safetensors, or [ema]savedmodel*.pt of the original DISPR"
+    )
+    command.add_argument(
+        "--name", help="name for the model (default: the name in the file; dispr for a checkpoint)"
     )
     original = command.add_argument_group("options for checkpoints of the original DISPR")
     original.add_argument(
-        "--out", type=Path, help="model file to write, in place of adding it to your models"
+        "--out", type=Path, help="model file to write; the model is then not added to your models"
     )
     for flag, (kind, text) in _ORIGINAL_FLAGS.items():
         original.add_argument(f"--{flag}", f"--{flag.replace('_', '-')}", type=kind, help=text)
-    command = add_command(kinds, "export", export_model, "write a model into one file, to hand it over")
-    command.add_argument("model", help="name or file")
-    command.add_argument("--out", type=Path, required=True, help="file to write, or a folder for it")
+    command = add_command(kinds, "export", export_model, "write a model into one file, to give it to others")
+    command.add_argument("model", help="name from `models list`, or a file")
+    command.add_argument("--out", type=Path, required=True, help="file or folder to write to")
     command = add_command(kinds, "remove", remove_model, "delete a model of your own")
-    command.add_argument("name", help="its name")
+    command.add_argument("name", help="name of the model")
 
 
 def list_models(options: argparse.Namespace) -> None:
@@ -49,13 +51,13 @@ def list_models(options: argparse.Namespace) -> None:
     width = max(map(len, [*models, *fits]))
     for name, path in models.items():
         try:
-            told = read_card(path).description
+            text = read_card(path).description
         except InputError as error:
-            told = str(error)
+            text = str(error)
         whose = "shipped" if is_shipped(path) else "yours"
-        print(f"{name:{width}}  {whose:7}  {_megabytes(path):>8}  {told}".rstrip())
-    for name, told in fits.items():
-        print(f"{name:{width}}  fit      {'':8}  {told}")
+        print(f"{name:{width}}  {whose:7}  {_megabytes(path):>8}  {text}".rstrip())
+    for name, text in fits.items():
+        print(f"{name:{width}}  fit      {'':8}  {text}")
 
 
 def _megabytes(path: Path) -> str:
@@ -79,9 +81,8 @@ def model_info(options: argparse.Namespace) -> None:
         return
     path = model_path(options.model)
     model = load_model(path.absolute())
-    card = _told(model.card)
+    card = _shortened(model.card)
     status = path.stat()
-    # When it was trained, where that is known.
     date = card["training"].get("date") or datetime.fromtimestamp(status.st_mtime).date().isoformat()
     file = {"path": str(path), "shipped": is_shipped(path), "size": status.st_size, "date": date}
     if options.json:
@@ -101,18 +102,18 @@ def model_info(options: argparse.Namespace) -> None:
             "hash": model.hash,
             **card,
             "name": None,
-            "qualities": ", ".join(qualities) or "one shape a cell, at once",
+            "qualities": ", ".join(qualities) or "one shape a cell",
         }
     )
 
 
-def _told(card: Card) -> dict[str, Any]:
-    """A card as JSON, in which what programs alone read is told by its size."""
-    told = card.model_dump(mode="json")
-    told["intervals"] = {name: f"from {len(c.scores)} cells" for name, c in card.intervals.items()}
-    told["novelty"] = card.novelty and f"from {card.novelty.cells} cells"
-    told["volume"] = card.volume and f"from {len(card.volume.cells)} cells"
-    return told
+def _shortened(card: Card) -> dict[str, Any]:
+    """A card as JSON; of long tables it only has the number of cells that they were made from."""
+    short = card.model_dump(mode="json")
+    short["intervals"] = {name: f"from {len(c.scores)} cells" for name, c in card.intervals.items()}
+    short["novelty"] = card.novelty and f"from {card.novelty.cells} cells"
+    short["volume"] = card.volume and f"from {len(card.volume.cells)} cells"
+    return short
 
 
 def _print_fields(fields: Mapping[str, Any], indent: int = 2) -> None:
@@ -129,21 +130,21 @@ def _print_fields(fields: Mapping[str, Any], indent: int = 2) -> None:
 
 
 def _on_one_line(numbers: Mapping[str, Any]) -> str | None:
-    """A mapping of numbers, or of their distributions, of which the medians are told."""
+    """Text for a mapping of numbers, or of distributions, of which the medians are printed; else None."""
     medians = all(isinstance(value, Mapping) and "median" in value for value in numbers.values())
-    told = {name: value["median"] for name, value in numbers.items()} if medians else numbers
-    if not all(isinstance(value, int | float) for value in told.values()):
+    shown = {name: value["median"] for name, value in numbers.items()} if medians else numbers
+    if not all(isinstance(value, int | float) for value in shown.values()):
         return None
-    line = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in told.items())
+    line = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in shown.items())
     return f"{line} (medians)" if medians else line
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
         if any(isinstance(one, Mapping) for one in value):
-            return f"{len(value)} (told by --json)"
+            return f"{len(value)} (see --json)"
         some = ", ".join(map(str, value[:3]))
-        return some if len(value) <= 3 else f"{len(value)}: {some}, ... (all by --json)"
+        return some if len(value) <= 3 else f"{len(value)}: {some}, ... (all: --json)"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -155,18 +156,18 @@ def _yes_or_no(text: str) -> bool:
         return True
     if text.lower() in ("false", "0", "no", "n"):
         return False
-    raise argparse.ArgumentTypeError("True or False")
+    raise argparse.ArgumentTypeError("give True or False")
 
 
-#: Flags of the original code, with its spelling; what the checkpoint reveals need not be given.
+#: Flags of the original code in its spelling. Most are read from the checkpoint.
 _ORIGINAL_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "num_heads": (int, "attention heads; the checkpoint does not tell (1 with the flags of DISPR's README)"),
+    "num_heads": (int, "attention heads; not in the checkpoint (1 with the flags of DISPR's README)"),
     "num_head_channels": (int, "channels a head, instead of num_heads"),
     "use_new_attention_order": (_yes_or_no, "split q, k, v before the heads (False)"),
     "diffusion_steps": (int, "T (1000)"),
     "noise_schedule": (str, "linear or cosine (linear)"),
-    "rescale_timesteps": (_yes_or_no, "feed t * 1000 / T (False)"),
-    "sigma_small": (_yes_or_no, "the smaller fixed variance, where it is not learned (False)"),
+    "rescale_timesteps": (_yes_or_no, "the network gets t * 1000 / T (False)"),
+    "sigma_small": (_yes_or_no, "use the smaller fixed variance, if the variance is not learned (False)"),
     "predict_xstart": (_yes_or_no, "the network predicts the shape, not the noise (False)"),
     "image_size": (int, "side of the training data (64)"),
     "num_channels": (int, "checked against the checkpoint"),
@@ -191,12 +192,12 @@ def import_model(options: argparse.Namespace) -> None:
     if options.file.suffix == ".safetensors":
         for option in [*given, *(["out"] if options.out else [])]:
             raise InputError(
-                f"{options.file} is no checkpoint of the original: leave --{option.replace('_', '-')} out."
+                f"{options.file} is not a checkpoint of the original: leave --{option.replace('_', '-')} out."
             )
         imported = import_file(options.file, name)
     else:
-        if options.out is not None and options.out.suffix != ".safetensors":
-            raise InputError(f"{options.out} is no name for a model: let it end in .safetensors.")
+        if options.out is not None:
+            check_suffix(options.out, ".safetensors")
         from napari_dispr.diffusion.original import import_dispr_checkpoint
 
         model = import_dispr_checkpoint(options.file, name=name or "dispr", **given)

@@ -1,7 +1,6 @@
-"""``napari-dispr more``: further members of a saved prediction's cells, or others for rejected ones."""
+"""``napari-dispr more``: add members to a saved prediction, or replace rejected ones."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from napari_dispr.commands.common import (
     add_settings,
     check_folder,
     run_and_save,
+    warn,
     whole_numbers,
 )
 from napari_dispr.errors import InputError
@@ -18,12 +18,18 @@ from napari_dispr.settings import PredictSettings
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "more", more, "draw further members of a saved prediction's cells")
-    command.add_argument("folder", type=Path, help="folder of a saved prediction, which they are added to")
-    command.add_argument("--cells", help="labels of the cells, as 3,7 (all)")
-    command.add_argument("--reject", help="numbers of members of one cell to reject and draw others for")
-    command.add_argument("--members", type=int, help="how many more of each cell (5)")
-    command.add_argument("--model", help="file of the model that drew the prediction, if not in the list")
+    command = add_command(
+        commands, "more", more, "add members to a saved prediction, or replace rejected ones"
+    )
+    command.add_argument("folder", type=Path, help="folder of the saved prediction, which is changed")
+    command.add_argument("--cells", help="labels of the cells, such as 3,7 (all)")
+    command.add_argument(
+        "--reject", help="numbers of the members of one cell to replace, from 0, such as 1,3"
+    )
+    command.add_argument("--members", type=int, help="number of new members of each cell (5)")
+    command.add_argument(
+        "--model", help="file of the model of the prediction, if `models list` does not have it"
+    )
     add_settings(command, PredictSettings, {"device"})
 
 
@@ -32,7 +38,9 @@ def more(options: argparse.Namespace) -> None:
     cells = whole_numbers("--cells", options.cells)
     rejected = whole_numbers("--reject", options.reject)
     if rejected is not None and (cells is None or len(cells) != 1 or options.members is not None):
-        raise InputError("--reject goes with one cell, as --cells 7, and without --members.")
+        raise InputError(
+            "--reject is for one cell and without --members: give, for example, --cells 7 --reject 1,3."
+        )
     from napari_dispr.prediction.more import iter_more_members, iter_redraw_members
     from napari_dispr.prediction.saving import load_prediction
 
@@ -48,7 +56,7 @@ def more(options: argparse.Namespace) -> None:
     prediction = run_and_save(events, options.folder, added_to=before)
     for warning in prediction.warnings:
         if warning not in before.warnings:
-            print(f"napari-dispr: {warning}", file=sys.stderr)
+            warn(warning)
     for label in cells:
         numbers = ", ".join(str(number) for number in prediction[label].numbers)
         print(f"cell {prediction.stem(label)}: members {numbers}")

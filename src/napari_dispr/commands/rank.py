@@ -1,35 +1,48 @@
-"""``napari-dispr rank``: which cells deserve a z-stack, and what such a ranking is worth."""
+"""``napari-dispr rank``: which cells to image in 3D, and what the ranking is worth."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, check_folder, read_real, run_with_progress
-from napari_dispr.errors import InputError
+from napari_dispr.commands.common import (
+    add_command,
+    check_folder,
+    check_suffix,
+    read_real_cells,
+    run_with_progress,
+    warn,
+)
 
 
 def add(commands: Any) -> None:
     """Add the command and its options."""
-    command = add_command(commands, "rank", rank, "which cells deserve to be imaged in 3D?")
+    command = add_command(
+        commands, "rank", rank, "rank the cells of a prediction: which should be imaged in 3D?"
+    )
     command.usage = (
         "napari-dispr rank PREDICTION --out RANKING.csv [options]\n"
         "       napari-dispr rank --worth EVALUATION DATASET --out DIR [options]"
     )
     command.add_argument(
-        "source", type=Path, help="folder of a prediction; with --worth the dataset with the true shapes"
+        "source",
+        type=Path,
+        help="folder of a saved prediction; with --worth: the dataset with the true shapes",
     )
     command.add_argument(
         "--worth",
         type=Path,
         metavar="EVALUATION",
-        help="what ranking is worth, of an evaluation with saved shapes of cells new to its models",
+        help="how much error the ranking saves, on the shapes of `evaluate --save-shapes`",
     )
-    command.add_argument("--measure", default="volume", help="the measure that matters (volume)")
     command.add_argument(
-        "--absolute", action="store_true", help="errors in the measure's unit, not as shares of it"
+        "--measure", default="volume", help="the measure to rank by; docs/measures.md lists them (volume)"
     )
-    command.add_argument("--out", type=Path, required=True, help="table to write; with --worth a folder")
+    command.add_argument(
+        "--absolute",
+        action="store_true",
+        help="rank by errors in the unit of the measure, not by relative errors",
+    )
+    command.add_argument("--out", type=Path, required=True, help="CSV table to write; with --worth: a folder")
 
 
 def rank(options: argparse.Namespace) -> None:
@@ -37,8 +50,7 @@ def rank(options: argparse.Namespace) -> None:
     if options.worth is not None:
         _worth(options)
         return
-    if options.out.suffix.lower() != ".csv":
-        raise InputError(f"{options.out} is no name of a table: let it end in .csv.")
+    check_suffix(options.out, ".csv")
     from napari_dispr.prediction.ranking import rank_cells
     from napari_dispr.prediction.saving import load_prediction, write_table
 
@@ -47,10 +59,7 @@ def rank(options: argparse.Namespace) -> None:
     print(table.head(10).drop(columns="warning").to_string(index=False, float_format=lambda v: f"{v:.4g}"))
     if warned := [str(name) for name in table.loc[table["warning"] != "", "name"]]:
         listed = ", ".join(warned[:20]) + (" and others" if len(warned) > 20 else "")
-        print(
-            f"napari-dispr: unlike the training data, their ensembles may be sure and wrong: {listed}.",
-            file=sys.stderr,
-        )
+        warn(f"these cells are unlike the training data, so that their ensembles may be wrong: {listed}.")
     print(f"{len(table)} cells: {options.out}")
 
 
@@ -59,7 +68,7 @@ def _worth(options: argparse.Namespace) -> None:
     from napari_dispr.evaluation.ranking_report import markdown
     from napari_dispr.evaluation.ranking_worth import iter_rank_worth
 
-    cells = read_real(options.source)
+    cells = read_real_cells(options.source)
     events = iter_rank_worth(
         cells, options.worth, options.measure, relative=not options.absolute, out=options.out
     )

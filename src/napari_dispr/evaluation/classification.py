@@ -1,12 +1,11 @@
-"""Classify as a verb: how well a random forest tells classes of cells apart, and whether predicted shapes of
-the rare classes, added to its training part, help.
+"""The classification experiment: do predicted shapes of rare classes help a random forest to classify cells?
 
-What leaks from the test cells into such an experiment, and what does not, stands in docs/experiments.md.
+docs/experiments.md says what leaks from the test cells into such an experiment, and what does not.
 """
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from numpy.typing import NDArray
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.splits import folds_of, rarest, read_folds, read_table, real_cells, several_classes
 from napari_dispr.errors import InputError
-from napari_dispr.evaluation.f1 import REPEATED, Predicted, summarised
+from napari_dispr.evaluation.f1 import REPEATED, FoldResult, summarise
 from napari_dispr.evaluation.rows import trained_on
 from napari_dispr.evaluation.shape_features import PLANE_FEATURES, SHAPE_FEATURES, TRUE, iter_features
-from napari_dispr.events import result_of
+from napari_dispr.events import in_one_go
 from napari_dispr.files import plain
 from napari_dispr.settings import ClassifySettings, checked_settings
 from napari_dispr.shapes.measures import PICTURE_MEASURES
@@ -30,9 +29,9 @@ from napari_dispr.version import __version__
 __all__ = ["Arm", "Classified", "PredictedShapes", "classify", "iter_classify", "training_rows"]
 
 FEATURES_FILE = "features.csv"
-#: Stands for the test fold in the name of a source.
+#: Placeholder for the test fold in the name of a source.
 _FOLD = "{fold}"
-#: Features by which the experiment is made.
+#: Sets of features that forests are trained on.
 SETS: dict[str, tuple[str, ...]] = {
     "2D": PLANE_FEATURES,
     "3D": SHAPE_FEATURES,
@@ -42,16 +41,15 @@ SETS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class PredictedShapes:
-    """Predicted shapes of one method, every one drawn by a model that was not trained on its cell.
+    """Predicted shapes of one method; no model was trained on the cells that it drew.
 
     Attributes
     ----------
-    method : str
     folder : path
-        ``NAME.tif``, (member, z, y, x), as a cross-validated evaluation saves them.
+        Holds ``NAME.tif`` with axes (member, z, y, x), as a cross-validated evaluation saves them.
     inner : bool
-        Whether they are of inner cross-validations: then ``folder`` holds a folder for each test fold, in
-        which ``shapes/METHOD/NAME.tif`` come from models that have seen no cell of the test fold either.
+        True for inner cross-validations. Then ``folder`` holds one folder for each test fold, whose
+        ``shapes/METHOD/NAME.tif`` are of models that have not seen any cell of the test fold either.
     """
 
     method: str
@@ -60,24 +58,22 @@ class PredictedShapes:
 
     @property
     def title(self) -> str:
-        """What the arm is called."""
+        """The name of the arm."""
         return f"3D + {self.method}" + (" (strict)" if self.inner else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One line of the experiment: which features, and what is added to the training part.
+    """One arm of the experiment: which features, and what is added to the training cells.
 
     Attributes
     ----------
-    name : str
-    features : tuple of str
     source : str or None
-        Source of the rows that are added, of rare cells of the training part. With `_FOLD` in it, each test
-        fold has a source of its own.
+        Source of the predicted shapes that are added for the rare training cells. With ``{fold}`` in it,
+        each test fold has its own source.
     repeated : int
-        How often the true rows of rare cells of the training part come once more: as many rows as predicted
-        shapes would be, without anything new in them.
+        How often the true rows of the rare training cells are repeated: this adds as many rows as predicted
+        shapes would, but no new information.
     """
 
     name: str
@@ -88,7 +84,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A forest is grown and has classified its test fold: ``done`` of ``total``."""
+    """A forest was trained and has classified its test fold: ``done`` of ``total``."""
 
     arm: str
     seed: int
@@ -111,16 +107,16 @@ def iter_classify(
     Parameters
     ----------
     cells : sequence of CellFile
-        With objects (``read_dataset(folder, need_objects=True)``). Predicted ones are left out.
+        With objects (``read_dataset(folder, need_objects=True)``). Cells with predicted objects are left out.
     shapes : sequence of PredictedShapes, optional
-        Predicted shapes: each is an arm of the experiment.
+        Each is an arm of the experiment.
     folds : path, optional
-        CSV with the columns ``name`` and ``fold``: the folds of the cross-validation that ``shapes`` are of,
-        without which these are refused. By default each repetition has folds of its own.
+        CSV with the columns ``name`` and ``fold``: the folds of the cross-validation that made ``shapes``.
+        Required with ``shapes``; otherwise each repetition draws its own folds.
     class_table : path, optional
-        CSV with the columns ``name`` and ``class``; by default the names tell the classes.
+        CSV with the columns ``name`` and ``class``; by default the class is read from the name of the cell.
     out : path, optional
-        Folder for ``features.csv`` (every shape is described once, also when this is interrupted),
+        Folder for ``features.csv`` (a later run reads it and computes no features twice),
         ``classification.json``, ``classification.csv``, ``predictions.csv``, ``table.md`` and
         ``classification.png``.
     **settings
@@ -133,20 +129,20 @@ def iter_classify(
     Returns
     -------
     dict
-        As in ``classification.json``: for each arm F1 (macro and weighted) with its interval, the mean and
-        standard deviation over folds, the confusion matrix; and the differences between arms.
+        The content of ``classification.json``: for each arm F1 (macro and weighted) with its interval, its
+        mean and standard deviation over folds, and the confusion matrix; then the differences between arms.
 
     Raises
     ------
     InputError
-        If classes, folds or shapes are missing or do not go together.
+        If classes, folds or shapes are missing or do not fit together.
 
     Notes
     -----
-    A random forest needs neither scaling nor selection of features, so none is fitted on anything. F1 is of
-    the predictions of all test folds together, each cell tested once a repetition; its interval is the 2.5
-    to 97.5 percentile of 2000 draws of cells with replacement within each class, each draw of a repetition
-    at random: it holds the chance of cells, forests and, where they vary, folds.
+    A random forest needs neither scaling nor selection of features, so no step is fitted on test cells. F1
+    is computed from all test folds together; each repetition tests each cell once. The interval runs from
+    the 2.5 to the 97.5 percentile of 2000 resamples of the cells within each class, each taken from a random
+    repetition. So it covers the chance in cells, forests and, where they vary, folds.
     """
     chosen = checked_settings(ClassifySettings, settings)
     cells = real_cells(cells)
@@ -154,13 +150,13 @@ def iter_classify(
         raise InputError("There are no cells to classify: give a dataset with obj, image and mask.")
     if shapes and folds is None:
         raise InputError(
-            "Predicted shapes come without the folds of their models: give the folds.csv of the evaluation."
+            "Predicted shapes need the folds of their models: give the folds.csv of the evaluation."
         )
     kinds = several_classes(cells, class_table)
     if alone := [kind for kind, count in Counter(kinds.values()).items() if count < 2]:
         raise InputError(
-            f"The class {alone[0]} has one cell, which cannot be trained on and tested: add cells of it, or "
-            "leave it out."
+            f"The class {alone[0]} has only one cell, which cannot be in training and test: add cells of "
+            "this class, or leave it out."
         )
     rare = rarest(kinds, chosen.rare) if shapes else []
     given = None if folds is None else read_folds(folds, cells)
@@ -171,14 +167,14 @@ def iter_classify(
         None if folder is None else folder / FEATURES_FILE,
     )
     arms = _arms(shapes, features, pictured=all(cell.image is not None for cell in cells))
-    results: list[Predicted] = []
+    results: list[FoldResult] = []
     total = len(arms) * chosen.seeds * (len(set(given.values())) if given else chosen.fold_count)
     for seed in range(chosen.seeds):
         dealt = folds_of(cells, chosen.fold_count, kinds, seed) if given is None else {}
         of_cell = given or {name: str(fold) for name, fold in dealt.items()}
         for arm in arms:
             for fold in sorted(set(of_cell.values()), key=_natural):
-                results.append(_tested(features, arm, kinds, of_cell, fold, rare, seed, chosen))
+                results.append(_classify_fold(features, arm, kinds, of_cell, fold, rare, seed, chosen))
                 yield Classified(arm.name, seed, fold, len(results), total)
     summary: dict[str, Any] = plain(
         {
@@ -188,7 +184,7 @@ def iter_classify(
                 "folds": _fold_texts(given, chosen, folds),
             },
             "rare": rare,
-            **summarised(results, kinds),
+            **summarise(results, kinds),
         }
     )
     if folder is not None:
@@ -198,11 +194,7 @@ def iter_classify(
     return summary
 
 
-def classify(
-    cells: Sequence[CellFile], *, progress: Callable[[Any], None] | None = None, **options: Any
-) -> dict[str, Any]:
-    """`iter_classify` in one go: calls ``progress`` with each event and returns the summary."""
-    return result_of(iter_classify(cells, **options), progress)
+classify = in_one_go(iter_classify)
 
 
 def training_rows(
@@ -213,17 +205,16 @@ def training_rows(
     test: str,
     rare: Sequence[str],
 ) -> pd.DataFrame:
-    """Rows that a forest is grown from when ``test`` is the test fold; none is of a cell of that fold.
+    """The rows that a forest is trained on; none is of a cell of the fold ``test``.
 
     Parameters
     ----------
     features : DataFrame
         From `iter_features`.
-    arm : Arm
-    classes, folds : mapping of name to class, and to fold
-    test : str
+    classes, folds : mapping
+        Class and fold of each cell, by its name.
     rare : sequence of str
-        Classes to which rows are added.
+        Classes that get additional rows.
     """
     training = features[features["cell"].map(folds) != test]
     true = training[training["source"] == TRUE]
@@ -236,7 +227,7 @@ def training_rows(
     return pd.concat(parts)
 
 
-def _tested(
+def _classify_fold(
     features: pd.DataFrame,
     arm: Arm,
     classes: Mapping[str, str],
@@ -245,8 +236,8 @@ def _tested(
     rare: Sequence[str],
     seed: int,
     settings: ClassifySettings,
-) -> Predicted:
-    """The classes that a forest, grown from the other folds, gives the true shapes of one fold."""
+) -> FoldResult:
+    """Train a forest on the other folds and classify the true shapes of one fold."""
     from sklearn.ensemble import RandomForestClassifier
 
     training = training_rows(features, arm, classes, folds, test, rare)
@@ -257,11 +248,11 @@ def _tested(
     columns = list(arm.features)
     forest.fit(_numbers(training[columns]), training["cell"].map(classes).to_numpy())
     found = forest.predict(_numbers(tested[columns]))
-    return Predicted(arm.name, seed, test, dict(zip(tested["cell"], map(str, found), strict=True)))
+    return FoldResult(arm.name, seed, test, dict(zip(tested["cell"], map(str, found), strict=True)))
 
 
 def _numbers(table: pd.DataFrame) -> NDArray[np.float32]:
-    """As forests take them: float32, NaN where a shape has no such feature."""
+    """As forests accept them: float32, NaN where a shape lacks the feature."""
     limit = float(np.finfo(np.float32).max)
     return table.to_numpy(np.float64).clip(-limit, limit).astype(np.float32)
 
@@ -277,7 +268,7 @@ def _arms(shapes: Sequence[PredictedShapes], features: pd.DataFrame, *, pictured
 
 
 def _source(shapes: PredictedShapes, fold: str) -> str:
-    """What the table of features calls a method's members; of inner folds each test fold has its own."""
+    """Name of a method in the table of features; with inner cross-validations each test fold has its own."""
     return f"{shapes.method} without {fold}" if shapes.inner else shapes.method
 
 
@@ -287,70 +278,66 @@ def _sources(
     rare: Sequence[str],
     folds: Mapping[str, str],
 ) -> dict[str, tuple[Path, list[str]]]:
-    """Where the members of each source lie, and of which cells."""
+    """The folder of each source, and the names of its cells."""
     names = [name for name, kind in classes.items() if kind in rare]
     found: dict[str, tuple[Path, list[str]]] = {}
     for one in shapes:
-        for source, folder, wanted in _folders(one, names, folds):
-            if source in found or source == TRUE:
-                raise InputError(f"Two methods are called {source!r}: rename the folder of one.")
-            found[source] = folder, wanted
+        if one.inner:
+            own = {}
+            for test in sorted(set(folds.values()), key=_natural):
+                _check_inner(
+                    one.folder / test / "folds.csv", [n for n, fold in folds.items() if fold == test]
+                )
+                wanted = [name for name in names if folds[name] != test]
+                own[_source(one, test)] = one.folder / test / "shapes" / one.method, wanted
+        else:
+            _check_outer(one, names, folds)
+            own = {one.method: (one.folder, names)}
+        if same := own.keys() & {*found, TRUE}:
+            raise InputError(f"Two methods have the name {min(same)!r}: rename the folder of one of them.")
+        found |= own
     return found
 
 
-def _folders(
-    shapes: PredictedShapes, names: Sequence[str], folds: Mapping[str, str]
-) -> Iterator[tuple[str, Path, list[str]]]:
-    if not shapes.inner:
-        _check_outer(shapes, names, folds)
-        yield shapes.method, shapes.folder, list(names)
-        return
-    for test in sorted(set(folds.values()), key=_natural):
-        place = shapes.folder / test
-        _check_inner(place / "folds.csv", [name for name, fold in folds.items() if fold == test])
-        yield (
-            _source(shapes, test),
-            place / "shapes" / shapes.method,
-            [name for name in names if folds[name] != test],
-        )
-
-
 def _check_outer(shapes: PredictedShapes, names: Sequence[str], folds: Mapping[str, str]) -> None:
-    """Shapes are of the folds that are given, and of models that had not seen their cells."""
+    """Check that the shapes belong to these folds and that their models had not seen the cells."""
     evaluation = shapes.folder.parent.parent
     table = evaluation / "folds.csv"
     if table.is_file():
         own = read_table(table, "fold")
         if other := [name for name, fold in folds.items() if own.get(name) != fold]:
             raise InputError(
-                f"{table} has the cell {other[0]} in another fold than the table of folds that is given: the "
-                f"models of {shapes.folder} may have seen it. Take shapes of one cross-validation."
+                f"{table} has the cell {other[0]} in another fold than the given table of folds, so the "
+                f"models of {shapes.folder} may have seen it: give shapes and folds of the same "
+                "cross-validation."
             )
     if seen := trained_on(evaluation, shapes.folder.name) & set(names):
         raise InputError(
             f"The model of {shapes.folder} was trained on {len(seen)} of the cells that it drew (such as "
-            f"{min(seen)}): take shapes of models that were trained for each fold."
+            f"{min(seen)}): give shapes of a cross-validation (evaluate --folds)."
         )
 
 
 def _check_inner(table: Path, tested: Sequence[str]) -> None:
-    """No model of an inner cross-validation may have met a cell of the test fold."""
+    """Check that no model of an inner cross-validation has seen a cell of the test fold."""
     if not table.is_file():
-        raise InputError(f"There is no {table}: cross-validate the cells of the other folds into its folder.")
-    met = read_table(table, "fold")
-    if both := [name for name in tested if name in met]:
         raise InputError(
-            f"{table} has the cell {both[0]}, which is in the test fold {table.parent.name}: leave the cells "
-            "of that fold out, and cross-validate the others again."
+            f"There is no file {table}: cross-validate the cells of the other folds into that folder."
+        )
+    known = read_table(table, "fold")
+    if both := [name for name in tested if name in known]:
+        raise InputError(
+            f"{table} has the cell {both[0]}, which is in the test fold {table.parent.name}: cross-validate "
+            "again without the cells of that fold."
         )
 
 
 def _natural(fold: str) -> tuple[int, str]:
-    """Numbers by their size, other names by themselves."""
+    """Sort key: numbers by size, other names alphabetically."""
     return (int(fold), "") if fold.isdigit() else (-1, fold)
 
 
 def _fold_texts(given: Mapping[str, str] | None, chosen: ClassifySettings, table: Any) -> Any:
     if given is None:
-        return f"{chosen.fold_count}, drawn anew for each repetition"
+        return f"{chosen.fold_count}, other ones in each repetition"
     return f"{len(set(given.values()))}, of {Path(table).name}"

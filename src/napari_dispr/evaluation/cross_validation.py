@@ -1,7 +1,6 @@
-"""Cross-validate as a verb: every cell drawn once by methods that were trained on the other folds.
+"""Cross-validation: each cell is drawn once, by methods that were trained on the other folds.
 
-A generator like the verbs that it composes. It is gone on with fold by fold: a training where it stood, and
-the evaluation after its last cell.
+It can be resumed: an interrupted training continues from its last state, the evaluation after its last cell.
 """
 
 import csv
@@ -43,17 +42,17 @@ from napari_dispr.training.plan import is_planned, planned, preset_settings, run
 from napari_dispr.training.train import Ended, iter_train
 
 _PLAN = "cross_validation.json"
-#: The name of the method that is trained by the settings' own preset.
+#: Name of the method that is trained with the preset of the settings.
 MODEL = "model"
-#: Settings that say how long to train.
+#: Settings that limit the length of a training.
 _BUDGETS = {"minutes", "steps", "epochs"}
-#: Names of the methods that are trained for each fold.
+#: Names of the methods that are trained again for each fold.
 TRAINED = (MODEL, *PRESETS, *RIVAL_PRESETS)
 
 
 @dataclass(frozen=True, slots=True)
-class FoldBegins:
-    """The training of a method for a fold begins or goes on."""
+class FoldStarted:
+    """The training of a method for a fold starts or resumes; ``cells`` is the number of training cells."""
 
     fold: int
     folds: int
@@ -73,72 +72,71 @@ def iter_cross_validate(
     classes: Sequence[str] | None = None,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
-    **asked: Any,
+    **options: Any,
 ) -> Generator[Any, None, dict[str, Any] | None]:
     """Split a dataset into folds, train on the others of each, and evaluate all cells.
 
     Parameters
     ----------
     dataset : path
-        ``train|test/{obj,image,mask}/NAME.tif``, or such a part itself; all its cells are used.
-        Predicted objects (`CellFile.predicted`) are trained on, in the fold of their cell, and never tested.
+        ``train|test/{obj,image,mask}/NAME.tif``, or one such part; all its cells are used. Predicted objects
+        (`CellFile.predicted`) are used for training, in the fold of their cell, but never tested.
     out : path
-        Folder for what `evaluate` writes, for ``folds.csv`` (name, class, fold) and for the models,
-        ``folds/K/METHOD.safetensors``, each with its run beside it.
+        Folder for the files of `evaluate`, for ``folds.csv`` (name, class, fold) and for the models,
+        ``folds/K/METHOD.safetensors``, each with its run folder.
     methods : sequence of str
-        ``model`` (trained by the settings' preset) and names of presets, such as ``shapr`` (trained by
-        these), for each fold; fits, and models by name or file, which draw all folds as they are. The first
-        is tested against each of the others.
-    settings : CrossValidateSettings
-        Folds, preset, the model to begin from, minutes; one fold alone, if so wished.
+        ``model`` (trained with the preset of the settings) and names of presets, such as ``shapr``, are
+        trained for each fold. Fits, and models by name or file, are not trained. The first method is tested
+        against each of the others.
     predict : PredictSettings
-        How shapes are drawn. Its seed is also that of folds, training and bootstrap.
+        Its seed is also used for folds, training and bootstrap.
     class_table : path, optional
-        CSV with the columns name and class; otherwise file names tell (see `cells.splits.class_of`).
+        CSV with the columns name and class; by default the class is read from the file name
+        (`cells.splits.class_of`).
     training : mapping, optional
-        Settings in place of those of the presets, such as ``steps``; each method takes those that it has.
-        With a method before it, such as ``shapr.minutes``, a setting is of this one alone.
+        Settings that replace those of the presets, such as ``steps``; each method takes the settings that it
+        has. With a method in front, such as ``shapr.minutes``, a setting is for this method only.
     classes : sequence of str, optional
-        Test cells of these classes only; the others are trained on. By default all.
+        Test only cells of these classes; cells of all classes are used for training.
     resume : bool
-        Go on with what ``out`` holds.
+        Continue the cross-validation in ``out``.
     stop : callable
-        Whether to save and end, asked after each step.
-    **asked
-        Fields of `evaluate.Options`: definitions, voxel_size and unit (the dataset's own), save_shapes.
+        Called after each step: whether to save and stop.
+    **options
+        Options of `iter_evaluate`: definitions, voxel_size and unit (by default those of the dataset),
+        save_shapes.
 
     Yields
     ------
-    FoldBegins
-        Before each training; then the events of `iter_train`, and those of `iter_evaluate`.
+    FoldStarted
+        Before each training; then the events of `iter_train` and of `iter_evaluate`.
 
     Returns
     -------
     dict or None
-        The summary of all cells that are tested by now (see `evaluation_summary.summary_of`); None if it was
-        stopped.
+        The summary of all cells tested so far (see `summary.summary_of`); None if it was stopped.
 
     Raises
     ------
     InputError
-        There are too few cells, a method or a setting is wrong, the model to begin from was trained on cells
-        that are to be tested, or what is to be gone on with was begun otherwise.
+        There are too few cells, a method or a setting is wrong, the model to start from was trained on cells
+        that are to be tested, or the folder was started with other settings.
     """
     settings, predict = settings or CrossValidateSettings(), predict or PredictSettings()
     notes = read_notes(dataset)
     size, unit = voxel_of(notes)
     how = Options(
-        **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **asked}
+        **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **options}
     )
     folder, cells = Path(out), read_dataset(dataset, need_objects=True)
-    trained: dict[str, _Trained] = {}
+    trained: dict[str, _Training] = {}
     untrained: dict[str, Method] = {}
     names: list[str] = []
     for name in dict.fromkeys(methods):
         if name in TRAINED:
-            trained[name] = _Trained.of(name, settings, predict, training or {})
+            trained[name] = _Training.of(name, settings, predict, training or {})
         else:
-            method = _as_it_is(name, predict)
+            method = _untrained(name, predict)
             name, untrained[method.name] = method.name, method
         names.append(name)
     _check_training(training or {}, list(trained))
@@ -155,10 +153,10 @@ def iter_cross_validate(
         name: {"start": one.start, "preset": one.preset, **one.settings.model_dump(mode="json")}
         for name, one in trained.items()
     }
-    _begin(folder, plan, resume)
+    _start_or_resume(folder, plan, resume)
     _write_folds(folder / "folds.csv", kinds, folds)
-    rows = Rows.begun(folder, how.definitions, plan, resume)
-    told: dict[str, dict[int, Any]] = {name: {} for name in trained}
+    rows = Rows.start_or_resume(folder, how.definitions, plan, resume)
+    provenance: dict[str, dict[int, Any]] = {name: {} for name in trained}
     done, total = 0, len(chosen) * len(names)
     for fold in range(1, settings.folds + 1):
         place = folder / "folds" / str(fold)
@@ -173,12 +171,12 @@ def iter_cross_validate(
                 if not tested:
                     continue
                 others = [cell for cell in cells if folds[cell.name] != fold]
-                yield FoldBegins(fold, settings.folds, name, len(others))
+                yield FoldStarted(fold, settings.folds, name, len(others))
                 with closing(trained[name].events(place / "cells", others, notes, path, stop)) as events:
                     if not (yield from events):
                         return None
             drawn[name] = method_of(path, predict)
-            told[name][fold] = drawn[name].provenance
+            provenance[name][fold] = drawn[name].provenance
         for cell in tested:
             if stop():
                 return None
@@ -191,7 +189,7 @@ def iter_cross_validate(
     known = [cell for cell in real if all(rows.has(cell.name, name) for name in names)]
     tested_folds = sorted({folds[cell.name] for cell in known})
     of_trained = {
-        name: {f"fold {fold}": told[name].get(fold, {}) for fold in tested_folds} for name in trained
+        name: {f"fold {fold}": provenance[name].get(fold, {}) for fold in tested_folds} for name in trained
     }
     return finished(
         rows,
@@ -218,16 +216,16 @@ def cross_validate(
     Raises
     ------
     InputError
-        As `iter_cross_validate`, and if somebody stopped a training.
+        As `iter_cross_validate`, and if it was stopped.
     """
     summary = result_of(iter_cross_validate(dataset, out, methods, **options), progress)
     if summary is None:
-        raise InputError(f"{out}: the cross-validation was stopped, go on with resume.")
+        raise InputError(f"The cross-validation in {out} was stopped: continue it with resume.")
     return summary
 
 
 @dataclass(frozen=True, slots=True)
-class _Trained:
+class _Training:
     """How a method is trained for each fold."""
 
     preset: str
@@ -237,7 +235,7 @@ class _Trained:
     @classmethod
     def of(
         cls, name: str, settings: CrossValidateSettings, predict: PredictSettings, training: Mapping[str, Any]
-    ) -> "_Trained":
+    ) -> "_Training":
         changes = {"seed": predict.seed % 2**31, "device": predict.device}
         changes |= {one: value for one, value in training.items() if "." not in one}
         if settings.minutes is not None:
@@ -247,7 +245,7 @@ class _Trained:
             for one, value in training.items()
             if one.startswith(f"{name}.")
         }
-        if _BUDGETS & own_changes.keys():  # takes the place of any budget that is for all
+        if _BUDGETS & own_changes.keys():  # replaces any budget for all methods
             changes = {one: value for one, value in changes.items() if one not in _BUDGETS}
         preset = settings.preset if name == MODEL else name
         known = type(preset_settings(preset)).model_fields
@@ -264,11 +262,11 @@ class _Trained:
         path: Path,
         stop: Callable[[], bool],
     ) -> Generator[Any, None, bool]:
-        """Train, or go on where a training stood; returns whether it came to its end."""
+        """Train, or continue an interrupted training; returns whether it is complete."""
         if is_planned(path):
             run = run_for(path)
         else:
-            if not (dataset / "train").exists():  # nothing of it is, where writing was interrupted
+            if not (dataset / "train").exists():  # an interrupted write leaves no such folder
                 write_dataset(dataset, cells, notes)
             run = planned(dataset, path, start=self.start, preset=self.preset, settings=self.settings)
         run.clear_stop_request()
@@ -281,12 +279,12 @@ class _Trained:
 
 
 def _is_made(path: Path) -> bool:
-    """Whether a fold's model is there, and its run knows that it has ended."""
+    """Whether the model of a fold exists and its run has ended."""
     return path.exists() and run_for(path).state == "finished"
 
 
-def _as_it_is(name: str, predict: PredictSettings) -> Method:
-    """A method that no fold trains: a fit, or a model that is there."""
+def _untrained(name: str, predict: PredictSettings) -> Method:
+    """A method that is not trained: a fit, or an existing model."""
     try:
         return method_of(name, predict)
     except InputError:
@@ -297,30 +295,28 @@ def _as_it_is(name: str, predict: PredictSettings) -> Method:
 
 
 def _check_training(training: Mapping[str, Any], trained: Sequence[str]) -> None:
-    """Does each setting of training exist, and the method that it is of?"""
+    """Check that each setting of training exists, and that its method is trained."""
     known = {*TrainSettings.model_fields, *RivalTrainSettings.model_fields}
     for setting in training:
         method, dot, name = setting.rpartition(".")
         if dot and method not in trained:
             raise InputError(
-                f"No method {method} is trained, which {setting} is of: name it among the methods."
+                f"The setting {setting} is for {method}, which is not trained: add {method} to the methods."
             )
         if name not in known:
-            raise InputError(
-                f"There is no setting of training {name!r}: `napari-dispr train --help` has all."
-            )
+            raise InputError(f"There is no setting of training {name!r}: see `napari-dispr train --help`.")
 
 
 def _check_unseen(name: str, start: str | None, cells: Sequence[CellFile]) -> None:
-    """A model that has seen cells cannot be begun from, since it would be tested on them."""
+    """Refuse a start from a model that has seen some of the cells: it would be tested on them."""
     if start is None:
         return
     seen = library.read_card(start).seen
     known = [cell.name for cell in cells if cell.is_among(seen)]
     if known:
         raise InputError(
-            f"The model {start}, from which {name} is to begin, was trained on {len(known)} of these cells "
-            f"(such as {known[0]}), on which it could not be tested then: begin from generic or from scratch."
+            f"The model {start}, from which {name} would start, was trained on {len(known)} of these cells "
+            f"(such as {known[0]}), so it cannot be tested on them: start from generic or from scratch."
         )
 
 
@@ -331,15 +327,15 @@ def _chosen(
     settings: CrossValidateSettings,
     classes: Sequence[str] | None,
 ) -> list[CellFile]:
-    """The cells that are to be tested now.
+    """The cells to test now.
 
     Raises
     ------
     InputError
-        There is no such fold or class, or none of their cells.
+        There is no such fold or class, or the fold has no cell of these classes.
     """
     if settings.fold is not None and settings.fold > settings.folds:
-        raise InputError(f"There is no fold {settings.fold} of {settings.folds}: they count from 1.")
+        raise InputError(f"There is no fold {settings.fold}: give a number from 1 to {settings.folds}.")
     there = sorted({kinds[cell.name] for cell in cells})
     if unknown := [kind for kind in classes or () if kind not in there]:
         raise InputError(f"There is no cell of the class {unknown[0]!r}: choose among {', '.join(there)}.")
@@ -349,15 +345,15 @@ def _chosen(
         if settings.fold in (None, folds[cell.name]) and (classes is None or kinds[cell.name] in classes)
     ]
     if not found:
-        raise InputError(f"Fold {settings.fold} has no cell of these classes: take another fold, or all.")
+        raise InputError(f"Fold {settings.fold} has no cell of these classes: give another fold, or none.")
     return found
 
 
-def _begin(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
+def _start_or_resume(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
     path = folder / _PLAN
     if path.exists():
         if not resume:
-            raise InputError(f"{folder} holds a cross-validation: resume it, or give another folder.")
+            raise InputError(f"{folder} already holds a cross-validation: resume it, or give another folder.")
         check_same(path, plain(plan))
     else:
         write_json(path, plan)

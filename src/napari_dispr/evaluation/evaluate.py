@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 #: Measures of a member, in the order of the columns of errors.csv; the first are relative errors.
 ERRORS: dict[str, str] = member_columns("both")
-#: Files of an evaluation besides its tables.
-SUMMARY, TABLE, FIGURE = "summary.json", "table.md", "errors.png"
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,9 @@ def iter_evaluate(
         the fits. The first is tested against each of the others.
     out : path, optional
         Folder for ``errors.csv`` (a row for each cell, method and member), ``cells.csv`` (a row for each cell
-        and method), ``summary.json``, ``table.md`` and ``errors.png``. During the evaluation its rows are in
-        ``errors.partial.csv`` and ``cells.partial.csv``.
+        and method), ``summary.json``, ``table.md``, ``errors.png``, and ``steps.png`` if a model is sampled
+        with several numbers of steps. During the evaluation its rows are in ``errors.partial.csv`` and
+        ``cells.partial.csv``.
     resume : bool
         Continue with the rows in ``out``; these cells are not drawn again.
     **options
@@ -130,7 +130,9 @@ def iter_evaluate(
     check(cells, methods, how, out)
     folder = None if out is None else Path(out)
     provenance = {name: method.provenance for name, method in drawn_by.items()}
-    rows = Rows.begun(folder, how.definitions, settings_of(cells, how) | {"methods": provenance}, resume)
+    rows = Rows.start_or_resume(
+        folder, how.definitions, settings_of(cells, how) | {"methods": provenance}, resume
+    )
     done = 0
     for cell in cells:
         with closing(iter_cell(cell, drawn_by, how, rows)) as events:
@@ -207,13 +209,11 @@ def finished(
     for name, own in provenance.items():
         summary["methods"][name]["provenance"] = plain(own)
     if rows.folder is not None:
-        from napari_dispr.evaluation.report import figure, report
+        from napari_dispr.evaluation.report import write_report
 
         with rows.completed():
             write_json(rows.folder / SUMMARY, summary)
-            with written_aside(rows.folder / TABLE) as aside:
-                aside.write_text(report(summary), "utf-8")
-            figure(rows.errors, summary, rows.folder / FIGURE)
+            write_report(rows.folder, rows.errors, summary)
     return summary
 
 

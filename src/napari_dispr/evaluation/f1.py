@@ -1,4 +1,4 @@
-"""F1 and confusion matrices of the classes that forests gave cells, with intervals. Plain counting."""
+"""F1 scores and confusion matrices of a classification, with bootstrap intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: Draws of cells for an interval, and its ends in percent.
-DRAWS = 2000
+#: Resamples of the cells for an interval, and its ends in percent.
+RESAMPLES = 2000
 ENDS = (2.5, 97.5)
 
-#: What arms are compared with: nothing added, and rare cells that come several times.
+#: Arms that others are compared with: nothing added, and rare cells that occur several times.
 PLAIN, REPEATED = "3D", "3D, rare cells repeated"
 
 Counts = NDArray[np.float64]
 
 
-class Predicted(NamedTuple):
-    """The classes that one forest gave the cells of its test fold, by name."""
+class FoldResult(NamedTuple):
+    """The classes that one forest predicted for the cells of its test fold, by the name of the cell."""
 
     arm: str
     seed: int
@@ -26,17 +26,15 @@ class Predicted(NamedTuple):
 
 
 def confusion(true: NDArray[np.int64], found: NDArray[np.int64], count: int) -> Counts:
-    """Cells of each true class (row) that were taken for each class (column)."""
+    """Number of cells by true class (row) and predicted class (column)."""
     return np.bincount(true * count + found, minlength=count**2).reshape(count, count).astype(np.float64)
 
 
 def f1_scores(matrix: Counts) -> tuple[float, float]:
-    """Macro and weighted F1 of a confusion matrix; a class that is neither there nor found is left out.
+    """Macro and weighted F1 of a confusion matrix; classes without true and predicted cells are left out.
 
-    Notes
-    -----
-    F1 of a class is ``2 TP / (2 TP + FP + FN)``; macro is its mean over classes, weighted its mean over
-    cells.
+    F1 of a class is ``2 TP / (2 TP + FP + FN)``. Macro F1 is its mean over classes, weighted F1 its mean
+    over cells.
     """
     sizes, found = matrix.sum(axis=1), matrix.sum(axis=0)
     there = sizes + found > 0
@@ -44,20 +42,20 @@ def f1_scores(matrix: Counts) -> tuple[float, float]:
     return float(f1.mean()), float((f1 * sizes[there]).sum() / sizes.sum())
 
 
-def summarised(results: Sequence[Predicted], classes: Mapping[str, str]) -> dict[str, Any]:
-    """Scores of each arm with intervals, and differences between arms, by paired draws.
+def summarise(results: Sequence[FoldResult], classes: Mapping[str, str]) -> dict[str, Any]:
+    """Scores of each arm and differences between arms, with intervals from paired resamples.
 
     Parameters
     ----------
-    results : sequence of Predicted
-        Of every arm, repetition and fold.
+    results : sequence of FoldResult
+        One for every arm, repetition and fold.
     classes : mapping of name to class
-        True ones.
+        The true classes.
 
     Returns
     -------
     dict
-        ``classes`` (with their numbers, in the order of the matrices), ``arms`` and ``differences``.
+        ``classes`` (class to number of cells, in the order of the matrices), ``arms`` and ``differences``.
     """
     kinds = sorted(set(classes.values()), key=lambda kind: (-list(classes.values()).count(kind), kind))
     place = {kind: index for index, kind in enumerate(kinds)}
@@ -73,13 +71,13 @@ def summarised(results: Sequence[Predicted], classes: Mapping[str, str]) -> dict
         given = np.array([place[kind] for kind in one.classes.values()])
         found[one.arm][seeds.index(one.seed), cells] = given
         by_fold[one.arm].append(f1_scores(confusion(true[cells], given, len(kinds))))
-    draws = _draws(true, found, len(kinds))
-    told: dict[str, Any] = {}
+    draws = _resampled(true, found, len(kinds))
+    scored: dict[str, Any] = {}
     for arm in arms:
         matrices = np.array([confusion(true, given, len(kinds)) for given in found[arm]])
         scores = np.array([f1_scores(matrix) for matrix in matrices])
         folds = np.array(by_fold[arm])
-        told[arm] = {
+        scored[arm] = {
             score: {
                 "mean": scores[:, column].mean(),
                 "interval": np.percentile(draws[arm][:, column], ENDS),
@@ -90,19 +88,19 @@ def summarised(results: Sequence[Predicted], classes: Mapping[str, str]) -> dict
             for column, score in enumerate(("macro_f1", "weighted_f1"))
         }
         mean = matrices.mean(axis=0)
-        told[arm]["f1_by_class"] = {
+        scored[arm]["f1_by_class"] = {
             kind: 2 * mean[i, i] / max(mean[i].sum() + mean[:, i].sum(), 1e-9) for kind, i in place.items()
         }
-        told[arm]["confusion"] = mean
+        scored[arm]["confusion"] = mean
     return {
         "classes": {kind: int((true == index).sum()) for kind, index in place.items()},
-        "interval": f"{ENDS[0]} to {ENDS[1]} percentile of {DRAWS} draws of cells within each class, each of "
-        "a repetition at random",
-        "arms": told,
+        "interval": f"{ENDS[0]} to {ENDS[1]} percentile of {RESAMPLES} resamples of the cells within each "
+        "class, each of a random repetition",
+        "arms": scored,
         "differences": {
             f"{arm} against {base}": {
                 score: {
-                    "mean": told[arm][score]["mean"] - told[base][score]["mean"],
+                    "mean": scored[arm][score]["mean"] - scored[base][score]["mean"],
                     "interval": np.percentile(draws[arm][:, column] - draws[base][:, column], ENDS),
                 }
                 for column, score in enumerate(("macro_f1", "weighted_f1"))
@@ -115,12 +113,14 @@ def summarised(results: Sequence[Predicted], classes: Mapping[str, str]) -> dict
     }
 
 
-def _draws(true: NDArray[np.int64], found: Mapping[str, NDArray[np.int64]], count: int) -> dict[str, Counts]:
-    """Macro and weighted F1 of each draw, (draw, 2): the same cells and repetition for all arms."""
+def _resampled(
+    true: NDArray[np.int64], found: Mapping[str, NDArray[np.int64]], count: int
+) -> dict[str, Counts]:
+    """Macro and weighted F1 of each resample, (resample, 2): all arms get the same cells and repetition."""
     rng = np.random.default_rng(0)
     cells = [np.flatnonzero(true == kind) for kind in range(count)]
-    scores: dict[str, Counts] = {arm: np.empty((DRAWS, 2)) for arm in found}
-    for draw in range(DRAWS):
+    scores: dict[str, Counts] = {arm: np.empty((RESAMPLES, 2)) for arm in found}
+    for draw in range(RESAMPLES):
         drawn = np.concatenate([rng.choice(own, len(own)) for own in cells])
         seed = rng.integers(len(next(iter(found.values()))))
         for arm, given in found.items():

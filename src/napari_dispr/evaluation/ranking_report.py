@@ -1,4 +1,4 @@
-"""What a ranking of cells is worth, as files: tables, JSON and a figure."""
+"""Write what a ranking of cells is worth: tables, JSON and a figure."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,86 +7,74 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_dispr.files import plain, write_json, written_aside
+from napari_dispr.evaluation.report import saved_figure, table, write_text
+from napari_dispr.files import write_json
 from napari_dispr.prediction.saving import write_table
 
-_COLOURS = ("#1f5a94", "#c8553d")
 
-
-def write_worth(folder: Path, summary: Mapping[str, Any], table: pd.DataFrame) -> None:
+def write_worth(folder: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> None:
     """Write ``worth.csv``, ``worth.md``, ``worth.png`` and ``worth.json``.
 
     Parameters
     ----------
-    folder : path
     summary : dict
         From `iter_rank_worth`.
-    table : DataFrame
-        A row a cell and method.
+    rows : DataFrame
+        One row a cell and method.
     """
     unit = "no unit" if summary["errors"] == "relative" else "voxel"
-    table.attrs["columns"] = {
-        "method": "no unit: who drew the shapes",
+    rows.attrs["columns"] = {
+        "method": "no unit: method that predicted the shapes",
         "cell": "no unit: name of the cell",
         "true": f"voxel: {summary['measure']} of the true shape",
         "estimate": f"voxel: {summary['measure']}, mean over the members",
         "error": f"{unit}: absolute error of the estimate ({summary['errors']})",
-        "expected_gain": f"{unit}: the error expected if the truth were one more member; ranks cells",
+        "expected_gain": f"{unit}: expected error if the truth were one more member; ranks the cells",
     }
-    write_table(folder / "worth.csv", table)
-    with written_aside(folder / "worth.md") as aside:
-        aside.write_text(markdown(summary) + "\n", encoding="utf-8")
-    with written_aside(folder / "worth.png") as aside:
-        draw(summary, aside)
-    write_json(folder / "worth.json", plain(summary))
+    write_table(folder / "worth.csv", rows)
+    write_text(folder / "worth.md", markdown(summary))
+    draw(summary, folder / "worth.png")
+    write_json(folder / "worth.json", summary)
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Error that remains at each share, of every method, as Markdown."""
-    lines = [
-        "| method | imaged in 3D | error left: ranked | at random (interval) | best order | p |",
-        "| --- | --- | ---: | --- | ---: | ---: |",
-    ]
-    for method, told in summary["methods"].items():
-        lines.append(f"| {method} | none | {told['error']:.4g} | | | |")
-        for share, one in told["shares"].items():
+    """The error that remains at each share of imaged cells, for every method, as Markdown."""
+    rows = []
+    for method, worth in summary["methods"].items():
+        rows.append([method, "none", f"{worth['error']:.4g}", "", "", ""])
+        for share, one in worth["shares"].items():
             low, high = one["random_interval"]
-            lines.append(
-                f"| {method} | {100 * float(share):g} % ({one['imaged']} of {told['cells']}) "
-                f"| {one['ranked']:.4g} | {one['random']:.4g} [{low:.4g}, {high:.4g}] | {one['best']:.4g} "
-                f"| {one['p']:.3g} |"
+            imaged = f"{100 * float(share):g} % ({one['imaged']} of {worth['cells']})"
+            random = f"{one['random']:.4g} [{low:.4g}, {high:.4g}]"
+            rows.append(
+                [method, imaged, f"{one['ranked']:.4g}", random, f"{one['best']:.4g}", f"{one['p']:.3g}"]
             )
-    correlations = ", ".join(
-        f"{method} {told['correlation']:.2f}" for method, told in summary["methods"].items()
+    head = ["method", "imaged in 3D", "error left: ranked", "random order (interval)", "best order", "p"]
+    correlations = ", ".join(f"{name} {one['correlation']:.2f}" for name, one in summary["methods"].items())
+    return "\n\n".join(
+        [
+            table(head, rows),
+            f"Mean error of the {summary['measure']} ({summary['errors']}) over all cells; the error of "
+            "cells imaged in 3D is 0. Interval: 2.5 to 97.5 percentile of 2000 random orders. p: share of "
+            "the random orders that leave no more error than the ranking. Rank correlation of expected and "
+            f"true error: {correlations}.",
+        ]
     )
-    lines += [
-        "",
-        f"Mean error of the {summary['measure']} ({summary['errors']}) over all cells, those imaged in 3D "
-        "counting 0. Interval: 2.5 to 97.5 percentile of 2000 orders at random; p: the share of them that "
-        f"leave no more than the ranking. Rank correlation of expected and true error: {correlations}.",
-    ]
-    return "\n".join(lines)
 
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:
-    """Error that remains against the share imaged, of each method a panel; PNG, 300 dots per inch."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """A PNG of the error that remains against the share of imaged cells, one panel a method."""
     methods = summary["methods"]
-    with rc_context({"font.size": 8, "axes.linewidth": 0.6, "font.family": "sans-serif"}):
-        figure = Figure((min(7.0, 3.5 * len(methods)), 2.8), layout="constrained")
-        FigureCanvasAgg(figure)
+    with saved_figure(path, min(7.0, 3.5 * len(methods)), 2.8) as figure:
         axes = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
-        for axis, (method, told) in zip(axes, methods.items(), strict=True):
-            curve = told["curve"]
-            share = 100 * np.linspace(0, 1, told["cells"] + 1)
-            axis.fill_between(share, curve["low"], curve["high"], color="0.85", label="at random, 95 %")
+        for axis, (method, worth) in zip(axes, methods.items(), strict=True):
+            curve = worth["curve"]
+            share = 100 * np.linspace(0, 1, worth["cells"] + 1)
+            axis.fill_between(share, curve["low"], curve["high"], color="0.85", label="random order, 95 %")
             axis.plot(share, curve["random"], color="0.5", lw=1)
-            axis.plot(share, curve["ranked"], color=_COLOURS[0], lw=1.5, label="by expected gain")
-            axis.plot(share, curve["best"], color=_COLOURS[1], lw=1, ls="--", label="by true error")
-            axis.set_title(f"{method}, {told['cells']} cells", fontsize=8)
+            axis.plot(share, curve["ranked"], color="#1f5a94", lw=1.5, label="by expected gain")
+            axis.plot(share, curve["best"], color="#c8553d", lw=1, ls="--", label="by true error")
+            axis.set_title(f"{method}, {worth['cells']} cells", fontsize="medium")
             axis.set_xlabel("cells imaged in 3D, %")
             axis.set_xlim(0, 100)
             axis.set_ylim(bottom=0)
@@ -94,4 +82,3 @@ def draw(summary: Mapping[str, Any], path: Path) -> None:
         kind = "mean relative error" if summary["errors"] == "relative" else "mean error (voxels)"
         axes[0].set_ylabel(f"{kind} of {summary['measure'].replace('_', ' ')}")
         axes[0].legend(frameon=False)
-        figure.savefig(path, dpi=300)

@@ -1,19 +1,24 @@
-"""The summary of an evaluation as Markdown tables and as a figure; draws and measures nothing."""
+"""Write the summary of an evaluation as Markdown tables (table.md) and as figures (errors.png, steps.png)."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure  # not pyplot, which would look for a screen
 
-from napari_dispr.evaluation.markdown import number, table
 from napari_dispr.evaluation.rows import Row
 from napari_dispr.evaluation.truth import COMPARED, LENGTHS, MORE_IS_BETTER
 from napari_dispr.files import written_aside
 
 Summary = Mapping[str, Any]
 
-#: Rows below those of the relative errors.
+#: What an evaluation writes in addition to its tables of rows.
+TABLE, FIGURE, STEPS_FIGURE = "table.md", "errors.png", "steps.png"
+#: Rows of the table "Agreement".
 _AGREEMENTS = {
     "iou": "IoU",
     "dice": "Dice",
@@ -24,41 +29,82 @@ _AGREEMENTS = {
     "energy_score": "energy score",
 }
 NOTES = """\
-- **Relative error**: |shape - truth| / |truth|. *Members*: each shape by itself, as SHAPR and DISPR count; a
-  method that draws one shape is an ensemble of one. *Estimates*: the mean of a measure over a cell's members.
-- **A shape that is empty or could not be drawn** has relative errors of 1, IoU 0 and energy score 1; it has
-  no surface, and is left out of the distances.
-- **Measures** marked SHAPR are those of its notebooks, of voxels and of their unsmoothed mesh; the others are
-  those that this program measures shapes by, of the smoothed surface about the same voxels. The notebooks'
-  curvature is near 0 or negative for many cells, so that its relative error has no bound: no mean is told.
-- **Energy score**: fair, under 1 - IoU; of a method that draws one shape it is 1 - IoU.
-- **Intervals** are of 95 %, by resampling cells with all their members. **p**: Wilcoxon's signed ranks over
-  cells, two-sided; *corrected*: by Holm's method for all tests of the table together.
-- **Compared with the paper's Table 1**: those figures are of 825 red blood cells of six classes, most of them
-  of one easy class, and of predictors trained on about 660 of them. Other cells, other numbers of them, and
-  another definition of curvature (the notebooks do not reproduce the paper's) give other figures for the
-  very same method. Compare methods within this table; with the paper's figures compare their order."""
+- **Relative error**: |shape - truth| / |truth|. *Members*: the error of each shape, as SHAPR and DISPR count;
+  a method that draws one shape is an ensemble of one member. *Estimates*: the error of the mean of a measure
+  over the members of a cell.
+- **A shape that is empty or could not be drawn** has relative errors of 1, IoU 0 and energy score 1. It has
+  no surface, so it does not count in the distances.
+- **Measures** marked SHAPR follow the SHAPR notebooks: they measure voxels and the unsmoothed mesh of the
+  voxels. The others are the measures of this program, of the smoothed surface around the same voxels. The
+  curvature of the notebooks is near 0 or negative for many cells, so that its relative error has no bound:
+  the tables give no mean of it.
+- **Energy score**: fair, under 1 - IoU. For a method that draws one shape it is 1 - IoU.
+- **Intervals** are 95 % bootstrap intervals; each resampled cell brings all its members. **p**: Wilcoxon's
+  signed-rank test over cells, two-sided; *corrected*: by Holm's method, for all tests of the table together.
+- **Comparison with the paper's Table 1**: those figures are of 825 red blood cells of six classes, most of
+  them of one easy class, and of predictors trained on about 660 of them. Other cells, another number of
+  cells, and another definition of curvature (the notebooks do not reproduce the paper's) give other figures
+  for the very same method. Compare methods within this table; compare only their order with the paper."""
+
+
+def write_report(folder: Path, errors: Sequence[Row], summary: Summary) -> None:
+    """Write ``table.md``, ``errors.png`` and, for a model with several numbers of steps, ``steps.png``."""
+    write_text(folder / TABLE, report(summary))
+    figure(errors, summary, folder / FIGURE)
+    (folder / STEPS_FIGURE).unlink(missing_ok=True)
+    if curves := _curves(summary):
+        steps_figure(curves, summary, folder / STEPS_FIGURE)
+
+
+# --- Markdown ---------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    with written_aside(path) as aside:
+        aside.write_text(text.rstrip("\n") + "\n", "utf-8")
+
+
+def number(value: Any, digits: int = 3, sign: bool = False) -> str:
+    """A number as text for a table; a dash for None and NaN."""
+    if value is None or not isinstance(value, int | float) or math.isnan(value):
+        return "–"
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up as plain text; all columns but the first are right-aligned."""
+    body = [list(row) for row in rows]
+    widths = [max(3, *(len(row[i]) for row in [head, *body])) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        padded = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(head), f"| {' | '.join(rule)} |", *map(line, body)])
 
 
 def report(summary: Summary) -> str:
     """The text of table.md."""
-    drawn = {name: told for name, told in summary["methods"].items() if told["cells"]}
+    drawn = _drawn(summary)
     parts = ["# Evaluation", _head(summary)]
     if not drawn:
-        parts.append("Every method was trained on all of these cells: there is nothing to tell.")
-        return "\n\n".join(parts) + "\n"
+        parts.append("Every method was trained on all of these cells: take cells that are new to a method.")
+        return "\n\n".join(parts)
     errors = [name for name in COMPARED if name in summary["measures"]]
-    one = all(told["n"] == told["cells"] for told in drawn.values())
+    one = all(method["n"] == method["cells"] for method in drawn.values())
     parts += [
         "## Relative errors" + ("" if one else " of the members"),
         "Median (mean ± standard deviation); the best in bold.",
         table(["", *drawn], [_row(COMPARED[name].label, name, drawn) for name in errors]),
     ]
     if not one:
-        estimates = {name: told["estimate"] for name, told in drawn.items()}
+        estimates = {name: method["estimate"] for name, method in drawn.items()}
         parts += [
             "## Relative errors of the estimates",
-            "Of the mean over each cell's members, cell by cell.",
+            "Errors of the mean over the members of each cell.",
             table(["", *drawn], [_row(COMPARED[name].label, name, estimates) for name in errors]),
         ]
     unit = summary["unit"]
@@ -69,21 +115,28 @@ def report(summary: Summary) -> str:
     }
     parts += [
         "## Agreement",
-        "Mean ± standard deviation; more is better of IoU and Dice, less of distances and energy scores.",
+        "Mean ± standard deviation. IoU and Dice: more is better; distances and energy score: less is "
+        "better.",
         table(["", *drawn], [_mean_row(label, name, drawn) for name, label in labels.items()]),
         "## Intervals",
-        "Medians of the members' relative errors and means of the rest, each with its 95 % interval.",
+        "Medians of the relative errors of the members, means of all others, each with its 95 % interval.",
         table(
             ["", *drawn],
             [_interval_row(COMPARED[name].label, name, "median", drawn) for name in errors]
             + [_interval_row(label, name, "mean", drawn) for name, label in labels.items()],
         ),
         *_paired(summary, labels),
-        "![Relative errors by method](errors.png)",
-        "## How to read this",
+        f"![Relative errors by method]({FIGURE})",
+        *([f"![Errors by number of evaluations]({STEPS_FIGURE})"] if _curves(summary) else []),
+        "## How to read the tables",
         NOTES,
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
+
+
+def _drawn(summary: Summary) -> dict[str, Mapping[str, Any]]:
+    """The methods that drew at least one cell that is new to them."""
+    return {name: method for name, method in summary["methods"].items() if method["cells"]}
 
 
 def _head(summary: Summary) -> str:
@@ -93,24 +146,26 @@ def _head(summary: Summary) -> str:
     ]
     if folds := summary.get("folds"):
         lines.append(
-            f"- {folds}-fold cross-validation: every cell is drawn once by each method, and what was trained "
-            "was trained on the cells of the other folds"
+            f"- {folds}-fold cross-validation: each method draws every cell once; trained methods have seen "
+            "only the cells of the other folds"
         )
         if left := summary.get("not_tested"):
             tested = ", ".join(map(str, summary["tested_folds"]))
-            lines.append(f"- these cells only so far, of fold {tested}; {left} more are not tested yet")
+            lines.append(f"- so far only the cells of fold {tested}; {left} more are not tested yet")
     if predicted := summary.get("predicted"):
-        trained = "trained on where their real cells were, " if folds else ""
+        trained = "used for training together with their real cells, but " if folds else ""
         lines.append(f"- {predicted} more objects of the dataset are predicted ones: {trained}never tested")
-    for name, told in summary["methods"].items():
-        if told["trained_on"]:
-            lines.append(f"- **{name}** was trained on {len(told['trained_on'])} of them, which are left out")
-        lines += [f"- **{name}** failed on {cell}: {why}" for cell, why in told["failed_cells"].items()]
-    counts = {name: told["cells"] for name, told in summary["methods"].items()}
+    for name, method in summary["methods"].items():
+        if method["trained_on"]:
+            lines.append(
+                f"- **{name}** was trained on {len(method['trained_on'])} of them, which are left out"
+            )
+        lines += [f"- **{name}** failed on {cell}: {why}" for cell, why in method["failed_cells"].items()]
+    counts = {name: method["cells"] for name, method in summary["methods"].items()}
     if len(set(counts.values())) > 1:
-        said = ", ".join(f"{name} {count}" for name, count in counts.items())
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         lines.append(
-            f"- The methods are told of different cells ({said}): only the paired comparisons are fair"
+            f"- The methods have different numbers of cells ({listed}): compare them by the paired tests"
         )
     return "\n".join(lines)
 
@@ -125,18 +180,18 @@ def _bold(texts: Sequence[str], values: Sequence[float | None], more: bool = Fal
 
 
 def _row(label: str, measure: str, methods: Mapping[str, Any]) -> list[str]:
-    told = [method[measure] for method in methods.values()]
-    medians = _bold([number(one["median"]) for one in told], [one["median"] for one in told])
+    found = [method[measure] for method in methods.values()]
+    medians = _bold([number(one["median"]) for one in found], [one["median"] for one in found])
     if not COMPARED[measure].bounded:
         return [label, *medians]
-    means = _bold([_spread(one) for one in told], [one["mean"] for one in told])
+    means = _bold([_spread(one) for one in found], [one["mean"] for one in found])
     return [label, *(f"{median} ({mean})" for median, mean in zip(medians, means, strict=True))]
 
 
 def _mean_row(label: str, measure: str, methods: Mapping[str, Any]) -> list[str]:
-    told = [method[measure] for method in methods.values()]
-    values = [one["mean"] for one in told]
-    return [label, *_bold([_spread(one) for one in told], values, measure in MORE_IS_BETTER)]
+    found = [method[measure] for method in methods.values()]
+    values = [one["mean"] for one in found]
+    return [label, *_bold([_spread(one) for one in found], values, measure in MORE_IS_BETTER)]
 
 
 def _spread(values: Mapping[str, Any]) -> str:
@@ -145,8 +200,8 @@ def _spread(values: Mapping[str, Any]) -> str:
 
 
 def _interval_row(label: str, measure: str, statistic: str, methods: Mapping[str, Any]) -> list[str]:
-    told = (method[measure] for method in methods.values())
-    return [label, *(_between(one[statistic], one[f"{statistic}_interval"]) for one in told)]
+    found = (method[measure] for method in methods.values())
+    return [label, *(_between(one[statistic], one[f"{statistic}_interval"]) for one in found)]
 
 
 def _between(value: float | None, ends: Sequence[float] | None, sign: bool = False) -> str:
@@ -174,12 +229,13 @@ def _paired(summary: Summary, labels: Mapping[str, str]) -> list[str]:
         for test in sorted(tests, key=lambda test: list(names).index(test["measure"]))
     ]
     first = tests[0]["first"]
-    head = ["of the estimates", f"{first} less", "cells", "mean", "median", "p", "p, corrected"]
+    head = ["", f"{first} minus", "cells", "mean", "median", "p", "p, corrected"]
     return [
         "## Paired comparisons",
-        f"**{first}** less each other method, cell by cell on the cells that both have not seen: of relative "
-        "errors that of the estimate, of the rest the mean over a cell's members. Below 0 it has the smaller "
-        "error, of IoU above 0. Bold: p < 0.05 after correction for all of these tests.",
+        f"Differences between **{first}** and each other method, cell by cell, on the cells that are new to "
+        "both: of relative errors those of the estimate, of all others the mean over the members of a cell. "
+        f"If **{first}** is better, errors are below 0 and IoU is above 0. Bold: p < 0.05 after correction "
+        "for all of these tests.",
         table(head, rows),
     ]
 
@@ -190,43 +246,40 @@ def _p(value: float | None) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
 
 
-#: Colours that are told apart whatever one's eyes (Okabe and Ito).
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+# --- figures ----------------------------------------------------------------------------------------
 
-#: A method whose median is so many times another's takes a logarithmic axis, from an error of 0.01 on.
+#: Colours that colour-blind readers can distinguish (Okabe and Ito).
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+#: If the median of a method is this many times that of another, the axis is logarithmic, from this error on.
 _FAR, _LEAST = 10, 0.01
 
 
+@contextmanager
+def saved_figure(path: Path, width: float, height: float, dpi: int = 300) -> Iterator[Figure]:
+    """A figure of this size in inches, with text of 8 points; saved as PNG when the block ends."""
+    with rc_context({"font.size": 8, "axes.linewidth": 0.6, "font.family": "sans-serif"}):
+        page = Figure((width, height), layout="constrained")
+        yield page
+        with written_aside(path) as aside:
+            page.savefig(aside, dpi=dpi)
+
+
 def figure(errors: Sequence[Row], summary: Summary, path: Path) -> None:
-    """A panel a measure: the members' relative errors by method, as boxes and points.
+    """A PNG with one panel a measure: the relative errors of the members by method, as boxes and points.
 
-    Axes end where the boxes' whiskers do, and a little above; how many points lie beyond is written there.
-    They are logarithmic where a method is far off the others.
-
-    Parameters
-    ----------
-    errors : sequence of dict
-        A row a member.
-    summary : dict
-    path : Path
-        Of the PNG.
+    An axis ends a little above the whiskers of the boxes; a note says how many points lie beyond.
     """
-    # Not pyplot: its state is of no use here, and it would look for a screen.
-    from matplotlib.figure import Figure
-
     measures = [name for name in COMPARED if name in summary["measures"]]
-    methods = [name for name, told in summary["methods"].items() if told["cells"]]
+    methods = list(_drawn(summary))
     columns = {4: 4, 6: 3, 9: 3}[len(measures)]
     rows = len(measures) // columns
     width = max(2.4, 0.8 + 0.62 * len(methods))
-    page = Figure(figsize=(width * columns, 2.7 * rows + 0.3), layout="constrained")
-    for axes, measure in zip(page.subplots(rows, columns, squeeze=False).flat, measures, strict=True):
-        values = [_values(errors, method, measure) for method in methods]
-        _boxes(axes, values, methods)
-        axes.set_title(COMPARED[measure].label, fontsize=9)
-    page.supylabel("relative error", fontsize=9)
-    with written_aside(path) as aside:
-        page.savefig(aside, dpi=200)
+    with saved_figure(path, width * columns, 2.7 * rows + 0.3, dpi=200) as page:
+        for axes, measure in zip(page.subplots(rows, columns, squeeze=False).flat, measures, strict=True):
+            values = [_values(errors, method, measure) for method in methods]
+            _boxes(axes, values, methods)
+            axes.set_title(COMPARED[measure].label, fontsize=9)
+        page.supylabel("relative error", fontsize=9)
 
 
 def _values(errors: Sequence[Row], method: str, measure: str) -> np.ndarray[Any, Any]:
@@ -277,3 +330,53 @@ def _boxes(axes: Any, values: Sequence[np.ndarray[Any, Any]], methods: Sequence[
     axes.set_xticks(range(len(methods)), methods, rotation=30, ha="right", fontsize=8)
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _curves(summary: Summary) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """Methods that are one model with several numbers of evaluations: {line: {evaluations: method}}."""
+    curves: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for method in _drawn(summary).values():
+        known = method.get("provenance", {})
+        if known.get("steps") and known.get("model_hash"):
+            curves.setdefault(f"{known['model']}, {known['sampler']}", {})[known["steps"]] = method
+    return {line: dict(sorted(points.items())) for line, points in curves.items() if len(points) > 1}
+
+
+def steps_figure(curves: Mapping[str, Mapping[int, Mapping[str, Any]]], summary: Summary, path: Path) -> None:
+    """A PNG with scores against the number of evaluations of the network, each with its 95 % interval.
+
+    Methods without a number of evaluations are dashed lines.
+    """
+    surface = "surface_area" if "surface_area" in summary["measures"] else "surface_mesh"
+    panels = [
+        ("energy score", "mean", lambda method: method["energy_score"]),
+        ("IoU of the members", "mean", lambda method: method["iou"]),
+        ("IoU of the consensus", "mean", lambda method: method["consensus_iou"]),
+        ("volume, error of the estimate", "median", lambda method: method["estimate"]["volume"]),
+        ("surface area, error of the estimate", "median", lambda method: method["estimate"][surface]),
+        (f"mean surface distance, {summary['unit']}", "mean", lambda method: method["surface_distance"]),
+    ]
+    in_curves = [id(method) for points in curves.values() for method in points.values()]
+    others = {name: method for name, method in _drawn(summary).items() if id(method) not in in_curves}
+    with saved_figure(path, 11, 6, dpi=200) as page:
+        for axes, (title, statistic, score) in zip(page.subplots(2, 3).flat, panels, strict=True):
+            for colour, (line, points) in zip(_COLOURS, curves.items(), strict=False):
+                found = [score(method) for method in points.values()]
+                ends = [one[f"{statistic}_interval"] or (np.nan, np.nan) for one in found]
+                axes.plot(
+                    list(points), [one[statistic] for one in found], "o-", color=colour, ms=4, label=line
+                )
+                axes.fill_between(list(points), *np.transpose(ends), color=colour, alpha=0.15, linewidth=0)
+            for name, method in others.items():
+                axes.axhline(score(method)[statistic], color="0.6", linestyle="--", linewidth=1)
+                place = (0.02, score(method)[statistic])
+                axes.annotate(
+                    name, place, xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color="0.4"
+                )
+            ticks = sorted({steps for points in curves.values() for steps in points})
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.set_title(f"{title} ({statistic})", fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+        page.axes[0].legend(fontsize=8)
+        page.supxlabel("evaluations of the network a member", fontsize=9)

@@ -1,6 +1,7 @@
-"""The rows of an evaluation: what they hold, and their files, which grow pair by pair and can be resumed.
+"""The rows of an evaluation and their files, which grow pair by pair, so that an evaluation can be resumed.
 
-A pair is a cell and a method. Knows neither how shapes are drawn nor what becomes of the rows.
+A pair is a cell and a method. This module knows neither how shapes are sampled nor what the rows are used
+for.
 """
 
 import csv
@@ -29,7 +30,7 @@ from napari_dispr.evaluation.truth import (
 from napari_dispr.files import plain, write_json, written_aside
 
 Row = dict[str, Any]
-#: Columns that are no measured numbers.
+#: Columns of text, and columns of whole numbers.
 _WORDS = ("cell", "method", "failed")
 _COUNTS = ("member", "members", "trained_on")
 _SETTINGS = "evaluation"
@@ -54,9 +55,9 @@ def columns_of(definitions: Definitions) -> dict[str, list[str]]:
 def rows_of(
     cell: str, method: str, trained_on: bool, failed: str, members: NDArray[np.bool_], truth: Truth
 ) -> tuple[list[Row], Row]:
-    """The rows of a pair: one a member, and that of the cell.
+    """The rows of a pair: one for each member, and one for the cell.
 
-    A cell that a method could not draw comes with empty members.
+    If the method could not draw the cell, the members are empty and ``failed`` says why.
     """
     head: Row = {"cell": cell, "method": method, "trained_on": int(trained_on)}
     rows = []
@@ -78,19 +79,19 @@ def rows_of(
 
 
 def _rounded(row: Row) -> Row:
-    """As the files hold it, so that rows that were read are the rows that were written."""
+    """Round as the files do, so that rows that are read equal those that were written."""
     return {
         name: value if name in (*_WORDS, *_COUNTS) else float(f"{value:.9g}") for name, value in row.items()
     }
 
 
 class Rows:
-    """All rows of an evaluation so far; with a folder they are on disk as soon as they are known.
+    """All rows of an evaluation so far; with a folder, each row is on disk as soon as it is known.
 
     Attributes
     ----------
     errors, cells : list of dict
-        A row a member; a row a cell and method.
+        One row a member; one row a cell and method.
     """
 
     def __init__(self, folder: Path | None, definitions: Definitions) -> None:
@@ -100,28 +101,26 @@ class Rows:
         self._done: set[tuple[str, str]] = set()
 
     @classmethod
-    def begun(
+    def start_or_resume(
         cls,
         folder: Path | None,
         definitions: Definitions,
         settings: Mapping[str, Any],
         resume: bool,
     ) -> Self:
-        """Begin, or go on with what a folder holds.
+        """Start an evaluation, or resume the one in the folder.
 
         Parameters
         ----------
-        folder : Path or None
-        definitions : {"ours", "shapr", "both"}
         settings : mapping
-            What rows depend on: to go on they must be the same.
+            Everything that the rows depend on. To resume, it must equal that of the folder.
         resume : bool
-            Otherwise what is there is begun anew; a complete evaluation stands until the new one is.
+            If false, start again; the tables of a complete evaluation stay until the new ones are complete.
 
         Raises
         ------
         InputError
-            If the settings are others.
+            If the settings differ.
         """
         rows = cls(folder, definitions)
         if folder is None:
@@ -136,7 +135,7 @@ class Rows:
             rows._write(text, name, getattr(rows, name), head=True)
             with written_aside(folder / f"{name}.partial.csv") as aside:
                 aside.write_text(text.getvalue(), "utf-8", newline="")
-        # Last, so that rows of an earlier evaluation never stand beside the settings of this one.
+        # Last, so that the folder never holds rows of an earlier evaluation with these settings.
         write_json(folder / f"{_SETTINGS}.partial.json", kept)
         return rows
 
@@ -145,7 +144,7 @@ class Rows:
         return (cell, method) in self._done
 
     def add(self, errors: Sequence[Row], cell: Row) -> None:
-        """The rows of a pair; that of the cell comes last, and says that those of the members are whole."""
+        """Add the rows of a pair. The row of the cell is written last: it marks the pair as complete."""
         self.errors += errors
         self.cells.append(cell)
         self._done.add(_pair(cell))
@@ -155,7 +154,7 @@ class Rows:
                     self._write(file, name, rows)
 
     def keep(self, cells: Sequence[str], methods: Sequence[str]) -> None:
-        """Keep the rows of these, in this order, whenever they were drawn."""
+        """Keep only the rows of these cells and methods, in this order."""
         place = {(cell, method): (i, j) for i, cell in enumerate(cells) for j, method in enumerate(methods)}
         for rows in (self.errors, self.cells):
             rows[:] = [row for row in rows if _pair(row) in place]
@@ -163,7 +162,7 @@ class Rows:
 
     @contextmanager
     def completed(self) -> Iterator[None]:
-        """When the block ends the tables are whole, and take their names."""
+        """Give the tables their final names when the block ends."""
         yield
         if self.folder is None:
             return
@@ -184,7 +183,7 @@ class Rows:
             table.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in values])
 
     def _read(self, part: str) -> None:
-        """What was written whole: half a line, and pairs without all of their rows, are left."""
+        """Read all complete pairs; half a line and pairs that lack rows are skipped."""
         assert self.folder is not None
         found: dict[str, list[Row]] = {}
         for name in _TABLES:
@@ -192,7 +191,7 @@ class Rows:
             text = path.read_text("utf-8") if path.exists() else ""
             lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
             if next(lines, self.columns[name]) != self.columns[name]:
-                raise InputError(f"{path} was written by another version: begin in another folder.")
+                raise InputError(f"{path} was written by another version: give another folder.")
             found[name] = [_read_row(self.columns[name], values) for values in lines]
         members = Counter(_pair(row) for row in found["errors"])
         self.cells = [row for row in found["cells"] if members[_pair(row)] == row["members"]]
@@ -210,12 +209,12 @@ def _read_row(columns: Sequence[str], values: Sequence[str]) -> Row:
 
 
 def trained_on(evaluation: Path, method: str) -> set[str]:
-    """Cells of a complete evaluation that a method was trained on; none where there is no table of its cells.
+    """Names of the cells in a finished evaluation that a method was trained on; empty without ``cells.csv``.
 
     Raises
     ------
     InputError
-        If the table is damaged, or has no row of the method: its shapes are of an earlier evaluation then.
+        If the table is damaged or has no row of the method, whose shapes are then of an earlier evaluation.
     """
     path = evaluation / "cells.csv"
     if not path.is_file():
@@ -225,30 +224,30 @@ def trained_on(evaluation: Path, method: str) -> set[str]:
             rows = [row for row in csv.DictReader(file) if row["method"] == method]
         seen = {row["cell"] for row in rows if int(row["trained_on"])}
     except (OSError, ValueError, KeyError, TypeError, csv.Error):
-        raise InputError(f"{path} is no table of an evaluation: evaluate again.") from None
+        raise InputError(f"{path} is not the table of an evaluation: evaluate again.") from None
     if not rows:
         raise InputError(
-            f"The shapes of {method} in {evaluation} are of an earlier evaluation: {path.name} does not know "
-            f"it. Evaluate it again, or remove {Path('shapes') / method}."
+            f"The shapes of {method} in {evaluation} are of an earlier evaluation, as {path.name} has no row "
+            f"of this method. Evaluate it again, or remove {Path('shapes') / method}."
         )
     return seen
 
 
 def check_same(path: Path, settings: Mapping[str, Any]) -> None:
-    """Whether the settings that stand in a file are these.
+    """Check that a file holds these settings.
 
     Raises
     ------
     InputError
-        If not; the sentence names the first that differs.
+        If not; the message names the first setting that differs.
     """
     try:
         before = json.loads(path.read_text("utf-8"))
     except ValueError:
-        raise InputError(f"{path} is damaged: begin in another folder.") from None
+        raise InputError(f"{path} is damaged: give another folder.") from None
     for name in dict.fromkeys([*settings, *before]):
         if settings.get(name) != before.get(name):
             raise InputError(
-                f"The evaluation in {path.parent} was begun with other {name.replace('_', ' ')}: give the "
-                "same to go on with it, or another folder."
+                f"The evaluation in {path.parent} was started with other {name.replace('_', ' ')}: give the "
+                "same to resume it, or give another folder."
             )

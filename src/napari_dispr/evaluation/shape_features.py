@@ -1,6 +1,6 @@
-"""Features of true and predicted shapes, each computed once and kept in a table.
+"""Features of true and predicted shapes for the classification experiment, and the table that keeps them.
 
-Knows no classifier: only what a shape, a mask and a picture are described by.
+This module knows no classifier: it only describes shapes, masks and pictures by numbers.
 """
 
 import time
@@ -27,17 +27,18 @@ from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, binarise, shapr_featur
 #: Features of a shape, and of its mask and picture.
 SHAPE_FEATURES = tuple(SHAPR_FEATURES)
 PLANE_FEATURES = (*MASK_MEASURES, *PICTURE_MEASURES)
-#: What a row is of: a true shape (source "true"), or a member that a method drew. ``key`` tells the same one.
+#: A row is a true shape (source "true") or a predicted member. A changed shape or picture changes its
+#: ``key``.
 _PLACE = ("cell", "source", "member", "key")
 _COLUMNS = [*_PLACE, *PLANE_FEATURES, *SHAPE_FEATURES]
 TRUE = "true"
-#: The table is written at most so often, seconds.
+#: Seconds between two times that the table is written.
 _BETWEEN = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Features of a shape are known: its cell is number ``done`` of ``total``, predicted ones apart."""
+    """The features of a shape are computed; ``done`` of ``total`` counts pairs of a cell and a source."""
 
     cell: str
     source: str
@@ -46,7 +47,7 @@ class Described:
 
 
 def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
-    """Members (member, 64, 64, 64) of a cell as an evaluation saved them.
+    """Members of a cell, (member, 64, 64, 64), as an evaluation saved them.
 
     Raises
     ------
@@ -82,27 +83,26 @@ def iter_features(
     cells : sequence of CellFile
         With objects.
     predicted : mapping of source to (folder, names)
-        ``FOLDER/NAME.tif`` holds members (member, z, y, x) of these cells.
+        ``FOLDER/NAME.tif`` holds the members of these cells, with axes (member, z, y, x).
     table : path, optional
-        CSV of features that are known; it is added to as they are computed, also when this is closed, so
-        that no shape is described twice.
+        CSV of features that are already known. New ones are added to it, also when the generator is closed.
 
     Yields
     ------
     Described
-        After each shape that was not known.
+        After each new shape.
 
     Returns
     -------
     DataFrame
-        Columns ``cell``, ``source`` ("true", or as in ``predicted``), ``member``, then `PLANE_FEATURES`
-        (those of the cell's mask and picture, also of predicted shapes; NaN of the picture where there is
-        none) and `SHAPE_FEATURES`, in voxels of the model grid.
+        Columns ``cell``, ``source`` ("true", or as in ``predicted``), ``member``, `PLANE_FEATURES` (of the
+        mask and picture of the cell; NaN without a picture) and `SHAPE_FEATURES`, in voxels of the model
+        grid.
 
     Raises
     ------
     InputError
-        If a cell has no object, or there is no file of a predicted one.
+        If a cell has no object, or the file of a predicted one is missing.
     """
     if missing := next((cell.name for cell in cells if cell.obj is None), None):
         raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")
@@ -141,11 +141,11 @@ def iter_features(
 
 
 def _known(table: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Rows of an earlier run; none where the table is of other features or damaged."""
+    """Rows of an earlier run; none if the table is damaged or has other features."""
     if table is None or not table.is_file():
         return {}
     try:
-        # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.
+        # Read as text: float() is exact, while the reader of some versions of pandas rounds.
         content = pd.read_csv(table, dtype=str, keep_default_na=False)
         if list(content.columns) != _COLUMNS:
             return {}

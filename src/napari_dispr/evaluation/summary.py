@@ -1,18 +1,25 @@
-"""From the rows of an evaluation to its summary: statistics of each method, paired tests between them."""
+"""Summarise an evaluation: statistics of each method, paired tests between methods, a table for a terminal.
+
+Statistics resample cells, never single members: the members of one cell are not independent of each other.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
-from napari_dispr.evaluation.comparison import intervals, paired_tests, statistics
 from napari_dispr.evaluation.rows import Row
 from napari_dispr.evaluation.truth import TOGETHER, Definitions, compared_by, member_columns
 from napari_dispr.files import plain
 
-#: Beside the errors of the estimates, what methods are tested by, cell by cell.
+#: Resamples of the cells for an interval of one method, and for one of a difference between two methods.
+RESAMPLES, PAIRED_RESAMPLES = 2000, 10_000
+#: A difference with a corrected p-value below this counts as decided.
+ALPHA = 0.05
+#: Columns that are tested in addition to the errors of the estimates.
 _TESTED = ("iou", "surface_distance", "hausdorff_95", "energy_score")
 
 
@@ -23,80 +30,208 @@ def summary_of(
     definitions: Definitions = "both",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Summarise the errors of all members and cells.
+    """Summarise the rows of an evaluation.
+
+    Cells that a method was trained on count in none of its statistics.
 
     Parameters
     ----------
     errors, cells : sequences of dict
-        A row a member, a row a cell and method.
+        One row a member; one row a cell and method.
     settings : mapping
-        Goes into the summary as it is.
-    definitions : {"ours", "shapr", "both"}
+        Copied into the summary.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     dict
-        The ``settings``; ``measures`` and ``together``: the meaning of each; ``paired``: a test of the first
-        method against each other one and each measure (see `comparison.paired_tests`); and ``methods``: for
-        each method ``n`` (members of the cells that it was not trained on; nothing else counts), ``cells``
-        (as many), ``trained_on`` (names of the cells that are left out because it was), ``failed`` (how many
-        members failed), ``failed_cells`` (name to reason), ``signed_volume_bias`` (the mean of
-        signed_volume), for each measure of the members and for the consensus and the energy score of the
-        cells ``median``, ``percentile_90``, ``mean``, ``sd`` (of the sample; None of one) and the 95 %
-        bootstrap intervals ``median_interval`` and ``mean_interval``; and ``estimate``, the same of the
-        relative error of each estimate, the mean of a measure over a cell's members.
+        The ``settings``, and
+
+        - ``measures``, ``together``: what each column means;
+        - ``methods``: for each method ``n`` (members), ``cells`` (their number), ``trained_on`` (names of the
+          cells that were left out), ``failed`` (number of members), ``failed_cells`` (name to reason),
+          ``signed_volume_bias`` (mean of ``signed_volume``), and for each column ``median``,
+          ``percentile_90``, ``mean``, ``sd`` (of the sample), ``median_interval`` and ``mean_interval``
+          (95 %). ``estimate`` has the same for the relative errors of the estimates (a measure's mean over
+          the members of a cell);
+        - ``paired``: the first method against each other one (see `paired_tests`).
     """
     measures, columns = compared_by(definitions), member_columns(definitions)
+    tested = {name: f"error_{name}" for name in measures} | {name: name for name in _TESTED}
     methods: dict[str, Any] = {}
     compared: dict[str, dict[str, dict[str, float]]] = {}
     for method in dict.fromkeys(row["method"] for row in cells):
         of_cells = [row for row in cells if row["method"] == method]
-        own = [row for row in of_cells if not row["trained_on"]]
-        counted = {row["cell"]: [] for row in own}  # type: dict[str, list[Row]]
+        unseen = [row for row in of_cells if not row["trained_on"]]
+        by_cell: dict[str, list[Row]] = {row["cell"]: [] for row in unseen}
         for row in errors:
-            if row["method"] == method and row["cell"] in counted:
-                counted[row["cell"]].append(row)
-        members = [row for rows in counted.values() for row in rows]
-        told = {
-            name: _told([[row[name] for row in rows] for rows in counted.values()], seed) for name in columns
+            if row["method"] == method and row["cell"] in by_cell:
+                by_cell[row["cell"]].append(row)
+        members = [row for rows in by_cell.values() for row in rows]
+        found = {
+            name: _statistics([[row[name] for row in rows] for rows in by_cell.values()], seed)
+            for name in columns
         }
         methods[method] = {
             "n": len(members),
-            "cells": len(own),
+            "cells": len(unseen),
             "trained_on": [row["cell"] for row in of_cells if row["trained_on"]],
             "failed": sum(bool(row["failed"]) for row in members),
-            "failed_cells": {row["cell"]: row["failed"] for row in own if row["failed"]},
-            "signed_volume_bias": told["signed_volume"]["mean"],
-            **told,
-            **{name: _told([[row[name]] for row in own], seed) for name in TOGETHER},
-            "estimate": {name: _told([[row[f"error_{name}"]] for row in own], seed) for name in measures},
+            "failed_cells": {row["cell"]: row["failed"] for row in unseen if row["failed"]},
+            "signed_volume_bias": found["signed_volume"]["mean"],
+            **found,
+            **{name: _statistics([[row[name]] for row in unseen], seed) for name in TOGETHER},
+            "estimate": {
+                name: _statistics([[row[f"error_{name}"]] for row in unseen], seed) for name in measures
+            },
         }
-        tested = {name: f"error_{name}" for name in measures} | {name: name for name in _TESTED}
         compared[method] = {
-            name: {row["cell"]: row[column] for row in own} for name, column in tested.items()
+            name: {row["cell"]: row[column] for row in unseen} for name, column in tested.items()
         }
     first, *others = methods or [""]
-    tests = paired_tests(compared, [(first, other) for other in others], [*measures, *_TESTED], seed)
-    whole = {
-        **settings,
-        "measures": columns,
-        "together": TOGETHER,
-        "methods": methods,
-        "paired": [test.told() for test in tests],
-    }
-    found: dict[str, Any] = plain(whole)
-    return found
+    whole: dict[str, Any] = plain(
+        {
+            **settings,
+            "measures": columns,
+            "together": TOGETHER,
+            "methods": methods,
+            "paired": paired_tests(compared, [(first, other) for other in others], list(tested), seed),
+        }
+    )
+    return whole
 
 
-def _told(values: Sequence[Sequence[float]], seed: int) -> dict[str, Any]:
+def _statistics(values: Sequence[Sequence[float]], seed: int) -> dict[str, Any]:
     table: NDArray[np.float64] = np.array(values, dtype=np.float64)
-    return {**statistics(table), **intervals(table, seed)}
+    return {**statistics(table), **bootstrap_intervals(table, seed)}
+
+
+def statistics(values: ArrayLike) -> dict[str, float | None]:
+    """Median, 90th percentile, mean and standard deviation (n - 1) of all values but NaN; None for none."""
+    known = np.asarray(values, dtype=np.float64).ravel()
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return dict.fromkeys(("median", "percentile_90", "mean", "sd"))
+    with np.errstate(invalid="ignore"):  # some errors are infinite
+        return {
+            "median": float(np.median(known)),
+            "percentile_90": float(np.percentile(known, 90)),
+            "mean": float(known.mean()),
+            "sd": float(known.std(ddof=1)) if len(known) > 1 else None,
+        }
+
+
+def bootstrap_intervals(
+    values: ArrayLike, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, list[float] | None]:
+    """95 % bootstrap intervals [1]_ of median and mean; each resampled cell brings all its members.
+
+    Parameters
+    ----------
+    values : (cell,) or (cell, member) array
+        NaN are left out.
+
+    Returns
+    -------
+    dict
+        ``median_interval`` and ``mean_interval``: the percentiles 2.5 and 97.5, or None for fewer than two
+        cells.
+
+    References
+    ----------
+    .. [1] Efron and Tibshirani (1993). An Introduction to the Bootstrap. Chapman and Hall, chapter 13.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    table = table.reshape(len(table), -1) if table.size else np.empty((0, 1))
+    table = table[~np.isnan(table).all(axis=1)]
+    if len(table) < 2:
+        return {"median_interval": None, "mean_interval": None}
+    places = np.random.default_rng(seed).integers(len(table), size=(resamples, len(table)))
+    resampled = table[places].reshape(resamples, -1)
+    median, mean = (np.nanmedian, np.nanmean) if np.isnan(table).any() else (np.median, np.mean)
+    with np.errstate(invalid="ignore"):
+        return {
+            f"{name}_interval": np.percentile(function(resampled, axis=1), [2.5, 97.5]).tolist()
+            for name, function in (("median", median), ("mean", mean))
+        }
+
+
+def paired_tests(
+    values: Mapping[str, Mapping[str, Mapping[str, float]]],
+    pairs: Sequence[tuple[str, str]],
+    measures: Sequence[str],
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Compare pairs of methods cell by cell.
+
+    Parameters
+    ----------
+    values : mapping of method to (mapping of measure to (mapping of cell to value))
+        A pair is compared on the cells for which both methods have a finite value.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    list of dict
+        One a pair and measure: ``first``, ``second``, ``measure``, ``n`` (cells); ``mean`` and ``median`` of
+        the differences, first less second, each with its 95 % bootstrap interval; ``wilcoxon_p`` (two-sided),
+        ``holm_p`` (the same, corrected for all tests of the list) and ``decided`` (``holm_p`` < 0.05).
+
+    Notes
+    -----
+    Wilcoxon's signed-rank test asks whether the differences lie symmetrically about 0. Differences of 0 take
+    part in the ranking and are then left out (Pratt [1]_). Holm's correction [2]_ bounds the probability of
+    one or more false findings, and does not assume that the tests are independent.
+
+    References
+    ----------
+    .. [1] Pratt (1959). Remarks on zeros and ties in the Wilcoxon signed rank procedures. Journal of the
+       American Statistical Association 54(287).
+    .. [2] Holm (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of
+       Statistics 6(2).
+    """
+    tests: list[dict[str, Any]] = []
+    for first, second in pairs:
+        for measure in measures:
+            one, other = values[first][measure], values[second][measure]
+            apart = np.array([one[cell] - other[cell] for cell in one if cell in other], dtype=np.float64)
+            apart = apart[np.isfinite(apart)]
+            found = statistics(apart) | bootstrap_intervals(apart, seed, PAIRED_RESAMPLES)
+            tests.append(
+                {"first": first, "second": second, "measure": measure, "n": len(apart)}
+                | {name: found[name] for name in ("mean", "mean_interval", "median", "median_interval")}
+                | {"wilcoxon_p": wilcoxon(apart)}
+            )
+    for test, p in zip(tests, holm([test["wilcoxon_p"] for test in tests]), strict=True):
+        test |= {"holm_p": p, "decided": p < ALPHA}
+    return tests
+
+
+def wilcoxon(differences: NDArray[np.float64]) -> float:
+    """Two-sided p-value of the signed-rank test; 1 if all differences are 0, NaN without differences."""
+    if not len(differences):
+        return float("nan")
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values after Holm's correction; NaN stay NaN and do not count as tests."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = [int(place) for place in np.argsort(p) if not np.isnan(p[place])]
+    corrected = np.full(len(p), np.nan)
+    least = 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p[place]))
+        corrected[place] = least
+    return [float(value) for value in corrected]
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """The summary as a text table for a terminal: a block a method, a line a measure."""
+    """The summary as text for a terminal: a block for each method, a line for each measure."""
     text = io.StringIO()
     print(f"{summary['cells']} cells, relative errors of the members (iou: agreement)", file=text)
     if summary.get("not_tested"):

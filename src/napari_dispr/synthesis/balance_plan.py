@@ -1,7 +1,4 @@
-"""How many shapes are predicted of which cells, so that classes come to one size, and what they are called.
-
-Plain counting: knows neither models nor pictures.
-"""
+"""Plan how many shapes to predict of each cell, so that all classes get the same size, and name them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,23 +7,24 @@ from dataclasses import dataclass
 from napari_dispr.cells.folders import check_cell_name
 from napari_dispr.errors import InputError
 
-#: A cell lends its picture to so many predicted shapes, at most, unless another number is asked for.
+#: Default for the most shapes predicted of one cell.
 AT_MOST = 20
-#: Digits after those of a real cell's name, which make names of predicted ones that no real cell can have.
+#: Digits that follow the name of the real cell in the name of a predicted one; no real cell has so many.
 _DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many shapes are to be predicted of each cell.
+    """Number of shapes to predict of each cell.
 
     Attributes
     ----------
     members : dict of name to int
+        Number of shapes by cell.
     before, after : dict of class to int
-        Cells of each class that have a true shape, and cells in the folder.
+        Number of cells with a true shape, and number of cells in the folder.
     short : dict of class to int
-        Classes that stay below the number that was asked for, and by how many.
+        Number of missing cells, for classes that cannot be filled up.
     """
 
     members: dict[str, int]
@@ -41,18 +39,18 @@ def plan(
     per_class: int | None = None,
     at_most: int = AT_MOST,
 ) -> Plan:
-    """Share out predicted shapes so that each class comes to the same number of cells.
+    """Distribute predicted shapes over cells so that each class gets the same number of cells.
 
     Parameters
     ----------
     classes : mapping of name to class
-        Of all cells that have a picture.
+        All cells that have a picture.
     real : sequence of str
-        Names of those that have a true shape, too.
+        Names of the cells that also have a true shape.
     per_class : int, optional
-        Cells a class is to have; by default as many as the largest class. A class that has more keeps them.
+        Number of cells of each class; by default that of the largest class. Larger classes keep their cells.
     at_most : int
-        Shapes predicted of one cell.
+        Most shapes predicted of one cell.
 
     Raises
     ------
@@ -62,7 +60,7 @@ def plan(
     if not classes:
         raise InputError("No cell has a class: give cells with classes.")
     if at_most < 1 or (per_class is not None and per_class < 1):
-        raise InputError("Each class needs at least one cell, and one shape a cell: give numbers above 0.")
+        raise InputError("The numbers of cells and of shapes must be at least 1: give numbers above 0.")
     known = set(real)
     before = dict.fromkeys(sorted(set(classes.values())), 0)
     for name in real:
@@ -72,7 +70,7 @@ def plan(
     members: dict[str, int] = {}
     after, short = {}, {}
     for kind, count in before.items():
-        # Cells that have no true shape at all come first: each of them is one cell more.
+        # Cells without a true shape come first, so that each of them gets a shape.
         names = sorted((n for n in classes if classes[n] == kind), key=lambda name: (name in known, name))
         wanted = max(target - count, 0)
         given = min(wanted, at_most * len(names))
@@ -86,22 +84,22 @@ def plan(
 
 
 def predicted_names(cells: Sequence[str], members: Mapping[str, int]) -> dict[str, list[str]]:
-    """Names of the predicted cells, by the real one's: its class can be read from them, and none clashes.
+    """Names of the predicted cells, by the name of the real cell; they are unique and keep the class.
 
-    The name without its digits is kept, so that it tells the class as before; after them come the real
-    cell's digits, filled up to the longest of these, and three more: longer than those of any real cell.
+    A name is that of the real cell, with its last digits filled up with zeros to the longest number among the
+    real cells, and three more digits. So the name without digits still gives the class.
 
     Parameters
     ----------
     cells : sequence of str
         Names of the real cells.
     members : mapping of name to int
-        Shapes that are predicted of them.
+        Number of shapes by cell.
 
     Raises
     ------
     InputError
-        If two names would be the same, or no file can have one.
+        If two names are the same, or cannot be the name of a file.
     """
     stems = {name: name.rstrip("0123456789") for name in cells}
     widths: dict[str, int] = {}
