@@ -346,7 +346,7 @@ def test_real_cells_are_measured_beside_predicted_ones(window, qtbot: QtBot) -> 
     qtbot.waitUntil(lambda: "has no cell" in widget.source.run_bar.status.text())
     widget.source.labels_choice.layer = viewer.add_labels(real_cells(), name="more")
     widget.source.measure()
-    widget.source.run_bar.run_bar.cancel_button.click()
+    widget.source.run_bar.cancel_button.click()
     qtbot.waitUntil(lambda: not widget.source.run_bar.running)
     assert widget.source.measured is None and widget.source.measure_button.isEnabled()
 

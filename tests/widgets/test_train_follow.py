@@ -206,14 +206,15 @@ def test_death_is_noticed_and_said(run: Run) -> None:
 def test_a_run_stops_by_itself_or_is_killed(run: Run, monkeypatch: pytest.MonkeyPatch, hears: str) -> None:
     monkeypatch.setattr(WAITING, "hears", hears)
     begun(run)
-    stop_runs([run], grace=0.1 if hears == "deaf" else 200)
+    grace = 0.1 if hears == "deaf" else 200.0
+    stop_runs([run], grace)
     assert not run.is_running
     followed = FollowedRun(run).read()
     assert followed.state == "stopped" and not followed.problem()
     assert [line["kind"] for line in run.reports()[0]] == ["begin", "end"]
     begun(run)  # and goes on
     assert FollowedRun(run).read().state == "running"
-    stop_runs([run], grace=200)
+    stop_runs([run], grace)
 
 
 def test_a_start_is_known_before_the_log_tells_of_it(run: Run) -> None:

@@ -88,7 +88,8 @@ class SourcePanel(QWidget):
         self._session.show(self._session.predictions[index])
 
     def _on_layer(self) -> None:
-        self._followed.follow(self.labels_choice, self.layer)
+        if self._followed.follow(self.labels_choice, self.layer) and not self.run_bar.running:
+            self.run_bar.status.say("")  # it was about another layer
         measured = self.measured
         self._on_run()
         self.measure_button.setText("Measure again" if measured else "Measure")
