@@ -215,7 +215,7 @@ def test_rivals_beside_the_model(opened, qtbot: QtBot) -> None:
         assert not widget.form.members.isEnabled()
         run(qtbot, widget, 1, 4)
         assert set(widget.prediction) == {1, 4} and widget.prediction.members == 1
-        assert f"{name} draws one shape a cell" in widget.run_bar.status.text()
+        assert f"{name} draws one shape of each cell" in widget.run_bar.status.text()
         shown = results(viewer)[-1]
         assert shown.metadata[METADATA_KEY]["model"] == name
     assert "⚠" not in widget.message.text()

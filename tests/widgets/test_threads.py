@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QCoreApplication, QEvent, QObject
 from support.windows import let_events_run
 
 from napari_dispr.errors import InputError
@@ -221,7 +221,7 @@ def test_a_window_that_closes_ends_the_run_and_hears_nothing_more(qtbot: QtBot) 
         bar.start(run(work), pytest.fail, on_event=pytest.fail)
         qtbot.waitUntil(work.started.is_set)
         close(bar)
-        let_events_run()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         work.leave.release(4)
         qtbot.waitUntil(lambda: not threads_running())
         let_events_run()
