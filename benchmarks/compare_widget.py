@@ -24,7 +24,8 @@ from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.shapes.morphometry import column_texts
-from napari_dispr.viewer.session import OpenPrediction, Session, opened
+from napari_dispr.viewer.opened import OpenPrediction, opened
+from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.compare.tiles import View
 from napari_dispr.widgets.compare.widget import CompareWidget
 

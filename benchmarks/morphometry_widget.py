@@ -24,7 +24,8 @@ from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.shapes.morphometry import column_texts
-from napari_dispr.viewer.session import Session, opened
+from napari_dispr.viewer.opened import opened
+from napari_dispr.viewer.session import Session
 
 CELLS, MEMBERS, REPEATS = 200, 5, 5
 
@@ -76,7 +77,7 @@ def main() -> None:
         "select a row": lambda i: widget.tabs.currentWidget().selectRow(10 + 7 * i),
         "select in another widget": lambda i: session.select(20 + i, i),
         "all columns, or the first": lambda i: widget.columns.all_button.click() if i % 2 == 0
-        else widget.columns.first_button.click(),
+        else widget.columns.main_button.click(),
         "another measure": lambda i: widget.plots.measure.setCurrentIndex(i),
         "another plot": lambda i: widget.plots.kind.setCurrentIndex(i % 3),
         "switch tabs": lambda i: widget.tabs.setCurrentIndex(i % 2),

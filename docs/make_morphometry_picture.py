@@ -33,7 +33,7 @@ def main() -> None:
     predict.form.settings = predict.form.settings.model_copy(update={"members": MEMBERS})
     wait(lambda: predict.form.device.itemText(0) != "auto", at_least=2)
     press(predict.predict_button)
-    wait(lambda: not predict.running and not predict.drawing.busy)
+    wait(lambda: not predict.running and not predict.updater.busy)
     volume, affine = true_shapes(field)
     viewer.add_labels(
         volume, name="real cells", visible=False, units=("micrometer",) * 3,

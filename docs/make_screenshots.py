@@ -75,7 +75,7 @@ def main() -> None:
     assert set(widget.cells.clicked) == set(CELLS)
     shoot("pick-cells.png")
     press(widget.predict_button)
-    wait(lambda: not widget.running and not widget.drawing.busy)
+    wait(lambda: not widget.running and not widget.updater.busy)
     press(widget.show_3d_button)
     shoot("predicted-shapes.png")
     viewer.close()

@@ -10,7 +10,7 @@ from make_screenshots import IMAGES, own_settings, press, wait
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPainter
 
-from napari_dispr.viewer.opening import open_beside
+from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.compare.tiles import View
 from napari_dispr.widgets.compare.widget import CompareWidget
 from napari_dispr.widgets.predict.request import CellChoice
@@ -34,8 +34,8 @@ def main() -> None:
     predict.form.settings = predict.form.settings.model_copy(update={"members": MEMBERS})
     wait(lambda: predict.form.device.itemText(0) != "auto" and predict.predict_button.isEnabled(), at_least=2)
     press(predict.predict_button)
-    wait(lambda: not predict.running and not predict.drawing.busy)
-    widget = open_beside(viewer, "Compare members")
+    wait(lambda: not predict.running and not predict.updater.busy)
+    widget = open_window(viewer, "Compare members")
     assert isinstance(widget, CompareWidget)
     dock = widget.parentWidget()
     window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
@@ -73,7 +73,7 @@ def shoot_views(widget: CompareWidget) -> None:
 
 def watch(viewer: napari.Viewer, widget: CompareWidget) -> None:
     """Some steps from noise to shape of a member, as the viewer plays them."""
-    press(widget.actions.watch_button)
+    press(widget.actions.replay_button)
     wait(lambda: not widget.busy, at_least=1)
     pictures = []
     for step in STEPS:

@@ -71,7 +71,7 @@ def predict(viewer: napari.Viewer) -> None:
     widget.cells.choice = CellChoice.ALL
     wait(lambda: widget.form.settings.model == NAME and widget.predict_button.isEnabled(), at_least=2)
     press(widget.predict_button)
-    wait(lambda: not widget.running and not widget.drawing.busy, at_least=2)
+    wait(lambda: not widget.running and not widget.updater.busy, at_least=2)
     press(widget.show_3d_button)
     wait(at_least=1)
     viewer.window.screenshot(IMAGES / "train-predict.png", canvas_only=False, flash=False)

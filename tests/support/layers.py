@@ -3,10 +3,11 @@
 import pandas as pd
 
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.viewer.session import Held, OpenPrediction
+from napari_dispr.viewer.layers import PredictionHandle
+from napari_dispr.viewer.opened import OpenPrediction
 from support.predictions import table
 
 
-def held_of(prediction: Prediction) -> Held:
+def handle_of_cells(prediction: Prediction) -> PredictionHandle:
     """What the layers of a prediction of the layer "cells" hold."""
-    return Held(OpenPrediction(object(), "cells", prediction, table(), pd.DataFrame()))
+    return PredictionHandle(OpenPrediction(object(), "cells", prediction, table(), pd.DataFrame()))

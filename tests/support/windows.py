@@ -1,10 +1,39 @@
 """What a test does in a window as a user would."""
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 from napari import Viewer
+from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+
+#: Long enough for a busy machine, milliseconds: what a test waits for is a condition, never a time.
+PATIENCE = 240_000
+
+
+class PatientBot(QtBot):
+    """Waits for conditions as long as a test may take."""
+
+    def waitUntil(self, callback: Callable[[], bool | None], *, timeout: int = PATIENCE) -> None:
+        super().waitUntil(callback, timeout=timeout)
+
+    def waitSignal(self, signal, *, timeout: int = PATIENCE, **options):
+        return super().waitSignal(signal, timeout=timeout, **options)
+
+
+@pytest.fixture
+def qtbot(qapp, request: pytest.FixtureRequest) -> PatientBot:
+    """In place of pytest-qt's, which gives up after five seconds."""
+    return PatientBot(request)
+
+
+def let_events_run() -> None:
+    """Work through all events that are due, those that they cause too."""
+    for _ in range(5):
+        QApplication.processEvents()
 
 
 def click_cell(viewer: Viewer, cell: int, drag: int = 0) -> None:
@@ -19,6 +48,6 @@ def click_cell(viewer: Viewer, cell: int, drag: int = 0) -> None:
     QTest.mousePress(canvas.native, Qt.MouseButton.LeftButton, pos=point)
     if drag:
         QTest.mouseMove(canvas.native, point + QPoint(drag, drag))
-        QTest.qWait(20)
+        let_events_run()
     QTest.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, pos=point + QPoint(drag, drag))
     QApplication.processEvents()

@@ -20,7 +20,7 @@ from npe2 import PluginManager, PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
-from support.layers import held_of
+from support.layers import handle_of_cells
 from support.predictions import FRAMES, balls, discs
 
 import napari_dispr
@@ -28,9 +28,10 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure
+from napari_dispr.viewer.content import METADATA_KEY, compose, origin_of
 from napari_dispr.viewer.displayed import displayed_plane, layer_to_world
 from napari_dispr.viewer.files import ensemble_reader, write_measures, write_surfaces, write_volumes
-from napari_dispr.viewer.layers import METADATA_KEY, ResultLayers, compose, origin_of
+from napari_dispr.viewer.layers import ResultLayers
 
 SOURCE = Path(napari_dispr.__file__).parent
 
@@ -60,7 +61,7 @@ def predicted(viewer: ViewerModel, frame: dict[str, Any]) -> tuple[Prediction, R
         unit=unit,
         notes=(Note("general", None, "One cell is odd."),),
     )
-    shown = ResultLayers(viewer, labels, held_of(prediction))
+    shown = ResultLayers(viewer, labels, handle_of_cells(prediction))
     for _ in shown.update(compose(prediction, measure(prediction), plane)):
         pass
     return prediction, shown
@@ -320,8 +321,7 @@ def test_dropped_on_the_window_it_opens_in_a_thread(
         there_at_once.append(len(viewer.layers))
 
     QTimer.singleShot(0, drop)
-    qtbot.wait(50)
-    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=20_000)
+    qtbot.waitUntil(lambda: bool(there_at_once) and len(viewer.layers) == 2)
     assert there_at_once == [0]
     assert [layer.name for layer in viewer.layers] == [layer.name for layer in shown.layers]
     assert [layer.visible for layer in viewer.layers] == [True, False]

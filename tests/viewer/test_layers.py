@@ -6,22 +6,17 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
-from support.layers import held_of
+from support.layers import handle_of_cells
 from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs, table
 
 from napari_dispr import grid
 from napari_dispr.prediction.tables import measure
 from napari_dispr.shapes.denoising import Denoising
+from napari_dispr.viewer.content import METADATA_KEY, compose
 from napari_dispr.viewer.displayed import displayed_plane, layer_to_world
-from napari_dispr.viewer.layers import (
-    METADATA_KEY,
-    ResultLayers,
-    compose,
-    transform_of,
-)
+from napari_dispr.viewer.layers import ResultLayers, handle_of, transform_of
 from napari_dispr.viewer.picking import outline
 from napari_dispr.viewer.scene import Outlines, StepsView, View3D, camera_of
-from napari_dispr.viewer.session import prediction_of
 from napari_dispr.widgets.compare.denoising import FRAMES as STEPS
 from napari_dispr.widgets.compare.denoising import denoising_layer
 
@@ -37,7 +32,7 @@ def shown(viewer: ViewerModel, frame: dict, cells: tuple[int, ...] = (2, 5)) -> 
     labels = viewer.add_labels(discs(), name="cells", **frame)
     plane = displayed_plane(image, viewer.dims)
     prediction = balls(discs(), plane.to_world, cells)
-    result = ResultLayers(viewer, labels, held_of(prediction))
+    result = ResultLayers(viewer, labels, handle_of_cells(prediction))
     for _ in result.update(compose(prediction, table(cells), plane)):
         pass
     return result
@@ -163,7 +158,7 @@ def test_a_new_run_hides_the_one_before(viewer: ViewerModel) -> None:
     first = shown(viewer, {})
     plane = displayed_plane(viewer.layers["picture"], viewer.dims)
     prediction = balls(discs(), plane.to_world)
-    second = ResultLayers(viewer, viewer.layers["cells"], held_of(prediction))
+    second = ResultLayers(viewer, viewer.layers["cells"], handle_of_cells(prediction))
     for _ in second.update(compose(prediction, table(), plane)):
         pass
     assert not any(layer.visible for layer in first.layers)
@@ -189,7 +184,7 @@ def test_shapes_of_a_stack_lie_in_its_plane(viewer: ViewerModel) -> None:
     plane = displayed_plane(image, viewer.dims)
     assert (plane.index, plane.depth) == ((3,), 16.0)
     prediction = balls(discs(), plane.to_world)
-    result = ResultLayers(viewer, labels, held_of(prediction))
+    result = ResultLayers(viewer, labels, handle_of_cells(prediction))
     for _ in result.update(compose(prediction, table(), plane)):
         pass
     world = np.array([(16.0, 0.5 * y, 0.5 * x) for y, x in CENTRES.values()])
@@ -263,7 +258,7 @@ def test_the_sheet_of_a_large_picture_is_cut_around_the_cells(viewer: ViewerMode
     labels = viewer.add_labels(np.pad(discs(), ((2800, 70), (4000, 830))), scale=(0.1, 0.1), name="cells")
     plane = displayed_plane(image, viewer.dims)
     prediction = balls(np.asarray(labels.data), plane.to_world)
-    result = ResultLayers(viewer, labels, held_of(prediction))
+    result = ResultLayers(viewer, labels, handle_of_cells(prediction))
     for _ in result.update(compose(prediction, table(), plane)):
         pass
     view = View3D(viewer)
@@ -277,7 +272,7 @@ def test_the_sheet_of_a_large_picture_is_cut_around_the_cells(viewer: ViewerMode
 @pytest.mark.parametrize("frame", ["plain", "scaled", "turned", "mirrored"])
 def test_a_path_from_noise_to_shape_lies_where_its_cell_does(viewer: ViewerModel, frame: str) -> None:
     result = shown(viewer, FRAMES[frame], cells=(5,))
-    image, opened = viewer.layers["picture"], prediction_of(result.layers[0]).newest
+    image, opened = viewer.layers["picture"], handle_of(result.layers[0]).newest
     ensemble = opened.prediction[5]
     noise = np.random.default_rng(0).normal(0, 8, grid.SHAPE)
     frames = np.stack([noise, ensemble.signed_distance[1]])

@@ -11,10 +11,12 @@ from support.predictions import ball, prediction_of
 
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.viewer.layers import METADATA_KEY, ResultLayers
+from napari_dispr.viewer.layers import PREDICTION_KEY, ResultLayers
 from napari_dispr.viewer.link import PictureLink
-from napari_dispr.viewer.session import PREDICTION_KEY, OpenPrediction, Selection, Session, opened
+from napari_dispr.viewer.opened import OpenPrediction, opened
+from napari_dispr.viewer.session import Selection, Session
 
 
 @pytest.fixture(scope="module")
@@ -71,19 +73,19 @@ def test_layers_bring_their_prediction_and_take_it_along(two_cells: OpenPredicti
     drawn_elsewhere = ViewerModel()
     other = Session.of(drawn_elsewhere)
     other.show(two_cells)
-    held = other.held(two_cells)
+    handle = other.handle(two_cells)
     viewer = ViewerModel()
     session = Session.of(viewer)
     told = heard(session)
     volume, _ = two_cells.prediction.label_volume(0)
-    layers = [viewer.add_labels(volume, metadata={PREDICTION_KEY: held}) for _ in range(2)]
+    layers = [viewer.add_labels(volume, metadata={PREDICTION_KEY: handle}) for _ in range(2)]
     assert session.current is two_cells and told == ["predictions"]
     viewer.layers.remove(layers[0])
     assert session.current is two_cells
     viewer.layers.remove(layers[1])
     assert session.current is None and session.predictions == []
     late = ViewerModel()
-    late.add_labels(volume, metadata={PREDICTION_KEY: held})
+    late.add_labels(volume, metadata={PREDICTION_KEY: handle})
     assert Session.of(late).current is two_cells, "layers that were there before anybody asked"
 
 
@@ -111,7 +113,7 @@ def test_what_one_link_shows_another_does_not_take_for_a_choice(two_cells: OpenP
     session = Session.of(viewer)
     session.show(two_cells)
     volume, _ = two_cells.prediction.label_volume(0)
-    metadata = {PREDICTION_KEY: session.held(two_cells), METADATA_KEY: {"member": 0}}
+    metadata = {PREDICTION_KEY: session.handle(two_cells), METADATA_KEY: {"member": 0}}
     layer = viewer.add_labels(volume, metadata=metadata)
     links = [PictureLink(viewer, session.select) for _ in range(2)]  # of two widgets
     session.select(2, 1)
@@ -133,9 +135,11 @@ def test_a_drawn_prediction_goes_when_it_is_neither_seen_nor_looked_at(two_cells
     layers = []
     for one in drawn:
         session.show(one)
-        held = session.held(one)
-        layers.append(viewer.add_labels(volume, metadata={PREDICTION_KEY: held, METADATA_KEY: {"member": 0}}))
-        held.layers = ResultLayers.found(viewer, held)
+        handle = session.handle(one)
+        layers.append(
+            viewer.add_labels(volume, metadata={PREDICTION_KEY: handle, METADATA_KEY: {"member": 0}})
+        )
+        handle.layers = ResultLayers.found(viewer, handle)
     viewer.layers.remove(layers[2])
     assert session.current is drawn[2], "it is looked at, without layers, too"
     viewer.layers.remove(layers[0])

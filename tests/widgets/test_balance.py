@@ -17,8 +17,6 @@ from napari_dispr.synthesis.phantoms import simulate_field
 from napari_dispr.widgets.synthesis.balance import BalanceWidget
 from napari_dispr.widgets.synthesis.balance_request import class_columns, classes_of_layer, planned
 
-TIMEOUT = 120_000
-
 
 def test_columns_of_classes_are_found() -> None:
     table = pd.DataFrame(
@@ -78,15 +76,15 @@ def test_a_balanced_folder_by_mouse(opened, qtbot: QtBot, tmp_path: Path) -> Non
     widget.folder.folder = tmp_path / "balanced"
     assert not widget.message.text()
     press(widget.balance_button)
-    assert widget.running and not widget.cancel_button.isHidden()
-    press(widget.cancel_button)
-    qtbot.waitUntil(lambda: not widget.running, timeout=TIMEOUT)
-    assert widget.status.text().startswith("Cancelled")
+    assert widget.running and not widget.run_bar.cancel_button.isHidden()
+    press(widget.run_bar.cancel_button)
+    qtbot.waitUntil(lambda: not widget.running)
+    assert widget.run_bar.status.text().startswith("Cancelled")
     assert not (tmp_path / "balanced" / "train").exists()
     press(widget.balance_button)
-    qtbot.waitUntil(lambda: not widget.running, timeout=TIMEOUT)
-    assert "3 disc, 3 spiky" in widget.status.text()
-    assert "no true shape" in widget.status.text()
+    qtbot.waitUntil(lambda: not widget.running)
+    assert "3 disc, 3 spiky" in widget.run_bar.status.text()
+    assert "no true shape" in widget.run_bar.status.text()
     found = read_dataset(tmp_path / "balanced", need_objects=True)
     assert [class_of(cell.name) for cell in found] == ["disc"] * 3 + ["spiky"] * 3
     for cell in found:

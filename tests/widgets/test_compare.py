@@ -10,21 +10,22 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QImage
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
+from qtpy.QtWidgets import QDockWidget, QWidget
 from support.predictions import balls, discs
-from support.windows import click_cell
+from support.windows import click_cell, let_events_run
 
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
+from napari_dispr.viewer.content import METADATA_KEY, compose
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.viewer.layers import METADATA_KEY, ResultLayers, compose
-from napari_dispr.viewer.session import OpenPrediction, Session
+from napari_dispr.viewer.layers import ResultLayers
+from napari_dispr.viewer.opened import OpenPrediction
+from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.compare.tiles import CONSENSUS_COLOUR, View, mode_colour
 from napari_dispr.widgets.compare.widget import CompareWidget
-
-TIMEOUT = 60_000
+from napari_dispr.widgets.parts.threads import threads_running
 
 
 def prediction_of_discs(to_world: np.ndarray) -> Prediction:
@@ -71,9 +72,9 @@ def compare(
         )
         session = Session.of(viewer)
         session.show(opened)
-        held = session.held(opened)
-        held.layers = ResultLayers(viewer, labels, held)
-        for _ in held.layers.update(compose(prediction, table, plane)):
+        handle = session.handle(opened)
+        handle.layers = ResultLayers(viewer, labels, handle)
+        for _ in handle.layers.update(compose(prediction, table, plane)):
             pass
         settle(qtbot, widget)
         return viewer, widget
@@ -82,9 +83,9 @@ def compare(
 
 
 def settle(qtbot: QtBot, widget: CompareWidget) -> None:
-    QApplication.processEvents()
-    qtbot.waitUntil(lambda: not widget.busy, timeout=TIMEOUT)
-    QTest.qWait(50)
+    let_events_run()
+    qtbot.waitUntil(lambda: not widget.busy)
+    let_events_run()
 
 
 def press(button: QWidget) -> None:
@@ -193,8 +194,6 @@ def test_it_may_float_and_come_back(compare, qtbot: QtBot) -> None:
     for floating in (True, False):
         dock.setFloating(floating)
         settle(qtbot, widget)
-        QTest.qWait(200)
-        settle(qtbot, widget)
         assert len(colours(widget, 0)) > 200
 
 
@@ -211,7 +210,7 @@ def test_keep_and_reject_go_into_table_layers_and_back(compare, qtbot: QtBot) ->
     kept = viewer.layers["cells: kept shapes"]
     assert kept.metadata[METADATA_KEY]["kept"] == {"5": "member 4"}
     np.testing.assert_array_equal(np.asarray(kept.data) == 5, viewer.layers["cells: member 4"].data == 5)
-    assert widget.actions.keep_button.text() == "Keep none"
+    assert widget.actions.keep_button.text() == "Undo keep"
     click_tile(widget, 0)
     press(widget.actions.reject_button)
     settle(qtbot, widget)
@@ -257,9 +256,8 @@ def test_the_window_closes_while_a_change_is_on_its_way(compare, qtbot: QtBot) -
     viewer, widget = compare()
     click_tile(widget, 1)
     press(widget.actions.reject_button)
-    worker = widget.actions._worker
     with qtbot.capture_exceptions() as errors:
         viewer.close()
-        qtbot.waitUntil(lambda: not worker.is_running, timeout=TIMEOUT)
-        QTest.qWait(200)
-    assert not errors, "the answer came to a window that is gone"
+        qtbot.waitUntil(lambda: not threads_running())
+        let_events_run()
+    assert not errors, "the result came to a closed window"

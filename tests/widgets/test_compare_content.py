@@ -10,9 +10,10 @@ from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs
 from napari_dispr import grid
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble, Section
+from napari_dispr.viewer.content import compose
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.viewer.layers import compose, transform_of
-from napari_dispr.viewer.session import OpenPrediction
+from napari_dispr.viewer.layers import transform_of
+from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.widgets.compare.content import Truth, cell_shapes, modes_in_words
 from napari_dispr.widgets.compare.tiles import View, arranged, mode_colour, tiles_of
 
@@ -126,26 +127,26 @@ def test_members_stand_by_their_kinds_and_are_captioned() -> None:
     assert [tile.selected for tile in tiles] == [False, True, False, False]
     assert [tile.kept for tile in tiles] == [False, False, False, True]
     assert tiles[1].note == "7 µm³" and tiles[2].frame == mode_colour("B") != tiles[1].frame
-    assert all(tile.drawn[0].colour[3] == 1 for tile in tiles)
+    assert all(tile.surfaces[0].colour[3] == 1 for tile in tiles)
 
 
 def test_overlaid_the_chosen_one_is_in_front_and_the_others_translucent() -> None:
     cell = cell_shapes(opened_of(two_kinds()), 3)
     (tile,) = tiles_of(cell, View.OVERLAY, selected=2)
-    assert tile.drawn[0].surface is cell.members[2] and len(tile.drawn) == 3
-    assert tile.drawn[0].colour[3] == 1 > 2 * max(one.colour[3] for one in tile.drawn[1:])
+    assert tile.surfaces[0].surface is cell.members[2] and len(tile.surfaces) == 3
+    assert tile.surfaces[0].colour[3] == 1 > 2 * max(one.colour[3] for one in tile.surfaces[1:])
     (tile,) = tiles_of(cell, View.OVERLAY)
-    assert len({one.colour[3] for one in tile.drawn}) == 1
+    assert len({one.colour[3] for one in tile.surfaces}) == 1
     coloured, volume = tiles_of(cell, View.DISAGREEMENT)
-    assert coloured.drawn[0].by_value and volume.volume and not volume.drawn
+    assert coloured.surfaces[0].by_value and volume.volume and not volume.surfaces
 
 
 def test_many_members_are_drawn_coarsely() -> None:
     many = cell_shapes(opened_of(ensemble_of(*[ball_at(0, 0, 0, 10)] * 20)), 3)
     tiles = tiles_of(many, View.SIDE_BY_SIDE)
-    assert len(tiles) == 21 and tiles[0].drawn[0].surface is many.coarse[0]
+    assert len(tiles) == 21 and tiles[0].surfaces[0].surface is many.coarse[0]
     (overlay,) = tiles_of(many, View.OVERLAY, selected=3)
-    assert overlay.drawn[0].surface is many.members[3] and overlay.drawn[1].surface is many.coarse[0]
+    assert overlay.surfaces[0].surface is many.members[3] and overlay.surfaces[1].surface is many.coarse[0]
     assert modes_in_words(many.modes) == "one kind of shape fits"
 
 

@@ -28,18 +28,18 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_prediction
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.label_volumes import measure_labels
+from napari_dispr.viewer.content import compose
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane, layer_to_world
 from napari_dispr.viewer.files import read_ensemble
-from napari_dispr.viewer.layers import ResultLayers, compose
+from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
-from napari_dispr.viewer.session import OpenPrediction, Session
+from napari_dispr.viewer.opened import OpenPrediction
+from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.exports import ExportBar, MeshDialog, picture_of
 from napari_dispr.widgets.morphometry.measured_labels import labels_source
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
-from napari_dispr.widgets.parts.job import Job, Step
 
 FRAME = FRAMES["turned"] | {"units": ("micrometer", "micrometer")}
-TIMEOUT = 60_000
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +79,9 @@ def show_prediction(viewer: ViewerModel) -> OpenPrediction:
     session = Session.of(viewer)
     opened = OpenPrediction(object(), "cells", prediction, measures, cells, plane, image, labels)
     session.show(opened)
-    held = session.held(opened)
-    held.layers = ResultLayers(viewer, labels, held)
-    for _ in held.layers.update(compose(prediction, measures, plane)):
+    handle = session.handle(opened)
+    handle.layers = ResultLayers(viewer, labels, handle)
+    for _ in handle.layers.update(compose(prediction, measures, plane)):
         pass
     return opened
 
@@ -257,7 +257,7 @@ def test_cells_are_ranked_for_a_z_stack(window, qtbot: QtBot) -> None:
     assert column(widget.cells_view, 1) == ["1", "2"]
     assert column(widget.cells_view, 2) == [f"{gain:.0%}" for gain in expected["expected_gain"]]
     assert widget.hint.text().startswith(
-        f"Cell {expected['label'][0]} deserves a z-stack most: its volume may"
+        f"Cell {expected['label'][0]} deserves a z-stack most: the expected error of its volume"
     )
     QTest.keyClicks(widget.filter_line, "rank <= 1")
     qtbot.waitUntil(lambda: column(widget.cells_view, 1) == ["1"])
@@ -320,7 +320,7 @@ def test_real_cells_are_measured_beside_predicted_ones(window, qtbot: QtBot) -> 
     )  # fmt: skip
     assert widget.source.layer is real
     QTest.mouseClick(widget.source.measure_button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: widget.source.measured is not None, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: widget.source.measured is not None)
     widget.refresh()
     assert column(widget.cells_view, 0) == ["2", "5", "5", "9"]
     assert column(widget.cells_view, 1) == ["cells", "cells", "real cells", "real cells"]
@@ -343,17 +343,17 @@ def test_real_cells_are_measured_beside_predicted_ones(window, qtbot: QtBot) -> 
     # What is wrong is said, and measuring can be cancelled.
     widget.source.labels_choice.layer = viewer.add_labels(np.zeros((4, 5, 6), int), name="empty")
     widget.source.measure()
-    qtbot.waitUntil(lambda: "holds no cell" in widget.source.message.text(), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: "has no cell" in widget.source.run_bar.status.text())
     widget.source.labels_choice.layer = viewer.add_labels(real_cells(), name="more")
     widget.source.measure()
-    widget.source.cancel_button.click()
-    qtbot.waitUntil(lambda: not widget.source.job.running, timeout=TIMEOUT)
+    widget.source.run_bar.cancel_button.click()
+    qtbot.waitUntil(lambda: not widget.source.run_bar.running)
     assert widget.source.measured is None and widget.source.measure_button.isEnabled()
 
 
 def test_units_and_axes_of_labels() -> None:
     source = labels_source(Labels(real_cells(), scale=(2, 1, 1)), "micrometer")
-    assert source.unit == "micrometer" and "its scale was taken for µm" in source.note
+    assert source.unit == "micrometer" and "its scale was read as µm" in source.note
     np.testing.assert_allclose(np.diag(source.affine)[:3], (2, 1, 1))
     assert not labels_source(Labels(real_cells(), units=("mm",) * 3), "micrometer").note
     with pytest.raises(InputError, match="choose labels with z, y and x"):
@@ -364,8 +364,8 @@ def test_units_and_axes_of_labels() -> None:
 
 
 def exported(qtbot: QtBot, bar: ExportBar) -> str:
-    qtbot.waitUntil(lambda: not bar.job.running, timeout=TIMEOUT)
-    return bar.status.text()
+    qtbot.waitUntil(lambda: not bar.run_bar.running)
+    return bar.run_bar.status.text()
 
 
 @pytest.fixture
@@ -436,8 +436,8 @@ def test_a_cancelled_or_failed_export_leaves_what_was_there(
     predicted()[0].save(tmp_path / "whole")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     bar.save_prediction(tmp_path / "whole")
-    bar.cancel_button.click()
-    assert exported(qtbot, bar) == "Cancelled: nothing was written."
+    bar.run_bar.cancel_button.click()
+    assert exported(qtbot, bar) == "Cancelled. Nothing was written."
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     (tmp_path / "file").write_text("")
     bar.save_table(tmp_path / "file" / "cells.csv", members=False)
@@ -509,19 +509,3 @@ def test_a_saved_prediction_is_linked_to_its_labels(
     found = with_layers(opened, viewer)
     assert (found.image, found.labels) == (image, labels)
     assert picture_of(found)[0] is not None and picture_of(opened) == (None, None)
-
-
-def test_a_job_says_what_went_wrong(qtbot: QtBot) -> None:
-    job = Job()
-    said: list[str] = []
-    job.failed.connect(said.append)
-
-    def wrong(step: Step) -> None:
-        step(1, 2)
-        raise InputError("The input is at fault.")
-
-    with qtbot.waitSignal(job.ended):
-        job.start(wrong)
-    with qtbot.waitSignal(job.done) as done:
-        job.start(lambda step: 7)
-    assert said == ["The input is at fault."] and done.args == [7]

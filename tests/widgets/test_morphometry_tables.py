@@ -23,8 +23,8 @@ from napari_dispr.widgets.morphometry.content import (
     tab_separated,
 )
 from napari_dispr.widgets.morphometry.plot_content import (
+    agreement_text,
     axis_label,
-    beside_truth,
     histogram,
     nearest,
     scatter,
@@ -203,11 +203,11 @@ def test_filter(text: str, rows: list[int]) -> None:
         ("volum > 80", 'There is no column "volum": did you mean volume?'),
         ("surface aera > 80", "did you mean"),
         ("xyz > 80", "write volume > 80"),
-        ("volume >", '"volume >" something is missing'),
+        ("volume >", '"volume >" a value is missing'),
         ("volume > large", 'takes a number, not "large"'),
         ("> 80", "name of a column is missing"),
-        ("warning > 3", "holds words"),
-        ("volume > > 80", "something is missing"),
+        ("warning > 3", "is a text column"),
+        ("volume > > 80", "a value is missing"),
     ],
 )
 def test_a_wrong_filter_says_what_is_wrong(text: str, hint: str) -> None:
@@ -293,8 +293,8 @@ def test_axes_have_units() -> None:
 def test_estimates_beside_the_truth_in_words() -> None:
     cells, _ = both()
     error = cells.values("volume")[1] / cells.values("volume")[2] - 1
-    words = beside_truth(cells, "volume")
+    words = agreement_text(cells, "volume")
     assert f"{abs(error):.1%}" in words and f"{error:+.1%}" in words and "1 cell " in words
     assert "of 1 real values in the 90% interval" in words
-    assert "interval" not in beside_truth(cells, "sphericity")
-    assert beside_truth(cells_content(tables()[1]), "volume") == ""
+    assert "interval" not in agreement_text(cells, "sphericity")
+    assert agreement_text(cells_content(tables()[1]), "volume") == ""

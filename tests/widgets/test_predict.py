@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QSettings, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
-from support.windows import click_cell
+from support.windows import PATIENCE, click_cell, let_events_run
 
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
 from napari_dispr.card import Card
@@ -24,17 +24,17 @@ from napari_dispr.models.library import user_folder
 from napari_dispr.models.shapr import SHAPR, SHAPRModel
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.morphometry import MEASURES
-from napari_dispr.viewer.layers import METADATA_KEY
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.samples import simulated_red_blood_cells
 from napari_dispr.viewer.session import Session
+from napari_dispr.widgets.parts.threads import threads_running
 from napari_dispr.widgets.parts.wording import estimate, mean_and_sd
 from napari_dispr.widgets.predict.request import CellChoice
-from napari_dispr.widgets.predict.running import Progress
-from napari_dispr.widgets.predict.widget import PredictWidget, progress_text
+from napari_dispr.widgets.predict.running import progress_text
+from napari_dispr.widgets.predict.widget import PredictWidget
 
 (IMAGE, IMAGE_META, _), (LABELS, LABELS_META, _) = simulated_red_blood_cells()
 QUICK = PredictSettings(members=2, quality="fast", device="cpu")
-TIMEOUT = 120_000
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +77,8 @@ def run(qtbot: QtBot, widget: PredictWidget, *cells: int) -> None:
 
 
 def settle(qtbot: QtBot, widget: PredictWidget) -> None:
-    qtbot.waitUntil(lambda: not widget.running, timeout=TIMEOUT)
-    qtbot.waitUntil(lambda: not widget.drawing.busy, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not widget.running)
+    qtbot.waitUntil(lambda: not widget.updater.busy)
 
 
 def results(viewer: Viewer) -> list[Labels]:
@@ -98,12 +98,12 @@ def test_click_predict_compare_read(opened, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: widget.message.text() == "3 cells to predict.")
     press(widget.predict_button)
     assert not widget.predict_button.isEnabled()
-    assert widget.cancel_button.isVisible() and widget.cancel_button.isEnabled()
-    assert widget.progress_bar.isVisible()
+    assert widget.run_bar.cancel_button.isVisible() and widget.run_bar.cancel_button.isEnabled()
+    assert widget.run_bar.progress_bar.isVisible()
     settle(qtbot, widget)
-    assert not widget.cancel_button.isVisible()
+    assert not widget.run_bar.cancel_button.isVisible()
     assert widget.predict_button.isEnabled()
-    assert widget.status.text().startswith("3 cells predicted.")
+    assert widget.run_bar.status.text().startswith("3 cells predicted.")
     assert [layer.name for layer in results(viewer)] == ["cells: member 1", "cells: member 2"]
     assert set(np.unique(results(viewer)[0].data)) == {0, 1, 4, 8}
     assert set(widget.prediction) == {1, 4, 8}
@@ -163,7 +163,7 @@ def test_runs_one_after_another_add_layers_and_hide_the_older(opened, qtbot: QtB
     assert set(np.unique(results(viewer)[2].data)) == {0, 4}
     widget.cells.toggle(1)
     press(widget.predict_button)
-    qtbot.waitUntil(lambda: session.current.growing, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: session.current.growing)
     session.show(first)
     settle(qtbot, widget)
     assert session.current is first, "what was chosen meanwhile is looked at"
@@ -191,14 +191,14 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     run(qtbot, widget, 1)
     before = viewer.dims.point
     press(widget.show_3d_button)
-    qtbot.wait(300)
+    let_events_run()
     press(widget.show_3d_button)
-    qtbot.wait(300)
+    let_events_run()
     assert viewer.dims.point == before
     for name in ("cells", "picture"):
         viewer.layers.remove(viewer.layers[name])
     press(widget.show_3d_button)
-    qtbot.wait(300)
+    let_events_run()
     assert viewer.dims.ndisplay == 3 and widget.show_3d_button.isChecked()
     assert "picture: imaged plane" in viewer.layers
     press(widget.show_3d_button)
@@ -215,7 +215,7 @@ def test_rivals_beside_the_model(opened, qtbot: QtBot) -> None:
         assert not widget.form.members.isEnabled()
         run(qtbot, widget, 1, 4)
         assert set(widget.prediction) == {1, 4} and widget.prediction.members == 1
-        assert f"{name} draws one shape a cell" in widget.status.text()
+        assert f"{name} draws one shape of each cell" in widget.run_bar.status.text()
         shown = results(viewer)[-1]
         assert shown.metadata[METADATA_KEY]["model"] == name
     assert "⚠" not in widget.message.text()
@@ -229,17 +229,17 @@ def test_cancel_keeps_what_is_finished(opened, qtbot: QtBot) -> None:
     widget.form.settings = QUICK.model_copy(update={"members": 5, "quality": "balanced"})
     widget.cells.choice = CellChoice.ALL
     press(widget.predict_button)
-    qtbot.waitUntil(lambda: widget.prediction is not None, timeout=TIMEOUT)
-    press(widget.cancel_button)
-    assert not widget.cancel_button.isEnabled()
+    qtbot.waitUntil(lambda: widget.prediction is not None)
+    press(widget.run_bar.cancel_button)
+    assert not widget.run_bar.cancel_button.isEnabled()
     settle(qtbot, widget)
     finished = len(widget.prediction)
     assert 1 <= finished < 9
-    assert widget.status.text().startswith(f"Cancelled: {finished} of 9 cells finished.")
+    assert widget.run_bar.status.text().startswith(f"Cancelled. {finished} of 9 cells finished.")
     assert set(np.unique(results(viewer)[0].data)) == {0, *widget.prediction}
     assert widget.table.cells_view.model().rowCount() == finished
     run(qtbot, widget, 1)
-    assert widget.status.text().startswith("1 cell predicted.")
+    assert widget.run_bar.status.text().startswith("1 cell predicted.")
 
 
 def test_closing_the_dock_cancels(opened, qtbot: QtBot) -> None:
@@ -250,15 +250,14 @@ def test_closing_the_dock_cancels(opened, qtbot: QtBot) -> None:
     widget.cells.toggle(1)
     widget.cells.choice = CellChoice.ALL
     press(widget.predict_button)
-    worker = widget._worker
     viewer.window.remove_dock_widget(widget)
-    qtbot.waitUntil(lambda: not worker.is_running, timeout=5000)
+    qtbot.waitUntil(lambda: not threads_running())
     assert "chosen cells" not in viewer.layers
     assert widget.cells._tool._on_press not in viewer.mouse_drag_callbacks
     viewer.add_labels(np.zeros((2, 4, 4), int))
     viewer.dims.set_point(0, 1)
     viewer.layers["cells"].scale = (0.2, 0.2)
-    qtbot.wait(300)
+    let_events_run()
     assert "chosen cells" not in viewer.layers, "nobody listens any more"
     assert not results(viewer)
     assert gc.get_freeze_count() == 0
@@ -269,16 +268,15 @@ def test_closing_the_window_cancels(opened, qtbot: QtBot) -> None:
     widget.form.settings = QUICK.model_copy(update={"members": 50})
     widget.cells.choice = CellChoice.ALL
     press(widget.predict_button)
-    worker = widget._worker
-    qtbot.waitUntil(lambda: worker.is_running)
+    assert threads_running()
     viewer.close()
-    qtbot.waitUntil(lambda: not worker.is_running, timeout=5000)
-    qtbot.wait(100)  # what was on its way must not reach a window that is gone
-    qtbot.waitUntil(lambda: gc.get_freeze_count() == 0)
+    qtbot.waitUntil(lambda: not threads_running())
+    let_events_run()  # no result may reach the closed window
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_failure_leaves_the_finished_cells(opened, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = napari_dispr.prediction.predict.iter_predict
+    sound = napari_dispr.prediction.predict.iter_predict_crops
 
     def failing(*args, **kwargs):
         for event in sound(*args, **kwargs):
@@ -286,13 +284,15 @@ def test_a_failure_leaves_the_finished_cells(opened, qtbot: QtBot, monkeypatch: 
             if isinstance(event, napari_dispr.prediction.predict.CellDone):
                 raise RuntimeError("the device fell off the bus")
 
-    monkeypatch.setattr("napari_dispr.prediction.predict.iter_predict", failing)
+    monkeypatch.setattr("napari_dispr.prediction.predict.iter_predict_crops", failing)
     viewer, widget = opened()
     run(qtbot, widget, 1, 4)
     assert set(widget.prediction) == {1}
     assert set(np.unique(results(viewer)[0].data)) == {0, 1}
     assert "the device fell off the bus" in notification_manager.records[-1].message
-    assert widget.status.text().startswith("Stopped by an error: 1 of 2 cells finished.")
+    assert widget.run_bar.status.text().startswith(
+        "⚠ Stopped by an error: see napari's notifications. 1 of 2 cells finished."
+    )
     monkeypatch.undo()
     run(qtbot, widget, 4)
     assert set(widget.prediction) == {4}
@@ -334,12 +334,12 @@ def test_clicks_hit_in_every_frame_and_in_3d(opened, qtbot: QtBot, frame: dict) 
     camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
     viewer.dims.ndisplay = 3
     camera.angles = (10, -20, 30)
-    qtbot.wait(200)
+    let_events_run()
     click_cell(viewer, 3)
     assert widget.cells.clicked == (7,), "with 2D layers alone napari does not tell where a click went"
     viewer.add_image(np.zeros((3, 4, 4)), scale=frame.get("scale", (0.1, 0.1))[:1] * 3, units=("um",) * 3)
     camera.angles = (10, -20, 30)
-    qtbot.wait(200)
+    let_events_run()
     click_cell(viewer, 3)
     assert widget.cells.clicked == (7, 3)
 
@@ -545,19 +545,24 @@ def test_settings_are_remembered(make_napari_viewer) -> None:
 def test_found_device_is_named(opened, qtbot: QtBot) -> None:
     _, widget = opened()
     device = widget.form.device
-    qtbot.waitUntil(lambda: device.itemText(0).startswith("auto: "), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: device.itemText(0).startswith("auto: "))
     names = {device.itemData(i): device.itemText(i) for i in range(device.count())}
     assert names["cpu"].startswith("CPU (")
     assert device.currentData() == "cpu", "the choice is the user's"
 
 
 def test_progress_in_words() -> None:
-    assert progress_text(Progress(7, 1, 3, 5, 24, None)) == "cell 7 (2 of 3), %p %"
-    assert progress_text(Progress(7, 1, 3, 5, 24, 12.3)) == "cell 7 (2 of 3), %p %, 12 s left"
-    assert progress_text(Progress(7, 1, 3, 5, 24, 245)) == "cell 7 (2 of 3), %p %, 4 min 05 s left"
+    assert progress_text(7, 2, 3, None) == "cell 7 (2 of 3), %p %"
+    assert progress_text(7, 2, 3, 12.3) == "cell 7 (2 of 3), %p %, 12 s left"
+    assert progress_text(7, 2, 3, 245) == "cell 7 (2 of 3), %p %, 4 min left"
 
 
-def test_torch_is_loaded_beside_the_window() -> None:
+def python(script: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE / 1000)
+
+
+def test_torch_is_loaded_in_a_thread() -> None:
     script = """
         import sys, threading, time
 
@@ -575,19 +580,21 @@ def test_torch_is_loaded_beside_the_window() -> None:
         widget = PredictWidget(viewer)
         viewer.window.add_dock_widget(widget)
         assert "torch" not in sys.modules
-        begun = time.monotonic()
-        while widget.form.device.count() < 2 and time.monotonic() - begun < 100:
+        while widget.form.device.count() < 2:  # the test's own limit ends it
             QApplication.processEvents()
             time.sleep(0.01)
         assert widget.form.device.count() >= 2
         assert Witness.threads and threading.main_thread() not in Witness.threads
         viewer.close()
-        print("beside")
+        print("in a thread")
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE / 1000,
     )
-    assert done.returncode == 0 and "beside" in done.stdout, done.stderr
+    assert done.returncode == 0 and "in a thread" in done.stdout, done.stderr
 
 
 def test_python_ends_while_torch_is_loading() -> None:
@@ -601,6 +608,9 @@ def test_python_ends_while_torch_is_loading() -> None:
             QApplication.processEvents()
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=180
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE / 1000,
     )
     assert done.returncode == 0, done.stderr

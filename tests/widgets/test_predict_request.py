@@ -1,6 +1,6 @@
 """What Predict is asked for: the displayed plane, the chosen cells, each wrong input in one sentence."""
 
-import threading
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array
@@ -13,8 +13,9 @@ from napari_dispr.labels import cell_boxes
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import displayed_plane, position_in_layer
 from napari_dispr.viewer.samples import simulated_red_blood_cells
+from napari_dispr.widgets.parts.threads import Cancelled, Progress
 from napari_dispr.widgets.predict.request import CellChoice, PredictRequest, inspect, make_request
-from napari_dispr.widgets.predict.running import Outcome, Progress, Results, run
+from napari_dispr.widgets.predict.running import REFRESH, Results, run, summary
 
 (IMAGE, _, _), (LABELS, _, _) = simulated_red_blood_cells()
 QUICK = PredictSettings(members=2, quality="fast", device="cpu")
@@ -123,7 +124,7 @@ def test_all_cells_leave_out_those_cut_by_the_border(viewer: ViewerModel) -> Non
     labels[:20, 5:30] = 77
     inspection = inspect(asked(viewer, labels=labels, choice=CellChoice.ALL))
     assert inspection.skipped == (77,)
-    assert inspection.cells == tuple(range(1, 10))
+    assert [crop.label for crop in inspection.crops] == list(range(1, 10))
 
 
 def test_physical_scale_takes_the_size_of_a_pixel_from_the_layer(viewer: ViewerModel) -> None:
@@ -169,7 +170,7 @@ def test_a_position_that_a_layer_has_not(viewer: ViewerModel) -> None:
     short = viewer.add_image(np.zeros((2, 20, 30)))
     viewer.add_image(np.zeros((9, 20, 30)))
     viewer.dims.set_point(0, 7)
-    with pytest.raises(InputError, match="no plane where the viewer stands"):
+    with pytest.raises(InputError, match="no plane at the position of the sliders"):
         displayed_plane(short, viewer.dims)
 
 
@@ -194,7 +195,7 @@ def test_lazy_arrays_are_read_by_the_inspection_alone(viewer: ViewerModel) -> No
     read.clear()
     request = make_request(image, labels, viewer.dims, CellChoice.CLICKED, (1,), QUICK)
     assert not read
-    np.testing.assert_array_equal(inspect(request).image, IMAGE)
+    assert [crop.label for crop in inspect(request).crops] == [1]
     assert len(read) == 1
 
 
@@ -232,8 +233,8 @@ def test_positions_count_in_the_units_of_the_viewer(viewer: ViewerModel) -> None
 # --- one run -----------------------------------------------------------------------------------------
 
 
-def finished(request: PredictRequest, cancelled: threading.Event | None = None) -> tuple[list, Outcome]:
-    events, generator = [], run(request, cancelled or threading.Event())
+def finished(request: PredictRequest) -> tuple[list, Results]:
+    events, generator = [], run(request)
     while True:
         try:
             events.append(next(generator))
@@ -241,75 +242,95 @@ def finished(request: PredictRequest, cancelled: threading.Event | None = None) 
             return events, end.value
 
 
-def test_a_run_tells_where_it_stands_and_ends_with_all_cells(viewer: ViewerModel) -> None:
-    events, outcome = finished(asked(viewer, cells=(3, 1)))
+def test_a_run_shows_its_progress_and_returns_all_cells(viewer: ViewerModel) -> None:
+    events, last = finished(asked(viewer, cells=(3, 1)))
     progress = [event for event in events if isinstance(event, Progress)]
     assert [step.done for step in progress] == list(range(1, len(progress) + 1))
     assert progress[-1].done == progress[-1].total
-    assert {step.cells for step in progress} == {2}
-    last = events[-1]
-    assert isinstance(last, Results)
-    assert set(last.prediction) == {1, 3}
+    assert progress[0].text.startswith("cell 3 (1 of 2)")
+    assert set(last.prediction) == {1, 3} and last.chosen == 2
     assert list(last.measures.columns[:2]) == ["label", "member"]
     assert len(last.measures) == 4
     assert len(last.content.volumes) == 2
-    assert outcome == Outcome(finished=2, cells=2, warnings=tuple(last.prediction.warnings))
+    assert summary(last, finished=True).startswith("2 cells predicted.")
     assert list(last.cells["label"]) == [3, 1] and {"volume_mean", "ambiguity", "warning"} <= {*last.cells}
 
 
-def test_coarse_layers_are_told_of(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_of_half_the_resolution_are_mentioned(
+    viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("napari_dispr.shapes.placement.LARGEST_VOLUMES", 200_000)
-    events, outcome = finished(asked(viewer, cells=(1,)))
-    text = outcome.warnings[-1]
-    assert "a voxel of the layers takes 2 pixels" in text
-    assert sum(volume.nbytes for volume in events[-1].content.volumes) <= 200_000
+    _, last = finished(asked(viewer, cells=(1,)))
+    assert "Layers shown at half resolution" in last.warnings[-1]
+    assert sum(volume.nbytes for volume in last.content.volumes) <= 200_000
+
+
+def test_layers_are_updated_at_most_once_in_a_while(viewer: ViewerModel) -> None:
+    now = [0.0]
+    events, generator = [], run(asked(viewer, cells=(1, 2, 3)), clock=lambda: now[0])
+    for event in generator:
+        events.append(event)
+    assert sum(isinstance(event, Results) for event in events) == 1, "of the first cell"
+    for event in run(asked(viewer, cells=(1, 2, 3)), clock=lambda: now[0]):
+        now[0] += REFRESH
+        events.append(event)
+    assert sum(isinstance(event, Results) for event in events) == 4
 
 
 def test_a_cancelled_run_ends_within_a_step_and_keeps_finished_cells(viewer: ViewerModel) -> None:
     settings = QUICK.model_copy(update={"members": 5, "steps": 3})
-    cancelled = threading.Event()
-    steps, results = 0, None
-    generator = run(asked(viewer, cells=(1, 2, 3), settings=settings), cancelled)
-    while True:
-        try:
-            event = next(generator)
-        except StopIteration as end:
-            outcome = end.value
-            break
-        assert not (cancelled.is_set() and isinstance(event, Progress)), "no step after Cancel"
-        if isinstance(event, Progress):
-            steps += 1
-            if steps == 4:  # the first cell takes three
-                cancelled.set()
-        else:
-            results = event
-    assert steps == 4
-    assert (outcome.finished, outcome.cells, outcome.cancelled) == (1, 3, True)
-    assert results is not None and set(results.prediction) == {1}
+    generator = run(asked(viewer, cells=(1, 2, 3), settings=settings))
+    events = []
+    while sum(isinstance(event, Progress) for event in events) < 4:  # the first cell takes three
+        events.append(next(generator))
+    last = next((event for event in events if isinstance(event, Results)), None)
+    with pytest.raises(Cancelled):
+        event = generator.throw(Cancelled())
+        last = event
+        next(generator)
+    assert set(last.prediction) == {1}
+    assert summary(last, finished=False).startswith("1 of 3 cells finished.")
 
 
 def test_cancelled_before_the_first_cell(viewer: ViewerModel) -> None:
-    cancelled = threading.Event()
-    cancelled.set()
-    events, outcome = finished(asked(viewer), cancelled)
-    assert events == []
-    assert outcome == Outcome(cells=1, cancelled=True)
+    generator = run(asked(viewer))
+    next(generator)
+    with pytest.raises(Cancelled):
+        generator.throw(Cancelled())
 
 
 def test_a_wrong_input_ends_the_run_in_words(viewer: ViewerModel) -> None:
-    events, outcome = finished(asked(viewer, cells=(99,)))
-    assert events == []
-    assert "no cell 99" in outcome.problem
+    with pytest.raises(InputError, match="no cell 99"):
+        next(run(asked(viewer, cells=(99,))))
+
+
+def test_the_run_takes_the_crops_of_the_inspection(viewer: ViewerModel) -> None:
+    request = asked(viewer, cells=(2,))
+    own = finished(request)[1].prediction[2].signed_distance
+    inspection = inspect(request)
+    broken = replace(request, labels=replace(request.labels, array=np.zeros((2, 2), int)))
+    events = run(broken, inspection)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            np.testing.assert_array_equal(end.value.prediction[2].signed_distance, own)
+            break
 
 
 def test_painting_during_a_run_changes_nothing(viewer: ViewerModel) -> None:
     request = asked(viewer, image=IMAGE.copy(), labels=LABELS.copy(), cells=(1, 2))
-    (*_, untouched), _ = finished(request)
-    generator = run(request, threading.Event())
+    _, untouched = finished(request)
+    generator = run(request)
     next(generator)
     request.image.array[:] = 0
     request.labels.array[:] = 1
-    *_, painted = generator
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            painted = end.value
+            break
     for cell in (1, 2):
         np.testing.assert_array_equal(
             untouched.prediction[cell].signed_distance, painted.prediction[cell].signed_distance

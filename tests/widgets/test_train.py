@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,14 +26,14 @@ from napari_dispr.models.library import available_models, read_card, user_folder
 from napari_dispr.settings import PRESETS, TrainSettings
 from napari_dispr.synthesis.stacks import simulate_stack
 from napari_dispr.training.run import Plan, Run, all_runs, runs_folder
-from napari_dispr.widgets.train.follow import halt
+from napari_dispr.widgets.parts.threads import threads_running
+from napari_dispr.widgets.train.follow import stop_runs
 from napari_dispr.widgets.train.picture import PictureWindow
 from napari_dispr.widgets.train.request import DataRequest, gather
 from napari_dispr.widgets.train.widget import TrainWidget
 
 STACK = simulate_stack(cells=8, shape=(40, 130, 130), seed=3)
 FRAME = {"scale": STACK.spacing, "units": ("um",) * 3}
-TIMEOUT = 120_000
 FEW_STEPS = TrainSettings(steps=4, batch=2, validations=1, validation_cells=1, processes=1)
 
 
@@ -48,7 +47,7 @@ def cheap_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     yield
-    halt([run for run in all_runs() if run.is_running])
+    stop_runs([run for run in all_runs() if run.is_running])
 
 
 @pytest.fixture
@@ -84,20 +83,20 @@ def press(button: QPushButton) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
-def looked_at(qtbot: QtBot, widget: TrainWidget) -> None:
-    qtbot.waitUntil(lambda: not widget.data.pending, timeout=TIMEOUT)
+def cells_read(qtbot: QtBot, widget: TrainWidget) -> None:
+    qtbot.waitUntil(lambda: not widget.data.pending)
 
 
 def begin(qtbot: QtBot, widget: TrainWidget) -> Run:
-    """Press Train as soon as the cells have been looked at."""
-    qtbot.waitUntil(widget.train_button.isEnabled, timeout=TIMEOUT)
+    """Press Train as soon as the cells have been read."""
+    qtbot.waitUntil(widget.train_button.isEnabled)
     press(widget.train_button)
-    qtbot.waitUntil(lambda: widget.view.run is not None, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: widget.view.run is not None)
     return widget.view.run
 
 
-def in_state(qtbot: QtBot, widget: TrainWidget, state: str, timeout: int = TIMEOUT) -> None:
-    qtbot.waitUntil(lambda: widget.view.state == state, timeout=timeout)
+def in_state(qtbot: QtBot, widget: TrainWidget, state: str) -> None:
+    qtbot.waitUntil(lambda: widget.view.state == state)
 
 
 def planned(name: str = "nuclei") -> Run:
@@ -122,9 +121,9 @@ def with_plugin(npe2pm: _pytest_plugin.TestPluginManager) -> Iterator[None]:
 
 def test_from_layers_to_a_model_in_predict(with_plugin, opened, qtbot: QtBot) -> None:
     viewer, widget = opened(show=True)
-    assert widget.data.message.text() == "Looking at the cells…"
+    assert widget.data.message.text() == "Reading the cells…"
     assert not widget.train_button.isEnabled()
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     assert widget.data.message.text().startswith(f"{len(widget.data.data.cells)} cells to train on")
     assert "cut by the border" in widget.data.message.text()
     assert "only 7 cells" in widget.data.doubts.text()
@@ -142,7 +141,7 @@ def test_from_layers_to_a_model_in_predict(with_plugin, opened, qtbot: QtBot) ->
     assert run.plan.start == "generic" and run.plan.settings == FEW_STEPS.model_copy(update={"seed": 7})
     assert len(read_dataset(run.plan.dataset)) == len(widget.data.data.cells)
     in_state(qtbot, widget, "finished")
-    assert widget.view.headline.text() == 'Finished: "my-nuclei" stands in Predict\'s list now.'
+    assert widget.view.headline.text() == 'Finished: "my-nuclei" is now available in Predict.'
     assert "generic (start)" in widget.view.scores.text()
     assert not widget.view.picture.image.isNull() and widget.view.picture.isVisible()
     assert widget.view.curves.isVisible()
@@ -155,25 +154,23 @@ def test_from_layers_to_a_model_in_predict(with_plugin, opened, qtbot: QtBot) ->
     assert card.licence == "CC-BY-4.0" and "simulated, not published" in card.attribution
     assert card.unit == "micrometer" and card.voxel_size == widget.data.data.notes.voxel_size
     press(widget.view.use_button)
-    qtbot.waitUntil(lambda: "Predict 3D shapes (napari-dispr)" in viewer.window.dock_widgets, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: "Predict 3D shapes (napari-dispr)" in viewer.window.dock_widgets)
     predict = viewer.window.dock_widgets["Predict 3D shapes (napari-dispr)"]
     assert predict.form.model_choice.model == "my-nuclei"
     widget.follow(str(run.folder))  # from the list, as after a restart
     in_state(qtbot, widget, "finished")
 
 
-def test_killed_continued_stopped_and_used_as_it_is(
+def test_killed_continued_stopped_and_saved_as_a_model(
     opened, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PRESETS, "standard", FEW_STEPS.model_copy(update={"steps": 3000}))
     _viewer, widget = opened(show=True)
     run = begin(qtbot, widget)
-    qtbot.waitUntil(lambda: len(widget.view._followed.story.losses) > 0, timeout=TIMEOUT)
-    assert widget.view.numbers.text().startswith("step 5 ·")
-    begun = time.monotonic()
+    qtbot.waitUntil(lambda: len(widget.view._followed.log.losses) > 0)
+    assert widget.view.numbers.text().startswith("step ")
     os.kill(run._owner().pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     in_state(qtbot, widget, "stopped")
-    assert time.monotonic() - begun < 1
     assert "ended unexpectedly" in widget.view.problem.text()
     assert "press Continue" in widget.view.problem.text()
     qtbot.waitUntil(lambda: widget.runs.currentText() == "my-cells: stopped")
@@ -181,18 +178,16 @@ def test_killed_continued_stopped_and_used_as_it_is(
     press(widget.view.continue_button)
     in_state(qtbot, widget, "running")
     assert not widget.view.problem.isVisible()
-    qtbot.waitUntil(lambda: widget.view._followed.story.step is not None, timeout=TIMEOUT)
-    begun = time.monotonic()
+    qtbot.waitUntil(lambda: widget.view._followed.log.step is not None)
     press(widget.view.stop_button)
     assert widget.view.headline.text() == "Stopping…"
     in_state(qtbot, widget, "stopped")
-    assert time.monotonic() - begun < 2
     assert not run.is_running and not widget.view.problem.isVisible()
     assert widget.view.headline.text().startswith("Stopped at ")
 
     press(widget.view.finish_button)
     in_state(qtbot, widget, "running")
-    assert widget.view.headline.text().startswith("Making a model")
+    assert widget.view.headline.text().startswith("Saving the best weights")
     in_state(qtbot, widget, "finished")
     assert "my-cells" in available_models()
 
@@ -215,7 +210,7 @@ def test_only_stacks_are_offered(opened, qtbot: QtBot) -> None:
     assert [layer.name for layer in widget.data.image_choice.offered] == ["nuclei"]
     assert [layer.name for layer in widget.data.labels_choice.offered] == ["segmentation"]
     widget.data.image_choice.layer = None
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     assert all(cell.image is None for cell in widget.data.data.cells)
     viewer.add_image(np.zeros_like(STACK.image), name="other")
     assert widget.data.image_choice.layer is None, "the choice is the user's"
@@ -225,10 +220,10 @@ def test_voxel_size_is_the_layers_until_the_user_says_otherwise(opened, qtbot: Q
     viewer, widget = opened()
     spacing = widget.data.spacing
     assert (spacing.spacing.zyx, spacing.spacing.unit) == (STACK.spacing, "micrometer")
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     before = widget.data.data.notes.voxel_size
     spacing.lengths["z"].setValue(2.0)
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     assert spacing.spacing.zyx == (2.0, *STACK.spacing[1:])
     assert widget.data.data.notes.voxel_size > before, "cells are twice as high"
     viewer.layers["segmentation"].scale = (1.5, 0.3, 0.3)
@@ -238,8 +233,8 @@ def test_voxel_size_is_the_layers_until_the_user_says_otherwise(opened, qtbot: Q
 def test_layers_without_a_scale_are_doubted(opened, qtbot: QtBot) -> None:
     viewer, widget = opened(stack=False)
     viewer.add_labels(STACK.labels, name="segmentation")
-    looked_at(qtbot, widget)
-    assert "how large a voxel is" in widget.data.doubts.text()
+    cells_read(qtbot, widget)
+    assert "no voxel size" in widget.data.doubts.text()
 
 
 def test_the_displayed_slice_is_taken(opened, qtbot: QtBot) -> None:
@@ -247,24 +242,24 @@ def test_the_displayed_slice_is_taken(opened, qtbot: QtBot) -> None:
     viewer.dims.set_point(0, 17)
     press(widget.data.plane.take_button)
     assert widget.data.plane.plane == 17
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     with pytest.raises(InputError) as few:  # a slice of this stack cuts some cells only
         gather(DataRequest(STACK, plane=17))
     assert widget.data.message.text() == f"⚠ {few.value}"
     widget.data.plane.plane = "middle"
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     assert widget.data.data.notes.plane == "middle"
 
 
 def test_painting_is_seen(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     before = len(widget.data.data.cells)
     whole = int(widget.data.data.cells[0].name.rpartition("-")[2])
     labels = viewer.layers["segmentation"]
     labels.data_setitem(np.nonzero(labels.data == whole), 0)
     qtbot.waitUntil(lambda: widget.data.data is None)
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     assert len(widget.data.data.cells) == before - 1
     labels.data = STACK.labels
     qtbot.waitUntil(lambda: widget.data.data is not None and len(widget.data.data.cells) == before)
@@ -283,13 +278,13 @@ def test_a_folder_is_dropped(opened, qtbot: QtBot, tmp_path: Path) -> None:
     folder = dataset(tmp_path / "cells")
     drop(widget.data, folder)
     assert widget.data.folder_button.isChecked() and widget.data.folder.folder == folder
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     assert widget.data.data.folder == folder
     assert widget.data.data.notes.voxel_size == 0.2
     qtbot.waitUntil(widget.train_button.isEnabled)
     (folder / "train" / "obj" / f"{widget.data.data.cells[0].name}.tif").unlink()
     widget.data.folder.folder = folder / "train"
-    looked_at(qtbot, widget)
+    cells_read(qtbot, widget)
     assert "is missing" in widget.data.message.text() and widget.data.message.text().startswith("⚠")
     assert not widget.data.preview_button.isVisible() and not widget.train_button.isEnabled()
 
@@ -310,7 +305,7 @@ def drop(target, folder: Path) -> None:
 def test_wrong_names_are_said_at_once(opened, qtbot: QtBot) -> None:
     planned("nuclei")
     _viewer, widget = opened(show=True)
-    qtbot.waitUntil(widget.train_button.isEnabled, timeout=TIMEOUT)
+    qtbot.waitUntil(widget.train_button.isEnabled)
     wrong = {
         "": "Give the model a name",
         "Generic": "There is a model",
@@ -335,29 +330,29 @@ def test_presets_fill_the_form(opened) -> None:
     _viewer, widget = opened(stack=False)
     form = widget.form
     form.preset.setCurrentIndex(form.preset.findData("quick"))
-    assert form.minutes.isEnabled() and form.wish().settings == PRESETS["quick"]
+    assert form.minutes.isEnabled() and form.request().settings == PRESETS["quick"]
     form.minutes.setValue(2.5)
-    assert form.wish().settings.minutes == 2.5
+    assert form.request().settings.minutes == 2.5
     form.by_steps.setChecked(True)
     form.steps.setValue(70)
     form.batch.setValue(7)
     assert "even batch" in form.problem()
     form.preset.setCurrentIndex(form.preset.findData("dispr"))
-    assert form.wish().settings == PRESETS["dispr"] and form.wish().start is None
+    assert form.request().settings == PRESETS["dispr"] and form.request().start is None
     assert not form.start.isEnabled()
 
 
 def test_devices_are_offered(opened, qtbot: QtBot) -> None:
     _viewer, widget = opened(stack=False)
-    qtbot.waitUntil(lambda: widget.form.device.itemText(0).startswith("auto: "), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: widget.form.device.itemText(0).startswith("auto: "))
     assert widget.form.device.findData("cpu") > 0
-    assert widget.form.wish().settings.device == "auto"
+    assert widget.form.request().settings.device == "auto"
 
 
 def test_the_wheel_scrolls_and_changes_nothing(opened) -> None:
     _viewer, widget = opened(stack=False)
     for control in (widget.form.preset, widget.form.minutes, widget.data.spacing.lengths["z"]):
-        before = widget.form.wish().settings, widget.data.spacing.spacing
+        before = widget.form.request().settings, widget.data.spacing.spacing
         wheel = QWheelEvent(
             QPointF(3, 3),
             QPointF(3, 3),
@@ -369,7 +364,7 @@ def test_the_wheel_scrolls_and_changes_nothing(opened) -> None:
             False,
         )
         QApplication.sendEvent(control, wheel)
-        assert (widget.form.wish().settings, widget.data.spacing.spacing) == before
+        assert (widget.form.request().settings, widget.data.spacing.spacing) == before
 
 
 def test_every_control_says_what_it_is_for(opened) -> None:
@@ -397,7 +392,7 @@ def test_a_run_that_goes_on_is_followed_again(waiting, opened, qtbot: QtBot) -> 
     qtbot.waitUntil(lambda: again.view.state == "running")
     assert again.runs.currentText() == "nuclei: running"
     press(again.view.stop_button)
-    in_state(qtbot, again, "stopped", 3000)
+    in_state(qtbot, again, "stopped")
 
 
 def test_another_run_at_the_same_time_is_told_of(waiting, opened, qtbot: QtBot) -> None:
@@ -408,8 +403,8 @@ def test_another_run_at_the_same_time_is_told_of(waiting, opened, qtbot: QtBot) 
     assert widget.data.data is None, "nobody wants to know now"
     choose(widget, None)
     assert widget.view.run is None and run.is_running
-    looked_at(qtbot, widget)
-    assert "both take longer" in widget.message.text()
+    cells_read(qtbot, widget)
+    assert "take longer" in widget.message.text()
     assert widget.train_button.isEnabled()
 
 
@@ -426,7 +421,7 @@ def test_runs_stand_in_the_list(opened, qtbot: QtBot) -> None:
     in_state(qtbot, widget, "stopped")
     assert widget.view.problem.text() == "⚠ The disk is full: free 500 MB first."
     assert widget.view.continue_button.isVisible() and not widget.view.finish_button.isVisible()
-    press(widget.view.forget_button)
+    press(widget.view.delete_button)
     qtbot.waitUntil(lambda: widget.view.run is None)
     assert not stopped.folder.exists() and widget.page_new.isVisible()
     qtbot.waitUntil(lambda: widget.runs.count() == 2)
@@ -438,16 +433,16 @@ def choose(widget: TrainWidget, run: Run | None) -> None:
     widget.runs.activated.emit(index)
 
 
-def test_forgetting_is_asked_about(opened, qtbot: QtBot) -> None:
+def test_deleting_is_asked_about(opened, qtbot: QtBot) -> None:
     run = planned()
     _viewer, widget = opened(stack=False)
     asked = []
     widget.view.confirm = lambda text: asked.append(text) or False
     widget.follow(str(run.folder))
     in_state(qtbot, widget, "planned")
-    press(widget.view.forget_button)
+    press(widget.view.delete_button)
     assert len(asked) == 1 and "nuclei" in asked[0]
-    qtbot.wait(300)
+    qtbot.waitUntil(lambda: not threads_running())
     assert run.folder.exists()
 
 
@@ -472,7 +467,7 @@ def test_closing_the_window_asks(with_plugin, waiting, make_napari_viewer, qtbot
     # As from the menu: what napari gives to plugins has public attributes only.
     _, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Train a shape model")
     qtbot.waitUntil(lambda: widget.view.state == "running")
-    qtbot.waitUntil(lambda: widget.view._followed.story.begin is not None)
+    qtbot.waitUntil(lambda: widget.view._followed.log.begin is not None)
     asked = []
     widget.ask_on_close = lambda runs: asked.append([run.plan.name for run in runs]) or answer
     window = kept(viewer)
@@ -484,7 +479,7 @@ def test_closing_the_window_asks(with_plugin, waiting, make_napari_viewer, qtbot
     elif answer == "go on":
         assert not window.isVisible() and run.is_running
     else:
-        qtbot.waitUntil(lambda: not window.isVisible(), timeout=3000)
+        qtbot.waitUntil(lambda: not window.isVisible())
         assert not run.is_running
         assert run.state == "stopped"
 

@@ -14,23 +14,23 @@ from napari_dispr.errors import InputError
 from napari_dispr.settings import TrainSettings
 from napari_dispr.synthesis.stacks import simulate_stack
 from napari_dispr.training.run import Run, runs_folder
-from napari_dispr.widgets.train.follow import halt
+from napari_dispr.widgets.train.follow import stop_runs
 from napari_dispr.widgets.train.request import (
     DataRequest,
+    ModelRequest,
     Progress,
     Spacing,
     TrainingData,
-    Wish,
-    begin,
-    forget,
+    delete_run,
     free_name,
     gather,
-    go_on,
     large_picture,
     layers_spacing,
     new_name,
+    resume,
     spacing_of,
     stack_of,
+    start_run,
 )
 
 STACK = simulate_stack(cells=8, shape=(40, 130, 130), seed=3)
@@ -169,41 +169,41 @@ def test_layers_that_cannot_be_read_any_more() -> None:
 
 # --- beginning -----------------------------------------------------------------------------------
 
-WISH = Wish("nuclei", "generic", "quick", TrainSettings(steps=4), "MIT", "simulated")
+MODEL = ModelRequest("nuclei", "generic", "quick", TrainSettings(steps=4), "MIT", "simulated")
 
 
 def test_a_run_begins_with_its_cells(waiting: None, data: TrainingData) -> None:
-    run = begin(data, WISH)
+    run = start_run(data, MODEL)
     assert run.is_running and run.folder == runs_folder() / "nuclei"
     plan = Run.open(run.folder).plan
     assert (plan.start, plan.preset, plan.licence, plan.data_note) == ("generic", "quick", "MIT", "simulated")
-    assert plan.settings == WISH.settings
+    assert plan.settings == MODEL.settings
     assert len(read_dataset(plan.dataset, need_objects=True)) == 7
     assert read_notes(plan.dataset) == data.notes
     with pytest.raises(InputError, match="being trained"):
-        forget(run)
+        delete_run(run)
     with pytest.raises(InputError, match="being trained"):
-        go_on(run, finish=False)
-    halt([run])
-    go_on(run, finish=False)
-    halt([run])
-    forget(run)
+        resume(run, finish=False)
+    stop_runs([run])
+    resume(run, finish=False)
+    stop_runs([run])
+    delete_run(run)
     assert not run.folder.exists()
 
 
 def test_a_dataset_folder_stays_where_it_is(waiting: None, data: TrainingData, tmp_path: Path) -> None:
     write_dataset(tmp_path, data.cells, data.notes)
-    run = begin(gather(DataRequest(folder=tmp_path)), WISH)
+    run = start_run(gather(DataRequest(folder=tmp_path)), MODEL)
     assert run.plan.dataset == str(tmp_path)
-    halt([run])
-    forget(run)
+    stop_runs([run])
+    delete_run(run)
     assert (tmp_path / "train").is_dir()
 
 
 def test_what_cannot_begin_leaves_nothing(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "command", lambda run, finish=False: [sys.executable + "-none"])
     with pytest.raises(InputError, match="cannot be written"):
-        begin(data, WISH)
+        start_run(data, MODEL)
     assert not (runs_folder() / "nuclei").exists()
     assert new_name("nuclei") == "nuclei"
 

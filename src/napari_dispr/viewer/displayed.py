@@ -1,4 +1,4 @@
-"""Which 2D plane of a layer the viewer shows, and where it lies in the world. Knows layers, not Qt."""
+"""The 2D plane of a layer that the viewer shows, and its place in the world. No Qt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ class DisplayedPlane:
     name : str
         The layer's name, for messages.
     array : (y, x) array-like
-        Not read yet: may be lazy. Of a multiscale layer the finest level.
+        Not read yet: may be lazy. The finest level of a multiscale layer.
     to_world : (3, 3) float64
         Affine on (y, x, 1) from pixel centre to world.
     depth : float
         World coordinate of the plane on the axis before y: 0 for a 2D layer.
     unit : pint.Unit
-        Of the world's y and x axes; its text is its name.
+        Unit of the world's y and x axes.
     index : tuple of int
-        Where the plane stands on the layer's leading axes (time, channel, z).
+        Position of the plane on the layer's leading axes (time, channel, z).
     """
 
     name: str
@@ -49,7 +49,7 @@ class DisplayedPlane:
         return (int(self.array.shape[0]), int(self.array.shape[1]))
 
     def pixel_size(self, unit: str) -> float | None:
-        """Side of a pixel in ``unit``; None where the layer's own unit is no such one ("pixel")."""
+        """Side of a pixel in ``unit``; None if the layer's unit cannot be converted ("pixel")."""
         if not self.unit.is_compatible_with(unit):
             return None
         return float((grid.in_plane_scale(self.to_world) * self.unit).to(unit).magnitude)
@@ -58,8 +58,8 @@ class DisplayedPlane:
 def displayed_plane(layer: "Image | Labels", dims: "Dims") -> DisplayedPlane:
     """The plane of ``layer`` at the viewer's current position, without reading it.
 
-    The last two axes of a layer are taken as y and x; the position on all axes before them comes
-    from the viewer's sliders, in the 3D view too.
+    The last two axes of a layer are y and x; the viewer's sliders give the position on the other axes,
+    in the 3D view too.
 
     Raises
     ------
@@ -114,8 +114,7 @@ def layer_to_world(layer: Any) -> NDArray[np.float64]:
 def position_in_layer(layer: Any, position: Sequence[float], dims: "Dims") -> NDArray[np.float64]:
     """A position in the viewer's world as data coordinates of ``layer``.
 
-    The viewer's axes may count in other units than the layer (a picture in micrometers beside one in
-    nanometers), and have more of them.
+    The viewer may have other units than the layer (if another layer is in nanometers), and more axes.
     """
     world = np.zeros(max(len(position), layer.ndim))
     world[len(world) - len(position) :] = position
@@ -142,7 +141,5 @@ def _leading_index(layer: Any, dims: "Dims", shape: tuple[int, ...]) -> tuple[in
     position = position_in_layer(layer, dims.point, dims)[:leading]
     index = tuple(int(np.floor(coordinate + 0.5)) for coordinate in position)
     if any(i < 0 or i >= length for i, length in zip(index, shape, strict=False)):
-        raise InputError(
-            f'"{layer.name}" has no plane where the viewer stands: move the sliders to one that it has.'
-        )
+        raise InputError(f'"{layer.name}" has no plane at the position of the sliders: move them.')
     return index

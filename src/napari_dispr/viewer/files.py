@@ -1,6 +1,6 @@
-"""Predictions and napari's layers from and to files: the reader and the writers of the manifest. No Qt.
+"""Reader of saved predictions, and writers of layers, for the manifest. No Qt.
 
-Writers take any labels, image or surface layer; those of results bring their provenance along.
+Writers take any labels, image or surface layer; result layers are written with their provenance.
 """
 
 import json
@@ -23,28 +23,24 @@ from napari_dispr.version import __version__
 if TYPE_CHECKING:
     import trimesh
 
-#: What napari passes: data, what the layer is made with, and its type.
+#: napari's layer data tuple: data, settings and type.
 LayerData = tuple[Any, dict[str, Any], str]
 
 # --- reading --------------------------------------------------------------------------------------------
 
 
 def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
-    """The reader for saved predictions: a folder that ``prediction.save`` wrote, or its ``prediction.json``.
-
-    Parameters
-    ----------
-    path : str or sequence of str
+    """The reader of saved predictions: a folder that ``prediction.save`` wrote, or its ``prediction.json``.
 
     Returns
     -------
     callable or None
-        Takes the same path and gives layer data tuples, one a member; None for any other folder, so that
-        other readers get their turn.
+        Takes the same path and gives layer data tuples, one for each member; None for any other folder,
+        which other readers may open.
     """
     if not isinstance(path, str):
         if len(path) != 1:
-            return None  # several are to be stacked: predictions are not
+            return None  # files to be stacked, not predictions
         (path,) = path
     file = _prediction_file(path)
     try:
@@ -52,7 +48,7 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
     except OSError:
         return None
     except ValueError:
-        return read_ensemble  # it is damaged, and is told so
+        return read_ensemble  # damaged: it shows a notification
     ours = isinstance(content, dict) and not {"cells", "image_to_world"}.isdisjoint(content)
     return read_ensemble if ours else None
 
@@ -63,15 +59,15 @@ def _prediction_file(path: str) -> Path:
 
 
 def read_ensemble(path: str | Sequence[str]) -> list[Any]:
-    """The layers of a saved prediction, as they were when it was drawn; of a damaged one a notification.
+    """The layers of a saved prediction; a notification if it is damaged.
 
-    Nothing is raised for a damaged folder: napari would say that the plugin failed, and to look for another.
+    A damaged folder raises nothing: napari would report a failed plugin and suggest another.
 
     Returns
     -------
     list of layer data tuples
-        A labels layer a member, with measures (``features``) and provenance (``metadata``). Called from
-        napari's window it is empty for napari: the layers follow as soon as a thread has read them.
+        A labels layer for each member, with measures (``features``) and provenance (``metadata``). Called
+        from napari's window it returns no layers: they are added when a thread has read them.
     """
     folder = _prediction_file(path if isinstance(path, str) else path[0]).parent
     if _window_is_up():
@@ -83,7 +79,7 @@ def read_ensemble(path: str | Sequence[str]) -> list[Any]:
 
 
 def _window_is_up() -> bool:
-    """Whether this is called from napari's window, which must not freeze; scripts wait for their layers."""
+    """Whether napari's window calls this, which must not freeze; scripts wait for their layers."""
     if not {"PyQt6", "PySide6", "PyQt5", "PySide2"} & set(sys.modules):
         return False
     from napari_dispr.viewer.opening import window_is_up
@@ -95,28 +91,31 @@ def _layers_of(folder: Path) -> list[LayerData]:
     """Layer data tuples of a saved prediction; none, and a notification, if it is damaged."""
     from napari.utils.notifications import show_error, show_warning
 
-    from napari_dispr.viewer.layers import compose_saved, kept_layer, member_layer
-    from napari_dispr.viewer.session import Held, opened
+    from napari_dispr.viewer.content import compose_saved
+    from napari_dispr.viewer.layers import PredictionHandle, kept_layer, member_layer
+    from napari_dispr.viewer.opened import opened
 
     try:
         prediction = load_prediction(folder).with_provenance(folder=str(folder))
         measures = load_measures(folder, prediction)
         content = compose_saved(prediction, measures)
     except InputError as error:
-        text = str(error).replace(str(folder), folder.name)  # of a long sentence the beginning is shown
+        text = str(error).replace(
+            str(folder), folder.name
+        )  # napari shows only the beginning of a long sentence
         show_error(text if text.startswith(folder.name) else f"{folder.name}: {text}")
         return []
     for warning in prediction.warnings:
         show_warning(warning)
     made = prediction.provenance
     name = made.get("labels") or Path(made.get("labels_file") or folder.name).stem
-    held = Held(opened(prediction, measures, name))
+    handle = PredictionHandle(opened(prediction, measures, name))
     layers = [
-        (volume, member_layer(content, member, held), "labels")
+        (volume, member_layer(content, member, handle), "labels")
         for member, volume in enumerate(content.volumes)
     ]
     if content.kept is not None:
-        layers.append((content.kept.volume, kept_layer(content, held), "labels"))
+        layers.append((content.kept.volume, kept_layer(content, handle), "labels"))
     return layers
 
 
@@ -126,8 +125,8 @@ def _layers_of(folder: Path) -> list[LayerData]:
 def write_volumes(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Write labels and image layers as one OME-TIFF with scale, place and provenance.
 
-    Labels of one shape in one place, as the members of a prediction are, become one image, axes TZYX with
-    T = layer; others are images of their own in the same file.
+    Labels of one shape and place, like the members of a prediction, become one image with axes TZYX and
+    T = layer; other layers become separate images in the same file.
 
     Parameters
     ----------
@@ -168,13 +167,13 @@ def write_volumes(path: str, layers: Sequence[LayerData]) -> list[str]:
 def _ome_image(layer: LayerData) -> OmeImage:
     data, settings, _ = layer
     if settings.get("rgb"):
-        raise InputError(f'"{settings["name"]}" is an RGB picture: save it as PNG or TIFF of napari.')
+        raise InputError(f'"{settings["name"]}" is an RGB picture: save it as PNG or TIFF with napari.')
     array = np.asarray(data[0] if settings.get("multiscale") else data)
     while array.ndim > 4 and array.shape[0] == 1:
         array = array[0]
     unit, affine = _unit(settings), spatial_affine(_to_world(settings, np.ndim(array)))
     description = {
-        **_made(settings),
+        **_provenance(settings),
         "layer": settings["name"],
         "unit": unit,
         "index_to_world": affine.tolist(),
@@ -183,24 +182,24 @@ def _ome_image(layer: LayerData) -> OmeImage:
 
 
 def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
-    """Write labels layers as smooth closed meshes, a mesh a cell, and surface layers as they are.
+    """Write labels layers as smooth closed meshes, one for each cell, and surface layers unchanged.
 
     Parameters
     ----------
     path : str
-        Its end says which format: ``.stl`` (added to a name without one), ``.ply``, ``.obj``, ``.glb``.
+        The extension gives the format: ``.stl`` (the default), ``.ply``, ``.obj``, ``.glb``.
     layers : sequence of layer data tuples
         Of three axes.
 
     Returns
     -------
     list of str
-        One file; of several meshes in STL or PLY, which hold one each, one a mesh: ``NAME_LAYER_CELL.stl``.
+        One file; for several meshes in STL or PLY one file each: ``NAME_LAYER_CELL.stl``.
 
     Raises
     ------
     InputError
-        If a layer is flat, or there is no cell in them.
+        If a layer is 2D, or the layers have no cell.
     """
     suffix = Path(path).suffix.lower()
     place = Path(path) if suffix.lstrip(".") in FORMATS else Path(f"{path}.stl")
@@ -223,7 +222,7 @@ def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
 
 
 def _meshes(layer: LayerData, *, several: bool) -> "dict[str, trimesh.Trimesh]":
-    """The meshes of one layer, by their names; in the world."""
+    """The meshes of one layer in the world, by their names."""
     import trimesh
 
     data, settings, kind = layer
@@ -245,7 +244,7 @@ def _meshes(layer: LayerData, *, several: bool) -> "dict[str, trimesh.Trimesh]":
 
 
 def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
-    """Write the measures that labels layers carry as one table, with its column dictionary beside it.
+    """Write the measures of labels layers as one table, with its column dictionary.
 
     Parameters
     ----------
@@ -271,7 +270,7 @@ def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
         table = table.dropna(how="all", subset=[name for name in table.columns if name != "label"])
         if table.shape[1] < 2 or not len(table):
             continue
-        made = _made(settings)
+        made = _provenance(settings)
         if "member" in made:
             table.insert(1, "member", int(made["member"]))
         if len(layers) > 1:
@@ -286,9 +285,9 @@ def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
     return [str(written) for written in write_table(place, whole)]
 
 
-def _made(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """How a result layer came to be; nothing of others."""
-    from napari_dispr.viewer.layers import METADATA_KEY
+def _provenance(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Provenance of a result layer; empty for other layers."""
+    from napari_dispr.viewer.content import METADATA_KEY
 
     made = settings.get("metadata", {}).get(METADATA_KEY, {})
     return dict(made)

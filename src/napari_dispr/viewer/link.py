@@ -1,4 +1,4 @@
-"""Cells of the picture and of the session: a click on one selects it, a selected one is shown. No Qt."""
+"""Links the picture with the session: a click selects a cell, a selected cell is shown. No Qt."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
@@ -9,36 +9,36 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.prediction.result import Prediction
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import layer_to_world
-from napari_dispr.viewer.layers import METADATA_KEY
+from napari_dispr.viewer.layers import handle_of
+from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.picking import CLICK_RADIUS
 from napari_dispr.viewer.scene import camera_of
-from napari_dispr.viewer.session import OpenPrediction, Session, Shape, prediction_of, unwrapped
+from napari_dispr.viewer.session import Session
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-#: Of the canvas, what a cell's centre must lie in to count as in view.
+#: The part of the canvas in which a cell's centre counts as in view.
 _IN_VIEW = 0.9
 
 
 class PictureLink:
-    """Links the labels layers of a viewer with what its session looks at.
+    """Links the labels layers of a viewer with the selection of its session.
 
-    A cell that is clicked in the 2D labels of the current prediction, in its result layers or in a layer of
-    the user's that is measured beside them is selected, of a result layer with its member; so is one whose
-    label is chosen in the controls of such a layer. A cell that is selected becomes the selected label of all
-    these layers, and comes into view.
+    The linked layers are the 2D labels of the current prediction, its result layers, and a measured layer of
+    the user. A click on a cell in one of them selects it (in a result layer with its member), and so does the
+    layer's control for the label. The selected cell becomes the selected label of all these layers.
 
     Parameters
     ----------
-    viewer : ViewerModel
     pick : callable
-        Takes the cell and the shape that the user chose in the picture.
+        Takes the cell and the shape that the user selected in the picture.
     """
 
-    #: Of all links: what one of them shows, another of the same layers must not take for the user's choice.
+    #: True while some link sets labels, which are not the user's choice then.
     _showing: ClassVar[bool] = False
 
     def __init__(self, viewer: "ViewerModel", pick: Callable[[int, Shape], None]) -> None:
@@ -55,7 +55,7 @@ class PictureLink:
         self.follow()
 
     def stop(self) -> None:
-        """Let go of the viewer."""
+        """Disconnect from the viewer."""
         self._viewer.mouse_drag_callbacks.remove(self._on_press)
         for event in ("inserted", "removed"):
             getattr(self._viewer.layers.events, event).disconnect(self.follow)
@@ -66,16 +66,16 @@ class PictureLink:
 
     @property
     def layers(self) -> "list[Labels]":
-        """Those that are linked, the topmost first."""
+        """The linked layers, the topmost first."""
         return list(self._followed)
 
     def measured(self, layer: "Labels | None", centres: Mapping[int, NDArray[np.float64]]) -> None:
-        """Link a layer of the user's too, whose cells have these centres in the world."""
+        """Also link a layer of the user, whose cells have these centres in the world."""
         self._measured, self._centres = unwrapped(layer), centres
         self.follow()
 
     def follow(self, event: object = None) -> None:
-        """Listen to the layers of the current prediction."""
+        """Follow the layers of the current prediction."""
         opened = self._session.current
         wanted = [layer for layer in reversed(self._viewer.layers) if self._is_linked(layer, opened)]
         for layer in self._followed:
@@ -91,8 +91,8 @@ class PictureLink:
             return True
         if opened is None:
             return False
-        held = prediction_of(layer)
-        ours = held is not None and held.newest.key is opened.key and hasattr(layer, "selected_label")
+        handle = handle_of(layer)
+        ours = handle is not None and handle.newest.key is opened.key and hasattr(layer, "selected_label")
         return ours or layer is with_layers(opened, self._viewer).labels
 
     # --- from the picture --------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class PictureLink:
             self._chosen(layer, int(layer.selected_label))
 
     def _on_press(self, viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
-        # With another cursor some tool is active; layers' own tools have their modes.
+        # Another cursor or mode means that some tool is active.
         active = self._viewer.layers.selection.active
         mode = str(getattr(active, "mode", "pan_zoom"))
         if event.button != 1 or event.modifiers or mode != "pan_zoom":
@@ -151,7 +151,7 @@ class PictureLink:
     # --- to the picture ----------------------------------------------------------------------------
 
     def show(self, cell: int | None) -> None:
-        """Make a cell the selected label of all layers that hold it."""
+        """Make a cell the selected label of all linked layers."""
         if cell is None or PictureLink._showing:
             return
         PictureLink._showing = True
@@ -163,7 +163,7 @@ class PictureLink:
             PictureLink._showing = False
 
     def bring_into_view(self, cell: int) -> bool:
-        """Move the camera to a cell that is out of view; whether it moved. Nothing moves under the mouse."""
+        """Move the camera to a cell out of view, unless the mouse is over the canvas; whether it moved."""
         centre = self._centre(cell)
         if centre is None or getattr(self._viewer, "mouse_over_canvas", False):
             return False
@@ -186,7 +186,7 @@ class PictureLink:
         return centre + np.array([opened.depth, 0.0, 0.0])
 
     def _unit_ratio(self) -> float:
-        """The layers' unit in that of the viewer's axes, which layers in other units may have changed."""
+        """The layers' unit in units of the viewer's axes."""
         world = getattr(self._viewer.dims, "units", None)
         if not world or not self._followed:
             return 1.0
@@ -205,9 +205,9 @@ class PictureLink:
 
 
 def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction:
-    """A prediction with the layers that it was drawn from.
+    """A prediction with the layers of its picture and its 2D labels.
 
-    Of one that was read from a folder these are the picture and the 2D labels that have its shape and place.
+    For a prediction from a folder these are the layers with the shape and the place of its picture.
     """
     from napari.layers import Image, Labels
 
@@ -219,7 +219,7 @@ def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction
 
 
 def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
-    """Whether a layer has the shape and the place of the picture that a prediction was drawn from."""
+    """Whether a layer has the shape and the place of a prediction's picture."""
     if layer.ndim != 2 or METADATA_KEY in layer.metadata or not hasattr(layer, "multiscale"):
         return False
     array = layer.data[0] if layer.multiscale else layer.data

@@ -1,5 +1,6 @@
-"""What is opened in napari's window: saved predictions, read in a thread, and widgets from one another."""
+"""Opens saved predictions, read in a thread, and other windows of this plugin."""
 
+import atexit
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -7,13 +8,16 @@ import napari
 from napari.layers import Layer
 from qtpy.QtCore import QThread, QTimer
 from qtpy.QtWidgets import QApplication, QWidget
-from superqt.utils import create_worker
+from superqt.utils import WorkerBase, create_worker
 
 LayerData = tuple[Any, dict[str, Any], str]
 
+# Python must not end while a thread of Qt is reading: napari waits for it only if its window is closed.
+atexit.register(WorkerBase.await_workers)
+
 
 def window_is_up() -> bool:
-    """Whether a window's events are being worked through by this thread, which is the GUI's."""
+    """Whether this is the GUI thread of a running napari window."""
     app = QApplication.instance()
     here = QThread.currentThread()
     return (
@@ -30,13 +34,13 @@ def open_in_thread(read: Callable[[], Sequence[LayerData]]) -> None:
     Parameters
     ----------
     read : callable
-        Gives layer data tuples. The first layer that is added is visible before the others are made.
+        Gives layer data tuples. The first layer is visible before the others are added.
     """
     viewer = napari.current_viewer()
 
     def add(waiting: Iterator[LayerData]) -> None:
         layer = next(waiting, None)
-        # The window may have been closed meanwhile.
+        # The window may have been closed since.
         if layer is not None and napari.current_viewer() is viewer:
             viewer.add_layer(Layer.create(*layer))
             QTimer.singleShot(0, lambda: add(waiting))
@@ -44,14 +48,13 @@ def open_in_thread(read: Callable[[], Sequence[LayerData]]) -> None:
     create_worker(read, _connect={"returned": lambda layers: add(iter(layers))}, _start_thread=True)
 
 
-def open_beside(viewer: Any, widget: str) -> QWidget:
-    """Open a widget of this plugin in a tab with those that are there, and bring it to the front.
+def open_window(viewer: Any, widget: str) -> QWidget:
+    """Open a window of this plugin as a tab in the dock, and raise it.
 
     Parameters
     ----------
-    viewer : Viewer
     widget : str
-        As the plugin's menu names it.
+        Its name in the plugin's menu.
     """
     dock, inner = viewer.window.add_plugin_dock_widget("napari-dispr", widget, tabify=True)
     dock.show()

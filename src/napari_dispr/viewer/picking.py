@@ -1,4 +1,4 @@
-"""The click tool: a click on the picture adds or removes a cell; chosen cells are outlined. Knows no Qt."""
+"""The click tool: a click on the picture adds or removes a cell. No Qt."""
 
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
-#: A press and release further apart than this many screen pixels is a drag, which pans as ever.
+#: If press and release are further apart, in screen pixels, it is a drag, which pans.
 CLICK_RADIUS = 4
 
 
@@ -24,11 +24,10 @@ class PickTool:
 
     Parameters
     ----------
-    viewer : ViewerModel
     layers : callable
-        Gives the picture and the label layer that are chosen at the time of a click.
+        Gives the chosen picture and label layer.
     clicked : callable
-        Takes the label of each cell that is clicked.
+        Takes the label of each clicked cell.
     """
 
     def __init__(
@@ -90,10 +89,10 @@ class PickTool:
                 displayed_plane(image, self._viewer.dims),
                 displayed_plane(labels, self._viewer.dims),
             )
-        except InputError:  # stands beside the inputs already
+        except InputError:  # Predict's message says it already
             return 0
         if self._viewer.dims.ndisplay == 3:
-            # With 2D layers alone napari gives no direction: then nobody knows where the click went.
+            # With 2D layers only, napari gives no direction: the place of the click is unknown.
             if direction is None or abs(direction[-3]) < 1e-6:
                 return 0
             position = position + direction * (picture.depth - position[-3]) / direction[-3]
@@ -104,12 +103,11 @@ class PickTool:
 
 
 def outline(labels: NDArray[Any], cell: int, box: Box) -> NDArray[np.float32]:
-    """The border of a cell, half way between its pixels and the others.
+    """The border of a cell, between its pixels and their neighbours.
 
     Parameters
     ----------
     labels : (y, x) integer array
-    cell : int
     box : pair of slices
         The cell's bounding box.
 

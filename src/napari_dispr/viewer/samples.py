@@ -1,4 +1,4 @@
-"""What napari opens through this plugin: sample data, and model files, which it adds to the user's. No Qt."""
+"""Sample data, and the reader of model files, which adds them to the user's models. No Qt."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import import_model
 
-#: Files that are dropped together are read one by one: which name is free depends on those before.
+#: Dropped files are read one by one: which name is free depends on the files before.
 _importing = threading.Lock()
 _SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -18,8 +18,8 @@ _SAMPLES = Path(__file__).parent.parent / "samples"
 def simulated_red_blood_cells() -> list[tuple[Any, dict[str, Any], str]]:
     """A simulated picture of diseased red blood cells and its segmentation, for File > Open Sample.
 
-    It was simulated by ``docs/make_sample.py`` and is read from a file: napari calls this on the GUI
-    thread, where simulating would hold up the window for a second.
+    ``docs/make_sample.py`` simulated it; it is read from a file, as napari calls this on the GUI thread and
+    simulating takes a second.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def simulated_red_blood_cells() -> list[tuple[Any, dict[str, Any], str]]:
 
 
 def simulated_red_blood_cells_3d() -> list[tuple[Any, dict[str, Any], str]]:
-    """As `simulated_red_blood_cells`, with the true shapes of the cells, to be set beside predicted ones.
+    """Like `simulated_red_blood_cells`, with the true shapes of the cells, to compare with predicted ones.
 
     Returns
     -------
@@ -77,24 +77,20 @@ def simulated_nuclei_3d() -> list[tuple[Any, dict[str, Any], str]]:
 
 
 def model_reader(path: str | Sequence[str]) -> Callable[[Any], list[tuple[None]]]:
-    """The reader for shape models (``*.safetensors``): dropping one into napari adds it to the user's models.
-
-    Parameters
-    ----------
-    path : str or sequence of str
+    """The reader of shape models (``*.safetensors``): a dropped file is added to the user's models.
 
     Returns
     -------
     callable
-        Takes the same path and gives what stands for no layers in napari.
+        Takes the same path; returns no layers.
     """
     return read_model
 
 
 def read_model(path: str | Sequence[str]) -> list[tuple[None]]:
-    """Add model files to the user's, in a thread; napari's notifications say how that went.
+    """Add model files to the user's models, in a thread; notifications show the result.
 
-    Nothing is raised for a wrong file: napari would say that the plugin failed, and to look for another.
+    A wrong file raises nothing: napari would report a failed plugin and suggest another.
     """
     paths = [path] if isinstance(path, str) else list(path)
     threading.Thread(target=_import_models, args=(paths,), name="import of shape models").start()
@@ -106,14 +102,14 @@ def _import_models(paths: Sequence[str]) -> None:
 
     for path in paths:
         try:
-            # Loading it would take torch, and that its time.
+            # Not loaded: that needs torch, which takes seconds.
             with _importing:
                 name, _, new = import_model(path, numbered=True, load=False)
         except InputError as error:
-            # Of a long sentence napari shows the beginning, unless it is opened.
+            # napari shows only the beginning of a long sentence.
             show_error(str(error).replace(path, Path(path).name))
         except OSError as error:
             show_error(f"{error.filename or path}: {error.strerror or error}.")
         else:
-            done = "is among your models now" if new else "was among your models already"
+            done = "is now one of your models" if new else "is one of your models already"
             show_info(f"{name!r} {done}: choose it in Plugins > Predict 3D shapes.")

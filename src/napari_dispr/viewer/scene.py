@@ -1,4 +1,4 @@
-"""How results are looked at in the viewer itself: outlines of the chosen cells, and the 3D view. No Qt."""
+"""Outlines of the chosen cells, and 3D views of results, in the viewer itself. No Qt."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr import grid
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import DisplayedPlane
-from napari_dispr.viewer.layers import METADATA_KEY, add_unselected, place, transform_of
+from napari_dispr.viewer.layers import add_unselected, place, transform_of
 
 if TYPE_CHECKING:
     import pint
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 #: Camera angles of the 3D view, in degrees.
 _SLANTED = (10.0, -20.0, 45.0)
-#: How much of the canvas the results take, and how much closer than the whole scene they may be looked at.
+#: The part of the canvas that the results fill, and the largest zoom relative to the whole scene.
 _FILL, _CLOSEST = 0.8, 8.0
-#: Pixels along a side of the sheet that stands for the picture: what 3D textures take on all graphics cards.
+#: Largest side of the sheet that shows the picture: all graphics cards support it for 3D textures.
 _LARGEST_SHEET = 2048
 
 #: Width of outlines as a share of a cell's extent, and their colour.
@@ -27,19 +28,14 @@ _OUTLINE_WIDTH, _OUTLINE_COLOR = 0.03, "#ffd60a"
 
 
 class Outlines:
-    """One layer that outlines the chosen cells, exactly over the picture; there only while cells are chosen.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    """
+    """One layer that outlines the chosen cells; it exists only while cells are chosen."""
 
     def __init__(self, viewer: "ViewerModel") -> None:
         self._viewer = viewer
         self._layer: Vectors | None = None
 
     def show(self, cells: Mapping[int, NDArray[np.float32]], plane: DisplayedPlane) -> None:
-        """Outline these cells and no others.
+        """Outline these cells.
 
         Parameters
         ----------
@@ -72,14 +68,14 @@ class Outlines:
             vector_style="line",
             edge_color=_OUTLINE_COLOR,
             opacity=1.0,
-            blending="translucent_no_depth",  # else half of them drowns in the picture in 3D
+            blending="translucent_no_depth",  # otherwise the picture hides half of them in 3D
             units=(unit,) * ndim,
         )
         add_unselected(self._viewer, layer)
         return layer
 
     def remove(self) -> None:
-        """Take the outlines away."""
+        """Remove the outlines."""
         if self._layer is not None and self._layer in self._viewer.layers:
             self._viewer.layers.remove(self._layer)
         self._layer = None
@@ -89,12 +85,8 @@ class View3D:
     """The 3D view of results: the picture cuts the shapes where it was taken.
 
     napari draws a 2D layer in 3D as a slab that is one world unit thick, however small its pixels
-    (1 micrometer with pixels of 0.1), and shapes would drown in it. While this view is on, the 2D layers
-    are hidden and a sheet one pixel thick stands for the picture.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
+    (1 micrometer with pixels of 0.1), which would hide the shapes. While this view is on, the 2D layers are
+    hidden and a sheet one pixel thick shows the picture.
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -111,7 +103,7 @@ class View3D:
     def enter(
         self, image: "Image", labels: "Labels", plane: DisplayedPlane, results: "Sequence[Layer]"
     ) -> None:
-        """Show ``results`` of the displayed ``plane`` of ``image`` in 3D, from a slant."""
+        """Show ``results`` of the displayed ``plane`` of ``image`` in 3D, from an oblique angle."""
         results = [layer for layer in results if layer in self._viewer.layers]
         if self.on or not results:
             return
@@ -121,15 +113,15 @@ class View3D:
         self._point = self._viewer.dims.point
         sheet = _sheet(image, plane, _middle(results))
         index = self._viewer.layers.index(image) + 1 if image in self._viewer.layers else 0
-        # Inserting moves the sliders while the view is still flat: it is not on before both are done, lest
-        # whoever takes the flat view for the user's wish leaves in the middle.
+        # `on` becomes true last: inserting a layer moves the sliders while the view is still 2D, which must
+        # not look like the user's wish to leave.
         add_unselected(self._viewer, sheet, index)
         self._viewer.dims.ndisplay = 3
         self._sheet = sheet
         self._look_at(results)
 
     def leave(self) -> None:
-        """Back to the 2D view, as it was."""
+        """Restore the 2D view."""
         sheet, self._sheet = self._sheet, None
         if sheet is None:
             return
@@ -154,12 +146,7 @@ class View3D:
 
 
 class StepsView:
-    """Shows a layer (step, z, y, x) by itself, from a slant, until it is removed.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    """
+    """Shows only one layer (step, z, y, x), from an oblique angle, until it is removed."""
 
     def __init__(self, viewer: "ViewerModel") -> None:
         self._viewer = viewer
@@ -168,7 +155,7 @@ class StepsView:
         self._before: dict[str, Any] = {}
 
     def enter(self, layer: "Layer") -> None:
-        """Add ``layer`` and look at it; what else is visible, and the view, come back when it is removed."""
+        """Add ``layer`` and show only it; the other layers and the view are restored when it is removed."""
         viewer = self._viewer
         if self._layer is None:
             self._before = {name: getattr(camera_of(viewer), name) for name in ("center", "zoom", "angles")}
@@ -212,7 +199,7 @@ def camera_of(viewer: "ViewerModel") -> "Camera":
 
 
 def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -> "Image":
-    """The picture as a volume one pixel thick, no larger than graphics cards take, around ``middle``."""
+    """The picture around ``middle`` as a volume one pixel thick."""
     from napari.layers import Image
 
     pixel = (np.linalg.inv(plane.to_world) @ [*middle[1:], 1])[:2]

@@ -1,30 +1,21 @@
-"""The buttons below the shapes of Compare, and the threads behind them: keep, reject, draw more, watch."""
+"""The buttons below the shapes of Compare: keep, reject, sample more, replay, add as surfaces."""
 
-import threading
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from napari.qt.threading import create_worker
-from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QGridLayout,
-    QHBoxLayout,
-    QProgressBar,
-    QPushButton,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QGridLayout, QPushButton, QSpinBox, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Kept, Prediction
-from napari_dispr.viewer.layers import ResultContent, add_unselected
+from napari_dispr.viewer.content import ResultContent
+from napari_dispr.viewer.layers import add_unselected, surface_layers
+from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.scene import StepsView
-from napari_dispr.viewer.session import OpenPrediction, Selection, Session
-from napari_dispr.widgets.compare.changes import Change, changed, draw_more, surfaces, watch_denoising
-from napari_dispr.widgets.parts.background import CancellableWorker
-from napari_dispr.widgets.parts.message import Message
+from napari_dispr.viewer.session import Selection, Session
+from napari_dispr.widgets.compare.changes import LayerData, changed, draw_more, replay_denoising
+from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.run_bar import RunBar
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -33,12 +24,7 @@ _MOST_MEMBERS = 100
 
 
 class CompareActions(QWidget):
-    """Acts on the cell and shape that the session looks at.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    """
+    """Acts on the cell and the shape that are selected."""
 
     #: A new state of the prediction is ready to be shown.
     changed = Signal(object)
@@ -46,102 +32,79 @@ class CompareActions(QWidget):
     def __init__(self, viewer: "ViewerModel") -> None:
         super().__init__()
         self._viewer, self._session = viewer, Session.of(viewer)
-        self._worker: Any = None
-        self._on_end: Callable[[Any], None] = lambda answer: None
-        self._cancelled = threading.Event()
         self._steps_view = StepsView(viewer)
         self._build()
-        self.destroyed.connect(self._cancelled.set)
 
     def _build(self) -> None:
-        self.keep_button = QPushButton("Keep this shape")
-        self.keep_button.setToolTip(
-            "Take the shape that is selected, or the consensus, as the cell's own: it goes into the layer "
-            '"kept shapes", and tables and files say so. Again: keep none.'
+        self.keep_button = _button(
+            "Keep this shape",
+            "Take the selected member, or the consensus, as the cell's shape: it goes into the layer "
+            '"kept shapes", into tables and files. Press again to undo.',
+            self.keep,
         )
-        self.reject_button = QPushButton("Reject")
-        self.reject_button.setToolTip(
-            "Take the selected member out of the ensemble. The cell's interval does not hold any more then."
+        self.reject_button = _button(
+            "Reject",
+            "Remove the selected member from the ensemble. The cell's interval is no longer valid then.",
+            self.reject,
         )
-        self.replace_button = QPushButton("Redraw")
-        self.replace_button.setToolTip("Take the selected member out and draw another in its place")
-        self.more_button = QPushButton("Draw more")
-        self.more_button.setToolTip("Draw further members of this cell, with new noise")
-        self.more = QSpinBox()
+        self.replace_button = _button("Redraw", "Replace the selected member by a new one", self.replace)
+        self.more_button = _button("Draw more", "Add members to this cell, from new noise", self.draw_more)
+        self.more = QSpinBox(toolTip="How many members to add")
         self.more.setRange(1, 20)
         self.more.setValue(5)
-        self.more.setToolTip("How many members to add")
-        self.watch_button = QPushButton("How it came to be")
-        self.watch_button.setToolTip(
-            "Draw the selected member again and add its way from noise to shape as a layer with a time axis"
+        self.replay_button = _button(
+            "Replay denoising",
+            "Draw the selected member again and show its way from noise to shape as a layer with a time axis",
+            self.replay,
         )
-        self.surfaces_button = QPushButton("Add as surfaces")
-        self.surfaces_button.setToolTip(
-            "Add the members and the consensus of this cell as surface layers, in their place in the viewer"
+        self.surfaces_button = _button(
+            "Add as surfaces",
+            "Add the members and the consensus of this cell to the viewer as surface layers",
+            self.add_surfaces,
         )
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop within one step; nothing is changed then")
-        self.progress_bar = QProgressBar()
-        self.status = Message()
-        more = QHBoxLayout()
-        more.setContentsMargins(0, 0, 0, 0)
-        more.addWidget(self.more_button, 1)
-        more.addWidget(self.more)
+        self.run_bar = RunBar("Stop within one step; nothing is changed then")
+        #: How the last action ended.
+        self.status = self.run_bar.status
+        more = row((self.more_button, 1), self.more)
         buttons = QGridLayout()
         for i, one in enumerate((self.keep_button, self.reject_button, self.replace_button)):
             buttons.addWidget(one, 0, i)
-        buttons.addWidget(self.watch_button, 1, 0)
+            buttons.setColumnStretch(i, 1)
+        buttons.addWidget(self.replay_button, 1, 0)
         buttons.addWidget(self.surfaces_button, 1, 1)
         buttons.addLayout(more, 1, 2)
-        for column in range(3):
-            buttons.setColumnStretch(column, 1)
-        running = QHBoxLayout()
-        running.addWidget(self.progress_bar, 1)
-        running.addWidget(self.cancel_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(buttons)
-        layout.addLayout(running)
-        layout.addWidget(self.status)
-        self.keep_button.clicked.connect(self.keep)
-        self.reject_button.clicked.connect(self.reject)
-        self.replace_button.clicked.connect(self.replace)
-        self.more_button.clicked.connect(self.draw_more)
-        self.watch_button.clicked.connect(self.watch)
-        self.surfaces_button.clicked.connect(self.add_surfaces)
-        self.cancel_button.clicked.connect(self.cancel)
+        column(buttons, self.run_bar, parent=self)
+        self.run_bar.changed.connect(self.refresh)
         self.refresh()
 
     # --- what can be done ------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Offer what can be done with what is looked at."""
+        """Enable the buttons that fit the selection."""
         opened, look = self._session.current, self._session.selection
         cell = look.cell is not None and opened is not None and look.cell in opened.prediction
-        idle = cell and self._worker is None and opened is not None and not opened.growing
+        idle = cell and not self.running and opened is not None and not opened.growing
         member = isinstance(look.shape, int)
         several = cell and opened is not None and len(opened.prediction[look.cell or 0]) > 1
         self.keep_button.setEnabled(idle and look.shape is not None)
         kept = opened.prediction.kept.get(look.cell or 0) if cell and opened else None
         is_kept = kept is not None and kept == look.shape
-        self.keep_button.setText("Keep none" if is_kept else "Keep consensus" if look.shape == "consensus"
+        self.keep_button.setText("Undo keep" if is_kept else "Keep consensus" if look.shape == "consensus"
                                  else "Keep this shape")  # fmt: skip
         self.reject_button.setEnabled(idle and member and several)
         self.replace_button.setEnabled(idle and member)
         self.more_button.setEnabled(idle)
-        self.watch_button.setEnabled(idle and member)
+        self.replay_button.setEnabled(idle and member)
         self.surfaces_button.setEnabled(idle)
-        self.progress_bar.setVisible(self._worker is not None)
-        self.cancel_button.setVisible(self._worker is not None)
 
     @property
     def running(self) -> bool:
-        """Whether something is being drawn or changed."""
-        return self._worker is not None
+        """Whether an action is running."""
+        return self.run_bar.running
 
     def keep(self) -> None:
-        """Keep the selected shape as the cell's, or none if it is kept already."""
-        opened, look = self._looked_at()
+        """Keep the selected shape as the cell's; undo that if it is kept already."""
+        opened, look = self._selected()
         assert look.cell is not None and look.shape is not None
         shape: Kept | None = look.shape
         if opened.prediction.kept.get(look.cell) == shape:
@@ -149,8 +112,8 @@ class CompareActions(QWidget):
         self._change(opened, opened.prediction.keep(look.cell, shape), "the layer of kept shapes")
 
     def reject(self) -> None:
-        """Take the selected member out."""
-        opened, look = self._looked_at()
+        """Remove the selected member."""
+        opened, look = self._selected()
         assert look.cell is not None and isinstance(look.shape, int)
         try:
             prediction = opened.prediction.reject(look.cell, look.shape)
@@ -160,134 +123,75 @@ class CompareActions(QWidget):
         self._change(opened, prediction, "tables and layers")
 
     def replace(self) -> None:
-        """Take the selected member out and draw another."""
-        opened, look = self._looked_at()
+        """Replace the selected member by a new one."""
+        opened, look = self._selected()
         assert look.cell is not None and isinstance(look.shape, int)
         self._draw(opened, look.cell, 1, look.shape)
 
     def draw_more(self) -> None:
-        """Draw further members of the cell."""
-        opened, look = self._looked_at()
+        """Add members to the cell."""
+        opened, look = self._selected()
         assert look.cell is not None
         there = len(opened.prediction[look.cell])
         if there + self.more.value() > _MOST_MEMBERS:
-            text = f"Cell {look.cell} has {there} members: {_MOST_MEMBERS} are the most."
+            text = f"Cell {look.cell} has {there} members: a cell takes at most {_MOST_MEMBERS}."
             self.status.say(text, problem=True)
             return
         self._draw(opened, look.cell, self.more.value(), None)
 
-    def _draw(self, opened: OpenPrediction, cell: int, members: int, instead_of: int | None) -> None:
-        arguments = (opened, cell, members, instead_of, self._before(opened))
-        self._start(draw_more, *arguments, on_end=self._on_change)
+    def _draw(self, opened: OpenPrediction, cell: int, members: int, replaced: int | None) -> None:
+        work = draw_more(opened, cell, members, replaced, self._before(opened))
+        self.run_bar.start(work, self.changed.emit)
 
-    def watch(self) -> None:
-        """Add the way of the selected member from noise to shape as a layer."""
-        opened, look = self._looked_at()
+    def replay(self) -> None:
+        """Show the way of the selected member from noise to shape as a layer."""
+        opened, look = self._selected()
         assert look.cell is not None and isinstance(look.shape, int)
-        arguments = (opened, look.cell, look.shape)
-        self._start(watch_denoising, *arguments, on_end=self._on_watched)
+        self.run_bar.start(replay_denoising(opened, look.cell, look.shape), self._on_replayed)
 
     def add_surfaces(self) -> None:
         """Add the cell's shapes as surface layers."""
-        opened, look = self._looked_at()
-        assert look.cell is not None
-        self._start(surfaces, opened, look.cell, on_end=self._add_layers)
+        opened, look = self._selected()
+        cell = look.cell
+        assert cell is not None
+        self.run_bar.start(lambda step: surface_layers(opened, cell), self._add_layers, first="surfaces")
 
-    def cancel(self) -> None:
-        """Stop within one step."""
-        self._cancelled.set()
-        self.cancel_button.setEnabled(False)
+    def shut_down(self) -> None:
+        """Cancel what runs."""
+        self.run_bar.shut_down()
 
-    # --- threads ---------------------------------------------------------------------------------
+    # --- results ---------------------------------------------------------------------------------
 
-    def _looked_at(self) -> tuple[OpenPrediction, Selection]:
+    def _selected(self) -> tuple[OpenPrediction, Selection]:
         opened = self._session.current
         assert opened is not None
         return opened, self._session.selection
 
     def _before(self, opened: OpenPrediction) -> ResultContent | None:
-        layers = self._session.held(opened).layers
+        layers = self._session.handle(opened).layers
         return None if layers is None else layers.content
 
     def _change(self, opened: OpenPrediction, prediction: Prediction, what: str) -> None:
-        self._start(changed, opened, prediction, self._before(opened), on_end=self._on_change, busy=what)
+        before = self._before(opened)
+        self.run_bar.start(lambda step: changed(opened, prediction, before), self.changed.emit, first=what)
 
-    def _start(
-        self, work: Callable[..., Any], *arguments: Any, on_end: Callable[[Any], None], busy: str = ""
-    ) -> None:
-        if self._worker is not None:
-            return
-        self._cancelled.clear()
-        self.status.say("")
-        self.progress_bar.setRange(0, 0 if busy else 1)
-        self.progress_bar.setFormat(busy or "loading the model")
-        self._worker = create_worker(
-            _answered(work), *arguments, self._cancelled, _start_thread=False, _worker_class=CancellableWorker
-        )
-        self._worker.yielded.connect(self._on_step)
-        self._on_end = on_end
-        # A method, not a lambda: Qt lets go of it with this widget, which may be gone before the answer.
-        self._worker.returned.connect(self._on_answer)
-        self._worker.finished.connect(self._on_finished)
-        self.cancel_button.setEnabled(True)
-        self._worker.start()
-        self.refresh()
-
-    def _on_step(self, event: Any) -> None:
-        if hasattr(event, "total"):
-            self.progress_bar.setRange(0, event.total)
-            self.progress_bar.setValue(event.done)
-            self.progress_bar.setFormat("%v of %m steps")
-
-    def _on_answer(self, answer: Any) -> None:
-        worker, self._worker = self._worker, None
-        if worker is None or worker.quitted:  # the window is closing
-            return
-        if isinstance(answer, InputError):
-            self.status.say(str(answer), problem=True)
-        elif isinstance(answer, Exception):
-            self.status.say("Stopped by an error; nothing was changed.", problem=True)
-            notification_manager.receive_error(type(answer), answer, answer.__traceback__)
-        elif answer is None:
-            self.status.say("Cancelled; nothing was changed.")
-        else:
-            self._on_end(answer)
-
-    def _on_finished(self) -> None:
-        self._worker = None
-        self.refresh()
-
-    def _on_change(self, change: Change) -> None:
-        self.changed.emit(change)
-
-    def _on_watched(self, answer: tuple[Any, dict[str, Any], str]) -> None:
+    def _on_replayed(self, layer_data: LayerData) -> None:
         from napari.layers import Layer
 
-        layer = Layer.create(*answer)
-        self._steps_view.enter(layer)
+        self._steps_view.enter(Layer.create(*layer_data))
         self.status.say(
-            "Its way from noise to shape is a layer now: move or play the slider of its steps. All other "
-            "layers come back when you remove it."
+            "The way from noise to shape is a layer now: move or play the slider of its steps. Remove the "
+            "layer to see the other layers again."
         )
 
-    def _add_layers(self, layers: list[Any]) -> None:
+    def _add_layers(self, layers: list[LayerData]) -> None:
         from napari.layers import Layer
 
         for layer in layers:
             add_unselected(self._viewer, Layer.create(*layer))
 
-    def shut_down(self) -> None:
-        """Stop what runs."""
-        self._cancelled.set()
 
-
-def _answered(work: Callable[..., Any]) -> Callable[..., Generator[Any, None, Any]]:
-    """The same work with its error as an answer: of a RuntimeError superqt makes a worker that never ends."""
-
-    def generate(*arguments: Any) -> Generator[Any, None, Any]:
-        try:
-            return (yield from work(*arguments))
-        except Exception as error:
-            return error
-
-    return generate
+def _button(text: str, tip: str, pressed: Callable[[], None]) -> QPushButton:
+    button = QPushButton(text, toolTip=tip)
+    button.clicked.connect(lambda: pressed())
+    return button

@@ -1,7 +1,7 @@
-"""Tiles of shapes in 3D, all seen by one camera: the canvas of Compare. Knows OpenGL, not napari's viewer.
+"""The canvas of Compare: tiles of shapes in 3D that share one camera. Knows OpenGL, not napari's viewer.
 
-There is one orthographic scene: each tile's shapes stand beside the others', along the directions that are
-right and up on the screen, so that every tile turns about its own middle and all turn alike.
+There is one orthographic scene. The tiles are placed side by side in the plane of the screen: each tile turns
+about its own centre, and all turn together.
 """
 
 import weakref
@@ -23,27 +23,27 @@ from vispy.visuals.transforms import STTransform
 
 from napari_dispr.widgets.compare.captions import Captions
 from napari_dispr.widgets.compare.content import CellShapes
-from napari_dispr.widgets.compare.tiles import VALUE_COLOURS, Drawn, Tile, arranged
+from napari_dispr.widgets.compare.tiles import VALUE_COLOURS, Tile, TileSurface, arranged
 
-#: Where the camera stands at first, degrees.
+#: Initial camera angles, degrees.
 _ELEVATION, _AZIMUTH = 32.0, -25.0
-#: How much of a tile a shape takes; closest and farthest that one may look.
+#: Size of a tile relative to its shape; largest and smallest zoom.
 _FILL, _CLOSEST, _FARTHEST = 1.12, 8.0, 0.4
-#: Opacity of the picture: what lies under it stays visible.
+#: Opacity of the picture: shapes below it stay visible.
 _PICTURE_OPACITY = 0.5
-#: What is drawn when: solid surfaces from 0 on, then the picture, then what one sees through.
+#: Order of painting: opaque surfaces from 0 on, then the picture, then translucent surfaces.
 _FLOOR_ORDER, _CLEAR_ORDER = 50, 100
-#: Pixels of a tile that words take, above and below.
+#: Height of the text above and below a tile, pixels.
 HEAD, FOOT = 22, 18
-#: Time between two tiles that are made, milliseconds: OpenGL compiles for each.
+#: Pause between two tiles, milliseconds: OpenGL compiles for each.
 _BETWEEN = 5
-#: A press and release further apart than so many pixels is a drag, which turns.
+#: If press and release are further apart, in pixels, it is a drag, which turns.
 _CLICK_RADIUS = 4
 _BACKGROUND = (0.11, 0.12, 0.14)
 
 
 class _TileNode:
-    """The visuals of one tile; made once and filled again for other shapes."""
+    """The visuals of one tile, which are reused for other shapes."""
 
     def __init__(self, parent: Node) -> None:
         self.node = Node(parent=parent)
@@ -57,11 +57,11 @@ class _TileNode:
         return [mesh for mesh in self._meshes if mesh.visible]
 
     def fill(self, tile: Tile, cell: CellShapes, values_to: float, picture: bool) -> None:
-        for i, drawn in enumerate(tile.drawn):
+        for i, surface in enumerate(tile.surfaces):
             if i == len(self._meshes):
-                self._meshes.append(_lit_mesh(drawn, self.node))
-            _fill_mesh(self._meshes[i], drawn, i, values_to)
-        for mesh in self._meshes[len(tile.drawn) :]:
+                self._meshes.append(_lit_mesh(surface, self.node))
+            _fill_mesh(self._meshes[i], surface, i, values_to)
+        for mesh in self._meshes[len(tile.surfaces) :]:
             mesh.visible = False
         self._fill_floor(cell, picture)
         self._fill_volume(cell, tile.volume)
@@ -76,7 +76,7 @@ class _TileNode:
             self._floor = Image(picture, parent=self.node)
             self._floor.set_gl_state("translucent", depth_test=True, cull_face=False)
             self._floor.order = _FLOOR_ORDER
-            # Where it is clear it must hide nothing either: tiles reach over one another there.
+            # Transparent pixels must not hide a neighbouring tile.
             self._floor.attach(Filter(fcode="void cut() { if (gl_FragColor.a < 0.01) discard; }", fpos=100))
         self._floor.set_data(picture)
         pixel = 2 * cell.floor.half / len(cell.floor.picture)
@@ -90,7 +90,7 @@ class _TileNode:
                 self._volume.visible = False
             return
         if self._volume is None:
-            # Additive: what all members hold is bright, what few hold a haze.
+            # Additive: bright where all members are, a haze where few are.
             self._volume = Volume(
                 cell.occupancy, clim=(0, 1.0), method="translucent", cmap=_haze(), parent=self.node
             )
@@ -101,8 +101,8 @@ class _TileNode:
         self._volume.visible = True
 
 
-def _lit_mesh(drawn: Drawn, parent: Node) -> Mesh:
-    mesh = Mesh(drawn.surface.vertices, drawn.surface.faces, parent=parent)
+def _lit_mesh(painted: TileSurface, parent: Node) -> Mesh:
+    mesh = Mesh(painted.surface.vertices, painted.surface.faces, parent=parent)
     mesh.shading_filter = ShadingFilter(
         "smooth",
         ambient_light=(1, 1, 1, 0.32),
@@ -114,25 +114,25 @@ def _lit_mesh(drawn: Drawn, parent: Node) -> Mesh:
     return mesh
 
 
-def _fill_mesh(mesh: Mesh, drawn: Drawn, order: int, values_to: float) -> None:
-    surface = drawn.surface
+def _fill_mesh(mesh: Mesh, painted: TileSurface, order: int, values_to: float) -> None:
+    surface = painted.surface
     empty = not len(surface.faces)
     mesh.visible = not empty
     if empty:
         return
-    if drawn.by_value and surface.values is not None:
+    if painted.by_value and surface.values is not None:
         colours = get_colormap(VALUE_COLOURS).map(np.clip(surface.values / values_to, 0, 1))
         mesh.set_data(surface.vertices, surface.faces, vertex_colors=colours)
     else:
-        mesh.set_data(surface.vertices, surface.faces, color=drawn.colour)
-    solid = drawn.colour[3] == 1.0
-    # Of see-through surfaces all layers count, in whatever order they are drawn.
+        mesh.set_data(surface.vertices, surface.faces, color=painted.colour)
+    solid = painted.colour[3] == 1.0
+    # All layers of translucent surfaces count, in any order.
     mesh.set_gl_state("opaque" if solid else "translucent", depth_test=solid, cull_face=False)
     mesh.order = order + (0 if solid else _CLEAR_ORDER)
 
 
 def _disc(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The picture (h, w) as RGBA, round, so that it stays within its tile however it is turned."""
+    """The picture (h, w) as a round RGBA picture, which stays in its tile at any angle."""
     side = len(picture)
     y, x = (np.indices(picture.shape) + 0.5) * 2 / side - 1
     inside = np.clip((1 - np.hypot(y, x)) * side / 4, 0, 1)
@@ -140,7 +140,7 @@ def _disc(picture: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _haze() -> Colormap:
-    """Nothing where no member is; a haze where few are."""
+    """Transparent where no member is; a haze where few are."""
     return Colormap([(0, 0, 0, 0), (0.27, 0.4, 0.75, 0.02), (0.35, 0.72, 0.76, 0.05), (1, 0.95, 0.7, 0.22)])
 
 
@@ -149,8 +149,6 @@ class ShapeCanvas(QWidget):
 
     #: Index of the tile that was clicked.
     clicked = Signal(int)
-    #: All tiles are drawn.
-    drawn = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -176,14 +174,12 @@ class ShapeCanvas(QWidget):
     # --- what is shown ---------------------------------------------------------------------------
 
     def show_tiles(self, cell: CellShapes, tiles: Sequence[Tile], *, picture: bool = True) -> None:
-        """Show these tiles of a cell, one after the other.
+        """Show these tiles of a cell, one after another.
 
         Parameters
         ----------
-        cell : CellShapes
-        tiles : sequence of Tile
         picture : bool
-            Whether the picture lies in the imaged plane.
+            Whether to show the picture in the imaged plane.
         """
         before = self._tiles
         same_cell = cell is self._cell and picture == self._picture
@@ -212,11 +208,11 @@ class ShapeCanvas(QWidget):
 
     @property
     def busy(self) -> bool:
-        """Whether there are tiles still to be made."""
+        """Whether some tiles are not painted yet."""
         return bool(self._waiting)
 
-    def look_as_at_first(self) -> None:
-        """The camera as it stood at first."""
+    def reset_view(self) -> None:
+        """Reset the camera."""
         self._zoom, self._angles, self._centre = 1.0, (_ELEVATION, _AZIMUTH), (0.0, 0.0, 0.0)
         self._fit()
 
@@ -241,13 +237,11 @@ class ShapeCanvas(QWidget):
         self._place()
         if self._waiting:
             self._next.start()
-        else:
-            self.drawn.emit()
 
-    # --- where it stands -------------------------------------------------------------------------
+    # --- placement -------------------------------------------------------------------------------
 
     def tile_rects(self) -> list[QRectF]:
-        """Where the tiles are, in pixels of this widget."""
+        """Places of the tiles, in pixels of this widget."""
         columns, rows = arranged(len(self._tiles), self.width(), self.height())
         w, h = self.width() / columns, self.height() / rows
         return [QRectF(i % columns * w, i // columns * h, w, h) for i in range(len(self._tiles))]
@@ -269,13 +263,13 @@ class ShapeCanvas(QWidget):
         self._place()
 
     def _pixels_a_unit(self) -> NDArray[np.float64]:
-        """(2, 3): by how many pixels a step of one unit along x, y, z moves on the screen."""
+        """(2, 3): pixels on the screen for one unit along x, y and z."""
         at = self._view.scene.transform.map(np.vstack([np.zeros(3), np.eye(3)]))
         at = at[:, :2] / at[:, 3:]
         return np.asarray((at[1:] - at[0]).T)
 
     def _place(self) -> None:
-        """Put the tiles beside one another on the screen, and the light behind the viewer's shoulder."""
+        """Put the tiles side by side on the screen, and the light behind the camera."""
         if self._placing or self._canvas is None or not self._tiles:
             return
         pixels = self._pixels_a_unit()
@@ -287,7 +281,7 @@ class ShapeCanvas(QWidget):
             centre = np.array([rect.center().x(), rect.center().y() + (HEAD - FOOT) / 2])
             node.node.transform.translate = to_world @ (centre - middle)
             for mesh in node.meshes:
-                # Not by the filter's property, which sends all normals to OpenGL again.
+                # The filter's property would send all normals to OpenGL again.
                 mesh.shading_filter.vshader["light_dir"] = tuple(light)
         self._canvas.update()
 
@@ -307,7 +301,7 @@ class ShapeCanvas(QWidget):
     # --- the canvas itself -----------------------------------------------------------------------
 
     def showEvent(self, event: object) -> None:
-        """Make the canvas; anew in another window, whose OpenGL knows nothing of what was made before."""
+        """Make the canvas; make it again in another window, which has its own OpenGL context."""
         super().showEvent(event)
         if self._window is None or self.window() is not self._window():
             self._drop()
@@ -316,7 +310,7 @@ class ShapeCanvas(QWidget):
             self._canvas.events.draw.unblock()
 
     def hideEvent(self, event: object) -> None:
-        """Draw nothing while hidden: on its way into another window Qt would have it drawn once more."""
+        """Paint nothing while hidden: moving to another window would paint once more."""
         super().hideEvent(event)
         if self._canvas is not None:
             self._canvas.events.draw.block()
@@ -340,7 +334,7 @@ class ShapeCanvas(QWidget):
         self._view.scene.transform.changed.connect(self._on_camera)
         self._canvas.events.mouse_press.connect(self._on_press)
         self._canvas.events.mouse_release.connect(self._on_release)
-        self._canvas.events.mouse_double_click.connect(lambda event: self.look_as_at_first())
+        self._canvas.events.mouse_double_click.connect(lambda event: self.reset_view())
         if self._cell is not None:
             cell, self._cell = self._cell, None
             self.show_tiles(cell, self._tiles, picture=self._picture)
@@ -357,7 +351,7 @@ class ShapeCanvas(QWidget):
         self._canvas, self._nodes, self._waiting = None, [], []
 
     def shut_down(self) -> None:
-        """Let go of OpenGL."""
+        """Delete the OpenGL canvas."""
         self._next.stop()
         self._drop()
         self._window = None
@@ -375,12 +369,12 @@ class ShapeCanvas(QWidget):
 
 
 def _largest_value(tiles: Sequence[Tile]) -> float:
-    """What the last colour stands for: few values are above it."""
-    values = [one.surface.values for tile in tiles for one in tile.drawn if one.by_value]
+    """The value of the last colour: few values are above it."""
+    values = [one.surface.values for tile in tiles for one in tile.surfaces if one.by_value]
     return max((float(np.percentile(some, 98)) for some in values if some is not None), default=0.0) or 1.0
 
 
 def _same_surfaces(before: Tile, after: Tile) -> bool:
     return before.volume == after.volume and [
-        (one.surface, one.colour, one.by_value) for one in before.drawn
-    ] == [(one.surface, one.colour, one.by_value) for one in after.drawn]
+        (one.surface, one.colour, one.by_value) for one in before.surfaces
+    ] == [(one.surface, one.colour, one.by_value) for one in after.surfaces]

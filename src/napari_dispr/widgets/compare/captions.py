@@ -1,4 +1,4 @@
-"""Words, frames and the colour bar over the tiles of Compare; lets the mouse through."""
+"""Text, frames and the colour bar over the tiles of Compare; ignores the mouse."""
 
 from collections.abc import Sequence
 
@@ -18,12 +18,12 @@ _LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
 
 
 class Captions(QWidget):
-    """Painted over the canvas, which knows no text.
+    """Painted over the canvas, which has no text.
 
     Parameters
     ----------
     canvas : ShapeCanvas
-        Gives the places of the tiles (``tile_rects``).
+        Its ``tile_rects`` are the places of the tiles.
     """
 
     def __init__(self, canvas: QWidget) -> None:
@@ -36,7 +36,7 @@ class Captions(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
 
     def say(self, tiles: Sequence[Tile], cell: CellShapes | None, values_to: float) -> None:
-        """Caption these tiles; the colour bar goes from 0 to ``values_to``."""
+        """Caption these tiles; the colour bar ends at ``values_to``."""
         self._tiles, self._cell, self._values_to = list(tiles), cell, values_to
         self.raise_()
         self.update()
@@ -70,7 +70,7 @@ class Captions(QWidget):
             painter.drawText(
                 bottom, left, metrics.elidedText(tile.note, Qt.TextElideMode.ElideRight, int(bottom.width()))
             )
-        if any(one.by_value for one in tile.drawn):
+        if any(one.by_value for one in tile.surfaces):
             unit = unit_sign(self._cell.unit) if self._cell else ""
             title = "spread of the members' surfaces (sd)"
             self._paint_bar(painter, inner, "0", f"{self._values_to:.2g} {unit}", title)

@@ -1,43 +1,37 @@
-"""What Compare changes of a prediction: shapes kept, members rejected and added. For threads; no Qt."""
+"""What Compare changes in a prediction: shapes kept, members rejected and added. For threads; no Qt."""
 
-import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.viewer.layers import ResultContent, compose, compose_saved, surface_layers
-from napari_dispr.viewer.session import OpenPrediction
-from napari_dispr.widgets.parts.loading import load_torch, without_full_collections
+from napari_dispr.viewer.content import ResultContent, compose, compose_saved
+from napari_dispr.viewer.opened import OpenPrediction
+from napari_dispr.widgets.parts.loading import load_torch
+from napari_dispr.widgets.parts.threads import Progress
+
+LayerData = tuple[Any, dict[str, Any], str]
+_STEPS = "%v of %m steps"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """A new state of a prediction, and what its layers show."""
+    """A new state of a prediction, and the content of its layers."""
 
     opened: OpenPrediction
     content: ResultContent
 
 
-def changed(
-    opened: OpenPrediction, prediction: Prediction, before: ResultContent | None, cancelled: threading.Event
-) -> Generator[None, None, Change]:
-    """The tables and layers of another state of a prediction; too short to be cancelled.
+def changed(opened: OpenPrediction, prediction: Prediction, before: ResultContent | None) -> Change:
+    """Compute the tables and layers of another state of a prediction.
 
     Parameters
     ----------
-    opened : OpenPrediction
     prediction : Prediction
         The other state.
     before : ResultContent or None
         What the layers show now.
-    cancelled : threading.Event
     """
-    yield
-    return _change(opened, prediction, before)
-
-
-def _change(opened: OpenPrediction, prediction: Prediction, before: ResultContent | None) -> Change:
     after = opened.changed_to(prediction)
     if after.plane is None:
         return Change(after, compose_saved(prediction, after.measures, before))
@@ -45,79 +39,43 @@ def _change(opened: OpenPrediction, prediction: Prediction, before: ResultConten
 
 
 def draw_more(
-    opened: OpenPrediction,
-    cell: int,
-    members: int,
-    instead_of: int | None,
-    before: ResultContent | None,
-    cancelled: threading.Event,
-) -> Generator[Any, None, Change | None]:
-    """Draw further members of a cell; stops within one step once ``cancelled`` is set.
+    opened: OpenPrediction, cell: int, members: int, replaced: int | None, before: ResultContent | None
+) -> Generator[Progress, None, Change]:
+    """Sample further members of a cell.
 
     Parameters
     ----------
-    opened : OpenPrediction
-    cell, members : int
-    instead_of : int or None
-        Number of a member that one other is drawn for; None: they are added.
-    before : ResultContent or None
-    cancelled : threading.Event
-
-    Returns
-    -------
-    Change or None
-        None if it was cancelled.
+    replaced : int or None
+        Number of a member that the new one replaces; None: all members stay.
     """
     load_torch()
-    # Here, not above: these need torch, which must not be loaded on the GUI thread.
+    # Imported here: these need torch, which must not be loaded on the GUI thread.
     from napari_dispr.prediction.more import iter_more_members, iter_redraw_members
 
-    if instead_of is None:
+    if replaced is None:
         events = iter_more_members(opened.prediction, cell, members)
     else:
-        events = iter_redraw_members(opened.prediction, cell, [instead_of])
-    with without_full_collections():
-        prediction = yield from _until(cancelled, events)
-        return None if prediction is None else _change(opened, prediction, before)
+        events = iter_redraw_members(opened.prediction, cell, [replaced])
+    prediction = yield from _with_progress(events)
+    return changed(opened, prediction, before)
 
 
-def watch_denoising(
-    opened: OpenPrediction, cell: int, number: int, cancelled: threading.Event
-) -> Generator[Any, None, tuple[Any, dict[str, Any], str] | None]:
-    """How a member came to be, as a layer (data, settings, type); None if it was cancelled.
-
-    Parameters
-    ----------
-    opened : OpenPrediction
-    cell, number : int
-    cancelled : threading.Event
-    """
+def replay_denoising(opened: OpenPrediction, cell: int, number: int) -> Generator[Progress, None, LayerData]:
+    """Sample a member again and make a layer of its way from noise to shape."""
     load_torch()
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.widgets.compare.denoising import denoising_layer
 
-    with without_full_collections():
-        path = yield from _until(cancelled, iter_denoising(opened.prediction, cell, number))
-        if path is None:
-            return None
-        layer = denoising_layer(path, name=opened.name, depth=opened.depth, unit=opened.unit)
-        return (*layer, "image")
+    path = yield from _with_progress(iter_denoising(opened.prediction, cell, number))
+    return (*denoising_layer(path, name=opened.name, depth=opened.depth, unit=opened.unit), "image")
 
 
-def surfaces(
-    opened: OpenPrediction, cell: int, cancelled: threading.Event
-) -> Generator[None, None, list[tuple[Any, dict[str, Any], str]]]:
-    """The shapes of a cell as surface layers (data, settings, type)."""
-    yield
-    return surface_layers(opened, cell)
-
-
-def _until(cancelled: threading.Event, events: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
-    """What a verb returns; None, and the verb is closed, once ``cancelled`` is set."""
-    while not cancelled.is_set():
+def _with_progress(events: Generator[Any, None, Any]) -> Generator[Progress, None, Any]:
+    """The same generator with its steps as `Progress`."""
+    while True:
         try:
-            yield next(events)
+            event = next(events)
         except StopIteration as end:
             return end.value
-    events.close()
-    return None
+        if hasattr(event, "total"):
+            yield Progress(event.done, event.total, _STEPS)

@@ -1,8 +1,8 @@
-"""All that Compare shows of one cell: surfaces of its shapes, how far they differ where, the picture. No Qt.
+"""What Compare shows for one cell: surfaces of its shapes, their disagreement, the picture. No Qt.
 
 Coordinates of the view are (x, y, z) in the unit of the world, about the cell's middle in the imaged plane:
-x to the right in the picture, y upwards, z towards the viewer. Nothing is mirrored by it, and a picture
-that is rotated in its world stands upright here.
+x to the right in the picture, y upwards, z towards the viewer. Nothing is mirrored, and a picture that is
+rotated in its world is upright here.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import trimesh
     from napari.layers import Labels
 
-    from napari_dispr.viewer.session import OpenPrediction
+    from napari_dispr.viewer.opened import OpenPrediction
 
 #: Pixels along a side of the picture under a shape.
 _PICTURE = 192
@@ -41,7 +41,7 @@ class Surface:
     vertices : (n, 3) float32
     faces : (m, 3) uint32
     values : (n,) float32 or None
-        Of the consensus: how far the members' surfaces spread there, in the unit of the world.
+        For the consensus: spread of the members' surfaces, in the unit of the world.
     """
 
     vertices: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Surface:
 
     @property
     def volume(self) -> float:
-        """Space inside, by the divergence theorem."""
+        """Volume by the divergence theorem."""
         a, b, c = self.vertices[self.faces].astype(np.float64).transpose(1, 0, 2)
         return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
@@ -62,11 +62,11 @@ class Mode:
     Attributes
     ----------
     letter : str
-        A, B, ..., the most populous first.
+        A, B, ..., the largest group first.
     numbers : tuple of int
-        Of its members.
+        Numbers of its members.
     share : float
-        Of all members of the cell.
+        Share of all members of the cell.
     """
 
     letter: str
@@ -92,28 +92,24 @@ class Floor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellShapes:
-    """The shapes of one cell, ready to be drawn.
+    """The shapes of one cell, ready for painting.
 
     Attributes
     ----------
-    label : int
     unit : str
         Of lengths.
     members, coarse : dict of int to Surface
-        By number; coarse ones of half the resolution, for small tiles.
+        By number; coarse ones have half the resolution, for small tiles.
     consensus : Surface or None
-        With values; None where no voxel is held by half of the members.
-    truth : Surface or None
-    modes : tuple of Mode
+        With values; None if no voxel lies in half of the members.
     occupancy : (z, y, x) float32
         Planes upwards, rows upwards: in the directions of the view.
     voxel : float
         Side of a voxel.
     first : (3,) float
-        Where the centre of the occupancy's first voxel lies, (x, y, z).
-    floor : Floor or None
+        Centre of the occupancy's first voxel, (x, y, z).
     radius : float
-        Of a ball about the middle that holds all shapes.
+        Radius of a ball around the centre that contains all shapes.
     """
 
     label: int
@@ -135,7 +131,7 @@ class CellShapes:
 
 
 def modes_of(ensemble: Ensemble) -> tuple[Mode, ...]:
-    """The groups of similar members of an ensemble, the most populous first."""
+    """The groups of similar members of an ensemble, the largest first."""
     return tuple(
         Mode(_letter(i), ensemble.numbers_at(members), len(members) / len(ensemble))
         for i, members in enumerate(ensemble.modes)
@@ -145,7 +141,7 @@ def modes_of(ensemble: Ensemble) -> tuple[Mode, ...]:
 def modes_in_words(modes: tuple[Mode, ...]) -> str:
     """Such as ``2 shapes fit: A 60 %, B 40 %``."""
     if len(modes) == 1:
-        return "one kind of shape fits" if len(modes[0].numbers) > 1 else "one shape was drawn"
+        return "one kind of shape fits" if len(modes[0].numbers) > 1 else "one shape"
     shares = ", ".join(f"{mode.letter} {mode.share:.0%}".replace("%", " %") for mode in modes)
     return f"{len(modes)} kinds of shape fit: {shares}"
 
@@ -160,14 +156,12 @@ def cell_shapes(
     truth: "Truth | None" = None,
     contrast: tuple[float, float] | None = None,
 ) -> CellShapes:
-    """Everything that is shown of a cell; takes about 10 ms a member: call it in a thread.
+    """All shapes of a cell; takes about 10 ms for each member: call it in a thread.
 
     Parameters
     ----------
-    opened : OpenPrediction
-    label : int
     truth : Truth, optional
-        3D labels that may hold the cell's true shape, under the same label.
+        3D labels that may contain the cell's true shape, with the same label.
     contrast : (float, float), optional
         Values of the picture that are black and white; by default its own range around the cell.
     """
@@ -184,7 +178,7 @@ def cell_shapes(
     radius = max((float(np.linalg.norm(one.vertices, axis=1).max()) for one in surfaces
                   if len(one.vertices)), default=half)  # fmt: skip
     voxel = float(ensemble.spacing.mean())
-    # The grid's index 0 is the last but one in the direction of the view: axes z and y are turned round.
+    # Axes z and y of the grid are opposite to those of the view.
     first = -(np.array([grid.SIZE - 1, grid.SIZE - 1, 0]) - _MIDDLE) * [1, 1, -1] * voxel
     return CellShapes(
         label=label,
@@ -215,7 +209,7 @@ def _seen(
     index = np.asarray(mesh.vertices, dtype=np.float64).reshape(-1, 3) * step + (step - 1) / 2
     place = (index - _MIDDLE) * ensemble.spacing
     vertices = np.ascontiguousarray(place[:, ::-1] * [1, -1, -1], dtype=np.float32)
-    # Three axes in reverse order and two of them turned round: the handedness changes.
+    # Three axes in reverse order and two of them flipped: the handedness changes.
     faces = np.asarray(mesh.faces, dtype=np.uint32).reshape(-1, 3)[:, ::-1]
     return Surface(vertices, np.ascontiguousarray(faces), values)
 
@@ -250,7 +244,7 @@ class Truth:
 
     @classmethod
     def of(cls, layer: "Labels") -> "Truth":
-        """A 3D labels layer, not read yet; of a multiscale one the finest level."""
+        """A 3D labels layer, not read yet; the finest level of a multiscale one."""
         array = layer.data[0] if layer.multiscale else layer.data
         return cls(array, layer_to_world(layer))
 
@@ -263,7 +257,7 @@ def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: fl
     if box is None:
         return None
     start = np.array([side.start for side in box], dtype=np.float64)
-    # From voxels of the truth to those of the grid, whose world is without the picture's depth.
+    # From voxels of the truth to those of the grid, whose world does not include the picture's depth.
     from_world = np.linalg.inv(ensemble.grid_to_world) @ grid.translation((-depth, 0.0, 0.0))
     to_grid = from_world @ truth.to_world @ grid.translation((start[0], start[1], start[2]))
     meshes = meshes_of_labels((labels[box] == label).astype(np.uint8), to_grid)
@@ -276,7 +270,7 @@ def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: fl
 def _floor(
     opened: "OpenPrediction", ensemble: Ensemble, half: float, contrast: tuple[float, float] | None
 ) -> Floor | None:
-    """The picture around a cell: of the picture itself, where it is known, else what the model saw of it."""
+    """The picture around a cell; if it is not open, the model's input."""
     steps = (np.arange(_PICTURE) + 0.5) / _PICTURE * 2 - 1
     y, x = np.meshgrid(steps * half, steps * half, indexing="ij")
     index = np.stack([y, x]) / ensemble.spacing[1:, None, None] + grid.CENTRE
@@ -295,7 +289,7 @@ def _floor(
 def _of_picture(
     plane: DisplayedPlane, image_to_world: NDArray[np.float64], ensemble: Ensemble, index: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The picture's values at grid indices (2, h, w); only the part that is needed is read."""
+    """The picture's values at grid indices (2, h, w); reads only the needed part."""
     to_pixel = np.linalg.inv(grid.pixel_to_world(image_to_world)) @ ensemble.grid_to_world
     pixel = np.einsum("ij,jhw->ihw", to_pixel[1:3, 1:3], index)
     pixel += (to_pixel[1:3, 0] * grid.IMAGED_PLANE + to_pixel[1:3, 3])[:, None, None]

@@ -1,4 +1,4 @@
-"""The path of a member from noise to shape as a napari layer, to be played along its first axis. No Qt."""
+"""The way of a member from noise to shape as a napari layer, with the steps as its first axis. No Qt."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,14 +6,15 @@ import numpy as np
 
 from napari_dispr import grid
 from napari_dispr.shapes.denoising import Denoising
-from napari_dispr.viewer.layers import METADATA_KEY, transform_of
+from napari_dispr.viewer.content import METADATA_KEY
+from napari_dispr.viewer.layers import transform_of
 
 if TYPE_CHECKING:
     import pint
 
-#: Steps of the axis along which it is played: noise falls evenly.
+#: Steps along the first axis, with evenly falling noise.
 FRAMES = 36
-#: From outside, where it is transparent, through just inside to deep inside.
+#: Colours from outside (transparent) to deep inside.
 _COLOURS = ((0.1, 0.3, 0.6, 0), (0.1, 0.3, 0.6, 1), (0.55, 0.8, 1, 1), (0.95, 0.98, 1, 1))
 _CONTROLS = (0, 0.2, 0.7, 1)
 
@@ -21,11 +22,10 @@ _CONTROLS = (0, 0.2, 0.7, 1)
 def denoising_layer(
     denoising: Denoising, *, name: str, depth: float = 0.0, unit: "pint.Unit | str | None" = None
 ) -> tuple[Any, dict[str, Any]]:
-    """What an image layer is made with that shows a shape condensing out of noise.
+    """Data and settings of an image layer that shows a shape forming from noise.
 
     Parameters
     ----------
-    denoising : Denoising
     name : str
         Of the prediction.
     depth : float
@@ -51,7 +51,7 @@ def denoising_layer(
         "metadata": {METADATA_KEY: denoising.description},
         "axis_labels": ("step", "z", "y", "x"),
         "units": ("pixel", unit, unit, unit),
-        # Of napari's ways this shows both the noise, as grains, and the form of what lies in it.
+        # This rendering shows both the noise, as grains, and the shape in it.
         "rendering": "attenuated_mip",
         "attenuation": 0.2,
         "blending": "translucent_no_depth",

@@ -1,10 +1,10 @@
-"""What each view of Compare draws of a cell: which surfaces in which tile, in which colours. No Qt, no GL."""
+"""The tiles of each view of Compare: which surfaces in which colours. No Qt, no OpenGL."""
 
 import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from napari_dispr.viewer.session import Shape
+from napari_dispr.viewer.opened import Shape
 from napari_dispr.widgets.compare.content import CellShapes, Surface
 
 Colour = tuple[float, float, float, float]
@@ -18,7 +18,7 @@ class View(StrEnum):
     DISAGREEMENT = "disagreement"
 
 
-#: Of modes A, B, ...; colours that people who do not tell red from green do tell apart.
+#: Colours of modes A, B, ..., also distinct for the colour-blind.
 MODE_COLOURS: tuple[tuple[float, float, float], ...] = (
     (0.45, 0.70, 0.96),
     (0.96, 0.64, 0.33),
@@ -29,24 +29,22 @@ MODE_COLOURS: tuple[tuple[float, float, float], ...] = (
 )
 CONSENSUS_COLOUR: tuple[float, float, float] = (0.80, 0.82, 0.86)
 TRUTH_COLOUR: tuple[float, float, float] = (0.98, 0.90, 0.55)
-#: Colour map of values from 0 on, on surfaces and in the colour bar.
+#: Colour map of values, on surfaces and in the colour bar.
 VALUE_COLOURS = "viridis"
-#: Opacity of members around the one that is looked at, and of all of them where there is none.
+#: Opacity of the members around the selected one, and of all if none is selected.
 _FAINT, _TOGETHER = 0.08, 0.3
-#: From so many shapes on surfaces of half the resolution do, in small tiles and over one another.
+#: With at least this many shapes, surfaces of half the resolution are enough.
 _COARSE_FROM = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
+class TileSurface:
     """A surface in a tile.
 
     Attributes
     ----------
-    surface : Surface
     colour : (r, g, b, opacity)
-        Where the surface has values these colour it instead.
-    by_value : bool
+        If ``by_value``, the values of the surface colour it instead.
     """
 
     surface: Surface
@@ -56,28 +54,28 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:
-    """One part of the picture, with a view of its own on the cell.
+    """One part of the canvas, with its own view of the cell.
 
     Attributes
     ----------
     shape : int, "consensus", "truth" or None
-        What it shows, if it is one thing.
+        The shape in it, if it is one.
     caption, note : str
-        Words above and below.
-    drawn : tuple of Drawn
+        Text above and below.
+    surfaces : tuple of TileSurface
         Opaque ones first.
     volume : bool
         Whether the occupancy is shown as a volume.
     frame : (r, g, b) or None
-        Of the mode that it belongs to.
+        Colour of its mode.
     selected, kept : bool
-        Whether it is what is looked at; whether it was kept as the cell's shape.
+        Whether the shape is selected; whether it is kept as the cell's shape.
     """
 
     shape: Shape
     caption: str
     note: str = ""
-    drawn: tuple[Drawn, ...] = ()
+    surfaces: tuple[TileSurface, ...] = ()
     volume: bool = False
     frame: tuple[float, float, float] | None = None
     selected: bool = False
@@ -100,14 +98,12 @@ def tiles_of(
 
     Parameters
     ----------
-    cell : CellShapes
-    view : View
     selected : int, "consensus" or None
-        What is looked at.
+        The selected shape.
     kept : int, "consensus" or None
-        What was kept as the cell's shape.
+        The kept shape.
     notes : dict, optional
-        What stands below a shape, such as its volume.
+        Text below a shape, such as its volume.
     """
     notes = notes or {}
     if view is View.OVERLAY:
@@ -127,7 +123,7 @@ def tiles_of(
                     shape=number,
                     caption=f"{mode.letter}: {name}" if several else name,
                     note=notes.get(number, ""),
-                    drawn=(Drawn(surfaces[number], (*colour, 1.0)),),
+                    surfaces=(TileSurface(surfaces[number], (*colour, 1.0)),),
                     frame=colour if several else None,
                     selected=selected == number,
                     kept=kept == number,
@@ -139,33 +135,35 @@ def tiles_of(
                 shape="consensus",
                 caption="consensus",
                 note=notes.get("consensus", ""),
-                drawn=(Drawn(cell.consensus, (*CONSENSUS_COLOUR, 1.0)),),
+                surfaces=(TileSurface(cell.consensus, (*CONSENSUS_COLOUR, 1.0)),),
                 selected=selected == "consensus",
                 kept=kept == "consensus",
             )
         )
     if cell.truth is not None:
-        truth = (Drawn(cell.truth, (*TRUTH_COLOUR, 1.0)),)
-        tiles.append(Tile(shape=None, caption="truth", note=notes.get(None, ""), drawn=truth))
+        truth = (TileSurface(cell.truth, (*TRUTH_COLOUR, 1.0)),)
+        tiles.append(Tile(shape=None, caption="truth", note=notes.get(None, ""), surfaces=truth))
     return tiles
 
 
 def _overlay(cell: CellShapes, selected: Shape) -> Tile:
-    """All members in one place; the one that is looked at stands out."""
-    drawn = []
+    """All members in one place, with the selected one opaque."""
+    surfaces = []
     opacity = _TOGETHER if selected is None else _FAINT
     if isinstance(selected, int):
-        drawn.append(Drawn(cell.members[selected], (*mode_colour(cell.mode_of(selected).letter), 1.0)))
+        surfaces.append(
+            TileSurface(cell.members[selected], (*mode_colour(cell.mode_of(selected).letter), 1.0))
+        )
     elif selected == "consensus" and cell.consensus is not None:
-        drawn.append(Drawn(cell.consensus, (*CONSENSUS_COLOUR, 1.0)))
+        surfaces.append(TileSurface(cell.consensus, (*CONSENSUS_COLOUR, 1.0)))
     several = cell.coarse if len(cell.members) >= _COARSE_FROM else cell.members
     for number, surface in several.items():
         if number != selected:
-            drawn.append(Drawn(surface, (*mode_colour(cell.mode_of(number).letter), opacity)))
+            surfaces.append(TileSurface(surface, (*mode_colour(cell.mode_of(number).letter), opacity)))
     if cell.truth is not None:
-        drawn.append(Drawn(cell.truth, (*TRUTH_COLOUR, opacity)))
+        surfaces.append(TileSurface(cell.truth, (*TRUTH_COLOUR, opacity)))
     front = "" if selected is None else f", {_name(selected)} in front"
-    return Tile(shape=None, caption=f"all {len(cell.members)} members{front}", drawn=tuple(drawn))
+    return Tile(shape=None, caption=f"all {len(cell.members)} members{front}", surfaces=tuple(surfaces))
 
 
 def _name(shape: Shape) -> str:
@@ -175,14 +173,16 @@ def _name(shape: Shape) -> str:
 def _disagreement(cell: CellShapes) -> list[Tile]:
     tiles = []
     if cell.consensus is not None:
-        drawn = (Drawn(cell.consensus, (*CONSENSUS_COLOUR, 1.0), by_value=True),)
-        tiles.append(Tile("consensus", "consensus, coloured by how much the members disagree", drawn=drawn))
-    tiles.append(Tile(None, "occupancy: how many members hold a place", volume=True))
+        surfaces = (TileSurface(cell.consensus, (*CONSENSUS_COLOUR, 1.0), by_value=True),)
+        tiles.append(
+            Tile("consensus", "consensus, coloured by the disagreement of the members", surfaces=surfaces)
+        )
+    tiles.append(Tile(None, "occupancy: share of members at each place", volume=True))
     return tiles
 
 
 def arranged(tiles: int, width: float, height: float) -> tuple[int, int]:
-    """Columns and rows in which so many tiles are largest in a window of these sides."""
+    """Columns and rows that make the tiles largest in a window of this size."""
     best = (0.0, 1, 1)
     for columns in range(1, tiles + 1):
         rows = math.ceil(tiles / columns)

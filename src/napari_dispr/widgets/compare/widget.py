@@ -1,4 +1,4 @@
-"""The widget "Compare members": layout and signals. What is drawn stands in `compare_tiles`."""
+"""The window "Compare members": layout and signals. `tiles` says which shapes are painted where."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -11,150 +11,129 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFileDialog,
-    QHBoxLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
     QSlider,
     QStackedWidget,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.measures import unit_sign
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.viewer.layers import METADATA_KEY, ResultLayers
+from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
-from napari_dispr.viewer.session import OpenPrediction, Session, Shape, unwrapped
+from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
+from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.compare.actions import CompareActions
 from napari_dispr.widgets.compare.canvas import ShapeCanvas
 from napari_dispr.widgets.compare.changes import Change
 from napari_dispr.widgets.compare.content import CellShapes, Truth, cell_shapes, modes_in_words, modes_of
 from napari_dispr.widgets.compare.tiles import View, tiles_of
-from napari_dispr.widgets.parts.background import NewestAnswer
 from napari_dispr.widgets.parts.docked import DockedWidget
 from napari_dispr.widgets.parts.layer_choice import LayerChoice
-from napari_dispr.widgets.parts.result_layers import ResultDrawing
+from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.result_layers import LayerUpdater
+from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.parts.wording import estimate
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _NOTHING = (
-    "Nothing to compare yet.\n\nPredict some cells with Plugins > Predict 3D shapes, or open a saved "
-    "prediction: drop its folder on the window.\n\nThe members of a cell, all the shapes that fit its "
-    "picture, then stand here side by side."
+    "Nothing to compare yet.\n\nPredict cells with Plugins > Predict 3D shapes, or drop the folder of "
+    "a saved prediction on the window.\n\nThis window then shows the members of a cell, all shapes that fit "
+    "its picture, side by side."
 )
-#: Pixels beside the words of a list.
+#: Width of a list's scroll bar, pixels.
 _SCROLL_BAR = 24
 _VIEWS = {
-    View.SIDE_BY_SIDE: ("Side by side", "Every member in a tile, and the consensus; one camera turns all"),
-    View.OVERLAY: ("Overlay", "All members in one place, translucent; the slider brings one to the front"),
+    View.SIDE_BY_SIDE: ("Side by side", "Each member in a tile, and the consensus; all turn together"),
+    View.OVERLAY: ("Overlay", "All members in one place, translucent; the slider shows one of them opaque"),
     View.DISAGREEMENT: (
         "Disagreement",
         "Where the members differ: the consensus coloured by the spread of their surfaces, and the share of "
-        "members that hold each place",
+        "members at each place",
     ),
 }
 
 
 class CompareWidget(DockedWidget):
-    """Compare the members of one cell's ensemble, choose among them, draw others.
-
-    Parameters
-    ----------
-    napari_viewer : Viewer
-    """
+    """Compare the members of one cell's ensemble, keep or reject them, draw more."""
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__(unwrapped(napari_viewer))
         self._session = Session.of(self._viewer)
         self._opened: OpenPrediction | None = None
         self._cell: CellShapes | None = None
-        self._order: list[int] = []  # the cells, as they are offered
+        self._order: list[int] = []  # the cells, in the order of the list
         self._view = View.SIDE_BY_SIDE
         self._build()
-        self._shapes = NewestAnswer(cell_shapes, self._on_shapes, self, pause=20)
-        self._drawing = ResultDrawing(self)
+        self._shapes = LatestAnswer(cell_shapes, self._on_shapes, self, pause=20)
+        self._updater = LayerUpdater(self)
         self._connect()
         self._on_predictions()
 
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.prediction_choice = QComboBox()
-        self.prediction_choice.setToolTip("The prediction that is looked at, of those that are open")
-        self.cell_choice = QComboBox()
-        self.cell_choice.setToolTip("The cell. A click on it in the picture chooses it, too.")
+        self.prediction_choice = QComboBox(toolTip="Which of the open predictions to show")
+        self.cell_choice = QComboBox(toolTip="The cell. You can also click it in the picture.")
         self.cell_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.before_button, self.after_button = QToolButton(), QToolButton()
         self.before_button.setArrowType(Qt.ArrowType.LeftArrow)
         self.after_button.setArrowType(Qt.ArrowType.RightArrow)
-        self.before_button.setToolTip("The cell before, in the order of the list")
-        self.after_button.setToolTip("The next cell, in the order of the list")
-        self.ambiguous_first = QCheckBox("ambiguous first")
-        self.ambiguous_first.setToolTip(
-            "Order the cells by how much their members differ (1 - IoU), not by label"
+        self.before_button.setToolTip("Previous cell of the list")
+        self.after_button.setToolTip("Next cell of the list")
+        self.ambiguous_first = QCheckBox(
+            "ambiguous first", toolTip="Sort the cells by ambiguity (1 - IoU of their members), not by label"
         )
-        self.truth_choice = LayerChoice(self._viewer, _may_be_truth, none="no truth")
-        self.truth_choice.setToolTip(
-            "A 3D labels layer with the true shapes, under the same labels: shown beside the members"
-        )
-        self.picture = QCheckBox("picture")
+        tip = "A 3D labels layer with the true shapes and the same labels, to show next to the members"
+        self.truth_choice = LayerChoice(self._viewer, _may_be_truth, tip, none="no truth")
+        self.picture = QCheckBox("picture", toolTip="Show the picture in the imaged plane")
         self.picture.setChecked(True)
-        self.picture.setToolTip("Show the picture in the imaged plane, where it cuts the shapes")
         self.view_buttons = {view: QPushButton(name, checkable=True) for view, (name, _) in _VIEWS.items()}
         self.canvas = ShapeCanvas()
         self.canvas.setToolTip(
-            "Drag: turn. Wheel: zoom. Shift and drag: move. Click: select. Double click: as at first."
+            "Drag: turn. Wheel: zoom. Shift and drag: move. Click: select. Double click: reset."
         )
-        self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setToolTip("Step through the members; at the left end none is selected")
+        self.slider = QSlider(Qt.Orientation.Horizontal, toolTip="Select a member; left end: none")
         self.shape_label = QLabel()
         self.headline = QLabel(wordWrap=True)
-        self.picture_button = QPushButton("Save picture…")
-        self.picture_button.setToolTip("Save what is shown above as PNG")
+        self.picture_button = QPushButton("Save picture…", toolTip="Save the picture above as PNG")
         self.actions = CompareActions(self._viewer)
         self.empty = QLabel(_NOTHING, wordWrap=True, alignment=Qt.AlignmentFlag.AlignCenter)
-        first, second, third, fourth = (QHBoxLayout() for _ in range(4))
-        first.addWidget(self.before_button)
-        first.addWidget(self.cell_choice, 1)
-        first.addWidget(self.after_button)
-        first.addWidget(self.ambiguous_first)
         group = QButtonGroup(self)
         for view, button in self.view_buttons.items():
             button.setToolTip(_VIEWS[view][1])
             group.addButton(button)
-            second.addWidget(button)
         self.view_buttons[self._view].setChecked(True)
-        third.addWidget(self.picture)
-        third.addWidget(self.truth_choice, 1)
-        third.addWidget(self.picture_button)
-        fourth.addWidget(self.slider, 1)
-        fourth.addWidget(self.shape_label)
         self.content = QWidget()
-        inner = QVBoxLayout(self.content)
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.addWidget(self.prediction_choice)
-        for row in (first, second, third):
-            inner.addLayout(row)
-        inner.addWidget(self.headline)
-        inner.addWidget(self.canvas, 1)
-        inner.addLayout(fourth)
-        inner.addWidget(self.actions)
+        column(
+            self.prediction_choice,
+            row(self.before_button, (self.cell_choice, 1), self.after_button, self.ambiguous_first),
+            row(*self.view_buttons.values()),
+            row(self.picture, (self.truth_choice, 1), self.picture_button),
+            self.headline,
+            (self.canvas, 1),
+            row((self.slider, 1), self.shape_label),
+            self.actions,
+            parent=self.content,
+        )
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(self.content)
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.stack)
-        # As large as there is room: napari would fill up with an empty space below.
+        column(self.stack, parent=self, margins=True)
+        # As large as possible: otherwise napari adds empty space below.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumWidth(440)
 
     def sizeHint(self) -> QSize:
-        """Shapes want room."""
+        """Large enough for several shapes."""
         return QSize(620, 800)
 
     def _connect(self) -> None:
@@ -178,7 +157,7 @@ class CompareWidget(DockedWidget):
     # --- which cell ------------------------------------------------------------------------------
 
     def _on_predictions(self, event: Any = None) -> None:
-        """Others are open, or the one that is looked at changed."""
+        """Other predictions are open, or the current one has changed."""
         opened, before = self._session.current, self._opened
         self._opened = opened
         self.stack.setCurrentWidget(self.content if opened and opened.prediction else self.empty)
@@ -217,7 +196,7 @@ class CompareWidget(DockedWidget):
             kinds = f", {modes} kinds" if modes > 1 else ""
             self.cell_choice.addItem(f"{'⚠ ' if warning else ''}cell {label}{differs}{kinds}")
         words = self.cell_choice.view()
-        words.setMinimumWidth(words.sizeHintForColumn(0) + _SCROLL_BAR)  # not cut off beside the narrow box
+        words.setMinimumWidth(words.sizeHintForColumn(0) + _SCROLL_BAR)  # the list is wider than the box
         if self._session.selection.cell in self._order:
             self.cell_choice.setCurrentIndex(self._order.index(self._session.selection.cell))
 
@@ -229,7 +208,7 @@ class CompareWidget(DockedWidget):
     def _on_selected(self, event: Any = None) -> None:
         cell = self._session.selection.cell
         if cell is None and self._opened is not None and self._order:
-            return  # of another prediction: `_on_predictions` chooses
+            return  # the prediction has changed: `_on_predictions` selects
         if cell in self._order:
             self.cell_choice.setCurrentIndex(self._order.index(cell))
         self.actions.refresh()
@@ -239,20 +218,20 @@ class CompareWidget(DockedWidget):
             self._look()
 
     def _on_picture(self, cell: int, shape: Shape) -> None:
-        """A cell was clicked in the picture, or in a result layer."""
+        """A cell was clicked in the picture or in a result layer."""
         if self.isVisible():
             self._session.select(cell, shape)
 
     # --- what is shown ---------------------------------------------------------------------------
 
     def show_view(self, view: View) -> None:
-        """Show the cell side by side, overlaid, or by where members disagree."""
+        """Choose how to show the cell."""
         self._view = view
         self.view_buttons[view].setChecked(True)
         self._show()
 
     def _look(self, *_: Any) -> None:
-        """Have the shapes of the chosen cell made ready, in a thread."""
+        """Compute the shapes of the selected cell, in a thread."""
         opened, cell = self._opened, self._session.selection.cell
         if opened is None or cell is None or cell not in opened.prediction:
             return
@@ -260,8 +239,8 @@ class CompareWidget(DockedWidget):
         opened, contrast = with_layers(opened, self._viewer), None
         if isinstance(opened.image, Image):
             contrast = (float(opened.image.contrast_limits[0]), float(opened.image.contrast_limits[1]))
-            if opened.plane is None:  # it was read from a folder, and lies on its picture
-                with suppress(InputError):  # the viewer shows other axes: what the model saw is shown instead
+            if opened.plane is None:  # read from a folder, and in the place of its picture
+                with suppress(InputError):  # the viewer shows other axes: show the model's input instead
                     opened = replace(opened, plane=displayed_plane(opened.image, self._viewer.dims))
         self._shapes.ask(opened, cell, Truth.of(truth) if isinstance(truth, Labels) else None, contrast)
 
@@ -283,14 +262,13 @@ class CompareWidget(DockedWidget):
         self.canvas.show_tiles(cell, tiles, picture=self.picture.isChecked())
         self.headline.setText(self._headline(opened, cell))
         shapes = self._steps(cell)
-        self.slider.blockSignals(True)
-        self.slider.setRange(0, len(shapes))
-        self.slider.setValue(shapes.index(shape) + 1 if shape in shapes else 0)
-        self.slider.blockSignals(False)
+        with signals_blocked(self.slider):
+            self.slider.setRange(0, len(shapes))
+            self.slider.setValue(shapes.index(shape) + 1 if shape in shapes else 0)
         self.shape_label.setText(self._words(cell, shape))
 
     def _steps(self, cell: CellShapes) -> list[Shape]:
-        """What the slider steps through, in the order of the tiles."""
+        """The shapes along the slider, in the order of the tiles."""
         numbers: list[Shape] = [number for mode in cell.modes for number in mode.numbers]
         return [*numbers, "consensus"] if cell.consensus is not None and len(numbers) > 1 else numbers
 
@@ -301,7 +279,7 @@ class CompareWidget(DockedWidget):
         return "consensus" if shape == "consensus" else f"all {len(cell.members)} members"
 
     def _notes(self, opened: OpenPrediction, cell: CellShapes) -> dict[Shape, str]:
-        """Volumes, to stand below the shapes."""
+        """Volumes, to show below the shapes."""
         unit = unit_sign(f"{cell.unit}^3")
         own = opened.measures[opened.measures["label"] == cell.label]
         notes: dict[Shape, str] = {
@@ -347,38 +325,37 @@ class CompareWidget(DockedWidget):
             self.save_picture(path)
 
     def save_picture(self, path: str) -> None:
-        """Save what the canvas shows as PNG."""
+        """Save the canvas as PNG."""
         if not self.canvas.grab().save(path if path.lower().endswith(".png") else f"{path}.png"):
             self.headline.setText(f"⚠ {path} cannot be written: choose another folder.")
 
     # --- changes ---------------------------------------------------------------------------------
 
     def _on_change(self, change: Change) -> None:
-        """Show a new state of the prediction, here, in the other widgets and in the layers."""
+        """Show a new state of the prediction here, in the other windows and in the layers."""
         if not self._session.update(change.opened):
-            self.actions.status.say("The prediction was closed meanwhile: nothing was changed.", problem=True)
+            self.actions.status.say("The prediction was closed: nothing was changed.", problem=True)
             return
-        held = self._session.held(change.opened)
-        if held.layers is None:
-            held.layers = ResultLayers.found(self._viewer, held)
-        if held.layers is not None:
-            self._drawing.begin(held.layers)
-            self._drawing.show(change.content)
+        handle = self._session.handle(change.opened)
+        if handle.layers is None:
+            handle.layers = ResultLayers.found(self._viewer, handle)
+        if handle.layers is not None:
+            self._updater.show(change.content, handle.layers)
 
     @property
     def busy(self) -> bool:
-        """Whether something is still to be shown or done."""
-        return self._shapes.pending or self.canvas.busy or self.actions.running or self._drawing.busy
+        """Whether something is running or not shown yet."""
+        return self._shapes.pending or self.canvas.busy or self.actions.running or self._updater.busy
 
     # --- the end ---------------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
-        """Stop what runs and follow nothing any more; the viewer is as it was."""
+        """Cancel what runs and disconnect from the viewer."""
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)
         self._link.stop()
         self._shapes.forget()
-        self._drawing.finish()
+        self._updater.finish()
         self.truth_choice.disconnect_layers()
         self.actions.shut_down()
         self.canvas.shut_down()

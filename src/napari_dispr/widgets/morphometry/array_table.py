@@ -1,4 +1,4 @@
-"""A table over arrays that sorts, filters and selects a thousand rows at once, and its view."""
+"""A table model over arrays, fast with thousands of rows, and its view."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,23 +17,22 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_dispr.widgets.morphometry.content import TableContent
 
-#: Rows that are looked at to find how wide a column has to be, and the room beside what stands in them.
+#: Rows that are measured to find the width of a column, and the margin.
 _MEASURED_ROWS = 12
 _ROOM = 14
 _WIDEST = 180
 
 
 class ArrayModel(QAbstractTableModel):
-    """Shows rows of a `TableContent` in an order; rows are known by their place in it.
+    """Shows rows of a `TableContent`, sorted and filtered. A row number counts in the content.
 
     Parameters
     ----------
-    content : TableContent
     names : sequence of str
-        The columns that are shown; those that the content lacks are left out.
+        The columns to show; names that the content lacks are ignored.
     """
 
-    #: There are other rows, or they stand in another order.
+    #: The rows or their order have changed.
     rearranged = Signal()
 
     def __init__(self, content: TableContent, names: Sequence[str]) -> None:
@@ -56,21 +55,21 @@ class ArrayModel(QAbstractTableModel):
 
     @property
     def rows(self) -> NDArray[np.intp]:
-        """The content's rows that are shown, in their order."""
+        """The content's rows on screen, in their order."""
         return self._rows
 
     @property
     def sorting(self) -> tuple[str, bool]:
-        """The column by which rows are sorted, empty: as they come; and whether the largest is first."""
+        """The column by which rows are sorted (empty: none), and whether the largest is first."""
         return self._sorted_by, self._descending
 
     def places_of(self, rows: ArrayLike) -> NDArray[np.intp]:
-        """Where rows of the content stand, in rising order; those that are filtered out have no place."""
+        """Positions on screen of rows of the content, sorted; rows that are filtered out have none."""
         places = self._places[np.asarray(rows, dtype=np.intp)]
         return np.sort(places[places >= 0])
 
     def show(self, content: TableContent, names: Sequence[str]) -> None:
-        """Show other content; sorted as before, and not filtered. Tells only views of it."""
+        """Show other content, sorted as before and not filtered; does not emit `rearranged`."""
         self.beginResetModel()
         self._content = content
         self._names = [name for name in names if name in content.columns]
@@ -84,8 +83,8 @@ class ArrayModel(QAbstractTableModel):
         self._names = [name for name in names if name in self._content.columns]
         self.endResetModel()
 
-    def let_through(self, passing: NDArray[np.bool_]) -> None:
-        """Show these rows only."""
+    def set_filter(self, passing: NDArray[np.bool_]) -> None:
+        """Show only the rows that pass a filter."""
         if (passing == self._passing).all():
             return
         self.beginResetModel()
@@ -114,7 +113,7 @@ class ArrayModel(QAbstractTableModel):
         if self._sorted_by in self._content.columns:
             values = self._content.values(self._sorted_by)[rows]
             if values.dtype.kind == "f":
-                # Rows without a value come last, whichever way.
+                # Rows without a value come last in both orders.
                 order = np.argsort(-values if self._descending else values, kind="stable")
             else:
                 _, ranks = np.unique(np.char.lower(values), return_inverse=True)
@@ -159,11 +158,11 @@ class ArrayModel(QAbstractTableModel):
 
 
 class ArrayView(QTableView):
-    """A table with one selection of whole rows, which outlives sorting and filtering."""
+    """A table that selects whole rows; sorting and filtering keep the selection."""
 
-    #: The user selected rows; the content's row at the cursor.
+    #: The user selected rows; gives the content's row at the cursor.
     picked = Signal(int)
-    #: There are other rows, or they stand in another order.
+    #: The rows or their order have changed.
     rearranged = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -187,7 +186,7 @@ class ArrayView(QTableView):
         return model if isinstance(model, ArrayModel) else None
 
     def show_content(self, content: TableContent, names: Sequence[str]) -> None:
-        """Show this; sorting stays. What is selected stays where the rows are the same cells."""
+        """Show this content, sorted as before; nothing is selected."""
         model = self.table
         if model is None:
             model = ArrayModel(content, names)
@@ -209,7 +208,7 @@ class ArrayView(QTableView):
             self.fit_columns()
 
     def fit_columns(self) -> None:
-        """Make columns as wide as what stands in some of their rows; Qt's own way takes ten times as long."""
+        """Fit columns to the text in some of their rows; Qt's own method takes ten times as long."""
         model = self.table
         if model is None:
             return
@@ -224,11 +223,11 @@ class ArrayView(QTableView):
 
     @property
     def selected(self) -> NDArray[np.intp]:
-        """The content's rows that are selected, filtered out ones too."""
+        """The selected rows of the content, also if they are filtered out."""
         return self._kept
 
     def select(self, rows: ArrayLike, *, scroll: bool = True) -> None:
-        """Select rows of the content; tells nobody."""
+        """Select rows of the content, without emitting `picked`."""
         self._kept = np.asarray(rows, dtype=np.intp)
         self._mark(scroll)
 
@@ -253,7 +252,7 @@ class ArrayView(QTableView):
         self._choosing = False
 
     def _restore(self) -> None:
-        """After a reset, by which Qt forgets the selection and where it was sorted."""
+        """Restore selection and sorting, which Qt forgets at a reset."""
         model = self.table
         assert model is not None
         name, descending = model.sorting
@@ -275,7 +274,7 @@ class ArrayView(QTableView):
 
 
 def runs(places: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of each run of numbers that follow one another."""
+    """First and last of each run of consecutive numbers."""
     found: list[tuple[int, int]] = []
     for place in places:
         if found and place == found[-1][1] + 1:

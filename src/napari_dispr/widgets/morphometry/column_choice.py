@@ -1,10 +1,9 @@
-"""A button with a list of the measures, by group, to choose the columns of a table from."""
+"""A button with the list of measures, to choose the columns of a table."""
 
 from collections.abc import Iterable
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QHBoxLayout,
     QMenu,
     QPushButton,
     QTreeWidget,
@@ -13,12 +12,14 @@ from qtpy.QtWidgets import (
     QWidget,
     QWidgetAction,
 )
+from superqt.utils import signals_blocked
 
 from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.widgets.morphometry.content import TableContent
-from napari_dispr.widgets.parts.wording import spoken
+from napari_dispr.widgets.parts.layouts import row
+from napari_dispr.widgets.parts.wording import words_of
 
-#: What the groups of measures are called, in their order.
+#: Titles of the groups of measures, in their order.
 GROUPS = {
     "size": "size",
     "form": "form",
@@ -35,9 +36,9 @@ _SIZE = (300, 380)
 
 
 class ColumnChoice(QPushButton):
-    """Which measures have a column; the first of every table at the beginning."""
+    """Which measures have a column; at first the main ones."""
 
-    #: Others were chosen.
+    #: Other measures were chosen.
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -47,13 +48,12 @@ class ColumnChoice(QPushButton):
         self.tree = QTreeWidget()
         self.tree.setHeaderHidden(True)
         self.tree.setFixedSize(*_SIZE)
-        self.first_button = QPushButton("First measures")
-        self.first_button.setToolTip("Volume, surface area, sphericity, roughness, curvature and diameter")
+        self.main_button = QPushButton(
+            "Main measures", toolTip="Volume, surface area, sphericity, roughness, curvature and diameter"
+        )
         self.all_button = QPushButton("All")
         panel = QWidget()
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.first_button)
-        buttons.addWidget(self.all_button)
+        buttons = row(self.main_button, self.all_button)
         layout = QVBoxLayout(panel)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(buttons)
@@ -64,7 +64,7 @@ class ColumnChoice(QPushButton):
         menu.addAction(action)
         self.setMenu(menu)
         self.tree.itemChanged.connect(self._on_item)
-        self.first_button.clicked.connect(lambda: self.choose(HEADLINE))
+        self.main_button.clicked.connect(lambda: self.choose(HEADLINE))
         self.all_button.clicked.connect(lambda: self.choose(self._items()))
 
     @property
@@ -76,30 +76,30 @@ class ColumnChoice(QPushButton):
         """Offer the measures of a table."""
         if list(self._items()) == [n for g in GROUPS for n in content.measures if _group(content, n) == g]:
             return
-        self.tree.blockSignals(True)
-        self.tree.clear()
-        for group, words in GROUPS.items():
-            names = [name for name in content.measures if _group(content, name) == group]
-            if not names:
-                continue
-            parent = QTreeWidgetItem([words])
-            parent.setFlags(parent.flags() | Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsAutoTristate)
-            self.tree.addTopLevelItem(parent)
-            for name in names:
-                item = QTreeWidgetItem([spoken(name)])
-                item.setData(0, Qt.ItemDataRole.UserRole, name)
-                item.setToolTip(0, content.columns[name].about)
-                item.setCheckState(0, _state(name in self._chosen))
-                parent.addChild(item)
-        self.tree.blockSignals(False)
+        with signals_blocked(self.tree):
+            self.tree.clear()
+            for group, words in GROUPS.items():
+                names = [name for name in content.measures if _group(content, name) == group]
+                if not names:
+                    continue
+                parent = QTreeWidgetItem([words])
+                parent.setFlags(
+                    parent.flags() | Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsAutoTristate
+                )
+                self.tree.addTopLevelItem(parent)
+                for name in names:
+                    item = QTreeWidgetItem([words_of(name)])
+                    item.setData(0, Qt.ItemDataRole.UserRole, name)
+                    item.setToolTip(0, content.columns[name].about)
+                    item.setCheckState(0, _state(name in self._chosen))
+                    parent.addChild(item)
 
     def choose(self, names: Iterable[str]) -> None:
         """Show these measures."""
         self._chosen = set(names)
-        self.tree.blockSignals(True)
-        for name, item in self._items().items():
-            item.setCheckState(0, _state(name in self._chosen))
-        self.tree.blockSignals(False)
+        with signals_blocked(self.tree):
+            for name, item in self._items().items():
+                item.setCheckState(0, _state(name in self._chosen))
         self.changed.emit()
 
     def _items(self) -> dict[str, QTreeWidgetItem]:
@@ -108,7 +108,7 @@ class ColumnChoice(QPushButton):
         return {item.data(0, Qt.ItemDataRole.UserRole): item for item in items}
 
     def _on_item(self, item: QTreeWidgetItem, column: int) -> None:
-        """A measure or a whole group; of a group one signal a measure comes, too."""
+        """A measure, or a group, which sends a signal for each of its measures too."""
         checked = Qt.CheckState.Checked
         chosen = {name for name, one in self._items().items() if one.checkState(0) == checked}
         if chosen != self._chosen & set(self._items()):

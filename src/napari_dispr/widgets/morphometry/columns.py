@@ -1,4 +1,4 @@
-"""The columns of the tables of morphometry: what stands in a row, and what it means. No Qt."""
+"""The columns of the tables of morphometry: their text and their meaning. No Qt."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -10,58 +10,56 @@ from numpy.typing import NDArray
 
 from napari_dispr.shapes.intervals import LEVEL
 from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, unit_sign
-from napari_dispr.widgets.parts.wording import estimate, gain_text, heading, plain, spoken
+from napari_dispr.widgets.parts.wording import estimate, gain_text, heading, plain, words_of
 
 _ABOUT_SD = "Mean over the shapes ± their standard deviation."
 _ABOUT_INTERVAL = (
-    f"Mean over the shapes, and the {LEVEL:.0%} interval: of cells like those that the model was made for, "
-    f"about {round(10 * LEVEL)} in 10 have their true value in it. It comes from cells of known shape and "
-    "does not hold for a cell with a warning."
+    f"Mean over the shapes, and the {LEVEL:.0%} interval: it contains the true value of about "
+    f"{round(10 * LEVEL)} in 10 cells of the kind that the model was trained on. It was calibrated on cells "
+    "of known shape and is not valid for a cell with a warning."
 )
 _ABOUT_AMBIGUITY = (
-    "How much the picture leaves open: the share by which two shapes of the cell differ (1 - IoU, mean over "
-    "all pairs). 0: all shapes are the same. In brackets the number of quite different groups of shapes, if "
-    "there are several."
+    "How different the shapes of the cell are: 1 - IoU, mean over all pairs of shapes. 0: all are the same. "
+    "In brackets the number of kinds of shape, if there are several."
 )
 _ABOUT_MODES = (
-    "Groups of quite different shapes among those of the cell. More than one: the picture fits them all, and "
-    "the mean may be like none of them."
+    "Kinds of shape: groups of similar shapes of the cell. More than one: all of them fit the picture, and "
+    "the mean may resemble none of them."
 )
 _ABOUT_RANK = (
-    "<p>1: the cell that deserves a z-stack most, since its measure may be furthest off.</p>"
-    "<p>A cell with a warning may be off more than its shapes say, whatever its rank.</p>"
+    "<p>1: the cell that deserves a z-stack most, as its measure has the largest expected error.</p>"
+    "<p>The error of a cell with a warning may be larger than expected.</p>"
 )
-_ABOUT_CELL = "Label of the cell; ⚠: it is unlike the cells that the model was trained on"
+_ABOUT_CELL = "Label of the cell; ⚠: it differs from the cells that the model was trained on"
 _ABOUT_SOURCE = "The prediction, or the 3D labels layer that was measured"
 
-#: Measures that have a column, where the table has them.
+#: Measures that get a column if the table has them.
 SHOWN_MEASURES = MEASURES | MASK_MEASURES | PICTURE_MEASURES
 
-#: Columns of `rank_cells` that a table of cells takes.
+#: Columns of `rank_cells` in a table of cells.
 RANKING = ("rank", "expected_gain")
-#: What stands for the number of a member in rows that are of no member.
+#: Number of the member in rows without one.
 NO_MEMBER = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """A column as it is shown.
+    """A column on screen.
 
     Attributes
     ----------
-    name : str
     heading : str
         With the unit, on up to two lines.
     about : str
-        What it is, for a tooltip.
+        Its meaning, for a tooltip.
     group : str
-        Of the measure; empty of columns that are no measures.
+        Group of the measure; empty for other columns.
     key : str
-        The column of the frame that it is sorted by.
+        The column of the frame that sorts it.
     parts : tuple of str
-        The columns of the frame that it shows, which are copied.
+        The columns of the frame that it shows and copies.
     text : callable
-        What stands in a row.
+        The text of a row.
     """
 
     name: str
@@ -80,18 +78,18 @@ def whole_numbers(frame: pd.DataFrame, name: str) -> NDArray[np.int64]:
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
-    """What is unusual about the cell of each row."""
+    """Warnings about the cell of each row."""
     warnings = frame["warning"] if "warning" in frame else [""] * len(frame)
     return [f"Unlike the training data: {warning}" if warning else "" for warning in warnings]
 
 
 def measures_of(frame: pd.DataFrame, end: str) -> list[str]:
-    """The measures that the table has, under names with this end."""
+    """The measures of the table whose columns have this ending."""
     return [name for name in SHOWN_MEASURES if f"{name}{end}" in frame]
 
 
 def cell_column(frame: pd.DataFrame) -> Column:
-    """Label of the cell, marked where there is something to note."""
+    """Label of the cell, with a mark if there is a warning."""
     labels = whole_numbers(frame, "label")
     # A cell that the model may get wrong is marked; the tooltip of its row says why.
     marks = ["⚠ " if note else "" for note in notes(frame)]
@@ -107,7 +105,7 @@ def source_column(frame: pd.DataFrame) -> Column:
 
 
 def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
-    """A measure's mean and how sure it is; ``text`` is that of the column dictionary."""
+    """A measure's mean and its uncertainty; ``text`` is from the column dictionary."""
     unit, _, meaning = text.removesuffix(" (mean over the members)").partition(": ")
     calibrated = f"{name}_low" in frame
     ends = ("mean", "sd", *(("low", "high") if calibrated else ()))
@@ -121,31 +119,31 @@ def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
     )  # fmt: skip
 
 
-def ranking_columns(frame: pd.DataFrame, told: Mapping[Hashable, Any]) -> dict[str, Column]:
-    """Rank and expected gain; ``told`` are the attrs of the table of `rank_cells`."""
+def ranking_columns(frame: pd.DataFrame, attrs: Mapping[Hashable, Any]) -> dict[str, Column]:
+    """Rank and expected gain; ``attrs`` are those of the table of `rank_cells`."""
     ranks, gains = (frame[one].to_numpy(dtype=np.float64) for one in RANKING)
-    unit, _, meaning = told["columns"]["expected_gain"].partition(": ")
+    unit, _, meaning = attrs["columns"]["expected_gain"].partition(": ")
 
     def gain(row: int) -> str:
-        return "" if gains[row] != gains[row] else gain_text(gains[row], told["relative"])
+        return "" if gains[row] != gains[row] else gain_text(gains[row], attrs["relative"])
 
     sign = unit_sign(unit)
     own_unit = f", in {sign}" if sign else ""
-    about = f"<p>{meaning[0].upper()}{meaning[1:]}{own_unit}: what a z-stack of the cell would tell</p>"
+    about = f"<p>{meaning[0].upper()}{meaning[1:]}{own_unit}: expected effect of a z-stack</p>"
     return {
         "rank": Column(
             "rank", "rank", _ABOUT_RANK, "", "rank", ("rank",),
             lambda row: "" if ranks[row] != ranks[row] else f"{ranks[row]:.0f}",
         ),
         "expected_gain": Column(
-            "expected_gain", f"expected gain\n{spoken(told['measure'])}", about, "", "expected_gain",
+            "expected_gain", f"expected gain\n{words_of(attrs['measure'])}", about, "", "expected_gain",
             ("expected_gain",), gain,
         ),
     }  # fmt: skip
 
 
 def value_column(frame: pd.DataFrame, name: str, text: str) -> Column:
-    """A measure of one shape; ``text`` is that of the column dictionary."""
+    """A measure of one shape; ``text`` is from the column dictionary."""
     unit, _, meaning = text.partition(": ")
     values = frame[name].to_numpy(dtype=np.float64)
     return Column(
@@ -155,7 +153,7 @@ def value_column(frame: pd.DataFrame, name: str, text: str) -> Column:
 
 
 def agreement_columns(frame: pd.DataFrame) -> dict[str, Column]:
-    """How far the shapes of a cell agree, which was kept, and what is unusual about it."""
+    """Agreement of the shapes of a cell, the kept one, and its warning."""
     ambiguity, modes = (frame[one].to_numpy(dtype=np.float64) for one in ("ambiguity", "modes"))
 
     def share(row: int) -> str:
@@ -171,8 +169,8 @@ def agreement_columns(frame: pd.DataFrame) -> dict[str, Column]:
                lambda row: plain(modes[row])),
     ]  # fmt: skip
     for name, about in (
-        ("kept", "The shape that was chosen as the cell's; empty: none"),
-        ("warning", "How the cell is unlike those that the model was trained on; empty: it is like them"),
+        ("kept", "The kept shape; empty: none"),
+        ("warning", "How the cell differs from the cells that the model was trained on; empty: it does not"),
     ):
         words = frame[name].to_numpy(dtype=str)
         columns.append(Column(name, name, about, "", name, (name,), lambda row, w=words: str(w[row])))  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What the tables of morphometry hold: columns over NumPy arrays, of predicted and of real cells. No Qt."""
+"""The content of the tables of morphometry, for predicted and real cells. No Qt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,15 +37,15 @@ class TableContent:
     columns : dict of str to Column
         By name, in their order.
     frame : DataFrame
-        The numbers as they are shown and copied: members count from 1.
+        The numbers on screen, which are copied: members count from 1.
     filed : DataFrame
-        The same as files have it: members count from 0; ``attrs["columns"]`` has units and meanings.
+        The numbers in files: members count from 0; ``attrs["columns"]`` has units and meanings.
     cells, members : (row,) int arrays
         Label of each row, and number of its member or `NO_MEMBER`.
     predicted : (row,) bool array
-        Whether a row is of the prediction; others are of a labels layer.
+        Whether a row belongs to the prediction; other rows belong to a labels layer.
     notes : sequence of str
-        What is unusual about the cell of each row.
+        Warnings about the cell of each row.
     """
 
     columns: dict[str, Column]
@@ -80,12 +80,12 @@ class TableContent:
 
     @cached_property
     def filtered_by(self) -> dict[str, NDArray[Any]]:
-        """What a filter may name: each column that is shown, and those of the frame."""
+        """Columns that a filter can use: those on screen, and those of the frame."""
         shown = {column.name: self.arrays[column.key] for column in self.columns.values()}
         return {**self.arrays, **shown}
 
     def rows_of(self, cell: int | None, member: int | None = None) -> NDArray[np.bool_]:
-        """Which rows are of a cell, or of one member of it; predicted ones, where there are any."""
+        """Rows of a cell, or of one of its members; only predicted ones if there are any."""
         found = self.cells == (NO_MEMBER if cell is None else cell)
         found &= self.members == member if member is not None else True
         return found & self.predicted if (found & self.predicted).any() else found
@@ -93,18 +93,18 @@ class TableContent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """Measures of the cells of a labels layer, to set beside predicted ones.
+    """Measures of the cells of a labels layer, to compare with predicted ones.
 
     Attributes
     ----------
     name : str
         Of the layer.
     table : DataFrame
-        A row a cell, of `measure_labels`.
+        From `measure_labels`, a row for each cell.
     centres : mapping of int to (3,) array
         Centre of each cell in the world, (z, y, x).
     note : str
-        What the user should know.
+        A note for the user.
     """
 
     name: str
@@ -119,17 +119,16 @@ def cells_content(
     measured: Measured | None = None,
     ranking: pd.DataFrame | None = None,
 ) -> TableContent:
-    """A row a cell, and beside each the same cell of a labels layer.
+    """A row for each cell, and one for the same cell of a labels layer.
 
     Parameters
     ----------
     cells : DataFrame or None
-        Of `measure_cells`.
+        From `measure_cells`.
     name : str
         Of the prediction.
-    measured : Measured, optional
     ranking : DataFrame, optional
-        Of `rank_cells`: the cells that deserve a z-stack most.
+        From `rank_cells`: which cells deserve a z-stack most.
     """
     tables = [] if cells is None else [_bare(cells).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if cells is None else dict(cells.attrs["columns"])
@@ -177,17 +176,16 @@ def members_content(
     measured: Measured | None = None,
     kept: Mapping[int, Kept] | None = None,
 ) -> TableContent:
-    """A row a cell and member, counted from 1, and beside them the same cells of a labels layer.
+    """A row for each member (from 1), and one for the same cell of a labels layer.
 
     Parameters
     ----------
     measures : DataFrame or None
-        Of `measure`.
+        From `measure`.
     name : str
         Of the prediction.
-    measured : Measured, optional
     kept : mapping of int to int or "consensus", optional
-        The shapes that were chosen.
+        The kept shape of each cell.
     """
     tables = [] if measures is None else [_bare(measures).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if measures is None else dict(measures.attrs["columns"])
@@ -203,7 +201,7 @@ def members_content(
     frame = frame.assign(member=numbers + 1)
     places = frame.assign(member=numbers)
     places.insert(3, "shape", shapes)
-    texts["shape"] = "no unit: what the window calls the member; there they count from 1"
+    texts["shape"] = "no unit: name of the member in the window, where they count from 1"
     filed = _filed(places, texts)
     labels = whole_numbers(frame, "label")
     chosen = np.array(
@@ -212,7 +210,7 @@ def members_content(
     columns = {
         "cell": cell_column(frame),
         "member": Column(
-            "member", "member", "Shape, from 1; ★: the one that was kept", "", "member", ("member",),
+            "member", "member", "Member, from 1; ★: the kept shape", "", "member", ("member",),
             lambda row: "" if members[row] < 0 else f"{members[row] + 1}{' ★' if chosen[row] else ''}",
         ),
     }  # fmt: skip
@@ -224,7 +222,7 @@ def members_content(
 
 
 def tab_separated(table: pd.DataFrame) -> str:
-    """A table as it is pasted into a spreadsheet; numbers in full. pandas takes five times as long."""
+    """A table for the clipboard, numbers in full. pandas takes five times as long."""
     columns = [[_pasted(value) for value in table[name].tolist()] for name in table]
     rows = zip(*columns, strict=True)
     return "".join("\t".join(row) + "\n" for row in [tuple(map(str, table.columns)), *rows])
@@ -237,14 +235,14 @@ def _pasted(value: Any) -> str:
 
 
 def _bare(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without its attrs, of which pandas makes a deep copy at every step."""
+    """The table without its attrs, which pandas copies at every step."""
     bare = table.copy(deep=False)
     bare.attrs = {}
     return bare
 
 
 def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
-    """The tables below one another, rows of a cell together; and which rows are predicted."""
+    """The tables in one, rows of a cell together; and which rows are predicted."""
     if not tables:
         return pd.DataFrame({"label": [], "source": [], "member": []}), np.zeros(0, bool)
     frame = pd.concat(tables, ignore_index=True)

@@ -1,6 +1,6 @@
-"""The button "Export…" of the widgets: tables, the whole prediction, meshes, a report, kept shapes as files.
+"""The button "Export": tables, the whole prediction, meshes, a report and kept shapes as files.
 
-What is written stands in `export`, `reporting` and `results`; here is where to, and how far it is.
+The writers are in `export` and `prediction`; here the user chooses what to write and where.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,9 @@ from qtpy.QtWidgets import (
     QDialogButtonBox,
     QFileDialog,
     QFormLayout,
-    QHBoxLayout,
     QLabel,
     QMenu,
-    QProgressBar,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -34,11 +31,12 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import write_table
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.mesh_files import FORMATS
-from napari_dispr.viewer.session import OpenPrediction
+from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.widgets.morphometry.content import cells_content, members_content
-from napari_dispr.widgets.parts.job import Job, Step
-from napari_dispr.widgets.parts.message import Message
-from napari_dispr.widgets.predict.settings_form import recall, remember
+from napari_dispr.widgets.parts.layouts import column
+from napari_dispr.widgets.parts.remembered import recall, remember
+from napari_dispr.widgets.parts.run_bar import RunBar
+from napari_dispr.widgets.parts.threads import Step
 
 #: Under which the folder of the last export is remembered.
 _FOLDER_KEY = "export/folder"
@@ -57,16 +55,16 @@ _NOTHING = "Nothing to export yet: predict cells, or open a saved prediction"
 
 
 class ExportBar(QWidget):
-    """A menu of all that a prediction can be written as, with progress, cancel, and how it went.
+    """A menu of all exports, and the run bar of the export.
 
     Parameters
     ----------
     opened : callable
-        The prediction that is exported, None if there is none.
+        Gives the prediction to export, None if there is none.
     tables : callable, optional
-        The tables of cells and of members that are exported, where they are more than the prediction's.
+        Gives the tables of cells and of members to export, if they hold more than the prediction's.
     selected : callable, optional
-        The cell that is selected.
+        Gives the selected cell.
     """
 
     def __init__(
@@ -78,49 +76,41 @@ class ExportBar(QWidget):
     ) -> None:
         super().__init__(parent)
         self._opened, self._tables, self._selected = opened, tables, selected
-        self._saying = ""
-        self.job = Job(self)
-        self.button = QPushButton("Export")
-        self.button.setToolTip("Save tables, shapes, meshes or a report as files that other programs read")
-        self.progress_bar = QProgressBar()
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop; files that were there stay as they were")
-        #: How the last export ended.
-        self.status = Message()
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.progress_bar, 1)
-        row.addWidget(self.cancel_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addWidget(self.status)
+        self.button = QPushButton(
+            "Export", toolTip="Save tables, shapes, meshes or a report as files for other programs"
+        )
+        self.run_bar = RunBar("Stop; existing files stay as they are")
+        column(self.run_bar, parent=self)
         self._build_menu()
-        self._show_running(False)
-        self.cancel_button.clicked.connect(self.cancel)
-        self.job.progressed.connect(self._on_progress)
-        self.job.done.connect(self._on_done)
-        self.job.failed.connect(self._on_failed)
-        self.job.ended.connect(lambda: self._show_running(False))
+        self.run_bar.changed.connect(self.refresh)
         self.refresh()
 
     def _build_menu(self) -> None:
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
         self.actions_by_name: dict[str, QAction] = {}
+        explained = "with all measures, and a file that explains them"
         for name, text, about, ask in (
-            ("cells", "Table of cells (CSV)…", "A row a cell, all measures, and a file with their units and "
-             "meanings", self._ask_cells),
-            ("members", "Table of members (CSV)…", "A row a cell and shape, all measures, and a file with "
-             "their units and meanings", self._ask_members),
-            ("prediction", "Whole prediction (folder)…", "Shapes, tables and settings in a new folder, which "
-             "opens again in napari by drag and drop", self._ask_prediction),
+            ("cells", "Table of cells (CSV)…", f"One row for each cell {explained}",
+             lambda: self._ask("Save the table of cells", "cells.csv", "Table (*.csv)",
+                               lambda path: self.save_table(path, members=False))),
+            ("members", "Table of members (CSV)…", f"One row for each member {explained}",
+             lambda: self._ask("Save the table of members", "members.csv", "Table (*.csv)",
+                               lambda path: self.save_table(path, members=True))),
+            ("prediction", "Whole prediction (folder)…", "Shapes, tables and settings in a new folder. Drop "
+             "the folder on napari to open it again",
+             lambda: self._ask("Save the prediction as a new folder", f"{self._name()} prediction",
+                               "Folder (*)", self.save_prediction)),
             ("meshes", "Surface meshes (STL, PLY, OBJ, GLB)…", "Closed surfaces in the units of the picture",
              self._ask_meshes),
-            ("kept", "Kept shapes (OME-TIFF)…", "The shapes that you chose, as one 3D label picture with its "
-             "scale", self._ask_kept),
-            ("report", "Report (HTML)…", "One page with pictures, measures and all settings of every cell, "
-             "to print or mail", self._ask_report),
+            ("kept", "Kept shapes (OME-TIFF)…", "The shapes that you kept, as one 3D label image with its "
+             "scale",
+             lambda: self._ask("Save the kept shapes", f"{self._name()} kept shapes.ome.tif",
+                               "OME-TIFF (*.ome.tif)", self.save_kept)),
+            ("report", "Report (HTML)…", "One page with pictures, measures and settings of all cells, to "
+             "print or mail",
+             lambda: self._ask("Save the report", f"{self._name()} report.html", "Web page (*.html)",
+                               self.save_report)),
         ):  # fmt: skip
             action = menu.addAction(text)
             action.setToolTip(about)
@@ -130,21 +120,21 @@ class ExportBar(QWidget):
         self.button.setMenu(menu)
 
     def refresh(self) -> None:
-        """Offer what there is to export."""
+        """Enable the exports that are possible now."""
         opened = self._opened()
         there = opened is not None and len(opened.prediction) > 0
         tables = there or (self._tables is not None and len(self._tables()[0]) > 0)
         kept = bool(opened is not None and opened.prediction.kept)
         for name, action in self.actions_by_name.items():
             on = tables if name in ("cells", "members") else kept if name == "kept" else there
-            action.setEnabled(on and not self.job.running)
-        self.button.setEnabled(tables and not self.job.running)
+            action.setEnabled(on and not self.run_bar.running)
+        self.button.setEnabled(tables and not self.run_bar.running)
         self.button.setStatusTip("" if tables else _NOTHING)
 
     # --- what is written ---------------------------------------------------------------------------
 
     def save_table(self, path: str | Path, *, members: bool) -> None:
-        """Write the table of cells or of members as CSV, and its column dictionary beside it."""
+        """Write the table of cells or of members as CSV, and its column dictionary."""
         table = self._both_tables()[members]
         self._start(lambda step: write_table(path, table), f"{len(table)} rows written to {Path(path).name}")
 
@@ -206,69 +196,34 @@ class ExportBar(QWidget):
             members_content(opened.measures, opened.name).filed,
         )
 
-    # --- running -----------------------------------------------------------------------------------
-
     def _start(self, work: Callable[[Step], Any], said: str) -> None:
-        if self.job.running:
-            return
-        self._saying = said
-        self.status.hide()
-        self.progress_bar.setRange(0, 0)
-        self.job.start(work)
-        self._show_running(True)
+        """Write in a thread, then show a sentence."""
+        self.run_bar.start(
+            work,
+            lambda result: self.run_bar.status.say(f"{said}."),
+            first="writing",
+            kept="Nothing was written.",
+        )
 
-    def cancel(self) -> None:
-        """Stop within one step."""
-        self.job.cancel()
-        self.cancel_button.setEnabled(False)
+    def shut_down(self) -> None:
+        """Cancel what runs."""
+        self.run_bar.shut_down()
 
-    def _on_progress(self, done: int, total: int) -> None:
-        self.progress_bar.setRange(0, total)
-        self.progress_bar.setValue(done)
-        self.progress_bar.setFormat(f"{done} of {total}")
+    # --- where to write ----------------------------------------------------------------------------------
 
-    def _on_done(self, result: object) -> None:
-        self.status.say(f"{self._saying}.")
-
-    def _on_failed(self, reason: str) -> None:
-        self.status.say(reason or "Cancelled: nothing was written.", problem=bool(reason))
-
-    def _show_running(self, running: bool) -> None:
-        self.progress_bar.setVisible(running)
-        self.cancel_button.setVisible(running)
-        self.cancel_button.setEnabled(running)
-        self.refresh()
-
-    # --- where to ----------------------------------------------------------------------------------
-
-    def _ask_cells(self) -> None:
-        if path := self.ask_file("Save the table of cells", "cells.csv", "Table (*.csv)"):
-            self.save_table(path, members=False)
-
-    def _ask_members(self) -> None:
-        if path := self.ask_file("Save the table of members", "members.csv", "Table (*.csv)"):
-            self.save_table(path, members=True)
-
-    def _ask_prediction(self) -> None:
-        name = f"{self._name()} prediction"
-        if path := self.ask_file("Save the prediction as a new folder", name, "Folder (*)"):
-            self.save_prediction(path)
+    def _ask(self, title: str, name: str, kind: str, save: Callable[[str], None]) -> None:
+        if path := self.ask_file(title, name, kind):
+            save(path)
 
     def _ask_meshes(self) -> None:
         dialog = MeshDialog(self._prediction(), self._selected(), self)
         if dialog.exec():
-            name = f"{self._name()} meshes"
-            if path := self.ask_file("Save the meshes in a new folder", name, "Folder (*)"):
-                self.save_meshes(path, dialog.format, dialog.shapes, dialog.cells)
-
-    def _ask_kept(self) -> None:
-        name = f"{self._name()} kept shapes.ome.tif"
-        if path := self.ask_file("Save the kept shapes", name, "OME-TIFF (*.ome.tif)"):
-            self.save_kept(path)
-
-    def _ask_report(self) -> None:
-        if path := self.ask_file("Save the report", f"{self._name()} report.html", "Web page (*.html)"):
-            self.save_report(path)
+            self._ask(
+                "Save the meshes in a new folder",
+                f"{self._name()} meshes",
+                "Folder (*)",
+                lambda path: self.save_meshes(path, dialog.format, dialog.shapes, dialog.cells),
+            )
 
     def _name(self) -> str:
         opened = self._opened()

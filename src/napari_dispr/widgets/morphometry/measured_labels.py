@@ -1,4 +1,4 @@
-"""Measures of a 3D labels layer of the user, as they are set beside predicted cells. Knows layers, no Qt."""
+"""Measures of a 3D labels layer of the user, to compare with predicted cells. No Qt."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from scipy import ndimage
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.label_volumes import measure_labels
 from napari_dispr.shapes.measures import unit_sign
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import layer_to_world
-from napari_dispr.viewer.layers import METADATA_KEY
 from napari_dispr.widgets.morphometry.content import Measured
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelsSource:
-    """What is to be measured, as it was when it was asked for.
+    """A labels layer to be measured, as it was when measuring started.
 
     Attributes
     ----------
@@ -31,9 +31,8 @@ class LabelsSource:
         Not read yet: may be lazy.
     affine : (4, 4) array
         From voxel-centre index to world: all of the layer's transforms, in ``unit``.
-    unit : str
     note : str
-        What the user should know of the unit.
+        A note on the unit for the user.
     """
 
     name: str
@@ -44,25 +43,24 @@ class LabelsSource:
 
 
 def is_measurable(layer: "Layer") -> bool:
-    """Whether a layer is a 3D segmentation of the user: no result of ours, which has its table already."""
+    """Whether a layer is a 3D segmentation of the user, not a result, which has its table already."""
     from napari.layers import Labels
 
     return isinstance(layer, Labels) and layer.ndim == 3 and METADATA_KEY not in layer.metadata
 
 
 def labels_source(layer: "Labels", unit: str | None = None) -> LabelsSource:
-    """A layer as it is to be measured.
+    """A layer as a source to measure.
 
     Parameters
     ----------
-    layer : Labels
     unit : str, optional
-        Of the prediction beside which it is to stand.
+        Unit of the prediction that it is compared with.
 
     Raises
     ------
     InputError
-        If the layer has other axes than z, y and x, or different units along them that do not go together.
+        If the layer has other axes than z, y and x, or units along them that cannot be converted.
     """
     if layer.ndim != 3:
         raise InputError(f'"{layer.name}" has {layer.ndim} axes: choose labels with z, y and x.')
@@ -80,7 +78,7 @@ def labels_source(layer: "Labels", unit: str | None = None) -> LabelsSource:
     else:
         sign = unit_sign(wanted)
         note = (
-            f'"{layer.name}" is in {unit_sign(str(own))}, the prediction in {sign}: its scale was taken for '
+            f'"{layer.name}" is in {unit_sign(str(own))}, the prediction in {sign}: its scale was read as '
             f"{sign}."
         )
     array = layer.data[0] if layer.multiscale else layer.data
@@ -92,14 +90,13 @@ def measure_source(source: LabelsSource, step: Callable[[int, int], None]) -> Me
 
     Parameters
     ----------
-    source : LabelsSource
     step : callable
-        Called with the cells done and all; what it raises ends the work.
+        Called with the numbers of finished cells and of all; what it raises ends the work.
 
     Raises
     ------
     InputError
-        If the labels hold no cell.
+        If the layer has no cell.
     """
     try:
         volume = np.array(source.array)  # a copy: the user may paint on
@@ -107,7 +104,7 @@ def measure_source(source: LabelsSource, step: Callable[[int, int], None]) -> Me
         raise InputError(f'"{source.name}" does not fit into memory: crop it first.') from None
     step(0, 1)
     if not volume.any():
-        raise InputError(f'"{source.name}" holds no cell: choose a layer in which cells are labelled.')
+        raise InputError(f'"{source.name}" has no cell: choose a layer with labelled cells.')
     table = measure_labels(volume, source.affine, source.unit, progress=step)
     labels = table["label"].to_numpy()
     middles = np.array(ndimage.center_of_mass(volume > 0, volume, labels))

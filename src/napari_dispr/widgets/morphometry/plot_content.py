@@ -1,4 +1,4 @@
-"""What the plots of morphometry show, from the content of the tables. No Qt."""
+"""The data of the plots of morphometry, from the content of the tables. No Qt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.shapes.intervals import LEVEL
 from napari_dispr.widgets.morphometry.content import NO_MEMBER, TableContent
-from napari_dispr.widgets.parts.wording import heading, spoken
+from napari_dispr.widgets.parts.wording import cells_text, heading, words_of
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ def _none() -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Points of a plot, and the cell and member that each is of.
+    """Points of a plot, with their cells and members.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Points:
         return Points(self.x[which], self.y[which], self.cells[which], self.members[which])
 
     def of(self, cell: int | None, member: int | None = None) -> NDArray[np.bool_]:
-        """Which are of a cell; of a member of it, where it is given and there are members."""
+        """Points of a cell, or of one of its members if points have members."""
         found = self.cells == (NO_MEMBER if cell is None else cell)
         return (
             found & ((self.members == member) | (self.members == NO_MEMBER)) if member is not None else found
@@ -53,21 +53,20 @@ class Points:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strips:
-    """A measure by cell: a strip a cell, at x = 0, 1, 2, ...
+    """A measure by cell: one strip for each cell, at x = 0, 1, 2, ...
 
     Attributes
     ----------
     labels : list of int
         The cell of each strip.
-    members : Points
     kept : Points
-        Those members that were kept as their cell's shape.
+        The kept members.
     real : Points
-        The same cells in the labels layer that was measured.
+        The same cells in the measured labels layer.
     means, low, high : (cell,) arrays
-        Mean, and the ends of the interval, or the standard deviation about the mean; NaN where there is none.
+        Mean, and the ends of the interval or mean ± standard deviation; NaN if there is none.
     bar : str
-        What low and high are.
+        Meaning of low and high.
     """
 
     labels: list[int]
@@ -92,24 +91,23 @@ def strips(
 
     Parameters
     ----------
-    cells, members : TableContent
     shown_cells, shown_members : int arrays
-        The rows that are shown, in their order.
+        The rows on screen, in their order.
     name : str
         Of a measure.
     kept : dict of int to int
-        The members that were kept, by cell.
+        The kept member of each cell.
     """
     labels = list(dict.fromkeys(cells.cells[shown_cells].tolist()))
     place = {label: float(x) for x, label in enumerate(labels)}
     shown = shown_members[np.isin(members.cells[shown_members], labels)]
     x = np.array([place[label] for label in members.cells[shown].tolist()], dtype=np.float64)
-    # Members side by side, in the order of their numbers: two of the same value do not hide one another.
+    # Members side by side: two of the same value do not hide each other.
     numbers = members.members[shown]
     widest = max(1, int(numbers.max(initial=0)))
-    aside = np.where(numbers >= 0, 0.36 * (numbers / widest - 0.5), 0.0)
+    offset = np.where(numbers >= 0, 0.36 * (numbers / widest - 0.5), 0.0)
     predicted = members.predicted[shown]
-    every = Points(x + aside, _value(members, name)[shown], members.cells[shown], numbers)
+    every = Points(x + offset, _value(members, name)[shown], members.cells[shown], numbers)
     every, predicted = _finite(every, predicted)
     ours, real = every.only(predicted), every.only(~predicted)
     chosen = np.array(
@@ -124,7 +122,7 @@ def strips(
 
 
 def _bars(cells: TableContent, name: str) -> tuple[Floats, Floats, Floats, str]:
-    """Mean and ends of each row of cells, and what the ends are."""
+    """Mean and ends for each row of cells, and the meaning of the ends."""
     nothing = np.full(max(1, len(cells)), np.nan)
     means = cells.arrays.get(f"{name}_mean", nothing)
     sd = cells.arrays.get(f"{name}_sd", nothing)
@@ -134,7 +132,7 @@ def _bars(cells: TableContent, name: str) -> tuple[Floats, Floats, Floats, str]:
 
 
 def scatter(content: TableContent, shown: NDArray[np.intp], x: str, y: str) -> tuple[Points, Points]:
-    """Two measures against one another: predicted rows, and those of a labels layer."""
+    """Two measures against each other: predicted rows, and those of a labels layer."""
     points = Points(
         _value(content, x)[shown], _value(content, y)[shown], content.cells[shown], content.members[shown]
     )
@@ -144,7 +142,7 @@ def scatter(content: TableContent, shown: NDArray[np.intp], x: str, y: str) -> t
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """How often values of a measure occur.
+    """Frequencies of the values of a measure.
 
     Attributes
     ----------
@@ -162,7 +160,7 @@ class Histogram:
 
 
 def histogram(content: TableContent, shown: NDArray[np.intp], name: str) -> Histogram:
-    """Histogram of a measure over the rows that are shown."""
+    """Histogram of a measure over the rows on screen."""
     points, real = scatter(content, shown, name, name)
     values = np.concatenate([points.x, real.x])
     every = Points(
@@ -182,7 +180,7 @@ def histogram(content: TableContent, shown: NDArray[np.intp], name: str) -> Hist
 def axis_label(content: TableContent, name: str) -> str:
     """The name of a measure with its unit, on one line."""
     column = content.columns.get(name)
-    return spoken(name) if column is None else heading(name, _unit(content, name), " ")
+    return words_of(name) if column is None else heading(name, _unit(content, name), " ")
 
 
 def _unit(content: TableContent, name: str) -> str:
@@ -191,8 +189,8 @@ def _unit(content: TableContent, name: str) -> str:
     return text.partition(": ")[0] if ": " in text else "no unit"
 
 
-def beside_truth(cells: TableContent, name: str) -> str:
-    """How near the estimates of a measure come to the same cells in the labels layer; empty without one."""
+def agreement_text(cells: TableContent, name: str) -> str:
+    """Errors of the estimates against the same cells in the labels layer, in words; empty without one."""
     values = cells.arrays.get(f"{name}_mean")
     if values is None:
         return ""
@@ -210,9 +208,8 @@ def beside_truth(cells: TableContent, name: str) -> str:
         return ""
     ours, real = ours[there], real[there]
     errors = values[ours] / values[real] - 1
-    cells_words = "1 cell" if len(ours) == 1 else f"{len(ours)} cells"
-    text = f"{spoken(name).capitalize()} of {cells_words} in both sources: off by {np.abs(errors).mean():.1%}"
-    text += f" on average (bias {errors.mean():+.1%})"
+    text = f"{words_of(name).capitalize()} of {cells_text(len(ours))} in both sources: "
+    text += f"mean error {np.abs(errors).mean():.1%}, bias {errors.mean():+.1%}"
     if f"{name}_low" in cells.arrays:
         low, high = cells.arrays[f"{name}_low"][ours], cells.arrays[f"{name}_high"][ours]
         with_interval = np.isfinite(low)
@@ -233,14 +230,12 @@ def _finite(points: Points, predicted: NDArray[np.bool_]) -> tuple[Points, NDArr
 def nearest(
     points: Sequence[Points], x: float, y: float, pixel: tuple[float, float]
 ) -> tuple[int, int, float] | None:
-    """The cell and member nearest to a place, and how far that is in pixels; None where there is no point.
+    """The cell and member nearest to a place, and the distance in pixels; None if there is no point.
 
     Parameters
     ----------
-    points : sequence of Points
-    x, y : float
     pixel : (float, float)
-        Size of a pixel along x and y; infinite: that axis does not count.
+        Size of a pixel along x and y; infinite: ignore that axis.
     """
     best: tuple[int, int, float] | None = None
     for one in points:

@@ -1,4 +1,4 @@
-"""Plots beside the tables of morphometry: a measure by cell, its histogram, two against one another."""
+"""The plots of morphometry: a measure by cell, its histogram, and two measures against each other."""
 
 import errno
 from collections.abc import Sequence
@@ -12,34 +12,36 @@ from pyqtgraph.exporters import Exporter
 from qtpy.QtCore import QRect, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPaintDevice, QPainter
 from qtpy.QtSvg import QSvgGenerator
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
+from superqt.utils import signals_blocked
 
 from napari_dispr.files import written_aside
 from napari_dispr.widgets.morphometry.content import NO_MEMBER, TableContent
 from napari_dispr.widgets.morphometry.plot_content import (
     Points,
+    agreement_text,
     axis_label,
-    beside_truth,
     histogram,
     nearest,
     scatter,
     strips,
 )
-from napari_dispr.widgets.parts.wording import plain, spoken
+from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.wording import plain, words_of
 
-#: Colours that stand apart on dark and light, also for eyes that see red and green alike.
+#: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
 _MEMBER, _REAL, _KEPT = "#4cc2ff", "#ffb454", "#e36bd0"
 _BY_CELL, _HISTOGRAM, _SCATTER = "by cell", "histogram", "scatter"
 _CELLS, _MEMBERS = "cells", "members"
-#: A click picks the nearest point within so many pixels.
+#: A click picks the nearest point within this many pixels.
 _REACH = 14.0
 #: Height of the horizontal axis, with its label.
 _BELOW = 42
-#: Cells are named no closer than this, in pixels.
+#: Least distance of the cells' names, in pixels.
 _LEAST_TICK = 24
-#: Width of the strip of a cell, in which its members stand side by side.
+#: Width of the strip of a cell, which shows its members side by side.
 _STRIP = 0.62
-#: Pictures are so many times as large as the plot on screen.
+#: Saved pictures are this many times as large as on screen.
 _ENLARGED = 3
 
 
@@ -63,9 +65,9 @@ class _CellAxis(pyqtgraph.AxisItem):
 
 
 class PlotPanel(QWidget):
-    """One plot, and what it is of."""
+    """One plot and its controls."""
 
-    #: A point was clicked: of which cell, and which member (`NO_MEMBER`: none).
+    #: A point was clicked: its cell and its member (`NO_MEMBER`: none).
     picked = Signal(int, int)
     #: The user wants the plot as a file.
     save_asked = Signal()
@@ -79,9 +81,10 @@ class PlotPanel(QWidget):
         self._selected: tuple[int | None, int | None] = (None, None)
         self._points: list[Points] = []
         self._text, self._background = "#f0f1f2", "#262930"
-        self.kind = QComboBox()
+        self.kind = QComboBox(
+            toolTip="How to plot: every member by cell; how often values occur; two measures"
+        )
         self.kind.addItems([_BY_CELL, _HISTOGRAM, _SCATTER])
-        self.kind.setToolTip("How to plot: every member by cell; how often values occur; two measures")
         self.measure, self.against, self.of = QComboBox(), QComboBox(), QComboBox()
         self.measure.setToolTip("The measure that is plotted")
         self.against.setToolTip("The measure along the horizontal axis")
@@ -91,8 +94,7 @@ class PlotPanel(QWidget):
             choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choice.setMinimumContentsLength(10)
         self.against_words, self.of_words = QLabel("against"), QLabel("of")
-        self.save_button = QPushButton("Save plot…")
-        self.save_button.setToolTip("Save the plot as a picture (PNG) or as a drawing (SVG)")
+        self.save_button = QPushButton("Save plot…", toolTip="Save the plot as PNG or SVG")
         self.axis = _CellAxis("bottom")
         self.plot = pyqtgraph.PlotWidget(axisItems={"bottom": self.axis})
         self.plot.setMinimumHeight(150)
@@ -102,12 +104,14 @@ class PlotPanel(QWidget):
             self.plot.getAxis(side).enableAutoSIPrefix(False)
             self.plot.getAxis(side).setStyle(maxTickLevel=0)
         self.axis.setHeight(_BELOW)
-        self.plot.getPlotItem().setContentsMargins(0, 0, 6, 6)  # for the ends of letters
+        self.plot.getPlotItem().setContentsMargins(0, 0, 6, 6)  # room for the ends of letters
         self.plot.setToolTip("Click a point to select its cell; drag to move, wheel to zoom, A to see all")
-        #: How near the estimates come to the real values, where there are both.
+        #: Errors of the estimates against real cells.
         self.note = QLabel(wordWrap=True)
         self.note.hide()
-        self._layout()
+        first = row(self.kind, (self.measure, 1), self.save_button)
+        second = row(self.against_words, (self.against, 1), self.of_words, self.of, None)
+        column(first, second, (self.plot, 1), self.note, parent=self)
         self.kind.currentTextChanged.connect(self.draw)
         self.measure.currentTextChanged.connect(self.draw)
         self.against.currentTextChanged.connect(self.draw)
@@ -117,31 +121,10 @@ class PlotPanel(QWidget):
         self._highlight = pyqtgraph.ScatterPlotItem(size=13, brush=None)
         self._lines = pyqtgraph.PlotDataItem(connect="pairs")
 
-    def _layout(self) -> None:
-        first, second = QHBoxLayout(), QHBoxLayout()
-        first.addWidget(self.kind)
-        first.addWidget(self.measure, 1)
-        first.addWidget(self.save_button)
-        for control in (self.against_words, self.against, self.of_words, self.of):
-            second.addWidget(control, int(control is self.against))
-        second.addStretch()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(first)
-        layout.addLayout(second)
-        layout.addWidget(self.plot, 1)
-        layout.addWidget(self.note)
-
     # --- what is shown -----------------------------------------------------------------------------
 
     def set_colours(self, text: str, background: str) -> None:
-        """Fit into a theme.
-
-        Parameters
-        ----------
-        text, background : str
-            As ``#rrggbb``.
-        """
+        """Take the colours of a theme, as ``#rrggbb``."""
         self._text, self._background = text, background
         self.plot.setBackground(background)
         for name in ("left", "bottom"):
@@ -151,7 +134,7 @@ class PlotPanel(QWidget):
         self.draw()
 
     def show_content(self, cells: TableContent, members: TableContent, kept: dict[int, int]) -> None:
-        """Plot other tables; call `show_rows` then."""
+        """Plot other tables; call `show_rows` afterwards."""
         self._cells, self._members, self._kept = cells, members, kept
         names = cells.measures
         extra = [name for name in ("ambiguity",) if name in cells.columns]
@@ -162,13 +145,14 @@ class PlotPanel(QWidget):
             if [choice.itemData(i) for i in range(choice.count())] == offered:
                 continue
             before = choice.currentData() or first
-            choice.blockSignals(True)
-            choice.clear()
-            for name in offered:
-                choice.addItem(spoken(name), name)
-                choice.setItemData(choice.count() - 1, cells.columns[name].about, Qt.ItemDataRole.ToolTipRole)
-            choice.setCurrentIndex(max(0, choice.findData(before)))
-            choice.blockSignals(False)
+            with signals_blocked(choice):
+                choice.clear()
+                for name in offered:
+                    choice.addItem(words_of(name), name)
+                    choice.setItemData(
+                        choice.count() - 1, cells.columns[name].about, Qt.ItemDataRole.ToolTipRole
+                    )
+                choice.setCurrentIndex(max(0, choice.findData(before)))
 
     def show_rows(self, cells: NDArray[np.intp], members: NDArray[np.intp]) -> None:
         """Plot these rows of the tables, in this order."""
@@ -176,7 +160,7 @@ class PlotPanel(QWidget):
         self.draw()
 
     def draw(self) -> None:
-        """Draw all anew."""
+        """Plot everything again."""
         kind = self.kind.currentText()
         for control in (self.against_words, self.against):
             control.setVisible(kind == _SCATTER)
@@ -196,7 +180,7 @@ class PlotPanel(QWidget):
             self._draw_histogram(name)
         else:
             self._draw_scatter(self.against.currentData(), name)
-        words = beside_truth(self._cells, name)
+        words = agreement_text(self._cells, name)
         self.note.setText(words)
         self.note.setVisible(bool(words))
         self.plot.enableAutoRange()
@@ -299,7 +283,7 @@ class PlotPanel(QWidget):
 
     @property
     def highlighted(self) -> tuple[int | None, int | None]:
-        """What is marked: a cell, and a member of it."""
+        """The marked cell and member."""
         return self._selected
 
     def _draw_selection(self) -> None:
@@ -331,7 +315,7 @@ class PlotPanel(QWidget):
         self.pick_at(place.x(), place.y())
 
     def pick_at(self, x: float, y: float) -> None:
-        """Pick what is at a place of the plot: the nearest point; in a strip without one near, its cell."""
+        """Pick the nearest point; if none is near, the cell of the strip."""
         width, height = self.plot.getViewBox().viewPixelSize()
         counted = self.kind.currentText() == _HISTOGRAM
         found = nearest(self._points, x, y, (width, np.inf if counted else height))
@@ -344,7 +328,7 @@ class PlotPanel(QWidget):
     # --- files -------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the plot as PNG or SVG, as the name's end says."""
+        """Write the plot as PNG or SVG, by the extension of the name."""
         width, height = self.plot.width(), self.plot.height()
         with written_aside(path) as aside:
             if Path(path).suffix.lower() == ".svg":
@@ -362,7 +346,7 @@ class PlotPanel(QWidget):
 
     def _paint(self, device: QPaintDevice, place: QRectF, enlarged: float) -> None:
         painter = QPainter(device)
-        # So that signs are drawn as lines and areas, and as large as the rest.
+        # Symbols become lines and areas, and scale with the plot.
         exporter = Exporter(self.plot.scene())
         options = {"antialias": True, "resolutionScale": enlarged, "painter": painter}
         exporter.setExportMode(True, options)

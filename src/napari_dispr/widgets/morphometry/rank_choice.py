@@ -1,4 +1,4 @@
-"""A button with a list of the measures, to rank cells by how much a z-stack of each would tell."""
+"""A button that ranks cells by the expected error of a measure."""
 
 import pandas as pd
 from qtpy.QtCore import Signal
@@ -8,16 +8,16 @@ from qtpy.QtWidgets import QMenu, QPushButton, QWidget
 from napari_dispr.prediction.ranking import rank_cells
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.measures import HEADLINE, MEASURES
-from napari_dispr.widgets.parts.wording import gain_text, spoken
+from napari_dispr.widgets.parts.wording import gain_text, words_of
 
 _ABOUT = (
-    "<p><b>Which cells deserve a z-stack?</b></p><p>Ranks them by how far off a measure of each may still "
-    "be: those of which a stack would tell most come first.</p>"
+    "<p><b>Which cells deserve a z-stack?</b></p><p>Ranks the cells by the expected error of a measure: "
+    "cells for which a z-stack would help most come first.</p>"
 )
 
 
 class RankChoice(QPushButton):
-    """The measure by which cells are ranked; none at the beginning."""
+    """The measure by which cells are ranked; at first none."""
 
     #: Another was chosen.
     changed = Signal()
@@ -32,7 +32,7 @@ class RankChoice(QPushButton):
         self._add(menu, "Not ranked", "").setChecked(True)
         menu.addSeparator()
         for name in MEASURES:
-            self._add(menu if name in HEADLINE else more, f"By {spoken(name)}", name)
+            self._add(menu if name in HEADLINE else more, f"By {words_of(name)}", name)
         menu.addMenu(more)
         self.setMenu(menu)
 
@@ -53,15 +53,15 @@ class RankChoice(QPushButton):
         next(action for action in self._group.actions() if action.data() == name).trigger()
 
     def ranking(self, prediction: Prediction, measures: pd.DataFrame) -> pd.DataFrame | None:
-        """The cells of a prediction in the order in which they deserve a z-stack; None if none is wished.
+        """The ranked cells of a prediction; None if no measure is chosen.
 
-        Lengths, areas and volumes are ranked by errors as shares of them, other measures, which may be 0,
-        by errors as they are.
+        Lengths, areas and volumes are ranked by relative errors, other measures, which may be 0, by
+        absolute ones.
 
         Raises
         ------
         InputError
-            If nothing says how sure the measure is.
+            If the uncertainty of the measure is not known.
         """
         if not self.chosen or measures.empty:
             return None
@@ -69,12 +69,12 @@ class RankChoice(QPushButton):
         return rank_cells(prediction, self.chosen, relative=relative, measures=measures)
 
     @staticmethod
-    def told(ranking: pd.DataFrame) -> str:
-        """What a ranking says, in a sentence."""
-        measure, relative = spoken(ranking.attrs["measure"]), ranking.attrs["relative"]
+    def summary(ranking: pd.DataFrame) -> str:
+        """The ranking in a sentence."""
+        measure, relative = words_of(ranking.attrs["measure"]), ranking.attrs["relative"]
         labels, gains = ranking["label"].to_list(), ranking["expected_gain"].to_list()
         return (
-            f"Cell {labels[0]} deserves a z-stack most: its {measure} may be off by "
-            f"{gain_text(gains[0], relative)}, that of the last, cell {labels[-1]}, by "
+            f"Cell {labels[0]} deserves a z-stack most: the expected error of its {measure} is "
+            f"{gain_text(gains[0], relative)}; that of the last cell, {labels[-1]}, is "
             f"{gain_text(gains[-1], relative)}."
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.morphometry.content import TableContent
-from napari_dispr.widgets.parts.wording import spoken
+from napari_dispr.widgets.parts.wording import words_of
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge, "<=": operator.le, "!=": operator.ne, "==": operator.eq, "≥": operator.ge,
@@ -23,22 +23,21 @@ _EXAMPLE = "volume > 80"
 
 
 def matching(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArray[np.bool_]:
-    """Which rows a filter lets through: those that fit all of its words and conditions.
+    """Which rows pass a filter: those that fit all of its words and conditions.
 
     Parameters
     ----------
     text : str
-        Words, each of which must stand in a column of words, or, if it is a whole number, be the cell;
-        conditions ``NAME > NUMBER`` with ``>``, ``>=``, ``<``, ``<=``, ``=``, ``!=``; of columns of words
-        ``NAME = WORD``. Names may be written with blanks. Quotes keep several words together.
+        Words that occur in a text column; whole numbers: the cell; conditions ``NAME > NUMBER`` with ``>``,
+        ``>=``, ``<``, ``<=``, ``=``, ``!=``; for text columns ``NAME = WORD``. Names may contain blanks.
+        Quotes keep several words together.
     columns : mapping of str to (row,) array
         Floating numbers, or text.
-    rows : int
 
     Raises
     ------
     InputError
-        Says what is wrong with the filter, and how it is written.
+        Says what is wrong with the filter, and how to write it.
     """
     found = np.ones(rows, dtype=bool)
     tokens = [token.rstrip(",") or token for token in _TOKEN.findall(text)]
@@ -52,7 +51,7 @@ def matching(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
             continue
         name, words = _name(words, columns, sign)
         if place + 1 >= len(tokens) or tokens[place + 1] in _OPERATORS:
-            raise InputError(f'After "{spoken(name)} {sign}" something is missing: write {_EXAMPLE}.')
+            raise InputError(f'After "{words_of(name)} {sign}" a value is missing: write {_EXAMPLE}.')
         found &= _fits(name, columns[name], sign, _unquoted(tokens[place + 1]))
         place += 2
     for word in words:
@@ -64,30 +63,29 @@ def matching(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
 def passing(
     text: str, shown: TableContent, other: TableContent
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows of two tables of the same cells a filter lets through.
+    """Which rows of two tables of the same cells pass a filter.
 
     Parameters
     ----------
-    text : str
     shown : TableContent
-        What the filter is meant for; of a column that only ``other`` has, it is that.
+        The table on screen. A filter with columns that only ``other`` has applies to ``other``.
     other : TableContent
-        Its rows are shown of the cells that pass.
+        Its rows pass if their cell passes.
 
     Returns
     -------
     (row,) bool arrays
-        Of ``shown`` and of ``other``. Real cells stand beside the predicted ones that pass.
+        For ``shown`` and for ``other``. Real cells pass together with the predicted ones.
 
     Raises
     ------
     InputError
     """
     try:
-        rows = _beside(text, shown)
+        rows = _with_real_cells(text, shown)
     except InputError:
         try:
-            found = _beside(text, other)
+            found = _with_real_cells(text, other)
         except InputError:
             found = None
         if found is None:
@@ -96,7 +94,7 @@ def passing(
     return rows, np.isin(other.cells, shown.cells[rows])
 
 
-def _beside(text: str, content: TableContent) -> NDArray[np.bool_]:
+def _with_real_cells(text: str, content: TableContent) -> NDArray[np.bool_]:
     rows = matching(text, content.filtered_by, len(content))
     if "source" in text:
         return rows
@@ -104,34 +102,34 @@ def _beside(text: str, content: TableContent) -> NDArray[np.bool_]:
 
 
 def _name(words: list[str], columns: Mapping[str, NDArray[Any]], sign: str) -> tuple[str, list[str]]:
-    """The column that stands before a sign, of as many words as possible, and the words before it."""
+    """The column named before a sign, of as many words as possible, and the words before it."""
     for first in range(len(words)):
         name = "_".join(_unquoted(word) for word in words[first:]).lower().replace(" ", "_")
         if name in columns:
             return name, words[:first]
     if not words:
         raise InputError(f'Before "{sign}" the name of a column is missing: write {_EXAMPLE}.')
-    asked = _unquoted(words[-1])
-    near = difflib.get_close_matches(asked.lower(), columns, 1, 0.5)
-    near = near or [name for name in columns if name.startswith(asked.lower())][:1]
-    hint = f"did you mean {spoken(near[0])}?" if near else f"write {_EXAMPLE}."
-    raise InputError(f'There is no column "{asked}": {hint}')
+    word = _unquoted(words[-1])
+    near = difflib.get_close_matches(word.lower(), columns, 1, 0.5)
+    near = near or [name for name in columns if name.startswith(word.lower())][:1]
+    hint = f"did you mean {words_of(near[0])}?" if near else f"write {_EXAMPLE}."
+    raise InputError(f'There is no column "{word}": {hint}')
 
 
-def _fits(name: str, values: NDArray[Any], sign: str, asked: str) -> NDArray[np.bool_]:
+def _fits(name: str, values: NDArray[Any], sign: str, word: str) -> NDArray[np.bool_]:
     compare = _OPERATORS[sign]
     if values.dtype.kind == "f":
         try:
-            number = float(asked)
+            number = float(word)
         except ValueError:
             raise InputError(
-                f'"{spoken(name)} {sign}" takes a number, not "{asked}": write {_EXAMPLE}.'
+                f'"{words_of(name)} {sign}" takes a number, not "{word}": write {_EXAMPLE}.'
             ) from None
         fits = np.asarray(compare(values, number), dtype=bool)
         return fits & ~np.isnan(values)
     if compare not in (operator.eq, operator.ne):
-        raise InputError(f'{spoken(name)} holds words: write {name} = "{asked}".')
-    return np.asarray(compare(np.char.lower(values), asked.lower()), dtype=bool)
+        raise InputError(f'{words_of(name)} is a text column: write {name} = "{word}".')
+    return np.asarray(compare(np.char.lower(values), word.lower()), dtype=bool)
 
 
 def _holds(columns: Mapping[str, NDArray[Any]], word: str, rows: int) -> NDArray[np.bool_]:

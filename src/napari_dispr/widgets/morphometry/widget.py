@@ -1,4 +1,4 @@
-"""The widget "Morphometry": layout and signals. Tables, plots and links have modules of their own."""
+"""The window "Morphometry": layout and signals."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,6 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
     QApplication,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QMenu,
@@ -19,13 +18,13 @@ from qtpy.QtWidgets import (
     QSplitter,
     QStackedWidget,
     QTabWidget,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.link import PictureLink, with_layers
-from napari_dispr.viewer.session import OpenPrediction, Session, Shape, unwrapped
+from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
+from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.array_table import ArrayView
 from napari_dispr.widgets.morphometry.column_choice import ColumnChoice
 from napari_dispr.widgets.morphometry.content import (
@@ -40,8 +39,8 @@ from napari_dispr.widgets.morphometry.plots import PlotPanel
 from napari_dispr.widgets.morphometry.rank_choice import RankChoice
 from napari_dispr.widgets.morphometry.row_filter import passing
 from napari_dispr.widgets.morphometry.source import SourcePanel
-from napari_dispr.widgets.parts.docked import DockedWidget
-from napari_dispr.widgets.parts.message import Message
+from napari_dispr.widgets.parts.docked import DockedWidget, Message
+from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.predict.table import cells_tab
 
 if TYPE_CHECKING:
@@ -51,38 +50,33 @@ _EMPTY = (
     "<p><b>Nothing to show yet.</b></p>"
     "<p>Predict cells in <i>Plugins &gt; Predict 3D shapes</i>,</p>"
     "<p>or drop the folder of a saved prediction on the window,</p>"
-    "<p>or choose a 3D labels layer of your own above and press <i>Measure</i>.</p>"
+    "<p>or choose your own 3D labels layer above and press <i>Measure</i>.</p>"
 )
 _FILTER_EXAMPLE = "Filter: volume > 80   ambiguity >= .3   7"
 _ABOUT_FILTER = (
-    "<p>Shows only the rows that fit all that stands here:</p>"
+    "<p>Shows only the rows that fit all conditions:</p>"
     "<p><b>volume &gt; 80</b>, <b>surface area &lt;= 120</b>: a column and a number, with &gt; &gt;= &lt; "
     "&lt;= = !=</p><p><b>7</b>: the cell 7</p><p><b>blurred</b>: a word in any column of words</p>"
     "<p><b>volume_sd &gt; 5</b>: <i>_sd</i>, <i>_low</i> and <i>_high</i> of a measure of cells</p>"
 )
-#: Typing faster than this is filtered once, milliseconds.
+#: The filter waits for this pause in typing, milliseconds.
 _PAUSE = 120
-#: Wider than this many times its height, the widget has the plots beside the tables.
+#: If the width is more than this many times the height, plots are to the right of the tables.
 _SIDE_BY_SIDE = 1.15
 
 
 class MorphometryWidget(DockedWidget):
-    """Measures of predicted cells and of real ones: tables, plots, export.
-
-    Parameters
-    ----------
-    napari_viewer : Viewer
-    """
+    """Measures of predicted cells and of real ones: tables, plots, export."""
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__(napari_viewer)
         self._session = Session.of(napari_viewer)
-        self._origin: object = None  # of a selection: what shows it already
-        self._filtered = True  # both tables are: until then they are not plotted
-        self._alone: int | None = None  # a selected cell of the labels layer that was not predicted
-        self._ranked = ""  # what the ranking says, or why there is none
+        self._origin: object = None  # the part in which the user selected a cell
+        self._filtered = True  # both tables are filtered, and can be plotted
+        self._alone: int | None = None  # a selected cell of the labels layer without a prediction
+        self._ranked = ""  # the ranking in words, or why there is none
         self._cells, self._members = cells_content(None), members_content(None)
-        # Predicting tells of many changes at once: one look at them is enough.
+        # Predicting sends many changes: show the last one.
         self._coming = QTimer(self, singleShot=True, interval=0)
         self._coming.timeout.connect(self.refresh)
         self._filtering = QTimer(self, singleShot=True, interval=_PAUSE)
@@ -97,24 +91,21 @@ class MorphometryWidget(DockedWidget):
 
     def _build(self) -> None:
         self.source = SourcePanel(self._viewer)
-        self.filter_line = QLineEdit(clearButtonEnabled=True)
+        self.filter_line = QLineEdit(clearButtonEnabled=True, toolTip=_ABOUT_FILTER)
         self.filter_line.setPlaceholderText(_FILTER_EXAMPLE)
-        self.filter_line.setToolTip(_ABOUT_FILTER)
-        #: What is wrong with the filter, or how many rows it lets through.
+        #: What is wrong with the filter, or how many rows pass it.
         self.hint = Message()
         self.rank = RankChoice()
         self.columns = ColumnChoice()
-        self.copy_button = QPushButton("Copy")
-        self.copy_button.setToolTip("Copy the rows that are shown, to paste into a spreadsheet")
+        self.copy_button = QPushButton(
+            "Copy", toolTip="Copy the rows on screen, to paste them into a spreadsheet"
+        )
         copying = QMenu(self)
         copying.addAction("Shown columns", lambda: self.copy())
         copying.addAction("All columns", lambda: self.copy(whole=True))
         self.copy_button.setMenu(copying)
         self.exports = ExportBar(self._opened, self._filed, lambda: self.selected)
-        tools = QHBoxLayout()
-        for control in (self.rank, self.columns, self.copy_button, self.exports.button):
-            tools.addWidget(control)
-
+        tools = row(self.rank, self.columns, self.copy_button, self.exports.button)
         self.cells_view, self.members_view = ArrayView(), ArrayView()
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cells_view, "Cells")
@@ -127,20 +118,12 @@ class MorphometryWidget(DockedWidget):
         self.splitter.setSizes([1, 1])  # halves
         self.empty = QLabel(_EMPTY, wordWrap=True, alignment=Qt.AlignmentFlag.AlignCenter)
         content = QWidget()
-        inner = QVBoxLayout(content)
-        inner.setContentsMargins(0, 0, 0, 0)
-        inner.addLayout(tools)
-        inner.addWidget(self.filter_line)
-        inner.addWidget(self.hint)
-        inner.addWidget(self.splitter, 1)
-        inner.addWidget(self.exports)
+        column(tools, self.filter_line, self.hint, (self.splitter, 1), self.exports, parent=content)
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(content)
-        layout = QVBoxLayout(self)
-        layout.addWidget(self.source)
-        layout.addWidget(self.stack, 1)
-        # Else napari's dock puts empty room below.
+        column(self.source, (self.stack, 1), parent=self, margins=True)
+        # Otherwise napari's dock adds empty space below.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def _connect(self) -> None:
@@ -167,11 +150,11 @@ class MorphometryWidget(DockedWidget):
 
     @property
     def selected(self) -> int | None:
-        """The cell that is selected."""
+        """The selected cell."""
         return self._session.selection.cell if self._alone is None else self._alone
 
     def _on_layer(self) -> None:
-        """Another labels layer was chosen, or it has been measured."""
+        """Another labels layer was chosen, or it was measured."""
         measured = self.source.measured
         self.link.measured(self.source.layer if measured else None, measured.centres if measured else {})
         self._coming.start()
@@ -221,7 +204,7 @@ class MorphometryWidget(DockedWidget):
             view.choose(self._names(content))
 
     def _ranking(self, opened: OpenPrediction) -> pd.DataFrame | None:
-        """Which cells deserve a z-stack, where that was asked and something says so."""
+        """The ranking of the cells by the chosen measure; None if there is none."""
         self._ranked = ""
         try:
             ranking = self.rank.ranking(opened.prediction, opened.measures)
@@ -229,11 +212,11 @@ class MorphometryWidget(DockedWidget):
             self._ranked = str(error)
             return None
         if ranking is not None:
-            self._ranked = self.rank.told(ranking)
+            self._ranked = self.rank.summary(ranking)
         return ranking
 
     def _on_rank(self) -> None:
-        """Rank the cells, the most deserving first, or show them by their numbers again."""
+        """Sort the cells by rank, or by label if they are not ranked."""
         self.tabs.setCurrentWidget(self.cells_view)
         self.refresh()
         names = self._names(self._cells)
@@ -242,7 +225,7 @@ class MorphometryWidget(DockedWidget):
         self.hint.say(self._ranked, problem=bool(self._ranked) and first == "cell")
 
     def _opened(self) -> OpenPrediction | None:
-        """What is exported: the current prediction, with its picture."""
+        """The current prediction with its picture, to export."""
         opened = self._session.current
         return None if opened is None else with_layers(opened, unwrapped(self._viewer))
 
@@ -252,7 +235,7 @@ class MorphometryWidget(DockedWidget):
     # --- filter ------------------------------------------------------------------------------------
 
     def _filter(self) -> None:
-        """Show the rows that fit the filter line, and say how many."""
+        """Show the rows that pass the filter, and say how many."""
         self._filtering.stop()
         on_members = self.tabs.currentWidget() is self.members_view
         shown, other = (self._members, self._cells) if on_members else (self._cells, self._members)
@@ -265,9 +248,9 @@ class MorphometryWidget(DockedWidget):
         self._filtered = False
         for view, which in ((self.cells_view, cells), (self.members_view, members)):
             if view.table is not None:
-                view.table.let_through(which)
+                view.table.set_filter(which)
         self._filtered = True
-        many = f"{np.count_nonzero(rows)} of {len(rows)} rows fit the filter."
+        many = f"{np.count_nonzero(rows)} of {len(rows)} rows pass the filter."
         self.hint.say(many if self.filter_line.text().strip() else "")
         self._plot_rows()
 
@@ -291,7 +274,7 @@ class MorphometryWidget(DockedWidget):
         self._pick(cell, shape, self.link)
 
     def _pick(self, cell: int, shape: Shape, origin: object) -> None:
-        """Look at a cell, as somebody has asked for; ``origin`` shows it already."""
+        """Select a cell that the user chose in ``origin``."""
         opened = self._session.current
         self._origin = origin
         if opened is not None and cell in opened.prediction:
@@ -300,13 +283,13 @@ class MorphometryWidget(DockedWidget):
             self._session.select(cell, shape)
             if self._session.selection == before:
                 self._on_selected()
-        else:  # of the labels layer alone
+        else:  # only in the labels layer
             self._alone = cell
             self._on_selected()
         self._origin = None
 
     def _on_selected(self, event: object = None) -> None:
-        """Show what is selected, here and in the picture."""
+        """Show the selection here and in the picture."""
         if event is not None and self._origin is None:
             self._alone = None
         cell, shape = self.selected, self._session.selection.shape
@@ -323,14 +306,14 @@ class MorphometryWidget(DockedWidget):
     # --- copy and files ----------------------------------------------------------------------------
 
     def copy(self, *, whole: bool = False) -> None:
-        """Put the table that is shown on the clipboard, columns parted by tabs; ``whole``: all columns."""
+        """Copy the table on screen, tab-separated; ``whole``: with all columns."""
         view = self.tabs.currentWidget()
         assert isinstance(view, ArrayView)
         if view.table is not None:
             self._copy(view, view.table.rows, whole)
 
     def copy_selected(self) -> None:
-        """Put the rows that are selected on the clipboard."""
+        """Copy the selected rows."""
         view = self.tabs.currentWidget()
         assert isinstance(view, ArrayView)
         if view.table is not None:
@@ -344,7 +327,7 @@ class MorphometryWidget(DockedWidget):
         table = content.frame.iloc[rows]
         table = table if whole else table[list(parts)]
         QApplication.clipboard().setText(tab_separated(table))
-        self.hint.say(f"{len(table)} rows are on the clipboard: paste them into a spreadsheet.")
+        self.hint.say(f"{len(table)} rows copied: paste them into a spreadsheet.")
 
     def _ask_and_save_plot(self) -> None:
         path = self.exports.ask_file(
@@ -356,7 +339,7 @@ class MorphometryWidget(DockedWidget):
             except OSError as error:
                 self.hint.say(f"{path}: {error.strerror}. Choose another place.", problem=True)
             else:
-                self.hint.say(f"The plot is {path}.")
+                self.hint.say(f"Plot saved as {path}.")
 
     # --- looks and the end -------------------------------------------------------------------------
 
@@ -366,15 +349,15 @@ class MorphometryWidget(DockedWidget):
         self.plots.set_colours(theme.text.as_hex(), theme.background.as_hex())
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Plots below the tables in a narrow dock, beside them in a wide one."""
+        """Put the plots below the tables in a narrow dock, and right of them in a wide one."""
         super().resizeEvent(event)
         wide = self.width() > _SIDE_BY_SIDE * self.height()
         self.splitter.setOrientation(Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical)
 
     def _clean_up(self) -> None:
-        """Stop what runs, and let go of the viewer."""
+        """Cancel what runs and disconnect from the viewer."""
         self.source.shut_down()
-        self.exports.cancel()
+        self.exports.shut_down()
         self._coming.stop()
         self._filtering.stop()
         self.link.stop()

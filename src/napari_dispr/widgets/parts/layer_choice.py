@@ -4,25 +4,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QWidget
+from superqt.utils import signals_blocked
 
-from napari_dispr.viewer.layers import METADATA_KEY
+from napari_dispr.viewer.content import METADATA_KEY
+from napari_dispr.widgets.parts.model_choice import ShortComboBox
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
 
-class LayerChoice(QComboBox):
+class LayerChoice(ShortComboBox):
     """Offers the layers that ``accepts`` accepts, the topmost first.
 
     Parameters
     ----------
-    viewer : ViewerModel
     accepts : callable
         Whether a layer is offered.
     none : str
-        What stands for no layer, below the others; empty: a layer is chosen whenever there is one.
+        Label of an item for no layer, below the others. Empty: a layer is chosen whenever there is one.
     """
 
     #: The chosen layer is another one.
@@ -32,16 +32,15 @@ class LayerChoice(QComboBox):
         self,
         viewer: "ViewerModel",
         accepts: "Callable[[Layer], bool]",
-        parent: QWidget | None = None,
+        tip: str,
         none: str = "",
     ) -> None:
-        super().__init__(parent)
+        super().__init__(characters=12)
+        self.setToolTip(tip)
         self._viewer, self._accepts, self._none = viewer, accepts, none
         self._offered: list[Layer] = []
         self._chosen: Layer | None = None
-        self._refused = False  # the user wants none
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
+        self._refused = False  # the user chose no layer
         for event in ("inserted", "removed", "reordered", "renamed"):
             getattr(viewer.layers.events, event).connect(self._offer)
         self.currentIndexChanged.connect(self._on_index)
@@ -68,16 +67,15 @@ class LayerChoice(QComboBox):
 
     def _offer(self, event: object = None) -> None:
         self._offered = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
-        self.blockSignals(True)
-        self.clear()
-        self.addItems([layer.name for layer in self._offered])
-        if self._none:
-            self.addItem(self._none)
-        if self._chosen in self._offered:
-            self.setCurrentIndex(self._offered.index(self._chosen))
-        else:
-            self.setCurrentIndex(len(self._offered) if self._refused else 0)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            self.clear()
+            self.addItems([layer.name for layer in self._offered])
+            if self._none:
+                self.addItem(self._none)
+            if self._chosen in self._offered:
+                self.setCurrentIndex(self._offered.index(self._chosen))
+            else:
+                self.setCurrentIndex(len(self._offered) if self._refused else 0)
         self._on_index(self.currentIndex())
 
     def _on_index(self, index: int) -> None:
@@ -94,7 +92,7 @@ class FollowedLayers:
     Parameters
     ----------
     names : sequence of str
-        Of the events; what a layer does not have is passed over.
+        Of the events; a layer without one of them is followed by the others.
     heard : callable
         Called with each event.
     """
@@ -104,7 +102,7 @@ class FollowedLayers:
         self._layers: dict[LayerChoice, Layer] = {}
 
     def follow(self, choice: LayerChoice, layer: "Layer | None") -> bool:
-        """Listen to ``layer`` in place of what the choice showed; returns whether that was another one."""
+        """Listen to ``layer`` in place of the layer before; whether it is another one."""
         before = self._layers.get(choice)
         if before is layer:
             return False

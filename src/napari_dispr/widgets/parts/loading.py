@@ -1,7 +1,7 @@
-"""Keeps heavy work in a worker thread from holding up the window: loading torch, garbage collections. No Qt.
+"""Keeps the window responsive while a thread loads torch or collects garbage. No Qt.
 
-An import holds the interpreter's lock while the system loads and initialises a library, 0.2 s and more for
-torch. A full garbage collection holds it too: 0.1 s and more with all the objects of napari and torch.
+An import holds the interpreter's lock while the system loads a library: 0.2 s and more for torch. A full
+garbage collection holds it too: 0.1 s and more with all objects of napari and torch.
 """
 
 import ctypes
@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: In the order in which they need one another.
+#: In the order of their dependencies.
 _LIBRARIES = ("torch_global_deps", "c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch", "torch_python")
 _RTLD_NOW = 2  # as an import does; not in os on every system
 
-#: Brings with it all that predicting needs.
+#: Imports all that predicting needs.
 _NEEDED = "napari_dispr.prediction.predict"
 
 _loading = threading.Lock()
@@ -37,7 +37,7 @@ def load_torch() -> None:
         try:
             importlib.import_module(_NEEDED)
         finally:
-            with without_full_collections():  # what was imported counts as old now, as if collected
+            with without_full_collections():  # marks the imported objects as old
                 pass
             if collecting:
                 gc.enable()
@@ -45,9 +45,9 @@ def load_torch() -> None:
 
 @contextmanager
 def without_full_collections() -> Iterator[None]:
-    """Leave all objects that there are out of garbage collections; those made from now on are collected.
+    """Exclude all existing objects from garbage collections; new ones are collected.
 
-    Afterwards all take part again: unlike a lasting ``gc.freeze`` this loses no memory.
+    Afterwards all take part again: unlike a lasting ``gc.freeze`` this leaks no memory.
     """
     global _quiet_runs
     with _counting:
@@ -63,7 +63,7 @@ def without_full_collections() -> Iterator[None]:
 
 
 def devices_found() -> dict[str, str]:
-    """Names that the setting ``device`` takes on this machine, each with what it is.
+    """Devices of this machine for the setting ``device``, each with its description.
 
     Loads torch: call it in a worker thread.
     """
@@ -74,13 +74,12 @@ def devices_found() -> dict[str, str]:
 
 
 def _load_libraries() -> None:
-    """Load torch's shared libraries, so that ``import torch`` finds them loaded already.
+    """Load torch's shared libraries before ``import torch``.
 
-    A foreign call gives the interpreter's lock away. What cannot be loaded here is left to the import,
-    which then says why.
+    A foreign call releases the interpreter's lock. The import loads what fails here, or says why it cannot.
     """
     spec = importlib.util.find_spec("torch")
-    if sys.platform == "win32" or spec is None or spec.origin is None:  # Windows looks elsewhere for them
+    if sys.platform == "win32" or spec is None or spec.origin is None:  # Windows finds them in another way
         return
     suffix = ".dylib" if sys.platform == "darwin" else ".so"
     dlopen = ctypes.CDLL(None).dlopen

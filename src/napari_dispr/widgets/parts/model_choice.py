@@ -1,35 +1,85 @@
-"""A combo box of the shape models that there are, kept in step with the folder of the user's own."""
+"""Combo boxes of the shape models, of a model's qualities and of the devices of this machine."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from qtpy.QtCore import QFileSystemWatcher, Qt, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import available_fits, available_models, model_path, read_card, user_folder
 from napari_dispr.settings import PredictSettings
 
 _OTHER_FILE: Final = "Other file…"
-#: A file that is written or renamed changes its folder several times; milliseconds.
+#: Writing a file changes its folder several times: read the folder after this pause, milliseconds.
 _PAUSE = 50
 
 
-class ModelChoice(QComboBox):
-    """Offers the shipped models and the user's own: one that is added or removed shows at once.
+class ShortComboBox(QComboBox):
+    """A combo box that does not grow as wide as its longest item."""
+
+    def __init__(self, parent: QWidget | None = None, characters: int = 8) -> None:
+        super().__init__(parent)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(characters)
+
+
+class QualityChoice(ShortComboBox):
+    """Offers the qualities of a model."""
+
+    def offer(self, qualities: Sequence[str]) -> None:
+        """Offer these; the chosen one stays chosen if it is among them."""
+        if list(qualities) == [self.itemData(index) for index in range(self.count())]:
+            return
+        wanted = (self.quality, PredictSettings().quality, *qualities)
+        with signals_blocked(self):
+            self.clear()
+            for quality in qualities:
+                self.addItem(quality, quality)
+            self.setCurrentIndex(next((qualities.index(one) for one in wanted if one in qualities), -1))
+
+    @property
+    def quality(self) -> str:
+        """The chosen quality; the default where a model offers none."""
+        return self.currentData() or PredictSettings().quality
+
+
+class DeviceChoice(ShortComboBox):
+    """Offers ``auto``, and the devices of this machine once they are known."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.addItem("auto", "auto")
+
+    def offer(self, found: Mapping[str, str]) -> None:
+        """Offer devices, each with its description; ``auto`` says which one it takes."""
+        chosen = self.currentData()
+        best = next((text for name, text in found.items() if name != "cpu"), found["cpu"])
+        with signals_blocked(self):
+            self.clear()
+            self.addItem(f"auto: {best}", "auto")
+            for name, text in found.items():
+                self.addItem(text if name == "cpu" else f"{name}: {text}", name)
+            self.setCurrentIndex(max(0, self.findData(chosen)))
+
+
+class ModelChoice(ShortComboBox):
+    """Offers the shipped models and the user's own; follows the folder of the user's models.
 
     Parameters
     ----------
     other_file : bool
-        Offer any file too, by a dialog.
+        Offer a dialog that chooses any file.
     none : str, optional
-        Offer to choose no model, in these words.
+        Label of an item for no model.
     rivals : bool
-        Offer also what draws one shape a cell: fits, and SHAPR where the user has trained one.
+        Offer also methods that draw one shape a cell: fits, and SHAPR models of the user.
     """
 
-    #: Another model is chosen, or the chosen one's file is another.
+    #: Another model is chosen, or the file of the chosen one has changed.
     model_changed = Signal()
 
     def __init__(
@@ -46,8 +96,6 @@ class ModelChoice(QComboBox):
         self._values: list[str | None] = []
         self._elsewhere: str | None = None  # a path, of a model that is not in the library
         self._chosen: str | None = None if none is not None else PredictSettings().model
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
         self._watcher = QFileSystemWatcher(self)
         self._soon = QTimer(self, singleShot=True, interval=_PAUSE)
         self._watcher.directoryChanged.connect(self._on_directory)
@@ -61,7 +109,7 @@ class ModelChoice(QComboBox):
     def model(self) -> str | None:
         """Name or path of the chosen model, None for no model.
 
-        A name or path that there is no model of can be set too: what is wrong is said where it is used.
+        A name or path without a model can be set too: the error comes where the model is used.
         """
         return self._chosen
 
@@ -80,12 +128,12 @@ class ModelChoice(QComboBox):
         self._choose(model)
 
     def offer(self) -> None:
-        """Offer what there is now; a chosen model of the user's that is gone gives way to the default."""
+        """Offer the models that exist now; if the chosen one was deleted, choose the default."""
         gone = self._chosen not in (None, self._elsewhere, *self._names())
         self.model = None if gone else self._chosen
 
     def showPopup(self) -> None:
-        """Look anew: not every file system tells of changes."""
+        """Read the folder again: not every file system reports changes."""
         self.offer()
         super().showPopup()
 
@@ -98,13 +146,13 @@ class ModelChoice(QComboBox):
             self.model_changed.emit()
 
     def _names(self) -> list[str]:
-        """Of what is offered and is not just a file."""
+        """Names of the offered models, without those chosen as a file."""
         if self._rivals:
             return [*available_models(), *available_fits()]
         return [name for name, path in available_models().items() if not _is_rival(path)]
 
     def _offer(self) -> None:
-        """Take away and put in single entries, so that an open list stays as it is otherwise."""
+        """Remove and insert single entries, so that an open list keeps its place."""
         self._watch()
         entries: dict[str | None, tuple[str, str]] = {}
         if self._none is not None:
@@ -117,23 +165,22 @@ class ModelChoice(QComboBox):
             )
         if self._other_file:
             entries[_OTHER_FILE] = _OTHER_FILE, "A model file that is not among yours"
-        self.blockSignals(True)
-        for index in reversed(range(len(self._values))):
-            if self._values[index] not in entries:
-                self.removeItem(index)
-                del self._values[index]
-        for index, (value, (text, tip)) in enumerate(entries.items()):
-            if value not in self._values:
-                self.insertItem(index, text, value)
-                self._values.insert(index, value)
-            self.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
-        self.setCurrentIndex(self._values.index(self._chosen))
-        self.blockSignals(False)
+        with signals_blocked(self):
+            for index in reversed(range(len(self._values))):
+                if self._values[index] not in entries:
+                    self.removeItem(index)
+                    del self._values[index]
+            for index, (value, (text, tip)) in enumerate(entries.items()):
+                if value not in self._values:
+                    self.insertItem(index, text, value)
+                    self._values.insert(index, value)
+                self.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
+            self.setCurrentIndex(self._values.index(self._chosen))
 
     def _watch(self) -> None:
-        """Watch the folder; one that is removed and made again is no longer watched by itself."""
+        """Watch the folder; Qt stops watching one that is deleted and made again."""
         folder = user_folder()
-        with suppress(OSError):  # a home that cannot be written to has no models that come and go
+        with suppress(OSError):  # a folder that cannot be written to gets no models
             folder.mkdir(parents=True, exist_ok=True)
         if folder.is_dir() and str(folder) not in self._watcher.directories():
             self._watcher.addPath(str(folder))
@@ -155,7 +202,7 @@ class ModelChoice(QComboBox):
 def _is_rival(path: Path) -> bool:
     try:
         return read_card(path).rival is not None
-    except InputError:  # is said beside its name
+    except InputError:  # its tooltip says why
         return False
 
 
@@ -167,7 +214,7 @@ def _described(model: str) -> str:
 
 
 def _version(model: str | None) -> tuple[object, ...]:
-    """Another one for another model, and for another file in its place."""
+    """Changes when the model changes, and when its file does."""
     try:
         path = model_path(model or "")
         status = path.stat()

@@ -1,73 +1,67 @@
-"""Brings result layers up to date one at a time, so that clicks and drawing come in between."""
+"""Brings result layers up to date one at a time, so that clicks and painting come in between."""
 
 from collections.abc import Iterator
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_dispr.viewer.layers import ResultContent, ResultLayers
+from napari_dispr.viewer.content import ResultContent
+from napari_dispr.viewer.layers import ResultLayers
 
-#: Time for clicks and for drawing before the next layer, milliseconds: napari takes 0.1 s to insert one.
+#: Time for clicks and for painting before the next layer, milliseconds: napari takes 0.1 s to insert one.
 _BETWEEN_LAYERS = 30
 
 
-class ResultDrawing(QObject):
-    """Draws the newest content of the layers of one prediction at a time."""
+class LayerUpdater(QObject):
+    """Shows the newest content in the layers of one prediction at a time."""
 
     #: All layers show the newest content.
-    drawn = Signal()
+    updated = Signal()
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
-        self._layers: ResultLayers | None = None
+        #: The layers that are updated.
+        self.layers: ResultLayers | None = None
         self._next: ResultContent | None = None
-        self._drawing: Iterator[None] | None = None
+        self._steps: Iterator[None] | None = None
         self._timer = QTimer(self, singleShot=True, interval=_BETWEEN_LAYERS)
-        self._timer.timeout.connect(self._draw)
-
-    @property
-    def layers(self) -> ResultLayers | None:
-        """What is drawn to."""
-        return self._layers
+        self._timer.timeout.connect(self._on_timer)
 
     @property
     def busy(self) -> bool:
-        """Whether there is more to draw."""
-        return self._drawing is not None or self._next is not None
+        """Whether some layer is not up to date."""
+        return self._steps is not None or self._next is not None
 
-    def begin(self, layers: ResultLayers) -> None:
-        """Draw to these layers from now on, once those before are finished."""
-        if layers is not self._layers:
+    def show(self, content: ResultContent, layers: ResultLayers) -> None:
+        """Show ``content`` in ``layers`` after what is being shown now."""
+        if layers is not self.layers:
             self.finish()
-            self._layers = layers
-
-    def show(self, content: ResultContent) -> None:
-        """Show ``content`` as soon as what is being drawn is finished."""
+            self.layers = layers
         self._next = content
         self._timer.start()
 
     def stop(self) -> None:
-        """Draw nothing more."""
+        """Update nothing any more."""
         self._timer.stop()
 
     def finish(self) -> None:
-        """Draw at once what is left."""
+        """Update all layers at once."""
         self._timer.stop()
         while self._step():
             pass
 
-    def _draw(self) -> None:
+    def _on_timer(self) -> None:
         if self._step():
             self._timer.start()
 
     def _step(self) -> bool:
-        """Draw one layer; whether there is more to come."""
-        if self._drawing is None:
-            if self._layers is None or self._next is None:
+        """Update one layer; whether there is more to update."""
+        if self._steps is None:
+            if self.layers is None or self._next is None:
                 return False
-            self._drawing, self._next = self._layers.update(self._next), None
-        if next(self._drawing, self) is self:
-            self._drawing = None
+            self._steps, self._next = self.layers.update(self._next), None
+        if next(self._steps, self) is self:
+            self._steps = None
             if self._next is None:
-                self.drawn.emit()
+                self.updated.emit()
                 return False
         return True

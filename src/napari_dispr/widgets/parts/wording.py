@@ -1,21 +1,21 @@
-"""How numbers and units are written in tables and plots. No Qt."""
+"""Numbers, units and times as text. No Qt."""
 
 from napari_dispr.shapes.measures import unit_sign
 
 
-def spoken(name: str) -> str:
-    """The name of a column in words."""
+def words_of(name: str) -> str:
+    """The name of a column with spaces."""
     return name.replace("_", " ")
 
 
 def heading(name: str, unit: str, between: str = "\n") -> str:
     """Such as ``volume (µm³)``, on two lines for a table."""
     sign = unit_sign(unit)
-    return f"{spoken(name)}{between}({sign})" if sign else spoken(name)
+    return f"{words_of(name)}{between}({sign})" if sign else words_of(name)
 
 
 def estimate(mean: float, sd: float, low: float = float("nan"), high: float = float("nan")) -> str:
-    """Such as ``92.1 [84.0, 103.5]`` with an interval, `mean_and_sd` without; ends as exact as the mean."""
+    """Such as ``92.1 [84.0, 103.5]`` with an interval, otherwise like `mean_and_sd`."""
     if not high >= low:
         return mean_and_sd(mean, sd)
     width = max(high - low, 1e-12 * abs(mean), 1e-300)
@@ -24,7 +24,7 @@ def estimate(mean: float, sd: float, low: float = float("nan"), high: float = fl
 
 
 def mean_and_sd(mean: float, sd: float) -> str:
-    """Such as ``92.1 ± 4.3``: the sd with two digits, the mean with as many places; one member has no sd."""
+    """Such as ``92.1 ± 4.3``: the sd has two digits; one member has no sd."""
     if not sd > 0:
         return plain(mean)
     places = max(0, 1 - int(f"{sd:.1e}".split("e")[1]))
@@ -32,10 +32,24 @@ def mean_and_sd(mean: float, sd: float) -> str:
 
 
 def plain(value: float) -> str:
-    """Four digits; nothing where there is no value."""
+    """Four digits; empty if there is no value."""
     return "" if value != value else f"{value:.4g}"
 
 
 def gain_text(gain: float, relative: bool) -> str:
-    """What a z-stack is expected to gain: a share in per cent, or in the measure's own unit."""
+    """The expected gain of a z-stack in per cent, or in the measure's unit."""
     return f"{gain:.0%}" if relative else plain(gain)
+
+
+def cells_text(number: int) -> str:
+    """Such as ``3 cells``."""
+    return "1 cell" if number == 1 else f"{number} cells"
+
+
+def duration(seconds: float) -> str:
+    """Such as ``40 s``, ``8 min`` or ``3 h 05 min``."""
+    seconds = max(0, round(seconds))
+    if seconds < 100:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,18 +1,19 @@
-"""Which cells are meant: clicked, the selected label or all; with the click tool and the outlines."""
+"""Which cells to predict: clicked, the selected label or all; with the click tool and the outlines."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QButtonGroup, QGridLayout, QHBoxLayout, QPushButton, QRadioButton, QWidget
+from qtpy.QtWidgets import QButtonGroup, QPushButton, QRadioButton, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.picking import PickTool, outline
 from napari_dispr.viewer.scene import Outlines
-from napari_dispr.widgets.parts.background import NewestAnswer
+from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.request import CellChoice, PredictRequest
 
 if TYPE_CHECKING:
@@ -25,14 +26,13 @@ class CellsInput(QWidget):
 
     Parameters
     ----------
-    viewer : ViewerModel
     layers : callable
         Gives the chosen image and label layer.
     """
 
-    #: Other cells are meant.
+    #: Other cells are chosen.
     changed = Signal()
-    #: It is known where the cells are.
+    #: The boxes of the cells are known.
     found = Signal()
 
     def __init__(
@@ -43,14 +43,14 @@ class CellsInput(QWidget):
         self._clicked: list[int] = []
         self._boxes: dict[int, Box] = {}
         self._segmentation: Any = None  # the plane that the boxes belong to
-        self._edits = 0  # counts what was painted
-        self._asked: object = None  # of which plane, after how many edits, boxes were asked for
-        self._known: object = None  # ... and are known
+        self._edits = 0  # number of edits of the labels
+        self._wanted: object = None  # layer, plane and edits for which the boxes are wanted
+        self._known: object = None  # ... and for which they are known
         self._outlined: object = None
         self._build()
         self._tool = PickTool(viewer, layers, self.toggle)
         self._outlines = Outlines(viewer)
-        self._scan = NewestAnswer(_scan, self._on_scanned, self, pause=20)
+        self._scan = LatestAnswer(_scan, self._on_scanned, self, pause=20)
 
     def _build(self) -> None:
         self.buttons = {
@@ -58,23 +58,14 @@ class CellsInput(QWidget):
             CellChoice.SELECTED: QRadioButton("selected label"),
             CellChoice.ALL: QRadioButton("all"),
         }
-        self.pick_button = QPushButton("Pick cells")
-        self.pick_button.setCheckable(True)
-        self.pick_button.setToolTip("While on, a click on the picture adds or removes a cell")
-        self.clear_button = QPushButton("Clear")
-        self.clear_button.setToolTip("Choose no cell")
+        tip = "While on, a click on the picture adds or removes a cell"
+        self.pick_button = QPushButton("Pick cells", checkable=True, toolTip=tip)
+        self.clear_button = QPushButton("Clear", toolTip="Choose no cell")
         group = QButtonGroup(self)
-        choices, picking = QHBoxLayout(), QHBoxLayout()
         for button in self.buttons.values():
             group.addButton(button)
-            choices.addWidget(button)
-        choices.addStretch()
-        picking.addWidget(self.pick_button, 2)
-        picking.addWidget(self.clear_button, 1)
-        layout = QGridLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(choices, 0, 0)
-        layout.addLayout(picking, 1, 0)
+        picking = row((self.pick_button, 2), (self.clear_button, 1))
+        column(row(*self.buttons.values(), None), picking, parent=self)
         self.buttons[CellChoice.CLICKED].setChecked(True)
         group.buttonToggled.connect(self._on_choice)
         self.pick_button.toggled.connect(self._on_pick)
@@ -84,7 +75,7 @@ class CellsInput(QWidget):
 
     @property
     def choice(self) -> CellChoice:
-        """Which cells are meant."""
+        """Which cells are chosen."""
         return next(choice for choice, button in self.buttons.items() if button.isChecked())
 
     @choice.setter
@@ -125,35 +116,35 @@ class CellsInput(QWidget):
 
     @property
     def boxes(self) -> dict[int, Box] | None:
-        """Bounding boxes of all cells, None while they are looked for."""
-        return self._boxes if self._known is not None and self._known == self._asked else None
+        """Bounding boxes of all cells, None while they are being found."""
+        return self._boxes if self._known is not None and self._known == self._wanted else None
 
     def edited(self) -> None:
-        """Know that the label layer's pixels are others."""
+        """Note that pixels of the label layer have changed."""
         self._edits += 1
 
     def look(self) -> None:
-        """Have the cells of the displayed segmentation found, unless they are known."""
+        """Find the cells of the displayed segmentation in a thread, unless they are known."""
         labels = self._layers()[1]
         if labels is None:
             return
         try:
             plane = displayed_plane(labels, self._viewer.dims)
-        except InputError:  # is said beside the inputs
+        except InputError:  # the message below the inputs says it
             return
         which = (id(labels), plane.index, self._edits)
-        if which == self._asked:
+        if which == self._wanted:
             return
         if self._known is not None and which[:2] != self._known[:2]:  # type: ignore[index]
             self._boxes, self._known = {}, None
-        self._asked = which
+        self._wanted = which
         self._scan.ask(which, plane)
 
     def _on_scanned(self, answer: tuple[object, Any, dict[int, Box]]) -> None:
         self._known, self._segmentation, self._boxes = answer
         self.found.emit()
 
-    def draw(self, request: PredictRequest | None) -> None:
+    def show_outlines(self, request: PredictRequest | None) -> None:
         """Outline the cells of a request."""
         cells = tuple(cell for cell in request.cells or () if cell in self._boxes) if request else ()
         place = (request.image.index, request.image.to_world.tobytes()) if request else None

@@ -1,23 +1,23 @@
-"""What the user asks for, and in words what is wrong with it; no Qt.
+"""What the user wants predicted, and what is wrong with it in words; no Qt.
 
-``make_request`` knows everything that can be known without reading pixels and is quick; ``inspect``
-reads them and belongs into a thread.
+``make_request`` checks what can be checked without reading pixels and is quick; ``inspect`` reads them: call
+it in a thread.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from napari_dispr.cells.cropping import check_fields, crop_cells
+from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.errors import InputError
-from napari_dispr.labels import Box, cell_boxes
+from napari_dispr.labels import Box
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
+from napari_dispr.widgets.parts.wording import cells_text
 
 if TYPE_CHECKING:
     from napari.components import Dims
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CellChoice(StrEnum):
-    """Which cells of the label layer are meant."""
+    """Which cells of the label layer are predicted."""
 
     CLICKED = "clicked"
     SELECTED = "selected"
@@ -34,14 +34,7 @@ class CellChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictRequest:
-    """One press of Predict: planes not read yet, cells and settings.
-
-    Attributes
-    ----------
-    image, labels : DisplayedPlane
-    cells : tuple of int, or None for all
-    settings : PredictSettings
-    """
+    """One press of Predict: planes not read yet, labels of the cells (None for all) and settings."""
 
     image: DisplayedPlane
     labels: DisplayedPlane
@@ -51,25 +44,31 @@ class PredictRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inspection:
-    """What reading the pixels of a request told.
+    """What the pixels of a request hold.
 
     Attributes
     ----------
-    image, labels : (y, x) arrays
-        Read and checked.
-    cells : tuple of int
-        Those to be predicted.
+    crops : tuple of Crop
+        The cells to be predicted, on the model grid.
     skipped : tuple of int
-        Cells that cannot be predicted (cut by the border, too thin, too large), where all were asked for.
+        Of all cells those that cannot be predicted (cut by the border, too thin, too large).
     apart : bool
         Whether the labels lie elsewhere in the world than the picture.
     """
 
-    image: NDArray[Any]
-    labels: NDArray[Any]
-    cells: tuple[int, ...]
+    crops: tuple[Crop, ...]
     skipped: tuple[int, ...]
     apart: bool
+
+    @property
+    def text(self) -> str:
+        """The inspection in words."""
+        text = f"{cells_text(len(self.crops))} to predict."
+        if self.apart:
+            text += " The labels lie elsewhere than the picture: shapes are placed where the picture is."
+        if self.skipped:
+            text += f" {cells_text(len(self.skipped))} left out: cut by the border, too thin or too large."
+        return text
 
 
 def make_request(
@@ -121,26 +120,23 @@ def _chosen_cells(labels: "Labels", choice: CellChoice, clicked: tuple[int, ...]
 
 
 def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> Inspection:
-    """Read the planes and check what only their pixels tell.
+    """Read the planes, check their pixels and crop the cells.
 
     Parameters
     ----------
-    request : PredictRequest
     boxes : mapping of label to Box, optional
-        The cells of its labels, where they are known already (`cell_boxes`).
+        Bounding boxes of the cells, if they are known already (`cell_boxes`).
 
     Raises
     ------
     InputError
         If the picture or the labels cannot be used (`check_fields`), a chosen cell is missing, cut by
-        the border or larger than the grid, or the model's file is none.
+        the border or larger than the grid, or the model's file cannot be read.
     """
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
-    assert image is not None
-    boxes = boxes or cell_boxes(labels)
     card = read_card(request.settings.model)
     crops, left_out = crop_cells(
-        None,
+        image,
         labels,
         request.cells,
         request.settings.scale,
@@ -149,6 +145,5 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
         voxel_size=card.voxel_size,
         boxes=boxes,
     )
-    cells, skipped = tuple(crop.label for crop in crops), tuple(left_out)
     apart = not np.allclose(request.image.to_world, request.labels.to_world, rtol=1e-6)
-    return Inspection(image, labels, cells, skipped, apart)
+    return Inspection(tuple(crops), tuple(left_out), apart)

@@ -1,203 +1,131 @@
-"""One run of Predict as a generator that a thread works through; no Qt.
+"""One run of Predict as a generator for a thread; no Qt.
 
-Everything slow happens here, so that the GUI thread only draws: reading and checking pixels, loading
+Everything slow happens here, so that the GUI thread only paints: reading and checking pixels, loading
 the model, sampling, measuring, composing the label volumes.
 """
 
-import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from napari_dispr.errors import InputError
 from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.morphometry import measure_ensembles
+from napari_dispr.viewer.content import ResultContent, compose, origin_of
 from napari_dispr.viewer.displayed import DisplayedPlane
-from napari_dispr.viewer.layers import ResultContent, compose, origin_of
-from napari_dispr.widgets.parts.loading import load_torch, without_full_collections
-from napari_dispr.widgets.predict.request import PredictRequest, inspect
+from napari_dispr.widgets.parts.loading import load_torch
+from napari_dispr.widgets.parts.threads import Progress
+from napari_dispr.widgets.parts.wording import cells_text, duration
+from napari_dispr.widgets.predict.request import Inspection, PredictRequest, inspect
 
 if TYPE_CHECKING:
     from napari_dispr.prediction.result import Prediction
     from napari_dispr.shapes.ensemble import Ensemble
 
-#: Layers are brought up to date at most this often, in seconds.
+#: Layers are updated at most this often, in seconds.
 REFRESH = 1.0
 #: ... and so seldom that composing them takes at most this share of the time.
 _COMPOSING_SHARE = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands.
-
-    Attributes
-    ----------
-    cell : int
-        Label of the cell being drawn.
-    finished, cells : int
-        Cells finished, and chosen.
-    done, total : int
-        Sampler steps over all cells.
-    seconds_left : float or None
-        None while nothing is known.
-    """
-
-    cell: int
-    finished: int
-    cells: int
-    done: int
-    total: int
-    seconds_left: float | None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Results:
-    """All cells finished so far: a prediction, its tables, and what the layers show.
+    """All cells finished so far: a prediction, its tables, and the content of its layers.
 
     Attributes
     ----------
-    prediction : Prediction
     measures : DataFrame
-        A row a cell and member.
+        A row for each cell and member.
     cells : DataFrame
-        A row a cell.
-    content : ResultContent
+        A row for each cell.
+    chosen : int
+        How many cells were to be predicted.
     """
 
     prediction: "Prediction"
     measures: pd.DataFrame
     cells: pd.DataFrame
     content: ResultContent
+    chosen: int
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the run and of its layers."""
-        coarse = self.prediction.step
-        if coarse == 1:
+        """What the user should know of the prediction and of its layers."""
+        if self.prediction.step == 1:
             return tuple(self.prediction.warnings)
-        text = f"To save memory a voxel of the layers takes {coarse} pixels; tables are measured in full."
+        share = "half" if self.prediction.step == 2 else f"1/{self.prediction.step}"
+        text = f"Layers shown at {share} resolution to save memory; measures use full resolution."
         return (*self.prediction.warnings, text)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended.
+def run(
+    request: PredictRequest,
+    inspection: Inspection | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Generator[Progress | Results, None, Results]:
+    """Predict; when it is cancelled or fails, the cells that are finished come before the exception.
 
-    Attributes
+    Parameters
     ----------
-    finished, cells : int
-        Cells finished, and chosen.
-    problem : str
-        What was wrong with the inputs, in words; empty if nothing.
-    cancelled : bool
-    error : Exception or None
-        What went wrong otherwise. Not raised: of a `RuntimeError` in its thread, which is what torch
-        raises, superqt makes a worker that never ends.
-    warnings : tuple of str
-    """
-
-    finished: int = 0
-    cells: int = 0
-    problem: str = ""
-    cancelled: bool = False
-    error: Exception | None = None
-    warnings: tuple[str, ...] = ()
-
-
-def run(request: PredictRequest, cancelled: threading.Event) -> Generator[Progress | Results, None, Outcome]:
-    """Predict; stops within one sampler step once ``cancelled`` is set and keeps the finished cells.
+    inspection : Inspection, optional
+        From `inspect` of the same request. None: the request is inspected first.
 
     Yields
     ------
     Progress
         After each sampler step.
     Results
-        All cells finished so far, at most once a second, and at the end.
+        All cells finished so far, at most once in `REFRESH` seconds.
     """
-    try:
-        with without_full_collections():
-            return (yield from _run(request, cancelled))
-    except InputError as wrong:
-        return Outcome(problem=str(wrong))
-    except Exception as error:
-        return Outcome(error=error)
-
-
-def _run(request: PredictRequest, cancelled: threading.Event) -> Generator[Progress | Results, None, Outcome]:
-    inspection = inspect(request)
+    inspection = inspection or inspect(request)
     load_torch()
-    # Here, not above: these need torch, which must not be loaded on the GUI thread.
+    # Imported here: these need torch, which must not be loaded on the GUI thread.
     from napari_dispr.models.library import load_model
-    from napari_dispr.prediction.predict import CellDone, iter_predict
+    from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 
-    settings = request.settings
-    model = load_model(settings.model)
-    events = iter_predict(
-        inspection.image.copy(),  # the user may paint on
-        inspection.labels.copy(),
-        model=model,
-        cells=inspection.cells,
-        members=settings.members,
-        quality=settings.quality,
-        sampler=settings.sampler,
-        steps=settings.steps,
-        scale=settings.scale,
-        pixel_size=request.image.pixel_size(model.card.unit),
-        seed=settings.seed,
-        device=settings.device,
+    model = load_model(request.settings.model)
+    pixel_size = request.image.pixel_size(model.card.unit)
+    events = iter_predict_crops(
+        inspection.crops,
+        model,
+        request.settings.model_copy(update={"pixel_size": pixel_size}),
         image_to_world=request.image.to_world,
         unit=str(request.image.unit),
+        image_shape=request.image.shape,
     )
-    gathered = _Gathered(request.image, request.labels.name)
-    progress = Progress(inspection.cells[0], 0, len(inspection.cells), 0, 0, None)
-    complete, error = False, None
-    while not cancelled.is_set():
-        try:
-            event = next(events)
-        except StopIteration as end:
-            gathered.keep(end.value)
-            complete = True
-            break
-        except InputError:
-            raise
-        except Exception as failure:
-            error = failure
-            break
-        if isinstance(event, CellDone):
-            gathered.add(event.ensemble, event.prediction)
-        else:
-            progress = Progress(
-                event.label, gathered.finished, progress.cells, event.done, event.total, event.seconds_left
-            )
-            yield progress
-        if gathered.is_due:
+    gathered = _Gathered(request.image, request.labels.name, len(inspection.crops), clock)
+    try:
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                gathered.set_prediction(end.value)
+                return gathered.results()
+            if isinstance(event, CellDone):
+                gathered.add(event.ensemble, event.prediction)
+            else:
+                number = min(gathered.finished + 1, gathered.chosen)
+                text = progress_text(event.label, number, gathered.chosen, event.seconds_left)
+                yield Progress(event.done, event.total, text)
+            if gathered.is_due:
+                yield gathered.results()
+    except Exception:  # cancelled, or failed
+        events.close()
+        if gathered.is_pending:
             yield gathered.results()
-    events.close()
-    warnings: tuple[str, ...] = ()
-    if gathered.prediction is not None:
-        results = gathered.results()
-        yield results
-        warnings = results.warnings
-    return Outcome(
-        finished=gathered.finished,
-        cells=progress.cells,
-        cancelled=not complete and error is None,
-        error=error,
-        warnings=warnings,
-    )
+        raise
 
 
 class _Gathered:
     """The cells finished so far, and when to show them."""
 
-    def __init__(self, plane: DisplayedPlane, labels: str) -> None:
-        self.prediction: Prediction | None = None
-        self._plane = plane
-        # Saved with it, so that a folder opens as the layers that these were.
+    def __init__(self, plane: DisplayedPlane, labels: str, chosen: int, clock: Callable[[], float]) -> None:
+        self.chosen = chosen
+        self._prediction: Prediction | None = None
+        self._plane, self._clock = plane, clock
+        # Saved with the prediction, so that a folder opens as the same layers.
         self._origin = {**origin_of(plane), "labels": labels}
         self._tables: list[pd.DataFrame] = []
         self._cells: list[pd.DataFrame] = []
@@ -210,47 +138,50 @@ class _Gathered:
         return len(self._tables)
 
     def add(self, ensemble: "Ensemble", prediction: "Prediction") -> None:
-        self.keep(prediction)
+        self.set_prediction(prediction)
         alone = {ensemble.label: ensemble}
         self._tables.append(measure_ensembles(alone))
         self._cells.append(measure_cells(replace(prediction, ensembles=alone), self._tables[-1]))
 
-    def keep(self, prediction: "Prediction") -> None:
-        self.prediction = replace(prediction, provenance={**prediction.provenance, **self._origin})
+    def set_prediction(self, prediction: "Prediction") -> None:
+        self._prediction = replace(prediction, provenance={**prediction.provenance, **self._origin})
 
     @property
     def is_pending(self) -> bool:
-        """Whether cells are finished that were not shown yet."""
+        """Whether some finished cells were not shown yet."""
         return self._shown < self.finished
 
     @property
     def is_due(self) -> bool:
-        return self.is_pending and time.monotonic() >= self._next_refresh
+        return self.is_pending and self._clock() >= self._next_refresh
 
     def results(self) -> Results:
-        assert self.prediction is not None
-        started = time.monotonic()
-        measures = pd.concat(self._tables, ignore_index=True)
-        measures.attrs = self._tables[0].attrs
-        cells = pd.concat(self._cells, ignore_index=True)
-        cells.attrs = self._cells[0].attrs
-        content = self._content = compose(self.prediction, measures, self._plane, self._content)
+        assert self._prediction is not None
+        started = self._clock()
+        measures, cells = (_joined(tables) for tables in (self._tables, self._cells))
+        self._content = compose(self._prediction, measures, self._plane, self._content)
         self._shown = self.finished
-        cost = time.monotonic() - started
+        cost = self._clock() - started
         self._next_refresh = started + max(REFRESH, cost / _COMPOSING_SHARE)
-        return Results(self.prediction, measures, cells, content)
+        return Results(self._prediction, measures, cells, self._content, self.chosen)
 
 
-def number_of_cells(number: int) -> str:
-    """Such as ``3 cells``."""
-    return "1 cell" if number == 1 else f"{number} cells"
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs = tables[0].attrs
+    return table
 
 
-def progress_text(progress: Progress) -> str:
-    """Such as ``cell 7 (2 of 3), 12 s left``."""
-    text = f"cell {progress.cell} ({min(progress.finished + 1, progress.cells)} of {progress.cells}), %p %"
-    if progress.seconds_left is None:
-        return text
-    seconds = round(progress.seconds_left)
-    left = f"{seconds} s" if seconds < 100 else f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{text}, {left} left"
+def progress_text(cell: int, number: int, cells: int, seconds_left: float | None) -> str:
+    """Such as ``cell 7 (2 of 3), 40 %, 12 s left``, with ``%p`` for the share."""
+    text = f"cell {cell} ({number} of {cells}), %p %"
+    return text if seconds_left is None else f"{text}, {duration(seconds_left)} left"
+
+
+def summary(results: Results, finished: bool) -> str:
+    """What came out, such as ``3 cells predicted.``; of a run that ended early ``1 of 3 cells finished.``"""
+    done = len(results.prediction)
+    text = (
+        f"{cells_text(done)} predicted." if finished else f"{done} of {cells_text(results.chosen)} finished."
+    )
+    return " ".join([text, *results.warnings])

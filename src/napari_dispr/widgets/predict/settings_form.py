@@ -1,23 +1,15 @@
 """The settings of Predict as a form; defaults, ranges and help come from `PredictSettings`."""
 
-from collections.abc import Mapping
-
 import pydantic
-from qtpy.QtCore import QSettings, Signal
-from qtpy.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
-    QFormLayout,
-    QHBoxLayout,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QSpinBox, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
-from napari_dispr.widgets.parts.device_choice import DeviceChoice
-from napari_dispr.widgets.parts.model_choice import ModelChoice
+from napari_dispr.widgets.parts.layouts import row
+from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice, QualityChoice, ShortComboBox
+from napari_dispr.widgets.parts.remembered import recall
 
 _NUMBER = "number"
 #: Largest value of a Qt spin box.
@@ -27,16 +19,16 @@ _LARGEST_INT = 2**31 - 1
 class SettingsForm(QWidget):
     """Model, members, quality, scale, device and seed."""
 
-    #: Any setting is another one.
+    #: Some setting has changed.
     changed = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.model_choice = ModelChoice(rivals=True)
         self.members = _spin_box("members")
-        self.quality = _combo()
-        self.scale = _combo()
-        self.scale_number = QDoubleSpinBox()
+        self.quality = QualityChoice()
+        self.scale = ShortComboBox()
+        self.scale_number = QDoubleSpinBox(toolTip="Model grid voxels per pixel")
         self.device = DeviceChoice()
         self.seed = _spin_box("seed")
         for text, value in (("auto", "auto"), ("physical", "physical"), ("voxels per pixel:", _NUMBER)):
@@ -44,19 +36,11 @@ class SettingsForm(QWidget):
         self.scale_number.setRange(0.01, 100)
         self.scale_number.setDecimals(3)
         self.scale_number.setSingleStep(0.05)
-        scale_row = QHBoxLayout()
-        scale_row.addWidget(self.scale, 1)
-        scale_row.addWidget(self.scale_number)
+        scale_row = row((self.scale, 1), self.scale_number)
         #: The form's layout, to which the widget adds rows of its own.
         self.rows = QFormLayout(self)
         self.rows.setContentsMargins(0, 0, 0, 0)
         self.rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.rows.addRow("model", self.model_choice)
-        self.rows.addRow("members", self.members)
-        self.rows.addRow("quality", self.quality)
-        self.rows.addRow("scale", scale_row)
-        self.rows.addRow("device", self.device)
-        self.rows.addRow("seed", self.seed)
         for name, control in {
             "model": self.model_choice,
             "members": self.members,
@@ -66,7 +50,7 @@ class SettingsForm(QWidget):
             "seed": self.seed,
         }.items():
             control.setToolTip(PredictSettings.model_fields[name].description or "")
-        self.scale_number.setToolTip("Model grid voxels per pixel")
+            self.rows.addRow(name, scale_row if control is self.scale else control)
         self.settings = PredictSettings()
         self.model_choice.model_changed.connect(self._on_model)
         self.scale.currentIndexChanged.connect(self._on_scale)
@@ -77,12 +61,12 @@ class SettingsForm(QWidget):
 
     @property
     def settings(self) -> PredictSettings:
-        """What the form says."""
+        """The settings that the form shows."""
         scale = self.scale.currentData()
         return PredictSettings(
             model=self.model_choice.model or PredictSettings().model,
             members=self.members.value(),
-            quality=self.quality.currentData() or PredictSettings().quality,
+            quality=self.quality.quality,
             scale=self.scale_number.value() if scale == _NUMBER else scale,
             device=self.device.currentData(),
             seed=self.seed.value(),
@@ -101,54 +85,34 @@ class SettingsForm(QWidget):
         self.scale_number.setValue(number)
         self.scale_number.setVisible(self.scale.currentData() == _NUMBER)
 
-    def offer_devices(self, found: Mapping[str, str]) -> None:
-        """Offer the devices of this machine, each with what it is; ``auto`` says which one it takes."""
-        self.device.offer(found)
-
     def _on_model(self) -> None:
         self._follow_card()
         self.changed.emit()
 
     def _follow_card(self) -> None:
-        """Offer what the model's card leaves to choose; a file that is no model is told of by the check."""
+        """Enable what the model's card leaves to choose; the check reports a file that is no model."""
         try:
             card = read_card(self.model_choice.model or "")
         except InputError:
             return
-        chances = {"members": self.members, "quality": self.quality, "device": self.device, "seed": self.seed}
-        for name, control in chances.items():
+        random = {"members": self.members, "quality": self.quality, "device": self.device, "seed": self.seed}
+        for name, control in random.items():
             control.setEnabled(card.rival is None)
             control.setToolTip(
                 PredictSettings.model_fields[name].description or ""
                 if card.rival is None
-                else f"{card.name} draws one shape a cell, at once, without chance: nothing to choose"
+                else f"{card.name} draws one shape for each cell, always the same: nothing to choose"
             )
         if card.rival is None:
-            self._offer_qualities(list(card.qualities))
-
-    def _offer_qualities(self, qualities: list[str]) -> None:
-        wanted = (self.quality.currentData(), PredictSettings().quality, *qualities)
-        self.quality.blockSignals(True)
-        self.quality.clear()
-        for quality in qualities:
-            self.quality.addItem(quality, quality)
-        self.quality.setCurrentIndex(next((qualities.index(q) for q in wanted if q in qualities), -1))
-        self.quality.blockSignals(False)
+            self.quality.offer(list(card.qualities))
 
     def _on_scale(self) -> None:
         self.scale_number.setVisible(self.scale.currentData() == _NUMBER)
         self.changed.emit()
 
 
-def _combo() -> QComboBox:
-    combo = QComboBox()
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    combo.setMinimumContentsLength(8)
-    return combo
-
-
 def _choose(combo: QComboBox, value: str) -> None:
-    """Choose the item of this value, which is added where there is none."""
+    """Choose the item of this value; add it if there is none."""
     index = combo.findData(value)
     if index < 0:
         combo.insertItem(0, value, value)
@@ -166,24 +130,8 @@ def _spin_box(name: str) -> QSpinBox:
     return box
 
 
-def _store() -> QSettings:
-    return QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "napari-dispr", "napari-dispr")
-
-
-def remember(texts: Mapping[str, str]) -> None:
-    """Keep texts, by key, for the next session."""
-    store = _store()
-    for key, text in texts.items():
-        store.setValue(key, text)
-
-
-def recall(key: str) -> str:
-    """What was last remembered under ``key``; empty if nothing."""
-    return str(_store().value(key, "") or "")
-
-
 def recall_settings() -> PredictSettings:
-    """The settings of the last session; the defaults where there was none, or they fit no longer."""
+    """The settings of the last session; the defaults if there are none, or if they are not valid any more."""
     try:
         return PredictSettings.model_validate_json(recall("predict/settings"))
     except pydantic.ValidationError:

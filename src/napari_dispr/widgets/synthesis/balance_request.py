@@ -1,10 +1,9 @@
-"""What "Balance classes" is asked for, what is wrong with it, and the run itself; no Qt.
+"""The request of "Balance classes", what is wrong with it, and the run itself; no Qt.
 
-Of the cells of a picture no true shape is known: all of the folder is predicted.
+True shapes of the cells of a picture are not known: all shapes of the folder are predicted.
 """
 
 import re
-import threading
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,34 +18,31 @@ from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.synthesis.balance_plan import Plan, plan
 from napari_dispr.viewer.displayed import DisplayedPlane
-from napari_dispr.widgets.parts.loading import load_torch, without_full_collections
+from napari_dispr.widgets.parts.loading import load_torch
+from napari_dispr.widgets.parts.threads import Progress
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_dispr.cells.cropping import Crop
 
-#: Columns of a label layer's table that say which label a row is of.
+#: Columns of a label layer's table that hold the label of each row.
 _LABEL_COLUMNS = ("index", "label")
 #: Whole numbers are classes where there are few of them.
 _MOST_NUMBERS = 20
+_SHAPES = "%v of %m shapes"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BalanceRequest:
-    """One press of the button.
+    """One press of the button; the planes are not read yet.
 
     Attributes
     ----------
-    image, labels : DisplayedPlane
-        Not read yet.
     classes : dict of int to str
-        By label.
-    model, quality : str
+        The class of each label.
     at_most : int
-        Shapes predicted of one cell.
-    seed : int
-    folder : path
+        The most shapes predicted from one cell.
     """
 
     image: DisplayedPlane
@@ -57,26 +53,6 @@ class BalanceRequest:
     at_most: int
     seed: int
     folder: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """``done`` of ``total`` shapes are written."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """How a run ended; ``after`` holds the cells of each class in the folder."""
-
-    folder: Path
-    after: dict[str, int]
-    warnings: tuple[str, ...] = ()
-    cancelled: bool = False
-    problem: str = ""
-    error: Exception | None = None
 
 
 def class_columns(features: pd.DataFrame) -> list[str]:
@@ -106,9 +82,8 @@ def classes_of_layer(features: pd.DataFrame, column: str) -> dict[int, str]:
     Parameters
     ----------
     features : DataFrame
-        ``layer.features``: a row is of the label in its column ``index`` or ``label``, or, where there is
-        none, of the label of its own number (the first of the background), as napari has it.
-    column : str
+        ``layer.features``: the column ``index`` or ``label`` holds the label of a row. Without such a column
+        the row number is the label (row 0: background), as in napari.
     """
     values = features[column]
     return {
@@ -155,12 +130,12 @@ def make_request(
     Raises
     ------
     InputError
-        If something is missing or does not go together.
+        If something is missing or does not fit together.
     """
     if image is None or labels is None or layer is None:
         raise InputError("Choose a picture and its labels.")
     if image.shape != labels.shape:
-        raise InputError(f'"{labels.name}" is no segmentation of "{image.name}": their sizes differ.')
+        raise InputError(f'"{labels.name}" has another size than "{image.name}": choose its segmentation.')
     if not column:
         raise InputError(
             f'The table of "{layer.name}" has no column of classes: add one, a word or a number for each '
@@ -172,22 +147,12 @@ def make_request(
     return BalanceRequest(image, labels, classes_of_layer(layer.features, column), **chosen)
 
 
-def run(request: BalanceRequest, cancelled: threading.Event) -> Generator[Progress, None, Outcome]:
-    """Predict and write; yields after each step, so that a wish to stop is met within one.
+def run(request: BalanceRequest) -> Generator[Progress, None, str]:
+    """Predict and write; returns a sentence on what was written.
 
-    What is written when it ends early lies in the folder, and the next run of the same goes on with it.
+    A run that ends early leaves its shapes in the folder; the same request continues with them.
     """
     load_torch()
-    with without_full_collections():
-        try:
-            return (yield from _run(request, cancelled))
-        except InputError as error:
-            return Outcome(request.folder, {}, problem=str(error))
-        except Exception as error:  # is shown by napari, and what is written is kept
-            return Outcome(request.folder, {}, error=error)
-
-
-def _run(request: BalanceRequest, cancelled: threading.Event) -> Generator[Progress, None, Outcome]:
     from napari_dispr.synthesis.balance import Augmented, Source, iter_write_balanced, shape_model_of
 
     model = shape_model_of(request.model)
@@ -205,22 +170,21 @@ def _run(request: BalanceRequest, cancelled: threading.Event) -> Generator[Progr
     )
     settings = {"quality": request.quality, "seed": request.seed}
     events = iter_write_balanced(sources, chosen, model, request.folder, notes=notes, settings=settings)
-    progress = Progress(0, sum(chosen.members.values()))
-    while not cancelled.is_set():
+    progress = Progress(0, sum(chosen.members.values()), _SHAPES)
+    while True:
         try:
             event = next(events)
         except StopIteration as end:
-            said = [*end.value["warnings"], *(f"Left out: {reason}" for reason in left_out)]
-            return Outcome(request.folder, end.value["after"], tuple(said))
+            counts = ", ".join(f"{count} {kind}" for kind, count in end.value["after"].items())
+            reasons = [f"Left out: {reason}" for reason in left_out]
+            return " ".join([f"Written to {request.folder}: {counts}.", *end.value["warnings"], *reasons])
         if isinstance(event, Augmented):
-            progress = Progress(event.done, event.total)
+            progress = Progress(event.done, event.total, _SHAPES)
         yield progress
-    events.close()
-    return Outcome(request.folder, {}, cancelled=True)
 
 
 def _crops(request: BalanceRequest) -> "tuple[list[Crop], list[str]]":
-    """The cells that have a class, on the model grid, and why some are not."""
+    """The cells that have a class, on the model grid, and why others were left out."""
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
     card = read_card(request.model)
     size = request.image.pixel_size(card.unit)
@@ -235,5 +199,5 @@ def _crops(request: BalanceRequest) -> "tuple[list[Crop], list[str]]":
     )
     chosen = [crop for crop in crops if crop.label in request.classes]
     if len({request.classes[crop.label] for crop in chosen}) < 2:
-        raise InputError("The cells in view are of one class: show the picture that the table is of.")
+        raise InputError("All cells in view have one class: show the picture that the table belongs to.")
     return chosen, [reason for label, reason in left_out.items() if label in request.classes]

@@ -1,4 +1,4 @@
-"""The curves of a training run: its loss, and how well it does on cells that were kept apart."""
+"""The curves of a training run: its loss, and its scores on validation cells."""
 
 from collections.abc import Sequence
 from math import log10
@@ -7,9 +7,9 @@ import pyqtgraph
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
-from napari_dispr.widgets.train.follow import Loss, Story
+from napari_dispr.widgets.train.follow import Loss, RunLog
 
-#: Colours that stand apart on dark and light, also for eyes that see red and green alike.
+#: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
 _FLOW, _SCORED = "#4cc2ff", "#b18cff"
 _ENERGY, _VOLUME = "#ffb454", "#3ddc97"
 _LEAST_LOSS = 1e-4
@@ -24,11 +24,11 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setFixedHeight(_HEIGHT)
-        self.ci.setContentsMargins(0, 0, 14, 0)  # for half of "100 %"
+        self.ci.setContentsMargins(0, 0, 14, 0)  # room for half of "100 %"
         self.ci.setSpacing(0)
         self.setToolTip(
-            "Above: the training loss, in its two phases. Below: how far shapes drawn of cells that were "
-            "kept apart are from the truth; the dashed lines are the start model's. Lower is better."
+            "Top: the training loss, in its two phases. Bottom: errors of the shapes drawn for validation "
+            "cells; dashed: the start model. Lower is better."
         )
         self.loss_plot = self.addPlot(row=0, col=0)
         self.score_plot = self.addPlot(row=1, col=0)
@@ -69,13 +69,7 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
         return line
 
     def set_colours(self, text: str, background: str) -> None:
-        """Fit into a theme.
-
-        Parameters
-        ----------
-        text, background : str
-            As ``#rrggbb``.
-        """
+        """Take the colours of a theme, as ``#rrggbb``."""
         self.setBackground(background)
         for plot in (self.loss_plot, self.score_plot):
             for name in ("left", "bottom"):
@@ -86,27 +80,20 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
             _legend("training loss", {"shape": _FLOW, "few steps": _SCORED}), color=text, size="8pt"
         )
         self.score_plot.setTitle(
-            _legend("cells kept apart", {"energy score": _ENERGY, "volume error": _VOLUME}),
+            _legend("validation cells", {"energy score": _ENERGY, "volume error": _VOLUME}),
             color=text,
             size="8pt",
         )
 
-    def show_story(self, story: Story, has_start: bool) -> None:
-        """Draw what the log tells.
-
-        Parameters
-        ----------
-        story : Story
-        has_start : bool
-            Whether the run began from a model, with whose scores its own are compared.
-        """
-        self.flow.setData(*_losses([loss for loss in story.losses if loss.phase != "scored"]))
-        self.scored.setData(*_losses([loss for loss in story.losses if loss.phase == "scored"]))
-        scores = [story.start, *story.scores] if story.start and has_start else story.scores
+    def show_log(self, log: RunLog, has_start: bool) -> None:
+        """Plot losses and scores; ``has_start``: compare with the scores of the start model."""
+        self.flow.setData(*_losses([loss for loss in log.losses if loss.phase != "scored"]))
+        self.scored.setData(*_losses([loss for loss in log.losses if loss.phase == "scored"]))
+        scores = [log.start, *log.scores] if log.start and has_start else log.scores
         x = [100 * score.share for score in scores]
         self.energy.setData(x, [score.energy_score for score in scores])
         self.volume.setData(x, [score.volume_error for score in scores])
-        start = story.start if has_start else None
+        start = log.start if has_start else None
         for line in self.start_lines.values():
             line.setVisible(start is not None)
         if start is not None:
@@ -116,7 +103,7 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
 
 
 def _losses(losses: Sequence[Loss]) -> tuple[list[float], list[float]]:
-    # An energy score can be 0, where a logarithm has no end.
+    # An energy score can be 0, which has no logarithm.
     return [100 * loss.share for loss in losses], [max(loss.loss, _LEAST_LOSS) for loss in losses]
 
 

@@ -1,4 +1,4 @@
-"""Which cells to train on: 3D layers or a dataset folder; what was found there, in words and pictures."""
+"""Which cells to train on: 3D layers or a dataset folder; shows what was found there."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,20 +8,18 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QButtonGroup,
-    QFormLayout,
-    QHBoxLayout,
     QPushButton,
     QRadioButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_dispr.errors import InputError
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.viewer.layers import METADATA_KEY
-from napari_dispr.widgets.parts.background import NewestAnswer
+from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
-from napari_dispr.widgets.parts.message import Message
+from napari_dispr.widgets.parts.layouts import column, form, row
+from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.inputs import (
     FolderInput,
     PlaneInput,
@@ -42,36 +40,32 @@ from napari_dispr.widgets.train.request import (
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: What changes the voxels of a layer, and what its frame. Not "set_data": that is every move of a slider.
+#: Events that change the voxels of a layer, and those that change its frame. Not "set_data": each move of a
+#: slider sends it.
 _EDITS = ("data", "paint", "labels_update")
 _FRAME = ("scale", "rotate", "shear", "affine", "units")
-#: Cutting cells takes seconds: wait until the user rests, milliseconds.
+#: Cropping cells takes seconds: start after this pause in the input, milliseconds.
 _PAUSE = 400
-#: How often it is said how many have been cut, milliseconds.
+#: How often the progress of cropping is shown, milliseconds.
 _BETWEEN_PROGRESS = 200
-_LOOKING = "Looking at the cells…"
+_READING = "Reading the cells…"
 
 _ABOUT_PICTURE = (
-    "Each cell: the picture with its outline, which is what the model sees, and beside it the 3D shape that "
-    "it is to learn, seen obliquely from above."
+    "Each cell: left the picture with its outline, which is the model's input; right its 3D shape, seen "
+    "obliquely from above, which the model learns."
 )
 
 
 class DataInput(QWidget):
-    """Chooses cells and has them looked at in a thread whenever the choice changes.
+    """Chooses cells, and reads and checks them in a thread whenever the choice changes."""
 
-    Parameters
-    ----------
-    viewer : ViewerModel
-    """
-
-    #: ``data`` is another one, or what is wrong.
+    #: ``data`` has changed, or the problem has.
     changed = Signal()
 
     def __init__(self, viewer: "ViewerModel") -> None:
         super().__init__()
         self._viewer = viewer
-        #: The cells as they were found, None while they are looked for or something is wrong.
+        #: The cells; None while they are being read, or if something is wrong.
         self.data: TrainingData | None = None
         self._followed = FollowedLayers((*_EDITS, *_FRAME), self._on_layer_event)
         self._active, self._stale = True, False
@@ -81,8 +75,8 @@ class DataInput(QWidget):
         self._coming.timeout.connect(self._on_inputs)
         self._next_progress = QTimer(self, interval=_BETWEEN_PROGRESS)
         self._next_progress.timeout.connect(self._show_progress)
-        self._check = NewestAnswer(gather, self._on_gathered, self, pause=_PAUSE)
-        self._enlarge = NewestAnswer(large_picture, self._show_large, self, pause=0)
+        self._check = LatestAnswer(gather, self._on_gathered, self, pause=_PAUSE)
+        self._enlarge = LatestAnswer(large_picture, self._show_large, self, pause=0)
         self._connect()
         self._on_source()
         self._follow_layers()
@@ -91,54 +85,42 @@ class DataInput(QWidget):
 
     def _build(self) -> None:
         self.setAcceptDrops(True)
-        self.layers_button = QRadioButton("3D layers")
-        self.folder_button = QRadioButton("dataset folder")
-        self.layers_button.setToolTip(
-            "Cells of a stack that is open: a 3D label layer, with or without picture"
+        self.layers_button = QRadioButton(
+            "3D layers", toolTip="Cells of an open stack: a 3D label layer, with or without a picture"
         )
-        self.folder_button.setToolTip("Cells that were cut already: a folder as DISPR and SHAPR read it")
+        self.folder_button = QRadioButton(
+            "dataset folder", toolTip="Cells that were cropped already, in the format of DISPR and SHAPR"
+        )
         self.layers_button.setChecked(True)
         group = QButtonGroup(self)
-        sources = QHBoxLayout()
         for button in (self.layers_button, self.folder_button):
             group.addButton(button)
-            sources.addWidget(button)
-        sources.addStretch()
-        self.labels_choice = LayerChoice(self._viewer, _is_segmentation)
-        self.image_choice = LayerChoice(self._viewer, _is_picture, none="none: labels only")
+        tip = "The 3D segmentation, one label for each cell"
+        self.labels_choice = LayerChoice(self._viewer, _is_segmentation, tip)
         self.labels_choice.setPlaceholderText("no 3D label layer is open")
-        self.labels_choice.setToolTip("The 3D segmentation, one label a cell")
-        self.image_choice.setToolTip(
-            "The 3D picture, of one channel. Without one the model learns from outlines alone."
-        )
+        tip = "The 3D picture, one channel. Without it the model learns from outlines only."
+        self.image_choice = LayerChoice(self._viewer, _is_picture, tip, none="none: labels only")
         self.spacing = SpacingInput()
         self.plane = PlaneInput()
         self.folder = FolderInput()
-        self.rows = QFormLayout()
-        self.rows.setContentsMargins(0, 0, 0, 0)
-        self.rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.rows.addRow("labels", self.labels_choice)
-        self.rows.addRow("picture", self.image_choice)
-        self.rows.addRow("voxel size", self.spacing)
-        self.rows.addRow("plane", self.plane)
-        self.rows.addRow("folder", self.folder)
-        #: What is wrong with the cells, or what was found.
+        self.rows = form(
+            {
+                "labels": self.labels_choice,
+                "picture": self.image_choice,
+                "voxel size": self.spacing,
+                "plane": self.plane,
+                "folder": self.folder,
+            }
+        )
+        #: What is wrong with the cells, or how many were found.
         self.message = Message()
         self.doubts = Message()
         self.picture = Picture()
         self.picture.setToolTip(_ABOUT_PICTURE)
-        self.preview_button = QPushButton("Preview")
-        self.preview_button.setToolTip("Look at more of the cells, larger")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(sources)
-        layout.addLayout(self.rows)
-        layout.addWidget(self.picture)
-        found = QHBoxLayout()
-        found.addWidget(self.message, 1)
-        found.addWidget(self.preview_button)
-        layout.addLayout(found)
-        layout.addWidget(self.doubts)
+        self.preview_button = QPushButton("Preview", toolTip="Show more of the cells, larger")
+        sources = row(self.layers_button, self.folder_button, None)
+        found = row((self.message, 1), self.preview_button)
+        column(sources, self.rows, self.picture, found, self.doubts, parent=self)
         self.preview_button.hide()
 
     def _connect(self) -> None:
@@ -162,11 +144,11 @@ class DataInput(QWidget):
 
     @property
     def pending(self) -> bool:
-        """Whether cells are still being looked at."""
+        """Whether cells are still being read."""
         return self._check.pending
 
     def request(self) -> DataRequest:
-        """What the inputs ask for; `InputError` if something is wrong at first sight."""
+        """The request that the inputs make; `InputError` if something is wrong at first sight."""
         if self.folder_button.isChecked():
             if self.folder.folder is None:
                 raise InputError("Choose a dataset folder, or open a 3D label layer.")
@@ -180,7 +162,7 @@ class DataInput(QWidget):
         return DataRequest(stack, self.plane.plane)
 
     def set_active(self, active: bool) -> None:
-        """Look at the cells, or do not while nobody wants to know: what changed meanwhile is seen later."""
+        """Read the cells on each change; while not active, wait with that."""
         self._active = active
         if active and self._stale:
             self._on_inputs()
@@ -191,7 +173,7 @@ class DataInput(QWidget):
         self.folder_button.setChecked(True)
 
     def _follow_layers(self) -> None:
-        """Listen to the chosen layers instead of those before."""
+        """Follow the chosen layers instead of the earlier ones."""
         changed = [
             self._followed.follow(choice, choice.layer) for choice in (self.labels_choice, self.image_choice)
         ]
@@ -220,7 +202,7 @@ class DataInput(QWidget):
     # --- what was found --------------------------------------------------------------------------
 
     def _on_inputs(self) -> None:
-        """Say what is wrong at first sight; have the rest looked at in a thread."""
+        """Say what is wrong at first sight; read and check the cells in a thread."""
         self._coming.stop()
         self._stale = not self._active
         if self._stale:
@@ -235,21 +217,21 @@ class DataInput(QWidget):
             self.picture.show_array(None)
             self.message.say(str(error), problem=self._anything_chosen)
         else:
-            self.message.say(_LOOKING)
+            self.message.say(_READING)
             self._progress = Progress()
             self._next_progress.start()
             self._check.ask(request, self._progress)
         self.changed.emit()
 
     def _forget(self) -> None:
-        """Look no more for what is out of date."""
+        """Cancel the reading of earlier inputs."""
         self._progress.cancelled = True
         self._next_progress.stop()
         self._check.forget()
 
     def _show_progress(self) -> None:
         if self._progress.total and self._check.pending:
-            self.message.say(f"{_LOOKING} {self._progress.done} of {self._progress.total}")
+            self.message.say(f"{_READING} {self._progress.done} of {self._progress.total}")
 
     @property
     def _anything_chosen(self) -> bool:
@@ -288,13 +270,13 @@ class DataInput(QWidget):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Train on the folder that is dropped."""
+        """Train on the dropped folder."""
         if event is not None and (folder := dropped_folder(event)) is not None:
             event.acceptProposedAction()
             self.use_folder(folder)
 
     def shut_down(self) -> None:
-        """Follow the viewer no more."""
+        """Disconnect from the viewer."""
         for choice in (self.labels_choice, self.image_choice):
             choice.disconnect_layers()
         self._followed.stop()

@@ -1,6 +1,6 @@
-"""Follows a training run: reads what is new in its log, and says in words where it stands. No Qt.
+"""Follows a training run: reads new lines of its log, and says in words how far it is. No Qt.
 
-The process that trains is not a part of this one: all that is known of it stands in the run's folder.
+Training runs in another process: its folder holds everything that is known about it.
 """
 
 import threading
@@ -12,14 +12,15 @@ from typing import Any
 
 from napari_dispr.errors import InputError
 from napari_dispr.training.run import Plan, Run, State, all_runs
+from napari_dispr.widgets.parts.wording import duration
 
-#: What a process that was asked to stop gets before it is killed, in seconds: a stop takes 2 s at most.
+#: A process that does not stop on request is killed after this time, in seconds.
 GRACE = 1.6
-#: Losses that a curve keeps; of more every other one is forgotten, again and again.
+#: The most losses of a curve; beyond them every second one is dropped.
 _MOST_LOSSES = 2000
-#: So much of the end of what a process printed is looked at, in bytes.
+#: Bytes that are read from the end of a process' output.
 _TAIL = 4000
-#: A score is better than another if it is this share of it at most: less is noise.
+#: A score is better than another if it is at most this share of it; smaller differences are noise.
 _BETTER = 0.98
 
 _PHASES = {
@@ -30,7 +31,7 @@ _PHASES = {
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Mean training loss up to ``share`` of the budget, in one phase: losses of two do not compare."""
+    """Mean training loss up to ``share`` of the budget. Losses of two phases cannot be compared."""
 
     step: int
     share: float
@@ -40,18 +41,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A validation: how far members drawn of cells kept apart are from the truth. Smaller is better.
-
-    Attributes
-    ----------
-    step : int
-        0: the start model's.
-    share : float
-        Of the budget.
-    energy_score, volume_error : float
-    best : bool
-        Whether it was the best so far.
-    """
+    """Errors of the shapes drawn for validation cells at ``share`` of the budget; step 0: start model."""
 
     step: int
     share: float
@@ -61,23 +51,22 @@ class Score:
 
     @property
     def score(self) -> float:
-        """Both in one number, by which the best weights are chosen."""
+        """The sum of both errors, which selects the best weights."""
         return self.energy_score + self.volume_error
 
 
 @dataclass(slots=True)
-class Story:
-    """What the log of a run tells.
+class RunLog:
+    """The log of a run.
 
     Attributes
     ----------
-    losses : list of Loss
     scores : list of Score
-        Without the start model's.
+        Without that of the start model.
     start : Score or None
-        The start model's.
+        That of the start model.
     begin, step, end, problem : mapping or None
-        The last line of each kind; of ``end`` and ``problem`` only if the run has not gone on since.
+        The last line of each kind; ``end`` and ``problem`` are None if the run was continued since.
     """
 
     losses: list[Loss] = field(default_factory=list)
@@ -89,7 +78,7 @@ class Story:
     problem: Mapping[str, Any] | None = None
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Take in one line of the log; those of kinds not known are passed over."""
+        """Add one line of the log; unknown kinds are ignored."""
         kind = line.get("kind")
         if kind == "begin":
             self.begin, self.end, self.problem, self.step = line, None, None, None
@@ -123,7 +112,7 @@ class Story:
             self.scores.append(score)
 
     def _go_back(self, step: int) -> None:
-        """Forget what came after the step from which a run goes on: it comes again."""
+        """Drop what came after the step from which a run continues: it comes again."""
         self.losses = [loss for loss in self.losses if loss.step <= step]
         self.scores = [score for score in self.scores if score.step <= step]
 
@@ -134,70 +123,58 @@ class Story:
 
     @property
     def best(self) -> Score | None:
-        """The validation whose weights are kept: the start's own, if none was better since."""
+        """The score of the best weights: the start model's, if none was better."""
         kept = [score for score in (self.start, *self.scores) if score is not None and score.best]
         return kept[-1] if kept and self.scores else None
 
 
-class Followed:
-    """A run and all that is known of it.
-
-    Parameters
-    ----------
-    run : Run
-
-    Attributes
-    ----------
-    story : Story
-    state : {"planned", "running", "stopped", "finished"}
-    picture : bytes
-        The newest validation picture, a PNG; empty if there is none.
-    """
+class FollowedRun:
+    """A run, its log, its state, and its newest validation picture (a PNG; empty if there is none)."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.story = Story()
+        self.log = RunLog()
         self.state: State = "planned"
         self.picture = b""
-        #: Counts what was new.
+        #: Changes with each news from the run.
         self.news = 0
         self._starting = self._finishing = False
         self._starts = 0
-        self._looking = threading.Lock()
-        self._read = 0
+        self._reading = threading.Lock()
+        self._position = 0
         self._picture_time = 0.0
 
     def started(self, finish: bool = False) -> None:
-        """Know that its process has just been started, of which the log does not tell yet."""
+        """Note that its process was started just now, which the log does not show yet."""
         self.state, self._starting, self._finishing = "running", True, finish
         self._starts += 1
         self.news += 1
-        self.story.end = self.story.problem = None  # of the last time
+        self.log.end = self.log.problem = None  # of the last time
 
-    def look(self) -> "Followed":
-        """Read what is new; for a thread, as disks may be slow. Returns itself.
+    def read(self) -> "FollowedRun":
+        """Read what is new and return itself; for a thread, as disks may be slow.
 
         Raises
         ------
         InputError
-            If the run's folder is gone.
+            If the run's folder was deleted.
         """
         if not self.run.folder.is_dir():
-            raise InputError(f"The folder of {self.run.plan.name!r} is gone: the run was removed.")
-        with self._looking:
-            return self._look()
+            raise InputError(f"The folder of the run {self.run.plan.name!r} was deleted.")
+        with self._reading:
+            return self._read_news()
 
-    def _look(self) -> "Followed":
+    def _read_news(self) -> "FollowedRun":
         starts = self._starts
-        # The state first: what a process wrote before its end is then never missed.
+        # The state first: then no line that a process wrote before its end is missed.
         state = self.run.state
-        lines, self._read = self.run.reports(self._read)
+        lines, self._position = self.run.reports(self._position)
         for line in lines:
-            self.story.add(line)
+            self.log.add(line)
             self._starting &= line.get("kind") != "begin"
         if self._read_picture() or lines or state != self.state:
             self.news += 1
-        if starts == self._starts:  # else it was started while its past was read
+        if starts == self._starts:  # otherwise it was started during the reading
             self.state = state
             if state != "running":
                 self._starting = self._finishing = False
@@ -216,52 +193,52 @@ class Followed:
     @property
     def model(self) -> str | None:
         """The finished model's file."""
-        return (self.story.end or {}).get("model") or None
+        return (self.log.end or {}).get("model") or None
 
     # --- in words --------------------------------------------------------------------------------
 
     def problem(self) -> str:
-        """What went wrong, as one sentence or two; empty if nothing."""
+        """What went wrong, in one or two sentences; empty if nothing."""
         if self.state in ("running", "finished"):
             return ""
-        if self.story.problem is not None:
-            return str(self.story.problem.get("text", "Training ended with an error."))
-        if self.state == "stopped" and self.story.end is not None:
+        if self.log.problem is not None:
+            return str(self.log.problem.get("text", "Training ended with an error."))
+        if self.state == "stopped" and self.log.end is not None:
             return ""
         printed = last_line(self.run.output)
         if self.state == "planned" and not self.run.output.exists():
             return ""
-        if self.story.begin is None:
+        if self.log.begin is None:
             return _ended_early(printed)
-        said = f' The last it said: "{printed}"' if printed else ""
+        said = f' Its last output: "{printed}"' if printed else ""
         return (
             "The training process ended unexpectedly (killed, out of memory or switched off). "
-            f"All up to its last save is kept: press Continue.{said}"
+            f"Its last save is kept: press Continue.{said}"
         )
 
     def headline(self) -> str:
-        """Where the run stands, in a few words."""
-        story = self.story
+        """The state of the run in a few words."""
+        log = self.log
         if self.state == "running":
             if self._finishing:
-                return "Making a model of the best weights so far, and scoring it."
-            if story.begin is None or self._starting:
+                return "Saving the best weights so far as a model, and scoring it."
+            if log.begin is None or self._starting:
                 return "Starting: loading libraries and cells."
-            if story.step is None:
-                first = "Scoring what it begins from on the cells kept apart."
-                return "Going on from the last save." if story.losses else first
-            if story.share >= 1:
-                return "Scoring the finished model on the cells kept apart."
-            return phase_words(str(story.step.get("phase", "")))
+            if log.step is None:
+                first = "Scoring the start model on the validation cells."
+                return "Continuing from the last save." if log.losses else first
+            if log.share >= 1:
+                return "Scoring the finished model on the validation cells."
+            return phase_words(str(log.step.get("phase", "")))
         if self.state == "finished":
-            return f'Finished: "{self.run.plan.name}" stands in Predict\'s list now.'
+            return f'Finished: "{self.run.plan.name}" is now available in Predict.'
         if self.state == "planned":
-            return "Not begun yet."
-        return f"Stopped at {int(100 * story.share)}% of its budget."
+            return "Not started yet."
+        return f"Stopped at {int(100 * log.share)}% of its budget."
 
     def numbers(self) -> str:
-        """Of a run that goes on: such as ``step 120 · 14 cells/s · 8 min left · 1.9 GB``."""
-        step = self.story.step
+        """Of a running training: such as ``step 120 · 14 cells/s · 8 min left · 1.9 GB``."""
+        step = self.log.step
         if step is None or self.state != "running" or self._starting or self._finishing:
             return ""
         parts = [f"step {step['step']:,}"]
@@ -274,34 +251,34 @@ class Followed:
         return " · ".join(parts)
 
     def scores(self) -> dict[str, Score]:
-        """Of the best weights so far, and of the model that the run began from, by name."""
-        story, plan = self.story, self.run.plan
-        found = {} if story.best is None else {plan.name: story.best}
-        if story.start is not None and plan.start is not None:
-            found[f"{start_name(plan)} (start)"] = story.start
+        """Scores of the best weights so far and of the start model, by name."""
+        log, plan = self.log, self.run.plan
+        found = {} if log.best is None else {plan.name: log.best}
+        if log.start is not None and plan.start is not None:
+            found[f"{start_name(plan)} (start)"] = log.start
         return found
 
     def verdict(self) -> str:
-        """Whether the model has become better than the one it began from."""
-        best, start, plan = self.story.best, self.story.start, self.run.plan
+        """Whether the model is better than its start model."""
+        best, start, plan = self.log.best, self.log.start, self.run.plan
         if best is None or start is None or plan.start is None:
             return ""
         if best.score < _BETTER * start.score:
-            return f"Better than {start_name(plan)} on cells that it has not learnt from."
+            return f"Better than {start_name(plan)} on the validation cells."
         if self.state == "running":
             return f"Not better than {start_name(plan)} yet."
-        return f"Hardly better than {start_name(plan)} on these cells: train longer, or with more cells."
+        return f"Not clearly better than {start_name(plan)} on these cells: train longer, or with more cells."
 
 
 def start_name(plan: Plan) -> str:
-    """Of the model that a run begins from."""
+    """Name of the start model of a run."""
     return "scratch" if plan.start is None else Path(plan.start).name.removesuffix(".safetensors")
 
 
 def cells_words(begin: Mapping[str, Any]) -> str:
-    """What a run trains on, and where."""
+    """The cells and the device of a run."""
     kept = begin.get("validation_cells", 0)
-    text = f"{begin.get('cells', 0)} cells to learn from, {kept} kept apart"
+    text = f"{begin.get('cells', 0)} training cells, {kept} validation cells"
     if device := begin.get("device"):
         processes = int(begin.get("processes") or 1)
         text += f"; on {device}" + (f" in {processes} processes" if processes > 1 else "")
@@ -314,17 +291,8 @@ def phase_words(phase: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def duration(seconds: float) -> str:
-    """Such as ``40 s``, ``8 min`` or ``3 h 05 min``."""
-    seconds = max(0, round(seconds))
-    if seconds < 100:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def last_line(path: Path) -> str:
-    """The last line of a text file that is made of words; no more than what can be read aloud."""
+    """The last line of words in a text file, shortened to 300 characters."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)
@@ -332,24 +300,24 @@ def last_line(path: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    # Events are printed as JSON, and stand in the log.
+    # Lines of JSON are events, which the log holds too.
     text = next((line.strip() for line in reversed(lines) if line.strip() and line[0] not in "{[ "), "")
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def _ended_early(printed: str) -> str:
     said = f': "{printed}"' if printed else ""
-    return f"The training process ended before it began{said}. Nothing is lost: press Continue to try again."
+    return f"The training process could not start{said}. Press Continue to try again."
 
 
-def halt(runs: Sequence[Run]) -> None:
-    """Have runs save and end; those that have not after `GRACE` are killed. For a thread.
+def stop_runs(runs: Sequence[Run], grace: float = GRACE) -> None:
+    """Let runs save and end; kill those that have not after ``grace`` seconds. For a thread.
 
-    What a killed run loses is what it has done since its last save.
+    A killed run loses what it has done since its last save.
     """
     for run in runs:
         run.request_stop()
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + grace
     while any(run.is_running for run in runs) and time.monotonic() < deadline:
         time.sleep(0.05)
     for run in runs:

@@ -1,5 +1,6 @@
-"""Small controls of the training widget: voxel size, plane, folder; and a wheel that only scrolls."""
+"""Small controls of Train: voxel size, plane, folder; and a wheel that only scrolls."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
@@ -17,7 +18,9 @@ from qtpy.QtWidgets import (
     QSpinBox,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
+from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.train.request import Plane, Spacing, unit_symbol
 
 #: Least width of a length, pixels.
@@ -26,16 +29,16 @@ _UNITS = ("micrometer", "nanometer", "millimeter", "pixel")
 
 
 class Length(QDoubleSpinBox):
-    """A length, written without needless zeros."""
+    """A length, without trailing zeros."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setDecimals(6)
         self.setRange(1e-6, 1e6)
         self.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
-        self.setKeyboardTracking(False)  # a check for "0." on the way to "0.3" would be in vain
+        self.setKeyboardTracking(False)  # do not check "0." while "0.3" is typed
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        # napari's own style has 70 pixels at least, of which three do not stand side by side.
+        # napari's style needs 70 pixels, which is too much for three side by side.
         self.setStyleSheet(f"min-width: {_NARROW}px; padding: 1px 4px;")
 
     def textFromValue(self, value: float) -> str:
@@ -44,14 +47,14 @@ class Length(QDoubleSpinBox):
 
 
 class SpacingInput(QWidget):
-    """How large a voxel is: what the layers say, until the user says otherwise."""
+    """The voxel size: that of the layers, until the user changes it."""
 
     changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.lengths = {axis: Length() for axis in "zyx"}
-        self.unit = QComboBox()
+        self.unit = QComboBox(toolTip="Unit of the voxel size; pixel: unknown")
         for unit in _UNITS:
             self.unit.addItem(unit_symbol(unit), unit)
         row = QHBoxLayout(self)
@@ -61,37 +64,35 @@ class SpacingInput(QWidget):
             row.addWidget(QLabel(axis))
             row.addWidget(box, 1)
             box.setToolTip(
-                f"Distance of voxels along {axis}; comes from the layers. Change it here if it is wrong."
+                f"Distance of voxels along {axis}, from the layers. Change it here if it is wrong."
             )
             box.valueChanged.connect(self._on_edit)
         row.addWidget(self.unit)
-        self.unit.setToolTip("Unit of the voxel size; pixel: not known")
         self.unit.currentIndexChanged.connect(self._on_edit)
-        #: Whether the user has changed what the layers say.
+        #: Whether the user has changed the voxel size of the layers.
         self.edited = False
         self._shown = Spacing((1.0, 1.0, 1.0), "pixel")
         self.show_spacing(self._shown)
 
     @property
     def spacing(self) -> Spacing:
-        """What the controls say."""
+        """The value of the controls."""
         if not self.edited:
             return self._shown
         z, y, x = (box.value() for box in self.lengths.values())
         return Spacing((z, y, x), self.unit.currentData())
 
     def show_spacing(self, spacing: Spacing) -> None:
-        """Show what the layers say."""
+        """Show the voxel size of the layers."""
         self.edited, self._shown = False, spacing
-        for control in (*self.lengths.values(), self.unit):
-            control.blockSignals(True)
-        for box, length in zip(self.lengths.values(), spacing.zyx, strict=True):
-            box.setValue(length)
-        if self.unit.findData(spacing.unit) < 0:
-            self.unit.addItem(unit_symbol(spacing.unit), spacing.unit)
-        self.unit.setCurrentIndex(self.unit.findData(spacing.unit))
-        for control in (*self.lengths.values(), self.unit):
-            control.blockSignals(False)
+        with ExitStack() as blocked:
+            for control in (*self.lengths.values(), self.unit):
+                blocked.enter_context(signals_blocked(control))
+            for box, length in zip(self.lengths.values(), spacing.zyx, strict=True):
+                box.setValue(length)
+            if self.unit.findData(spacing.unit) < 0:
+                self.unit.addItem(unit_symbol(spacing.unit), spacing.unit)
+            self.unit.setCurrentIndex(self.unit.findData(spacing.unit))
 
     def _on_edit(self) -> None:
         self.edited = True
@@ -99,7 +100,7 @@ class SpacingInput(QWidget):
 
 
 class PlaneInput(QWidget):
-    """At which z the pictures of the cells are taken."""
+    """The z of the imaged plane."""
 
     changed = Signal()
 
@@ -108,27 +109,21 @@ class PlaneInput(QWidget):
         self.kind = QComboBox()
         self.kind.addItem("middle of each cell", "middle")
         self.kind.addItem("slice", "slice")
-        self.slice = QSpinBox()
+        self.slice = QSpinBox(toolTip="Slice of the stack, from 0; cells outside it are left out")
         self.slice.setKeyboardTracking(False)
-        self.take_button = QPushButton("Displayed")
+        self.take_button = QPushButton("Displayed", toolTip="Use the slice that the viewer shows")
         self.kind.setToolTip(
-            "Where the pictures that the model sees are taken: through the middle of each cell, or all in "
-            "one slice. Choose what your 2D pictures will be like."
+            "Imaged plane of the training pictures: through the middle of each cell, or one slice for all. "
+            "Choose what your 2D pictures will be like."
         )
-        self.slice.setToolTip("Slice of the stack, counted from 0; cells that it does not cut are left out")
-        self.take_button.setToolTip("Take the slice that the viewer shows")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.kind, 2)
-        row.addWidget(self.slice, 1)
-        row.addWidget(self.take_button)
+        row((self.kind, 2), (self.slice, 1), self.take_button, parent=self)
         self.kind.currentIndexChanged.connect(self._on_kind)
         self.slice.valueChanged.connect(self._on_slice)
         self._show()
 
     @property
     def plane(self) -> Plane:
-        """What the controls say."""
+        """The value of the controls."""
         return self.slice.value() if self.kind.currentData() == "slice" else "middle"
 
     @plane.setter
@@ -163,17 +158,13 @@ class FolderInput(QWidget):
         self.path = QLineEdit()
         self.path.setPlaceholderText("Drop a folder here, or browse")
         self.path.setClearButtonEnabled(True)
-        self.browse_button = QPushButton("Browse…")
+        self.browse_button = QPushButton("Browse…", toolTip="Choose a dataset folder")
         self.path.setToolTip(
-            "Folder with obj, image and mask (or with train in it), a TIFF file a cell of 64 x 64 x 64 "
-            "voxels, as DISPR and SHAPR read them"
+            "Folder with obj, image and mask (or with a folder train), a TIFF file of 64 x 64 x 64 voxels "
+            "for each cell, in the format of DISPR and SHAPR"
         )
-        self.browse_button.setToolTip("Choose a dataset folder")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.path, 1)
-        row.addWidget(self.browse_button)
-        self.path.setAcceptDrops(False)  # it would write "file:///..."; the widget around it takes drops
+        row((self.path, 1), self.browse_button, parent=self)
+        self.path.setAcceptDrops(False)  # it would write "file:///..."; the parent takes drops
         self.path.textChanged.connect(self.changed)
         self.browse_button.clicked.connect(self._browse)
 
@@ -194,7 +185,7 @@ class FolderInput(QWidget):
 
 
 def dropped_folder(event: QDragEnterEvent | QDropEvent) -> Path | None:
-    """The folder that is dragged, if it is one."""
+    """The dragged folder; None for anything else."""
     data = event.mimeData()
     if data is None or not data.hasUrls() or len(data.urls()) != 1:
         return None
@@ -203,12 +194,12 @@ def dropped_folder(event: QDragEnterEvent | QDropEvent) -> Path | None:
 
 
 class CalmWheel(QObject):
-    """Keeps the wheel from changing values: it scrolls the widget instead.
+    """Makes the wheel scroll the widget, not change values.
 
     Parameters
     ----------
     within : QWidget
-        Whose combo and spin boxes are calmed, but those that have been clicked.
+        Applies to its combo and spin boxes, except the one that was clicked.
     """
 
     def __init__(self, within: QWidget) -> None:
@@ -219,7 +210,7 @@ class CalmWheel(QObject):
                 control.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Pass the wheel on to what scrolls."""
+        """Pass the wheel on to the scroll area."""
         if (
             event is not None
             and event.type() == QEvent.Type.Wheel

@@ -1,4 +1,4 @@
-"""A picture as wide as there is room, sharp on every screen, and a window that shows one large."""
+"""A picture that fills the width of its widget, and a window for a large one."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,17 +8,12 @@ from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 #: Small pictures are enlarged up to this many times.
 _LARGEST_ZOOM = 2.0
-#: A window with a picture is not larger at first, in pixels.
+#: Largest initial size of a window with a picture, in pixels.
 _WIDEST, _HIGHEST = 1180, 900
 
 
 class Picture(QWidget):
-    """Shows a picture as wide as the widget; as high as that makes it.
-
-    Parameters
-    ----------
-    parent : QWidget, optional
-    """
+    """Shows a picture in the width of the widget, and adapts the height."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -29,7 +24,7 @@ class Picture(QWidget):
 
     @property
     def image(self) -> QImage:
-        """What is shown; null where there is nothing."""
+        """The picture; null if there is none."""
         return self._image
 
     def show_array(self, picture: NDArray[np.uint8] | None) -> None:
@@ -40,7 +35,7 @@ class Picture(QWidget):
         picture = np.ascontiguousarray(picture, np.uint8)
         height, width, _ = picture.shape
         image = QImage(picture.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-        self._show(image.copy())  # of its own: the bytes are Python's
+        self._show(image.copy())  # a copy: Python owns the bytes
 
     def show_file(self, content: bytes) -> None:
         """Show the content of a PNG; empty shows nothing."""
@@ -61,12 +56,12 @@ class Picture(QWidget):
             self.setFixedHeight(height)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Be as high as the new width asks for."""
+        """Adapt the height to the new width."""
         super().resizeEvent(event)
         self._fit()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
-        """Draw it in the screen's own pixels, not in Qt's larger ones."""
+        """Paint in the pixels of the screen, not in Qt's larger ones."""
         if self._image.isNull():
             return
         width, height = self._image.width() * self._zoom(), self._image.height() * self._zoom()
@@ -81,7 +76,7 @@ class Picture(QWidget):
 
 
 class PictureWindow(QDialog):
-    """A window of its own with a large picture and words on what it shows; does not block the others."""
+    """A separate window with a large picture and a caption."""
 
     def __init__(self, title: str, words: str, picture: NDArray[np.uint8], parent: QWidget) -> None:
         super().__init__(parent)

@@ -1,7 +1,7 @@
-"""What a model is to be trained on, and the words for what is found there; no Qt.
+"""What a model is trained on, what is wrong with it in words, and the start of a run; no Qt.
 
-``stack_of`` knows what can be known without reading pixels and is quick; ``gather`` reads, cuts and checks
-the cells, ``begin`` writes them and starts the run: both belong into a thread.
+``stack_of`` does not read pixels and is quick; ``gather`` reads, crops and checks the cells, ``start_run``
+writes them and starts the run: call both in a thread.
 """
 
 import itertools
@@ -25,6 +25,7 @@ from napari_dispr.settings import TrainSettings
 from napari_dispr.training.run import Plan, Run, runs_folder
 from napari_dispr.viewer.displayed import layer_to_world
 from napari_dispr.widgets.parts.loading import without_full_collections
+from napari_dispr.widgets.parts.wording import cells_text
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 Plane = Literal["middle"] | int
 
 _NAME = "my-cells"
-#: Cells of the small picture beside the inputs: columns and rows; and of the large one.
+#: Columns and rows of cells in the small picture, and in the large one.
 SMALL, LARGE = (3, 2), (6, 6)
 
 
@@ -45,21 +46,13 @@ class Spacing:
 
     @property
     def is_known(self) -> bool:
-        """Whether somebody has said how large a voxel is."""
+        """Whether the voxel size was set."""
         return self.unit != "pixel" or self.zyx != (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DataRequest:
-    """Where the cells are: in a stack, or in a dataset folder.
-
-    Attributes
-    ----------
-    stack : Stack or None
-    plane : "middle" or int
-        The z at which the stack's pictures are taken.
-    folder : Path or None
-    """
+    """Where the cells are: in a stack (with the z of the imaged plane), or in a dataset folder."""
 
     stack: Stack | None = None
     plane: Plane = "middle"
@@ -68,18 +61,16 @@ class DataRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """Cells to train on, and what is to be said of them.
+    """Cells to train on, and sentences about them.
 
     Attributes
     ----------
-    cells : tuple of CellFile
     folder : Path or None
-        Where they lie already; None: they are to be written.
-    notes : DatasetNotes
+        The dataset that holds them already; None: the run writes them.
     summary : str
-        How many they are, and what was left out and why.
+        How many they are, how many were left out and why.
     doubts : tuple of str
-        What may be wrong with them, a sentence each.
+        What may be wrong with them, one sentence each.
     picture : (y, x, 3) uint8
         Some of them.
     """
@@ -93,16 +84,13 @@ class TrainingData:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What the model is to be.
+class ModelRequest:
+    """Settings of the new model.
 
     Attributes
     ----------
-    name : str
     start : str or None
-        Model to begin from; None: from scratch.
-    preset : str
-    settings : TrainSettings
+        The start model; None: from scratch.
     licence, data_note : str
         For the model's card.
     """
@@ -119,12 +107,12 @@ class Wish:
 
 
 def spacing_of(layer: "Image | Labels") -> Spacing:
-    """How far apart a 3D layer's voxels lie, whichever way it is turned.
+    """Distance of a 3D layer's voxels along its axes, also if it is rotated.
 
     Raises
     ------
     InputError
-        If the layer is sheared, or its axes have units that do not compare.
+        If the layer is sheared, or its axes have units that cannot be converted.
     """
     units = layer.units[-3:]
     if not all(unit.is_compatible_with(units[-1]) for unit in units):
@@ -138,14 +126,14 @@ def spacing_of(layer: "Image | Labels") -> Spacing:
         raise InputError(f'"{layer.name}" has a scale of 0: give all axes a scale.')
     cosines = (axes.T @ axes) / np.outer(lengths, lengths)
     if np.abs(cosines - np.eye(3)).max() > 0.01:
-        raise InputError(f'"{layer.name}" is sheared: remove the shear, for distances in it to be true.')
+        raise InputError(f'"{layer.name}" is sheared: remove the shear, so that distances are correct.')
     # Seven digits: what a layer computes from 0.2 is 0.2 again.
     z, y, x = (float(f"{length:.7g}") for length in lengths)
     return Spacing((z, y, x), str(units[-1]))
 
 
 def layers_spacing(image: "Image | None", labels: "Labels") -> Spacing:
-    """Of the labels; of the picture where nobody gave the labels a scale, as of many segmentations."""
+    """Voxel size of the labels; of the picture if the labels have none, like many segmentations."""
     spacing = spacing_of(labels)
     if image is not None and not spacing.is_known:
         return spacing_of(image)
@@ -169,7 +157,7 @@ def stack_of(image: "Image | None", labels: "Labels | None", spacing: Spacing) -
             f'"{image.name if image else ""}" has {_size(voxels.shape)} voxels and "{labels.name}" '
             f"{_size(marks.shape)}: choose labels made from this picture."
         )
-    # Files are named after it.
+    # Files get this name.
     name = re.sub(r"[^\w .-]+", "-", labels.name).strip(" .-") or "cells"
     return Stack(name, voxels, marks, spacing.zyx, spacing.unit)
 
@@ -187,7 +175,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 class Progress:
-    """How many labels have been cut; ends the cutting once it is cancelled, by an `InputError`."""
+    """How many labels have been cropped; once it is cancelled, it ends the cropping by an `InputError`."""
 
     def __init__(self) -> None:
         self.done = self.total = 0
@@ -196,11 +184,11 @@ class Progress:
     def __call__(self, done: int, total: int) -> None:
         self.done, self.total = done, total
         if self.cancelled:
-            raise InputError("The cells have changed while they were looked at: look at them again.")
+            raise InputError("The cells have changed while they were read: they are read again.")
 
 
 def gather(request: DataRequest, progress: Progress | None = None) -> TrainingData:
-    """Read, cut and check the cells.
+    """Read, crop and check the cells.
 
     Raises
     ------
@@ -214,15 +202,15 @@ def gather(request: DataRequest, progress: Progress | None = None) -> TrainingDa
             return _of_stack(request, progress)
     except MemoryError as error:
         raise InputError("There is not enough memory for these cells: crop the stack first.") from error
-    except OSError as error:  # a layer may be read from a file as late as here
+    except OSError as error:  # a lazy layer reads its file here
         raise InputError(f"The cells cannot be read: {error}.") from error
 
 
 def _of_folder(folder: Path) -> TrainingData:
-    part = "train" if (folder / "train").is_dir() else None  # cells to test with are not trained on
+    part = "train" if (folder / "train").is_dir() else None  # cells for testing are not for training
     cells = tuple(read_dataset(folder, part, need_objects=True))
     notes = read_notes(folder)
-    summary = f"{_cells(len(cells))} to train on."
+    summary = f"{cells_text(len(cells))} to train on."
     return _checked(cells, folder, notes, summary, ())
 
 
@@ -244,7 +232,7 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
     )
     unit = "pixels" if cut.unit == "pixel" else unit_symbol(cut.unit)
     summary = (
-        f"{_cells(len(cut.cells))} to train on, a voxel of the model grid is {cut.voxel_size:.3g} {unit}."
+        f"{cells_text(len(cut.cells))} to train on, a voxel of the model grid is {cut.voxel_size:.3g} {unit}."
     )
     if cut.left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in cut.left_out.items())
@@ -252,8 +240,8 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
     doubts: tuple[str, ...] = ()
     if not Spacing(stack.spacing, stack.unit).is_known:
         doubts = (
-            "The layers do not say how large a voxel is. If slices lie further apart than pixels, give the "
-            "voxel size above: else shapes come out flat.",
+            "The layers have no voxel size. If slices are further apart than pixels, give the voxel size "
+            "above: otherwise shapes become too flat.",
         )
     return _checked(tuple(cut.cells), None, notes, summary, doubts)
 
@@ -265,13 +253,13 @@ def _checked(
     summary: str,
     doubts: tuple[str, ...],
 ) -> TrainingData:
-    split_cells(cells)  # says so if there are too few
+    split_cells(cells)  # raises if there are too few
     picture = montage(cells, columns=SMALL[0], rows=SMALL[1])
     return TrainingData(cells, folder, notes, summary, (*doubts, *check_cells(cells)), picture)
 
 
 def large_picture(data: TrainingData) -> NDArray[np.uint8]:
-    """More of the cells, larger, (y, x, 3)."""
+    """A larger picture of more cells, (y, x, 3)."""
     with without_full_collections():
         return montage(data.cells, columns=LARGE[0], rows=LARGE[1])
 
@@ -281,20 +269,16 @@ def unit_symbol(unit: str) -> str:
     return {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}.get(unit, unit)
 
 
-def _cells(number: int) -> str:
-    return "1 cell" if number == 1 else f"{number} cells"
-
-
-# --- beginning ---------------------------------------------------------------------------------------
+# --- starting ---------------------------------------------------------------------------------------
 
 
 def new_name(name: str) -> str:
-    """A name for a new model, as files can have it.
+    """The name of a new model, checked.
 
     Raises
     ------
     InputError
-        If it is no name, or there is a model or a run of that name.
+        If a file cannot have this name, or a model or a run has it.
     """
     if not name.strip():
         raise InputError("Give the model a name, such as my-nuclei.")
@@ -303,7 +287,7 @@ def new_name(name: str) -> str:
         raise InputError(f"There is a model {name!r} already: choose another name.")
     if name.casefold() in _run_names():
         raise InputError(
-            f"There is a training run {name!r} already: choose another name, or that run in the list above."
+            f"There is a training run {name!r} already: choose another name, or choose that run above."
         )
     return name
 
@@ -318,19 +302,19 @@ def free_name() -> str:
 def _run_names() -> set[str]:
     try:
         return {path.name.casefold() for path in runs_folder().iterdir()}
-    except OSError:  # there was no run yet
+    except OSError:  # there is no run yet
         return set()
 
 
-def begin(data: TrainingData, wish: Wish) -> Run:
-    """Write the cells, unless they lie in a folder, plan a run and start its process.
+def start_run(data: TrainingData, model: ModelRequest) -> Run:
+    """Write the cells, unless a folder holds them, plan a run and start its process.
 
     Raises
     ------
     InputError
         If the name is taken, or files cannot be written.
     """
-    name = new_name(wish.name)
+    name = new_name(model.name)
     folder = runs_folder() / name
     try:
         folder.mkdir(parents=True)
@@ -346,11 +330,11 @@ def begin(data: TrainingData, wish: Wish) -> Run:
             name=name,
             dataset=str(dataset.absolute()),
             out=str(user_folder() / f"{name}.safetensors"),
-            start=wish.start,
-            settings=wish.settings,
-            preset=wish.preset,
-            licence=wish.licence,
-            data_note=wish.data_note,
+            start=model.start,
+            settings=model.settings,
+            preset=model.preset,
+            licence=model.licence,
+            data_note=model.data_note,
         )
         run = Run.create(folder, plan)
         run.start()
@@ -363,13 +347,13 @@ def begin(data: TrainingData, wish: Wish) -> Run:
     return run
 
 
-def go_on(run: Run, finish: bool) -> tuple[Run, bool]:
-    """Continue a stopped run, or with ``finish`` make a model of what it has.
+def resume(run: Run, finish: bool) -> tuple[Run, bool]:
+    """Continue a stopped run, or with ``finish`` save its best weights as a model.
 
     Raises
     ------
     InputError
-        If it runs already, or its process cannot be started.
+        If it is running, or its process cannot be started.
     """
     try:
         run.start(finish=finish)
@@ -378,8 +362,8 @@ def go_on(run: Run, finish: bool) -> tuple[Run, bool]:
     return run, finish
 
 
-def forget(run: Run) -> None:
-    """Delete the run's folder; the model that it made stays.
+def delete_run(run: Run) -> None:
+    """Delete the run's folder; its finished model stays.
 
     Raises
     ------

@@ -1,63 +1,59 @@
-"""A training run on the screen: where it stands, its curves, what can be done with it."""
+"""Shows a training run: its state, its curves, and buttons to stop, continue, save or delete it."""
 
 from collections.abc import Callable, Mapping
 from html import escape
 
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QMessageBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QMessageBox, QProgressBar, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.training.run import Run
-from napari_dispr.widgets.parts.message import Message
-from napari_dispr.widgets.parts.own_thread import OwnThread
+from napari_dispr.widgets.parts.docked import Message
+from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.curves import Curves
-from napari_dispr.widgets.train.follow import Followed, Score, cells_words, halt, start_name
+from napari_dispr.widgets.train.follow import FollowedRun, Score, cells_words, start_name, stop_runs
 from napari_dispr.widgets.train.picture import Picture
-from napari_dispr.widgets.train.request import forget, go_on
+from napari_dispr.widgets.train.request import delete_run, resume
 
-#: How often the log is looked at, milliseconds.
+#: How often the log is read, milliseconds.
 POLL = 500
 
 _ABOUT_PICTURE = (
-    "Cells kept apart, a row each: the picture inside the outline, the true shape (grey), and shapes that "
-    "the model draws of it by now (blue)"
+    "Validation cells, one in each row: the picture inside the outline, the true shape (grey), and shapes "
+    "that the model draws now (blue)"
 )
 
 
 class RunView(QWidget):
-    """Follows one run; stops it, goes on with it, deletes it.
+    """Follows one run."""
 
-    Parameters
-    ----------
-    parent : QWidget, optional
-    """
-
-    #: The run's state is another one.
+    #: The run's state has changed.
     state_changed = Signal()
-    #: The run's folder is gone.
+    #: The run's folder was deleted.
     gone = Signal()
     #: The user wants to predict with the model of this file.
     model_wanted = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._followed: Followed | None = None
+        self._followed: FollowedRun | None = None
         self._shown: tuple[object, int] = (None, 0)
         self._state: str = ""
         self._stopping = False
-        #: Asks whether to delete a run; replaced where nobody can answer.
+        #: Asks whether to delete a run; tests replace it.
         self.confirm: Callable[[str], bool] = self._confirm
         self._build()
-        self._look = OwnThread(Followed.look, self._on_looked, self)
-        self._start = OwnThread(go_on, self._on_started, self)
-        self._halt = OwnThread(halt, self._on_halted, self)
-        self._forget = OwnThread(forget, self._on_forgotten, self)
-        self._next_look = QTimer(self, singleShot=True, interval=POLL)
-        self._next_look.timeout.connect(self._ask)
+        self._read = LatestAnswer(FollowedRun.read, self._on_read, self, pause=None)
+        self._start = LatestAnswer(resume, self._on_started, self, pause=None)
+        self._stop = LatestAnswer(stop_runs, self._on_stopped, self, pause=None)
+        self._delete = LatestAnswer(delete_run, self._on_deleted, self, pause=None)
+        self._next_read = QTimer(self, singleShot=True, interval=POLL)
+        self._next_read.timeout.connect(self._ask)
         self.stop_button.clicked.connect(self.stop)
-        self.continue_button.clicked.connect(lambda: self._go_on(finish=False))
-        self.finish_button.clicked.connect(lambda: self._go_on(finish=True))
-        self.forget_button.clicked.connect(self._on_forget)
+        self.continue_button.clicked.connect(lambda: self._resume(finish=False))
+        self.finish_button.clicked.connect(lambda: self._resume(finish=True))
+        self.delete_button.clicked.connect(self._on_delete)
         self.use_button.clicked.connect(self._on_use)
 
     def _build(self) -> None:
@@ -65,41 +61,29 @@ class RunView(QWidget):
         self.headline = QLabel(wordWrap=True)
         self.headline.setStyleSheet("font-weight: bold;")
         self.numbers = QLabel(wordWrap=True)
-        self.progress_bar = QProgressBar()
+        self.progress_bar = QProgressBar(toolTip="Share of the training budget that is used")
         self.progress_bar.setRange(0, 1000)
-        self.progress_bar.setToolTip("Share of the budget that is used up")
         self.problem = Message()
         self.verdict = Message()
         self.scores = QLabel()
         self.scores.setToolTip(
-            "Energy score: how far the drawn shapes are from the truth, less what they differ among "
-            "themselves; volume error: how far their mean volume is from the true one. Less is better."
+            "Energy score: distance of the drawn shapes from the true shape, minus their own spread. "
+            "Volume error: of their mean volume. Lower is better for both."
         )
         self.curves = Curves()
         self.picture = Picture()
         self.picture.setToolTip(_ABOUT_PICTURE)
-        self.stop_button = _button("Stop", "Save and end within 2 seconds; you can go on later")
-        self.continue_button = _button("Continue", "Go on from the last save")
-        self.finish_button = _button(
-            "Use it as it is", "Train no more: make a model of the best weights so far"
-        )
+        self.stop_button = _button("Stop", "Save and stop within 2 seconds; you can continue later")
+        self.continue_button = _button("Continue", "Continue from the last save")
+        self.finish_button = _button("Save as model", "End training: save the best weights so far as a model")
         self.use_button = _button("Use in Predict", "Open Predict 3D shapes with this model")
-        self.forget_button = _button(
-            "Forget this run", "Delete the run's folder; a model that it made stays in Predict's list"
+        self.delete_button = _button(
+            "Delete run", "Delete the run's folder; its finished model stays available in Predict"
         )
-        buttons = QHBoxLayout()
-        for button in (self.stop_button, self.continue_button, self.finish_button, self.use_button):
-            buttons.addWidget(button, 1)
-        buttons.addWidget(self.forget_button, 1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        save = (self.finish_button, self.use_button, self.delete_button)
+        buttons = row(*((button, 1) for button in (self.stop_button, self.continue_button, *save)))
         words = (self.headline, self.progress_bar, self.numbers, self.problem, self.verdict, self.scores)
-        for widget in (self.summary, *words):
-            layout.addWidget(widget)
-        layout.addLayout(buttons)
-        layout.addWidget(self.curves)
-        layout.addWidget(self.picture)
-        layout.addStretch(1)
+        column(self.summary, *words, buttons, self.curves, self.picture, None, parent=self)
 
     # --- following -------------------------------------------------------------------------------
 
@@ -110,23 +94,16 @@ class RunView(QWidget):
 
     @property
     def state(self) -> str:
-        """Of the run that is shown; empty while it is not known."""
+        """State of the run; empty while it is not known."""
         return self._state if self._followed is not None else ""
 
     def follow(self, run: Run | None, *, started: bool = False) -> None:
-        """Show a run.
-
-        Parameters
-        ----------
-        run : Run or None
-        started : bool
-            Whether its process has only just been started.
-        """
-        self._next_look.stop()
-        self._look.forget()
+        """Show a run; ``started``: its process was started just now."""
+        self._next_read.stop()
+        self._read.forget()
         self._stopping = False
         self._state = ""
-        self._followed = None if run is None else Followed(run)
+        self._followed = None if run is None else FollowedRun(run)
         if self._followed is not None:
             if started:
                 self._followed.started()
@@ -135,16 +112,16 @@ class RunView(QWidget):
 
     def _ask(self) -> None:
         if self._followed is not None:
-            self._look.ask(self._followed)
+            self._read.ask(self._followed)
 
-    def _on_looked(self, answer: Followed | InputError) -> None:
+    def _on_read(self, answer: FollowedRun | InputError) -> None:
         if isinstance(answer, InputError):
             self._followed = None
             self.gone.emit()
         elif answer is self._followed:
-            self._stopping = self._halt.pending
+            self._stopping = self._stop.pending
             self._show()
-            self._next_look.start()
+            self._next_read.start()
 
     def _show(self) -> None:
         followed = self._followed
@@ -152,7 +129,7 @@ class RunView(QWidget):
             return
         new_run = self._shown[0] is not followed
         self._shown = (followed, followed.news)
-        plan, story = followed.run.plan, followed.story
+        plan, log = followed.run.plan, followed.log
         self.summary.setText(_summary(followed))
         self.headline.setText("Stopping…" if self._stopping else followed.headline())
         self.numbers.setText(followed.numbers())
@@ -161,10 +138,10 @@ class RunView(QWidget):
         self.verdict.say(followed.verdict())
         self.scores.setText(_table(followed.scores()))
         self.scores.setVisible(bool(self.scores.text()))
-        self.progress_bar.setValue(round(1000 * story.share))
+        self.progress_bar.setValue(round(1000 * log.share))
         self.progress_bar.setVisible(followed.state != "finished")
-        self.curves.setVisible(bool(story.losses or story.scores))
-        self.curves.show_story(story, plan.start is not None)
+        self.curves.setVisible(bool(log.losses or log.scores))
+        self.curves.show_log(log, plan.start is not None)
         if new_run or followed.picture is not self._drawn_picture:
             self._drawn_picture = followed.picture
             self.picture.show_file(followed.picture)
@@ -179,34 +156,34 @@ class RunView(QWidget):
         followed = self._followed
         assert followed is not None
         state, run = followed.state, followed.run
-        busy = self._start.pending or self._forget.pending
+        busy = self._start.pending or self._delete.pending
         resting = state in ("planned", "stopped")
         self.stop_button.setVisible(state == "running")
         self.stop_button.setEnabled(not self._stopping)
         self.continue_button.setVisible(resting)
-        self.continue_button.setText("Begin" if state == "planned" else "Continue")
+        self.continue_button.setText("Start" if state == "planned" else "Continue")
         self.finish_button.setVisible(resting and (run.best.exists() or run.checkpoint.exists()))
         self.use_button.setVisible(state == "finished")
-        self.forget_button.setVisible(state != "running")
-        for button in (self.continue_button, self.finish_button, self.forget_button):
+        self.delete_button.setVisible(state != "running")
+        for button in (self.continue_button, self.finish_button, self.delete_button):
             button.setEnabled(not busy)
 
     # --- what can be done ------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Have the process save and end; within 2 s it does, or is killed."""
+        """Stop the process: it saves and ends within 2 s, or is killed."""
         if self.run is None or self._stopping:
             return
         self._stopping = True
         self.stop_button.setEnabled(False)
         self.headline.setText("Stopping…")
-        self._halt.ask((self.run,))
+        self._stop.ask((self.run,))
 
-    def _on_halted(self, answer: InputError | None) -> None:
-        self._next_look.stop()
+    def _on_stopped(self, answer: InputError | None) -> None:
+        self._next_read.stop()
         self._ask()
 
-    def _go_on(self, finish: bool) -> None:
+    def _resume(self, finish: bool) -> None:
         if self.run is not None:
             self._start.ask(self.run, finish)
             self._show_buttons()
@@ -221,26 +198,26 @@ class RunView(QWidget):
             self._followed.started(finish=answer[1])
             self._refresh()
 
-    def _on_forget(self) -> None:
+    def _on_delete(self) -> None:
         if self.run is None:
             return
         name = self.run.plan.name
-        text = f"Delete the run {name!r}, with its log and what it has learnt? A model that it made stays."
+        text = f"Delete the run {name!r} with its log and its weights? Its finished model stays."
         if self.confirm(text):
-            self._forget.ask(self.run)
+            self._delete.ask(self.run)
             self._show_buttons()
 
     def _confirm(self, text: str) -> bool:
-        answer = QMessageBox.question(self, "Forget this run", text)
+        answer = QMessageBox.question(self, "Delete run", text)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
-    def _on_forgotten(self, answer: InputError | None) -> None:
+    def _on_deleted(self, answer: InputError | None) -> None:
         if isinstance(answer, InputError):
             self._refresh()
             self.problem.say(str(answer), problem=True)
             return
-        self._next_look.stop()
-        self._look.forget()
+        self._next_read.stop()
+        self._read.forget()
         self._followed = None
         self.gone.emit()
 
@@ -251,31 +228,30 @@ class RunView(QWidget):
     def _refresh(self) -> None:
         self._shown = (None, 0)
         self._show()
-        self._next_look.stop()
+        self._next_read.stop()
         self._ask()
 
     def shut_down(self) -> None:
-        """Follow no more; the process goes on."""
-        self._next_look.stop()
-        for answer in (self._look, self._start, self._forget):
+        """Stop following; the process continues."""
+        self._next_read.stop()
+        for answer in (self._read, self._start, self._delete):
             answer.forget()
         self._followed = None
 
 
 def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
+    button = QPushButton(text, toolTip=tip)
     return button
 
 
-def _summary(followed: Followed) -> str:
-    plan, begin = followed.run.plan, followed.story.begin
+def _summary(followed: FollowedRun) -> str:
+    plan, begin = followed.run.plan, followed.log.begin
     text = f"From {start_name(plan)}, {plan.settings.budget}, preset {plan.preset}."
     return text if begin is None else f"{text} {cells_words(begin)}."
 
 
 def _table(scores: Mapping[str, Score]) -> str:
-    """Scores as HTML, a row a model; empty where there are none."""
+    """Scores as an HTML table, one row for each model; empty if there are none."""
     if not scores:
         return ""
     row = (

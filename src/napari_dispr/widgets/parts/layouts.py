@@ -1,0 +1,52 @@
+"""Rows, columns and forms of controls in one call each."""
+
+from collections.abc import Mapping
+from typing import TypeAlias, TypeVar
+
+from qtpy.QtWidgets import QBoxLayout, QFormLayout, QHBoxLayout, QLayout, QVBoxLayout, QWidget
+
+#: A control, or one that takes a share of the free room.
+Item: TypeAlias = QWidget | QLayout | tuple[QWidget | QLayout, int] | None
+
+Layout = TypeVar("Layout", bound=QBoxLayout)
+
+
+def row(*items: Item, parent: QWidget | None = None) -> QHBoxLayout:
+    """Controls side by side; None takes the free room."""
+    return _filled(QHBoxLayout(parent), items)
+
+
+def column(*items: Item, parent: QWidget | None = None, margins: bool = False) -> QVBoxLayout:
+    """Controls below each other; None takes the free room."""
+    layout = QVBoxLayout(parent)
+    before = layout.contentsMargins()
+    _filled(layout, items)
+    if margins:
+        layout.setContentsMargins(before)
+    return layout
+
+
+def form(rows: Mapping[str, QWidget | QLayout], parent: QWidget | None = None) -> QFormLayout:
+    """Controls with their labels; a label that starts with ``_`` is not shown."""
+    layout = QFormLayout(parent)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for label, control in rows.items():
+        if label.startswith("_"):
+            layout.addRow(control)
+        else:
+            layout.addRow(label, control)
+    return layout
+
+
+def _filled(layout: Layout, items: tuple[Item, ...]) -> Layout:
+    layout.setContentsMargins(0, 0, 0, 0)
+    for item in items:
+        control, stretch = item if isinstance(item, tuple) else (item, 0)
+        if control is None:
+            layout.addStretch(1)
+        elif isinstance(control, QWidget):
+            layout.addWidget(control, stretch)
+        else:
+            layout.addLayout(control, stretch)
+    return layout

@@ -1,0 +1,3 @@
+"""Tests of windows wait for conditions, not for times."""
+
+from support.windows import qtbot as qtbot
