@@ -80,7 +80,7 @@ def test_fits_are_listed_and_described(capsys):
     printed = [line for line in capsys.readouterr().out.splitlines() if "  fit  " in line]
     assert [line.split()[0] for line in printed] == list(available_fits())
     assert main(["models", "info", "ellipsoid"]) == 0
-    assert "mean of the fitted ellipse's axes" in capsys.readouterr().out
+    assert "ellipsoid about the fitted ellipse" in capsys.readouterr().out
     assert main(["models", "info", "ellipsoid", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rival"] == "fit"
     assert "is a fit, which is built in" in refused(capsys, "export", "ellipsoid", "--out", "x.safetensors")
