@@ -314,7 +314,7 @@ def test_ctrl_c_saves_and_ends_and_kill_9_loses_little(dataset, tmp_path):
     lines_until(process, "step")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130 and "go on with --resume" in errors and "Traceback" not in errors
+    assert process.returncode == 130 and "continue with --resume" in errors and "Traceback" not in errors
     run = run_for(out)
     saved = torch.load(run.checkpoint, weights_only=True)["step"]
     assert saved >= 5 and run.state == "stopped"
@@ -360,11 +360,11 @@ def test_a_full_disk_is_told(dataset, tmp_path):
     ("arguments", "message"),
     [
         ([], "There is nothing to train"),
-        (["--resume"], "--resume needs to know which run"),
+        (["--resume"], "--resume needs a run"),
         (["--resume", "nowhere"], "There is no training run in"),
-        (["--resume", "nowhere", "--steps", "3"], "leave steps out beside --resume"),
+        (["--resume", "nowhere", "--steps", "3"], "leave out steps"),
         (["cells", "--out", "model.pt"], "choose one that ends in .safetensors"),
-        (["cells", "--out", "m.safetensors", "--finish"], "There is no run to finish yet"),
+        (["cells", "--out", "m.safetensors", "--finish"], "--finish needs a run"),
         (["nowhere", "--out", "m.safetensors"], "There is no folder"),
     ],
 )
