@@ -5,13 +5,20 @@ Every shape that the models see or draw lies on this grid. Affines are 4 x 4, ro
 """
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from napari_dispr.errors import InputError
 
 SIZE = 64
 SHAPE = (SIZE, SIZE, SIZE)
 IMAGED_PLANE = 32
 #: In-plane centre of the grid in voxel-centre indices: where the centre of a mask's box is put.
 CENTRE = (SIZE - 1) / 2
+#: No microscope has voxels that are longer than this many times their shortest side.
+_MOST_RATIO = 100
+#: Shortest and longest side of a voxel, in micrometer and in any other unit.
+_SIDES = {"micrometer": (1e-4, 1e4)}
+_ANY_SIDES = (1e-12, 1e9)
 
 
 def plane_distance() -> NDArray[np.float32]:
@@ -70,3 +77,21 @@ def in_plane_scale(image_to_world: NDArray[np.float64]) -> float:
 def spacing(grid_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
     """Size of a voxel along its own axes (z, y, x) in world units, from a 4 x 4 affine."""
     return np.linalg.norm(np.asarray(grid_to_world)[:3, :3], axis=0)
+
+
+def check_spacing(spacing: ArrayLike, unit: str = "pixel") -> None:
+    """Raise an `InputError` if no microscope has voxels with these sides (z, y, x)."""
+    sides = np.asarray(spacing, dtype=np.float64)
+    low, high = _SIDES.get(unit, _ANY_SIDES)
+    size = " x ".join(f"{side:g}" for side in sides)
+    if not ((low <= sides) & (sides <= high)).all():
+        raise InputError(
+            f"The spacing is {size} {unit}, but a voxel has sides from {low:g} to {high:g}: check the "
+            "spacing and its unit."
+        )
+    if sides.max() > _MOST_RATIO * sides.min() * (1 + 1e-6):
+        ratio = sides.max() / sides.min()
+        raise InputError(
+            f"The spacing is {size}: one side of a voxel is {ratio:.0f} times as long as another, but no "
+            f"microscope has more than {_MOST_RATIO} times. Check the spacing and its unit."
+        )

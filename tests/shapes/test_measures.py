@@ -11,8 +11,16 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.shapes.label_volumes import iter_measure_labels, measure_labels, measure_mask
+from napari_dispr.shapes.label_volumes import (
+    LARGEST_GRID,
+    iter_measure_labels,
+    level_of,
+    measure_labels,
+    measure_mask,
+    without_surface,
+)
 from napari_dispr.shapes.measures import HEADLINE, MASK_MEASURES, MEASURES, PICTURE_MEASURES
+from napari_dispr.shapes.mesh_files import meshes_of_labels
 from napari_dispr.shapes.morphometry import SETS, measure_ensembles, measure_shape
 from napari_dispr.shapes.planes import measure_plane
 from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, shapr_features
@@ -178,10 +186,8 @@ def test_one_voxel_gives_numbers_without_warnings(value):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = measure_shape(shape)
-        voxel = measure_mask(shape > 0, (2, 1, 1))
         features = shapr_features(np.pad(shape > 0, (20, 35)))
     assert np.isfinite(list(found.values())).all() and found["euler_number"] == 1
-    assert np.isfinite(list(voxel.values())).all() and voxel["volume"] == pytest.approx(2, rel=0.05)
     assert features["shapr_volume"] == 1
 
 
@@ -224,6 +230,65 @@ def test_voxels_of_a_smooth_shape(spacing, error, seed):
     assert found["curvature"] == pytest.approx(expected, rel=error)
     assert found["major_axis"] == pytest.approx(48 * 0.2, rel=0.02)
     assert found["euler_number"] == 1
+
+
+SPECKS = {
+    "one voxel": (np.ones((1, 1, 1)), 1),
+    "two": (np.ones((1, 1, 2)), 1),
+    "four": (np.ones((1, 2, 2)), 1),
+    "six": (np.ones((1, 2, 3)), 1),
+    "eight": (np.ones((2, 2, 2)), 1),
+    "two apart": (np.pad(np.ones((1, 1, 1)), (0, 9)) + np.pad(np.ones((1, 1, 1)), (9, 0)), 2),
+}
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (1.1, 1, 1), (2, 1, 1)])
+def test_specks_have_a_volume_and_are_named(spacing):
+    labels = np.zeros((12, 12, 12 * len(SPECKS)), int)
+    for number, (speck, _) in enumerate(SPECKS.values()):
+        z, y, x = speck.shape
+        labels[1 : 1 + z, 1 : 1 + y, 12 * number + 1 : 12 * number + 1 + x][speck > 0] = number + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = measure_labels(labels, spacing)
+        meshes = meshes_of_labels(labels, np.diag([*spacing, 1.0]))
+    volumes = [speck.sum() * spacing[0] for speck, _ in SPECKS.values()]
+    np.testing.assert_allclose(table["volume"], volumes)
+    assert table["parts"].tolist() == [parts for _, parts in SPECKS.values()]
+    assert table["surface_area"].isna().all()
+    assert without_surface(table).startswith("Cells 1, 2, 3, 4, 5, 6: too small")
+    np.testing.assert_allclose([mesh.volume for mesh in meshes.values()], volumes, rtol=0.01)
+
+
+def test_thin_masks_keep_their_volume():
+    line, sheet = np.ones((40, 1, 1), bool), np.ones((1, 30, 30), bool)
+    for mask in (line, sheet, np.random.default_rng(0).random((16, 16, 16)) < 0.03):
+        assert measure_mask(mask)["volume"] == pytest.approx(mask.sum(), rel=0.01)
+
+
+def test_large_and_long_voxels_are_measured_on_a_bounded_grid():
+    mask = ellipsoid((20, 75, 75), *np.ogrid[-21:22, -76:77, -76:77]) > 0
+    found = measure_mask(mask, (10, 0.1, 0.1))
+    assert found["volume"] == pytest.approx(mask.sum() * 0.1, rel=0.01)
+    assert level_of(mask, (10, 0.1, 0.1))[0].size <= 1.2 * LARGEST_GRID
+    ball_mask = ball(80, *np.ogrid[-82:83, -82:83, -82:83]) > 0
+    level, _ = level_of(ball_mask)
+    assert level.size < LARGEST_GRID
+    assert measure_mask(ball_mask)["sphericity"] == pytest.approx(1, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "words"),
+    [
+        ((100, 0.1, 0.1), "1000 times as long"),
+        ((1e160, 1, 1), "check the spacing"),
+        ((0, 1, 1), "check the spacing"),
+        ((np.nan, 1, 1), "check the spacing"),
+    ],
+)
+def test_spacings_that_no_microscope_has(spacing, words):
+    with pytest.raises(InputError, match=words):
+        measure_labels(np.ones((3, 3, 3), int), spacing)
 
 
 def test_labels_in_a_table_like_that_of_a_prediction():

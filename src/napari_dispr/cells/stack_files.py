@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.errors import InputError
+from napari_dispr.grid import check_spacing
 
 #: The unit of all stacks whose files have a unit.
 UNIT = "micrometer"
@@ -106,6 +107,10 @@ def read_stack(
             )
     if len(given) != 3:
         raise InputError(f"The spacing is {spacing}: give three lengths, along z, y and x.")
+    try:
+        check_spacing(given, unit)
+    except InputError as error:
+        raise InputError(f"{named}: {error}") from None
     return Stack(
         name=_stem(named),
         image=None if picture is None else picture.array,

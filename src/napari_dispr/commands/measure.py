@@ -48,6 +48,7 @@ def measure(options: argparse.Namespace) -> None:
     import pandas as pd
 
     from napari_dispr.prediction.saving import write_table
+    from napari_dispr.shapes.label_volumes import without_surface
     from napari_dispr.shapes.morphometry import SETS
 
     if options.set not in SETS:
@@ -55,6 +56,8 @@ def measure(options: argparse.Namespace) -> None:
     tables: list[pd.DataFrame] = []
     for path in options.files:
         table = _measure_path(path, spacing, unit, options.set)
+        if text := without_surface(table):
+            warn(f"{path}: {text}")
         table.insert(0, "file", str(path))
         _check_units(tables, table, path)
         tables.append(table)

@@ -64,12 +64,14 @@ def fit_ellipse(mask: ArrayLike) -> Ellipse:
     if not contours:
         raise InputError("The mask is empty: an ellipse needs a mask with pixels above one half.")
     contour = max(contours, key=_enclosed_area) - 1
-    ellipse = EllipseModel.from_estimate(contour[:, ::-1])
+    # The angle of a circle is 0 / 0, and no ellipse fits a line: both are looked at below.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ellipse = EllipseModel.from_estimate(contour[:, ::-1])
     if not ellipse or not np.isfinite([*ellipse.center, *ellipse.axis_lengths]).all():
         raise InputError("The mask is too small or too thin for an ellipse: give a larger mask.")
     x, y = ellipse.center
     first, second = ellipse.axis_lengths
-    return Ellipse((float(y), float(x)), (float(first), float(second)), float(ellipse.theta))
+    return Ellipse((float(y), float(x)), (float(first), float(second)), float(np.nan_to_num(ellipse.theta)))
 
 
 def _enclosed_area(contour: NDArray[np.float64]) -> float:

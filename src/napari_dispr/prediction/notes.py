@@ -1,12 +1,15 @@
 """Notes on a prediction: what a user should know, as values that are put into sentences only to be shown."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_dispr.cells.novelty import in_words
+from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.shapes.ensemble import Ensemble
 
 #: Above this number of voxels of a member in one face of the grid, its measures suffer.
@@ -14,7 +17,10 @@ LEAST_CUT = 100
 #: At most this many cells are listed in a sentence.
 _MOST_LISTED = 20
 
-Kind = Literal["general", "left out", "unlike", "cut"]
+#: Masks of fewer pixels, or up to this number of pixels wide, show too little of a shape.
+_FEWEST_PIXELS, _THIN = 8, 3
+
+Kind = Literal["general", "left out", "unlike", "cut", "mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +29,10 @@ class Note:
 
     Attributes
     ----------
-    kind : {"general", "left out", "unlike", "cut"}
+    kind : {"general", "left out", "unlike", "cut", "mask"}
         General: ``text`` is a sentence. Left out: the cell is not in the prediction; ``text`` is the reason.
         Unlike: the cell is unlike the training data; ``text`` says how. Cut: the grid's border cuts a member.
+        Mask: the cell's mask is doubtful; ``text`` says why and what to do.
     cell : int or None
         Label of the cell.
     """
@@ -42,8 +49,48 @@ def is_cut(ensemble: Ensemble) -> bool:
     return any(np.count_nonzero(face, axis=(1, 2)).max() > LEAST_CUT for face in faces)
 
 
+def mask_notes(
+    labels: NDArray[Any], cells: Iterable[int], boxes: Mapping[int, Box] | None = None
+) -> list[Note]:
+    """Notes on cells with doubtful masks: tiny, thin, or in separate pieces far apart.
+
+    Parameters
+    ----------
+    labels : (y, x) integer array
+    boxes : mapping of label to Box, optional
+        Bounding boxes of the cells, if they are known already (`cell_boxes`).
+    """
+    boxes = cell_boxes(labels) if boxes is None else boxes
+    found = ((label, _doubt(labels[boxes[label]] == label)) for label in cells)
+    return [Note("mask", label, text) for label, text in found if text]
+
+
+def _doubt(mask: NDArray[np.bool_]) -> str:
+    """What is doubtful about a mask and what to do; empty if nothing is."""
+    if np.count_nonzero(mask) < _FEWEST_PIXELS:
+        return (
+            f"the mask has fewer than {_FEWEST_PIXELS} pixels, so the shape is only a guess. Use a picture "
+            "with more pixels per cell, or leave the cell out"
+        )
+    if not ndimage.binary_erosion(mask, np.ones((_THIN + 1, _THIN + 1))).any():
+        return (
+            f"the mask is at most {_THIN} pixels wide, so the shape is only a guess. Check the segmentation"
+        )
+    parts, count = ndimage.label(mask, np.ones((3, 3)))
+    if count > 1:
+        sizes = np.bincount(parts.ravel())[1:]
+        to_largest = ndimage.distance_transform_edt(parts != 1 + sizes.argmax())
+        gaps = ndimage.minimum(to_largest, parts, np.arange(1, count + 1))
+        if max(gaps) > np.sqrt(sizes.max()) / 2:
+            return (
+                "the mask has separate pieces far apart, which are predicted as one large cell. Give each "
+                "piece a label of its own, or erase the wrong one"
+            )
+    return ""
+
+
 def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> list[str]:
-    """Notes as sentences; cells that are unlike the training data, or cut, share one sentence.
+    """Notes as sentences; cells with the same note share one sentence.
 
     Parameters
     ----------
@@ -55,19 +102,30 @@ def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> li
     texts: list[str] = []
     unlike: dict[str, str] = {}
     cut: list[str] = []
+    masks: dict[str, list[str]] = {}
     for note in notes:
         name = names.get(note.cell, str(note.cell)) if note.cell is not None else ""
         if note.kind == "unlike":
             unlike[name] = note.text
         elif note.kind == "cut":
             cut.append(name)
+        elif note.kind == "mask":
+            masks.setdefault(note.text, []).append(name)
         else:
             texts.append(f"Left out: {note.text}" if note.kind == "left out" else note.text)
     texts += in_words(unlike, cells)
     if cut:
-        listed = ", ".join(cut[:_MOST_LISTED]) + (" and others" if len(cut) > _MOST_LISTED else "")
         texts.append(
-            f"The border of the model's grid cuts members of {'cell' if len(cut) == 1 else 'cells'} "
-            f"{listed}, so their measures are too small: give a smaller scale."
+            f"The border of the model's grid cuts members of {_listed(cut)}, so their measures are too "
+            "small: give a smaller scale."
         )
+    for text, alike in masks.items():
+        listed = _listed(alike)
+        texts.append(f"{listed[0].upper()}{listed[1:]}: {text}.")
     return texts
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``cell 3``, or ``cells 3, 5``; at most `_MOST_LISTED` names."""
+    more = " and others" if len(names) > _MOST_LISTED else ""
+    return f"{'cell' if len(names) == 1 else 'cells'} {', '.join(names[:_MOST_LISTED])}{more}"

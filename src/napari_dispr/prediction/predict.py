@@ -20,7 +20,7 @@ from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import as_method
 from napari_dispr.prediction.members import CellDone, Event, iter_members
-from napari_dispr.prediction.notes import Note
+from napari_dispr.prediction.notes import Note, mask_notes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.version import __version__
@@ -99,7 +99,10 @@ def iter_predict(
             image_to_world=to_world,
             unit=unit,
             image_shape=(segmentation.shape[0], segmentation.shape[1]),
-            notes=[Note("left out", label, reason) for label, reason in left_out.items()],
+            notes=[
+                *(Note("left out", label, reason) for label, reason in left_out.items()),
+                *mask_notes(segmentation, [crop.label for crop in crops]),
+            ],
         )
     )
 

@@ -136,8 +136,8 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
         A row for each cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, if
         the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval, which does not hold
         and is NaN if members of the cell were rejected by hand); ``ambiguity``, ``modes``; ``kept``, the
-        chosen shape; and ``warning``, how the cell is unlike the training data. ``attrs["columns"]`` holds
-        unit and meaning of each column.
+        chosen shape; and ``warning``, how the cell is unlike the training data, or what is doubtful about its
+        mask. ``attrs["columns"]`` holds unit and meaning of each column.
     """
     summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
     agreeing = agreement(prediction)
@@ -147,11 +147,14 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
     table.loc[by_hand, [name for name in ends if name in table]] = np.nan
     kept = [prediction.kept.get(int(label), "") for label in table["label"]]
     table["kept"] = [f"member {one}" if isinstance(one, int) else one for one in kept]
-    table["warning"] = [prediction.unlike.get(int(label), "") for label in table["label"]]
+    doubts = {note.cell: note.text for note in prediction.notes if note.kind == "mask"}
+    texts = [[of.get(int(label), "") for of in (prediction.unlike, doubts)] for label in table["label"]]
+    table["warning"] = ["; ".join(filter(None, both)) for both in texts]
     table.attrs["columns"] = {
         **summary.attrs["columns"],
         **agreeing.attrs["columns"],
         "kept": "no unit: the shape that was chosen: a member, by its number, or consensus; empty: none",
-        "warning": "no unit: how the cell is unlike the model's training data; empty where it is like them",
+        "warning": "no unit: how the cell is unlike the model's training data, or what is doubtful about its "
+        "mask; empty otherwise",
     }
     return table

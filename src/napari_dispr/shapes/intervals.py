@@ -51,9 +51,9 @@ def calibrate(
     -----
     The score of cell i is ``(log truth_i - log estimate_i) / sqrt(sd_i^2 + floor^2)``, with the estimate
     the mean over the members and sd_i the standard deviation of their logarithm: split conformal
-    prediction with locally weighted scores [1]_ [2]_ [3]_. Scores keep their sign, and each end of an
-    interval uses its own tail, so that intervals correct the bias of a model. The floor maximises the
-    likelihood of the errors under a Laplace distribution with a scale proportional to
+    prediction with locally weighted scores [1]_ [2]_ [3]_. Intervals use their absolute values, so that
+    an estimate lies in the middle of its interval, not at an end of it, if a model is biased. The floor
+    maximises the likelihood of the errors under a Laplace distribution with a scale proportional to
     ``sqrt(sd_i^2 + floor^2)``: near 0 if the spread of the members predicts the error, large if it does not
     and all intervals are equally wide. This one fitted number does not lower the coverage noticeably
     (tests/shapes/test_intervals.py).
@@ -89,6 +89,8 @@ def calibrate(
 def read_interval(values: ArrayLike, calibration: Calibration, level: float = LEVEL) -> tuple[float, float]:
     """Interval that contains the truth with probability ``level`` for a cell like the calibrated ones.
 
+    The estimate, the mean over the members, is its geometric middle.
+
     Parameters
     ----------
     values : (member,) array
@@ -108,8 +110,8 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
 
     Notes
     -----
-    The ends come from the scores number ``floor((n + 1) (1 - level) / 2)`` and
-    ``ceil((n + 1) (1 + level) / 2)`` of n in ascending order. With fewer members than in the calibration,
+    The ends are ``estimate exp(+-q sqrt(sd^2 + floor^2))``, with q the absolute score number
+    ``ceil((n + 1) level)`` of n in ascending order. With fewer members than in the calibration,
     their variance is pooled with the usual variance, and the larger variance of their mean is added.
     """
     if not 0 < level < 1:
@@ -117,8 +119,7 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
             f"The level of an interval is {level!r}: give a number between 0 and 1, such as 0.9."
         )
     n = len(calibration.scores)
-    tail = int((n + 1) * (1 - level) / 2 + 1e-9)
-    if tail < 1:
+    if n < least_cells(level):
         raise InputError(
             f"An interval of {level:.0%} needs a calibration with {least_cells(level)} cells, "
             f"this one has {n}: choose a lower level."
@@ -135,12 +136,12 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
         # In units of the scores, whose own variance is already in the calibration.
         variance *= 1 + (1 / count - 1 / usual) / max(float(np.mean(scores**2)), 1e-12)
     spread = np.sqrt(variance + calibration.floor**2)
-    low, high = np.exp(log_mean + spread * scores[[tail - 1, n - tail]])
-    return float(low), float(high)
+    reach = spread * np.sort(np.abs(scores))[int(np.ceil((n + 1) * level - 1e-9)) - 1]
+    return float(np.exp(log_mean - reach)), float(np.exp(log_mean + reach))
 
 
 def least_cells(level: float) -> int:
-    """Cells that an interval of this level needs: 19 for 90 %."""
+    """Cells that an interval of this level needs: 19 for 90 %, so that one larger error may be left out."""
     return int(np.ceil(2 / (1 - level) - 1 - 1e-9))
 
 

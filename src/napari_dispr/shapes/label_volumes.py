@@ -21,8 +21,12 @@ from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, shapr_features
 
 #: Sigma in voxels of the Gaussian that smooths the stairs of voxels.
 SMOOTHING = 1.0
-#: Allowed relative difference between the volume of a mask's voxels and that of its surface.
-_VOLUME_ERROR = 0.002
+#: A mask is measured on a grid of at most about so many voxels, which bounds time and memory.
+LARGEST_GRID = 2**21
+#: Masks of fewer voxels have a volume, but no surface that could be measured.
+LEAST_VOXELS = 27
+#: Relative difference between the volume of a mask's voxels and that of its surface: aimed at, and allowed.
+_VOLUME_ERROR, _MOST_VOLUME_ERROR = 0.002, 0.01
 
 
 def level_of(mask: NDArray[np.bool_], frame: ArrayLike = (1.0, 1.0, 1.0)) -> tuple[NDArray[np.float32], Any]:
@@ -38,7 +42,8 @@ def level_of(mask: NDArray[np.bool_], frame: ArrayLike = (1.0, 1.0, 1.0)) -> tup
     Returns
     -------
     level : (z', y', x') float32 array
-        Nearly a signed distance in voxels, positive inside. Along long voxel axes it is finer than the mask.
+        Nearly a signed distance in voxels, positive inside. Along long voxel axes, and for thin masks, it is
+        finer than the mask; for masks of more than `LARGEST_GRID` voxels it is coarser.
     frame : (4, 4) array
         The affine from voxel-centre index of the level to world.
 
@@ -46,75 +51,121 @@ def level_of(mask: NDArray[np.bool_], frame: ArrayLike = (1.0, 1.0, 1.0)) -> tup
     -----
     The signed distance at the mask's own spacing is interpolated linearly to voxels with about equal sides,
     smoothed by a Gaussian of `SMOOTHING` voxels, and shifted so that the mesh of its zero level has the
-    volume of the mask's voxels. The mesh of the binary volume itself is a staircase whose area is 9 % too
-    large at any resolution. docs/measures.md lists the errors.
+    volume of the mask's voxels. Where smoothing removes too much of a thin mask, the voxels are halved.
+    The mesh of the binary volume itself is a staircase whose area is 9 % too large at any resolution.
+    docs/measures.md lists the errors.
     """
     affine = affine_of(frame)
-    linear = affine[:3, :3]
-    steps = np.linalg.norm(linear, axis=0)
+    volume = float(np.count_nonzero(mask) * abs(np.linalg.det(affine[:3, :3])))
+    coarser = 1
+    while mask.size > LARGEST_GRID * coarser**3:
+        coarser += 1
+    occupancy, affine = _block_means(mask, affine, coarser)
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
     least = steps.min()
-    limit = max(5 * least, 2 * steps.max())
-    margin = 2
-    occupancy = np.pad(mask, margin).astype(np.float32)
-    level = signed_distance.from_level(occupancy, 0.5, limit, steps.tolist()) / least
+    distance = signed_distance.from_level(occupancy, 0.5, max(5 * least, 2 * steps.max()), steps.tolist())
     finer = np.maximum(np.rint(steps / least + 0.2), 1).astype(int)
-    for axis, times in enumerate(finer):
-        if times > 1:
-            level = _refined(level, axis, int(times))
-    level = ndimage.gaussian_filter(level.astype(np.float32), SMOOTHING, mode="nearest")
-    fine = np.eye(4)
-    fine[:3, :3] = linear / finer
-    fine[:3, 3] = (affine @ [-margin, -margin, -margin, 1])[:3]
-    voxels = int(np.count_nonzero(mask))
-    shift = _keeping_volume(level, fine, voxels * finer.prod(), float(voxels * abs(np.linalg.det(linear))))
-    level = level - np.float32(shift)
-    if not (level > 0).any():  # less than a voxel was left
-        level = level - level.max() + np.float32(0.01)
-    return level, fine
+    while finer.max() > 1 and occupancy.size * finer.prod() > LARGEST_GRID:
+        finer[finer.argmax()] -= 1
+    while True:
+        level = distance / least
+        for axis, times in enumerate(finer):
+            if times > 1:
+                level = _refined(level, axis, int(times))
+        level = ndimage.gaussian_filter(level.astype(np.float32), SMOOTHING, mode="nearest")
+        fine = affine.copy()
+        fine[:3, :3] /= finer
+        shift, error = _keeping_volume(level, fine, volume)
+        if error < _MOST_VOLUME_ERROR or level.size * 8 > LARGEST_GRID:
+            return level - np.float32(shift), fine
+        finer, least = 2 * finer, least / 2
+
+
+def _block_means(
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], side: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """The share of each block of side^3 voxels inside a mask, with a margin of two blocks, and its affine."""
+    margin = 2 * side
+    padded = np.pad(mask, [(margin, margin + -length % side) for length in mask.shape])
+    blocks = padded.reshape([part for length in padded.shape for part in (length // side, side)])
+    moved = affine.copy()
+    moved[:3, :3] *= side
+    moved[:3, 3] = (affine @ [*[(side - 1) / 2 - margin] * 3, 1])[:3]
+    return blocks.mean(axis=(1, 3, 5), dtype=np.float32), moved
 
 
 def _keeping_volume(
-    level: NDArray[np.float32], frame: NDArray[np.float64], count: int, volume: float
-) -> float:
-    """The threshold of a level at which the mesh has a volume.
+    level: NDArray[np.float32], frame: NDArray[np.float64], volume: float
+) -> tuple[float, float]:
+    """The threshold of a level at which the mesh has a volume, and the relative error that is left.
 
-    Starts from the threshold that ``count`` voxels exceed. Then follow a step of Newton's method (the surface
+    Starts from the threshold that as many voxels exceed. Then follow a step of Newton's method (the surface
     area is the derivative of the volume) and secant steps. One or two steps are enough, except for shapes of
     a few voxels.
     """
-    count = min(int(count), level.size - 1)
+    count = round(volume / abs(np.linalg.det(frame[:3, :3])))
+    count = min(max(count, 1), level.size - 1)
     shift = float(np.partition(level.ravel(), level.size - count)[level.size - count]) - 1e-3
+    best, error = shift, np.inf
     before: tuple[float, float] | None = None
     for _ in range(8):
         mesh = surface_mesh(level - np.float32(shift), frame)
         if not len(mesh.faces):
             break
         excess = float(mesh.volume) - volume
-        if abs(excess) < _VOLUME_ERROR * volume:
+        if abs(excess) < error * volume:
+            best, error = shift, abs(excess) / volume
+        if error < _VOLUME_ERROR:
             break
         slope = float(mesh.area) * float(np.linalg.norm(frame[:3, :3], axis=0).min())
         if before is not None and before[0] != shift and (before[1] - excess) / (shift - before[0]) > 0:
             slope = (before[1] - excess) / (shift - before[0])
         before = shift, excess
         shift += float(np.clip(excess / slope, -1, 1))
-    return shift
+    return best, error
 
 
 def _refined(level: NDArray[np.float32], axis: int, times: int) -> NDArray[np.float32]:
     length = level.shape[axis]
     place = np.arange((length - 1) * times + 1) / times
     below = np.minimum(place.astype(int), length - 2)
-    share = (place - below).reshape([-1 if a == axis else 1 for a in range(3)])
+    share = (place - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
     return np.asarray(np.take(level, below, axis) * (1 - share) + np.take(level, below + 1, axis) * share)
 
 
 def measure_mask(mask: NDArray[np.bool_], frame: ArrayLike = (1.0, 1.0, 1.0)) -> dict[str, float]:
-    """All of `MEASURES` of a binary volume (z, y, x); see `level_of` and `measure_shape`."""
-    if not mask.any():
-        return measure_shape(np.full((1, 1, 1), -1.0, np.float32))
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    mask = mask[found]
-    return measure_shape(*level_of(mask, frame))
+    """All of `MEASURES` of a binary volume (z, y, x); see `level_of` and `measure_shape`.
+
+    Of a mask of fewer than `LEAST_VOXELS`, or so thin that no smooth surface keeps its volume, only volume,
+    equivalent diameter and parts are measured. The others are NaN.
+    """
+    row = measure_shape(np.full((1, 1, 1), -1.0, np.float32))
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found:
+        return row
+    mask = mask[found[0]]
+    voxels = int(np.count_nonzero(mask))
+    volume = float(voxels * abs(np.linalg.det(affine_of(frame)[:3, :3])))
+    if voxels >= LEAST_VOXELS:
+        measured = measure_shape(*level_of(mask, frame))
+        if abs(measured["volume"] - volume) <= _MOST_VOLUME_ERROR * volume:
+            return measured
+    parts = float(ndimage.label(mask)[1])
+    return row | {"volume": volume, "equivalent_diameter": (6 * volume / np.pi) ** (1 / 3), "parts": parts}
+
+
+def without_surface(table: pd.DataFrame) -> str:
+    """A sentence on the cells of a table whose surface could not be measured; empty if there are none."""
+    if "surface_area" not in table:
+        return ""
+    names = [str(label) for label in table["label"][table["surface_area"].isna() & (table["volume"] > 0)]]
+    if not names:
+        return ""
+    listed = ", ".join(names[:20]) + (" and others" if len(names) > 20 else "")
+    return (
+        f"{'Cell' if len(names) == 1 else 'Cells'} {listed}: too small (fewer than {LEAST_VOXELS} voxels) or "
+        "too thin for measures of the surface. Only volume, equivalent diameter and parts are given."
+    )
 
 
 def iter_measure_labels(
@@ -130,6 +181,8 @@ def iter_measure_labels(
             f"The labels have the shape {volume.shape}, but the SHAPR set needs cells on the model grid of "
             "64 x 64 x 64 voxels: make a dataset of them first."
         )
+    else:
+        grid.check_spacing(np.hypot.reduce(affine_of(frame)[:3, :3]))
     boxes = cell_boxes(volume)
     if not boxes:
         raise InputError("The labels are empty: segment at least one cell.")
@@ -168,12 +221,14 @@ def measure_labels(
     Returns
     -------
     DataFrame
-        One row per cell, with the columns of `napari_dispr.measure`; ``member`` is 0.
+        One row per cell, with the columns of `napari_dispr.measure`; ``member`` is 0. Measures that cannot
+        be measured of a cell are NaN (see `measure_mask` and `without_surface`).
 
     Raises
     ------
     InputError
-        If the labels are not whole numbers with three axes, or hold no cell.
+        If the labels are not whole numbers with three axes, or hold no cell, or no microscope has such
+        voxels (`grid.check_spacing`).
     """
     rows = []
     for row, total in iter_measure_labels(labels, frame, set):

@@ -37,7 +37,7 @@ def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0))
        guarantees. Journal of Graphics Tools 8(2), 1-15.
     """
     distance = np.asarray(signed_distance, dtype=np.float32)
-    inside = np.argwhere(distance > 0)
+    inside = np.argwhere(distance >= _NEAR_ZERO)
     if not len(inside):
         return trimesh.Trimesh()
     # Only the box of the shape and one voxel around it: most of the grid is outside.

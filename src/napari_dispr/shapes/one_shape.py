@@ -76,9 +76,9 @@ def measure_shape(
     wanted = [name for name in MEASURES if only is None or name in only]
     distance, linear = np.asarray(signed_distance, dtype=np.float32), affine_of(frame)[:3, :3]
     within = _box(distance)
-    if within is None:
+    shape = None if within is None else _Shape(distance[within], linear)
+    if shape is None or not len(shape.faces):
         return {name: 0.0 if name in ("volume", "parts") else float("nan") for name in wanted}
-    shape = _Shape(distance[within], linear)
     found: dict[str, float] = {}
     for names, measures in _STEPS:
         if not names.isdisjoint(wanted):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr.errors import InputError
-from napari_dispr.shapes.label_volumes import measure_labels
+from napari_dispr.shapes.label_volumes import measure_labels, without_surface
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import layer_to_world
@@ -110,4 +110,5 @@ def measure_source(source: LabelsSource, step: Callable[[int, int], None]) -> Me
     middles = np.array(ndimage.center_of_mass(volume > 0, volume, labels))
     world = middles @ source.affine[:3, :3].T + source.affine[:3, 3]
     centres = {int(label): centre for label, centre in zip(labels, world, strict=True)}
-    return Measured(source.name, table, centres, source.note)
+    note = " ".join(text for text in (source.note, without_surface(table)) if text)
+    return Measured(source.name, table, centres, note)

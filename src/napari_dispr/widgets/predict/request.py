@@ -15,6 +15,7 @@ from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box
 from napari_dispr.models.library import read_card
+from napari_dispr.prediction.notes import Note, mask_notes, sentences
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.widgets.parts.wording import cells_text
@@ -54,11 +55,14 @@ class Inspection:
         Of all cells those that cannot be predicted (cut by the border, too thin, too large).
     apart : bool
         Whether the labels lie elsewhere in the world than the picture.
+    notes : tuple of Note
+        On cells with doubtful masks.
     """
 
     crops: tuple[Crop, ...]
     skipped: tuple[int, ...]
     apart: bool
+    notes: tuple[Note, ...] = ()
 
     @property
     def text(self) -> str:
@@ -68,7 +72,7 @@ class Inspection:
             text += " The labels lie elsewhere than the picture: shapes are placed where the picture is."
         if self.skipped:
             text += f" {cells_text(len(self.skipped))} left out: cut by the border, too thin or too large."
-        return text
+        return " ".join([text, *sentences(self.notes, {}, len(self.crops))])
 
 
 def make_request(
@@ -146,4 +150,5 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
         boxes=boxes,
     )
     apart = not np.allclose(request.image.to_world, request.labels.to_world, rtol=1e-6)
-    return Inspection(tuple(crops), tuple(left_out), apart)
+    notes = mask_notes(labels, [crop.label for crop in crops], boxes)
+    return Inspection(tuple(crops), tuple(left_out), apart, tuple(notes))

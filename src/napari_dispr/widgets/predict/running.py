@@ -94,6 +94,7 @@ def run(
         image_to_world=request.image.to_world,
         unit=str(request.image.unit),
         image_shape=request.image.shape,
+        notes=inspection.notes,
     )
     gathered = _Gathered(request.image, request.labels.name, len(inspection.crops), clock)
     try:

@@ -1,0 +1,38 @@
+"""Notes on doubtful masks, before and after predicting, in the table and in sentences."""
+
+import numpy as np
+import pytest
+
+from napari_dispr.prediction.notes import mask_notes, sentences
+from napari_dispr.prediction.predict import predict
+from napari_dispr.prediction.tables import measure_cells
+
+MASKS = {
+    "one pixel": (np.ones((1, 1)), "fewer than 8 pixels"),
+    "seven pixels": (np.ones((7, 1)), "fewer than 8 pixels"),
+    "three wide": (np.ones((20, 3)), "at most 3 pixels wide"),
+    "far apart": (np.pad(np.ones((8, 8)), ((0, 30), (0, 0))) + np.pad(np.ones((8, 8)), ((30, 0), (0, 0))),
+                  "separate pieces far apart"),
+    "a pixel far away": (np.pad(np.ones((12, 12)), (0, 20)) + np.pad(np.ones((1, 1)), (31, 0)),
+                         "separate pieces far apart"),
+    "near pieces": (np.pad(np.ones((10, 22)), 1) * (abs(np.arange(24) - 11.5) > 1), ""),
+    "a ring": (np.pad(np.zeros((9, 9)), 5, constant_values=1), ""),
+    "a square": (np.ones((12, 12)), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("mask", "words"), MASKS.values(), ids=MASKS)
+def test_doubtful_masks_have_a_note(mask, words):
+    labels = np.pad(mask > 0, 5) * 4
+    (text,) = sentences(mask_notes(labels, [4]), {}, 1) or [""]
+    assert words in text and bool(text) == bool(words) and text.startswith("Cell 4: " if words else "")
+
+
+def test_a_prediction_has_the_notes_of_its_cells_in_one_sentence_and_in_the_table():
+    labels = np.zeros((40, 60), int)
+    labels[10:12, 10:13], labels[20:22, 40:43], labels[25:37, 10:22] = 1, 2, 3
+    found = predict(None, labels, model="cylinder")
+    assert sum("fewer than 8 pixels" in text for text in found.warnings) == 1
+    assert any(text.startswith("Cells 1, 2: the mask has fewer than 8") for text in found.warnings)
+    warnings = measure_cells(found).set_index("label")["warning"]
+    assert "8 pixels" in warnings[1] and "8 pixels" in warnings[2] and warnings[3] == ""
