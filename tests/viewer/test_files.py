@@ -202,6 +202,24 @@ def test_one_layer_and_layers_that_differ(plugins: PluginManager, tmp_path: Path
         np.testing.assert_array_equal(series.asarray(), layer.data)
 
 
+@pytest.mark.parametrize(
+    ("units", "sizes", "names"),
+    [
+        (("pixel", "micrometer", "micrometer"), (2, 0.1, 0.1), ("pixel", "µm", "µm")),
+        (("micrometer", "nanometer", "nanometer"), (2000, 0.1, 0.1), ("nm", "nm", "nm")),
+        (("micrometer", "micrometer", "pixel"), (2, 0.1, 0.1), ("µm", "µm", "pixel")),
+    ],
+)
+def test_each_axis_keeps_its_size_and_unit(
+    units: tuple[str, ...], sizes: tuple[float, ...], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    layer = Labels(np.ones((2, 3, 4), np.uint8), scale=(2, 0.1, 0.1), units=units)
+    (path,) = write_volumes(str(tmp_path / "mixed.ome.tif"), [layer.as_layer_data_tuple()])
+    pixels = ome(Path(path))[1][0]["Pixels"]
+    assert [pixels[f"PhysicalSize{axis}"] for axis in "ZYX"] == pytest.approx(sizes)
+    assert tuple(pixels[f"PhysicalSize{axis}Unit"] for axis in "ZYX") == names
+
+
 def test_numbers_that_ome_does_not_know(tmp_path: Path) -> None:
     small = Labels(np.arange(8, dtype=np.int64).reshape(2, 2, 2), name="small")
     (path,) = write_volumes(str(tmp_path / "small"), [small.as_layer_data_tuple()])

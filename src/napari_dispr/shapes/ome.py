@@ -46,13 +46,13 @@ class OmeImage:
     """One image of a file: (y, x), (z, y, x) or (t, z, y, x) booleans, integers or floats.
 
     ``index_to_world`` is the affine on (z, y, x, 1) from voxel-centre index to world, ``unit`` that of the
-    world, and ``description`` JSON content.
+    world, or one for each of (z, y, x), and ``description`` JSON content.
     """
 
     array: NDArray[Any]
     name: str
     index_to_world: NDArray[np.float64]
-    unit: str = "pixel"
+    unit: str | tuple[str, str, str] = "pixel"
     description: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -102,7 +102,8 @@ def _for_ome(image: OmeImage) -> NDArray[Any]:
 def _metadata(image: OmeImage) -> dict[str, Any]:
     array = np.asarray(image.array)
     # Other units are only in the description.
-    unit = OME_UNITS.get(image.unit, "reference frame")
+    names = (image.unit,) * 3 if isinstance(image.unit, str) else image.unit
+    units = [OME_UNITS.get(name, "reference frame") for name in names]
     # Python floats, because the text of NumPy's is not always a number.
     sizes = [float(size) for size in grid.spacing(image.index_to_world)]
     place = [float(value) for value in image.index_to_world[:3, 3]]
@@ -114,14 +115,14 @@ def _metadata(image: OmeImage) -> dict[str, Any]:
         "Description": json.dumps(dict(image.description)),
         "Plane": {
             "PositionX": [place[2]] * planes,
-            "PositionXUnit": [unit] * planes,
+            "PositionXUnit": [units[2]] * planes,
             "PositionY": [place[1]] * planes,
-            "PositionYUnit": [unit] * planes,
+            "PositionYUnit": [units[1]] * planes,
             "PositionZ": [place[0] + float(image.index_to_world[0, 0]) * (i % depth) for i in range(planes)],
-            "PositionZUnit": [unit] * planes,
+            "PositionZUnit": [units[0]] * planes,
         },
     }
-    for axis, length in zip("ZYX", sizes, strict=True):
+    for axis, length, unit in zip("ZYX", sizes, units, strict=True):
         metadata |= {f"PhysicalSize{axis}": length, f"PhysicalSize{axis}Unit": unit}
     return metadata
 

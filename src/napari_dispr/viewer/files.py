@@ -152,6 +152,7 @@ def write_volumes(path: str, layers: Sequence[LayerData]) -> list[str]:
         kind == "labels"
         and image.array.ndim == 3
         and image.array.shape == first.array.shape
+        and image.unit == first.unit
         and np.allclose(image.index_to_world, first.index_to_world)
         for image, (_, _, kind) in zip(images, layers, strict=True)
     )
@@ -171,14 +172,15 @@ def _ome_image(layer: LayerData) -> OmeImage:
     array = np.asarray(data[0] if settings.get("multiscale") else data)
     while array.ndim > 4 and array.shape[0] == 1:
         array = array[0]
-    unit, affine = _unit(settings), spatial_affine(_to_world(settings, np.ndim(array)))
+    units, affine = _units(settings), spatial_affine(_to_world(settings, np.ndim(array)))
     description = {
         **_provenance(settings),
         "layer": settings["name"],
-        "unit": unit,
+        "unit": units[-1],
+        "units": units,
         "index_to_world": affine.tolist(),
     }
-    return OmeImage(array, settings["name"], affine, unit, description)
+    return OmeImage(array, settings["name"], affine, units, description)
 
 
 def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
@@ -298,8 +300,24 @@ def _unit(settings: Mapping[str, Any]) -> str:
     return str(units[-1])
 
 
+def _units(settings: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Units of z, y and x in `_to_world`: that of the last axis, unless it cannot be converted to it."""
+    last, units = _unit(settings), settings.get("units") or ()
+    own = [last if _factor(unit, units[-1]) else str(unit) for unit in units]
+    z, y, x = [last, last, last, *own][-3:]
+    return z, y, x
+
+
+def _factor(unit: Any, other: Any) -> float | None:
+    """How long a unit (pint's, or a name) is in another; None if one is a length and the other is not."""
+    import pint
+
+    one = pint.Unit(unit)
+    return float((1 * one).to(other).magnitude) if one.is_compatible_with(other) else None
+
+
 def _to_world(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
-    """A layer's affine from data to world, (ndim + 1, ndim + 1), all axes in the unit of the last."""
+    """A layer's affine from data to world, (ndim + 1, ndim + 1), in `_units`."""
     from napari.utils.transforms import Affine
 
     parts = {name: settings.get(name) for name in ("scale", "translate", "rotate", "shear")}
@@ -308,8 +326,5 @@ def _to_world(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
     if settings.get("affine") is not None:
         affine = np.asarray(settings["affine"], dtype=np.float64) @ affine
     for axis, unit in enumerate(settings.get("units") or ()):
-        if str(unit) != _unit(settings) and hasattr(unit, "is_compatible_with"):
-            last = settings["units"][-1]
-            if unit.is_compatible_with(last):
-                affine[axis] *= float((1 * unit).to(last).magnitude)
+        affine[axis] *= _factor(unit, settings["units"][-1]) or 1.0
     return affine[-ndim - 1 :, -ndim - 1 :]
