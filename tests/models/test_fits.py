@@ -1,5 +1,7 @@
 """Fits of a mask: their sizes by the ellipse's axes, and their errors on real cells near published ones."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,14 @@ def test_an_empty_mask_is_bad_input(fit):
         fit.shape(np.zeros((64, 64)))
     with pytest.raises(InputError, match="The mask is empty"):
         fit.shape(np.full((64, 64), 0.5))  # nowhere above one half
+
+
+def test_a_circle_has_an_angle_and_a_shape_without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for mask in (np.ones((64, 64)), np.pad(np.ones((20, 20)), 22)):
+            assert fit_ellipse(mask).angle == 0
+            assert ellipsoid(mask).any()
 
 
 def test_a_mask_of_one_pixel_or_one_line_is_a_small_shape():

@@ -127,13 +127,12 @@ def _members(path: Path) -> tuple[Any, dict[str, Any]] | None:
 
 def _measure_members(path: Path, volumes: Any, description: dict[str, Any], chosen: str) -> "pd.DataFrame":
     import numpy as np
-    import pandas as pd
 
     from napari_dispr.shapes.label_volumes import measure_mask
-    from napari_dispr.shapes.morphometry import SETS, column_texts
+    from napari_dispr.shapes.morphometry import SETS, as_table
     from napari_dispr.shapes.shapr_set import shapr_features
 
-    frame, measures = np.array(description["grid_to_world"], dtype=float), SETS[chosen]
+    frame = np.array(description["grid_to_world"], dtype=float)
     if frame.shape != (4, 4):
         raise InputError(f"{path} has no affine for its voxels: export it again.")
     rows = [
@@ -144,10 +143,7 @@ def _measure_members(path: Path, volumes: Any, description: dict[str, Any], chos
         }
         for member, volume in enumerate(volumes)
     ]
-    table = pd.DataFrame(rows, columns=["label", "member", *measures])
-    unit = "voxel" if chosen == "shapr" else str(description.get("unit", "pixel"))
-    table.attrs["columns"] = column_texts(measures, unit)
-    return table
+    return as_table(rows, SETS[chosen], str(description.get("unit", "pixel")), chosen)
 
 
 def _measure_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":

@@ -193,7 +193,8 @@ def _summary(prediction: Prediction, cells: pd.DataFrame) -> str:
     head = ["cell", *(f"{_spoken(name)} <i>{units[name]}</i>" for name in shown), "ambiguity", "kinds"]
     rows = []
     for label, row in cells.iterrows():
-        sign = ' <span class="sign" title="unlike the training data">⚠</span>' if row["warning"] else ""
+        warning = escape(str(row["warning"]))
+        sign = f' <span class="sign" title="{warning}">⚠</span>' if warning else ""
         link = (
             f'<a href="#cell-{label}">{escape(prediction.names.get(int(str(label)), str(label)))}</a>{sign}'
         )

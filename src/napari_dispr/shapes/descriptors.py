@@ -136,7 +136,8 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
     # Vertices are about 0.6 voxel apart: on large meshes fewer of them bound the balls as well.
     step = min(1 + len(vertices) // _VERTICES, 3)
     vertices, normals, inside = vertices[::step] - middle, normals[::step], inside - middle
-    tree = cKDTree(vertices)
+    # A ball's centre is about as far from many vertices: large leaves take half of the time.
+    tree = cKDTree(vertices, leafsize=64)
     points = inside[:: len(inside) // _POINTS + 1]
     if not len(points):
         points = vertices.mean(axis=0, keepdims=True)

@@ -14,10 +14,9 @@ from scipy import ndimage
 from napari_dispr import grid, signed_distance
 from napari_dispr.errors import InputError
 from napari_dispr.labels import cell_boxes, whole_numbers
-from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.shapes.meshes import affine_of, surface_mesh
-from napari_dispr.shapes.morphometry import column_texts, measure_shape
-from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, shapr_features
+from napari_dispr.shapes.morphometry import SETS, as_table, measure_shape
+from napari_dispr.shapes.shapr_set import shapr_features
 
 #: Sigma in voxels of the Gaussian that smooths the stairs of voxels.
 SMOOTHING = 1.0
@@ -235,7 +234,4 @@ def measure_labels(
         rows.append(row)
         if progress is not None:
             progress(len(rows), total)
-    measures = SHAPR_FEATURES if set == "shapr" else MEASURES
-    table = pd.DataFrame(rows, columns=["label", "member", *measures])
-    table.attrs["columns"] = column_texts(measures, "voxel" if set == "shapr" else unit)
-    return table
+    return as_table(rows, SETS[set], unit, set)

@@ -3,7 +3,7 @@
 Knows neither how members are sampled nor how tables are shown.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ __all__ = [
     "SHAPR_MEASURES",
     "Measure",
     "agreement",
+    "as_table",
     "binarise",
     "column_texts",
     "iou",
@@ -83,13 +84,20 @@ def measure_ensembles(
         for ensemble in ensembles.values()
         for member, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True)
     ]
-    table = pd.DataFrame(rows, columns=["label", "member", *measures])
     units = {ensemble.unit for ensemble in ensembles.values()} or {"pixel"}
     if len(units) > 1:
         raise ValueError(
             f"ensembles in different units ({', '.join(sorted(units))}) do not go into one table"
         )
-    table.attrs["columns"] = column_texts(measures, "voxel" if set == "shapr" else units.pop())
+    return as_table(rows, measures, units.pop(), set)
+
+
+def as_table(
+    rows: Sequence[Mapping[str, float]], measures: Mapping[str, Measure], unit: str, set: str = "first"
+) -> pd.DataFrame:
+    """Rows with label, member and measures of a set as a table with its column dictionary."""
+    table = pd.DataFrame(rows, columns=["label", "member", *measures])
+    table.attrs["columns"] = column_texts(measures, "voxel" if set == "shapr" else unit)
     return table
 
 
