@@ -79,9 +79,14 @@ def spacing(grid_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.linalg.norm(np.asarray(grid_to_world)[:3, :3], axis=0)
 
 
-def check_spacing(spacing: ArrayLike, unit: str = "pixel") -> None:
-    """Raise an `InputError` if no microscope has voxels with these sides (z, y, x)."""
-    sides = np.asarray(spacing, dtype=np.float64)
+def check_spacing(frame: ArrayLike, unit: str = "pixel") -> None:
+    """Raise an `InputError` if no microscope has voxels with these sides.
+
+    ``frame`` is the sides (z, y, x), or the (4, 4) affine from voxel-centre index to world.
+    """
+    sides = np.asarray(frame, dtype=np.float64)
+    if sides.shape == (4, 4):
+        sides = np.hypot.reduce(sides[:3, :3])  # without overflow
     low, high = _SIDES.get(unit, _ANY_SIDES)
     size = " x ".join(f"{side:g}" for side in sides)
     if not ((low <= sides) & (sides <= high)).all():

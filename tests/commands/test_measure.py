@@ -125,3 +125,16 @@ def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert words in lines[-1] and lines[-1].startswith("napari-dispr: ")
     assert not (tmp_path / "t.csv").exists()
+
+
+def test_specks_are_named_and_impossible_spacings_refused(tmp_path, capsys):
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[2, 2, 2], labels[6:10, 6:10, 6:10] = 3, 4
+    np.save(tmp_path / "a.npy", labels)
+    table = tmp_path / "table.csv"
+    assert run(tmp_path / "a.npy", "--spacing", "2,1,1", "--out", table) == 0
+    assert "Cell 3: too small" in capsys.readouterr().err
+    np.testing.assert_allclose(pd.read_csv(table)["volume"], [2, 128], rtol=0.01)
+    for spacing, words in (("500,0.1,0.1", "5000 times as long"), ("1e9,1e9,1e9", "sides from 0.0001")):
+        assert run(tmp_path / "a.npy", "--spacing", spacing, "--out", table) == 2
+        assert words in capsys.readouterr().err

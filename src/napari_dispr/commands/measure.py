@@ -128,6 +128,7 @@ def _members(path: Path) -> tuple[Any, dict[str, Any]] | None:
 def _measure_members(path: Path, volumes: Any, description: dict[str, Any], chosen: str) -> "pd.DataFrame":
     import numpy as np
 
+    from napari_dispr.grid import check_spacing
     from napari_dispr.shapes.label_volumes import measure_mask
     from napari_dispr.shapes.morphometry import SETS, as_table
     from napari_dispr.shapes.shapr_set import shapr_features
@@ -135,6 +136,7 @@ def _measure_members(path: Path, volumes: Any, description: dict[str, Any], chos
     frame = np.array(description["grid_to_world"], dtype=float)
     if frame.shape != (4, 4):
         raise InputError(f"{path} has no affine for its voxels: export it again.")
+    check_spacing(frame)
     rows = [
         {
             "label": int(description.get("label", 0)),

@@ -181,7 +181,7 @@ def iter_measure_labels(
             "64 x 64 x 64 voxels: make a dataset of them first."
         )
     else:
-        grid.check_spacing(np.hypot.reduce(affine_of(frame)[:3, :3]))
+        grid.check_spacing(frame)
     boxes = cell_boxes(volume)
     if not boxes:
         raise InputError("The labels are empty: segment at least one cell.")

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
+from napari_dispr.grid import check_spacing
 from napari_dispr.labels import cell_boxes, whole_numbers
 from napari_dispr.shapes.label_volumes import level_of
 from napari_dispr.shapes.meshes import surface_mesh
@@ -119,6 +120,7 @@ def meshes_of_labels(labels: ArrayLike, index_to_world: ArrayLike) -> dict[int, 
         Vertices (z, y, x) in the world. Each mesh has the volume of its voxels (to 0.2 %).
     """
     labels, affine = whole_numbers(np.asarray(labels)), np.asarray(index_to_world, dtype=np.float64)
+    check_spacing(affine)
     found = {}
     for label, box in cell_boxes(labels).items():
         moved = affine.copy()
