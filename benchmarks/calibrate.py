@@ -28,7 +28,7 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.shapes.intervals import CALIBRATED, calibrate, read_interval
-from napari_dispr.shapes.morphometry import measure_shape
+from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.synthesis.generic import KINDS, UNSEEN_KINDS, simulated_cell
 
 FOLDS = 6

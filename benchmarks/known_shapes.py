@@ -14,7 +14,7 @@ from scipy.special import ellipeinc, ellipkinc
 from scipy.stats import special_ortho_group
 
 from napari_dispr.shapes.label_volumes import measure_mask
-from napari_dispr.shapes.morphometry import measure_shape
+from napari_dispr.shapes.one_shape import measure_shape
 
 Coordinates = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 #: Signed distance (or a level with the same zero) as a function of coordinates, and the known measures.

@@ -20,7 +20,8 @@ from napari_dispr.cells.folders import read_dataset
 from napari_dispr.evaluation.report import number, table
 from napari_dispr.evaluation.rows import trained_on
 from napari_dispr.evaluation.shape_features import read_shapes
-from napari_dispr.shapes.morphometry import binarise, iou
+from napari_dispr.shapes.morphometry import iou
+from napari_dispr.shapes.shapr_set import binarise
 
 #: Only voxels at most this far from the true surface count.
 NEAR_SURFACE = 3

@@ -11,7 +11,8 @@ from napari_dispr.commands.cli import main
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.shapes.morphometry import MEASURES, SETS
+from napari_dispr.shapes.measures import MEASURES
+from napari_dispr.shapes.morphometry import SETS
 
 DISTANCE = np.linalg.norm(np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - [32, 31.5, 31.5], axis=-1)
 

@@ -21,7 +21,7 @@ from napari_dispr.evaluation.evaluate import (
 from napari_dispr.evaluation.summary import summary_table
 from napari_dispr.events import Step
 from napari_dispr.models.fits import FITS
-from napari_dispr.shapes.morphometry import shapr_measures
+from napari_dispr.shapes.shapr_set import shapr_measures
 from tests.support.methods import FunctionMethod
 
 #: The definitions that take the least time, where these do not matter.

@@ -8,7 +8,8 @@ import pytest
 from napari_dispr.cells.folders import read_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.models.fits import FITS, cylinder, cylinder_code, ellipsoid, ellipsoid_code, fit_ellipse
-from napari_dispr.shapes.morphometry import binarise, iou, relative_error, shapr_measures
+from napari_dispr.shapes.morphometry import iou, relative_error
+from napari_dispr.shapes.shapr_set import binarise, shapr_measures
 
 Y, X = np.indices((64, 64), dtype=np.float32)
 

@@ -5,7 +5,7 @@ import pytest
 
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.intervals import CALIBRATED, Calibration, calibrate, read_interval
-from napari_dispr.shapes.morphometry import HEADLINE
+from napari_dispr.shapes.measures import HEADLINE
 
 
 def simulated(rng, cells, members=5, shift=0.0, shown=1.0):

@@ -13,7 +13,6 @@ from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.label_volumes import (
     LARGEST_GRID,
-    iter_measure_labels,
     level_of,
     measure_labels,
     measure_mask,
@@ -21,7 +20,8 @@ from napari_dispr.shapes.label_volumes import (
 )
 from napari_dispr.shapes.measures import HEADLINE, MASK_MEASURES, MEASURES, PICTURE_MEASURES
 from napari_dispr.shapes.mesh_files import meshes_of_labels
-from napari_dispr.shapes.morphometry import SETS, measure_ensembles, measure_shape
+from napari_dispr.shapes.morphometry import SETS, measure_ensembles
+from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.shapes.planes import measure_plane
 from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, shapr_features
 
@@ -329,13 +329,9 @@ def test_labels_that_are_none(labels, words):
         measure_labels(labels)
 
 
-def test_labels_can_be_measured_one_by_one():
-    labels = np.zeros((9, 9, 9), bool)
-    labels[3:6, 3:6, 3:6] = True
-    (row, total), *rest = iter_measure_labels(labels)
-    assert (row["label"], row["member"], total, rest) == (1, 0, 1, [])
+def test_the_shapr_set_needs_the_model_grid():
     with pytest.raises(InputError, match="model grid"):
-        next(iter_measure_labels(labels, set="shapr"))
+        measure_labels(np.ones((9, 9, 9), bool), set="shapr")
 
 
 # --- the SHAPR set --------------------------------------------------------------------------------

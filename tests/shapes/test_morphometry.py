@@ -8,17 +8,10 @@ from support.geometry import ellipsoid_area, mean_width
 
 from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.shapes.morphometry import (
-    HEADLINE,
-    MEASURES,
-    binarise,
-    iou,
-    measure_ensembles,
-    measure_shape,
-    relative_error,
-    shapr_measures,
-    summarise,
-)
+from napari_dispr.shapes.measures import HEADLINE, MEASURES
+from napari_dispr.shapes.morphometry import iou, measure_ensembles, relative_error, summarise
+from napari_dispr.shapes.one_shape import measure_shape
+from napari_dispr.shapes.shapr_set import binarise, shapr_measures
 from napari_dispr.signed_distance import from_level
 
 Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)

@@ -23,7 +23,7 @@ from napari_dispr.card import Card
 from napari_dispr.models.library import user_folder
 from napari_dispr.models.shapr import SHAPR, SHAPRModel
 from napari_dispr.settings import PredictSettings
-from napari_dispr.shapes.morphometry import MEASURES
+from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.samples import simulated_red_blood_cells
 from napari_dispr.viewer.session import Session

@@ -156,7 +156,8 @@ def _measure_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, c
     from napari_dispr.cells.cropping import INSIDE
     from napari_dispr.cells.folders import read_dataset, read_notes
     from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
-    from napari_dispr.shapes.morphometry import SETS, column_texts, measure_shape
+    from napari_dispr.shapes.morphometry import SETS, column_texts
+    from napari_dispr.shapes.one_shape import measure_shape
     from napari_dispr.shapes.planes import measure_plane
     from napari_dispr.shapes.shapr_set import binarise, shapr_features
 

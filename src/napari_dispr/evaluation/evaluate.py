@@ -29,7 +29,7 @@ from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import as_method
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.settings import PredictSettings
-from napari_dispr.shapes.morphometry import binarise
+from napari_dispr.shapes.shapr_set import binarise
 from napari_dispr.version import __version__
 
 if TYPE_CHECKING:

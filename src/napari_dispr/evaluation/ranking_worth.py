@@ -19,7 +19,8 @@ from napari_dispr.evaluation.rows import trained_on
 from napari_dispr.evaluation.shape_features import read_shapes
 from napari_dispr.prediction.ranking import checked_measure, expected_error, mean_of, share_of
 from napari_dispr.shapes.label_volumes import level_of
-from napari_dispr.shapes.morphometry import binarise, measure_shape
+from napari_dispr.shapes.one_shape import measure_shape
+from napari_dispr.shapes.shapr_set import binarise
 
 Floats = NDArray[np.float64]
 #: Shares of the cells that are imaged in 3D.

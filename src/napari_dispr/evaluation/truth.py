@@ -14,8 +14,9 @@ from scipy.spatial import KDTree
 from napari_dispr import grid
 from napari_dispr.shapes import scores
 from napari_dispr.shapes.label_volumes import level_of
-from napari_dispr.shapes.morphometry import binarise, iou, measure_shape, relative_error, shapr_measures
-from napari_dispr.shapes.shapr_set import gaussian_curvature_within
+from napari_dispr.shapes.morphometry import iou, relative_error
+from napari_dispr.shapes.one_shape import measure_shape
+from napari_dispr.shapes.shapr_set import binarise, gaussian_curvature_within, shapr_measures
 from napari_dispr.signed_distance import crossings
 
 Shape = NDArray[np.bool_]

@@ -3,7 +3,7 @@
 Knows arrays and voxel sizes, but no files, layers or models.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from napari_dispr import grid, signed_distance
 from napari_dispr.errors import InputError
 from napari_dispr.labels import cell_boxes, whole_numbers
 from napari_dispr.shapes.meshes import affine_of, surface_mesh
-from napari_dispr.shapes.morphometry import SETS, as_table, measure_shape
+from napari_dispr.shapes.morphometry import SETS, as_table
+from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.shapes.shapr_set import shapr_features
 
 #: Sigma in voxels of the Gaussian that smooths the stairs of voxels.
@@ -167,33 +168,6 @@ def without_surface(table: pd.DataFrame) -> str:
     )
 
 
-def iter_measure_labels(
-    labels: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0), set: str = "first"
-) -> Iterator[tuple[dict[str, float], int]]:
-    """As `measure_labels`, row by row, each with the total number of rows."""
-    volume = np.asarray(labels)
-    if volume.ndim != 3:
-        raise InputError(f"The labels have the shape {volume.shape}: give those of a 3D stack (z, y, x).")
-    volume = whole_numbers(volume)
-    if set == "shapr" and volume.shape != grid.SHAPE:
-        raise InputError(
-            f"The labels have the shape {volume.shape}, but the SHAPR set needs cells on the model grid of "
-            "64 x 64 x 64 voxels: make a dataset of them first."
-        )
-    else:
-        grid.check_spacing(frame)
-    boxes = cell_boxes(volume)
-    if not boxes:
-        raise InputError("The labels are empty: segment at least one cell.")
-    for label, box in boxes.items():
-        row: dict[str, float] = {"label": label, "member": 0}
-        if set == "shapr":
-            row |= shapr_features(volume == label)
-        else:
-            row |= measure_mask(volume[box] == label, frame)
-        yield row, len(boxes)
-
-
 def measure_labels(
     labels: ArrayLike,
     frame: ArrayLike = (1.0, 1.0, 1.0),
@@ -229,9 +203,26 @@ def measure_labels(
         If the labels are not whole numbers with three axes, or hold no cell, or no microscope has such
         voxels (`grid.check_spacing`).
     """
-    rows = []
-    for row, total in iter_measure_labels(labels, frame, set):
-        rows.append(row)
+    volume = np.asarray(labels)
+    if volume.ndim != 3:
+        raise InputError(f"The labels have the shape {volume.shape}: give those of a 3D stack (z, y, x).")
+    volume = whole_numbers(volume)
+    if set == "shapr" and volume.shape != grid.SHAPE:
+        raise InputError(
+            f"The labels have the shape {volume.shape}, but the SHAPR set needs cells on the model grid of "
+            "64 x 64 x 64 voxels: make a dataset of them first."
+        )
+    grid.check_spacing(frame)
+    boxes = cell_boxes(volume)
+    if not boxes:
+        raise InputError("The labels are empty: segment at least one cell.")
+    rows: list[dict[str, float]] = []
+    for label, box in boxes.items():
+        if set == "shapr":
+            measured = shapr_features(volume == label)
+        else:
+            measured = measure_mask(volume[box] == label, frame)
+        rows.append({"label": label, "member": 0, **measured})
         if progress is not None:
-            progress(len(rows), total)
+            progress(len(rows), len(boxes))
     return as_table(rows, SETS[set], unit, set)

@@ -12,33 +12,12 @@ from numpy.typing import NDArray
 from napari_dispr.card import Calibration
 from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble
 from napari_dispr.shapes.intervals import LEVEL, read_interval
-from napari_dispr.shapes.measures import HEADLINE, MASK_MEASURES, MEASURES, PICTURE_MEASURES, Measure
+from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, Measure
 from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.shapes.shapr_set import (
     SHAPR_FEATURES,
-    SHAPR_MEASURES,
-    binarise,
     shapr_features,
-    shapr_measures,
 )
-
-__all__ = [
-    "HEADLINE",
-    "MEASURES",
-    "SETS",
-    "SHAPR_MEASURES",
-    "Measure",
-    "agreement",
-    "as_table",
-    "binarise",
-    "column_texts",
-    "iou",
-    "measure_ensembles",
-    "measure_shape",
-    "relative_error",
-    "shapr_measures",
-    "summarise",
-]
 
 #: Sets of measures, by name.
 SETS: dict[str, dict[str, Measure]] = {"first": MEASURES, "shapr": SHAPR_FEATURES}

@@ -27,7 +27,8 @@ from napari_dispr.models.shapr import SHAPR, SHAPRModel
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import CALIBRATED, LEVEL, calibrate, least_cells
-from napari_dispr.shapes.morphometry import measure_ensembles, measure_shape
+from napari_dispr.shapes.morphometry import measure_ensembles
+from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.run import Plan, Run
 from napari_dispr.training.shapr import best_weights
