@@ -17,7 +17,7 @@ from napari_dispr.synthesis.phantoms import Field, simulate_field
 from napari_dispr.synthesis.stacks import simulate_stack
 
 SAMPLES = Path(napari_dispr.__file__).parent / "samples"
-CELLS, SHAPE, SEED = 12, (440, 440), 2
+CELLS, SHAPE, SEED = 9, (440, 440), 2
 NUCLEI, STACK, SPACING, STACK_SEED = 48, (36, 240, 240), (1.0, 0.32, 0.32), 1
 
 
