@@ -55,7 +55,7 @@ _FREE = (
     *("blended", "resliced", "seed", "workers"),
 )
 #: So many simulated cells join the real ones in the regression of volumes.
-_REGRESSED = 200
+_REGRESSED = 100
 
 
 def split(cells: list[CellFile], fold: int = 2) -> tuple[list[CellFile], list[CellFile]]:
