@@ -30,6 +30,7 @@ from napari_dispr.models.library import read_card
 from napari_dispr.shapes.intervals import CALIBRATED, calibrate, read_interval
 from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.synthesis.generic import KINDS, UNSEEN_KINDS, simulated_cell
+from napari_dispr.synthesis.red_cell_crops import red_cell_training_cells
 
 FOLDS = 6
 
@@ -38,6 +39,11 @@ def simulated(kinds: Sequence[str], of_each: int, seed: int) -> list[Seen]:
     """Masks and pictures of simulated cells."""
     rng = np.random.default_rng(seed)
     return [simulated_cell(kind, rng)[1:] for kind in kinds for _ in range(of_each)]
+
+
+def usual(count: int) -> list[Seen]:
+    """Simulated red blood cells of all kinds, their pictures like the real ones."""
+    return [(cell.mask, cell.image) for cell in red_cell_training_cells(count, seed=2, other_pictures=0)]
 
 
 def drawn(path: Path, members: int) -> list[dict[str, float]]:
@@ -65,6 +71,7 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
     fitted = calibrate(estimates, truths)
     fold = np.random.default_rng(0).permutation(len(known)) % 10
     covered: dict[tuple[str, float], list[tuple[bool, float]]] = {}
+    real = np.array(["-" not in cell.name for cell in known])
     for number in range(10):
         rest = np.flatnonzero(fold != number)
         own = calibrate([estimates[i] for i in rest], [truths[i] for i in rest])
@@ -74,13 +81,17 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
                     low, high = read_interval(estimates[i][name], calibration, level)
                     inside = low <= truths[i][name] <= high
                     covered.setdefault((name, level), []).append((inside, high / low))
+                    if name == "volume":
+                        whose = "volume, real" if real[i] else "volume, simulated"
+                        covered.setdefault((whose, level), []).append((inside, high / low))
     for (name, level), pairs in covered.items():
         coverage, width = np.mean([p[0] for p in pairs]), np.median([p[1] for p in pairs])
-        values = np.array([truth[name] for truth in truths])
+        measure = name.split(",")[0]
+        values = np.array([truth[measure] for truth in truths])
         ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         print(
             f"  {name:20s} {level:.0%}: coverage {coverage:.3f}, upper / lower end {width:.2f} at the median "
-            f"(of all the truths: {ends[1] / ends[0]:.2f}), floor {fitted[name].floor:.3f}"
+            f"(of all the truths: {ends[1] / ends[0]:.2f}), floor {fitted[name.split(',')[0]].floor:.3f}"
         )
     return fitted
 
@@ -133,7 +144,8 @@ def check(cells: list[Seen], strangers: list[Seen], extent: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--dataset", type=Path, nargs="+", required=True, help="one or more")
+    parser.add_argument("--usual", type=int, default=0, help="so many simulated red cells are usual, too (0)")
     parser.add_argument("--ensembles", type=Path, help="folder with NAME.npz of a cross-validation")
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--strangers", type=int, default=30, help="simulated cells of each other kind (30)")
@@ -146,11 +158,16 @@ def main() -> None:
     options = parser.parse_args()
 
     model = ShapeModel.load(options.model)
-    cells = read_dataset(options.dataset, need_objects=options.ensembles is not None)
+    cells = [
+        cell
+        for folder in options.dataset
+        for cell in read_dataset(folder, need_objects=options.ensembles is not None)
+    ]
     trained_on = set(model.card.training.get("fingerprints", ()))
     own: list[Seen] = [(cell.mask, cell.image) for cell in cells if cell.fingerprint in trained_on]
+    own += usual(options.usual)
     extent = model.card.typical_extent
-    strangers = simulated(KINDS, options.strangers, seed=0)
+    strangers = simulated([kind for kind in KINDS if kind != "biconcave"], options.strangers, seed=0)
     found: dict[str, Any] = {}
     if own:
         found["novelty"] = fit_novelty(own, strangers, extent=extent)

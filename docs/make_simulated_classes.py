@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
-from napari_dispr.synthesis.phantoms import image_of, phantom
+from napari_dispr.synthesis.phantoms import phantom
+from napari_dispr.synthesis.red_cell_crops import membrane_picture
 
 #: Classes of the paper: how many cells, and of which kinds of simulated cells in turn.
 CLASSES = {
-    "SDE": (602, ("spherocyte", "discocyte", "stomatocyte", "echinocyte")),
+    "SDE": (602, ("spherocyte", "discocyte", "stomatocyte I", "echinocyte III")),
     "cell_cluster": (69, ("cluster",)),
     "multilobate_cell": (12, ("multilobate",)),
     "keratocyte": (31, ("keratocyte",)),
@@ -41,7 +42,7 @@ def simulated_classes(share: float, seed: int) -> list[CellFile]:
         rng = np.random.default_rng((seed, place, number))
         obj = phantom(kinds[number % len(kinds)], rng)
         mask = obj[grid.IMAGED_PLANE].astype(np.float32) / 255
-        cells.append(CellFile(f"{name}_{number:03d}", mask, image_of(obj, rng), obj))
+        cells.append(CellFile(f"{name}_{number:03d}", mask, membrane_picture(obj, rng), obj))
     return cells
 
 

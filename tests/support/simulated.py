@@ -4,19 +4,20 @@ import numpy as np
 
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
-from napari_dispr.synthesis.phantoms import image_of, phantom
+from napari_dispr.synthesis.phantoms import phantom
+from napari_dispr.synthesis.red_cell_crops import membrane_picture
 
 
 def cell_of(kind: str, seed: int = 0) -> TrainingCell:
     rng = np.random.default_rng(seed)
     obj = phantom(kind, rng)
-    return training_cell(kind, obj[32].astype(np.float32) / 255, image_of(obj, rng), obj)
+    return training_cell(kind, obj[32].astype(np.float32) / 255, membrane_picture(obj, rng), obj)
 
 
 def phantom_file(kind, seed):
     rng = np.random.default_rng(seed)
     obj = phantom(kind, rng)
-    return CellFile(f"{kind}{seed}", obj[32].astype(np.float32) / 255, image_of(obj, rng), obj)
+    return CellFile(f"{kind}{seed}", obj[32].astype(np.float32) / 255, membrane_picture(obj, rng), obj)
 
 
 Z, Y, X = np.ogrid[:64, :64, :64]

@@ -14,7 +14,8 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.predict import Step
 from napari_dispr.synthesis.balance import Augmented, augment, iter_augment
 from napari_dispr.synthesis.balance_plan import plan, predicted_names
-from napari_dispr.synthesis.phantoms import image_of, phantom
+from napari_dispr.synthesis.phantoms import phantom
+from napari_dispr.synthesis.red_cell_crops import membrane_picture
 
 QUICK = {"model": "red-blood-cell", "quality": "fast", "device": "cpu"}
 
@@ -22,7 +23,7 @@ QUICK = {"model": "red-blood-cell", "quality": "fast", "device": "cpu"}
 def cell(name: str, kind: str, seed: int) -> CellFile:
     rng = np.random.default_rng(seed)
     obj = phantom(kind, rng)
-    return CellFile(name, obj[grid.IMAGED_PLANE].astype(np.float32) / 255, image_of(obj, rng), obj)
+    return CellFile(name, obj[grid.IMAGED_PLANE].astype(np.float32) / 255, membrane_picture(obj, rng), obj)
 
 
 @pytest.fixture(scope="module")

@@ -26,15 +26,19 @@ def demo(options: argparse.Namespace) -> None:
 
     from napari_dispr.export.pictures import save_page
     from napari_dispr.files import written_aside
+    from napari_dispr.models.library import read_card
     from napari_dispr.prediction.predict import iter_predict
     from napari_dispr.signed_distance import from_level
     from napari_dispr.synthesis.phantoms import simulate_field
+    from napari_dispr.synthesis.red_cell_crops import VOXEL_SIZE
 
     field = simulate_field(cells=6, shape=(320, 320), seed=settings.seed)
     for name, picture in (("image", field.image), ("labels", field.labels)):
         with written_aside(options.out / f"{name}.tif") as aside:
             tifffile.imwrite(aside, picture, resolution=(1 / field.pixel_size,) * 2, metadata={"unit": "um"})
     to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
+    # The same scale in other words where the model has this voxel size: then it also knows the true sizes.
+    scale = "physical" if read_card(settings.model).voxel_size == VOXEL_SIZE else field.zoom
     prediction = run_and_save(
         iter_predict(
             field.image,
@@ -42,7 +46,7 @@ def demo(options: argparse.Namespace) -> None:
             image_to_world=to_world,
             unit="micrometer",
             # At the scale of the simulation, so that shapes can be compared with the truth.
-            **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": field.zoom}).model_dump(),
+            **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": scale}).model_dump(),
         ),
         options.out,
     )

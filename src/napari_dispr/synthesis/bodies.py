@@ -13,8 +13,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from napari_dispr.synthesis import implicit
-from napari_dispr.synthesis.implicit import Floats, Shape, difference, ellipsoid, random_turn, spread, union
+from napari_dispr.synthesis.discocytes import RADIUS
+from napari_dispr.synthesis.implicit import (
+    Floats,
+    Shape,
+    difference,
+    ellipsoid,
+    random_turn,
+    scaled,
+    spread,
+    union,
+)
+from napari_dispr.synthesis.red_cells import KINDS
 
 Body = Callable[[np.random.Generator], Shape]
 #: Poles of the zonal harmonics that make up a random surface: as many as a degree of 10 has orders.
@@ -145,7 +155,7 @@ def _bent(rng: np.random.Generator) -> Shape:
 
 def _biconcave(rng: np.random.Generator) -> Shape:
     """One of the kinds of red blood cells, healthy or not."""
-    return implicit.SHAPES[str(rng.choice(sorted(implicit.SHAPES)))](rng)
+    return scaled(KINDS[str(rng.choice(list(KINDS)))][0](rng).shape, 1 / RADIUS)
 
 
 def _pressed(rng: np.random.Generator) -> Shape:
@@ -281,12 +291,6 @@ def waved(shape: Shape, rng: np.random.Generator, height: float) -> Shape:
         return shape((flat + heights.T @ np.sin(waves @ flat + phases[:, None])).reshape(points.shape))
 
     return distance
-
-
-def turned(shape: Shape, turn: Rotation) -> Shape:
-    """The shape turned about its origin."""
-    back = turn.as_matrix().T.astype(np.float32)
-    return lambda points: shape((back @ points.reshape(3, -1)).reshape(points.shape))
 
 
 def pose(rng: np.random.Generator, lying: float) -> Rotation:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.bodies import BODIES, UNSEEN_BODIES, pose, turned, waved
-from napari_dispr.synthesis.implicit import Floats, Shape
+from napari_dispr.synthesis.bodies import BODIES, UNSEEN_BODIES, pose, waved
+from napari_dispr.synthesis.implicit import Floats, Shape, turned
 from napari_dispr.synthesis.microscopy import picture
 from napari_dispr.synthesis.phantoms import voxels
 

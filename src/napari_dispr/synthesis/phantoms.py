@@ -5,25 +5,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import (
-    binary_dilation,
-    gaussian_filter,
-    gaussian_gradient_magnitude,
-    map_coordinates,
-    shift,
-)
+from scipy.ndimage import binary_dilation, map_coordinates, shift
 from scipy.signal import fftconvolve
-from scipy.special import expit
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.implicit import SHAPES, Floats, Shape, turned_and_dented
+from napari_dispr.synthesis.implicit import Floats, Shape
+from napari_dispr.synthesis.red_cell_crops import VOXEL_SIZE, membrane_light, red_cell_volume
 
-KINDS = tuple(SHAPES)
+#: Kinds of red blood cells, the best known and most different ones first.
+KINDS = (
+    *("discocyte", "spherocyte", "stomatocyte II", "echinocyte III", "acanthocyte", "cluster"),
+    *("knizocyte", "keratocyte", "elliptocyte", "multilobate", "stomatocyte I", "echinocyte II"),
+    *("sphero-stomatocyte", "echinocyte I", "sphero-echinocyte"),
+)
 
-#: Grid voxels per pixel and pixel size (micrometers) of a simulated field: a voxel is 0.16 micrometers.
-FIELD_ZOOM = 0.625
+#: Pixel size (micrometers) of a simulated field, and grid voxels per pixel.
 FIELD_PIXEL_SIZE = 0.1
+FIELD_ZOOM = FIELD_PIXEL_SIZE / VOXEL_SIZE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,56 +67,19 @@ def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     Returns
     -------
     (64, 64, 64) uint8
-        Antialiased, axes (z, y, x), inside above 127.5. The imaged plane runs through the middle of
-        the cell, give or take a voxel, and the box of that section is centred in the plane.
+        Antialiased, axes (z, y, x), inside above 127.5; a voxel is 0.14 micrometers. The imaged plane
+        runs through the middle of the cell, and the box of that section is centred in the plane.
 
     Raises
     ------
     InputError
         If there is no such kind.
     """
-    if kind not in SHAPES:
-        raise InputError(f"There is no phantom {kind!r}: choose one of {', '.join(KINDS)}.")
-    while True:
-        shape = turned_and_dented(SHAPES[kind](rng), rng)
-        low, high = _box_of(shape)
-        middle = (low[0] + high[0]) / 2 + rng.uniform(-0.04, 0.04)
-        top_left, bottom_right, area = _section_box(shape, middle)
-        centre = np.array([middle, *(top_left + bottom_right) / 2])
-        place = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
-        room = np.minimum(place - 1, grid.SIZE - 2 - place)
-        fitting = float((room / np.maximum(centre - low, high - centre)).min())
-        side = float((bottom_right - top_left).max())
-        zoom = min(rng.uniform(42, 56) / side, fitting) if side else 0.0  # grid voxels per unit
-        # Sections and heights that the real ones hardly have: drawn again.
-        if zoom * side > 36 and zoom**2 * area > 400 and zoom * (high[0] - low[0]) > 24:
-            obj = voxels(shape, zoom, centre, place)
-            if obj[1:-1, 1:-1, 1:-1].sum() == obj.sum():  # a thin tip can reach further than its box says
-                return obj
+    return red_cell_volume(kind, rng, varied=False)[0]
 
 
 def _points(*axes: NDArray[np.float64]) -> Floats:
     return np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
-
-
-def _box_of(shape: Shape) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corners of the cell's box, to about a voxel on the safe side."""
-    axis = np.linspace(-1.9, 1.9, 40)
-    inside = shape(_points(axis, axis, axis)) > 0
-    sides = [axis[inside.any(axis=tuple({0, 1, 2} - {a}))] for a in range(3)]
-    step = (axis[1] - axis[0]) / 2
-    return np.array([s[0] - step for s in sides]), np.array([s[-1] + step for s in sides])
-
-
-def _section_box(shape: Shape, z: float) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Corners and area of the section at height ``z``; all 0 where there is none."""
-    axis = np.linspace(-1.9, 1.9, 160)
-    inside = shape(_points(np.array([z]), axis, axis))[0] > 0
-    if not inside.any():
-        return np.zeros(2), np.zeros(2), 0.0
-    sides = [axis[inside.any(axis=1)], axis[inside.any(axis=0)]]
-    area = float(inside.sum() * (axis[1] - axis[0]) ** 2)
-    return np.array([s[0] for s in sides]), np.array([s[-1] for s in sides]), area
 
 
 def voxels(
@@ -129,47 +91,6 @@ def voxels(
     slope = np.sqrt(sum(np.square(along) for along in np.gradient(value)))
     level = np.clip(0.5 + value / np.maximum(slope, 0.1 / zoom), 0, 1)
     return np.rint(255 * level).astype(np.uint8)
-
-
-def _light(obj: NDArray[np.uint8], rng: np.random.Generator, plane: int) -> Floats:
-    """What a confocal microscope makes of one plane before noise, about 1 inside, shape (64, 64).
-
-    A dye in the cell, unevenly spread, and one in its membrane; both begin somewhat inside the mask, as
-    segmentations are generous, so that the edge is dim, as it is in pictures of real red blood cells.
-    Gaussian point-spread function of 3 voxels axially and 1.7 laterally, and a weak wide halo.
-    """
-    depth = slice(max(0, plane - 9), plane + 10)
-    occupancy = obj[depth].astype(np.float32) / 255
-    uneven = gaussian_filter(rng.normal(size=occupancy.shape).astype(np.float32), 4.0)
-    uneven *= rng.uniform(0.14, 0.26) / uneven.std()
-    inner = expit((gaussian_filter(occupancy, 1.5) - 0.8) / 0.05)
-    membrane = gaussian_gradient_magnitude(inner, 1.0)
-    share = rng.uniform(0.2, 0.5)
-    dye = inner * (1 - share) * (1 + uneven) + membrane * 3.0 * share
-    height = np.arange(depth.start, depth.start + len(occupancy)) - plane
-    axial = np.exp(-(height**2) / (2 * 3.0**2)).astype(np.float32)
-    light = np.tensordot(axial / axial.sum(), dye, 1)
-    return np.asarray(0.94 * gaussian_filter(light, 1.7) + 0.06 * gaussian_filter(light, 6))
-
-
-def image_of(obj: NDArray[np.uint8], rng: np.random.Generator, plane: int = grid.IMAGED_PLANE) -> Floats:
-    """A noisy picture of one plane of an object.
-
-    Parameters
-    ----------
-    obj : (64, 64, 64) uint8
-    rng : numpy Generator
-    plane : int
-        z index.
-
-    Returns
-    -------
-    (64, 64) float32
-        Intensities, 0 to 1: point-spread function, shot noise and noise of the camera.
-    """
-    photons = rng.poisson(3000 * _light(obj, rng, plane) + 30)
-    picture = photons / 3000 * rng.uniform(0.65, 0.95) + rng.normal(0.02, 0.003, photons.shape)
-    return np.clip(picture, 0, 1).astype(np.float32)
 
 
 def simulate_field(
@@ -209,8 +130,8 @@ def simulate_field(
         centres[label] = (corner[0] + (section.shape[0] - 1) / 2, corner[1] + (section.shape[1] - 1) / 2)
         objects[label] = _moved(obj, offset * FIELD_ZOOM)
         brightness = rng.uniform(0.7, 1.2)
-        _add_light(light, brightness * _light(objects[label], rng, grid.IMAGED_PLANE), centres[label])
-    photons = rng.poisson(1200 * light + 40)
+        _add_light(light, brightness * membrane_light(objects[label], rng), centres[label])
+    photons = rng.poisson(2000 * np.maximum(light, 0) + 40)
     counts = 100 + photons + rng.normal(0, 5, shape)
     image = np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
     return Field(image, labels, objects, field_kinds, centres)

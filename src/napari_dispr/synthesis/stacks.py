@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.bodies import BODIES, pose, turned, waved
-from napari_dispr.synthesis.implicit import Floats, Shape
+from napari_dispr.synthesis.bodies import BODIES, pose, waved
+from napari_dispr.synthesis.implicit import Floats, Shape, turned
 
 #: Bodies that nuclei have, and how often.
 KINDS = {"ellipsoid": 0.3, "smooth": 0.25, "bumpy": 0.1, "bent": 0.15, "lobed": 0.1, "dented": 0.1}

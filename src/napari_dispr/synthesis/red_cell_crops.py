@@ -1,0 +1,289 @@
+"""Simulated red blood cells on the model grid with pictures of them, in the manner of the real training data.
+
+Sizes are physical: a voxel is 0.14 micrometers, an estimate. What microscope and fixation do to real cells
+is imitated: cells are somewhat taller than they should be, and the picture is that of a membrane dye
+(CellMask Deep Red) in a spinning disc microscope, whose mask was cut at a fixed brightness.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.transform import Rotation
+
+from napari_dispr import grid, signed_distance
+from napari_dispr.cells.training_cells import TrainingCell, training_cell
+from napari_dispr.errors import InputError
+from napari_dispr.synthesis.bodies import waved
+from napari_dispr.synthesis.discocytes import RADIUS
+from napari_dispr.synthesis.implicit import Floats, Shape, random_turn, scaled, stretched, turned
+from napari_dispr.synthesis.microscopy import picture
+from napari_dispr.synthesis.red_cells import KINDS, RedCell
+
+#: Size of a voxel of the real red blood cells, micrometers: estimated.
+VOXEL_SIZE = 0.14
+#: How much taller than they are cells come out: mean and standard deviation.
+AXIAL_STRETCH = (1.08, 0.04)
+#: Brightness, of 1, in the middle of the edge of a mask.
+EDGE = 0.25
+#: Names that stand for any stage of a kind.
+ANY_STAGE = ("stomatocyte", "echinocyte")
+#: A coarse look at a cell, micrometers.
+_LOOK = np.linspace(-6.5, 6.5, 53, dtype=np.float32)
+#: A cell that does not fit into the grid is shrunk down to this; one still larger is drawn again.
+_LEAST_SHRINK = 0.86
+
+
+@dataclass(frozen=True, slots=True)
+class Optics:
+    """Dye and microscope, fitted to the features of the real pictures; lengths in voxels.
+
+    Attributes
+    ----------
+    within, thickness : float
+        How far inside of the mask the membrane lies, as the mask is cut at a low brightness, and its width.
+    cytosol : float
+        Dye inside of the cell by that in the membrane.
+    lateral, axial : float
+        Standard deviations of the point-spread function.
+    haze : float
+        Share of the light that comes from far out of focus.
+    even, reach : float
+        How even the brightness of the mask's edge is, and over how far that is looked at.
+    """
+
+    within: float = 2.3
+    thickness: float = 0.9
+    cytosol: float = 0.3
+    lateral: float = 1.6
+    axial: float = 3.0
+    haze: float = 0.16
+    even: float = 0.8
+    reach: float = 6.0
+
+
+_OPTICS = Optics()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RedCellCrop:
+    """A simulated red blood cell as a dataset holds it.
+
+    Attributes
+    ----------
+    kind : str
+    obj : (64, 64, 64) uint8
+        Antialiased, axes (z, y, x), inside above 127.5; nothing touches the border of the grid.
+    mask : (64, 64) float32
+        Its section with the imaged plane, 0 to 1.
+    image : (64, 64) float32
+        Intensities, 0 to 1.
+    volume : float
+        fL.
+    spicules : int
+    """
+
+    kind: str
+    obj: NDArray[np.uint8]
+    mask: NDArray[np.float32]
+    image: NDArray[np.float32]
+    volume: float
+    spicules: int
+
+
+def simulated_red_cell(kind: str, rng: np.random.Generator) -> RedCellCrop:
+    """One cell of a kind, oriented as such cells are, its picture and mask.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind.
+    """
+    obj, cell = red_cell_volume(kind, rng)
+    image = membrane_picture(obj, rng)
+    mask = obj[grid.IMAGED_PLANE].astype(np.float32) / 255
+    volume = float((obj > 127).sum()) * VOXEL_SIZE**3
+    return RedCellCrop(kind, obj, mask, image, volume, cell.spicules)
+
+
+def red_cell_training_cells(count: int, seed: int, other_pictures: float = 0.12) -> Iterator[TrainingCell]:
+    """Cells of all kinds, as frequent as in the paper, ready to train with, each drawn when it is asked for.
+
+    Parameters
+    ----------
+    count : int
+    seed : int
+        Cell number i depends on ``(seed, i)`` alone.
+    other_pictures : float
+        Share of the cells with a picture of another stain or microscope.
+
+    Yields
+    ------
+    TrainingCell
+        Named ``discocyte-000123``.
+    """
+    shares = np.array([share for _, share in KINDS.values()], np.float64)
+    for number in range(count):
+        rng = np.random.default_rng((seed, number))
+        kind = str(rng.choice(list(KINDS), p=shares / shares.sum()))
+        cell = simulated_red_cell(kind, rng)
+        image = picture(cell.obj, rng) if rng.random() < other_pictures else cell.image
+        yield training_cell(f"{kind}-{number:06d}", cell.mask, image, cell.obj)
+
+
+def red_cell_volume(
+    kind: str, rng: np.random.Generator, varied: bool = True
+) -> tuple[NDArray[np.uint8], RedCell]:
+    """One cell of a kind on the model grid, and what it is.
+
+    Parameters
+    ----------
+    kind : str
+    rng : numpy Generator
+    varied : bool
+        Whether the imaged plane is sometimes not the middle of the cell, and the middle of the section not
+        that of the grid, as in the real data.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind.
+    """
+    stages = [name for name in KINDS if name == kind or (kind in ANY_STAGE and kind in name)]
+    if not stages:
+        names = ", ".join((*KINDS, *ANY_STAGE))
+        raise InputError(f"There is no kind of red blood cells {kind!r}: choose one of {names}.")
+    while True:
+        cell = KINDS[stages[0] if len(stages) == 1 else str(rng.choice(stages))][0](rng)
+        shape = scaled(waved(scaled(cell.shape, 1 / RADIUS), rng, rng.uniform(0, 0.03)), RADIUS)
+        tall = float(np.clip(rng.normal(*AXIAL_STRETCH), 0.98, 1.22))
+        obj = _placed(stretched(turned(shape, _pose(cell, rng)), (tall, 1, 1)), rng, varied)
+        if obj is not None:
+            return obj, cell
+
+
+def _pose(cell: RedCell, rng: np.random.Generator) -> Rotation:
+    if rng.random() >= cell.flat:
+        return random_turn(rng)
+    upside = Rotation.from_rotvec([0, np.pi * rng.integers(2), 0])
+    tilt = Rotation.from_rotvec([0, *rng.normal(0, cell.tilt, 2)])
+    return tilt * upside * Rotation.from_rotvec([rng.uniform(0, 2 * np.pi), 0, 0])
+
+
+def _placed(shape: Shape, rng: np.random.Generator, varied: bool) -> NDArray[np.uint8] | None:
+    """The shape on the grid, its imaged plane chosen; None where it does not fit or shows too little."""
+    inside = shape(np.stack(np.meshgrid(_LOOK, _LOOK, _LOOK, indexing="ij"))) > 0
+    if not inside.any():
+        return None
+    step = float(_LOOK[1] - _LOOK[0])
+    ends = [_LOOK[np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {a})))[[0, -1]]] for a in range(3)]
+    low, high = np.array(ends, np.float64).T
+    low, high = low - step / 2, high + step / 2
+    middle = (low + high) / 2
+    # Cells of the data are cut, and stand, at their middle; users cut where they see a cell best.
+    what = rng.random() if varied else 0.0
+    if what > 0.85:
+        middle[0] += np.clip(rng.normal(0, 0.1) * (high[0] - low[0]), -0.22, 0.22)
+    elif what > 0.7:
+        areas = inside.sum(axis=(1, 2))
+        widest = float(_LOOK[areas > 0.97 * areas.max()].mean())
+        middle[0] += (widest - middle[0]) * rng.uniform(0.5, 1)
+    if not varied or rng.random() < 0.5:  # the section's box in the middle, as crops have it
+        sides = _section_middle(shape, middle[0])
+        if sides is None:
+            return None
+        middle[1:] = sides
+    if varied:
+        middle += rng.normal(0, 0.1, 3)
+    place = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+    room = np.minimum(place, grid.SIZE - 1 - place) - 0.7
+    fitting = float((room / np.maximum(middle - low, high - middle)).min())
+    zoom = min(1 / VOXEL_SIZE, fitting)
+    if zoom < _LEAST_SHRINK / VOXEL_SIZE:
+        return None
+    obj = _voxels(shape, zoom, middle, place)
+    section = obj[grid.IMAGED_PLANE] > 127
+    if section.sum() < 200 or obj[1:-1, 1:-1, 1:-1].sum() != obj.sum():
+        return None
+    return obj
+
+
+def _section_middle(shape: Shape, z: float) -> NDArray[np.float64] | None:
+    """Middle of the box of the section at a height; None where there is none."""
+    axis = np.linspace(_LOOK[0], _LOOK[-1], 209, dtype=np.float32)
+    plane = shape(np.stack(np.meshgrid(np.array([z], np.float32), axis, axis, indexing="ij")))[0] > 0
+    if not plane.any():
+        return None
+    return np.array([axis[np.flatnonzero(plane.any(axis=1 - a))[[0, -1]]].mean() for a in range(2)])
+
+
+def _voxels(
+    shape: Shape, zoom: float, centre: NDArray[np.float64], place: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """The shape on the grid, its point ``centre`` at the voxel ``place``; edges one voxel wide."""
+    index = np.arange(grid.SIZE)
+    axes = [(index - p) / zoom + c for p, c in zip(place, centre, strict=True)]
+    value = shape(np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32))
+    slope = np.sqrt(sum(np.square(along) for along in np.gradient(value)))
+    level = np.clip(0.5 + value / np.maximum(slope, 0.4 / zoom), 0, 1)
+    return np.rint(255 * level).astype(np.uint8)
+
+
+def membrane_picture(
+    obj: NDArray[np.uint8], rng: np.random.Generator, plane: int = grid.IMAGED_PLANE
+) -> Floats:
+    """What a spinning disc microscope records of one plane of a cell whose membrane is dyed.
+
+    Parameters
+    ----------
+    obj : (64, 64, 64) uint8
+    rng : numpy Generator
+    plane : int
+        z index.
+
+    Returns
+    -------
+    (64, 64) float32
+        Intensities, 0 to 1; about `EDGE` at the edge of the section.
+    """
+    light = membrane_light(obj, rng, plane) + rng.uniform(0.004, 0.02)
+    photons = np.exp(rng.uniform(np.log(1200), np.log(8000)))
+    light = rng.poisson(photons * np.maximum(light, 0)) / photons
+    return np.clip(gaussian_filter(light, 0.45), 0, 1).astype(np.float32)
+
+
+def membrane_light(
+    obj: NDArray[np.uint8],
+    rng: np.random.Generator,
+    plane: int = grid.IMAGED_PLANE,
+    optics: Optics = _OPTICS,
+) -> Floats:
+    """The light of one plane before background and noise, (64, 64), 0 to 1."""
+    depth = slice(max(0, plane - 16), plane + 17)
+    distance = signed_distance.from_level(obj, 127.5, 9.0)[depth]
+    height = np.arange(grid.SIZE, dtype=np.float32)[depth] - plane
+    within = rng.normal(optics.within, 0.3)
+    membrane = np.exp(-((distance - within) ** 2) / (2 * optics.thickness**2)) / (2.5 * optics.thickness)
+    inner = np.clip((distance - within) / 1.5 + 0.5, 0, 1)
+    uneven = gaussian_filter(rng.normal(size=inner.shape).astype(np.float32), rng.uniform(2, 5))
+    uneven *= rng.uniform(0.03, 0.09) / uneven.std()
+    cytosol = np.exp(rng.normal(np.log(optics.cytosol), 0.35))
+    dye = (membrane + cytosol * inner) * (1 + uneven)
+    axial, lateral = optics.axial * rng.uniform(0.8, 1.25), optics.lateral * rng.uniform(0.85, 1.15)
+    focus, haze = np.exp(-(height**2) / (2 * axial**2)), np.exp(-np.abs(height) / 9)
+    share = optics.haze * rng.uniform(0.6, 1.4)
+    sharp = gaussian_filter(np.tensordot(focus / focus.sum(), dye, 1), lateral)
+    light = (1 - share) * sharp + share * gaussian_filter(np.tensordot(haze / haze.sum(), dye, 1), 5.0)
+    # Masks were cut at one brightness: so much of it has the edge, nearly everywhere.
+    at_edge = (np.abs(distance[plane - depth.start]) < 1).astype(np.float32)
+    logs = np.log(light + 1e-3)
+    typical = float(np.median(logs[at_edge > 0])) if at_edge.any() else -2.0
+    # Far from the edge, as in the middle of a large disc, the level passes smoothly to the usual one.
+    near, level = (gaussian_filter(plane, optics.reach) for plane in (at_edge, at_edge * (logs - typical)))
+    level = typical + level / (near + 0.02 * near.max() + 1e-6)
+    wanted = EDGE * rng.uniform(0.9, 1.1)
+    light = light * wanted * np.exp(-optics.even * level - (1 - optics.even) * typical)
+    light *= min(1.0, rng.uniform(0.75, 1.0) / max(float(np.percentile(light, 99.8)), 1e-6))
+    return light.astype(np.float32)
