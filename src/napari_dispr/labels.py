@@ -16,6 +16,8 @@ Box = tuple[slice, ...]
 
 #: `find_objects` makes a list as long as the largest label: larger labels are renumbered first.
 _DENSE_LABELS = 1_000_000
+#: At most so many planes of a stack are checked for being a picture; fewer thin pixels are no sign of one.
+_PLANES, _THIN = 24, 40
 
 
 def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
@@ -48,7 +50,42 @@ def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
         raise InputError(f"{which} have the data type {labels.dtype}: convert them to whole numbers.")
     if labels.size and labels.min() < 0:
         raise InputError(f"{which} hold negative values: use 0 for the background and 1 upwards for cells.")
+    if labels.ndim in (2, 3) and _is_picture(labels):
+        raise InputError(
+            f"{which} look like a picture, or like labels that were interpolated: give a segmentation with one "
+            "whole number for each cell, and resize labels without interpolation (nearest neighbour)."
+        )
     return labels
+
+
+def _is_picture(labels: NDArray[Any]) -> bool:
+    """Whether the values change from pixel to pixel, as in pictures and at the rims of interpolated labels.
+
+    A pixel is thin if it has neighbours with other labels, and no square of 2 x 2 pixels around it has one
+    value. In segmentations few pixels at the edges of cells are thin. Of a stack, some planes are checked.
+    """
+    planes = labels.reshape(-1, *labels.shape[-2:])
+    thin = edge = 0
+    for plane in planes[:: -(-len(planes) // _PLANES) or 1]:
+        if min(plane.shape) < 2:
+            return False
+        down, across = plane[1:] == plane[:-1], plane[:, 1:] == plane[:, :-1]
+        square = down[:, 1:] & down[:, :-1] & across[1:]
+        solid, changes, touches = np.zeros((3, *plane.shape), bool)
+        for rows in (slice(1, None), slice(None, -1)):
+            for columns in (slice(1, None), slice(None, -1)):
+                solid[rows, columns] |= square
+        cell = plane > 0
+        for same, one, other in (
+            (down, np.s_[1:], np.s_[:-1]),
+            (across, np.s_[:, 1:], np.s_[:, :-1]),
+        ):
+            for here, there in ((one, other), (other, one)):
+                changes[here] |= ~same
+                touches[here] |= ~same & cell[there]
+        edge += int((changes & cell).sum())
+        thin += int((touches & cell & ~solid).sum())
+    return thin >= _THIN and thin > edge / 4
 
 
 def cells_of(labels: NDArray[Any]) -> list[int]:

@@ -253,7 +253,7 @@ def test_partners_of_two_folders(tmp_path: Path) -> None:
 def test_missing_partners_are_named(tmp_path: Path, labels: Path) -> None:
     for name in ("images/a.tif", "images/b.tif", "labels/a.tif"):
         write(tmp_path / name)
-    with pytest.raises(InputError, match=r"images.b\.tif has no labels with the name b"):
+    with pytest.raises(InputError, match=r"images.b\.tif has no labels in .* under the name b,"):
         pair_files(tmp_path / "images", tmp_path / "labels")
     write(tmp_path / "labels" / "b.tif")
     write(tmp_path / "labels" / "c.tif")
@@ -269,3 +269,28 @@ def test_missing_partners_are_named(tmp_path: Path, labels: Path) -> None:
         pair_files(tmp_path / "images", labels)
     with pytest.raises(InputError, match="no file or folder"):
         pair_files(tmp_path / "nowhere", labels)
+
+
+def test_images_and_labels_in_one_folder(tmp_path: Path) -> None:
+    for name in ("a.tif", "a_cp_masks.tif", "b.tif", "b-labels.tif"):
+        write(tmp_path / name, LABELS)
+    np.save(tmp_path / "a_seg.npy", np.array({"masks": LABELS}), allow_pickle=True)
+    pairs = pair_files(tmp_path, tmp_path)
+    assert [(image.name, labels.name) for image, labels in pairs if image] == [
+        ("a.tif", "a_cp_masks.tif"),
+        ("b.tif", "b-labels.tif"),
+    ]
+    (tmp_path / "b-labels.tif").unlink()
+    with pytest.raises(InputError, match=r"b\.tif has no labels in .* under the name b_masks"):
+        pair_files(tmp_path, tmp_path)
+    with pytest.raises(InputError, match="as the image and as its labels"):
+        pair_files(tmp_path / "a.tif", tmp_path / "a.tif")
+
+
+def test_masks_of_cellpose(tmp_path: Path) -> None:
+    path = tmp_path / "a_seg.npy"
+    np.save(path, np.array({"masks": LABELS, "est_diam": np.float64(3)}), allow_pickle=True)
+    assert (read_stack(None, path).labels == LABELS).all()
+    np.save(path, np.array({"masks": tmp_path}), allow_pickle=True)  # would run code of another package
+    with pytest.raises(InputError, match=r"a_seg\.npy cannot be read"):
+        read_stack(None, path)

@@ -1,6 +1,7 @@
 """Read 3D stacks with their voxel sizes from TIFF (OME, ImageJ and others), OME-Zarr and NPY files."""
 
 import json
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -29,7 +30,9 @@ _UNITS = {
     **dict.fromkeys(("å", "angstrom"), 1e-4),
 }
 #: Endings that a label file may have after the name of its image.
-_LABEL_ENDINGS = ("_cp_masks", "_masks", "_mask", "_labels", "_label", "_seg")
+_LABEL_ENDINGS = tuple(
+    mark + word for word in ("cp_masks", "masks", "mask", "labels", "label", "seg") for mark in "_-"
+)
 _ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr", ".npy")
 
 #: Axes that a stack must not have, and what to do about them.
@@ -127,7 +130,7 @@ def pair_files(
     """Pair an image and a label file, or all files of two folders.
 
     Partners have the same name without ending (.tif, .ome.tif, .zarr, .npy). Names of labels may end in
-    _masks, _labels and similar.
+    _cp_masks, _masks, _labels, _seg and similar; in one folder with images and labels, they must.
 
     Parameters
     ----------
@@ -153,22 +156,32 @@ def pair_files(
     if images is not None and folders[0] != folders[1]:
         raise InputError(f"One of {sources[0]} and {labels} is a folder: give two files or two folders.")
     if not folders[0]:
+        if images is not None and labels.resolve() == Path(images).resolve():
+            raise InputError(f"{images} is given as the image and as its labels: give two files.")
         return [(None if images is None else Path(images), labels)]
     of_labels = _files(labels)
     if images is None:
         return [(None, path) for path in of_labels.values()]
+    together = labels.resolve() == Path(images).resolve()
     of_images = _files(Path(images))
+    partners = {
+        stem: [of_labels[stem + e] for e in ("", *_LABEL_ENDINGS) if stem + e in of_labels]
+        for stem in of_images
+    }
+    if together:  # an image is not its own partner, and labels are no images
+        partners = {stem: [path for path in found if path != of_images[stem]] for stem, found in partners.items()}
+        of_both = {path for found in partners.values() for path in found}
+        of_images = {stem: path for stem, path in of_images.items() if path not in of_both}
+        of_labels = {stem: path for stem, path in of_labels.items() if path in of_both}
     pairs: list[tuple[Path | None, Path]] = []
     for stem, image in of_images.items():
-        partner = next(
-            (of_labels[n] for n in (stem, *(stem + e for e in _LABEL_ENDINGS)) if n in of_labels), None
-        )
-        if partner is None:
+        if not partners[stem]:
             raise InputError(
-                f"{image} has no labels with the name {stem} in {labels}: add them, or remove the image."
+                f"{image} has no labels in {labels}: add them under the name {stem}{'_masks' * together}, or "
+                "remove the image."
             )
-        pairs.append((image, partner))
-    used = {partner for _, partner in pairs}
+        pairs.append((image, partners[stem][0]))  # of two segmentations the first, such as _cp_masks
+    used = {path for stem in of_images for path in partners[stem]}
     if alone := [path for path in of_labels.values() if path not in used]:
         raise InputError(f"{alone[0]} has no image with this name in {images}: add it, or remove the labels.")
     return pairs
@@ -209,13 +222,34 @@ def _volume(path: Path) -> _Read:
         read = _read_tiff(path)
     elif path.suffix.lower() == ".npy":
         try:
-            array = np.load(path, allow_pickle=False)
+            array = _read_cellpose(path) if _stem(path).endswith("_seg") else np.load(path)
         except Exception as error:  # a damaged file can raise anything
             raise InputError(f"The file {path} cannot be read as NPY: save it again.") from error
         read = _Read(array, "?" * array.ndim, _UNKNOWN)
     else:
         raise InputError(f"{path} is not TIFF, OME-Zarr or NPY: save it as TIFF.")
     return _in_space(read, path)
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads pickled arrays, and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = ("_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype")
+        if module.split(".")[0] != "numpy" or name not in known:
+            raise ValueError(f"{module}.{name} is no array")
+        return super().find_class(module, name)
+
+
+def _read_cellpose(path: Path) -> NDArray[Any]:
+    """The masks of Cellpose's NAME_seg.npy, a pickled dictionary; or the array of any other NPY file."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        if read(file)[2] != np.dtype(object):
+            return np.load(path)
+        content = _Arrays(file).load()
+    return np.asarray(content.item()["masks"])
 
 
 def _in_space(read: _Read, path: Path) -> _Read:
