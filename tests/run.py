@@ -1,4 +1,4 @@
-"""All checks, in the order of their cost: system libraries, ruff, mypy, pytest (which gets the arguments).
+"""All checks, in the order of their cost: system libraries, ruff, site, mypy, pytest (with the arguments).
 
     python tests/run.py [pytest arguments]
 
@@ -15,7 +15,12 @@ import qt_libraries
 ROOT = Path(__file__).resolve().parent.parent
 #: Files of tests go to as many processes as there are cores, each with a thread: most tests use but one.
 _IN_PARALLEL = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadfile")
-CHECKS = (["ruff", "check", "."], ["mypy"], ["pytest", *_IN_PARALLEL, *sys.argv[1:]])
+CHECKS = (
+    ["ruff", "check", "."],
+    ["mkdocs", "build", "--quiet"],
+    ["mypy"],
+    ["pytest", *_IN_PARALLEL, *sys.argv[1:]],
+)
 
 
 def main() -> int:
@@ -23,7 +28,7 @@ def main() -> int:
     if qt_libraries.main() != 0:
         return 1
     failed = []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_MKDOCS_2_WARNING": "1"}
     for check in CHECKS:
         print("==", *check, flush=True)
         # Without a standard input nothing can wait for an answer.

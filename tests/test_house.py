@@ -177,6 +177,12 @@ def test_public_name_is_there(name: str) -> None:
     assert name in dir(napari_dispr)
 
 
+@pytest.mark.parametrize("name", sorted({*napari_dispr.__all__} - {"__version__"}))
+def test_public_name_is_in_the_reference(name: str) -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    assert f"::: {getattr(napari_dispr, name).__module__}.{name}\n" in page
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'shape'"):
         _ = napari_dispr.shape
