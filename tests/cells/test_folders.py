@@ -246,7 +246,7 @@ def test_written_cells_are_read_as_they_were(tmp_path: Path, cells: list[CellFil
         np.testing.assert_array_equal(one.obj, two.obj)
 
 
-def test_predicted_objects_are_told(tmp_path: Path, cells: list[CellFile]) -> None:
+def test_predicted_objects_are_marked(tmp_path: Path, cells: list[CellFile]) -> None:
     one, *others = [replace(cell, predicted=place == 0) for place, cell in enumerate(cells)]
     write_dataset(tmp_path, [one, *others], NOTES)
     for folder in (tmp_path, tmp_path / "train"):

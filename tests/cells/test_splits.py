@@ -157,7 +157,7 @@ def test_parts_that_nearly_touch_and_debris_are_no_doubt() -> None:
 # --- predicted objects ------------------------------------------------------------------------------
 
 
-def test_predicted_objects_are_told_and_left_out_where_shapes_are_compared() -> None:
+def test_predicted_objects_are_counted_and_not_compared() -> None:
     cells = named({"a": 20})
     drawn = [replace(c, name=f"{c.name}001", predicted=True) for c in cells[:2]]
     assert check_cells(cells + drawn) == ["2 objects are predicted: only the others validate the model."]

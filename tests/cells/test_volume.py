@@ -1,4 +1,4 @@
-"""The second opinion on a cell's volume: learned from features, and given to members one by one."""
+"""The regression of a cell's volume from features, by which members are corrected one by one."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def errors(regression, sized, images=None):
     return np.abs(np.log(found) - np.log(volumes))
 
 
-def test_volumes_of_other_cells_are_told(regression):
+def test_volumes_of_other_cells_are_predicted(regression):
     _, _, volumes = simulated(40, seed=1)
     ignorant = np.abs(np.log(volumes) - np.log(volumes).mean()).mean()
     assert errors(regression, True).mean() < 0.25 * ignorant
@@ -120,7 +120,7 @@ def test_without_regression_nothing_is_expected():
     assert prior.volume is None and prior.unlike is None and prior.applied(shape) is shape
 
 
-def test_shapes_that_the_grid_cuts_are_told():
+def test_shapes_that_the_grid_cuts_are_found():
     shapes = {1: ball(20.0), 2: ball(20.0, 18.0), 3: ball(31.0)}
     found = Prediction({})
     for n, shape in shapes.items():

@@ -102,7 +102,7 @@ def test_what_checkpoints_do_not_tell_changes_the_output():
         assert (a - b).abs().max() > 1e-5
 
 
-def test_process_is_told():
+def test_options_describe_the_process():
     state = checkpoint(flags_with())
     model = import_dispr_checkpoint(state, num_heads=1)
     assert model.process == GaussianDiffusion()
@@ -159,7 +159,7 @@ def refusal(*arguments, **flags):
     return text
 
 
-def test_heads_are_asked_for():
+def test_the_number_of_heads_is_required():
     assert "num_heads" in refusal(checkpoint(flags_with()))
 
 

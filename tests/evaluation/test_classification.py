@@ -72,7 +72,7 @@ def done(cells, evaluation, tmp_path_factory):
     return out, classify(cells, shapes=shapes, folds=evaluation / "folds.csv", out=out, **QUICK)
 
 
-def test_classes_that_differ_are_told_apart(done) -> None:
+def test_classes_that_differ_are_distinguished(done) -> None:
     out, summary = done
     assert summary["classes"] == COUNTS
     assert summary["rare"] == ["rod"]

@@ -373,14 +373,14 @@ def test_rows_of_cells_have_the_estimate_beside_the_members(tmp_path):
     assert row["error_volume"] == pytest.approx(abs(np.mean(drawn) / true - 1))
     assert row["member_error_volume"] == pytest.approx(np.mean([abs(one / true - 1) for one in drawn]))
     assert row["iou"] == pytest.approx(np.mean([float(one["iou"]) for one in members[:2]]))
-    told = summary["methods"]["m"]
+    found = summary["methods"]["m"]
     errors = [float(one["error_volume"]) for one in rows]
-    assert told["estimate"]["volume"]["mean"] == pytest.approx(np.mean(errors))
-    assert told["energy_score"]["mean"] == pytest.approx(
+    assert found["estimate"]["volume"]["mean"] == pytest.approx(np.mean(errors))
+    assert found["energy_score"]["mean"] == pytest.approx(
         np.mean([float(one["energy_score"]) for one in rows])
     )
-    low, high = told["volume"]["median_interval"]
-    assert low <= told["volume"]["median"] <= high
+    low, high = found["volume"]["median_interval"]
+    assert low <= found["volume"]["median"] <= high
     assert "surface_mesh" not in rows_of(tmp_path / "errors.csv")[0]  # SHAPR's were not asked for
 
 
@@ -398,9 +398,9 @@ def test_table_for_a_paper(tmp_path):
     lines = {line.split("|")[1].strip(): line for line in reversed(text.splitlines()) if line.startswith("|")}
     for label in ("volume", "surface area", "roughness, mesh (SHAPR)", "curvature", "IoU", "Dice"):
         assert label in lines
-    told = summary["methods"]["near"]["volume"]
-    assert f"**{told['median']:.3f}** (**{told['mean']:.3f} ± {told['sd']:.3f}**)" in lines["volume"]
-    # An error without bound is told by its median alone.
+    found = summary["methods"]["near"]["volume"]
+    assert f"**{found['median']:.3f}** (**{found['mean']:.3f} ± {found['sd']:.3f}**)" in lines["volume"]
+    # For errors without bound the table has only the median.
     wild = summary["methods"]["near"]["curvature_gaussian"]
     assert f"{wild['median']:.3f}" in lines["curvature (SHAPR notebooks)"].split("|")[2]
     assert "±" not in lines["curvature (SHAPR notebooks)"]
@@ -453,7 +453,7 @@ def test_a_shape_that_failed_leaves_none_of_an_earlier_evaluation(tmp_path):
 
 
 def test_a_cell_without_all_its_members_is_drawn_again(tmp_path):
-    """As a crash leaves it that fell between the files of an evaluation that was begun anew."""
+    """A crash between two files of a new evaluation leaves such a folder."""
     cells, calls = [ball_cell("a"), ball_cell("b")], []
 
     def method(mask, image, members, seed):

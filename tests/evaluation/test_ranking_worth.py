@@ -20,15 +20,15 @@ def ball(radius: float) -> np.ndarray:
 
 def test_worth_of_known_errors() -> None:
     errors = np.arange(1.0, 11.0)
-    told = worth_of(errors, errors**2, shares=(0.1, 0.2, 0.5))
-    assert told["error"] == 5.5
-    assert told["correlation"] == pytest.approx(1)
+    worth = worth_of(errors, errors**2, shares=(0.1, 0.2, 0.5))
+    assert worth["error"] == 5.5
+    assert worth["correlation"] == pytest.approx(1)
     left = {share: (45, 36, 15)[place] / 10 for place, share in enumerate(("0.1", "0.2", "0.5"))}
-    for share, one in told["shares"].items():
+    for share, one in worth["shares"].items():
         assert one["ranked"] == one["best"] == pytest.approx(left[share])
         assert one["random"] == pytest.approx(5.5 * (1 - float(share)))
         assert one["random_interval"][0] < one["random"] < one["random_interval"][1]
-    assert told["shares"]["0.5"]["p"] < 0.02
+    assert worth["shares"]["0.5"]["p"] < 0.02
     worst = worth_of(errors, -errors)
     assert worst["shares"]["0.5"]["ranked"] == pytest.approx(4)
     assert worst["shares"]["0.5"]["p"] == 1

@@ -39,7 +39,7 @@ def normal(name: str, shape: Iterable[int], scale: float = 1.0) -> Tensor:
 
 
 def weights(shapes: Mapping[str, Iterable[int]]) -> dict[str, Tensor]:
-    """Parameters of which none is zero, also where the original starts with zeros."""
+    """Parameters without zeros, also where the original starts with zeros."""
     made = {}
     for name, dims in shapes.items():
         shape = tuple(dims)

@@ -96,7 +96,7 @@ def test_kinds_differ_in_roughness(cells: dict[str, list[Cell]]) -> None:
     assert min(uneven["rough"], uneven["lobed"]) > uneven["ellipsoid"] + 0.03
 
 
-def test_star_has_the_amplitude_that_is_asked_for() -> None:
+def test_star_has_the_requested_amplitude() -> None:
     direction = np.random.default_rng(0).normal(size=(3, 4000)).astype(np.float32)
     direction /= np.linalg.norm(direction, axis=0)
     shape = star(np.random.default_rng(1), (2, 8), 1.0, 0.1, np.ones(3, np.float32))

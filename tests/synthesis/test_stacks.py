@@ -1,4 +1,4 @@
-"""Simulated stacks: as many nuclei as asked for, most of them whole, light blurred more along z."""
+"""Simulated stacks: the requested number of nuclei, most of them whole, light blurred more along z."""
 
 import numpy as np
 import pytest

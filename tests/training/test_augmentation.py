@@ -84,7 +84,7 @@ def test_scales_are_as_wide_as_stated(discocyte):
     assert 0.84 < scales.min() < 0.95 < scales.max() < 1.16
 
 
-def test_scale_is_told(discocyte):
+def test_scale_of_the_sample_is_correct(discocyte):
     for seed in range(4):
         sample = augmented(discocyte, rng(seed), resliced=0.5, bent=False)
         grown = np.cbrt(volume(sample.signed_distance) / volume(discocyte.signed_distance))

@@ -37,7 +37,7 @@ def noted(self, samples):
 
 State.update = noted
 cells = [cell_of("discocyte"), cell_of("stomatocyte", 1), cell_of("echinocyte", 2)]
-settings = TrainSettings(steps=6, batch=4, warmup=2, scored=0.4)
+settings = TrainSettings(steps=4, batch=4, warmup=2, scored=0.5)
 out, processes = Path(sys.argv[1]), int(sys.argv[2])
 command = [sys.executable, *sys.orig_argv[1:]]
 with process_group(processes, torch.device("cpu"), command) as group:
@@ -69,13 +69,13 @@ def alone(tmp_path_factory):
 
 def assert_alike(one, other):
     (reports, state), (others, other_state) = one, other
-    assert [r["step"] for r in reports] == [r["step"] for r in others] == [1, 2, 3, 4, 5, 6]
-    assert [r["phase"] for r in others] == ["flow"] * 4 + ["scored"] * 2
+    assert [r["step"] for r in reports] == [r["step"] for r in others] == [1, 2, 3, 4]
+    assert [r["phase"] for r in others] == ["flow"] * 2 + ["scored"] * 2
     assert [r["loss"] for r in others] == pytest.approx([r["loss"] for r in reports], rel=1e-4)
     assert [r["gradient"] for r in others] == pytest.approx([r["gradient"] for r in reports], rel=0.01)
     assert others[0]["gradient"] == pytest.approx(reports[0]["gradient"], rel=1e-4)
-    assert other_state["taken"] == state["taken"] == 4 * 4 + 2 * 2
-    # Muon and Adam divide by the size of a gradient, however small: what rounding is of it grows.
+    assert other_state["taken"] == state["taken"] == 2 * 4 + 2 * 2
+    # Muon and Adam divide by the size of a gradient, so that rounding errors of small gradients grow.
     apart = sum(float((other_state["network"][n] - w).norm() ** 2) for n, w in state["network"].items())
     assert apart**0.5 <= 0.01 * sum(float(w.norm() ** 2) for w in state["network"].values()) ** 0.5
 
@@ -85,12 +85,12 @@ def test_two_processes_learn_what_one_does(alone, tmp_path):
 
 
 def test_under_torchrun(alone, tmp_path):
-    # Its endpoint needs no free port that is known beforehand.
+    # Standalone: torchrun chooses a free port.
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     assert_alike(alone, run(tmp_path, 2, *launcher))
 
 
-def test_a_process_that_ends_while_it_loads_is_told():
+def test_a_process_that_ends_while_it_loads_is_an_error():
     ends = [sys.executable, "-c", "raise SystemExit(3)"]
     with pytest.raises(InputError, match="while it was loading"), process_group(2, torch.device("cpu"), ends):
         pass

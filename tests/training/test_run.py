@@ -30,7 +30,7 @@ def test_a_folder_holds_one_run(run):
         Run.create(run.folder, run.plan)
 
 
-def test_what_is_no_run_is_told(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="There is no training run in"):
         Run.open(tmp_path)
     for wrong in (b'{"name": 3}', b"\xff\xfe\x00", b"{"):

@@ -151,7 +151,7 @@ def test_a_plan_keeps_its_kind():
     assert preset_settings("shapr").epochs == 100 and preset_settings("topo-shapr").topology == 0.1
 
 
-def test_cells_without_images_are_told(tmp_path):
+def test_cells_without_images_are_refused(tmp_path):
     bare = [replace(cell(f"a{i}", 10 + i), image=None) for i in range(6)]
     write_dataset(tmp_path / "bare", bare, DatasetNotes())
     with pytest.raises(InputError, match=r"SHAPR learns from image and mask: add image/a\d\.tif"):
@@ -231,8 +231,8 @@ def test_distance_is_that_of_gudhi(topology):
     for n, m in ((7, 4), (3, 9), (5, 0)):
         first, second = (np.sort(rng.random((count, 2)), axis=1) for count in (n, m))
         found = topology.wasserstein_distance(torch.from_numpy(first), torch.from_numpy(second)).item()
-        told = wasserstein_distance(first, second, order=2.0, internal_p=np.inf, delta=1e-6)
-        assert found == pytest.approx(told, rel=1e-4)
+        expected = wasserstein_distance(first, second, order=2.0, internal_p=np.inf, delta=1e-6)
+        assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_loss_of_topology_is_zero_for_equal_shapes_and_can_be_followed_down(topology):

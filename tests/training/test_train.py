@@ -1,17 +1,14 @@
 """Train from a dataset folder to a model file, by Python and by the command line."""
 
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from support.models import TINY, tiny_model
 from support.simulated import phantom_file
+from support.training import LITTLE
 
 import napari_dispr as nd
 from napari_dispr import InputError
@@ -27,30 +24,13 @@ from napari_dispr.training.run import Run
 from napari_dispr.training.train import Ended, iter_train, split
 from napari_dispr.training.validation import Validation
 
-#: As little as can be trained.
-LITTLE = {"steps": 4, "batch": 2, "validations": 2, "validation_cells": 1, "warmup": 1, "processes": 1}
-ARGUMENTS = [f"--{name.replace('_', '-')}={value}" for name, value in LITTLE.items()]
-
-
-@pytest.fixture(scope="module")
-def cells():
-    return [phantom_file(("discocyte", "stomatocyte")[seed % 2], seed) for seed in range(8)]
-
-
-@pytest.fixture(scope="module")
-def dataset(cells, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cells") / "phantoms"
-    notes = DatasetNotes(voxel_size=0.2, unit="micrometer", source=["phantoms"])
-    write_dataset(folder, cells, notes)
-    return folder
-
 
 @pytest.fixture(scope="module")
 def trained(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "phantoms.safetensors"
     events = []
-    told = {"licence": "CC0-1.0", "data_note": "Simulated.", "description": "Phantoms."}
-    model = nd.train(dataset, out, progress=events.append, **told, **LITTLE)
+    texts = {"licence": "CC0-1.0", "data_note": "Simulated.", "description": "Phantoms."}
+    model = nd.train(dataset, out, progress=events.append, **texts, **LITTLE)
     return model, events, out
 
 
@@ -76,7 +56,7 @@ def test_from_a_folder_to_a_model(trained, dataset):
     assert prediction[1].members.any()
 
 
-def test_the_log_is_what_was_told(trained):
+def test_the_log_holds_the_events(trained):
     _, events, out = trained
     run = run_for(out)
     lines, _ = run.reports()
@@ -107,10 +87,10 @@ def test_what_is_trained_is_what_is_scored(trained, dataset):
     assert again(model.network, ProcessGroup()).mean(axis=0) == pytest.approx(expected, abs=0.02)
 
 
-def test_stopped_and_resumed_it_ends_as_it_would_have(trained, dataset, tmp_path):
+def test_a_resumed_run_ends_like_an_unbroken_one(trained, dataset, tmp_path):
     out = tmp_path / "phantoms.safetensors"
-    told = {"licence": "CC0-1.0", "data_note": "Simulated.", "description": "Phantoms."}
-    run = planned(dataset, out, **told, **LITTLE)
+    texts = {"licence": "CC0-1.0", "data_note": "Simulated.", "description": "Phantoms."}
+    run = planned(dataset, out, **texts, **LITTLE)
     steps = iter([False, True])
     events = list(iter_train(run, stop=lambda: next(steps)))
     assert events[-1] == Ended("stopped", None, {}) and not out.exists() and run.state == "stopped"
@@ -127,7 +107,7 @@ def tiny(monkeypatch):
     return {**LITTLE, "start": None}
 
 
-def test_stopped_while_it_is_scored_it_ends_as_it_would_have(dataset, tmp_path, tiny):
+def test_a_run_stopped_while_it_is_scored_ends_like_an_unbroken_one(dataset, tmp_path, tiny):
     out = tmp_path / "m.safetensors"
     run = planned(dataset, out, **tiny)
     events = []
@@ -142,7 +122,7 @@ def test_stopped_while_it_is_scored_it_ends_as_it_would_have(dataset, tmp_path, 
     assert [type(event).__name__ for event in iter_train(run)] == ["Started", "Ended"] and out.exists()
 
 
-def test_killed_between_the_model_and_its_last_line_it_is_finished(trained, tmp_path):
+def test_a_run_killed_after_its_model_is_written_is_finished(trained, tmp_path):
     out = trained[2]
     shutil.copytree(out.with_suffix(".training"), tmp_path / "run")
     log = tmp_path / "run" / "log.jsonl"
@@ -152,7 +132,7 @@ def test_killed_between_the_model_and_its_last_line_it_is_finished(trained, tmp_
     assert [event.model for event in iter_train(run)] == [str(out)] and run.state == "finished"
 
 
-def test_a_run_stops_within_a_step_and_tells_its_caller(dataset, tmp_path, tiny):
+def test_a_run_stops_within_a_step_with_an_error(dataset, tmp_path, tiny):
     out = tmp_path / "m.safetensors"
 
     def stop(event):
@@ -167,7 +147,7 @@ def test_a_run_stops_within_a_step_and_tells_its_caller(dataset, tmp_path, tiny)
     assert torch.load(run.checkpoint, weights_only=True)["step"] == validated + 1
 
 
-def test_a_stopped_run_can_be_used_as_it_is(dataset, tmp_path, tiny):
+def test_a_stopped_run_gives_a_model(dataset, tmp_path, tiny):
     out = tmp_path / "early.safetensors"
     run = planned(dataset, out, **tiny)
     list(iter_train(run, stop=lambda: True))
@@ -219,9 +199,9 @@ def test_copies_of_a_cell_are_known_as_one(cells):
     own, apart = split([*cells, *bare], TrainSettings(validation=0.5), tiny_model(training=seen))
     assert {cells[0].name, "bare0"} <= {cell.name for cell in own} and apart
     dimmed = [CellFile(c.name, c.mask, 0.9 * c.image, c.obj) for c in cells]
-    told = {"shapes": [cell.shape_fingerprint for cell in cells]}
+    training = {"shapes": [cell.shape_fingerprint for cell in cells]}
     with pytest.raises(InputError, match="was trained on 8 of these 8 cells"):
-        split(dimmed, TrainSettings(), tiny_model(training=told))
+        split(dimmed, TrainSettings(), tiny_model(training=training))
 
 
 def test_presets():
@@ -245,7 +225,7 @@ def test_presets():
         ({"start": "generic", "preset": "dispr", "scored": 0.0}, "The method dispr trains from scratch"),
     ],
 )
-def test_wrong_settings_are_told(dataset, tmp_path, change, message):
+def test_wrong_settings_are_refused(dataset, tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         nd.train(dataset, tmp_path / "m.safetensors", **{**LITTLE, **change})
     assert not (tmp_path / "m.safetensors").exists()
@@ -273,7 +253,7 @@ def test_a_damaged_file_is_named_before_training(dataset, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_to_is_told(dataset, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_named(dataset, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match=r"cannot be written to|Permission denied"):
         nd.train(dataset, tmp_path / "m.safetensors", **LITTLE)
@@ -287,91 +267,3 @@ def test_labels_alone_can_be_trained_on(cells, tmp_path, tiny):
     assert nd.predict(None, cells[0].mask > 0.5, model=model, members=1, quality="fast", scale=1.0)[
         1
     ].members.any()
-
-
-# --- the command line ---------------------------------------------------------------------------------------
-
-
-def command(*arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "napari_dispr", "train", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
-
-
-def lines_until(process, kind):
-    for line in process.stdout:
-        if json.loads(line)["kind"] == kind:
-            return
-    raise AssertionError(process.stderr.read())
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_ctrl_c_saves_and_ends_and_kill_9_loses_little(dataset, tmp_path):
-    out = tmp_path / "m.safetensors"
-    long = [argument for argument in ARGUMENTS if "steps" not in argument and "validations" not in argument]
-    process = command(dataset, "--out", out, *long, "--steps=400", "--validations=1")
-    lines_until(process, "step")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130 and "continue with --resume" in errors and "Traceback" not in errors
-    run = run_for(out)
-    saved = torch.load(run.checkpoint, weights_only=True)["step"]
-    assert saved >= 5 and run.state == "stopped"
-    process = command("--resume", run.folder)
-    lines_until(process, "step")
-    process.kill()
-    process.wait()
-    assert run.state == "stopped" and not run.is_running
-    assert torch.load(run.checkpoint, weights_only=True)["step"] >= saved
-
-
-def test_two_processes_train_and_end_together(dataset, tmp_path):
-    out = tmp_path / "m.safetensors"
-    two = [argument for argument in ARGUMENTS if "processes" not in argument and "batch" not in argument]
-    process = command(dataset, "--out", out, *two, "--processes=2", "--batch=4", "--steps=2")
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    lines = [json.loads(line) for line in output.splitlines()]
-    assert lines[0]["processes"] == 2 and lines[-1]["kind"] == "end" and out.exists()
-    assert sum(line["kind"] == "begin" for line in lines) == 1
-
-
-@pytest.mark.skipif(os.name != "posix", reason="resource limits")
-def test_a_full_disk_is_told(dataset, tmp_path):
-    """A file can grow no larger than 20 MB: the checkpoint cannot be written."""
-    import resource
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))
-
-    out = tmp_path / "m.safetensors"
-    process = command(dataset, "--out", out, *ARGUMENTS, preexec_fn=limit)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 2 and "Traceback" not in errors
-    assert errors.strip().splitlines()[-1].endswith("checkpoint.pt: File too large.")
-    run = run_for(out)
-    assert "File too large" in run.last("problem")["text"] and not run.checkpoint.exists()
-    assert not [path for path in run.folder.iterdir() if path.name.startswith(".")]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "There is nothing to train"),
-        (["--resume"], "--resume needs a run"),
-        (["--resume", "nowhere"], "There is no training run in"),
-        (["--resume", "nowhere", "--steps", "3"], "leave out steps"),
-        (["cells", "--out", "model.pt"], "choose one that ends in .safetensors"),
-        (["cells", "--out", "m.safetensors", "--finish"], "--finish needs a run"),
-        (["nowhere", "--out", "m.safetensors"], "There is no folder"),
-    ],
-)
-def test_wrong_commands_are_told(arguments, message, tmp_path, monkeypatch, capsys):
-    from napari_dispr.commands.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    assert main(["train", *arguments]) == 2
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
