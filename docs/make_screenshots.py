@@ -24,8 +24,8 @@ IMAGES = Path(__file__).parent / "images"
 
 def wait(done: Callable[[], bool] = lambda: True, at_least: float = 0.5) -> None:
     """Process events of the window until something is done."""
-    begun = time.monotonic()
-    while time.monotonic() - begun < at_least or not done():
+    start = time.monotonic()
+    while time.monotonic() - start < at_least or not done():
         QApplication.processEvents()
         time.sleep(0.005)
 

@@ -19,7 +19,7 @@ from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
 from napari_dispr.synthesis.phantoms import phantom
 from napari_dispr.synthesis.red_cell_crops import membrane_picture
 
-#: Classes of the paper: how many cells, and of which kinds of simulated cells in turn.
+#: Classes of the paper: number of cells, and the kinds of simulated cells in turn.
 CLASSES = {
     "SDE": (602, ("spherocyte", "discocyte", "stomatocyte I", "echinocyte III")),
     "cell_cluster": (69, ("cluster",)),

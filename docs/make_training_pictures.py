@@ -55,8 +55,8 @@ def main() -> None:
 
     wait(lambda: steps() >= SHARE or widget.view.state == "stopped", at_least=5)
     shoot("train-running.png")
-    begun = time.monotonic()
-    wait(lambda: widget.view.state == "finished" or time.monotonic() - begun > 600)
+    start = time.monotonic()
+    wait(lambda: widget.view.state == "finished" or time.monotonic() - start > 600)
     assert widget.view.state == "finished", widget.view.problem.text()
     assert (Path(HOME) / "napari-dispr" / "models" / f"{NAME}.safetensors").exists()
     shoot("train-finished.png")

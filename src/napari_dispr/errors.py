@@ -1,8 +1,8 @@
-"""The one exception that means "the input is at fault": its text is one sentence that a user can act on."""
+"""The exception for wrong input. Its text is one sentence that says what is wrong and what to do."""
 
 
 class InputError(ValueError):
-    """Bad input, said in one plain sentence that names the input and the cure.
+    """Wrong input. The text is one sentence that names the input and says what to do.
 
-    Widgets show the text beside the inputs; the command line prints it and exits with status 2.
+    Widgets show the text next to the inputs; the command line prints it and exits with status 2.
     """

@@ -98,13 +98,13 @@ class CrossValidateSettings(Settings):
     """How cells are split into folds, and what is trained on the others of each."""
 
     folds: Annotated[int, Field(ge=2, le=100)] = Field(
-        5, description="Cross-validation: split the cells into as many folds; train on the others of each."
+        5, description="Cross-validation: number of folds; each is tested by models trained on the others."
     )
     preset: str = Field(
         "standard", description="With folds: the preset by which the method named model is trained."
     )
     init: str = Field(
-        "auto", description="With folds: the model that it begins from, a name or a file; none: from scratch."
+        "auto", description="With folds: the model that it starts from, a name or a file; none: from scratch."
     )
     minutes: Annotated[float, Field(gt=0)] | None = Field(
         None, description="With folds: how long each method is trained on each fold."
@@ -172,14 +172,14 @@ class TrainSettings(Settings):
     validations: Annotated[int, Field(ge=1)] = Field(
         10, description="How often, over the budget, members of these cells are sampled."
     )
-    validation_cells: Annotated[int, Field(ge=1)] = Field(12, description="At most as many cells each time.")
+    validation_cells: Annotated[int, Field(ge=1)] = Field(12, description="Most cells sampled each time.")
     patience: Annotated[int, Field(ge=0)] = Field(
         0, description="End after this number of validations in a row without a better one; 0: never."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights, samples and noise.")
     device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
     processes: Annotated[int, Field(ge=0)] = Field(
-        0, description="Processes that share each step, one a GPU or a few a CPU; 0: as many as are fastest."
+        0, description="Processes that share each step, one a GPU or a few a CPU; 0: the fastest number."
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         0, description="Further processes that prepare samples for each of these."
@@ -214,7 +214,7 @@ class ClassifySettings(Settings):
         3, description="Number of the smallest classes that get predicted shapes."
     )
     seeds: Annotated[int, Field(ge=1)] = Field(
-        10, description="Repetitions, each with forests and, where none are given, folds of its own."
+        10, description="Repetitions, each with new forests and, if no folds are given, new folds."
     )
     trees: Annotated[int, Field(ge=1)] = Field(1000, description="Trees of a forest.")
     depth: Annotated[int, Field(ge=1)] = Field(10, description="Depth of a tree, at most.")
@@ -247,7 +247,7 @@ class RivalTrainSettings(Settings):
     patience: Annotated[int, Field(ge=1)] = Field(
         8,
         description="Epochs without a better one after which the learning rate falls to a fifth; after "
-        "three times as many a part ends.",
+        "three times this number a part ends.",
     )
     topology: Annotated[float, Field(ge=0)] = Field(
         0.1, description="Weight of the distance between persistence diagrams, of topo-shapr."
@@ -269,7 +269,7 @@ class RivalTrainSettings(Settings):
         return f"{self.epochs:,} epochs" if self.steps is None else f"{self.steps:,} steps"
 
 
-#: Settings to begin with, by name.
+#: Settings to start with, by name.
 PRESETS: dict[str, TrainSettings] = {
     "quick": TrainSettings(minutes=5, batch=12, scored=0.4, validations=5, validation_cells=8),
     "standard": TrainSettings(minutes=15, batch=12, scored=0.4),
@@ -291,7 +291,7 @@ PRESETS: dict[str, TrainSettings] = {
         validation_cells=2,
     ),
 }
-#: The same of the rivals that can be trained.
+#: The same for the rivals that can be trained.
 RIVAL_PRESETS: dict[str, RivalTrainSettings] = {
     "shapr": RivalTrainSettings(),
     "topo-shapr": RivalTrainSettings(method="topo-shapr"),

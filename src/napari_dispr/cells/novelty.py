@@ -49,7 +49,7 @@ _WORDS = {
     "holes": ("with smaller holes", "with larger holes"),
     "perimeter": ("smoother", "more jagged"),
 }
-#: A warning lists at most so many labels.
+#: Most labels that a warning lists.
 _LISTED = 20
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
@@ -17,11 +19,11 @@ from napari_dispr.errors import InputError
 
 #: Different cells that a training needs at least, some of them for validation.
 LEAST = 5
-#: With fewer cells a doubt is raised.
+#: With fewer cells there is a warning.
 FEW = 20
 #: Least IoU of a mask with the section of its shape.
 AGREEING = 0.8
-#: Parts of a shape are far apart if the gap between them is wider than so many voxels.
+#: Parts of a shape are far apart if the gap between them is wider than this, in voxels.
 GAP = 4
 #: Smaller parts, as a share of the shape, do not count.
 PART = 0.02
@@ -66,10 +68,12 @@ def split_cells(
 
 
 def real_cells(cells: Sequence[CellFile]) -> list[CellFile]:
-    """The cells with real objects; an InputError if there are none, or two cells have the same name."""
+    """The cells with real objects; an InputError if there are none, a cell has none, or two have one name."""
     for name, times in Counter(cell.name for cell in cells).items():
         if times > 1:
             raise InputError(f"Two cells are named {name}: use the parts train and test separately.")
+    if missing := next((cell.name for cell in cells if cell.obj is None), None):
+        raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")
     real = [cell for cell in cells if not cell.predicted]
     if cells and not real:
         raise InputError("All objects are predicted: give cells with real objects.")
@@ -77,7 +81,7 @@ def real_cells(cells: Sequence[CellFile]) -> list[CellFile]:
 
 
 def check_cells(cells: Sequence[CellFile]) -> list[str]:
-    """Doubts about training cells that have objects, one sentence each."""
+    """Warnings about training cells that have objects, one sentence each."""
     doubts = []
     if len(cells) < FEW:
         doubts.append(
@@ -117,24 +121,16 @@ def _listed(names: Sequence[str]) -> str:
 
 def copies(cells: Sequence[CellFile]) -> list[list[int]]:
     """Groups of positions: cells with the same mask and image, or with the same object, are copies."""
-    same_as = list(range(len(cells)))  # an earlier cell, or itself
-
-    def first(index: int) -> int:
-        while same_as[index] != index:
-            index = same_as[index]
-        return index
-
-    known: dict[str, int] = {}
-    for index, cell in enumerate(cells):
-        keys = [cell.fingerprint]
-        if cell.obj is not None:
-            keys.append(cell.shape_fingerprint)
-        for key in keys:
-            one, other = first(index), first(known.setdefault(key, index))
-            same_as[max(one, other)] = min(one, other)
+    known: dict[str, int] = {}  # the first cell with a picture, or with an object
+    same = [
+        (index, known.setdefault(key, index))
+        for index, cell in enumerate(cells)
+        for key in [cell.fingerprint, *([] if cell.obj is None else [cell.shape_fingerprint])]
+    ]
+    graph = coo_array((np.ones(len(same)), np.reshape(same, (-1, 2)).astype(int).T), [len(cells)] * 2)
     groups: dict[int, list[int]] = {}
-    for index in range(len(cells)):
-        groups.setdefault(first(index), []).append(index)
+    for index, group in enumerate(connected_components(graph, directed=False)[1] if cells else ()):
+        groups.setdefault(int(group), []).append(index)
     return list(groups.values())
 
 

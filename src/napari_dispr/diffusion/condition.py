@@ -40,8 +40,6 @@ def signed_planes(mask: Plane, image: Plane | None, scale: float | None = None) 
 
     Parameters
     ----------
-    mask : (64, 64) array
-    image : (64, 64) array or None
     scale : float or None
         Size of the cell on the grid relative to its size in the training data; None: not known. Size
         matters for the shape: blood cells have similar volumes, so that large ones are flat.

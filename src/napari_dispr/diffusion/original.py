@@ -113,16 +113,13 @@ def import_dispr_checkpoint(
         rescale_timesteps,
         "shape" if predict_xstart else "noise",
     )
-    return ShapeModel(network, process, _card(name, diffusion_steps))
-
-
-def _card(name: str, steps: int) -> Card:
-    return Card(
+    card = Card(
         name=name,
         description="Imported from a checkpoint of the original DISPR code.",
         representation="occupancy",
-        qualities=dispr_qualities(steps),
+        qualities=dispr_qualities(diffusion_steps),
     )
+    return ShapeModel(network, process, card)
 
 
 def dispr_qualities(steps: int) -> dict[str, Quality]:

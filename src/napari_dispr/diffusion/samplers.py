@@ -137,7 +137,6 @@ class FlowDenoiser:
 
     Parameters
     ----------
-    planes : (B, planes, 64, 64)
     mask_distance : (B, 64, 64) or None
         Signed distance of the mask in units of the truncation. If given, the section of each clean shape is
         made to agree with the mask, see :func:`agree_with_mask`.

@@ -174,7 +174,10 @@ def iter_classify(
         of_cell = given or {name: str(fold) for name, fold in dealt.items()}
         for arm in arms:
             for fold in sorted(set(of_cell.values()), key=_natural):
-                results.append(_classify_fold(features, arm, kinds, of_cell, fold, rare, seed, chosen))
+                training = training_rows(features, arm, kinds, of_cell, fold, rare)
+                tested = features[(features["source"] == TRUE) & (features["cell"].map(of_cell) == fold)]
+                found = _classified(training, tested, arm, kinds, seed, chosen)
+                results.append(FoldResult(arm.name, seed, fold, found))
                 yield Classified(arm.name, seed, fold, len(results), total)
     summary: dict[str, Any] = plain(
         {
@@ -205,12 +208,10 @@ def training_rows(
     test: str,
     rare: Sequence[str],
 ) -> pd.DataFrame:
-    """The rows that a forest is trained on; none is of a cell of the fold ``test``.
+    """The rows of `iter_features` that a forest is trained on, without cells of the fold ``test``.
 
     Parameters
     ----------
-    features : DataFrame
-        From `iter_features`.
     classes, folds : mapping
         Class and fold of each cell, by its name.
     rare : sequence of str
@@ -227,28 +228,24 @@ def training_rows(
     return pd.concat(parts)
 
 
-def _classify_fold(
-    features: pd.DataFrame,
+def _classified(
+    training: pd.DataFrame,
+    tested: pd.DataFrame,
     arm: Arm,
     classes: Mapping[str, str],
-    folds: Mapping[str, str],
-    test: str,
-    rare: Sequence[str],
     seed: int,
     settings: ClassifySettings,
-) -> FoldResult:
-    """Train a forest on the other folds and classify the true shapes of one fold."""
+) -> dict[str, str]:
+    """Train a forest, and predict the class of each tested cell."""
     from sklearn.ensemble import RandomForestClassifier
 
-    training = training_rows(features, arm, classes, folds, test, rare)
-    tested = features[(features["source"] == TRUE) & (features["cell"].map(folds) == test)]
     forest = RandomForestClassifier(
         settings.trees, max_depth=settings.depth, random_state=seed, n_jobs=settings.jobs or -1
     )
     columns = list(arm.features)
     forest.fit(_numbers(training[columns]), training["cell"].map(classes).to_numpy())
     found = forest.predict(_numbers(tested[columns]))
-    return FoldResult(arm.name, seed, test, dict(zip(tested["cell"], map(str, found), strict=True)))
+    return dict(zip(tested["cell"], map(str, found), strict=True))
 
 
 def _numbers(table: pd.DataFrame) -> NDArray[np.float32]:

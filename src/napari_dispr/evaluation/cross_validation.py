@@ -3,13 +3,14 @@
 It can be resumed: an interrupted training continues from its last state, the evaluation after its last cell.
 """
 
-import csv
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes, write_dataset
 from napari_dispr.cells.splits import classes_of, folds_of, real_cells
@@ -26,7 +27,7 @@ from napari_dispr.evaluation.evaluate import (
     voxel_of,
 )
 from napari_dispr.evaluation.rows import Rows, check_same
-from napari_dispr.events import result_of
+from napari_dispr.events import in_one_go
 from napari_dispr.files import plain, write_json, written_aside
 from napari_dispr.models import library
 from napari_dispr.models.method import Method
@@ -153,8 +154,15 @@ def iter_cross_validate(
         name: {"start": one.start, "preset": one.preset, **one.settings.model_dump(mode="json")}
         for name, one in trained.items()
     }
-    _start_or_resume(folder, plan, resume)
-    _write_folds(folder / "folds.csv", kinds, folds)
+    if (folder / _PLAN).exists() and not resume:
+        raise InputError(f"{folder} already holds a cross-validation: resume it, or give another folder.")
+    if (folder / _PLAN).exists():
+        check_same(folder / _PLAN, plain(plan))
+    else:
+        write_json(folder / _PLAN, plan)
+    table = pd.DataFrame([(name, kinds[name], fold) for name, fold in folds.items()])
+    with written_aside(folder / "folds.csv") as aside:
+        table.to_csv(aside, index=False, header=["name", "class", "fold"])
     rows = Rows.start_or_resume(folder, how.definitions, plan, resume)
     provenance: dict[str, dict[int, Any]] = {name: {} for name in trained}
     done, total = 0, len(chosen) * len(names)
@@ -167,7 +175,7 @@ def iter_cross_validate(
                 drawn[name] = untrained[name]
                 continue
             path = place / f"{name}.safetensors"
-            if not _is_made(path):
+            if not path.exists() or run_for(path).state != "finished":
                 if not tested:
                     continue
                 others = [cell for cell in cells if folds[cell.name] != fold]
@@ -203,25 +211,7 @@ def iter_cross_validate(
     )
 
 
-def cross_validate(
-    dataset: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    methods: Sequence[str] = (MODEL, "cylinder", "ellipsoid"),
-    *,
-    progress: Callable[[Any], None] | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """`iter_cross_validate` in one go: calls ``progress`` with each event and returns the summary.
-
-    Raises
-    ------
-    InputError
-        As `iter_cross_validate`, and if it was stopped.
-    """
-    summary = result_of(iter_cross_validate(dataset, out, methods, **options), progress)
-    if summary is None:
-        raise InputError(f"The cross-validation in {out} was stopped: continue it with resume.")
-    return summary
+cross_validate = in_one_go(iter_cross_validate, 'cross_validate("cells", "out", ["model", "cylinder"])')
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +266,6 @@ class _Training:
                 ended = isinstance(event, Ended) and event.model is not None
                 yield event
         return ended
-
-
-def _is_made(path: Path) -> bool:
-    """Whether the model of a fold exists and its run has ended."""
-    return path.exists() and run_for(path).state == "finished"
 
 
 def _untrained(name: str, predict: PredictSettings) -> Method:
@@ -347,20 +332,3 @@ def _chosen(
     if not found:
         raise InputError(f"Fold {settings.fold} has no cell of these classes: give another fold, or none.")
     return found
-
-
-def _start_or_resume(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
-    path = folder / _PLAN
-    if path.exists():
-        if not resume:
-            raise InputError(f"{folder} already holds a cross-validation: resume it, or give another folder.")
-        check_same(path, plain(plan))
-    else:
-        write_json(path, plan)
-
-
-def _write_folds(path: Path, classes: Mapping[str, str], folds: Mapping[str, int]) -> None:
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["name", "class", "fold"])
-        table.writerows([name, classes[name], fold] for name, fold in folds.items())

@@ -253,8 +253,7 @@ def voxel_of(notes: DatasetNotes, pixel_size: float | None = None) -> tuple[floa
 
 
 def _truth(cell: CellFile, how: Options) -> Truth:
-    if cell.obj is None:
-        raise InputError(f"The cell {cell.name} has no object to compare with: add obj/{cell.name}.tif.")
+    assert cell.obj is not None
     obj = binarise(cell.obj)
     if not obj.any() or obj.all():
         raise InputError(f"The object of {cell.name} has no surface: repair or remove obj/{cell.name}.tif.")

@@ -92,10 +92,9 @@ def iter_rank_worth(
     rows: list[dict[str, Any]] = []
     for done, (method, cell) in enumerate(drawn, start=1):
         members = read_shapes(method, cell.name)
-        if cell.obj is None:
-            raise InputError(f"The cell {cell.name} has no object: add obj/{cell.name}.tif.")
         if len(members) > 1:
             if cell.name not in truths:
+                assert cell.obj is not None
                 truths[cell.name] = _measured(binarise(cell.obj), measure)
             values = [_measured(member, measure) for member in members]
             estimate, truth = mean_of(values), truths[cell.name]
@@ -158,7 +157,7 @@ def worth_of(errors: ArrayLike, gains: ArrayLike, shares: Sequence[float] = SHAR
         ``cells``, ``error`` (none imaged), ``correlation`` (Spearman's, of gain and error), and for each
         share ``imaged`` (cells), ``ranked``, ``random`` (mean over orders), ``random_interval`` (2.5 to 97.5
         percentile of orders at random), ``best`` (in the order of the true errors) and ``p``, the share of
-        orders at random that leave no more than the ranking; and ``curve``, of every number of cells.
+        random orders that leave no more error than the ranking; and ``curve``, for each number of cells.
     """
     error = np.asarray(errors, dtype=np.float64)
     gain = np.nan_to_num(np.asarray(gains, dtype=np.float64), nan=np.inf)

@@ -102,10 +102,8 @@ def iter_features(
     Raises
     ------
     InputError
-        If a cell has no object, or the file of a predicted one is missing.
+        If the file of a predicted cell is missing.
     """
-    if missing := next((cell.name for cell in cells if cell.obj is None), None):
-        raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")
     by_name = {cell.name: cell for cell in cells}
     pairs = [(TRUE, name) for name in by_name]
     for source, (folder, names) in predicted.items():

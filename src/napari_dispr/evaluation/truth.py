@@ -143,7 +143,6 @@ def surface_distances(
 
     Parameters
     ----------
-    first, second : (n, 3) arrays
     tree : KDTree, optional
         Tree of ``second``, if there is one already.
 

@@ -22,7 +22,7 @@ from napari_dispr.shapes.ensemble import without_debris
 
 __all__ = ["denoising", "iter_denoising"]
 
-#: At most as many states are kept.
+#: Most states that are kept.
 MOST_FRAMES = 61
 
 

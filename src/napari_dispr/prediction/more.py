@@ -78,9 +78,9 @@ def iter_redraw_members(
     model: ShapeModel | str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> Generator[Event, None, Prediction]:
-    """Reject members of a cell and draw as many others; see :func:`iter_more_members`.
+    """Reject members of a cell and draw the same number of new ones; see :func:`iter_more_members`.
 
-    The others are drawn first, so that all members can be rejected, and nothing is lost on cancelling.
+    The new ones are drawn first, so that all members can be rejected, and nothing is lost on cancelling.
 
     Parameters
     ----------

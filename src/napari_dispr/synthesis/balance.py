@@ -92,7 +92,6 @@ def iter_augment(
     out : path
         Folder for ``train/{obj,image,mask}/NAME.tif``, ``cells.csv`` and ``dataset.json``. An interrupted run
         is continued if it is started again with the same cells and settings.
-    model : ShapeModel, name or path
     class_table : path, optional
         CSV with the columns ``name`` and ``class``; by default the class is read from the name of the cell.
     per_class, at_most : int
@@ -127,8 +126,6 @@ def iter_augment(
     cells = real_cells(cells)
     kinds = several_classes(cells, class_table)
     sources = [Source(cell.name, kinds[cell.name], cell.crop(i), cell) for i, cell in enumerate(cells, 1)]
-    if missing := next((cell.name for cell in cells if cell.obj is None), None):
-        raise InputError(f"The cell {missing} has no object: add obj/{missing}.tif.")
     chosen = plan(kinds, [cell.name for cell in cells], per_class, at_most)
     shape_model = shape_model_of(model) if isinstance(model, str | os.PathLike) else model
     result: dict[str, Any] = yield from iter_write_balanced(
@@ -177,7 +174,7 @@ def iter_write_balanced(
     notes: DatasetNotes,
     settings: Mapping[str, Any],
 ) -> Generator[Any, None, dict[str, Any]]:
-    """`iter_augment` for cells that may have no true shape, of which the folder has only predicted ones."""
+    """`iter_augment` for cells that may lack a true shape; then the folder has only their predicted ones."""
     folder = Path(out)
     sampling = checked_settings(PredictSettings, {**settings, "model": model.name, "members": 1})
     model.sampling(sampling.quality, sampling.sampler, sampling.steps)  # raises for an unknown quality

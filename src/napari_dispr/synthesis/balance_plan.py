@@ -9,7 +9,7 @@ from napari_dispr.errors import InputError
 
 #: Default for the most shapes predicted of one cell.
 AT_MOST = 20
-#: Digits that follow the name of the real cell in the name of a predicted one; no real cell has so many.
+#: Digits that follow the name of the real cell in that of a predicted one; real cells have fewer.
 _DIGITS = 3
 
 

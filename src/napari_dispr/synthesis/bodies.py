@@ -38,7 +38,6 @@ def star(
 
     Parameters
     ----------
-    rng : numpy Generator
     degrees : (int, int)
         First and last degree of the spherical harmonics in f.
     decline : float

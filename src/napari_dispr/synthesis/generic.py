@@ -19,7 +19,7 @@ from napari_dispr.synthesis.phantoms import voxels
 KINDS: tuple[str, ...] = tuple(BODIES)
 UNSEEN_KINDS: tuple[str, ...] = tuple(UNSEEN_BODIES)
 
-#: Kinds that know which way is up: they keep their axis.
+#: Kinds that lie on a surface: they keep their axis.
 LYING = frozenset({"adherent", "dome"})
 #: Points of a coarse look at a shape, in the shape's own units.
 LOOK = np.linspace(-1.7, 1.7, 52, dtype=np.float32)
@@ -36,7 +36,6 @@ def simulated_cell(
     ----------
     kind : str
         One of ``KINDS`` or ``UNSEEN_KINDS``.
-    rng : numpy Generator
 
     Returns
     -------
@@ -68,11 +67,10 @@ def simulated_cell(
 
 
 def generic_training_cells(count: int, seed: int) -> Iterator[TrainingCell]:
-    """Cells of all ``KINDS``, ready to train with, each drawn when it is asked for.
+    """Cells of all ``KINDS``, ready to train with, one at a time.
 
     Parameters
     ----------
-    count : int
     seed : int
         Cell number i depends on ``(seed, i)`` alone.
 

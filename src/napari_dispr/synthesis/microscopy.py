@@ -1,6 +1,6 @@
 """Simulated pictures of one plane of a cell or nucleus, by several stains and microscopes.
 
-Nothing here knows how the shape came about; nothing is drawn from data.
+It does not depend on how the shape was made, and uses no data.
 """
 
 import numpy as np
@@ -23,12 +23,11 @@ def picture(obj: NDArray[np.uint8], rng: np.random.Generator) -> Floats:
     ----------
     obj : (64, 64, 64) uint8
         Antialiased, inside above 127.5.
-    rng : numpy Generator
 
     Returns
     -------
     (64, 64) float32
-        Intensities, 0 to 1, of the whole plane: the cell, what lies about it, background, shot noise
+        Intensities, 0 to 1, of the whole plane: the cell, its surroundings, background, shot noise
         and noise of the camera.
     """
     stain = str(rng.choice(list(STAINS), p=list(STAINS.values())))
@@ -113,7 +112,7 @@ def _gathered(dye: Floats, microscope: str, rng: np.random.Generator) -> Floats:
 
 
 def _surroundings(light: Floats, rng: np.random.Generator) -> Floats:
-    """Other cells beside this one half of the time, uneven light, and background."""
+    """Another cell next to this one (in half of the pictures), uneven light, and background."""
     rows, columns = np.nonzero(light > 0.3)
     if len(rows) and rng.random() < 0.5:
         angle = rng.uniform(0, 2 * np.pi)

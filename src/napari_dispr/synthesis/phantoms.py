@@ -62,7 +62,6 @@ def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     ----------
     kind : str
         One of ``KINDS``.
-    rng : numpy Generator
 
     Returns
     -------
@@ -161,7 +160,7 @@ def _moved(obj: NDArray[np.uint8], offset: NDArray[np.float64]) -> NDArray[np.ui
 def _place_for(
     section: NDArray[np.bool_], taken: NDArray[np.bool_], touching: bool, rng: np.random.Generator
 ) -> tuple[int, int]:
-    """Where the mask's first corner goes: beside another cell, or at least 5 pixels away from all."""
+    """Where the mask's first corner goes: next to another cell, or at least 5 pixels away from all."""
     margin = 3
     if any(t < s + 2 * margin for t, s in zip(taken.shape, section.shape, strict=True)):
         raise InputError(
@@ -174,8 +173,8 @@ def _place_for(
 
     places = np.argwhere(overlap(binary_dilation(taken, iterations=5)) == 0)
     if touching:
-        beside = np.argwhere((overlap(taken) == 0) & (overlap(binary_dilation(taken)) >= 8))
-        places = beside if len(beside) else places
+        next_to = np.argwhere((overlap(taken) == 0) & (overlap(binary_dilation(taken)) >= 8))
+        places = next_to if len(next_to) else places
     if not len(places):
         raise InputError("The cells do not fit into the field: ask for fewer, or for a larger picture.")
     y, x = places[rng.integers(len(places))]

@@ -16,7 +16,7 @@ from napari_dispr.synthesis.implicit import Floats, Shape, turned
 
 #: Bodies that nuclei have, and how often.
 KINDS = {"ellipsoid": 0.3, "smooth": 0.25, "bumpy": 0.1, "bent": 0.15, "lobed": 0.1, "dented": 0.1}
-#: One in so many nuclei is cut by the border of the stack.
+#: The border of the stack cuts one nucleus in this number.
 CUT = 6
 #: Least and largest longest half axis of a nucleus, micrometer.
 RADII = (4.2, 6.2)
@@ -38,7 +38,7 @@ def simulate_stack(
     spacing: tuple[float, float, float] = (1.0, 0.3, 0.3),
     seed: int = 0,
 ) -> Stack:
-    """A confocal stack of fluorescent nuclei of various shapes, none of which overlap, with labels.
+    """A confocal stack of fluorescent nuclei of various shapes, which do not overlap, with labels.
 
     Parameters
     ----------
@@ -48,7 +48,6 @@ def simulate_stack(
         Voxels. A nucleus of 10 micrometer takes about 14 micrometer each way.
     spacing : (z, y, x)
         Micrometer from voxel to voxel.
-    seed : int
 
     Returns
     -------
@@ -95,7 +94,7 @@ def _placed(
         radius = rng.uniform(*RADII)
         body = _nucleus(rng)
         centre = rng.uniform(0, size)
-        if cut:  # its middle is beside one of the faces
+        if cut:  # its middle is next to one of the faces
             axis = int(rng.integers(3))
             centre[axis] = rng.choice((0.0, size[axis])) + rng.uniform(-0.4, 0.4) * radius
         reach = REACH * radius

@@ -36,7 +36,7 @@ from napari_dispr.training.state import State
 from napari_dispr.training.validation import CellScores, score_cell, spread
 from napari_dispr.version import __version__
 
-#: At most as many validation cells are scored for the card.
+#: Most validation cells that are scored for the card.
 _SCORED = 60
 _LIMITS = (
     "Trained with napari-dispr on the cells named here. Use it for the same kind of cells, images of the "
@@ -54,7 +54,7 @@ _PUBLISHED_STEPS = 85_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """What a card needs to know of a training: ``cells`` were trained on, ``apart`` were validated on."""
+    """A training as its card describes it: ``cells`` were trained on, ``apart`` are the validation cells."""
 
     plan: Plan
     notes: DatasetNotes

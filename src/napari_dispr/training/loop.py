@@ -29,7 +29,7 @@ from napari_dispr.training.state import State
 Scores = NDArray[np.float64]
 #: Gives the time in seconds, as `time.monotonic`.
 Clock = Callable[[], float]
-#: A run ends after as many steps in a row without a finite loss.
+#: A run ends after this many steps in a row without a finite loss.
 _MOST_LOST = 20
 #: With a budget in minutes, the least time between the starts of two validations, as a multiple of the
 #: duration of a validation.
@@ -41,10 +41,10 @@ Reason = Literal["finished", "converged", "stopped"]
 class Report:
     """The progress of a training run.
 
-    ``share`` is that of the budget that is used. ``loss`` (a mean) and ``samples_per_second`` (cells, over
-    all processes) are those since the last report. ``seconds_left`` is the time until the end of the budget
-    at this speed. ``memory_gb`` is that of all processes on this machine, and of its GPU. ``phase`` is
-    "flow" or "scored"; of SHAPR "supervised" or "adversarial".
+    ``share`` is the used part of the budget. ``loss`` (a mean) and ``samples_per_second`` (cells, over
+    all processes) are measured since the last report. ``seconds_left`` is the time to the end of the budget
+    at this speed. ``memory_gb`` counts all processes on this machine, and its GPU. ``phase`` is "flow" or
+    "scored"; for SHAPR "supervised" or "adversarial".
     """
 
     step: int
@@ -86,7 +86,7 @@ class Validator(Protocol):
 
 
 class Progress(Protocol):
-    """What a report needs to know of a training state."""
+    """The part of a training state that a report shows."""
 
     step: int
     clock: float

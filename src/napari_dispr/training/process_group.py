@@ -163,6 +163,6 @@ def _started(command: Sequence[str], rank: int, size: int, port: int) -> subproc
         _PORT: str(port),
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
-    # A session of its own: Ctrl-C reaches rank 0 alone, which then stops all.
+    # A new session: Ctrl-C reaches rank 0 alone, which then stops all.
     session: dict[str, Any] = {"start_new_session": sys.platform != "win32"}
     return subprocess.Popen(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, **session)

@@ -25,7 +25,7 @@ from napari_dispr.settings import RivalTrainSettings, Settings, TrainSettings
 
 State = Literal["planned", "running", "stopped", "finished"]
 
-#: A process on another machine counts as ended if it has written nothing for so many seconds.
+#: A process on another machine counts as ended if it has written nothing for this time, in seconds.
 _SILENCE = 600
 _PLAN, _LOG, _OWNER, _STOP = "plan.json", "log.jsonl", "process.json", "stop"
 
@@ -151,7 +151,7 @@ class Run:
         return [sys.executable, "-m", "napari_dispr", "train", "--resume", str(self.folder), *end]
 
     def start(self, finish: bool = False) -> subprocess.Popen[bytes]:
-        """Start a process, if the run has none. It goes on when this process ends."""
+        """Start a process, if the run has none. It continues when this process ends."""
         if self.is_running:
             raise InputError(f"{self.plan.name!r} is being trained already: wait for it or stop it first.")
         self.clear_stop_request()
@@ -217,24 +217,30 @@ class Run:
     @property
     def _is_elsewhere(self) -> bool:
         """Whether a process on another machine that shares the folder has written recently."""
-        try:
-            owner = json.loads((self.folder / _OWNER).read_text("utf-8"))
-            if owner.get("host", platform.node()) == platform.node():
-                return False
-        except (OSError, ValueError, AttributeError):
-            return False
-        return time.time() - max(_written(self.folder / name) for name in (_OWNER, _LOG)) < _SILENCE
+        host = self._marked().get("host", platform.node())
+        return (
+            host != platform.node()
+            and time.time() - max(_written(self.folder / name) for name in (_OWNER, _LOG)) < _SILENCE
+        )
 
     def _owner(self) -> psutil.Process | None:
+        owner = self._marked()
         try:
-            owner: Mapping[str, Any] = json.loads((self.folder / _OWNER).read_text("utf-8"))
             if owner.get("host", platform.node()) != platform.node():
                 return None
             process = psutil.Process(owner["pid"])
             same = abs(process.create_time() - owner["since"]) < 5
             return process if same and _lives(process) else None
-        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        except (ValueError, KeyError, TypeError, psutil.Error):
             return None
+
+    def _marked(self) -> Mapping[str, Any]:
+        """Host, number and start of the process that trains the run, as it wrote them."""
+        try:
+            owner = json.loads((self.folder / _OWNER).read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return owner if isinstance(owner, dict) else {}
 
 
 def runs_folder() -> Path:

@@ -36,7 +36,8 @@ from napari_dispr.training.state import read_checkpoint, write_checkpoint
 MIRRORED = torch.tensor([0, *range(63, 0, -1)])
 #: Settings that may change when a run is resumed.
 _FREE = {"device"}
-#: Without progress the learning rate is multiplied by the first; after as many falls a part ends.
+#: Without progress the learning rate is multiplied by the first number. After the second number of such
+#: falls the part ends.
 _FALL, _FALLS = 0.2, 3
 _COUNTERS = (
     *("part", "step", "epoch", "place", "watched", "clock"),

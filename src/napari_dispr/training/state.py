@@ -116,7 +116,7 @@ class State:
         return min(1.0, rise, fall)
 
     def update(self, samples: int) -> None:
-        """Make one optimiser step with the gradients of so many samples."""
+        """Make one optimiser step with the gradients of ``samples`` samples."""
         self.consistent = False
         share = self.learning_rate_share
         if self.settings.clip is not None:

@@ -202,7 +202,8 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
     if not finish:
         doubts = tuple(check_cells(cells))
         train_method = _train_rival if isinstance(settings, RivalTrainSettings) else _train_ours
-        reason = yield from train_method(trained, run, device, doubts, stop, report_every)
+        loop = {"resume": run.checkpoint.exists(), "stop": stop, "report_every": report_every}
+        reason = yield from train_method(trained, run, device, doubts, loop)
     if reason is None:
         return
     try:
@@ -216,12 +217,7 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
 
 
 def _train_ours(
-    trained: Trained,
-    run: Run,
-    device: torch.device,
-    doubts: tuple[str, ...],
-    stop: Callable[[], bool],
-    report_every: int,
+    trained: Trained, run: Run, device: torch.device, doubts: tuple[str, ...], loop: dict[str, Any]
 ) -> Generator[Event, None, Reason | None]:
     """Train by the loop, in several processes. Returns why it ended; None in all processes but rank 0."""
     settings = trained.plan.settings
@@ -234,7 +230,9 @@ def _train_ours(
     validation = None
     if trained.apart:
         scored = spread(trained.apart, settings.validation_cells)
-        validation = Validation(scored, card_of(trained), process_of(settings), device, run.picture, stop)
+        validation = Validation(
+            scored, card_of(trained), process_of(settings), device, run.picture, loop["stop"]
+        )
     with process_group(processes, device, run.command()) as group:
         counts = len(trained.cells), len(trained.apart)
         yield Started(_step(run), *counts, str(device), group.size, doubts)
@@ -243,24 +241,17 @@ def _train_ours(
             run.checkpoint,
             settings,
             start=network,
-            resume=run.checkpoint.exists(),
             device=device,
             group=group,
             validator=validation,
             keep_best=lambda best: keep_weights(best, run.best),
-            stop=stop,
-            report_every=report_every,
+            **loop,
         )
     return None if group.rank else reason
 
 
 def _train_rival(
-    trained: Trained,
-    run: Run,
-    device: torch.device,
-    doubts: tuple[str, ...],
-    stop: Callable[[], bool],
-    report_every: int,
+    trained: Trained, run: Run, device: torch.device, doubts: tuple[str, ...], loop: dict[str, Any]
 ) -> Generator[Event, None, Reason | None]:
     """Train SHAPR in one process, which is enough for this small network."""
     settings = trained.plan.settings
@@ -268,18 +259,8 @@ def _train_rival(
     if int(os.environ.get("RANK", 0)):
         return None
     yield Started(_step(run), len(trained.cells), len(trained.apart), str(device), 1, doubts)
-    return (
-        yield from iter_train_rival(
-            trained.cells,
-            trained.apart,
-            run.checkpoint,
-            settings,
-            resume=run.checkpoint.exists(),
-            device=device,
-            stop=stop,
-            report_every=report_every,
-        )
-    )
+    cells = trained.cells, trained.apart
+    return (yield from iter_train_rival(*cells, run.checkpoint, settings, device=device, **loop))
 
 
 def _save_model(trained: Trained, run: Run, device: torch.device, stop: Callable[[], bool]) -> dict[str, Any]:
