@@ -16,8 +16,6 @@ from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.features import GROUPS, KNOWN, features, short
 from napari_dispr.errors import InputError
 
-__all__ = ["FALSE_ALARMS", "LEAST_CELLS", "Novelty", "fit_novelty", "in_words", "novelty_reason"]
-
 Plane = NDArray[np.float32]
 Floats = NDArray[np.float64]
 #: Mask and image (or None) of a cell on the model grid, (64, 64) each.
@@ -279,11 +277,16 @@ def _versions(cell: Seen, extent: float, rng: np.random.Generator) -> list[Seen]
     mask, image = cell
     if image is None:
         return [cell, _at_extent(mask, None, extent)]
-    other = np.clip(image, 0, None) ** rng.uniform(0.8, 1.25)
-    if rng.random() < 0.3:
-        other = ndimage.gaussian_filter(other, rng.uniform(0.3, 1.0))
-    own = [cell, (mask, _noisy(other, 0.03, rng))]
+    own = [cell, (mask, other_optics(image, rng))]
     return [*own, *(_at_extent(*version, extent) for version in own)]
+
+
+def other_optics(image: Plane, rng: np.random.Generator) -> Plane:
+    """The image as from another microscope: random gamma, blur and noise."""
+    image = np.clip(image, 0, None) ** rng.uniform(0.8, 1.25)
+    if rng.random() < 0.3:
+        image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.0))
+    return _noisy(image, 0.03, rng)
 
 
 def _spoiled(mask: Plane, image: Plane, how: str, extent: float, rng: np.random.Generator) -> list[Seen]:

@@ -175,13 +175,17 @@ class GaussianDenoiser:
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), int(t), device=x.device)
-        condition = self.condition
-        if condition.ndim == 4:
-            condition = condition[:, :, None].expand(-1, -1, x.shape[2], -1, -1)
-        output = self.network(torch.cat([condition, x], dim=1), self.process.network_time(times))
+        output = self.network(with_condition(self.condition, x), self.process.network_time(times))
         clean = self.process.clean_shape(x, times, output[:, :1])
         fraction = output[:, 1:] if output.shape[1] > 1 else None
         return Denoised(clean.clamp(-1, 1) if self.clip else clean, fraction)
+
+
+def with_condition(condition: Tensor, x: Tensor) -> Tensor:
+    """Input channels of the paper's network: condition planes, repeated along z, or a volume; then x_t."""
+    if condition.ndim == 4:
+        condition = condition[:, :, None].expand(-1, -1, x.shape[2], -1, -1)
+    return torch.cat([condition, x], dim=1)
 
 
 def agree_with_mask(clean: Tensor, mask_distance: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import zoom
 from scipy.spatial.transform import Rotation
 
 from napari_dispr import grid
+from napari_dispr.cells.novelty import other_optics
 from napari_dispr.cells.training_cells import TrainingCell
 
 #: Centre of rotations and mirrors: the imaged plane, and in the plane the centre of the grid.
@@ -76,7 +77,7 @@ def augmented(
     mask = _moved_plane(cell.mask, move)
     image = None
     if cell.image is not None and rng.random() >= image_dropout:
-        image = _other_optics(_moved_plane(cell.image, move), rng)
+        image = other_optics(_moved_plane(cell.image, move), rng)
     return Sample(mask, image, distance, move.scale)
 
 
@@ -196,12 +197,3 @@ def _moved_plane(plane: NDArray[np.float32], move: _Move) -> NDArray[np.float32]
     source = move.source[grid.IMAGED_PLANE, :, :, :2]
     moved = F.grid_sample(torch.from_numpy(plane)[None, None], source[None], align_corners=True)
     return np.asarray(moved[0, 0].numpy())
-
-
-def _other_optics(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The image as from another microscope: random gamma, blur and noise."""
-    image = np.clip(image, 0, None) ** rng.uniform(0.8, 1.25)
-    if rng.random() < 0.3:
-        image = gaussian_filter(image, rng.uniform(0.3, 1.0))
-    noise = rng.normal(0, rng.uniform(0, 0.03), image.shape)
-    return (image + noise * image.max()).astype(np.float32)

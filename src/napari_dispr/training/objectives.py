@@ -16,7 +16,7 @@ from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.condition import MASK_TRUNCATION
 from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow, flow_loss
-from napari_dispr.diffusion.samplers import agree_with_mask
+from napari_dispr.diffusion.samplers import agree_with_mask, with_condition
 from napari_dispr.settings import TrainSettings
 
 #: Stages of sampling that scored steps train: (evaluations of the whole run, those before). One is chosen at
@@ -123,10 +123,7 @@ class DisprObjective:
         The condition is planes (B, 2, H, W), repeated along z, or a volume (B, 2, D, H, W).
         """
         x = self.process.diffuse(clean, t, noise)
-        condition = planes
-        if planes.ndim == 4:
-            condition = planes[:, :, None].expand(-1, -1, x.shape[2], -1, -1)
-        output = self.network(torch.cat([condition, x], dim=1), self.process.network_time(t))
+        output = self.network(with_condition(planes, x), self.process.network_time(t))
         return self.process.loss(output, clean, x, t, noise)["loss"]
 
 
