@@ -127,6 +127,13 @@ def test_all_cells_leave_out_those_cut_by_the_border(viewer: ViewerModel) -> Non
     assert [crop.label for crop in inspection.crops] == list(range(1, 10))
 
 
+def test_a_doubtful_mask_is_named_before_and_after_predicting(viewer: ViewerModel) -> None:
+    request = asked(viewer, labels=with_cell(slice(100, 103), slice(100, 130)))
+    assert "Cell 1: the mask is at most 3 pixels wide" in inspect(request).text
+    _, results = finished(request)
+    assert any("at most 3 pixels wide" in text for text in results.warnings)
+
+
 def test_physical_scale_takes_the_size_of_a_pixel_from_the_layer(viewer: ViewerModel) -> None:
     request = asked(viewer, scale=(100, 100), units=("nm", "nm"))
     assert request.image.pixel_size("micrometer") == pytest.approx(0.1)

@@ -68,11 +68,9 @@ def level_of(mask: NDArray[np.bool_], frame: ArrayLike = (1.0, 1.0, 1.0)) -> tup
     while finer.max() > 1 and occupancy.size * finer.prod() > LARGEST_GRID:
         finer[finer.argmax()] -= 1
     while True:
-        level = distance / least
-        for axis, times in enumerate(finer):
-            if times > 1:
-                level = _refined(level, axis, int(times))
-        level = ndimage.gaussian_filter(level.astype(np.float32), SMOOTHING, mode="nearest")
+        zoom = ((np.array(distance.shape) - 1) * finer + 1) / distance.shape
+        level = ndimage.zoom(distance / np.float32(least), zoom, order=1)
+        level = ndimage.gaussian_filter(level, SMOOTHING, mode="nearest")
         fine = affine.copy()
         fine[:3, :3] /= finer
         shift, error = _keeping_volume(level, fine, volume)
@@ -123,14 +121,6 @@ def _keeping_volume(
         before = shift, excess
         shift += float(np.clip(excess / slope, -1, 1))
     return best, error
-
-
-def _refined(level: NDArray[np.float32], axis: int, times: int) -> NDArray[np.float32]:
-    length = level.shape[axis]
-    place = np.arange((length - 1) * times + 1) / times
-    below = np.minimum(place.astype(int), length - 2)
-    share = (place - below).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-    return np.asarray(np.take(level, below, axis) * (1 - share) + np.take(level, below + 1, axis) * share)
 
 
 def measure_mask(mask: NDArray[np.bool_], frame: ArrayLike = (1.0, 1.0, 1.0)) -> dict[str, float]:
