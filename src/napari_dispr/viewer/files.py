@@ -302,7 +302,8 @@ def _unit(settings: Mapping[str, Any]) -> str:
 
 def _units(settings: Mapping[str, Any]) -> tuple[str, str, str]:
     """Units of z, y and x in `_to_world`: that of the last axis, unless it cannot be converted to it."""
-    last, units = _unit(settings), settings.get("units") or ()
+    last = _unit(settings)
+    units: Sequence[Any] = settings.get("units") or ()
     own = [last if _factor(unit, units[-1]) else str(unit) for unit in units]
     z, y, x = ([last] * 3 + own)[-3:]
     return z, y, x
