@@ -10,11 +10,12 @@ from support.layers import handle_of_cells
 from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs, table
 
 from napari_dispr import grid
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure
 from napari_dispr.shapes.denoising import Denoising
-from napari_dispr.viewer.content import METADATA_KEY, compose
+from napari_dispr.viewer.content import METADATA_KEY, LayerStyle, compose
 from napari_dispr.viewer.displayed import displayed_plane, layer_to_world
-from napari_dispr.viewer.layers import ResultLayers, handle_of, transform_of
+from napari_dispr.viewer.layers import ResultLayers, handle_of, key_of, transform_of
 from napari_dispr.viewer.picking import outline
 from napari_dispr.viewer.scene import Outlines, StepsView, View3D, camera_of
 from napari_dispr.widgets.compare.denoising import FRAMES as STEPS
@@ -36,6 +37,13 @@ def shown(viewer: ViewerModel, frame: dict, cells: tuple[int, ...] = (2, 5)) -> 
     for _ in result.update(compose(prediction, table(cells), plane)):
         pass
     return result
+
+
+def prediction_consensus(prediction: Prediction) -> np.ndarray:
+    """The labels of the consensus: those of the kept shapes, if it is kept of every cell."""
+    for label in prediction:
+        prediction = prediction.keep(label, "consensus")
+    return prediction.kept_volume()[0]
 
 
 def values_at(layer: Labels, world: np.ndarray) -> np.ndarray:
@@ -163,6 +171,49 @@ def test_a_new_run_hides_the_one_before(viewer: ViewerModel) -> None:
         pass
     assert not any(layer.visible for layer in first.layers)
     assert second.layers[0].visible
+
+
+def test_a_run_on_the_same_cells_takes_the_place_of_the_one_before(viewer: ViewerModel) -> None:
+    first = shown(viewer, {})
+    plane = displayed_plane(viewer.layers["picture"], viewer.dims)
+    prediction = balls(discs(), plane.to_world)
+    second = ResultLayers(viewer, viewer.layers["cells"], handle_of_cells(prediction))
+    second.replaced.append(first)
+    for _ in second.update(compose(prediction, table(), plane)):
+        pass
+    assert not first.in_viewer
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["picture", "cells", "cells: member 1", "cells: member 2"]
+
+
+def test_one_layer_with_a_member_axis_and_the_consensus(viewer: ViewerModel) -> None:
+    one_each = shown(viewer, FRAMES["turned"])
+    image = viewer.layers["picture"]
+    plane = displayed_plane(image, viewer.dims)
+    prediction = balls(discs(), plane.to_world)
+    content = compose(prediction, table(), plane, style=LayerStyle(stacked=True, consensus=True))
+    assert all(volume.base is content.stack for volume in content.volumes), "no second copy in memory"
+    result = ResultLayers(viewer, viewer.layers["cells"], handle_of_cells(prediction))
+    for _ in result.update(content):
+        pass
+    stack, consensus = result.layers
+    assert [key_of(layer.metadata[METADATA_KEY]) for layer in result.layers] == ["members", "consensus"]
+    assert (stack.visible, consensus.visible) == (True, False)
+    np.testing.assert_array_equal(stack.data, [layer.data for layer in one_each.layers])
+    np.testing.assert_allclose(layer_to_world(stack)[1:, 1:], layer_to_world(one_each.layers[0]), atol=1e-9)
+    np.testing.assert_array_equal(consensus.data, prediction_consensus(prediction))
+    mean = np.mean([layer.features["volume"][2] for layer in one_each.layers])
+    assert stack.features["volume"][2] == pytest.approx(mean)
+    again = compose(prediction, table(), plane, content)
+    assert again.style == content.style, "a change in another window keeps the layers' kind"
+
+
+def test_results_are_added_in_3d_before_the_pointer_was_over_the_canvas(viewer: ViewerModel) -> None:
+    viewer.dims.ndisplay = 3
+    result = shown(viewer, {})
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["picture", "cells", "cells: member 1", "cells: member 2"]
+    assert len(result.layers) == 2
 
 
 def test_the_users_layer_stays_selected_and_the_slider_in_the_picture(viewer: ViewerModel) -> None:

@@ -13,7 +13,7 @@ from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.viewer.layers import PREDICTION_KEY, ResultLayers
+from napari_dispr.viewer.layers import PREDICTION_KEY, PredictionHandle, ResultLayers
 from napari_dispr.viewer.link import PictureLink
 from napari_dispr.viewer.opened import OpenPrediction, opened
 from napari_dispr.viewer.session import Selection, Session
@@ -89,6 +89,20 @@ def test_layers_bring_their_prediction_and_take_it_along(two_cells: OpenPredicti
     assert Session.of(late).current is two_cells, "layers that were there before anybody asked"
 
 
+def test_predictions_from_folders_have_names_of_their_own(two_cells: OpenPrediction) -> None:
+    viewer = ViewerModel()
+    session = Session.of(viewer)
+    volume, _ = two_cells.prediction.label_volume(0)
+    for folder in ("first", "second", "second"):
+        prediction = two_cells.prediction.with_provenance(folder=f"somewhere/{folder}")
+        handle = PredictionHandle(replace(two_cells, key=object(), prediction=prediction))
+        metadata = {PREDICTION_KEY: handle, METADATA_KEY: {"member": 0}}
+        viewer.add_labels(volume, name="cells: member 1", metadata=metadata)
+    names = ["cells", "cells (second)", "cells (second) (2)"]
+    assert [one.name for one in session.predictions] == names
+    assert [layer.name for layer in viewer.layers] == [f"{name}: member 1" for name in names]
+
+
 def test_a_change_goes_to_its_prediction_whichever_is_looked_at(two_cells: OpenPrediction) -> None:
     session = Session.of(ViewerModel())
     session.show(two_cells)
@@ -123,6 +137,20 @@ def test_what_one_link_shows_another_does_not_take_for_a_choice(two_cells: OpenP
     assert session.selection == Selection(1, 0), "that was the user"
     for link in links:
         link.stop()
+
+
+def test_the_slider_of_members_says_which_one_is_clicked(two_cells: OpenPrediction) -> None:
+    viewer = ViewerModel()
+    session = Session.of(viewer)
+    session.show(two_cells)
+    stack = np.stack([volume for volume, _ in two_cells.prediction.label_volumes()])
+    metadata = {PREDICTION_KEY: session.handle(two_cells), METADATA_KEY: {"members": [0, 1, 2]}}
+    viewer.add_labels(stack, metadata=metadata)
+    link = PictureLink(viewer, session.select)
+    viewer.dims.set_point(0, 2)
+    link.click(np.array([2, *np.argwhere(stack[2] == 1).mean(axis=0)]))
+    assert session.selection == Selection(1, 2)
+    link.stop()
 
 
 def test_a_drawn_prediction_goes_when_it_is_neither_seen_nor_looked_at(two_cells: OpenPrediction) -> None:

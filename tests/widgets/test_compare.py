@@ -217,6 +217,14 @@ def test_keep_and_reject_go_into_table_layers_and_back(compare, qtbot: QtBot) ->
     opened = widget._session.current
     assert opened.prediction[5].numbers == (1, 2, 3, 4) and opened.prediction.rejected == {5: (0,)}
     assert set(np.unique(viewer.layers["cells: member 1"].data)) == {0, 2}, "the other cell keeps its member"
+    press(widget.actions.undo_button)
+    settle(qtbot, widget)
+    opened = widget._session.current
+    assert opened.prediction[5].numbers == (0, 1, 2, 3, 4) and not opened.prediction.rejected
+    assert set(np.unique(viewer.layers["cells: member 1"].data)) == {0, 2, 5}
+    click_tile(widget, 0)
+    press(widget.actions.reject_button)
+    settle(qtbot, widget)
     assert len(widget.canvas.tile_rects()) == 5 and "A 50 %, B 50 %" in widget.headline.text()
     click_tile(widget, 2)
     press(widget.actions.keep_button)  # the one that is kept
@@ -229,6 +237,11 @@ def test_shapes_can_be_added_as_surfaces_and_the_picture_saved(compare, qtbot: Q
     viewer, widget = compare()
     press(widget.actions.surfaces_button)
     settle(qtbot, widget)
+    surfaces = [layer.name for layer in viewer.layers if layer.name.startswith("cell 2: ")]
+    press(widget.actions.surfaces_button)  # again: in place of the first
+    settle(qtbot, widget)
+    assert [layer.name for layer in viewer.layers if layer.name.startswith("cell 2: ")] == surfaces
+    assert not viewer.layers["cells: member 1"].visible, "labels and surfaces in one place flicker"
     surface, labels = viewer.layers["cell 2: member 1"], viewer.layers["cells: member 1"]
     middle = np.mean([surface.data[0].min(axis=0), surface.data[0].max(axis=0)], axis=0)
     place = np.argwhere(labels.data == 2)

@@ -171,6 +171,28 @@ def test_runs_one_after_another_add_layers_and_hide_the_older(opened, qtbot: QtB
     assert set(session.predictions[-1].prediction) == {1, 4}
 
 
+def test_a_run_on_the_same_cells_replaces_the_layers(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    session = Session.of(viewer)
+    names = ["cells: member 1", "cells: member 2"]
+    for seed in (0, 1):
+        widget.form.settings = QUICK.model_copy(update={"seed": seed})
+        run(qtbot, widget, 1, 4)
+        assert [layer.name for layer in results(viewer)] == names
+        assert results(viewer)[0].metadata[METADATA_KEY]["settings"]["seed"] == seed
+        assert [one.name for one in session.predictions] == ["cells"]
+    widget.keep_earlier.setChecked(True)
+    widget.stacked.setCurrentIndex(1)
+    run(qtbot, widget, 1, 4)
+    assert [layer.name for layer in results(viewer)] == [*names, "cells (2): members"]
+    assert [one.name for one in session.predictions] == ["cells", "cells (2)"]
+    widget.keep_earlier.setChecked(False)
+    session.show(session.current.changed_to(session.current.prediction.keep(1, "consensus")))
+    run(qtbot, widget, 1, 4)
+    assert [one.name for one in session.predictions] == ["cells (2)", "cells"]
+    assert session.predictions[0].prediction.kept, "choices of the user are not thrown away"
+
+
 def test_a_run_in_the_3d_view_ends_in_it(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     run(qtbot, widget, 1)
@@ -325,6 +347,25 @@ def test_clicks_choose_only_with_the_tool_on(opened, qtbot: QtBot) -> None:
     assert "chosen cells" not in viewer.layers
 
 
+def test_another_tool_or_layer_turns_picking_off(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(labels=LABELS.copy(), show=True)
+    press(widget.pick_button)
+    click_cell(viewer, 4)
+    qtbot.waitUntil(lambda: "chosen cells" in viewer.layers)
+    let_events_run()
+    assert widget.pick_button.isChecked(), "the outlines are not the user's layer"
+    viewer.layers.selection.active = viewer.layers["cells"]
+    viewer.layers["cells"].mode = "paint"
+    viewer.layers["cells"].selected_label = 99
+    click_cell(viewer, 1)  # paints, and does not pick
+    assert widget.cells.clicked == (4,) and not widget.pick_button.isChecked()
+    viewer.layers["cells"].undo()
+    press(widget.pick_button)
+    viewer.add_points(np.zeros((1, 2)))
+    let_events_run()
+    assert not widget.pick_button.isChecked()
+
+
 @pytest.mark.parametrize("frame", [{"rotate": 40, "scale": (0.3, 0.2)}, {"translate": (300, -20)}])
 def test_clicks_hit_in_every_frame_and_in_3d(opened, qtbot: QtBot, frame: dict) -> None:
     viewer, widget = opened(show=True, **frame)
@@ -469,6 +510,34 @@ def test_wrong_inputs_of_a_run_in_haste(opened, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: "NaN" in widget.message.text())
     assert not results(viewer)
     assert not widget.predict_button.isEnabled()
+
+
+def test_a_mask_is_split_into_cells(opened, qtbot: QtBot) -> None:
+    mask = np.where(LABELS > 0, 255, 0).astype(np.uint8)
+    mask[:9, :9] = 255  # cut by the border: what is wrong is that all is one cell
+    viewer, widget = opened(labels=mask)
+    widget.cells.choice = CellChoice.ALL
+    qtbot.waitUntil(lambda: not widget.cure_button.isHidden())
+    assert "mask with one value" in widget.message.text()
+    press(widget.cure_button)
+    qtbot.waitUntil(lambda: widget.message.text().startswith("6 cells to predict."))  # some touch
+    assert widget.labels_choice.layer.name == "cells: split" and widget.cure_button.isHidden()
+    assert not viewer.layers["cells"].visible
+
+
+def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(scale=(1, 1), units=("pixel", "pixel"))
+    card = Card(name="sized", rival="shapr", qualities={}, voxel_size=0.1, unit="micrometer")
+    SHAPRModel(SHAPR(), card).save(user_folder() / "sized.safetensors")
+    widget.use_model("sized")
+    assert widget.form.settings.scale == "auto" and not widget.pixel_size.isHidden()
+    widget.pixel_size.size.setValue(0.2)
+    press(widget.pixel_size.set_button)
+    for layer in (viewer.layers["picture"], viewer.layers["cells"]):
+        assert (tuple(layer.scale), str(layer.units[-1])) == ((0.2, 0.2), "micrometer")
+    qtbot.waitUntil(lambda: widget.pixel_size.isHidden())
+    widget.use_model("sized")
+    assert widget.form.settings.model == "sized" and widget.form.settings.scale == "physical"
 
 
 # --- table, settings, device ----------------------------------------------------------------------

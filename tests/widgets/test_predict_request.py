@@ -14,6 +14,7 @@ from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import displayed_plane, position_in_layer
 from napari_dispr.viewer.samples import simulated_red_blood_cells
 from napari_dispr.widgets.parts.threads import Cancelled, Progress
+from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, cured
 from napari_dispr.widgets.predict.request import CellChoice, PredictRequest, inspect, make_request
 from napari_dispr.widgets.predict.running import REFRESH, Results, run, summary
 
@@ -148,6 +149,44 @@ def test_labels_apart_from_the_picture_are_told_of(viewer: ViewerModel) -> None:
     labels.scale = (0.1, 0.1)
     request = make_request(image, labels, viewer.dims, CellChoice.CLICKED, (1,), QUICK)
     assert not inspect(request, cell_boxes(LABELS)).apart
+
+
+def test_layers_of_lower_resolution_are_announced(viewer: ViewerModel) -> None:
+    few, many = (
+        inspect(asked(viewer, choice=CellChoice.ALL, settings=QUICK.model_copy(update={"members": members})))
+        for members in (2, 100)
+    )
+    assert few.step == 1 and "resolution" not in few.text
+    assert many.step == 2 and "Layers will have half resolution" in many.text
+
+
+def test_a_mask_of_many_cells_is_split_in_each_plane(viewer: ViewerModel) -> None:
+    mask = (LABELS > 0).astype(np.uint8)
+    inspection = inspect(asked(viewer, labels=mask, choice=CellChoice.ALL))
+    assert inspection.binary and "mask with one value" in inspection.text
+    layer = viewer.add_labels(np.stack([mask, np.zeros_like(mask)]), scale=(3, 1, 1))
+    data, settings, _ = cured(SPLIT, viewer.layers[0], layer)
+    assert data.shape == layer.data.shape and list(np.unique(data[0])) == list(range(7))
+    assert not data[1].any() and tuple(settings["scale"]) == (3, 1, 1)
+
+
+def test_labels_of_a_time_series_are_aligned_with_its_channels(viewer: ViewerModel) -> None:
+    moving = np.stack([np.roll(LABELS, 5 * time, axis=0) for time in range(3)])
+    image = viewer.add_image(np.stack([[IMAGE, IMAGE]] * 3), scale=(10, 1, 0.5, 0.5), translate=(0, 4, 0, 0))
+    labels = viewer.add_labels(moving, scale=(10, 0.5, 0.5))
+    with pytest.raises(InputError, match="align them"):
+        make_request(image, labels, viewer.dims, CellChoice.ALL, (), QUICK)
+    data, settings, _ = cured(ALIGN, image, labels)
+    aligned = viewer.add_labels(data, **settings)
+    for time, channel in ((0, 0), (2, 1), (1, 0)):
+        viewer.dims.set_point((0, 1), (10 * time, 4 + channel))
+        request = make_request(image, aligned, viewer.dims, CellChoice.ALL, (), QUICK)
+        np.testing.assert_array_equal(request.labels.array, moving[time])
+        assert request.image.index == (time, channel)
+        assert np.allclose(request.image.to_world, request.labels.to_world)
+    assert np.shares_memory(aligned.data, moving), "painting it paints the user's labels"
+    flat = viewer.add_labels(LABELS, scale=(0.5, 0.5))
+    make_request(image, flat, viewer.dims, CellChoice.ALL, (), QUICK)
 
 
 # --- the displayed plane -----------------------------------------------------------------------------

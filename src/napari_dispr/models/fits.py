@@ -141,8 +141,14 @@ FITS: dict[str, Fit] = {
             ellipsoid,
             "An ellipsoid about the fitted ellipse, with their mean as third axis",
         ),
-        _fit("cylinder-code", cylinder_code, "The mask extruded over half as much, as in SHAPR's code"),
-        _fit("ellipsoid-code", ellipsoid_code, "An ellipsoid half as high, as in SHAPR's code"),
+        _fit(
+            "cylinder-code", cylinder_code, "The cylinder at half its height, as the code of SHAPR draws it"
+        ),
+        _fit(
+            "ellipsoid-code",
+            ellipsoid_code,
+            "The ellipsoid at half its height, as the code of SHAPR draws it",
+        ),
     )
 }
 

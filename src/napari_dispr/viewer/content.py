@@ -1,7 +1,7 @@
 """What the result layers of a prediction show: label volumes and tables, computed in a thread. No Qt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,22 @@ METADATA_KEY = "napari-dispr"
 _DENSE_ROWS = 100_000
 
 
+@dataclass(frozen=True, slots=True)
+class LayerStyle:
+    """Which layers a prediction gets.
+
+    Attributes
+    ----------
+    stacked : bool
+        One 4D layer with an axis for the members, in place of one layer for each member.
+    consensus : bool
+        Also a layer of the consensus of each cell.
+    """
+
+    stacked: bool = False
+    consensus: bool = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ResultContent:
     """All that the result layers show, computed in a thread.
@@ -45,8 +61,10 @@ class ResultContent:
         One for each member: ``index`` (the label) and its measures.
     metadata : mapping
         Provenance, the picture and its plane, and the units of the measures.
-    kept : KeptContent or None
-        The kept shapes, if there are any.
+    stack : (member, z, y, x) integer array or None
+        All volumes, if they are shown in one layer.
+    consensus, kept : ExtraContent or None
+        The layers of the consensus and of the kept shapes, if there are any.
     """
 
     prediction: "Prediction"
@@ -57,12 +75,19 @@ class ResultContent:
     numbers: tuple[int, ...]
     features: tuple[pd.DataFrame, ...]
     metadata: Mapping[str, Any]
-    kept: "KeptContent | None" = None
+    stack: NDArray[Any] | None = None
+    consensus: "ExtraContent | None" = None
+    kept: "ExtraContent | None" = None
+
+    @property
+    def style(self) -> LayerStyle:
+        """Which layers show this content."""
+        return LayerStyle(self.stack is not None, self.consensus is not None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KeptContent:
-    """The layer of kept shapes: 3D labels with the affine of the other layers, and its features."""
+class ExtraContent:
+    """A layer with one shape of each cell: 3D labels with the affine of the other layers, and features."""
 
     volume: NDArray[Any]
     features: pd.DataFrame
@@ -73,6 +98,7 @@ def compose(
     measures: pd.DataFrame,
     plane: DisplayedPlane,
     before: ResultContent | None = None,
+    style: LayerStyle | None = None,
 ) -> ResultContent:
     """Compute the content of the layers of a prediction.
 
@@ -84,8 +110,10 @@ def compose(
         The picture: gives the unit, and the z of its plane in the world.
     before : ResultContent, optional
         Content of an earlier state of the prediction: equal volumes are taken from there.
+    style : LayerStyle, optional
+        Which layers there are; by default those of ``before``.
     """
-    return _content(prediction, measures, plane.unit, plane.depth, origin_of(plane), before)
+    return _content(prediction, measures, plane.unit, plane.depth, origin_of(plane), before, style)
 
 
 def compose_saved(
@@ -107,20 +135,26 @@ def _content(
     depth: float,
     origin: Mapping[str, Any],
     before: ResultContent | None,
+    style: LayerStyle | None = None,
 ) -> ResultContent:
+    style = style or (before.style if before else LayerStyle())
     affine = prediction.frame
     largest = max(prediction)
     columns = dict(measures.attrs.get("columns", {}))
+    volumes = tuple(_volume(prediction, number, before) for number in prediction.numbers)
+    stack = np.stack(volumes) if style.stacked else None
     return ResultContent(
         prediction=prediction,
-        volumes=tuple(_volume(prediction, number, before) for number in prediction.numbers),
+        volumes=volumes if stack is None else tuple(stack),  # views of the stack, not a second copy
         affine=grid.translation((depth, 0.0, 0.0)) @ affine,
         unit=unit,
         depth=depth,
         numbers=prediction.numbers,
         features=tuple(_features(rows, largest) for _, rows in measures.groupby("member")),
         metadata={**prediction.provenance, **origin, "columns": columns},
-        kept=_kept(prediction, measures, largest) if prediction.kept else None,
+        stack=stack,
+        consensus=_extra(prediction, measures, largest, consensus=True) if style.consensus else None,
+        kept=_extra(prediction, measures, largest, consensus=False) if prediction.kept else None,
     )
 
 
@@ -136,7 +170,12 @@ def _volume(prediction: "Prediction", number: int, before: ResultContent | None)
     return prediction.label_volume(number)[0]
 
 
-def _kept(prediction: "Prediction", measures: pd.DataFrame, largest: int) -> KeptContent:
+def _extra(
+    prediction: "Prediction", measures: pd.DataFrame, largest: int, *, consensus: bool
+) -> ExtraContent:
+    """The layer of the consensus of each cell, or of the kept shapes."""
+    if consensus:
+        prediction = replace(prediction, kept=dict.fromkeys(prediction, "consensus"))
     rows: list[dict[str, Any]] = []
     for label, shape in prediction.kept.items():
         if shape == "consensus":
@@ -149,7 +188,12 @@ def _kept(prediction: "Prediction", measures: pd.DataFrame, largest: int) -> Kep
             row = measures.loc[own, list(HEADLINE)].iloc[0].to_dict()
         name = shape if isinstance(shape, str) else f"member {shape + 1}"
         rows.append({"label": label, "kept": name, **row})
-    return KeptContent(prediction.kept_volume()[0], _features(pd.DataFrame(rows), largest))
+    return ExtraContent(prediction.kept_volume()[0], _features(pd.DataFrame(rows), largest))
+
+
+def mean_features(content: ResultContent) -> pd.DataFrame:
+    """Feature table of the layer with all members: the mean of each measure over the members."""
+    return pd.concat(content.features).groupby("index", as_index=False, dropna=False).mean()
 
 
 def _features(rows: pd.DataFrame, largest: int) -> pd.DataFrame:

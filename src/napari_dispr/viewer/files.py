@@ -92,7 +92,7 @@ def _layers_of(folder: Path) -> list[LayerData]:
     from napari.utils.notifications import show_error, show_warning
 
     from napari_dispr.viewer.content import compose_saved
-    from napari_dispr.viewer.layers import PredictionHandle, kept_layer, member_layer
+    from napari_dispr.viewer.layers import PredictionHandle, result_layers
     from napari_dispr.viewer.opened import opened
 
     try:
@@ -110,13 +110,7 @@ def _layers_of(folder: Path) -> list[LayerData]:
     made = prediction.provenance
     name = made.get("labels") or Path(made.get("labels_file") or folder.name).stem
     handle = PredictionHandle(opened(prediction, measures, name))
-    layers = [
-        (volume, member_layer(content, member, handle), "labels")
-        for member, volume in enumerate(content.volumes)
-    ]
-    if content.kept is not None:
-        layers.append((content.kept.volume, kept_layer(content, handle), "labels"))
-    return layers
+    return [(data, settings, "labels") for data, settings in result_layers(content, handle)]
 
 
 # --- writing --------------------------------------------------------------------------------------------

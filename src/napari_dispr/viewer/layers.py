@@ -2,7 +2,7 @@
 
 import copy
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.shapes.meshes import surface_mesh
-from napari_dispr.viewer.content import METADATA_KEY, ResultContent
+from napari_dispr.viewer.content import METADATA_KEY, ResultContent, mean_features
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 
 if TYPE_CHECKING:
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 #: Key of a result layer's metadata that holds the `PredictionHandle` of its prediction.
 PREDICTION_KEY = "napari-dispr prediction"
 
+_TRANSFORM = {"scale", "rotate", "shear", "translate", "affine"}
+
+#: Key of a surface layer's metadata that holds the key of its prediction.
+_SURFACE_KEY = "napari-dispr surface of"
+
+#: Result layers that show no single member, in their order: keys of the metadata, and names.
+_WORDS = {"members": "members", "consensus": "consensus", "kept": "kept shapes"}
+
+
+def key_of(made: Mapping[str, Any]) -> int | str:
+    """What a result layer shows, by its metadata: the number of a member, or a key of `_WORDS`."""
+    return int(made["member"]) if "member" in made else next((key for key in _WORDS if key in made), "kept")
+
 
 @dataclass(slots=True, eq=False)
 class PredictionHandle:
@@ -30,6 +43,12 @@ class PredictionHandle:
     newest: OpenPrediction
     layers: "ResultLayers | None" = None
 
+    def layer_name(self, made: Mapping[str, Any]) -> str:
+        """Name of a result layer with this metadata."""
+        key = key_of(made)
+        words = f"member {key + 1}" if isinstance(key, int) else _WORDS[key]
+        return f"{self.newest.name}: {words}"
+
 
 def handle_of(layer: "Layer") -> PredictionHandle | None:
     """The prediction that a result layer shows; None for any other layer."""
@@ -37,46 +56,44 @@ def handle_of(layer: "Layer") -> PredictionHandle | None:
     return handle if isinstance(handle, PredictionHandle) else None
 
 
-def member_layer(content: ResultContent, member: int, handle: PredictionHandle) -> dict[str, Any]:
-    """Settings of the labels layer of one member, without its colours.
+def result_layers(
+    content: ResultContent, handle: PredictionHandle
+) -> list[tuple[NDArray[Any], dict[str, Any]]]:
+    """Data and settings of all result layers of a prediction, without their colours.
 
     Parameters
     ----------
-    member : int
-        Index of the member in the content.
     handle : PredictionHandle
-        The prediction, which names the layer.
+        The prediction, which names the layers.
     """
-    number = content.numbers[member]
-    return {
-        "name": f"{handle.newest.name}: member {number + 1}",
-        "features": content.features[member],
-        **_common(content, {"member": number}, handle),
-        "visible": member == 0,
-    }
-
-
-def kept_layer(content: ResultContent, handle: PredictionHandle) -> dict[str, Any]:
-    """Settings of the layer of the kept shapes."""
-    assert content.kept is not None
-    kept = content.kept.features.dropna(subset="kept")
-    chosen = {str(int(label)): shape for label, shape in zip(kept["index"], kept["kept"], strict=True)}
-    return {
-        "name": f"{handle.newest.name}: kept shapes",
-        "features": content.kept.features,
-        **_common(content, {"kept": chosen}, handle),
-        "visible": False,
-    }
-
-
-def _common(content: ResultContent, what: Mapping[str, Any], handle: PredictionHandle) -> dict[str, Any]:
-    return {
-        "metadata": {METADATA_KEY: {**content.metadata, **what}, PREDICTION_KEY: handle},
-        "units": (content.unit,) * 3,
-        "opacity": 1.0,
-        "iso_gradient_mode": "smooth",
-        **transform_of(content.affine),
-    }
+    shown: list[tuple[NDArray[Any], pd.DataFrame, dict[str, Any]]] = []
+    if content.stack is not None:
+        shown.append((content.stack, mean_features(content), {"members": list(content.numbers)}))
+    else:
+        each = zip(content.volumes, content.features, content.numbers, strict=True)
+        shown += [(volume, features, {"member": number}) for volume, features, number in each]
+    if content.consensus is not None:
+        shown.append((content.consensus.volume, content.consensus.features, {"consensus": True}))
+    if content.kept is not None:
+        kept = content.kept.features.dropna(subset="kept")
+        chosen = {str(int(label)): shape for label, shape in zip(kept["index"], kept["kept"], strict=True)}
+        shown.append((content.kept.volume, content.kept.features, {"kept": chosen}))
+    layers: list[tuple[NDArray[Any], dict[str, Any]]] = []
+    for volume, features, what in shown:
+        affine = np.eye(volume.ndim + 1)
+        affine[-4:, -4:] = content.affine
+        settings = {
+            "name": handle.layer_name(what),
+            "features": features,
+            "metadata": {METADATA_KEY: {**content.metadata, **what}, PREDICTION_KEY: handle},
+            "units": ("pixel",) * (volume.ndim - 3) + (content.unit,) * 3,
+            "opacity": 1.0,
+            "iso_gradient_mode": "smooth",
+            "visible": not layers,
+            **transform_of(affine),
+        }
+        layers.append((volume, settings))
+    return layers
 
 
 def surface_layers(opened: OpenPrediction, label: int) -> list[tuple[Any, dict[str, Any], str]]:
@@ -94,7 +111,10 @@ def surface_layers(opened: OpenPrediction, label: int) -> list[tuple[Any, dict[s
         if len(mesh.faces):
             settings = {
                 "name": f"cell {label}: {name}",
-                "metadata": {METADATA_KEY: {**prediction.provenance, "label": label, "shape": shape}},
+                "metadata": {
+                    METADATA_KEY: {**prediction.provenance, "label": label, "shape": shape},
+                    _SURFACE_KEY: (opened.key, label),
+                },
                 "units": (opened.unit,) * 3,
                 "shading": "smooth",
                 "visible": name == "member 1" or len(ensemble) == 1,
@@ -121,7 +141,9 @@ class ResultLayers:
         self._colormap = copy.deepcopy(labels.colormap)
         #: What the layers show.
         self.content: ResultContent | None = None
-        #: By the number of the member; the kept shapes have the key "kept".
+        #: Earlier layers, to be removed after the next update.
+        self.replaced: list[ResultLayers] = []
+        #: By the number of the member, or a key of `_WORDS`.
         self._layers: dict[int | str, Labels] = {}
 
     @classmethod
@@ -131,7 +153,7 @@ class ResultLayers:
         if not there:
             return None
         found = cls(viewer, there[0], handle)
-        found._layers = {layer.metadata[METADATA_KEY].get("member", "kept"): layer for layer in there}
+        found._layers = {key_of(layer.metadata[METADATA_KEY]): layer for layer in there}
         return found
 
     @property
@@ -142,9 +164,9 @@ class ResultLayers:
 
     @property
     def layers(self) -> "list[Labels]":
-        """The layers of the members, by their numbers, then that of the kept shapes."""
+        """The layers of the members, by their numbers, then the others."""
         numbers = sorted(key for key in self._layers if not isinstance(key, str))
-        return [self._layers[key] for key in (*numbers, "kept") if key in self._layers]
+        return [self._layers[key] for key in (*numbers, *_WORDS) if key in self._layers]
 
     @property
     def in_viewer(self) -> bool:
@@ -161,63 +183,84 @@ class ResultLayers:
             for layer in self._viewer.layers:
                 if METADATA_KEY in layer.metadata:
                     layer.visible = False  # shapes of two runs would hide each other
-        known = {number: i for i, number in enumerate(content.numbers)}
-        for key in set(self._layers) - set(known) - ({"kept"} if content.kept else set()):
+        shown = {
+            key_of(settings["metadata"][METADATA_KEY]): (data, settings)
+            for data, settings in result_layers(content, self._handle)
+        }
+        for key in set(self._layers) - set(shown):
             layer = self._layers.pop(key)
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
                 yield
-        for number, i in known.items():
-            if number in self._layers:
-                self._fill(number, content.volumes[i], content.features[i], content.affine)
+        for key, (data, settings) in shown.items():
+            if key in self._layers:
+                self._fill(self._layers[key], data, settings)
             else:
-                settings = member_layer(content, i, self._handle)
                 settings["visible"] &= not self._layers
-                self._add(number, content.volumes[i], settings, content.depth)
+                self._add(key, data, settings, content.depth)
             yield
-        if content.kept is not None:
-            if "kept" in self._layers:
-                self._fill("kept", content.kept.volume, content.kept.features, content.affine)
-                settings = kept_layer(content, self._handle)
-                self._layers["kept"].metadata = settings["metadata"]
-            else:
-                settings = kept_layer(content, self._handle)
-                self._add("kept", content.kept.volume, settings, content.depth)
-            yield
+        while self.replaced:
+            yield from self.replaced.pop().remove()
+        for layer in self._layers.values():  # the names of replaced layers are free now
+            name = self._handle.layer_name(layer.metadata[METADATA_KEY])
+            if layer.name != name and layer in self._viewer.layers:
+                layer.name = name
 
-    def _add(self, key: int | str, volume: NDArray[Any], settings: dict[str, Any], depth: float) -> None:
+    def remove(self) -> Iterator[None]:
+        """Remove all layers from the viewer; yields after each."""
+        for layer in self.layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+                yield
+
+    def _add(self, key: int | str, data: NDArray[Any], settings: dict[str, Any], depth: float) -> None:
         from napari.layers import Labels
 
-        layer = Labels(volume, colormap=copy.deepcopy(self._colormap), **settings)
+        layer = Labels(data, colormap=copy.deepcopy(self._colormap), **settings)
+        self._layers[key] = layer  # first: an error of another listener must not add it again
         flat = self._viewer.dims.ndim == 2
         add_unselected(self._viewer, layer)
         if flat:  # the z slider is new: move it to the picture's plane
-            self._viewer.dims.set_point(0, depth)
-        self._layers[key] = layer
+            self._viewer.dims.set_point(layer.ndim - 3, depth)
 
-    def _fill(
-        self, key: int | str, volume: NDArray[Any], features: pd.DataFrame, affine: NDArray[np.float64]
-    ) -> None:
-        layer = self._layers[key]
+    def _fill(self, layer: "Labels", data: NDArray[Any], settings: dict[str, Any]) -> None:
         if layer not in self._viewer.layers:
             return
-        place(layer, affine)
-        if layer.data is not volume:
-            layer.data = volume
-        layer.features = features
+        place(layer, settings)
+        if layer.data is not data:
+            layer.data = data
+        layer.features = settings["features"]
+        layer.metadata = settings["metadata"]
+
+
+def add_surfaces(viewer: "ViewerModel", surfaces: "Sequence[Layer]", handle: PredictionHandle) -> None:
+    """Add the surfaces of a cell in place of those added before; the labels in the same place are hidden."""
+    which = {layer.metadata[_SURFACE_KEY] for layer in surfaces}
+    for layer in [one for one in viewer.layers if one.metadata.get(_SURFACE_KEY) in which]:
+        viewer.layers.remove(layer)
+    for layer in viewer.layers:
+        if handle_of(layer) is handle:
+            layer.visible = False
+    for layer in surfaces:
+        add_unselected(viewer, layer)
 
 
 def add_unselected(viewer: "ViewerModel", layer: "Layer", index: int | None = None) -> None:
     """Add a layer and keep the user's layer selected, on which tools act."""
     selected, active = set(viewer.layers.selection), viewer.layers.selection.active
+    cursor = unwrapped(viewer).cursor
+    if viewer.dims.ndisplay == 3 and cursor._view_direction is None:
+        # napari asks the new layer what is under the pointer, and fails if it was never over the canvas.
+        cursor._view_direction = np.array([1.0, 0.0, 0.0])
     viewer.layers.insert(len(viewer.layers) if index is None else index, layer)
     viewer.layers.selection = selected
     viewer.layers.selection.active = active
 
 
-def place(layer: "Layer", affine: NDArray[np.float64]) -> None:
-    """Move a layer; equal values are not set, as napari repaints after each change."""
-    for name, value in transform_of(affine).items():
+def place(layer: "Layer", transform: Mapping[str, Any]) -> None:
+    """Give a layer a transform (`transform_of`); equal values are not set: napari repaints after each."""
+    for name in _TRANSFORM & transform.keys():
+        value = transform[name]
         if not np.allclose(getattr(layer, name), value, rtol=1e-12, atol=0):
             setattr(layer, name, value)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import METADATA_KEY
-from napari_dispr.viewer.displayed import layer_to_world
+from napari_dispr.viewer.displayed import layer_to_world, position_in_layer
 from napari_dispr.viewer.layers import handle_of
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.picking import CLICK_RADIUS
@@ -144,7 +144,11 @@ class PictureLink:
         known = opened is not None and cell in opened.prediction
         if not known and cell not in self._centres:
             return
-        member = layer.metadata.get(METADATA_KEY, {}).get("member")
+        made = layer.metadata.get(METADATA_KEY, {})
+        member = made.get("member")
+        if "members" in made:  # one layer with a slider for the members
+            index = round(position_in_layer(layer, self._viewer.dims.point, self._viewer.dims)[0])
+            member = made["members"][min(max(index, 0), len(made["members"]) - 1)]
         numbers = opened.prediction[cell].numbers if opened is not None and known else ()
         self._pick(cell, member if member in numbers else None)
 

@@ -59,8 +59,18 @@ class PickTool:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
         self._viewer.cursor.style = "pointing" if on else "standard"
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user has chosen another tool, or a layer of another kind, to which clicks belong."""
+        from napari.layers import Image, Labels
+
+        active = self._viewer.layers.selection.active
+        if active is None:
+            return False
+        return not isinstance(active, Image | Labels) or str(active.mode) != "pan_zoom"
+
     def _on_press(self, viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
-        if event.button != 1 or event.modifiers:
+        if event.button != 1 or event.modifiers or self.interrupted:
             return
         pressed_at, position = np.asarray(event.pos), np.asarray(event.position)
         direction = event.view_direction

@@ -23,6 +23,9 @@ _FILL, _CLOSEST = 0.8, 8.0
 #: Largest side of the sheet that shows the picture: all graphics cards support it for 3D textures.
 _LARGEST_SHEET = 2048
 
+#: Of the sheet: the shapes below it are seen through it.
+_SHEET_OPACITY = 0.5
+
 #: Width of outlines as a share of a cell's extent, and their colour.
 _OUTLINE_WIDTH, _OUTLINE_COLOR = 0.03, "#ffd60a"
 
@@ -55,7 +58,7 @@ class Outlines:
         if layer is None or layer not in self._viewer.layers or layer.ndim != ndim:
             self.remove()
             layer = self._layer = self._added(ndim, plane.unit)
-        place(layer, affine[3 - ndim :, 3 - ndim :])
+        place(layer, transform_of(affine[3 - ndim :, 3 - ndim :]))
         layer.edge_width = max(1.0, _OUTLINE_WIDTH * extent)
         layer.data = np.pad(np.concatenate(list(cells.values())), ((0, 0), (0, 0), (ndim - 2, 0)))
 
@@ -86,7 +89,8 @@ class View3D:
 
     napari draws a 2D layer in 3D as a slab that is one world unit thick, however small its pixels
     (1 micrometer with pixels of 0.1), which would hide the shapes. While this view is on, the 2D layers are
-    hidden and a sheet one pixel thick shows the picture.
+    hidden and a translucent sheet one pixel thick shows the picture: it is drawn last, so that one sees the
+    lower halves of the shapes through it.
     """
 
     def __init__(self, viewer: "ViewerModel") -> None:
@@ -112,10 +116,9 @@ class View3D:
             layer.visible = False
         self._point = self._viewer.dims.point
         sheet = _sheet(image, plane, _middle(results))
-        index = self._viewer.layers.index(image) + 1 if image in self._viewer.layers else 0
         # `on` becomes true last: inserting a layer moves the sliders while the view is still 2D, which must
         # not look like the user's wish to leave.
-        add_unselected(self._viewer, sheet, index)
+        add_unselected(self._viewer, sheet)
         self._viewer.dims.ndisplay = 3
         self._sheet = sheet
         self._look_at(results)
@@ -214,6 +217,8 @@ def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -
         contrast_limits=image.contrast_limits,
         gamma=image.gamma,
         units=(plane.unit,) * 3,
+        opacity=_SHEET_OPACITY,
+        blending="translucent",
         metadata={METADATA_KEY: {"of": image.name}},
         **transform_of(affine),
     )
@@ -221,7 +226,7 @@ def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -
 
 def _extent(layers: "Sequence[Layer]") -> NDArray[np.float64]:
     """First and last corner of all these layers in the world, (2, 3)."""
-    corners = np.array([layer.extent.world for layer in layers])
+    corners = np.array([layer.extent.world[:, -3:] for layer in layers])
     return np.stack([corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)])
 
 

@@ -6,11 +6,14 @@ on the GUI thread only.
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.events import EmitterGroup
 
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.layers import PredictionHandle, handle_of
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 
@@ -99,6 +102,21 @@ class Session:
         self.events.predictions()
         return True
 
+    def earlier(self, opened: OpenPrediction) -> list[OpenPrediction]:
+        """Other predictions of the same cells of the same label layer, without choices of the user."""
+        return [
+            one
+            for one in self.predictions
+            if one.key is not opened.key
+            and not one.growing
+            and one.plane is not None
+            and opened.plane is not None
+            and unwrapped(one.labels) is unwrapped(opened.labels)
+            and one.plane.index == opened.plane.index
+            and set(one.prediction) == set(opened.prediction)
+            and not (one.prediction.kept or one.prediction.rejected)
+        ]
+
     def handle(self, opened: OpenPrediction) -> PredictionHandle:
         """The handle of an open prediction, which its layers share."""
         return self._open[opened.key]
@@ -140,10 +158,23 @@ class Session:
         for layer in layers:
             handle = handle_of(layer)
             if handle is not None and handle.newest.key not in self._open:
+                if (name := self.free_name(handle.newest)) != handle.newest.name:
+                    handle.newest = replace(handle.newest, name=name)
                 self._open[handle.newest.key] = handle
                 self._current = handle.newest.key
                 self._keep_selection()
                 self.events.predictions()
+            if handle is not None and handle.newest.plane is None:  # from a folder
+                layer.name = handle.layer_name(layer.metadata.get(METADATA_KEY, {}))
+
+    def free_name(self, opened: OpenPrediction) -> str:
+        """The prediction's name; if another one has it, with its folder or a number."""
+        taken = {one.name for one in self.predictions if one.key is not opened.key}
+        names = [opened.name]
+        if folder := opened.prediction.provenance.get("folder"):
+            names.append(f"{opened.name} ({Path(folder).name})")
+        numbered = (f"{names[-1]} ({number})" for number in count(2))
+        return next(name for name in chain(names, numbered) if name not in taken)
 
     def _on_removed(self, event: Any) -> None:
         """Close a prediction with its last layer, unless it was made here and is current."""

@@ -1,6 +1,7 @@
 """The buttons below the shapes of Compare: keep, reject, sample more, replay, add as surfaces."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
@@ -9,11 +10,11 @@ from qtpy.QtWidgets import QGridLayout, QPushButton, QSpinBox, QWidget
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Kept, Prediction
 from napari_dispr.viewer.content import ResultContent
-from napari_dispr.viewer.layers import add_unselected, surface_layers
+from napari_dispr.viewer.layers import add_surfaces, surface_layers
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.scene import StepsView
 from napari_dispr.viewer.session import Selection, Session
-from napari_dispr.widgets.compare.changes import LayerData, changed, draw_more, replay_denoising
+from napari_dispr.widgets.compare.changes import Change, LayerData, changed, draw_more, replay_denoising
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.run_bar import RunBar
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _MOST_MEMBERS = 100
+#: So many changes can be undone.
+_MOST_CHANGES = 20
 
 
 class CompareActions(QWidget):
@@ -33,6 +36,8 @@ class CompareActions(QWidget):
         super().__init__()
         self._viewer, self._session = viewer, Session.of(viewer)
         self._steps_view = StepsView(viewer)
+        #: Changes that can be undone: the predictions before and after each.
+        self._changes: list[tuple[Prediction, Prediction]] = []
         self._build()
 
     def _build(self) -> None:
@@ -47,6 +52,7 @@ class CompareActions(QWidget):
             "Remove the selected member from the ensemble. The cell's interval is no longer valid then.",
             self.reject,
         )
+        self.undo_button = _button("Undo", "Undo the last change of this prediction", self.undo)
         self.replace_button = _button("Redraw", "Replace the selected member by a new one", self.replace)
         self.more_button = _button("Draw more", "Add members to this cell, from new noise", self.draw_more)
         self.more = QSpinBox(toolTip="How many members to add")
@@ -67,12 +73,13 @@ class CompareActions(QWidget):
         self.status = self.run_bar.status
         more = row((self.more_button, 1), self.more)
         buttons = QGridLayout()
-        for i, one in enumerate((self.keep_button, self.reject_button, self.replace_button)):
+        changes = (self.keep_button, self.reject_button, self.replace_button, self.undo_button)
+        for i, one in enumerate(changes):
             buttons.addWidget(one, 0, i)
             buttons.setColumnStretch(i, 1)
         buttons.addWidget(self.replay_button, 1, 0)
         buttons.addWidget(self.surfaces_button, 1, 1)
-        buttons.addLayout(more, 1, 2)
+        buttons.addLayout(more, 1, 2, 1, 2)
         column(buttons, self.run_bar, parent=self)
         self.run_bar.changed.connect(self.refresh)
         self.refresh()
@@ -94,6 +101,7 @@ class CompareActions(QWidget):
         self.reject_button.setEnabled(idle and member and several)
         self.replace_button.setEnabled(idle and member)
         self.more_button.setEnabled(idle)
+        self.undo_button.setEnabled(bool(idle and opened and self._last_change(opened)))
         self.replay_button.setEnabled(idle and member)
         self.surfaces_button.setEnabled(idle)
 
@@ -122,6 +130,25 @@ class CompareActions(QWidget):
             return
         self._change(opened, prediction, "tables and layers")
 
+    def undo(self) -> None:
+        """Undo the last change of the current prediction."""
+        opened, _ = self._selected()
+        last = self._last_change(opened)
+        assert last is not None
+        work = partial(changed, opened, last[0], self._before(opened))
+        self.run_bar.start(lambda step: work(), partial(self._on_undone, last), first="tables and layers")
+
+    def _last_change(self, opened: OpenPrediction) -> tuple[Prediction, Prediction] | None:
+        return next((one for one in reversed(self._changes) if one[1] is opened.prediction), None)
+
+    def _on_undone(self, last: tuple[Prediction, Prediction], change: Change) -> None:
+        self._changes.remove(last)
+        self.changed.emit(change)
+
+    def _on_changed(self, before: Prediction, change: Change) -> None:
+        self._changes = [*self._changes[1 - _MOST_CHANGES :], (before, change.opened.prediction)]
+        self.changed.emit(change)
+
     def replace(self) -> None:
         """Replace the selected member by a new one."""
         opened, look = self._selected()
@@ -141,7 +168,7 @@ class CompareActions(QWidget):
 
     def _draw(self, opened: OpenPrediction, cell: int, members: int, replaced: int | None) -> None:
         work = draw_more(opened, cell, members, replaced, self._before(opened))
-        self.run_bar.start(work, self.changed.emit)
+        self.run_bar.start(work, partial(self._on_changed, opened.prediction))
 
     def replay(self) -> None:
         """Show the way of the selected member from noise to shape as a layer."""
@@ -154,7 +181,9 @@ class CompareActions(QWidget):
         opened, look = self._selected()
         cell = look.cell
         assert cell is not None
-        self.run_bar.start(lambda step: surface_layers(opened, cell), self._add_layers, first="surfaces")
+        self.run_bar.start(
+            lambda step: surface_layers(opened, cell), partial(self._add_layers, opened), first="surfaces"
+        )
 
     def shut_down(self) -> None:
         """Cancel what runs."""
@@ -173,7 +202,8 @@ class CompareActions(QWidget):
 
     def _change(self, opened: OpenPrediction, prediction: Prediction, what: str) -> None:
         before = self._before(opened)
-        self.run_bar.start(lambda step: changed(opened, prediction, before), self.changed.emit, first=what)
+        on_result = partial(self._on_changed, opened.prediction)
+        self.run_bar.start(lambda step: changed(opened, prediction, before), on_result, first=what)
 
     def _on_replayed(self, layer_data: LayerData) -> None:
         from napari.layers import Layer
@@ -184,11 +214,11 @@ class CompareActions(QWidget):
             "layer to see the other layers again."
         )
 
-    def _add_layers(self, layers: list[LayerData]) -> None:
+    def _add_layers(self, opened: OpenPrediction, layers: list[LayerData]) -> None:
         from napari.layers import Layer
 
-        for layer in layers:
-            add_unselected(self._viewer, Layer.create(*layer))
+        handle = self._session.handle(opened)
+        add_surfaces(self._viewer, [Layer.create(*layer) for layer in layers], handle)
 
 
 def _button(text: str, tip: str, pressed: Callable[[], None]) -> QPushButton:

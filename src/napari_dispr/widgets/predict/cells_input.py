@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QButtonGroup, QPushButton, QRadioButton, QWidget
 
 from napari_dispr.errors import InputError
@@ -18,7 +18,7 @@ from napari_dispr.widgets.predict.request import CellChoice, PredictRequest
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
 
 
 class CellsInput(QWidget):
@@ -51,6 +51,12 @@ class CellsInput(QWidget):
         self._tool = PickTool(viewer, layers, self.toggle)
         self._outlines = Outlines(viewer)
         self._scan = LatestAnswer(_scan, self._on_scanned, self, pause=20)
+        # Later: inserting a layer makes it active for a moment.
+        self._check_tool = QTimer(self, singleShot=True, interval=0)
+        self._check_tool.timeout.connect(self._on_check_tool)
+        self._active: Layer | None = None
+        viewer.layers.selection.events.active.connect(self._on_active)
+        self._on_active()
 
     def _build(self) -> None:
         self.buttons = {
@@ -112,6 +118,23 @@ class CellsInput(QWidget):
             self.choice = CellChoice.CLICKED
         self.changed.emit()
 
+    def _on_active(self, event: object = None) -> None:
+        """Follow the tool of the active layer."""
+        if self._active is not None:
+            self._active.events.mode.disconnect(self._on_mode)
+        self._active = self._viewer.layers.selection.active
+        if self._active is not None:
+            self._active.events.mode.connect(self._on_mode)
+        self._check_tool.start()
+
+    def _on_mode(self, event: object) -> None:
+        self._check_tool.start()
+
+    def _on_check_tool(self) -> None:
+        """Turn the click tool off when the user has chosen another tool, or a layer of another kind."""
+        if self._tool.on and self._tool.interrupted:
+            self.pick_button.setChecked(False)
+
     # --- where the cells are ---------------------------------------------------------------------
 
     @property
@@ -161,6 +184,10 @@ class CellsInput(QWidget):
         """Leave the viewer as it was."""
         self._scan.forget()
         self._tool.on = False
+        self._check_tool.stop()
+        self._viewer.layers.selection.events.active.disconnect(self._on_active)
+        if self._active is not None:
+            self._active.events.mode.disconnect(self._on_mode)
         self._outlines.remove()
 
 

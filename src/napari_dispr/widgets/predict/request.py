@@ -5,7 +5,7 @@ it in a thread.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -13,16 +13,26 @@ import numpy as np
 
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.errors import InputError
-from napari_dispr.labels import Box
+from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.models.library import read_card
 from napari_dispr.prediction.notes import Note, mask_notes, sentences
 from napari_dispr.settings import PredictSettings
+from napari_dispr.shapes.placement import LARGEST_VOLUMES
+from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.widgets.parts.wording import cells_text
+from napari_dispr.widgets.predict.cures import is_binary, misaligned
 
 if TYPE_CHECKING:
     from napari.components import Dims
     from napari.layers import Image, Labels
+
+
+_MASK = " The labels are a mask with one value: all its parts count as one cell. Split them."
+
+
+class MaskError(InputError):
+    """The labels are a mask with one value, of which no cell can be cropped."""
 
 
 class CellChoice(StrEnum):
@@ -35,12 +45,13 @@ class CellChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictRequest:
-    """One press of Predict: planes not read yet, labels of the cells (None for all) and settings."""
+    """One press of Predict: planes not read yet, labels of the cells (None for all), settings and layers."""
 
     image: DisplayedPlane
     labels: DisplayedPlane
     cells: tuple[int, ...] | None
     settings: PredictSettings
+    style: LayerStyle = field(default_factory=LayerStyle)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,17 +68,28 @@ class Inspection:
         Whether the labels lie elsewhere in the world than the picture.
     notes : tuple of Note
         On cells with doubtful masks.
+    binary : bool
+        Whether the labels are a mask with one value in several parts.
+    step : int
+        About how many pixels along a voxel of the layers.
     """
 
     crops: tuple[Crop, ...]
     skipped: tuple[int, ...]
     apart: bool
     notes: tuple[Note, ...] = ()
+    binary: bool = False
+    step: int = 1
 
     @property
     def text(self) -> str:
         """The inspection in words."""
         text = f"{cells_text(len(self.crops))} to predict."
+        if self.binary:
+            text += _MASK
+        if self.step > 1:
+            share = "half" if self.step == 2 else f"1/{self.step}"
+            text += f" Layers will have {share} resolution to save memory; measures use full resolution."
         if self.apart:
             text += " The labels lie elsewhere than the picture: shapes are placed where the picture is."
         if self.skipped:
@@ -96,6 +118,11 @@ def make_request(
     picture = displayed_plane(image, dims)
     if labels is None:
         raise InputError("There is no label layer: open or paint a segmentation of the picture.")
+    if misaligned(image, labels):
+        raise InputError(
+            f'"{labels.name}" lacks an axis that "{image.name}" has (such as channels), so that napari shows '
+            "the labels of another time: align them."
+        )
     segmentation = displayed_plane(labels, dims)
     if picture.shape != segmentation.shape:
         raise InputError(
@@ -139,16 +166,42 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
     """
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
     card = read_card(request.settings.model)
-    crops, left_out = crop_cells(
-        image,
-        labels,
-        request.cells,
-        request.settings.scale,
-        typical_extent=card.typical_extent,
-        pixel_size=request.image.pixel_size(card.unit),
-        voxel_size=card.voxel_size,
-        boxes=boxes,
-    )
+    binary = is_binary(labels)
+    try:
+        crops, left_out = crop_cells(
+            image,
+            labels,
+            request.cells,
+            request.settings.scale,
+            typical_extent=card.typical_extent,
+            pixel_size=request.image.pixel_size(card.unit),
+            voxel_size=card.voxel_size,
+            boxes=boxes,
+        )
+    except InputError as error:
+        if binary:  # neither its border nor its size is what is wrong
+            raise MaskError(_MASK.strip()) from error
+        raise
     apart = not np.allclose(request.image.to_world, request.labels.to_world, rtol=1e-6)
-    notes = mask_notes(labels, [crop.label for crop in crops], boxes)
-    return Inspection(tuple(crops), tuple(left_out), apart, tuple(notes))
+    boxes = boxes or cell_boxes(labels)
+    own = {crop.label: boxes[crop.label] for crop in crops}
+    return Inspection(
+        tuple(crops),
+        tuple(left_out),
+        apart,
+        () if binary else tuple(mask_notes(labels, own, boxes)),
+        binary=binary,
+        step=_layer_step(own, 1 if card.rival else request.settings.members),
+    )
+
+
+def _layer_step(boxes: Mapping[int, Box], members: int) -> int:
+    """Pixels along a voxel of the layers, if cells are about as high as wide (see `Placement`)."""
+    ends = np.array([[(side.start, side.stop) for side in box] for box in boxes.values()])
+    height = (ends[:, :, 1] - ends[:, :, 0]).max()
+    area = (ends[:, :, 1].max(axis=0) - ends[:, :, 0].min(axis=0)).prod()
+    size = float(height) * float(area) * members * np.min_scalar_type(max(boxes)).itemsize
+    step = 1
+    while size / step**3 > LARGEST_VOLUMES:
+        step *= 2
+    return step

@@ -14,7 +14,6 @@ import pandas as pd
 from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.morphometry import measure_ensembles
 from napari_dispr.viewer.content import ResultContent, compose, origin_of
-from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
 from napari_dispr.widgets.parts.wording import cells_text, duration
@@ -96,7 +95,7 @@ def run(
         image_shape=request.image.shape,
         notes=inspection.notes,
     )
-    gathered = _Gathered(request.image, request.labels.name, len(inspection.crops), clock)
+    gathered = _Gathered(request, len(inspection.crops), clock)
     try:
         while True:
             try:
@@ -122,12 +121,12 @@ def run(
 class _Gathered:
     """The cells finished so far, and when to show them."""
 
-    def __init__(self, plane: DisplayedPlane, labels: str, chosen: int, clock: Callable[[], float]) -> None:
+    def __init__(self, request: PredictRequest, chosen: int, clock: Callable[[], float]) -> None:
         self.chosen = chosen
         self._prediction: Prediction | None = None
-        self._plane, self._clock = plane, clock
+        self._plane, self._style, self._clock = request.image, request.style, clock
         # Saved with the prediction, so that a folder opens as the same layers.
-        self._origin = {**origin_of(plane), "labels": labels}
+        self._origin = {**origin_of(request.image), "labels": request.labels.name}
         self._tables: list[pd.DataFrame] = []
         self._cells: list[pd.DataFrame] = []
         self._content: ResultContent | None = None
@@ -160,7 +159,7 @@ class _Gathered:
         assert self._prediction is not None
         started = self._clock()
         measures, cells = (_joined(tables) for tables in (self._tables, self._cells))
-        self._content = compose(self._prediction, measures, self._plane, self._content)
+        self._content = compose(self._prediction, measures, self._plane, self._content, self._style)
         self._shown = self.finished
         cost = self._clock() - started
         self._next_refresh = started + max(REFRESH, cost / _COMPOSING_SHARE)

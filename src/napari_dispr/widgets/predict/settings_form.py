@@ -95,6 +95,8 @@ class SettingsForm(QWidget):
             card = read_card(self.model_choice.model or "")
         except InputError:
             return
+        about = PredictSettings.model_fields["model"].description or ""
+        self.model_choice.setToolTip(f"{about}\n{card.name}: {card.description}")
         random = {"members": self.members, "quality": self.quality, "device": self.device, "seed": self.seed}
         for name, control in random.items():
             control.setEnabled(card.rival is None)

@@ -4,14 +4,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
 
 from napari_dispr.errors import InputError
-from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.models.library import read_card
+from napari_dispr.viewer.content import LayerStyle
+from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.layers import ResultLayers
-from napari_dispr.viewer.opened import OpenPrediction
+from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.viewer.scene import View3D
 from napari_dispr.viewer.session import Session
@@ -24,7 +26,16 @@ from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.cells_input import CellsInput
-from napari_dispr.widgets.predict.request import CellChoice, Inspection, PredictRequest, inspect, make_request
+from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, Cure, LayerData, cured, misaligned
+from napari_dispr.widgets.predict.pixel_size import PixelSize
+from napari_dispr.widgets.predict.request import (
+    CellChoice,
+    Inspection,
+    MaskError,
+    PredictRequest,
+    inspect,
+    make_request,
+)
 from napari_dispr.widgets.predict.running import Results, run, summary
 from napari_dispr.widgets.predict.settings_form import SettingsForm, recall_settings
 from napari_dispr.widgets.predict.table import MorphometryTable
@@ -49,6 +60,7 @@ class PredictWidget(DockedWidget):
         super().__init__(napari_viewer)
         #: The newest prediction, of all cells finished so far.
         self.prediction: Prediction | None = None
+        self._cure: Cure | None = None  # what the button below the message does
         self._problem = False  # something is wrong with the inputs
         self._inspection: Inspection | None = None  # of the inputs as they are
         self._last: Results | None = None
@@ -87,6 +99,18 @@ class PredictWidget(DockedWidget):
         inputs = {"image": self.image_choice, "labels": self.labels_choice, "cells": self.cells}
         for place, (name, control) in enumerate(inputs.items()):
             self.form.rows.insertRow(place, name, control)
+        self.stacked = QComboBox(toolTip="How the members are added to the layer list")
+        self.stacked.addItems(["one for each member", "one with a slider for the members"])
+        self.consensus = QCheckBox(
+            "consensus", toolTip="Also add a layer of the voxels that at least half of the members contain"
+        )
+        self.keep_earlier = QCheckBox(
+            "keep earlier layers of the same cells",
+            toolTip="If this is off, a run replaces the layers of the run before on the same cells of the "
+            "same label layer, unless you have kept or rejected shapes there",
+        )
+        self.form.rows.addRow("layers", row((self.stacked, 1), self.consensus))
+        self.form.rows.addRow("", self.keep_earlier)
         #: What is wrong with the inputs, or what will be predicted.
         self.message = Message()
         self.predict_button = QPushButton("Predict")
@@ -95,10 +119,22 @@ class PredictWidget(DockedWidget):
             "Compare", toolTip="Open the window that shows the shapes of a cell side by side in 3D"
         )
         self.run_bar = RunBar("Stop; finished cells are kept")
+        self.cure_button = QPushButton()
+        self.pixel_size = PixelSize(lambda: (self.image_choice.layer, self.labels_choice.layer))
+        self.form.rows.insertRow(2, "pixel size", self.pixel_size)
         buttons = row((self.predict_button, 2), (self.show_3d_button, 1), (self.compare_button, 1))
         self.table = MorphometryTable()
-        column(self.form, self.message, buttons, self.run_bar, (self.table, 1), parent=self, margins=True)
-        for later in (self.table, self.show_3d_button, self.compare_button):
+        column(
+            self.form,
+            self.message,
+            self.cure_button,
+            buttons,
+            self.run_bar,
+            (self.table, 1),
+            parent=self,
+            margins=True,
+        )
+        for later in (self.table, self.show_3d_button, self.compare_button, self.cure_button):
             later.hide()
 
     def _connect(self) -> None:
@@ -107,7 +143,11 @@ class PredictWidget(DockedWidget):
         self.cells.changed.connect(self._on_inputs)
         self.cells.found.connect(self._show_outlines)
         self.form.changed.connect(self._on_inputs)
+        self.stacked.currentIndexChanged.connect(self._on_inputs)
+        for box in (self.consensus, self.keep_earlier):
+            box.toggled.connect(self._on_inputs)
         self.predict_button.clicked.connect(self.predict)
+        self.cure_button.clicked.connect(self._on_cure)
         self.run_bar.changed.connect(self._on_run)
         self.show_3d_button.toggled.connect(self._on_show_3d)
         self.compare_button.clicked.connect(lambda: open_window(self._viewer, "Compare members"))
@@ -120,6 +160,9 @@ class PredictWidget(DockedWidget):
         remembered = recall("predict/cells")
         if remembered in list(CellChoice):
             self.cells.choice = CellChoice(remembered)
+        self.stacked.setCurrentIndex(recall("predict/layers") == "1")
+        self.consensus.setChecked(recall("predict/consensus") == "1")
+        self.keep_earlier.setChecked(recall("predict/keep_earlier") == "1")
 
     def _remember(self) -> None:
         self._unsaved.stop()
@@ -127,6 +170,9 @@ class PredictWidget(DockedWidget):
             {
                 "predict/settings": self.form.settings.model_dump_json(),
                 "predict/cells": str(self.cells.choice),
+                "predict/layers": str(self.stacked.currentIndex()),
+                "predict/consensus": str(int(self.consensus.isChecked())),
+                "predict/keep_earlier": str(int(self.keep_earlier.isChecked())),
             }
         )
 
@@ -134,7 +180,8 @@ class PredictWidget(DockedWidget):
 
     def request(self) -> PredictRequest:
         """The request that the inputs make; `InputError` if something is wrong at first sight."""
-        return make_request(
+        style = LayerStyle(self.stacked.currentIndex() == 1, self.consensus.isChecked())
+        request = make_request(
             self.image_choice.layer,
             self.labels_choice.layer,
             self._viewer.dims,
@@ -142,9 +189,25 @@ class PredictWidget(DockedWidget):
             self.cells.clicked,
             self.form.settings,
         )
+        return replace(request, style=style)
+
+    def use_model(self, model: str) -> None:
+        """Choose a model; keep true sizes if it and the picture know theirs."""
+        self.form.model_choice.model = model
+        with suppress(InputError):
+            card, request_image = read_card(model), self.image_choice.layer
+            if isinstance(request_image, Image) and card.voxel_size is not None:
+                plane = displayed_plane(request_image, self._viewer.dims)
+                scale = "auto" if plane.pixel_size(card.unit) is None else "physical"
+                self.form.settings = self.form.settings.model_copy(update={"scale": scale})
 
     def _follow_layers(self) -> None:
         """Follow the chosen layers instead of the earlier ones."""
+        labels = self.labels_choice.layer
+        if (
+            self._origin is not None and self.prediction is not None and labels is not None
+        ):  # the table is that of other labels
+            self.table.setVisible(unwrapped(labels) is unwrapped(self._origin[1]))
         self._followed.follow(self.image_choice, self.image_choice.layer)
         if self._followed.follow(self.labels_choice, self.labels_choice.layer):
             self.cells.clear()
@@ -166,12 +229,17 @@ class PredictWidget(DockedWidget):
         self._unsaved.start()
         self._check.forget()
         self._inspection = None
+        self._offer_cure(None)
+        image, labels = self.image_choice.layer, self.labels_choice.layer
+        self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.is_missing(image))
         self.cells.look()
         try:
             request = self.request()
         except InputError as error:
             self.cells.show_outlines(None)
             self._say(str(error), problem=True)
+            if isinstance(image, Image) and isinstance(labels, Labels) and misaligned(image, labels):
+                self._offer_cure(ALIGN)
             return
         self.cells.show_outlines(request)
         self._say("")
@@ -184,9 +252,33 @@ class PredictWidget(DockedWidget):
     def _on_checked(self, answer: Inspection | InputError) -> None:
         if isinstance(answer, InputError):
             self._say(str(answer), problem=True)
+            if isinstance(answer, MaskError):
+                self._offer_cure(SPLIT)
         else:
             self._inspection = answer
             self._say(answer.text)
+            if answer.binary:
+                self._offer_cure(SPLIT)
+
+    def _offer_cure(self, cure: Cure | None) -> None:
+        self._cure = cure
+        self.cure_button.setVisible(cure is not None)
+        if cure is not None:
+            self.cure_button.setText(cure.text)
+            self.cure_button.setToolTip(cure.tip)
+
+    def _on_cure(self) -> None:
+        """Add a mended label layer and choose it."""
+        image, labels, cure = self.image_choice.layer, self.labels_choice.layer, self._cure
+        if cure is None or not isinstance(image, Image) or not isinstance(labels, Labels):
+            return
+
+        def added(made: LayerData) -> None:
+            labels.visible = False
+            self._viewer.add_layer(Layer.create(*made))
+            self.labels_choice.layer = unwrapped(self._viewer).layers[-1]
+
+        self.run_bar.start(lambda step: cured(cure, image, labels), added, first="labels")
 
     def _say(self, text: str, *, problem: bool = False) -> None:
         """Show a message below the inputs; with a problem Predict is off until the inputs change."""
@@ -222,24 +314,36 @@ class PredictWidget(DockedWidget):
         return self.run_bar.running
 
     def _on_result(self, results: Results) -> None:
-        self._show(results)
+        self._show(results, replacing=not self.keep_earlier.isChecked())
         self.run_bar.status.say(summary(results, finished=True))
 
     def _kept(self) -> str:
         return summary(self._last, finished=False) if self._last else "No cell was finished."
 
-    def _show(self, results: Results) -> None:
-        """Pass the results on to the tables, to the other windows and to the layers."""
+    def _show(self, results: Results, *, replacing: bool = False) -> None:
+        """Pass the results on to the tables, to the other windows and to the layers.
+
+        Earlier results of the same cells are replaced only by a finished run.
+        """
         assert self._origin is not None
         self._last, self.prediction = results, results.prediction
         image, labels, plane = self._origin
         found = (results.prediction, results.measures, results.cells)
         opened = OpenPrediction(self._key, labels.name, *found, plane, image, labels, growing=True)
+        earlier = self._session.earlier(opened) if replacing else []
+        name = earlier[0].name if earlier else self._session.free_name(opened)
+        opened = replace(opened, name=name)
         if not self._session.update(opened):  # the first results; later ones do not change what is shown
             self._session.show(opened)
         handle = self._session.handle(opened)
         if handle.layers is None:
             handle.layers = ResultLayers(self._viewer, labels, handle)
+        for one in earlier:
+            before = self._session.handle(one)
+            if before.layers is not None:
+                handle.layers.replaced.append(before.layers)
+            if self._session.current is one:
+                self._session.show(opened)
         self.updater.show(results.content, handle.layers)
         self.table.show_measures(results.measures, results.cells)
         for later in (self.table, self.show_3d_button, self.compare_button):

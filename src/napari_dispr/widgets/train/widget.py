@@ -218,7 +218,7 @@ class TrainWidget(DockedWidget):
         _, widget = self._viewer.window.add_plugin_dock_widget(
             "napari-dispr", "Predict 3D shapes", tabify=True
         )
-        widget.form.model_choice.model = model
+        widget.use_model(model)
 
     # --- the end ---------------------------------------------------------------------------------
 

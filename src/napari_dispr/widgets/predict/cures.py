@@ -1,0 +1,104 @@
+"""New label layers that mend inputs of Predict: split into connected parts, or aligned in time. No Qt."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label as connected_parts
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """What Predict offers to do with the label layer.
+
+    Attributes
+    ----------
+    text, tip : str
+        Of the button.
+    split : bool
+        Split the labels into connected parts; otherwise align them with the leading axes of the picture.
+    """
+
+    text: str
+    tip: str
+    split: bool
+
+
+SPLIT = Cure(
+    "Split into cells", "Add a label layer in which each connected part has its own label", split=True
+)
+ALIGN = Cure(
+    "Align labels",
+    "Add a label layer whose leading axes are those of the picture, for all channels",
+    split=False,
+)
+
+
+def misaligned(image: "Image", labels: "Labels") -> bool:
+    """Whether the labels lack an axis between time and y that the picture has.
+
+    napari aligns axes from the last one, so that the time of the labels meets another axis of the picture.
+    """
+    ours, theirs = _leading(labels), _leading(image)
+    return 0 < len(ours) < len(theirs) and theirs[-len(ours) :] != ours and theirs[: len(ours)] == ours
+
+
+def cured(cure: Cure, image: "Image", labels: "Labels") -> LayerData:
+    """Data, settings and type of the new label layer. Call it in a thread.
+
+    Raises
+    ------
+    ValueError
+        If napari cannot show such a layer.
+    """
+    data = labels.data[0] if labels.multiscale else labels.data
+    if cure.split:
+        settings = {
+            name: getattr(labels, name) for name in ("scale", "translate", "rotate", "shear", "affine")
+        }
+        settings |= {"name": f"{labels.name}: split", "units": labels.units}
+        return split(np.asarray(data)), settings, "labels"
+    leading, lengths = len(_leading(labels)), _leading(image)
+    added = lengths[leading:]
+    # One plane as thick as all channels, so that it is shown with each of them; it can be painted on.
+    scale, translate = np.array(image.scale), np.array(image.translate)
+    for axis, length in enumerate(added, start=leading):
+        translate[axis] += scale[axis] * (length - 1) / 2
+        scale[axis] *= length
+    scale[:leading], translate[:leading] = image.scale[:leading], image.translate[:leading]
+    settings = {
+        "name": f"{labels.name}: aligned",
+        "scale": scale,
+        "translate": translate,
+        "units": image.units,
+    }
+    return (
+        np.asarray(data).reshape(*data.shape[:leading], *(1,) * len(added), *data.shape[-2:]),
+        settings,
+        "labels",
+    )
+
+
+def is_binary(labels: NDArray[Any]) -> bool:
+    """Whether labels (y, x) are a mask with one value, 1 or 255, in several parts."""
+    values = np.unique(labels)
+    values = values[values != 0]
+    return len(values) == 1 and int(values[0]) in (1, 255) and connected_parts(labels != 0).max() > 1
+
+
+def split(labels: NDArray[Any]) -> NDArray[np.int32]:
+    """Labels (..., y, x) with the connected parts of each plane numbered from 1."""
+    planes = labels.reshape(-1, *labels.shape[-2:])
+    parts = [connected_parts(plane != 0, connectivity=2) for plane in planes]
+    return np.stack(parts).astype(np.int32).reshape(labels.shape)
+
+
+def _leading(layer: "Image | Labels") -> tuple[int, ...]:
+    data = layer.data[0] if layer.multiscale else layer.data
+    return tuple(int(length) for length in data.shape[:-2])
