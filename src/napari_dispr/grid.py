@@ -36,7 +36,8 @@ def check_affine(affine: ArrayLike) -> NDArray[np.float64]:
     if matrix.dtype.kind not in "iuf" or matrix.shape not in ((3, 3), (4, 4)):
         raise ValueError("an affine has 3 x 3 or 4 x 4 real numbers")
     matrix = matrix.astype(np.float64)
-    size = np.linalg.norm(matrix[:-1, :-1], axis=0) if np.isfinite(matrix).all() else np.zeros(1)
+    with np.errstate(over="ignore"):  # infinite sizes are refused below
+        size = np.linalg.norm(matrix[:-1, :-1], axis=0) if np.isfinite(matrix).all() else np.zeros(1)
     if size.min() < SMALLEST or size.max() > LARGEST:
         raise ValueError(f"an affine has scales from {SMALLEST:g} to {LARGEST:g}")
     if not np.array_equal(matrix[-1], np.eye(len(matrix))[-1]):

@@ -235,8 +235,12 @@ def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -
 def _in_order(prediction: Prediction, labels: Sequence[int]) -> Prediction:
     """The prediction with its cells, and their notes, in the order of the labels."""
     cells = {label: prediction[label] for label in labels if label in prediction}
+    # Notes on masks come before all cells are drawn, the others with their cell.
     place = {label: i for i, label in enumerate(labels)}
-    notes = sorted(prediction.notes, key=lambda note: place.get(-1 if note.cell is None else note.cell, -1))
+    notes = sorted(
+        prediction.notes,
+        key=lambda note: -1 if note.cell is None or note.kind == "mask" else place.get(note.cell, -1),
+    )
     return replace(prediction, ensembles=cells, notes=tuple(notes))
 
 
