@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import time
@@ -76,6 +77,13 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
             _renamed(path, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_temporary(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that a killed process left in a folder."""
+    for path in Path(folder).glob(".*"):
+        if re.match(r"\.[0-9a-f]{8}\..", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _renamed(temporary: Path, path: Path) -> None:

@@ -19,6 +19,32 @@ _MOST_RATIO = 100
 #: Shortest and longest side of a voxel, in micrometer and in any other unit.
 _SIDES = {"micrometer": (1e-4, 1e4)}
 _ANY_SIDES = (1e-12, 1e9)
+#: Sizes of pixels and voxels, in any unit: no microscope has smaller or larger ones, and numbers beyond them
+#: overflow where they are squared and multiplied.
+SMALLEST, LARGEST = 1e-9, 1e9
+
+
+def check_affine(affine: ArrayLike) -> NDArray[np.float64]:
+    """An affine (3, 3) or (4, 4) of a picture or a grid, as numbers that can be computed with.
+
+    Raises
+    ------
+    ValueError
+        If it is not finite and real, cannot be inverted, or has a scale that no microscope has.
+    """
+    matrix = np.asarray(affine)
+    if matrix.dtype.kind not in "iuf" or matrix.shape not in ((3, 3), (4, 4)):
+        raise ValueError("an affine has 3 x 3 or 4 x 4 real numbers")
+    matrix = matrix.astype(np.float64)
+    with np.errstate(over="ignore"):  # infinite sizes are refused below
+        size = np.linalg.norm(matrix[:-1, :-1], axis=0) if np.isfinite(matrix).all() else np.zeros(1)
+    if size.min() < SMALLEST or size.max() > LARGEST:
+        raise ValueError(f"an affine has scales from {SMALLEST:g} to {LARGEST:g}")
+    if not np.array_equal(matrix[-1], np.eye(len(matrix))[-1]):
+        raise ValueError("the last row of an affine is 0, ..., 0, 1")
+    if abs(np.linalg.det(matrix[:-1, :-1] / size)) < 1e-6 or np.abs(matrix[:-1, -1]).max() > 1e18:
+        raise ValueError("an affine can be inverted")
+    return matrix
 
 
 def plane_distance() -> NDArray[np.float32]:

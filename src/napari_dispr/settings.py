@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_dispr.errors import InputError
+from napari_dispr.grid import LARGEST, SMALLEST
 
 
 class Settings(BaseModel):
@@ -15,7 +16,8 @@ class Settings(BaseModel):
 
 
 SettingsKind = TypeVar("SettingsKind", bound=Settings)
-Scale = Annotated[float, Field(gt=0)] | Literal["auto", "physical"]
+PixelSize = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
+Scale = Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | Literal["auto", "physical"]
 
 
 def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> SettingsKind:
@@ -70,7 +72,7 @@ class PredictSettings(Settings):
         description="How large cells stand on the model's grid: auto (brought to the usual size), "
         "physical (by pixel size), or grid voxels per pixel.",
     )
-    pixel_size: Annotated[float, Field(gt=0)] | None = Field(
+    pixel_size: PixelSize | None = Field(
         None, description="Side of a pixel in the model's unit, for the scale physical."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
@@ -87,7 +89,7 @@ class EvaluateSettings(Settings):
         description="Whose definitions of surface area, roughness and curvature: ours, shapr (those of its "
         "notebooks), or both.",
     )
-    pixel_size: Annotated[float, Field(gt=0)] | None = Field(
+    pixel_size: PixelSize | None = Field(
         None,
         description="Side of a voxel of the dataset in micrometer, for distances; otherwise the dataset's "
         "own, or voxels.",

@@ -82,7 +82,8 @@ def test_warnings_go_to_the_standard_error_once(folder, tmp_path, capsys):
     labels = np.load(folder / "labels.npy")
     labels[:30, :30] = 9
     np.save(tmp_path / "labels.npy", labels)
-    arguments = ["predict", str(folder / "image.tif"), str(tmp_path / "labels.npy"), "--out", str(tmp_path)]
+    out = tmp_path / "out"
+    arguments = ["predict", str(folder / "image.tif"), str(tmp_path / "labels.npy"), "--out", str(out)]
     assert main([*arguments, "--members", "1", "--steps", "1"]) == 0
     printed = capsys.readouterr()
     assert printed.err.count("Cell 9 is cut by the border") == 1 and "Cell 9" not in printed.out
@@ -222,26 +223,77 @@ def test_no_command_and_unknown_command_are_bad_input(capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to one process")
-def test_interrupting_keeps_what_is_finished(folder, tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals to send to one process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, "SIGKILL"], ids=str)
+def test_a_stopped_prediction_is_continued(folder, tmp_path, capsys, number):
     out = tmp_path / "out"
-    command = [*COMMAND, "predict", str(folder / "image.tif"), str(folder / "labels.tif"), "--out", str(out)]
+    arguments = ["predict", str(folder / "image.tif"), str(folder / "labels.tif"), "--members", "2"]
+    arguments += ["--steps", "20", "--out"]
     process = subprocess.Popen(
-        [*command, "--members", "5", "--steps", "30"],
+        [*COMMAND, *arguments, str(out)],
         stderr=subprocess.PIPE,
         text=True,
         # A process in the background would inherit that SIGINT is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not (out / "cells" / "1.ome.tif").exists():
+    # The file of the occupancy is the last of a cell, before the JSON that lists it.
+    while (
+        not (out / "occupancy" / "1.ome.tif").exists()
+        or "grid_to" not in (out / "prediction.json").read_text()
+    ):
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGKILL if number == "SIGKILL" else number)
     _, error = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == (-9 if number == "SIGKILL" else 130)
     assert "Traceback" not in error
-    assert 1 in nd.load_prediction(out)
-    assert len(nd.load_prediction(out)) < 3
+    assert 1 in nd.load_prediction(out) and len(nd.load_prediction(out)) < 3
+    (out / "cells" / ".0123abcd.2.npz").write_bytes(b"left by a killed process")
+    assert main([*arguments, str(out)]) == 0
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    assert files == sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.*"))
+    for file in files:
+        if file.suffix != ".tif":  # each OME-TIFF has an identifier of its own
+            assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+    assert main([*arguments, str(out), "--seed", "1"]) == 2
+    assert "seed 0, not 1" in capsys.readouterr().err
+    assert main([*arguments, str(out), "--seed", "1", "--steps", "1", "--cells", "2", "--overwrite"]) == 0
+    assert list(nd.load_prediction(out)) == [2] and not (out / "cells" / "1.npz").exists()
+
+
+def test_files_of_the_user_are_not_replaced(folder, dataset, tmp_path, capsys):
+    (tmp_path / "cells.csv").write_text("mine")
+    picture = [str(folder / "image.tif"), str(folder / "labels.tif")]
+    for command in (
+        ["predict", *picture, "--out", str(tmp_path)],
+        ["predict", str(dataset), "--out", str(dataset)],
+        ["evaluate", str(dataset), "--out", str(tmp_path)],
+        ["augment", str(dataset), "--out", str(tmp_path)],
+        ["dataset", *picture, "--out", str(tmp_path)],
+        ["export", str(tmp_path), "--out", str(tmp_path)],
+        ["demo", "--out", str(tmp_path)],
+        ["measure", picture[1], "--out", str(tmp_path / "cells.csv")],
+    ):
+        assert main(command) == 2
+        assert "give a" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.csv"]
+    assert (tmp_path / "cells.csv").read_text() == "mine"
+
+
+def test_a_pixel_size_that_no_microscope_has(folder, tmp_path, capsys):
+    for size in ("1e160", "1e60", "1e-30"):
+        picture = [str(folder / "image.tif"), str(folder / "labels.tif")]
+        assert main(["predict", *picture, "--out", str(tmp_path / "out"), "--pixel-size", size]) == 2
+        assert "pixel size" in capsys.readouterr().err.replace("-", " ").replace("_", " ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other encodings")
+def test_a_path_that_the_terminal_cannot_print(tmp_path):
+    command = [*COMMAND, "measure", str(tmp_path / "Zelle \u03bc.tif"), "--out", str(tmp_path / "t.csv")]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 2 and r"Zelle \u03bc.tif" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_evaluate_several_numbers_of_steps(dataset, tmp_path, capsys):

@@ -270,3 +270,33 @@ def test_intervals_do_not_hold_for_members_chosen_by_hand():
     prediction = replace(cells, intervals={"volume": CALIBRATION}).reject(1, 1)
     table = measure_cells(prediction).set_index("label")
     assert np.isnan(table.loc[1, "volume_low"]) and table.loc[2, "volume_low"] > 0
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "word"),
+    [
+        (("unit",), 3, "unit"),
+        (("image_to_world",), [[0.0] * 3] * 3, "image_to_world"),
+        (("cells", "4", "grid_to_world"), np.diag([1e200, 1e200, 1e200, 1]).tolist(), "grid_to_world"),
+        (("cells", "4", "grid_to_world"), np.diag([2.0, 2.0, 2.0, 1]).tolist(), "lies elsewhere"),
+        (("cells", "4", "unit"), "mm", "unit"),
+        (("cells", "4", "file"), "../4", "folder"),
+        (("cells", "4", "file"), "4\0", "folder"),
+        (("cells", "4", "file"), "5", "another cell"),
+        (("cells",), {}, "no finished cell"),
+        (("depth",), "deep", "depth"),
+    ],
+)
+def test_a_damaged_json_is_named(tmp_path, place, value, word):
+    prediction_of(ball(4, (50, 60), [20])).save(tmp_path)
+    prediction_of(ball(5, (50, 60), [20])).save(tmp_path / "other")
+    (tmp_path / "other" / "cells" / "5.npz").rename(tmp_path / "cells" / "5.npz")
+    path = tmp_path / "prediction.json"
+    content = json.loads(path.read_text())
+    part = content
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=word):
+        load_prediction(tmp_path)

@@ -33,7 +33,7 @@ def augment(options: argparse.Namespace) -> None:
         None if text is None else _number(name, text)
         for name, text in (("--per-class", options.per_class), ("--at-most", options.at_most))
     )
-    common.check_folder(options.out)
+    common.check_folder(options.out, "augment.json")
     from napari_dispr.cells.folders import read_notes
     from napari_dispr.synthesis.balance import iter_augment
     from napari_dispr.synthesis.balance_plan import AT_MOST

@@ -44,7 +44,7 @@ def add(commands: Any) -> None:
 def classify(options: argparse.Namespace) -> None:
     """``napari-dispr classify``."""
     settings = common.given_settings(options, ClassifySettings)
-    common.check_folder(options.out)
+    common.check_folder(options.out, "classification.json", "features.csv")
     tables = [folder.parent.parent / "folds.csv" for folder in options.shapes]
     folds = options.folds or next((path for path in tables if path.is_file()), None)
     from napari_dispr.evaluation.classification import iter_classify

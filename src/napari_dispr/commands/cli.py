@@ -1,6 +1,8 @@
 """The command line. Exit status 0; 2 for wrong input; 130 when interrupted."""
 
 import argparse
+import io
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -25,6 +27,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status."""
+    # A path may have letters that the terminal's encoding lacks: they are shown as escapes.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # A request to end is as Ctrl-C: what is finished is kept, and temporary files go.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = _parser().parse_args(arguments)
         options.command(options)
@@ -37,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("napari-dispr: interrupted; finished results are kept.", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

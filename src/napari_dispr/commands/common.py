@@ -126,7 +126,7 @@ def run_and_save(
     added_to : Prediction, optional
         The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
     """
-    from napari_dispr.prediction.saving import load_measures, remove_prediction, save_cell, save_tables
+    from napari_dispr.prediction.saving import load_measures, save_finished, save_tables
     from napari_dispr.prediction.tables import measure_changed
 
     known = None if added_to is None else load_measures(out, added_to)
@@ -138,11 +138,10 @@ def run_and_save(
 
     def keep(event: Any) -> None:
         if hasattr(event, "prediction"):
-            if not finished and added_to is None:
-                remove_prediction(out)
             so_far = event.prediction.with_provenance(**inputs or {})
+            first = not finished and added_to is None
             finished[:] = [(so_far, event.label)]
-            save_cell(so_far, out, event.label)
+            save_finished(so_far, out, event.label, first=first)
 
     try:
         prediction = run_with_progress(events, keep)
@@ -150,12 +149,22 @@ def run_and_save(
         if finished:
             # The interruption may have come between the files of the last cell.
             so_far, label = finished[0]
-            save_cell(so_far, out, label)
+            save_finished(so_far, out, label)
             save_all_tables(so_far)
         raise
     prediction = prediction.with_provenance(**inputs or {})
     save_all_tables(prediction)
     return prediction
+
+
+def earlier_prediction(out: Path) -> "Prediction | None":
+    """The prediction in a folder, which the same command continues; None in a new folder."""
+    from napari_dispr.prediction.saving import earlier_prediction as read
+
+    try:
+        return read(out)
+    except InputError as error:
+        raise InputError(f"{error} Give another folder, or --overwrite to replace it.") from None
 
 
 def whole_numbers(option: str, text: str | None) -> list[int] | None:
@@ -172,14 +181,19 @@ def whole_numbers(option: str, text: str | None) -> list[int] | None:
 
 def lengths(option: str, text: str, count: int) -> tuple[float, ...]:
     """The lengths in an option such as ``1,0.3,0.3``."""
+    from napari_dispr import grid
+
     try:
         values = tuple(float(value) for value in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != count or not all(0 < value < float("inf") for value in values):
+    if len(values) != count or not all(grid.SMALLEST <= value <= grid.LARGEST for value in values):
         example = "1,0.3,0.3" if count == 3 else "0.25"
         numbers = "a number" if count == 1 else f"{count} numbers"
-        raise InputError(f"{option} is {text!r}: give {numbers} above 0, such as {example}.")
+        raise InputError(
+            f"{option} is {text!r}: give {numbers} from {grid.SMALLEST:g} to {grid.LARGEST:g}, such as "
+            f"{example}."
+        )
     return values
 
 
@@ -201,15 +215,37 @@ def given_spacing(options: argparse.Namespace) -> tuple[tuple[float, ...] | None
 
 
 def check_suffix(out: Path, *suffixes: str) -> None:
-    """Check the suffix of a file to write."""
+    """Check the suffix of a file to write, and that it replaces no file that we did not write."""
     if out.suffix.lower() not in suffixes:
         raise InputError(f"{out} has the wrong file type: give a name that ends in {' or '.join(suffixes)}.")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: give the name of a file to write.")
+    # Our tables have a dictionary of their columns; our other files name the software.
+    ours = out.with_suffix(".columns.csv").exists() if ".csv" in suffixes else False
+    if out.exists() and not ours and b"napari-dispr" not in out.read_bytes():
+        raise InputError(f"{out} already exists: give another name, or remove it first.")
 
 
-def check_folder(out: Path) -> None:
-    """Check, before anything slow, that results can be written into a folder."""
+def check_folder(out: Path, *ours: str, old: bool = False) -> None:
+    """Check, before anything slow, that results can be written into a folder.
+
+    Parameters
+    ----------
+    ours : str
+        Names of files, one of which a folder holds that this command wrote before. Any other folder must be
+        new or empty.
+    old : bool
+        The folder may hold anything.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give a folder to write to.")
+    if out.exists() and not old and not any((out / name).is_file() for name in ours):
+        names = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+        if names:
+            raise InputError(
+                f"{out} holds files that this command did not write, such as {names[0]}: give a new or an "
+                "empty folder."
+            )
     parent = next(p for p in (out, *out.absolute().parents) if p.exists())
     try:
         with tempfile.TemporaryFile(dir=parent):

@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 def demo(options: argparse.Namespace) -> None:
     """``napari-dispr demo``."""
     settings = given_settings(options, PredictSettings)
-    check_folder(options.out)
+    check_folder(options.out, "prediction.json")
     import numpy as np
     import tifffile
 
@@ -33,9 +33,6 @@ def demo(options: argparse.Namespace) -> None:
     from napari_dispr.synthesis.red_cell_crops import VOXEL_SIZE
 
     field = simulate_field(cells=6, shape=(320, 320), seed=settings.seed)
-    for name, picture in (("image", field.image), ("labels", field.labels)):
-        with written_aside(options.out / f"{name}.tif") as aside:
-            tifffile.imwrite(aside, picture, resolution=(1 / field.pixel_size,) * 2, metadata={"unit": "um"})
     to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
     # The same scale in other words where the model has this voxel size: then it also knows the true sizes.
     scale = "physical" if read_card(settings.model).voxel_size == VOXEL_SIZE else field.zoom
@@ -50,6 +47,9 @@ def demo(options: argparse.Namespace) -> None:
         ),
         options.out,
     )
+    for name, picture in (("image", field.image), ("labels", field.labels)):
+        with written_aside(options.out / f"{name}.tif") as aside:
+            tifffile.imwrite(aside, picture, resolution=(1 / field.pixel_size,) * 2, metadata={"unit": "um"})
     truths = {label: from_level(field.objects[label], 127.5, truncation=8.0) for label in prediction}
     title = "simulated red blood cells"
     save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, title)

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
 def denoise(options: argparse.Namespace) -> None:
     """``napari-dispr denoise``."""
     check_suffix(options.out, ".tif", ".tiff", ".png")
-    check_folder(options.out.absolute().parent)
+    check_folder(options.out.absolute().parent, old=True)
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.prediction.saving import load_prediction
 

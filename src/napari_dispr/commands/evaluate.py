@@ -65,7 +65,7 @@ def evaluate(options: argparse.Namespace) -> None:
         for steps in dict.fromkeys(several)
     ]
     settings = each[0]
-    common.check_folder(options.out)
+    common.check_folder(options.out, "cross_validation.json", "evaluation.json", "evaluation.partial.json")
     from napari_dispr.cells.folders import read_dataset, read_notes
     from napari_dispr.evaluation.evaluate import iter_evaluate, voxel_of
 

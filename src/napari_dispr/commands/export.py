@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """``napari-dispr export``."""
-    check_folder(options.out)
+    check_folder(options.out, "meshes.json")
     from napari_dispr.export.meshes import export_meshes
     from napari_dispr.prediction.saving import load_prediction
 

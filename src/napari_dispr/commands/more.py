@@ -44,7 +44,7 @@ def more(options: argparse.Namespace) -> None:
     from napari_dispr.prediction.more import iter_more_members, iter_redraw_members
     from napari_dispr.prediction.saving import load_prediction
 
-    check_folder(options.folder)
+    check_folder(options.folder, old=True)
     before = load_prediction(options.folder)
     cells = list(before) if cells is None else cells
     how: dict[str, Any] = {"model": options.model, "device": options.device or "auto"}

@@ -18,18 +18,24 @@ def add(commands: Any) -> None:
     command.add_argument("labels", type=Path, nargs="?", help="segmentation of the picture, one value a cell")
     command.add_argument("--out", type=Path, required=True, help="folder for the results")
     command.add_argument("--cells", help="labels of the cells, such as 3,7 (all)")
+    command.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a prediction in the folder (default: continue it if it was made in the same way)",
+    )
     common.add_settings(command, PredictSettings)
 
 
 def predict(options: argparse.Namespace) -> None:
     """``napari-dispr predict``."""
     settings = common.given_settings(options, PredictSettings)
-    common.check_folder(options.out)
+    common.check_folder(options.out, "prediction.json")
     if options.labels is None and not options.image.is_dir():
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
     from napari_dispr.models.library import load_model
     from napari_dispr.prediction.predict import iter_predict, iter_predict_crops
 
+    earlier = None if options.overwrite else common.earlier_prediction(options.out)
     if options.labels is None:
         import numpy as np
 
@@ -56,12 +62,14 @@ def predict(options: argparse.Namespace) -> None:
             image_to_world=np.diag([size, size, 1.0]),
             unit=model.card.unit if settings.pixel_size else "pixel",
             names=names,
+            earlier=earlier,
         )
     else:
         events = iter_predict(
             common.read_picture(options.image),
             common.read_picture(options.labels),
             cells=common.whole_numbers("--cells", options.cells),
+            earlier=earlier,
             **settings.model_dump(),
         )
     inputs = (
@@ -69,7 +77,9 @@ def predict(options: argparse.Namespace) -> None:
         if options.labels is None
         else {"image_file": options.image, "labels_file": options.labels}
     )
-    prediction = common.run_and_save(events, options.out, {kind: str(path) for kind, path in inputs.items()})
+    prediction = common.run_and_save(
+        events, options.out, {kind: str(path) for kind, path in inputs.items()}, added_to=earlier
+    )
     for warning in prediction.warnings:
         common.warn(warning)
     print(f"{len(prediction)} cells, {prediction.members} members each: {options.out}")

@@ -64,7 +64,7 @@ def rank(options: argparse.Namespace) -> None:
 
 
 def _worth(options: argparse.Namespace) -> None:
-    check_folder(options.out)
+    check_folder(options.out, "worth.json")
     from napari_dispr.evaluation.ranking_report import markdown
     from napari_dispr.evaluation.ranking_worth import iter_rank_worth
 

@@ -16,6 +16,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, in_one_go
+from napari_dispr.files import plain
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import as_method
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CellDone", "Event", "Step", "iter_predict", "iter_predict_crops", "predict"]
 
+_OTHER_FOLDER = "give another folder, or --overwrite to replace it."
+
 
 def iter_predict(
     image: ArrayLike | None,
@@ -39,6 +42,7 @@ def iter_predict(
     cells: Sequence[int] | None = None,
     image_to_world: ArrayLike | None = None,
     unit: str = "pixel",
+    earlier: Prediction | None = None,
     **settings: Any,
 ) -> Generator[Event, None, Prediction]:
     """Draw the ensembles of cells.
@@ -58,6 +62,8 @@ def iter_predict(
         Affine on (y, x, 1) from pixel index to world; by default a pixel measures ``pixel_size``, or 1.
     unit : str
         Unit of the world.
+    earlier : Prediction, optional
+        A prediction of the same cells with the same settings that was stopped: its cells are not drawn again.
     **settings
         Fields of :class:`~napari_dispr.settings.PredictSettings`: ``members``, ``quality``,
         ``sampler``, ``steps``, ``scale``, ``pixel_size``, ``seed``, ``device``.
@@ -70,7 +76,7 @@ def iter_predict(
     Raises
     ------
     InputError
-        If something is wrong with image, labels, cells or settings.
+        If something is wrong with image, labels, cells or settings, or ``earlier`` has others.
     """
     chosen = checked_settings(PredictSettings, settings)
     drawn_by = load_model(model) if isinstance(model, str | os.PathLike) else model
@@ -103,6 +109,7 @@ def iter_predict(
                 *(Note("left out", label, reason) for label, reason in left_out.items()),
                 *mask_notes(segmentation, [crop.label for crop in crops]),
             ],
+            earlier=earlier,
         )
     )
 
@@ -119,11 +126,12 @@ def _checked_cells(cells: Sequence[int]) -> list[int]:
 
 def _checked_affine(image_to_world: ArrayLike) -> NDArray[np.float64]:
     """A (3, 3) affine on (y, x, 1) that can be inverted."""
-    affine = np.asarray(image_to_world, dtype=np.float64)
-    if affine.shape != (3, 3) or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-300:
-        raise InputError(
-            "image_to_world is no affine of a picture: give 3 x 3 finite numbers that can be inverted."
-        )
+    try:
+        affine = grid.check_affine(image_to_world)
+    except ValueError as error:
+        raise InputError(f"image_to_world is no affine of a picture: {error}.") from None
+    if affine.shape != (3, 3):
+        raise InputError("image_to_world is no affine of a picture: give 3 x 3 numbers.")
     return affine
 
 
@@ -137,6 +145,7 @@ def iter_predict_crops(
     image_shape: tuple[int, int] = (grid.SIZE, grid.SIZE),
     notes: Sequence[Note] = (),
     names: Mapping[int, str] | None = None,
+    earlier: Prediction | None = None,
 ) -> Generator[Event, None, Prediction]:
     """As :func:`iter_predict`, for cells that are on the model grid already.
 
@@ -171,7 +180,68 @@ def iter_predict_crops(
         )
         prediction = prediction.noted(Note("general", None, text))
     numbers = {crop.label: range(members) for crop in crops}
-    return (yield from iter_members(prediction, crops, method, numbers, settings.seed))
+    if earlier is None:
+        return (yield from iter_members(prediction, crops, method, numbers, settings.seed))
+    prediction = _continued(prediction, earlier, crops, members)
+    left = [crop for crop in crops if crop.label not in prediction]
+    prediction = yield from iter_members(prediction, left, method, numbers, settings.seed)
+    return _in_order(prediction, [crop.label for crop in crops])
+
+
+def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], members: int) -> Prediction:
+    """A prediction without cells yet, with the cells of an earlier one that are the same."""
+    made = plain(fresh.provenance)
+    before = {name: earlier.provenance.get(name) for name in made}
+    for provenance in (made, before):
+        settings = provenance.pop("settings") or {}
+        provenance.update(settings)
+        for name in ("device", "torch"):
+            provenance.pop(name, None)
+    for name in made:
+        if made[name] != before.get(name):
+            what = f"{name.replace('_', ' ')} {before.get(name)!r}, not {made[name]!r}"
+            raise InputError(f"The earlier prediction has {what}: {_OTHER_FOLDER}")
+    if fresh.unit != earlier.unit or not np.allclose(fresh.image_to_world, earlier.image_to_world):
+        raise InputError(f"The earlier prediction has another pixel size: {_OTHER_FOLDER}")
+    by_label = {crop.label: crop for crop in crops}
+    to_world = grid.pixel_to_world(fresh.image_to_world)
+    for label, ensemble in earlier.items():
+        crop, section = by_label.get(label), ensemble.section
+        same = (
+            crop is not None
+            and section is not None
+            and fresh.stem(label) == earlier.stem(label)
+            and ensemble.numbers == tuple(range(members))
+            and np.array_equal(section.mask, crop.mask)
+            and _equal(section.image, crop.image)
+            and np.allclose(ensemble.grid_to_world, to_world @ crop.grid_to_pixel)
+        )
+        if not same:
+            raise InputError(
+                f"The earlier prediction has another cell {earlier.stem(label)}: {_OTHER_FOLDER}"
+            )
+    for label, ensemble in _in_order(earlier, list(by_label)).items():
+        notes = (Note("unlike", label, earlier.unlike[label]),) if label in earlier.unlike else ()
+        fresh = fresh.with_cell(ensemble, *notes)
+    return replace(fresh, kept=earlier.kept)
+
+
+def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
+
+
+def _in_order(prediction: Prediction, labels: Sequence[int]) -> Prediction:
+    """The prediction with its cells, and their notes, in the order of the labels."""
+    cells = {label: prediction[label] for label in labels if label in prediction}
+    # Notes on masks come before all cells are drawn, the others with their cell.
+    place = {label: i for i, label in enumerate(labels)}
+    notes = sorted(
+        prediction.notes,
+        key=lambda note: -1 if note.cell is None or note.kind == "mask" else place.get(note.cell, -1),
+    )
+    return replace(prediction, ensembles=cells, notes=tuple(notes))
 
 
 def _provenance(method: Method, settings: PredictSettings) -> dict[str, Any]:

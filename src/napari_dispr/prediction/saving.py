@@ -2,19 +2,21 @@
 
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from napari_dispr.card import Calibration
+from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.files import write_json, written_aside
+from napari_dispr.files import folder_written_aside, remove_temporary, write_json, written_aside
 from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.schema import SavedPrediction, first_fault
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 
@@ -28,10 +30,11 @@ _VOLUMES: tuple[Literal["consensus", "occupancy"], ...] = ("consensus", "occupan
 
 def save_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
     """Write all files; see `Prediction.save`."""
-    remove_prediction(folder)
-    for label in prediction:
-        save_cell(prediction, folder, label)
-    save_tables(prediction, folder)
+    with folder_written_aside(folder) as aside:
+        for label in prediction:
+            save_cell(prediction, aside, label)
+        save_tables(prediction, aside)
+        remove_prediction(folder)
 
 
 def save_cell(prediction: Prediction, folder: str | os.PathLike[str], label: int) -> None:
@@ -53,6 +56,55 @@ def save_tables(
     tables = dict(zip(TABLES, (table, measure_cells(prediction, table)), strict=True))
     for name, content in tables.items():
         write_table(folder / name, content)
+    # Apart: "curvature_sd" is over the surface in one and over the members in the other.
+    _write_content(prediction, folder, {name: table.attrs["columns"] for name, table in tables.items()})
+
+
+def save_finished(
+    prediction: Prediction, folder: str | os.PathLike[str], label: int, *, first: bool = False
+) -> None:
+    """Write a cell that has just been finished, and list it in ``prediction.json``.
+
+    So a run that is killed leaves a prediction of all finished cells. A new folder gets the JSON, without
+    cells, before the first files: it says whose they are.
+
+    Parameters
+    ----------
+    first : bool
+        The first cell of a new prediction. It replaces a prediction in the folder, whose files go last.
+    """
+    folder = Path(folder)
+    if first and not (folder / PREDICTION_FILE).exists():
+        _write_content(replace(prediction, ensembles={}), folder)
+    before = _stems(folder) if first else []
+    save_cell(prediction, folder, label)
+    _write_content(prediction, folder)
+    if first:
+        _remove_files(folder, [stem for stem in before if stem != prediction.stem(label)])
+
+
+def earlier_prediction(folder: str | os.PathLike[str]) -> Prediction | None:
+    """The prediction in a folder, with which a stopped run goes on; None if no cell was finished.
+
+    Raises
+    ------
+    InputError
+        If the prediction is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / PREDICTION_FILE).exists():
+        return None
+    for place in (folder, *(folder / name for name in (CELLS, *_VOLUMES))):
+        remove_temporary(place)
+    if not _read(folder).cells:
+        return None
+    return load_prediction(folder)
+
+
+def _write_content(
+    prediction: Prediction, folder: Path, columns: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
+    """Write ``prediction.json``; ``columns`` are those of the tables, if they are written."""
     write_json(
         folder / PREDICTION_FILE,
         {
@@ -62,8 +114,7 @@ def save_tables(
             "unit": prediction.unit,
             "image_to_world": prediction.image_to_world,
             "image_shape": prediction.image_shape,
-            # Apart: "curvature_sd" is over the surface in one and over the members in the other.
-            "columns": {name: content.attrs["columns"] for name, content in tables.items()},
+            "columns": columns or {},
             "intervals": {name: one.model_dump() for name, one in prediction.intervals.items()},
             "cells": {
                 str(label): {
@@ -92,46 +143,76 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
         If the folder is no saved prediction, or is damaged.
     """
     folder = Path(folder)
+    content = _read(folder)
+    if not content.cells:
+        raise InputError(f"{folder} holds no finished cell: run the same prediction again.")
+    cells = {label: _load_cell(folder, content, label) for label in content.cells}
+    # Either all cells have names, which decide their noise, or none; a name may equal the label.
+    files = {label: cell.file for label, cell in content.cells.items()}
+    named = "dataset" in content.provenance or any(file != str(label) for label, file in files.items())
+    names = files if named else {}
+    return Prediction(
+        cells,
+        provenance=content.provenance,
+        image_to_world=np.array(content.image_to_world, dtype=np.float64),
+        image_shape=content.image_shape,
+        unit=content.unit,
+        notes=_notes(content, names),
+        names=names,
+        intervals=content.intervals,
+        kept={label: cell.kept for label, cell in content.cells.items() if cell.kept is not None},
+        rejected={label: cell.rejected for label, cell in content.cells.items() if cell.rejected},
+    )
+
+
+def _read(folder: Path) -> SavedPrediction:
+    """The content of ``prediction.json``."""
+    path = folder / PREDICTION_FILE
     try:
-        content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
-        cells = {int(label): cell for label, cell in content.pop("cells").items()}
-        # Either all cells have names, which decide their noise, or none; a name may equal the label.
-        named = "dataset" in content or any(cell["file"] != str(label) for label, cell in cells.items())
-        names = {label: cell["file"] for label, cell in cells.items()} if named else {}
-        content.pop("columns", None)
-        fields = {
-            "image_to_world": np.array(content.pop("image_to_world")),
-            "image_shape": tuple(content.pop("image_shape")),
-            "unit": content.pop("unit"),
-            "intervals": {
-                name: Calibration.model_validate(one) for name, one in content.pop("intervals").items()
-            },
-            "kept": {label: cell["kept"] for label, cell in cells.items() if cell["kept"] is not None},
-            "rejected": {label: tuple(cell["rejected"]) for label, cell in cells.items() if cell["rejected"]},
-            "notes": _notes(content, cells, names),
-        }
-        files = {label: folder / CELLS / f"{cell['file']}.npz" for label, cell in cells.items()}
+        return SavedPrediction.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(
             f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        raise InputError(f"{folder / PREDICTION_FILE} is damaged: predict again.") from error
-    ensembles = {label: Ensemble.load_npz(file) for label, file in files.items()}
-    return Prediction(ensembles, provenance=content, names=names, **fields)
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged ({first_fault(error)}): predict again.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: predict again.") from error
 
 
-def _notes(
-    content: dict[str, Any], cells: dict[int, dict[str, Any]], names: dict[int, str]
-) -> tuple[Note, ...]:
-    """Notes of a saved prediction; takes them out of ``content``."""
-    warnings, notes = content.pop("warnings"), content.pop("notes", None)
-    if notes is not None:
-        return tuple(Note(**note) for note in notes)
+def _load_cell(folder: Path, content: SavedPrediction, label: int) -> Ensemble:
+    """One cell, checked against what ``prediction.json`` says of it."""
+    saved = content.cells[label]
+    ensemble = Ensemble.load_npz(folder / CELLS / f"{saved.file}.npz")
+    to_world = grid.translation((-content.depth, 0.0, 0.0)) @ np.array(saved.grid_to_world)
+    fault = (
+        "is of another cell"
+        if ensemble.label != label
+        else "has another unit"
+        if ensemble.unit != content.unit
+        else "lies elsewhere"
+        if not np.allclose(ensemble.grid_to_world, to_world, rtol=1e-6, atol=1e-6 * np.abs(to_world).max())
+        else "has another zoom"
+        if not np.isclose(ensemble.zoom, saved.zoom)
+        else "lacks the member that was kept"
+        if isinstance(saved.kept, int) and saved.kept not in ensemble.numbers
+        else ""
+    )
+    if fault:
+        raise InputError(
+            f"{saved.file}.npz {fault}, compared with {PREDICTION_FILE}: predict this cell again."
+        )
+    return ensemble
+
+
+def _notes(content: SavedPrediction, names: Mapping[int, str]) -> tuple[Note, ...]:
+    """Notes of a saved prediction."""
+    if content.notes is not None:
+        return tuple(content.notes)
     # The first saved predictions have sentences, and how cells are unlike the training data.
-    unlike = [Note("unlike", label, cell["warning"]) for label, cell in cells.items() if cell["warning"]]
-    known = sentences(unlike, names, len(cells))
-    return (*(Note("general", None, text) for text in warnings if text not in known), *unlike)
+    unlike = [Note("unlike", label, cell.warning) for label, cell in content.cells.items() if cell.warning]
+    known = sentences(unlike, names, len(content.cells))
+    return (*(Note("general", None, text) for text in content.warnings if text not in known), *unlike)
 
 
 def remove_prediction(folder: str | os.PathLike[str]) -> None:
@@ -140,13 +221,22 @@ def remove_prediction(folder: str | os.PathLike[str]) -> None:
     Only files that its ``prediction.json`` lists are removed.
     """
     folder = Path(folder)
+    if stems := _stems(folder):
+        # The JSON goes first: without it the rest is no prediction.
+        (folder / PREDICTION_FILE).unlink()
+        _remove_files(folder, stems)
+
+
+def _stems(folder: Path) -> list[str]:
+    """What the names of the files of a saved prediction begin with; none if there is no prediction."""
     try:
-        cells = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))["cells"].values()
-        stems = [str(cell["file"]) for cell in cells]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return
-    # The JSON goes first: without it the rest is no prediction.
-    (folder / PREDICTION_FILE).unlink()
+        return [cell.file for cell in _read(folder).cells.values()]
+    except InputError:
+        return []
+
+
+def _remove_files(folder: Path, stems: Iterable[str]) -> None:
+    """Remove the tables and the files of cells."""
     for name in TABLES:
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)

@@ -4,8 +4,6 @@ Knows neither how members are sampled nor how they are shown.
 """
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,8 +45,14 @@ class Section:
 
     def __post_init__(self) -> None:
         for plane in (self.mask, self.image):
-            if plane is not None and plane.shape != grid.SHAPE[1:]:
+            if plane is None:
+                continue
+            if plane.shape != grid.SHAPE[1:]:
                 raise ValueError(f"a section is a plane (64, 64), not {plane.shape}")
+            if plane.dtype.kind != "f" or not (np.abs(plane) <= 2).all():
+                raise ValueError("a section has values from 0 to 1, but for interpolation")
+        if self.known_scale is not None and not grid.SMALLEST <= self.known_scale <= grid.LARGEST:
+            raise ValueError(f"the known scale is {self.known_scale}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,9 +96,11 @@ class Ensemble:
         distance = np.asarray(self.signed_distance)
         if distance.ndim != 4 or distance.shape[0] < 1 or distance.shape[1:] != grid.SHAPE:
             raise ValueError(f"an ensemble has shape (member, 64, 64, 64), not {distance.shape}")
-        affine = np.asarray(self.grid_to_world, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all():
-            raise ValueError(f"grid_to_world is a finite (4, 4) affine, not {self.grid_to_world}")
+        if distance.dtype.kind not in "biuf":
+            raise ValueError(f"signed distances are real numbers, not {distance.dtype}")
+        affine = grid.check_affine(self.grid_to_world)
+        if affine.shape != (4, 4):
+            raise ValueError(f"grid_to_world is a (4, 4) affine, not {self.grid_to_world}")
         half = distance.astype(np.float16)
         if not np.isfinite(half).all():
             raise ValueError(f"the signed distance of cell {self.label} is not finite")
@@ -221,16 +227,7 @@ class Ensemble:
                 )
         except FileNotFoundError:
             raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
-        except (
-            OSError,
-            EOFError,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+        except Exception as error:  # a damaged file can raise anything
             raise InputError(
                 f"{name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
             ) from error
