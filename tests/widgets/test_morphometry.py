@@ -351,6 +351,33 @@ def test_real_cells_are_measured_beside_predicted_ones(window, qtbot: QtBot) -> 
     assert widget.source.measured is None and widget.source.measure_button.isEnabled()
 
 
+def test_real_cells_without_a_prediction(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> None:
+    viewer = make_napari_viewer()
+    real = viewer.add_labels(
+        real_cells(), name="real cells", scale=(0.2, 0.1, 0.1), units=("micrometer",) * 3
+    )
+    widget = MorphometryWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    widget.source.measure()
+    qtbot.waitUntil(lambda: widget.source.measured is not None)
+    widget.refresh()
+    assert column(widget.cells_view, 0) == column(widget.members_view, 0) == ["5", "9"]
+    expected = measure_labels(real_cells(), (0.2, 0.1, 0.1), "micrometer")["volume"]
+    for content in widget.contents:
+        np.testing.assert_allclose(content.values("volume"), expected)
+        assert (content.members == -1).all() and not content.predicted.any()
+    for kind in ("by cell", "histogram", "scatter"):
+        for of in ("cells", "members"):
+            widget.plots.kind.setCurrentText(kind)
+            widget.plots.of.setCurrentText(of)
+            assert sum(map(len, widget.plots._points)) == 2
+    click_row(widget, widget.cells_view, 1)
+    assert widget.selected == 9 and real.selected_label == 9
+    widget.filter_line.setText("volume > 30")
+    widget.tabs.setCurrentWidget(widget.members_view)
+    widget.copy(whole=True)
+
+
 def test_units_and_axes_of_labels() -> None:
     source = labels_source(Labels(real_cells(), scale=(2, 1, 1)), "micrometer")
     assert source.unit == "micrometer" and "its scale was read as µm" in source.note

@@ -127,10 +127,9 @@ class CompareWidget(DockedWidget):
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(self.content)
-        column(self.stack, parent=self, margins=True)
+        self._lay_out((self.stack, 1))
         # As large as possible: otherwise napari adds empty space below.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumWidth(440)
 
     def sizeHint(self) -> QSize:
         """Large enough for several shapes."""

@@ -122,7 +122,7 @@ class MorphometryWidget(DockedWidget):
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(content)
-        column(self.source, (self.stack, 1), parent=self, margins=True)
+        self._lay_out(self.source, (self.stack, 1))
         # Otherwise napari's dock adds empty space below.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 

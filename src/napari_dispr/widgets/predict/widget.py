@@ -17,7 +17,7 @@ from napari_dispr.viewer.scene import View3D
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
-from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.parts.loading import devices_found
 from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.result_layers import LayerUpdater
@@ -97,7 +97,7 @@ class PredictWidget(DockedWidget):
         self.run_bar = RunBar("Stop; finished cells are kept")
         buttons = row((self.predict_button, 2), (self.show_3d_button, 1), (self.compare_button, 1))
         self.table = MorphometryTable()
-        column(self.form, self.message, buttons, self.run_bar, (self.table, 1), parent=self, margins=True)
+        self._lay_out(self.form, self.message, buttons, self.run_bar, (self.table, 1))
         for later in (self.table, self.show_3d_button, self.compare_button):
             later.hide()
 

@@ -12,18 +12,17 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QComboBox,
-    QFrame,
     QLabel,
     QMainWindow,
     QMessageBox,
     QPushButton,
-    QScrollArea,
     QWidget,
 )
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
 from napari_dispr.training.run import Run
+from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import devices_found
@@ -31,7 +30,6 @@ from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.data import DataInput
 from napari_dispr.widgets.train.follow import list_runs, stop_runs
 from napari_dispr.widgets.train.form import ModelForm
-from napari_dispr.widgets.train.inputs import CalmWheel
 from napari_dispr.widgets.train.request import start_run
 from napari_dispr.widgets.train.run_view import RunView
 
@@ -92,13 +90,7 @@ class TrainWidget(DockedWidget):
         below = (self.message, self.train_button, None)
         column(cells, self.data, model, self.form, *below, parent=self.page_new)
         self.view = RunView()
-        inside = QWidget()
-        column(top, (self.page_new, 1), (self.view, 1), parent=inside, margins=True)
-        area = QScrollArea(widgetResizable=True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidget(inside)
-        column(area, parent=self)
-        CalmWheel(inside)
+        self._lay_out(top, (self.page_new, 1), (self.view, 1))
 
     def _connect(self) -> None:
         self.runs.activated.connect(self._on_run_chosen)
@@ -215,9 +207,7 @@ class TrainWidget(DockedWidget):
 
     def use_in_predict(self, model: str) -> None:
         """Open Predict with the model of this file chosen."""
-        _, widget = self._viewer.window.add_plugin_dock_widget(
-            "napari-dispr", "Predict 3D shapes", tabify=True
-        )
+        widget: Any = open_window(self._viewer, "Predict 3D shapes")
         widget.form.model_choice.model = model
 
     # --- the end ---------------------------------------------------------------------------------
