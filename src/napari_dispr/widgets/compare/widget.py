@@ -34,6 +34,7 @@ from napari_dispr.widgets.compare.canvas import ShapeCanvas
 from napari_dispr.widgets.compare.changes import Change
 from napari_dispr.widgets.compare.content import CellShapes, Truth, cell_shapes, modes_in_words, modes_of
 from napari_dispr.widgets.compare.tiles import View, tiles_of
+from napari_dispr.widgets.parts.cell_colours import CellColours
 from napari_dispr.widgets.parts.docked import DockedWidget
 from napari_dispr.widgets.parts.layer_choice import LayerChoice
 from napari_dispr.widgets.parts.layouts import column, row
@@ -152,6 +153,7 @@ class CompareWidget(DockedWidget):
         self.picture_button.clicked.connect(self._ask_and_save)
         self.actions.changed.connect(self._on_change)
         self._link = PictureLink(self._viewer, self._on_picture)
+        self._colours = CellColours.of(self._viewer)
 
     # --- which cell ------------------------------------------------------------------------------
 
@@ -353,6 +355,7 @@ class CompareWidget(DockedWidget):
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)
         self._link.stop()
+        self._colours.release()
         self._shapes.forget()
         self._updater.finish()
         self.truth_choice.disconnect_layers()
