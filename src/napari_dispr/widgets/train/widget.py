@@ -101,6 +101,7 @@ class TrainWidget(DockedWidget):
         self.view.state_changed.connect(self._list.ask)
         self.view.gone.connect(self._on_gone)
         self.view.model_wanted.connect(self.use_in_predict)
+        self.view.further_wanted.connect(self.train_further)
 
     def _on_theme(self, event: Any = None) -> None:
         super()._on_theme()
@@ -204,6 +205,13 @@ class TrainWidget(DockedWidget):
         self.data.set_active(new)
         if new:
             self._on_inputs()
+
+    def train_further(self, run: Run, model: str) -> None:
+        """Prepare a new run that starts from the model of a finished one, on the same cells."""
+        self._follow(None)
+        self.data.use_folder(Path(run.plan.dataset))
+        self.form.start.model = model
+        self.form.suggest_name()
 
     def use_in_predict(self, model: str) -> None:
         """Open Predict with the model of this file chosen."""
