@@ -13,7 +13,7 @@ import tifffile
 import trimesh
 from napari import Viewer
 from napari.components import ViewerModel
-from napari.layers import Labels
+from napari.layers import Labels, Layer
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QRectF, QSettings, Qt
 from qtpy.QtGui import QImage
@@ -469,6 +469,15 @@ def test_the_rest_as_files(bar: ExportBar, qtbot: QtBot, tmp_path: Path) -> None
     bar.save_prediction(tmp_path / "whole")
     assert "saved in whole" in exported(qtbot, bar)
     assert dict(load_prediction(tmp_path / "whole").kept) == {5: 1}
+    # The folder opens with the picture and the segmentation, in their place.
+    viewer = ViewerModel()
+    for layer in read_ensemble(str(tmp_path / "whole")):
+        viewer.add_layer(Layer.create(*layer))
+    assert [layer.ndim for layer in viewer.layers] == [2, 2, 3, 3, 3]
+    found = with_layers(Session.of(viewer).current, viewer)
+    assert (found.image, found.labels) == tuple(viewer.layers[:2])
+    for layer, before in zip((found.image, found.labels), picture_of(bar._opened()), strict=True):
+        np.testing.assert_array_equal(layer.data, before)
     bar.save_meshes(tmp_path / "meshes", "ply", "kept")
     exported(qtbot, bar)
     (file,) = (tmp_path / "meshes").glob("*.ply")

@@ -2,12 +2,15 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import tifffile
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_dispr.card import Calibration
@@ -22,6 +25,8 @@ from napari_dispr.shapes.ensemble import Ensemble
 PREDICTION_FILE = "prediction.json"
 CELLS = "cells"
 TABLES = ("morphometry.csv", "cells.csv")
+#: The picture and its segmentation, (y, x), which a folder may also hold.
+PICTURES = {"image": "picture.tif", "labels": "segmentation.tif"}
 #: Volumes of a cell that lie in folders of their own.
 _VOLUMES: tuple[Literal["consensus", "occupancy"], ...] = ("consensus", "occupancy")
 
@@ -81,6 +86,31 @@ def save_tables(
             },
         },
     )
+
+
+def save_pictures(
+    folder: str | os.PathLike[str], image: NDArray[Any] | None, labels: NDArray[Any] | None
+) -> None:
+    """Write the picture and its segmentation, (y, x) arrays, next to a saved prediction."""
+    for name, array in zip(PICTURES.values(), (image, labels), strict=True):
+        if array is not None:
+            kept = array.astype(np.uint8) if array.dtype == bool else array
+            with written_aside(Path(folder) / name) as aside:
+                tifffile.imwrite(aside, kept, compression="zlib", photometric="minisblack")
+
+
+def load_pictures(folder: str | os.PathLike[str], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    """The picture (``image``) and its segmentation (``labels``) next to a saved prediction.
+
+    Those that are missing, damaged, or of another shape than the prediction's picture are left out.
+    """
+    found = {}
+    for what, name in PICTURES.items():
+        with suppress(OSError, ValueError, tifffile.TiffFileError):
+            array = np.asarray(tifffile.imread(Path(folder) / name))
+            if array.shape == tuple(shape):
+                found[what] = array
+    return found
 
 
 def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
@@ -147,7 +177,7 @@ def remove_prediction(folder: str | os.PathLike[str]) -> None:
         return
     # The JSON goes first: without it the rest is no prediction.
     (folder / PREDICTION_FILE).unlink()
-    for name in TABLES:
+    for name in (*TABLES, *PICTURES.values()):
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:
