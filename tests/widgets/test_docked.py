@@ -6,10 +6,12 @@ from pathlib import Path
 import yaml
 from napari import Viewer
 from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QApplication
 
 import napari_dispr
 from napari_dispr.viewer.opening import DISPLAY_NAME, PLUGIN, open_window
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
+from napari_dispr.widgets.parts.citation import CITATION, CiteLink
 from napari_dispr.widgets.predict.widget import PredictWidget
 from napari_dispr.widgets.synthesis.balance import BalanceWidget
 
@@ -23,6 +25,23 @@ NAMES = {
 def test_the_name_is_that_of_the_manifest() -> None:
     manifest = yaml.safe_load((Path(napari_dispr.__file__).parent / "napari.yaml").read_text("utf-8"))
     assert (manifest["name"], manifest["display_name"]) == (PLUGIN, DISPLAY_NAME)
+
+
+def test_the_citation_is_that_of_its_file(qtbot: QtBot) -> None:
+    root = Path(__file__).resolve().parents[2]
+    file = yaml.safe_load((root / "CITATION.cff").read_text("utf-8"))
+    (paper,) = file["references"]
+    names = [f"{one['given-names']} {one['family-names']}" for one in paper["authors"]]
+    identifiers = [one["value"] for one in paper["identifiers"]]
+    parts = [file["authors"][0]["name"], file["title"], f"Version {file['version']}", *names, paper["title"]]
+    for part in (*parts, *identifiers, str(paper["year"]), paper["url"]):
+        assert part in CITATION, part
+    link = CiteLink()
+    qtbot.addWidget(link)
+    link.linkActivated.emit("cite")
+    assert CITATION in link.box.informativeText()
+    link.copy_button.click()
+    assert QApplication.clipboard().text() == CITATION
 
 
 def test_widgets_are_tabs_and_the_menu_raises_them(

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 _EMPTY = (
     "<p><b>Nothing to show yet.</b></p>"
-    "<p>Predict cells in <i>Plugins &gt; Predict 3D shapes</i>,</p>"
+    "<p>Predict cells in <i>Plugins &gt; napari DISPR &gt; Predict 3D shapes</i>,</p>"
     "<p>or drop the folder of a saved prediction on the window,</p>"
     "<p>or choose your own 3D labels layer above and press <i>Measure</i>.</p>"
 )

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_dispr.viewer.opening import name_as_menu
+from napari_dispr.widgets.parts.citation import CiteLink
 from napari_dispr.widgets.parts.layouts import Item, column
 
 if TYPE_CHECKING:
@@ -122,7 +123,9 @@ class DockedWidget(QWidget):
     def _lay_out(self, *items: Item) -> None:
         """Controls below each other, which scroll where the dock has no room for them."""
         content = QWidget()
-        column(*items, parent=content, margins=True).addStretch(0)
+        layout = column(*items, parent=content, margins=True)
+        layout.addStretch(0)
+        layout.addWidget(CiteLink())
         column(_ScrollArea(content), parent=self)
 
     # --- the dock --------------------------------------------------------------------------------
