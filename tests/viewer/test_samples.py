@@ -45,7 +45,9 @@ def test_dropped_model_is_one_of_the_users(drop, tmp_path: Path) -> None:
     tiny_model(name="nuclei", description="of a colleague").save(tmp_path / "file.safetensors")
     ((severity, words),) = drop(tmp_path / "file.safetensors")
     assert severity == NotificationSeverity.INFO
-    assert words == "'nuclei' is now one of your models: choose it in Plugins > Predict 3D shapes."
+    assert words == (
+        "'nuclei' is now one of your models: choose it in Plugins > napari DISPR > Predict 3D shapes."
+    )
     assert read_card("nuclei").description == "of a colleague"
     ((severity, words),) = drop(tmp_path / "file.safetensors")
     assert severity == NotificationSeverity.INFO and "is one of your models already" in words

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +24,7 @@ from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.session import Session
+from napari_dispr.widgets.compare import movie
 from napari_dispr.widgets.compare.tiles import CONSENSUS_COLOUR, View, mode_colour
 from napari_dispr.widgets.compare.widget import CompareWidget
 from napari_dispr.widgets.parts.threads import threads_running
@@ -251,6 +253,22 @@ def test_shapes_can_be_added_as_surfaces_and_the_picture_saved(compare, qtbot: Q
     assert (tmp_path / "tiles.png").stat().st_size > 5000
     widget.save_picture(str(tmp_path / "nowhere" / "tiles.png"))
     assert "choose another folder" in widget.headline.text()
+
+
+def test_a_movie_of_one_turn(compare, qtbot: QtBot, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(movie, "FRAMES", 4)
+    _, widget = compare()
+    settle(qtbot, widget)
+    before = widget.canvas.angles
+    widget.save_movie(str(tmp_path / "turn.gif"))
+    qtbot.waitUntil(lambda: not widget.movie.busy)
+    assert "turn.gif" in widget.actions.status.text() and widget.movie_button.isEnabled()
+    pictures = iio.imread(tmp_path / "turn.gif")
+    assert len(pictures) == 4 and pictures.std(axis=0).max() > 10
+    assert widget.canvas.angles == pytest.approx(before)
+    widget.save_movie(str(tmp_path / "turn.gif" / "turn.gif"))
+    qtbot.waitUntil(lambda: not widget.movie.busy)
+    assert "Choose another place" in widget.actions.status.text()
 
 
 def test_the_truth_stands_beside_the_members(compare, qtbot: QtBot) -> None:

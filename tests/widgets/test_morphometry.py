@@ -13,9 +13,9 @@ import tifffile
 import trimesh
 from napari import Viewer
 from napari.components import ViewerModel
-from napari.layers import Labels
+from napari.layers import Labels, Layer
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QSettings, Qt
+from qtpy.QtCore import QRectF, QSettings, Qt
 from qtpy.QtGui import QImage
 from qtpy.QtSvg import QSvgRenderer
 from qtpy.QtTest import QTest
@@ -204,6 +204,44 @@ def test_points_and_rows(window) -> None:
 # --- tables ------------------------------------------------------------------------------------------
 
 
+def test_the_layers_show_what_is_selected_and_filtered(window, qtbot: QtBot) -> None:
+    viewer, widget = window
+    labels, member = viewer.layers["cells"], viewer.layers["cells: member 1"]
+    own = labels.colormap
+    before = {cell: own.map(cell) for cell in (2, 5)}
+
+    def colours(layer: Labels) -> dict[int, np.ndarray]:
+        qtbot.waitUntil(lambda: not widget.colours.busy)
+        return {cell: layer.colormap.map(cell) for cell in (2, 5)}
+
+    click_row(widget, widget.cells_view, 1)
+    for layer in (labels, member):
+        found = colours(layer)
+        np.testing.assert_allclose(found[5], (1, 0.85, 0.1, 1), atol=1e-6)
+        np.testing.assert_allclose(found[2], before[2] * (1, 1, 1, 0.5), atol=1e-6)
+    widget.filter_line.setText("5")
+    widget._filter()
+    assert colours(labels)[2][3] < 0.2, "the filter hides it"
+    widget.filter_line.setText("")
+    widget._filter()
+    widget.plots.measure.setCurrentText("volume")
+    widget.plots.colour_cells.setChecked(True)
+    Session.of(viewer).select(None)
+    low, high = colours(labels)[2], colours(labels)[5]
+    assert low[:3].sum() < 0.8 < 1.5 < high[:3].sum(), "the smaller cell is dark"
+    widget.plots.colour_cells.setChecked(False)
+    np.testing.assert_allclose(colours(labels)[5], before[5])
+    assert labels.colormap is own
+    # A box in the plot selects the rows of its cells, and dims the others.
+    widget.plots._on_box(QRectF(-0.5, 0, 1, 1e6))
+    assert selected(widget)[0] == ["2"] and len(selected(widget)[1]) == 2
+    assert colours(labels)[5][3] < 0.2 and colours(labels)[2][3] > 0.2
+    click_row(widget, widget.cells_view, 1)
+    assert colours(labels)[2][3] > 0.2
+    viewer.window.remove_dock_widget(widget)
+    assert labels.colormap is own
+
+
 def test_sort_filter_columns_copy(window, qtbot: QtBot) -> None:
     _, widget = window
     widget.cells_view.select([1])
@@ -239,7 +277,8 @@ def test_sort_filter_columns_copy(window, qtbot: QtBot) -> None:
     assert [float(line.split("\t")[2]) for line in lines[1:]] == own["volume"].tolist()
     assert [line.split("\t")[1] for line in lines[1:]] == ["1", "2", "1", "2"]
     widget.copy(whole=True)
-    assert len(QApplication.clipboard().text().splitlines()[0].split("\t")) > 45
+    headings = QApplication.clipboard().text().splitlines()[0].split("\t")
+    assert headings == list(widget.contents[1].frame.columns)
     widget.members_view.select([2])
     widget.copy_selected()
     assert len(QApplication.clipboard().text().splitlines()) == 2
@@ -351,6 +390,33 @@ def test_real_cells_are_measured_beside_predicted_ones(window, qtbot: QtBot) -> 
     assert widget.source.measured is None and widget.source.measure_button.isEnabled()
 
 
+def test_real_cells_without_a_prediction(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> None:
+    viewer = make_napari_viewer()
+    real = viewer.add_labels(
+        real_cells(), name="real cells", scale=(0.2, 0.1, 0.1), units=("micrometer",) * 3
+    )
+    widget = MorphometryWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    widget.source.measure()
+    qtbot.waitUntil(lambda: widget.source.measured is not None)
+    widget.refresh()
+    assert column(widget.cells_view, 0) == column(widget.members_view, 0) == ["5", "9"]
+    expected = measure_labels(real_cells(), (0.2, 0.1, 0.1), "micrometer")["volume"]
+    for content in widget.contents:
+        np.testing.assert_allclose(content.values("volume"), expected)
+        assert (content.members == -1).all() and not content.predicted.any()
+    for kind in ("by cell", "histogram", "scatter"):
+        for of in ("cells", "members"):
+            widget.plots.kind.setCurrentText(kind)
+            widget.plots.of.setCurrentText(of)
+            assert sum(map(len, widget.plots._points)) == 2
+    click_row(widget, widget.cells_view, 1)
+    assert widget.selected == 9 and real.selected_label == 9
+    widget.filter_line.setText("volume > 30")
+    widget.tabs.setCurrentWidget(widget.members_view)
+    widget.copy(whole=True)
+
+
 def test_units_and_axes_of_labels() -> None:
     source = labels_source(Labels(real_cells(), scale=(2, 1, 1)), "micrometer")
     assert source.unit == "micrometer" and "its scale was read as µm" in source.note
@@ -403,6 +469,15 @@ def test_the_rest_as_files(bar: ExportBar, qtbot: QtBot, tmp_path: Path) -> None
     bar.save_prediction(tmp_path / "whole")
     assert "saved in whole" in exported(qtbot, bar)
     assert dict(load_prediction(tmp_path / "whole").kept) == {5: 1}
+    # The folder opens with the picture and the segmentation, in their place.
+    viewer = ViewerModel()
+    for layer in read_ensemble(str(tmp_path / "whole")):
+        viewer.add_layer(Layer.create(*layer))
+    assert [layer.ndim for layer in viewer.layers] == [2, 2, 3, 3, 3]
+    found = with_layers(Session.of(viewer).current, viewer)
+    assert (found.image, found.labels) == tuple(viewer.layers[:2])
+    for layer, before in zip((found.image, found.labels), picture_of(bar._opened()), strict=True):
+        np.testing.assert_array_equal(layer.data, before)
     bar.save_meshes(tmp_path / "meshes", "ply", "kept")
     exported(qtbot, bar)
     (file,) = (tmp_path / "meshes").glob("*.ply")

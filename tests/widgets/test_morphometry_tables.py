@@ -226,8 +226,11 @@ def test_a_filter_of_cells_is_one_of_their_members_too() -> None:
     rows, others = passing("modes = 1", members, cells)
     assert set(members.cells[rows]) == set(cells.cells[others]) >= {4, 9}
     assert np.count_nonzero(others & ~cells.predicted) == 1, "cell 4, which was predicted"
-    rows, _ = passing('source = "real cells"', cells, members)
+    rows, others = passing('source = "real cells"', cells, members)
     assert not cells.predicted[rows].any() and rows.any()
+    assert not members.predicted[others].any() and others.any(), "the plot shows no cell that is filtered out"
+    found = strips(cells, members, np.flatnonzero(rows), np.flatnonzero(others), "volume", {})
+    assert len(found.real) == 2 and not len(found.members) and np.isnan(found.means).all()
     with pytest.raises(InputError, match="no column"):
         passing("nothing > 3", members, cells)
 

@@ -154,11 +154,17 @@ def test_from_layers_to_a_model_in_predict(with_plugin, opened, qtbot: QtBot) ->
     assert card.licence == "CC-BY-4.0" and "simulated, not published" in card.attribution
     assert card.unit == "micrometer" and card.voxel_size == widget.data.data.notes.voxel_size
     press(widget.view.use_button)
-    qtbot.waitUntil(lambda: "Predict 3D shapes (napari-dispr)" in viewer.window.dock_widgets)
-    predict = viewer.window.dock_widgets["Predict 3D shapes (napari-dispr)"]
+    qtbot.waitUntil(lambda: "Predict 3D shapes (napari DISPR)" in viewer.window.dock_widgets)
+    predict = viewer.window.dock_widgets["Predict 3D shapes (napari DISPR)"]
     assert predict.form.model_choice.model == "my-nuclei"
     widget.follow(str(run.folder))  # from the list, as after a restart
     in_state(qtbot, widget, "finished")
+    assert run.last("scoring")["of"] > 0, "the scoring of the finished model was logged"
+    press(widget.view.further_button)
+    cells_read(qtbot, widget)
+    request = widget.form.request()
+    assert (request.start, widget.data.folder.folder) == ("my-nuclei", Path(run.plan.dataset))
+    assert request.name != "my-nuclei" and widget.page_new.isVisible()
 
 
 def test_killed_continued_stopped_and_saved_as_a_model(

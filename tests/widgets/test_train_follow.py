@@ -100,6 +100,32 @@ def test_numbers_of_a_run_that_goes_on(run: Run) -> None:
     assert followed.read().numbers() == ""
 
 
+def test_scoring_shows_progress(run: Run) -> None:
+    def score(done: int, at: float) -> FollowedRun:
+        run.write("scoring", done=done, of=12, time=at)
+        return followed.read()
+
+    begun(run)
+    followed = FollowedRun(run)
+    assert score(0, 100.0).numbers() == "0 of 12 cells"
+    assert score(3, 130.0).numbers() == "3 of 12 cells · 90 s left"
+    assert (
+        followed.headline() == "Scoring the start model on the validation cells."
+        and followed.progress == 0.25
+    )
+    step(run, 1000, 0.5)
+    assert (followed.read().progress, followed.numbers()[:4]) == (0.5, "step")
+    score(0, 180.0)
+    assert score(6, 200.0).progress == 0.5, "the budget"
+    assert followed.headline() == "Scoring the model so far on the validation cells."
+    assert followed.numbers() == "6 of 12 cells · 20 s left"
+    step(run, 2000, 1.0)
+    score(0, 300.0)
+    assert score(9, 390.0).progress == 0.75
+    assert followed.headline() == "Scoring the finished model on the validation cells."
+    stop_runs([run], grace=200)
+
+
 def test_no_better_than_the_start(run: Run) -> None:
     validation(run, 0, 0.0, 0.30, best=True)
     assert not FollowedRun(run).read().verdict()

@@ -169,7 +169,9 @@ def pair_files(
         for stem in of_images
     }
     if together:  # an image is not its own partner, and labels are no images
-        partners = {stem: [path for path in found if path != of_images[stem]] for stem, found in partners.items()}
+        partners = {
+            stem: [path for path in found if path != of_images[stem]] for stem, found in partners.items()
+        }
         of_both = {path for found in partners.values() for path in found}
         of_images = {stem: path for stem, path in of_images.items() if path not in of_both}
         of_labels = {stem: path for stem, path in of_labels.items() if path in of_both}
@@ -245,7 +247,9 @@ def _read_cellpose(path: Path) -> NDArray[Any]:
     """The masks of Cellpose's NAME_seg.npy, a pickled dictionary; or the array of any other NPY file."""
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         if read(file)[2] != np.dtype(object):
             return np.load(path)
         content = _Arrays(file).load()

@@ -3,12 +3,15 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import tifffile
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from napari_dispr import grid
@@ -24,6 +27,8 @@ from napari_dispr.shapes.ensemble import Ensemble
 PREDICTION_FILE = "prediction.json"
 CELLS = "cells"
 TABLES = ("morphometry.csv", "cells.csv")
+#: The picture and its segmentation, (y, x), which a folder may also hold.
+PICTURES = {"image": "picture.tif", "labels": "segmentation.tif"}
 #: Volumes of a cell that lie in folders of their own.
 _VOLUMES: tuple[Literal["consensus", "occupancy"], ...] = ("consensus", "occupancy")
 
@@ -134,6 +139,31 @@ def _write_content(
     )
 
 
+def save_pictures(
+    folder: str | os.PathLike[str], image: NDArray[Any] | None, labels: NDArray[Any] | None
+) -> None:
+    """Write the picture and its segmentation, (y, x) arrays, next to a saved prediction."""
+    for name, array in zip(PICTURES.values(), (image, labels), strict=True):
+        if array is not None:
+            kept = array.astype(np.uint8) if array.dtype == bool else array
+            with written_aside(Path(folder) / name) as aside:
+                tifffile.imwrite(aside, kept, compression="zlib", photometric="minisblack")
+
+
+def load_pictures(folder: str | os.PathLike[str], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    """The picture (``image``) and its segmentation (``labels``) next to a saved prediction.
+
+    Those that are missing, damaged, or of another shape than the prediction's picture are left out.
+    """
+    found = {}
+    for what, name in PICTURES.items():
+        with suppress(OSError, ValueError, tifffile.TiffFileError):
+            array = np.asarray(tifffile.imread(Path(folder) / name))
+            if array.shape == tuple(shape):
+                found[what] = array
+    return found
+
+
 def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
     """Read what :meth:`Prediction.save` wrote; table and label volumes are the same.
 
@@ -237,7 +267,7 @@ def _stems(folder: Path) -> list[str]:
 
 def _remove_files(folder: Path, stems: Iterable[str]) -> None:
     """Remove the tables and the files of cells."""
-    for name in TABLES:
+    for name in (*TABLES, *PICTURES.values()):
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:

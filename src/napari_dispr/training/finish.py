@@ -154,10 +154,14 @@ def finished_model(
     if not trained.apart or settings.method == "dispr":
         return model
     apart = spread(trained.apart, _SCORED)
-    found = scored(model, apart, device, stop)
-    if (regression := _volume_regression(trained.cells)) is not None:
+    regression = _volume_regression(trained.cells)
+    turns = 1 if regression is None else 2
+    found = scored(model, apart, device, stop, lambda done: run.scoring(done, turns * len(apart)))
+    if regression is not None:
         second = ShapeModel(network, model.process, model.card.model_copy(update={"volume": regression}))
-        also = scored(second, apart, device, stop)
+        also = scored(
+            second, apart, device, stop, lambda done: run.scoring(len(apart) + done, turns * len(apart))
+        )
         if also.volume_error < found.volume_error:
             model, found = second, also
     more: dict[str, Any] = {"scores": found.summary, "novelty": _novelty(trained.cells, model.card)}
@@ -178,9 +182,11 @@ def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda
     }
     model = SHAPRModel(network, card.model_copy(update=more))
     found = []
-    for cell in spread(trained.apart, _SCORED):
+    apart = spread(trained.apart, _SCORED)
+    for done, cell in enumerate(apart):
         if stop():
             raise Stopped
+        run.scoring(done, len(apart))
         found.append(score_cell(model, cell, "balanced", torch.device("cpu")))
     if found:
         scores = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found]).summary
@@ -259,12 +265,17 @@ class Scored:
 
 
 def scored(
-    model: ShapeModel, cells: Sequence[CellFile], device: torch.device, stop: Callable[[], bool]
+    model: ShapeModel,
+    cells: Sequence[CellFile],
+    device: torch.device,
+    stop: Callable[[], bool],
+    progress: Callable[[int], None],
 ) -> Scored:
-    """Sample and score cells at every quality."""
+    """Sample and score cells at every quality; ``progress`` takes the number of scored cells."""
     scores: dict[str, list[CellScores]] = {quality: [] for quality in model.card.qualities}
     ensembles = []
-    for cell in cells:
+    for done, cell in enumerate(cells):
+        progress(done)
         for quality, found in scores.items():
             if stop():
                 raise Stopped

@@ -124,6 +124,10 @@ class Run:
                     line = b"\n" + line
             log.write(line)
 
+    def scoring(self, done: int, of: int) -> None:
+        """Write to the log how many validation cells are scored."""
+        self.write("scoring", done=done, of=of, time=time.time())
+
     def reports(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Whole lines of the log after byte ``since``, and the value of ``since`` for the next call."""
         try:

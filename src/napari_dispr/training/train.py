@@ -231,7 +231,7 @@ def _train_ours(
     if trained.apart:
         scored = spread(trained.apart, settings.validation_cells)
         validation = Validation(
-            scored, card_of(trained), process_of(settings), device, run.picture, loop["stop"]
+            scored, card_of(trained), process_of(settings), device, run.picture, loop["stop"], run.scoring
         )
     with process_group(processes, device, run.command()) as group:
         counts = len(trained.cells), len(trained.apart)

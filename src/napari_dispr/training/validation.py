@@ -46,7 +46,8 @@ class Validation:
     """Samples members of the validation cells and scores them. Each process takes its share of the cells.
 
     ``card`` says how the model is sampled, ``picture`` where to save a picture of some cells. Once ``stop``,
-    which is called before each cell, is true, scores are NaN.
+    which is called before each cell, is true, scores are NaN. ``progress`` takes the numbers of scored cells
+    and of all cells of this process.
     """
 
     def __init__(
@@ -57,16 +58,20 @@ class Validation:
         device: torch.device,
         picture: Path | None = None,
         stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         self.cells, self.card, self.process = list(cells), card, process
-        self.device, self.picture, self.stop = device, picture, stop
+        self.device, self.picture, self.stop, self.progress = device, picture, stop, progress
 
     def __call__(self, network: UNet3D, group: ProcessGroup) -> NDArray[np.float64]:
         """Energy score and relative error of the members' mean volume, (cell, 2)."""
         model = ShapeModel(network, self.process, self.card)
         table = torch.zeros(len(self.cells), 2, device=self.device)
         sampled = []
-        for i in group.share(range(len(self.cells))):
+        own = group.share(range(len(self.cells)))
+        for done, i in enumerate(own):
+            if group.rank == 0:
+                self.progress(done, len(own))
             if self.stop():
                 table[i] = torch.nan
                 break

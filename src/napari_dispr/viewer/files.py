@@ -15,7 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.saving import PREDICTION_FILE, load_measures, load_prediction, write_table
+from napari_dispr.prediction.saving import (
+    PREDICTION_FILE,
+    load_measures,
+    load_pictures,
+    load_prediction,
+    write_table,
+)
 from napari_dispr.shapes.mesh_files import FORMATS, meshes_of_labels, write_mesh
 from napari_dispr.shapes.ome import OmeImage, spatial_affine, write_ome_tiff
 from napari_dispr.version import __version__
@@ -110,7 +116,12 @@ def _layers_of(folder: Path) -> list[LayerData]:
     made = prediction.provenance
     name = made.get("labels") or Path(made.get("labels_file") or folder.name).stem
     handle = PredictionHandle(opened(prediction, measures, name))
-    return [(data, settings, "labels") for data, settings in result_layers(content, handle)]
+    place = {"affine": prediction.image_to_world, "units": (prediction.unit,) * 2}
+    layers: list[LayerData] = [
+        (array, {"name": name if what == "labels" else f"{name}: picture", **place}, what)
+        for what, array in load_pictures(folder, prediction.image_shape).items()
+    ]
+    return layers + [(data, settings, "labels") for data, settings in result_layers(content, handle)]
 
 
 # --- writing --------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Links the picture with the session: a click selects a cell, a selected cell is shown. No Qt."""
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -76,8 +77,7 @@ class PictureLink:
 
     def follow(self, event: object = None) -> None:
         """Follow the layers of the current prediction."""
-        opened = self._session.current
-        wanted = [layer for layer in reversed(self._viewer.layers) if self._is_linked(layer, opened)]
+        wanted = linked_layers(self._viewer, self._measured)
         for layer in self._followed:
             if layer not in wanted:
                 layer.events.selected_label.disconnect(self._on_label)
@@ -85,15 +85,6 @@ class PictureLink:
             if layer not in self._followed:
                 layer.events.selected_label.connect(self._on_label)
         self._followed = wanted
-
-    def _is_linked(self, layer: "Layer", opened: OpenPrediction | None) -> bool:
-        if layer is self._measured:
-            return True
-        if opened is None:
-            return False
-        handle = handle_of(layer)
-        ours = handle is not None and handle.newest.key is opened.key and hasattr(layer, "selected_label")
-        return ours or layer is with_layers(opened, self._viewer).labels
 
     # --- from the picture --------------------------------------------------------------------------
 
@@ -158,13 +149,20 @@ class PictureLink:
         """Make a cell the selected label of all linked layers."""
         if cell is None or PictureLink._showing:
             return
-        PictureLink._showing = True
-        try:
+        with PictureLink.quiet():
             for layer in self._followed:
                 if layer.selected_label != cell and cell <= np.iinfo(layer.data.dtype).max:
                     layer.selected_label = cell
+
+    @classmethod
+    @contextmanager
+    def quiet(cls) -> Generator[None, None, None]:
+        """Labels and colours that are set here are not the user's choice."""
+        before, cls._showing = cls._showing, True
+        try:
+            yield
         finally:
-            PictureLink._showing = False
+            cls._showing = before
 
     def bring_into_view(self, cell: int) -> bool:
         """Move the camera to a cell out of view, unless the mouse is over the canvas; whether it moved."""
@@ -206,6 +204,19 @@ class PictureLink:
         up = np.asarray(camera.up_direction)
         right = np.cross(np.asarray(camera.view_direction), up)
         return bool(abs(away @ up) <= height and abs(away @ right) <= width)
+
+
+def linked_layers(viewer: "ViewerModel", measured: "Labels | None" = None) -> "list[Labels]":
+    """The current prediction's 2D labels and result layers, and a measured layer, the topmost first."""
+    opened = Session.of(viewer).current
+    under = None if opened is None else with_layers(opened, viewer).labels
+    return [layer for layer in reversed(viewer.layers) if layer in (measured, under) or _shows(layer, opened)]
+
+
+def _shows(layer: "Layer", opened: OpenPrediction | None) -> bool:
+    handle = handle_of(layer)
+    same = opened is not None and handle is not None and handle.newest.key is opened.key
+    return same and hasattr(layer, "selected_label")
 
 
 def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction:

@@ -7,8 +7,11 @@ from typing import Any
 import napari
 from napari.layers import Layer
 from qtpy.QtCore import QThread, QTimer
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from superqt.utils import WorkerBase, create_worker
+
+#: Names of the plugin in Python and in napari's menus.
+PLUGIN, DISPLAY_NAME = "napari-dispr", "napari DISPR"
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -48,15 +51,31 @@ def open_in_thread(read: Callable[[], Sequence[LayerData]]) -> None:
     create_worker(read, _connect={"returned": lambda layers: add(iter(layers))}, _start_thread=True)
 
 
+def name_as_menu(dock: Any, window: QWidget) -> None:
+    """Give a dock that napari opened for a script the name that the menu of plugins knows.
+
+    Otherwise the menu opens a second widget of the same kind.
+    """
+    name = f"{dock.name.removesuffix(f'({PLUGIN})')}({DISPLAY_NAME})"
+    if dock.name.endswith(f"({PLUGIN})") and window.findChild(QDockWidget, name) is None:
+        dock.name = name
+        dock.setObjectName(name)
+        dock.setWindowTitle(name)
+        dock.title.title.setText(name)
+
+
 def open_window(viewer: Any, widget: str) -> QWidget:
-    """Open a window of this plugin as a tab in the dock, and raise it.
+    """Open a window of this plugin and raise it; there is one of each kind.
 
     Parameters
     ----------
     widget : str
         Its name in the plugin's menu.
     """
-    dock, inner = viewer.window.add_plugin_dock_widget("napari-dispr", widget, tabify=True)
+    inner = viewer.window.dock_widgets.get(f"{widget} ({DISPLAY_NAME})")
+    if inner is None:
+        _, inner = viewer.window.add_plugin_dock_widget(PLUGIN, widget)
+    dock = inner.parent()
     dock.show()
     dock.raise_()
     return inner

@@ -112,4 +112,4 @@ def _import_models(paths: Sequence[str]) -> None:
             show_error(f"{error.filename or path}: {error.strerror or error}.")
         else:
             done = "is now one of your models" if new else "is one of your models already"
-            show_info(f"{name!r} {done}: choose it in Plugins > Predict 3D shapes.")
+            show_info(f"{name!r} {done}: choose it in Plugins > napari DISPR > Predict 3D shapes.")

@@ -33,7 +33,9 @@ from napari_dispr.widgets.compare.actions import CompareActions
 from napari_dispr.widgets.compare.canvas import ShapeCanvas
 from napari_dispr.widgets.compare.changes import Change
 from napari_dispr.widgets.compare.content import CellShapes, Truth, cell_shapes, modes_in_words, modes_of
+from napari_dispr.widgets.compare.movie import TurnMovie
 from napari_dispr.widgets.compare.tiles import View, tiles_of
+from napari_dispr.widgets.parts.cell_colours import CellColours
 from napari_dispr.widgets.parts.docked import DockedWidget
 from napari_dispr.widgets.parts.layer_choice import LayerChoice
 from napari_dispr.widgets.parts.layouts import column, row
@@ -45,9 +47,9 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _NOTHING = (
-    "Nothing to compare yet.\n\nPredict cells with Plugins > Predict 3D shapes, or drop the folder of "
-    "a saved prediction on the window.\n\nThis window then shows the members of a cell, all shapes that fit "
-    "its picture, side by side."
+    "Nothing to compare yet.\n\nPredict cells with Plugins > napari DISPR > Predict 3D shapes, or drop the "
+    "folder of a saved prediction on the window.\n\nThis window then shows the members of a cell, all shapes "
+    "that fit its picture, side by side."
 )
 #: Width of a list's scroll bar, pixels.
 _SCROLL_BAR = 24
@@ -105,6 +107,10 @@ class CompareWidget(DockedWidget):
         self.shape_label = QLabel()
         self.headline = QLabel(wordWrap=True)
         self.picture_button = QPushButton("Save picture…", toolTip="Save the picture above as PNG")
+        self.movie_button = QPushButton(
+            "Save movie…", toolTip="Save a movie in which the shapes turn once, as GIF or MP4"
+        )
+        self.movie = TurnMovie(self.canvas)
         self.actions = CompareActions(self._viewer)
         self.empty = QLabel(_NOTHING, wordWrap=True, alignment=Qt.AlignmentFlag.AlignCenter)
         group = QButtonGroup(self)
@@ -117,7 +123,7 @@ class CompareWidget(DockedWidget):
             self.prediction_choice,
             row(self.before_button, (self.cell_choice, 1), self.after_button, self.ambiguous_first),
             row(*self.view_buttons.values()),
-            row(self.picture, (self.truth_choice, 1), self.picture_button),
+            row(self.picture, (self.truth_choice, 1), self.picture_button, self.movie_button),
             self.headline,
             (self.canvas, 1),
             row((self.slider, 1), self.shape_label),
@@ -127,10 +133,9 @@ class CompareWidget(DockedWidget):
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(self.content)
-        column(self.stack, parent=self, margins=True)
+        self._lay_out((self.stack, 1))
         # As large as possible: otherwise napari adds empty space below.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumWidth(440)
 
     def sizeHint(self) -> QSize:
         """Large enough for several shapes."""
@@ -151,8 +156,11 @@ class CompareWidget(DockedWidget):
         self.canvas.clicked.connect(self._on_tile)
         self.slider.valueChanged.connect(self._on_slider)
         self.picture_button.clicked.connect(self._ask_and_save)
+        self.movie_button.clicked.connect(self._ask_and_save_movie)
+        self.movie.done.connect(self._on_movie)
         self.actions.changed.connect(self._on_change)
         self._link = PictureLink(self._viewer, self._on_picture)
+        self._colours = CellColours.of(self._viewer)
 
     # --- which cell ------------------------------------------------------------------------------
 
@@ -329,6 +337,22 @@ class CompareWidget(DockedWidget):
         if not self.canvas.grab().save(path if path.lower().endswith(".png") else f"{path}.png"):
             self.headline.setText(f"⚠ {path} cannot be written: choose another folder.")
 
+    def _ask_and_save_movie(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save a movie", "shapes.gif", "GIF (*.gif);;MP4 (*.mp4)")
+        if path:
+            self.save_movie(path)
+
+    def save_movie(self, path: str) -> None:
+        """Save a movie of one turn as GIF, or as MP4 by the extension."""
+        self.movie_button.setEnabled(False)
+        self.actions.status.say("The movie is being made…")
+        self.movie.start(path if path.lower().endswith((".gif", ".mp4")) else f"{path}.gif")
+
+    def _on_movie(self, answer: str | InputError) -> None:
+        self.movie_button.setEnabled(True)
+        failed = isinstance(answer, InputError)
+        self.actions.status.say(str(answer) if failed else f"The movie was saved: {answer}", problem=failed)
+
     # --- changes ---------------------------------------------------------------------------------
 
     def _on_change(self, change: Change) -> None:
@@ -354,7 +378,9 @@ class CompareWidget(DockedWidget):
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)
         self._link.stop()
+        self._colours.release()
         self._shapes.forget()
+        self.movie.shut_down()
         self._updater.finish()
         self.truth_choice.disconnect_layers()
         self.actions.shut_down()

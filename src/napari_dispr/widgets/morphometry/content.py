@@ -242,14 +242,18 @@ def _bare(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
-    """The tables in one, rows of a cell together; and which rows are predicted."""
+    """The tables in one, rows of a cell together; and which rows are predicted.
+
+    Columns that no table has are empty.
+    """
     if not tables:
         return pd.DataFrame({"label": [], "source": [], "member": []}), np.zeros(0, bool)
     frame = pd.concat(tables, ignore_index=True)
     predicted = frame.pop("predicted").to_numpy(dtype=bool)
     order = np.argsort(frame["label"].to_numpy(), kind="stable")
     frame = frame.iloc[order].reset_index(drop=True)
-    return frame[["label", "source", *(name for name in names if name != "label")]], predicted[order]
+    columns = ["label", "source", *(name for name in names if name != "label")]
+    return frame.reindex(columns=columns), predicted[order]
 
 
 def _filed(frame: pd.DataFrame, texts: Mapping[str, str]) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from napari_dispr.export.meshes import export_kept, export_meshes, export_predic
 from napari_dispr.export.report import report
 from napari_dispr.files import folder_written_aside
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.saving import write_table
+from napari_dispr.prediction.saving import save_pictures, write_table
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.mesh_files import FORMATS
 from napari_dispr.viewer.opened import OpenPrediction
@@ -97,8 +97,8 @@ class ExportBar(QWidget):
             ("members", "Table of members (CSV)…", f"One row for each member {explained}",
              lambda: self._ask("Save the table of members", "members.csv", "Table (*.csv)",
                                lambda path: self.save_table(path, members=True))),
-            ("prediction", "Whole prediction (folder)…", "Shapes, tables and settings in a new folder. Drop "
-             "the folder on napari to open it again",
+            ("prediction", "Whole prediction (folder)…", "Shapes, tables and settings in a new folder, with "
+             "the picture and its segmentation. Drop the folder on napari to open it again",
              lambda: self._ask("Save the prediction as a new folder", f"{self._name()} prediction",
                                "Folder (*)", self.save_prediction)),
             ("meshes", "Surface meshes (STL, PLY, OBJ, GLB)…", "Closed surfaces in the units of the picture",
@@ -141,9 +141,14 @@ class ExportBar(QWidget):
     def save_prediction(self, folder: str | Path) -> None:
         """Save the whole prediction."""
         prediction, opened = self._prediction(), self._opened()
-        measures = opened.measures if opened else None
+        assert opened is not None
+
+        def write(step: Step) -> None:
+            export_prediction(prediction, folder, measures=opened.measures, progress=step)
+            save_pictures(folder, *picture_of(opened))
+
         self._start(
-            lambda step: export_prediction(prediction, folder, measures=measures, progress=step),
+            write,
             f"The prediction was saved in {Path(folder).name}: drop the folder on napari to open it again",
         )
 

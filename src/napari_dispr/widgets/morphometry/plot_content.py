@@ -114,7 +114,7 @@ def strips(
         [kept.get(c) == m for c, m in zip(ours.cells.tolist(), ours.members.tolist(), strict=True)],
         dtype=bool,
     )
-    rows = {int(cells.cells[row]): int(row) for row in np.flatnonzero(cells.predicted)}
+    rows = {int(cells.cells[row]): int(row) for row in shown_cells if cells.predicted[row]}
     own = np.array([rows.get(label, -1) for label in labels], dtype=int)
     means, low, high, bar = _bars(cells, name)
     means, low, high = (np.where(own >= 0, column[own], np.nan) for column in (means, low, high))

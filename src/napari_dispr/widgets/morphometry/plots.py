@@ -12,7 +12,7 @@ from pyqtgraph.exporters import Exporter
 from qtpy.QtCore import QRect, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPaintDevice, QPainter
 from qtpy.QtSvg import QSvgGenerator
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dispr.files import written_aside
@@ -64,11 +64,34 @@ class _CellAxis(pyqtgraph.AxisItem):
         ]
 
 
+class _BoxView(pyqtgraph.ViewBox):
+    """Drag with Shift selects the points in a box."""
+
+    boxed = Signal(QRectF)
+
+    def mouseDragEvent(self, ev: Any, axis: int | None = None) -> None:
+        shift = ev.modifiers() & Qt.KeyboardModifier.ShiftModifier
+        if not shift or ev.button() != Qt.MouseButton.LeftButton:
+            super().mouseDragEvent(ev, axis)
+            return
+        ev.accept()
+        start, end = ev.buttonDownPos(ev.button()), ev.pos()
+        if ev.isFinish():
+            self.rbScaleBox.hide()
+            self.boxed.emit(self.childGroup.mapRectFromParent(QRectF(start, end).normalized()))
+        else:
+            self.updateScaleBox(start, end)
+
+
 class PlotPanel(QWidget):
     """One plot and its controls."""
 
     #: A point was clicked: its cell and its member (`NO_MEMBER`: none).
     picked = Signal(int, int)
+    #: Points in a box were selected: the set of their cells.
+    boxed = Signal(object)
+    #: Whether the cells take the colours of the measure, or another measure was chosen.
+    coloured = Signal()
     #: The user wants the plot as a file.
     save_asked = Signal()
 
@@ -95,8 +118,12 @@ class PlotPanel(QWidget):
             choice.setMinimumContentsLength(10)
         self.against_words, self.of_words = QLabel("against"), QLabel("of")
         self.save_button = QPushButton("Save plot…", toolTip="Save the plot as PNG or SVG")
+        self.colour_cells = QCheckBox(
+            "colour cells", toolTip="Colour the cells in the layers by this measure"
+        )
         self.axis = _CellAxis("bottom")
-        self.plot = pyqtgraph.PlotWidget(axisItems={"bottom": self.axis})
+        view = _BoxView()
+        self.plot = pyqtgraph.PlotWidget(axisItems={"bottom": self.axis}, viewBox=view)
         self.plot.setMinimumHeight(150)
         self.plot.setAntialiasing(True)
         self.plot.setMenuEnabled(False)
@@ -105,17 +132,23 @@ class PlotPanel(QWidget):
             self.plot.getAxis(side).setStyle(maxTickLevel=0)
         self.axis.setHeight(_BELOW)
         self.plot.getPlotItem().setContentsMargins(0, 0, 6, 6)  # room for the ends of letters
-        self.plot.setToolTip("Click a point to select its cell; drag to move, wheel to zoom, A to see all")
+        self.plot.setToolTip(
+            "Click a point to select its cell; Shift and drag: select the cells in a box; drag to move, "
+            "wheel to zoom, A to see all"
+        )
         #: Errors of the estimates against real cells.
         self.note = QLabel(wordWrap=True)
         self.note.hide()
-        first = row(self.kind, (self.measure, 1), self.save_button)
+        first = row(self.kind, (self.measure, 1), self.colour_cells, self.save_button)
         second = row(self.against_words, (self.against, 1), self.of_words, self.of, None)
         column(first, second, (self.plot, 1), self.note, parent=self)
         self.kind.currentTextChanged.connect(self.draw)
         self.measure.currentTextChanged.connect(self.draw)
         self.against.currentTextChanged.connect(self.draw)
         self.of.currentTextChanged.connect(self.draw)
+        view.boxed.connect(self._on_box)
+        self.measure.currentTextChanged.connect(self.coloured)
+        self.colour_cells.toggled.connect(self.coloured)
         self.save_button.clicked.connect(self.save_asked)
         self.plot.scene().sigMouseClicked.connect(self._on_click)
         self._highlight = pyqtgraph.ScatterPlotItem(size=13, brush=None)
@@ -313,6 +346,16 @@ class PlotPanel(QWidget):
             return
         place = view.mapSceneToView(event.scenePos())
         self.pick_at(place.x(), place.y())
+
+    def _on_box(self, box: QRectF) -> None:
+        counted = self.kind.currentText() == _HISTOGRAM
+        cells: set[int] = set()
+        for points in self._points:
+            inside = (points.x >= box.left()) & (points.x <= box.right())
+            if not counted:  # the points of a histogram have no height
+                inside &= (points.y >= box.top()) & (points.y <= box.bottom())
+            cells |= set(points.cells[inside].tolist())
+        self.boxed.emit(cells)
 
     def pick_at(self, x: float, y: float) -> None:
         """Pick the nearest point; if none is near, the cell of the strip."""

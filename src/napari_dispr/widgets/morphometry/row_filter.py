@@ -90,8 +90,14 @@ def passing(
             found = None
         if found is None:
             raise
-        return np.isin(shown.cells, other.cells[found]), found
-    return rows, np.isin(other.cells, shown.cells[rows])
+        return _same_cells(shown, other, found), found
+    return rows, _same_cells(other, shown, rows)
+
+
+def _same_cells(content: TableContent, other: TableContent, passing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The rows whose cell, predicted or real, passes in another table."""
+    own, others = (2 * one.cells + one.predicted for one in (content, other))
+    return np.isin(own, others[passing])
 
 
 def _with_real_cells(text: str, content: TableContent) -> NDArray[np.bool_]:

@@ -39,8 +39,10 @@ from napari_dispr.widgets.morphometry.plots import PlotPanel
 from napari_dispr.widgets.morphometry.rank_choice import RankChoice
 from napari_dispr.widgets.morphometry.row_filter import passing
 from napari_dispr.widgets.morphometry.source import SourcePanel
+from napari_dispr.widgets.parts.cell_colours import CellColours, colours_of
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.wording import cells_text
 from napari_dispr.widgets.predict.table import cells_tab
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 
 _EMPTY = (
     "<p><b>Nothing to show yet.</b></p>"
-    "<p>Predict cells in <i>Plugins &gt; Predict 3D shapes</i>,</p>"
+    "<p>Predict cells in <i>Plugins &gt; napari DISPR &gt; Predict 3D shapes</i>,</p>"
     "<p>or drop the folder of a saved prediction on the window,</p>"
     "<p>or choose your own 3D labels layer above and press <i>Measure</i>.</p>"
 )
@@ -74,6 +76,7 @@ class MorphometryWidget(DockedWidget):
         self._origin: object = None  # the part in which the user selected a cell
         self._filtered = True  # both tables are filtered, and can be plotted
         self._alone: int | None = None  # a selected cell of the labels layer without a prediction
+        self._boxed: frozenset[int] = frozenset()  # cells that were selected in the plot; empty: all
         self._ranked = ""  # the ranking in words, or why there is none
         self._cells, self._members = cells_content(None), members_content(None)
         # Predicting sends many changes: show the last one.
@@ -83,6 +86,7 @@ class MorphometryWidget(DockedWidget):
         self._filtering.timeout.connect(self._filter)
         self._build()
         self.link = PictureLink(napari_viewer, self._on_picture)
+        self.colours = CellColours.of(napari_viewer)
         self._connect()
         self._on_theme()
         self._on_layer()
@@ -122,7 +126,7 @@ class MorphometryWidget(DockedWidget):
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(content)
-        column(self.source, (self.stack, 1), parent=self, margins=True)
+        self._lay_out(self.source, (self.stack, 1))
         # Otherwise napari's dock adds empty space below.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
@@ -138,6 +142,8 @@ class MorphometryWidget(DockedWidget):
             view.picked.connect(self._on_row)
             view.rearranged.connect(self._plot_rows)
         self.plots.picked.connect(self._on_point)
+        self.plots.boxed.connect(self._on_box)
+        self.plots.coloured.connect(self._colour_cells)
         self.plots.save_asked.connect(self._ask_and_save_plot)
         QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copy_selected)
 
@@ -252,7 +258,29 @@ class MorphometryWidget(DockedWidget):
         self._filtered = True
         many = f"{np.count_nonzero(rows)} of {len(rows)} rows pass the filter."
         self.hint.say(many if self.filter_line.text().strip() else "")
+        self._boxed = frozenset()
         self._plot_rows()
+        self._colour_cells()
+
+    def _colour_cells(self) -> None:
+        """Dim cells that the filter hides, or that are outside the box; colour the others by the measure."""
+        cells, table = self._cells, self.cells_view.table
+        seen = set() if table is None else set(cells.cells[table.rows].tolist())
+        seen = seen & self._boxed if self._boxed else seen
+        name = self.plots.measure.currentData()
+        colours = {}
+        if self.plots.colour_cells.isChecked() and name is not None:
+            rows = np.flatnonzero(np.isin(cells.cells, list(seen)))
+            colours = colours_of(cells.cells[rows], cells.values(name)[rows])
+        self.colours.show(colours, set(cells.cells.tolist()) - seen)
+
+    def _on_box(self, cells: set[int]) -> None:
+        """Select the rows of the cells in a box of the plot; an empty box ends the selection."""
+        self._boxed = frozenset(cells)
+        for view, content in zip(self._views, self.contents, strict=True):
+            view.select(np.flatnonzero(np.isin(content.cells, list(cells))))
+        self.hint.say(f"{cells_text(len(cells))} in the box: Ctrl+C copies their rows." if cells else "")
+        self._colour_cells()
 
     def _plot_rows(self) -> None:
         cells, members = self.cells_view.table, self.members_view.table
@@ -277,6 +305,9 @@ class MorphometryWidget(DockedWidget):
         """Select a cell that the user chose in ``origin``."""
         opened = self._session.current
         self._origin = origin
+        if self._boxed:
+            self._boxed = frozenset()
+            self._colour_cells()
         if opened is not None and cell in opened.prediction:
             self._alone = None
             before = self._session.selection
@@ -299,6 +330,7 @@ class MorphometryWidget(DockedWidget):
                 of_member = member if view is self.members_view else None
                 view.select(np.flatnonzero(content.rows_of(cell, of_member)))
         self.plots.highlight(cell, member)
+        self.colours.select_alone(self.source.layer if self.source.measured else None, self._alone)
         self.link.show(cell)
         if cell is not None and event is not None and self._origin is not self.link:
             self.link.bring_into_view(cell)
@@ -361,5 +393,6 @@ class MorphometryWidget(DockedWidget):
         self._coming.stop()
         self._filtering.stop()
         self.link.stop()
+        self.colours.release()
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)

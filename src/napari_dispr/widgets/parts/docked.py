@@ -1,11 +1,26 @@
-"""What all windows of the plugin share: they follow napari's theme and clean up when their dock lets go."""
+"""What all windows of the plugin share: they scroll in one group of tabs, follow napari's theme, and clean up
+when their dock closes.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QDockWidget,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QWidget,
+)
+
+from napari_dispr.viewer.opening import name_as_menu
+from napari_dispr.widgets.parts.citation import CiteLink
+from napari_dispr.widgets.parts.layouts import Item, column
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -13,6 +28,8 @@ if TYPE_CHECKING:
 _PROBLEM = "problem"
 #: Colours of warnings that can be read on a dark and on a light theme.
 _ON_DARK, _ON_LIGHT = "#ffb454", "#a34a00"
+#: The least height of a dock's content, and the largest width that it demands, in pixels.
+_LOWEST, _WIDEST = 100, 480
 
 
 class Message(QLabel):
@@ -32,13 +49,68 @@ class Message(QLabel):
             self.style().polish(self)
 
 
+class CalmWheel(QObject):
+    """Makes the wheel scroll the widget, not change values.
+
+    Parameters
+    ----------
+    within : QWidget
+        Applies to its combo and spin boxes, except the one that was clicked.
+    """
+
+    def __init__(self, within: QWidget) -> None:
+        super().__init__(within)
+        for kind in (QComboBox, QAbstractSpinBox):
+            for control in within.findChildren(kind):
+                control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+                control.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Pass the wheel on to the scroll area."""
+        if (
+            event is not None
+            and event.type() == QEvent.Type.Wheel
+            and isinstance(watched, QWidget)
+            and not watched.hasFocus()
+        ):
+            event.ignore()
+            return True
+        return super().eventFilter(watched, event)
+
+
+class _ScrollArea(QScrollArea):
+    """As wide as its content needs, up to a limit; scrolls where it has no room."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__(widgetResizable=True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidget(content)
+        CalmWheel(content)
+
+    def minimumSizeHint(self) -> QSize:
+        """Low, so that a dock never makes the window higher."""
+        content = self.widget()
+        assert content is not None
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(min(content.minimumSizeHint().width(), _WIDEST) + bar, _LOWEST)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Ask for another width when the content does."""
+        if event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
+
+
 class DockedWidget(QWidget):
-    """A widget that cleans up once, when its dock lets go of it; subclasses say how in `_clean_up`."""
+    """A widget that becomes a tab next to the others of the plugin, and cleans up once, when its dock closes;
+    subclasses say how in `_clean_up`.
+    """
 
     def __init__(self, viewer: "Viewer") -> None:
         super().__init__()
         self._viewer: Any = viewer
         self._closed = False
+        self._in_front = True  # its tab is the current one
         viewer.events.theme.connect(self._on_theme)
         DockedWidget._on_theme(self)  # the controls that a subclass colours do not exist yet
 
@@ -48,11 +120,68 @@ class DockedWidget(QWidget):
         colour = _ON_DARK if background.lightness() < 128 else _ON_LIGHT
         self.setStyleSheet(f"QLabel#{_PROBLEM} {{ color: {colour}; }}")
 
+    def _lay_out(self, *items: Item) -> None:
+        """Controls below each other, which scroll where the dock has no room for them."""
+        content = QWidget()
+        layout = column(*items, parent=content, margins=True)
+        layout.addStretch(0)
+        layout.addWidget(CiteLink())
+        column(_ScrollArea(content), parent=self)
+
+    # --- the dock --------------------------------------------------------------------------------
+
     def event(self, event: QEvent | None) -> bool:
-        """Clean up when the dock widget lets go of this one."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.shut_down()
+        """Follow the dock that takes this widget; clean up when it lets go of it."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            dock = self.parent()
+            if isinstance(dock, QDockWidget):
+                dock.dockLocationChanged.connect(self._on_docked)
+                dock.visibilityChanged.connect(self._on_front)
+                dock.installEventFilter(self)
+            elif dock is None:
+                self.shut_down()
         return super().event(event)
+
+    def _on_docked(self, area: Any) -> None:
+        """Join the tabs of the plugin's other widgets; later the user may move the dock."""
+        dock = self.parent()
+        if not isinstance(dock, QDockWidget) or not isinstance(window := dock.parent(), QMainWindow):
+            return
+        dock.dockLocationChanged.disconnect(self._on_docked)
+        name_as_menu(dock, window)
+        docks = [one.parent() for one in window.findChildren(DockedWidget) if one is not self]
+        tabs = [
+            one for one in docks
+            if isinstance(one, QDockWidget)
+            and not (_closed(one) or one.isFloating())
+            and window.dockWidgetArea(one) == area
+        ]  # fmt: skip
+        if tabs:
+            window.tabifyDockWidget(tabs[-1], dock)
+        self._raise_soon()
+
+    def _on_front(self, front: bool) -> None:
+        self._in_front = front
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Raise the dock when it is shown, and when napari's menu would hide it behind another tab."""
+        dock = self.parent()
+        if watched is dock and isinstance(dock, QDockWidget) and event is not None and not self._closed:
+            shown = event.type() == QEvent.Type.Show and not event.spontaneous()
+            if shown or (event.type() == QEvent.Type.Hide and _closed(dock) and not self._in_front):
+                self._raise_soon()
+        return super().eventFilter(watched, event)
+
+    def _raise_soon(self) -> None:
+        QTimer.singleShot(0, self._raise)
+
+    def _raise(self) -> None:
+        dock = self.parent()
+        if isinstance(dock, QDockWidget) and not self._closed:
+            dock.show()
+            dock.raise_()
+
+    # --- the end ---------------------------------------------------------------------------------
 
     def shut_down(self) -> None:
         """Cancel what runs and disconnect from the viewer; its layers stay."""
@@ -64,3 +193,8 @@ class DockedWidget(QWidget):
 
     def _clean_up(self) -> None:
         """Cancel what runs in threads and disconnect from the viewer."""
+
+
+def _closed(dock: QDockWidget) -> bool:
+    """Whether a dock was hidden; before it is first shown, it was not."""
+    return dock.isHidden() and dock.testAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide)

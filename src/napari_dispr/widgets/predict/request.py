@@ -114,7 +114,9 @@ def make_request(
         finds none.
     """
     if image is None:
-        raise InputError("There is no picture: open one, or File > Open Sample > Simulated red blood cells.")
+        raise InputError(
+            "There is no picture: open one, or File > Open Sample > napari DISPR > Simulated red blood cells."
+        )
     picture = displayed_plane(image, dims)
     if labels is None:
         raise InputError("There is no label layer: open or paint a segmentation of the picture.")

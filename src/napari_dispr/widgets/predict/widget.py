@@ -17,9 +17,11 @@ from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.viewer.scene import View3D
 from napari_dispr.viewer.session import Session
+from napari_dispr.widgets.morphometry.array_table import ArrayView
+from napari_dispr.widgets.parts.cell_colours import CellColours
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
-from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.parts.loading import devices_found
 from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.result_layers import LayerUpdater
@@ -124,16 +126,7 @@ class PredictWidget(DockedWidget):
         self.form.rows.insertRow(2, "pixel size", self.pixel_size)
         buttons = row((self.predict_button, 2), (self.show_3d_button, 1), (self.compare_button, 1))
         self.table = MorphometryTable()
-        column(
-            self.form,
-            self.message,
-            self.cure_button,
-            buttons,
-            self.run_bar,
-            (self.table, 1),
-            parent=self,
-            margins=True,
-        )
+        self._lay_out(self.form, self.message, self.cure_button, buttons, self.run_bar, (self.table, 1))
         for later in (self.table, self.show_3d_button, self.compare_button, self.cure_button):
             later.hide()
 
@@ -152,6 +145,9 @@ class PredictWidget(DockedWidget):
         self.show_3d_button.toggled.connect(self._on_show_3d)
         self.compare_button.clicked.connect(lambda: open_window(self._viewer, "Compare members"))
         self._session.events.predictions.connect(self._on_session)
+        self._colours = CellColours.of(self._viewer)
+        for view in (self.table.cells_view, self.table.members_view):
+            view.picked.connect(self._on_row)
         for event in _DIMS_EVENTS:
             getattr(self._viewer.dims.events, event).connect(self._on_dims)
 
@@ -376,6 +372,16 @@ class PredictWidget(DockedWidget):
             self.prediction = opened.prediction
             self.table.show_measures(opened.measures, opened.cells)
 
+    def _on_row(self, row: int) -> None:
+        """Select the cell of a row: it stands out in the picture and in 3D."""
+        opened, view = self._session.newest(self._key), self.sender()
+        if opened is not None and isinstance(view, ArrayView) and view.table is not None:
+            content = view.table.content
+            member = int(content.members[row])
+            if opened is not self._session.current:
+                self._session.show(opened)
+            self._session.select(int(content.cells[row]), member if member >= 0 else None)
+
     def _on_show_3d(self, on: bool) -> None:
         if on and self._origin is not None:
             self._view_3d.enter(*self._origin, self._results_in_viewer())
@@ -393,6 +399,7 @@ class PredictWidget(DockedWidget):
             choice.disconnect_layers()
         self._followed.stop()
         self._session.events.predictions.disconnect(self._on_session)
+        self._colours.release()
         self._finish_growing()
         for event in _DIMS_EVENTS:
             getattr(self._viewer.dims.events, event).disconnect(self._on_dims)

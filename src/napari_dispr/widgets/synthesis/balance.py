@@ -22,7 +22,7 @@ from napari_dispr.synthesis.balance_plan import AT_MOST
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
-from napari_dispr.widgets.parts.layouts import column, form
+from napari_dispr.widgets.parts.layouts import form
 from napari_dispr.widgets.parts.model_choice import ModelChoice, QualityChoice
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.synthesis.balance_request import (
@@ -109,7 +109,7 @@ class BalanceWidget(DockedWidget):
         about = Message()
         about.say(_ABOUT)
         below = (self.table, self.message, self.balance_button, self.run_bar)
-        column(about, rows, *below, None, parent=self, margins=True)
+        self._lay_out(about, rows, *below)
 
     def _connect(self) -> None:
         self.image_choice.layer_changed.connect(self._on_inputs)

@@ -15,7 +15,7 @@ _ENERGY, _VOLUME = "#ffb454", "#3ddc97"
 _LEAST_LOSS = 1e-4
 _LOSSES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
 _WIDTH = 2
-_HEIGHT = 250
+_HEIGHT = 300
 
 
 class Curves(pyqtgraph.GraphicsLayoutWidget):
@@ -48,13 +48,16 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
             plot.setMouseEnabled(False, False)  # the wheel scrolls the widget
             plot.hideButtons()
             plot.setXRange(0, 100, padding=0.02)
-            plot.getAxis("left").setWidth(38)
+            plot.getAxis("left").setWidth(54)
+            plot.getAxis("left").enableAutoSIPrefix(False)
             plot.getAxis("bottom").setStyle(hideOverlappingLabels=False)
             plot.getAxis("bottom").setTicks([[(share, f"{share} %") for share in range(0, 101, 20)]])
             plot.showGrid(y=True, alpha=0.15)
             plot.getAxis("left").setStyle(maxTickLevel=0)
-            plot.getAxis("left").setTickDensity(0.6)
         self.loss_plot.getAxis("bottom").setStyle(showValues=False)
+        self.loss_plot.setLabel("left", "loss")
+        self.score_plot.setLabel("left", "error")
+        self.score_plot.setLabel("bottom", "share of the budget")
         self.set_colours("#f0f1f2", "#262930")
 
     def _scores(self, colour: str) -> pyqtgraph.PlotDataItem:
@@ -77,7 +80,7 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
                 axis.setTextPen(text)
                 axis.setPen(pyqtgraph.mkPen(text, width=1))
         self.loss_plot.setTitle(
-            _legend("training loss", {"shape": _FLOW, "few steps": _SCORED}), color=text, size="8pt"
+            _legend("training loss", {"shapes": _FLOW, "fast sampling": _SCORED}), color=text, size="8pt"
         )
         self.score_plot.setTitle(
             _legend("validation cells", {"energy score": _ENERGY, "volume error": _VOLUME}),

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Image, Labels, Layer
+from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QButtonGroup,
+    QLabel,
     QPushButton,
     QRadioButton,
     QWidget,
@@ -116,11 +119,12 @@ class DataInput(QWidget):
         self.message = Message()
         self.doubts = Message()
         self.picture = Picture()
-        self.picture.setToolTip(_ABOUT_PICTURE)
+        self.caption = QLabel(_ABOUT_PICTURE, wordWrap=True)
+        self.caption.hide()
         self.preview_button = QPushButton("Preview", toolTip="Show more of the cells, larger")
         sources = row(self.layers_button, self.folder_button, None)
         found = row((self.message, 1), self.preview_button)
-        column(sources, self.rows, self.picture, found, self.doubts, parent=self)
+        column(sources, self.rows, self.caption, self.picture, found, self.doubts, parent=self)
         self.preview_button.hide()
 
     def _connect(self) -> None:
@@ -214,7 +218,7 @@ class DataInput(QWidget):
         try:
             request = self.request()
         except InputError as error:
-            self.picture.show_array(None)
+            self._show_picture(None)
             self.message.say(str(error), problem=self._anything_chosen)
         else:
             self.message.say(_READING)
@@ -243,15 +247,19 @@ class DataInput(QWidget):
     def _on_gathered(self, answer: TrainingData | InputError) -> None:
         self._next_progress.stop()
         if isinstance(answer, InputError):
-            self.picture.show_array(None)
+            self._show_picture(None)
             self.message.say(str(answer), problem=True)
         else:
             self.data = answer
             self.message.say(answer.summary)
             self.doubts.say("\n⚠ ".join(answer.doubts), problem=True)
-            self.picture.show_array(answer.picture)
+            self._show_picture(answer.picture)
             self.preview_button.show()
         self.changed.emit()
+
+    def _show_picture(self, picture: NDArray[np.uint8] | None) -> None:
+        self.picture.show_array(picture)
+        self.caption.setVisible(picture is not None)
 
     def _preview(self) -> None:
         if self.data is not None:

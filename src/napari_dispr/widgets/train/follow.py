@@ -55,6 +55,21 @@ class Score:
         return self.energy_score + self.volume_error
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """``done`` of ``of`` validation cells are scored, at ``time``; ``started``: the time of the first."""
+
+    done: int
+    of: int
+    time: float
+    started: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """From the speed so far; None before the first cell is scored."""
+        return (self.time - self.started) / self.done * (self.of - self.done) if self.done else None
+
+
 @dataclass(slots=True)
 class RunLog:
     """The log of a run.
@@ -65,6 +80,8 @@ class RunLog:
         Without that of the start model.
     start : Score or None
         That of the start model.
+    scoring : Scoring or None
+        The scoring of validation cells that is running.
     begin, step, end, problem : mapping or None
         The last line of each kind; ``end`` and ``problem`` are None if the run was continued since.
     """
@@ -76,10 +93,17 @@ class RunLog:
     step: Mapping[str, Any] | None = None
     end: Mapping[str, Any] | None = None
     problem: Mapping[str, Any] | None = None
+    scoring: Scoring | None = None
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add one line of the log; unknown kinds are ignored."""
         kind = line.get("kind")
+        if kind == "scoring":
+            done, when = int(line["done"]), float(line["time"])
+            started = self.scoring.started if self.scoring is not None and done else when
+            self.scoring = Scoring(done, int(line["of"]), when, started)
+            return
+        self.scoring = None
         if kind == "begin":
             self.begin, self.end, self.problem, self.step = line, None, None, None
             self._go_back(int(line.get("step", 0)))
@@ -224,6 +248,8 @@ class FollowedRun:
                 return "Saving the best weights so far as a model, and scoring it."
             if log.begin is None or self._starting:
                 return "Starting: loading libraries and cells."
+            if log.scoring is not None and 0 < log.share < 1:
+                return "Scoring the model so far on the validation cells."
             if log.step is None:
                 first = "Scoring the start model on the validation cells."
                 return "Continuing from the last save." if log.losses else first
@@ -236,9 +262,21 @@ class FollowedRun:
             return "Not started yet."
         return f"Stopped at {int(100 * log.share)}% of its budget."
 
+    @property
+    def progress(self) -> float:
+        """How much of the budget is used, 0 to 1; before it starts and after it, how much is scored."""
+        log = self.log
+        if self.state == "running" and log.scoring is not None and log.share in (0, 1):
+            return log.scoring.done / max(1, log.scoring.of)
+        return log.share
+
     def numbers(self) -> str:
         """Of a running training: such as ``step 120 · 14 cells/s · 8 min left · 1.9 GB``."""
-        step = self.log.step
+        step, scoring = self.log.step, self.log.scoring
+        if self.state == "running" and scoring is not None and not self._starting:
+            left = scoring.seconds_left
+            text = f"{scoring.done} of {scoring.of} cells"
+            return text if left is None else f"{text} · {duration(left)} left"
         if step is None or self.state != "running" or self._starting or self._finishing:
             return ""
         parts = [f"step {step['step']:,}"]
@@ -267,7 +305,10 @@ class FollowedRun:
             return f"Better than {start_name(plan)} on the validation cells."
         if self.state == "running":
             return f"Not better than {start_name(plan)} yet."
-        return f"Not clearly better than {start_name(plan)} on these cells: train longer, or with more cells."
+        return (
+            f"Not clearly better than {start_name(plan)} on these cells: train further, with more time or "
+            "more cells."
+        )
 
 
 def start_name(plan: Plan) -> str:

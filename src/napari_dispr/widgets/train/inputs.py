@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
@@ -191,32 +191,3 @@ def dropped_folder(event: QDragEnterEvent | QDropEvent) -> Path | None:
         return None
     path = Path(data.urls()[0].toLocalFile())
     return path if path.is_dir() else None
-
-
-class CalmWheel(QObject):
-    """Makes the wheel scroll the widget, not change values.
-
-    Parameters
-    ----------
-    within : QWidget
-        Applies to its combo and spin boxes, except the one that was clicked.
-    """
-
-    def __init__(self, within: QWidget) -> None:
-        super().__init__(within)
-        for kind in (QComboBox, QAbstractSpinBox):
-            for control in within.findChildren(kind):
-                control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-                control.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Pass the wheel on to the scroll area."""
-        if (
-            event is not None
-            and event.type() == QEvent.Type.Wheel
-            and isinstance(watched, QWidget)
-            and not watched.hasFocus()
-        ):
-            event.ignore()
-            return True
-        return super().eventFilter(watched, event)

@@ -7,6 +7,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QLabel, QMessageBox, QProgressBar, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
+from napari_dispr.settings import RivalTrainSettings
 from napari_dispr.training.run import Run
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, row
@@ -20,8 +21,8 @@ from napari_dispr.widgets.train.request import delete_run, resume
 POLL = 500
 
 _ABOUT_PICTURE = (
-    "Validation cells, one in each row: the picture inside the outline, the true shape (grey), and shapes "
-    "that the model draws now (blue)"
+    "Validation cells, one in each row. From left to right: the picture inside the outline, the true shape "
+    "(grey), and shapes that the model predicts now (blue)."
 )
 
 
@@ -32,6 +33,8 @@ class RunView(QWidget):
     state_changed = Signal()
     #: The run's folder was deleted.
     gone = Signal()
+    #: The user wants to train the model of a finished run further: the run and the model's file.
+    further_wanted = Signal(object, str)
     #: The user wants to predict with the model of this file.
     model_wanted = Signal(str)
 
@@ -55,13 +58,16 @@ class RunView(QWidget):
         self.finish_button.clicked.connect(lambda: self._resume(finish=True))
         self.delete_button.clicked.connect(self._on_delete)
         self.use_button.clicked.connect(self._on_use)
+        self.further_button.clicked.connect(self._on_further)
 
     def _build(self) -> None:
         self.summary = QLabel(wordWrap=True)
         self.headline = QLabel(wordWrap=True)
         self.headline.setStyleSheet("font-weight: bold;")
         self.numbers = QLabel(wordWrap=True)
-        self.progress_bar = QProgressBar(toolTip="Share of the training budget that is used")
+        self.progress_bar = QProgressBar(
+            toolTip="Used share of the training budget; before and after training, scored cells"
+        )
         self.progress_bar.setRange(0, 1000)
         self.problem = Message()
         self.verdict = Message()
@@ -72,18 +78,21 @@ class RunView(QWidget):
         )
         self.curves = Curves()
         self.picture = Picture()
-        self.picture.setToolTip(_ABOUT_PICTURE)
+        self.caption = QLabel(_ABOUT_PICTURE, wordWrap=True)
         self.stop_button = _button("Stop", "Save and stop within 2 seconds; you can continue later")
         self.continue_button = _button("Continue", "Continue from the last save")
         self.finish_button = _button("Save as model", "End training: save the best weights so far as a model")
         self.use_button = _button("Use in Predict", "Open Predict 3D shapes with this model")
+        self.further_button = _button(
+            "Train further", "Start a new run from this model: with more time, or with more cells"
+        )
         self.delete_button = _button(
             "Delete run", "Delete the run's folder; its finished model stays available in Predict"
         )
-        save = (self.finish_button, self.use_button, self.delete_button)
+        save = (self.finish_button, self.use_button, self.further_button, self.delete_button)
         buttons = row(*((button, 1) for button in (self.stop_button, self.continue_button, *save)))
         words = (self.headline, self.progress_bar, self.numbers, self.problem, self.verdict, self.scores)
-        column(self.summary, *words, buttons, self.curves, self.picture, None, parent=self)
+        column(self.summary, *words, buttons, self.curves, self.caption, self.picture, None, parent=self)
 
     # --- following -------------------------------------------------------------------------------
 
@@ -138,13 +147,14 @@ class RunView(QWidget):
         self.verdict.say(followed.verdict())
         self.scores.setText(_table(followed.scores()))
         self.scores.setVisible(bool(self.scores.text()))
-        self.progress_bar.setValue(round(1000 * log.share))
+        self.progress_bar.setValue(round(1000 * followed.progress))
         self.progress_bar.setVisible(followed.state != "finished")
         self.curves.setVisible(bool(log.losses or log.scores))
         self.curves.show_log(log, plan.start is not None)
         if new_run or followed.picture is not self._drawn_picture:
             self._drawn_picture = followed.picture
             self.picture.show_file(followed.picture)
+            self.caption.setVisible(bool(followed.picture))
         if followed.state != self._state:
             self._state = followed.state
             self.state_changed.emit()
@@ -164,6 +174,8 @@ class RunView(QWidget):
         self.continue_button.setText("Start" if state == "planned" else "Continue")
         self.finish_button.setVisible(resting and (run.best.exists() or run.checkpoint.exists()))
         self.use_button.setVisible(state == "finished")
+        ours = not isinstance(run.plan.settings, RivalTrainSettings)
+        self.further_button.setVisible(state == "finished" and ours)
         self.delete_button.setVisible(state != "running")
         for button in (self.continue_button, self.finish_button, self.delete_button):
             button.setEnabled(not busy)
@@ -224,6 +236,11 @@ class RunView(QWidget):
     def _on_use(self) -> None:
         if self._followed is not None:
             self.model_wanted.emit(self._followed.model or self._followed.run.plan.out)
+
+    def _on_further(self) -> None:
+        if self._followed is not None:
+            run = self._followed.run
+            self.further_wanted.emit(run, self._followed.model or run.plan.out)
 
     def _refresh(self) -> None:
         self._shown = (None, 0)

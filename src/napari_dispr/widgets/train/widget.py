@@ -12,18 +12,17 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QComboBox,
-    QFrame,
     QLabel,
     QMainWindow,
     QMessageBox,
     QPushButton,
-    QScrollArea,
     QWidget,
 )
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
 from napari_dispr.training.run import Run
+from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import devices_found
@@ -31,7 +30,6 @@ from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.data import DataInput
 from napari_dispr.widgets.train.follow import list_runs, stop_runs
 from napari_dispr.widgets.train.form import ModelForm
-from napari_dispr.widgets.train.inputs import CalmWheel
 from napari_dispr.widgets.train.request import start_run
 from napari_dispr.widgets.train.run_view import RunView
 
@@ -92,13 +90,7 @@ class TrainWidget(DockedWidget):
         below = (self.message, self.train_button, None)
         column(cells, self.data, model, self.form, *below, parent=self.page_new)
         self.view = RunView()
-        inside = QWidget()
-        column(top, (self.page_new, 1), (self.view, 1), parent=inside, margins=True)
-        area = QScrollArea(widgetResizable=True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidget(inside)
-        column(area, parent=self)
-        CalmWheel(inside)
+        self._lay_out(top, (self.page_new, 1), (self.view, 1))
 
     def _connect(self) -> None:
         self.runs.activated.connect(self._on_run_chosen)
@@ -109,6 +101,7 @@ class TrainWidget(DockedWidget):
         self.view.state_changed.connect(self._list.ask)
         self.view.gone.connect(self._on_gone)
         self.view.model_wanted.connect(self.use_in_predict)
+        self.view.further_wanted.connect(self.train_further)
 
     def _on_theme(self, event: Any = None) -> None:
         super()._on_theme()
@@ -213,11 +206,16 @@ class TrainWidget(DockedWidget):
         if new:
             self._on_inputs()
 
+    def train_further(self, run: Run, model: str) -> None:
+        """Prepare a new run that starts from the model of a finished one, on the same cells."""
+        self._follow(None)
+        self.data.use_folder(Path(run.plan.dataset))
+        self.form.start.model = model
+        self.form.suggest_name()
+
     def use_in_predict(self, model: str) -> None:
         """Open Predict with the model of this file chosen."""
-        _, widget = self._viewer.window.add_plugin_dock_widget(
-            "napari-dispr", "Predict 3D shapes", tabify=True
-        )
+        widget: Any = open_window(self._viewer, "Predict 3D shapes")
         widget.use_model(model)
 
     # --- the end ---------------------------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""All windows of the plugin are tabs of one group, one of each kind, and the napari window never grows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from napari import Viewer
+from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QApplication
+
+import napari_dispr
+from napari_dispr.viewer.opening import DISPLAY_NAME, PLUGIN, open_window
+from napari_dispr.widgets.morphometry.widget import MorphometryWidget
+from napari_dispr.widgets.parts.citation import CITATION, CiteLink
+from napari_dispr.widgets.predict.widget import PredictWidget
+from napari_dispr.widgets.synthesis.balance import BalanceWidget
+
+NAMES = {
+    PredictWidget: "Predict 3D shapes",
+    MorphometryWidget: "Morphometry",
+    BalanceWidget: "Balance classes",
+}
+
+
+def test_the_name_is_that_of_the_manifest() -> None:
+    manifest = yaml.safe_load((Path(napari_dispr.__file__).parent / "napari.yaml").read_text("utf-8"))
+    assert (manifest["name"], manifest["display_name"]) == (PLUGIN, DISPLAY_NAME)
+
+
+def test_the_citation_is_that_of_its_file(qtbot: QtBot) -> None:
+    root = Path(__file__).resolve().parents[2]
+    file = yaml.safe_load((root / "CITATION.cff").read_text("utf-8"))
+    (paper,) = file["references"]
+    names = [f"{one['given-names']} {one['family-names']}" for one in paper["authors"]]
+    identifiers = [one["value"] for one in paper["identifiers"]]
+    parts = [file["authors"][0]["name"], file["title"], f"Version {file['version']}", *names, paper["title"]]
+    for part in (*parts, *identifiers, str(paper["year"]), paper["url"]):
+        assert part in CITATION, part
+    link = CiteLink()
+    qtbot.addWidget(link)
+    link.linkActivated.emit("cite")
+    assert CITATION in link.box.informativeText()
+    link.copy_button.click()
+    assert QApplication.clipboard().text() == CITATION
+
+
+def test_widgets_are_tabs_and_the_menu_raises_them(
+    make_napari_viewer: Callable[..., Viewer], qtbot: QtBot
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    window = viewer.window._qt_window
+    window.resize(1280, 776)
+    docks = []
+    for kind, name in NAMES.items():  # as napari's menu does it
+        docks.append(viewer.window.add_dock_widget(kind(viewer), name=f"{name} ({DISPLAY_NAME})"))
+    qtbot.waitUntil(lambda: set(window.tabifiedDockWidgets(docks[0])) == set(docks[1:]))
+    qtbot.waitUntil(lambda: docks[-1].widget()._in_front and not docks[0].widget()._in_front)
+    assert (window.width(), window.height()) == (1280, 776)
+    assert window.minimumSizeHint().height() < 700
+    first, *_, last = docks
+    assert first.isVisible() and not first.widget()._in_front
+    first.setVisible(not first.isVisible())  # as the menu does it
+    qtbot.waitUntil(lambda: first.isVisible() and first.widget()._in_front)
+    first.setVisible(not first.isVisible())  # in front: the menu hides it
+    qtbot.waitUntil(lambda: last.widget()._in_front or docks[1].widget()._in_front)
+    assert first.isHidden()
+    first.setVisible(not first.isVisible())
+    qtbot.waitUntil(lambda: first.isVisible() and first.widget()._in_front)
+    before = len(viewer.window.dock_widgets)
+    assert open_window(viewer, "Balance classes") is last.widget()
+    qtbot.waitUntil(lambda: last.widget()._in_front)
+    assert len(viewer.window.dock_widgets) == before
+
+
+def test_a_dock_of_a_script_has_the_name_of_the_menu(make_napari_viewer: Callable[..., Viewer]) -> None:
+    viewer = make_napari_viewer()
+    dock = viewer.window.add_dock_widget(MorphometryWidget(viewer), name=f"Morphometry ({PLUGIN})")
+    assert dock.windowTitle() == f"Morphometry ({DISPLAY_NAME})"
+    assert open_window(viewer, "Morphometry") is dock.widget()
