@@ -52,8 +52,8 @@ def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
         raise InputError(f"{which} hold negative values: use 0 for the background and 1 upwards for cells.")
     if labels.ndim in (2, 3) and _is_picture(labels):
         raise InputError(
-            f"{which} look like a picture, or like labels that were interpolated: give a segmentation with one "
-            "whole number for each cell, and resize labels without interpolation (nearest neighbour)."
+            f"{which} look like a picture, or like labels that were interpolated: give a segmentation with "
+            "one whole number for each cell, and resize labels without interpolation (nearest neighbour)."
         )
     return labels
 

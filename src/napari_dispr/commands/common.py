@@ -266,23 +266,37 @@ def read_real_cells(dataset: Path) -> "list[CellFile]":
     return real
 
 
-def read_picture(path: Path) -> "NDArray[Any]":
-    """Read a picture or labels: TIFF, NPY, or any format that scikit-image reads."""
+def read_picture(path: Path, *, labels: bool = False) -> "NDArray[Any]":
+    """Read a picture or labels: TIFF, OME-Zarr, NPY, or any format that imageio reads.
+
+    Of labels in a PNG with a palette, the values are the indices of the palette.
+    """
+    from napari_dispr.files import unreadable_tiff
+
+    if path.is_dir():
+        from napari_dispr.cells.stack_files import read_zarr_picture
+
+        return read_zarr_picture(path)
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the name.")
+    suffix = path.suffix.lower()
     try:
-        if path.suffix.lower() in (".tif", ".tiff"):
+        if suffix in (".tif", ".tiff"):
             import tifffile
 
             return tifffile.imread(path)
-        if path.suffix.lower() == ".npy":
+        if suffix == ".npy":
             import numpy as np
 
             return np.load(path, allow_pickle=False)
-        from skimage.io import imread
+        from imageio.v3 import imread
 
-        return imread(path)
+        with path.open("rb") as file:
+            has_palette = suffix == ".png" and file.read(26)[25:] == b"\3"  # the colour type
+        return imread(path, **({"mode": "P"} if labels and has_palette else {}))
     except Exception as error:  # a broken file can raise anything
+        if suffix in (".tif", ".tiff"):
+            raise unreadable_tiff(path, error) from error
         raise InputError(f"{path} cannot be read as a picture: save it as TIFF.") from error
 
 

@@ -67,7 +67,7 @@ def predict(options: argparse.Namespace) -> None:
     else:
         events = iter_predict(
             common.read_picture(options.image),
-            common.read_picture(options.labels),
+            common.read_picture(options.labels, labels=True),
             cells=common.whole_numbers("--cells", options.cells),
             earlier=earlier,
             **settings.model_dump(),
