@@ -214,6 +214,29 @@ def given_spacing(options: argparse.Namespace) -> tuple[tuple[float, ...] | None
     return None, UNIT
 
 
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """Add the option that makes cells of the parts of a binary mask."""
+    parser.add_argument(
+        "--split",
+        action="store_true",
+        help="each connected part of the segmentation is a cell (binary masks)",
+    )
+
+
+def split_labels(labels: "NDArray[Any]", options: argparse.Namespace, path: Path) -> "NDArray[Any]":
+    """The labels, split as :func:`add_split` says; warns if they are one cell in several parts."""
+    from napari_dispr.labels import separate_parts, split_parts
+
+    if options.split:
+        return split_parts(labels)
+    if (parts := separate_parts(labels)) > 1:
+        warn(
+            f"{path} has one value for all cells, so it counts as one cell with {parts} separate parts: use "
+            "--split to make each part a cell."
+        )
+    return labels
+
+
 def check_suffix(out: Path, *suffixes: str) -> None:
     """Check the suffix of a file to write, and that it replaces no file that we did not write."""
     if out.suffix.lower() not in suffixes:
