@@ -316,7 +316,7 @@ def read_picture(path: Path, *, labels: bool = False) -> "NDArray[Any]":
 
         with path.open("rb") as file:
             has_palette = suffix == ".png" and file.read(26)[25:] == b"\3"  # the colour type
-        return imread(path, **({"mode": "P"} if labels and has_palette else {}))
+        return imread(path, mode="P") if labels and has_palette else imread(path)
     except Exception as error:  # a broken file can raise anything
         if suffix in (".tif", ".tiff"):
             raise unreadable_tiff(path, error) from error

@@ -168,8 +168,8 @@ def _clash(image: "Image | None", labels: "Labels", spacing: Spacing) -> str:
     if image is None or spacing != (own := spacing_of(labels)) or not own.is_known:
         return ""
     other = spacing_of(image)
-    sizes = [np.multiply(s.zyx, micrometers(s.unit) or 1.0) for s in (other, own)]
-    if not other.is_known or np.allclose(*sizes, rtol=0.01):
+    theirs, ours = (np.multiply(s.zyx, micrometers(s.unit) or 1.0) for s in (other, own))
+    if not other.is_known or np.allclose(theirs, ours, rtol=0.01):
         return ""
     texts = [f"{' x '.join(f'{step:.4g}' for step in s.zyx)} {unit_symbol(s.unit)}" for s in (other, own)]
     return (
