@@ -79,8 +79,8 @@ def test_imagej_tiff(tmp_path: Path, labels: Path) -> None:
         stack = read_stack(imagej(tmp_path / f"{number}.tif", unit=unit, spacing=1.2), labels)
         assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.unit == "micrometer"
         assert stack.note == ""
-    stack = read_stack(imagej(tmp_path / "4.tif", unit="nm", spacing=1200), labels)
-    assert stack.spacing == pytest.approx((1.2, 0.25e-3, 0.3e-3))
+    stack = read_stack(imagej(tmp_path / "4.tif", unit="nm", spacing=1.2), labels)
+    assert stack.spacing == pytest.approx((1.2e-3, 0.25e-3, 0.3e-3))
 
 
 def test_imagej_leaves_a_distance_of_one_out(tmp_path: Path, labels: Path) -> None:
@@ -138,9 +138,9 @@ def test_ome_zarr(tmp_path: Path, version: str) -> None:
 
 
 def test_ome_zarr_with_a_scale_of_all_and_other_units(tmp_path: Path, labels: Path) -> None:
-    more = {"coordinateTransformations": [{"type": "scale", "scale": [1.0, 1000.0, 1000.0]}]}
+    more = {"coordinateTransformations": [{"type": "scale", "scale": [1000.0, 500.0, 1000.0]}]}
     image = ome_zarr(tmp_path / "cells.zarr", IMAGE, unit="nanometer", **more)
-    assert read_stack(image, labels).spacing == pytest.approx((0.0012, 0.25, 0.3))
+    assert read_stack(image, labels).spacing == pytest.approx((1.2, 0.125, 0.3))
     image = ome_zarr(tmp_path / "other.zarr", IMAGE, unit=None)
     assert read_stack(image, labels).unit == "pixel"
 
@@ -313,8 +313,8 @@ def test_compressed_tiff_is_read_or_names_the_cure(tmp_path: Path) -> None:
 
 
 def test_imagej_with_units_of_their_own_for_y_and_z(tmp_path: Path, labels: Path) -> None:
-    path = imagej(tmp_path / "a.tif", unit="nm", yunit="um", zunit="mm", spacing=0.002)
-    assert read_stack(path, labels).spacing == pytest.approx((2, 0.25, 0.0003))
+    path = imagej(tmp_path / "a.tif", unit="nm", yunit="angstrom", zunit="um", spacing=0.001)
+    assert read_stack(path, labels).spacing == pytest.approx((1e-3, 0.25e-4, 0.3e-3))
     assert read_stack(imagej(tmp_path / "b.tif", yunit="um", spacing=1), labels).spacing[0] == 1
 
 
