@@ -313,8 +313,8 @@ def test_compressed_tiff_is_read_or_names_the_cure(tmp_path: Path) -> None:
 
 
 def test_imagej_with_units_of_their_own_for_y_and_z(tmp_path: Path, labels: Path) -> None:
-    path = imagej(tmp_path / "a.tif", unit="nm", yunit="angstrom", zunit="um", spacing=0.001)
-    assert read_stack(path, labels).spacing == pytest.approx((1e-3, 0.25e-4, 0.3e-3))
+    path = imagej(tmp_path / "a.tif", unit="mm", yunit="cm", zunit="um", spacing=500)
+    assert read_stack(path, labels).spacing == pytest.approx((500, 2500, 300))
     assert read_stack(imagej(tmp_path / "b.tif", yunit="um", spacing=1), labels).spacing[0] == 1
 
 
