@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 class Quality(BaseModel):
     """A sampler and its number of evaluations."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sampler: str
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=4000)
 
 
 class Calibration(BaseModel):
@@ -31,7 +31,7 @@ class Calibration(BaseModel):
         Members of each ensemble.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     scores: tuple[float, ...]
     floor: float = Field(gt=0)
@@ -52,7 +52,7 @@ class Usual(BaseModel):
         Of that distance: what 98 % of the training cells stay below.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     names: tuple[str, ...]
     mean: tuple[float, ...]
@@ -74,7 +74,7 @@ class Direction(BaseModel):
         Mean of such cells, of the standardised features.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     weights: tuple[float, ...]
     unit: float
@@ -96,7 +96,7 @@ class Novelty(BaseModel):
         Training cells that it was made from.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     groups: dict[str, Usual]
     directions: dict[str, Direction] = Field(default_factory=dict)
@@ -119,7 +119,7 @@ class Weights(BaseModel):
         Root mean square error of the logarithm, of training cells left out one by one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     centre: float
     of_cells: tuple[float, ...]
@@ -143,7 +143,7 @@ class VolumeRegression(BaseModel):
         Weight of this expectation against the volume of the sampled shape, both as logarithms.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     mean: tuple[float, ...]
     sd: tuple[float, ...]
@@ -180,7 +180,7 @@ class Card(BaseModel):
         Another method, which draws one shape of each cell; None: a shape model.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
     name: str
     description: str = ""
@@ -188,9 +188,9 @@ class Card(BaseModel):
     attribution: str = ""
     limits: str = ""
     representation: Literal["signed_distance", "occupancy"] = "signed_distance"
-    truncation: float = 8.0
-    typical_extent: float = 50.0
-    voxel_size: float | None = None
+    truncation: float = Field(8.0, gt=0, le=1000)
+    typical_extent: float = Field(50.0, gt=0, le=64)
+    voxel_size: float | None = Field(None, gt=0)
     unit: str = "micrometer"
     qualities: dict[str, Quality]
     training: dict[str, Any] = Field(default_factory=dict)

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_dispr.errors import InputError
+
 
 @contextmanager
 def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -122,3 +124,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def unreadable_tiff(path: Path, error: Exception) -> InputError:
+    """A sentence for the user, after tifffile could not read a file."""
+    if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
+        return InputError(f"The file {path} cannot be read as TIFF: save it again.")
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        compression = tifffile.COMPRESSION(tiff.pages.first.compression).name
+    return InputError(
+        f"{path} is compressed with {compression}, which needs one more package: run "
+        "pip install imagecodecs, or save the file without compression."
+    )

@@ -59,7 +59,9 @@ def translation(offset: NDArray[np.float64] | tuple[float, float, float]) -> NDA
     return affine
 
 
-def grid_to_pixel(zoom: float, centre: tuple[float, float]) -> NDArray[np.float64]:
+def grid_to_pixel(
+    zoom: float, centre: tuple[float, float], sides: tuple[float, float] = (1.0, 1.0)
+) -> NDArray[np.float64]:
     """Affine from the model grid to the pixels of an image.
 
     Parameters
@@ -68,6 +70,8 @@ def grid_to_pixel(zoom: float, centre: tuple[float, float]) -> NDArray[np.float6
         Grid voxels per pixel.
     centre : (float, float)
         Pixel coordinates (y, x) that lie at the in-plane centre of the grid.
+    sides : (float, float)
+        Sides (y, x) of a pixel over their mean, of `pixel_sides`.
 
     Returns
     -------
@@ -75,8 +79,9 @@ def grid_to_pixel(zoom: float, centre: tuple[float, float]) -> NDArray[np.float6
         From voxel-centre index to pixel index; z is in pixels too, 0 in the imaged plane.
     """
     affine = np.eye(4)
-    affine[:3, :3] /= zoom
-    affine[:3, 3] = -IMAGED_PLANE / zoom, centre[0] - CENTRE / zoom, centre[1] - CENTRE / zoom
+    down, across = (zoom * side for side in sides)
+    affine[:3, :3] /= np.array([zoom, down, across])[:, None]
+    affine[:3, 3] = -IMAGED_PLANE / zoom, centre[0] - CENTRE / down, centre[1] - CENTRE / across
     return affine
 
 
@@ -97,7 +102,21 @@ def in_plane_scale(image_to_world: NDArray[np.float64]) -> float:
     Scales are what is left when rotation and shear are taken off (by a QR decomposition, as napari
     does), so that shear does not change them.
     """
-    return float(np.abs(np.diag(np.linalg.qr(np.asarray(image_to_world)[:2, :2])[1])).mean())
+    return float(_in_plane_scales(image_to_world).mean())
+
+
+def pixel_sides(image_to_world: NDArray[np.float64]) -> tuple[float, float]:
+    """Sides (y, x) of a pixel over their mean; sides that differ by up to 1 % count as equal."""
+    scales = _in_plane_scales(image_to_world)
+    if scales.max() <= 1.01 * scales.min():
+        return 1.0, 1.0
+    down, across = scales / scales.mean()
+    return float(down), float(across)
+
+
+def _in_plane_scales(image_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
+    scales: NDArray[np.float64] = np.abs(np.diag(np.linalg.qr(np.asarray(image_to_world)[:2, :2])[1]))
+    return scales
 
 
 def spacing(grid_to_world: NDArray[np.float64]) -> NDArray[np.float64]:

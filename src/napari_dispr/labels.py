@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
+from scipy.ndimage import find_objects, generate_binary_structure
+from scipy.ndimage import label as label_parts
 
 from napari_dispr.errors import InputError
 
@@ -43,14 +44,15 @@ def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
             raise InputError(f"{which} hold NaN or infinite values: replace them by 0, the background.")
         if (labels != np.rint(labels)).any():
             raise InputError(f"{which} hold fractions, as images do: give each cell one whole number.")
-        if labels.size and labels.max() >= 2**63:
-            raise InputError(f"{which} hold values of 2^63 and more: number the cells from 1.")
+    if labels.dtype.kind in "uf" and labels.size and labels.max() >= 2**63:
+        raise InputError(f"{which} hold values of 2^63 and more: number the cells from 1.")
+    if labels.dtype.kind == "f":
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "ui":
         raise InputError(f"{which} have the data type {labels.dtype}: convert them to whole numbers.")
     if labels.size and labels.min() < 0:
         raise InputError(f"{which} hold negative values: use 0 for the background and 1 upwards for cells.")
-    if labels.ndim in (2, 3) and _is_picture(labels):
+    if labels.size and labels.ndim in (2, 3) and _is_picture(labels):
         raise InputError(
             f"{which} look like a picture, or like labels that were interpolated: give a segmentation with "
             "one whole number for each cell, and resize labels without interpolation (nearest neighbour)."
@@ -64,7 +66,7 @@ def _is_picture(labels: NDArray[Any]) -> bool:
     A pixel is thin if it has neighbours with other labels, and no square of 2 x 2 pixels around it has one
     value. In segmentations few pixels at the edges of cells are thin. Of a stack, some planes are checked.
     """
-    planes = labels.reshape(-1, *labels.shape[-2:])
+    planes = labels[None] if labels.ndim == 2 else labels
     thin = edge = 0
     for plane in planes[:: -(-len(planes) // _PLANES) or 1]:
         if min(plane.shape) < 2:
@@ -86,6 +88,24 @@ def _is_picture(labels: NDArray[Any]) -> bool:
         edge += int((changes & cell).sum())
         thin += int((touches & cell & ~solid).sum())
     return thin >= _THIN and thin > edge / 4
+
+
+def separate_parts(labels: NDArray[Any]) -> int:
+    """Number of connected parts of labels with one value, such as a binary mask; 1 for other labels."""
+    values = np.unique(labels)
+    return (
+        int(label_parts(labels > 0, generate_binary_structure(labels.ndim, labels.ndim))[1])
+        if np.count_nonzero(values) == 1
+        else 1
+    )
+
+
+def split_parts(labels: NDArray[Any]) -> NDArray[np.int32]:
+    """Labels in which each connected part of a cell is a cell; diagonal pixels are connected."""
+    from skimage.measure import label
+
+    parts: NDArray[np.int32] = label(whole_numbers(labels)).astype(np.int32)
+    return parts
 
 
 def cells_of(labels: NDArray[Any]) -> list[int]:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import check_fields, crop_cell, cut_by_border, zoom_for
+from napari_dispr.cells.cropping import check_fields, crop_cell, crop_cells, cut_by_border, zoom_for
 from napari_dispr.errors import InputError
 from napari_dispr.labels import cells_of
 
@@ -223,3 +223,23 @@ def test_cells_that_cannot_be_cut() -> None:
     for label in (3, 0):
         with pytest.raises(InputError, match=f"no cell {label}"):
             crop_cell(None, labels, label, zoom=1.0)
+
+
+@pytest.mark.parametrize("sides", [(0.2, 0.1), (0.1, 0.4)])
+def test_pixels_that_are_not_square_are_resampled(sides: tuple[float, float]) -> None:
+    """A disc of radius 1.8 is round on the grid, and lies where it is in the picture."""
+    y, x = (side * (np.arange(8 / side) + 0.5) for side in sides)
+    labels = (np.hypot(y[:, None] - 4, x - 3.6) < 1.8).astype(np.uint8)
+    to_world = np.diag([*sides, 1.0])
+    (crop,), _ = crop_cells(
+        None, labels, None, "auto", typical_extent=50, pixel_size=None, voxel_size=None,
+        sides=grid.pixel_sides(to_world),
+    )  # fmt: skip
+    to_grid = grid.pixel_to_world(to_world) @ crop.grid_to_pixel
+    voxel = grid.spacing(to_grid)
+    np.testing.assert_allclose(voxel, voxel[0])
+    assert crop.mask.sum() * voxel[0] ** 2 == pytest.approx(np.pi * 1.8**2, rel=0.05)
+    rows, columns = (np.ptp(np.flatnonzero((crop.mask > 0.5).any(axis=axis))) for axis in (1, 0))
+    assert abs(rows - columns) <= 1 + max(sides) / voxel[0]  # a pixel
+    centre = to_grid @ [grid.IMAGED_PLANE, *np.argwhere(crop.mask > 0.5).mean(axis=0), 1]
+    np.testing.assert_allclose(centre[:3], [0, 4 - sides[0] / 2, 3.6 - sides[1] / 2], atol=0.1)

@@ -1,6 +1,7 @@
 """3D files: what they say of their voxels, what is no stack, partners in folders, and damaged files."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 
 from napari_dispr.cells.stack_files import pair_files, read_stack
 from napari_dispr.errors import InputError
@@ -77,8 +79,8 @@ def test_imagej_tiff(tmp_path: Path, labels: Path) -> None:
         stack = read_stack(imagej(tmp_path / f"{number}.tif", unit=unit, spacing=1.2), labels)
         assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.unit == "micrometer"
         assert stack.note == ""
-    stack = read_stack(imagej(tmp_path / "4.tif", unit="nm", spacing=1200), labels)
-    assert stack.spacing == pytest.approx((1.2, 0.25e-3, 0.3e-3))
+    stack = read_stack(imagej(tmp_path / "4.tif", unit="nm", spacing=1.2), labels)
+    assert stack.spacing == pytest.approx((1.2e-3, 0.25e-3, 0.3e-3))
 
 
 def test_imagej_leaves_a_distance_of_one_out(tmp_path: Path, labels: Path) -> None:
@@ -95,9 +97,7 @@ def test_tiff_of_tifffile(tmp_path: Path, labels: Path) -> None:
     assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.unit == "micrometer"
 
 
-@pytest.mark.parametrize(
-    "metadata", [{"axes": "ZYX", "unit": "um"}, {"axes": "ZYX", "unit": "pixel", "spacing": 2}, None]
-)
+@pytest.mark.parametrize("metadata", [{"axes": "ZYX", "unit": "um"}, {"axes": "ZYX", "unit": "pixel"}, None])
 def test_sizes_that_are_not_all_known_are_not_guessed(tmp_path: Path, labels: Path, metadata) -> None:
     path = write(tmp_path / "cells.tif", metadata=metadata, resolution=(1 / 0.3, 1 / 0.25))
     stack = read_stack(path, labels)
@@ -138,9 +138,9 @@ def test_ome_zarr(tmp_path: Path, version: str) -> None:
 
 
 def test_ome_zarr_with_a_scale_of_all_and_other_units(tmp_path: Path, labels: Path) -> None:
-    more = {"coordinateTransformations": [{"type": "scale", "scale": [1.0, 1000.0, 1000.0]}]}
+    more = {"coordinateTransformations": [{"type": "scale", "scale": [1000.0, 500.0, 1000.0]}]}
     image = ome_zarr(tmp_path / "cells.zarr", IMAGE, unit="nanometer", **more)
-    assert read_stack(image, labels).spacing == pytest.approx((0.0012, 0.25, 0.3))
+    assert read_stack(image, labels).spacing == pytest.approx((1.2, 0.125, 0.3))
     image = ome_zarr(tmp_path / "other.zarr", IMAGE, unit=None)
     assert read_stack(image, labels).unit == "pixel"
 
@@ -294,3 +294,57 @@ def test_masks_of_cellpose(tmp_path: Path) -> None:
     np.save(path, np.array({"masks": tmp_path}), allow_pickle=True)  # would run code of another package
     with pytest.raises(InputError, match=r"a_seg\.npy cannot be read"):
         read_stack(None, path)
+
+
+# --- compressed files, palettes, units -------------------------------------------------------------------
+
+
+def test_compressed_tiff_is_read_or_names_the_cure(tmp_path: Path) -> None:
+    path = tmp_path / "cells.tif"
+    picture = np.kron(np.arange(64, dtype=np.uint8).reshape(8, 8), np.ones((8, 8), np.uint8))
+    pages = [Image.fromarray(picture)] * 3
+    pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_lzw")
+    labels = write(tmp_path / "labels.tif", np.stack([picture] * 3), photometric="minisblack")
+    if find_spec("imagecodecs"):
+        assert (read_stack(path, labels).image == picture).all()
+    else:
+        with pytest.raises(InputError, match=r"cells\.tif is compressed with LZW.* pip install imagecodecs"):
+            read_stack(path, labels)
+
+
+def test_imagej_with_units_of_their_own_for_y_and_z(tmp_path: Path, labels: Path) -> None:
+    path = imagej(tmp_path / "a.tif", unit="mm", yunit="cm", zunit="um", spacing=500)
+    assert read_stack(path, labels).spacing == pytest.approx((500, 2500, 300))
+    assert read_stack(imagej(tmp_path / "b.tif", yunit="um", spacing=1), labels).spacing[0] == 1
+
+
+def test_ratio_without_a_unit_is_kept(tmp_path: Path, labels: Path) -> None:
+    pixels = {f"PhysicalSize{axis}Unit": "pixel" for axis in "XYZ"}
+    files = [
+        ome_zarr(tmp_path / "a.zarr", IMAGE, unit=None),
+        write(tmp_path / "b.ome.tif", metadata=OME | pixels | {"PhysicalSizeX": 0.3}),
+        imagej(tmp_path / "c.tif", unit="pixel", spacing=1.2),
+    ]
+    for file in files:
+        stack = read_stack(file, labels)
+        assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.unit == "pixel"
+        assert stack.note == (
+            f"{file} gives its voxels as 1.2 x 0.25 x 0.3 without a unit: give the spacing and its unit."
+        )
+
+
+def test_image_and_labels_that_state_different_sizes(tmp_path: Path) -> None:
+    path = write(tmp_path / "cells.ome.tif", metadata=OME)
+    stack = read_stack(path, imagej(tmp_path / "labels.tif", LABELS, spacing=2.4))
+    assert stack.spacing == pytest.approx((1.2, 0.25, 0.3))
+    assert "different voxel sizes, 1.2 x 0.25 x 0.3 and 2.4 x 0.25 x 0.3 micrometer. The first" in stack.note
+
+
+def test_folder_of_bioformats2raw(tmp_path: Path, labels: Path) -> None:
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    root.attrs["bioformats2raw.layout"] = 3
+    ome_zarr(tmp_path / "a.zarr" / "0", IMAGE, "0.4")
+    assert read_stack(tmp_path / "a.zarr", labels).spacing == (1.2, 0.25, 0.3)
+    ome_zarr(tmp_path / "a.zarr" / "1", IMAGE, "0.4")
+    with pytest.raises(InputError, match=r"a\.zarr has 2 images: choose one of them, such as .*0\."):
+        read_stack(tmp_path / "a.zarr", labels)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save as to_bytes
 from safetensors.torch import save_file
 from support.models import dispr_model, tiny_model
 
@@ -229,3 +230,33 @@ def test_each_network_gets_its_own_planes():
     assert tiny_model().planes(mask, image).shape == (4, 64, 64)
     planes = dispr_model().planes(mask, image)
     assert np.array_equal(planes, np.stack([mask, image * mask]))
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("network", "num_head_channels", 1.5),
+        ("network", "num_head_channels", 1_000_000),
+        ("network", "num_res_blocks", 100_000),
+        ("network", "channel_mult", []),
+        ("network", "fold", 3),
+        ("process", "shift", float("nan")),
+        ("card", "typical_extent", float("inf")),
+        ("card", "qualities", {"full": {"sampler": "euler", "steps": 10**9}}),
+    ],
+)
+def test_configuration_out_of_bounds(saved, part, field, value):
+    with safe_open(saved, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    metadata[part] = json.dumps({**json.loads(metadata[part]), field: value})
+    saved.write_bytes(to_bytes(tensors, metadata))
+    assert "not a shape model" in refusal(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(saved, value):
+    model = tiny_model()
+    model.network.out[2].bias.data[0] = value
+    model.save(saved)
+    assert "hold NaN or infinite values" in refusal(saved)

@@ -32,7 +32,7 @@ class Crop:
         neither masked nor normalised. Where the mask is above 0 only pixels of the cell are used, not of
         neighbours.
     zoom : float
-        Grid voxels per pixel.
+        Grid voxels per pixel; for the mean of both sides of pixels that are not square.
     grid_to_pixel : (4, 4) float64
         From voxel-centre index (z, y, x) to pixel index; z is in pixels, 0 in the image.
     known_scale : float or None
@@ -122,6 +122,7 @@ def zoom_for(
     pixel_size: float | None,
     voxel_size: float | None,
     box: Box | None = None,
+    sides: tuple[float, float] = (1.0, 1.0),
 ) -> float:
     """Grid voxels per pixel for one cell.
 
@@ -136,6 +137,8 @@ def zoom_for(
         Side of a pixel and of the model's voxel in the same unit; only for ``physical``.
     box : Box, optional
         Bounding box of the cell, if it is known.
+    sides : (float, float)
+        Sides (y, x) of a pixel over their mean, of `grid.pixel_sides`.
 
     Raises
     ------
@@ -143,7 +146,7 @@ def zoom_for(
         If there is no such scale, or a size that ``physical`` needs is unknown.
     """
     if scale == "auto":
-        return typical_extent / max(side.stop - side.start for side in box or cell_box(labels, label))
+        return typical_extent / max(_extent(box or cell_box(labels, label), sides))
     if scale == "physical":
         if voxel_size is None:
             raise InputError('Scale "physical" needs a model that states its voxel size: use scale "auto".')
@@ -167,6 +170,7 @@ def crop_cells(
     pixel_size: float | None,
     voxel_size: float | None,
     boxes: Mapping[int, Box] | None = None,
+    sides: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[list[Crop], dict[int, str]]:
     """Crop many cells, each with the zoom of `zoom_for`.
 
@@ -176,6 +180,8 @@ def crop_cells(
         None: all cells that can be cropped.
     boxes : mapping, optional
         Of `cell_boxes`, if they are known.
+    sides : (float, float)
+        As in `zoom_for`: cells are resampled to square pixels.
 
     Returns
     -------
@@ -201,9 +207,10 @@ def crop_cells(
             pixel_size=pixel_size,
             voxel_size=voxel_size,
             box=box,
+            sides=sides,
         )
         try:
-            crop = crop_cell(image, labels, label, zoom=zoom, box=box)
+            crop = crop_cell(image, labels, label, zoom=zoom, box=box, sides=sides)
             crops.append(replace(crop, known_scale=1.0) if scale == "physical" else crop)
         except InputError as error:
             if cells is not None:
@@ -216,8 +223,20 @@ def crop_cells(
     return crops, left_out
 
 
+def _extent(box: Box, sides: tuple[float, float]) -> tuple[float, float]:
+    """Height and width of a box in pixels of the mean side."""
+    height, width = ((span.stop - span.start) * side for span, side in zip(box, sides, strict=True))
+    return height, width
+
+
 def crop_cell(
-    image: NDArray[Any] | None, labels: NDArray[Any], label: int, *, zoom: float, box: Box | None = None
+    image: NDArray[Any] | None,
+    labels: NDArray[Any],
+    label: int,
+    *,
+    zoom: float,
+    box: Box | None = None,
+    sides: tuple[float, float] = (1.0, 1.0),
 ) -> Crop:
     """Crop one cell. The centre of its bounding box becomes the in-plane centre of the grid.
 
@@ -233,6 +252,8 @@ def crop_cell(
         Grid voxels per pixel, from ``zoom_for``.
     box : Box, optional
         Bounding box of the cell, if it is known.
+    sides : (float, float)
+        As in `zoom_for`.
 
     Raises
     ------
@@ -246,15 +267,17 @@ def crop_cell(
             f"Cell {label} is cut by the border of the image: choose cells that are wholly in it."
         )
     height, width = (side.stop - side.start for side in box)
-    if max(height, width) * zoom > grid.SIZE * (1 + 1e-9):
+    extent = max(_extent(box, sides))
+    if extent * zoom > grid.SIZE * (1 + 1e-9):
         raise InputError(
             f"Cell {label} measures {height} x {width} pixels, which at {zoom:.3g} voxels per pixel is more "
             f"than the {grid.SIZE} voxels of the grid: "
-            f'use scale "auto" or a number of at most {grid.SIZE / max(height, width):.3g}.'
+            f'use scale "auto" or a number of at most {grid.SIZE / extent:.3g}.'
         )
     centre = tuple((side.start + side.stop - 1) / 2 for side in box)
     (rows, down), (columns, across) = (
-        grid_window(zoom, c, length) for c, length in zip(centre, labels.shape, strict=True)
+        grid_window(zoom * side, c, length)
+        for side, c, length in zip(sides, centre, labels.shape, strict=True)
     )
     cell = (labels[rows, columns] == label).astype(np.float64)
     mask = np.clip(down @ cell @ across.T, 0, 1).astype(np.float32)
@@ -269,7 +292,7 @@ def crop_cell(
         mask=mask,
         image=None if own is None else _resample(own, cell, down, across),
         zoom=zoom,
-        grid_to_pixel=grid.grid_to_pixel(zoom, (centre[0], centre[1])),
+        grid_to_pixel=grid.grid_to_pixel(zoom, (centre[0], centre[1]), sides),
     )
 
 

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE, Crop
 from napari_dispr.errors import InputError
-from napari_dispr.files import write_json, written_aside
+from napari_dispr.files import unreadable_tiff, write_json, written_aside
 from napari_dispr.settings import Settings
 
 PARTS = ("train", "test")
@@ -341,7 +341,7 @@ def _read(path: Path, ndim: int) -> NDArray[np.generic]:
     try:
         array = np.squeeze(tifffile.imread(path))
     except Exception as error:  # a damaged file can raise anything
-        raise InputError(f"The file {path} cannot be read as TIFF: save it again.") from error
+        raise unreadable_tiff(path, error) from error
     if array.shape != grid.SHAPE[:ndim]:
         size = " x ".join(["64"] * ndim)
         raise InputError(f"The file {path} has the shape {array.shape}: resize it to {size} voxels.")

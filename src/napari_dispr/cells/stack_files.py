@@ -2,8 +2,8 @@
 
 import json
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.errors import InputError
+from napari_dispr.files import unreadable_tiff
 from napari_dispr.grid import check_spacing
 
 #: The unit of all stacks whose files have a unit.
@@ -49,11 +50,12 @@ _UNKNOWN: _Sizes = (None, None, None)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """The content of a file: array, a letter for each axis, voxel size in micrometer."""
+    """The content of a file: array, a letter for each axis, voxel size in ``unit``."""
 
     array: NDArray[Any]
     axes: str
-    sizes: _Sizes
+    sizes: _Sizes = _UNKNOWN
+    unit: str = UNIT
     note: str = ""
 
 
@@ -98,16 +100,8 @@ def read_stack(
         given = tuple(spacing) if in_unit is None else tuple(step * in_unit for step in spacing)
         unit = unit if in_unit is None else UNIT
     else:
-        known = [read for read in (picture, segmentation) if read is not None and None not in read.sizes]
-        if known:
-            given, unit = tuple(size for size in known[0].sizes if size is not None), UNIT
-            note = f"{named}: {known[0].note}" if known[0].note else ""
-        else:
-            given, unit = (1.0, 1.0, 1.0), "pixel"
-            note = (
-                f"{named} does not say how large its voxels are along z, y and x. They count as cubes: "
-                "give the spacing if they are not."
-            )
+        given, unit, note = _stated_spacing(picture, segmentation)
+        note = f"{named}{note}" if note else ""
     if len(given) != 3:
         raise InputError(f"The spacing is {spacing}: give three lengths, along z, y and x.")
     try:
@@ -122,6 +116,30 @@ def read_stack(
         unit=unit,
         note=note,
     )
+
+
+def _stated_spacing(image: _Read | None, labels: _Read) -> tuple[tuple[float, ...], str, str]:
+    """Spacing and unit that the files state, and a note for the user (without the name of the file)."""
+    reads = [read for read in (image, labels) if read is not None and None not in read.sizes]
+    if not reads or all(read.unit != UNIT and set(read.sizes) == {1.0} for read in reads):
+        note = " does not say how large its voxels are along z, y and x. They count as cubes: "
+        return (1.0, 1.0, 1.0), "pixel", note + "give the spacing if they are not."
+    chosen = next((read for read in reads if read.unit == UNIT), reads[0])
+    spacing = tuple(size for size in chosen.sizes if size is not None)
+    note = f": {chosen.note}" if chosen.note else ""
+    if chosen.unit != UNIT:
+        note = f" gives its voxels as {_lengths(spacing)} without a unit: give the spacing and its unit."
+    others = [read.sizes for read in reads if read.unit == chosen.unit and read is not chosen]
+    if others and not np.allclose(np.array(others[0], float), spacing, rtol=0.01):
+        note = (
+            f" and its labels state different voxel sizes, {_lengths(spacing)} and {_lengths(others[0])} "
+            f"{chosen.unit}. The first is used: give the spacing if it is wrong."
+        )
+    return spacing, chosen.unit, note
+
+
+def _lengths(sizes: Sequence[float | None]) -> str:
+    return " x ".join(f"{size:.4g}" for size in sizes if size is not None)
 
 
 def pair_files(
@@ -214,6 +232,11 @@ def _stem(path: Path) -> str:
     return path.name[: len(path.name) - len(ending)]
 
 
+def read_zarr_picture(path: Path) -> NDArray[Any]:
+    """The array of an OME-Zarr picture, its largest resolution."""
+    return _read_zarr(path).array
+
+
 def _volume(path: Path) -> _Read:
     """Read a file as an array (z, y, x)."""
     if not path.exists():
@@ -227,7 +250,7 @@ def _volume(path: Path) -> _Read:
             array = _read_cellpose(path) if _stem(path).endswith("_seg") else np.load(path)
         except Exception as error:  # a damaged file can raise anything
             raise InputError(f"The file {path} cannot be read as NPY: save it again.") from error
-        read = _Read(array, "?" * array.ndim, _UNKNOWN)
+        read = _Read(array, "?" * array.ndim)
     else:
         raise InputError(f"{path} is not TIFF, OME-Zarr or NPY: save it as TIFF.")
     return _in_space(read, path)
@@ -269,7 +292,7 @@ def _in_space(read: _Read, path: Path) -> _Read:
             f"{path} has the shape {shape} and is not a 3D stack: save one with the axes z, y and x."
         )
     dropped = tuple(axis for axis in range(read.array.ndim) if axis not in kept)
-    return _Read(read.array.squeeze(dropped), "ZYX", read.sizes, read.note)
+    return replace(read, array=read.array.squeeze(dropped), axes="ZYX")
 
 
 # --- TIFF -------------------------------------------------------------------------------------------
@@ -282,10 +305,10 @@ def _read_tiff(path: Path) -> _Read:
             array, axes = series.asarray(), series.axes
             if array.size < _promised(tiff):
                 raise ValueError("pages are missing")
-            sizes, note = _tiff_sizes(tiff)
+            sizes, units, note = _tiff_sizes(tiff)
     except Exception as error:  # a damaged file can raise anything
-        raise InputError(f"The file {path} cannot be read as TIFF: save it again.") from error
-    return _Read(array, axes, sizes, note)
+        raise unreadable_tiff(path, error) from error
+    return _Read(array, axes, *_in_one_unit(sizes, units), note)
 
 
 def _promised(tiff: tifffile.TiffFile) -> int:
@@ -296,38 +319,44 @@ def _promised(tiff: tifffile.TiffFile) -> int:
     return int((tiff.imagej_metadata or {}).get("images", 1) * np.prod(tiff.pages.first.shape))
 
 
-def _tiff_sizes(tiff: tifffile.TiffFile) -> tuple[_Sizes, str]:
-    """Voxel size from OME-XML, or from the description and tags of ImageJ (and tifffile)."""
+def _tiff_sizes(tiff: tifffile.TiffFile) -> tuple[_Sizes, Sequence[object], str]:
+    """Voxel size and units from OME-XML, or from the description and tags of ImageJ; a note."""
     if tiff.is_ome and tiff.ome_metadata:
-        return _ome_sizes(tiff.ome_metadata), ""
+        return *_ome_sizes(tiff.ome_metadata), ""
     shaped: Any = tiff.shaped_metadata
     metadata: Mapping[str, Any] = tiff.imagej_metadata or (shaped[0] if shaped else {})
-    in_unit = micrometers(metadata.get("unit"))
-    if in_unit is None:
-        return _UNKNOWN, ""
+    # ImageJ states the units of y and z only where they differ from that of x.
+    units = [metadata.get(name, metadata.get("unit")) for name in ("zunit", "yunit", "unit")]
 
     def in_plane(name: str) -> float | None:
         tag = tiff.pages.first.tags.get(name)
-        pixels, units = tag.value if tag is not None else (0, 1)
-        return in_unit * units / pixels if pixels else None
+        pixels, per = tag.value if tag is not None else (0, 1)
+        return per / pixels if pixels else None
 
     note, z = "", abs(float(metadata.get("spacing", 0)))
-    if not z and tiff.is_imagej:
+    if not z and tiff.is_imagej and micrometers(units[0]):
         note, z = "the distance of its slices is taken as 1 unit, the default of ImageJ.", 1.0
-    return (z * in_unit if z else None, in_plane("YResolution"), in_plane("XResolution")), note
+    return (z or None, in_plane("YResolution"), in_plane("XResolution")), units, note
 
 
-def _ome_sizes(text: str) -> _Sizes:
+def _ome_sizes(text: str) -> tuple[_Sizes, Sequence[object]]:
     pixels = next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}Pixels")), None)
     if pixels is None:
-        return _UNKNOWN
+        return _UNKNOWN, (None,) * 3
+    z, y, x = (float(pixels.get(f"PhysicalSize{axis}", 0)) or None for axis in "ZYX")
+    return (z, y, x), [pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "ZYX"]
 
-    def along(axis: str) -> float | None:
-        size = float(pixels.get(f"PhysicalSize{axis}", 0))
-        in_unit = micrometers(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        return size * in_unit if size > 0 and in_unit is not None else None
 
-    return along("Z"), along("Y"), along("X")
+def _in_one_unit(sizes: _Sizes, units: Sequence[object]) -> tuple[_Sizes, str]:
+    """Sizes in micrometer; in pixel, with their ratio, if no axis has a unit of length."""
+    lengths = [micrometers(unit) for unit in units]
+    unit = UNIT if any(lengths) else "pixel"
+    steps = [1.0 if unit == "pixel" else length for length in lengths]
+    usable = [
+        size * step if size and step and 0 < size * step < float("inf") else None
+        for size, step in zip(sizes, steps, strict=True)
+    ]
+    return (usable[0], usable[1], usable[2]), unit
 
 
 def micrometers(unit: object) -> float | None:
@@ -349,15 +378,25 @@ def _read_zarr(path: Path) -> _Read:
         group = zarr.open_group(path, mode="r")
         attributes: Mapping[str, Any] = json.loads(json.dumps(dict(group.attrs)))
         attributes = attributes.get("ome", attributes)  # from version 0.5
+        if "bioformats2raw.layout" in attributes:  # a folder of images, numbered from 0
+            images = sorted(name for name, _ in group.groups() if name.isdecimal())
+            if len(images) > 1:
+                one = path / images[0]
+                raise InputError(f"{path} has {len(images)} images: choose one of them, such as {one}.")
+            return _read_zarr(path / images[0])
         image = attributes["multiscales"][0]
         largest: Any = group[image["datasets"][0]["path"]]
         array = np.asarray(largest[...])
         axes = [_axis(axis) for axis in image.get("axes", "tczyx")]
-        sizes = dict(_zarr_sizes(image, axes))
+        sizes = dict(zip((name for name, _ in axes), _zarr_scale(image, len(axes)), strict=True))
+    except InputError:
+        raise
     except Exception as error:  # a damaged or other folder can raise anything
         raise InputError(f"{path} cannot be read as an OME-Zarr image: save it again.") from error
     letters = "".join(name[0].upper() for name, _ in axes)
-    return _Read(array, letters, (sizes.get("z"), sizes.get("y"), sizes.get("x")))
+    units = dict(axes)
+    zyx = (sizes.get("z"), sizes.get("y"), sizes.get("x"))
+    return _Read(array, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:
@@ -365,15 +404,11 @@ def _axis(axis: Any) -> tuple[str, str | None]:
     return (axis["name"], axis.get("unit")) if isinstance(axis, dict) else (axis, None)
 
 
-def _zarr_sizes(
-    image: Mapping[str, Any], axes: Sequence[tuple[str, str | None]]
-) -> Iterator[tuple[str, float | None]]:
-    """The size of a voxel along each axis: the scale of the largest resolution times the common scale."""
-    scale = np.ones(len(axes))
+def _zarr_scale(image: Mapping[str, Any], count: int) -> list[float]:
+    """The scale of the largest resolution times the common scale, for each axis."""
+    scale = np.ones(count)
     for part in (image["datasets"][0], image):
         for transformation in part.get("coordinateTransformations", ()):
             if transformation["type"] == "scale":
                 scale = scale * transformation["scale"]
-    for (name, unit), size in zip(axes, scale, strict=True):
-        in_unit = micrometers(unit)
-        yield name, None if in_unit is None else float(size) * in_unit
+    return [float(step) for step in scale]

@@ -203,7 +203,10 @@ def checked_stack(stack: Stack) -> Stack:
             f"The spacing of {name} is {stack.spacing}: give three lengths above 0 for z, y and x."
         )
     if labels.dtype.kind == "b":
-        raise InputError(f"The labels of {name} are true or false: give each cell a number of its own.")
+        raise InputError(
+            f"The labels of {name} are true or false: give each cell a number of its "
+            "own (on the command line: --split)."
+        )
     labels = whole_numbers(labels, name)
     if not labels.any():
         raise InputError(f"The labels of {name} are empty: segment at least one cell.")

@@ -214,6 +214,29 @@ def given_spacing(options: argparse.Namespace) -> tuple[tuple[float, ...] | None
     return None, UNIT
 
 
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """Add the option that makes cells of the parts of a binary mask."""
+    parser.add_argument(
+        "--split",
+        action="store_true",
+        help="each connected part of the segmentation is a cell (binary masks)",
+    )
+
+
+def split_labels(labels: "NDArray[Any]", options: argparse.Namespace, path: Path) -> "NDArray[Any]":
+    """The labels, split as :func:`add_split` says; warns if they are one cell in several parts."""
+    from napari_dispr.labels import separate_parts, split_parts
+
+    if options.split:
+        return split_parts(labels)
+    if (parts := separate_parts(labels)) > 1:
+        warn(
+            f"{path} has one value for all cells, so it counts as one cell with {parts} separate parts: use "
+            "--split to make each part a cell."
+        )
+    return labels
+
+
 def check_suffix(out: Path, *suffixes: str) -> None:
     """Check the suffix of a file to write, and that it replaces no file that we did not write."""
     if out.suffix.lower() not in suffixes:
@@ -266,23 +289,37 @@ def read_real_cells(dataset: Path) -> "list[CellFile]":
     return real
 
 
-def read_picture(path: Path) -> "NDArray[Any]":
-    """Read a picture or labels: TIFF, NPY, or any format that scikit-image reads."""
+def read_picture(path: Path, *, labels: bool = False) -> "NDArray[Any]":
+    """Read a picture or labels: TIFF, OME-Zarr, NPY, or any format that imageio reads.
+
+    Of labels in a PNG with a palette, the values are the indices of the palette.
+    """
+    from napari_dispr.files import unreadable_tiff
+
+    if path.is_dir():
+        from napari_dispr.cells.stack_files import read_zarr_picture
+
+        return read_zarr_picture(path)
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the name.")
+    suffix = path.suffix.lower()
     try:
-        if path.suffix.lower() in (".tif", ".tiff"):
+        if suffix in (".tif", ".tiff"):
             import tifffile
 
             return tifffile.imread(path)
-        if path.suffix.lower() == ".npy":
+        if suffix == ".npy":
             import numpy as np
 
             return np.load(path, allow_pickle=False)
-        from skimage.io import imread
+        from imageio.v3 import imread
 
-        return imread(path)
+        with path.open("rb") as file:
+            has_palette = suffix == ".png" and file.read(26)[25:] == b"\3"  # the colour type
+        return imread(path, mode="P") if labels and has_palette else imread(path)
     except Exception as error:  # a broken file can raise anything
+        if suffix in (".tif", ".tiff"):
+            raise unreadable_tiff(path, error) from error
         raise InputError(f"{path} cannot be read as a picture: save it as TIFF.") from error
 
 

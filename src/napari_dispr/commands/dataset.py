@@ -1,6 +1,7 @@
 """``napari-dispr dataset``: cells to train on, cut from 3D stacks and their segmentations."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ def add(commands: Any) -> None:
         "TIFF, OME-TIFF, OME-Zarr or NPY",
     )
     command.add_argument("--no-image", action="store_true", help="cells without images: give only LABELS")
+    common.add_split(command)
     command.add_argument("--out", type=Path, required=True, help="folder for the dataset")
     common.add_spacing(command, "--spacing and --voxel-size")
     command.add_argument(
@@ -59,6 +61,10 @@ def dataset(options: argparse.Namespace) -> None:
     check_no_dataset(options.out)
     pairs = pair_files(images, labels)
     stacks = [read_stack(*pair, spacing, unit=unit) for pair in pairs]
+    stacks = [
+        replace(stack, labels=common.split_labels(stack.labels, options, path))
+        for stack, (_, path) in zip(stacks, pairs, strict=True)
+    ]
     for stack in stacks:
         if stack.note:
             common.warn(stack.note)

@@ -9,9 +9,11 @@ from xml.etree import ElementTree
 from napari_dispr.commands.common import (
     add_command,
     add_spacing,
+    add_split,
     check_suffix,
     given_spacing,
     progress_bar,
+    split_labels,
     warn,
 )
 from napari_dispr.errors import InputError
@@ -33,6 +35,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--out", type=Path, required=True, metavar="TABLE.csv", help="CSV table to write")
     add_spacing(command)
+    add_split(command)
     command.add_argument(
         "--set",
         default="first",
@@ -55,7 +58,7 @@ def measure(options: argparse.Namespace) -> None:
         raise InputError(f"There is no set {options.set!r} of measures: choose among {', '.join(SETS)}.")
     tables: list[pd.DataFrame] = []
     for path in options.files:
-        table = _measure_path(path, spacing, unit, options.set)
+        table = _measure_path(path, spacing, unit, options)
         if text := without_surface(table):
             warn(f"{path}: {text}")
         table.insert(0, "file", str(path))
@@ -82,12 +85,15 @@ def _check_units(tables: "list[pd.DataFrame]", table: "pd.DataFrame", path: Path
                 )
 
 
-def _measure_path(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
+def _measure_path(
+    path: Path, spacing: tuple[float, ...] | None, unit: str, options: argparse.Namespace
+) -> "pd.DataFrame":
     """Measure a file or folder in its own units."""
     from napari_dispr.prediction.saving import PREDICTION_FILE, load_prediction
     from napari_dispr.shapes.ensemble import Ensemble
     from napari_dispr.shapes.morphometry import measure_ensembles
 
+    chosen = options.set
     if not path.exists():
         raise InputError(f"There is no file or folder {path}: check its path.")
     ours = (path / PREDICTION_FILE).is_file() or path.suffix.lower() == ".npz"
@@ -103,7 +109,7 @@ def _measure_path(path: Path, spacing: tuple[float, ...] | None, unit: str, chos
         return _measure_members(path, *members, chosen)
     if any((path / name / "mask").is_dir() for name in ("", "train", "test")):
         return _measure_dataset(path, spacing, unit, chosen)
-    return _measure_segmentation(path, spacing, unit, chosen)
+    return _measure_segmentation(path, spacing, unit, options)
 
 
 def _members(path: Path) -> tuple[Any, dict[str, Any]] | None:
@@ -186,7 +192,7 @@ def _measure_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, c
 
 
 def _measure_segmentation(
-    path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str
+    path: Path, spacing: tuple[float, ...] | None, unit: str, options: argparse.Namespace
 ) -> "pd.DataFrame":
     """Measure the cells of a 3D segmentation."""
     from napari_dispr.cells.stack_files import read_stack
@@ -197,6 +203,7 @@ def _measure_segmentation(
         warn(stack.note)
     try:
         with progress_bar("cell") as show:
-            return measure_labels(stack.labels, stack.spacing, stack.unit, set=chosen, progress=show)
+            labels = split_labels(stack.labels, options, path)
+            return measure_labels(labels, stack.spacing, stack.unit, set=options.set, progress=show)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

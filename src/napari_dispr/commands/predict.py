@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help="replace a prediction in the folder (default: continue it if it was made in the same way)",
     )
+    common.add_split(command)
     common.add_settings(command, PredictSettings)
 
 
@@ -41,8 +42,8 @@ def predict(options: argparse.Namespace) -> None:
 
         from napari_dispr.cells.folders import read_dataset
 
-        for name in ("cells", "scale"):
-            if getattr(options, name) is not None:
+        for name in ("cells", "scale", "split"):
+            if getattr(options, name):
                 raise InputError(
                     f"--{name} is not for dataset folders, whose cells are used as they are: leave it out."
                 )
@@ -67,7 +68,7 @@ def predict(options: argparse.Namespace) -> None:
     else:
         events = iter_predict(
             common.read_picture(options.image),
-            common.read_picture(options.labels),
+            common.split_labels(common.read_picture(options.labels, labels=True), options, options.labels),
             cells=common.whole_numbers("--cells", options.cells),
             earlier=earlier,
             **settings.model_dump(),

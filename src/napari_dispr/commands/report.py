@@ -32,7 +32,7 @@ def report(options: argparse.Namespace) -> None:
 
     prediction = load_prediction(options.folder)
     image, labels = (
-        _picture(getattr(options, name), prediction.provenance.get(f"{name}_file"))
+        _picture(getattr(options, name), prediction.provenance.get(f"{name}_file"), labels=name == "labels")
         for name in ("image", "labels")
     )
     with progress_bar("cell") as show:
@@ -41,8 +41,8 @@ def report(options: argparse.Namespace) -> None:
     print(f"{len(prediction)} cells: {options.out}")
 
 
-def _picture(given: Path | None, known: str | None) -> "NDArray[Any] | None":
+def _picture(given: Path | None, known: str | None, labels: bool) -> "NDArray[Any] | None":
     """The given picture, or the one that was predicted from, if it still exists."""
     if given is not None:
-        return read_picture(given)
-    return read_picture(Path(known)) if known and Path(known).is_file() else None
+        return read_picture(given, labels=labels)
+    return read_picture(Path(known), labels=labels) if known and Path(known).exists() else None

@@ -6,15 +6,17 @@ The file contains only tensors and JSON: loading it cannot run code. `original` 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
@@ -28,6 +30,23 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 
 PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
+
+
+#: Bytes of a model file, which is read as a whole.
+_LARGEST = 2e9
+Checked = TypeVar("Checked")
+
+
+def _checked(kind: type[Checked], values: dict[str, Any]) -> Checked:
+    """An instance of a dataclass; a ValueError if a value has another type or is out of bounds."""
+    TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
+    return kind(**values)  # the numbers as they are in the file: the hash depends on them
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
+    """Raise an InputError if the weights of a model file hold NaN or infinity."""
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise InputError(f"The weights of {path} hold NaN or infinite values: get or train the model again.")
 
 
 @dataclass(eq=False)
@@ -86,6 +105,8 @@ class ShapeModel:
         InputError
             If the file does not exist, or is not a model file of this package.
         """
+        if os.path.isfile(path) and os.path.getsize(path) > _LARGEST:
+            raise InputError(f"{path} is larger than {_LARGEST / 1e9:.0f} GB: choose a smaller model.")
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -97,9 +118,9 @@ class ShapeModel:
             process = json.loads(metadata["process"])
             card = Card.model_validate_json(metadata["card"])
             with torch.device("meta"):  # a file that claims to be huge takes no memory
-                network = UNet3D(NetworkConfig(**json.loads(metadata["network"])))
+                network = UNet3D(_checked(NetworkConfig, json.loads(metadata["network"])))
             network.load_state_dict(tensors, assign=True)
-            return cls(network, PROCESSES[process.pop("kind")](**process), card)
+            model = cls(network, _checked(PROCESSES[process.pop("kind")], process), card)
         except FileNotFoundError:
             raise InputError(f"There is no model file {path}: check the name.") from None
         except (
@@ -116,6 +137,8 @@ class ShapeModel:
                 f"{path} is not a shape model of napari-dispr: choose a .safetensors file of napari-dispr, "
                 "or import an original checkpoint first."
             ) from error
+        check_finite(tensors, path)
+        return model
 
     # --- sampling ---------------------------------------------------------------------------------
 

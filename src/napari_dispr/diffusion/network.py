@@ -7,18 +7,23 @@ load without changes. The meaning of the condition planes is defined in `conditi
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from napari_dispr import grid
+
+_Multiple = Annotated[float, Field(gt=0, le=64)]
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """Topology of a :class:`UNet3D`. The fields up to ``resblock_updown`` have the original's names.
+
+    The bounds are checked where a model file is read.
 
     Attributes
     ----------
@@ -50,20 +55,20 @@ class NetworkConfig:
         planes, the signed distance of each voxel from the imaged plane is a further input.
     """
 
-    num_channels: int = 32
-    num_res_blocks: int = 1
-    channel_mult: tuple[float, ...] = (1, 2, 3, 4)
-    attention_downsamplings: tuple[int, ...] = (4,)
-    num_heads: int = 1
-    num_head_channels: int = -1
+    num_channels: Annotated[int, Field(ge=1, le=2048)] = 32
+    num_res_blocks: Annotated[int, Field(ge=1, le=16)] = 1
+    channel_mult: Annotated[tuple[_Multiple, ...], Field(min_length=1, max_length=7)] = (1, 2, 3, 4)
+    attention_downsamplings: Annotated[tuple[int, ...], Field(max_length=7)] = (4,)
+    num_heads: Annotated[int, Field(ge=1, le=1024)] = 1
+    num_head_channels: Annotated[int, Field(ge=-1, le=4096)] = -1
     use_new_attention_order: bool = False
     use_scale_shift_norm: bool = False
     resblock_updown: bool = False
-    in_channels: int = 3
-    out_channels: int = 2
-    fold: int = 1
+    in_channels: Annotated[int, Field(ge=1, le=64)] = 3
+    out_channels: Annotated[int, Field(ge=1, le=2)] = 2
+    fold: Literal[1, 2, 4, 8] = 1
     isotropic: bool = False
-    planes: int = 0
+    planes: Annotated[int, Field(ge=0, le=64)] = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):  # JSON has only lists
@@ -210,6 +215,8 @@ class AttentionBlock(nn.Module):
         super().__init__()
         per_head = config.num_head_channels
         self.heads = config.num_heads if per_head == -1 else channels // per_head
+        if self.heads < 1 or channels % self.heads:
+            raise ValueError(f"{channels} channels cannot be split into {self.heads} heads")
         self.new_order = config.use_new_attention_order
         self.norm = GroupNorm(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)

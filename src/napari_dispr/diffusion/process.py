@@ -7,11 +7,12 @@ Numbers are float64; only in operations with tensors they become float32.
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, repeat
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 Array = NDArray[np.float64]
@@ -45,7 +46,7 @@ class RectifiedFlow:
         decides its volume.
     """
 
-    shift: float = 12.0
+    shift: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 12.0
 
     def shifted(self, t: Tensor) -> Tensor:
         """Times moved towards noise."""
@@ -125,7 +126,7 @@ class GaussianDiffusion:
         The network's first channel.
     """
 
-    steps: int = 1000
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 1000
     schedule: Literal["linear", "cosine"] = "linear"
     variance: Literal["learned_range", "fixed_small", "fixed_large"] = "learned_range"
     rescale_timesteps: bool = False

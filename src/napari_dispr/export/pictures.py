@@ -203,7 +203,9 @@ def save_page(
     tiles = parts[1].subgridspec(len(cells), columns, wspace=0.02, hspace=0.02).subplots(squeeze=False)
     heads = ["picture", *(["truth"] if truths else []), *[f"member {m + 1}" for m in range(members)]]
     for row, (cell, ensemble) in zip(tiles, prediction.items(), strict=True):
-        crop = crop_cell(image, labels, cell, zoom=ensemble.zoom)
+        crop = crop_cell(
+            image, labels, cell, zoom=ensemble.zoom, sides=grid.pixel_sides(prediction.image_to_world)
+        )
         assert crop.image is not None
         row[0].imshow(crop.image * crop.mask, cmap="gray")
         row[0].text(2, 8, str(cell), color=colours[cell], fontsize=10)

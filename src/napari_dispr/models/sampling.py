@@ -19,6 +19,7 @@ from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser
+from napari_dispr.errors import InputError
 from napari_dispr.events import Clock, Step
 from napari_dispr.models.method import Members, Method, MethodEvent, OutOfMemory, Task
 from napari_dispr.settings import PredictSettings
@@ -111,6 +112,11 @@ class Sampling:
             while pairs:
                 x = yield from batches.sample(pairs)
                 pairs = pairs[len(x) :]
+                if not np.isfinite(x).all():
+                    raise InputError(
+                        f"The model {self.name!r} draws shapes that are not finite, so its weights are "
+                        "damaged: get or train it again."
+                    )
                 for distance in self.model.decode(x):
                     shapes.append(without_debris(distance))
                     if len(shapes) == len(waiting[0].seeds):

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from napari_dispr import grid
 from napari_dispr.card import Card
+from napari_dispr.diffusion.model import check_finite
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.models.method import OneShape
@@ -257,10 +258,12 @@ class SHAPRModel(OneShape):
                     raise ValueError(metadata["format"])
                 network = SHAPR()
                 network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-            return cls(network, Card.model_validate_json(metadata["card"]))
+            model = cls(network, Card.model_validate_json(metadata["card"]))
         except FileNotFoundError:
             raise InputError(f"There is no model file {path}: check the name.") from None
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise InputError(
                 f"{path} is not a SHAPR of napari-dispr: choose a .safetensors file that its training wrote."
             ) from error
+        check_finite(network.state_dict(), path)
+        return model

@@ -96,6 +96,7 @@ def iter_predict(
         typical_extent=drawn_by.card.typical_extent,
         pixel_size=pixel_size,
         voxel_size=drawn_by.card.voxel_size,
+        sides=grid.pixel_sides(to_world),
     )
     return (
         yield from iter_predict_crops(

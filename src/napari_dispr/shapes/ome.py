@@ -94,6 +94,10 @@ def _for_ome(image: OmeImage) -> NDArray[Any]:
         for kind in _TYPES["u" if array.min() >= 0 else "i"]:
             if np.iinfo(kind).min <= array.min() and array.max() <= np.iinfo(kind).max:
                 return array.astype(kind)
+        raise InputError(
+            f'"{image.name}" holds the value {array.max()}, and OME-TIFF has whole numbers up to '
+            f"{2**32 - 1}: number the cells from 1, and predict them again."
+        )
     raise InputError(
         f'"{image.name}" has the data type {array.dtype}, which OME-TIFF does not have: convert it.'
     )

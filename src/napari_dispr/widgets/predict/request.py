@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_dispr import grid
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes
@@ -179,6 +180,7 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
             pixel_size=request.image.pixel_size(card.unit),
             voxel_size=card.voxel_size,
             boxes=boxes,
+            sides=grid.pixel_sides(request.image.to_world),
         )
     except InputError as error:
         if binary:  # neither its border nor its size is what is wrong

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from napari_dispr import grid
 from napari_dispr.cells.cropping import check_fields, crop_cells
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
@@ -196,6 +197,7 @@ def _crops(request: BalanceRequest) -> "tuple[list[Crop], list[str]]":
         typical_extent=card.typical_extent,
         pixel_size=size,
         voxel_size=card.voxel_size,
+        sides=grid.pixel_sides(request.image.to_world),
     )
     chosen = [crop for crop in crops if crop.label in request.classes]
     if len({request.classes[crop.label] for crop in chosen}) < 2:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes, write_dataset
 from napari_dispr.cells.splits import check_cells, split_cells
+from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.cells.stacks import Stack, cut_stacks
 from napari_dispr.errors import InputError
 from napari_dispr.export.pictures import montage
@@ -159,7 +160,22 @@ def stack_of(image: "Image | None", labels: "Labels | None", spacing: Spacing) -
         )
     # Files get this name.
     name = re.sub(r"[^\w .-]+", "-", labels.name).strip(" .-") or "cells"
-    return Stack(name, voxels, marks, spacing.zyx, spacing.unit)
+    return Stack(name, voxels, marks, spacing.zyx, spacing.unit, _clash(image, labels, spacing))
+
+
+def _clash(image: "Image | None", labels: "Labels", spacing: Spacing) -> str:
+    """A sentence if the picture states another voxel size than the labels, whose size is used."""
+    if image is None or spacing != (own := spacing_of(labels)) or not own.is_known:
+        return ""
+    other = spacing_of(image)
+    theirs, ours = (np.multiply(s.zyx, micrometers(s.unit) or 1.0) for s in (other, own))
+    if not other.is_known or np.allclose(theirs, ours, rtol=0.01):
+        return ""
+    texts = [f"{' x '.join(f'{step:.4g}' for step in s.zyx)} {unit_symbol(s.unit)}" for s in (other, own)]
+    return (
+        f'"{image.name}" has voxels of {texts[0]}, "{labels.name}" of {texts[1]}. Those of the labels are '
+        "used: give the voxel size above if they are wrong."
+    )
 
 
 def _finest(layer: "Image | Labels") -> NDArray[np.generic]:
@@ -243,6 +259,8 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
             "The layers have no voxel size. If slices are further apart than pixels, give the voxel size "
             "above: otherwise shapes become too flat.",
         )
+    if stack.note:
+        doubts = (*doubts, stack.note)
     return _checked(tuple(cut.cells), None, notes, summary, doubts)
 
 
