@@ -308,7 +308,7 @@ def _labels(field):
         (lambda f: {"cells": [99]}, "99"),
         (lambda f: {"cells": []}, "No cells"),
         (lambda f: {"scale": 5.0}, "grid"),
-        (lambda f: {"scale": "physical"}, "voxel size"),
+        (lambda f: {"scale": "physical"}, "size of a pixel"),
         (lambda f: {"quality": "paper"}, "paper"),
         (lambda f: {"sampler": "ddpm"}, "ddpm"),
         (lambda f: {"sampler": "heun"}, "heun"),

@@ -68,7 +68,8 @@ def test_distances_are_turned_and_still_distances(discocyte, seed, resliced):
     sample = augmented(discocyte, rng(seed), resliced=resliced, bent=False)
     found = np.clip(sample.signed_distance, -8, 8)
     again = signed_distance.from_level(sample.signed_distance, 0.0, 8.0)
-    assert np.abs(found - again).mean() < 0.12
+    # A large cell turned in space: beyond the border of its grid no distance is known.
+    assert np.abs(found - again).mean() < 0.25
     assert np.percentile(np.abs(found - again)[np.abs(again) < 3], 99) < 0.3
     assert found.max() > 5 and found.min() == -8  # enough is stored for what is trained on
 
