@@ -108,7 +108,7 @@ def test_the_shapr_set(dataset, prediction, tmp_path):
         (["nothing.tif", "--out", "t.csv"], "There is no file or folder nothing.tif"),
         (["nothing.tif", "--out", "t.xlsx"], "name that ends in .csv"),
         (["nothing.tif", "--out", "t.csv", "--unit", "nm"], "--unit is the unit of --spacing"),
-        (["nothing.tif", "--out", "t.csv", "--spacing", "1,2"], "give 3 numbers above 0"),
+        (["nothing.tif", "--out", "t.csv", "--spacing", "1,2"], "give 3 numbers from 1e-09"),
         (["nothing.tif", "--out", "t.csv", "--set", "all"], "There is no set 'all'"),
         (["text.tif", "--out", "t.csv"], "text.tif cannot be read as TIFF"),
         (["empty.npy", "--out", "t.csv"], "empty.npy: The labels are empty"),

@@ -60,14 +60,14 @@ def test_info_for_people(capsys):
     assert printed["file"].endswith("red-blood-cell.safetensors (shipped with napari-dispr)")
     assert printed["size"] == "14.9 MB"
     assert printed["qualities"] == "fast (1 evaluation, euler), balanced (4 evaluations, euler)"
-    assert printed["novelty"] == "from 108 cells"
+    assert printed["novelty"] == "from 228 cells"
     assert len(lines) < 50 and max(map(len, lines)) < 500 and not set("{}[]") & set("".join(lines))
 
 
 def test_info_for_programs(colleagues, capsys):
     assert main(["models", "info", "red-blood-cell", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["name"] == "red-blood-cell" and printed["novelty"] == "from 108 cells"
+    assert printed["name"] == "red-blood-cell" and printed["novelty"] == "from 228 cells"
     assert printed["hash"] == nd.load_model("red-blood-cell").hash and printed["file"]["shipped"]
     assert main(["models", "info", str(colleagues), "--json"]) == 0
     file = json.loads(capsys.readouterr().out)["file"]

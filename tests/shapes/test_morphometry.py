@@ -175,7 +175,7 @@ def ensembles():
     frame = np.diag([0.1, 0.1, 0.1, 1])
     return {
         9: Ensemble(9, first, frame, "micrometer"),
-        4: Ensemble(4, second, 2 * frame, "micrometer"),
+        4: Ensemble(4, second, np.diag([0.2, 0.2, 0.2, 1]), "micrometer"),
     }
 
 
