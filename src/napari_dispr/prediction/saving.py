@@ -273,8 +273,8 @@ def _same_cells(folder: Path, prediction: Prediction) -> bool:
             before, section = _load_cell(folder, content, label).section, ensemble.section
             if before is None or section is None or not np.array_equal(before.mask, section.mask):
                 return False
-            images = [one.image for one in (before, section) if one.image is not None]
-            if len(images) == 1 or (images and not np.array_equal(*images)):
+            one, other = before.image, section.image
+            if not (one is other if one is None or other is None else np.array_equal(one, other)):
                 return False
     except InputError:
         return False
