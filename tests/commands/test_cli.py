@@ -191,6 +191,17 @@ def test_demo(tmp_path):
     assert picture.startswith(b"\x89PNG") and len(picture) > 50_000
 
 
+def test_the_demo_replaces_no_other_prediction(folder, tmp_path, capsys):
+    files = [str(folder / "image.tif"), str(folder / "labels.tif")]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["predict", *files, *out, "--model", "ellipsoid"]) == 0
+    assert main(["demo", *out, "--model", "ellipsoid"]) == 2
+    assert "not the demo's: give a new" in capsys.readouterr().err
+    assert len(nd.load_prediction(tmp_path / "out")) == 3
+    for _ in range(2):
+        assert main(["demo", "--out", str(tmp_path / "demo"), "--model", "ellipsoid"]) == 0
+
+
 def test_nothing_but_one_line_is_on_the_standard_error(tmp_path):
     # In a process of its own, where warnings of other packages (of pickle's protocol here) would be seen too.
     (tmp_path / "savedmodel.pt").write_bytes(b"\x80\x04garbage")
