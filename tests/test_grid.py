@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_dispr import grid
+from napari_dispr.errors import InputError
 
 
 def at(affine, *point):
@@ -47,6 +48,16 @@ def test_spacing_of_a_turned_grid():
     image = 0.1 * np.array([[0, -1, 0], [1, 0, 0], [0, 0, 10]])
     to_world = grid.pixel_to_world(image) @ grid.grid_to_pixel(2.0, (10.0, 10.0))
     np.testing.assert_allclose(grid.spacing(to_world), [0.05, 0.05, 0.05])
+
+
+def test_sizes_have_the_same_bounds_everywhere():
+    for size in (1e-10, 1e10):
+        with pytest.raises(InputError, match="from 1e-09 to 1e\\+09"):
+            grid.check_spacing([size] * 3)
+        with pytest.raises(ValueError, match="from 1e-09 to 1e\\+09"):
+            grid.check_affine(np.diag([size, size, 1]))
+    with pytest.raises(InputError, match=r"from 0\.0001 to 10000"):
+        grid.check_spacing([1e-5] * 3, "micrometer")
 
 
 def test_translation():

@@ -16,12 +16,11 @@ IMAGED_PLANE = 32
 CENTRE = (SIZE - 1) / 2
 #: No microscope has voxels that are longer than this many times their shortest side.
 _MOST_RATIO = 100
-#: Shortest and longest side of a voxel, in micrometer and in any other unit.
-_SIDES = {"micrometer": (1e-4, 1e4)}
-_ANY_SIDES = (1e-12, 1e9)
 #: Sizes of pixels and voxels, in any unit: no microscope has smaller or larger ones, and numbers beyond them
 #: overflow where they are squared and multiplied.
 SMALLEST, LARGEST = 1e-9, 1e9
+#: The same where the unit is known.
+_SIDES = {"micrometer": (1e-4, 1e4)}
 
 
 def check_affine(affine: ArrayLike) -> NDArray[np.float64]:
@@ -132,7 +131,7 @@ def check_spacing(frame: ArrayLike, unit: str = "pixel") -> None:
     sides = np.asarray(frame, dtype=np.float64)
     if sides.shape == (4, 4):
         sides = np.hypot.reduce(sides[:3, :3])  # without overflow
-    low, high = _SIDES.get(unit, _ANY_SIDES)
+    low, high = _SIDES.get(unit, (SMALLEST, LARGEST))
     size = " x ".join(f"{side:g}" for side in sides)
     if not ((low <= sides) & (sides <= high)).all():
         raise InputError(

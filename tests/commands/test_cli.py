@@ -112,6 +112,53 @@ def test_a_dataset_in_physical_units(dataset, tmp_path, capsys):
         assert option[0] in capsys.readouterr().err
 
 
+def picture(path, array, size=None, unit="um"):
+    resolution = {} if size is None else {"resolution": (1 / size,) * 2}
+    tifffile.imwrite(path, array, imagej=True, **resolution, metadata={} if size is None else {"unit": unit})
+
+
+@pytest.mark.parametrize(
+    ("of_image", "of_labels", "options", "size", "unit"),
+    [
+        (0.25, None, [], 0.25, "micrometer"),
+        (None, 0.25, [], 0.25, "micrometer"),
+        (0.25, 0.25, [], 0.25, "micrometer"),
+        (0.25, 0.5, [], 0.25, "micrometer"),
+        (0.25, 0.5, ["--pixel-size", "0.1"], 0.1, "micrometer"),
+        (1e9, None, [], 1.0, "pixel"),  # no microscope has it
+        (None, None, [], 1.0, "pixel"),
+    ],
+)
+def test_the_pixel_size_that_the_files_state(
+    folder, tmp_path, capsys, of_image, of_labels, options, size, unit
+):
+    field = np.load(folder / "labels.npy")
+    picture(tmp_path / "image.tif", tifffile.imread(folder / "image.tif").astype(np.uint16), of_image)
+    picture(tmp_path / "labels.tif", field.astype(np.uint16), of_labels)
+    files = [str(tmp_path / "image.tif"), str(tmp_path / "labels.tif")]
+    command = ["predict", *files, "--out", str(tmp_path / "out"), "--model", "ellipsoid", "--cells", "1"]
+    assert main([*command, *options]) == 0
+    prediction = nd.load_prediction(tmp_path / "out")
+    assert prediction.unit == unit
+    np.testing.assert_allclose(prediction.image_to_world, np.diag([size, size, 1]), rtol=1e-5)
+    differ = of_image == 0.25 and of_labels == 0.5 and not options
+    said = "image.tif and {}labels.tif state different pixel sizes, 0.25 x 0.25 and 0.5 x 0.5 micrometer"
+    assert (said.format(f"{tmp_path}{os.sep}") in capsys.readouterr().err) == differ
+
+
+def test_the_pixel_size_of_ome_tiff(folder, tmp_path):
+    sizes = {"PhysicalSizeY": 250, "PhysicalSizeYUnit": "nm", "PhysicalSizeX": 0.2}
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", tifffile.imread(folder / "image.tif"), metadata={"axes": "YX", **sizes}
+    )
+    files = [str(tmp_path / "a.ome.tif"), str(folder / "labels.npy")]
+    command = ["predict", *files, "--out", str(tmp_path / "out"), "--model", "ellipsoid", "--cells", "1"]
+    assert main(command) == 0
+    prediction = nd.load_prediction(tmp_path / "out")
+    np.testing.assert_allclose(prediction.image_to_world, np.diag([0.25, 0.2, 1]))
+    assert prediction.unit == "micrometer"
+
+
 def test_evaluate(dataset, tmp_path, capsys):
     command = ["evaluate", str(dataset), "--out", str(tmp_path), "--members", "2", "--steps", "1"]
     assert main([*command, "--save-shapes"]) == 0
@@ -142,6 +189,17 @@ def test_demo(tmp_path):
     assert len(prediction) == 6
     picture = (tmp_path / "picture.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 50_000
+
+
+def test_the_demo_replaces_no_other_prediction(folder, tmp_path, capsys):
+    files = [str(folder / "image.tif"), str(folder / "labels.tif")]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["predict", *files, *out, "--model", "ellipsoid"]) == 0
+    assert main(["demo", *out, "--model", "ellipsoid"]) == 2
+    assert "not the demo's: give a new" in capsys.readouterr().err
+    assert len(nd.load_prediction(tmp_path / "out")) == 3
+    for _ in range(2):
+        assert main(["demo", "--out", str(tmp_path / "demo"), "--model", "ellipsoid"]) == 0
 
 
 def test_nothing_but_one_line_is_on_the_standard_error(tmp_path):

@@ -347,3 +347,18 @@ def test_no_gradient_is_recorded_and_no_mode_leaks(field, model):
     next(events)
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     events.close()
+
+
+def test_an_earlier_prediction_in_memory_is_continued(field):
+    how = {"model": "ellipsoid", "seed": 1}
+    with_one = next(
+        event.prediction
+        for event in iter_predict(field.image, field.labels, **how)
+        if isinstance(event, CellDone)
+    )
+    assert len(with_one) == 1
+    whole = nd.predict(field.image, field.labels, earlier=with_one, **how)
+    assert list(whole) == [1, 2, 3, 4] and whole[1] is with_one[1]
+    assert whole.warnings == nd.predict(field.image, field.labels, **how).warnings
+    with pytest.raises(InputError, match=r"seed 1, not 2.*--overwrite \(in Python no earlier prediction\)"):
+        nd.predict(field.image, field.labels, earlier=with_one, **{**how, "seed": 2})

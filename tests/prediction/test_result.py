@@ -12,7 +12,7 @@ from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.saving import load_prediction
+from napari_dispr.prediction.saving import load_pictures, load_prediction, save_pictures
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes import placement
 from napari_dispr.shapes.ensemble import Ensemble, Section
@@ -194,6 +194,23 @@ def test_a_new_prediction_replaces_the_one_that_lay_there(tmp_path):
     assert list(load_prediction(tmp_path)) == [4]
     names = sorted(path.name for path in (tmp_path / "cells").iterdir())
     assert names == ["4.npz", "4.ome.tif", "notes.txt"]
+
+
+def test_the_picture_stays_with_a_prediction_of_the_same_cells(tmp_path):
+    def cell(label, centre, radii, mask):
+        one = ball(label, centre, radii)
+        section = Section(np.full((64, 64), mask, np.float32), None, 1.0)
+        return replace(one, section=section)
+
+    picture = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    first = prediction_of(cell(4, (50, 60), [20, 18], 1), cell(5, (150, 60), [20, 18], 1))
+    first.save(tmp_path)
+    save_pictures(tmp_path, picture, picture > 9)
+    load_prediction(tmp_path).keep(4, 1).reject(5, 0).save(tmp_path)
+    assert load_prediction(tmp_path).kept == {4: 1}
+    assert set(load_pictures(tmp_path, (64, 64))) == {"image", "labels"}
+    prediction_of(cell(4, (50, 60), [20], 0)).save(tmp_path)  # another outline: of another segmentation
+    assert not load_pictures(tmp_path, (64, 64))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"cells": {"1": {}}}'])

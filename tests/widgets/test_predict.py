@@ -22,6 +22,7 @@ import napari_dispr.prediction.predict  # before a thread does: rewriting of mod
 from napari_dispr.card import Card
 from napari_dispr.models.library import user_folder
 from napari_dispr.models.shapr import SHAPR, SHAPRModel
+from napari_dispr.prediction.more import more_members
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.viewer.content import METADATA_KEY
@@ -191,6 +192,25 @@ def test_a_run_on_the_same_cells_replaces_the_layers(opened, qtbot: QtBot) -> No
     run(qtbot, widget, 1, 4)
     assert [one.name for one in session.predictions] == ["cells (2)", "cells"]
     assert session.predictions[0].prediction.kept, "choices of the user are not thrown away"
+    more = more_members(session.current.prediction, 1, 1)
+    session.show(session.current.changed_to(more))
+    run(qtbot, widget, 1, 4)
+    assert len(session.predictions) == 3 and len(session.predictions[1].prediction[1]) == 3
+
+
+def test_results_do_not_take_the_colours_of_a_selection(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    session, labels = Session.of(viewer), viewer.layers["cells"]
+    own = {cell: labels.colormap.map(cell) for cell in (1, 4)}
+    run(qtbot, widget, 1, 4)
+    session.select(1)
+    qtbot.waitUntil(lambda: not np.allclose(labels.colormap.map(1), own[1]))
+    run(qtbot, widget, 1, 4)
+    session.select(None)
+    qtbot.waitUntil(lambda: np.allclose(labels.colormap.map(1), own[1]))
+    for layer in results(viewer):
+        for cell, colour in own.items():
+            np.testing.assert_allclose(layer.colormap.map(cell), colour)
 
 
 def test_a_run_in_the_3d_view_ends_in_it(opened, qtbot: QtBot) -> None:

@@ -1,4 +1,7 @@
-"""Read 3D stacks with their voxel sizes from TIFF (OME, ImageJ and others), OME-Zarr and NPY files."""
+"""Read 3D stacks with their voxel sizes from TIFF (OME, ImageJ and others), OME-Zarr and NPY files.
+
+Also the pixel size that a 2D picture states.
+"""
 
 import json
 import pickle
@@ -235,6 +238,28 @@ def _stem(path: Path) -> str:
 def read_zarr_picture(path: Path) -> NDArray[Any]:
     """The array of an OME-Zarr picture, its largest resolution."""
     return _read_zarr(path).array
+
+
+def stated_pixel_size(path: Path) -> tuple[float, float] | None:
+    """Sides (y, x) of a pixel in micrometer, from the metadata of a TIFF or OME-Zarr picture.
+
+    None if the file does not state them, or if no microscope has such pixels.
+    """
+    try:
+        if path.is_dir():
+            sizes, unit = (read := _read_zarr(path)).sizes, read.unit
+        elif path.suffix.lower() in (".tif", ".tiff"):
+            with tifffile.TiffFile(path) as tiff:
+                sizes, unit = _in_one_unit(*_tiff_sizes(tiff)[:2])
+        else:
+            return None
+        _, y, x = sizes
+        if unit != UNIT or y is None or x is None:
+            return None
+        check_spacing((y, y, x), unit)
+    except Exception:  # damaged metadata can raise anything, and the picture may be fine without them
+        return None
+    return y, x
 
 
 def _volume(path: Path) -> _Read:

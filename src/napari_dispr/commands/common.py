@@ -323,6 +323,22 @@ def read_picture(path: Path, *, labels: bool = False) -> "NDArray[Any]":
         raise InputError(f"{path} cannot be read as a picture: save it as TIFF.") from error
 
 
+def stated_pixel_size(image: Path, labels: Path) -> tuple[float, float] | None:
+    """Sides (y, x) of a pixel in micrometer that the files state; warns if they state different ones."""
+    from napari_dispr.cells.stack_files import stated_pixel_size as read
+
+    of_image, of_labels = read(image), read(labels)
+    if of_image is None or of_labels is None:
+        return of_image or of_labels
+    if any(abs(one - other) > 0.01 * one for one, other in zip(of_image, of_labels, strict=True)):
+        one, other = (" x ".join(f"{side:.4g}" for side in sides) for sides in (of_image, of_labels))
+        warn(
+            f"{image} and {labels} state different pixel sizes, {one} and {other} {UNIT}. The first is used: "
+            "give --pixel-size if it is wrong."
+        )
+    return of_image
+
+
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM, so that a training can save and stop; a second Ctrl-C stops at once."""

@@ -1,11 +1,16 @@
 """``napari-dispr demo``: predict, measure and picture simulated cells."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 from napari_dispr.commands.common import add_command, add_settings, check_folder, given_settings, run_and_save
+from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
+
+#: Marks the demo's own prediction, which the next demo may replace.
+_DEMO = "simulated red blood cells"
 
 
 def add(commands: Any) -> None:
@@ -21,6 +26,7 @@ def demo(options: argparse.Namespace) -> None:
     """``napari-dispr demo``."""
     settings = given_settings(options, PredictSettings)
     check_folder(options.out, "prediction.json")
+    _check_is_demo(options.out)
     import numpy as np
     import tifffile
 
@@ -46,6 +52,7 @@ def demo(options: argparse.Namespace) -> None:
             **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": scale}).model_dump(),
         ),
         options.out,
+        {"demo": _DEMO},
     )
     for name, picture in (("image", field.image), ("labels", field.labels)):
         with written_aside(options.out / f"{name}.tif") as aside:
@@ -60,3 +67,14 @@ def demo(options: argparse.Namespace) -> None:
     table = table[[column for column in shown if column in table]]
     print(table.round(2).to_string(index=False))
     print(f"Members, table and picture.png are in {options.out}; volumes in cubic micrometres.")
+
+
+def _check_is_demo(out: Path) -> None:
+    """Check that a prediction in the folder is one of the demo."""
+    place = out / "prediction.json"
+    try:
+        ours = not place.exists() or json.loads(place.read_bytes()).get("demo") == _DEMO
+    except (ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise InputError(f"{out} holds a prediction that is not the demo's: give a new or an empty folder.")

@@ -14,7 +14,11 @@ def add(commands: Any) -> None:
     command = common.add_command(
         commands, "predict", predict, "predict 3D shapes of cells; then use `report`, `export` or `rank`"
     )
-    command.add_argument("image", type=Path, help="2D picture, or a dataset folder with image/ and mask/")
+    command.add_argument(
+        "image",
+        type=Path,
+        help="2D picture (the pixel size that it states is used), or a dataset folder with image/ and mask/",
+    )
     command.add_argument("labels", type=Path, nargs="?", help="segmentation of the picture, one value a cell")
     command.add_argument("--out", type=Path, required=True, help="folder for the results")
     command.add_argument("--cells", help="labels of the cells, such as 3,7 (all)")
@@ -33,13 +37,13 @@ def predict(options: argparse.Namespace) -> None:
     common.check_folder(options.out, "prediction.json")
     if options.labels is None and not options.image.is_dir():
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
+    import numpy as np
+
     from napari_dispr.models.library import load_model
     from napari_dispr.prediction.predict import iter_predict, iter_predict_crops
 
     earlier = None if options.overwrite else common.earlier_prediction(options.out)
     if options.labels is None:
-        import numpy as np
-
         from napari_dispr.cells.folders import read_dataset
 
         for name in ("cells", "scale", "split"):
@@ -66,11 +70,17 @@ def predict(options: argparse.Namespace) -> None:
             earlier=earlier,
         )
     else:
+        image = common.read_picture(options.image)
+        labels = common.read_picture(options.labels, labels=True)
+        frame: dict[str, Any] = {}
+        if settings.pixel_size is None and (sides := common.stated_pixel_size(options.image, options.labels)):
+            frame = {"image_to_world": np.diag([*sides, 1.0]), "unit": common.UNIT}
         events = iter_predict(
-            common.read_picture(options.image),
-            common.split_labels(common.read_picture(options.labels, labels=True), options, options.labels),
+            image,
+            common.split_labels(labels, options, options.labels),
             cells=common.whole_numbers("--cells", options.cells),
             earlier=earlier,
+            **frame,
             **settings.model_dump(),
         )
     inputs = (

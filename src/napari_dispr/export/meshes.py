@@ -143,7 +143,7 @@ def export_prediction(
             if progress is not None:
                 progress(done, len(prediction))
         save_tables(prediction, aside, measures)
-        remove_prediction(folder)
+        remove_prediction(folder, prediction)
 
 
 def export_kept(prediction: Prediction, file: str | os.PathLike[str]) -> None:

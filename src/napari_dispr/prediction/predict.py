@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CellDone", "Event", "Step", "iter_predict", "iter_predict_crops", "predict"]
 
-_OTHER_FOLDER = "give another folder, or --overwrite to replace it."
+#: After "The earlier prediction has ...": for the command, and for ``earlier`` in Python.
+_NOT_THE_SAME = (
+    "it cannot be continued. Give another folder, or --overwrite (in Python no earlier prediction)."
+)
 
 
 def iter_predict(
@@ -192,7 +195,7 @@ def iter_predict_crops(
 def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], members: int) -> Prediction:
     """A prediction without cells yet, with the cells of an earlier one that are the same."""
     made = plain(fresh.provenance)
-    before = {name: earlier.provenance.get(name) for name in made}
+    before = plain({name: earlier.provenance.get(name) for name in made})
     for provenance in (made, before):
         settings = provenance.pop("settings") or {}
         provenance.update(settings)
@@ -201,9 +204,9 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
     for name in made:
         if made[name] != before.get(name):
             what = f"{name.replace('_', ' ')} {before.get(name)!r}, not {made[name]!r}"
-            raise InputError(f"The earlier prediction has {what}: {_OTHER_FOLDER}")
+            raise InputError(f"The earlier prediction has {what}: {_NOT_THE_SAME}")
     if fresh.unit != earlier.unit or not np.allclose(fresh.image_to_world, earlier.image_to_world):
-        raise InputError(f"The earlier prediction has another pixel size: {_OTHER_FOLDER}")
+        raise InputError(f"The earlier prediction has another pixel size: {_NOT_THE_SAME}")
     by_label = {crop.label: crop for crop in crops}
     to_world = grid.pixel_to_world(fresh.image_to_world)
     for label, ensemble in earlier.items():
@@ -219,7 +222,7 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
         )
         if not same:
             raise InputError(
-                f"The earlier prediction has another cell {earlier.stem(label)}: {_OTHER_FOLDER}"
+                f"The earlier prediction has another cell {earlier.stem(label)}: {_NOT_THE_SAME}"
             )
     for label, ensemble in _in_order(earlier, list(by_label)).items():
         notes = (Note("unlike", label, earlier.unlike[label]),) if label in earlier.unlike else ()

@@ -39,7 +39,7 @@ def save_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> N
         for label in prediction:
             save_cell(prediction, aside, label)
         save_tables(prediction, aside)
-        remove_prediction(folder)
+        remove_prediction(folder, prediction)
 
 
 def save_cell(prediction: Prediction, folder: str | os.PathLike[str], label: int) -> None:
@@ -85,7 +85,7 @@ def save_finished(
     save_cell(prediction, folder, label)
     _write_content(prediction, folder)
     if first:
-        _remove_files(folder, [stem for stem in before if stem != prediction.stem(label)])
+        _remove_files(folder, [stem for stem in before if stem != prediction.stem(label)], PICTURES.values())
 
 
 def earlier_prediction(folder: str | os.PathLike[str]) -> Prediction | None:
@@ -110,6 +110,7 @@ def _write_content(
     prediction: Prediction, folder: Path, columns: Mapping[str, Mapping[str, str]] | None = None
 ) -> None:
     """Write ``prediction.json``; ``columns`` are those of the tables, if they are written."""
+    unlike = prediction.unlike
     write_json(
         folder / PREDICTION_FILE,
         {
@@ -131,7 +132,7 @@ def _write_content(
                     "numbers": ensemble.numbers,
                     "kept": prediction.kept.get(label),
                     "rejected": prediction.rejected.get(label, ()),
-                    "warning": prediction.unlike.get(label, ""),
+                    "warning": unlike.get(label, ""),
                 }
                 for label, ensemble in prediction.items()
             },
@@ -245,16 +246,39 @@ def _notes(content: SavedPrediction, names: Mapping[int, str]) -> tuple[Note, ..
     return (*(Note("general", None, text) for text in content.warnings if text not in known), *unlike)
 
 
-def remove_prediction(folder: str | os.PathLike[str]) -> None:
-    """Remove a saved prediction, so that its files do not mix with those of a new one.
+def remove_prediction(folder: str | os.PathLike[str], successor: Prediction) -> None:
+    """Remove a saved prediction, so that its files do not mix with those of the one that follows.
 
-    Only files that its ``prediction.json`` lists are removed.
+    Only files that its ``prediction.json`` lists are removed. Its picture and segmentation stay if all cells
+    of the successor were cut from them, as after members were kept, rejected or added.
     """
     folder = Path(folder)
     if stems := _stems(folder):
+        pictures = () if _same_cells(folder, successor) else PICTURES.values()
         # The JSON goes first: without it the rest is no prediction.
         (folder / PREDICTION_FILE).unlink()
-        _remove_files(folder, stems)
+        _remove_files(folder, stems, pictures)
+
+
+def _same_cells(folder: Path, prediction: Prediction) -> bool:
+    """Whether a folder has all cells of a prediction, cut from the same picture and segmentation."""
+    try:
+        content = _read(folder)
+        if content.image_shape != tuple(prediction.image_shape):
+            return False
+        for label, ensemble in prediction.items():
+            saved = content.cells.get(label)
+            if saved is None or not np.allclose(saved.grid_to_world, prediction.grid_to_world(label)):
+                return False
+            before, section = _load_cell(folder, content, label).section, ensemble.section
+            if before is None or section is None or not np.array_equal(before.mask, section.mask):
+                return False
+            one, other = before.image, section.image
+            if not (one is other if one is None or other is None else np.array_equal(one, other)):
+                return False
+    except InputError:
+        return False
+    return True
 
 
 def _stems(folder: Path) -> list[str]:
@@ -265,9 +289,9 @@ def _stems(folder: Path) -> list[str]:
         return []
 
 
-def _remove_files(folder: Path, stems: Iterable[str]) -> None:
-    """Remove the tables and the files of cells."""
-    for name in (*TABLES, *PICTURES.values()):
+def _remove_files(folder: Path, stems: Iterable[str], pictures: Iterable[str]) -> None:
+    """Remove the tables, these pictures and the files of cells."""
+    for name in (*TABLES, *pictures):
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:

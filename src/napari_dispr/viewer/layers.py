@@ -31,6 +31,17 @@ _SURFACE_KEY = "napari-dispr surface of"
 _WORDS = {"members": "members", "consensus": "consensus", "kept": "kept shapes"}
 
 
+#: Layers that show colours for a while, as of a selected cell: their own colours, and those that they show.
+COLOURED: "weakref.WeakKeyDictionary[Labels, tuple[Any, Any]]" = weakref.WeakKeyDictionary()
+
+
+def own_colormap(layer: "Labels") -> Any:
+    """The colours of a layer, without those that it only shows for a while."""
+    layer = unwrapped(layer)
+    own, shown = COLOURED.get(layer, (None, None))
+    return own if shown is not None and layer.colormap is shown else layer.colormap
+
+
 def key_of(made: Mapping[str, Any]) -> int | str:
     """What a result layer shows, by its metadata: the number of a member, or a key of `_WORDS`."""
     return int(made["member"]) if "member" in made else next((key for key in _WORDS if key in made), "kept")
@@ -138,7 +149,7 @@ class ResultLayers:
         # A weak reference: a session must not keep its viewer alive.
         self._viewer_of = weakref.ref(unwrapped(viewer))
         self._handle = handle
-        self._colormap = copy.deepcopy(labels.colormap)
+        self._colormap = copy.deepcopy(own_colormap(labels))
         #: What the layers show.
         self.content: ResultContent | None = None
         #: Earlier layers, to be removed after the next update.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_dispr.prediction.result import Prediction
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -114,7 +116,7 @@ class Session:
             and unwrapped(one.labels) is unwrapped(opened.labels)
             and one.plane.index == opened.plane.index
             and set(one.prediction) == set(opened.prediction)
-            and not (one.prediction.kept or one.prediction.rejected)
+            and not _chosen(one.prediction)
         ]
 
     def handle(self, opened: OpenPrediction) -> PredictionHandle:
@@ -192,6 +194,13 @@ class Session:
             self._current = next(reversed(self._open), None)
             self._keep_selection()
         self.events.predictions()
+
+
+def _chosen(prediction: "Prediction") -> bool:
+    """Whether the user kept, rejected or added shapes."""
+    drawn = (prediction.provenance.get("settings") or {}).get("members")
+    added = drawn is not None and prediction.members > drawn
+    return added or bool(prediction.kept or prediction.rejected)
 
 
 _sessions: "weakref.WeakKeyDictionary[ViewerModel, Session]" = weakref.WeakKeyDictionary()

@@ -4,7 +4,7 @@ dimmed, and the others may show a measure. At the end the layers get their own c
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 import numpy as np
 from napari.layers import Labels
@@ -12,6 +12,7 @@ from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
+from napari_dispr.viewer.layers import COLOURED, own_colormap
 from napari_dispr.viewer.link import PictureLink, linked_layers
 from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.viewer.session import Session
@@ -35,8 +36,8 @@ class CellColours:
     def __init__(self, viewer: "ViewerModel") -> None:
         self._viewer, self._session = ref(viewer), Session.of(viewer)
         self._users = 0
-        #: Layers that are coloured: their own colours, and ours.
-        self._coloured: WeakKeyDictionary[Labels, tuple[Any, Any]] = WeakKeyDictionary()
+        #: Layers that are coloured; `COLOURED` has their own colours, and ours.
+        self._coloured: WeakSet[Labels] = WeakSet()
         self._measured: Labels | None = None
         self._alone: int | None = None
         self._colours: Mapping[int, NDArray[np.float32]] = {}
@@ -112,12 +113,11 @@ class CellColours:
         if not self._waiting:
             return
         layer = self._waiting.pop(0)
-        own, ours = self._coloured.get(layer, (None, None))
-        if ours is None or layer.colormap is not ours:  # first, or the user chose other colours
-            own = layer.colormap
+        own = own_colormap(layer)
         with PictureLink.quiet():
             layer.colormap = self._colormap(layer, own)
-        self._coloured[layer] = own, layer.colormap
+        COLOURED[layer] = own, layer.colormap
+        self._coloured.add(layer)
         self._next.start()
 
     def _colormap(self, layer: Labels, own: Any) -> DirectLabelColormap:
@@ -147,7 +147,8 @@ class CellColours:
         return np.array(sorted(label for label in known if label <= fits), dtype=np.int64)
 
     def _give_back(self, layer: Labels) -> None:
-        own, ours = self._coloured.pop(layer)
+        self._coloured.discard(layer)
+        own, ours = COLOURED.pop(layer)
         if layer.colormap is ours:
             with PictureLink.quiet():
                 layer.colormap = own

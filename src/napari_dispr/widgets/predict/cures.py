@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as connected_parts
+
+from napari_dispr.labels import separate_parts, split_parts
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -87,16 +88,13 @@ def cured(cure: Cure, image: "Image", labels: "Labels") -> LayerData:
 
 def is_binary(labels: NDArray[Any]) -> bool:
     """Whether labels (y, x) are a mask with one value, 1 or 255, in several parts."""
-    values = np.unique(labels)
-    values = values[values != 0]
-    return len(values) == 1 and int(values[0]) in (1, 255) and connected_parts(labels != 0).max() > 1
+    return int(labels.max(initial=0)) in (1, 255) and separate_parts(labels) > 1
 
 
 def split(labels: NDArray[Any]) -> NDArray[np.int32]:
     """Labels (..., y, x) with the connected parts of each plane numbered from 1."""
     planes = labels.reshape(-1, *labels.shape[-2:])
-    parts = [connected_parts(plane != 0, connectivity=2) for plane in planes]
-    return np.stack(parts).astype(np.int32).reshape(labels.shape)
+    return np.stack([split_parts(plane != 0) for plane in planes]).reshape(labels.shape)
 
 
 def _leading(layer: "Image | Labels") -> tuple[int, ...]:
