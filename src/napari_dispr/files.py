@@ -72,7 +72,7 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         written = [path for path in temporary.rglob("*") if path.is_file()]
-        # A JSON file says what a folder is: it comes last.
+        # A JSON file marks a complete folder: it is moved last.
         for path in sorted(written, key=lambda path: (path.suffix == ".json", path)):
             place = folder / path.relative_to(temporary)
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -96,8 +96,8 @@ def between_slices(level: NDArray[np.float64], thick: float, first: int) -> NDAr
     Returns
     -------
     (64, 64, 64) uint8
-        clip(d + 0.5, 0, 1) * 255, where d is the signed distance in voxels. In the imaged plane the inside
-        is that of the slice at this place.
+        clip(d + 0.5, 0, 1) * 255, where d is the signed distance in voxels. In the imaged plane the inside is
+        that of the slice at this position.
 
     Notes
     -----

@@ -81,7 +81,7 @@ class NetworkConfig:
         return (2, 2, 2) if self.isotropic else (1, 2, 2)
 
 
-#: The network of the models we train: 4 x 4 x 4 voxels folded into channels, attention at 4^3 only.
+#: The network of our models: 4 x 4 x 4 voxels folded into channels, attention at 4^3 only.
 DEFAULT = NetworkConfig(
     num_channels=32,
     channel_mult=(2, 3, 3),
