@@ -41,7 +41,7 @@ SETS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class PredictedShapes:
-    """Predicted shapes of one method; no model was trained on the cells that it drew.
+    """Predicted shapes of one method; no model was trained on the cells whose shapes it predicted.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Evaluate methods: errors of the shapes that they draw from pictures, against the known objects.
+"""Evaluate methods: errors of the shapes that they draw from pictures, compared with the true objects.
 
 A generator does the work, so that a progress bar, a worker and the command line run the same code.
 """
@@ -80,7 +80,7 @@ def iter_evaluate(
     resume: bool = False,
     **options: Any,
 ) -> Generator[Step | Evaluated, None, dict[str, Any]]:
-    """Let every method draw every cell and compare with the known objects.
+    """Let every method draw every cell, and compare the shapes with the true objects.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def check(
 
 
 def settings_of(cells: Sequence[CellFile], how: Options) -> dict[str, Any]:
-    """What rows depend on, besides the methods."""
+    """Everything that the rows depend on, except the methods."""
     known = {cell.name: [cell.fingerprint, cell.shape_fingerprint] for cell in cells}
     return {"version": __version__, **asdict(how), "cells": known}
 
@@ -336,5 +336,5 @@ def methods_of(names_or_paths: Iterable[str], settings: PredictSettings) -> dict
 
 
 def method_names() -> list[str]:
-    """What `method_of` takes, besides files."""
+    """The choices for `method_of`, for a message."""
     return ["model", *available_fits(), *available_models(), "a model file"]

@@ -32,7 +32,7 @@ PLANE_FEATURES = (*MASK_MEASURES, *PICTURE_MEASURES)
 _PLACE = ("cell", "source", "member", "key")
 _COLUMNS = [*_PLACE, *PLANE_FEATURES, *SHAPE_FEATURES]
 TRUE = "true"
-#: Seconds between two times that the table is written.
+#: Seconds between two saves of the table.
 _BETWEEN = 20.0
 
 

@@ -29,10 +29,10 @@ from napari_dispr.version import __version__
 
 __all__ = ["report"]
 
-#: Pixels of a shape's picture a voxel, and the colours of shapes.
+#: Pixels per voxel in the picture of a shape, and the colours of shapes.
 _ENLARGED = 3
 _MEMBER, _CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
-#: Stand for files that provenance does not name.
+#: Placeholders for files that the provenance does not name.
 _IMAGE, _LABELS = "IMAGE.tif", "LABELS.tif"
 
 
@@ -129,7 +129,7 @@ def _interval(row: "pd.Series[Any]", name: str) -> str:
 
 
 def _modes(ensemble: Ensemble) -> str:
-    """How many quite different shapes fit, and how often each was drawn."""
+    """How many kinds of shape fit, and how often each was sampled."""
     modes = ensemble.modes
     if len(modes) == 1:
         return "One kind of shape fits." if len(ensemble) > 1 else ""
@@ -313,7 +313,8 @@ def _meanings(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) 
 def command_line(prediction: Prediction) -> str:
     """The command that draws the same shapes again.
 
-    Of the picture's place in its world it knows only the size of the pixels; `python_call` knows all of it.
+    It contains the size of the pixels, but not the place of the picture in its world; `python_call` contains
+    both.
     """
     made, settings = prediction.provenance, _settings(prediction)
     if "pixel_size" not in settings and prediction.unit == "micrometer":

@@ -43,7 +43,7 @@ def iter_more_members(
     labels : int or iterable of int
         The cells.
     members : int
-        How many more of each.
+        Number of new members of each cell.
     model : ShapeModel, name or path, optional
         By default the model named in the provenance.
     device : str
@@ -108,7 +108,7 @@ redraw_members = in_one_go(iter_redraw_members)
 def as_drawn(
     prediction: Prediction, model: ShapeModel | str | os.PathLike[str] | None, device: str
 ) -> tuple[Sampling, PredictSettings]:
-    """The method that drew a prediction, and its settings, but for the device.
+    """The method that drew a prediction, and its settings without the device.
 
     Raises
     ------

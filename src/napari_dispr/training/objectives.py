@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     places : (B,) int64
         Positions of these samples among all of the step.
     of : int
-        Samples of the step, over all processes.
+        Number of samples of the step, over all processes.
     """
 
     planes: Tensor
