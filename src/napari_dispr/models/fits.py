@@ -89,7 +89,7 @@ def cylinder(mask: ArrayLike) -> NDArray[np.bool_]:
 
 
 def cylinder_code(mask: ArrayLike) -> NDArray[np.bool_]:
-    """As `cylinder`, over (a + b) / 2 voxels: the height in SHAPR's code."""
+    """As `cylinder`, but over (a + b) / 2 voxels: the height in SHAPR's code."""
     return _extruded(mask, sum(fit_ellipse(mask).semi_axes) / 2)
 
 
@@ -99,7 +99,7 @@ def ellipsoid(mask: ArrayLike) -> NDArray[np.bool_]:
 
 
 def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
-    """As `ellipsoid`, with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
+    """As `ellipsoid`, but with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
     return _ellipsoid(fit_ellipse(mask), 1 / 4)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _MOST_MEMBERS = 100
-#: So many changes can be undone.
+#: Number of changes that can be undone.
 _MOST_CHANGES = 20
 
 

@@ -368,7 +368,7 @@ class CompareWidget(DockedWidget):
 
     @property
     def busy(self) -> bool:
-        """Whether something is running or not shown yet."""
+        """Whether something is still running or not yet on screen."""
         return self._shapes.pending or self.canvas.busy or self.actions.running or self._updater.busy
 
     # --- the end ---------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 #: Colour of the selected cell, and of cells that are filtered out.
 _SELECTED, _DIMMED = (1.0, 0.85, 0.1, 1.0), (0.5, 0.5, 0.5, 0.15)
-#: What the opacity of other cells is multiplied with while one is selected.
+#: Factor for the opacity of the other cells while one cell is selected.
 _BEHIND = 0.5
-#: Labels up to this one keep their own colours, also if they were not predicted.
+#: Labels up to this one keep their own colours, even if they were not predicted.
 _MOST = 2000
 
 
@@ -61,7 +61,7 @@ class CellColours:
         return colours
 
     def release(self) -> None:
-        """Let go of the colours; after the last widget, the layers get their own back."""
+        """Stop using the colours; after the last widget, the layers get their own colours again."""
         self._users -= 1
         if self._users == 0:
             for event in ("selected", "predictions"):
@@ -113,7 +113,7 @@ class CellColours:
             return
         layer = self._waiting.pop(0)
         own, ours = self._coloured.get(layer, (None, None))
-        if ours is None or layer.colormap is not ours:  # first, or the user chose other colours
+        if ours is None or layer.colormap is not ours:  # the first time, or the user chose other colours
             own = layer.colormap
         with PictureLink.quiet():
             layer.colormap = self._colormap(layer, own)

@@ -40,7 +40,7 @@ class Results:
     cells : DataFrame
         A row for each cell.
     chosen : int
-        How many cells were to be predicted.
+        Number of cells to predict.
     """
 
     prediction: "Prediction"
@@ -51,7 +51,7 @@ class Results:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the prediction and of its layers."""
+        """Warnings about the prediction and its layers."""
         if self.prediction.step == 1:
             return tuple(self.prediction.warnings)
         share = "half" if self.prediction.step == 2 else f"1/{self.prediction.step}"

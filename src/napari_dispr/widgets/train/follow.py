@@ -1,4 +1,4 @@
-"""Follows a training run: reads new lines of its log, and says in words how far it is. No Qt.
+"""Follows a training run: reads new lines of its log, and describes its progress in words. No Qt.
 
 Training runs in another process: its folder holds everything that is known about it.
 """
