@@ -73,7 +73,7 @@ def test_wrong_methods_are_one_sentence(shapr, tmp_path):
     other.save(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="Two methods are called 'my-shapr'"):
         methods_of(["my-shapr", str(tmp_path / "other.safetensors")], PredictSettings())
-    with pytest.raises(InputError, match="it is a fit's"):
+    with pytest.raises(InputError, match="a fit has it"):
         check_name("Cylinder")
 
 

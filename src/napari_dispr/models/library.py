@@ -166,11 +166,9 @@ def check_name(name: str) -> str:
             "hyphens, underscores and dots, with a letter or digit first."
         )
     if plain.casefold() in available_fits():
-        raise InputError(f"{name!r} cannot be the name of a model, since a fit has it: choose another.")
+        raise InputError(f"{name!r} cannot be a model's name, since a fit has it: choose another.")
     if _DEVICES.fullmatch(plain):
-        raise InputError(
-            f"{name!r} cannot be the name of a model, since Windows reserves it: choose another."
-        )
+        raise InputError(f"{name!r} cannot be a model's name, since Windows reserves it: choose another.")
     return plain
 
 
