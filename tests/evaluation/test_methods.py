@@ -92,7 +92,7 @@ def test_a_rival_predicts_an_ensemble_of_one(shapr, name, tmp_path):
     assert len(nd.measure(prediction)) == 2
     nd.report(again, tmp_path / "report.html")
     said = (tmp_path / "report.html").read_text("utf-8")
-    assert "The method draws one shape of each" in said and "diffusion model" not in said
+    assert "The method predicts one shape per cell" in said and "diffusion model" not in said
     with pytest.raises(InputError, match=f"{name} draws one shape of a cell and no other"):
         nd.more_members(again, 7, 1)
     one = nd.predict(IMAGE, LABELS, model=nd.load_model(name), cells=[7], members=1)

@@ -209,7 +209,7 @@ def test_rivals_are_offered_where_a_lab_compares(choice: ModelChoice, qtbot: QtB
         assert form.settings.model == name and tip(form.model_choice, name) == read_card(name).description
         for control in (form.members, form.quality, form.device, form.seed):
             assert not control.isEnabled()
-            assert control.toolTip().startswith(f"{name} draws one shape for each cell")
+            assert control.toolTip().startswith(f"{name} predicts one shape per cell")
         assert form.scale.isEnabled()
     pick(form.model_choice, "generic")
     assert form.members.isEnabled() and "one shape" not in form.quality.toolTip()

@@ -92,7 +92,7 @@ def test_numbers_of_a_run_that_goes_on(run: Run) -> None:
         "",
     )
     step(run, 1000, 0.5, phase="scored")
-    assert followed.read().headline() == "Learning to draw them in a few steps."
+    assert followed.read().headline() == "Learning to sample shapes in a few steps."
     assert followed.numbers() == "step 1,000 · 14.1 cells/s · 8 min left · 1.9 GB"
     step(run, 2000, 1.0, phase="scored")
     assert followed.read().headline() == "Scoring the finished model on the validation cells."

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     )
     for flag, (kind, text) in _ORIGINAL_FLAGS.items():
         original.add_argument(f"--{flag}", f"--{flag.replace('_', '-')}", type=kind, help=text)
-    command = add_command(kinds, "export", export_model, "write a model into one file, to give it to others")
+    command = add_command(kinds, "export", export_model, "write a model into one file, to share it")
     command.add_argument("model", help="name from `models list`, or a file")
     command.add_argument("--out", type=Path, required=True, help="file or folder to write to")
     command = add_command(kinds, "remove", remove_model, "delete a model of your own")

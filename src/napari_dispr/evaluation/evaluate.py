@@ -59,7 +59,6 @@ class Options:
     ----------
     members : int
         Shapes of each cell, for methods that can draw several.
-    definitions : {"ours", "shapr", "both"}
     voxel_size : float
         Side of a grid voxel in ``unit``, for surface distances.
     """

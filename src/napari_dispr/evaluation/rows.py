@@ -1,7 +1,6 @@
 """The rows of an evaluation and their files, which grow pair by pair, so that an evaluation can be resumed.
 
-A pair is a cell and a method. This module knows neither how shapes are sampled nor what the rows are used
-for.
+A pair is a cell and a method. Independent of the sampling of shapes and of the use of the rows.
 """
 
 import csv

@@ -1,6 +1,6 @@
 """Features of true and predicted shapes for the classification experiment, and the table that keeps them.
 
-This module knows no classifier: it only describes shapes, masks and pictures by numbers.
+No classifier here: only numbers that describe shapes, masks and pictures.
 """
 
 import time

@@ -41,7 +41,6 @@ def export_meshes(
         Created if needed. The files are ``CELL_member-0.stl``, ``CELL_consensus.stl`` and so on;
         ``meshes.csv`` lists them with label, member, volume and area, ``meshes.columns.csv`` describes its
         columns, and ``meshes.json`` holds the provenance.
-    format : {"stl", "ply", "obj", "glb"}
     cells : iterable of int, optional
         Labels; all by default.
     members : iterable of int, optional

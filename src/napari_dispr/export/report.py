@@ -157,17 +157,17 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
     items = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in facts)
     text = "Each cell was seen in one plane only. "
     if made.get("method"):
-        text += "The method draws one shape of each, which does not show how certain it is."
+        text += "The method predicts one shape per cell, which does not show its uncertainty."
     else:
         text += (
             "A diffusion model drew several 3D shapes that all agree with that plane, the members of the "
             "cell's ensemble. Numbers are means over the members"
         )
         text += (
-            f"; ranges are calibrated {LEVEL:.0%} intervals: of cells like those that the model was made "
-            "for, nine in ten have their true value inside."
+            f"; ranges are calibrated {LEVEL:.0%} intervals: for nine in ten cells like those that the "
+            "model was made for, the true value lies inside."
             if prediction.intervals
-            else ", with their standard deviation: how far the members agree, not how far they are right."
+            else ", with their standard deviation, which shows how similar the members are, not how correct."
         )
     return f'<header><h1>{escape(title)}</h1><div class="facts">{items}</div><p>{text}</p></header>'
 

@@ -33,7 +33,6 @@ class Prediction(Mapping[int, Ensemble]):
         Model name and hash, settings, seed and versions; JSON can hold it.
     image_to_world : (3, 3) array
         Affine on (y, x, 1) from the picture's pixel index to world.
-    image_shape : (int, int)
     unit : str
         Of the world.
     notes : tuple of Note

@@ -57,7 +57,7 @@ def outline(area: float, volume: float, dimple: float, bend: float = 0.0) -> NDA
         Thickness in the middle, divided by the largest thickness; 0.315 for the disc of Evans and Fung.
     bend : float
         Angle in radians from the axis to the rim, seen from the centre of a ball that the mid-surface
-        lies on: 0 for a disc, about 1 for a stomatocyte I, 1.7 for a stomatocyte II.
+        lies on; 0 for a disc, about 1 for a stomatocyte I, 1.7 for a stomatocyte II.
 
     Returns
     -------

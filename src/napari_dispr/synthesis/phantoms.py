@@ -37,7 +37,6 @@ class Field:
         Sections of the cells with the imaged plane; 0 is background.
     objects : dict of label to (64, 64, 64) uint8
         Each cell on the model grid as ``crop_cell`` at this ``zoom`` places it; inside above 127.5.
-    kinds : dict of label to str
     centres : dict of label to (y, x)
         The pixel that lies at the in-plane centre of the cell's grid.
     zoom : float
@@ -102,10 +101,8 @@ def simulate_field(
 
     Parameters
     ----------
-    cells : int
     shape : (y, x)
         Pixels; a cell takes about 100 x 100.
-    seed : int
     kinds : sequence of str
         Kinds of the cells, used in turn.
 

@@ -73,7 +73,6 @@ class RedCellCrop:
 
     Attributes
     ----------
-    kind : str
     obj : (64, 64, 64) uint8
         Antialiased, axes (z, y, x), inside above 127.5; nothing touches the border of the grid.
     mask : (64, 64) float32
@@ -82,7 +81,6 @@ class RedCellCrop:
         Intensities, 0 to 1.
     volume : float
         fL.
-    spicules : int
     """
 
     kind: str
@@ -113,7 +111,6 @@ def red_cell_training_cells(count: int, seed: int, other_pictures: float = 0.12)
 
     Parameters
     ----------
-    count : int
     seed : int
         Cell number i depends on ``(seed, i)`` alone.
     other_pictures : float
@@ -140,8 +137,6 @@ def red_cell_volume(
 
     Parameters
     ----------
-    kind : str
-    rng : numpy Generator
     varied : bool
         Whether the imaged plane is sometimes not the middle of the cell, and the middle of the section not
         that of the grid, as in the real data.
@@ -239,7 +234,6 @@ def membrane_picture(
     Parameters
     ----------
     obj : (64, 64, 64) uint8
-    rng : numpy Generator
     plane : int
         z index.
 

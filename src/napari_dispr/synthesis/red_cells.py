@@ -40,7 +40,7 @@ class RedCell:
     shape : Shape
         Of points in micrometers.
     flat : float
-        Share of such cells that lie with their axis near the optical axis; the others lie in any direction.
+        Share of such cells with their axis near the optical axis; the others have any direction.
     tilt : float
         Standard deviation of their tilt about both other axes, radians.
     spicules : int

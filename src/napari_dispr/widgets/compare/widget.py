@@ -65,7 +65,7 @@ _VIEWS = {
 
 
 class CompareWidget(DockedWidget):
-    """Compare the members of one cell's ensemble, keep or reject them, draw more."""
+    """Compare the members of one cell's ensemble, keep or reject them, sample more."""
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__(unwrapped(napari_viewer))

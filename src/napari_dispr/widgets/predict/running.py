@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Layers are updated at most this often, in seconds.
 REFRESH = 1.0
-#: ... and so seldom that composing them takes at most this share of the time.
+#: ... and so rarely that composing them takes at most this share of the time.
 _COMPOSING_SHARE = 0.2
 
 

@@ -103,7 +103,7 @@ class SettingsForm(QWidget):
             control.setToolTip(
                 PredictSettings.model_fields[name].description or ""
                 if card.rival is None
-                else f"{card.name} draws one shape for each cell, always the same: nothing to choose"
+                else f"{card.name} predicts one shape per cell, always the same: nothing to choose"
             )
         if card.rival is None:
             self.quality.offer(list(card.qualities))

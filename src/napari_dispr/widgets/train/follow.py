@@ -25,7 +25,7 @@ _BETTER = 0.98
 
 _PHASES = {
     "flow": "learning what the cells look like",
-    "scored": "learning to draw them in a few steps",
+    "scored": "learning to sample shapes in a few steps",
 }
 
 
@@ -41,7 +41,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Errors of the shapes drawn for validation cells at ``share`` of the budget; step 0: start model."""
+    """Errors of the shapes sampled for validation cells at ``share`` of the budget; step 0: start model."""
 
     step: int
     share: float
