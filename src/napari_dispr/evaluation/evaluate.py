@@ -222,18 +222,18 @@ def check(
     how: Options,
     out: str | os.PathLike[str] | None,
 ) -> None:
-    """Check what can be checked quickly; raise an `InputError` if the evaluation is impossible."""
+    """Make all quick checks; raise an `InputError` if the evaluation is impossible."""
     if not cells:
         raise InputError("There are no cells to evaluate: give a dataset with obj, image and mask.")
     if not list(methods):
         raise InputError("There is no method to evaluate: give at least one, such as cylinder.")
     if how.members < 1:
-        raise InputError(f"The number of members is {how.members}: ask for at least one.")
+        raise InputError(f"The number of members is {how.members}: give at least one.")
     if how.save_shapes and out is None:
-        raise InputError("Shapes are to be saved but no folder is given: give one as out.")
+        raise InputError("Shapes cannot be saved without a folder: give one as out.")
     for name in methods:
         if not name or name in (".", "..") or set(name) & set('/\\:*?"<>|'):
-            raise InputError(f"The method's name {name!r} cannot name a folder: use letters and digits.")
+            raise InputError(f"The name {name!r} cannot be that of a folder: use letters and digits.")
 
 
 def settings_of(cells: Sequence[CellFile], how: Options) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.figure import Figure  # not pyplot, which would look for a screen
+from matplotlib.figure import Figure  # not pyplot, which needs a screen
 
 from napari_dispr.evaluation.rows import Row
 from napari_dispr.evaluation.truth import COMPARED, LENGTHS, MORE_IS_BETTER

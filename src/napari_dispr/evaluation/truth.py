@@ -156,7 +156,7 @@ def surface_distances(
     -----
     Distances are from each point to the nearest point of the other surface; all points have the same weight.
     A shape has distance 0 from itself, and flat faces that lie whole voxels apart have exactly that distance.
-    Voxels of a ball stand out a little, so that its mean is up to 0.2 voxel too small (see the tests).
+    The voxels of a ball are not smooth, so that its mean is up to 0.2 voxel too small (see the tests).
     """
     if not len(first) or not len(second):
         return np.nan, np.nan

@@ -64,7 +64,7 @@ def fit_ellipse(mask: ArrayLike) -> Ellipse:
     if not contours:
         raise InputError("The mask is empty: an ellipse needs a mask with pixels above one half.")
     contour = max(contours, key=_enclosed_area) - 1
-    # The angle of a circle is 0 / 0, and no ellipse fits a line: both are looked at below.
+    # The angle of a circle is 0 / 0, and no ellipse fits a line: both are checked below.
     with np.errstate(divide="ignore", invalid="ignore"):
         ellipse = EllipseModel.from_estimate(contour[:, ::-1])
     if not ellipse or not np.isfinite([*ellipse.center, *ellipse.axis_lengths]).all():

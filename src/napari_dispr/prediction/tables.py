@@ -49,7 +49,7 @@ def measure(
     table = measure_ensembles(prediction, set=set)
     if labels is None:
         if image is not None:
-            raise InputError("The picture comes without labels, which say where the cells are: give both.")
+            raise InputError("The picture needs labels, which say where the cells are: give both.")
         return table
     if not isinstance(prediction, Prediction):
         raise InputError("Measures of the picture need the size of its pixels: give a whole prediction.")

@@ -28,7 +28,7 @@ VOXEL_SIZE = 0.14
 AXIAL_STRETCH = (1.08, 0.04)
 #: Brightness (0 to 1) in the middle of the edge of a mask.
 EDGE = 0.25
-#: Names that stand for any stage of a kind.
+#: Names for any stage of a kind.
 ANY_STAGE = ("stomatocyte", "echinocyte")
 #: Points of a coarse grid over a cell, micrometers.
 _LOOK = np.linspace(-6.5, 6.5, 53, dtype=np.float32)

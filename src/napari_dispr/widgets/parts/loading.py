@@ -47,7 +47,7 @@ def load_torch() -> None:
 def without_full_collections() -> Iterator[None]:
     """Exclude all existing objects from garbage collections; new ones are collected.
 
-    Afterwards all take part again: unlike a lasting ``gc.freeze`` this leaks no memory.
+    Afterwards all are included again: unlike a permanent ``gc.freeze`` this leaks no memory.
     """
     global _quiet_runs
     with _counting:

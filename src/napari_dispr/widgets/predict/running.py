@@ -179,7 +179,7 @@ def progress_text(cell: int, number: int, cells: int, seconds_left: float | None
 
 
 def summary(results: Results, finished: bool) -> str:
-    """What came out, such as ``3 cells predicted.``; of a run that ended early ``1 of 3 cells finished.``"""
+    """The result in words, ``3 cells predicted.`` or, if the run ended early, ``1 of 3 cells finished.``"""
     done = len(results.prediction)
     text = (
         f"{cells_text(done)} predicted." if finished else f"{done} of {cells_text(results.chosen)} finished."

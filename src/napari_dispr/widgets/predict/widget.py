@@ -108,8 +108,8 @@ class PredictWidget(DockedWidget):
         )
         self.keep_earlier = QCheckBox(
             "keep earlier layers of the same cells",
-            toolTip="If this is off, a run replaces the layers of the run before on the same cells of the "
-            "same label layer, unless you have kept or rejected shapes there",
+            toolTip="If this is off, a run replaces earlier layers of the same cells and the same labels, "
+            "unless you have kept or rejected shapes in them",
         )
         self.form.rows.addRow("layers", row((self.stacked, 1), self.consensus))
         self.form.rows.addRow("", self.keep_earlier)

@@ -136,7 +136,7 @@ class RunLog:
             self.scores.append(score)
 
     def _go_back(self, step: int) -> None:
-        """Drop what came after the step from which a run continues: it comes again."""
+        """Drop everything after the step from which a run continues: the run repeats it."""
         self.losses = [loss for loss in self.losses if loss.step <= step]
         self.scores = [score for score in self.scores if score.step <= step]
 
@@ -264,7 +264,7 @@ class FollowedRun:
 
     @property
     def progress(self) -> float:
-        """How much of the budget is used, 0 to 1; before it starts and after it, how much is scored."""
+        """The used share of the budget, 0 to 1; before and after the training, the share of scored cells."""
         log = self.log
         if self.state == "running" and log.scoring is not None and log.share in (0, 1):
             return log.scoring.done / max(1, log.scoring.of)
