@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.training.train import iter_train as iter_train
     from napari_dispr.training.train import train as train
 
-#: Public names by module. A new one is a word here and a line above.
+#: Public names by module. A new name is added here and above.
 _PUBLIC = {
     "diffusion.model": "ShapeModel",
     "diffusion.original": "import_dispr_checkpoint",

@@ -91,7 +91,7 @@ class Novelty(BaseModel):
     directions : dict
         "blurred", "inverted" and "strange", where there were pictures.
     thresholds : dict
-        For each set of groups that may be known of a cell, joined by "+": above this, in units, it is unlike.
+        For each set of groups that may be known for a cell, joined by "+": a cell above this is novel.
     cells : int
         Training cells that it was made from.
     """
@@ -129,7 +129,7 @@ class Weights(BaseModel):
 
 
 class VolumeRegression(BaseModel):
-    """Expects a cell's volume from mask and picture; made and read by ``cells.volume``.
+    """Predicts a cell's volume from mask and picture; made and read by ``cells.volume``.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class VolumeRegression(BaseModel):
     cells : tuple of tuple of float
         The training cells' standardised features.
     weights : dict
-        For each set of groups of features that may be known of a cell, joined by "+".
+        For each set of groups of features that may be known for a cell, joined by "+".
     share : float
         Weight of this expectation against the volume of the sampled shape, both as logarithms.
     """
@@ -153,12 +153,12 @@ class VolumeRegression(BaseModel):
 
 
 class Card(BaseModel):
-    """Stands as JSON in the metadata of a model file.
+    """The card of a model, which its file contains as JSON.
 
     Attributes
     ----------
     representation : "signed_distance" or "occupancy"
-        What the network draws: signed distance over ``truncation``, or 0 and 1 (the paper).
+        Output of the network: signed distance over ``truncation``, or 0 and 1 (the paper).
     truncation : float
         Voxels.
     typical_extent : float
@@ -174,8 +174,8 @@ class Card(BaseModel):
     novelty : Novelty or None
         What its training cells look like; without it there are no warnings about novel cells.
     volume : VolumeRegression or None
-        Expects the volume from mask and picture. Members are stretched along z, about the imaged plane, to
-        between their own volume and the expected one.
+        Predicts the volume from mask and picture. Members are stretched along z, about the imaged plane, to
+        between their own volume and the predicted one.
     rival : "fit", "shapr", "topo-shapr" or None
         Another method, which draws one shape of each cell; None: a shape model.
     """
@@ -196,7 +196,7 @@ class Card(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
     intervals: dict[str, Calibration] = Field(default_factory=dict)
-    #: Under the name "familiarity" in model files.
+    #: Called "familiarity" in model files.
     novelty: Novelty | None = Field(None, alias="familiarity")
     volume: VolumeRegression | None = None
     rival: Literal["fit", "shapr", "topo-shapr"] | None = None

@@ -1,4 +1,4 @@
-"""What all verbs share: the events of a generator, and how a generator is run to its result."""
+"""Shared by all verbs: the events of a generator, and functions that run a generator to its result."""
 
 import inspect
 import re

@@ -39,7 +39,7 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile.mkstemp: that makes files which only their owner may read.
+    # Not tempfile.mkstemp: only the owner may read its files.
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         yield temporary
@@ -72,7 +72,7 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         written = [path for path in temporary.rglob("*") if path.is_file()]
-        # A JSON file says what a folder is: it comes last.
+        # A JSON file marks a complete folder: it is moved last.
         for path in sorted(written, key=lambda path: (path.suffix == ".json", path)):
             place = folder / path.relative_to(temporary)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def remove_temporary(folder: str | os.PathLike[str]) -> None:
 
 
 def _renamed(temporary: Path, path: Path) -> None:
-    """Rename; on Windows, where a file that is being read cannot be replaced, try again for a while."""
+    """Rename. Windows cannot replace a file that is being read: try again for a while."""
     patience = 2.0 if os.name == "nt" else 0.0
     until = time.monotonic() + patience
     while True:

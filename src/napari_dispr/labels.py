@@ -17,7 +17,7 @@ Box = tuple[slice, ...]
 
 #: `find_objects` makes a list as long as the largest label: larger labels are renumbered first.
 _DENSE_LABELS = 1_000_000
-#: At most so many planes of a stack are checked for being a picture; fewer thin pixels are no sign of one.
+#: At most this many planes of a stack are checked; fewer thin pixels than this do not mean a picture.
 _PLANES, _THIN = 24, 40
 
 

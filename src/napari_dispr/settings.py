@@ -32,7 +32,7 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:  # settings that do not go together
+        if not first["loc"]:  # settings that exclude each other
             reason = first["msg"].removeprefix("Value error, ")
             raise InputError(f"{reason[0].upper()}{reason[1:]}.") from None
         name = str(first["loc"][0])
@@ -40,7 +40,7 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
             raise InputError(
                 f"There is no setting {name!r}: choose among {', '.join(kind.model_fields)}."
             ) from None
-        # A setting that may be of several kinds has an error for each.
+        # A setting that may have several types has an error for each type.
         said = [
             e["msg"][0].lower() + e["msg"][1:] for e in error.errors() if e["loc"][:1] == first["loc"][:1]
         ]
@@ -50,86 +50,100 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
 
 
 class PredictSettings(Settings):
-    """How the members of each cell are drawn."""
+    """How the members of each cell are sampled."""
 
     model: str = Field(
         "red-blood-cell",
-        description="Shape model, or for comparison a SHAPR or a fit (cylinder, ellipsoid): a name of the "
-        "list, or a model file.",
+        description="Shape model, by name or file. For comparison also a fit (cylinder, ellipsoid) or SHAPR.",
     )
-    members: Annotated[int, Field(ge=1, le=100)] = Field(5, description="Shapes drawn for each cell.")
+    members: Annotated[int, Field(ge=1, le=100)] = Field(
+        5, description="Number of members: shapes that are sampled for each cell."
+    )
     quality: str = Field(
-        "balanced", description="How carefully shapes are drawn: fast, balanced, or another of the model's."
+        "balanced",
+        description="How carefully shapes are sampled: fast, balanced, or another quality of the model.",
     )
     sampler: str | None = Field(
-        None, description="Sampler, in place of the quality's: dpm-solver++, ddim, euler or ddpm."
+        None,
+        description="Sampler: dpm-solver++, ddim, euler or ddpm. It replaces the sampler of the quality.",
     )
     steps: Annotated[int, Field(ge=1, le=4000)] | None = Field(
-        None, description="Evaluations of the network for each shape, in place of the quality's."
+        None, description="Evaluations of the network for each shape. They replace the number of the quality."
     )
     scale: Scale = Field(
         "auto",
-        description="How large cells stand on the model's grid: auto (brought to the usual size), "
-        "physical (by pixel size), or grid voxels per pixel.",
+        description="Size of the cells on the model grid: auto (all cells get the usual size), "
+        "physical (from the pixel size), or a number of grid voxels per pixel.",
     )
     pixel_size: PixelSize | None = Field(
-        None, description="Side of a pixel in the model's unit, for the scale physical."
+        None, description="Side of a pixel in the unit of the model. The scale physical needs it."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        0, description="The same seed gives the same shapes of a cell, whatever else is drawn."
+        0,
+        description="Seed of the noise. The same seed gives the same shapes of a cell, whichever other cells "
+        "are predicted.",
     )
-    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
+    device: str = Field(
+        "auto", description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."
+    )
 
 
 class EvaluateSettings(Settings):
-    """How drawn shapes are compared with the known ones."""
+    """How predicted shapes are compared with true ones."""
 
     definitions: Literal["ours", "shapr", "both"] = Field(
         "both",
-        description="Whose definitions of surface area, roughness and curvature: ours, shapr (those of its "
+        description="Definitions of surface area, roughness and curvature: ours, shapr (those of the SHAPR "
         "notebooks), or both.",
     )
     pixel_size: PixelSize | None = Field(
         None,
-        description="Side of a voxel of the dataset in micrometer, for distances; otherwise the dataset's "
-        "own, or voxels.",
+        description="Side of a voxel of the dataset in micrometer, for distances. Without it: the size that "
+        "the dataset states, or else distances in voxels.",
     )
 
 
 class CrossValidateSettings(Settings):
-    """How cells are split into folds, and what is trained on the others of each."""
+    """How cells are split into folds, and how methods are trained for each fold."""
 
     folds: Annotated[int, Field(ge=2, le=100)] = Field(
-        5, description="Cross-validation: number of folds; each is tested by models trained on the others."
+        5,
+        description="Cross-validate with this number of folds; each fold is tested with models trained on "
+        "the other folds.",
     )
     preset: str = Field(
-        "standard", description="With folds: the preset by which the method named model is trained."
+        "standard", description="With --folds: the preset for training the method named model."
     )
     init: str = Field(
-        "auto", description="With folds: the model that it starts from, a name or a file; none: from scratch."
+        "auto",
+        description="With --folds: the model from which this training starts, a name or a file; none: from "
+        "scratch.",
     )
     minutes: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="With folds: how long each method is trained on each fold."
+        None, description="With --folds: training time of each method for each fold, in minutes."
     )
     fold: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="With folds: train and test this one alone, as a held-out split; --resume adds others.",
+        description="With --folds: train and test for this fold only; --resume adds other folds.",
     )
 
 
 class TrainSettings(Settings):
-    """How a shape model is trained. Without a budget in minutes there are ``steps``."""
+    """How a shape model is trained: for ``minutes`` or, without them, for ``steps``."""
 
     method: Literal["flow", "dispr"] = Field(
-        "flow", description="What is trained: flow (ours), or dispr (the paper's network, process and loss)."
+        "flow",
+        description="What is trained: flow (ours), or dispr (the network, process and loss of the paper).",
     )
     minutes: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="How long to train, in place of a number of steps."
+        None, description="Training time in minutes. It replaces the number of steps."
     )
-    steps: Annotated[int, Field(ge=1)] = Field(2000, description="Optimiser steps.")
-    batch: Annotated[int, Field(ge=1)] = Field(8, description="Shapes a step.")
+    steps: Annotated[int, Field(ge=1)] = Field(2000, description="Number of optimiser steps.")
+    batch: Annotated[int, Field(ge=1)] = Field(8, description="Number of shapes in each step.")
     scored: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.3, description="Share of the budget, at the end, that trains for few evaluations by energy score."
+        0.3,
+        description="Share of the budget, at its end, that trains by the energy score, for sampling with few "
+        "evaluations.",
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(
         0.01, description="Peak learning rate of the convolutions (Muon)."
@@ -137,54 +151,66 @@ class TrainSettings(Settings):
     adam_learning_rate: Annotated[float, Field(gt=0)] = Field(
         5e-4, description="Peak learning rate of all other parameters (AdamW)."
     )
-    warmup: Annotated[int, Field(ge=0)] = Field(100, description="Steps over which the rate rises.")
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        100, description="Steps during which the learning rate rises to its peak."
+    )
     decay: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.4, description="Share of the budget, at the end, over which the rate falls to 0."
+        0.4, description="Share of the budget, at its end, during which the learning rate falls to 0."
     )
     clip: Annotated[float, Field(gt=0)] | None = Field(
-        1.0, description="Length to which longer gradients are cut; none: unlimited."
+        1.0, description="Largest norm of the gradient; longer gradients are cut to it. none: no limit."
     )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.995, description="Decay a step of the averaged weights, which are the ones that are kept."
+        0.995,
+        description="Decay per step of the moving average of the weights. The model gets this average.",
     )
     truncation: Annotated[float, Field(gt=0)] = Field(
-        8.0, description="Signed distances are cut off at this many voxels."
+        8.0, description="Signed distances are truncated at this number of voxels."
     )
     shift: Annotated[float, Field(gt=0)] = Field(
-        12.0, description="How far training and sampling times are pushed towards noise."
+        12.0, description="How far the times of training and sampling are shifted towards noise."
     )
     plane_weight: Annotated[float, Field(ge=0)] = Field(
-        2.0, description="Extra weight of errors in the imaged plane."
+        2.0, description="Additional weight of errors in the imaged plane."
     )
     resliced: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="Share of samples that are turned in space and cut again."
+        0.1, description="Share of samples that are rotated in space and get a new section."
     )
     image_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="Share of the other samples that come without their image."
+        0.1, description="Share of the other samples that have no image."
     )
     blended: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.15, description="Share of samples that are a shape between two cells, without image."
+        0.15, description="Share of samples that are a shape between two cells; they have no image."
     )
     scale_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3, description="Share of samples for which the network does not get the true size of the cell."
     )
     validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.15, description="Share of the cells that is not trained on, to measure how good the model is."
+        0.15, description="Share of the cells that are used for validation and not for training."
     )
     validations: Annotated[int, Field(ge=1)] = Field(
-        10, description="How often, over the budget, members of these cells are sampled."
+        10, description="Number of validations during the training."
     )
-    validation_cells: Annotated[int, Field(ge=1)] = Field(12, description="Most cells sampled each time.")
+    validation_cells: Annotated[int, Field(ge=1)] = Field(
+        12, description="Largest number of cells in each validation."
+    )
     patience: Annotated[int, Field(ge=0)] = Field(
-        0, description="End after this number of validations in a row without a better one; 0: never."
+        0,
+        description="The training ends after this number of validations in a row without a better one; 0: "
+        "never.",
     )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights, samples and noise.")
-    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        0, description="Seed of the weights, samples and noise."
+    )
+    device: str = Field(
+        "auto", description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."
+    )
     processes: Annotated[int, Field(ge=0)] = Field(
-        0, description="Processes that share each step, one a GPU or a few a CPU; 0: the fastest number."
+        0,
+        description="Processes that share each step: one per GPU, or a few per CPU; 0: the fastest number.",
     )
     workers: Annotated[int, Field(ge=0)] = Field(
-        0, description="Further processes that prepare samples for each of these."
+        0, description="Additional processes that prepare samples, for each process that trains."
     )
 
     @model_validator(mode="after")
@@ -202,66 +228,74 @@ class TrainSettings(Settings):
 
     @property
     def flow_steps(self) -> int:
-        """Steps before those that are scored, of a budget in steps."""
+        """Number of steps before the scored ones, for a budget in steps."""
         return self.steps - round(self.scored * self.steps)
 
 
 class ClassifySettings(Settings):
-    """The classification experiment, with the paper's defaults."""
+    """Settings of the classification experiment; the defaults are those of the paper."""
 
     fold_count: Annotated[int, Field(ge=2)] = Field(
-        5, description="Disjoint folds, where no table of folds is given."
+        5, description="Number of folds, if no table of folds is given."
     )
     rare: Annotated[int, Field(ge=1)] = Field(
-        3, description="Number of the smallest classes that get predicted shapes."
+        3, description="Number of rare classes: the smallest classes, which get predicted shapes."
     )
     seeds: Annotated[int, Field(ge=1)] = Field(
-        10, description="Repetitions, each with new forests and, if no folds are given, new folds."
+        10, description="Number of repetitions; each has new forests and, if no folds are given, new folds."
     )
-    trees: Annotated[int, Field(ge=1)] = Field(1000, description="Trees of a forest.")
-    depth: Annotated[int, Field(ge=1)] = Field(10, description="Depth of a tree, at most.")
+    trees: Annotated[int, Field(ge=1)] = Field(1000, description="Number of trees in each forest.")
+    depth: Annotated[int, Field(ge=1)] = Field(10, description="Largest depth of a tree.")
     jobs: Annotated[int, Field(ge=0)] = Field(
-        0, description="Cores that grow a forest together; 0: all. The result is the same."
+        0, description="CPU cores that train a forest together; 0: all. The result does not depend on it."
     )
 
 
 class RivalTrainSettings(Settings):
-    """How SHAPR is trained. Without a budget in minutes or steps there are ``epochs``."""
+    """How SHAPR is trained: for ``minutes``, ``steps`` or, without both, for ``epochs``."""
 
     method: Literal["shapr", "topo-shapr"] = Field(
-        "shapr", description="What is trained: shapr, or topo-shapr (with a loss of topology)."
+        "shapr", description="What is trained: shapr, or topo-shapr (with an additional topological loss)."
     )
-    epochs: Annotated[int, Field(ge=1)] = Field(100, description="How often each cell is used.")
+    epochs: Annotated[int, Field(ge=1)] = Field(
+        100, description="Number of epochs; each cell is used once per epoch."
+    )
     minutes: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="How long to train, in place of a number of epochs."
+        None, description="Training time in minutes. It replaces the number of epochs."
     )
     steps: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Optimiser steps, in place of a number of epochs."
+        None, description="Number of optimiser steps. It replaces the number of epochs."
     )
-    batch: Annotated[int, Field(ge=1)] = Field(6, description="Cells a step.")
+    batch: Annotated[int, Field(ge=1)] = Field(6, description="Number of cells in each step.")
     adversarial: Annotated[float, Field(ge=0, lt=1)] = Field(
-        1 / 3, description="Share of the budget, at the end, that trains against a discriminator."
+        1 / 3,
+        description="Share of the budget, at its end, for adversarial training (with a discriminator).",
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Learning rate (Adam).")
     adversarial_learning_rate: Annotated[float, Field(gt=0)] = Field(
-        2e-4, description="Learning rate of network and discriminator in that share."
+        2e-4, description="Learning rate of network and discriminator during the adversarial training."
     )
     patience: Annotated[int, Field(ge=1)] = Field(
         8,
-        description="Epochs without a better one after which the learning rate falls to a fifth; after "
-        "three times this number a part ends.",
+        description="Epochs without improvement after which the learning rate falls to a fifth. After three "
+        "times this number a part of the training ends.",
     )
     topology: Annotated[float, Field(ge=0)] = Field(
-        0.1, description="Weight of the distance between persistence diagrams, of topo-shapr."
+        0.1,
+        description="Weight of topo-shapr's topological loss (distance between persistence diagrams).",
     )
     dimension: Literal[0, 2] = Field(
-        2, description="Homology compared by topo-shapr: 2, the parts of a shape, or 0, its cavities."
+        2,
+        description="Dimension of the homology that topo-shapr compares: 2, the parts of a shape, or 0, its "
+        "cavities.",
     )
     validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
-        0.1, description="Share of the cells that is not trained on, to choose the best weights."
+        0.1, description="Share of the cells that are used to choose the best weights and not for training."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights and samples.")
-    device: str = Field("auto", description="Where to compute: auto, cpu, cuda, cuda:1, mps, ...")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of the weights and samples.")
+    device: str = Field(
+        "auto", description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."
+    )
 
     @property
     def budget(self) -> str:
@@ -299,7 +333,7 @@ RIVAL_PRESETS: dict[str, RivalTrainSettings] = {
     "topo-shapr": RivalTrainSettings(method="topo-shapr"),
 }
 PRESET_HELP: dict[str, str] = {
-    "quick": "5 minutes: is the data all right, and does training help?",
+    "quick": "5 minutes, to check the data and whether training helps.",
     "standard": "15 minutes on a laptop; more minutes make better models.",
     "dispr": "The paper's network, loss and optimiser, without augmentation: days on a GPU.",
 }

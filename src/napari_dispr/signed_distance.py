@@ -54,11 +54,11 @@ def from_level(
     -----
     The distance is that to the nearest of ``crossings``. On an antialiased ball of radius 12 the mean
     error is below 0.1 voxel and no error exceeds 0.5 (see the tests); a distance transform of the
-    binary volume is off by half a voxel throughout.
+    binary volume has an error of half a voxel everywhere.
 
-    Each crossing lies on a line of voxels, so the exact distance is had axis by axis (the lower
+    Each crossing lies on a line of voxels, so the exact distance is computed axis by axis (the lower
     envelope of parabolas of Felzenszwalb and Huttenlocher, Theory of Computing 8 (2012) 415), without
-    looking for the nearest point of each voxel: a tenth of a KD-tree's time.
+    searching the nearest point of each voxel: in a tenth of the time of a KD-tree.
     """
     level = np.asarray(level, dtype=np.float32)
     inside = level > threshold

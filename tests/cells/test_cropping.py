@@ -39,7 +39,7 @@ def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 @pytest.mark.parametrize("zoom", [0.31, 0.5, 0.77, 1.0, 1.3, 2.0])
 @pytest.mark.parametrize("centre", [(60.0, 75.0), (60.5, 75.5), (61.3, 74.8)])
-def test_mask_comes_back_as_it_was(zoom: float, centre: tuple[float, float]) -> None:
+def test_mask_comes_back_unchanged(zoom: float, centre: tuple[float, float]) -> None:
     labels = np.where(blob((130, 150), centre, 20 / zoom if zoom > 0.4 else 50), 7, 0)
     crop = crop_cell(None, labels, 7, zoom=zoom)
     assert crop.mask.shape == (64, 64) and crop.mask.dtype == np.float32

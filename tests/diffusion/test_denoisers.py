@@ -1,4 +1,4 @@
-"""Denoisers: what the networks are asked, and agreement with the mask without a seam."""
+"""Denoisers: the inputs of the networks, and agreement with the mask without a seam."""
 
 import numpy as np
 import torch

@@ -27,7 +27,7 @@ def checkpoint(flags):
     return OrderedDict(weights(original_shapes(flags)))
 
 
-def asked(flags):
+def required(flags):
     """The flags that must be said."""
     return {name: value for name, value in flags.items() if name not in REVEALED}
 
@@ -50,8 +50,8 @@ CASES = {
     "attention below the deepest level": {"attention_resolutions": "16,4"},
     "heads": {"num_heads": 4, "attention_resolutions": "16"},
     "heads, new order": {"num_heads": 4, "use_new_attention_order": True},
-    "channels a head": {"num_head_channels": 16},
-    "channels a head, new order": {"num_head_channels": 8, "use_new_attention_order": True},
+    "channels per head": {"num_head_channels": 16},
+    "channels per head, new order": {"num_head_channels": 8, "use_new_attention_order": True},
     "variance not learned": {"learn_sigma": False},
     "all": {
         "num_res_blocks": 2, "num_heads": 2, "use_new_attention_order": True, "use_scale_shift_norm": True,
@@ -65,7 +65,7 @@ CASES = {
 def test_every_topology(case):
     flags = flags_with(**CASES[case])
     state = checkpoint(flags)
-    model = import_dispr_checkpoint(state, **asked(flags))
+    model = import_dispr_checkpoint(state, **required(flags))
     shapes = {name: tuple(tensor.shape) for name, tensor in model.network.state_dict().items()}
     assert shapes == original_shapes(flags)
     x = torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(1))

@@ -359,7 +359,7 @@ def test_an_evaluation_that_was_interrupted_goes_on_where_it_was(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == sorted([*names, "errors.png", "evaluation.json"])
 
 
-def test_rows_of_cells_have_the_estimate_beside_the_members(tmp_path):
+def test_rows_of_cells_have_the_estimate_and_the_members(tmp_path):
     cells = [ball_cell("a"), ball_cell("b", 20)]
     summary = evaluate(cells, {"m": balls(13, 18)}, members=2, out=tmp_path, **QUICK)
     rows, members = rows_of(tmp_path / "cells.csv"), rows_of(tmp_path / "errors.csv")
@@ -381,7 +381,7 @@ def test_rows_of_cells_have_the_estimate_beside_the_members(tmp_path):
     )
     low, high = found["volume"]["median_interval"]
     assert low <= found["volume"]["median"] <= high
-    assert "surface_mesh" not in rows_of(tmp_path / "errors.csv")[0]  # SHAPR's were not asked for
+    assert "surface_mesh" not in rows_of(tmp_path / "errors.csv")[0]  # SHAPR's were not requested
 
 
 def test_table_for_a_paper(tmp_path):

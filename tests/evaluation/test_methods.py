@@ -73,7 +73,7 @@ def test_wrong_methods_are_one_sentence(shapr, tmp_path):
     other.save(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="Two methods are called 'my-shapr'"):
         methods_of(["my-shapr", str(tmp_path / "other.safetensors")], PredictSettings())
-    with pytest.raises(InputError, match="it is a fit's"):
+    with pytest.raises(InputError, match="a fit has it"):
         check_name("Cylinder")
 
 
@@ -92,7 +92,7 @@ def test_a_rival_predicts_an_ensemble_of_one(shapr, name, tmp_path):
     assert len(nd.measure(prediction)) == 2
     nd.report(again, tmp_path / "report.html")
     said = (tmp_path / "report.html").read_text("utf-8")
-    assert "The method draws one shape of each" in said and "diffusion model" not in said
+    assert "The method predicts one shape per cell" in said and "diffusion model" not in said
     with pytest.raises(InputError, match=f"{name} draws one shape of a cell and no other"):
         nd.more_members(again, 7, 1)
     one = nd.predict(IMAGE, LABELS, model=nd.load_model(name), cells=[7], members=1)

@@ -97,7 +97,7 @@ def test_what_is_chosen_and_what_is_empty(tmp_path: Path) -> None:
         ({"kept": True}, "No shape was kept"),
     ],
 )
-def test_wrong_wishes_are_one_sentence(
+def test_wrong_requests_are_one_sentence(
     tmp_path: Path, prediction: Prediction, options: dict[str, object], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):

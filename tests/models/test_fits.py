@@ -106,7 +106,7 @@ def test_a_mask_of_one_pixel_or_one_line_is_a_small_shape():
 
 
 def test_errors_on_real_cells_are_near_those_measured_on_others(red_blood_cells):
-    """Medians on 27 of these cells beside those of 27 others; the tolerance is twice the standard error."""
+    """Medians on 27 of these cells compared with 27 others; the tolerance is twice the standard error."""
     known = {  # volume, surface of the mesh, roughness of the voxels and of the mesh, IoU (mean)
         "cylinder-code": (0.330, 0.285, 0.348, 0.408, 0.501),
         "ellipsoid-code": (0.554, 0.507, 0.523, 0.329, 0.387),

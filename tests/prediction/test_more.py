@@ -112,18 +112,18 @@ def test_cells_with_names_keep_their_noise(few, model, tmp_path):
         np.testing.assert_array_equal(more[label].signed_distance, three[label].signed_distance)
 
 
-def told(prediction, **changed):
-    return replace(prediction, provenance={**prediction.provenance, **changed})
+def changed(prediction, **values):
+    return replace(prediction, provenance={**prediction.provenance, **values})
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda p: told(p, model="lost"), "'lost' .* not installed: import it"),
-        (lambda p: told(p, model="generic"), "differs from the 'generic'"),
-        (lambda p: told(p, model_hash="0"), "differs from"),
-        (lambda p: told(p, method="cylinder"), "one shape of a cell and no other"),
-        (lambda p: told(p, settings=None), "does not say how it was drawn"),
+        (lambda p: changed(p, model="lost"), "'lost' .* not installed: import it"),
+        (lambda p: changed(p, model="generic"), "differs from the 'generic'"),
+        (lambda p: changed(p, model_hash="0"), "differs from"),
+        (lambda p: changed(p, method="cylinder"), "one shape of a cell and no other"),
+        (lambda p: changed(p, settings=None), "does not say how it was drawn"),
         (lambda p: replace(p, ensembles={1: replace(p[1], section=None)}), "drawn from: predict it again"),
         (lambda p: replace(p, ensembles={2: p[2]}), "no cell 1"),
     ],
@@ -211,9 +211,9 @@ def test_a_path_as_a_file(path, tmp_path):
         assert file.series[0].axes == "TZYX" and file.series[0].dtype == np.float32
         np.testing.assert_array_equal(file.asarray(), path.frames.astype(np.float32))
         description = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Description"]
-    told = json.loads(description)
-    assert told["noise"] == [1.0, 0.0] and told["member"] == 1 and told["model"] == "red-blood-cell"
-    assert told["unit"] == "micrometer" and np.shape(told["grid_to_world"]) == (4, 4)
+    found = json.loads(description)
+    assert found["noise"] == [1.0, 0.0] and found["member"] == 1 and found["model"] == "red-blood-cell"
+    assert found["unit"] == "micrometer" and np.shape(found["grid_to_world"]) == (4, 4)
 
 
 # --- on the command line ------------------------------------------------------------------------------

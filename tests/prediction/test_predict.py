@@ -194,10 +194,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(field, model, prediction):
 
 
 def test_provenance(field, model, prediction):
-    told = prediction.provenance
-    assert told["model"] == "red-blood-cell" and told["model_hash"] == model.hash
-    assert told["settings"]["steps"] == 2 and told["settings"]["sampler"] == "euler"
-    assert told["settings"]["seed"] == 0 and nd.__version__ in told["software"]
+    found = prediction.provenance
+    assert found["model"] == "red-blood-cell" and found["model_hash"] == model.hash
+    assert found["settings"]["steps"] == 2 and found["settings"]["sampler"] == "euler"
+    assert found["settings"]["seed"] == 0 and nd.__version__ in found["software"]
 
 
 def test_the_model_is_left_as_it_was(field, model):
@@ -245,11 +245,11 @@ def test_what_a_card_tells_of_trust_changes_no_shape(field, bare, calibrated, tm
     calibrated.save(tmp_path / "model.safetensors")
     loaded = ShapeModel.load(tmp_path / "model.safetensors")
     assert loaded.card == calibrated.card
-    told = nd.predict(field.image, field.labels, model=loaded, **options)
-    np.testing.assert_array_equal(told[2].members, prediction[2].members)
-    table = measure_cells(told)
+    found = nd.predict(field.image, field.labels, model=loaded, **options)
+    np.testing.assert_array_equal(found[2].members, prediction[2].members)
+    table = measure_cells(found)
     low, mean, high = (table[f"volume_{column}"][0] for column in ("low", "mean", "high"))
-    assert low < mean < high and table["warning"][0] == "" and not told.warnings
+    assert low < mean < high and table["warning"][0] == "" and not found.warnings
     assert "curvature_low" not in table and "volume_low" not in measure_cells(prediction)
     # Nor where cells are drawn in another way than those that it was made from.
     for other in ({"image": None}, {"steps": 2}, {"sampler": "ddim"}):

@@ -131,7 +131,7 @@ def test_the_seed_decides_the_field(field: Field) -> None:
 
 
 def test_fields_that_are_too_small_are_refused() -> None:
-    with pytest.raises(InputError, match="ask for fewer"):
+    with pytest.raises(InputError, match="use fewer cells"):
         simulate_field(cells=12, shape=(160, 160))
     with pytest.raises(InputError, match="too small for a cell"):
         simulate_field(cells=1, shape=(40, 200))

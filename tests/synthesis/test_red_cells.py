@@ -137,7 +137,7 @@ def test_the_seed_decides_the_cell() -> None:
     assert [int(name[-6:]) for name in names] == [0, 1]
 
 
-def test_the_volume_is_what_was_asked_for() -> None:
+def test_the_volume_is_the_requested_one() -> None:
     shape = KINDS["knizocyte"][0](np.random.default_rng(0)).shape
     assert volume_of(of_volume(shape, 80.0)) == pytest.approx(80.0, rel=0.02)
 

@@ -309,8 +309,8 @@ def test_every_weight_has_a_gradient_at_every_stage(cells, monkeypatch):
 
 
 def test_a_stopped_run_saves_and_resumes_exactly(cells, tmp_path, uninterrupted):
-    asked = iter([False, False, True])
-    first = train(cells, tmp_path, stop=lambda: next(asked))
+    stops = iter([False, False, True])
+    first = train(cells, tmp_path, stop=lambda: next(stops))
     assert first[-1].step == 3 and content(tmp_path)["step"] == 3
     train(cells, tmp_path, resume=True)
     assert_same(content(tmp_path), content(uninterrupted[0]))

@@ -69,9 +69,9 @@ def test_resumed_training_equals_one_that_went_on(trained, dataset, tmp_path):
     out = tmp_path / "my-shapr.safetensors"
     run = planned(dataset, out, preset="shapr", **LITTLE)
     # After an epoch before its validation, in the middle of one, and in the second part.
-    asked = iter([False, True, True, False, True])
+    stops = iter([False, True, True, False, True])
     for reason in ("stopped", "stopped", "stopped", "finished"):
-        events = list(iter_train(Run.open(run.folder), stop=lambda: next(asked, False)))
+        events = list(iter_train(Run.open(run.folder), stop=lambda: next(stops, False)))
         assert events[-1].reason == reason
     again = nd.load_model(out)
     for name, tensor in trained[0].network.state_dict().items():

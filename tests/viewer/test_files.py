@@ -101,7 +101,7 @@ def test_a_plane_of_a_stack_is_where_it_was(plugins: PluginManager, tmp_path: Pa
     assert opened[0].metadata[METADATA_KEY]["plane"] == [3]
 
 
-def test_prediction_json_opens_too_and_without_being_asked(plugins: PluginManager, tmp_path: Path) -> None:
+def test_prediction_json_opens_too_without_a_named_plugin(plugins: PluginManager, tmp_path: Path) -> None:
     prediction, _ = predicted(ViewerModel(), {})
     prediction.save(tmp_path)
     assert len(ViewerModel().open(str(tmp_path / "prediction.json"), plugin=None)) == 2
@@ -135,11 +135,11 @@ def test_damaged_folder_is_one_sentence(plugins: PluginManager, tmp_path: Path, 
         (folder / "prediction.json").write_text(json.dumps({**content, "cells": {}}))
     notification_manager.records.clear()
     assert ViewerModel().open(str(folder), plugin="napari-dispr") == []
-    (told,) = [one for one in notification_manager.records if one.severity == NotificationSeverity.ERROR]
-    assert str(told.message).startswith("run") and re.search(r": \w.*\.$", str(told.message))
+    (error,) = [one for one in notification_manager.records if one.severity == NotificationSeverity.ERROR]
+    assert str(error.message).startswith("run") and re.search(r": \w.*\.$", str(error.message))
 
 
-def test_tables_are_read_and_not_measured_anew(
+def test_tables_are_read_and_not_measured_again(
     plugins: PluginManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prediction, _ = predicted(ViewerModel(), {})

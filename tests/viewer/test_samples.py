@@ -57,8 +57,8 @@ def test_dropped_model_is_one_of_the_users(drop, tmp_path: Path) -> None:
 def test_several_at_once_and_of_one_name(drop, tmp_path: Path) -> None:
     for name in "ab":
         tiny_model(name="nuclei", description=name).save(tmp_path / f"{name}.safetensors")
-    told = drop(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
-    assert sorted(words.split("'")[1] for _, words in told) == ["nuclei", "nuclei-2"]
+    found = drop(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert sorted(words.split("'")[1] for _, words in found) == ["nuclei", "nuclei-2"]
     assert {read_card(name).description for name in ("nuclei", "nuclei-2")} == {"a", "b"}
 
 

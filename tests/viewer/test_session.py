@@ -26,11 +26,11 @@ def two_cells() -> OpenPrediction:
 
 
 def heard(session: Session) -> list[str]:
-    """Collects what the session tells."""
-    told: list[str] = []
-    session.events.predictions.connect(lambda event: told.append("predictions"))
-    session.events.selected.connect(lambda event: told.append(f"selected {session.selection.cell}"))
-    return told
+    """Collects the events of the session."""
+    events: list[str] = []
+    session.events.predictions.connect(lambda event: events.append("predictions"))
+    session.events.selected.connect(lambda event: events.append(f"selected {session.selection.cell}"))
+    return events
 
 
 def test_a_viewer_has_one_session_also_through_its_proxy(two_cells: OpenPrediction) -> None:
@@ -41,13 +41,13 @@ def test_a_viewer_has_one_session_also_through_its_proxy(two_cells: OpenPredicti
     assert session.current is None and session.selection == Selection()
 
 
-def test_selection_is_told_once_and_goes_with_its_cell(two_cells: OpenPrediction) -> None:
+def test_selection_is_one_event_and_ends_with_its_cell(two_cells: OpenPrediction) -> None:
     session = Session.of(ViewerModel())
-    told = heard(session)
+    events = heard(session)
     session.show(two_cells)
     session.select(1, 2)
     session.select(1, 2)
-    assert told == ["predictions", "selected 1"]
+    assert events == ["predictions", "selected 1"]
     assert session.current is two_cells
     session.show(two_cells.changed_to(two_cells.prediction.reject(1, 2)))
     assert session.selection == Selection(1, None), "the member is gone, the cell is not"
@@ -57,7 +57,7 @@ def test_selection_is_told_once_and_goes_with_its_cell(two_cells: OpenPrediction
     assert session.selection == Selection() and len(session.predictions) == 2
 
 
-def test_another_state_has_the_tables_as_if_measured_anew(two_cells: OpenPrediction) -> None:
+def test_another_state_has_the_tables_of_a_new_measurement(two_cells: OpenPrediction) -> None:
     one = two_cells.prediction[1]
     further = Ensemble(1, one.signed_distance[:1] - 2, one.grid_to_world, "micrometer", 0.5, (3,))
     prediction = two_cells.prediction.reject(1, 0)
@@ -76,17 +76,17 @@ def test_layers_bring_their_prediction_and_take_it_along(two_cells: OpenPredicti
     handle = other.handle(two_cells)
     viewer = ViewerModel()
     session = Session.of(viewer)
-    told = heard(session)
+    events = heard(session)
     volume, _ = two_cells.prediction.label_volume(0)
     layers = [viewer.add_labels(volume, metadata={PREDICTION_KEY: handle}) for _ in range(2)]
-    assert session.current is two_cells and told == ["predictions"]
+    assert session.current is two_cells and events == ["predictions"]
     viewer.layers.remove(layers[0])
     assert session.current is two_cells
     viewer.layers.remove(layers[1])
     assert session.current is None and session.predictions == []
     late = ViewerModel()
     late.add_labels(volume, metadata={PREDICTION_KEY: handle})
-    assert Session.of(late).current is two_cells, "layers that were there before anybody asked"
+    assert Session.of(late).current is two_cells, "layers that are older than the session"
 
 
 def test_predictions_from_folders_have_names_of_their_own(two_cells: OpenPrediction) -> None:
@@ -109,9 +109,9 @@ def test_a_change_goes_to_its_prediction_whichever_is_looked_at(two_cells: OpenP
     alone = prediction_of(ball(2, (50, 110), [12]))
     session.show(opened(alone, two_cells.measures, "others", cells=pd.DataFrame()))
     session.select(2, 0)
-    looked_at, told = session.current, heard(session)
+    looked_at, events = session.current, heard(session)
     changed = replace(two_cells, prediction=two_cells.prediction.reject(2, 0))
-    assert session.update(changed) and told == ["predictions"]
+    assert session.update(changed) and events == ["predictions"]
     assert session.newest(two_cells.key) is changed
     assert session.current is looked_at and session.selection == Selection(2, 0)
 

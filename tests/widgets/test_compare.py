@@ -271,7 +271,7 @@ def test_a_movie_of_one_turn(compare, qtbot: QtBot, tmp_path, monkeypatch: pytes
     assert "Choose another place" in widget.actions.status.text()
 
 
-def test_the_truth_stands_beside_the_members(compare, qtbot: QtBot) -> None:
+def test_the_truth_stands_next_to_the_members(compare, qtbot: QtBot) -> None:
     viewer, widget = compare()
     layer = viewer.layers["cells: member 1"]
     viewer.add_labels(np.asarray(layer.data), name="truth", translate=layer.translate, scale=layer.scale)

@@ -94,7 +94,7 @@ def test_another_file_of_the_chosen_model_is_a_change(choice: ModelChoice, qtbot
     assert tip(choice, "mine") == "trained again"
 
 
-def test_broken_file_is_told_of(choice: ModelChoice, qtbot: QtBot) -> None:
+def test_broken_file_has_a_message(choice: ModelChoice, qtbot: QtBot) -> None:
     (user_folder() / "broken.safetensors").write_bytes(b"nothing")
     qtbot.waitUntil(lambda: "broken" in texts(choice))
     assert "is not a shape model" in tip(choice, "broken")
@@ -163,7 +163,7 @@ def test_what_is_not_there_can_be_set_and_appear_later(choice: ModelChoice, qtbo
     assert texts(choice) == [*SHIPPED, "gone", OTHER]
 
 
-def test_open_list_looks_anew(choice: ModelChoice, qtbot: QtBot) -> None:
+def test_open_list_is_updated(choice: ModelChoice, qtbot: QtBot) -> None:
     choice._watcher.removePaths(choice._watcher.directories())  # as on a network drive that tells nothing
     put("mine")
     choice.showPopup()
@@ -209,7 +209,7 @@ def test_rivals_are_offered_where_a_lab_compares(choice: ModelChoice, qtbot: QtB
         assert form.settings.model == name and tip(form.model_choice, name) == read_card(name).description
         for control in (form.members, form.quality, form.device, form.seed):
             assert not control.isEnabled()
-            assert control.toolTip().startswith(f"{name} draws one shape for each cell")
+            assert control.toolTip().startswith(f"{name} predicts one shape per cell")
         assert form.scale.isEnabled()
     pick(form.model_choice, "generic")
     assert form.members.isEnabled() and "one shape" not in form.quality.toolTip()

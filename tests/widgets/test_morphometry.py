@@ -305,7 +305,7 @@ def test_cells_are_ranked_for_a_z_stack(window, qtbot: QtBot) -> None:
     assert "expected_gain" in QApplication.clipboard().text().splitlines()[0].split("\t")
     widget.rank.choose("")
     assert column(widget.cells_view, 0) == ["2", "5"] and "rank" not in widget.cells_view.table.names
-    # Of one shape a cell nothing says how sure a measure is, unless its intervals do.
+    # With one shape per cell, only intervals show the uncertainty of a measure.
     prediction = predicted()[0]
     few = replace(prediction, ensembles={label: one.without(1) for label, one in prediction.items()}, kept={})
     opened = Session.of(viewer).current
@@ -329,7 +329,7 @@ def test_with_nothing_open_it_says_what_to_do(make_napari_viewer: Callable[..., 
     assert widget.source.layer is None, "2D labels are not measured"
 
 
-def test_it_lets_go_of_the_viewer(window) -> None:
+def test_it_disconnects_from_the_viewer(window) -> None:
     viewer, widget = window
     before = len(viewer.mouse_drag_callbacks)
     viewer.window.remove_dock_widget(widget)
@@ -351,7 +351,7 @@ def real_cells() -> np.ndarray:
     return volume
 
 
-def test_real_cells_are_measured_beside_predicted_ones(window, qtbot: QtBot) -> None:
+def test_real_cells_are_measured_next_to_predicted_ones(window, qtbot: QtBot) -> None:
     viewer, widget = window
     real = viewer.add_labels(
         real_cells(), name="real cells", scale=(200, 100, 100), translate=(0, 3000, 5000),

@@ -77,7 +77,7 @@ def texts(content: TableContent, name: str) -> list[str]:
     return [content.columns[name].text(row) for row in range(len(content))]
 
 
-def test_real_cells_stand_beside_predicted_ones_of_their_label() -> None:
+def test_real_cells_stand_next_to_predicted_ones_of_their_label() -> None:
     cells, members = both()
     assert list(zip(texts(cells, "cell"), texts(cells, "source"), strict=True)) == [
         ("2", "cells"), ("4", "cells"), ("4", "real cells"), ("7", "real cells"), ("⚠ 9", "cells"),
@@ -92,7 +92,7 @@ def test_real_cells_stand_beside_predicted_ones_of_their_label() -> None:
     assert texts(cells, "ambiguity")[2] == "" == texts(cells, "kept")[2]
 
 
-def test_ranked_cells_stand_beside_real_ones_that_have_no_rank() -> None:
+def test_ranked_cells_stand_next_to_real_ones_that_have_no_rank() -> None:
     measures, own = tables()
     for relative in (True, False):
         ranking = rank_cells(prediction(), relative=relative, measures=measures)
@@ -222,7 +222,7 @@ def test_a_filter_of_cells_is_one_of_their_members_too() -> None:
     rows, others = passing(f"volume > {limit}", cells, members)
     assert set(cells.cells[rows]) == {4, 7, 2} - ({2} if cells.values("volume")[0] <= limit else set())
     assert set(members.cells[others]) == set(cells.cells[rows])
-    # A column that only the other table has; real cells stay beside the predicted ones.
+    # A column that only the other table has; real cells stay next to the predicted ones.
     rows, others = passing("modes = 1", members, cells)
     assert set(members.cells[rows]) == set(cells.cells[others]) >= {4, 9}
     assert np.count_nonzero(others & ~cells.predicted) == 1, "cell 4, which was predicted"
@@ -293,7 +293,7 @@ def test_axes_have_units() -> None:
     assert axis_label(members, "gaussian_curvature_sd") == "gaussian curvature sd (µm⁻²)"
 
 
-def test_estimates_beside_the_truth_in_words() -> None:
+def test_estimates_and_the_truth_in_words() -> None:
     cells, _ = both()
     error = cells.values("volume")[1] / cells.values("volume")[2] - 1
     words = agreement_text(cells, "volume")

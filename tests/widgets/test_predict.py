@@ -247,8 +247,8 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     assert viewer.dims.ndisplay == 2 and "picture: imaged plane" not in viewer.layers
 
 
-def test_rivals_beside_the_model(opened, qtbot: QtBot) -> None:
-    """A fit and a SHAPR of one's own, for comparison: one shape a cell, which the status says."""
+def test_rivals_next_to_the_model(opened, qtbot: QtBot) -> None:
+    """A fit and a SHAPR of one's own, for comparison: one shape per cell, which the status says."""
     card = Card(name="my-shapr", rival="shapr", qualities={})
     SHAPRModel(SHAPR(), card).save(user_folder() / "my-shapr.safetensors")
     viewer, widget = opened()
@@ -468,7 +468,7 @@ def test_results_are_not_offered_as_labels(opened, qtbot: QtBot) -> None:
     assert [layer.name for layer in widget.image_choice.offered] == ["picture"]
 
 
-# --- what is wrong stands beside the inputs -----------------------------------------------------
+# --- problems of the inputs -----------------------------------------------------------------------
 
 
 def spoiled() -> np.ndarray:

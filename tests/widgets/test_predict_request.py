@@ -1,4 +1,4 @@
-"""What Predict is asked for: the displayed plane, the chosen cells, each wrong input in one sentence."""
+"""The request of Predict: the displayed plane, the chosen cells, each wrong input in one sentence."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ def viewer() -> ViewerModel:
     return ViewerModel()
 
 
-def asked(
+def requested(
     viewer: ViewerModel,
     image: object = IMAGE,
     labels: object = LABELS,
@@ -90,13 +90,13 @@ def one_sentence(error: pytest.ExceptionInfo[InputError]) -> None:
 @pytest.mark.parametrize(("inputs", "words"), WRONG_AT_A_GLANCE.values(), ids=WRONG_AT_A_GLANCE)
 def test_wrong_at_a_glance(viewer: ViewerModel, inputs: dict, words: str) -> None:
     with pytest.raises(InputError, match=words) as error:
-        asked(viewer, **inputs)
+        requested(viewer, **inputs)
     one_sentence(error)
 
 
 @pytest.mark.parametrize(("inputs", "words"), WRONG_PIXELS.values(), ids=WRONG_PIXELS)
 def test_wrong_pixels(viewer: ViewerModel, inputs: dict, words: str) -> None:
-    request = asked(viewer, **inputs)
+    request = requested(viewer, **inputs)
     with pytest.raises(InputError, match=words) as error:
         inspect(request)
     one_sentence(error)
@@ -106,7 +106,7 @@ def test_a_model_file_that_is_none(viewer: ViewerModel, tmp_path: Path) -> None:
     file = tmp_path / "picture.safetensors"
     file.write_bytes(b"GIF89a" * 100)
     with pytest.raises(InputError, match="not a shape model") as error:
-        inspect(asked(viewer, settings=QUICK.model_copy(update={"model": str(file)})))
+        inspect(requested(viewer, settings=QUICK.model_copy(update={"model": str(file)})))
     one_sentence(error)
 
 
@@ -123,26 +123,26 @@ def test_selected_label(viewer: ViewerModel) -> None:
 def test_all_cells_leave_out_those_cut_by_the_border(viewer: ViewerModel) -> None:
     labels = LABELS.copy()
     labels[:20, 5:30] = 77
-    inspection = inspect(asked(viewer, labels=labels, choice=CellChoice.ALL))
+    inspection = inspect(requested(viewer, labels=labels, choice=CellChoice.ALL))
     assert inspection.skipped == (77,)
     assert [crop.label for crop in inspection.crops] == list(range(1, 10))
 
 
 def test_a_doubtful_mask_is_named_before_and_after_predicting(viewer: ViewerModel) -> None:
-    request = asked(viewer, labels=with_cell(slice(100, 103), slice(100, 130)))
+    request = requested(viewer, labels=with_cell(slice(100, 103), slice(100, 130)))
     assert "Cell 1: the mask is at most 3 pixels wide" in inspect(request).text
     _, results = finished(request)
     assert any("at most 3 pixels wide" in text for text in results.warnings)
 
 
 def test_physical_scale_takes_the_size_of_a_pixel_from_the_layer(viewer: ViewerModel) -> None:
-    request = asked(viewer, scale=(100, 100), units=("nm", "nm"))
+    request = requested(viewer, scale=(100, 100), units=("nm", "nm"))
     assert request.image.pixel_size("micrometer") == pytest.approx(0.1)
-    plain = asked(ViewerModel())
+    plain = requested(ViewerModel())
     assert plain.image.pixel_size("micrometer") is None
 
 
-def test_labels_apart_from_the_picture_are_told_of(viewer: ViewerModel) -> None:
+def test_labels_apart_from_the_picture_have_a_note(viewer: ViewerModel) -> None:
     image, labels = viewer.add_image(IMAGE, scale=(0.1, 0.1)), viewer.add_labels(LABELS)
     request = make_request(image, labels, viewer.dims, CellChoice.CLICKED, (1,), QUICK)
     assert inspect(request).apart
@@ -153,7 +153,9 @@ def test_labels_apart_from_the_picture_are_told_of(viewer: ViewerModel) -> None:
 
 def test_layers_of_lower_resolution_are_announced(viewer: ViewerModel) -> None:
     few, many = (
-        inspect(asked(viewer, choice=CellChoice.ALL, settings=QUICK.model_copy(update={"members": members})))
+        inspect(
+            requested(viewer, choice=CellChoice.ALL, settings=QUICK.model_copy(update={"members": members}))
+        )
         for members in (2, 100)
     )
     assert few.step == 1 and "resolution" not in few.text
@@ -162,7 +164,7 @@ def test_layers_of_lower_resolution_are_announced(viewer: ViewerModel) -> None:
 
 def test_a_mask_of_many_cells_is_split_in_each_plane(viewer: ViewerModel) -> None:
     mask = (LABELS > 0).astype(np.uint8)
-    inspection = inspect(asked(viewer, labels=mask, choice=CellChoice.ALL))
+    inspection = inspect(requested(viewer, labels=mask, choice=CellChoice.ALL))
     assert inspection.binary and "mask with one value" in inspection.text
     layer = viewer.add_labels(np.stack([mask, np.zeros_like(mask)]), scale=(3, 1, 1))
     data, settings, _ = cured(SPLIT, viewer.layers[0], layer)
@@ -289,7 +291,7 @@ def finished(request: PredictRequest) -> tuple[list, Results]:
 
 
 def test_a_run_shows_its_progress_and_returns_all_cells(viewer: ViewerModel) -> None:
-    events, last = finished(asked(viewer, cells=(3, 1)))
+    events, last = finished(requested(viewer, cells=(3, 1)))
     progress = [event for event in events if isinstance(event, Progress)]
     assert [step.done for step in progress] == list(range(1, len(progress) + 1))
     assert progress[-1].done == progress[-1].total
@@ -306,18 +308,18 @@ def test_layers_of_half_the_resolution_are_mentioned(
     viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_dispr.shapes.placement.LARGEST_VOLUMES", 200_000)
-    _, last = finished(asked(viewer, cells=(1,)))
+    _, last = finished(requested(viewer, cells=(1,)))
     assert "Layers shown at half resolution" in last.warnings[-1]
     assert sum(volume.nbytes for volume in last.content.volumes) <= 200_000
 
 
 def test_layers_are_updated_at_most_once_in_a_while(viewer: ViewerModel) -> None:
     now = [0.0]
-    events, generator = [], run(asked(viewer, cells=(1, 2, 3)), clock=lambda: now[0])
+    events, generator = [], run(requested(viewer, cells=(1, 2, 3)), clock=lambda: now[0])
     for event in generator:
         events.append(event)
     assert sum(isinstance(event, Results) for event in events) == 1, "of the first cell"
-    for event in run(asked(viewer, cells=(1, 2, 3)), clock=lambda: now[0]):
+    for event in run(requested(viewer, cells=(1, 2, 3)), clock=lambda: now[0]):
         now[0] += REFRESH
         events.append(event)
     assert sum(isinstance(event, Results) for event in events) == 4
@@ -325,7 +327,7 @@ def test_layers_are_updated_at_most_once_in_a_while(viewer: ViewerModel) -> None
 
 def test_a_cancelled_run_ends_within_a_step_and_keeps_finished_cells(viewer: ViewerModel) -> None:
     settings = QUICK.model_copy(update={"members": 5, "steps": 3})
-    generator = run(asked(viewer, cells=(1, 2, 3), settings=settings))
+    generator = run(requested(viewer, cells=(1, 2, 3), settings=settings))
     events = []
     while sum(isinstance(event, Progress) for event in events) < 4:  # the first cell takes three
         events.append(next(generator))
@@ -339,7 +341,7 @@ def test_a_cancelled_run_ends_within_a_step_and_keeps_finished_cells(viewer: Vie
 
 
 def test_cancelled_before_the_first_cell(viewer: ViewerModel) -> None:
-    generator = run(asked(viewer))
+    generator = run(requested(viewer))
     next(generator)
     with pytest.raises(Cancelled):
         generator.throw(Cancelled())
@@ -347,11 +349,11 @@ def test_cancelled_before_the_first_cell(viewer: ViewerModel) -> None:
 
 def test_a_wrong_input_ends_the_run_in_words(viewer: ViewerModel) -> None:
     with pytest.raises(InputError, match="no cell 99"):
-        next(run(asked(viewer, cells=(99,))))
+        next(run(requested(viewer, cells=(99,))))
 
 
 def test_the_run_takes_the_crops_of_the_inspection(viewer: ViewerModel) -> None:
-    request = asked(viewer, cells=(2,))
+    request = requested(viewer, cells=(2,))
     own = finished(request)[1].prediction[2].signed_distance
     inspection = inspect(request)
     broken = replace(request, labels=replace(request.labels, array=np.zeros((2, 2), int)))
@@ -365,7 +367,7 @@ def test_the_run_takes_the_crops_of_the_inspection(viewer: ViewerModel) -> None:
 
 
 def test_painting_during_a_run_changes_nothing(viewer: ViewerModel) -> None:
-    request = asked(viewer, image=IMAGE.copy(), labels=LABELS.copy(), cells=(1, 2))
+    request = requested(viewer, image=IMAGE.copy(), labels=LABELS.copy(), cells=(1, 2))
     _, untouched = finished(request)
     generator = run(request)
     next(generator)

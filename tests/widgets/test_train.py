@@ -401,7 +401,7 @@ def test_a_run_that_goes_on_is_followed_again(waiting, opened, qtbot: QtBot) -> 
     in_state(qtbot, again, "stopped")
 
 
-def test_another_run_at_the_same_time_is_told_of(waiting, opened, qtbot: QtBot) -> None:
+def test_another_run_at_the_same_time_has_a_warning(waiting, opened, qtbot: QtBot) -> None:
     run = planned()
     run.start()
     _viewer, widget = opened()
@@ -439,15 +439,15 @@ def choose(widget: TrainWidget, run: Run | None) -> None:
     widget.runs.activated.emit(index)
 
 
-def test_deleting_is_asked_about(opened, qtbot: QtBot) -> None:
+def test_deleting_opens_a_question(opened, qtbot: QtBot) -> None:
     run = planned()
     _viewer, widget = opened(stack=False)
-    asked = []
-    widget.view.confirm = lambda text: asked.append(text) or False
+    questions = []
+    widget.view.confirm = lambda text: questions.append(text) or False
     widget.follow(str(run.folder))
     in_state(qtbot, widget, "planned")
     press(widget.view.delete_button)
-    assert len(asked) == 1 and "nuclei" in asked[0]
+    assert len(questions) == 1 and "nuclei" in questions[0]
     qtbot.waitUntil(lambda: not threads_running())
     assert run.folder.exists()
 
@@ -474,11 +474,11 @@ def test_closing_the_window_asks(with_plugin, waiting, make_napari_viewer, qtbot
     _, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Train a shape model")
     qtbot.waitUntil(lambda: widget.view.state == "running")
     qtbot.waitUntil(lambda: widget.view._followed.log.begin is not None)
-    asked = []
-    widget.ask_on_close = lambda runs: asked.append([run.plan.name for run in runs]) or answer
+    questions = []
+    widget.ask_on_close = lambda runs: questions.append([run.plan.name for run in runs]) or answer
     window = kept(viewer)
     window.close()
-    assert asked == [["nuclei"]]
+    assert questions == [["nuclei"]]
     if answer == "cancel":
         assert window.isVisible() and run.is_running
         widget.ask_on_close = lambda runs: "go on"

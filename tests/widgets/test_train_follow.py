@@ -45,7 +45,7 @@ def validation(run: Run, number: int, share: float, energy: float, best: bool = 
     run.write("validation", step=number, share=share, best=best, **scores)
 
 
-def begun(run: Run) -> None:
+def started(run: Run) -> None:
     run.start()
     wait_for(lambda: FollowedRun(run).read().log.begin is not None)
 
@@ -85,14 +85,14 @@ def test_the_log_becomes_curves_and_words(run: Run) -> None:
 
 
 def test_numbers_of_a_run_that_goes_on(run: Run) -> None:
-    begun(run)
+    started(run)
     followed = FollowedRun(run).read()
     assert (followed.headline(), followed.numbers()) == (
         "Scoring the start model on the validation cells.",
         "",
     )
     step(run, 1000, 0.5, phase="scored")
-    assert followed.read().headline() == "Learning to draw them in a few steps."
+    assert followed.read().headline() == "Learning to sample shapes in a few steps."
     assert followed.numbers() == "step 1,000 · 14.1 cells/s · 8 min left · 1.9 GB"
     step(run, 2000, 1.0, phase="scored")
     assert followed.read().headline() == "Scoring the finished model on the validation cells."
@@ -105,7 +105,7 @@ def test_scoring_shows_progress(run: Run) -> None:
         run.write("scoring", done=done, of=12, time=at)
         return followed.read()
 
-    begun(run)
+    started(run)
     followed = FollowedRun(run)
     assert score(0, 100.0).numbers() == "0 of 12 cells"
     assert score(3, 130.0).numbers() == "3 of 12 cells · 90 s left"
@@ -218,7 +218,7 @@ def test_a_process_that_cannot_begin_is_quoted(run: Run, monkeypatch: pytest.Mon
 
 
 def test_death_is_noticed_and_said(run: Run) -> None:
-    begun(run)
+    started(run)
     followed = FollowedRun(run).read()
     assert followed.state == "running" and not followed.problem()
     process = run._owner()
@@ -231,14 +231,14 @@ def test_death_is_noticed_and_said(run: Run) -> None:
 @pytest.mark.parametrize("hears", ["hears", "deaf"])
 def test_a_run_stops_by_itself_or_is_killed(run: Run, monkeypatch: pytest.MonkeyPatch, hears: str) -> None:
     monkeypatch.setattr(WAITING, "hears", hears)
-    begun(run)
+    started(run)
     grace = 0.1 if hears == "deaf" else 200.0
     stop_runs([run], grace)
     assert not run.is_running
     followed = FollowedRun(run).read()
     assert followed.state == "stopped" and not followed.problem()
     assert [line["kind"] for line in run.reports()[0]] == ["begin", "end"]
-    begun(run)  # and goes on
+    started(run)  # and goes on
     assert FollowedRun(run).read().state == "running"
     stop_runs([run], grace)
 

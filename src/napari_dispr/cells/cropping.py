@@ -185,7 +185,6 @@ def crop_cells(
 
     Returns
     -------
-    crops : list of Crop
     left_out : dict
         Cells that cannot be cropped, with the reason in words.
 

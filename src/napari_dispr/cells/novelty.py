@@ -23,7 +23,7 @@ Seen = tuple[Plane, Plane | None]
 
 #: Share of cells like the training cells that may get a warning.
 FALSE_ALARMS = 0.03
-#: Training cells that a fit needs at least.
+#: Least number of training cells for a fit.
 LEAST_CELLS = 20
 
 #: Share of the identity in the shrunken correlation of the features, which is then stable for few cells.
@@ -47,7 +47,7 @@ _WORDS = {
     "holes": ("with smaller holes", "with larger holes"),
     "perimeter": ("smoother", "more jagged"),
 }
-#: Most labels that a warning lists.
+#: Largest number of labels in a warning.
 _LISTED = 20
 
 

@@ -17,7 +17,7 @@ from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
 
-#: Different cells that a training needs at least, some of them for validation.
+#: Least number of different cells for a training, validation cells included.
 LEAST = 5
 #: With fewer cells there is a warning.
 FEW = 20

@@ -1,6 +1,6 @@
 """Make training cells on the model grid from 3D stacks and their labels: mask, image and true shape.
 
-Knows arrays and voxel sizes, but no files, layers or models.
+Uses arrays and voxel sizes, but no files, layers or models.
 """
 
 import re
@@ -21,7 +21,7 @@ from napari_dispr.labels import Box, cell_boxes, whole_numbers
 
 Plane = Literal["middle"] | int
 
-#: Slices that a cell needs at least.
+#: Least number of slices of a cell.
 LEAST_SLICES = 3
 #: Least side of a mask on the grid, in voxels; smaller masks are debris or the cap of a cell.
 LEAST_SIDE = 8

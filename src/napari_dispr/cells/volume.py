@@ -17,7 +17,7 @@ from napari_dispr.errors import InputError
 Plane = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-#: Training cells that a regression needs at least.
+#: Least number of training cells for a regression.
 LEAST_CELLS = 20
 
 #: Hyperparameters to try: length scale, share of the linear kernel, variance of the noise.

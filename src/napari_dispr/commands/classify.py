@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         nargs="+",
         default=[],
         metavar="EVALUATION/shapes/METHOD",
-        help="predicted shapes from `evaluate --folds 5 --save-shapes`, one folder a method",
+        help="predicted shapes from `evaluate --folds 5 --save-shapes`, one folder per method",
     )
     command.add_argument(
         "--folds",

@@ -40,7 +40,7 @@ def demo(options: argparse.Namespace) -> None:
 
     field = simulate_field(cells=6, shape=(320, 320), seed=settings.seed)
     to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
-    # The same scale in other words where the model has this voxel size: then it also knows the true sizes.
+    # If the model has this voxel size, "physical" is the same scale, and the model also gets the true sizes.
     scale = "physical" if read_card(settings.model).voxel_size == VOXEL_SIZE else field.zoom
     prediction = run_and_save(
         iter_predict(

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
         nargs="+",
         metavar="FILE",
         help="folder of a prediction, one of its cells (NPZ, OME-TIFF), a 3D segmentation (TIFF, OME-TIFF, "
-        "OME-Zarr or NPY; one value a cell), or a dataset with objects",
+        "OME-Zarr or NPY; one value per cell), or a dataset with objects",
     )
     command.add_argument("--out", type=Path, required=True, metavar="TABLE.csv", help="CSV table to write")
     add_spacing(command)

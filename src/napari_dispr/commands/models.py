@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     )
     for flag, (kind, text) in _ORIGINAL_FLAGS.items():
         original.add_argument(f"--{flag}", f"--{flag.replace('_', '-')}", type=kind, help=text)
-    command = add_command(kinds, "export", export_model, "write a model into one file, to give it to others")
+    command = add_command(kinds, "export", export_model, "write a model into one file, to share it")
     command.add_argument("model", help="name from `models list`, or a file")
     command.add_argument("--out", type=Path, required=True, help="file or folder to write to")
     command = add_command(kinds, "remove", remove_model, "delete a model of your own")
@@ -102,7 +102,7 @@ def model_info(options: argparse.Namespace) -> None:
             "hash": model.hash,
             **card,
             "name": None,
-            "qualities": ", ".join(qualities) or "one shape a cell",
+            "qualities": ", ".join(qualities) or "one shape per cell",
         }
     )
 
@@ -130,7 +130,7 @@ def _print_fields(fields: Mapping[str, Any], indent: int = 2) -> None:
 
 
 def _on_one_line(numbers: Mapping[str, Any]) -> str | None:
-    """Text for a mapping of numbers, or of distributions, of which the medians are printed; else None."""
+    """Text for a mapping of numbers, or of distributions (their medians); else None."""
     medians = all(isinstance(value, Mapping) and "median" in value for value in numbers.values())
     shown = {name: value["median"] for name, value in numbers.items()} if medians else numbers
     if not all(isinstance(value, int | float) for value in shown.values()):
@@ -162,7 +162,7 @@ def _yes_or_no(text: str) -> bool:
 #: Flags of the original code in its spelling. Most are read from the checkpoint.
 _ORIGINAL_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "num_heads": (int, "attention heads; not in the checkpoint (1 with the flags of DISPR's README)"),
-    "num_head_channels": (int, "channels a head, instead of num_heads"),
+    "num_head_channels": (int, "channels per head, instead of num_heads"),
     "use_new_attention_order": (_yes_or_no, "split q, k, v before the heads (False)"),
     "diffusion_steps": (int, "T (1000)"),
     "noise_schedule": (str, "linear or cosine (linear)"),

@@ -39,7 +39,7 @@ def more(options: argparse.Namespace) -> None:
     rejected = whole_numbers("--reject", options.reject)
     if rejected is not None and (cells is None or len(cells) != 1 or options.members is not None):
         raise InputError(
-            "--reject is for one cell and without --members: give, for example, --cells 7 --reject 1,3."
+            "--reject needs one cell and excludes --members: give, for example, --cells 7 --reject 1,3."
         )
     from napari_dispr.prediction.more import iter_more_members, iter_redraw_members
     from napari_dispr.prediction.saving import load_prediction

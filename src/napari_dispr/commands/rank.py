@@ -1,4 +1,4 @@
-"""``napari-dispr rank``: which cells to image in 3D, and what the ranking is worth."""
+"""``napari-dispr rank``: which cells to image in 3D, and what the ranking gains."""
 
 import argparse
 from pathlib import Path

@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
     command.add_argument("--data-note", help="text for the card: where the cells come from")
     add_settings(command, TrainSettings)
     rivals = command.add_argument_group(
-        "options for shapr and topo-shapr, which also take some of the others"
+        "options for shapr and topo-shapr; these also use some of the other options"
     )
     add_settings(rivals, RivalTrainSettings, set(_RIVAL_ONLY))
 
@@ -89,7 +89,7 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
 
     if options.resume is not None:
         run = Run.open(options.resume) if options.resume else run_for(options.out)
-        if leads and not run.is_running:  # otherwise a window started it and may already ask it to stop
+        if leads and not run.is_running:  # otherwise a window started it and may already request a stop
             run.clear_stop_request()
     elif not leads:
         run = _once_planned(options.out)

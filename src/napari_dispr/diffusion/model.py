@@ -66,7 +66,7 @@ class ShapeModel:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256, hexadecimal, of all that decides the voxels: configuration, weights, part of the card."""
+        """SHA-256 of everything that determines the voxels: configuration, weights, part of the card."""
         notes = {"name", "description", "licence", "attribution", "limits", "training", "scores"}
         notes |= {"intervals", "rival"}
         if self.card.volume is None:  # else novel cells are sampled without the volume regression

@@ -81,7 +81,7 @@ class NetworkConfig:
         return (2, 2, 2) if self.isotropic else (1, 2, 2)
 
 
-#: The network of the models we train: 4 x 4 x 4 voxels folded into channels, attention at 4^3 only.
+#: The network of our models: 4 x 4 x 4 voxels folded into channels, attention at 4^3 only.
 DEFAULT = NetworkConfig(
     num_channels=32,
     channel_mult=(2, 3, 3),
@@ -128,9 +128,9 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()
         if x.device.type == "cpu" and not self.weight.requires_grad:
-            # For channels-last tensors PyTorch divides the whole batch among its threads. Then rounding of
-            # a sample depends on its place in the batch. One by one it does not. (PyTorch's own sums are in
-            # float32 here for any type.)
+            # For channels-last tensors PyTorch divides the whole batch among its threads. Then the rounding
+            # of a sample depends on its place in the batch, so samples are computed one by one. (PyTorch's
+            # own sums are in float32 here for any type.)
             samples = [F.group_norm(one, self.num_groups, weight, bias, self.eps) for one in x.split(1)]
             return torch.cat(samples)
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)

@@ -145,7 +145,7 @@ def _read(path: str | os.PathLike[str]) -> State:
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(
-            f"{path} holds something other than a network's parameters (an optimiser's state?): "
+            f"{path} contains something other than a network's parameters (an optimiser's state?): "
             "choose a savedmodel*.pt or emasavedmodel*.pt."
         )
     return state

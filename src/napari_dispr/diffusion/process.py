@@ -119,7 +119,8 @@ class GaussianDiffusion:
     steps : int
         T.
     variance : "learned_range", "fixed_small" or "fixed_large"
-        Of a denoising step: the network's second channel interpolates the two bounds, or one of them.
+        Variance of a denoising step: one of the two bounds, or the network's second channel interpolates
+        them.
     rescale_timesteps : bool
         The network gets t * 1000 / T instead of t.
     predicts : "noise" or "shape"

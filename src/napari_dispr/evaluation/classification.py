@@ -41,7 +41,7 @@ SETS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class PredictedShapes:
-    """Predicted shapes of one method; no model was trained on the cells that it drew.
+    """Predicted shapes of one method; no model was trained on the cells whose shapes it predicted.
 
     Attributes
     ----------
@@ -297,7 +297,7 @@ def _sources(
 
 
 def _check_outer(shapes: PredictedShapes, names: Sequence[str], folds: Mapping[str, str]) -> None:
-    """Check that the shapes belong to these folds and that their models had not seen the cells."""
+    """Check that the shapes belong to these folds and that their models have not seen the cells."""
     evaluation = shapes.folder.parent.parent
     table = evaluation / "folds.csv"
     if table.is_file():

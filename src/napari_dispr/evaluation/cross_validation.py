@@ -1,4 +1,4 @@
-"""Cross-validation: each cell is drawn once, by methods that were trained on the other folds.
+"""Cross-validation: methods that were trained on the other folds draw each cell, once.
 
 It can be resumed: an interrupted training continues from its last state, the evaluation after its last cell.
 """
@@ -75,7 +75,7 @@ def iter_cross_validate(
     stop: Callable[[], bool] = lambda: False,
     **options: Any,
 ) -> Generator[Any, None, dict[str, Any] | None]:
-    """Split a dataset into folds, train on the others of each, and evaluate all cells.
+    """Split a dataset into folds, train for each fold on the others, and evaluate all cells.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Evaluate methods: errors of the shapes that they draw from pictures, against the known objects.
+"""Evaluate methods: errors of the shapes that they draw from pictures, compared with the true objects.
 
 A generator does the work, so that a progress bar, a worker and the command line run the same code.
 """
@@ -59,7 +59,6 @@ class Options:
     ----------
     members : int
         Shapes of each cell, for methods that can draw several.
-    definitions : {"ours", "shapr", "both"}
     voxel_size : float
         Side of a grid voxel in ``unit``, for surface distances.
     """
@@ -80,7 +79,7 @@ def iter_evaluate(
     resume: bool = False,
     **options: Any,
 ) -> Generator[Step | Evaluated, None, dict[str, Any]]:
-    """Let every method draw every cell and compare with the known objects.
+    """Let every method draw every cell, and compare the shapes with the true objects.
 
     Parameters
     ----------
@@ -223,22 +222,22 @@ def check(
     how: Options,
     out: str | os.PathLike[str] | None,
 ) -> None:
-    """Check what can be checked quickly; raise an `InputError` if the evaluation is impossible."""
+    """Make all quick checks; raise an `InputError` if the evaluation is impossible."""
     if not cells:
         raise InputError("There are no cells to evaluate: give a dataset with obj, image and mask.")
     if not list(methods):
         raise InputError("There is no method to evaluate: give at least one, such as cylinder.")
     if how.members < 1:
-        raise InputError(f"The number of members is {how.members}: ask for at least one.")
+        raise InputError(f"The number of members is {how.members}: give at least one.")
     if how.save_shapes and out is None:
-        raise InputError("Shapes are to be saved but no folder is given: give one as out.")
+        raise InputError("Shapes cannot be saved without a folder: give one as out.")
     for name in methods:
         if not name or name in (".", "..") or set(name) & set('/\\:*?"<>|'):
-            raise InputError(f"The method's name {name!r} cannot name a folder: use letters and digits.")
+            raise InputError(f"The name {name!r} cannot be that of a folder: use letters and digits.")
 
 
 def settings_of(cells: Sequence[CellFile], how: Options) -> dict[str, Any]:
-    """What rows depend on, besides the methods."""
+    """Everything that the rows depend on, except the methods."""
     known = {cell.name: [cell.fingerprint, cell.shape_fingerprint] for cell in cells}
     return {"version": __version__, **asdict(how), "cells": known}
 
@@ -336,5 +335,5 @@ def methods_of(names_or_paths: Iterable[str], settings: PredictSettings) -> dict
 
 
 def method_names() -> list[str]:
-    """What `method_of` takes, besides files."""
+    """The choices for `method_of`, for a message."""
     return ["model", *available_fits(), *available_models(), "a model file"]

@@ -20,7 +20,7 @@ def write_worth(folder: Path, summary: Mapping[str, Any], rows: pd.DataFrame) ->
     summary : dict
         From `iter_rank_worth`.
     rows : DataFrame
-        One row a cell and method.
+        One row per cell and method.
     """
     unit = "no unit" if summary["errors"] == "relative" else "voxel"
     rows.attrs["columns"] = {
@@ -63,7 +63,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def draw(summary: Mapping[str, Any], path: Path) -> None:
-    """A PNG of the error that remains against the share of imaged cells, one panel a method."""
+    """A PNG of the error that remains against the share of imaged cells, one panel per method."""
     methods = summary["methods"]
     with saved_figure(path, min(7.0, 3.5 * len(methods)), 2.8) as figure:
         axes = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]

@@ -147,7 +147,7 @@ def worth_of(errors: ArrayLike, gains: ArrayLike, shares: Sequence[float] = SHAR
     errors : (cell,) array
         Errors before any cell is imaged; a cell that is imaged in 3D has error 0.
     gains : (cell,) array
-        By which cells are ranked; unknown ones (NaN) come first.
+        The cells are ranked by these; unknown gains (NaN) come first.
     shares : sequence of float
         Shares of cells that are imaged, each rounded to whole cells.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.figure import Figure  # not pyplot, which would look for a screen
+from matplotlib.figure import Figure  # not pyplot, which needs a screen
 
 from napari_dispr.evaluation.rows import Row
 from napari_dispr.evaluation.truth import COMPARED, LENGTHS, MORE_IS_BETTER
@@ -41,10 +41,10 @@ NOTES = """\
 - **Energy score**: fair, under 1 - IoU. For a method that draws one shape it is 1 - IoU.
 - **Intervals** are 95 % bootstrap intervals; each resampled cell brings all its members. **p**: Wilcoxon's
   signed-rank test over cells, two-sided; *corrected*: by Holm's method, for all tests of the table together.
-- **Comparison with the paper's Table 1**: those figures are of 825 red blood cells of six classes, most of
+- **Comparison with the paper's Table 1**: those numbers are for 825 red blood cells of six classes, most of
   them of one easy class, and of predictors trained on about 660 of them. Other cells, another number of
-  cells, and another definition of curvature (the notebooks do not reproduce the paper's) give other figures
-  for the very same method. Compare methods within this table; compare only their order with the paper."""
+  cells, and another definition of curvature (the notebooks do not reproduce the paper's) give other numbers
+  for the same method. Compare methods within this table; compare only their order with the paper."""
 
 
 def write_report(folder: Path, errors: Sequence[Row], summary: Summary) -> None:
@@ -265,7 +265,7 @@ def saved_figure(path: Path, width: float, height: float, dpi: int = 300) -> Ite
 
 
 def figure(errors: Sequence[Row], summary: Summary, path: Path) -> None:
-    """A PNG with one panel a measure: the relative errors of the members by method, as boxes and points.
+    """A PNG with one panel per measure: the relative errors of the members by method, as boxes and points.
 
     An axis ends a little above the whiskers of the boxes; a note says how many points lie beyond.
     """

@@ -1,7 +1,6 @@
 """The rows of an evaluation and their files, which grow pair by pair, so that an evaluation can be resumed.
 
-A pair is a cell and a method. This module knows neither how shapes are sampled nor what the rows are used
-for.
+A pair is a cell and a method. Independent of the sampling of shapes and of the use of the rows.
 """
 
 import csv
@@ -38,7 +37,7 @@ _TABLES = ("errors", "cells")
 
 
 def columns_of(definitions: Definitions) -> dict[str, list[str]]:
-    """The columns of ``errors`` (a row a member) and ``cells`` (a row a cell and method)."""
+    """The columns of ``errors`` (a row per member) and ``cells`` (a row per cell and method)."""
     measures, kinds = list(compared_by(definitions)), ("true", "estimate", "error", "member_error")
     agreements = [name for name in AGREEMENTS if name != "signed_volume"]
     return {
@@ -91,7 +90,7 @@ class Rows:
     Attributes
     ----------
     errors, cells : list of dict
-        One row a member; one row a cell and method.
+        One row per member; one row per cell and method.
     """
 
     def __init__(self, folder: Path | None, definitions: Definitions) -> None:

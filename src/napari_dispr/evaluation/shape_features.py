@@ -1,6 +1,6 @@
 """Features of true and predicted shapes for the classification experiment, and the table that keeps them.
 
-This module knows no classifier: it only describes shapes, masks and pictures by numbers.
+No classifier here: only numbers that describe shapes, masks and pictures.
 """
 
 import time
@@ -32,7 +32,7 @@ PLANE_FEATURES = (*MASK_MEASURES, *PICTURE_MEASURES)
 _PLACE = ("cell", "source", "member", "key")
 _COLUMNS = [*_PLACE, *PLANE_FEATURES, *SHAPE_FEATURES]
 TRUE = "true"
-#: Seconds between two times that the table is written.
+#: Seconds between two saves of the table.
 _BETWEEN = 20.0
 
 

@@ -37,7 +37,7 @@ def summary_of(
     Parameters
     ----------
     errors, cells : sequences of dict
-        One row a member; one row a cell and method.
+        One row per member; one row per cell and method.
     settings : mapping
         Copied into the summary.
     seed : int
@@ -175,9 +175,10 @@ def paired_tests(
     Returns
     -------
     list of dict
-        One a pair and measure: ``first``, ``second``, ``measure``, ``n`` (cells); ``mean`` and ``median`` of
-        the differences, first less second, each with its 95 % bootstrap interval; ``wilcoxon_p`` (two-sided),
-        ``holm_p`` (the same, corrected for all tests of the list) and ``decided`` (``holm_p`` < 0.05).
+        One per pair and measure: ``first``, ``second``, ``measure``, ``n`` (cells); ``mean`` and ``median``
+        of the differences, first less second, each with its 95 % bootstrap interval; ``wilcoxon_p``
+        (two-sided), ``holm_p`` (the same, corrected for all tests of the list) and ``decided`` (``holm_p`` <
+        0.05).
 
     Notes
     -----

@@ -1,7 +1,7 @@
-"""Compare a shape with the known one: relative errors by two sets of definitions, overlap, surface distances.
+"""Compare a shape with the true one: relative errors by two sets of definitions, overlap, surface distances.
 
 All measures are of the binary volumes. So anyone who has the saved shapes can compute the same numbers, and
-methods that draw signed distances are measured like methods that draw voxels.
+methods that predict signed distances are measured like methods that predict voxels.
 """
 
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ AGREEMENTS: dict[str, str] = {
 }
 #: Columns of a cell: scores of all its members together.
 TOGETHER: dict[str, str] = {
-    "consensus_iou": "IoU with the truth of the voxels that at least half of the members hold",
+    "consensus_iou": "IoU with the truth of the voxels that at least half of the members contain",
     "energy_score": "fair energy score under 1 - IoU; for a single shape it is 1 - IoU",
 }
 #: Columns in the unit of the voxel size.
@@ -156,7 +156,7 @@ def surface_distances(
     -----
     Distances are from each point to the nearest point of the other surface; all points have the same weight.
     A shape has distance 0 from itself, and flat faces that lie whole voxels apart have exactly that distance.
-    Voxels of a ball stand out a little, so that its mean is up to 0.2 voxel too small (see the tests).
+    The voxels of a ball are not smooth, so that its mean is up to 0.2 voxel too small (see the tests).
     """
     if not len(first) or not len(second):
         return np.nan, np.nan

@@ -41,7 +41,6 @@ def export_meshes(
         Created if needed. The files are ``CELL_member-0.stl``, ``CELL_consensus.stl`` and so on;
         ``meshes.csv`` lists them with label, member, volume and area, ``meshes.columns.csv`` describes its
         columns, and ``meshes.json`` holds the provenance.
-    format : {"stl", "ply", "obj", "glb"}
     cells : iterable of int, optional
         Labels; all by default.
     members : iterable of int, optional
@@ -104,7 +103,7 @@ def export_meshes(
     table.attrs["columns"] = {
         "file": "no unit: name of the mesh's file; empty where the shape is empty",
         "label": "no unit: value of the cell in the label layer",
-        "shape": "no unit: member, or consensus (what at least half of the members hold)",
+        "shape": "no unit: member, or consensus (what at least half of the members contain)",
         "member": "no unit: number of the member in the cell's ensemble, from 0",
         "volume": f"{unit}^3: space inside the surface",
         "surface_area": f"{unit}^2: area of the surface",

@@ -29,10 +29,10 @@ from napari_dispr.version import __version__
 
 __all__ = ["report"]
 
-#: Pixels of a shape's picture a voxel, and the colours of shapes.
+#: Pixels per voxel in the picture of a shape, and the colours of shapes.
 _ENLARGED = 3
 _MEMBER, _CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
-#: Stand for files that provenance does not name.
+#: Placeholders for files that the provenance does not name.
 _IMAGE, _LABELS = "IMAGE.tif", "LABELS.tif"
 
 
@@ -129,7 +129,7 @@ def _interval(row: "pd.Series[Any]", name: str) -> str:
 
 
 def _modes(ensemble: Ensemble) -> str:
-    """How many quite different shapes fit, and how often each was drawn."""
+    """How many kinds of shape fit, and how often each was sampled."""
     modes = ensemble.modes
     if len(modes) == 1:
         return "One kind of shape fits." if len(ensemble) > 1 else ""
@@ -157,17 +157,17 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
     items = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in facts)
     text = "Each cell was seen in one plane only. "
     if made.get("method"):
-        text += "The method draws one shape of each, which does not show how certain it is."
+        text += "The method predicts one shape per cell, which does not show its uncertainty."
     else:
         text += (
             "A diffusion model drew several 3D shapes that all agree with that plane, the members of the "
             "cell's ensemble. Numbers are means over the members"
         )
         text += (
-            f"; ranges are calibrated {LEVEL:.0%} intervals: of cells like those that the model was made "
-            "for, nine in ten have their true value inside."
+            f"; ranges are calibrated {LEVEL:.0%} intervals: for nine in ten cells like those that the "
+            "model was made for, the true value lies inside."
             if prediction.intervals
-            else ", with their standard deviation: how far the members agree, not how far they are right."
+            else ", with their standard deviation, which shows how similar the members are, not how correct."
         )
     return f'<header><h1>{escape(title)}</h1><div class="facts">{items}</div><p>{text}</p></header>'
 
@@ -313,7 +313,8 @@ def _meanings(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) 
 def command_line(prediction: Prediction) -> str:
     """The command that draws the same shapes again.
 
-    Of the picture's place in its world it knows only the size of the pixels; `python_call` knows all of it.
+    It contains the size of the pixels, but not the place of the picture in its world; `python_call` contains
+    both.
     """
     made, settings = prediction.provenance, _settings(prediction)
     if "pixel_size" not in settings and prediction.unit == "micrometer":

@@ -18,7 +18,7 @@ from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import LEVEL
 from napari_dispr.shapes.measures import unit_sign
 
-#: Pixels of a crop's picture a voxel; longest side of the picture of all cells.
+#: Pixels per voxel in the picture of a crop; longest side of the picture of all cells.
 CROP, _OVERVIEW = 3, 1400
 #: Rows of a chart, so that it fits a page.
 _CHART_ROWS = 40

@@ -64,7 +64,7 @@ def fit_ellipse(mask: ArrayLike) -> Ellipse:
     if not contours:
         raise InputError("The mask is empty: an ellipse needs a mask with pixels above one half.")
     contour = max(contours, key=_enclosed_area) - 1
-    # The angle of a circle is 0 / 0, and no ellipse fits a line: both are looked at below.
+    # The angle of a circle is 0 / 0, and no ellipse fits a line: both are checked below.
     with np.errstate(divide="ignore", invalid="ignore"):
         ellipse = EllipseModel.from_estimate(contour[:, ::-1])
     if not ellipse or not np.isfinite([*ellipse.center, *ellipse.axis_lengths]).all():
@@ -89,7 +89,7 @@ def cylinder(mask: ArrayLike) -> NDArray[np.bool_]:
 
 
 def cylinder_code(mask: ArrayLike) -> NDArray[np.bool_]:
-    """As `cylinder`, over (a + b) / 2 voxels: the height in SHAPR's code."""
+    """As `cylinder`, but over (a + b) / 2 voxels: the height in SHAPR's code."""
     return _extruded(mask, sum(fit_ellipse(mask).semi_axes) / 2)
 
 
@@ -99,7 +99,7 @@ def ellipsoid(mask: ArrayLike) -> NDArray[np.bool_]:
 
 
 def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
-    """As `ellipsoid`, with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
+    """As `ellipsoid`, but with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
     return _ellipsoid(fit_ellipse(mask), 1 / 4)
 
 

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.models.method import Method
 
-    #: What predict takes: a shape model, which is sampled as settings say, or any other method.
+    #: What predict takes: a shape model, which is sampled by the settings, or any other method.
     Model = ShapeModel | Method
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
 _SUFFIX = ".safetensors"
 _LONGEST_NAME = 64
-#: Names that Windows keeps for devices, with whatever follows them after a dot.
+#: Names that Windows reserves for devices, also with an extension.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def user_folder() -> Path:
-    """Where the user's own models lie: a file put there is a model by its file's name."""
+    """Folder of the user's own models: each file in it is a model with the name of the file."""
     return user_data_path("napari-dispr", appauthor=False) / "models"
 
 
@@ -43,7 +43,7 @@ def available_models() -> dict[str, Path]:
     models: dict[str, Path] = {}
     for folder in (_SHIPPED, user_folder()):
         for path in sorted(folder.glob(f"*{_SUFFIX}")):
-            if not path.name.startswith(".") and path.is_file():  # else it is still being written
+            if not path.name.startswith(".") and path.is_file():  # otherwise it is still being written
                 models.setdefault(path.name.removesuffix(_SUFFIX), path)
     return models
 
@@ -82,7 +82,7 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def read_card(name_or_path: str | os.PathLike[str]) -> Card:
-    """The card of a model or fit; reads only the head of its file.
+    """The card of a model or fit; reads only the header of its file.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> "Model":
 
 
 def available_devices() -> dict[str, str]:
-    """Names that the setting ``device`` takes on this machine, each with what it is. Loads torch."""
+    """Values of the setting ``device`` on this machine, each with a description. Loads torch."""
     from napari_dispr.diffusion.devices import available
 
     return available()
@@ -152,7 +152,7 @@ class Imported(NamedTuple):
 
 
 def check_name(name: str) -> str:
-    """A model's name, which is that of its file too, without spaces around it or the file's ending.
+    """The name of a model and of its file, without spaces around it and without the file's ending.
 
     Raises
     ------
@@ -166,9 +166,9 @@ def check_name(name: str) -> str:
             "hyphens, underscores and dots, with a letter or digit first."
         )
     if plain.casefold() in available_fits():
-        raise InputError(f"{name!r} cannot be a model's name, since it is a fit's: take another.")
+        raise InputError(f"{name!r} cannot be a model's name, since a fit has it: choose another.")
     if _DEVICES.fullmatch(plain):
-        raise InputError(f"{name!r} cannot be a model's name, since Windows keeps it: take another.")
+        raise InputError(f"{name!r} cannot be a model's name, since Windows reserves it: choose another.")
     return plain
 
 
@@ -186,8 +186,8 @@ def import_model(
     numbered : bool
         If another model has that name, take the first free one of NAME-2, NAME-3, ...
     load : bool
-        Load it once to check that it works, which needs torch. Otherwise only the file's head and length
-        are checked.
+        Load it once to check that it works, which needs torch. Otherwise only the header and the length of
+        the file are checked.
 
     Returns
     -------
@@ -271,7 +271,7 @@ def remove_model(name: str) -> Path:
         yours = f"yours are {', '.join(own)}" if own else "you have none of your own"
         raise InputError(f"There is no model {name!r} to remove: {yours}.")
     if name not in own:
-        raise InputError(f"{name!r} comes with napari-dispr and stays: only models of your own are removed.")
+        raise InputError(f"{name!r} comes with napari-dispr and cannot be removed: choose one of your own.")
     models[name].unlink()
     return models[name]
 
@@ -284,7 +284,7 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def _model_like(name: str) -> tuple[str, Path] | None:
-    """The model of this name, in upper or lower case, which some file systems take for the same."""
+    """The model of this name in any case: some file systems do not distinguish upper and lower case."""
     models = available_models().items()
     return next(((n, path) for n, path in models if n.casefold() == name.casefold()), None)
 
@@ -309,7 +309,7 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[Card, dict[str, str], di
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the name.")
     try:
-        with safe_open(path, framework="numpy") as file:  # compares the head with the file's length
+        with safe_open(path, framework="numpy") as file:  # compares the header with the file's length
             metadata = file.metadata() or {}
             card = Card.model_validate_json(metadata["card"])
             names = file.keys() if tensors else ()

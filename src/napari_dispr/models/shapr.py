@@ -104,7 +104,7 @@ class SHAPR(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Distinguishes true shapes (B, 1, 64, 64, 64) from drawn ones: logits (B,), above 0 for true.
+    """Distinguishes true shapes (B, 1, 64, 64, 64) from predicted ones: logits (B,), above 0 for true.
 
     Widths 10 to 160 are the publication's; each convolution halves the volume, down to 2 x 2 x 2.
     """
@@ -135,22 +135,22 @@ def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
 def supervised_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Dice and binary cross-entropy of the probabilities, in float32.
 
-    The published code hands the probabilities, after their sigmoid, to a cross-entropy that takes
-    logits, which bounds what a voxel can cost and draws probabilities towards the middle. Here the
-    cross-entropy is that of the probabilities, computed from the logits for its precision.
+    The published code gives the probabilities, after their sigmoid, to a cross-entropy that takes logits.
+    This limits the loss of a voxel and pulls probabilities towards 0.5. Here the cross-entropy is computed
+    from the logits.
     """
     logits, truth = logits.float(), truth.float()
     return dice_loss(logits.sigmoid(), truth) + F.binary_cross_entropy_with_logits(logits, truth)
 
 
 def generator_loss(supervised: Tensor, verdict: Tensor) -> Tensor:
-    """(10 supervised + adversarial) / 11; the adversarial part is low if drawn shapes pass as true."""
+    """(10 supervised + adversarial) / 11; the adversarial part is low if predictions pass as true."""
     adversarial = F.binary_cross_entropy_with_logits(verdict.float(), torch.ones_like(verdict).float())
     return (10 * supervised + adversarial) / 11
 
 
 def discriminator_loss(true_verdict: Tensor, drawn_verdict: Tensor) -> Tensor:
-    """Binary cross-entropy of its verdicts on true and on drawn shapes, equally weighted."""
+    """Binary cross-entropy of the classified true and predicted shapes, equally weighted."""
     true, drawn = true_verdict.float(), drawn_verdict.float()
     on_true = F.binary_cross_entropy_with_logits(true, torch.ones_like(true))
     return (on_true + F.binary_cross_entropy_with_logits(drawn, torch.zeros_like(drawn))) / 2
@@ -233,7 +233,7 @@ class SHAPRModel(OneShape):
         return level, float(threshold_otsu(level))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model file, safetensors: aside, then renamed."""
+        """Write the model file (safetensors) under a temporary name, then rename it."""
         tensors = {
             name: tensor.cpu().contiguous(memory_format=torch.contiguous_format)
             for name, tensor in self.network.state_dict().items()

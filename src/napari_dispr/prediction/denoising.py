@@ -22,7 +22,7 @@ from napari_dispr.shapes.ensemble import without_debris
 
 __all__ = ["denoising", "iter_denoising"]
 
-#: Most states that are kept.
+#: Largest number of states that are kept.
 MOST_FRAMES = 61
 
 
@@ -84,7 +84,7 @@ def iter_denoising(
         record.clear()
         return _Watched(denoiser, record)
 
-    # A path with other steps need not be the same in every batch.
+    # A path with other steps may depend on the batch.
     with closing(Batches(sampling, 1 if own_path else None)) as batches:
         seed = noise_seed(settings.seed, prediction, label, number)
         (last,) = yield from steps_of(batches.sample([(crop, seed)], watch))

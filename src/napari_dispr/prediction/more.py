@@ -43,7 +43,7 @@ def iter_more_members(
     labels : int or iterable of int
         The cells.
     members : int
-        How many more of each.
+        Number of new members of each cell.
     model : ShapeModel, name or path, optional
         By default the model named in the provenance.
     device : str
@@ -108,7 +108,7 @@ redraw_members = in_one_go(iter_redraw_members)
 def as_drawn(
     prediction: Prediction, model: ShapeModel | str | os.PathLike[str] | None, device: str
 ) -> tuple[Sampling, PredictSettings]:
-    """The method that drew a prediction, and its settings, but for the device.
+    """The method that drew a prediction, and its settings without the device.
 
     Raises
     ------
@@ -168,6 +168,6 @@ def crop_of(prediction: Prediction, label: int) -> Crop:
 
 
 def _unused(prediction: Prediction, label: int, members: int) -> tuple[int, ...]:
-    """Numbers that no member of a cell ever had."""
+    """Numbers that were never used for a member of the cell."""
     used = {*prediction[label].numbers, *prediction.rejected.get(label, ())}
     return tuple(islice((number for number in count() if number not in used), members))

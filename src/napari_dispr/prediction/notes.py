@@ -1,4 +1,4 @@
-"""Notes on a prediction: what a user should know, as values that are put into sentences only to be shown."""
+"""Notes on a prediction for the user: values that become sentences only when they are shown."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> li
     Parameters
     ----------
     names : mapping of int to str
-        Names of cells that have better ones than their labels.
+        Names of cells; other cells are named by their labels.
     cells : int
         Number of cells in the prediction.
     """

@@ -55,7 +55,7 @@ def iter_predict(
     image : (y, x) array or None
         The picture of one plane, any real type. None: only the segmentation is used.
     labels : (y, x) integer array
-        Its segmentation; 0 is background, each other value a cell.
+        Its segmentation; 0 is background, each other value is a cell.
     model : ShapeModel or other method, name or path
         A fit, or SHAPR, draws one shape of each cell: an ensemble of one member.
     cells : sequence of int, optional
@@ -161,7 +161,7 @@ def iter_predict_crops(
     notes : sequence of Note
         To be passed on with the result.
     names : mapping of label to str, optional
-        Names of the cells, if they have better ones than labels: for their files and their noise.
+        Names of the cells, which replace labels in file names and in the seeds of the noise.
     """
     method = as_method(model, settings)
     members = min(settings.members, method.members or settings.members)

@@ -11,19 +11,19 @@ from napari_dispr.shapes.ensemble import stretched
 
 
 class Prior:
-    """What is known of one cell before it is sampled.
+    """What the model's card says about one cell before it is sampled.
 
     Attributes
     ----------
     unlike : str or None
         How the cell is unlike the training data; None if it is not, or the card has no such data.
     volume : float or None
-        Expected from mask and picture, in voxels; None if the card cannot predict it, or the cell is unlike
+        Predicted from mask and picture, in voxels; None if the card cannot predict it, or the cell is unlike
         the training data.
     """
 
     def __init__(self, crop: Crop, card: Card) -> None:
-        # Under the scale "auto" all cells have one size.
+        # With the scale "auto" all cells have one size.
         sized = crop.known_scale is not None
         self.unlike: str | None = None
         self.volume: float | None = None
@@ -34,7 +34,7 @@ class Prior:
             self.volume, _ = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
 
     def applied(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Stretch a member (64, 64, 64) along z to between its own volume and the expected one.
+        """Stretch a member (64, 64, 64) along z: the new volume is between its own and the predicted one.
 
         Each member is stretched separately, so that it does not depend on how many are drawn.
         """

@@ -1,6 +1,6 @@
-"""Rank the cells of a prediction by what is gained by imaging each of them in 3D.
+"""Rank the cells of a prediction by the gain of imaging each of them in 3D.
 
-Most is gained where a measure is least certain.
+The gain is largest where a measure is least certain.
 """
 
 import numpy as np

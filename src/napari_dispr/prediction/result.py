@@ -33,13 +33,12 @@ class Prediction(Mapping[int, Ensemble]):
         Model name and hash, settings, seed and versions; JSON can hold it.
     image_to_world : (3, 3) array
         Affine on (y, x, 1) from the picture's pixel index to world.
-    image_shape : (int, int)
     unit : str
         Of the world.
     notes : tuple of Note
         What the user should know; `warnings` has it in sentences.
     names : mapping of int to str
-        File names of cells that have better ones than their labels.
+        Names of cells, for their files; other cells are named by their labels.
     intervals : mapping of str to Calibration
         The model's calibration of the intervals of each measure.
     kept : mapping of int to int or "consensus"
@@ -106,7 +105,7 @@ class Prediction(Mapping[int, Ensemble]):
 
     @property
     def members(self) -> int:
-        """How many members there are of a cell, at most."""
+        """Largest number of members of a cell."""
         return max(map(len, self.values()), default=0)
 
     @property
@@ -250,5 +249,5 @@ class Prediction(Mapping[int, Ensemble]):
         save_prediction(self, folder)
 
     def stem(self, label: int) -> str:
-        """What the names of a cell's files begin with."""
+        """Start of the names of a cell's files."""
         return self.names.get(label, str(label))

@@ -12,7 +12,7 @@ from napari_dispr.prediction.notes import Note
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
 _Label = Annotated[int, Field(ge=1, lt=2**64)]
 _Unit = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[^\x00-\x1f]+$")]
-#: The limits keep what comes from a file computable; a picture is never as large.
+#: Within these limits, computations with values from a file are possible; no picture is as large.
 _LARGEST_PICTURE = 1_000_000
 
 
@@ -35,7 +35,7 @@ class _Part(BaseModel):
 
 
 class SavedCell(_Part):
-    """A cell: what its files begin with, and where it lies. Other keys only inform the reader of the file."""
+    """A cell: the start of its file names, and its position. Other keys are only for human readers."""
 
     file: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_stem)]
     grid_to_world: _Affine

@@ -19,14 +19,14 @@ class MemoryStore(EnsembleStore):
     """Ensembles in memory, in the order in which they were added.
 
     A new cell is appended to a list that all stores of one history share; each store shows the first part of
-    it. So adding a cell takes the same time whatever their number.
+    it. So the time for adding a cell does not depend on their number.
     """
 
     def __init__(self, ensembles: Mapping[int, Ensemble] | None = None) -> None:
         self._labels = list(ensembles or ())
         self._cells = {label: (i, (ensembles or {})[label]) for i, label in enumerate(self._labels)}
         self._count = len(self._labels)
-        # Whoever takes the one item may append to what is shared; taking it is atomic.
+        # Only the thread that takes the one item may append to the shared list; taking it is atomic.
         self._turn = [True]
 
     def __getitem__(self, label: int) -> Ensemble:

@@ -49,7 +49,7 @@ def measure(
     table = measure_ensembles(prediction, set=set)
     if labels is None:
         if image is not None:
-            raise InputError("The picture comes without labels, which say where the cells are: give both.")
+            raise InputError("The picture needs labels, which say where the cells are: give both.")
         return table
     if not isinstance(prediction, Prediction):
         raise InputError("Measures of the picture need the size of its pixels: give a whole prediction.")
@@ -134,8 +134,8 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
     -------
     DataFrame
         A row for each cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, if
-        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval, which does not hold
-        and is NaN if members of the cell were rejected by hand); ``ambiguity``, ``modes``; ``kept``, the
+        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval; NaN if members of the
+        cell were rejected by hand, since it is not valid then); ``ambiguity``, ``modes``; ``kept``, the
         chosen shape; and ``warning``, how the cell is unlike the training data, or what is doubtful about its
         mask. ``attrs["columns"]`` holds unit and meaning of each column.
     """

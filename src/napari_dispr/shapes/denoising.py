@@ -18,7 +18,7 @@ from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Denoising:
-    """The path of one member from noise to shape, frame axis first, on the model grid.
+    """The steps of one member from noise to shape, frame axis first, on the model grid.
 
     Parameters
     ----------

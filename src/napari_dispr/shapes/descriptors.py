@@ -18,7 +18,7 @@ _Floats = NDArray[np.float64]
 
 #: Points at which thickness is measured.
 _POINTS = 500
-#: Larger meshes are thinned for it, at most to every third vertex.
+#: For thickness, larger meshes keep fewer vertices, at least every third one.
 _VERTICES = 2000
 #: Number of shells and of polar angles for spherical harmonics.
 _SHELLS, _POLAR = 20, 16
@@ -27,8 +27,8 @@ _SHELLS, _POLAR = 20, 16
 def hull_measures(vertices: _Floats, volume: float, area: float) -> dict[str, float]:
     """Convexity, solidity and widths of a closed mesh; NaN for a flat mesh.
 
-    Widths are those of the hull along 400 even directions of the half sphere. The largest and the least are
-    then refined along nearer and nearer directions, to about 0.002 rad.
+    Widths are those of the hull along 400 even directions of the half sphere. The directions of the largest
+    and the least are then refined to about 0.002 rad.
     """
     try:
         hull = ConvexHull(vertices)

@@ -21,11 +21,11 @@ from napari_dispr.shapes.shapr_set import shapr_features
 
 #: Sigma in voxels of the Gaussian that smooths the stairs of voxels.
 SMOOTHING = 1.0
-#: A mask is measured on a grid of at most about so many voxels, which bounds time and memory.
+#: A mask is measured on a grid of at most about this many voxels, which limits time and memory.
 LARGEST_GRID = 2**21
 #: Masks of fewer voxels have a volume, but no surface that could be measured.
 LEAST_VOXELS = 27
-#: Relative difference between the volume of a mask's voxels and that of its surface: aimed at, and allowed.
+#: Relative difference between the volume of a mask's voxels and that of its surface: target, and limit.
 _VOLUME_ERROR, _MOST_VOLUME_ERROR = 0.002, 0.01
 
 

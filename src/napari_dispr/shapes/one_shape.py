@@ -56,7 +56,7 @@ def measure_shape(
     - roughness: 20 Laplacian steps, each half of the way to the mean of the neighbours [3]_, move each
       vertex by a distance along its normal. Roughness is the area-weighted standard deviation of that
       distance. It is 0 for spheres of all sizes, unlike SHAPR's voxel roughness (Gaussian of sigma 2), which
-      it resembles. Details finer than 2 voxels count in full, much coarser ones hardly.
+      it resembles. Details finer than 2 voxels count fully, much coarser ones hardly.
 
     References
     ----------
@@ -99,7 +99,7 @@ def _box(distance: NDArray[np.float32]) -> tuple[slice, ...] | None:
 
 
 class _Shape:
-    """A signed distance in voxels, and what several measures need of it, computed at first use."""
+    """A signed distance in voxels, and values that several measures use, computed at first use."""
 
     def __init__(self, level: NDArray[np.float32], linear: NDArray[np.float64]) -> None:
         self.level, self.linear = level, linear

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
 
-#: The label volumes of all members together have at most so many bytes.
+#: The label volumes of all members together have at most this many bytes.
 LARGEST_VOLUMES = 256 * 2**20
 
 

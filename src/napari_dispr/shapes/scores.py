@@ -27,7 +27,7 @@ def energy_score(members: Volume, truth: Volume) -> float:
     -------
     float
         ``mean_i d(x_i, y) - mean_{i<j} d(x_i, x_j) / 2``. Of a single member, which is a method without
-        randomness, ``1 - IoU``. An ensemble can come out below 0.
+        randomness, ``1 - IoU``. The score of an ensemble can be below 0.
 
     Notes
     -----
@@ -49,5 +49,5 @@ def energy_score(members: Volume, truth: Volume) -> float:
 
 
 def consensus_iou(members: Volume, truth: Volume) -> float:
-    """IoU with the truth of the consensus: the voxels that at least half of the members hold."""
+    """IoU with the truth of the consensus: the voxels that at least half of the members contain."""
     return iou(members.mean(axis=0) >= 0.5, truth)

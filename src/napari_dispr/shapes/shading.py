@@ -36,8 +36,8 @@ def shaded(
     lit = np.clip(np.tensordot(light / np.linalg.norm(light), normals, 1), 0, 1)
     covered = inside.any(axis=0)
     if enlarged > 1 and covered.any():
-        # Light continues beyond the outline, so that enlarging mixes in nothing else. The largest distance
-        # along each ray crosses 0 at the outline, which stays sharp.
+        # Light continues beyond the outline, so that enlarging does not mix it with the background. The
+        # largest distance along each ray crosses 0 at the outline, which stays sharp.
         nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
         lit = np.clip(_times(gaussian_filter(lit[tuple(nearest)], 0.5), enlarged), 0, 1)
         alpha = np.clip(_times(gaussian_filter(seen.max(axis=0), 0.5), enlarged) * enlarged + 0.5, 0, 1)

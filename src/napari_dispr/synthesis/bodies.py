@@ -1,7 +1,7 @@
-"""Cells and nuclei of many kinds as smooth implicit functions, broader than those of one tissue.
+"""Cells and nuclei of many kinds as smooth implicit functions, more various than those of one tissue.
 
-Nothing here knows of voxels; nothing is drawn from data. In a body's own frame its radius is about 1
-and z is its axis, or its thin side where it has one.
+Uses neither voxels nor data. In its own frame a body has a radius of about 1; z is its axis or, for a flat
+body, its short side.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from napari_dispr.synthesis.implicit import (
 from napari_dispr.synthesis.red_cells import KINDS
 
 Body = Callable[[np.random.Generator], Shape]
-#: Poles of the zonal harmonics that make up a random surface: as many as a degree of 10 has orders.
+#: Number of poles of the zonal harmonics of a random surface: as many as a degree of 10 has orders.
 POLES = 21
 
 
@@ -79,7 +79,7 @@ def star(
 
 
 def _axes(rng: np.random.Generator, thinnest: float = 0.4) -> Floats:
-    """Half axes (z, y, x): x is 1, y 0.55 to 1, z from ``thinnest`` to 1, even in the logarithm."""
+    """Half axes (z, y, x): x is 1, y 0.55 to 1, z from ``thinnest`` to 1, uniform in the logarithm."""
     return np.exp([rng.uniform(np.log(thinnest), 0), rng.uniform(np.log(0.55), 0), 0]).astype(np.float32)
 
 
@@ -103,7 +103,7 @@ def _rough(rng: np.random.Generator) -> Shape:
 
 
 def _lobed(rng: np.random.Generator) -> Shape:
-    """Two to five rounded lobes that run into one another about a common middle."""
+    """Two to five rounded lobes that merge at a common middle."""
     count = int(rng.integers(2, 6))
     outwards = random_turn(rng).apply(spread(count, 0.5, rng)) * [rng.uniform(0.5, 1), 1, 1]
     lobes = []
@@ -116,7 +116,7 @@ def _lobed(rng: np.random.Generator) -> Shape:
 
 
 def _dents(body: Shape, half: Floats, rng: np.random.Generator, count: int) -> Shape:
-    """The body with smooth hollows in directions far from one another."""
+    """The body with smooth hollows in directions far from each other."""
     hollows = []
     for direction in random_turn(rng).apply(spread(max(count, 3), 0.6, rng))[:count]:
         place = half * direction
@@ -135,7 +135,7 @@ def _dented(rng: np.random.Generator) -> Shape:
 
 
 def bent(body: Shape, bend: float) -> Shape:
-    """The body with its x axis made a parabola in the plane of y and x, its thickness kept."""
+    """The body with its x axis bent to a parabola in the plane of y and x. Its thickness does not change."""
 
     def distance(points: Floats) -> Floats:
         z, y, x = points
@@ -158,7 +158,7 @@ def _biconcave(rng: np.random.Generator) -> Shape:
 
 
 def _pressed(rng: np.random.Generator) -> Shape:
-    """A cell with one to three neighbours that press it flat, or a little hollow or round."""
+    """A cell with one to three neighbours, which make a side flat, slightly hollow or slightly round."""
     half = _axes(rng, 0.5)
     body = ellipsoid(half) if rng.random() < 0.5 else star(rng, (2, 6), 1.8, rng.uniform(0.03, 0.1), half)
     count = int(rng.choice(3, p=(0.6, 0.25, 0.15))) + 1
@@ -183,7 +183,7 @@ def _pressed(rng: np.random.Generator) -> Shape:
 
 
 def _adherent(rng: np.random.Generator) -> Shape:
-    """A cell that lies on glass: flat below, its edge rounded."""
+    """A cell that lies on glass: flat below, with a rounded edge."""
     half = _axes(rng, 0.5) * np.array([rng.uniform(0.5, 1.1), 1, 1], np.float32)
     rough = rng.uniform(0.02, 0.09)
     body = star(rng, (2, 7), 1.7, rough, half)
@@ -193,7 +193,7 @@ def _adherent(rng: np.random.Generator) -> Shape:
 
 
 def _spindle(rng: np.random.Generator) -> Shape:
-    """Long, its ends pointed: a superquadric of revolution, somewhat flattened."""
+    """Long, with pointed ends: a superquadric of revolution, somewhat flattened."""
     wide, flat = rng.uniform(0.35, 0.6), rng.uniform(0.6, 1)
     pointed = rng.uniform(1.15, 1.5)
 
@@ -208,7 +208,7 @@ def _spindle(rng: np.random.Generator) -> Shape:
 
 
 def _chain(rng: np.random.Generator) -> Shape:
-    """Three or four lobes strung along an arc, as the nuclei of neutrophils have them."""
+    """Three or four lobes along an arc, like the nucleus of a neutrophil."""
     count = int(rng.integers(3, 5))
     step, radius = rng.uniform(0.46, 0.56), rng.uniform(0.45, 0.75)
     angles = (np.arange(count) - (count - 1) / 2) * step / radius
@@ -221,7 +221,7 @@ def _chain(rng: np.random.Generator) -> Shape:
 
 
 def _pear(rng: np.random.Generator) -> Shape:
-    """A drop: thick at one end, drawn out at the other."""
+    """A drop: thick at one end, pointed at the other."""
     thick, thin = rng.uniform(0.45, 0.65), rng.uniform(0.14, 0.3)
     flat = np.float32(rng.uniform(0.65, 1))
     head, tail = 1 - thick, -1 + thin
@@ -245,7 +245,7 @@ def _dome(rng: np.random.Generator) -> Shape:
 
 
 def _block(rng: np.random.Generator) -> Shape:
-    """A box with rounded edges, as of cells in an epithelium."""
+    """A box with rounded edges, like a cell in an epithelium."""
     half, power = _axes(rng, 0.6) * np.float32(0.85), rng.uniform(3.5, 6)
 
     def distance(points: Floats) -> Floats:
@@ -256,7 +256,7 @@ def _block(rng: np.random.Generator) -> Shape:
     return distance
 
 
-#: Bodies to train with, and how often each is taken.
+#: Bodies for training, and their frequencies.
 BODIES: dict[str, tuple[Body, float]] = {
     "ellipsoid": (_ellipsoid, 0.16),
     "smooth": (_smooth, 0.16),
@@ -269,7 +269,7 @@ BODIES: dict[str, tuple[Body, float]] = {
     "touching": (_pressed, 0.1),
     "adherent": (_adherent, 0.08),
 }
-#: Bodies that are kept apart, to test with.
+#: Bodies that are used only for tests.
 UNSEEN_BODIES: dict[str, Body] = {
     "spindle": _spindle,
     "chain": _chain,
@@ -280,7 +280,7 @@ UNSEEN_BODIES: dict[str, Body] = {
 
 
 def waved(shape: Shape, rng: np.random.Generator, height: float) -> Shape:
-    """The shape with its points displaced by a few long waves, ``height`` in standard deviation each."""
+    """The shape with its points displaced by a few long waves; ``height`` is their standard deviation."""
     waves = rng.normal(0, 1.7, (4, 3)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, 4).astype(np.float32)
     heights = rng.normal(0, height, (4, 3)).astype(np.float32)
@@ -293,7 +293,7 @@ def waved(shape: Shape, rng: np.random.Generator, height: float) -> Shape:
 
 
 def pose(rng: np.random.Generator, lying: float) -> Rotation:
-    """Any direction in space, or, with the probability ``lying``, z kept but for a tilt of some degrees."""
+    """A random rotation; with the probability ``lying`` only about z, and with a tilt of some degrees."""
     if rng.random() >= lying:
         return random_turn(rng)
     tilt: NDArray[np.float64] = rng.normal(0, 0.12, 2)

@@ -1,6 +1,6 @@
 """Biconcave discs and cups of given area and volume as bodies of revolution, in micrometers.
 
-Knows what is published of healthy red blood cells; nothing of voxels.
+Uses published measurements of healthy red blood cells, and no voxels.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.synthesis.implicit import Floats, Shape
 
 #: Area (square micrometers) and volume (fL) of the mean discocyte of Evans and Fung (1972), how both vary
-#: together, and how the area varies at one volume (Canham and Burton 1968: their relation is tight).
+#: together, and how little the area varies at one volume (Canham and Burton 1968).
 AREA, VOLUME = 134.1, 94.1
 VOLUME_SD, AREA_BY_VOLUME, AREA_SD = 13.0, 1.05, 4.0
 #: A healthy cell passes a cylinder of this diameter (Canham and Burton 1968), micrometers.
@@ -27,7 +27,7 @@ _TABLE_STEP = 0.05
 
 
 def narrowest_cylinder(area: float, volume: float) -> float:
-    """Diameter of the narrowest cylinder, its ends rounded, that a cell of this area and volume fills.
+    """Diameter of the narrowest cylinder, with rounded ends, that such a cell can pass.
 
     Canham and Burton (1968): the smallest d with d A / 4 - pi d^3 / 12 = V.
     """
@@ -38,7 +38,7 @@ def narrowest_cylinder(area: float, volume: float) -> float:
 
 
 def area_and_volume(rng: np.random.Generator) -> tuple[float, float]:
-    """Of a healthy cell, square micrometers and fL; those that cannot pass a capillary are drawn again."""
+    """Area and volume of a healthy cell, square micrometers and fL: one that can pass a capillary."""
     while True:
         volume = rng.normal(VOLUME, VOLUME_SD)
         area = AREA + AREA_BY_VOLUME * (volume - VOLUME) + rng.normal(0, AREA_SD)
@@ -54,10 +54,10 @@ def outline(area: float, volume: float, dimple: float, bend: float = 0.0) -> NDA
     area, volume : float
         Square micrometers and fL.
     dimple : float
-        Thickness in the middle by the largest thickness; .315 is that of Evans and Fung's disc.
+        Thickness in the middle, divided by the largest thickness; 0.315 for the disc of Evans and Fung.
     bend : float
         Angle in radians from the axis to the rim, seen from the centre of a ball that the mid-surface
-        lies on: 0 for a disc, about 1 for a stomatocyte I, 1.7 for a stomatocyte II.
+        lies on; 0 for a disc, about 1 for a stomatocyte I, 1.7 for a stomatocyte II.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def measured(curve: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def revolved(curve: NDArray[np.float64]) -> Shape:
-    """The body of revolution of an outline, its middle in the origin; distances to some micrometers."""
+    """The body of revolution of an outline, with its middle in the origin; distances to some micrometers."""
     curve = curve - [0, (curve[:, 1].min() + curve[:, 1].max()) / 2]
     reach = np.array([curve[:, 0].max(), curve[:, 1].max()]) + 1.5
     r = np.arange(0, reach[0], _TABLE_STEP)

@@ -1,6 +1,6 @@
-"""Simulated cells and nuclei of many kinds with pictures of them: what the model ``generic`` is trained on.
+"""Simulated cells and nuclei of many kinds with pictures of them: the training data of the model ``generic``.
 
-Kinds that are kept out of training are here too, to test such a model with.
+Some kinds are not used for training, but for tests of the model.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ UNSEEN_KINDS: tuple[str, ...] = tuple(UNSEEN_BODIES)
 
 #: Kinds that lie on a surface: they keep their axis.
 LYING = frozenset({"adherent", "dome"})
-#: Points of a coarse look at a shape, in the shape's own units.
+#: Points of a coarse grid over a shape, in the shape's own units.
 LOOK = np.linspace(-1.7, 1.7, 52, dtype=np.float32)
 #: Least size of the larger side of a section's box, and of a cell's height, in voxels; least area.
 SMALLEST_SIDE, LOWEST, SMALLEST_AREA = 28, 11, 220
@@ -67,7 +67,7 @@ def simulated_cell(
 
 
 def generic_training_cells(count: int, seed: int) -> Iterator[TrainingCell]:
-    """Cells of all ``KINDS``, ready to train with, one at a time.
+    """Training cells of all ``KINDS``, one at a time.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def generic_training_cells(count: int, seed: int) -> Iterator[TrainingCell]:
 
 
 def _placed(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8] | None:
-    """The shape on the grid, its imaged plane chosen; None where it shows too little."""
+    """The shape on the grid, with an imaged plane; None if its section is too small."""
     inside = shape(np.stack(np.meshgrid(LOOK, LOOK, LOOK, indexing="ij"))) > 0
     if not inside.any():
         return None
@@ -105,7 +105,7 @@ def _placed(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8] | None:
     place = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
     room = np.minimum(place, grid.SIZE - 1 - place) - 1.2
     fitting = float((room / np.maximum(centre - low, high - centre)).min())
-    # Users' cells are brought to one size, so that most are of it; the others are for other scales.
+    # The scale "auto" gives users' cells one size, so most cells have it; the others are for other scales.
     wanted = rng.normal(50, 2) if rng.random() < 0.6 else rng.uniform(30, 56)
     zoom = min(float(np.clip(wanted, 30, 55)) / side, fitting)
     if zoom * side < SMALLEST_SIDE or zoom**2 * area < SMALLEST_AREA or zoom * (high[0] - low[0]) < LOWEST:
@@ -115,7 +115,7 @@ def _placed(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8] | None:
 
 
 def _imaged_height(areas: NDArray[np.int_], low: float, high: float, rng: np.random.Generator) -> float:
-    """The middle of the cell, or the height of its largest section where that is not far off."""
+    """The middle of the cell, or the height of its largest section if that is near the middle."""
     middle, height = (low + high) / 2, high - low
     if rng.random() < 0.6:
         return float(middle + rng.normal(0, 0.02) * height)

@@ -1,6 +1,6 @@
 """Building blocks of simulated cells: smooth implicit functions, their unions, differences and turns.
 
-Nothing here knows of voxels; nothing is drawn from data.
+Uses neither voxels nor data.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ def union(a: Floats, b: Floats, blend: float) -> Floats:
 
 
 def difference(a: Floats, b: Floats, blend: float) -> Floats:
-    """The first without the second, its new edge rounded over ``blend``."""
+    """The first without the second; the new edge is rounded over ``blend``."""
     return -union(-a, b, blend)
 
 
 def ellipsoid(axes: ArrayLike, centre: ArrayLike = (0, 0, 0), turn: Rotation | None = None) -> Shape:
-    """Half axes along (z, y, x) of its own frame, which ``turn`` leads to that of the cell."""
+    """An ellipsoid with these half axes along (z, y, x) before ``turn`` rotates it."""
     half = np.asarray(axes, np.float32).reshape(3, 1)
 
     def distance(points: Floats) -> Floats:
@@ -51,17 +51,17 @@ def spread(count: int, jitter: float, rng: np.random.Generator) -> NDArray[np.fl
 
 
 def random_turn(rng: np.random.Generator) -> Rotation:
-    """A rotation in space, all equally likely."""
+    """A random rotation in space; all are equally likely."""
     return Rotation.from_quat(rng.normal(size=4))
 
 
 def scaled(shape: Shape, factor: float) -> Shape:
-    """The shape, so much larger."""
+    """The shape enlarged by a factor."""
     return lambda points: np.float32(factor) * shape(points / np.float32(factor))
 
 
 def stretched(shape: Shape, factors: tuple[float, float, float]) -> Shape:
-    """The shape with its axes (z, y, x) so much longer."""
+    """The shape stretched along (z, y, x) by factors."""
     factor = np.array(factors, np.float32).reshape(3, 1)
     least = np.float32(min(factors))
     return lambda points: least * shape((points.reshape(3, -1) / factor).reshape(points.shape))

@@ -1,6 +1,6 @@
 """Simulated pictures of one plane of a cell or nucleus, by several stains and microscopes.
 
-It does not depend on how the shape was made, and uses no data.
+The picture does not depend on how the shape was made. Uses no data.
 """
 
 import numpy as np
@@ -10,14 +10,14 @@ from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, zoom
 from napari_dispr import grid
 from napari_dispr.synthesis.implicit import Floats
 
-#: What carries the dye, and how often.
+#: Stained parts, and their frequencies.
 STAINS = {"nucleus": 0.4, "cytosol": 0.25, "membrane": 0.15, "both": 0.2}
-#: How light is gathered, and how often.
+#: Microscopes, and their frequencies.
 MICROSCOPES = {"confocal": 0.55, "widefield": 0.3, "projection": 0.15}
 
 
 def picture(obj: NDArray[np.uint8], rng: np.random.Generator) -> Floats:
-    """A picture of an object at the imaged plane, its stain, microscope and camera drawn at random.
+    """A picture of an object at the imaged plane, with a random stain, microscope and camera.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ def _dye(occupancy: Floats, stain: str, rng: np.random.Generator) -> Floats:
     share = {"nucleus": rng.uniform(0, 0.25), "cytosol": 0.0, "membrane": 1.0}.get(
         stain, rng.uniform(0.2, 0.75)
     )
-    if stain == "membrane":  # seldom nothing at all within
+    if stain == "membrane":  # rarely no dye inside
         inside, share = occupancy, rng.uniform(0.8, 1.0)
     return (1 - share) * inside + share * membrane
 
 
 def _without_nucleoli(occupancy: Floats, rng: np.random.Generator) -> Floats:
-    """Where DNA dyes go: 1, and less in one to four dark spots near the imaged plane."""
+    """Concentration of a DNA dye: 1, and less in one to four dark spots near the imaged plane."""
     keep = np.ones_like(occupancy)
     depth = np.abs(grid.plane_distance()) <= 8
     places = np.argwhere((occupancy > 0.99) & depth[:, None, None])
@@ -97,7 +97,7 @@ def _gathered(dye: Floats, microscope: str, rng: np.random.Generator) -> Floats:
         halo, wide = rng.uniform(0, 0.1), 6.0
         light = gaussian_filter(np.tensordot(weight / weight.sum(), dye, 1), lateral)
         return ((1 - halo) * light + halo * gaussian_filter(light, wide)).astype(np.float32)
-    if microscope == "projection":  # light of all planes alike: thick is bright
+    if microscope == "projection":  # equal light of all planes: thick places are bright
         return gaussian_filter(dye.mean(axis=0), lateral).astype(np.float32)
     axial = rng.uniform(5, 16)
     weight = 1 / (1 + (height / axial) ** 2)
@@ -122,13 +122,13 @@ def _surroundings(light: Floats, rng: np.random.Generator) -> Floats:
         light = light + rng.uniform(0.5, 1.3) * _moved(light, np.rint(reach).astype(int))
     slope = rng.normal(0, 0.1, 2)
     y, x = np.meshgrid(*[np.linspace(-1, 1, grid.SIZE)] * 2, indexing="ij")
-    # White noise smoothed over 8 voxels is left with a standard deviation of 1 / 28: 14 makes it a half.
+    # White noise smoothed over 8 voxels has a standard deviation of 1 / 28; 14 makes it 0.5.
     background = rng.uniform(0, 0.25) * (1 + 0.3 * gaussian_filter(rng.normal(size=light.shape), 8) * 14)
     return (light * np.exp(slope[0] * y + slope[1] * x) + np.maximum(background, 0)).astype(np.float32)
 
 
 def _moved(light: Floats, offset: NDArray[np.int_]) -> Floats:
-    """The light, mirrored, at another place; what leaves the picture is lost."""
+    """The light, mirrored, at another place; light outside the picture is lost."""
     padded = np.pad(light[::-1, ::-1], grid.SIZE)
     start = grid.SIZE - np.clip(offset, -grid.SIZE, grid.SIZE)
     return padded[start[0] : start[0] + grid.SIZE, start[1] : start[1] + grid.SIZE]
@@ -138,7 +138,7 @@ def _recorded(light: Floats, rng: np.random.Generator) -> Floats:
     """Shot noise, the camera's own, its gain and offset; clipped to 0 to 1."""
     photons = np.exp(rng.uniform(np.log(25), np.log(1000)))
     counts = rng.poisson(photons * np.maximum(light, 0)) / photons
-    if rng.random() < 0.2:  # smoothed or deconvolved somewhat before it was saved
+    if rng.random() < 0.2:  # slightly smoothed or deconvolved before it was saved
         counts = gaussian_filter(counts, rng.uniform(0.4, 0.8))
     gain = rng.uniform(0.3, 0.75)
     recorded = gain * counts + rng.uniform(0, 0.08) + rng.normal(0, rng.uniform(0.002, 0.02), light.shape)

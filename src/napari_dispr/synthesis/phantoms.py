@@ -37,7 +37,6 @@ class Field:
         Sections of the cells with the imaged plane; 0 is background.
     objects : dict of label to (64, 64, 64) uint8
         Each cell on the model grid as ``crop_cell`` at this ``zoom`` places it; inside above 127.5.
-    kinds : dict of label to str
     centres : dict of label to (y, x)
         The pixel that lies at the in-plane centre of the cell's grid.
     zoom : float
@@ -56,7 +55,7 @@ class Field:
 
 
 def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """One simulated cell on the model grid, turned anyhow, no two alike.
+    """One simulated cell on the model grid, in any orientation. Each cell is different.
 
     Parameters
     ----------
@@ -102,12 +101,10 @@ def simulate_field(
 
     Parameters
     ----------
-    cells : int
     shape : (y, x)
         Pixels; a cell takes about 100 x 100.
-    seed : int
     kinds : sequence of str
-        Kinds to take in turn.
+        Kinds of the cells, used in turn.
 
     Raises
     ------
@@ -150,7 +147,7 @@ def _section_in_pixels(obj: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArr
 
 
 def _moved(obj: NDArray[np.uint8], offset: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """The object where the in-plane centre of the grid lies ``offset`` voxels further."""
+    """The object on a grid whose in-plane centre is moved by ``offset`` voxels."""
     if not offset.any():
         return obj
     moved = shift(obj.astype(np.float32), (0, *-offset), order=1)
@@ -176,7 +173,7 @@ def _place_for(
         next_to = np.argwhere((overlap(taken) == 0) & (overlap(binary_dilation(taken)) >= 8))
         places = next_to if len(next_to) else places
     if not len(places):
-        raise InputError("The cells do not fit into the field: ask for fewer, or for a larger picture.")
+        raise InputError("The cells do not fit into the field: use fewer cells, or a larger picture.")
     y, x = places[rng.integers(len(places))]
     return int(y) + margin, int(x) + margin
 

@@ -1,8 +1,8 @@
-"""Simulated red blood cells on the model grid with pictures of them, in the manner of the real training data.
+"""Simulated red blood cells on the model grid with pictures, similar to the real training data.
 
-Sizes are physical: a voxel is 0.14 micrometers, an estimate. What microscope and fixation do to real cells
-is imitated: cells are somewhat taller than they should be, and the picture is that of a membrane dye
-(CellMask Deep Red) in a spinning disc microscope, whose mask was cut at a fixed brightness.
+Sizes are physical: a voxel is 0.14 micrometers, an estimate. The effects of microscope and fixation are
+imitated: cells are slightly too tall, and the picture is that of a membrane dye (CellMask Deep Red) in a
+spinning disc microscope, with a mask from a fixed threshold.
 """
 
 from collections.abc import Iterator
@@ -24,15 +24,15 @@ from napari_dispr.synthesis.red_cells import KINDS, RedCell
 
 #: Size of a voxel of the real red blood cells, micrometers: estimated.
 VOXEL_SIZE = 0.14
-#: How much taller than they are cells come out: mean and standard deviation.
+#: Factor by which cells are too tall in stacks: mean and standard deviation.
 AXIAL_STRETCH = (1.08, 0.04)
-#: Brightness, of 1, in the middle of the edge of a mask.
+#: Brightness (0 to 1) in the middle of the edge of a mask.
 EDGE = 0.25
-#: Names that stand for any stage of a kind.
+#: Names for any stage of a kind.
 ANY_STAGE = ("stomatocyte", "echinocyte")
-#: A coarse look at a cell, micrometers.
+#: Points of a coarse grid over a cell, micrometers.
 _LOOK = np.linspace(-6.5, 6.5, 53, dtype=np.float32)
-#: A cell that does not fit into the grid is shrunk down to this; one still larger is drawn again.
+#: A cell that does not fit the grid is shrunk, down to this factor; one that is still larger is replaced.
 _LEAST_SHRINK = 0.86
 
 
@@ -43,15 +43,15 @@ class Optics:
     Attributes
     ----------
     within, thickness : float
-        How far inside of the mask the membrane lies, as the mask is cut at a low brightness, and its width.
+        Depth of the membrane inside the mask, whose threshold is low, and thickness of the membrane.
     cytosol : float
-        Dye inside of the cell by that in the membrane.
+        Dye inside the cell, relative to that in the membrane.
     lateral, axial : float
         Standard deviations of the point-spread function.
     haze : float
         Share of the light that comes from far out of focus.
     even, reach : float
-        How even the brightness of the mask's edge is, and over how far that is looked at.
+        How even the brightness along the mask's edge is, and over which distance.
     """
 
     within: float = 2.3
@@ -73,7 +73,6 @@ class RedCellCrop:
 
     Attributes
     ----------
-    kind : str
     obj : (64, 64, 64) uint8
         Antialiased, axes (z, y, x), inside above 127.5; nothing touches the border of the grid.
     mask : (64, 64) float32
@@ -82,7 +81,6 @@ class RedCellCrop:
         Intensities, 0 to 1.
     volume : float
         fL.
-    spicules : int
     """
 
     kind: str
@@ -94,7 +92,7 @@ class RedCellCrop:
 
 
 def simulated_red_cell(kind: str, rng: np.random.Generator) -> RedCellCrop:
-    """One cell of a kind, oriented as such cells are, its picture and mask.
+    """One cell of a kind in its usual orientation, with picture and mask.
 
     Raises
     ------
@@ -109,11 +107,10 @@ def simulated_red_cell(kind: str, rng: np.random.Generator) -> RedCellCrop:
 
 
 def red_cell_training_cells(count: int, seed: int, other_pictures: float = 0.12) -> Iterator[TrainingCell]:
-    """Cells of all kinds, as frequent as in the paper, ready to train with, each drawn when it is asked for.
+    """Training cells of all kinds, as frequent as in the paper; each is made when it is needed.
 
     Parameters
     ----------
-    count : int
     seed : int
         Cell number i depends on ``(seed, i)`` alone.
     other_pictures : float
@@ -140,8 +137,6 @@ def red_cell_volume(
 
     Parameters
     ----------
-    kind : str
-    rng : numpy Generator
     varied : bool
         Whether the imaged plane is sometimes not the middle of the cell, and the middle of the section not
         that of the grid, as in the real data.
@@ -173,7 +168,7 @@ def _pose(cell: RedCell, rng: np.random.Generator) -> Rotation:
 
 
 def _placed(shape: Shape, rng: np.random.Generator, varied: bool) -> NDArray[np.uint8] | None:
-    """The shape on the grid, its imaged plane chosen; None where it does not fit or shows too little."""
+    """The shape on the grid, with an imaged plane; None if it does not fit or its section is too small."""
     inside = shape(np.stack(np.meshgrid(_LOOK, _LOOK, _LOOK, indexing="ij"))) > 0
     if not inside.any():
         return None
@@ -182,7 +177,7 @@ def _placed(shape: Shape, rng: np.random.Generator, varied: bool) -> NDArray[np.
     low, high = np.array(ends, np.float64).T
     low, high = low - step / 2, high + step / 2
     middle = (low + high) / 2
-    # Cells of the data are cut, and stand, at their middle; users cut where they see a cell best.
+    # In the data the imaged plane is the middle of a cell; users choose the plane where they see a cell best.
     what = rng.random() if varied else 0.0
     if what > 0.85:
         middle[0] += np.clip(rng.normal(0, 0.1) * (high[0] - low[0]), -0.22, 0.22)
@@ -234,12 +229,11 @@ def _voxels(
 def membrane_picture(
     obj: NDArray[np.uint8], rng: np.random.Generator, plane: int = grid.IMAGED_PLANE
 ) -> Floats:
-    """What a spinning disc microscope records of one plane of a cell whose membrane is dyed.
+    """The picture of one plane of a cell with a dyed membrane in a spinning disc microscope.
 
     Parameters
     ----------
     obj : (64, 64, 64) uint8
-    rng : numpy Generator
     plane : int
         z index.
 
@@ -276,7 +270,7 @@ def membrane_light(
     share = optics.haze * rng.uniform(0.6, 1.4)
     sharp = gaussian_filter(np.tensordot(focus / focus.sum(), dye, 1), lateral)
     light = (1 - share) * sharp + share * gaussian_filter(np.tensordot(haze / haze.sum(), dye, 1), 5.0)
-    # Masks were cut at one brightness: so much of it has the edge, nearly everywhere.
+    # Masks are from one threshold, so that the edge has nearly the same brightness everywhere.
     at_edge = (np.abs(distance[plane - depth.start]) < 1).astype(np.float32)
     logs = np.log(light + 1e-3)
     typical = float(np.median(logs[at_edge > 0])) if at_edge.any() else -2.0

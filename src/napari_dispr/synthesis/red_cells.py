@@ -1,7 +1,7 @@
-"""Red blood cells of every kind as smooth implicit functions, in micrometers, area and volume consistent.
+"""Red blood cells of every kind as smooth implicit functions, in micrometers; area and volume agree.
 
 Discs follow Evans and Fung, bent ones are stomatocytes; the other kinds are built on discs, balls and
-ellipsoids. Nothing here knows of voxels; nothing is drawn from data.
+ellipsoids. Uses neither voxels nor data.
 """
 
 from collections.abc import Callable
@@ -33,14 +33,14 @@ _COARSE_STEP = 0.22
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RedCell:
-    """A red blood cell in its own frame: z is its axis, or its thin side.
+    """A red blood cell in its own frame: z is its axis or its short side.
 
     Attributes
     ----------
     shape : Shape
         Of points in micrometers.
     flat : float
-        Share of such cells that lie with their axis near the optical axis; the others lie in any direction.
+        Share of such cells with their axis near the optical axis; the others have any direction.
     tilt : float
         Standard deviation of their tilt about both other axes, radians.
     spicules : int
@@ -91,7 +91,7 @@ def _with_spikes(body: Shape, spikes: list[Shape], blend: float) -> Shape:
 
 
 def _surface(body: Shape, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where rays from the origin leave the body for good."""
+    """Points at which rays from the origin leave the body for the last time."""
     far = np.linspace(0, 6, 240, dtype=np.float32)
     value = body((directions.T[:, :, None] * far).astype(np.float32))
     last = far.size - 1 - np.argmax(value[:, ::-1] > 0, axis=1)
@@ -118,7 +118,7 @@ def _spiked(
 
 
 def _cup(rng: np.random.Generator, bends: tuple[float, float], dimple: float, lean: float = 1.0) -> Shape:
-    """A disc or cup; of ``lean`` times the area that its volume should have."""
+    """A disc or cup with ``lean`` times the usual area for its volume."""
     while True:
         area, volume = area_and_volume(rng)
         try:
@@ -284,12 +284,12 @@ def _multilobate(rng: np.random.Generator) -> RedCell:
     return RedCell(of_volume(shape, float(np.clip(rng.normal(113, 25), 65, 150)), 1.8), spicules=count)
 
 
-#: Cells that clusters are made of, and how often.
+#: Kinds of cells in clusters, and their frequencies.
 _CLUSTERED = {"disc": 0.5, "cup": 0.35, "echinocyte": 0.15}
 
 
 def _cluster(rng: np.random.Generator) -> RedCell:
-    """Two cells, seldom three, that touch one another."""
+    """Two cells, rarely three, that touch each other."""
     kinds = rng.choice(list(_CLUSTERED), 2 if rng.random() < 0.85 else 3, p=list(_CLUSTERED.values()))
     axis = np.linspace(-5, 5, 34, dtype=np.float32)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"))
@@ -310,7 +310,7 @@ def _cluster(rng: np.random.Generator) -> RedCell:
             continue
         towards = turn.apply([1, 0, 0]) * rng.choice((-1, 1)) + rng.normal(0, 0.3, 3)
         towards = (towards / np.linalg.norm(towards)).astype(np.float32).reshape(3, 1)
-        # As far out as leaves an overlap of a tenth of a micrometer or so.
+        # At the distance with an overlap of about 0.1 micrometer.
         steps = np.arange(0, 9, 0.15, dtype=np.float32)
         apart = next((s for s in steps if part(filled - s * towards).max() < 0.4), steps[-1])
         moved = _moved(part, apart * towards)
@@ -334,7 +334,7 @@ def _united(a: Shape, b: Shape) -> Shape:
     return lambda points: union(a(points), b(points), 0.1)
 
 
-#: A cell of each kind, and how many of the 825 cells of Simionato et al. (2021) are of that kind, about.
+#: The function for each kind, and its approximate number among the 825 cells of Simionato et al. (2021).
 KINDS: dict[str, tuple[Callable[[np.random.Generator], RedCell], int]] = {
     "spherocyte": (_spherocyte, 93),
     "discocyte": (_discocyte, 176),

@@ -1,6 +1,6 @@
-"""Simulated 3D stacks of fluorescent nuclei with their segmentation, to try things out and to teach with.
+"""Simulated 3D stacks of fluorescent nuclei with their segmentation, for trials and for teaching.
 
-Nothing is drawn from data.
+Uses no data.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from napari_dispr.errors import InputError
 from napari_dispr.synthesis.bodies import BODIES, pose, waved
 from napari_dispr.synthesis.implicit import Floats, Shape, turned
 
-#: Bodies that nuclei have, and how often.
+#: Bodies of the nuclei, and their frequencies.
 KINDS = {"ellipsoid": 0.3, "smooth": 0.25, "bumpy": 0.1, "bent": 0.15, "lobed": 0.1, "dented": 0.1}
 #: The border of the stack cuts one nucleus in this number.
 CUT = 6
-#: Least and largest longest half axis of a nucleus, micrometer.
+#: Range of the longest half axis of a nucleus, micrometer.
 RADII = (4.2, 6.2)
 #: No point of a body is further from its origin than this, in its own unit.
 REACH = 1.6
@@ -26,7 +26,7 @@ REACH = 1.6
 BLUR = (0.75, 0.22, 0.22)
 #: Photons that a bright voxel gives; counts of the camera without light, and their noise.
 PHOTONS, OFFSET, READ_NOISE = 220, 100, 4.0
-#: Places that are tried for a nucleus.
+#: Number of places that are tried for each nucleus.
 TRIES = 400
 
 _Box = tuple[slice, ...]
@@ -45,9 +45,9 @@ def simulate_stack(
     cells : int
         Nuclei; every sixth is cut by the border of the stack, the others are whole.
     shape : (z, y, x)
-        Voxels. A nucleus of 10 micrometer takes about 14 micrometer each way.
+        Voxels. A nucleus of 10 micrometer needs about 14 micrometer along each axis.
     spacing : (z, y, x)
-        Micrometer from voxel to voxel.
+        Size of a voxel in micrometer.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def _placed(
         ]
         if inside.any() and any(faces) == cut and not labels[box][inside].any():
             return box, level
-    raise InputError("The nuclei do not fit into the stack: ask for fewer, or for a larger stack.")
+    raise InputError("The nuclei do not fit into the stack: use fewer nuclei, or a larger stack.")
 
 
 def _nucleus(rng: np.random.Generator) -> Shape:
@@ -123,7 +123,7 @@ def _nucleus(rng: np.random.Generator) -> Shape:
 def _level(
     body: Shape, box: _Box, centre: NDArray[np.float64], radius: float, steps: NDArray[np.float64]
 ) -> Floats:
-    """How much of each voxel the body fills, about."""
+    """Approximate share of each voxel that the body fills."""
     axes = [
         ((np.arange(side.start, side.stop) + 0.5) * step - middle) / radius
         for side, step, middle in zip(box, steps, centre, strict=True)
@@ -135,7 +135,7 @@ def _level(
 def _without_nucleoli(
     box: _Box, inside: NDArray[np.bool_], steps: NDArray[np.float64], rng: np.random.Generator
 ) -> Floats:
-    """1, and less in up to three dark spots within."""
+    """1, and less in up to three dark spots inside."""
     keep = np.ones(inside.shape, np.float32)
     axes = [np.arange(length) * step for length, step in zip(inside.shape, steps, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)

@@ -54,7 +54,7 @@ _PUBLISHED_STEPS = 85_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A training as its card describes it: ``cells`` were trained on, ``apart`` are the validation cells."""
+    """A training as its card describes it; ``cells`` are for training, ``apart`` for validation."""
 
     plan: Plan
     notes: DatasetNotes

@@ -327,7 +327,7 @@ class _Validations:
 
     @property
     def _number(self) -> int:
-        """Validations due by now; one of them is before the first step."""
+        """Number of validations that are due; one of them is before the first step."""
         return 1 + int(self.state.share * self.state.settings.validations + 1e-9)
 
     @property

@@ -20,7 +20,7 @@ from napari_dispr.diffusion.samplers import agree_with_mask, with_condition
 from napari_dispr.settings import TrainSettings
 
 #: Stages of sampling that scored steps train: (evaluations of the whole run, those before). One is chosen at
-#: random. Early evaluations are frequent, because they matter most; the last ones are alike.
+#: random. Early evaluations are frequent, because they matter most; the last ones are similar.
 STAGES = ((1, 0), (2, 0), (2, 1), (4, 1), (4, 2), (4, 3), (8, 1), (8, 3), (8, 5), (8, 7))
 
 
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     places : (B,) int64
         Positions of these samples among all of the step.
     of : int
-        Samples of the step, over all processes.
+        Number of samples of the step, over all processes.
     """
 
     planes: Tensor

@@ -1,4 +1,4 @@
-"""Plan a training run and check the request as far as that is quick. No torch."""
+"""Plan a training run, and make all quick checks of the request. No torch."""
 
 import os
 from importlib.util import find_spec
@@ -42,7 +42,7 @@ def planned(
     data_note: str = "",
     **changes: Any,
 ) -> Run:
-    """Plan a new run in a folder next to its model file, and check it as far as that is quick.
+    """Plan a new run in a folder next to its model file, and make all quick checks.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The processes that share each training step: several GPUs, several machines, or the cores of a CPU.
 
-Plain ``torch.distributed``: the processes share one sum of gradients a step. On a CPU with several cores
-one process a core is faster than one process with several threads.
+Plain ``torch.distributed``: the processes share one sum of gradients per step. On a CPU with several cores
+one process per core is faster than one process with several threads.
 """
 
 import os
@@ -60,7 +60,7 @@ class ProcessGroup:
 
 
 def process_count(device: torch.device, batch: int, scored: bool) -> int:
-    """The fastest number of processes: on a CPU one a core, if each gets at least one shape a step.
+    """The fastest number of processes: on a CPU one per core, if each gets at least one shape per step.
 
     Outside Linux, where this was not measured, it is one.
     """

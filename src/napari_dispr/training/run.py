@@ -197,7 +197,7 @@ class Run:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the process was asked to stop."""
+        """Whether a stop of the process is requested."""
         return (self.folder / _STOP).exists()
 
     def kill(self) -> None:

@@ -102,7 +102,6 @@ class RivalState:
 
     Attributes
     ----------
-    part : "supervised" or "adversarial"
     step, epoch, place : int
         Optimiser steps, complete epochs, and steps of the current epoch.
     watched : int

@@ -68,7 +68,7 @@ def wasserstein_distance(first: Tensor, second: Tensor) -> Tensor:
     alone_first, alone_second = _to_diagonal(first), _to_diagonal(second)
     total = alone_first.sum() + alone_second.sum()
     if len(first) and len(second):
-        # What a pair saves compared with matching both to the diagonal; only pairs that save something count.
+        # How much a pair reduces the distance, compared with matching both to the diagonal.
         a, b = (points.detach().cpu().double().numpy() for points in (first, second))
         c, d = (alone.detach().cpu().double().numpy() for alone in (alone_first, alone_second))
         gain = np.minimum(cdist(a, b, "chebyshev") ** 2 - c[:, None] - d[None, :], 0)

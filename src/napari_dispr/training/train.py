@@ -50,7 +50,7 @@ _ROOM = 500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run has started or was resumed; ``doubts`` are sentences on its cells."""
+    """A run has started or was resumed; ``doubts`` are warnings about its cells, in sentences."""
 
     step: int
     cells: int

@@ -119,7 +119,7 @@ def compose(
 def compose_saved(
     prediction: "Prediction", measures: pd.DataFrame, before: ResultContent | None = None
 ) -> ResultContent:
-    """As `compose`, of a prediction that was read from a folder: its provenance tells of the picture."""
+    """As `compose`, of a prediction that was read from a folder: its provenance describes the picture."""
     return _content(prediction, measures, prediction.unit, prediction.depth, {}, before)
 
 

@@ -75,7 +75,7 @@ def displayed_plane(layer: "Image | Labels", dims: "Dims") -> DisplayedPlane:
         raise InputError(f'"{layer.name}" has one axis only: choose a 2D picture.')
     if dims.ndisplay == 2 and tuple(dims.order[-2:]) != (dims.ndim - 2, dims.ndim - 1):
         raise InputError(
-            "The viewer shows other axes than y and x: turn them back by the buttons below the layer list."
+            "The viewer shows other axes than y and x: restore them with the buttons below the layer list."
         )
     affine = layer_to_world(layer)
     if layer.ndim > 2 and not _turned_in_plane_only(affine):

@@ -257,7 +257,6 @@ def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
     ----------
     path : str
         ``.csv`` is added to a name without an extension.
-    layers : sequence of layer data tuples
 
     Returns
     -------

@@ -39,7 +39,7 @@ class PictureLink:
         Takes the cell and the shape that the user selected in the picture.
     """
 
-    #: True while some link sets labels, which are not the user's choice then.
+    #: True while a link sets labels: then they are not the user's choice.
     _showing: ClassVar[bool] = False
 
     def __init__(self, viewer: "ViewerModel", pick: Callable[[int, Shape], None]) -> None:
@@ -157,7 +157,7 @@ class PictureLink:
     @classmethod
     @contextmanager
     def quiet(cls) -> Generator[None, None, None]:
-        """Labels and colours that are set here are not the user's choice."""
+        """While this is active, labels and colours that change are not the user's choice."""
         before, cls._showing = cls._showing, True
         try:
             yield

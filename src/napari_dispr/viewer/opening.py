@@ -52,7 +52,7 @@ def open_in_thread(read: Callable[[], Sequence[LayerData]]) -> None:
 
 
 def name_as_menu(dock: Any, window: QWidget) -> None:
-    """Give a dock that napari opened for a script the name that the menu of plugins knows.
+    """Give a dock that a script opened the name that napari's menu of plugins uses.
 
     Otherwise the menu opens a second widget of the same kind.
     """

@@ -23,7 +23,7 @@ _FILL, _CLOSEST = 0.8, 8.0
 #: Largest side of the sheet that shows the picture: all graphics cards support it for 3D textures.
 _LARGEST_SHEET = 2048
 
-#: Of the sheet: the shapes below it are seen through it.
+#: Opacity of the sheet: the shapes below it stay visible.
 _SHEET_OPACITY = 0.5
 
 #: Width of outlines as a share of a cell's extent, and their colour.
@@ -117,7 +117,7 @@ class View3D:
         self._point = self._viewer.dims.point
         sheet = _sheet(image, plane, _middle(results))
         # `on` becomes true last: inserting a layer moves the sliders while the view is still 2D, which must
-        # not look like the user's wish to leave.
+        # not look like a click on the button to leave.
         add_unselected(self._viewer, sheet)
         self._viewer.dims.ndisplay = 3
         self._sheet = sheet

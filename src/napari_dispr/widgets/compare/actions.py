@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 _MOST_MEMBERS = 100
-#: So many changes can be undone.
+#: Number of changes that can be undone.
 _MOST_CHANGES = 20
 
 
@@ -60,7 +60,7 @@ class CompareActions(QWidget):
         self.more.setValue(5)
         self.replay_button = _button(
             "Replay denoising",
-            "Draw the selected member again and show its way from noise to shape as a layer with a time axis",
+            "Sample the selected member again, and show its steps from noise to shape as a layer",
             self.replay,
         )
         self.surfaces_button = _button(
@@ -171,7 +171,7 @@ class CompareActions(QWidget):
         self.run_bar.start(work, partial(self._on_changed, opened.prediction))
 
     def replay(self) -> None:
-        """Show the way of the selected member from noise to shape as a layer."""
+        """Show the steps of the selected member from noise to shape as a layer."""
         opened, look = self._selected()
         assert look.cell is not None and isinstance(look.shape, int)
         self.run_bar.start(replay_denoising(opened, look.cell, look.shape), self._on_replayed)
@@ -210,7 +210,7 @@ class CompareActions(QWidget):
 
         self._steps_view.enter(Layer.create(*layer_data))
         self.status.say(
-            "The way from noise to shape is a layer now: move or play the slider of its steps. Remove the "
+            "The steps from noise to shape are a layer now: move or play its slider. Remove the "
             "layer to see the other layers again."
         )
 

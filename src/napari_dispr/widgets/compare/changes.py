@@ -61,7 +61,7 @@ def draw_more(
 
 
 def replay_denoising(opened: OpenPrediction, cell: int, number: int) -> Generator[Progress, None, LayerData]:
-    """Sample a member again and make a layer of its way from noise to shape."""
+    """Sample a member again and make a layer of its steps from noise to shape."""
     load_torch()
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.widgets.compare.denoising import denoising_layer

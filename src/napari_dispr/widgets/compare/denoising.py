@@ -1,4 +1,4 @@
-"""The way of a member from noise to shape as a napari layer, with the steps as its first axis. No Qt."""
+"""The steps of a member from noise to shape as a napari layer, along its first axis. No Qt."""
 
 from typing import TYPE_CHECKING, Any
 

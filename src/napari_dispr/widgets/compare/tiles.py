@@ -1,4 +1,4 @@
-"""The tiles of each view of Compare: which surfaces in which colours. No Qt, no OpenGL."""
+"""The tiles of each view of Compare: their surfaces and colours. No Qt, no OpenGL."""
 
 import math
 from dataclasses import dataclass

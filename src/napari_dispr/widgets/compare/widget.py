@@ -65,7 +65,7 @@ _VIEWS = {
 
 
 class CompareWidget(DockedWidget):
-    """Compare the members of one cell's ensemble, keep or reject them, draw more."""
+    """Compare the members of one cell's ensemble, keep or reject them, sample more."""
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__(unwrapped(napari_viewer))
@@ -368,7 +368,7 @@ class CompareWidget(DockedWidget):
 
     @property
     def busy(self) -> bool:
-        """Whether something is running or not shown yet."""
+        """Whether something is still running or not yet on screen."""
         return self._shapes.pending or self.canvas.busy or self.actions.running or self._updater.busy
 
     # --- the end ---------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ class ArrayModel(QAbstractTableModel):
         self._places = np.full(len(self._content), -1, dtype=np.intp)
         self._places[rows] = np.arange(len(rows))
 
-    # --- what Qt asks for --------------------------------------------------------------------------
+    # --- called by Qt ------------------------------------------------------------------------------
 
     def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
         return 0 if parent.isValid() else len(self._rows)

@@ -27,7 +27,7 @@ _ABOUT_MODES = (
     "the mean may resemble none of them."
 )
 _ABOUT_RANK = (
-    "<p>1: the cell that deserves a z-stack most, as its measure has the largest expected error.</p>"
+    "<p>1: the cell for which a z-stack helps most, since its measure has the largest expected error.</p>"
     "<p>The error of a cell with a warning may be larger than expected.</p>"
 )
 _ABOUT_CELL = "Label of the cell; ⚠: it differs from the cells that the model was trained on"

@@ -38,7 +38,7 @@ from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import Step
 
-#: Under which the folder of the last export is remembered.
+#: Key of the folder of the last export in the remembered texts.
 _FOLDER_KEY = "export/folder"
 
 #: What may be exported as a mesh of each cell, in words.
@@ -62,7 +62,7 @@ class ExportBar(QWidget):
     opened : callable
         Gives the prediction to export, None if there is none.
     tables : callable, optional
-        Gives the tables of cells and of members to export, if they hold more than the prediction's.
+        Gives the tables of cells and of members to export, if they contain more than those of the prediction.
     selected : callable, optional
         Gives the selected cell.
     """
@@ -235,7 +235,7 @@ class ExportBar(QWidget):
         return opened.name if opened is not None else "cells"
 
     def ask_file(self, title: str, name: str, *kinds: str) -> str:
-        """Ask where a file goes, in the folder of the last one; empty if nowhere."""
+        """Ask for the path of a file, in the folder of the last export; empty if cancelled."""
         place = str(Path(last_folder()) / name)
         path, kind = QFileDialog.getSaveFileName(self, title, place, ";;".join(kinds))
         if not path:
@@ -247,7 +247,7 @@ class ExportBar(QWidget):
 
 
 class MeshDialog(QDialog):
-    """Which shapes of which cells, and in what format."""
+    """The shapes, the cells, and the format."""
 
     def __init__(self, prediction: Prediction, selected: int | None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -318,7 +318,7 @@ def _report(opened: OpenPrediction, path: str | Path, step: Step) -> None:
 
 
 def picture_of(opened: OpenPrediction) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-    """The picture that a prediction was drawn from, and its labels, as far as they are at hand."""
+    """The picture and the labels of a prediction, if they are available."""
     shape = tuple(opened.prediction.image_shape)
     plane = opened.plane
     image = None if plane is None else np.asarray(plane.array)
@@ -331,7 +331,7 @@ def picture_of(opened: OpenPrediction) -> tuple[NDArray[Any] | None, NDArray[Any
         index = plane.index[-leading:] if plane is not None and leading else ()
         if len(index) == leading:
             labels = np.asarray(array[index] if index else array)
-    # What has been changed since to another shape is another picture.
+    # A layer whose shape has changed since then is another picture.
     image = image if image is not None and image.shape == shape else None
     labels = labels if labels is not None and labels.shape == shape else None
     return image, labels

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelsSource:
-    """A labels layer to be measured, as it was when measuring started.
+    """A labels layer to be measured, in its state at the start of the measurement.
 
     Attributes
     ----------

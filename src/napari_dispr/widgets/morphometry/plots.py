@@ -92,8 +92,8 @@ class PlotPanel(QWidget):
     boxed = Signal(object)
     #: Whether the cells take the colours of the measure, or another measure was chosen.
     coloured = Signal()
-    #: The user wants the plot as a file.
-    save_asked = Signal()
+    #: The button to save the plot was clicked.
+    save_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -149,7 +149,7 @@ class PlotPanel(QWidget):
         view.boxed.connect(self._on_box)
         self.measure.currentTextChanged.connect(self.coloured)
         self.colour_cells.toggled.connect(self.coloured)
-        self.save_button.clicked.connect(self.save_asked)
+        self.save_button.clicked.connect(self.save_requested)
         self.plot.scene().sigMouseClicked.connect(self._on_click)
         self._highlight = pyqtgraph.ScatterPlotItem(size=13, brush=None)
         self._lines = pyqtgraph.PlotDataItem(connect="pairs")

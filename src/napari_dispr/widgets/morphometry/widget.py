@@ -144,7 +144,7 @@ class MorphometryWidget(DockedWidget):
         self.plots.picked.connect(self._on_point)
         self.plots.boxed.connect(self._on_box)
         self.plots.coloured.connect(self._colour_cells)
-        self.plots.save_asked.connect(self._ask_and_save_plot)
+        self.plots.save_requested.connect(self._ask_and_save_plot)
         QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copy_selected)
 
     # --- what is there -----------------------------------------------------------------------------

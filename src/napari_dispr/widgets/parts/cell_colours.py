@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 #: Colour of the selected cell, and of cells that are filtered out.
 _SELECTED, _DIMMED = (1.0, 0.85, 0.1, 1.0), (0.5, 0.5, 0.5, 0.15)
-#: What the opacity of other cells is multiplied with while one is selected.
+#: Factor for the opacity of the other cells while one cell is selected.
 _BEHIND = 0.5
-#: Labels up to this one keep their own colours, also if they were not predicted.
+#: Labels up to this one keep their own colours, even if they were not predicted.
 _MOST = 2000
 
 
@@ -62,7 +62,7 @@ class CellColours:
         return colours
 
     def release(self) -> None:
-        """Let go of the colours; after the last widget, the layers get their own back."""
+        """Stop using the colours; after the last widget, the layers get their own colours again."""
         self._users -= 1
         if self._users == 0:
             for event in ("selected", "predictions"):

@@ -33,14 +33,14 @@ _LOWEST, _WIDEST = 100, 480
 
 
 class Message(QLabel):
-    """A sentence on what was found, or on what is wrong: the latter in the colour of warnings."""
+    """A sentence about the inputs. It has the colour of warnings if something is wrong."""
 
     def __init__(self) -> None:
         super().__init__(wordWrap=True)
         self.hide()
 
     def say(self, text: str, *, problem: bool = False) -> None:
-        """Show a text; an empty one takes no room."""
+        """Show a text; an empty text takes no space."""
         self.setText(f"⚠ {text}" if problem and text else text)
         self.setVisible(bool(text))
         if self.objectName() != (name := _PROBLEM if problem else ""):
@@ -79,7 +79,7 @@ class CalmWheel(QObject):
 
 
 class _ScrollArea(QScrollArea):
-    """As wide as its content needs, up to a limit; scrolls where it has no room."""
+    """As wide as its content, up to a limit; scrolls if there is too little space."""
 
     def __init__(self, content: QWidget) -> None:
         super().__init__(widgetResizable=True)
@@ -121,7 +121,7 @@ class DockedWidget(QWidget):
         self.setStyleSheet(f"QLabel#{_PROBLEM} {{ color: {colour}; }}")
 
     def _lay_out(self, *items: Item) -> None:
-        """Controls below each other, which scroll where the dock has no room for them."""
+        """Controls below each other, which scroll if the dock is too small for them."""
         content = QWidget()
         layout = column(*items, parent=content, margins=True)
         layout.addStretch(0)
@@ -131,7 +131,7 @@ class DockedWidget(QWidget):
     # --- the dock --------------------------------------------------------------------------------
 
     def event(self, event: QEvent | None) -> bool:
-        """Follow the dock that takes this widget; clean up when it lets go of it."""
+        """Follow the dock that contains this widget; clean up when the dock no longer does."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             dock = self.parent()
             if isinstance(dock, QDockWidget):

@@ -1,4 +1,4 @@
-"""A combo box of the viewer's layers of one kind, kept in step with them."""
+"""A combo box of the viewer's layers of one kind, which follows changes of the layers."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any

@@ -5,19 +5,19 @@ from typing import TypeAlias, TypeVar
 
 from qtpy.QtWidgets import QBoxLayout, QFormLayout, QHBoxLayout, QLayout, QVBoxLayout, QWidget
 
-#: A control, or one that takes a share of the free room.
+#: A control, or a control that takes a share of the free space.
 Item: TypeAlias = QWidget | QLayout | tuple[QWidget | QLayout, int] | None
 
 Layout = TypeVar("Layout", bound=QBoxLayout)
 
 
 def row(*items: Item, parent: QWidget | None = None) -> QHBoxLayout:
-    """Controls side by side; None takes the free room."""
+    """Controls side by side; None takes the free space."""
     return _filled(QHBoxLayout(parent), items)
 
 
 def column(*items: Item, parent: QWidget | None = None, margins: bool = False) -> QVBoxLayout:
-    """Controls below each other; None takes the free room."""
+    """Controls below each other; None takes the free space."""
     layout = QVBoxLayout(parent)
     before = layout.contentsMargins()
     _filled(layout, items)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 #: In the order of their dependencies.
 _LIBRARIES = ("torch_global_deps", "c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch", "torch_python")
-_RTLD_NOW = 2  # as an import does; not in os on every system
+_RTLD_NOW = 2  # as an import does; os does not have these on every system
 
 #: Imports all that predicting needs.
 _NEEDED = "napari_dispr.prediction.predict"
@@ -47,7 +47,7 @@ def load_torch() -> None:
 def without_full_collections() -> Iterator[None]:
     """Exclude all existing objects from garbage collections; new ones are collected.
 
-    Afterwards all take part again: unlike a lasting ``gc.freeze`` this leaks no memory.
+    Afterwards all are included again: unlike a permanent ``gc.freeze`` this leaks no memory.
     """
     global _quiet_runs
     with _counting:

@@ -76,7 +76,7 @@ class ModelChoice(ShortComboBox):
     none : str, optional
         Label of an item for no model.
     rivals : bool
-        Offer also methods that draw one shape a cell: fits, and SHAPR models of the user.
+        Also offer methods that draw one shape per cell: fits, and SHAPR models of the user.
     """
 
     #: Another model is chosen, or the file of the chosen one has changed.

@@ -1,4 +1,4 @@
-"""The run bar: progress, cancel and how it ended, for whatever a window runs in the background.
+"""The run bar: progress, cancel button and result of the jobs that a window runs in the background.
 
 A window gives it a generator (or a function that takes a `Step`) and a handler of the result.
 """
@@ -20,7 +20,7 @@ _BETWEEN_PROGRESS = 200
 
 
 class RunBar(QWidget):
-    """Runs one job at a time and shows how far it is and how it ended.
+    """Runs one job at a time, and shows its progress and how it ended.
 
     Parameters
     ----------
@@ -74,11 +74,11 @@ class RunBar(QWidget):
         on_result : callable
             Takes what the work returns.
         on_event : callable
-            Takes what else the generator yields.
+            Takes everything else that the generator yields.
         first : str
             What the progress bar says until the first `Progress`.
         kept : str or callable
-            A sentence on what is left of a job that was cancelled or failed.
+            A sentence about the results of a job that was cancelled or failed.
         """
         if self.running:
             return

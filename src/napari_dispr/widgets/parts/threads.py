@@ -17,7 +17,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.parts.loading import without_full_collections
 
-#: Of questions that follow each other faster (typing, painting) the last one is asked; milliseconds.
+#: If questions follow faster than this, in milliseconds, only the last is answered.
 _PAUSE = 150
 
 _changed = threading.Condition()
@@ -47,7 +47,7 @@ def _run_in_thread(work: Callable[[], None], cancelled: threading.Event) -> None
 
 
 def threads_running() -> int:
-    """How many pieces of work are running in threads."""
+    """Number of pieces of work that are running in threads."""
     return len(_running)
 
 
@@ -72,7 +72,8 @@ class LatestAnswer(QObject):
         are raised there, where napari shows them.
     pause : int or None
         Milliseconds to wait for a newer question. Then ``work`` runs one call at a time, and a question that
-        a newer one replaces is never asked. None: each question is asked at once, in a thread of its own.
+        a newer one replaces is never answered. None: ``work`` runs at once for each question, in a separate
+        thread.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class LatestAnswer(QObject):
     ) -> None:
         super().__init__(parent)
         self._work, self._answered, self._pause = work, answered, pause
-        self._question: list[Any] | None = None  # a list: each has an identity of its own
+        self._question: list[Any] | None = None  # a list, since each list is a different object
         self._busy = False
         self._relay = _Relay()
         self._relay.sent.connect(self._on_answer)
@@ -138,7 +139,7 @@ class LatestAnswer(QObject):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How much of a job is done; ``text`` as the format of a progress bar, such as ``cell 3, %p %``."""
+    """Progress of a job; ``text`` is the format of a progress bar, such as ``cell 3, %p %``."""
 
     done: int
     total: int
@@ -149,7 +150,7 @@ class Cancelled(Exception):
     """Ends a job that the user has cancelled."""
 
 
-#: Called with what is done and of how much, after each step; raises `Cancelled` when the job is to end.
+#: Called after each step with the numbers of finished and of all steps; raises `Cancelled` to end the job.
 Step = Callable[[int, int], None]
 #: A generator that yields after each step, or a function that takes a `Step`.
 Work = Generator[Any, None, Any] | Callable[[Step], Any]

@@ -181,7 +181,7 @@ class CellsInput(QWidget):
         self._outlines.show(lines, request.image)
 
     def shut_down(self) -> None:
-        """Leave the viewer as it was."""
+        """Remove the click tool and the outlines from the viewer."""
         self._scan.forget()
         self._tool.on = False
         self._check_tool.stop()

@@ -1,4 +1,4 @@
-"""What the user wants predicted, and what is wrong with it in words; no Qt.
+"""A request to predict, and its problems in words; no Qt.
 
 ``make_request`` checks what can be checked without reading pixels and is quick; ``inspect`` reads them: call
 it in a thread.
@@ -33,7 +33,7 @@ _MASK = " The labels are a mask with one value: all its parts count as one cell.
 
 
 class MaskError(InputError):
-    """The labels are a mask with one value, of which no cell can be cropped."""
+    """The labels are a mask with one value, and no cell can be cropped from it."""
 
 
 class CellChoice(StrEnum):
@@ -57,14 +57,14 @@ class PredictRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inspection:
-    """What the pixels of a request hold.
+    """What the pixels of a request contain.
 
     Attributes
     ----------
     crops : tuple of Crop
         The cells to be predicted, on the model grid.
     skipped : tuple of int
-        Of all cells those that cannot be predicted (cut by the border, too thin, too large).
+        Cells that cannot be predicted, if all are chosen (cut by the border, too thin, too large).
     apart : bool
         Whether the labels lie elsewhere in the world than the picture.
     notes : tuple of Note
@@ -183,7 +183,7 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
             sides=grid.pixel_sides(request.image.to_world),
         )
     except InputError as error:
-        if binary:  # neither its border nor its size is what is wrong
+        if binary:  # the reason is neither its border nor its size
             raise MaskError(_MASK.strip()) from error
         raise
     apart = not np.allclose(request.image.to_world, request.labels.to_world, rtol=1e-6)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Layers are updated at most this often, in seconds.
 REFRESH = 1.0
-#: ... and so seldom that composing them takes at most this share of the time.
+#: ... and so rarely that composing them takes at most this share of the time.
 _COMPOSING_SHARE = 0.2
 
 
@@ -40,7 +40,7 @@ class Results:
     cells : DataFrame
         A row for each cell.
     chosen : int
-        How many cells were to be predicted.
+        Number of cells to predict.
     """
 
     prediction: "Prediction"
@@ -51,7 +51,7 @@ class Results:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the prediction and of its layers."""
+        """Warnings about the prediction and its layers."""
         if self.prediction.step == 1:
             return tuple(self.prediction.warnings)
         share = "half" if self.prediction.step == 2 else f"1/{self.prediction.step}"
@@ -179,7 +179,7 @@ def progress_text(cell: int, number: int, cells: int, seconds_left: float | None
 
 
 def summary(results: Results, finished: bool) -> str:
-    """What came out, such as ``3 cells predicted.``; of a run that ended early ``1 of 3 cells finished.``"""
+    """The result in words, ``3 cells predicted.`` or, if the run ended early, ``1 of 3 cells finished.``"""
     done = len(results.prediction)
     text = (
         f"{cells_text(done)} predicted." if finished else f"{done} of {cells_text(results.chosen)} finished."

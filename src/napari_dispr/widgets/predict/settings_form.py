@@ -90,7 +90,7 @@ class SettingsForm(QWidget):
         self.changed.emit()
 
     def _follow_card(self) -> None:
-        """Enable what the model's card leaves to choose; the check reports a file that is no model."""
+        """Enable the settings that the model has; the check reports a file that is not a model."""
         try:
             card = read_card(self.model_choice.model or "")
         except InputError:
@@ -103,7 +103,7 @@ class SettingsForm(QWidget):
             control.setToolTip(
                 PredictSettings.model_fields[name].description or ""
                 if card.rival is None
-                else f"{card.name} draws one shape for each cell, always the same: nothing to choose"
+                else f"{card.name} predicts one shape per cell, always the same: nothing to choose"
             )
         if card.rival is None:
             self.quality.offer(list(card.qualities))

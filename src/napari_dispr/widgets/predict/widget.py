@@ -64,7 +64,7 @@ class PredictWidget(DockedWidget):
         self.prediction: Prediction | None = None
         self._cure: Cure | None = None  # what the button below the message does
         self._problem = False  # something is wrong with the inputs
-        self._inspection: Inspection | None = None  # of the inputs as they are
+        self._inspection: Inspection | None = None  # of the current inputs
         self._last: Results | None = None
         self._session = Session.of(napari_viewer)
         self._key: object = None  # of the newest prediction, in the session
@@ -108,12 +108,12 @@ class PredictWidget(DockedWidget):
         )
         self.keep_earlier = QCheckBox(
             "keep earlier layers of the same cells",
-            toolTip="If this is off, a run replaces the layers of the run before on the same cells of the "
-            "same label layer, unless you have kept or rejected shapes there",
+            toolTip="If this is off, a run replaces earlier layers of the same cells and the same labels, "
+            "unless you have kept or rejected shapes in them",
         )
         self.form.rows.addRow("layers", row((self.stacked, 1), self.consensus))
         self.form.rows.addRow("", self.keep_earlier)
-        #: What is wrong with the inputs, or what will be predicted.
+        #: A problem of the inputs, or what will be predicted.
         self.message = Message()
         self.predict_button = QPushButton("Predict")
         self.show_3d_button = QPushButton("Show in 3D", checkable=True)
@@ -392,7 +392,7 @@ class PredictWidget(DockedWidget):
     # --- the end ---------------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
-        """Cancel what runs and leave the viewer as it was; results stay."""
+        """Cancel what runs, and end all changes of the viewer; result layers stay."""
         self.run_bar.shut_down()
         self._remember()
         for choice in (self.image_choice, self.labels_choice):

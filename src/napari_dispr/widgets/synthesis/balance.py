@@ -124,7 +124,7 @@ class BalanceWidget(DockedWidget):
     # --- inputs ----------------------------------------------------------------------------------
 
     def request(self) -> BalanceRequest:
-        """What the inputs ask for; `InputError` if something is wrong at first sight."""
+        """The request that the inputs make; `InputError` if something is wrong at first sight."""
         image, labels = self.image_choice.layer, self.labels_choice.layer
         assert labels is None or isinstance(labels, Labels)
         return make_request(

@@ -1,4 +1,4 @@
-"""The request of "Balance classes", what is wrong with it, and the run itself; no Qt.
+"""The request of "Balance classes", its problems in words, and its run; no Qt.
 
 True shapes of the cells of a picture are not known: all shapes of the folder are predicted.
 """
@@ -102,7 +102,7 @@ def _labels_of(features: pd.DataFrame) -> "pd.Series[int]":
 
 
 def planned(classes: Mapping[int, str], at_most: int) -> Plan:
-    """How many shapes of each cell, so that all classes come to as many as the largest has cells."""
+    """Number of shapes of each cell, so that each class gets the size of the largest."""
     names = _names(classes)
     return plan({names[label]: kind for label, kind in classes.items()}, [], None, at_most)
 
@@ -114,7 +114,7 @@ def _names(classes: Mapping[int, str]) -> dict[int, str]:
 
 
 def _plain(kind: str) -> str:
-    """As a file may be called; digits at the end would be read as a cell's number."""
+    """A class as a part of a file name; digits at its end would be read as the number of a cell."""
     text = re.sub(r"[^\w-]+", "_", kind).strip("_-") or "class"
     return f"{text}_" if text[-1].isdigit() else text
 

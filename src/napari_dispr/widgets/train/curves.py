@@ -27,8 +27,8 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
         self.ci.setContentsMargins(0, 0, 14, 0)  # room for half of "100 %"
         self.ci.setSpacing(0)
         self.setToolTip(
-            "Top: the training loss, in its two phases. Bottom: errors of the shapes drawn for validation "
-            "cells; dashed: the start model. Lower is better."
+            "Top: the training loss, in its two phases. Bottom: errors of the shapes predicted for "
+            "validation cells; dashed: the start model. Lower is better."
         )
         self.loss_plot = self.addPlot(row=0, col=0)
         self.score_plot = self.addPlot(row=1, col=0)

@@ -115,7 +115,7 @@ class DataInput(QWidget):
                 "folder": self.folder,
             }
         )
-        #: What is wrong with the cells, or how many were found.
+        #: A problem of the cells, or how many were found.
         self.message = Message()
         self.doubts = Message()
         self.picture = Picture()
@@ -239,7 +239,7 @@ class DataInput(QWidget):
 
     @property
     def _anything_chosen(self) -> bool:
-        """Whether the user has chosen anything that could be wrong."""
+        """Whether the user has chosen something that could be wrong."""
         if self.folder_button.isChecked():
             return self.folder.folder is not None
         return self.labels_choice.layer is not None

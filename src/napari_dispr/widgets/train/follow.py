@@ -1,4 +1,4 @@
-"""Follows a training run: reads new lines of its log, and says in words how far it is. No Qt.
+"""Follows a training run: reads new lines of its log, and describes its progress in words. No Qt.
 
 Training runs in another process: its folder holds everything that is known about it.
 """
@@ -25,7 +25,7 @@ _BETTER = 0.98
 
 _PHASES = {
     "flow": "learning what the cells look like",
-    "scored": "learning to draw them in a few steps",
+    "scored": "learning to sample shapes in a few steps",
 }
 
 
@@ -41,7 +41,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Errors of the shapes drawn for validation cells at ``share`` of the budget; step 0: start model."""
+    """Errors of the shapes sampled for validation cells at ``share`` of the budget; step 0: start model."""
 
     step: int
     share: float
@@ -136,7 +136,7 @@ class RunLog:
             self.scores.append(score)
 
     def _go_back(self, step: int) -> None:
-        """Drop what came after the step from which a run continues: it comes again."""
+        """Drop everything after the step from which a run continues: the run repeats it."""
         self.losses = [loss for loss in self.losses if loss.step <= step]
         self.scores = [score for score in self.scores if score.step <= step]
 
@@ -264,7 +264,7 @@ class FollowedRun:
 
     @property
     def progress(self) -> float:
-        """How much of the budget is used, 0 to 1; before it starts and after it, how much is scored."""
+        """The used share of the budget, 0 to 1; before and after the training, the share of scored cells."""
         log = self.log
         if self.state == "running" and log.scoring is not None and log.share in (0, 1):
             return log.scoring.done / max(1, log.scoring.of)

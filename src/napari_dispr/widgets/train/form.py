@@ -91,7 +91,7 @@ class ModelForm(QWidget):
         form({"budget": steps_row, **rows}, parent=inside).setContentsMargins(8, 0, 0, 0)
         self.more = QCollapsible("More settings", expandedIcon="▾", collapsedIcon="▸")
         self.more.layout().setContentsMargins(0, 0, 0, 0)
-        self.more.setToolTip("Settings that seldom need a change")
+        self.more.setToolTip("Settings that rarely need a change")
         self.more.addWidget(inside)
         return self.more
 

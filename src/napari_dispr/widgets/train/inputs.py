@@ -114,7 +114,7 @@ class PlaneInput(QWidget):
         self.take_button = QPushButton("Displayed", toolTip="Use the slice that the viewer shows")
         self.kind.setToolTip(
             "Imaged plane of the training pictures: through the middle of each cell, or one slice for all. "
-            "Choose what your 2D pictures will be like."
+            "Choose what is most similar to your 2D pictures."
         )
         row((self.kind, 2), (self.slice, 1), self.take_button, parent=self)
         self.kind.currentIndexChanged.connect(self._on_kind)

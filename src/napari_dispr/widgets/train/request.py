@@ -1,4 +1,4 @@
-"""What a model is trained on, what is wrong with it in words, and the start of a run; no Qt.
+"""The cells to train on, their problems in words, and the start of a run; no Qt.
 
 ``stack_of`` does not read pixels and is quick; ``gather`` reads, crops and checks the cells, ``start_run``
 writes them and starts the run: call both in a thread.

@@ -73,8 +73,8 @@ class RunView(QWidget):
         self.verdict = Message()
         self.scores = QLabel()
         self.scores.setToolTip(
-            "Energy score: distance of the drawn shapes from the true shape, minus their own spread. "
-            "Volume error: of their mean volume. Lower is better for both."
+            "Energy score: distance of the predicted shapes from the true shape, minus their own spread. "
+            "Volume error: relative error of their mean volume. Lower is better for both."
         )
         self.curves = Curves()
         self.picture = Picture()
