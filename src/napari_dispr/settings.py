@@ -57,7 +57,7 @@ class PredictSettings(Settings):
         description="Shape model, by name or file. For comparison also a fit (cylinder, ellipsoid) or SHAPR.",
     )
     members: Annotated[int, Field(ge=1, le=100)] = Field(
-        5, description="Number of members: shapes that are sampled for each cell."
+        5, description="Number of members (sampled shapes) of each cell."
     )
     quality: str = Field(
         "balanced",
@@ -76,7 +76,7 @@ class PredictSettings(Settings):
         "physical (from the pixel size), or a number of grid voxels per pixel.",
     )
     pixel_size: PixelSize | None = Field(
-        None, description="Side of a pixel in the unit of the model. The scale physical needs it."
+        None, description="Side of a pixel in the unit of the model. Needed for the scale physical."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0,
