@@ -15,6 +15,7 @@ from skimage.filters import threshold_otsu
 
 import napari_dispr as nd
 from napari_dispr.commands.cli import main
+from napari_dispr.labels import split_parts
 from napari_dispr.synthesis.phantoms import simulate_field
 
 COMMAND = [sys.executable, "-m", "napari_dispr"]
@@ -157,6 +158,21 @@ def test_the_pixel_size_of_ome_tiff(folder, tmp_path):
     prediction = nd.load_prediction(tmp_path / "out")
     np.testing.assert_allclose(prediction.image_to_world, np.diag([0.25, 0.2, 1]))
     assert prediction.unit == "micrometer"
+
+
+def test_the_report_of_a_split_mask_shows_its_cells(folder, tmp_path):
+    mask = np.load(folder / "labels.npy") > 0
+    np.save(tmp_path / "mask.npy", mask[None])
+    np.save(tmp_path / "image.npy", tifffile.imread(folder / "image.tif")[None])
+    files = [str(tmp_path / "image.npy"), str(tmp_path / "mask.npy")]
+    assert main(["predict", *files, "--out", str(tmp_path / "out"), "--model", "ellipsoid", "--split"]) == 0
+    assert main(["report", str(tmp_path / "out"), "--out", str(tmp_path / "mask.html")]) == 0
+    page = (tmp_path / "mask.html").read_text()
+    assert f"{files[1]} --out FOLDER --split" in page and "labels import split_parts" in page
+    np.save(tmp_path / "cells.npy", split_parts(mask))
+    command = ["report", str(tmp_path / "out"), "--out", str(tmp_path / "cells.html")]
+    assert main([*command, "--labels", str(tmp_path / "cells.npy")]) == 0
+    assert (tmp_path / "cells.html").read_text() == page
 
 
 def test_evaluate(dataset, tmp_path, capsys):

@@ -113,7 +113,7 @@ def run_with_progress(
 def run_and_save(
     events: "Generator[Any, None, Prediction]",
     out: Path,
-    inputs: Mapping[str, str] | None = None,
+    inputs: Mapping[str, Any] | None = None,
     *,
     added_to: "Prediction | None" = None,
 ) -> "Prediction":
@@ -122,7 +122,7 @@ def run_and_save(
     Parameters
     ----------
     inputs : mapping, optional
-        The input files, for the provenance.
+        The input files, and how they were read, for the provenance.
     added_to : Prediction, optional
         The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
     """

@@ -83,14 +83,14 @@ def predict(options: argparse.Namespace) -> None:
             **frame,
             **settings.model_dump(),
         )
-    inputs = (
-        {"dataset": options.image}
+    inputs: dict[str, Any] = (
+        {"dataset": str(options.image)}
         if options.labels is None
-        else {"image_file": options.image, "labels_file": options.labels}
+        else {"image_file": str(options.image), "labels_file": str(options.labels)}
     )
-    prediction = common.run_and_save(
-        events, options.out, {kind: str(path) for kind, path in inputs.items()}, added_to=earlier
-    )
+    if options.split:
+        inputs["split"] = True
+    prediction = common.run_and_save(events, options.out, inputs, added_to=earlier)
     for warning in prediction.warnings:
         common.warn(warning)
     print(f"{len(prediction)} cells, {prediction.members} members each: {options.out}")

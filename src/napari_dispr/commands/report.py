@@ -28,6 +28,7 @@ def report(options: argparse.Namespace) -> None:
     """``napari-dispr report``."""
     check_suffix(options.out, ".html", ".htm")
     from napari_dispr.export.report import report as write
+    from napari_dispr.labels import split_parts
     from napari_dispr.prediction.saving import load_measures, load_prediction
 
     prediction = load_prediction(options.folder)
@@ -35,6 +36,8 @@ def report(options: argparse.Namespace) -> None:
         _picture(getattr(options, name), prediction.provenance.get(f"{name}_file"), labels=name == "labels")
         for name in ("image", "labels")
     )
+    if labels is not None and prediction.provenance.get("split"):
+        labels = split_parts(labels)
     with progress_bar("cell") as show:
         measures = load_measures(options.folder, prediction)
         write(prediction, options.out, image, labels, title=options.title, measures=measures, progress=show)

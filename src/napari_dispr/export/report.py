@@ -317,7 +317,9 @@ def command_line(prediction: Prediction) -> str:
     both.
     """
     made, settings = prediction.provenance, _settings(prediction)
-    if "pixel_size" not in settings and prediction.unit == "micrometer":
+    # Without a size in the settings of a command, the file states it.
+    known = "pixel_size" in settings or made.get("image_file")
+    if not known and prediction.unit == "micrometer":
         settings["pixel_size"] = _plain(grid.in_plane_scale(prediction.image_to_world))
     if made.get("dataset"):
         inputs = [str(made["dataset"])]
@@ -327,7 +329,8 @@ def command_line(prediction: Prediction) -> str:
     options = [
         part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))
     ]
-    return shlex.join(["napari-dispr", "predict", *inputs, "--out", "FOLDER", *options])
+    split = ["--split"] if made.get("split") else []
+    return shlex.join(["napari-dispr", "predict", *inputs, "--out", "FOLDER", *split, *options])
 
 
 def python_call(prediction: Prediction) -> str:
@@ -341,8 +344,12 @@ def python_call(prediction: Prediction) -> str:
     if prediction.unit != "pixel":
         arguments["unit"] = prediction.unit
     files = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
-    lines = ["import napari_dispr as nd", "import tifffile", "", "prediction = nd.predict("]
-    lines += [f"    tifffile.imread({file!r})," for file in files]
+    image, labels = (f"tifffile.imread({file!r})" for file in files)
+    lines = ["import napari_dispr as nd", "import tifffile"]
+    if made.get("split"):
+        labels = f"split_parts({labels})"
+        lines.append("from napari_dispr.labels import split_parts")
+    lines += ["", "prediction = nd.predict(", f"    {image},", f"    {labels},"]
     lines += [f"    {name}={value!r}," for name, value in arguments.items()]
     return "\n".join([*lines, ")"])
 

@@ -83,13 +83,12 @@ class Field:
         if image is None and labels is None:
             return cls(prediction, None, None)
         if labels is None:
-            plane = np.asarray(image)
-            labels = np.zeros(plane.shape, np.uint8)
-            pixels, _ = check_fields(image, labels + 1)
+            pixels, plane = check_fields(image, np.ones_like(np.asarray(image), np.uint8))
             found = None
         else:
             pixels, found = check_fields(image, labels)
-        shape = np.shape(labels)
+            plane = found
+        shape = plane.shape
         if shape != tuple(prediction.image_shape):
             there, wanted = (" x ".join(str(n) for n in sides) for sides in (shape, prediction.image_shape))
             raise InputError(
