@@ -11,7 +11,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_dispr.cells.stack_files import pair_files, read_stack
+from napari_dispr.cells.stack_files import pair_files, read_stack, stated_pixel_size
 from napari_dispr.errors import InputError
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (6, 20, 30), np.uint16)
@@ -81,6 +81,14 @@ def test_imagej_tiff(tmp_path: Path, labels: Path) -> None:
         assert stack.note == ""
     stack = read_stack(imagej(tmp_path / "4.tif", unit="nm", spacing=1.2), labels)
     assert stack.spacing == pytest.approx((1.2e-3, 0.25e-3, 0.3e-3))
+
+
+@pytest.mark.parametrize(("unit", "size"), [("um", (0.25, 0.3)), ("inch", None), ("", None)])
+def test_inches_are_the_resolution_of_a_screen(
+    tmp_path: Path, unit: str, size: tuple[float, float] | None
+) -> None:
+    stated = stated_pixel_size(imagej(tmp_path / "72dpi.tif", unit=unit))
+    assert stated is None if size is None else stated == pytest.approx(size)
 
 
 def test_imagej_leaves_a_distance_of_one_out(tmp_path: Path, labels: Path) -> None:

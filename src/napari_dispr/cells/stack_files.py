@@ -23,14 +23,14 @@ from napari_dispr.grid import check_spacing
 
 #: The unit of all stacks whose files have a unit.
 UNIT = "micrometer"
-#: Names of units in files, in lower case, and their length in micrometer.
+#: Names of units in files, in lower case, and their length in micrometer. Inches are left out: they state the
+#: resolution of a screen or a printer (72 dpi), which many programs write into every TIFF.
 _UNITS = {
     **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre", "\\u00b5m"), 1.0),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
     **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
-    **dict.fromkeys(("inch", "in"), 25400.0),
     **dict.fromkeys(("å", "angstrom"), 1e-4),
 }
 #: Endings that a label file may have after the name of its image.
