@@ -11,7 +11,8 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_dispr.cells.stack_files import pair_files, read_stack, stated_pixel_size
+from napari_dispr.cells.file_pairs import pair_files
+from napari_dispr.cells.stack_files import read_stack, stated_pixel_size
 from napari_dispr.errors import InputError
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (6, 20, 30), np.uint16)

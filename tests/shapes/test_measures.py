@@ -428,7 +428,7 @@ def test_table_with_the_picture():
         measure(prediction, labels=labels[:50])
     with pytest.raises(InputError, match="no cell 3"):
         measure(prediction, labels=labels // 3)
-    with pytest.raises(InputError, match="without labels"):
+    with pytest.raises(InputError, match="The picture needs labels"):
         measure(prediction, image=labels)
     with pytest.raises(InputError, match="no set"):
         measure(prediction, set="all")  # type: ignore[arg-type]

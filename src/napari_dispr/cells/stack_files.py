@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_dispr.cells.file_pairs import stem_of
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.errors import InputError
 from napari_dispr.files import unreadable_tiff
@@ -33,12 +34,6 @@ _UNITS = {
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
     **dict.fromkeys(("å", "angstrom"), 1e-4),
 }
-#: Endings that a label file may have after the name of its image.
-_LABEL_ENDINGS = tuple(
-    mark + word for word in ("cp_masks", "masks", "mask", "labels", "label", "seg") for mark in "_-"
-)
-_ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr", ".npy")
-
 #: Axes that a stack must not have, and what to do about them.
 _OTHER_AXES = {
     "C": ("channels", "save the one that shows the cells, or call the axis z if these are slices"),
@@ -112,7 +107,7 @@ def read_stack(
     except InputError as error:
         raise InputError(f"{named}: {error}") from None
     return Stack(
-        name=_stem(named),
+        name=stem_of(named),
         image=None if picture is None else picture.array,
         labels=segmentation.array,
         spacing=(float(given[0]), float(given[1]), float(given[2])),
@@ -143,96 +138,6 @@ def _stated_spacing(image: _Read | None, labels: _Read) -> tuple[tuple[float, ..
 
 def _lengths(sizes: Sequence[float | None]) -> str:
     return " x ".join(f"{size:.4g}" for size in sizes if size is not None)
-
-
-def pair_files(
-    images: str | PathLike[str] | None, labels: str | PathLike[str]
-) -> list[tuple[Path | None, Path]]:
-    """Pair an image and a label file, or all files of two folders.
-
-    Partners have the same name without ending (.tif, .ome.tif, .zarr, .npy). Names of labels may end in
-    _cp_masks, _masks, _labels, _seg and similar; in one folder with images and labels, they must.
-
-    Parameters
-    ----------
-    images : path or None
-        None: only labels.
-
-    Returns
-    -------
-    list of (image or None, labels)
-        In the order of names.
-
-    Raises
-    ------
-    InputError
-        If one is a file and the other a folder, a folder has no such files, or a file has no partner.
-    """
-    labels = Path(labels)
-    sources = [labels] if images is None else [Path(images), labels]
-    for path in sources:
-        if not path.exists():
-            raise InputError(f"There is no file or folder {path}: check its path.")
-    folders = [_is_folder(path) for path in sources]
-    if images is not None and folders[0] != folders[1]:
-        raise InputError(f"One of {sources[0]} and {labels} is a folder: give two files or two folders.")
-    if not folders[0]:
-        if images is not None and labels.resolve() == Path(images).resolve():
-            raise InputError(f"{images} is given as the image and as its labels: give two files.")
-        return [(None if images is None else Path(images), labels)]
-    of_labels = _files(labels)
-    if images is None:
-        return [(None, path) for path in of_labels.values()]
-    together = labels.resolve() == Path(images).resolve()
-    of_images = _files(Path(images))
-    partners = {
-        stem: [of_labels[stem + e] for e in ("", *_LABEL_ENDINGS) if stem + e in of_labels]
-        for stem in of_images
-    }
-    if together:  # an image is not its own partner, and labels are no images
-        partners = {
-            stem: [path for path in found if path != of_images[stem]] for stem, found in partners.items()
-        }
-        of_both = {path for found in partners.values() for path in found}
-        of_images = {stem: path for stem, path in of_images.items() if path not in of_both}
-        of_labels = {stem: path for stem, path in of_labels.items() if path in of_both}
-    pairs: list[tuple[Path | None, Path]] = []
-    for stem, image in of_images.items():
-        if not partners[stem]:
-            raise InputError(
-                f"{image} has no labels in {labels}: add them under the name {stem}{'_masks' * together}, or "
-                "remove the image."
-            )
-        pairs.append((image, partners[stem][0]))  # of two segmentations the first, such as _cp_masks
-    used = {path for stem in of_images for path in partners[stem]}
-    if alone := [path for path in of_labels.values() if path not in used]:
-        raise InputError(f"{alone[0]} has no image with this name in {images}: add it, or remove the labels.")
-    return pairs
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether a path is a folder of files, not an OME-Zarr."""
-    zarr = any((path / name).exists() for name in (".zgroup", ".zattrs", ".zarray", "zarr.json"))
-    return path.is_dir() and not zarr and path.suffix.lower() != ".zarr"
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """The files of a folder, by name without ending."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(_ENDINGS):
-            continue
-        other = found.setdefault(_stem(path), path)
-        if other != path:
-            raise InputError(f"The files {other} and {path.name} have the same name: rename or remove one.")
-    if not found:
-        raise InputError(f"The folder {folder} has no TIFF, OME-Zarr or NPY files: choose another.")
-    return found
-
-
-def _stem(path: Path) -> str:
-    ending = next((ending for ending in _ENDINGS if path.name.lower().endswith(ending)), path.suffix)
-    return path.name[: len(path.name) - len(ending)]
 
 
 def read_zarr_picture(path: Path) -> NDArray[Any]:
@@ -272,7 +177,7 @@ def _volume(path: Path) -> _Read:
         read = _read_tiff(path)
     elif path.suffix.lower() == ".npy":
         try:
-            array = _read_cellpose(path) if _stem(path).endswith("_seg") else np.load(path)
+            array = _read_cellpose(path) if stem_of(path).endswith("_seg") else np.load(path)
         except Exception as error:  # a damaged file can raise anything
             raise InputError(f"The file {path} cannot be read as NPY: save it again.") from error
         read = _Read(array, "?" * array.ndim)
