@@ -23,7 +23,8 @@ class CiteLink(QLabel):
     """A link that shows how to cite the plugin and the paper whose method it implements."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__('<a href="cite">Cite</a>', parent)
+        # Qt's own colour of links cannot be read on napari's dark theme.
+        super().__init__('<a href="cite" style="color: #3d8fd1">Cite</a>', parent)
         self.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.setToolTip("How to cite this plugin and the paper whose method it implements")
         self.linkActivated.connect(self.show_citation)
