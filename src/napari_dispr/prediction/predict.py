@@ -33,7 +33,7 @@ __all__ = ["CellDone", "Event", "Step", "iter_predict", "iter_predict_crops", "p
 
 #: After "The earlier prediction has ...": for the command, and for ``earlier`` in Python.
 _NOT_THE_SAME = (
-    "it cannot be continued. Give another folder, or --overwrite (in Python no earlier prediction)."
+    "it cannot be continued: give another folder or --overwrite; in Python, leave out `earlier`."
 )
 
 
