@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["CellDone", "Event", "Step", "iter_predict", "iter_predict_crops", "predict"]
 
 #: After "The earlier prediction has ...": for the command, and for ``earlier`` in Python.
-_NOT_THE_SAME = (
-    "it cannot be continued: give another folder or --overwrite; in Python, leave out `earlier`."
-)
+_NOT_THE_SAME = "it cannot be continued: give another folder or --overwrite; in Python, leave out `earlier`."
 
 
 def iter_predict(
