@@ -67,7 +67,7 @@ def main() -> None:
 
 def predict(viewer: napari.Viewer) -> None:
     """Draw the cells of the displayed plane with the new model."""
-    widget = viewer.window.dock_widgets["Predict 3D shapes (napari-dispr)"]
+    widget = viewer.window.dock_widgets["Predict 3D shapes (napari DISPR)"]
     widget.cells.choice = CellChoice.ALL
     wait(lambda: widget.form.settings.model == NAME and widget.predict_button.isEnabled(), at_least=2)
     press(widget.predict_button)
