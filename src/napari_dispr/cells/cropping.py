@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
+from napari_dispr.cells.planes import KnownPlane
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_box, cell_boxes, whole_numbers
+from napari_dispr.settings import PictureKind
 
 #: Level of a mask above which a voxel belongs to the cell.
 INSIDE = 0.5
@@ -37,6 +39,10 @@ class Crop:
         From voxel-centre index (z, y, x) to pixel index; z is in pixels, 0 in the image.
     known_scale : float or None
         Size on the grid relative to the training data; None: not known, because of the scale "auto".
+    planes : tuple of KnownPlane
+        Further sections at other depths.
+    picture : "section" or "projection"
+        What image and mask show. The mask of a projection is the silhouette of the whole cell.
     """
 
     label: int
@@ -45,6 +51,8 @@ class Crop:
     zoom: float
     grid_to_pixel: NDArray[np.float64]
     known_scale: float | None = None
+    planes: tuple[KnownPlane, ...] = ()
+    picture: PictureKind = "section"
 
 
 def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[Any] | None, NDArray[Any]]:

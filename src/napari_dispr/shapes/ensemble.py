@@ -4,7 +4,7 @@ Knows neither how members are sampled nor how they are shown.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -287,11 +287,12 @@ def _section_of(file: Mapping[str, NDArray[Any]]) -> Section | None:
     return Section(file["mask"], file.get("image"), scale)
 
 
-def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def without_debris(signed_distance: NDArray[np.float32], depths: Sequence[float] = ()) -> NDArray[np.float32]:
     """Remove small parts that sampling sometimes leaves.
 
     A part is removed, by changing the sign of its signed distance, if it is smaller than `DEBRIS` and does
-    not reach the imaged plane, where the mask would show it.
+    not reach the imaged plane, where the mask would show it, or another known plane. These are at ``depths``
+    in voxels from the imaged plane.
     """
     parts, count = ndimage.label(signed_distance > 0)
     if count < 2:
@@ -299,7 +300,9 @@ def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     small = sizes < DEBRIS * sizes.sum()
-    small[np.unique(parts[grid.IMAGED_PLANE])] = False
+    for depth in (0.0, *depths):
+        place = grid.IMAGED_PLANE + depth
+        small[np.unique(parts[int(np.floor(place)) : int(np.ceil(place)) + 1])] = False
     return np.where(small[parts] & (parts > 0), -signed_distance, signed_distance)
 
 

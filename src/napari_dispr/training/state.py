@@ -3,6 +3,7 @@
 import io
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,17 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         aside.write_bytes(whole.getbuffer())
 
 
+def topology_for(path: Path, config: NetworkConfig) -> NetworkConfig:
+    """The topology of the network in a checkpoint: ``config``, or that of a version without volumes."""
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["network"]
+        return config if "known.weight" in weights else replace(config, volumes=0)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise _damaged(path) from error
+
+
 def read_checkpoint(
     path: Path,
     names: Collection[str],
@@ -203,7 +215,8 @@ def read_checkpoint(
     if missing:
         raise _damaged(path)
     own = settings.model_dump(exclude=free)
-    if other := [name for name, value in own.items() if before.get(name) != value]:
+    # Settings that the checkpoint's version did not have have no effect on its network.
+    if other := [name for name, value in own.items() if before.get(name, value) != value]:
         raise InputError(
             f"The run in {path.parent} was started with another {other[0]} ({before.get(other[0])}): "
             "resume it with the same settings."
