@@ -80,6 +80,12 @@ class PredictSettings(Settings):
     pixel_size: PixelSize | None = Field(
         None, description="Side of a pixel in the unit of the model. Needed for the scale physical."
     )
+    picture: PictureKind = Field(
+        "section",
+        description="What the picture shows: section (one plane, as a confocal microscope gives it) or "
+        "projection (the whole depth, as a widefield picture or a maximum projection; the masks are "
+        "silhouettes).",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0,
         description="Seed of the noise. The same seed gives the same shapes of a cell, whichever other cells "

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from napari_dispr.cells.cropping import crop_cell
-from napari_dispr.cells.planes import KnownPlane
 from napari_dispr.diffusion.condition import (
     MASK_TRUNCATION,
     Condition,
@@ -17,6 +16,7 @@ from napari_dispr.diffusion.condition import (
     normalise_inside,
     signed_planes,
 )
+from napari_dispr.planes import KnownPlane
 from napari_dispr.synthesis.phantoms import simulate_field
 
 RNG = np.random.default_rng(0)

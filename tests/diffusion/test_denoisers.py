@@ -7,8 +7,8 @@ from support.models import dispr_model, tiny_model
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.cells.cropping import Crop
-from napari_dispr.cells.planes import KnownPlane
 from napari_dispr.diffusion.samplers import CLEAR, GaussianDenoiser, agree_with_sections
+from napari_dispr.planes import KnownPlane
 from napari_dispr.synthesis.phantoms import KINDS, phantom
 
 CPU = torch.device("cpu")

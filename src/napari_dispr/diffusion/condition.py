@@ -5,7 +5,7 @@ Training, prediction and evaluation all make their conditions here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_dispr import grid, signed_distance
+from napari_dispr.planes import KnownPlane
 
 #: Distances from the edge of the mask are clipped to this, in voxels, and scaled to [-1, 1].
 MASK_TRUNCATION = 16.0
@@ -22,17 +23,6 @@ SCALE_UNIT = 0.15
 VOLUMES, NEAR = 4, 16.0
 
 Plane = NDArray[np.float32]
-
-
-class KnownSection(Protocol):
-    """A section at a depth in voxels from the imaged plane: its mask (64, 64), perhaps empty, and image."""
-
-    @property
-    def depth(self) -> float: ...
-    @property
-    def mask(self) -> Plane: ...
-    @property
-    def image(self) -> Plane | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +46,7 @@ class Known:
 
     @classmethod
     def of(
-        cls, mask: Plane, image: Plane | None, planes: Sequence[KnownSection] = (), projection: bool = False
+        cls, mask: Plane, image: Plane | None, planes: Sequence[KnownPlane] = (), projection: bool = False
     ) -> Self:
         """From the mask and image of the picture, and further sections."""
         seen = [(mask, image), *((plane.mask, plane.image) for plane in planes)]

@@ -23,12 +23,13 @@ from safetensors.torch import save as to_bytes
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices
-from napari_dispr.diffusion.condition import Condition, Known, KnownSection
+from napari_dispr.diffusion.condition import Condition, Known
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser, GaussianDenoiser
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
+from napari_dispr.planes import KnownPlane
 
 PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
 
@@ -60,7 +61,7 @@ class Conditioned(Protocol):
     @property
     def known_scale(self) -> float | None: ...
     @property
-    def planes(self) -> Sequence[KnownSection]: ...
+    def planes(self) -> Sequence[KnownPlane]: ...
     @property
     def picture(self) -> str: ...
 

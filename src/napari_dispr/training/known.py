@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.cells.novelty import other_optics
-from napari_dispr.cells.planes import KnownPlane, useful
+from napari_dispr.planes import KnownPlane, useful
 from napari_dispr.training.augmentation import Sample
 
 #: Most known planes of a sample, the imaged one included.
