@@ -237,14 +237,14 @@ def _not_learned(method: Method, crops: Sequence[Crop]) -> str:
     what = "further planes" if any(crop.planes for crop in crops) else "projections"
     if all(not crop.planes and crop.picture == "section" for crop in crops):
         return ""
+    if method.uses_planes and (what == "further planes" or isinstance(method, Sampling)):
+        return ""
     if not isinstance(method, Sampling) or method.card.representation == "occupancy":
         return f"{method.name} cannot use {what}: it predicts as from a section in the imaged plane alone."
-    if not method.model.network.config.volumes:
-        return (
-            f"{method.name} was not trained with {what}: its shapes agree with them, but are elsewhere as "
-            "uncertain as without. Use a model that was."
-        )
-    return ""
+    return (
+        f"{method.name} was not trained with {what}: its shapes agree with them, but are elsewhere as "
+        "uncertain as without. Use a model that was."
+    )
 
 
 def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], members: int) -> Prediction:
