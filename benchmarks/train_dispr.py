@@ -1,6 +1,6 @@
 """Train DISPR as published without every fifth cell, and evaluate it on the cells held out.
 
-    python benchmarks/train_dispr.py DATASET --out RUN [--steps 8500] [--minutes 13] [--sampler ddim --evaluations 50]
+    python benchmarks/train_dispr.py DATASET --out RUN [--minutes 13] [--sampler ddim --evaluations 50]
     python benchmarks/train_dispr.py DATASET --out RUN --resume
 
 The network, loss and optimiser are those of the preset ``dispr``; the cells held out are those of

@@ -30,7 +30,7 @@ def on_gpu():
     return module
 
 
-@pytest.mark.parametrize("name, minutes", [("short", 25), ("long", None)])
+@pytest.mark.parametrize(("name", "minutes"), [("short", 25), ("long", None)])
 def test_plans_name_scripts_and_fit_their_time(on_gpu, tmp_path, name, minutes):
     jobs = on_gpu.plan_of(name, tmp_path, tmp_path, tiny=False)
     assert len({job.name for job in jobs}) == len(jobs)

@@ -1,8 +1,8 @@
 """Convolutions in 8-bit integers, for x86 processors without 16-bit arithmetic.
 
-Such processors multiply 8-bit integers two to four times as fast as float32. Kernels are rounded once, for each
-output channel; activations are rounded in each call, for each sample, so that a member does not depend on
-the other members of its batch. Sums are exact, and the results are float32.
+Such processors multiply 8-bit integers about twice as fast as float32, and with AVX-VNNI three times. Kernels
+are rounded once, for each output channel; activations are rounded in each call, for each sample, so that a
+member does not depend on the other members of its batch. Sums are exact, and the results are float32.
 """
 
 import math
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from napari_dispr.diffusion.network import UNet3D
 
-#: Largest integer of a rounded activation, and of a weight. AVX2 adds two products in 16 bit: activations from
-#: 0 to 255 would overflow.
+#: Largest integer of a rounded activation, and of a weight. AVX2 adds two products in 16 bit: activations
+#: from 0 to 255 would overflow.
 _ACTIVATION, _WEIGHT = 127, 127
 
 
@@ -31,6 +31,8 @@ def is_available() -> bool:
 class EightBitConv(nn.Module):
     """A 3D convolution with 8-bit weights and activations; input and output are float32."""
 
+    kernel: Tensor | None  # the weight in oneDNN's order for this processor and the shape of x
+
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
         self.bias, self.kernel = conv.bias, None
@@ -39,8 +41,6 @@ class EightBitConv(nn.Module):
         self.scales = conv.weight.abs().amax((1, 2, 3, 4)).clamp(min=1e-12) / _WEIGHT
         self.weight = (conv.weight / self.scales.view(-1, 1, 1, 1, 1)).round().to(torch.int8).contiguous()
         self.zeros = torch.zeros_like(self.scales, dtype=torch.int64)
-
-    kernel: Tensor | None  # the weight in oneDNN's order for this processor and the shape of x
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self._one(sample) for sample in x.split(1)])
