@@ -51,7 +51,7 @@ def plan_of(name: str, dataset: Path, work: Path, tiny: bool) -> list[Job]:
 
     def ours(name: str, minutes: float, *arguments: object) -> Job:
         own = ("--out", work / name, *arguments)
-        few = ("--steps", 2, "--batch", 2, "--scored", 0.5, "--simulated", 2) if tiny else ()
+        few = ("--steps", 2, "--batch", 2, "--scored", 0.5, "--simulated", 20) if tiny else ()
         return job(name, minutes, "train_red_blood_cell.py", dataset, *own, *few)
 
     long = name == "long"

@@ -36,7 +36,7 @@ from napari_dispr.training.state import State
 from napari_dispr.training.train import prepared_cell
 
 #: A network for a trial without a GPU.
-TINY = NetworkConfig(channel_mult=(1,), attention_downsamplings=(), fold=8)
+TINY = NetworkConfig(channel_mult=(1,), attention_downsamplings=())
 
 
 def card(steps: int, settings: TrainSettings, train: list[CellFile]) -> Card:
@@ -89,7 +89,6 @@ def main() -> None:
     for report in reports:
         print(json.dumps(asdict(report)), flush=True)
     state = State(settings, config, torch.device("cpu"))
-    state.cells = []
     state.load(checkpoint)
     model = ShapeModel(state.network, GaussianDiffusion(), card(state.step, settings, train))
     model.save(out / "model.safetensors", torch.float16)
