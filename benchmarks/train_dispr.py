@@ -36,7 +36,7 @@ from napari_dispr.training.state import State
 from napari_dispr.training.train import prepared_cell
 
 #: A network for a trial without a GPU.
-TINY = NetworkConfig(channel_mult=(1,), attention_downsamplings=())
+TINY = NetworkConfig(channel_mult=(1,), attention_downsamplings=(), fold=8, isotropic=True)
 
 
 def card(steps: int, settings: TrainSettings, train: list[CellFile]) -> Card:
@@ -69,6 +69,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tiny", action="store_true", help="a tiny network, to try this script")
     options = parser.parse_args()
+    if options.tiny:  # it folds the volume, and such networks would sample in bfloat16
+        devices.fast_dtype = lambda device: torch.float32
     out, checkpoint = options.out, options.out / "checkpoint.pt"
     out.mkdir(parents=True, exist_ok=True)
     settings = preset_settings("dispr", steps=options.steps)
