@@ -16,6 +16,7 @@ import torch
 
 from napari_dispr.card import Card, Quality
 from napari_dispr.cells.training_cells import TrainingCell
+from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cells", type=int, default=2000)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name, value in {"steps": 1700, "scored": 0.25, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
@@ -86,7 +88,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     cells = simulated(options.cells, options.out / "cells.npz")
     checkpoint = options.out / "checkpoint.pt"
-    for report in iter_optimise(cells, checkpoint, settings, resume=options.resume):
+    device = devices.choose(options.device)
+    for report in iter_optimise(cells, checkpoint, settings, resume=options.resume, device=device):
         print(json.dumps(asdict(report)), flush=True)
     state = State(settings, DEFAULT, torch.device("cpu"))
     state.load(checkpoint)
