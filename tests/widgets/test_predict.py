@@ -556,8 +556,30 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     for layer in (viewer.layers["picture"], viewer.layers["cells"]):
         assert (tuple(layer.scale), str(layer.units[-1])) == ((0.2, 0.2), "micrometer")
     qtbot.waitUntil(lambda: widget.pixel_size.isHidden())
-    widget.use_model("sized")
-    assert widget.form.settings.model == "sized" and widget.form.settings.scale == "physical"
+    assert widget.form.settings.scale == "physical"
+
+
+def test_true_sizes_are_kept_unless_the_user_chose_a_scale(make_napari_viewer) -> None:
+    viewer = make_napari_viewer()
+    for add, array in ((viewer.add_image, IMAGE), (viewer.add_labels, LABELS)):
+        add(array, scale=(0.1, 0.1), units=("um", "um"))
+    widget = PredictWidget(viewer)
+    scale = widget.form.scale
+    assert widget.form.settings.scale == "physical", "the model and the picture know their sizes"
+    widget.form.model_choice.model = "generic"
+    assert widget.form.settings.scale == "auto", "cells of any size"
+    widget.form.model_choice.model = "red-blood-cell"
+    assert widget.form.settings.scale == "physical"
+    scale.setCurrentIndex(scale.findData("auto"))
+    widget.form.model_choice.model = "generic"
+    widget.form.model_choice.model = "red-blood-cell"
+    assert widget.form.settings.scale == "auto"
+    widget.shut_down()
+    again = PredictWidget(viewer)
+    assert again.form.settings.scale == "auto"
+    again.use_model("red-blood-cell")
+    assert again.form.settings.scale == "physical"
+    again.shut_down()
 
 
 # --- table, settings, device ----------------------------------------------------------------------

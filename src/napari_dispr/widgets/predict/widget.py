@@ -9,7 +9,6 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
 
 from napari_dispr.errors import InputError
-from napari_dispr.models.library import read_card
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.layers import ResultLayers
@@ -153,6 +152,8 @@ class PredictWidget(DockedWidget):
 
     def _restore(self) -> None:
         self.form.settings = recall_settings()
+        own_number = not isinstance(self.form.settings.scale, str)
+        self.form.scale_by_hand = own_number or recall("predict/scale_by_hand") == "1"
         remembered = recall("predict/cells")
         if remembered in list(CellChoice):
             self.cells.choice = CellChoice(remembered)
@@ -165,6 +166,7 @@ class PredictWidget(DockedWidget):
         remember(
             {
                 "predict/settings": self.form.settings.model_dump_json(),
+                "predict/scale_by_hand": str(int(self.form.scale_by_hand)),
                 "predict/cells": str(self.cells.choice),
                 "predict/layers": str(self.stacked.currentIndex()),
                 "predict/consensus": str(int(self.consensus.isChecked())),
@@ -188,14 +190,16 @@ class PredictWidget(DockedWidget):
         return replace(request, style=style)
 
     def use_model(self, model: str) -> None:
-        """Choose a model; keep true sizes if it and the picture know theirs."""
+        """Choose a model, with the scale that suits it."""
+        self.form.scale_by_hand = False
         self.form.model_choice.model = model
-        with suppress(InputError):
-            card, request_image = read_card(model), self.image_choice.layer
-            if isinstance(request_image, Image) and card.voxel_size is not None:
-                plane = displayed_plane(request_image, self._viewer.dims)
-                scale = "auto" if plane.pixel_size(card.unit) is None else "physical"
-                self.form.settings = self.form.settings.model_copy(update={"scale": scale})
+        self._on_inputs()
+
+    def _suggest_scale(self) -> None:
+        image = self.image_choice.layer
+        with suppress(InputError):  # the message says it
+            if isinstance(image, Image):
+                self.form.suggest_scale(displayed_plane(image, self._viewer.dims))
 
     def _follow_layers(self) -> None:
         """Follow the chosen layers instead of the earlier ones."""
@@ -229,6 +233,7 @@ class PredictWidget(DockedWidget):
         image, labels = self.image_choice.layer, self.labels_choice.layer
         self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.is_missing(image))
         self.cells.look()
+        self._suggest_scale()
         try:
             request = self.request()
         except InputError as error:
