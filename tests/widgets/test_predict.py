@@ -232,11 +232,16 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     viewer, widget = opened(show=True)
     run(qtbot, widget, 1)
     before = viewer.dims.point
+    first, second = results(viewer)
+    press(widget.show_3d_button)
+    qtbot.waitUntil(lambda: "cells: member 1 (smooth)" in viewer.layers)
+    assert not first.visible
+    second.visible = True
+    qtbot.waitUntil(lambda: "cells: member 2 (smooth)" in viewer.layers)
     press(widget.show_3d_button)
     let_events_run()
-    press(widget.show_3d_button)
-    let_events_run()
-    assert viewer.dims.point == before
+    assert viewer.dims.point == before and first.visible and second.visible
+    assert not any("smooth" in layer.name for layer in viewer.layers)
     for name in ("cells", "picture"):
         viewer.layers.remove(viewer.layers[name])
     press(widget.show_3d_button)

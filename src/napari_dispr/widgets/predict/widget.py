@@ -14,7 +14,6 @@ from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 from napari_dispr.viewer.opening import open_window
-from napari_dispr.viewer.scene import View3D
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.array_table import ArrayView
 from napari_dispr.widgets.parts.cell_colours import CellColours
@@ -39,6 +38,7 @@ from napari_dispr.widgets.predict.request import (
 )
 from napari_dispr.widgets.predict.running import Results, run, summary
 from napari_dispr.widgets.predict.settings_form import SettingsForm, recall_settings
+from napari_dispr.widgets.predict.show_3d import Show3D
 from napari_dispr.widgets.predict.table import MorphometryTable
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ class PredictWidget(DockedWidget):
         self._unsaved.timeout.connect(self._remember)
         self._build()
         self._restore()
-        self._view_3d = View3D(napari_viewer)
         self._check = LatestAnswer(inspect, self._on_checked, self)
         self._devices = LatestAnswer(devices_found, self.form.device.offer, self, pause=0)
         self._connect()
@@ -115,7 +114,7 @@ class PredictWidget(DockedWidget):
         #: A problem of the inputs, or what will be predicted.
         self.message = Message()
         self.predict_button = QPushButton("Predict")
-        self.show_3d_button = QPushButton("Show in 3D", checkable=True)
+        self.show_3d_button = Show3D(self._viewer, lambda: self._origin, self._results_in_viewer)
         self.compare_button = QPushButton(
             "Compare", toolTip="Open the window that shows the shapes of a cell side by side in 3D"
         )
@@ -141,7 +140,6 @@ class PredictWidget(DockedWidget):
         self.predict_button.clicked.connect(self.predict)
         self.cure_button.clicked.connect(self._on_cure)
         self.run_bar.changed.connect(self._on_run)
-        self.show_3d_button.toggled.connect(self._on_show_3d)
         self.compare_button.clicked.connect(lambda: open_window(self._viewer, "Compare members"))
         self._session.events.predictions.connect(self._on_session)
         self._colours = CellColours.of(self._viewer)
@@ -220,7 +218,7 @@ class PredictWidget(DockedWidget):
 
     def _on_dims(self, event: Any) -> None:
         self._coming.start()
-        if self._viewer.dims.ndisplay == 2 and self._view_3d.on:  # by napari's own button
+        if self._viewer.dims.ndisplay == 2 and self.show_3d_button.on:  # by napari's own button
             self.show_3d_button.setChecked(False)
 
     def _on_inputs(self, *_: Any) -> None:
@@ -354,6 +352,7 @@ class PredictWidget(DockedWidget):
         if self._back_to_3d and self._results_in_viewer():
             self._back_to_3d = False
             self.show_3d_button.setChecked(True)
+        self.show_3d_button.look()
 
     def _results_in_viewer(self) -> list[Labels]:
         layers = self.updater.layers
@@ -387,13 +386,6 @@ class PredictWidget(DockedWidget):
                 self._session.show(opened)
             self._session.select(int(content.cells[row]), member if member >= 0 else None)
 
-    def _on_show_3d(self, on: bool) -> None:
-        if on and self._origin is not None:
-            self._view_3d.enter(*self._origin, self._results_in_viewer())
-            self.show_3d_button.setChecked(self._view_3d.on)  # the user may have removed the layers
-        else:
-            self._view_3d.leave()
-
     # --- the end ---------------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
@@ -413,4 +405,4 @@ class PredictWidget(DockedWidget):
         self._check.forget()
         self._devices.forget()
         self.cells.shut_down()
-        self._view_3d.leave()
+        self.show_3d_button.stop()
