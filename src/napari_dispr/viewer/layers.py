@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.viewer.content import METADATA_KEY, ResultContent, mean_features
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 
@@ -117,6 +116,8 @@ def result_layers(
 
 def surface_layers(opened: OpenPrediction, label: int) -> list[tuple[Any, dict[str, Any], str]]:
     """The members and the consensus of a cell as surface layers (data, settings, type), in their place."""
+    from napari_dispr.shapes.meshes import surface_mesh
+
     prediction, ensemble = opened.prediction, opened.prediction[label]
     to_world = grid.translation((opened.depth, 0.0, 0.0)) @ ensemble.grid_to_world
     shapes: list[tuple[str, Any, NDArray[np.float32]]] = [

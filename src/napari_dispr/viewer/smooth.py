@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.layers import STAND_INS, add_unselected, handle_of, is_seen, key_of
 from napari_dispr.viewer.opened import OpenPrediction
@@ -49,6 +48,8 @@ def smooth_shapes(layers: "Sequence[Labels]") -> "Iterator[tuple[Labels, SmoothS
 
 
 def _smooth_shape(opened: OpenPrediction, key: int | str) -> SmoothShape | None:
+    from napari_dispr.shapes.meshes import surface_mesh
+
     cells = opened.prediction
     if len(cells) > _COARSE:
         return None
