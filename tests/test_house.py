@@ -171,6 +171,10 @@ def test_import_loads_no_torch(room: str) -> None:
         assert not loaded & (QT | {"napari"})
 
 
+def test_predict_opens_without_what_only_its_threads_need() -> None:
+    assert not loaded_by("import napari_dispr.widgets.predict.widget") & {"torch", "trimesh", "networkx"}
+
+
 @pytest.mark.parametrize("name", napari_dispr.__all__)
 def test_public_name_is_there(name: str) -> None:
     assert getattr(napari_dispr, name) is not None

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("napari-dispr: interrupted; finished results are kept.", file=sys.stderr)
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: a handler that Python did not set
     return 0
 
 

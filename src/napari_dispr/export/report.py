@@ -344,8 +344,18 @@ def python_call(prediction: Prediction) -> str:
     if prediction.unit != "pixel":
         arguments["unit"] = prediction.unit
     files = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
-    image, labels = (f"tifffile.imread({file!r})" for file in files)
-    lines = ["import napari_dispr as nd", "import tifffile"]
+    lines = ["import napari_dispr as nd"]
+    if all(file.lower().endswith((".tif", ".tiff")) for file in files):
+        image, labels = (f"tifffile.imread({file!r})" for file in files)
+        lines.append("import tifffile")
+    else:  # another format, read as the command does
+        image, labels = f"read_picture(Path({files[0]!r}))", f"read_picture(Path({files[1]!r}), labels=True)"
+        lines = [
+            "from pathlib import Path",
+            "",
+            *lines,
+            "from napari_dispr.commands.common import read_picture",
+        ]
     if made.get("split"):
         labels = f"split_parts({labels})"
         lines.append("from napari_dispr.labels import split_parts")

@@ -5,8 +5,10 @@ from numpy.typing import NDArray
 
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
+from napari_dispr.cells.features import GROUPS
 from napari_dispr.cells.novelty import novelty_reason
 from napari_dispr.cells.volume import expected_volume
+from napari_dispr.errors import InputError
 from napari_dispr.shapes.ensemble import stretched
 
 
@@ -26,6 +28,7 @@ class Prior:
     """
 
     def __init__(self, crop: Crop, card: Card) -> None:
+        _check_features(card)
         # With the scale "auto" all cells have one size.
         sized = crop.known_scale is not None
         self.unlike: str | None = None
@@ -47,3 +50,14 @@ class Prior:
         if self.volume is None or not volume:
             return distance
         return stretched(distance, (self.volume / volume) ** self._share)
+
+
+def _check_features(card: Card) -> None:
+    """Raise an InputError if the card describes cells by other features than this version computes."""
+    groups = {} if card.novelty is None else card.novelty.groups
+    same = all(usual.names == GROUPS[group] for group, usual in groups.items())
+    if not same or (card.volume is not None and len(card.volume.mean) != sum(map(len, GROUPS.values()))):
+        raise InputError(
+            f"The card of the model {card.name!r} describes other features of cells than this version "
+            "computes: get the model again, or update napari-dispr."
+        )

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.shapes.measures import HEADLINE
-from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.viewer.displayed import DisplayedPlane
 
 if TYPE_CHECKING:
@@ -174,6 +173,8 @@ def _extra(
     prediction: "Prediction", measures: pd.DataFrame, largest: int, *, consensus: bool
 ) -> ExtraContent:
     """The layer of the consensus of each cell, or of the kept shapes."""
+    from napari_dispr.shapes.one_shape import measure_shape
+
     if consensus:
         prediction = replace(prediction, kept=dict.fromkeys(prediction, "consensus"))
     rows: list[dict[str, Any]] = []
