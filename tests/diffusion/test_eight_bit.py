@@ -8,6 +8,7 @@ import torch
 from support.models import tiny_model
 from torch import nn
 
+from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion import devices, eight_bit
 
 pytestmark = pytest.mark.skipif(not eight_bit.is_available(), reason="this processor has no 8-bit kernels")
@@ -71,6 +72,7 @@ def test_a_slow_processor_draws_the_same_shapes(monkeypatch):
         kinds = {type(module) for module in network.modules()}
         assert (eight_bit.EightBitConv in kinds) == available
         noise = torch.randn((2, 1, 64, 64, 64), generator=torch.Generator().manual_seed(0))
-        drawn.append(model.denoiser([mask] * 2, [None] * 2, network)(noise, 0.9).clean)
+        crop = Crop(1, mask, None, 1.0, np.eye(4))
+        drawn.append(model.denoiser([crop, crop], network)(noise, 0.9).clean)
     assert (drawn[1] - drawn[0]).square().mean().sqrt() < 0.05 * drawn[0].std()
     assert not torch.equal(*drawn)
