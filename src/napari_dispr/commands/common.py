@@ -126,35 +126,9 @@ def run_and_save(
     added_to : Prediction, optional
         The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
     """
-    from napari_dispr.prediction.saving import load_measures, save_finished, save_tables
-    from napari_dispr.prediction.tables import measure_changed
+    from napari_dispr.prediction.growing import iter_saved
 
-    known = None if added_to is None else load_measures(out, added_to)
-    finished: list[tuple[Prediction, int]] = []
-
-    def save_all_tables(prediction: "Prediction") -> None:
-        fresh = None if added_to is None or known is None else measure_changed(prediction, added_to, known)
-        save_tables(prediction, out, fresh)
-
-    def keep(event: Any) -> None:
-        if hasattr(event, "prediction"):
-            so_far = event.prediction.with_provenance(**inputs or {})
-            first = not finished and added_to is None
-            finished[:] = [(so_far, event.label)]
-            save_finished(so_far, out, event.label, first=first)
-
-    try:
-        prediction = run_with_progress(events, keep)
-    except BaseException:
-        if finished:
-            # The interruption may have come between the files of the last cell.
-            so_far, label = finished[0]
-            save_finished(so_far, out, label)
-            save_all_tables(so_far)
-        raise
-    prediction = prediction.with_provenance(**inputs or {})
-    save_all_tables(prediction)
-    return prediction
+    return run_with_progress(iter_saved(events, out, inputs, added_to=added_to))
 
 
 def earlier_prediction(out: Path) -> "Prediction | None":
