@@ -106,9 +106,7 @@ def _write_content(
             "image_shape": prediction.image_shape,
             "columns": columns or {},
             "intervals": {name: one.model_dump() for name, one in prediction.intervals.items()},
-            "cells": {
-                str(label): cell_entry(prediction, label, unlike.get(label, "")) for label in prediction
-            },
+            "cells": cells,
         },
     )
 
