@@ -57,7 +57,7 @@ def figure(picture: Picture, caption: str, text: str, over: str = "", kind: str 
     )
 
 
-def _outline(mask: Picture, kind: str = "outline") -> str:
+def outline(mask: Picture, kind: str = "outline") -> str:
     """The border of a mask as a path, where pixel (0, 0) reaches from 0 to 1."""
     from skimage.measure import find_contours
 
@@ -112,7 +112,7 @@ class Field:
         if self.labels is None:
             return picture, ""
         mask = (self.labels == ensemble.label).astype(np.float32)
-        return picture, _outline(affine_transform(mask, factor, start, size, order=1) > 0.5)
+        return picture, outline(affine_transform(mask, factor, start, size, order=1) > 0.5)
 
 
 def overview(prediction: Prediction, field: Field) -> str:
@@ -129,7 +129,7 @@ def overview(prediction: Prediction, field: Field) -> str:
             rows, columns = np.nonzero(field.labels == label)
             box = tuple(slice(i.min(), i.max() + 1) for i in (rows, columns)) if len(rows) else None
             if box is not None:
-                path = _outline(field.labels[box] == label)
+                path = outline(field.labels[box] == label)
                 top, left = box[0].start, box[1].start
                 over.append(f'<g transform="scale({1 / step:.5g}) translate({left} {top})">{path}</g>')
         over.append(f'<a href="#cell-{label}"><text x="{x:.1f}" y="{y:.1f}">{label}</text></a>')

@@ -28,7 +28,8 @@ def _stem(name: str) -> str:
     return name
 
 
-_Voxel = tuple[*(Annotated[int, Field(ge=0, lt=grid.SIZE)],) * 3]
+_Index = Annotated[int, Field(ge=0, lt=grid.SIZE)]
+_Voxel = tuple[_Index, _Index, _Index]
 _Affine = Annotated[list[list[float]], AfterValidator(_affine)]
 
 

@@ -64,7 +64,7 @@ class EnsembleStore(Mapping[int, Ensemble]):
         return self._cell(label).ensemble
 
     def __contains__(self, label: object) -> bool:
-        return label in self._cells and self._cells[label][0] < self._count  # type: ignore[index]
+        return isinstance(label, int) and label in self._cells and self._cells[label][0] < self._count
 
     def __iter__(self) -> Iterator[int]:
         return islice(self._labels, self._count)

@@ -74,7 +74,7 @@ def write_ome_tiff(path: str | os.PathLike[str], images: Sequence[OmeImage]) -> 
     arrays = [_for_ome(image) for image in images]
     texts = [_metadata(image) for image in images]
     # The identifier follows from the content, so that the same images make the same file.
-    content = json.dumps(texts) + "".join(f"{zlib.crc32(np.ascontiguousarray(array))}" for array in arrays)
+    content = json.dumps(texts) + "".join(f"{zlib.crc32(array.tobytes())}" for array in arrays)
     texts[0]["UUID"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, content)}"
     large = sum(array.nbytes for array in arrays) > _LARGEST_CLASSIC
     with (
