@@ -1,12 +1,12 @@
 """Predictions on disk: many cells in little memory, and runs that are killed and continued."""
 
 import shutil
-from hashlib import sha256
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from support.folders import contents
 from support.predictions import ball, discs, prediction_of
 
 import napari_dispr as nd
@@ -19,15 +19,6 @@ from napari_dispr.prediction.saving import earlier_prediction, load_measures, lo
 from napari_dispr.prediction.tables import measure, measure_cells
 
 RADII = {label: [8 + label, 9 + label] for label in range(1, 7)}
-
-
-def contents(folder):
-    """Checksum of each file of a folder."""
-    return {
-        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_cells_above_the_limit_of_memory_are_kept_in_files(monkeypatch):

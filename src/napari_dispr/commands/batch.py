@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "fields",
         type=Path,
-        help="folder with pairs of image and labels, CSV with the columns image and labels, or OME-Zarr plate",
+        help="folder with pairs of image and labels, CSV with columns image and labels, or OME-Zarr plate",
     )
     command.add_argument("--out", type=Path, required=True, help="folder for the results")
     where = command.add_mutually_exclusive_group()
