@@ -32,6 +32,8 @@ __all__ = ["report"]
 #: Pixels per voxel in the picture of a shape, and the colours of shapes.
 _ENLARGED = 3
 _MEMBER, CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
+#: Of more cells, this many are shown one by one, the most ambiguous: no browser opens pages of thousands.
+DETAILED = 200
 #: Placeholders for files that the provenance does not name.
 _IMAGE, _LABELS = "IMAGE.tif", "LABELS.tif"
 
@@ -68,19 +70,21 @@ def report(
     table = measure(prediction) if measures is None else measures
     cells = measure_cells(prediction, table).set_index("label")
     sections = []
-    for done, label in enumerate(prediction, start=1):
+    detailed = _detailed(cells)
+    for done, label in enumerate(detailed, start=1):
         own: Any = cells.loc[label]
         sections.append(_cell(prediction, label, table[table["label"] == label], own, field))
         if progress is not None:
-            progress(done, len(prediction))
+            progress(done, len(detailed))
     style = (Path(__file__).parent / "report.css").read_text("utf-8")
     body = [
         _head(prediction, cells, title),
         _warnings(prediction),
         overview(prediction, field),
-        _summary(prediction, cells),
+        _summary(prediction, cells, detailed),
         volume_chart(prediction, table, cells),
         '<h2 id="cells">Cell by cell</h2>',
+        f"<p>The {DETAILED} most ambiguous cells.</p>" if len(detailed) < len(prediction) else "",
         *sections,
         _repeat(prediction),
         _meanings(prediction, table, cells),
@@ -93,6 +97,13 @@ def report(
     )
     with written_aside(file) as aside:
         aside.write_text(page, encoding="utf-8")
+
+
+def _detailed(cells: pd.DataFrame) -> list[int]:
+    """The cells that are shown one by one, in their order: all, or the `DETAILED` most ambiguous."""
+    least = cells["ambiguity"].sort_values(ascending=False, kind="stable", na_position="last").index
+    chosen = set(least[:DETAILED])
+    return [int(label) for label in cells.index if label in chosen]
 
 
 # --- words and numbers ----------------------------------------------------------------------------------
@@ -186,18 +197,18 @@ def _warnings(prediction: Prediction) -> str:
     return f'<section class="warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
 
 
-def _summary(prediction: Prediction, cells: pd.DataFrame) -> str:
+def _summary(prediction: Prediction, cells: pd.DataFrame, detailed: list[int]) -> str:
     columns = cells.attrs["columns"]
     shown = [name for name in HEADLINE if f"{name}_mean" in cells and name != "curvature"]
     units = {name: unit_sign(columns[f"{name}_mean"].partition(":")[0]) for name in shown}
     head = ["cell", *(f"{spoken(name)} <i>{units[name]}</i>" for name in shown), "ambiguity", "kinds"]
-    rows = []
+    rows, elsewhere = [], {*detailed}
     for label, row in cells.iterrows():
         warning = escape(str(row["warning"]))
         sign = f' <span class="sign" title="{warning}">⚠</span>' if warning else ""
-        link = (
-            f'<a href="#cell-{label}">{escape(prediction.names.get(int(str(label)), str(label)))}</a>{sign}'
-        )
+        name = escape(prediction.names.get(int(str(label)), str(label)))
+        place = f'href="#cell-{label}"' if label in elsewhere else f'id="cell-{label}"'
+        link = f"<a {place}>{name}</a>{sign}"
         share = row["ambiguity"]
         bar = f'{share:.2f}<span class="bar" style="width:{3 * share:.2f}em"></span>'
         bar = bar if np.isfinite(share) else "–"

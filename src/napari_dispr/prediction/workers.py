@@ -81,7 +81,7 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
         ) from None
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=15)
+            client = Client(scheduler, timeout=5)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"No Dask scheduler answers at {scheduler}: start one, or correct it."
