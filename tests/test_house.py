@@ -49,7 +49,7 @@ ONLY_IN = {
 WITHOUT_TORCH = ("base", "cells", "shapes", "export", "viewer", "widgets", "commands")
 
 #: Packages of an extra; where one is missing, a sentence names the extra to install.
-EXTRAS = {"gudhi", "zarr"}
+EXTRAS = {"dask", "distributed", "gudhi", "pyarrow", "zarr"}
 
 
 class Import(NamedTuple):

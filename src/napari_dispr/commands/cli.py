@@ -13,7 +13,7 @@ from napari_dispr.version import __version__
 
 #: Modules of this package, in the order of ``--help``.
 _COMMANDS = (
-    *("demo", "predict", "more", "denoise", "measure", "rank", "export", "report"),
+    *("demo", "predict", "batch", "more", "denoise", "measure", "rank", "export", "report"),
     *("dataset", "augment", "train", "evaluate", "classify", "models"),
 )
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = _parser().parse_args(arguments)
-        options.command(options)
+        return options.command(options) or 0
     except InputError as error:
         print(f"napari-dispr: {error}", file=sys.stderr)
         return 2
@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: a handler that Python did not set
-    return 0
 
 
 def _parser() -> _Parser:

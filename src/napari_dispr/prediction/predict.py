@@ -279,15 +279,14 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
             raise InputError(
                 f"The earlier prediction has another cell {earlier.stem(label)}: {_NOT_THE_SAME}"
             )
-    for label, ensemble in _in_order(earlier, list(by_label)).items():
-        notes = (Note("unlike", label, earlier.unlike[label]),) if label in earlier.unlike else ()
-        fresh = fresh.with_cell(ensemble, *notes)
-    return replace(fresh, kept=earlier.kept)
+    ordered = _in_order(earlier, list(by_label))
+    notes = tuple(note for note in ordered.notes if note.kind in ("unlike", "cut"))
+    return replace(fresh, ensembles=ordered.ensembles, notes=fresh.notes + notes, kept=earlier.kept)
 
 
 def _in_order(prediction: Prediction, labels: Sequence[int]) -> Prediction:
     """The prediction with its cells, and their notes, in the order of the labels."""
-    cells = {label: prediction[label] for label in labels if label in prediction}
+    cells = prediction.store.chosen(label for label in labels if label in prediction)
     # Notes on masks come before all cells are drawn, the others with their cell.
     place = {label: i for i, label in enumerate(labels)}
     notes = sorted(

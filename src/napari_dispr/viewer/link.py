@@ -140,7 +140,7 @@ class PictureLink:
         if "members" in made:  # one layer with a slider for the members
             index = round(position_in_layer(layer, self._viewer.dims.point, self._viewer.dims)[0])
             member = made["members"][min(max(index, 0), len(made["members"]) - 1)]
-        numbers = opened.prediction[cell].numbers if opened is not None and known else ()
+        numbers = opened.prediction.facts(cell).numbers if opened is not None and known else ()
         self._pick(cell, member if member in numbers else None)
 
     # --- to the picture ----------------------------------------------------------------------------
