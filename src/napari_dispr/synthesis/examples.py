@@ -102,7 +102,10 @@ class Examples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Section:
-    """A cell in one slice; ``diameter`` is that of a disk with its area, ``reach`` half its longer side."""
+    """A cell in one slice.
+
+    ``diameter`` is that of a disk with its area, ``reach`` its largest distance from the centre of its box.
+    """
 
     z: int
     box: Box
@@ -212,7 +215,7 @@ def _volume(field: Annotated) -> Annotated:
 
 def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[_Cell]:
     """The cells of a stack, with their sections that the border does not cut."""
-    annotated = field.labels.any(axis=(1, 2))
+    annotated: NDArray[np.bool_] = field.labels.any(axis=(1, 2))
     found: dict[int, list[_Section]] = {}
     cut: set[int] = set()
     for z in np.flatnonzero(annotated):
@@ -221,9 +224,11 @@ def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[_Cell]:
             if any(side.start == 0 or side.stop == n for side, n in zip(box, plane.shape, strict=True)):
                 cut.add(label)
                 continue
-            area = float((plane[box] == label).sum()) * step[1] * step[2]
-            sides = [(side.stop - side.start) * s for side, s in zip(box, step[1:], strict=True)]
-            section = _Section(int(z), box, 2 * (area / np.pi) ** 0.5, float(np.hypot(*sides)) / 2)
+            inside = np.argwhere(plane[box] == label)
+            area = len(inside) * step[1] * step[2]
+            offsets = (inside - (np.array([side.stop - side.start for side in box]) - 1) / 2) * step[1:]
+            reach = float(np.hypot(*offsets.T).max()) + max(step[1:]) / 2
+            section = _Section(int(z), box, 2 * (area / np.pi) ** 0.5, reach)
             if min(side.stop - side.start for side in box) >= 3:
                 found.setdefault(label, []).append(section)
     cells = []

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_dispr.cells.stack_files import UNIT
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
@@ -24,7 +26,7 @@ from napari_dispr.files import plain
 from napari_dispr.models.library import check_name
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis import masks, textures
-from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.annotated import Annotated, read_annotated
 from napari_dispr.synthesis.examples import Examples, examples_of
 from napari_dispr.synthesis.learn_preview import write_preview
 from napari_dispr.synthesis.learn_settings import LearnSettings
@@ -34,10 +36,11 @@ from napari_dispr.synthesis.learned import LearnedSynthesis, SynthesisCard, read
 WARMUP, DECAY = 50, 0.4
 #: Decay of the moving average of the weights, and largest norm of a gradient.
 AVERAGE, CLIP = 0.995, 1.0
-#: Steps between reports, seconds between checkpoints, and pictures of the progress in a run.
+#: Steps between lines of the log, seconds between checkpoints, and pictures of the progress in a run.
 REPORT_EVERY, SAVE_EVERY, PREVIEWS = 10, 45.0, 12
 #: Masks that are made at the end and compared with those of the training.
 COMPARED = 24
+PROCESSES = {"masks": masks.PROCESS, "textures": textures.PROCESS}
 #: Settings that may change when a run goes on.
 _FREE = {"device"}
 _COUNTERS = ("step", "clock", "previews")
@@ -53,7 +56,7 @@ class LearnStep:
         Thousandths of the budget.
     step : int
     mask_loss, texture_loss : float
-        Means since the last report.
+        Means of the last 10 steps.
     seconds, seconds_left : float
     """
 
@@ -78,10 +81,27 @@ def folder_of(out: str | os.PathLike[str]) -> Path:
     return Path(out).absolute().with_suffix(".learning")
 
 
+def check_is_new(out: str | os.PathLike[str]) -> None:
+    """Raise an InputError if no new model file can have this name."""
+    out = Path(out).absolute()
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} cannot be the name of a model file: choose one that ends in .safetensors.")
+    check_name(out.stem)
+    if out.exists():
+        raise InputError(f"The model {out} already exists: remove it, or choose another name.")
+
+
+#: A file or folder, an array, or several arrays.
+Source = str | os.PathLike[str] | NDArray[Any] | Sequence[NDArray[Any]]
+
+
 def iter_learn_synthesis(
-    fields: Sequence[Annotated],
+    images: Source,
+    labels: Source | None,
     out: str | os.PathLike[str],
     *,
+    spacing: Sequence[float] | None = None,
+    unit: str = UNIT,
     description: str = "",
     licence: str = "",
     attribution: str = "",
@@ -93,9 +113,12 @@ def iter_learn_synthesis(
 
     Parameters
     ----------
-    fields : sequence of Annotated
-        Images with labels, all 2D or all 3D, of one microscope. A slice of a stack without any label counts
-        as not annotated, so that a few annotated slices are enough.
+    images, labels : path, array or sequence of arrays
+        Images of one microscope and the labels of their cells, all (y, x) or all (z, y, x). A slice of a
+        stack without any label counts as not annotated, so that a few annotated slices are enough. Paths are
+        those of two files or two folders with the same names; or of one folder with both, and no ``labels``.
+    spacing : (z, y, x) or (y, x), optional
+        Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
     out : path
         Model file to write, NAME.safetensors. The run is saved in the folder NAME.learning, with a log
         (``log.jsonl``) and a picture of its progress (``preview.png``). The same call again continues a run
@@ -126,13 +149,9 @@ def iter_learn_synthesis(
         holds a run with other settings or cells.
     """
     chosen = checked_settings(LearnSettings, settings)
+    check_is_new(out)
     out, folder = Path(out).absolute(), folder_of(out)
-    if out.suffix != ".safetensors":
-        raise InputError(f"{out} cannot be the name of a model file: choose one that ends in .safetensors.")
-    check_name(out.stem)
-    if out.exists():
-        raise InputError(f"The model {out} already exists: remove it, or choose another name.")
-    examples = examples_of(fields, chosen.seed)
+    examples = examples_of(_fields(images, labels, spacing, unit), chosen.seed)
     learner = Learner(examples, chosen, devices.choose(chosen.device))
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
@@ -151,6 +170,26 @@ def iter_learn_synthesis(
     return model
 
 
+def _fields(
+    images: Source, labels: Source | None, spacing: Sequence[float] | None, unit: str
+) -> list[Annotated]:
+    if isinstance(images, str | os.PathLike):
+        assert labels is None or isinstance(labels, str | os.PathLike)
+        return list(read_annotated(images, labels, spacing, unit))
+    assert labels is not None and not isinstance(labels, str | os.PathLike)
+    several = [(images, labels)] if isinstance(images, np.ndarray) else list(zip(images, labels, strict=True))
+    return [
+        Annotated(
+            f"image {number}" if len(several) > 1 else "",
+            np.asarray(image),
+            np.asarray(own),
+            tuple(spacing or [1.0] * np.ndim(own)),
+            unit if spacing else "pixel",
+        )
+        for number, (image, own) in enumerate(several, start=1)
+    ]
+
+
 def _iter_steps(
     learner: "Learner", folder: Path, clock: Callable[[], float]
 ) -> Generator[LearnStep | Previewed, None, None]:
@@ -161,21 +200,20 @@ def _iter_steps(
         while learner.share < 1:
             losses.append(learner.update())
             learner.clock = clock() - started
+            mask_loss, texture_loss = np.nanmean(losses[-REPORT_EVERY:], axis=0).tolist()
+            left = learner.clock * (1 - learner.share) / learner.share
+            report = LearnStep(
+                done=int(1000 * learner.share),
+                total=1000,
+                step=learner.step,
+                mask_loss=mask_loss,
+                texture_loss=texture_loss,
+                seconds=round(learner.clock, 1),
+                seconds_left=round(left, 1),
+            )
             if learner.step % REPORT_EVERY == 0 or learner.share >= 1:
-                mask_loss, texture_loss = np.mean(losses, axis=0).tolist()
-                losses = []
-                left = learner.clock * (1 - learner.share) / learner.share
-                report = LearnStep(
-                    int(1000 * learner.share),
-                    1000,
-                    learner.step,
-                    mask_loss,
-                    texture_loss,
-                    round(learner.clock, 1),
-                    round(left, 1),
-                )
                 _log(folder, "step", **asdict(report))
-                yield report
+            yield report
             if learner.share * PREVIEWS >= learner.previews + 1:
                 learner.previews = int(learner.share * PREVIEWS)
                 write_preview(folder / "preview.png", learner)
@@ -272,7 +310,7 @@ class Learner:
     def _updated(
         self, part: str, condition: Tensor, clean: Tensor, weight: Tensor, source: torch.Generator
     ) -> float:
-        trained, process = self._trained[part], masks.PROCESS
+        trained, process = self._trained[part], PROCESSES[part]
         t = torch.randint(process.steps, (len(clean),), generator=source)
         noise = torch.randn(clean.shape, generator=source)
         condition, clean, weight, t, noise = (

@@ -19,7 +19,7 @@ from napari_dispr.synthesis.examples import MASK_SIDE
 
 Floats = NDArray[np.float32]
 
-#: The network, and the process of masks and textures.
+#: The network. Signed distances are smooth: blocks of 8 x 8 pixels are enough.
 TOPOLOGY = PlaneNetworkConfig(
     num_channels=32,
     channel_mult=(2, 2),
@@ -30,9 +30,10 @@ TOPOLOGY = PlaneNetworkConfig(
     out_channels=1,
     fold=8,
 )
-PROCESS = GaussianDiffusion(schedule="later cosine", variance="fixed_small", predicts="velocity")
-#: Signed distances are cut off at this many pixels, which become -1 and 1.
-TRUNCATION = 32.0
+PROCESS = GaussianDiffusion(schedule="later cosine", variance="fixed_small", predicts="shape")
+#: Signed distances are cut off at this many pixels. For the network ``UNIT`` pixels are 1: small numbers move
+#: the decisions about the shape, of which all pixels tell, to more of the times (Chen, arXiv 2301.10972).
+TRUNCATION, UNIT = 32.0, 96.0
 #: Evaluations of the network for each mask, by sampler.
 STEPS = {"dpm-solver++": 12, "ddim": 50, "ddpm": 250}
 #: Resampling changes the size of a mask by up to this share, and bends it by about so many pixels.
@@ -57,8 +58,9 @@ def augmented(distance: Floats, rng: np.random.Generator) -> Floats:
 
 
 def encoded(distances: Sequence[Floats]) -> Tensor:
-    """Signed distances in pixels as what the network learns, (B, 1, 128, 128) in [-1, 1]."""
-    return torch.from_numpy(np.stack(distances)[:, None] / np.float32(TRUNCATION)).clamp(-1, 1)
+    """Signed distances in pixels as what the network learns, (B, 1, 128, 128)."""
+    cut = np.clip(np.stack(distances)[:, None], -TRUNCATION, TRUNCATION)
+    return torch.from_numpy(cut / np.float32(UNIT))
 
 
 def iter_masks(
@@ -94,7 +96,7 @@ def iter_masks(
     for x in SAMPLERS[sampler](denoiser, start, PROCESS.times(steps or STEPS[sampler]), noise):
         last = x
         yield None
-    distances = last[:, 0].float().cpu().numpy() * np.float32(TRUNCATION)
+    distances = last[:, 0].float().cpu().numpy() * np.float32(UNIT)
     yield np.stack([_one_part(distance) for distance in distances])
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from napari_dispr import signed_distance
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
+from napari_dispr.diffusion.process import GaussianDiffusion
 from napari_dispr.diffusion.samplers import GaussianDenoiser, ddim
 from napari_dispr.synthesis.examples import PictureExample
-from napari_dispr.synthesis.masks import PROCESS
 
 Floats = NDArray[np.float32]
 
@@ -30,6 +30,7 @@ TOPOLOGY = PlaneNetworkConfig(
     out_channels=1,
     fold=4,
 )
+PROCESS = GaussianDiffusion(schedule="later cosine", variance="fixed_small", predicts="velocity")
 #: Distances from the edge of the mask are cut off at this many pixels.
 TRUNCATION = 8.0
 #: In the training the slice next to a slice is given in this share of the pictures, ...
@@ -178,12 +179,14 @@ _Slice = tuple[int, int, int | None]
 def _in_turn(depths: Sequence[int], with_neighbours: bool) -> Iterator[list[_Slice]]:
     """Batches of slices that can be drawn at once: the middles first, then outwards."""
     if not with_neighbours:
-        yield [(cell, z, None) for cell, depth in enumerate(depths) for z in range(depth)]
+        at_once: list[_Slice] = [(cell, z, None) for cell, depth in enumerate(depths) for z in range(depth)]
+        yield at_once
         return
     middles = [depth // 2 for depth in depths]
-    yield [(cell, middle, None) for cell, middle in enumerate(middles)]
+    first: list[_Slice] = [(cell, middle, None) for cell, middle in enumerate(middles)]
+    yield first
     for away in range(1, max(depths)):
-        batch = [
+        batch: list[_Slice] = [
             (cell, middle + way * away, middle + way * (away - 1))
             for cell, (middle, depth) in enumerate(zip(middles, depths, strict=True))
             for way in (-1, 1)
