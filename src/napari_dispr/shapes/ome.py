@@ -8,7 +8,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import tifffile
@@ -71,12 +73,19 @@ def write_ome_tiff(path: str | os.PathLike[str], images: Sequence[OmeImage]) -> 
     """
     arrays = [_for_ome(image) for image in images]
     large = sum(array.nbytes for array in arrays) > _LARGEST_CLASSIC
+    # From the content, so that the same images give the same bytes.
+    content = sha256()
+    for array, image in zip(arrays, images, strict=True):
+        content.update(np.ascontiguousarray(array))
+        content.update(repr(_metadata(image)).encode())
+    identity = str(UUID(bytes=content.digest()[:16], version=4))
     with (
         written_aside(path) as temporary,
         tifffile.TiffWriter(temporary, ome=True, bigtiff=large) as file,
     ):
         for array, image in zip(arrays, images, strict=True):
-            file.write(array, photometric="minisblack", compression="zlib", metadata=_metadata(image))
+            metadata = _metadata(image) | {"UUID": identity}
+            file.write(array, photometric="minisblack", compression="zlib", metadata=metadata)
 
 
 def _for_ome(image: OmeImage) -> NDArray[Any]:
