@@ -91,7 +91,7 @@ def main() -> None:
     state = State(settings, DEFAULT, torch.device("cpu"))
     state.load(checkpoint)
     # It was trained without the true size of cells, so the input planes for that are removed.
-    network = state.average.with_planes(4)
+    network = state.average.with_inputs(4, DEFAULT.volumes)
     model = ShapeModel(network, RectifiedFlow(settings.shift), card(settings, cells))
     model.save(options.out / "model.safetensors", torch.float16)
 

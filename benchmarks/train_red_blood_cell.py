@@ -52,7 +52,7 @@ LIMITS = (
 #: Settings that can be changed.
 _FREE = (
     *("steps", "minutes", "batch", "scored", "learning_rate", "adam_learning_rate", "warmup", "decay", "ema"),
-    *("blended", "resliced", "seed", "workers"),
+    *("blended", "resliced", "projections", "further_planes", "seed", "workers"),
 )
 #: So many simulated cells join the real ones in the regression of volumes.
 _REGRESSED = 100
@@ -182,7 +182,7 @@ def main() -> None:
     start = load_model(options["start"]) if options["start"] else None
     if start:
         check_unseen(start, held_out)
-    network = start.network.with_planes(DEFAULT.planes) if start else None
+    network = start.network.with_inputs(DEFAULT.planes, DEFAULT.volumes) if start else None
     out: Path = options["out"]
     out.mkdir(parents=True, exist_ok=True)
     print(

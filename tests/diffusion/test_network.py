@@ -125,14 +125,34 @@ def tiny() -> UNet3D:
 
 
 def test_widened_network_is_the_same_until_it_learns(tiny):
-    wide = tiny.with_planes(6).eval()
+    wide = tiny.with_inputs(6, 4).eval()
     planes, x, t = torch.rand(2, 6, 64, 64), torch.randn(2, 1, 64, 64, 64), torch.tensor([10.0, 900.0])
     with torch.no_grad():
         torch.testing.assert_close(
             wide(x, t, wide.encode(planes)), tiny(x, t, tiny.encode(planes[:, :4])), atol=1e-5, rtol=1e-5
         )
-    narrow = wide.with_planes(4)
+    narrow = wide.with_inputs(4, 0)
     assert all(torch.equal(a, b) for a, b in zip(narrow.parameters(), tiny.parameters(), strict=True))
+
+
+def test_network_with_volumes_starts_with_exactly_the_same_output(tiny):
+    wide = tiny.with_inputs(4, 4).eval()
+    planes, x, t = torch.rand(1, 4, 64, 64), torch.randn(1, 1, 64, 64, 64), torch.tensor([500.0])
+    volumes = torch.randn(1, 4, 64, 64, 64)
+    with torch.no_grad():
+        before = tiny(x, t, tiny.encode(planes))
+        assert torch.equal(wide(x, t, wide.encode(planes, volumes)), before)
+        assert torch.equal(wide(x, t, wide.encode(planes)), before)
+        # Each volume reaches the network once it has learned, at its own place and there only.
+        torch.nn.init.normal_(wide.known.weight, std=0.1)
+        for channel in range(4):
+            spot = torch.zeros_like(volumes)
+            spot[0, channel, 9, 20, 60] = 1
+            changed = wide.encode(planes, spot) - wide.encode(planes)
+            assert changed[0, :, 1, 2, 7].abs().max() > 0 and changed.count_nonzero() <= changed.shape[1]
+        # Fewer volumes are the first ones.
+        narrow = wide.with_inputs(4, 2)
+        assert torch.equal(narrow.known.weight, wide.known.weight[:, : 2 * TINY.fold**3])
 
 
 def test_condition_planes_reach_the_network_as_channels_of_every_plane(tiny):

@@ -50,11 +50,12 @@ def read_checkpoint(
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can raise anything
-        raise _damaged(path) from error
+        raise damaged(path) from error
     if missing:
-        raise _damaged(path)
+        raise damaged(path)
     own = settings.model_dump(exclude=free)
-    if other := [name for name, value in own.items() if before.get(name) != value]:
+    # Settings that the checkpoint's version did not have have no effect on its network.
+    if other := [name for name, value in own.items() if before.get(name, value) != value]:
         raise InputError(
             f"The run in {path.parent} was started with another {other[0]} ({before.get(other[0])}): "
             "resume it with the same settings."
@@ -66,7 +67,8 @@ def read_checkpoint(
     return content
 
 
-def _damaged(path: Path) -> InputError:
+def damaged(path: Path) -> InputError:
+    """The error for a checkpoint that cannot be read."""
     return InputError(
         f"The checkpoint {path} is damaged, or another version wrote it: move it away to start again."
     )

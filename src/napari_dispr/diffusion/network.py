@@ -53,6 +53,8 @@ class NetworkConfig:
     planes : int
         Number of 2D condition planes; 0: the condition is part of the channels of ``x``, as in DISPR. With
         planes, the signed distance of each voxel from the imaged plane is a further input.
+    volumes : int
+        Number of 3D condition volumes; only with condition planes.
     """
 
     #: Axes of space. Not a field, so that the files and hashes of 3D networks do not change.
@@ -72,6 +74,7 @@ class NetworkConfig:
     fold: Literal[1, 2, 4, 8] = 1
     isotropic: bool = False
     planes: Annotated[int, Field(ge=0, le=64)] = 0
+    volumes: Annotated[int, Field(ge=0, le=64)] = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):  # JSON has only lists
@@ -90,6 +93,7 @@ class PlaneNetworkConfig(NetworkConfig):
 
     isotropic: bool = True
     planes: Literal[0] = 0
+    volumes: Literal[0] = 0
     dimensions: ClassVar[int] = 2
 
 
@@ -105,6 +109,7 @@ DEFAULT = NetworkConfig(
     fold=4,
     isotropic=True,
     planes=6,
+    volumes=4,
 )
 
 
@@ -279,7 +284,7 @@ class UNet(nn.Module):
     -----
     ``forward(x, t, features=None)`` takes x (B, in_channels, D, H, W), or (B, in_channels, H, W) in 2D, and
     t (B,), the original's timesteps 0..999 (ours are the process's time in [0, 1] times 1000), and returns
-    (B, out_channels, ...). With condition planes, ``features`` is :meth:`UNet3D.encode` of the planes: the
+    (B, out_channels, ...). With condition planes, ``features`` is :meth:`UNet3D.encode` of the condition: the
     part of the first convolution that is the same in every step.
     """
 
@@ -363,10 +368,18 @@ class UNet(nn.Module):
 class UNet3D(UNet):
     """The denoising network of volumes, which can take the condition as planes."""
 
-    def with_planes(self, planes: int) -> "UNet3D":
-        """A copy with fewer condition planes, or with more, whose weights are 0."""
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        if config.volumes:
+            # Apart from the first convolution, so that a wider network starts with exactly the same output.
+            self.known = zeroed(
+                nn.Conv3d(config.volumes * config.fold**3, self._stem.out_channels, 1, bias=False)
+            )
+
+    def with_inputs(self, planes: int, volumes: int) -> "UNet3D":
+        """A copy with fewer condition planes and volumes, or with more, whose weights are 0."""
         old, n = self.config, self.config.fold
-        new = UNet3D(replace(old, planes=planes))
+        new = UNet3D(replace(old, planes=planes, volumes=volumes))
         weights = self.state_dict()
         stem = weights["input_blocks.0.0.weight"]
         own = old.in_channels * n**3
@@ -374,6 +387,11 @@ class UNet3D(UNet):
         extra = max(0, planes - old.planes) * n**2
         known = F.pad(known[:, : planes * n**2], (0, 0, 0, 0, 0, 0, 0, extra))
         weights["input_blocks.0.0.weight"] = torch.cat([noisy, known, distance], dim=1)
+        weight = weights.pop("known.weight", torch.zeros(len(stem), 0, 1, 1, 1))
+        if volumes:
+            weight = weight[:, : volumes * n**3]
+            more = volumes * n**3 - weight.shape[1]
+            weights["known.weight"] = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
         new.load_state_dict(weights)
         return new
 
@@ -383,8 +401,12 @@ class UNet3D(UNet):
         z = torch.from_numpy(grid.plane_distance()) / grid.IMAGED_PLANE
         return z.reshape(1, -1, self.config.fold).transpose(1, 2)[..., None, None]
 
-    def encode(self, planes: Tensor) -> Tensor:
-        """Features (B, width, D, H, W) of condition planes (B, planes, 64, 64); computed once per cell."""
+    def encode(self, planes: Tensor, volumes: Tensor | None = None) -> Tensor:
+        """Features (B, width, D, H, W) of the condition; computed once per cell.
+
+        ``planes`` have the shape (B, planes, 64, 64) and ``volumes`` (B, volumes, 64, 64, 64); without
+        volumes nothing is known but the planes.
+        """
         n = self.config.fold
         b = len(planes)
         folded = F.pixel_unshuffle(planes, n)[:, :, None]
@@ -393,4 +415,7 @@ class UNet3D(UNet):
         stacked = torch.cat([folded.expand(-1, -1, depth, -1, -1), distance], dim=1)
         stem = self._stem
         own = self.config.in_channels * n**3
-        return F.conv3d(stacked, stem.weight[:, own:], stem.bias, padding=1)
+        features = F.conv3d(stacked, stem.weight[:, own:], stem.bias, padding=1)
+        if self.config.volumes and volumes is not None:
+            features = features + self.known(fold(volumes, n))
+        return features

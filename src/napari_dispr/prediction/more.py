@@ -164,7 +164,16 @@ def crop_of(prediction: Prediction, label: int) -> Crop:
         raise InputError(f"The prediction does not hold what cell {label} was drawn from: predict it again.")
     to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world)) @ ensemble.grid_to_world
     section = ensemble.section
-    return Crop(label, section.mask, section.image, ensemble.zoom, to_pixel, section.known_scale)
+    return Crop(
+        label,
+        section.mask,
+        section.image,
+        ensemble.zoom,
+        to_pixel,
+        section.known_scale,
+        section.planes,
+        section.picture,
+    )
 
 
 def _unused(prediction: Prediction, label: int, members: int) -> tuple[int, ...]:

@@ -13,6 +13,9 @@ from napari_dispr.shapes.ensemble import stretched
 class Prior:
     """What the model's card says about one cell before it is sampled.
 
+    The card knows cells of which one section was seen: it does not say how unlike a projection is, and its
+    volume is not used where further planes or a projection say more.
+
     Attributes
     ----------
     unlike : str or None
@@ -28,9 +31,11 @@ class Prior:
         self.unlike: str | None = None
         self.volume: float | None = None
         self._share = card.volume.share if card.volume else 0.0
+        if crop.picture == "projection":
+            return
         if card.novelty is not None:
             self.unlike = novelty_reason(card.novelty, crop.mask, crop.image, sized=sized)
-        if card.volume is not None and self.unlike is None:
+        if card.volume is not None and self.unlike is None and not crop.planes:
             self.volume, _ = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
 
     def applied(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:

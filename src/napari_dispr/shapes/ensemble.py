@@ -4,7 +4,7 @@ Knows neither how members are sampled nor how they are shown.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +19,7 @@ from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
+from napari_dispr.shapes.section import Section
 
 #: Members belong to different modes if their mean 1 - IoU is above this (average linkage).
 MODE_DISTANCE = 0.5
@@ -28,31 +29,6 @@ DEBRIS = 0.02
 
 #: Members are stretched at most by this factor.
 MOST_STRETCH = 1.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Section:
-    """Mask and image of a cell on the imaged plane of the model grid, from which members are sampled.
-
-    ``mask`` (64, 64) is the share of each voxel that the cell covers. ``image`` (64, 64) has intensities
-    from 0 to 1, neither masked nor normalised. ``known_scale`` is the size on the grid relative to the
-    training data, None if it is not known.
-    """
-
-    mask: NDArray[np.float32]
-    image: NDArray[np.float32] | None = None
-    known_scale: float | None = None
-
-    def __post_init__(self) -> None:
-        for plane in (self.mask, self.image):
-            if plane is None:
-                continue
-            if plane.shape != grid.SHAPE[1:]:
-                raise ValueError(f"a section is a plane (64, 64), not {plane.shape}")
-            if plane.dtype.kind != "f" or not (np.abs(plane) <= 2).all():
-                raise ValueError("a section has values from 0 to 1, but for interpolation")
-        if self.known_scale is not None and not grid.SMALLEST <= self.known_scale <= grid.LARGEST:
-            raise ValueError(f"the known scale is {self.known_scale}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +177,7 @@ class Ensemble:
                 unit=np.str_(self.unit),
                 zoom=np.float64(self.zoom),
                 numbers=np.array(self.numbers, dtype=np.int64),
-                **_section_arrays(self.section),
+                **(self.section.arrays() if self.section else {}),
             )
 
     @classmethod
@@ -223,7 +199,7 @@ class Ensemble:
                     unit=str(file["unit"]),
                     zoom=float(file["zoom"]),
                     numbers=tuple(file["numbers"].tolist()),
-                    section=_section_of(file),
+                    section=Section.of_arrays(file),
                 )
         except FileNotFoundError:
             raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
@@ -269,29 +245,12 @@ class Ensemble:
         write_ome_tiff(path, [OmeImage(volume, name, to_world, self.unit, description)])
 
 
-def _section_arrays(section: Section | None) -> dict[str, Any]:
-    if section is None:
-        return {}
-    arrays: dict[str, Any] = {"mask": section.mask}
-    if section.image is not None:
-        arrays["image"] = section.image
-    if section.known_scale is not None:
-        arrays["known_scale"] = np.float64(section.known_scale)
-    return arrays
-
-
-def _section_of(file: Mapping[str, NDArray[Any]]) -> Section | None:
-    if "mask" not in file:
-        return None
-    scale = float(file["known_scale"]) if "known_scale" in file else None
-    return Section(file["mask"], file.get("image"), scale)
-
-
-def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def without_debris(signed_distance: NDArray[np.float32], depths: Sequence[float] = ()) -> NDArray[np.float32]:
     """Remove small parts that sampling sometimes leaves.
 
     A part is removed, by changing the sign of its signed distance, if it is smaller than `DEBRIS` and does
-    not reach the imaged plane, where the mask would show it.
+    not reach the imaged plane, where the mask would show it, or another known plane. These are at ``depths``
+    in voxels from the imaged plane.
     """
     parts, count = ndimage.label(signed_distance > 0)
     if count < 2:
@@ -299,7 +258,9 @@ def without_debris(signed_distance: NDArray[np.float32]) -> NDArray[np.float32]:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     small = sizes < DEBRIS * sizes.sum()
-    small[np.unique(parts[grid.IMAGED_PLANE])] = False
+    for depth in (0.0, *depths):
+        place = grid.IMAGED_PLANE + depth
+        small[np.unique(parts[int(np.floor(place)) : int(np.ceil(place)) + 1])] = False
     return np.where(small[parts] & (parts > 0), -signed_distance, signed_distance)
 
 

@@ -142,7 +142,9 @@ class _Maker:
         assert pictures is not None
         cells = []
         for (i, volume, grid), picture in zip(whole, pictures, strict=True):
-            image = _middle(picture, grid.masks.shape) * np.float32(self.card.scale) + np.float32(self.card.offset)
+            image = _middle(picture, grid.masks.shape) * np.float32(self.card.scale) + np.float32(
+                self.card.offset
+            )
             cell = self._cell(volume, grid, image, f"mask {numbers[i]} of seed {base}")
             if cell is not None:
                 cells.append(cell)
