@@ -99,7 +99,9 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
         If cells fill the images, so that there is no background.
     """
     found = [
-        one for image, labels in pairs for one in _slices(np.atleast_3d(image.T).T, np.atleast_3d(labels.T).T)
+        one
+        for image, labels in pairs
+        for one in _slices(np.atleast_3d(image.T).T, np.atleast_3d(labels.T).T)
     ]
     if not found:
         raise InputError(

@@ -211,16 +211,7 @@ def _rows(name: str, population: Population) -> list[list[str]]:
     rows = []
     for cell in population.cells:
         centre = [""] * (3 - len(cell.centre)) + [str(value) for value in cell.centre]
-        values = (
-            name,
-            cell.label,
-            cell.source,
-            cell.voxels,
-            cell.volume,
-            *centre,
-            cell.whole,
-            cell.clustered,
-        )
+        values = (name, cell.label, cell.source, cell.voxels, cell.volume, *centre, cell.whole, cell.clustered)
         rows.append([str(value) for value in values])
     return rows
 

@@ -331,9 +331,7 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
     for name in by_name.index:
         if _both(name) in by_name.index:
             distances = kid(name, "kid_real_real"), kid(name, "kid_real_synthetic")
-            lines.append(
-                f"| {name} | {seg(REAL)} | {seg(name)} | {seg(_both(name))} | {' | '.join(distances)} |"
-            )
+            lines.append(f"| {name} | {seg(REAL)} | {seg(name)} | {seg(_both(name))} | {' | '.join(distances)} |")
     lines += [
         "",
         f"SEG of {tests} test images (mean over the true cells; mean ± standard deviation over {settings.seeds} "

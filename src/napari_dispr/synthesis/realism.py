@@ -102,11 +102,7 @@ def _described(
     found = features(crop.mask, crop.image)
     if "picture" not in found:
         return None
-    row = {
-        name: value
-        for group, names in GROUPS.items()
-        for name, value in zip(names, found[group], strict=True)
-    }
+    row = {name: value for group, names in GROUPS.items() for name, value in zip(names, found[group], strict=True)}
     row["extent"] += float(np.log(pixel / zoom))
     row["area"] += float(2 * np.log(pixel / zoom))
     wide = tuple(slice(max(0, side.start - _RING), side.stop + _RING) for side in box)

@@ -130,9 +130,7 @@ def _red_cell(rng: np.random.Generator, steps: NDArray[np.float64], shares: Mapp
     level = _rendered(turned(cell.shape, red_cell_pose(cell, rng)), _REACH, 1.0, steps)
     depth, thickness, cytosol = _MEMBRANE
     inside = level > 0.5
-    distance = distance_transform_edt(inside, sampling=steps) - distance_transform_edt(
-        ~inside, sampling=steps
-    )
+    distance = distance_transform_edt(inside, sampling=steps) - distance_transform_edt(~inside, sampling=steps)
     distance = distance.astype(np.float32) - np.float32(depth)
     membrane = np.exp(-(distance**2) / np.float32(2 * thickness**2))
     dye = membrane + np.float32(cytosol) * np.clip(distance / np.float32(depth) + 0.5, 0, 1)

@@ -45,9 +45,7 @@ def cell_source(
     """
     name = str(source)
     if spacing is not None and len(spacing) != ndim:
-        raise InputError(
-            f"The spacing {tuple(spacing)} has {len(spacing)} numbers: {ndim}D images need {ndim}."
-        )
+        raise InputError(f"The spacing {tuple(spacing)} has {len(spacing)} numbers: {ndim}D images need {ndim}.")
     if name in SIMULATED:
         usual = _NUCLEI if name == "nuclei" else _RED_CELLS
         return simulated_source(name, spacing or usual[3 - ndim :])
