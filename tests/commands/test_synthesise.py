@@ -15,7 +15,7 @@ from napari_dispr.synthesis.stacks import simulate_stack
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stack with two annotated slices, and a 2D image."""
     folder = tmp_path_factory.mktemp("annotated")
-    stack = simulate_stack(14, (24, 110, 120), (1.0, 0.5, 0.5), seed=3)
+    stack = simulate_stack(30, (24, 170, 180), (1.0, 0.5, 0.5), seed=3)
     assert stack.image is not None
     labels = np.zeros_like(stack.labels)
     labels[[8, 15]] = stack.labels[[8, 15]]

@@ -22,6 +22,8 @@ from napari_dispr.synthesis.volumes import Volume, way_of
 
 #: Cells whose networks run in one batch.
 BATCH = 12
+#: Cells with fewer voxels are left out.
+LEAST_VOXELS = 4
 #: Height of the shapes that the shape models draw over the diameter of their section, at the median.
 USUAL_HEIGHT = 1.0
 
@@ -59,7 +61,7 @@ def iter_textured_cells(
     Raises
     ------
     InputError
-        If the spacing is not possible, or the cells are smaller than a voxel.
+        If the spacing is not possible, or the cells would have only a few voxels.
     """
     steps = tuple(float(step) for step in spacing)
     if len(steps) != dimensions or dimensions not in (2, 3):
@@ -72,7 +74,7 @@ def iter_textured_cells(
         cells = yield from maker.batch(seed, range(first, first + batch))
         if not cells:
             raise InputError(
-                f"The cells of {learned.card.name!r} are smaller than a voxel of {_text(steps)} "
+                f"The cells of {learned.card.name!r} have only a few voxels of {_text(steps)} "
                 f"{learned.card.unit}: give a finer spacing."
             )
         yield from cells
@@ -104,7 +106,7 @@ class _Maker:
         self._with_neighbours = card.neighbours and not settings.as_published and not self._flat
 
     def batch(self, base: int, numbers: Sequence[int]) -> Generator[Step, None, list[TexturedCell]]:
-        """The cells with these numbers; cells smaller than a voxel are left out."""
+        """The cells with these numbers; cells of only a few voxels are left out."""
         settings, count = self.settings, 0
         seeds = np.array([np.random.SeedSequence((base, n)).generate_state(4) for n in numbers]).tolist()
 
@@ -182,16 +184,16 @@ class _Maker:
     def _cell(
         self, volume: Volume, grid: _Grid, image: NDArray[np.float32], source: str
     ) -> TexturedCell | None:
-        """The cell at the spacing that is wanted; None if it is smaller than a voxel."""
+        """The cell at the spacing that is wanted; None if it is only a few voxels."""
         masks = grid.masks
         if self._flat:
             image, masks = image[0], masks[0]
         if self._drawn == self.spacing:
-            return TexturedCell(masks, image, source)
+            return TexturedCell(masks, image, source) if masks.sum() >= LEAST_VOXELS else None
         ratio = np.array(self.spacing) / self._drawn
         shape = [max(1, round(n / r)) for n, r in zip(masks.shape, ratio, strict=True)]
         mask = volume.sampled(self.spacing, shape, grid.shift) > 0
-        if not mask.any():
+        if mask.sum() < LEAST_VOXELS:
             return None
         places = [
             (np.arange(n) - (n - 1) / 2) * r + (m - 1) / 2

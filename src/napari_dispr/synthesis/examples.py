@@ -215,7 +215,7 @@ def _volume(field: Annotated) -> Annotated:
 
 def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[_Cell]:
     """The cells of a stack, with their sections that the border does not cut."""
-    annotated: NDArray[np.bool_] = field.labels.any(axis=(1, 2))
+    annotated = np.asarray(field.labels.any(axis=(1, 2)))
     found: dict[int, list[_Section]] = {}
     cut: set[int] = set()
     for z in np.flatnonzero(annotated):

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,9 @@ from napari_dispr.models.library import load_model
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.synthesis.learn_settings import CellSettings
+
+if TYPE_CHECKING:
+    from napari_dispr.models.library import Model
 
 Floats = NDArray[np.float32]
 
@@ -102,7 +107,7 @@ def from_model(
     list of Volume or None
         None where the model draws no shape.
     """
-    model = load_model(settings.shape_model)
+    model = _loaded(settings.shape_model)
     crops = []
     for label, mask in enumerate(masks, start=1):
         cell = (mask > 0).astype(np.uint8)
@@ -124,6 +129,12 @@ def from_model(
         is_shape = drawn is not None and (drawn > 0).any()
         found.append(Volume(drawn, pixel / crop.zoom) if drawn is not None and is_shape else None)
     return found
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str) -> "Model":
+    """The shape model, which is read once for many batches of masks."""
+    return load_model(name)
 
 
 #: The ways from masks to volumes, by the name of the setting.
