@@ -37,6 +37,7 @@ TRUNCATION = 8.0
 WITH_NEIGHBOUR = 0.65
 #: ... with noise of up to this standard deviation, so that errors do not add up from slice to slice.
 NEIGHBOUR_NOISE = 0.3
+SAMPLED_NOISE = 0.0
 #: Pictures are sides of a multiple of this, in pixels, for the network.
 MULTIPLE = 16
 
@@ -146,6 +147,7 @@ def iter_textures(
     """
     device = next(network.parameters()).device
     noise = [_noise(seed, mask.shape, rho) for seed, mask in zip(seeds, masks, strict=True)]
+    own = [_noise(seed + 2**32, mask.shape, 0).numpy() for seed, mask in zip(seeds, masks, strict=True)]
     pictures = [np.zeros(mask.shape, np.float32) for mask in masks]
     for batch in _in_turn([len(mask) for mask in masks], with_neighbours):
         shape = (len(batch), *masks[0].shape[1:])
@@ -153,7 +155,7 @@ def iter_textures(
         condition[:, 0] = mask_condition(np.stack([masks[cell][z] for cell, z, _ in batch]))
         for place, (cell, _, before) in enumerate(batch):
             if before is not None:
-                condition[place, 1] = pictures[cell][before]
+                condition[place, 1] = pictures[cell][before] + SAMPLED_NOISE * own[cell][z]
                 condition[place, 2] = 1
         start = torch.stack([noise[cell][z] for cell, z, _ in batch])[:, None].to(device)
         denoiser = GaussianDenoiser(network, PROCESS, torch.from_numpy(condition).to(device), clip=False)
