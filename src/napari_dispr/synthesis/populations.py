@@ -183,7 +183,7 @@ def _fill(
         )
     filled = np.count_nonzero(canvas.labels) / canvas.labels.size
     if settings.density is not None:
-        return (f"{count} cells fill {filled:.0%} of the image instead of {settings.density:.0%}: no more fit.",)
+        return (f"{count} cells fill {filled:.0%} of the image, not {settings.density:.0%}: no more fit.",)
     return (f"Only {count} of {wanted} cells fit into the image; they fill {filled:.0%} of it.",)
 
 
@@ -251,9 +251,7 @@ def _box(mask: NDArray[np.bool_]) -> Box:
 
 def _fading(mask: NDArray[np.bool_], box: Box) -> Floats:
     """The weight of a cell's image: 1 in the cell, falling smoothly to 0 just outside its margin."""
-    margins = [
-        min(side.start, length - side.stop) + 1 for side, length in zip(box, mask.shape, strict=True)
-    ]
+    margins = [min(side.start, length - side.stop) + 1 for side, length in zip(box, mask.shape, strict=True)]
     outside = distance_transform_edt(~mask, sampling=[1 / margin for margin in margins])
     return np.cos(np.pi / 2 * np.minimum(outside, 1)).astype(np.float32) ** 2
 

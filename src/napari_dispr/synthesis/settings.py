@@ -43,13 +43,13 @@ class PopulationSettings(Settings):
     )
     clustering: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3,
-        description="Probability that a cell is placed next to an earlier one; the others are placed anywhere "
-        "where there is room.",
+        description="Probability that a cell is placed next to an earlier one; the others are placed "
+        "anywhere where there is room.",
     )
     cut: Literal["none", "sides", "all"] = Field(
         "sides",
-        description="Where the border of the image may cut cells: none, sides (of the slices), or all (also at "
-        "the first and the last slice).",
+        description="Where the border of the image may cut cells: none, sides (of the slices), or all (also "
+        "at the first and the last slice).",
     )
     microscope: Microscope | None = Field(
         None, description="The microscope for simulated cells. none: the usual one of these cells."
@@ -64,10 +64,11 @@ class JudgeSettings(Settings):
     )
     batch: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Crops in each step.")
     crop: Annotated[int, Field(ge=32, le=512, multiple_of=16)] = Field(
-        96, description="Side of the crops in pixels of the resized images."
+        64, description="Side of the crops in pixels of the resized images."
     )
     diameter: Annotated[float, Field(ge=6, le=100)] = Field(
-        20.0, description="Images are resized so that the median cell has this diameter in pixels."
+        16.0,
+        description="Images of large cells are reduced, so that the median cell has this diameter in pixels.",
     )
     seeds: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="Number of repetitions with other seeds."
