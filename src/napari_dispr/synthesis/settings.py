@@ -36,7 +36,11 @@ class PopulationSettings(Settings):
     size: tuple[_Voxels, _Voxels] | tuple[Annotated[int, Field(ge=2, le=1024)], _Voxels, _Voxels] = Field(
         (32, 256, 256), description="Size of each image in voxels: z,y,x, or y,x for 2D images."
     )
-    cells: Annotated[int, Field(ge=1, le=5000)] = Field(20, description="Number of cells in each image.")
+    cells: Annotated[int, Field(ge=1, le=5000)] | None = Field(
+        None,
+        description="Number of cells in each image (default: as dense as in the learned images; 20 simulated "
+        "cells).",
+    )
     density: Annotated[float, Field(gt=0, le=0.8)] | None = Field(
         None,
         description="Share of the image that cells fill, from 0 to 0.8. It replaces the number of cells.",

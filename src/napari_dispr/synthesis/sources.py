@@ -86,6 +86,7 @@ def _learned_source(
         unit=card.unit,
         background=card.background,
         draw=draw,
+        density=min(card.density, 0.8) or None,
         dtype=card.dtype,
         blurred=f"The textures of {card.name} were learned from images that are already blurred by a "
         "microscope.",
