@@ -30,8 +30,8 @@ def add_make(commands: Any) -> None:
         "--layout",
         choices=("plain", "cellpose", "stardist"),
         default="plain",
-        help="names of folders and files: plain (image, labels), stardist (images, masks), or cellpose (train, "
-        "with NAME_masks.tif; a file for each slice)",
+        help="names of folders and files: plain (image, labels), stardist (images, masks), or cellpose "
+        "(train, with NAME_masks.tif; a file for each slice)",
     )
     microscope = command.add_argument_group("microscope, only for simulated cells")
     microscope.add_argument("--blur", metavar="Z,Y,X", help=Microscope.model_fields["blur"].description)
@@ -50,9 +50,7 @@ def make(options: argparse.Namespace) -> None:
     options.microscope = checked_settings(Microscope, camera) if camera else None
     settings = common.given_settings(options, PopulationSettings)
     spacing = (
-        None
-        if options.spacing is None
-        else common.lengths("--spacing", options.spacing, len(settings.size))
+        None if options.spacing is None else common.lengths("--spacing", options.spacing, len(settings.size))
     )
     if options.seed < 0:
         raise InputError(f"--seed is {options.seed}: give 0 or a larger number.")
@@ -76,8 +74,12 @@ def add_judge(commands: Any) -> None:
     command = common.add_command(
         commands, "judge", judge, "train segmenters on real and synthetic images, and compare them"
     )
-    command.add_argument("real_train", metavar="REAL_TRAIN", type=Path, help="folder of real images to train on")
-    command.add_argument("real_test", metavar="REAL_TEST", type=Path, help="folder of other real images to test")
+    command.add_argument(
+        "real_train", metavar="REAL_TRAIN", type=Path, help="folder of real images to train on"
+    )
+    command.add_argument(
+        "real_test", metavar="REAL_TEST", type=Path, help="folder of other real images to test"
+    )
     command.add_argument(
         "synthetic", metavar="SYNTHETIC", type=Path, nargs="+", help="one or more folders of synthetic images"
     )
