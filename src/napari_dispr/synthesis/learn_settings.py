@@ -55,8 +55,8 @@ class CellSettings(Settings):
     )
     rho: Annotated[float, Field(ge=0, le=100)] | None = Field(
         None,
-        description="Common noise of the slices of a cell relative to the own noise of each slice: the noise of "
-        "two slices correlates by rho^2 / (1 + rho^2). Without it: 0.7 for slices made as published, otherwise 0.",
+        description="Common noise of the slices of a cell relative to the own noise of each slice: the noise "
+        "of two slices correlates by rho^2 / (1 + rho^2). By default 0.7 with as_published, and otherwise 0.",
     )
     as_published: bool = Field(
         False,

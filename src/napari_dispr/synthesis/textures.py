@@ -135,9 +135,9 @@ def iter_textures(
     seeds : sequence of int
         One for each cell.
     rho : float, optional
-        As in `slice_noise`; by default 0.7 for slices that are drawn at once, as in the paper, and otherwise 0.
-        The network has not learned that the slice before, its condition, was made from the same noise: with
-        common noise bright spots would become brighter from slice to slice.
+        As in `slice_noise`; by default 0.7 for slices that are drawn at once, as in the paper, and otherwise
+        0. The network has not learned that the slice before, its condition, was made from the same noise:
+        with common noise bright spots would become brighter from slice to slice.
     with_neighbours : bool
         False: all slices are drawn at once and agree by their noise alone, as in the paper.
 
