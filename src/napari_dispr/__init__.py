@@ -47,6 +47,17 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.shapes.label_volumes import measure_labels as measure_labels
     from napari_dispr.synthesis.balance import augment as augment
     from napari_dispr.synthesis.balance import iter_augment as iter_augment
+    from napari_dispr.synthesis.fields import iter_make_synthesis as iter_make_synthesis
+    from napari_dispr.synthesis.fields import make_synthesis as make_synthesis
+    from napari_dispr.synthesis.judge import iter_judge_synthesis as iter_judge_synthesis
+    from napari_dispr.synthesis.judge import judge_synthesis as judge_synthesis
+    from napari_dispr.synthesis.learn import iter_learn_synthesis as iter_learn_synthesis
+    from napari_dispr.synthesis.learn import learn_synthesis as learn_synthesis
+    from napari_dispr.synthesis.populations import iter_make_population as iter_make_population
+    from napari_dispr.synthesis.populations import make_population as make_population
+    from napari_dispr.synthesis.settings import JudgeSettings as JudgeSettings
+    from napari_dispr.synthesis.settings import PopulationSettings as PopulationSettings
+    from napari_dispr.synthesis.sources import cell_source as cell_source
     from napari_dispr.training.train import iter_train as iter_train
     from napari_dispr.training.train import train as train
 
@@ -73,6 +84,12 @@ _PUBLIC = {
     "prediction.tables": "measure measure_cells",
     "shapes.label_volumes": "measure_labels",
     "synthesis.balance": "augment iter_augment",
+    "synthesis.fields": "iter_make_synthesis make_synthesis",
+    "synthesis.judge": "iter_judge_synthesis judge_synthesis",
+    "synthesis.learn": "iter_learn_synthesis learn_synthesis",
+    "synthesis.populations": "iter_make_population make_population",
+    "synthesis.settings": "JudgeSettings PopulationSettings",
+    "synthesis.sources": "cell_source",
     "training.train": "iter_train train",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}

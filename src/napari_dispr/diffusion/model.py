@@ -39,7 +39,7 @@ _LARGEST = 2e9
 Checked = TypeVar("Checked")
 
 
-def _checked(kind: type[Checked], values: dict[str, Any]) -> Checked:
+def checked_config(kind: type[Checked], values: dict[str, Any]) -> Checked:
     """An instance of a dataclass; a ValueError if a value has another type or is out of bounds."""
     TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
     return kind(**values)  # the numbers as they are in the file: the hash depends on them
@@ -138,9 +138,9 @@ class ShapeModel:
             process = json.loads(metadata["process"])
             card = Card.model_validate_json(metadata["card"])
             with torch.device("meta"):  # a file that claims to be huge takes no memory
-                network = UNet3D(_checked(NetworkConfig, json.loads(metadata["network"])))
+                network = UNet3D(checked_config(NetworkConfig, json.loads(metadata["network"])))
             network.load_state_dict(tensors, assign=True)
-            model = cls(network, _checked(PROCESSES[process.pop("kind")], process), card)
+            model = cls(network, checked_config(PROCESSES[process.pop("kind")], process), card)
         except FileNotFoundError:
             raise InputError(f"There is no model file {path}: check the name.") from None
         except (
