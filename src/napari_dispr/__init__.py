@@ -44,6 +44,8 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.shapes.label_volumes import measure_labels as measure_labels
     from napari_dispr.synthesis.balance import augment as augment
     from napari_dispr.synthesis.balance import iter_augment as iter_augment
+    from napari_dispr.training.calibrate import calibrate as calibrate
+    from napari_dispr.training.calibrate import iter_calibrate as iter_calibrate
     from napari_dispr.training.train import iter_train as iter_train
     from napari_dispr.training.train import train as train
 
@@ -68,6 +70,7 @@ _PUBLIC = {
     "prediction.tables": "measure measure_cells",
     "shapes.label_volumes": "measure_labels",
     "synthesis.balance": "augment iter_augment",
+    "training.calibrate": "calibrate iter_calibrate",
     "training.train": "iter_train train",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
