@@ -210,7 +210,7 @@ def true_measures(cell: CellFile) -> dict[str, float]:
 def _for_cells(card: Card, cells: Sequence[CellFile], notes: DatasetNotes) -> Card:
     """The card with the size of the cells on the grid, and their warnings."""
     physical = notes.voxel_size is not None and notes.unit != "pixel"
-    extent = _usual_extent(cells)
+    extent = usual_extent(cells)
     pictures = {cell.fingerprint: (cell.mask, cell.image) for cell in cells}
     novelty = card.novelty
     if len(pictures) >= LEAST_CELLS:
@@ -227,7 +227,7 @@ def _for_cells(card: Card, cells: Sequence[CellFile], notes: DatasetNotes) -> Ca
     )
 
 
-def _usual_extent(cells: Sequence[CellFile]) -> float:
+def usual_extent(cells: Sequence[CellFile]) -> float:
     """Larger side of the masks at the median, or less if nine tenths of the cells would not fit the grid."""
     sides, fitting = [], []
     for cell in cells:
