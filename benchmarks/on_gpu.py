@@ -1,7 +1,7 @@
 """An hour of GPU in one command: DISPR as published, our recipes at full length, and the speed of prediction.
 
     python benchmarks/on_gpu.py DATASET --out OUT --plan short     # 25 minutes
-    python benchmarks/on_gpu.py DATASET --out OUT --plan long      # hours
+    python benchmarks/on_gpu.py DATASET --out OUT --plan long --nuclei NUCLEI      # hours
     python benchmarks/on_gpu.py --out OUT --plan short --tiny      # a trial on a CPU, with simulated cells
 
 The same command continues a plan: finished jobs are skipped, the others resume. Each job works in
@@ -43,8 +43,8 @@ class Job:
     resumes: bool = True
 
 
-def plan_of(name: str, dataset: Path, work: Path, tiny: bool) -> list[Job]:
-    """The jobs of a plan, in order."""
+def plan_of(name: str, dataset: Path, nuclei: Path | None, work: Path, tiny: bool) -> list[Job]:
+    """The jobs of a plan, in order; without nuclei none trains the model ``generic``."""
 
     def job(name: str, minutes: float, script: str, *arguments: object, resumes: bool = True) -> Job:
         return Job(name, minutes, script, tuple(str(argument) for argument in arguments), resumes)
@@ -66,12 +66,15 @@ def plan_of(name: str, dataset: Path, work: Path, tiny: bool) -> list[Job]:
     if not long:
         short = ("--minutes", 4, "--scored", 0.6) if not tiny else ()
         return [speed, dispr, ours("red-blood-cell-2", 6, "--start", "generic", "--fold", 2, *short)]
-    few = ("--cells", 3, "--steps", 2) if tiny else ("--steps", 12_000, "--scored", 0.4)
-    generic = job("generic", 180, "train_generic.py", "--out", work / "generic", *few)
-    start = ("--start", work / "generic" / "model.safetensors")
+    generic: list[Job] = []
+    start: tuple[object, ...] = ("--start", "generic")
+    if nuclei is not None:
+        few = ("--steps", 2, "--simulated", 3) if tiny else ("--steps", 12_000, "--scored", 0.4)
+        generic = [job("generic", 180, "train_generic.py", nuclei, "--out", work / "generic", *few)]
+        start = ("--start", work / "generic" / "model.safetensors")
     full = () if tiny else ("--steps", 12_000, "--scored", 0.5)
     folds = [ours(f"red-blood-cell-{fold}", 90, *start, "--fold", fold, *full) for fold in (2, 0, 1, 3, 4)]
-    return [speed, dispr, generic, *folds, ours("red-blood-cell-all", 90, *start, "--all", *full)]
+    return [speed, dispr, *generic, *folds, ours("red-blood-cell-all", 90, *start, "--all", *full)]
 
 
 def run(job: Job, work: Path, minutes: float, device: str) -> bool:
@@ -167,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("dataset", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--nuclei", type=Path, help="folder of real nuclei to train generic with")
     parser.add_argument("--plan", choices=("short", "long"), default="short")
     parser.add_argument("--minutes", type=float, help="25 for the short plan, no limit for the long one")
     parser.add_argument("--device", default="auto")
@@ -179,7 +183,8 @@ def main() -> None:
     if options.dataset is None:
         parser.error("give a DATASET, or --tiny")
     read_dataset(options.dataset, part="train" if (options.dataset / "train").is_dir() else None)
-    jobs = plan_of(options.plan, options.dataset.absolute(), out / "work", options.tiny)
+    nuclei = None if options.nuclei is None else options.nuclei.absolute()
+    jobs = plan_of(options.plan, options.dataset.absolute(), nuclei, out / "work", options.tiny)
     minutes = options.minutes or (25.0 if options.plan == "short" else float("inf"))
     sys.exit(0 if run_plan(jobs, out, minutes, options.device, options.state) else 1)
 

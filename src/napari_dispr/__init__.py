@@ -58,6 +58,8 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.synthesis.settings import JudgeSettings as JudgeSettings
     from napari_dispr.synthesis.settings import PopulationSettings as PopulationSettings
     from napari_dispr.synthesis.sources import cell_source as cell_source
+    from napari_dispr.training.calibrate import calibrate as calibrate
+    from napari_dispr.training.calibrate import iter_calibrate as iter_calibrate
     from napari_dispr.training.train import iter_train as iter_train
     from napari_dispr.training.train import train as train
 
@@ -90,6 +92,7 @@ _PUBLIC = {
     "synthesis.populations": "iter_make_population make_population",
     "synthesis.settings": "JudgeSettings PopulationSettings",
     "synthesis.sources": "cell_source",
+    "training.calibrate": "calibrate iter_calibrate",
     "training.train": "iter_train train",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}

@@ -37,6 +37,9 @@ class Calibration(BaseModel):
         Root mean square of the cells' standard deviations over their members, of the logarithm.
     members : int
         Members of each ensemble.
+    few : int or None
+        If the cells were too few for quantiles: their number. The scores are then the absolute quantiles of
+        a t-distribution, with its spread from the cells.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -45,6 +48,12 @@ class Calibration(BaseModel):
     floor: _Positive
     sd: float = Field(ge=0, le=_LARGEST)
     members: int = Field(ge=1, le=1_000_000)
+    few: int | None = Field(None, ge=1, le=1_000_000)
+
+    @property
+    def cells(self) -> int:
+        """Number of cells that it was made from."""
+        return self.few or len(self.scores)
 
 
 class Usual(BaseModel):
@@ -189,6 +198,34 @@ def _check_lengths(size: int, *rows: tuple[Any, ...]) -> None:
         raise ValueError(f"rows have {size} numbers")
 
 
+class VolumeLine(BaseModel):
+    """``log volume = constant + own * log(volume as drawn) + area * log(area of the mask)``, in voxels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    constant: float
+    own: float
+    area: float
+
+
+class Heights(BaseModel):
+    """Gives members the volume of known cells of their kind; made and read by ``cells.heights``.
+
+    Attributes
+    ----------
+    sized, unsized : VolumeLine
+        For cells whose size on the grid is their true size, and for cells whose true size is not known.
+    cells : int
+        Known cells that it was made from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    sized: VolumeLine
+    unsized: VolumeLine
+    cells: int
+
+
 class Card(BaseModel):
     """The card of a model, which its file contains as JSON.
 
@@ -213,6 +250,8 @@ class Card(BaseModel):
     volume : VolumeRegression or None
         Predicts the volume from mask and picture. Members are stretched along z, about the imaged plane, to
         between their own volume and the predicted one.
+    heights : Heights or None
+        From the known cells of a calibration. Members are then stretched along z to the volume it gives.
     rival : "fit", "shapr", "topo-shapr" or None
         Another method, which draws one shape of each cell; None: a shape model.
     """
@@ -236,6 +275,7 @@ class Card(BaseModel):
     #: Called "familiarity" in model files.
     novelty: Novelty | None = Field(None, alias="familiarity")
     volume: VolumeRegression | None = None
+    heights: Heights | None = None
     rival: Literal["fit", "shapr", "topo-shapr"] | None = None
 
     @property

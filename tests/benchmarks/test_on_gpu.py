@@ -33,7 +33,7 @@ def on_gpu():
 
 @pytest.mark.parametrize(("name", "minutes"), [("short", 25), ("long", None)])
 def test_plans_name_scripts_and_fit_their_time(on_gpu, tmp_path, name, minutes):
-    jobs = on_gpu.plan_of(name, tmp_path, tmp_path, tiny=False)
+    jobs = on_gpu.plan_of(name, tmp_path, tmp_path, tmp_path, tiny=False)
     assert len({job.name for job in jobs}) == len(jobs)
     assert all((BENCHMARKS / job.script).is_file() for job in jobs)
     if minutes:
@@ -41,7 +41,11 @@ def test_plans_name_scripts_and_fit_their_time(on_gpu, tmp_path, name, minutes):
 
 
 def test_scripts_have_the_options_of_the_plans(on_gpu, tmp_path):
-    jobs = [job for name in ("short", "long") for job in on_gpu.plan_of(name, tmp_path, tmp_path, tiny=False)]
+    jobs = [
+        job
+        for name in ("short", "long")
+        for job in on_gpu.plan_of(name, tmp_path, tmp_path, tmp_path, tiny=False)
+    ]
     for script in {job.script for job in jobs}:
         command = [sys.executable, str(BENCHMARKS / script), "--help"]
         words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

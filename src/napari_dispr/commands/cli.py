@@ -14,7 +14,7 @@ from napari_dispr.version import __version__
 #: Modules of this package, in the order of ``--help``.
 _COMMANDS = (
     *("demo", "predict", "batch", "more", "denoise", "measure", "rank", "export", "report"),
-    *("dataset", "augment", "train", "evaluate", "classify", "synthesise", "models"),
+    *("dataset", "calibrate", "augment", "train", "evaluate", "classify", "synthesise", "models"),
 )
 
 

@@ -88,6 +88,8 @@ class ShapeModel:
         notes |= {"intervals", "rival"}
         if self.card.volume is None:  # else novel cells are sampled without the volume regression
             notes |= {"novelty", "volume"}
+        if self.card.heights is None:  # as in the versions that did not have it
+            notes |= {"heights"}
         parts = [self._configuration(), self.card.model_dump(mode="json", exclude=notes, by_alias=True)]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):

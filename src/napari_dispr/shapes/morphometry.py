@@ -129,7 +129,7 @@ def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None =
             ends = np.array([read_interval(values, calibration) for _, values in cells[name]]).reshape(-1, 2)
             if name == "sphericity":  # at most 1
                 ends = np.minimum(ends, 1)
-            said = f"end of the {LEVEL:.0%} interval, calibrated on {len(calibration.scores)} cells"
+            said = f"end of the {LEVEL:.0%} interval, calibrated on {calibration.cells} cells"
             for end, word, values in zip(("low", "high"), ("lower", "upper"), ends.T, strict=True):
                 columns[f"{name}_{end}"] = pd.Series(values, index=sizes.index)
                 texts[f"{name}_{end}"] = f"{text} ({word} {said})"
