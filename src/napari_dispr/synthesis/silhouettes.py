@@ -128,7 +128,9 @@ def outlines(radii: Tensor) -> Tensor:
     """Radii (B, 17, 96) of the silhouettes of the first view and of ``VIEWS``, around each one's origin."""
     places, sine = _lookups()
     table = torch.cat([radii, radii[..., :1]], dim=-1)[:, None]
-    at = F.grid_sample(table, places.expand(len(radii), -1, -1, -1), padding_mode="border", align_corners=False)
+    at = F.grid_sample(
+        table, places.expand(len(radii), -1, -1, -1), padding_mode="border", align_corners=False
+    )
     at = at.reshape(len(radii), 1 + len(VIEWS), _ACROSS, _AROUND)
     return (at * sine[:, None]).amax(dim=2)
 

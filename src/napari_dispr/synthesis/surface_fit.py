@@ -113,7 +113,9 @@ def _eikonal(surface: Surface, points: Tensor, generator: torch.Generator) -> Te
 
 def volume(surface: Surface) -> NDArray[np.float32]:
     """The surface's signed distances on the model grid, in voxels, truncated."""
-    axes = [torch.arange(float(grid.SIZE)) - middle for middle in (grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE)]
+    axes = [
+        torch.arange(float(grid.SIZE)) - middle for middle in (grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE)
+    ]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) / _UNIT
     with torch.inference_mode():
         planes = [surface(plane.flatten(0, 1)).view(grid.SIZE, grid.SIZE) for plane in points]

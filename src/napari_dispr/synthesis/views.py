@@ -153,5 +153,3 @@ def iter_views(
         for x in dpm_solver_2m(denoiser, x, model.process.times(steps), lambda: x):  # noqa: B007
             yield
     return (x[:, 0] * TRUNCATION).numpy()
-
-
