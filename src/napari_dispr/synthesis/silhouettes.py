@@ -95,7 +95,7 @@ def _basis() -> Tensor:
 
 @cache
 def _lookups() -> tuple[Tensor, Tensor]:
-    """Where in the table the half circles of all views lie, (1, views x across, around, 2); and sin, (across,).
+    """Places in the table of the half circles of all views, (1, views x across, around, 2); sin, (across,).
 
     The silhouette's radius at the angle psi is the greatest r(u) sin(a) over the half circle
     u = cos(a) direction + sin(a) (cos(psi) columns + sin(psi) rows).

@@ -6,6 +6,7 @@ fitted so that the opacity of parallel rays is the silhouettes. Here distances a
 """
 
 from collections.abc import Generator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class Surface(nn.Module):
     def __init__(self, radius: float, generator: torch.Generator) -> None:
         super().__init__()
         widths = [3 + 6 * _FREQUENCIES, _WIDTH, _WIDTH, _WIDTH, 1]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         for parameter in self.layers.parameters():
             if parameter.ndim == 2:
                 nn.init.kaiming_normal_(parameter, generator=generator)

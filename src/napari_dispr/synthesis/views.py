@@ -148,8 +148,9 @@ def iter_views(
     given = torch.from_numpy(np.ascontiguousarray(first, dtype=np.float32) / TRUNCATION).clamp(-1, 1)
     assert isinstance(model.process, RectifiedFlow)
     denoiser = ViewsDenoiser(network, model.process, given)
-    x = torch.cat(noise)
+    start = torch.cat(noise)
     with torch.inference_mode():
-        for x in dpm_solver_2m(denoiser, x, model.process.times(steps), lambda: x):  # noqa: B007
+        for x in dpm_solver_2m(denoiser, start, model.process.times(steps), lambda: start):
+            views = x
             yield
-    return (x[:, 0] * TRUNCATION).numpy()
+    return (views[:, 0] * TRUNCATION).numpy()

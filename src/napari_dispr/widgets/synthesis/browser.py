@@ -87,9 +87,12 @@ class FieldBrowser(QWidget):
 
     def show_layers(self, field: Annotated) -> None:
         """Show an image and its labels as layers, in place of the last ones shown here."""
-        for name in (IMAGE_LAYER, LABELS_LAYER):
-            if name in self._viewer.layers:
-                self._viewer.layers.remove(name)
+        shown = [name for name in (IMAGE_LAYER, LABELS_LAYER) if name in self._viewer.layers]
+        for name in shown:
+            self._viewer.layers.remove(name)
+        if not shown:  # else the user has decided what is visible
+            for layer in self._viewer.layers:
+                layer.visible = False
         self.add_layers(field)
 
     def add_layers(self, field: Annotated) -> None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ABOUT = (
-    "Trains small segmenters on your real images, on the synthetic ones and on both, each from scratch and for "
-    "equally many steps, and tests them on real images that were not used (SEG: 1 is perfect)."
+    "Trains small segmenters on your real images, on the synthetic ones and on both, each from scratch and "
+    "for equally many steps, and tests them on real images that were not used (SEG: 1 is perfect)."
 )
 #: Headings and tips of the table, and the columns (mean, standard deviation) that they show.
 _COLUMNS = {
@@ -95,7 +95,7 @@ class JudgePage(QWidget):
         )
         about = QLabel(_ABOUT, wordWrap=True)
         below = (self.message, self.judge_button, self.run_bar, self.table, self.picture)
-        column(about, rows, *below, None, parent=self, margins=True)
+        column(about, rows, *below, parent=self)
         self.judge_button.clicked.connect(self.judge)
         self.run_bar.changed.connect(self._on_inputs)
         self._on_inputs()

@@ -8,7 +8,6 @@ import pyqtgraph
 from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
-    QComboBox,
     QDoubleSpinBox,
     QLabel,
     QLineEdit,
@@ -23,6 +22,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import column, form, row
+from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.synthesis.learn_run import (
     GRACE,
@@ -126,7 +126,8 @@ class LearnPage(QWidget):
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.runs = QComboBox(toolTip="Learn a new model, or show a run")
+        self.runs = ShortComboBox(characters=12)
+        self.runs.setToolTip("Learn a new model, or show a run")
         self.runs.addItem("New model…", None)
         tip = "A 2D image or a 3D stack, one channel"
         self.image_choice = LayerChoice(self._viewer, is_picture, tip)
@@ -178,7 +179,7 @@ class LearnPage(QWidget):
         self.page_run = QWidget()
         words = (self.headline, self.progress_bar, self.numbers, self.problem)
         column(*words, buttons, self.curve, self.caption, self.picture, None, parent=self.page_run)
-        column(form({"run": self.runs}), self.page_new, self.page_run, None, parent=self, margins=True)
+        column(form({"run": self.runs}), self.page_new, self.page_run, parent=self)
 
     def _connect(self) -> None:
         self.runs.activated.connect(self._on_run_chosen)

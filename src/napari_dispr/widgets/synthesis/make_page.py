@@ -1,4 +1,4 @@
-"""The page "Make" of "Synthesise annotated images": sliders with a preview, and images into layers or a folder."""
+"""The page "Make" of "Synthesise annotated images": sliders, a preview, images into layers or a folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +131,8 @@ class MakePage(QWidget):
         self.folder = FolderInput()
         self.folder.path.setToolTip("Folder to write to: a new one, or that of a cancelled run")
         self.folder.browse_button.setToolTip("Choose the folder to write to")
-        self.layout_choice = QComboBox(toolTip="Names of folders and files, for the program that you train")
+        self.layout_choice = ShortComboBox(characters=12)
+        self.layout_choice.setToolTip("Names of folders and files, for the program that you train")
         for name, text in (
             ("plain", "plain: image/, labels/"),
             ("stardist", "StarDist: images/, masks/"),
@@ -161,7 +162,7 @@ class MakePage(QWidget):
         )
         preview = (self.preview_button, self.preview_bar, self.picture)
         make = (self.message, self.make_button, self.run_bar, self.browser)
-        column(self.cells_form, *preview, self.out_form, *make, None, parent=self, margins=True)
+        column(self.cells_form, *preview, self.out_form, *make, parent=self)
 
     def _connect(self) -> None:
         self.source.activated.connect(self._on_source)
@@ -192,7 +193,7 @@ class MakePage(QWidget):
             for key, text in items.items():
                 self.source.addItem(text, key)
             self.source.addItem(_OTHER, None)
-            self.source.setCurrentIndex(max(0, self.source.findData(before)))
+            self.source.setCurrentIndex(self.source.findData(before) if before else 0)
         self._on_inputs()
 
     def use_model(self, model: Path) -> None:

@@ -1,4 +1,4 @@
-"""Makes and reads annotated images for the window "Synthesise annotated images", in threads. No Qt widgets."""
+"""Makes and reads annotated images for "Synthesise annotated images", in threads. No Qt widgets."""
 
 import json
 from collections.abc import Generator

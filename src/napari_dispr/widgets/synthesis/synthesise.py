@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.theme import get_theme
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QTabWidget
+from qtpy.QtWidgets import QTabBar
 
 from napari_dispr.widgets.parts.docked import DockedWidget
 from napari_dispr.widgets.synthesis.judge_page import JudgePage
@@ -24,11 +24,13 @@ class SynthesiseWidget(DockedWidget):
         self.learn = LearnPage(napari_viewer)
         self.make = MakePage(napari_viewer)
         self.judge = JudgePage()
-        self.pages = QTabWidget()
-        self.pages.addTab(self.learn, "1 Learn")
-        self.pages.addTab(self.make, "2 Make")
-        self.pages.addTab(self.judge, "3 Judge")
-        self._lay_out(self.pages)
+        self._pages = (self.learn, self.make, self.judge)
+        self.tabs = QTabBar(toolTip="Learn from your images, make images like them, judge whether they help")
+        for name in ("1 Learn", "2 Make", "3 Judge"):
+            self.tabs.addTab(name)
+        self._lay_out(self.tabs, *self._pages)
+        self.tabs.currentChanged.connect(self.show_page)
+        self.show_page(0)
         self.learn.model_wanted.connect(self._on_model)
         self.learn.models_changed.connect(self.make.offer_models)
         self.make.browser.folder_changed.connect(self._on_folder)
@@ -40,9 +42,15 @@ class SynthesiseWidget(DockedWidget):
         text, background = QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
         self.learn.curve.set_colours(text.name(), background.name())
 
+    def show_page(self, number: int) -> None:
+        """Show a page; the others take no space."""
+        self.tabs.setCurrentIndex(number)
+        for index, page in enumerate(self._pages):
+            page.setVisible(index == number)
+
     def _on_model(self, model: Path) -> None:
         self.make.use_model(model)
-        self.pages.setCurrentWidget(self.make)
+        self.show_page(1)
         if self.learn.run is not None:
             self.judge.suggest(real_train=self.learn.run.folder)
 
@@ -52,5 +60,5 @@ class SynthesiseWidget(DockedWidget):
 
     def _clean_up(self) -> None:
         """Cancel what runs here; learning continues in its process."""
-        for page in (self.learn, self.make, self.judge):
+        for page in self._pages:
             page.shut_down()

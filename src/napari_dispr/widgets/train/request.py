@@ -124,8 +124,8 @@ def lengths_of(layer: "Image | Labels") -> tuple[tuple[float, ...], str]:
     units = layer.units[-3:]
     if not all(unit.is_compatible_with(units[-1]) for unit in units):
         raise InputError(
-            f'"{layer.name}" has {"z" if len(units) == 3 else "y"} in {units[0]} and x in {units[-1]}: give all '
-            "axes units of length."
+            f'"{layer.name}" has {"zyx"[-len(units)]} in {units[0]} and x in {units[-1]}: give all axes '
+            "units of length."
         )
     ratio = np.array([float((1 * unit).to(units[-1]).magnitude) for unit in units])
     axes = ratio[:, None] * layer_to_world(layer)[-len(units) - 1 : -1, -len(units) - 1 : -1]
@@ -185,6 +185,7 @@ def _clash(image: "Image | None", labels: "Labels", spacing: Spacing) -> str:
 
 
 def finest(layer: "Image | Labels") -> NDArray[np.generic]:
+    """The pixels of a layer, at full resolution."""
     array: NDArray[np.generic] = layer.data[0] if layer.multiscale else layer.data
     return array
 
