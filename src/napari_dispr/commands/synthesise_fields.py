@@ -7,6 +7,7 @@ from typing import Any
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import checked_settings
+from napari_dispr.synthesis.learn_settings import CellSettings
 from napari_dispr.synthesis.settings import JudgeSettings, Microscope, PopulationSettings
 
 
@@ -26,6 +27,7 @@ def add_make(commands: Any) -> None:
     )
     common.add_settings(command, PopulationSettings, {"cells", "density", "clustering", "cut"})
     command.add_argument("--seed", type=int, default=0, help="seed of the images (0)")
+    common.add_settings(command.add_argument_group("cells of a learned model"), CellSettings)
     command.add_argument(
         "--layout",
         choices=("plain", "cellpose", "stardist"),
@@ -50,16 +52,15 @@ def make(options: argparse.Namespace) -> None:
     options.microscope = checked_settings(Microscope, camera) if camera else None
     settings = common.given_settings(options, PopulationSettings)
     spacing = (
-        None
-        if options.spacing is None
-        else common.lengths("--spacing", options.spacing, len(settings.size))
+        None if options.spacing is None else common.lengths("--spacing", options.spacing, len(settings.size))
     )
     if options.seed < 0:
         raise InputError(f"--seed is {options.seed}: give 0 or a larger number.")
     from napari_dispr.synthesis.fields import iter_make_synthesis, summary
     from napari_dispr.synthesis.sources import cell_source
 
-    source = cell_source(options.source, len(settings.size), spacing)
+    cells = common.given_settings(options, CellSettings)
+    source = cell_source(options.source, len(settings.size), spacing, cells)
 
     def say(event: Any) -> None:
         for note in getattr(event, "notes", ()):
@@ -76,8 +77,12 @@ def add_judge(commands: Any) -> None:
     command = common.add_command(
         commands, "judge", judge, "train segmenters on real and synthetic images, and compare them"
     )
-    command.add_argument("real_train", metavar="REAL_TRAIN", type=Path, help="folder of real images to train on")
-    command.add_argument("real_test", metavar="REAL_TEST", type=Path, help="folder of other real images to test")
+    command.add_argument(
+        "real_train", metavar="REAL_TRAIN", type=Path, help="folder of real images to train on"
+    )
+    command.add_argument(
+        "real_test", metavar="REAL_TEST", type=Path, help="folder of other real images to test"
+    )
     command.add_argument(
         "synthetic", metavar="SYNTHETIC", type=Path, nargs="+", help="one or more folders of synthetic images"
     )

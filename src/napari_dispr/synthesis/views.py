@@ -11,7 +11,6 @@ It is trained on silhouettes of random bodies only (`silhouettes`).
 
 from collections.abc import Generator, Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow, flow_loss
 from napari_dispr.diffusion.samplers import Denoised, dpm_solver_2m, with_condition
+from napari_dispr.errors import InputError
 from napari_dispr.synthesis.silhouettes import TRUNCATION, VIEWS
 
-SHIPPED = Path(__file__).parent.parent / "weights" / "synthesis" / "views.safetensors"
 #: Four views and 4 x 4 pixels are folded into channels; attention at 4 x 8 x 8 spans all views.
 TOPOLOGY = NetworkConfig(
     num_channels=32,
@@ -109,10 +108,19 @@ class ViewsDenoiser:
         return Denoised(self.network(channels, times).float().clamp(-1, 1))
 
 
-@cache
-def shipped_views() -> ShapeModel:
-    """The views' model of this package."""
-    return ShapeModel.load(SHIPPED)
+def views_model(path: str) -> ShapeModel:
+    """Read the model that `learn_views` has trained."""
+    if not path:
+        raise InputError(
+            "The way views needs a multi-view model: train one with napari-dispr synthesise views --out "
+            "VIEWS.safetensors and give its file as views_model, or choose the way model."
+        )
+    model = ShapeModel.load(path)
+    if model.network.config != TOPOLOGY or not isinstance(model.process, RectifiedFlow):
+        raise InputError(
+            f"{path} is no multi-view model: give the file from napari-dispr synthesise views."
+        )
+    return model
 
 
 def iter_views(
@@ -123,7 +131,7 @@ def iter_views(
     Parameters
     ----------
     model : ShapeModel
-        `shipped_views`, or another that was trained with `views_loss`.
+        Of `views_model`.
     first : (B, 64, 64)
         Given silhouettes as signed distances in pixels, positive inside. The larger side of the box is 40
         pixels, and its middle in the middle of the picture.
