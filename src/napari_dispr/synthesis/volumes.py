@@ -146,14 +146,14 @@ def from_views(
     The parameters and the result are those of `from_model`.
     """
     model = _views_model(settings.views_model)
-    enlarged = [_enlarged(mask) for mask in masks]
-    first = np.stack([silhouette for silhouette, _ in enlarged])
+    silhouettes = [enlarged(mask) for mask in masks]
+    first = np.stack([silhouette for silhouette, _ in silhouettes])
     clock = Clock(VIEW_STEPS + FIT_STEPS * len(masks))
     views = yield from _stepped(iter_views(model, first, seeds), clock)
     found: list[Volume | None] = []
-    for (silhouette, zoom), others, seed in zip(enlarged, views, seeds, strict=True):
-        silhouettes = np.concatenate([silhouette[None], others])
-        drawn = yield from _stepped(iter_fit_surface(silhouettes, (FIRST, *VIEWS), seed, FIT_STEPS), clock)
+    for (silhouette, zoom), others, seed in zip(silhouettes, views, seeds, strict=True):
+        seen = np.concatenate([silhouette[None], others])
+        drawn = yield from _stepped(iter_fit_surface(seen, (FIRST, *VIEWS), seed, FIT_STEPS), clock)
         found.append(Volume(drawn, pixel / zoom) if (drawn > 0).any() else None)
     return found
 
@@ -168,7 +168,7 @@ def _stepped(events: Generator[None, None, Floats], clock: Clock) -> Generator[S
         yield clock.step(1, 1)
 
 
-def _enlarged(mask: Floats) -> tuple[Floats, float]:
+def enlarged(mask: Floats) -> tuple[Floats, float]:
     """A mask as a silhouette (64, 64), centred, of the usual size, and its voxels per pixel of the mask."""
     box = cell_box((mask > 0).astype(np.uint8), 1)
     zoom = EXTENT / max(side.stop - side.start for side in box)
