@@ -4,11 +4,11 @@
     python benchmarks/views.py VIEWS.safetensors --bodies 4
 
 The mask of a body is its silhouette along z. Bodies are spherical harmonics, of which the multi-view
-model has seen others, and simulated cells of kinds that it has not seen. Prints for each kind and way the medians
-over the bodies: seconds for a body; overlap (IoU) of the mask with the volume's silhouette; relative error of
-the volume, with its sign; overlap of the volume with the body; and, for views, the overlap of the 16 predicted
-views with the silhouettes of the fitted surface. Many bodies fit to one mask, so volume and body cannot agree
-perfectly.
+model has seen others, and simulated cells of kinds that it has not seen. Prints for each kind and way the
+medians over the bodies: seconds for a body; overlap (IoU) of the mask with the volume's silhouette;
+relative error of the volume, with its sign; overlap of the volume with the body; and, for views, the overlap
+of the 16 predicted views with the silhouettes of the fitted surface. Many bodies fit to one mask, so volume
+and body cannot agree perfectly.
 """
 
 import argparse
