@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
 _PLAN = "plan.json"
+_SHIPPED = Path(__file__).parents[2] / "weights" / "synthesis"
 #: The most points of a curve; beyond them every second one is dropped.
 _MOST_LOSSES = 2000
 #: A process that does not stop on request is killed after this time, in seconds: a step and a picture.
@@ -46,6 +47,11 @@ def learned_models() -> list[Path]:
     """The user's learned models, the newest first."""
     found = [path for path in models_folder().glob(f"*{_MODEL}") if not path.name.startswith(".")]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def shipped_models() -> list[Path]:
+    """The learned models of the package, to try."""
+    return sorted(_SHIPPED.glob(f"*{_MODEL}"))
 
 
 # --- what to learn from ------------------------------------------------------------------------------

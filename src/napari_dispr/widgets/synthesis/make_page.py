@@ -17,7 +17,7 @@ from napari_dispr.widgets.parts.layouts import column, form, row
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.synthesis.browser import FieldBrowser
-from napari_dispr.widgets.synthesis.learn_run import learned_models
+from napari_dispr.widgets.synthesis.learn_run import learned_models, shipped_models
 from napari_dispr.widgets.synthesis.make_request import (
     MOST_LAYERS,
     MakeRequest,
@@ -82,6 +82,7 @@ class MakePage(QWidget):
         super().__init__()
         self._again = False  # the sliders have moved since the running preview began
         self._live = False  # the preview follows the sliders
+        self._folder = Path()  # to which images are written
         self._build(viewer)
         self._soon = QTimer(self, singleShot=True, interval=_PAUSE)
         self._soon.timeout.connect(self.preview)
@@ -185,7 +186,8 @@ class MakePage(QWidget):
     def offer_models(self) -> None:
         """Offer the learned models that there are now, above the simulated cells."""
         before = self.source.currentData()
-        items = {str(path): path.stem for path in learned_models()} | sources()
+        items = {str(path): path.stem for path in learned_models()}
+        items |= {str(path): f"sample: {path.stem}" for path in shipped_models()} | sources()
         if before and before not in items:
             items = {before: Path(before).stem} | items
         with signals_blocked(self.source):
@@ -284,11 +286,13 @@ class MakePage(QWidget):
             return
         folder = self.folder.folder
         assert folder is not None
-        self.browser.begin(folder)
+        self._folder = folder
         work = iter_folder(request, folder, images, self.layout_choice.currentData())
         self.run_bar.start(work, self._on_made, on_event=self._on_thumb, kept=_CONTINUES)
 
     def _on_thumb(self, thumb: Thumb) -> None:
+        if self.browser.folder != self._folder:
+            self.browser.begin(self._folder)
         self.browser.add(thumb)
 
     def _on_made(self, text: str) -> None:
