@@ -61,7 +61,7 @@ def scores(drawn: Volume, body: NDArray[np.bool_], mask: NDArray[np.float32]) ->
     shape = (80, 80, 80)
     true, made = (one.sampled((1.0, 1.0, 1.0), shape) > 0 for one in (truth, drawn))
     flat = Volume(mask, 1.0).sampled((1.0, 1.0), shape[1:]) > 0
-    return [overlap(made.any(axis=0), flat), made.sum() / true.sum() - 1, overlap(made, true)]
+    return [overlap(np.asarray(made.any(axis=0)), flat), made.sum() / true.sum() - 1, overlap(made, true)]
 
 
 def main() -> None:

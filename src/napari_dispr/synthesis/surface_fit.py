@@ -38,7 +38,7 @@ class Surface(nn.Module):
                 nn.init.kaiming_normal_(parameter, generator=generator)
             else:
                 nn.init.zeros_(parameter)
-        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(next(self.layers[-1].parameters()))
         self.radius = radius
         #: Logarithm of the sharpness of the density, in units of the surface's distances.
         self.log_sharpness = nn.Parameter(torch.tensor(3.5))

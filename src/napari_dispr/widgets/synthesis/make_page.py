@@ -176,6 +176,7 @@ class MakePage(QWidget):
         self.dimensions.currentIndexChanged.connect(self._on_change)
         self.source.currentIndexChanged.connect(self._on_change)
         self.folder.changed.connect(self._on_inputs)
+        self.images.valueChanged.connect(self._on_inputs)
         self.preview_button.clicked.connect(self.preview)
         self.make_button.clicked.connect(self.make)
         self.run_bar.changed.connect(self._on_inputs)

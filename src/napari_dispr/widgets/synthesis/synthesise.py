@@ -24,7 +24,7 @@ class SynthesiseWidget(DockedWidget):
         self.learn = LearnPage(napari_viewer)
         self.make = MakePage(napari_viewer)
         self.judge = JudgePage()
-        self._pages = (self.learn, self.make, self.judge)
+        self._pages: tuple[LearnPage | MakePage | JudgePage, ...] = (self.learn, self.make, self.judge)
         self.tabs = QTabBar(toolTip="Learn from your images, make images like them, judge whether they help")
         for name in ("1 Learn", "2 Make", "3 Judge"):
             self.tabs.addTab(name)
