@@ -49,7 +49,7 @@ def test_bodies_have_their_size_and_fit_on_the_grid() -> None:
 
 def test_the_turned_first_silhouette_has_the_columns_of_each_view() -> None:
     drawn = silhouettes.random_silhouettes(3, seed=2)
-    turned = views.turned(torch.from_numpy(drawn[:, 0])).numpy()
+    turned = views.turned(torch.from_numpy(drawn[:, 0]))[:, 0].numpy()
     own, given = (drawn[:, 1:] > 0).any(axis=2), (turned > 0).any(axis=2)
     assert own.shape == (3, 16, 64)
     # Parallel views of one body have the same extent along the axis that they share.

@@ -47,9 +47,8 @@ def test_views_depend_on_their_own_seed_alone(model_file: Path) -> None:
     both = result_of(iter_views(model, first, [5, 6], steps=2))
     assert both.shape == (2, 16, 64, 64)
     assert np.abs(both).max() <= TRUNCATION
-    alone = result_of(iter_views(model, first[1:], [6], steps=2))
-    assert np.allclose(both[1:], alone, atol=0.05)
-    assert not np.allclose(both[1], result_of(iter_views(model, first[1:], [7], steps=2))[0], atol=0.05)
+    same, other = (result_of(iter_views(model, first[1:], [seed], steps=2))[0] for seed in (6, 7))
+    assert np.abs(both[1] - same).max() < 0.5 * np.abs(both[1] - other).max()
 
 
 def test_other_files_are_refused_in_words() -> None:
@@ -72,7 +71,7 @@ def test_a_surface_fits_the_silhouettes_of_an_ellipsoid() -> None:
         level = np.sqrt(np.einsum("...i,ij,...j", points, form, points)) + 1e-9
         silhouettes.append((1 - level) / level * np.linalg.norm(points, axis=-1))
     silhouettes = np.clip(silhouettes, -TRUNCATION, TRUNCATION).astype(np.float32)
-    drawn = result_of(surface_fit.iter_fit_surface(silhouettes, ALL, seed=0, steps=60))
+    drawn = result_of(surface_fit.iter_fit_surface(silhouettes, ALL, seed=0, steps=100))
     inside = drawn > 0
     assert drawn.shape == (64, 64, 64)
     assert abs(inside.sum() / (4 / 3 * np.pi * half.prod()) - 1) < 0.08

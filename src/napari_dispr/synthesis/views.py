@@ -42,24 +42,6 @@ PROCESS = RectifiedFlow(shift=8.0)
 STEPS = 12
 
 
-def network_input(first: Tensor, x: Tensor) -> Tensor:
-    """The channels (B, 2, 16, 64, 64) of the network.
-
-    Parameters
-    ----------
-    first : (B, 64, 64)
-        The given silhouette, as signed distance over the truncation.
-    x : (B, 1, 16, 64, 64)
-        Noisy views.
-
-    Notes
-    -----
-    The given silhouette is turned for each view, so that its columns are along the axis that both share.
-    Then the relation between the two channels does not depend on the view's azimuth.
-    """
-    return torch.cat([turned(first)[:, None], x], dim=1)
-
-
 @cache
 def _turns() -> Tensor:
     """For each view the places (x, y) in the first silhouette of its pixels, (16, 64, 64, 2), in [-1, 1]."""
@@ -74,11 +56,15 @@ def _turns() -> Tensor:
 
 
 def turned(first: Tensor) -> Tensor:
-    """The first silhouettes (B, 64, 64), turned for each view, (B, 16, 64, 64)."""
+    """The given silhouettes (B, 64, 64) as channel of the network, (B, 1, 16, 64, 64).
+
+    For each view they are turned so that their columns are along the axis that both views share. Then the
+    relation between the channels of the network does not depend on the azimuth of a view.
+    """
     count = len(VIEWS)
     places = _turns().to(first.device).flatten(0, 1)[None].expand(len(first), -1, -1, -1)
-    turned = F.grid_sample(first[:, None], places, padding_mode="border", align_corners=False)
-    return turned.reshape(len(first), count, grid.SIZE, grid.SIZE)
+    channel = F.grid_sample(first[:, None], places, padding_mode="border", align_corners=False)
+    return channel.reshape(len(first), 1, count, grid.SIZE, grid.SIZE)
 
 
 def views_loss(network: UNet3D, silhouettes: Tensor, generator: torch.Generator) -> Tensor:
@@ -90,7 +76,7 @@ def views_loss(network: UNet3D, silhouettes: Tensor, generator: torch.Generator)
     clean = scaled[:, None, 1:]
     t = PROCESS.training_times(len(clean), generator)
     x = PROCESS.diffuse(clean, t, torch.randn(clean.shape, generator=generator))
-    predicted = network(network_input(scaled[:, 0], x), 1000 * t)
+    predicted = network(with_condition(turned(scaled[:, 0]), x), 1000 * t)
     return flow_loss(predicted, clean, torch.ones(())).mean()
 
 
@@ -100,11 +86,11 @@ class ViewsDenoiser:
     def __init__(self, network: UNet3D, process: RectifiedFlow, first: Tensor) -> None:
         self.network, self.process = network, process
         self.dtype = next(network.parameters()).dtype
-        self.turned = turned(first)[:, None]
+        self.condition = turned(first)
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), 1000.0 * t, device=x.device)
-        channels = with_condition(self.turned, x).to(self.dtype)
+        channels = with_condition(self.condition, x).to(self.dtype)
         return Denoised(self.network(channels, times).float().clamp(-1, 1))
 
 
@@ -117,9 +103,7 @@ def views_model(path: str) -> ShapeModel:
         )
     model = ShapeModel.load(path)
     if model.network.config != TOPOLOGY or not isinstance(model.process, RectifiedFlow):
-        raise InputError(
-            f"{path} is no multi-view model: give the file from napari-dispr synthesise views."
-        )
+        raise InputError(f"{path} is no multi-view model: give the file from napari-dispr synthesise views.")
     return model
 
 
