@@ -4,8 +4,8 @@
         [--rho 0.7] [--as-published]
 
 For real and made cells: how far from the edge of the label the edge of the image is (where the light is half
-way between inside and outside); mean and standard deviation of the light in the cell, in thirds from its middle
-slice to its ends; and how neighbouring slices correlate in the cell. All slices should be annotated.
+way between inside and outside); mean and standard deviation of the light in the cell, in thirds from its
+middle slice to its ends; and how neighbouring slices correlate in the cell. All slices should be annotated.
 """
 
 import argparse
