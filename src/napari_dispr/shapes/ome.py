@@ -76,7 +76,7 @@ def write_ome_tiff(path: str | os.PathLike[str], images: Sequence[OmeImage]) -> 
     # From the content, so that the same images give the same bytes.
     content = sha256()
     for array, image in zip(arrays, images, strict=True):
-        content.update(np.ascontiguousarray(array))
+        content.update(np.ascontiguousarray(array).data)
         content.update(repr(_metadata(image)).encode())
     identity = str(UUID(bytes=content.digest()[:16], version=4))
     with (
