@@ -10,7 +10,7 @@ from napari_dispr.synthesis.background import Background, measure_background
 from napari_dispr.synthesis.populations import Placed, iter_make_population, make_population
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 
-FLAT = PopulationSettings(size=(90, 100), cells=20, clustering=0.5)
+FLAT = PopulationSettings(size=(90, 100), cells=20, clustering=0.2)
 DEEP = PopulationSettings(size=(24, 64, 64), cells=10, clustering=0.5, cut="all")
 
 

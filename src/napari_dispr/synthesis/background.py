@@ -165,7 +165,7 @@ def _slices(image: NDArray[Any], labels: NDArray[Any]) -> list[_Found]:
         rest = np.where(empty, plane - level - slow, np.nan)
         above = _correlation(before[1], rest) if before is not None and before[0] == z - 1 else np.nan
         lags = above, _correlation(rest[1:], rest[:-1]), _correlation(rest[:, 1:], rest[:, :-1])
-        # Of a field that a Gaussian of width L smoothed, pixels at a distance d correlate by exp(-d^2 / 4 L^2).
+        # In a field smoothed by a Gaussian of width L, pixels at a distance d correlate by exp(-d^2 / 4 L^2).
         far = max(2, round(2 * length))
         seen = np.where(empty, slow, np.nan)
         apart = np.nanmean(
