@@ -7,7 +7,7 @@ from typing import Any
 from napari_dispr.commands import common
 from napari_dispr.commands.synthesise_fields import add_judge, add_make
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.learn_settings import LearnSettings
+from napari_dispr.synthesis.learn_settings import LearnSettings, ViewsSettings
 
 
 def add(commands: Any) -> None:
@@ -45,6 +45,17 @@ def add(commands: Any) -> None:
     common.add_settings(command, LearnSettings)
     for name in ("description", "licence", "attribution"):
         command.add_argument(f"--{name}", default="", help=f"{name} for the card of the model")
+    command = common.add_command(
+        parts, "views", views, "train the multi-view model of the way views on random bodies"
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="model file to write, NAME.safetensors; the state is saved in NAME.learning, and the same "
+        "command continues it",
+    )
+    common.add_settings(command, ViewsSettings)
     add_make(parts)
     add_judge(parts)
 
@@ -90,3 +101,19 @@ def learn(options: argparse.Namespace) -> None:
             f"overlap (IoU, median) of made masks with the most similar mask of the training: {known:.2f}; "
             f"with the most similar of as many masks that were not trained on: {other:.2f}"
         )
+
+
+def views(options: argparse.Namespace) -> None:
+    """``napari-dispr synthesise views``."""
+    settings = common.given_settings(options, ViewsSettings)
+    from napari_dispr.synthesis.learn_views import iter_learn_views
+
+    with common.stop_signals() as signals:
+
+        def stop(event: Any) -> None:
+            if signals:
+                common.warn(f"saved in {options.out.with_suffix('.learning')}; the same command continues.")
+                raise KeyboardInterrupt
+
+        common.run_with_progress(iter_learn_views(options.out, **settings.model_dump()), stop)
+    print(f"multi-view model: {options.out}")

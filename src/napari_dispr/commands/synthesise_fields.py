@@ -7,6 +7,7 @@ from typing import Any
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import checked_settings
+from napari_dispr.synthesis.learn_settings import CellSettings
 from napari_dispr.synthesis.settings import JudgeSettings, Microscope, PopulationSettings
 
 
@@ -26,6 +27,7 @@ def add_make(commands: Any) -> None:
     )
     common.add_settings(command, PopulationSettings, {"cells", "density", "clustering", "cut"})
     command.add_argument("--seed", type=int, default=0, help="seed of the images (0)")
+    common.add_settings(command.add_argument_group("cells of a learned model"), CellSettings)
     command.add_argument(
         "--layout",
         choices=("plain", "cellpose", "stardist"),
@@ -57,7 +59,8 @@ def make(options: argparse.Namespace) -> None:
     from napari_dispr.synthesis.fields import iter_make_synthesis, summary
     from napari_dispr.synthesis.sources import cell_source
 
-    source = cell_source(options.source, len(settings.size), spacing)
+    cells = common.given_settings(options, CellSettings)
+    source = cell_source(options.source, len(settings.size), spacing, cells)
 
     def say(event: Any) -> None:
         for note in getattr(event, "notes", ()):

@@ -43,6 +43,9 @@ class CellSettings(Settings):
         description="From a mask to a volume: model (a shape model of this package, seconds) or views (the "
         "way of the paper: many views of the cell, then a surface).",
     )
+    views_model: str = Field(
+        "", description="For the way views: the model file that the command synthesise views has trained."
+    )
     shape_model: str = Field("generic", description="For the way model: the shape model, by name or file.")
     mask_sampler: Literal["dpm-solver++", "ddim", "ddpm"] = Field(
         "dpm-solver++", description="Sampler of the masks."
@@ -66,3 +69,13 @@ class CellSettings(Settings):
     device: str = Field(
         "auto", description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."
     )
+
+
+class ViewsSettings(Settings):
+    """How the multi-view model of the way views is trained."""
+
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1500, description="Number of training steps; about one second each on one core."
+    )
+    batch: Annotated[int, Field(ge=1, le=512)] = Field(16, description="Number of bodies in each step.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of weights, bodies and noise.")

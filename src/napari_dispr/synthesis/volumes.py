@@ -11,14 +11,21 @@ from scipy.ndimage import map_coordinates
 
 from napari_dispr.cells.cropping import crop_cell
 from napari_dispr.errors import InputError
-from napari_dispr.events import Step, steps_of
+from napari_dispr.events import Clock, Step, steps_of
+from napari_dispr.grid import CENTRE, SIZE
 from napari_dispr.labels import cell_box
 from napari_dispr.models.library import load_model
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.silhouettes import EXTENT, FIRST, VIEWS
+from napari_dispr.synthesis.surface_fit import STEPS as FIT_STEPS
+from napari_dispr.synthesis.surface_fit import iter_fit_surface
+from napari_dispr.synthesis.views import STEPS as VIEW_STEPS
+from napari_dispr.synthesis.views import iter_views, views_model
 
 if TYPE_CHECKING:
+    from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.models.library import Model
 
 Floats = NDArray[np.float32]
@@ -131,6 +138,50 @@ def from_model(
     return found
 
 
+def from_views(
+    masks: Sequence[Floats], pixel: float, seeds: Sequence[int], settings: CellSettings
+) -> Generator[Step, None, list[Volume | None]]:
+    """Volumes whose silhouette is the mask, by many views and a surface, as in the paper.
+
+    The parameters and the result are those of `from_model`.
+    """
+    model = _views_model(settings.views_model)
+    silhouettes = [enlarged(mask) for mask in masks]
+    first = np.stack([silhouette for silhouette, _ in silhouettes])
+    clock = Clock(VIEW_STEPS + FIT_STEPS * len(masks))
+    views = yield from _stepped(iter_views(model, first, seeds), clock)
+    found: list[Volume | None] = []
+    for (silhouette, zoom), others, seed in zip(silhouettes, views, seeds, strict=True):
+        seen = np.concatenate([silhouette[None], others])
+        drawn = yield from _stepped(iter_fit_surface(seen, (FIRST, *VIEWS), seed, FIT_STEPS), clock)
+        found.append(Volume(drawn, pixel / zoom) if (drawn > 0).any() else None)
+    return found
+
+
+def _stepped(events: Generator[None, None, Floats], clock: Clock) -> Generator[Step, None, Floats]:
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            result: Floats = end.value
+            return result
+        yield clock.step(1, 1)
+
+
+def enlarged(mask: Floats) -> tuple[Floats, float]:
+    """A mask as a silhouette (64, 64), centred, of the usual size, and its voxels per pixel of the mask."""
+    box = cell_box((mask > 0).astype(np.uint8), 1)
+    zoom = EXTENT / max(side.stop - side.start for side in box)
+    places = [(np.arange(SIZE) - CENTRE) / zoom + (side.start + side.stop - 1) / 2 for side in box]
+    points = np.stack(np.meshgrid(*places, indexing="ij"))
+    return (zoom * map_coordinates(mask, points, order=1, mode="nearest")).astype(np.float32), zoom
+
+
+@lru_cache(maxsize=1)
+def _views_model(path: str) -> "ShapeModel":
+    return views_model(path)
+
+
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> "Model":
     """The shape model, which is read once for many batches of masks."""
@@ -138,7 +189,7 @@ def _loaded(name: str) -> "Model":
 
 
 #: The ways from masks to volumes, by the name of the setting.
-WAYS: dict[str, Way] = {"model": from_model}
+WAYS: dict[str, Way] = {"model": from_model, "views": from_views}
 
 
 def way_of(name: str) -> Way:
