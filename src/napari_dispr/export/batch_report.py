@@ -19,8 +19,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.export.report import CONSENSUS, html_table, spoken
 from napari_dispr.export.report_pictures import CROP, figure, number, outline
 from napari_dispr.files import written_aside
-from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED
-from napari_dispr.prediction.field_run import FIELDS
+from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED, FIELDS
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import columns_file, load_prediction
 from napari_dispr.shapes.measures import HEADLINE, unit_sign
