@@ -362,3 +362,13 @@ def test_an_earlier_prediction_in_memory_is_continued(field):
     assert whole.warnings == nd.predict(field.image, field.labels, **how).warnings
     with pytest.raises(InputError, match=r"seed 1, not 2.*--overwrite; in Python, leave out"):
         nd.predict(field.image, field.labels, earlier=with_one, **{**how, "seed": 2})
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_pixels_of_any_size_that_is_allowed(size: float) -> None:
+    labels = np.pad(np.ones((80, 20), int), 5)
+    volumes = [
+        nd.measure(nd.predict(None, labels, model="ellipsoid", pixel_size=side))["volume"][0]
+        for side in (1.0, size)
+    ]
+    assert volumes[1] == pytest.approx(volumes[0] * size**3, rel=1e-6)

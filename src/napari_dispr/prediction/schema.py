@@ -106,7 +106,12 @@ class SavedPrediction(_Part):
                 raise ValueError(f"cell {label} has the unit {cell.unit!r}, the picture {self.unit!r}")
             placed = to_pixel @ np.array(cell.grid_to_world)
             size = grid.spacing(placed)
-            if np.abs(placed[1:, 3]).max() > 2 * _LARGEST_PICTURE or size.min() < 1e-4 or size.max() > 1e4:
+            most = grid.GRID_TO_PIXEL
+            if (
+                np.abs(placed[1:, 3]).max() > 2 * _LARGEST_PICTURE
+                or size.min() < 1 / most
+                or size.max() > most
+            ):
                 raise ValueError(f"cell {label} does not lie in the picture")
         return self
 
