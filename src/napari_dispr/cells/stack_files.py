@@ -338,6 +338,14 @@ def _read_zarr(path: Path) -> _Read:
     return _Read(array, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
 
 
+def zarr_axes(group: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and axes, a letter each, of the largest resolution of an OME-Zarr image; pixels are not read."""
+    attributes = dict(group.attrs)
+    image = attributes.get("ome", attributes)["multiscales"][0]
+    names = [_axis(axis)[0] for axis in image.get("axes", "tczyx")]
+    return group[image["datasets"][0]["path"]].shape, "".join(name[0].upper() for name in names)
+
+
 def _axis(axis: Any) -> tuple[str, str | None]:
     """Name and unit of an axis, in any version of the format."""
     return (axis["name"], axis.get("unit")) if isinstance(axis, dict) else (axis, None)

@@ -32,8 +32,8 @@ def add_make(commands: Any) -> None:
         "--layout",
         choices=("plain", "cellpose", "stardist"),
         default="plain",
-        help="names of folders and files: plain (image, labels), stardist (images, masks), or cellpose (train, "
-        "with NAME_masks.tif; a file for each slice)",
+        help="names of folders and files: plain (image, labels), stardist (images, masks), or cellpose "
+        "(train, with NAME_masks.tif; a file for each slice)",
     )
     microscope = command.add_argument_group("microscope, only for simulated cells")
     microscope.add_argument("--blur", metavar="Z,Y,X", help=Microscope.model_fields["blur"].description)

@@ -22,7 +22,7 @@ from safetensors.torch import save as to_bytes
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
-from napari_dispr.diffusion import condition, devices
+from napari_dispr.diffusion import condition, devices, eight_bit
 from napari_dispr.diffusion.condition import Condition, Known
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
@@ -88,6 +88,8 @@ class ShapeModel:
         notes |= {"intervals", "rival"}
         if self.card.volume is None:  # else novel cells are sampled without the volume regression
             notes |= {"novelty", "volume"}
+        if self.card.heights is None:  # as in the versions that did not have it
+            notes |= {"heights"}
         parts = [self._configuration(), self.card.model_dump(mode="json", exclude=notes, by_alias=True)]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
@@ -188,6 +190,8 @@ class ShapeModel:
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).
 
+        On a CPU without 16-bit arithmetic convolutions are in 8 bit where that is faster.
+
         The model's own weights keep their precision and take no memory of the device. The copy on the CPU
         is kept, because making it takes longer than sampling a cell.
         """
@@ -198,8 +202,11 @@ class ShapeModel:
         return self._copied(torch.device("cpu"))
 
     def _copied(self, device: torch.device) -> UNet3D:
-        fast = devices.fast_dtype(device) if self.network.config.fold > 1 else torch.float32
-        return devices.channels_last(deepcopy(self.network).to(device, fast))
+        folded = self.network.config.fold > 1
+        fast = devices.fast_dtype(device) if folded else torch.float32
+        network = devices.channels_last(deepcopy(self.network).to(device, fast))
+        is_slow = folded and device.type == "cpu" and fast is torch.float32
+        return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
 
     def denoiser(self, crops: Sequence[Conditioned], network: UNet3D, agree: bool = True) -> Denoiser:
         """The denoiser of a batch of crops, with a network from :meth:`ready`.

@@ -85,6 +85,11 @@ class Sampling:
         return
 
     @property
+    def uses_planes(self) -> bool:
+        """Whether the network was trained with further planes."""
+        return self.model.network.config.volumes > 0
+
+    @property
     def trained_on(self) -> frozenset[str]:
         """Fingerprints of the cells that the model was trained on, and of their objects."""
         return self.card.seen

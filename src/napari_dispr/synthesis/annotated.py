@@ -1,4 +1,4 @@
-"""Annotated images, 2D and 3D: an image with the labels of its cells, read from folders of several layouts."""
+"""Annotated images, 2D and 3D: an image with the labels of its cells. Reads folders of several layouts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def annotated_files(
     if labels is None:
         if not folder.is_dir():
             raise InputError(
-                f"{folder} is no folder: give a folder with the folders image and labels, or images and masks."
+                f"{folder} is no folder: give one with the folders image and labels, or images and masks."
             )
         for one, other in _FOLDERS:
             if (folder / one).is_dir() and (folder / other).is_dir():

@@ -37,7 +37,7 @@ class Background(BaseModel):
     quantiles : tuple of float
         Of the noise, from its smallest to its largest value at equal steps; empty: no noise.
     grain : tuple of float
-        Standard deviation, in voxels along each axis, of the Gaussian that correlates the noise of neighbours.
+        Standard deviation, in voxels along each axis, of the Gaussian that correlates neighbours.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -99,14 +99,12 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
         If cells fill the images, so that there is no background.
     """
     found = [
-        one
-        for image, labels in pairs
-        for one in _slices(np.atleast_3d(image.T).T, np.atleast_3d(labels.T).T)
+        one for image, labels in pairs for one in _slices(np.atleast_3d(image.T).T, np.atleast_3d(labels.T).T)
     ]
     if not found:
         raise InputError(
-            "The cells fill the annotated slices, so that the background cannot be measured: annotate a slice "
-            "that shows background, or choose images with fewer cells."
+            "The cells fill the annotated slices, so that the background cannot be measured: annotate a "
+            "slice that shows background, or choose images with fewer cells."
         )
     levels, slow, lengths, noise, correlations = zip(*found, strict=True)
     level = float(np.mean(levels))

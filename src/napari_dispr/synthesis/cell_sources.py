@@ -27,6 +27,8 @@ class CellSource:
     background : Background
         Of the images in which the cells lie.
     draw : Draw
+    density : float or None
+        Share of the real images that cells fill, if it is known.
     dtype : str
         Data type of the images, such as "uint16".
     microscope : Microscope or None
@@ -42,6 +44,7 @@ class CellSource:
     unit: str
     background: Background
     draw: Draw
+    density: float | None = None
     dtype: str = "uint16"
     microscope: Microscope | None = None
     blurred: str = ""

@@ -284,10 +284,12 @@ def _masks(
             near = section.diameter >= NEAR_LARGEST * cell.largest.diameter
             if section is not cell.largest and not (cell.whole and near):
                 continue
-            if 2 * section.reach > (MASK_SIDE - 8) * pixel:
+            if 2 * cell.largest.reach > (MASK_SIDE - 8) * pixel:
                 continue
             mask = fields[cell.field].labels[section.z] == cell.label
-            examples.append(MaskExample(cell.name, _outline(mask, section.box, step[1:], pixel)))
+            # Other sections take the size of the largest one, which stands for the cell.
+            scale = section.diameter / cell.largest.diameter
+            examples.append(MaskExample(cell.name, _outline(mask, section.box, step[1:], pixel * scale)))
     return examples, pixel
 
 

@@ -1,4 +1,4 @@
-"""Many synthetic images into a folder, which Cellpose, StarDist and other programs train on without a change."""
+"""Many synthetic images in a folder, on which Cellpose, StarDist and others train without a change."""
 
 import csv
 import os
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
-from napari_dispr.files import remove_temporary, write_json, written_aside
+from napari_dispr.files import write_json, written_aside
 from napari_dispr.grid import translation
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 from napari_dispr.synthesis.annotated import annotated_files
 from napari_dispr.synthesis.cell_sources import CellSource
 from napari_dispr.synthesis.populations import Population, check_population, iter_make_population
+from napari_dispr.synthesis.run_folder import earlier_card
 from napari_dispr.synthesis.settings import Layout, PopulationSettings
 from napari_dispr.version import __version__
 
@@ -114,7 +115,10 @@ def iter_make_synthesis(
         "seed": seed,
         "layout": layout,
     }
-    notes = _start_or_continue(folder, request)
+    before = earlier_card(folder, CARD_FILE, request)
+    notes: dict[str, list[str]] = dict((before or {}).get("notes", {}))
+    if before is None:
+        _write_card(folder, request, notes)
     rows = _read_rows(folder)
     for number in range(1, images + 1):
         name = f"synthetic_{number:04d}"
@@ -136,37 +140,6 @@ def iter_make_synthesis(
 
 
 make_synthesis = in_one_go(iter_make_synthesis)
-
-
-def _start_or_continue(folder: Path, request: dict[str, Any]) -> dict[str, list[str]]:
-    """Check that a folder is new or of the same run, and write its card; returns the notes so far."""
-    import json
-
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder to write to.")
-    path = folder / CARD_FILE
-    notes: dict[str, list[str]] = {}
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text("utf-8"))
-            same, notes = before["request"] == request, dict(before.get("notes", {}))
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
-            raise InputError(
-                f"{folder} holds the images of another source, seed or settings: give another folder, or remove "
-                "this one."
-            )
-        for place in {folder, *(folder / name for name in LAYOUTS[request["layout"]][:2])}:
-            remove_temporary(place)
-        return notes
-    if folder.exists() and (names := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
-        raise InputError(
-            f"{folder} holds files that this command did not write, such as {names[0]}: give a new or an empty "
-            "folder."
-        )
-    _write_card(folder, request, notes)
-    return notes
 
 
 def _write_card(
@@ -211,7 +184,16 @@ def _rows(name: str, population: Population) -> list[list[str]]:
     rows = []
     for cell in population.cells:
         centre = [""] * (3 - len(cell.centre)) + [str(value) for value in cell.centre]
-        values = (name, cell.label, cell.source, cell.voxels, cell.volume, *centre, cell.whole, cell.clustered)
+        values = (
+            name,
+            cell.label,
+            cell.source,
+            cell.voxels,
+            cell.volume,
+            *centre,
+            cell.whole,
+            cell.clustered,
+        )
         rows.append([str(value) for value in values])
     return rows
 

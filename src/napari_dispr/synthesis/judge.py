@@ -1,9 +1,8 @@
-"""Do synthetic images help? Segmenters trained on real, synthetic and both kinds of images, tested on real ones.
+"""Do synthetic images help? Segmenters are trained on real, synthetic and both, and tested on real images.
 
 The table has the form of Table 1 of Yilmaz et al. (2024).
 """
 
-import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,14 @@ import pandas as pd
 
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
-from napari_dispr.files import remove_temporary, write_json, written_aside
+from napari_dispr.files import write_json, written_aside
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import tile
 from napari_dispr.synthesis.realism import Distance, cell_features, kernel_distances, save_panels
+from napari_dispr.synthesis.run_folder import earlier_card
 from napari_dispr.synthesis.segmentation import (
     Example,
+    Resized,
     Segmenter,
     Trial,
     examples_of,
@@ -96,7 +97,9 @@ def iter_judge_synthesis(
     files = {name: annotated_files(place) for name, place in places.items()}
     test_files = annotated_files(real_test)
     _check_apart(files[REAL], test_files)
-    _start_or_continue(folder, files, test_files, settings)
+    request = _request(files, test_files, settings)
+    if earlier_card(folder, JUDGE_FILE, request) is None:
+        write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
     train = list(_dense(read_annotated(real_train)))
     tests = list(_dense(read_annotated(real_test)))
     for what, images in (("training", train), ("test", tests)):
@@ -160,40 +163,15 @@ def _check_apart(train: Sequence[tuple[Path, Path]], test: Sequence[tuple[Path, 
             raise InputError(f"{image} is a training and a test image: keep test images apart.")
 
 
-def _start_or_continue(
-    folder: Path,
-    files: dict[str, list[tuple[Path, Path]]],
-    test_files: Sequence[tuple[Path, Path]],
-    settings: JudgeSettings,
-) -> None:
-    """Write the settings of a new run, or check that the folder was started with the same ones."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder to write to.")
-    request = {
-        "images": {
-            name: [[path.name, path.stat().st_size] for pair in pairs for path in pair]
-            for name, pairs in {**files, "test": list(test_files)}.items()
-        },
-        "settings": settings.model_dump(mode="json", exclude={"device"}),
+def _request(
+    files: dict[str, list[tuple[Path, Path]]], test_files: list[tuple[Path, Path]], settings: JudgeSettings
+) -> dict[str, Any]:
+    """What a run depends on: names and sizes of the files, and the settings."""
+    named = {
+        name: [[path.name, path.stat().st_size] for pair in pairs for path in pair]
+        for name, pairs in {**files, "test": test_files}.items()
     }
-    path = folder / JUDGE_FILE
-    if path.is_file():
-        try:
-            same = json.loads(path.read_text("utf-8"))["request"] == request
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
-            raise InputError(
-                f"{folder} was started with other images or settings: give another folder, or remove this one."
-            )
-        remove_temporary(folder)
-        return
-    if folder.exists() and (names := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
-        raise InputError(
-            f"{folder} holds files that this command did not write, such as {names[0]}: give a new or an empty "
-            "folder."
-        )
-    write_json(path, {"software": f"napari-dispr {__version__}", "request": request})
+    return {"images": named, "settings": settings.model_dump(mode="json", exclude={"device"})}
 
 
 def _dense(images: Iterable[Annotated]) -> Iterator[Annotated]:
@@ -234,7 +212,7 @@ def _trials(
     folder: Path,
     sets: dict[str, list[list[Example]]],
     tests: Sequence[Annotated],
-    resized: Any,
+    resized: Resized,
     settings: JudgeSettings,
 ) -> Generator[Any, None, pd.DataFrame]:
     """Train and test a segmenter for each training set and seed; finished ones are read from the folder."""
@@ -280,7 +258,7 @@ def _table(
     sets: dict[str, list[list[Example]]],
     distances: dict[str, tuple[Distance, Distance]],
 ) -> pd.DataFrame:
-    """A row for each training set. SEG is the mean over the true cells of all test images, then over seeds."""
+    """A row for each training set. SEG is the mean over all true cells, then over the seeds."""
     weighted = scores.assign(sum=scores["seg"] * scores["cells"])
     by_seed = weighted.groupby(["training", "seed"])[["sum", "cells"]].sum()
     means = by_seed["sum"] / by_seed["cells"]
@@ -331,11 +309,14 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
     for name in by_name.index:
         if _both(name) in by_name.index:
             distances = kid(name, "kid_real_real"), kid(name, "kid_real_synthetic")
-            lines.append(f"| {name} | {seg(REAL)} | {seg(name)} | {seg(_both(name))} | {' | '.join(distances)} |")
+            lines.append(
+                f"| {name} | {seg(REAL)} | {seg(name)} | {seg(_both(name))} | {' | '.join(distances)} |"
+            )
     lines += [
         "",
-        f"SEG of {tests} test images (mean over the true cells; mean ± standard deviation over {settings.seeds} "
-        f"seeds); each segmenter was trained from scratch for {settings.steps} steps of {settings.batch} crops. "
-        "KID is a kernel distance of our own features of cells (mean ± standard deviation over random subsets).",
+        f"SEG: mean over the true cells of {tests} test images (mean ± standard deviation over "
+        f"{settings.seeds} seeds). Each segmenter was trained from scratch for {settings.steps} steps of "
+        f"{settings.batch} crops. KID: a kernel distance of our own features of cells (mean ± standard "
+        "deviation over random subsets).",
     ]
     return "\n".join(lines) + "\n"

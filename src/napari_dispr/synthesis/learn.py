@@ -262,6 +262,10 @@ class Learner:
         )
         self.held_out = [mask for mask in examples.masks if mask.cell in aside]
         self.masks = [mask for mask in examples.masks if mask.cell not in aside]
+        #: The masks by cell: all cells count the same.
+        self._sections = [
+            [mask for mask in self.masks if mask.cell == name] for name in names if name not in aside
+        ]
         self._cells = [
             *(f"{mask.cell} {zlib.crc32(mask.distance.tobytes()):08x}" for mask in examples.masks),
             f"{zlib.crc32(images.tobytes()):08x}",
@@ -297,8 +301,9 @@ class Learner:
         return losses[0], losses[1]
 
     def _mask_batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        which = rng.integers(len(self.masks), size=self.settings.batch)
-        clean = masks.encoded([masks.augmented(self.masks[i].distance, rng) for i in which])
+        cells = [self._sections[i] for i in rng.integers(len(self._sections), size=self.settings.batch)]
+        chosen = [sections[int(rng.integers(len(sections)))] for sections in cells]
+        clean = masks.encoded([masks.augmented(mask.distance, rng) for mask in chosen])
         return clean[:, :0], clean, torch.ones(1)
 
     def _texture_batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:

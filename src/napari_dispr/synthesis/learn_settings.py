@@ -56,10 +56,10 @@ class CellSettings(Settings):
     texture_steps: Annotated[int, Field(ge=1, le=1000)] = Field(
         12, description="Evaluations of the network for each slice of a texture (DDIM, eta 0)."
     )
-    rho: Annotated[float, Field(ge=0, le=100)] = Field(
-        0.7,
-        description="Common noise of the slices of a cell relative to the own noise of each slice. The noise "
-        "of two slices correlates by rho^2 / (1 + rho^2).",
+    rho: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None,
+        description="Common noise of the slices of a cell relative to the own noise of each slice: the noise "
+        "of two slices correlates by rho^2 / (1 + rho^2). By default 0.7 with as_published, and otherwise 0.",
     )
     as_published: bool = Field(
         False,

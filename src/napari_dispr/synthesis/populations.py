@@ -31,6 +31,8 @@ _NEIGHBOURS = 6
 _TRIES, _VISIBLE = 20, 0.05
 #: The image is full after this number of cells in a row without a place.
 _FAILURES = 3
+#: Cells in an image if neither their number nor their density is known.
+_USUAL = 20
 #: Larger images are searched at a lower resolution in the plane.
 _SEARCHED = 1_000_000
 
@@ -152,7 +154,10 @@ def _fill(
     placing: np.random.Generator,
 ) -> Generator[Any, None, tuple[str, ...]]:
     """Place cells until there are enough, or no room is left; returns notes."""
-    wanted = settings.cells
+    density = settings.density
+    if settings.cells is None and density is None:
+        density = source.density
+    wanted = settings.cells or _USUAL
     failures = 0
     for cell in source.draw(drawing, wanted):
         if not isinstance(cell, TexturedCell):
@@ -169,21 +174,21 @@ def _fill(
         failures = 0
         corner, clustered = found
         canvas.add(cell, corner, clustered)
-        if settings.density is not None:
+        if density is not None:
             filled = np.count_nonzero(canvas.labels) / canvas.labels.size
-            wanted = max(len(canvas.cells), round(len(canvas.cells) * settings.density / filled))
+            wanted = max(len(canvas.cells), round(len(canvas.cells) * density / filled))
         yield Placed(len(canvas.cells), wanted)
         if len(canvas.cells) >= wanted:
             return ()
     count = len(canvas.cells)
     if not count:
         raise InputError(
-            f"No cell of {source.name} fits into an image of {_by(settings.size)} voxels: choose a larger size"
+            f"No cell of {source.name} fits into an image of {_by(settings.size)} voxels: take a larger one"
             + (", or let the border cut cells." if settings.cut == "none" else ".")
         )
     filled = np.count_nonzero(canvas.labels) / canvas.labels.size
-    if settings.density is not None:
-        return (f"{count} cells fill {filled:.0%} of the image instead of {settings.density:.0%}: no more fit.",)
+    if density is not None:
+        return (f"{count} cells fill {filled:.0%} of the image, not {density:.0%}: no more fit.",)
     return (f"Only {count} of {wanted} cells fit into the image; they fill {filled:.0%} of it.",)
 
 
@@ -251,9 +256,7 @@ def _box(mask: NDArray[np.bool_]) -> Box:
 
 def _fading(mask: NDArray[np.bool_], box: Box) -> Floats:
     """The weight of a cell's image: 1 in the cell, falling smoothly to 0 just outside its margin."""
-    margins = [
-        min(side.start, length - side.stop) + 1 for side, length in zip(box, mask.shape, strict=True)
-    ]
+    margins = [min(side.start, length - side.stop) + 1 for side, length in zip(box, mask.shape, strict=True)]
     outside = distance_transform_edt(~mask, sampling=[1 / margin for margin in margins])
     return np.cos(np.pi / 2 * np.minimum(outside, 1)).astype(np.float32) ** 2
 

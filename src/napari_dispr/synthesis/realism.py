@@ -58,8 +58,8 @@ def cell_features(images: Iterable[Annotated], most: int = _MOST, seed: int = 0)
     Returns
     -------
     DataFrame
-        Columns ``image``, ``label`` and `FEATURES`. Cells that the border of a slice cuts, tiny ones and those
-        with one grey value are left out. At most ``most`` cells, chosen at random.
+        Columns ``image``, ``label`` and `FEATURES`. Cells that the border of a slice cuts, tiny ones and
+        those with one grey value are left out. At most ``most`` cells, chosen at random.
     """
     rows = []
     for one in images:
@@ -102,7 +102,11 @@ def _described(
     found = features(crop.mask, crop.image)
     if "picture" not in found:
         return None
-    row = {name: value for group, names in GROUPS.items() for name, value in zip(names, found[group], strict=True)}
+    row = {
+        name: value
+        for group, names in GROUPS.items()
+        for name, value in zip(names, found[group], strict=True)
+    }
     row["extent"] += float(np.log(pixel / zoom))
     row["area"] += float(2 * np.log(pixel / zoom))
     wide = tuple(slice(max(0, side.start - _RING), side.stop + _RING) for side in box)
@@ -161,7 +165,7 @@ def kernel_distances(real: pd.DataFrame, synthetic: pd.DataFrame, seed: int = 0)
 
 
 def save_panels(path: Path, tables: Mapping[str, pd.DataFrame], unit: str) -> None:
-    """A figure of the distributions of area, intensity, contrast and texture, a colour for each set of cells."""
+    """A figure with the distributions of area, intensity, contrast and texture of each set of cells."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.1 * len(_PANELS), 2.9), layout="constrained")

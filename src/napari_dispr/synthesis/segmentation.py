@@ -41,8 +41,8 @@ _RATES, _WARMUP, _DECAY = (0.01, 1e-3), 20, 0.5
 _MOST_SLICES = 1500
 #: Percentiles of an image that become 0 and 1.
 _RANGE = (1, 99.8)
-#: Markers of cells: smoothing and neighbourhood as shares of the diameter, and least distance from the edge as
-#: a share of the radius.
+#: Markers of cells: smoothing and neighbourhood as shares of the diameter, and least distance from the edge
+#: as a share of the radius.
 _SMOOTH, _APART, _DEEP = 0.08, 0.3, 0.25
 #: Smaller parts than this share of a typical cell are no cells.
 _SMALLEST = 0.05
@@ -123,7 +123,9 @@ def resized_for(images: Sequence[Annotated], pixels: float) -> Resized:
 def normalised(image: NDArray[Any]) -> Floats:
     """The image with two of its percentiles at 0 and 1."""
     low, high = np.percentile(image, _RANGE)
-    return np.clip((image.astype(np.float32) - low) / max(float(high - low), 1e-6), -0.5, 2).astype(np.float32)
+    return np.clip((image.astype(np.float32) - low) / max(float(high - low), 1e-6), -0.5, 2).astype(
+        np.float32
+    )
 
 
 def examples_of(images: Iterable[Annotated], resized: Resized, seed: int = 0) -> list[Example]:
@@ -135,7 +137,9 @@ def examples_of(images: Iterable[Annotated], resized: Resized, seed: int = 0) ->
         volume, labels = np.atleast_3d(normalised(one.image).T).T, np.atleast_3d(one.labels.T).T
         for z in one.slices:
             if labels[z].any():
-                found.append(Example(_shrunk(volume[z], factor), _target(_nearest(labels[z], factor), radius)))
+                found.append(
+                    Example(_shrunk(volume[z], factor), _target(_nearest(labels[z], factor), radius))
+                )
     if len(found) > _MOST_SLICES:
         found = [found[i] for i in np.sort(rng.permutation(len(found))[:_MOST_SLICES])]
     return found
@@ -259,9 +263,7 @@ def iter_train_segmenter(
     trained = Trained(network.to(device), *_RATES)
     rng = np.random.default_rng((seed, 1))
     for step in range(settings.steps):
-        crops = [
-            _crop(sets[i % len(sets)], settings.crop, rng) for i in range(step, step + settings.batch)
-        ]
+        crops = [_crop(sets[i % len(sets)], settings.crop, rng) for i in range(step, step + settings.batch)]
         image, target = (
             torch.from_numpy(np.stack([crop[part] for crop in crops])).to(device) for part in (0, 1)
         )

@@ -36,20 +36,24 @@ class PopulationSettings(Settings):
     size: tuple[_Voxels, _Voxels] | tuple[Annotated[int, Field(ge=2, le=1024)], _Voxels, _Voxels] = Field(
         (32, 256, 256), description="Size of each image in voxels: z,y,x, or y,x for 2D images."
     )
-    cells: Annotated[int, Field(ge=1, le=5000)] = Field(20, description="Number of cells in each image.")
+    cells: Annotated[int, Field(ge=1, le=5000)] | None = Field(
+        None,
+        description="Number of cells in each image (default: as dense as in the learned images; 20 simulated "
+        "cells).",
+    )
     density: Annotated[float, Field(gt=0, le=0.8)] | None = Field(
         None,
         description="Share of the image that cells fill, from 0 to 0.8. It replaces the number of cells.",
     )
     clustering: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3,
-        description="Probability that a cell is placed next to an earlier one; the others are placed anywhere "
-        "where there is room.",
+        description="Probability that a cell is placed next to an earlier one; the others are placed "
+        "anywhere where there is room.",
     )
     cut: Literal["none", "sides", "all"] = Field(
         "sides",
-        description="Where the border of the image may cut cells: none, sides (of the slices), or all (also at "
-        "the first and the last slice).",
+        description="Where the border of the image may cut cells: none, sides (of the slices), or all (also "
+        "at the first and the last slice).",
     )
     microscope: Microscope | None = Field(
         None, description="The microscope for simulated cells. none: the usual one of these cells."
@@ -64,10 +68,11 @@ class JudgeSettings(Settings):
     )
     batch: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Crops in each step.")
     crop: Annotated[int, Field(ge=32, le=512, multiple_of=16)] = Field(
-        96, description="Side of the crops in pixels of the resized images."
+        64, description="Side of the crops in pixels of the resized images."
     )
     diameter: Annotated[float, Field(ge=6, le=100)] = Field(
-        20.0, description="Images are resized so that the median cell has this diameter in pixels."
+        16.0,
+        description="Images of large cells are reduced, so that the median cell has this diameter in pixels.",
     )
     seeds: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="Number of repetitions with other seeds."

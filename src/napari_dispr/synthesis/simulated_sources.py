@@ -19,8 +19,8 @@ from napari_dispr.synthesis.textured_cells import TexturedCell
 
 #: Spherocytes, discocytes, stomatocytes and echinocytes: the "SDE" shapes of Simionato et al. (2021).
 SDE = tuple(kind for kind in KINDS if any(word in kind for word in ("sphero", "disco", "stomato", "echino")))
-#: Ranges of the share of each kind in blood, after Simionato et al. (2021); "SDE" are all of those. What is left
-#: is divided among the other kinds as in their data.
+#: Ranges of the share of each kind in blood, after Simionato et al. (2021); "SDE" are all of those. What is
+#: left is divided among the other kinds as in their data.
 BLOOD: dict[str, dict[str, tuple[float, float]]] = {
     "healthy blood": {
         "SDE": (0.87, 0.99),
@@ -74,7 +74,7 @@ def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
     draw_one = _nucleus if name == "nuclei" else _red_cell
 
     def draw(rng: np.random.Generator, count: int) -> Iterator[TexturedCell]:
-        shares = _shares(BLOOD[name], rng) if name in BLOOD else {}
+        shares = blood_shares(name, rng) if name in BLOOD else {}
         number = 0
         while True:
             level, dye, kind = draw_one(rng, whole, shares)
@@ -94,8 +94,9 @@ def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
     )
 
 
-def _shares(ranges: Mapping[str, tuple[float, float]], rng: np.random.Generator) -> dict[str, float]:
-    """The share of each kind of cells, drawn from the ranges of a population."""
+def blood_shares(name: str, rng: np.random.Generator) -> dict[str, float]:
+    """The share of each kind of red blood cells in a population of ``BLOOD``, drawn from its ranges."""
+    ranges = BLOOD[name]
     drawn = {name: rng.uniform(*limits) for name, limits in ranges.items()}
     others = [kind for kind in KINDS if kind not in SDE and kind not in ranges]
     rest = max(0.0, 1 - sum(drawn.values()))
@@ -130,7 +131,9 @@ def _red_cell(rng: np.random.Generator, steps: NDArray[np.float64], shares: Mapp
     level = _rendered(turned(cell.shape, red_cell_pose(cell, rng)), _REACH, 1.0, steps)
     depth, thickness, cytosol = _MEMBRANE
     inside = level > 0.5
-    distance = distance_transform_edt(inside, sampling=steps) - distance_transform_edt(~inside, sampling=steps)
+    distance = distance_transform_edt(inside, sampling=steps) - distance_transform_edt(
+        ~inside, sampling=steps
+    )
     distance = distance.astype(np.float32) - np.float32(depth)
     membrane = np.exp(-(distance**2) / np.float32(2 * thickness**2))
     dye = membrane + np.float32(cytosol) * np.clip(distance / np.float32(depth) + 0.5, 0, 1)

@@ -45,7 +45,9 @@ def cell_source(
     """
     name = str(source)
     if spacing is not None and len(spacing) != ndim:
-        raise InputError(f"The spacing {tuple(spacing)} has {len(spacing)} numbers: {ndim}D images need {ndim}.")
+        raise InputError(
+            f"The spacing {tuple(spacing)} has {len(spacing)} numbers: {ndim}D images need {ndim}."
+        )
     if name in SIMULATED:
         usual = _NUCLEI if name == "nuclei" else _RED_CELLS
         return simulated_source(name, spacing or usual[3 - ndim :])
@@ -69,14 +71,14 @@ def _learned_source(
         spacing = card.spacing[-ndim:]
         if len(spacing) < ndim:
             raise InputError(
-                f"{path} was learned from 2D images, which do not say how far slices are apart: give the spacing "
-                "along z, y and x."
+                f"{path} was learned from 2D images, which do not say how far slices are apart: give the "
+                "spacing along z, y and x."
             )
     steps = tuple(float(step) for step in spacing)
 
     def draw(rng: np.random.Generator, count: int) -> Iterator[Any]:
         seed = int(rng.integers(2**31))
-        return iter_textured_cells(learned, seed, steps, ndim, settings=chosen)
+        return iter_textured_cells(learned, seed, steps, ndim, count=count, settings=chosen)
 
     return CellSource(
         name=card.name,
@@ -84,8 +86,10 @@ def _learned_source(
         unit=card.unit,
         background=card.background,
         draw=draw,
+        density=min(card.density, 0.8) or None,
         dtype=card.dtype,
-        blurred=f"The textures of {card.name} were learned from images that a microscope has blurred already.",
+        blurred=f"The textures of {card.name} were learned from images that are already blurred by a "
+        "microscope.",
         card={
             "model": path.name,
             "hash": learned.hash,

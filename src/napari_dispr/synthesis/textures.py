@@ -37,6 +37,8 @@ TRUNCATION = 8.0
 WITH_NEIGHBOUR = 0.65
 #: ... with noise of up to this standard deviation, so that errors do not add up from slice to slice.
 NEIGHBOUR_NOISE = 0.3
+#: ``rho`` of slices that are drawn at once, that of the paper's code.
+AT_ONCE = 0.7
 #: Pictures are sides of a multiple of this, in pixels, for the network.
 MULTIPLE = 16
 
@@ -117,7 +119,7 @@ def iter_textures(
     seeds: Sequence[int],
     *,
     steps: int = 12,
-    rho: float = 0.7,
+    rho: float | None = None,
     with_neighbours: bool = True,
 ) -> Iterator[list[Floats] | None]:
     """Draw the pictures of a batch of cells by DDIM with eta 0.
@@ -132,8 +134,10 @@ def iter_textures(
         One stack of masks for each cell. H and W are the same multiple of 16 for all.
     seeds : sequence of int
         One for each cell.
-    rho : float
-        As in `slice_noise`.
+    rho : float, optional
+        As in `slice_noise`; by default 0.7 for slices that are drawn at once, as in the paper, and otherwise
+        0. The network has not learned that the slice before, its condition, was made from the same noise:
+        with common noise bright spots would become brighter from slice to slice.
     with_neighbours : bool
         False: all slices are drawn at once and agree by their noise alone, as in the paper.
 
@@ -145,6 +149,8 @@ def iter_textures(
         At the end: normalised pictures.
     """
     device = next(network.parameters()).device
+    if rho is None:
+        rho = 0.0 if with_neighbours else AT_ONCE
     noise = [_noise(seed, mask.shape, rho) for seed, mask in zip(seeds, masks, strict=True)]
     pictures = [np.zeros(mask.shape, np.float32) for mask in masks]
     for batch in _in_turn([len(mask) for mask in masks], with_neighbours):

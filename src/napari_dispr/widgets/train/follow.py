@@ -173,7 +173,7 @@ class FollowedRun:
         self.state, self._starting, self._finishing = "running", True, finish
         self._starts += 1
         self.news += 1
-        self.log.end = self.log.problem = None  # of the last time
+        self.log.end = self.log.problem = self.log.scoring = None  # of the last time
 
     def read(self) -> "FollowedRun":
         """Read what is new and return itself; for a thread, as disks may be slow.

@@ -21,7 +21,7 @@ from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.cells.stacks import Stack, cut_stacks
 from napari_dispr.errors import InputError
 from napari_dispr.export.pictures import montage
-from napari_dispr.models.library import available_models, check_name, user_folder
+from napari_dispr.models.library import available_models, new_model_path, user_folder
 from napari_dispr.settings import TrainSettings
 from napari_dispr.training.run import Plan, Run, runs_folder
 from napari_dispr.viewer.displayed import layer_to_world
@@ -307,9 +307,7 @@ def new_name(name: str) -> str:
     """
     if not name.strip():
         raise InputError("Give the model a name, such as my-nuclei.")
-    name = check_name(name)
-    if name.casefold() in {model.casefold() for model in available_models()}:
-        raise InputError(f"There is a model {name!r} already: choose another name.")
+    name = new_model_path(name).stem
     if name.casefold() in _run_names():
         raise InputError(
             f"There is a training run {name!r} already: choose another name, or choose that run above."
