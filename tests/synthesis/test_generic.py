@@ -57,7 +57,7 @@ def test_section_is_the_mask_of_the_size_that_crops_have(kind: str, cells: dict[
         assert mask.shape == image.shape == (64, 64) and mask.dtype == image.dtype == np.float32
         np.testing.assert_allclose(mask, obj[grid.IMAGED_PLANE] / 255, atol=1e-6)
         low, high = box(mask > 0.5)
-        assert 26 <= (high - low + 1).max() <= 57
+        assert 18 <= (high - low + 1).max() <= 57
         assert np.abs((low + high) / 2 - grid.CENTRE).max() <= 1.5
         bottom, top = box(obj > 127.5)[0][0], box(obj > 127.5)[1][0]
         assert top - bottom + 1 >= 10
