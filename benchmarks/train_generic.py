@@ -18,8 +18,9 @@ from real_nuclei import LEFT_OUT, SOURCES, STACKS, nuclei_as_they_are, nuclei_to
 
 from napari_dispr.card import Card, Quality
 from napari_dispr.cells.training_cells import TrainingCell
+from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
-from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.network import DEFAULT, UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.files import written_aside
 from napari_dispr.models.library import load_model
@@ -85,7 +86,7 @@ def card(settings: TrainSettings, simulated: int, folder: Path, start: ShapeMode
 
 def widened(network: UNet3D) -> UNet3D:
     """The network of the start with the inputs of the new model."""
-    return network.with_planes(PLANES)
+    return network.with_inputs(PLANES, DEFAULT.volumes)
 
 
 def main() -> None:
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--real", type=int, default=600, help="versions of real nuclei (600)")
     parser.add_argument("--cells", type=Path, help="file for the simulated cells (OUT/simulated.npz)")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name in _FREE:
         default = TrainSettings.model_fields[name].default
@@ -128,6 +130,7 @@ def main() -> None:
         settings,
         start=widened(start.network),
         resume=options.resume,
+        device=devices.choose(options.device),
     ):
         print(json.dumps(asdict(report)), flush=True)
     state = State(settings, widened(start.network).config, torch.device("cpu"))

@@ -18,6 +18,8 @@ class Settings(BaseModel):
 SettingsKind = TypeVar("SettingsKind", bound=Settings)
 PixelSize = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Scale = Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | Literal["auto", "physical"]
+#: What a picture shows: a plane through the cells, or their projection, with their silhouettes as masks.
+PictureKind = Literal["section", "projection"]
 
 
 def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> SettingsKind:
@@ -77,6 +79,12 @@ class PredictSettings(Settings):
     )
     pixel_size: PixelSize | None = Field(
         None, description="Side of a pixel in the unit of the model. Needed for the scale physical."
+    )
+    picture: PictureKind = Field(
+        "section",
+        description="What the picture shows: section (one plane, as a confocal microscope gives it) or "
+        "projection (the whole depth, as a widefield picture or a maximum projection; the masks are "
+        "silhouettes).",
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0,
@@ -184,6 +192,12 @@ class TrainSettings(Settings):
     )
     scale_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
         0.3, description="Share of samples for which the network does not get the true size of the cell."
+    )
+    projections: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.12, description="Share of samples whose picture is a projection, and whose mask is the silhouette."
+    )
+    further_planes: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Share of the other samples of which sections at other depths are known, too."
     )
     validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.15, description="Share of the cells that are used for validation and not for training."
@@ -324,6 +338,8 @@ PRESETS: dict[str, TrainSettings] = {
         blended=0.0,
         image_dropout=0.0,
         scale_dropout=0.0,
+        projections=0.0,
+        further_planes=0.0,
         validation_cells=2,
     ),
 }

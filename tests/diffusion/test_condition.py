@@ -1,10 +1,22 @@
 """The condition: what reaches a network of a crop, and above all what does not."""
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
 
 from napari_dispr.cells.cropping import crop_cell
-from napari_dispr.diffusion.condition import MASK_TRUNCATION, dispr_planes, normalise_inside, signed_planes
+from napari_dispr.diffusion.condition import (
+    MASK_TRUNCATION,
+    Condition,
+    Known,
+    dispr_planes,
+    filled_up,
+    normalise_inside,
+    signed_planes,
+)
+from napari_dispr.planes import KnownPlane
 from napari_dispr.synthesis.phantoms import simulate_field
 
 RNG = np.random.default_rng(0)
@@ -90,3 +102,52 @@ def test_original_sees_mask_and_image_within_it():
     assert planes.dtype == np.float32
     assert np.array_equal(planes, np.stack([MASK, IMAGE * MASK]))
     assert not dispr_planes(MASK, None)[1].any()
+
+
+def known(depths=(), projection=False, images=True):
+    planes = [KnownPlane(d, np.roll(MASK, 3, 0), IMAGE if images else None) for d in depths]
+    return Known.of(MASK, IMAGE, planes, projection)
+
+
+def test_volumes_show_each_section_at_its_depth():
+    one = known([6.25, -4.0])
+    nearness, distance, picture, projection = one.volumes()
+    np.testing.assert_allclose(nearness[[32, 28, 38, 30, 63], 5, 5], [1, 1, 1 - 0.25 / 16, 1 - 2 / 16, 0])
+    np.testing.assert_array_equal(distance[32], one.distances[0])
+    np.testing.assert_array_equal(distance[28], one.distances[2])
+    np.testing.assert_allclose(distance[30], (one.distances[0] + one.distances[2]) / 2, atol=1e-6)
+    np.testing.assert_array_equal(distance[[0, 63]], one.distances[[2, 1]])  # constant beyond the last ones
+    np.testing.assert_allclose(picture[38] + picture[39], one.pictures[1], atol=1e-6)
+    np.testing.assert_allclose(picture[39], 0.25 * one.pictures[1], atol=1e-6)
+    assert not picture[[30, 31, 33, 37]].any() and not projection.any()
+
+
+def test_a_section_between_voxels_is_told_from_its_neighbours():
+    volumes = [known([depth]).volumes() for depth in (6.0, 6.3, 6.6, 7.0)]
+    for one, other in itertools.combinations(volumes, 2):
+        assert np.abs(one[0] - other[0]).max() > 0.015 and np.abs(one[1] - other[1]).max() > 0.005
+
+
+def test_an_empty_section_and_one_without_image():
+    empty = Known.of(MASK, None, [KnownPlane(9.0, np.zeros_like(MASK))])
+    assert (empty.distances[1] == -1).all() and not empty.pictures.any()
+    _, distance, picture, _ = empty.volumes()
+    assert (distance[41:] == -1).all() and not picture.any()
+
+
+def test_a_projection_has_a_silhouette_at_no_depth():
+    one = known(projection=True)
+    nearness, distance, picture, projection = one.volumes()
+    assert np.isnan(one.depths[0]) and projection.all() and not nearness.any() and not picture.any()
+    np.testing.assert_array_equal(distance, np.broadcast_to(one.distances[0], distance.shape))
+
+
+def test_sections_of_a_batch_are_filled_up():
+    depths, distances = filled_up([known(), known([5.0, 8.0])])
+    np.testing.assert_array_equal(depths, [[0, np.nan, np.nan], [0, 5, 8]])
+    assert distances.shape == (2, 3, 64, 64) and not distances[0, 1:].any()
+    planes = torch.from_numpy(np.stack([signed_planes(MASK, IMAGE)] * 2))
+    condition = Condition(planes, torch.zeros(2, 0, 64, 64, 64), depths, distances)
+    # The first section is the mask of the planes, in units of the truncation of the model.
+    _, edges = condition.sections(8.0)
+    assert torch.equal(edges[:, 0], (planes[:, 1] * 2).clamp(-1, 1))

@@ -1,11 +1,14 @@
 """Denoisers: the inputs of the networks, and agreement with the mask without a seam."""
 
 import numpy as np
+import pytest
 import torch
 from support.models import dispr_model, tiny_model
 
 from napari_dispr import grid, signed_distance
-from napari_dispr.diffusion.samplers import GaussianDenoiser, agree_with_mask
+from napari_dispr.cells.cropping import Crop
+from napari_dispr.diffusion.samplers import CLEAR, GaussianDenoiser, agree_with_sections
+from napari_dispr.planes import KnownPlane
 from napari_dispr.synthesis.phantoms import KINDS, phantom
 
 CPU = torch.device("cpu")
@@ -16,11 +19,28 @@ def field(values, truncation=8.0):
     return torch.from_numpy(distance)
 
 
+def crop(mask, image=None, **known):
+    return Crop(1, mask, image, 1.0, grid.grid_to_pixel(1.0, (31.5, 31.5)), **known)
+
+
 def disc(radius, hole=0.0):
     y, x = np.indices((64, 64))
     r = np.hypot(y - 31.5, x - 31.5)
     level = np.clip(np.minimum(radius - r, r - hole if hole else np.inf) + 0.5, 0, 1).astype(np.float32)
     return torch.from_numpy(signed_distance.from_level(level, 0.5, 16.0) / 8).clamp(-1, 1)
+
+
+def agree_with_mask(clean, mask_distance):
+    """One section, in the imaged plane."""
+    return agree_with_sections(clean, torch.zeros(len(clean), 1), mask_distance[:, None])
+
+
+def sections(volume, depths):
+    """The sections of a volume (64, 64, 64), read between its voxels."""
+    place = 32 + np.asarray(depths)
+    below = np.floor(place).astype(int)
+    share = torch.from_numpy(place - below)[:, None, None]
+    return volume[below] * (1 - share) + volume[np.minimum(below + 1, 63)] * share
 
 
 def test_imaged_plane_becomes_the_mask():
@@ -70,6 +90,79 @@ def test_correction_fades_without_a_jump():
     torch.testing.assert_close(change[31], change[33])
 
 
+def test_one_section_is_corrected_as_ever():
+    """Bit by bit: the shipped models draw the same voxels as before there were further planes."""
+    shape = torch.randn(2, 1, *grid.SHAPE, generator=torch.Generator().manual_seed(4)).clamp(-1, 1)
+    masks = torch.stack([disc(10.0), disc(20.0, hole=6.0)])
+    section = shape[:, 0, 32]
+    near = masks / 3
+    low, high = torch.minimum(near, masks), torch.maximum(near, masks)
+    missing = torch.minimum(torch.maximum(section, low), high) - section
+    weight = torch.exp(-0.5 * (torch.from_numpy(grid.plane_distance()) / 3.0) ** 2).view(1, -1, 1, 1)
+    assert torch.equal(agree_with_mask(shape, masks), shape + (weight * missing[:, None])[:, None])
+
+
+@pytest.mark.parametrize(
+    "depths", [[0, 8], [0, -6, 6, 12], [0, 2.5, 5, 7.5, 10], [0, -1.5, 1.5, 3, 4.5], [0, 31]]
+)
+def test_all_known_sections_are_met(depths):
+    noise = torch.randn(1, 1, *grid.SHAPE, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+    edges = torch.stack([disc(20.0 - k) for k in range(len(depths) - 1)] + [torch.full((64, 64), -1.0)])
+    agreed = agree_with_sections(noise, torch.tensor([depths], dtype=torch.float32), edges[None])
+    found = sections(agreed[0, 0], depths)
+    assert torch.equal(found > 0, edges > 0)
+    assert found[-1].max() < 0  # the empty section, too
+    assert (found.abs() <= edges.abs() + 1e-3).all()
+
+
+def test_sections_of_a_shape_leave_it_alone():
+    z, y, x = np.indices(grid.SHAPE)
+    ball = np.clip(20.5 - np.sqrt((z - 32) ** 2 + (y - 31.5) ** 2 + (x - 31.5) ** 2), 0, 1) * 255
+    depths = [0.0, 7.5, -13.0, 24.0]
+    edges = torch.stack(
+        [disc(max(0.1, 20**2 - d**2) ** 0.5) if d < 20 else torch.full((64, 64), -1.0) for d in depths]
+    )
+    shape = field(ball)[None, None]
+    change = agree_with_sections(shape, torch.tensor([depths]), edges[None]) - shape
+    assert change.abs().max() < 0.06  # half a voxel
+
+
+def test_corrections_of_several_sections_fade_without_a_jump():
+    shape = field(phantom("discocyte", np.random.default_rng(3)))[None, None]
+    depths = torch.tensor([[0.0, 6.5, -7.0]])
+    edges = torch.stack([disc(14.0), disc(9.0), disc(11.0)])[None]
+    change = (agree_with_sections(shape, depths, edges) - shape)[0, 0]
+    largest = change.abs().max()
+    assert largest > 0.5
+    assert (change[1:] - change[:-1]).abs().max() < 0.25 * largest
+    assert change[[0, -1]].abs().max() < 1e-3
+
+
+def test_a_silhouette_bounds_all_planes_and_leaves_no_column_empty():
+    noise = torch.randn(1, 1, *grid.SHAPE, generator=torch.Generator().manual_seed(1)).clamp(-1, 1)
+    silhouette = disc(20.0, hole=6.0)
+    projection = torch.tensor([[torch.nan]])
+    for shape in (
+        noise,
+        -torch.ones_like(noise),
+        field(phantom("echinocyte", np.random.default_rng(0)))[None, None],
+    ):
+        agreed = agree_with_sections(shape, projection, silhouette[None, None])
+        assert torch.equal((agreed[0, 0] > 0).any(dim=0), silhouette > 0)
+        assert (agreed[0, 0].amax(dim=0)[silhouette > CLEAR] >= CLEAR - 1e-6).all()
+    filled = agree_with_sections(-torch.ones_like(noise), projection, silhouette[None, None])[0, 0] > 0
+    assert filled[32].any() and not filled[:20].any() and not filled[44:].any()
+
+
+def test_cells_of_a_batch_do_not_change_each_other():
+    noise = torch.randn(2, 1, *grid.SHAPE, generator=torch.Generator().manual_seed(5)).clamp(-1, 1)
+    depths = torch.tensor([[0.0, torch.nan, torch.nan], [0.0, 5.25, -6.0]])
+    edges = torch.stack([disc(r) for r in (12.0, 9.0, 9.0, 20.0, 16.0, 15.0)]).view(2, 3, 64, 64)
+    both = agree_with_sections(noise, depths, edges)
+    assert torch.equal(both[:1], agree_with_sections(noise[:1], depths[:1, :1], edges[:1, :1]))
+    assert torch.equal(both[1:], agree_with_sections(noise[1:], depths[1:], edges[1:]))
+
+
 def test_cells_of_a_batch_keep_to_their_own_masks():
     shape = torch.zeros(2, 1, *grid.SHAPE)
     agreed = agree_with_mask(shape, torch.stack([disc(10.0), disc(20.0)]))
@@ -81,12 +174,26 @@ def test_flow_denoiser_draws_the_mask_from_untrained_weights():
     mask = np.zeros((64, 64), np.float32)
     mask[15:50, 20:40] = 1
     x = torch.randn(1, 1, *grid.SHAPE, generator=torch.Generator().manual_seed(0))
-    free = model.denoiser([mask], [None], model.ready(CPU), agree=False)(x, 0.9)
-    kept = model.denoiser([mask], [None], model.ready(CPU))(x, 0.9)
+    free = model.denoiser([crop(mask)], model.ready(CPU), agree=False)(x, 0.9)
+    kept = model.denoiser([crop(mask)], model.ready(CPU))(x, 0.9)
     assert free.variance_fraction is None and kept.clean.dtype == torch.float32
     assert free.clean.abs().max() <= 1
     assert np.array_equal(kept.clean[0, 0, 32] > 0, mask > 0.5)
     assert not np.array_equal(free.clean[0, 0, 32] > 0, mask > 0.5)
+
+
+def test_denoiser_meets_further_planes_that_its_network_does_not_know():
+    model = tiny_model()
+    assert not model.network.config.volumes
+    disc_mask = (disc(16.0).numpy() > 0).astype(np.float32)
+    smaller = (disc(9.0).numpy() > 0).astype(np.float32)
+    planes = (KnownPlane(-6.5, smaller), KnownPlane(10.0, np.zeros_like(smaller)))
+    x = torch.randn(2, 1, *grid.SHAPE, generator=torch.Generator().manual_seed(0))
+    crops = [crop(disc_mask, planes=planes), crop(disc_mask, picture="projection")]
+    several, projection = model.denoiser(crops, model.ready(CPU))(x, 0.9).clean[:, 0]
+    found = sections(several, [0.0, -6.5, 10.0]).numpy() > 0
+    np.testing.assert_array_equal(found, np.stack([disc_mask, smaller, 0 * smaller]) > 0)
+    np.testing.assert_array_equal((projection > 0).any(dim=0), disc_mask > 0)
 
 
 def test_gaussian_denoiser_repeats_planes_and_clips():
@@ -94,7 +201,7 @@ def test_gaussian_denoiser_repeats_planes_and_clips():
     mask = np.zeros((64, 64), np.float32)
     mask[15:50, 20:40] = 1
     image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
-    denoiser = model.denoiser([mask], [image], model.ready(CPU))
+    denoiser = model.denoiser([crop(mask, image)], model.ready(CPU))
     assert isinstance(denoiser, GaussianDenoiser)
     x = torch.randn(1, 1, 2, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from support.models import dispr_model, tiny_model
 
 from napari_dispr import InputError, ShapeModel, grid
+from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion.process import RectifiedFlow
 
 
@@ -72,7 +73,8 @@ def test_drawing_leaves_the_models_own_weights_alone(tmp_path):
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     disc = np.zeros((64, 64), np.float32)
     disc[20:44, 20:44] = 1
-    model.denoiser([disc], [None], model.ready(torch.device("cpu")))(torch.randn(1, 1, 64, 64, 64), 0.9)
+    crop = Crop(1, disc, None, 1.0, np.eye(4))
+    model.denoiser([crop], model.ready(torch.device("cpu")))(torch.randn(1, 1, 64, 64, 64), 0.9)
     for name, tensor in model.network.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, before[name])

@@ -1,5 +1,7 @@
 """The network: the original's numbers block by block, and what our own topology adds."""
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 from support.dispr_reference import META, digest, normal, stored, weights_of
@@ -7,6 +9,8 @@ from support.dispr_reference import META, digest, normal, stored, weights_of
 from napari_dispr.diffusion.network import (
     DEFAULT,
     NetworkConfig,
+    PlaneNetworkConfig,
+    UNet,
     UNet3D,
     fold,
     timestep_embedding,
@@ -121,14 +125,34 @@ def tiny() -> UNet3D:
 
 
 def test_widened_network_is_the_same_until_it_learns(tiny):
-    wide = tiny.with_planes(6).eval()
+    wide = tiny.with_inputs(6, 4).eval()
     planes, x, t = torch.rand(2, 6, 64, 64), torch.randn(2, 1, 64, 64, 64), torch.tensor([10.0, 900.0])
     with torch.no_grad():
         torch.testing.assert_close(
             wide(x, t, wide.encode(planes)), tiny(x, t, tiny.encode(planes[:, :4])), atol=1e-5, rtol=1e-5
         )
-    narrow = wide.with_planes(4)
+    narrow = wide.with_inputs(4, 0)
     assert all(torch.equal(a, b) for a, b in zip(narrow.parameters(), tiny.parameters(), strict=True))
+
+
+def test_network_with_volumes_starts_with_exactly_the_same_output(tiny):
+    wide = tiny.with_inputs(4, 4).eval()
+    planes, x, t = torch.rand(1, 4, 64, 64), torch.randn(1, 1, 64, 64, 64), torch.tensor([500.0])
+    volumes = torch.randn(1, 4, 64, 64, 64)
+    with torch.no_grad():
+        before = tiny(x, t, tiny.encode(planes))
+        assert torch.equal(wide(x, t, wide.encode(planes, volumes)), before)
+        assert torch.equal(wide(x, t, wide.encode(planes)), before)
+        # Each volume reaches the network once it has learned, at its own place and there only.
+        torch.nn.init.normal_(wide.known.weight, std=0.1)
+        for channel in range(4):
+            spot = torch.zeros_like(volumes)
+            spot[0, channel, 9, 20, 60] = 1
+            changed = wide.encode(planes, spot) - wide.encode(planes)
+            assert changed[0, :, 1, 2, 7].abs().max() > 0 and changed.count_nonzero() <= changed.shape[1]
+        # Fewer volumes are the first ones.
+        narrow = wide.with_inputs(4, 2)
+        assert torch.equal(narrow.known.weight, wide.known.weight[:, : 2 * TINY.fold**3])
 
 
 def test_condition_planes_reach_the_network_as_channels_of_every_plane(tiny):
@@ -179,3 +203,31 @@ def test_a_sample_does_not_depend_on_its_place_in_the_batch():
         torch.set_num_threads(threads)
     assert out.isfinite().all() and out.std() > 0
     torch.testing.assert_close(out, out[:1].expand_as(out), atol=0, rtol=0)
+
+
+# --- pictures ----------------------------------------------------------------------------------------
+
+PLANAR = PlaneNetworkConfig(
+    num_channels=32, channel_mult=(1, 1), attention_downsamplings=(2,), in_channels=3, out_channels=1, fold=4
+)
+
+
+@pytest.mark.parametrize("changes", [{}, {"fold": 1}, {"resblock_updown": True}])
+def test_a_network_of_pictures_takes_any_multiple_of_its_stride(changes):
+    network = UNet(replace(PLANAR, **changes)).eval().requires_grad_(False)
+    torch.nn.init.normal_(network.out[-1].weight, std=0.1)
+    for size in ((32, 32), (16, 48)):
+        output = network(torch.randn(2, 3, *size), torch.tensor([3.0, 700.0]))
+        assert output.shape == (2, 1, *size)
+        assert output.std() > 0
+
+
+def test_fold_of_pictures_is_undone_by_unfold():
+    x = torch.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)
+    assert fold(x, 4).shape == (2, 48, 2, 3)
+    assert torch.equal(unfold(fold(x, 4), 4), x)
+
+
+def test_files_of_volume_networks_do_not_know_of_pictures():
+    assert "dimensions" not in asdict(DEFAULT) | asdict(PLANAR)
+    assert UNet(PLANAR).input_blocks[0][0].weight.ndim == 4

@@ -19,7 +19,8 @@ from napari_dispr.export.pictures import (
 )
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.denoising import Denoising
-from napari_dispr.shapes.ensemble import Ensemble, Section
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.section import Section
 from napari_dispr.shapes.shading import shaded
 
 BALL = 15 - np.linalg.norm(

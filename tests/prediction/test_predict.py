@@ -175,10 +175,10 @@ class Crowded(torch.nn.Module):
         super().__init__()
         self.network, self.config = network, network.config
 
-    def encode(self, planes):
+    def encode(self, planes, volumes):
         if len(planes) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self.network.encode(planes)
+        return self.network.encode(planes, volumes)
 
     def forward(self, *arguments):
         return self.network(*arguments)

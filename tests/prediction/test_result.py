@@ -15,7 +15,8 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_pictures, load_prediction, save_pictures
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes import placement
-from napari_dispr.shapes.ensemble import Ensemble, Section
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.section import Section
 
 
 @pytest.mark.parametrize("to_world", [np.eye(3), rotated(30, 0.1, (5, -3)), rotated(-70, 2.5, (0, 11))])
@@ -134,10 +135,8 @@ def test_files(tmp_path):
         "cells.csv",
         "cells/one.npz",
         "cells/one.ome.tif",
-        "consensus/one.ome.tif",
         "morphometry.columns.csv",
         "morphometry.csv",
-        "occupancy/one.ome.tif",
         "prediction.json",
     ]
     content = json.loads((tmp_path / "prediction.json").read_text())

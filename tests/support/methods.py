@@ -19,6 +19,7 @@ class FunctionMethod:
     """
 
     members = None
+    uses_planes = False
     name = hash = "function"
     card = Card(name="function", qualities={})
 

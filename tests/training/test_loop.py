@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from napari_dispr.training import objectives
 from napari_dispr.training.loop import iter_optimise
 from napari_dispr.training.objectives import objective_of
 from napari_dispr.training.process_group import ProcessGroup
-from napari_dispr.training.samples import Samples, Units
+from napari_dispr.training.samples import Samples, Units, joined
 from napari_dispr.training.state import State
 
 
@@ -60,10 +61,9 @@ def test_training_lowers_the_loss(cells, tmp_path, scored, factor):
     settings = TrainSettings(steps=24, batch=2, resliced=0.0, blended=0.0, scored=scored, **fast)
 
     def loss(network):
-        objective, samples = objective_of(network, settings), Samples(cells, settings, TINY.planes)
-        drawn = [samples[i] for i in range(1000, 1004)]
-        planes, clean, noise = (torch.stack(kind) for kind in zip(*drawn, strict=True))
-        batch = objectives.Batch(planes, clean, noise, torch.arange(4), 4)
+        objective, samples = objective_of(network, settings), Samples(cells, settings, TINY.planes, 0)
+        drawn = joined([samples[i] for i in range(1000, 1004)])
+        batch = objectives.Batch(*drawn, torch.arange(4), 4)
         with torch.no_grad():
             sources = (torch.Generator().manual_seed(seed) for seed in range(4))
             return np.mean([float(objective(batch, scored > 0, source)) for source in sources])
@@ -219,17 +219,62 @@ def test_what_is_missing_is_said(cells, tmp_path):
 
 
 def test_sample_depends_on_its_number_alone(cells):
-    samples = Samples([cells[0], cells[1], cell_of("echinocyte", 2)], TrainSettings(), planes=6)
-    planes, clean, noise = samples[5]
-    assert noise.shape == (2, 64, 64, 64) and abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
-    assert planes.shape == (6, 64, 64) and planes.dtype == torch.float32
-    assert clean.shape == (1, 64, 64, 64) and clean.dtype == torch.float32
+    samples = Samples([cells[0], cells[1], cell_of("echinocyte", 2)], TrainSettings(), planes=6, volumes=4)
+    condition, clean, noise = samples[5]
+    assert noise.shape == (1, 2, 64, 64, 64) and abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+    assert condition.planes.shape == (1, 6, 64, 64) and condition.planes.dtype == torch.float32
+    assert condition.volumes.shape == (1, 4, 64, 64, 64) and condition.volumes.dtype == torch.float32
+    assert clean.shape == (1, 1, 64, 64, 64) and clean.dtype == torch.float32
     assert clean.min() == -1 and clean.max() <= 1
-    again = samples[5]
-    assert all(torch.equal(one, other) for one, other in zip((planes, clean, noise), again, strict=True))
-    assert not any(
-        torch.equal(one, other) for one, other in zip((planes, clean, noise), samples[6], strict=True)
+    tensors, again, other = ((*samples[i].condition, *samples[i][1:]) for i in (5, 5, 6))
+    assert all(
+        torch.allclose(one, two, 0, 0, equal_nan=True) for one, two in zip(tensors, again, strict=True)
     )
+    assert not any(torch.equal(one, two) for one, two in zip(tensors, other, strict=True))
+
+
+def test_samples_have_further_planes_and_projections(cells):
+    settings = TrainSettings(projections=0.2, further_planes=0.5, scored=0.0)
+    samples = Samples(cells, settings, planes=6, volumes=4)
+    drawn = [samples[i] for i in range(60)]
+    depths = torch.cat([one.condition.depths for one in drawn])
+    projections = depths[:, 0].isnan()
+    several = (~depths.isnan()).sum(1) > 1
+    assert 0.08 < projections.float().mean() < 0.4 and 0.25 < several.float().mean() < 0.6
+    for one in drawn:
+        condition, (clean,) = one.condition, one.clean[0]
+        _, (edges,) = condition.sections(settings.truncation)
+        known = ~condition.depths[0].isnan()
+        if not known[0]:
+            silhouette = (clean > 0).any(dim=0)
+            assert ((edges[0] > 0) ^ silhouette).sum() < 0.02 * silhouette.sum()
+        for depth, edge in zip(condition.depths[0][known].tolist(), edges[known], strict=True):
+            i = int(np.floor(32 + depth))
+            share = 32 + depth - i
+            section = clean[i] * (1 - share) + clean[min(i + 1, 63)] * share > 0
+            assert ((edge > 0) ^ section).sum() <= 0.05 * section.sum() + 12
+
+
+def test_a_network_without_volumes_gets_the_samples_of_earlier_versions(cells):
+    one, other = (
+        Samples(cells, TrainSettings(projections=share, further_planes=share), planes=6, volumes=0)[3]
+        for share in (0.0, 1.0)
+    )
+    assert one.condition.volumes.numel() == 0 and one.condition.depths.tolist() == [[0]]
+    assert torch.equal(one.clean, other.clean) and torch.equal(one.noise, other.noise)
+
+
+def test_a_run_of_an_earlier_version_is_resumed_with_its_network(cells, tmp_path):
+    first = iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, config=TINY, report_every=1)
+    next(first)
+    first.close()
+    old = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    for name in ("projections", "further_planes"):
+        del old["settings"][name]
+    torch.save(old, tmp_path / CHECKPOINT)
+    wider = replace(TINY, volumes=4)
+    *_, last = iter_optimise(cells, tmp_path / CHECKPOINT, SHORT, config=wider, resume=True)
+    assert last.share == 1 and "known.weight" not in content(tmp_path)["network"]
 
 
 @pytest.mark.parametrize(
@@ -295,11 +340,12 @@ def test_out_of_memory_cuts_the_step_and_changes_nothing(cells, tmp_path, monkey
 
 def test_every_weight_has_a_gradient_at_every_stage(cells, monkeypatch):
     """Weights cast to 16 bit without gradients must not be found again by the step that needs them."""
-    state = State(TrainSettings(batch=2), TINY, torch.device("cpu"))
+    config = replace(TINY, volumes=4)
+    state = State(TrainSettings(batch=2), config, torch.device("cpu"))
     objective = objectives.FlowObjective(state.network, state.settings)
     objective.mixed = True
-    planes, clean, noise = (part[None] for part in Samples(cells, state.settings, TINY.planes)[0])
-    batch = objectives.Batch(planes, clean, noise, torch.tensor([0]), 1)
+    drawn = Samples(cells, state.settings, config.planes, config.volumes)[0]
+    batch = objectives.Batch(*drawn, torch.tensor([0]), 1)
     for stage in ((1, 0), (4, 2)):
         monkeypatch.setattr(objectives, "STAGES", (stage,))
         for p in state.network.parameters():

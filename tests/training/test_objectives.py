@@ -4,6 +4,7 @@ import pytest
 import torch
 from support.models import TINY
 
+from napari_dispr.diffusion.condition import Condition
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.diffusion.samplers import FlowDenoiser, euler
@@ -69,13 +70,17 @@ def test_training_goes_where_sampling_goes(stage):
     network = UNet3D(TINY)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
-    planes = torch.randn(2, TINY.planes, 64, 64)
-    distance = (2 * planes[:, 1]).clamp(-1, 1)
+    network = network.with_inputs(TINY.planes, 4)
+    torch.nn.init.normal_(network.known.weight, std=0.02)
+    depths = torch.tensor([[0, 7.5, torch.nan], [torch.nan] * 3])  # two sections, and a projection
+    edges = torch.randn(2, 3, 64, 64).clamp(-1, 1)
+    volumes = torch.randn(2, 4, 64, 64, 64)
+    condition = Condition(torch.randn(2, TINY.planes, 64, 64), volumes, depths, edges)
     noise = torch.randn(2, 1, 64, 64, 64)
     process = RectifiedFlow()
-    x, t = run_up_to(network, process, planes, distance, noise, stage)
+    x, t = run_up_to(network, process, condition, 8.0, noise, stage)
     assert t == process.times(stage[0])[stage[1]] and not x.requires_grad
-    denoiser = FlowDenoiser(network, process, planes, distance)
+    denoiser = FlowDenoiser(network, process, condition, condition.sections(8.0))
     states = [noise]
     with torch.no_grad():
         states += list(euler(denoiser, noise, process.times(stage[0]), lambda: noise))

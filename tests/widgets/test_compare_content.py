@@ -9,7 +9,8 @@ from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs
 
 from napari_dispr import grid
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.shapes.ensemble import Ensemble, Section
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.section import Section
 from napari_dispr.viewer.content import compose
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import transform_of

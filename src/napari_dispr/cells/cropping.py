@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_box, cell_boxes, whole_numbers
+from napari_dispr.planes import KnownPlane
+from napari_dispr.settings import PictureKind
 
 #: Level of a mask above which a voxel belongs to the cell.
 INSIDE = 0.5
@@ -37,6 +39,10 @@ class Crop:
         From voxel-centre index (z, y, x) to pixel index; z is in pixels, 0 in the image.
     known_scale : float or None
         Size on the grid relative to the training data; None: not known, because of the scale "auto".
+    planes : tuple of KnownPlane
+        Further sections at other depths.
+    picture : "section" or "projection"
+        What image and mask show. The mask of a projection is the silhouette of the whole cell.
     """
 
     label: int
@@ -45,6 +51,8 @@ class Crop:
     zoom: float
     grid_to_pixel: NDArray[np.float64]
     known_scale: float | None = None
+    planes: tuple[KnownPlane, ...] = ()
+    picture: PictureKind = "section"
 
 
 def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[Any] | None, NDArray[Any]]:
@@ -273,26 +281,40 @@ def crop_cell(
             f"than the {grid.SIZE} voxels of the grid: "
             f'use scale "auto" or a number of at most {grid.SIZE / extent:.3g}.'
         )
-    centre = tuple((side.start + side.stop - 1) / 2 for side in box)
+    centre = box_centre(box)
+    mask, own = resampled_cell(image, labels, label, zoom, centre, sides)
+    if not (mask > INSIDE).any():
+        raise InputError(
+            f"Cell {label} is less than a voxel thick at {zoom:.3g} voxels per pixel: "
+            "leave it out, or give a larger scale."
+        )
+    return Crop(label, mask, own, zoom, grid.grid_to_pixel(zoom, centre, sides))
+
+
+def box_centre(box: Box) -> tuple[float, float]:
+    """Pixel coordinates (y, x) of the middle of a box."""
+    y, x = ((side.start + side.stop - 1) / 2 for side in box)
+    return y, x
+
+
+def resampled_cell(
+    image: NDArray[Any] | None,
+    labels: NDArray[Any],
+    label: int,
+    zoom: float,
+    centre: tuple[float, float],
+    sides: tuple[float, float],
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Mask and image (64, 64) of a cell, the pixel ``centre`` in the middle of the grid."""
     (rows, down), (columns, across) = (
         grid_window(zoom * side, c, length)
         for side, c, length in zip(sides, centre, labels.shape, strict=True)
     )
     cell = (labels[rows, columns] == label).astype(np.float64)
     mask = np.clip(down @ cell @ across.T, 0, 1).astype(np.float32)
-    if not (mask > INSIDE).any():
-        raise InputError(
-            f"Cell {label} is less than a voxel thick at {zoom:.3g} voxels per pixel: "
-            "leave it out, or give a larger scale."
-        )
-    own = None if image is None else _intensities(image[rows, columns], cell > 0)
-    return Crop(
-        label=label,
-        mask=mask,
-        image=None if own is None else _resample(own, cell, down, across),
-        zoom=zoom,
-        grid_to_pixel=grid.grid_to_pixel(zoom, (centre[0], centre[1]), sides),
-    )
+    if image is None or not cell.any():
+        return mask, None
+    return mask, _resample(_intensities(image[rows, columns], cell > 0), cell, down, across)
 
 
 def grid_window(zoom: float, centre: float, length: int) -> tuple[slice, NDArray[np.float64]]:

@@ -35,6 +35,11 @@ class TrainingCell:
         """Larger side of the bounding box of the mask, in voxels; at least 1."""
         return larger_side(self.mask)
 
+    @property
+    def silhouette_extent(self) -> int:
+        """The same of the silhouette."""
+        return larger_side((self.signed_distance > 0).any(axis=0).astype(np.float32))
+
 
 def larger_side(mask: NDArray[np.float32]) -> int:
     """Larger side of the bounding box of a mask (64, 64), in voxels; at least 1."""

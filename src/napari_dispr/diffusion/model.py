@@ -6,12 +6,12 @@ The file contains only tensors and JSON: loading it cannot run code. `original` 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ from safetensors.torch import save as to_bytes
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
-from napari_dispr.diffusion import condition, devices
+from napari_dispr.diffusion import condition, devices, eight_bit
+from napari_dispr.diffusion.condition import Condition, Known
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser, GaussianDenoiser
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
+from napari_dispr.planes import KnownPlane
 
 PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
 
@@ -37,7 +39,7 @@ _LARGEST = 2e9
 Checked = TypeVar("Checked")
 
 
-def _checked(kind: type[Checked], values: dict[str, Any]) -> Checked:
+def checked_config(kind: type[Checked], values: dict[str, Any]) -> Checked:
     """An instance of a dataclass; a ValueError if a value has another type or is out of bounds."""
     TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
     return kind(**values)  # the numbers as they are in the file: the hash depends on them
@@ -47,6 +49,21 @@ def check_finite(tensors: Mapping[str, torch.Tensor], path: str | os.PathLike[st
     """Raise an InputError if the weights of a model file hold NaN or infinity."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise InputError(f"The weights of {path} hold NaN or infinite values: get or train the model again.")
+
+
+class Conditioned(Protocol):
+    """What a model must know of a cell; a crop has it."""
+
+    @property
+    def mask(self) -> NDArray[np.float32]: ...
+    @property
+    def image(self) -> NDArray[np.float32] | None: ...
+    @property
+    def known_scale(self) -> float | None: ...
+    @property
+    def planes(self) -> Sequence[KnownPlane]: ...
+    @property
+    def picture(self) -> str: ...
 
 
 @dataclass(eq=False)
@@ -81,9 +98,12 @@ class ShapeModel:
 
     def _configuration(self) -> dict[str, str]:
         kind = next(name for name, cls in PROCESSES.items() if isinstance(self.process, cls))
+        network = asdict(self.network.config)
+        if not network["volumes"]:  # as earlier versions wrote it, so that the hash is the same
+            del network["volumes"]
         return {
             "format": "napari-dispr 1",
-            "network": json.dumps(asdict(self.network.config)),
+            "network": json.dumps(network),
             "process": json.dumps({"kind": kind, **asdict(self.process)}),
         }
 
@@ -120,9 +140,9 @@ class ShapeModel:
             process = json.loads(metadata["process"])
             card = Card.model_validate_json(metadata["card"])
             with torch.device("meta"):  # a file that claims to be huge takes no memory
-                network = UNet3D(_checked(NetworkConfig, json.loads(metadata["network"])))
+                network = UNet3D(checked_config(NetworkConfig, json.loads(metadata["network"])))
             network.load_state_dict(tensors, assign=True)
-            model = cls(network, _checked(PROCESSES[process.pop("kind")], process), card)
+            model = cls(network, checked_config(PROCESSES[process.pop("kind")], process), card)
         except FileNotFoundError:
             raise InputError(f"There is no model file {path}: check the name.") from None
         except (
@@ -152,8 +172,25 @@ class ShapeModel:
             return condition.dispr_planes(mask, image)
         return condition.signed_planes(mask, image, scale)[: self.network.config.planes]
 
+    def condition(self, crops: Sequence[Conditioned]) -> Condition:
+        """The conditions of a batch of crops, on the CPU."""
+        # The members of a cell have the same crop.
+        each = {id(crop): crop for crop in crops}
+        places = [list(each).index(id(crop)) for crop in crops]
+        known = [
+            Known.of(crop.mask, crop.image, crop.planes, crop.picture == "projection")
+            for crop in each.values()
+        ]
+        volumes = [one.volumes()[: self.network.config.volumes] for one in known]
+        planes = [self.planes(crop.mask, crop.image, crop.known_scale) for crop in each.values()]
+        depths, distances = condition.filled_up(known)
+        stacked = torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(volumes))
+        return Condition(*(kind[places] for kind in (*stacked, depths, distances)))
+
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).
+
+        On a CPU without 16-bit arithmetic convolutions are in 8 bit where that is faster.
 
         The model's own weights keep their precision and take no memory of the device. The copy on the CPU
         is kept, because making it takes longer than sampling a cell.
@@ -165,32 +202,22 @@ class ShapeModel:
         return self._copied(torch.device("cpu"))
 
     def _copied(self, device: torch.device) -> UNet3D:
-        fast = devices.fast_dtype(device) if self.network.config.fold > 1 else torch.float32
-        return devices.channels_last(deepcopy(self.network).to(device, fast))
+        folded = self.network.config.fold > 1
+        fast = devices.fast_dtype(device) if folded else torch.float32
+        network = devices.channels_last(deepcopy(self.network).to(device, fast))
+        is_slow = folded and device.type == "cpu" and fast is torch.float32
+        return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
 
-    def denoiser(
-        self,
-        masks: list[NDArray[np.float32]],
-        images: list[NDArray[np.float32] | None],
-        network: UNet3D,
-        scales: list[float | None] | None = None,
-        agree: bool = True,
-    ) -> Denoiser:
+    def denoiser(self, crops: Sequence[Conditioned], network: UNet3D, agree: bool = True) -> Denoiser:
         """The denoiser of a batch of crops, with a network from :meth:`ready`.
 
-        ``scales`` are as in `condition.signed_planes`. ``agree`` makes the section of each shape agree with
-        its mask.
+        ``agree`` makes the sections of each shape, or its silhouette, agree with those that are known.
         """
-        device = next(network.parameters()).device
-        crops = zip(masks, images, scales or [None] * len(masks), strict=True)
-        planes = torch.from_numpy(np.stack([self.planes(*crop) for crop in crops])).to(device)
+        known = self.condition(crops).to(next(network.parameters()).device)
         if isinstance(self.process, GaussianDiffusion):
-            return GaussianDenoiser(network, self.process, planes)
-        distance = None
-        if agree:
-            distance = planes[:, 1] * (condition.MASK_TRUNCATION / self.card.truncation)
-            distance = distance.clamp(-1, 1)
-        return FlowDenoiser(network, self.process, planes, distance)
+            return GaussianDenoiser(network, self.process, known.planes)
+        sections = known.sections(self.card.truncation) if agree else None
+        return FlowDenoiser(network, self.process, known, sections)
 
     def decode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Signed distances in voxels of sampled clean shapes, both (B, 64, 64, 64)."""

@@ -7,18 +7,26 @@ the last x is the clean shape. A new sampler is a function here and a name in ``
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_dispr import grid
-from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.condition import Condition
+from napari_dispr.diffusion.network import UNet, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, Process, RectifiedFlow
 
-#: Standard deviation along z, in voxels, of a correction of the imaged plane.
+#: Standard deviation along z, in voxels, of a correction of a section, if no other section is near.
 CORRECTION_DEPTH = 3.0
+#: The same as a share of the distance from the nearest other section: no correction undoes another.
+CORRECTION_SHARE = 2 / 3
+#: Signed distance that several sections, or a silhouette, demand at least, in units of the truncation.
+CLEAR = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,49 +141,57 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 class FlowDenoiser:
-    """Rectified flow on signed distances, conditioned on planes (B, planes, 64, 64).
+    """Rectified flow on signed distances.
 
     Parameters
     ----------
-    mask_distance : (B, 64, 64) or None
-        Signed distance of the mask in units of the truncation. If given, the section of each clean shape is
-        made to agree with the mask, see :func:`agree_with_mask`.
+    sections : (depths, distances) or None
+        Of `Condition.sections`. If given, each clean shape is made to agree with them, see
+        :func:`agree_with_sections`.
     """
 
     def __init__(
-        self, network: UNet3D, process: RectifiedFlow, planes: Tensor, mask_distance: Tensor | None
+        self,
+        network: UNet3D,
+        process: RectifiedFlow,
+        condition: Condition,
+        sections: tuple[Tensor, Tensor] | None,
     ) -> None:
-        self.network, self.process, self.mask_distance = network, process, mask_distance
+        self.network, self.process, self.sections = network, process, sections
         self.dtype = next(network.parameters()).dtype
-        self.features = network.encode(planes.to(self.dtype))
+        self.features = network.encode(condition.planes.to(self.dtype), condition.volumes.to(self.dtype))
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), 1000.0 * t, device=x.device)
         clean = self.network(x.to(self.dtype), times, self.features).float().clamp(-1, 1)
-        if self.mask_distance is not None:
-            clean = agree_with_mask(clean, self.mask_distance)
+        if self.sections is not None:
+            clean = agree_with_sections(clean, *self.sections)
         return Denoised(clean)
 
 
 class GaussianDenoiser:
     """The paper's diffusion, conditioned on planes (B, C, H, W) repeated along z (or on a volume).
 
+    For networks of pictures x_t and the condition are both (B, C, H, W).
+
     Parameters
     ----------
     condition : (B, C, H, W) or (B, C, D, H, W)
-        The first input channels; x_t is the last.
+        The first input channels, maybe none; x_t is the last.
     clip : bool
         Clamp predicted clean shapes to [-1, 1], as the original does.
     """
 
     def __init__(
-        self, network: UNet3D, process: GaussianDiffusion, condition: Tensor, clip: bool = True
+        self, network: UNet, process: GaussianDiffusion, condition: Tensor, clip: bool = True
     ) -> None:
         self.network, self.process, self.condition, self.clip = network, process, condition, clip
+        self.dtype = next(network.parameters()).dtype
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), int(t), device=x.device)
-        output = self.network(with_condition(self.condition, x), self.process.network_time(times))
+        inputs = with_condition(self.condition, x).to(self.dtype)
+        output = self.network(inputs, self.process.network_time(times)).float()
         clean = self.process.clean_shape(x, times, output[:, :1])
         fraction = output[:, 1:] if output.shape[1] > 1 else None
         return Denoised(clean.clamp(-1, 1) if self.clip else clean, fraction)
@@ -183,30 +199,75 @@ class GaussianDenoiser:
 
 def with_condition(condition: Tensor, x: Tensor) -> Tensor:
     """Input channels of the paper's network: condition planes, repeated along z, or a volume; then x_t."""
-    if condition.ndim == 4:
+    if condition.ndim < x.ndim:
         condition = condition[:, :, None].expand(-1, -1, x.shape[2], -1, -1)
     return torch.cat([condition, x], dim=1)
 
 
-def agree_with_mask(clean: Tensor, mask_distance: Tensor) -> Tensor:
-    """Correct clean shapes so that their section is the mask, without a seam.
+def agree_with_sections(clean: Tensor, depths: Tensor, distances: Tensor) -> Tensor:
+    """Correct clean shapes so that their sections, or their silhouette, are the known ones, without a seam.
 
-    In the imaged plane the distance of a voxel from the surface is at most its distance from the edge of the
-    section and has the same sign. The correction that a prediction needs to meet this is added to the volume
-    with a weight that decreases smoothly with the distance from the plane.
+    In the plane of a section the distance of a voxel from the surface is at most its distance from the edge
+    of the section and has the same sign. The corrections that a prediction needs to meet this in all sections
+    are added to the volume with weights that decrease smoothly with the distance from the sections.
 
     Parameters
     ----------
     clean : (B, 1, 64, 64, 64)
         Signed distance in units of the truncation.
-    mask_distance : (B, 64, 64)
-        Signed distance from the mask's edge, in the same units.
+    depths : (B, K)
+        Of the sections, in voxels from the imaged plane; NaN: no section. A NaN in the first place: there is
+        a silhouette instead of sections.
+    distances : (B, K, 64, 64)
+        Signed distance from the edge of each section, in units of the truncation.
     """
-    section = clean[:, 0, grid.IMAGED_PLANE]
+    corrected = []
+    for shape, deep, edges in zip(clean[:, 0], depths.numpy(), distances, strict=True):
+        known = ~np.isnan(deep)
+        if known[0]:
+            corrected.append(_with_sections(shape, deep[known], edges[: len(known)][torch.from_numpy(known)]))
+        else:
+            corrected.append(_with_silhouette(shape, edges[0]))
+    return torch.stack(corrected)[:, None]
+
+
+def _with_sections(clean: Tensor, depths: NDArray[np.float32], distances: Tensor) -> Tensor:
+    """One shape (64, 64, 64) with its sections at ``depths`` (K,); ``distances`` (K, 64, 64)."""
     # An inclined surface is nearer than the edge of the section. Slopes flatter than 1 in 3 are rare.
-    near = mask_distance / 3
-    low, high = torch.minimum(near, mask_distance), torch.maximum(near, mask_distance)
-    missing = torch.minimum(torch.maximum(section, low), high) - section
-    z = torch.from_numpy(grid.plane_distance()).to(clean)
-    weight = torch.exp(-0.5 * (z / CORRECTION_DEPTH) ** 2).view(1, -1, 1, 1)
-    return clean + (weight * missing[:, None])[:, None]
+    near = distances / 3
+    if len(depths) > 1:  # but near the ends of a cell, where some of the sections are, it is flat
+        near = near.clamp(-CLEAR, CLEAR)
+    low, high = torch.minimum(near, distances), torch.maximum(near, distances)
+    place = grid.IMAGED_PLANE + depths
+    below = np.clip(np.floor(place).astype(int), 0, grid.SIZE - 2)
+    share = place - below
+    profile = torch.from_numpy(_profiles(depths, below, share)).to(clean)
+    changes = []
+    for k, (i, s) in enumerate(zip(below.tolist(), share.tolist(), strict=True)):
+        section = clean[i] * (1 - s) + clean[i + 1] * s
+        missing = torch.minimum(torch.maximum(section, low[k]), high[k]) - section
+        changes.append(profile[:, k, None, None] * missing)
+    return clean + reduce(torch.add, changes)
+
+
+def _profiles(
+    depths: NDArray[np.float32], below: NDArray[np.int_], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Change along z, (64, K), that changes section k by 1 and the others, read between voxels, by 0."""
+    apart = np.abs(depths[:, None] - depths) + np.where(np.eye(len(depths)), np.inf, 0)
+    width = np.minimum(CORRECTION_DEPTH, CORRECTION_SHARE * apart.min(axis=1)).astype(np.float32)
+    z = torch.from_numpy(grid.plane_distance()[:, None] - depths)
+    spread = torch.exp(-0.5 * (z / torch.from_numpy(width)) ** 2).numpy().astype(np.float64)
+    read = spread[below] * (1 - share[:, None]) + spread[below + 1] * share[:, None]
+    return (spread @ np.linalg.inv(read)).astype(np.float32)
+
+
+def _with_silhouette(clean: Tensor, distance: Tensor) -> Tensor:
+    """One shape (64, 64, 64) within a silhouette, (64, 64), and with a voxel in each of its columns."""
+    z = torch.from_numpy(grid.plane_distance()).to(clean)[:, None, None]
+    peak = (clean - 1e-3 * z.abs()).argmax(dim=0)  # of equal voxels the one next to the imaged plane
+    top = clean.gather(0, peak[None])[0]
+    missing = torch.where(distance > 0, distance.clamp(max=CLEAR) - top, 0).clamp(min=0)
+    weight = torch.exp(-0.5 * ((z + grid.IMAGED_PLANE - peak) / CORRECTION_DEPTH) ** 2)
+    # A voxel is at least as far outside the cell as outside its silhouette, and at most as far inside.
+    return torch.minimum(clean + weight * missing, distance)

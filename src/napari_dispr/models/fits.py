@@ -19,6 +19,7 @@ from scipy import ndimage
 from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.errors import InputError
+from napari_dispr.models.interpolation import INTERPOLATION, Interpolation
 from napari_dispr.models.method import OneShape
 
 
@@ -132,7 +133,7 @@ def _fit(name: str, shape: Callable[[ArrayLike], NDArray[np.bool_]], description
 
 
 #: The fits by name.
-FITS: dict[str, Fit] = {
+FITS: dict[str, Fit | Interpolation] = {
     fit.name: fit
     for fit in (
         _fit("cylinder", cylinder, "The mask extruded over the mean full axis of the fitted ellipse"),
@@ -149,6 +150,7 @@ FITS: dict[str, Fit] = {
             ellipsoid_code,
             "The ellipsoid at half its height, as the code of SHAPR draws it",
         ),
+        INTERPOLATION,
     )
 }
 

@@ -7,7 +7,7 @@ files or predictions.
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,6 +81,11 @@ class Method(Protocol):
         ...
 
     @property
+    def uses_planes(self) -> bool:
+        """Whether further planes of a crop change its shapes elsewhere than in these planes."""
+        ...
+
+    @property
     def trained_on(self) -> frozenset[str]:
         """Fingerprints of the cells that it was trained on, and of their objects."""
         ...
@@ -105,6 +110,7 @@ class OneShape(ABC):
     """A method that draws one shape of a cell, whatever the seed: a fit, or SHAPR."""
 
     card: Card
+    uses_planes: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -124,6 +130,10 @@ class OneShape(ABC):
         InputError
             If the method cannot draw this cell.
         """
+
+    def level_of(self, crop: Crop) -> tuple[NDArray[Any], float]:
+        """The same of a crop, for methods that use more of it than mask and image."""
+        return self.level(crop.mask, crop.image)
 
     @property
     def name(self) -> str:
@@ -150,7 +160,7 @@ class OneShape(ABC):
         clock = Clock(1)
         for done, task in enumerate(tasks):
             try:
-                level, surface = self.level(task.crop.mask, task.crop.image)
+                level, surface = self.level_of(task.crop)
             except InputError as error:
                 yield NotDrawn(task.crop, error)
                 continue

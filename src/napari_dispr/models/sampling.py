@@ -85,6 +85,11 @@ class Sampling:
         return
 
     @property
+    def uses_planes(self) -> bool:
+        """Whether the network was trained with further planes."""
+        return self.model.network.config.volumes > 0
+
+    @property
     def trained_on(self) -> frozenset[str]:
         """Fingerprints of the cells that the model was trained on, and of their objects."""
         return self.card.seen
@@ -118,10 +123,17 @@ class Sampling:
                         "damaged: get or train it again."
                     )
                 for distance in self.model.decode(x):
-                    shapes.append(without_debris(distance))
+                    shapes.append(cleaned(distance, waiting[0].crop))
                     if len(shapes) == len(waiting[0].seeds):
                         yield Members(waiting.popleft().crop, np.stack(shapes))
                         shapes = []
+
+
+def cleaned(distance: NDArray[np.float32], crop: Crop) -> NDArray[np.float32]:
+    """A member of a crop without the small parts that sampling sometimes leaves."""
+    if crop.picture == "projection":  # a small part may be all of the shape in its columns
+        return distance
+    return without_debris(distance, [plane.depth for plane in crop.planes])
 
 
 class Batches:
@@ -193,12 +205,7 @@ class Batches:
             return torch.stack([*noise, *[noise[-1]] * missing]).to(self._device)
 
         model, sampling = self._sampling.model, self._sampling
-        denoiser = model.denoiser(
-            [crop.mask for crop in crops],
-            [crop.image for crop in crops],
-            self._network,
-            [crop.known_scale for crop in crops],
-        )
+        denoiser = model.denoiser(crops, self._network)
         # No inference_mode here: a generator would leave it switched on for its caller between steps. The
         # model's parameters need no gradient, so none is recorded.
         times = model.process.times(sampling.steps)

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.samplers import Denoised, Denoiser
 from napari_dispr.events import Step, in_one_go, steps_of
-from napari_dispr.models.sampling import Batches, Sampling
+from napari_dispr.models.sampling import Batches, Sampling, cleaned
 from napari_dispr.prediction.members import noise_seed
 from napari_dispr.prediction.more import as_drawn, crop_of
 from napari_dispr.prediction.prior import Prior
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.shapes.denoising import Denoising
-from napari_dispr.shapes.ensemble import without_debris
 
 __all__ = ["denoising", "iter_denoising"]
 
@@ -94,7 +93,7 @@ def iter_denoising(
     visited = process.times(sampling.steps)
     times = np.array([*(visited[i] for i in record.kept), visited[-1]])
     decoded = model.decode(np.stack([*record.states, last]))
-    end = prior.applied(without_debris(decoded[-1])).astype(np.float16).astype(np.float32)
+    end = prior.applied(cleaned(decoded[-1], crop)).astype(np.float16).astype(np.float32)
     ensemble = prediction[label]
     is_member = not own_path and number in ensemble.numbers
     if is_member:
@@ -102,7 +101,7 @@ def iter_denoising(
     signal = np.array([process.signal(t) for t in times], dtype=np.float32)
     frames = decoded + signal[:, None, None, None] * (end - decoded[-1])
     frames[-1] = end
-    guesses = [prior.applied(without_debris(one)) for one in model.decode(np.stack(record.clean))]
+    guesses = [prior.applied(cleaned(one, crop)) for one in model.decode(np.stack(record.clean))]
     return Denoising(
         label=label,
         number=number,

@@ -18,7 +18,8 @@ from napari_dispr.models.method import Members, Method, NotDrawn, OutOfMemory, T
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.prior import Prior
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.shapes.ensemble import Ensemble, Section
+from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.section import Section
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,12 +91,17 @@ def _added(prediction: Prediction, drawn: Members, method: Method, numbers: Sequ
         prediction.unit,
         crop.zoom,
         tuple(numbers),
-        Section(crop.mask, crop.image, crop.known_scale),
+        section_of(crop),
     )
     if crop.label in prediction:
         return prediction.with_cell(prediction[crop.label].joined(ensemble))
     notes = () if prior.unlike is None else (Note("unlike", crop.label, prior.unlike),)
     return prediction.with_cell(ensemble, *notes)
+
+
+def section_of(crop: Crop) -> Section:
+    """What a cell is drawn from, as its ensemble holds it."""
+    return Section(crop.mask, crop.image, crop.known_scale, crop.planes, crop.picture)
 
 
 def noise_seed(seed: int, prediction: Prediction, label: int, number: int) -> int:

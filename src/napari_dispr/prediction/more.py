@@ -164,10 +164,19 @@ def crop_of(prediction: Prediction, label: int) -> Crop:
         raise InputError(f"The prediction does not hold what cell {label} was drawn from: predict it again.")
     to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world)) @ ensemble.grid_to_world
     section = ensemble.section
-    return Crop(label, section.mask, section.image, ensemble.zoom, to_pixel, section.known_scale)
+    return Crop(
+        label,
+        section.mask,
+        section.image,
+        ensemble.zoom,
+        to_pixel,
+        section.known_scale,
+        section.planes,
+        section.picture,
+    )
 
 
 def _unused(prediction: Prediction, label: int, members: int) -> tuple[int, ...]:
     """Numbers that were never used for a member of the cell."""
-    used = {*prediction[label].numbers, *prediction.rejected.get(label, ())}
+    used = {*prediction.facts(label).numbers, *prediction.rejected.get(label, ())}
     return tuple(islice((number for number in count() if number not in used), members))

@@ -7,20 +7,21 @@ code; closing it cancels within one step.
 import os
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
+from napari_dispr.cells.planes import check_planes, crop_planes
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, in_one_go
 from napari_dispr.files import plain
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
-from napari_dispr.models.sampling import as_method
-from napari_dispr.prediction.members import CellDone, Event, iter_members
+from napari_dispr.models.sampling import Sampling, as_method
+from napari_dispr.prediction.members import CellDone, Event, iter_members, section_of
 from napari_dispr.prediction.notes import Note, mask_notes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
@@ -41,6 +42,7 @@ def iter_predict(
     *,
     model: "Model | str | os.PathLike[str]" = PredictSettings.model_fields["model"].default,
     cells: Sequence[int] | None = None,
+    depths: Sequence[float] | None = None,
     image_to_world: ArrayLike | None = None,
     unit: str = "pixel",
     earlier: Prediction | None = None,
@@ -50,15 +52,19 @@ def iter_predict(
 
     Parameters
     ----------
-    image : (y, x) array or None
-        The picture of one plane, any real type. None: only the segmentation is used.
-    labels : (y, x) integer array
-        Its segmentation; 0 is background, each other value is a cell.
+    image : (y, x) or (plane, y, x) array or None
+        The picture of one plane, or those of several parallel planes, any real type. None: only the
+        segmentation is used.
+    labels : (y, x) or (plane, y, x) integer array
+        Its segmentation; 0 is background, each other value is a cell, in all planes the same.
     model : ShapeModel or other method, name or path
         A fit, or SHAPR, draws one shape of each cell: an ensemble of one member.
     cells : sequence of int, optional
         Labels of the cells. By default all; then cells that the border cuts, or that do not fit the grid, are
         left out, and the prediction's warnings say why.
+    depths : sequence of float, optional
+        World z of each of several planes, in any order. They need not be evenly spaced. A plane next to the
+        sections of a cell that does not show it says where the cell ends.
     image_to_world : (3, 3) array, optional
         Affine on (y, x, 1) from pixel index to world; by default a pixel measures ``pixel_size``, or 1.
     unit : str
@@ -67,7 +73,7 @@ def iter_predict(
         A prediction of the same cells with the same settings that was stopped: its cells are not drawn again.
     **settings
         Fields of :class:`~napari_dispr.settings.PredictSettings`: ``members``, ``quality``,
-        ``sampler``, ``steps``, ``scale``, ``pixel_size``, ``seed``, ``device``.
+        ``sampler``, ``steps``, ``scale``, ``pixel_size``, ``picture``, ``seed``, ``device``.
 
     Yields
     ------
@@ -77,11 +83,10 @@ def iter_predict(
     Raises
     ------
     InputError
-        If something is wrong with image, labels, cells or settings, or ``earlier`` has others.
+        If something is wrong with image, labels, cells, depths or settings, or ``earlier`` has others.
     """
     chosen = checked_settings(PredictSettings, settings)
     drawn_by = load_model(model) if isinstance(model, str | os.PathLike) else model
-    pixels, segmentation = check_fields(image, labels)
     if image_to_world is None:
         image_to_world = np.diag([chosen.pixel_size or 1.0, chosen.pixel_size or 1.0, 1.0])
         unit = drawn_by.card.unit if chosen.pixel_size and unit == "pixel" else unit
@@ -89,16 +94,30 @@ def iter_predict(
     pixel_size = chosen.pixel_size
     if pixel_size is None and unit == drawn_by.card.unit:
         pixel_size = grid.in_plane_scale(to_world)
-    crops, left_out = crop_cells(
-        pixels,
-        segmentation,
-        None if cells is None else _checked_cells(cells),
-        chosen.scale,
-        typical_extent=drawn_by.card.typical_extent,
-        pixel_size=pixel_size,
-        voxel_size=drawn_by.card.voxel_size,
-        sides=grid.pixel_sides(to_world),
-    )
+    chosen_cells = None if cells is None else _checked_cells(cells)
+    how: _How = {
+        "typical_extent": drawn_by.card.typical_extent,
+        "pixel_size": pixel_size,
+        "voxel_size": drawn_by.card.voxel_size,
+        "sides": grid.pixel_sides(to_world),
+    }
+    notes: list[Note] = []
+    if depths is None:
+        pixels, segmentation = check_fields(image, labels)
+        crops, left_out = crop_cells(pixels, segmentation, chosen_cells, chosen.scale, **how)
+        notes += mask_notes(segmentation, [crop.label for crop in crops])
+        shape, more = segmentation.shape, {}
+    else:
+        if chosen.picture == "projection":
+            raise InputError(
+                'A projection has no depth: leave out the depths, or use the picture "section" for planes.'
+            )
+        planes = check_planes(image, labels, depths)
+        in_pixels = replace(planes, depths=planes.depths / grid.in_plane_scale(to_world))
+        crops, imaged, left_out = crop_planes(in_pixels, chosen_cells, chosen.scale, **how)
+        for k in sorted(set(imaged.values())):
+            notes += mask_notes(planes.labels[k], [label for label, one in imaged.items() if one == k])
+        shape, more = planes.labels.shape[1:], {"depths": planes.depths.tolist()}
     return (
         yield from iter_predict_crops(
             crops,
@@ -106,14 +125,21 @@ def iter_predict(
             chosen,
             image_to_world=to_world,
             unit=unit,
-            image_shape=(segmentation.shape[0], segmentation.shape[1]),
-            notes=[
-                *(Note("left out", label, reason) for label, reason in left_out.items()),
-                *mask_notes(segmentation, [crop.label for crop in crops]),
-            ],
+            image_shape=(shape[0], shape[1]),
+            notes=[*(Note("left out", label, reason) for label, reason in left_out.items()), *notes],
+            provenance=more,
             earlier=earlier,
         )
     )
+
+
+class _How(TypedDict):
+    """How cells are brought to the model grid; see `crop_cells`."""
+
+    typical_extent: float
+    pixel_size: float | None
+    voxel_size: float | None
+    sides: tuple[float, float]
 
 
 def _checked_cells(cells: Sequence[int]) -> list[int]:
@@ -147,6 +173,7 @@ def iter_predict_crops(
     image_shape: tuple[int, int] = (grid.SIZE, grid.SIZE),
     notes: Sequence[Note] = (),
     names: Mapping[int, str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     earlier: Prediction | None = None,
 ) -> Generator[Event, None, Prediction]:
     """As :func:`iter_predict`, for cells that are on the model grid already.
@@ -160,21 +187,32 @@ def iter_predict_crops(
         To be passed on with the result.
     names : mapping of label to str, optional
         Names of the cells, which replace labels in file names and in the seeds of the noise.
+    provenance : mapping, optional
+        Further provenance.
     """
     method = as_method(model, settings)
+    if settings.picture == "projection":
+        if any(crop.planes for crop in crops):
+            raise InputError("A projection has no depth: leave out further planes, or choose section.")
+        crops = [replace(crop, picture="projection") for crop in crops]
     members = min(settings.members, method.members or settings.members)
     prediction = Prediction(
         {},
-        provenance=_provenance(method, settings.model_copy(update={"members": members})),
+        provenance={
+            **_provenance(method, settings.model_copy(update={"members": members})),
+            **(provenance or {}),
+        },
         image_to_world=image_to_world,
         image_shape=image_shape,
         unit=unit,
         notes=tuple(notes),
         names=names or {},
     )
-    # Intervals are calibrated for cells with a picture that are sampled as the quality says.
-    if settings.sampler is None and settings.steps is None and all(crop.image is not None for crop in crops):
+    # Intervals are calibrated for cells with a picture of one plane that are sampled as the quality says.
+    if settings.sampler is None and settings.steps is None and all(map(_is_calibrated, crops)):
         prediction = replace(prediction, intervals=method.card.intervals)
+    if text := _not_learned(method, crops):
+        prediction = prediction.noted(Note("general", None, text))
     if members < settings.members:
         text = (
             f"{method.name} draws one shape of each cell, not {settings.members}: the shapes do not show how "
@@ -190,12 +228,32 @@ def iter_predict_crops(
     return _in_order(prediction, [crop.label for crop in crops])
 
 
+def _is_calibrated(crop: Crop) -> bool:
+    return crop.image is not None and not crop.planes and crop.picture == "section"
+
+
+def _not_learned(method: Method, crops: Sequence[Crop]) -> str:
+    """What of the cells the method does not use, in a sentence; empty if it uses all."""
+    what = "further planes" if any(crop.planes for crop in crops) else "projections"
+    if all(not crop.planes and crop.picture == "section" for crop in crops):
+        return ""
+    if method.uses_planes and (what == "further planes" or isinstance(method, Sampling)):
+        return ""
+    if not isinstance(method, Sampling) or method.card.representation == "occupancy":
+        return f"{method.name} cannot use {what}: it predicts as from a section in the imaged plane alone."
+    return (
+        f"{method.name} was not trained with {what}: its shapes agree with them, but are elsewhere as "
+        "uncertain as without. Use a model that was."
+    )
+
+
 def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], members: int) -> Prediction:
     """A prediction without cells yet, with the cells of an earlier one that are the same."""
     made = plain(fresh.provenance)
     before = plain({name: earlier.provenance.get(name) for name in made})
     for provenance in (made, before):
-        settings = provenance.pop("settings") or {}
+        # Earlier versions have no kind of picture.
+        settings = {"picture": "section", **(provenance.pop("settings") or {})}
         provenance.update(settings)
         for name in ("device", "torch"):
             provenance.pop(name, None)
@@ -214,29 +272,21 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
             and section is not None
             and fresh.stem(label) == earlier.stem(label)
             and ensemble.numbers == tuple(range(members))
-            and np.array_equal(section.mask, crop.mask)
-            and _equal(section.image, crop.image)
+            and section.same(section_of(crop))
             and np.allclose(ensemble.grid_to_world, to_world @ crop.grid_to_pixel)
         )
         if not same:
             raise InputError(
                 f"The earlier prediction has another cell {earlier.stem(label)}: {_NOT_THE_SAME}"
             )
-    for label, ensemble in _in_order(earlier, list(by_label)).items():
-        notes = (Note("unlike", label, earlier.unlike[label]),) if label in earlier.unlike else ()
-        fresh = fresh.with_cell(ensemble, *notes)
-    return replace(fresh, kept=earlier.kept)
-
-
-def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one, other)
+    ordered = _in_order(earlier, list(by_label))
+    notes = tuple(note for note in ordered.notes if note.kind in ("unlike", "cut"))
+    return replace(fresh, ensembles=ordered.ensembles, notes=fresh.notes + notes, kept=earlier.kept)
 
 
 def _in_order(prediction: Prediction, labels: Sequence[int]) -> Prediction:
     """The prediction with its cells, and their notes, in the order of the labels."""
-    cells = {label: prediction[label] for label in labels if label in prediction}
+    cells = prediction.store.chosen(label for label in labels if label in prediction)
     # Notes on masks come before all cells are drawn, the others with their cell.
     place = {label: i for i, label in enumerate(labels)}
     notes = sorted(

@@ -5,9 +5,11 @@ from numpy.typing import NDArray
 
 from napari_dispr.card import Card, VolumeLine
 from napari_dispr.cells.cropping import INSIDE, Crop
+from napari_dispr.cells.features import GROUPS
 from napari_dispr.cells.heights import known_volume
 from napari_dispr.cells.novelty import novelty_reason
 from napari_dispr.cells.volume import expected_volume
+from napari_dispr.errors import InputError
 from napari_dispr.shapes.ensemble import stretched
 
 #: Members are stretched at most by this factor to the volume that known cells give.
@@ -16,6 +18,9 @@ _MOST = 4.0
 
 class Prior:
     """What the model's card says about one cell before it is sampled.
+
+    The card knows cells of which one section was seen: it does not say how unlike a projection is, and its
+    volume is not used where further planes or a projection say more.
 
     Attributes
     ----------
@@ -27,16 +32,21 @@ class Prior:
     """
 
     def __init__(self, crop: Crop, card: Card) -> None:
+        _check_features(card)
         # With the scale "auto" all cells have one size.
         sized = crop.known_scale is not None
         self.unlike: str | None = None
         self.volume: float | None = None
         self._share = card.volume.share if card.volume else 0.0
-        self._line = None if card.heights is None else card.heights.sized if sized else card.heights.unsized
+        self._line: VolumeLine | None = None
         self._area = float(np.count_nonzero(crop.mask > INSIDE))
+        if crop.picture == "projection":
+            return
+        if card.heights is not None and not crop.planes:
+            self._line = card.heights.sized if sized else card.heights.unsized
         if card.novelty is not None:
             self.unlike = novelty_reason(card.novelty, crop.mask, crop.image, sized=sized)
-        if card.volume is not None and self.unlike is None:
+        if card.volume is not None and self.unlike is None and not crop.planes:
             self.volume, _ = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
 
     def applied(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -59,3 +69,14 @@ def with_known_height(distance: NDArray[np.float32], line: VolumeLine, area: flo
     if not volume or not area:
         return distance
     return stretched(distance, known_volume(line, area, volume) / volume, _MOST)
+
+
+def _check_features(card: Card) -> None:
+    """Raise an InputError if the card describes cells by other features than this version computes."""
+    groups = {} if card.novelty is None else card.novelty.groups
+    same = all(usual.names == GROUPS[group] for group, usual in groups.items())
+    if not same or (card.volume is not None and len(card.volume.mean) != sum(map(len, GROUPS.values()))):
+        raise InputError(
+            f"The card of the model {card.name!r} describes other features of cells than this version "
+            "computes: get the model again, or update napari-dispr."
+        )

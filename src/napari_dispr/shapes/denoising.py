@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
-from napari_dispr.shapes.ensemble import Section
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
+from napari_dispr.shapes.section import Section
 
 
 @dataclass(frozen=True, slots=True, eq=False)

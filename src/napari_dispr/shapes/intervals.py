@@ -27,6 +27,9 @@ _QUANTILES = 39
 #: Floors to try, as multiples of the root mean square error.
 _FLOORS = np.geomspace(0.02, 20.0, 61)
 
+#: Limit of an interval's half width, as a logarithm: more than any factor between two cells.
+_LONGEST = 50.0
+
 Values = NDArray[np.float64]
 
 
@@ -152,7 +155,8 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
         # In units of the scores, whose own variance is already in the calibration.
         variance *= 1 + (1 / count - 1 / usual) / max(float(np.mean(scores**2)), 1e-12)
     spread = np.sqrt(variance + calibration.floor**2)
-    reach = spread * np.sort(np.abs(scores))[int(np.ceil((n + 1) * level - 1e-9)) - 1]
+    score = np.sort(np.abs(scores))[int(np.ceil((n + 1) * level - 1e-9)) - 1]
+    reach = min(spread * score, _LONGEST)
     return float(np.exp(log_mean - reach)), float(np.exp(log_mean + reach))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.card import Calibration
 from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble
+from napari_dispr.shapes.facts import Agreement
 from napari_dispr.shapes.intervals import LEVEL, read_interval
 from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, Measure
 from napari_dispr.shapes.one_shape import measure_shape
@@ -137,7 +138,7 @@ def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None =
     return summary
 
 
-def agreement(ensembles: Mapping[int, Ensemble]) -> pd.DataFrame:
+def agreement(cells: Mapping[int, Agreement]) -> pd.DataFrame:
     """How much the members of each cell agree.
 
     Returns
@@ -146,7 +147,7 @@ def agreement(ensembles: Mapping[int, Ensemble]) -> pd.DataFrame:
         One row per cell: ``label``, ``ambiguity`` (mean 1 - IoU over pairs of members; NaN for one member)
         and ``modes`` (number of groups of similar members). ``attrs["columns"]`` as in `summarise`.
     """
-    rows = [(ensemble.label, ensemble.ambiguity, len(ensemble.modes)) for ensemble in ensembles.values()]
+    rows = [(label, one.ambiguity, len(one.modes)) for label, one in cells.items()]
     table = pd.DataFrame(rows, columns=["label", "ambiguity", "modes"])
     table.attrs["columns"] = {
         "ambiguity": "no unit: mean 1 - IoU over all pairs of members; 0 if all are equal",

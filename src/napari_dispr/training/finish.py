@@ -1,7 +1,7 @@
 """Make a model from the best weights of a run: its card, scores of the validation cells, calibration."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from napari_dispr.training.calibrate import measures_of, true_measures
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.run import Plan, Run
 from napari_dispr.training.shapr import best_weights
-from napari_dispr.training.state import State
+from napari_dispr.training.state import State, topology_for
 from napari_dispr.training.validation import CellScores, score_cell, spread
 from napari_dispr.version import __version__
 
@@ -138,11 +138,14 @@ def finished_model(
     """
     settings = trained.plan.settings
     assert isinstance(settings, TrainSettings)
-    network = UNet3D(topology_of(settings))
+    config = topology_of(settings)
     if run.best.exists():
-        network.load_state_dict(load_file(run.best))
+        weights = load_file(run.best)
+        # Runs of earlier versions have no volumes.
+        network = UNet3D(config if "known.weight" in weights else replace(config, volumes=0))
+        network.load_state_dict(weights)
     elif run.checkpoint.exists():
-        state = State(settings, network.config, torch.device("cpu"))
+        state = State(settings, topology_for(run.checkpoint, config), torch.device("cpu"))
         state.load(run.checkpoint)
         network = state.average
     else:

@@ -23,8 +23,8 @@ from napari_dispr.errors import InputError
 from napari_dispr.settings import TrainSettings
 from napari_dispr.training.objectives import Batch, objective_of, topology_of
 from napari_dispr.training.process_group import ProcessGroup
-from napari_dispr.training.samples import Samples, Units, check_processes
-from napari_dispr.training.state import State
+from napari_dispr.training.samples import Samples, Units, check_processes, joined
+from napari_dispr.training.state import State, topology_for
 
 Scores = NDArray[np.float64]
 #: Gives the time in seconds, as `time.monotonic`.
@@ -193,8 +193,9 @@ def iter_optimise(
     if checkpoint.exists() and not resume:
         raise InputError(f"{checkpoint.parent} already holds a training run: resume it, or choose another.")
     device = device or torch.device("cpu")
-    state = State(settings, start.config if start else config or topology_of(settings), device)
-    if start is not None:
+    config = start.config if start else config or topology_of(settings)
+    state = State(settings, topology_for(checkpoint, config) if resume else config, device)
+    if start is not None and not resume:
         state.start_from(start)
     state.cells = [f"{cell.name} {zlib.crc32(cell.signed_distance.tobytes()):08x}" for cell in cells]
     if resume:
@@ -240,8 +241,11 @@ class _Loop:
     ) -> None:
         self.state, self.group, self.device, self.clock = state, group, device, clock
         self.objective = objective_of(state.network, state.settings)
-        samples = Samples(cells, state.settings, state.network.config.planes)
-        loader = DataLoader(samples, batch_sampler=units, num_workers=state.settings.workers)
+        config = state.network.config
+        samples = Samples(cells, state.settings, config.planes, config.volumes)
+        loader = DataLoader(
+            samples, batch_sampler=units, num_workers=state.settings.workers, collate_fn=joined
+        )
         self.units, self.unit_size = iter(loader), units.size
         self._started = clock() - state.clock
         self.meter = Meter(device, clock)
@@ -303,8 +307,9 @@ class _Loop:
         for unit in range(units):
             parts.append(next(self.units))
             places += [unit * size + place for place in self.group.share(range(size))]
-        planes, clean, noise = (torch.cat(kind).to(self.device) for kind in zip(*parts, strict=True))
-        return Batch(planes, clean, noise, torch.tensor(places), units * size)
+        condition, clean, noise = joined(parts)
+        tensors = condition.to(self.device), clean.to(self.device), noise.to(self.device)
+        return Batch(*tensors, torch.tensor(places), units * size)
 
 
 class _Validations:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from napari_dispr import grid
 from napari_dispr.diffusion import devices
-from napari_dispr.diffusion.condition import MASK_TRUNCATION
+from napari_dispr.diffusion.condition import Condition
 from napari_dispr.diffusion.network import DEFAULT, NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow, flow_loss
-from napari_dispr.diffusion.samplers import agree_with_mask, with_condition
+from napari_dispr.diffusion.samplers import agree_with_sections, with_condition
 from napari_dispr.settings import TrainSettings
 
 #: Stages of sampling that scored steps train: (evaluations of the whole run, those before). One is chosen at
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
     Attributes
     ----------
-    planes : (B, C, 64, 64)
+    condition : Condition
     clean : (B, 1, 64, 64, 64)
     noise : (B, members, 64, 64, 64)
         Of standard deviation 1.
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
         Number of samples of the step, over all processes.
     """
 
-    planes: Tensor
+    condition: Condition
     clean: Tensor
     noise: Tensor
     places: Tensor
@@ -48,9 +48,12 @@ class Batch(NamedTuple):
     def parts(self, number: int) -> list["Batch"]:
         """Split into ``number`` batches of the same step, at most one a sample."""
         number = min(number, len(self.clean))
-        tensors = (self.planes, self.clean, self.noise, self.places)
+        tensors = (*self.condition, self.clean, self.noise, self.places)
         cut = zip(*(tensor.tensor_split(number) for tensor in tensors), strict=True)
-        return [Batch(planes, clean, noise, places, self.of) for planes, clean, noise, places in cut]
+        return [
+            Batch(Condition(*condition), clean, noise, places, self.of)
+            for *condition, clean, noise, places in cut
+        ]
 
 
 class Objective(Protocol):
@@ -78,24 +81,24 @@ class FlowObjective:
         """Squared error of the clean shape predicted from x_t."""
         t = self.process.training_times(batch.of, source)[batch.places].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            features = self.network.encode(batch.planes)
+            features = self.network.encode(batch.condition.planes, batch.condition.volumes)
             x = self.process.diffuse(batch.clean, t, batch.noise[:, :1])
             predicted = self.network(x, 1000 * t, features)
         return flow_loss(predicted, batch.clean, self.weight).mean()
 
     def _score(self, batch: Batch, source: torch.Generator) -> Tensor:
         """Energy score of two members of each cell at a random stage of sampling."""
-        planes = batch.planes.repeat(2, 1, 1, 1)
+        condition = Condition(*(torch.cat([kind, kind]) for kind in batch.condition))
         truncation = self.settings.truncation
-        mask_distance = (planes[:, 1] * (MASK_TRUNCATION / truncation)).clamp(-1, 1)
         noise = torch.cat([batch.noise[:, :1], batch.noise[:, 1:]])
         stage = STAGES[int(torch.randint(len(STAGES), (), generator=source))]
         # Two contexts: autocast caches weights, and those cast without gradients must not be used below.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            x, t = run_up_to(self.network, self.process, planes, mask_distance, noise, stage)
+            x, t = run_up_to(self.network, self.process, condition, truncation, noise, stage)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             times = torch.full((len(x),), 1000 * t, device=self.device)
-            first, second = self.network(x, times, self.network.encode(planes)).float().chunk(2)
+            features = self.network.encode(condition.planes, condition.volumes)
+            first, second = self.network(x, times, features).float().chunk(2)
         return energy_score(first, second, batch.clean, self.weight, truncation).mean()
 
 
@@ -115,7 +118,7 @@ class DisprObjective:
 
     def __call__(self, batch: Batch, scored: bool, source: torch.Generator) -> Tensor:
         t = torch.randint(self.process.steps, (batch.of,), generator=source)[batch.places]
-        return self.at(batch.planes, batch.clean, batch.noise[:, :1], t.to(self.device)).mean()
+        return self.at(batch.condition.planes, batch.clean, batch.noise[:, :1], t.to(self.device)).mean()
 
     def at(self, planes: Tensor, clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The loss of each sample (B,) at integer timesteps (B,).
@@ -182,23 +185,23 @@ def energy_score(first: Tensor, second: Tensor, clean: Tensor, weight: Tensor, t
 def run_up_to(
     network: UNet3D,
     process: RectifiedFlow,
-    planes: Tensor,
-    mask_distance: Tensor,
+    condition: Condition,
+    truncation: float,
     noise: Tensor,
     stage: tuple[int, int],
 ) -> tuple[Tensor, float]:
     """Run the Euler sampler up to one of `STAGES`, without gradients: x and the time of the next evaluation.
 
-    ``planes`` (B, planes, 64, 64) and ``mask_distance`` (B, 64, 64) are as in
-    :class:`~napari_dispr.diffusion.samplers.FlowDenoiser`; the noise has shape (B, 1, 64, 64, 64).
+    The noise has the shape (B, 1, 64, 64, 64).
     """
     times = process.times(stage[0])
     x = noise
     with torch.no_grad():
-        features = network.encode(planes)
+        features = network.encode(condition.planes, condition.volumes)
+        sections = condition.sections(truncation)
         for done in range(stage[1]):
             t, s = times[done], times[done + 1]
             clean = network(x, torch.full((len(x),), 1000 * t, device=x.device), features)
-            clean = agree_with_mask(clean.float().clamp(-1, 1), mask_distance)
+            clean = agree_with_sections(clean.float().clamp(-1, 1), *sections)
             x = s / t * x + (1 - s / t) * clean
     return x, times[stage[1]]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,57 +11,106 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from napari_dispr.cells.training_cells import TrainingCell
-from napari_dispr.diffusion.condition import dispr_planes, signed_planes
+from napari_dispr.diffusion.condition import Condition, Known, dispr_planes, filled_up, signed_planes
 from napari_dispr.errors import InputError
 from napari_dispr.settings import TrainSettings
 from napari_dispr.training.augmentation import augmented, unaugmented
+from napari_dispr.training.known import MOST_PLANES, further_planes, projected
 from napari_dispr.training.process_group import ProcessGroup
 
 Array = NDArray[np.float32]
 
 
-class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """The samples of a run. All of sample ``i`` depends on (seed, i) alone."""
+class Drawn(NamedTuple):
+    """One sample, or several as a batch, for a network.
 
-    def __init__(self, cells: Sequence[TrainingCell], settings: TrainSettings, planes: int) -> None:
-        self.cells, self.settings, self.planes = cells, settings, planes
+    Attributes
+    ----------
+    condition : Condition
+    clean : (B, 1, 64, 64, 64)
+    noise : (B, members, 64, 64, 64)
+    """
+
+    condition: Condition
+    clean: Tensor
+    noise: Tensor
+
+
+class Samples(Dataset[Drawn]):
+    """The samples of a run. All of sample ``i`` depends on (seed, i) alone.
+
+    ``planes`` and ``volumes`` are the inputs of the network. Without volumes, the samples have neither
+    further planes nor projections.
+    """
+
+    def __init__(
+        self, cells: Sequence[TrainingCell], settings: TrainSettings, planes: int, volumes: int
+    ) -> None:
+        self.cells, self.settings, self.planes, self.volumes = cells, settings, planes, volumes
         self._extents = [cell.extent for cell in cells]
         self._typical = float(np.median(self._extents))
 
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Condition planes (planes, 64, 64), clean shape (1, 64, 64, 64), noise (members, 64, 64, 64)."""
+    def __getitem__(self, i: int) -> Drawn:
+        """Sample ``i``, a batch of one."""
         settings = self.settings
         epoch, place = divmod(i, len(self.cells))
         order = np.random.default_rng((settings.seed, 0, epoch)).permutation(len(self.cells))
         rng = np.random.default_rng((settings.seed, 1, i))
         which = int(order[place])
         paper = settings.method == "dispr"
-        planes, clean = self._paper(self.cells[which]) if paper else self._ours(which, rng)
+        condition, clean = self._paper(self.cells[which]) if paper else self._ours(which, rng, i)
         source = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        noise = torch.randn((2 if settings.scored else 1, *clean.shape[1:]), generator=source)
-        return torch.from_numpy(planes), torch.from_numpy(clean), noise
+        noise = torch.randn((1, 2 if settings.scored else 1, *clean.shape[1:]), generator=source)
+        return Drawn(condition, torch.from_numpy(clean)[None], noise)
 
-    def _ours(self, which: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    def _ours(self, which: int, rng: np.random.Generator, i: int) -> tuple[Condition, Array]:
         settings = self.settings
+        # Numbers of their own, so that they do not change the rest of the sample.
+        other = np.random.default_rng((settings.seed, 2, i))
+        projection = self.volumes > 0 and other.random() < settings.projections
+        further = self.volumes > 0 and not projection and other.random() < settings.further_planes
+        cell = self.cells[which]
+        extent = cell.silhouette_extent if projection else self._extents[which]
         # In some samples the true size is hidden, as the scale "auto" hides it: all cells get one size.
         hidden = rng.random() < settings.scale_dropout
         sample = augmented(
-            self.cells[which],
+            cell,
             rng,
-            scale=self._typical / self._extents[which] if hidden else 1.0,
+            scale=self._typical / extent if hidden else 1.0,
             resliced=settings.resliced,
             blended=settings.blended,
             partner=self.cells[int(rng.integers(len(self.cells)))],
             image_dropout=settings.image_dropout,
         )
+        if projection:
+            sample = projected(sample, other)
         scale = None if hidden else sample.scale
+        known = Known.of(
+            sample.mask, sample.image, further_planes(sample, other) if further else (), projection
+        )
+        planes = signed_planes(sample.mask, sample.image, scale)[: self.planes]
         clean = np.clip(sample.signed_distance / settings.truncation, -1, 1)[None]
-        return signed_planes(sample.mask, sample.image, scale)[: self.planes], clean.astype(np.float32)
+        return self._condition(planes, known), clean.astype(np.float32)
 
-    def _paper(self, cell: TrainingCell) -> tuple[Array, Array]:
+    def _paper(self, cell: TrainingCell) -> tuple[Condition, Array]:
         """Without augmentation; shapes are 0 and 1."""
         sample = unaugmented(cell)
-        return dispr_planes(sample.mask, sample.image), (sample.signed_distance > 0)[None].astype(np.float32)
+        condition = self._condition(
+            dispr_planes(sample.mask, sample.image), Known.of(sample.mask, sample.image)
+        )
+        return condition, (sample.signed_distance > 0)[None].astype(np.float32)
+
+    def _condition(self, planes: Array, known: Known) -> Condition:
+        volumes = known.volumes()[None, : self.volumes]
+        sections = filled_up([known], MOST_PLANES if self.volumes else 1)
+        return Condition(torch.from_numpy(planes)[None], torch.from_numpy(volumes), *sections)
+
+
+def joined(drawn: Sequence[Drawn]) -> Drawn:
+    """Several samples as one batch."""
+    conditions, clean, noise = zip(*drawn, strict=True)
+    condition = Condition(*(torch.cat(kind) for kind in zip(*conditions, strict=True)))
+    return Drawn(condition, torch.cat(clean), torch.cat(noise))
 
 
 def unit_size(settings: TrainSettings) -> int:

@@ -347,14 +347,15 @@ def prepared_cell(cell: CellFile, settings: TrainSettings) -> TrainingCell:
 
 
 def _network(start: ShapeModel, settings: TrainSettings) -> UNet3D:
-    """The network of a model to start from, with the condition planes of a new model."""
+    """The network of a model to start from, with the inputs of a new model."""
     wanted = topology_of(settings)
     alike = isinstance(start.process, RectifiedFlow) and start.card.truncation == settings.truncation
-    if not alike or replace(start.network.config, planes=wanted.planes) != wanted or wanted.planes == 0:
+    inputs = {"planes": wanted.planes, "volumes": wanted.volumes}
+    if not alike or replace(start.network.config, **inputs) != wanted or wanted.planes == 0:
         raise InputError(
             f"{start.name!r} has another network than the one to train: start from generic or from scratch."
         )
-    return start.network.with_planes(wanted.planes)
+    return start.network.with_inputs(**inputs)
 
 
 def _step(run: Run) -> int:

@@ -1,0 +1,235 @@
+"""Crop cells of which several planes are known: one becomes the imaged plane, the others lie around it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_dispr import grid
+from napari_dispr.cells.cropping import (
+    INSIDE,
+    Crop,
+    box_centre,
+    check_intensities,
+    crop_cell,
+    cut_by_border,
+    resampled_cell,
+    zoom_for,
+)
+from napari_dispr.errors import InputError
+from napari_dispr.labels import Box, cell_boxes, whole_numbers
+from napari_dispr.planes import KnownPlane, useful
+
+#: The imaged plane is that nearest to the middle of the cell, of those with this share of the largest area.
+_LARGE = 0.8
+#: Sections of a cell are at most this many voxels from its imaged plane, and from the centre in the plane.
+_ROOM = (30.0, grid.SIZE / 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planes:
+    """Pictures of parallel planes, in the order of their depths, with one segmentation.
+
+    Attributes
+    ----------
+    image : (plane, y, x) array or None
+    labels : (plane, y, x) integer array
+        A cell has the same label in all planes.
+    depths : (plane,) float64
+        Rising.
+    """
+
+    image: NDArray[Any] | None
+    labels: NDArray[Any]
+    depths: NDArray[np.float64]
+
+
+def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[float]) -> Planes:
+    """Check pictures of several planes and their labels.
+
+    Raises
+    ------
+    InputError
+        If shapes or depths do not fit one another, a depth is given twice, the image is not one channel, the
+        labels are empty, or they name different cells in different planes.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 3:
+        raise InputError(
+            f"The labels have the shape {labels.shape}, not (plane, y, x): give one segmentation for each "
+            "depth, or leave out the depths."
+        )
+    deep = np.atleast_1d(np.asarray(depths))
+    if deep.dtype.kind not in "iuf" or not np.isfinite(deep).all():
+        raise InputError(f"The depths are {depths!r}: give a number for each plane.")
+    if deep.shape != labels.shape[:1]:
+        raise InputError(f"There are {deep.size} depths for {len(labels)} planes: give one for each plane.")
+    order = np.argsort(deep, kind="stable")
+    deep = deep[order].astype(np.float64)
+    if len(deep) > 1 and (twice := np.flatnonzero(np.diff(deep) <= 0)).size:
+        raise InputError(f"The depth {deep[twice[0]]:g} is given twice: give each plane a depth of its own.")
+    pictures = None
+    if image is not None:
+        pictures = np.asarray(image)
+        if pictures.shape != labels.shape:
+            raise InputError(
+                f"The image has the shape {pictures.shape} and the labels {labels.shape}: give one channel "
+                "of the same planes."
+            )
+        check_intensities(pictures)
+        pictures = pictures[order]
+    labels = whole_numbers(labels)[order]
+    if not labels.any():
+        raise InputError("The labels are empty in all planes: segment at least one cell in one of them.")
+    _check_linked(labels)
+    return Planes(pictures, labels, deep)
+
+
+def _check_linked(labels: NDArray[Any]) -> None:
+    """Raise an InputError if most pixels have another cell in the plane above."""
+    both = (labels[1:] > 0) & (labels[:-1] > 0)
+    alike = both & (labels[1:] == labels[:-1])
+    if alike.sum() < both.sum() / 2:
+        raise InputError(
+            "The labels name different cells in different planes: give each cell the same number in all of "
+            "its planes (programs that segment slice by slice have an option to link or stitch them)."
+        )
+
+
+def crop_planes(
+    planes: Planes,
+    cells: Sequence[int] | None,
+    scale: str | float,
+    *,
+    typical_extent: float,
+    pixel_size: float | None,
+    voxel_size: float | None,
+    sides: tuple[float, float] = (1.0, 1.0),
+) -> tuple[list[Crop], dict[int, int], dict[int, str]]:
+    """Crop many cells, each with the zoom that its imaged plane has by itself, or less if it must fit.
+
+    The imaged plane of a cell is the one nearest to the middle of its sections, of those that are at
+    least 0.8 times as large as the largest. Planes without the cell are known to be empty next to its
+    ends; between its sections they are taken as not segmented.
+
+    Parameters
+    ----------
+    planes : Planes
+        Depths in pixels (of the mean side).
+    cells : sequence of int or None
+        None: all cells that can be cropped.
+    scale, typical_extent, pixel_size, voxel_size, sides
+        As in `crop_cells`.
+
+    Returns
+    -------
+    crops : list of Crop
+        Their z in pixels is that of the depths.
+    imaged : dict
+        Index of the imaged plane of each cell.
+    left_out : dict
+        Cells that cannot be cropped, with the reason in words.
+
+    Raises
+    ------
+    InputError
+        If a named cell cannot be cropped, or no cell at all.
+    """
+    boxes = [cell_boxes(labels) for labels in planes.labels]
+    crops: list[Crop] = []
+    imaged: dict[int, int] = {}
+    left_out: dict[int, str] = {}
+    for label in sorted(set().union(*boxes)) if cells is None else cells:
+        own = {k: found[label] for k, found in enumerate(boxes) if label in found}
+        if not own:
+            raise InputError(f"The labels hold no cell {label}: choose among the values that they hold.")
+        middle = _imaged_plane(planes, label, own)
+        zoom = zoom_for(
+            planes.labels[middle],
+            label,
+            scale,
+            typical_extent=typical_extent,
+            pixel_size=pixel_size,
+            voxel_size=voxel_size,
+            box=own[middle],
+            sides=sides,
+        )
+        try:
+            crop = _crop(planes, label, own, middle, zoom, scale == "auto", sides)
+        except InputError as error:
+            if cells is not None:
+                raise
+            left_out[label] = str(error)
+            continue
+        crops.append(replace(crop, known_scale=1.0) if scale == "physical" else crop)
+        imaged[label] = middle
+    if not crops:
+        raise InputError(next(iter(left_out.values())))
+    return crops, imaged, left_out
+
+
+def _imaged_plane(planes: Planes, label: int, own: Mapping[int, Box]) -> int:
+    areas = {k: np.count_nonzero(planes.labels[k][box] == label) for k, box in own.items()}
+    large = [k for k, area in areas.items() if area >= _LARGE * max(areas.values())]
+    ends = planes.depths[[min(own), max(own)]]
+    return min(large, key=lambda k: abs(planes.depths[k] - ends.mean()))
+
+
+def _crop(
+    planes: Planes,
+    label: int,
+    own: Mapping[int, Box],
+    middle: int,
+    zoom: float,
+    automatic: bool,
+    sides: tuple[float, float],
+) -> Crop:
+    """Crop one cell; ``own`` are its boxes in its planes, ``automatic`` is whether the zoom may be less."""
+    _check_cell(planes.labels, label, own)
+    depths = planes.depths - planes.depths[middle]
+    centre = box_centre(own[middle])
+    tall = max(abs(depths[k]) for k in own)
+    wide = max(
+        max(c - span.start, span.stop - 1 - c) * side + side / 2
+        for box in own.values()
+        for span, c, side in zip(box, centre, sides, strict=True)
+    )
+    most = min(_ROOM[0] / tall if tall else np.inf, _ROOM[1] / wide)
+    if zoom > most * (1 + 1e-9):
+        if not automatic:
+            raise InputError(
+                f"The sections of cell {label} reach beyond the grid at {zoom:.3g} voxels per pixel: check "
+                f'the depths, or use scale "auto" or a number of at most {most:.3g}.'
+            )
+        zoom = float(most)
+
+    def picture(k: int) -> NDArray[Any] | None:
+        return None if planes.image is None else planes.image[k]
+
+    crop = crop_cell(picture(middle), planes.labels[middle], label, zoom=zoom, box=own[middle], sides=sides)
+    further = []
+    for k in {*own, min(own) - 1, max(own) + 1} - {middle, -1, len(depths)}:
+        mask, image = resampled_cell(picture(k), planes.labels[k], label, zoom, centre, sides)
+        if k not in own or (mask > INSIDE).any():  # a section too small for the grid is left out
+            further.append(KnownPlane(float(depths[k] * zoom), mask, image))
+    to_pixel = grid.translation((float(planes.depths[middle]), 0.0, 0.0)) @ crop.grid_to_pixel
+    return replace(crop, planes=useful(further), grid_to_pixel=to_pixel)
+
+
+def _check_cell(labels: NDArray[Any], label: int, own: Mapping[int, Box]) -> None:
+    """Raise an InputError if the border cuts a cell, or its sections do not lie above one another."""
+    before = None
+    for k, box in own.items():
+        if cut_by_border(labels[k], label, box):
+            raise InputError(
+                f"Cell {label} is cut by the border of the image: choose cells that are wholly in it."
+            )
+        section = labels[k] == label
+        if before is not None and not (before & section).any():
+            raise InputError(
+                f"The sections of cell {label} do not lie above one another: give each cell the same number "
+                "in all of its planes, and another cell another number."
+            )
+        before = section
