@@ -21,7 +21,7 @@ from napari_dispr.cells.stack_files import UNIT
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.files import locked
-from napari_dispr.labels import cells_of, split_parts
+from napari_dispr.labels import cell_boxes, split_parts
 from napari_dispr.models.library import load_model
 from napari_dispr.prediction.growing import iter_saved
 from napari_dispr.prediction.members import CellDone, Event
@@ -142,7 +142,7 @@ def _predicted(one: Field, job: Job) -> Generator[CellsDone | Step, None, int]:
         frame = {"image_to_world": np.diag([*sides, 1.0]), "unit": UNIT}
         settings = settings.model_copy(update={"pixel_size": None})
     inputs, aside = _inputs(one, job), job.out / UNFINISHED / one.name
-    total, done = (len(cells_of(labels)) if labels.dtype.kind in "ui" else 0), 0
+    total, done = (len(cell_boxes(labels)) if labels.dtype.kind in "ui" else 0), 0
     arguments = {**settings.model_dump(), "model": model, **frame}
 
     def events(earlier: Prediction | None) -> Generator[Event, None, Prediction]:
