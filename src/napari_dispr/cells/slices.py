@@ -70,7 +70,7 @@ def levels(
     """
     weights, places = [], []
     for axis, source in ((1, picture.rows), (2, picture.columns)):
-        centre = float(crop.grid_to_pixel[axis] @ (grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1))
+        centre = float(crop.grid_to_pixel[axis] @ (*grid.MIDDLE, 1))
         window, of_pixels = grid_window(crop.zoom, centre, len(source))
         source = source[window]
         own = (source >= box[axis].start) & (source < box[axis].stop)
@@ -106,7 +106,7 @@ def stack_on_grid(
     """
     sides = np.array(spacing[1:]) / np.mean(spacing[1:])
     zoom = float(np.mean(spacing[1:])) / voxel_size
-    pixels = crop.grid_to_pixel[1:3] @ (grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1)
+    pixels = crop.grid_to_pixel[1:3] @ (*grid.MIDDLE, 1)
     y, x = ((pixels + 0.5) * picture.pixel / np.array(spacing[1:]) - 0.5).tolist()
     around = slice(max(0, box[0].start - 1), box[0].stop + 1)
     slices = [

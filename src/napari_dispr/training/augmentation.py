@@ -18,7 +18,7 @@ from napari_dispr.cells.novelty import other_optics
 from napari_dispr.cells.training_cells import TrainingCell
 
 #: Centre of rotations and mirrors: the imaged plane, and in the plane the centre of the grid.
-PIVOT = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+PIVOT = np.array(grid.MIDDLE)
 #: Nodes of a map along an axis. Between them it is linear, as rotations and scalings are.
 NODES = 9
 #: Standard deviation, in voxels, of the long waves that bend a cell.
