@@ -70,6 +70,10 @@ def test_predict_from_planes_of_a_stack(tmp_path, capsys):
     prediction = nd.load_prediction(out)
     assert prediction.unit == "micrometer" and prediction.provenance["depths"] == [0.6, 1.2, 2.1]
     assert len(prediction[1].section.planes) == 2
+    page = tmp_path / "report.html"
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    for text in ("Predicted from 3 planes.", "--planes 2,4,7 --spacing 0.3,0.1,0.1", "[[2, 4, 7]]"):
+        assert text in page.read_text(encoding="utf-8")
     # In the stack's own z.
     assert (prediction.grid_to_world(1) @ [32, 0, 0, 1])[0] == pytest.approx(1.2)
 

@@ -56,6 +56,7 @@ def predict(options: argparse.Namespace) -> None:
     from napari_dispr.models.library import load_model
     from napari_dispr.prediction.predict import iter_predict, iter_predict_crops
 
+    chosen: dict[str, Any] = {}
     earlier = None if options.overwrite else common.earlier_prediction(options.out)
     if options.labels is None:
         from napari_dispr.cells.folders import read_dataset
@@ -84,7 +85,10 @@ def predict(options: argparse.Namespace) -> None:
             earlier=earlier,
         )
     else:
-        picture = _picture(options, settings) if options.planes is None else _stack(options)
+        if options.planes is None:
+            picture = _picture(options, settings)
+        else:
+            picture, chosen = _stack(options)
         events = iter_predict(
             cells=common.whole_numbers("--cells", options.cells),
             earlier=earlier,
@@ -98,6 +102,7 @@ def predict(options: argparse.Namespace) -> None:
     )
     if options.split:
         inputs["split"] = True
+    inputs |= chosen
     prediction = common.run_and_save(events, options.out, inputs, added_to=earlier)
     for warning in prediction.warnings:
         common.warn(warning)
@@ -122,8 +127,8 @@ def _picture(options: argparse.Namespace, settings: PredictSettings) -> dict[str
     return picture
 
 
-def _stack(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `iter_predict` for the chosen planes of a stack."""
+def _stack(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of `iter_predict` for the chosen planes of a stack, and what was chosen."""
     import numpy as np
 
     from napari_dispr.cells.stack_files import read_stack
@@ -142,13 +147,14 @@ def _stack(options: argparse.Namespace) -> dict[str, Any]:
     assert stack.image is not None
     planes = _planes(options.planes, stack.labels)
     down, *in_plane = stack.spacing
-    return {
+    picture = {
         "image": stack.image[planes],
         "labels": stack.labels[planes],
         "depths": [float(f"{plane * down:.12g}") for plane in planes],
         "image_to_world": np.diag([*in_plane, 1.0]),
         "unit": stack.unit,
     }
+    return picture, {"planes": planes, "spacing": list(stack.spacing)}
 
 
 def _planes(text: str, labels: "NDArray[Any]") -> list[int]:
@@ -169,4 +175,4 @@ def _planes(text: str, labels: "NDArray[Any]") -> list[int]:
             )
         if planes.count(plane) > 1:
             raise InputError(f"--planes has plane {plane} twice: give each plane once.")
-    return planes
+    return sorted(planes)
