@@ -378,9 +378,8 @@ def python_call(prediction: Prediction) -> str:
         lines.append("from napari_dispr.labels import split_parts")
     if "depths" in made:
         arguments["depths"] = made["depths"]
-        image, labels = (
-            f"{stack}[{made['planes']}]" if "planes" in made else stack for stack in (image, labels)
-        )
+        if "planes" in made:
+            image, labels = (f"{stack}[{made['planes']}]" for stack in (image, labels))
     lines += ["", "prediction = nd.predict(", f"    {image},", f"    {labels},"]
     lines += [f"    {name}={value!r}," for name, value in arguments.items()]
     return "\n".join([*lines, ")"])
