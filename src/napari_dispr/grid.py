@@ -14,6 +14,8 @@ SHAPE = (SIZE, SIZE, SIZE)
 IMAGED_PLANE = 32
 #: In-plane centre of the grid in voxel-centre indices: where the centre of a mask's box is put.
 CENTRE = (SIZE - 1) / 2
+#: The same in the imaged plane, (z, y, x).
+MIDDLE = (IMAGED_PLANE, CENTRE, CENTRE)
 #: No microscope has voxels that are longer than this many times their shortest side.
 _MOST_RATIO = 100
 #: Sizes of pixels and voxels, in any unit: no microscope has smaller or larger ones, and numbers beyond them

@@ -54,7 +54,7 @@ def test_mask_of_odd_and_even_size_is_centred(shape: tuple[int, int]) -> None:
     labels[13 : 13 + shape[0], 21 : 21 + shape[1]] = 1
     crop = crop_cell(None, labels, 1, zoom=zoom_for(labels, 1, "auto", **SIZES))
     np.testing.assert_allclose(crop.mask, crop.mask[::-1, ::-1], atol=1e-6)
-    middle = (grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1)
+    middle = (*grid.MIDDLE, 1)
     np.testing.assert_allclose(
         crop.grid_to_pixel @ middle, (0, 13 + (shape[0] - 1) / 2, 21 + (shape[1] - 1) / 2, 1), atol=1e-9
     )

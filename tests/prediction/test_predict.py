@@ -129,7 +129,7 @@ def test_the_frame_of_the_picture_holds(field, model, prediction):
     # The grid's in-plane centre in its imaged plane is the centre of the cell's box in the picture.
     y, x = np.nonzero(field.labels == 2)
     centre = to_world @ [(y.min() + y.max()) / 2, (x.min() + x.max()) / 2, 1]
-    world = placed[2].grid_to_world @ [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1]
+    world = placed[2].grid_to_world @ [*grid.MIDDLE, 1]
     np.testing.assert_allclose(world[:3], [0, *centre[:2]], atol=1e-9)
     np.testing.assert_allclose(grid.spacing(placed[2].grid_to_world), 0.1 / placed[2].zoom)
     volume = nd.measure(placed)["volume"] / nd.measure(prediction).query("label == 2")["volume"].to_numpy()

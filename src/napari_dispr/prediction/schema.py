@@ -91,6 +91,9 @@ class SavedPrediction(_Part):
     model_hash: str | None = None
     image_file: str | None = None
     labels_file: str | None = None
+    depths: list[float] | None = None
+    planes: list[_Number] | None = None
+    spacing: tuple[float, float, float] | None = None
 
     @model_validator(mode="after")
     def _belong_together(self) -> "SavedPrediction":
