@@ -20,17 +20,16 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from napari_dispr import signed_distance
 from napari_dispr.card import Calibration, Card
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.cells.novelty import Seen, fit_novelty, novelty_reason
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
-from napari_dispr.shapes.intervals import CALIBRATED, calibrate, read_interval
-from napari_dispr.shapes.one_shape import measure_shape
+from napari_dispr.shapes.intervals import calibrate, read_interval
 from napari_dispr.synthesis.generic import KINDS, UNSEEN_KINDS, simulated_cell
 from napari_dispr.synthesis.red_cell_crops import red_cell_training_cells
+from napari_dispr.training.calibrate import measures_of, true_measures
 
 FOLDS = 6
 
@@ -46,7 +45,7 @@ def usual(count: int) -> list[Seen]:
     return [(cell.mask, cell.image) for cell in red_cell_training_cells(count, seed=2, other_pictures=0)]
 
 
-def drawn(path: Path, members: int) -> list[dict[str, float]]:
+def drawn(path: Path, members: int) -> dict[str, np.ndarray]:
     """Measure the first members of an ensemble, in voxels."""
     with np.load(path, allow_pickle=False) as file:
         # Measured on the smooth surface, as the shapes of users are.
@@ -55,7 +54,7 @@ def drawn(path: Path, members: int) -> list[dict[str, float]]:
         shapes = list(file["signed_distance"][:members].astype(np.float32))
     if len(shapes) < members:
         raise InputError(f"{path} has {len(shapes)} members: predict {members}, or give a smaller --members.")
-    return [measure_shape(shape, only=CALIBRATED) for shape in shapes]
+    return measures_of(shapes)
 
 
 def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Calibration]:
@@ -63,10 +62,8 @@ def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Ca
     known = [cell for cell in cells if (folder / f"{cell.name}.npz").is_file()]
     estimates, truths = [], []
     for cell in known:
-        rows = drawn(folder / f"{cell.name}.npz", members)
-        estimates.append({name: np.array([row[name] for row in rows]) for name in rows[0]})
-        assert cell.obj is not None
-        truths.append(measure_shape(signed_distance.from_level(cell.obj, 127.5), only=CALIBRATED))
+        estimates.append(drawn(folder / f"{cell.name}.npz", members))
+        truths.append(true_measures(cell))
     print(f"intervals: {len(known)} of {len(cells)} cells have an ensemble of {members}")
     fitted = calibrate(estimates, truths)
     fold = np.random.default_rng(0).permutation(len(known)) % 10

@@ -1,10 +1,11 @@
 """Time and peak memory of an ensemble; the time also as a ratio to one pass of the original's network.
 
-    python benchmarks/speed.py [--members 5] [--device auto]
+    python benchmarks/speed.py [--members 5] [--device auto] [--slow-processor]
 
 The reference is one float32 forward pass of the original's network at 64^3, of which the original needs 1000
 for a shape. Both are measured in this run, on this machine, on a simulated cell; other programs that run on
-the machine change both.
+the machine change both. ``--slow-processor`` computes as a CPU without 16-bit arithmetic; to also compute
+without AVX-512, set ATEN_CPU_CAPABILITY=avx2 and ONEDNN_MAX_CPU_ISA=AVX2 (or AVX2_VNNI).
 """
 
 import argparse
@@ -50,8 +51,12 @@ def peak_memory() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--members", type=int, default=5)
+    parser.add_argument("--cells", type=int, default=0, help="also time so many cells at once")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--slow-processor", action="store_true", help="do not compute in bfloat16")
     options = parser.parse_args()
+    if options.slow_processor:
+        devices.fast_dtype = lambda device: torch.float32
     device = devices.choose(options.device)
     field = simulate_field(cells=1, shape=(128, 128), seed=0)
     libraries = peak_memory()
@@ -76,6 +81,14 @@ def main() -> None:
     for quality, time_taken in taken.items():
         ratio = time_taken / reference
         print(f"{quality}: {options.members} members in {time_taken:.2f} s, {ratio:.3f} of the reference")
+    if options.cells:
+        side = 128 * (int(options.cells**0.5) + 1)
+        many = simulate_field(cells=options.cells, shape=(side, side), seed=0)
+        start = time.perf_counter()
+        found = nd.predict(
+            many.image, many.labels, model=model, members=options.members, device=options.device
+        )
+        print(f"balanced: {len(found)} cells x {options.members} in {time.perf_counter() - start:.1f} s")
     print(f"peak memory: {peak:.0f} MiB, of which libraries and cell {libraries:.0f} MiB")
 
 

@@ -22,6 +22,7 @@ from napari_dispr.card import Card, Quality, VolumeRegression
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.cells.volume import fit_volume
+from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--simulated", type=int, default=900, help="simulated cells (900)")
     parser.add_argument("--cells", type=Path, help="file for the simulated cells (OUT/simulated.npz)")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name in _FREE:
         default = TrainSettings.model_fields[name].default
@@ -189,7 +191,8 @@ def main() -> None:
         f"{len(train)} real and {len(made)} simulated cells to train on, {len(held_out)} held out", flush=True
     )
     checkpoint = out / "checkpoint.pt"
-    for report in iter_optimise(prepared, checkpoint, settings, start=network, resume=options["resume"]):
+    how = {"start": network, "resume": options["resume"], "device": devices.choose(options["device"])}
+    for report in iter_optimise(prepared, checkpoint, settings, **how):
         print(json.dumps(asdict(report)), flush=True)
     state = State(settings, DEFAULT, torch.device("cpu"))
     state.load(checkpoint)

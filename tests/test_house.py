@@ -49,7 +49,7 @@ ONLY_IN = {
 WITHOUT_TORCH = ("base", "cells", "shapes", "export", "viewer", "widgets", "commands")
 
 #: Packages of an extra; where one is missing, a sentence names the extra to install.
-EXTRAS = {"gudhi", "zarr"}
+EXTRAS = {"dask", "distributed", "gudhi", "pyarrow", "zarr"}
 
 
 class Import(NamedTuple):
@@ -169,6 +169,10 @@ def test_import_loads_no_torch(room: str) -> None:
     assert "torch" not in loaded
     if room not in ("viewer", "widgets"):
         assert not loaded & (QT | {"napari"})
+
+
+def test_predict_opens_without_what_only_its_threads_need() -> None:
+    assert not loaded_by("import napari_dispr.widgets.predict.widget") & {"torch", "trimesh", "networkx"}
 
 
 @pytest.mark.parametrize("name", napari_dispr.__all__)

@@ -6,7 +6,7 @@ from scipy import ndimage
 from skimage.draw import disk
 
 from napari_dispr.errors import InputError
-from napari_dispr.labels import cells_of, separate_parts, split_parts, whole_numbers
+from napari_dispr.labels import cell_boxes, separate_parts, split_parts, whole_numbers
 
 
 def discs(radius: int, step: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_parts_of_a_binary_mask_become_cells() -> None:
     mask = 255 * (discs(30, 70) > 0)
     assert separate_parts(mask) == separate_parts(mask > 0) == 4
     assert separate_parts(discs(30, 70)) == separate_parts(discs(70, 160)) == 1
-    assert sorted(cells_of(split_parts(mask))) == [1, 2, 3, 4]
+    assert sorted(cell_boxes(split_parts(mask))) == [1, 2, 3, 4]
 
 
 def test_labels_above_all_numbers_are_refused() -> None:

@@ -36,6 +36,7 @@ def test_names_that_users_read(manifest: PluginManifest) -> None:
         "Morphometry",
         "Train a shape model",
         "Balance classes",
+        "Synthesise annotated images",
     ]
     samples = [sample.display_name for sample in manifest.contributions.sample_data]
     assert samples == [

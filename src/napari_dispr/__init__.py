@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.evaluation.evaluate import evaluate as evaluate
     from napari_dispr.evaluation.evaluate import iter_evaluate as iter_evaluate
     from napari_dispr.evaluation.ranking_worth import iter_rank_worth as iter_rank_worth
+    from napari_dispr.export.batch_report import report_batch as report_batch
     from napari_dispr.export.meshes import export_meshes as export_meshes
     from napari_dispr.export.report import report as report
     from napari_dispr.models.library import available_models as available_models
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.models.library import import_model as import_model
     from napari_dispr.models.library import load_model as load_model
     from napari_dispr.models.library import remove_model as remove_model
+    from napari_dispr.prediction.batch import iter_predict_batch as iter_predict_batch
+    from napari_dispr.prediction.batch import predict_batch as predict_batch
     from napari_dispr.prediction.denoising import denoising as denoising
     from napari_dispr.prediction.denoising import iter_denoising as iter_denoising
     from napari_dispr.prediction.more import iter_more_members as iter_more_members
@@ -44,6 +47,19 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.shapes.label_volumes import measure_labels as measure_labels
     from napari_dispr.synthesis.balance import augment as augment
     from napari_dispr.synthesis.balance import iter_augment as iter_augment
+    from napari_dispr.synthesis.fields import iter_make_synthesis as iter_make_synthesis
+    from napari_dispr.synthesis.fields import make_synthesis as make_synthesis
+    from napari_dispr.synthesis.judge import iter_judge_synthesis as iter_judge_synthesis
+    from napari_dispr.synthesis.judge import judge_synthesis as judge_synthesis
+    from napari_dispr.synthesis.learn import iter_learn_synthesis as iter_learn_synthesis
+    from napari_dispr.synthesis.learn import learn_synthesis as learn_synthesis
+    from napari_dispr.synthesis.populations import iter_make_population as iter_make_population
+    from napari_dispr.synthesis.populations import make_population as make_population
+    from napari_dispr.synthesis.settings import JudgeSettings as JudgeSettings
+    from napari_dispr.synthesis.settings import PopulationSettings as PopulationSettings
+    from napari_dispr.synthesis.sources import cell_source as cell_source
+    from napari_dispr.training.calibrate import calibrate as calibrate
+    from napari_dispr.training.calibrate import iter_calibrate as iter_calibrate
     from napari_dispr.training.train import iter_train as iter_train
     from napari_dispr.training.train import train as train
 
@@ -56,9 +72,11 @@ _PUBLIC = {
     "evaluation.cross_validation": "cross_validate iter_cross_validate",
     "evaluation.evaluate": "evaluate iter_evaluate",
     "evaluation.ranking_worth": "iter_rank_worth",
+    "export.batch_report": "report_batch",
     "export.meshes": "export_meshes",
     "export.report": "report",
     "models.library": "available_models export_model import_model load_model remove_model",
+    "prediction.batch": "iter_predict_batch predict_batch",
     "prediction.denoising": "denoising iter_denoising",
     "prediction.more": "iter_more_members iter_redraw_members more_members redraw_members",
     "prediction.predict": "iter_predict predict",
@@ -68,6 +86,13 @@ _PUBLIC = {
     "prediction.tables": "measure measure_cells",
     "shapes.label_volumes": "measure_labels",
     "synthesis.balance": "augment iter_augment",
+    "synthesis.fields": "iter_make_synthesis make_synthesis",
+    "synthesis.judge": "iter_judge_synthesis judge_synthesis",
+    "synthesis.learn": "iter_learn_synthesis learn_synthesis",
+    "synthesis.populations": "iter_make_population make_population",
+    "synthesis.settings": "JudgeSettings PopulationSettings",
+    "synthesis.sources": "cell_source",
+    "training.calibrate": "calibrate iter_calibrate",
     "training.train": "iter_train train",
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}

@@ -1,8 +1,16 @@
 """A model's card: what it is, what it was trained on, how it is sampled. Read without torch."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: Larger statistics come from a damaged file, and their squares overflow.
+_LARGEST = 1e6
+_Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+_Positive = Annotated[float, Field(ge=1e-9, le=_LARGEST)]
+
+#: Sets of groups of features that may be known for a cell.
+_KNOWN = ("size+shape+picture", "size+shape", "shape+picture", "shape")
 
 
 class Quality(BaseModel):
@@ -29,14 +37,23 @@ class Calibration(BaseModel):
         Root mean square of the cells' standard deviations over their members, of the logarithm.
     members : int
         Members of each ensemble.
+    few : int or None
+        If the cells were too few for quantiles: their number. The scores are then the absolute quantiles of
+        a t-distribution, with its spread from the cells.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    scores: tuple[float, ...]
-    floor: float = Field(gt=0)
-    sd: float = Field(ge=0)
-    members: int = Field(ge=1)
+    scores: tuple[_Number, ...]
+    floor: _Positive
+    sd: float = Field(ge=0, le=_LARGEST)
+    members: int = Field(ge=1, le=1_000_000)
+    few: int | None = Field(None, ge=1, le=1_000_000)
+
+    @property
+    def cells(self) -> int:
+        """Number of cells that it was made from."""
+        return self.few or len(self.scores)
 
 
 class Usual(BaseModel):
@@ -55,10 +72,15 @@ class Usual(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     names: tuple[str, ...]
-    mean: tuple[float, ...]
-    sd: tuple[float, ...]
-    whitening: tuple[tuple[float, ...], ...]
-    unit: float
+    mean: tuple[_Number, ...]
+    sd: tuple[_Positive, ...]
+    whitening: tuple[tuple[_Number, ...], ...]
+    unit: _Positive
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        _check_lengths(len(self.names), self.mean, self.sd, self.whitening, *self.whitening)
+        return self
 
 
 class Direction(BaseModel):
@@ -76,9 +98,9 @@ class Direction(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    weights: tuple[float, ...]
-    unit: float
-    centre: tuple[float, ...]
+    weights: tuple[_Number, ...]
+    unit: _Positive
+    centre: tuple[_Number, ...]
 
 
 class Novelty(BaseModel):
@@ -98,10 +120,21 @@ class Novelty(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    groups: dict[str, Usual]
-    directions: dict[str, Direction] = Field(default_factory=dict)
-    thresholds: dict[str, float]
+    groups: dict[Literal["size", "shape", "picture"], Usual]
+    directions: dict[Literal["blurred", "inverted", "strange"], Direction] = Field(default_factory=dict)
+    thresholds: dict[str, _Positive]
     cells: int
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        there = [known for known in _KNOWN if set(known.split("+")) <= set(self.groups)]
+        if not {"size", "shape"} <= set(self.groups) or not set(there) <= set(self.thresholds):
+            raise ValueError("groups or thresholds are missing")
+        if self.directions:
+            size = len(self.groups["picture"].names) if "picture" in self.groups else -1
+            for direction in self.directions.values():
+                _check_lengths(size, direction.weights, direction.centre)
+        return self
 
 
 class Weights(BaseModel):
@@ -121,11 +154,11 @@ class Weights(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    centre: float
-    of_cells: tuple[float, ...]
-    length: float
-    linear: float
-    error: float
+    centre: _Number
+    of_cells: tuple[_Number, ...]
+    length: _Positive
+    linear: _Number
+    error: _Number
 
 
 class VolumeRegression(BaseModel):
@@ -145,11 +178,52 @@ class VolumeRegression(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    mean: tuple[float, ...]
-    sd: tuple[float, ...]
-    cells: tuple[tuple[float, ...], ...]
+    mean: tuple[_Number, ...]
+    sd: tuple[_Positive, ...]
+    cells: tuple[tuple[_Number, ...], ...]
     weights: dict[str, Weights]
     share: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if not set(_KNOWN) <= set(self.weights):
+            raise ValueError("weights are missing")
+        _check_lengths(len(self.mean), self.sd, *self.cells)
+        _check_lengths(len(self.cells), *(weights.of_cells for weights in self.weights.values()))
+        return self
+
+
+def _check_lengths(size: int, *rows: tuple[Any, ...]) -> None:
+    if any(len(row) != size for row in rows):
+        raise ValueError(f"rows have {size} numbers")
+
+
+class VolumeLine(BaseModel):
+    """``log volume = constant + own * log(volume as drawn) + area * log(area of the mask)``, in voxels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    constant: float
+    own: float
+    area: float
+
+
+class Heights(BaseModel):
+    """Gives members the volume of known cells of their kind; made and read by ``cells.heights``.
+
+    Attributes
+    ----------
+    sized, unsized : VolumeLine
+        For cells whose size on the grid is their true size, and for cells whose true size is not known.
+    cells : int
+        Known cells that it was made from.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    sized: VolumeLine
+    unsized: VolumeLine
+    cells: int
 
 
 class Card(BaseModel):
@@ -176,6 +250,8 @@ class Card(BaseModel):
     volume : VolumeRegression or None
         Predicts the volume from mask and picture. Members are stretched along z, about the imaged plane, to
         between their own volume and the predicted one.
+    heights : Heights or None
+        From the known cells of a calibration. Members are then stretched along z to the volume it gives.
     rival : "fit", "shapr", "topo-shapr" or None
         Another method, which draws one shape of each cell; None: a shape model.
     """
@@ -199,6 +275,7 @@ class Card(BaseModel):
     #: Called "familiarity" in model files.
     novelty: Novelty | None = Field(None, alias="familiarity")
     volume: VolumeRegression | None = None
+    heights: Heights | None = None
     rival: Literal["fit", "shapr", "topo-shapr"] | None = None
 
     @property

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,6 +80,49 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
             _renamed(path, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(file: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, which is made if needed; the system frees it when the process ends, however.
+
+    Parameters
+    ----------
+    wait : bool
+        Wait until the lock is free.
+
+    Raises
+    ------
+    InputError
+        If another process holds the lock, and this one does not wait.
+    """
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as held:
+        while not _lock(held.fileno()):
+            if not wait:
+                raise InputError(
+                    f"Another process is writing into {path.parent}: wait for it, or give another folder."
+                )
+            time.sleep(0.5)
+        yield  # closing the file frees the lock
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file; False if another process holds the lock."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def remove_temporary(folder: str | os.PathLike[str]) -> None:

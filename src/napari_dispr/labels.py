@@ -108,11 +108,6 @@ def split_parts(labels: NDArray[Any]) -> NDArray[np.int32]:
     return parts
 
 
-def cells_of(labels: NDArray[Any]) -> list[int]:
-    """All labels of cells, in ascending order."""
-    return [int(label) for label in np.unique(labels) if label > 0]
-
-
 def cell_boxes(labels: NDArray[Any]) -> dict[int, Box]:
     """Bounding box of each cell, by label, from one pass over the array.
 

@@ -1,5 +1,7 @@
 """The network: the original's numbers block by block, and what our own topology adds."""
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 from support.dispr_reference import META, digest, normal, stored, weights_of
@@ -7,6 +9,8 @@ from support.dispr_reference import META, digest, normal, stored, weights_of
 from napari_dispr.diffusion.network import (
     DEFAULT,
     NetworkConfig,
+    PlaneNetworkConfig,
+    UNet,
     UNet3D,
     fold,
     timestep_embedding,
@@ -199,3 +203,31 @@ def test_a_sample_does_not_depend_on_its_place_in_the_batch():
         torch.set_num_threads(threads)
     assert out.isfinite().all() and out.std() > 0
     torch.testing.assert_close(out, out[:1].expand_as(out), atol=0, rtol=0)
+
+
+# --- pictures ----------------------------------------------------------------------------------------
+
+PLANAR = PlaneNetworkConfig(
+    num_channels=32, channel_mult=(1, 1), attention_downsamplings=(2,), in_channels=3, out_channels=1, fold=4
+)
+
+
+@pytest.mark.parametrize("changes", [{}, {"fold": 1}, {"resblock_updown": True}])
+def test_a_network_of_pictures_takes_any_multiple_of_its_stride(changes):
+    network = UNet(replace(PLANAR, **changes)).eval().requires_grad_(False)
+    torch.nn.init.normal_(network.out[-1].weight, std=0.1)
+    for size in ((32, 32), (16, 48)):
+        output = network(torch.randn(2, 3, *size), torch.tensor([3.0, 700.0]))
+        assert output.shape == (2, 1, *size)
+        assert output.std() > 0
+
+
+def test_fold_of_pictures_is_undone_by_unfold():
+    x = torch.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)
+    assert fold(x, 4).shape == (2, 48, 2, 3)
+    assert torch.equal(unfold(fold(x, 4), 4), x)
+
+
+def test_files_of_volume_networks_do_not_know_of_pictures():
+    assert "dimensions" not in asdict(DEFAULT) | asdict(PLANAR)
+    assert UNet(PLANAR).input_blocks[0][0].weight.ndim == 4

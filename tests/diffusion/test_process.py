@@ -271,3 +271,22 @@ def test_flow_loss_is_a_weighted_mean_a_sample():
     predicted[1, 0, 1] = 2.0
     weight = torch.tensor([0.5, 1.5]).view(1, 1, 2, 1, 1)
     assert flow_loss(predicted, clean, weight).tolist() == [0.0, 3.0]
+
+
+def test_the_velocity_gives_the_clean_picture_and_the_noise_back():
+    process = GaussianDiffusion(schedule="later cosine", variance="fixed_small", predicts="velocity")
+    source = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn((2, 3, 1, 8, 8), generator=source)
+    t = torch.tensor([0, 400, 999])
+    x = process.diffuse(clean, t, noise)
+    velocity = process.target(clean, t, noise)
+    torch.testing.assert_close(process.clean_shape(x, t, velocity), clean, atol=1e-5, rtol=1e-4)
+    assert velocity.std() == pytest.approx(1, abs=0.1)
+
+
+def test_the_later_cosine_schedule_has_more_noise_at_each_time():
+    usual, later = (GaussianDiffusion(schedule=name) for name in ("cosine", "later cosine"))
+    assert (np.diff(later.alphas_bar) < 0).all()
+    middle = slice(100, 900)
+    ratio = [bar / (1 - bar) for bar in (usual.alphas_bar[middle], later.alphas_bar[middle])]
+    np.testing.assert_allclose(ratio[0] / ratio[1], 16, rtol=5e-3)

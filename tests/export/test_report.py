@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from imageio.v3 import imwrite
 from support.predictions import CALIBRATION, ball, prediction_of, rotated
 
 from napari_dispr.commands import cli
@@ -164,12 +165,15 @@ def test_numbers_and_units_as_people_write_them() -> None:
 # --- how to make it again -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("files", [(), ("image.npy", "labels.png")])
 def test_python_call_makes_the_same_prediction(
-    tmp_path: Path, field: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, field: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, files: tuple
 ) -> None:
     image, labels = field
     tifffile.imwrite(tmp_path / "IMAGE.tif", image)
     tifffile.imwrite(tmp_path / "LABELS.tif", labels)
+    np.save(tmp_path / "image.npy", image)
+    imwrite(tmp_path / "labels.png", labels.astype(np.uint8))
     first = predict(
         image,
         labels,
@@ -182,8 +186,9 @@ def test_python_call_makes_the_same_prediction(
     )
     assert is_moved(first) and first.intervals
     monkeypatch.chdir(tmp_path)
+    described = first.with_provenance(**dict(zip(("image_file", "labels_file"), files, strict=False)))
     names: dict[str, Prediction] = {}
-    exec(python_call(first), names)
+    exec(python_call(described), names)
     again = names["prediction"]
     np.testing.assert_array_equal(again[9].signed_distance, first[9].signed_distance)
     np.testing.assert_array_equal(again[9].grid_to_world, first[9].grid_to_world)

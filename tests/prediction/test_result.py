@@ -135,10 +135,8 @@ def test_files(tmp_path):
         "cells.csv",
         "cells/one.npz",
         "cells/one.ome.tif",
-        "consensus/one.ome.tif",
         "morphometry.columns.csv",
         "morphometry.csv",
-        "occupancy/one.ome.tif",
         "prediction.json",
     ]
     content = json.loads((tmp_path / "prediction.json").read_text())

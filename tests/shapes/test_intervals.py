@@ -124,3 +124,24 @@ def test_wrong_inputs():
     for level in (0, 1, 90):
         with pytest.raises(InputError, match="level"):
             read_interval([1.0], fitted, level)
+
+
+@pytest.mark.parametrize("cells", [5, 8, 15])
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_few_cells_give_wider_intervals_that_hold_the_truth_as_often(cells, level):
+    rng = np.random.default_rng(7)
+    hits = []
+    for _ in range(200):
+        estimates = [{"volume": np.full(5, 100.0)} for _ in range(cells + 5)]
+        truths = [{"volume": float(np.exp(4.6 + 0.2 * rng.standard_normal()))} for _ in estimates]
+        fitted = calibrate(estimates[:cells], truths[:cells], few=True)["volume"]
+        assert fitted.cells == cells
+        low, high = read_interval(estimates[0]["volume"], fitted, level)
+        hits += [low <= truth["volume"] <= high for truth in truths[cells:]]
+    assert np.mean(hits) == pytest.approx(level, abs=0.05)
+
+
+def test_too_few_cells_for_any_interval():
+    estimates, truths = simulated(np.random.default_rng(8), 4)
+    with pytest.raises(InputError, match="give at least 5"):
+        calibrate(estimates, truths, few=True)

@@ -9,7 +9,7 @@ from scipy.spatial import ConvexHull
 from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cell, cut_by_border
 from napari_dispr.errors import InputError
-from napari_dispr.labels import cells_of
+from napari_dispr.labels import cell_boxes
 from napari_dispr.signed_distance import from_level
 from napari_dispr.synthesis.phantoms import KINDS, Field, phantom, simulate_field
 from napari_dispr.synthesis.red_cell_crops import membrane_picture
@@ -99,7 +99,7 @@ def test_picture_shows_the_plane_it_was_taken_in() -> None:
 def test_labels_are_the_sections_of_the_truth(field: Field) -> None:
     assert field.image.dtype == field.labels.dtype == np.uint16
     assert field.image.shape == field.labels.shape == (512, 512)
-    cells = cells_of(field.labels)
+    cells = sorted(cell_boxes(field.labels))
     assert cells == list(range(1, 11)) == sorted(field.objects) == sorted(field.kinds)
     assert set(field.kinds.values()) == set(KINDS[:10])
     for cell in cells:
@@ -112,14 +112,14 @@ def test_labels_are_the_sections_of_the_truth(field: Field) -> None:
 def test_cells_touch_and_the_picture_shows_them(field: Field) -> None:
     touching = {
         (cell, int(other))
-        for cell in cells_of(field.labels)
+        for cell in cell_boxes(field.labels)
         for other in np.unique(field.labels[binary_dilation(field.labels == cell)])
         if other not in (0, cell)
     }
     assert len(touching) >= 4  # two pairs, each seen from either side
     background = ~binary_dilation(field.labels > 0, iterations=10)
     dim = field.image[background].mean()
-    for cell in cells_of(field.labels):
+    for cell in cell_boxes(field.labels):
         assert field.image[field.labels == cell].mean() > 2 * dim
 
 

@@ -214,7 +214,11 @@ def test_keep_and_reject_go_into_table_layers_and_back(compare, qtbot: QtBot) ->
     np.testing.assert_array_equal(np.asarray(kept.data) == 5, viewer.layers["cells: member 4"].data == 5)
     assert widget.actions.keep_button.text() == "Undo keep"
     click_tile(widget, 0)
+    place = widget.actions.reject_button.mapTo(widget, QPoint())
     press(widget.actions.reject_button)
+    assert widget.actions.running
+    widget.content.layout().activate()
+    assert widget.actions.reject_button.mapTo(widget, QPoint()) == place, "no button moves during a short job"
     settle(qtbot, widget)
     opened = widget._session.current
     assert opened.prediction[5].numbers == (1, 2, 3, 4) and opened.prediction.rejected == {5: (0,)}

@@ -232,11 +232,16 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     viewer, widget = opened(show=True)
     run(qtbot, widget, 1)
     before = viewer.dims.point
+    first, second = results(viewer)
+    press(widget.show_3d_button)
+    qtbot.waitUntil(lambda: "cells: member 1 (smooth)" in viewer.layers)
+    assert not first.visible
+    second.visible = True
+    qtbot.waitUntil(lambda: "cells: member 2 (smooth)" in viewer.layers)
     press(widget.show_3d_button)
     let_events_run()
-    press(widget.show_3d_button)
-    let_events_run()
-    assert viewer.dims.point == before
+    assert viewer.dims.point == before and first.visible and second.visible
+    assert not any("smooth" in layer.name for layer in viewer.layers)
     for name in ("cells", "picture"):
         viewer.layers.remove(viewer.layers[name])
     press(widget.show_3d_button)
@@ -556,8 +561,30 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     for layer in (viewer.layers["picture"], viewer.layers["cells"]):
         assert (tuple(layer.scale), str(layer.units[-1])) == ((0.2, 0.2), "micrometer")
     qtbot.waitUntil(lambda: widget.pixel_size.isHidden())
-    widget.use_model("sized")
-    assert widget.form.settings.model == "sized" and widget.form.settings.scale == "physical"
+    assert widget.form.settings.scale == "physical"
+
+
+def test_true_sizes_are_kept_unless_the_user_chose_a_scale(make_napari_viewer) -> None:
+    viewer = make_napari_viewer()
+    for add, array in ((viewer.add_image, IMAGE), (viewer.add_labels, LABELS)):
+        add(array, scale=(0.1, 0.1), units=("um", "um"))
+    widget = PredictWidget(viewer)
+    scale = widget.form.scale
+    assert widget.form.settings.scale == "physical", "the model and the picture know their sizes"
+    widget.form.model_choice.model = "generic"
+    assert widget.form.settings.scale == "auto", "cells of any size"
+    widget.form.model_choice.model = "red-blood-cell"
+    assert widget.form.settings.scale == "physical"
+    scale.setCurrentIndex(scale.findData("auto"))
+    widget.form.model_choice.model = "generic"
+    widget.form.model_choice.model = "red-blood-cell"
+    assert widget.form.settings.scale == "auto"
+    widget.shut_down()
+    again = PredictWidget(viewer)
+    assert again.form.settings.scale == "auto"
+    again.use_model("red-blood-cell")
+    assert again.form.settings.scale == "physical"
+    again.shut_down()
 
 
 # --- table, settings, device ----------------------------------------------------------------------

@@ -119,6 +119,29 @@ def with_plugin(npe2pm: _pytest_plugin.TestPluginManager) -> Iterator[None]:
         yield
 
 
+def test_calibrate_instead_of_train(with_plugin, opened, qtbot: QtBot, monkeypatch) -> None:
+    viewer, widget = opened(show=True)
+    cells_read(qtbot, widget)
+    widget.form.preset.setCurrentText("calibrate only")
+    assert widget.train_button.text() == "Calibrate" and not widget.form.minutes.isVisible()
+    widget.form.start.model = None
+    assert "Choose the model to calibrate" in widget.message.text() and not widget.train_button.isEnabled()
+    widget.form.start.model = "generic"
+    widget.form.name.setText("my-tall")
+    press(widget.train_button)
+    assert widget.run_bar.running and not widget.train_button.isEnabled()
+    press(widget.run_bar.cancel_button)
+    qtbot.waitUntil(lambda: not widget.run_bar.running, timeout=30_000)
+    assert "No model was written" in widget.run_bar.status.text()
+    assert "my-tall" not in available_models()
+    press(widget.train_button)
+    qtbot.waitUntil(lambda: not widget.run_bar.running, timeout=120_000)
+    assert "now available in Predict" in widget.run_bar.status.text()
+    assert "calibrated with 7 known cells" in read_card("my-tall").description
+    press(widget.use_button)
+    qtbot.waitUntil(lambda: len(viewer.window.dock_widgets) == 2)
+
+
 def test_from_layers_to_a_model_in_predict(with_plugin, opened, qtbot: QtBot) -> None:
     viewer, widget = opened(show=True)
     assert widget.data.message.text() == "Reading the cells…"

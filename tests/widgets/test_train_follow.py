@@ -257,6 +257,15 @@ def test_a_start_is_known_before_the_log_tells_of_it(run: Run) -> None:
     stop_runs([run], grace=200)
 
 
+def test_a_run_that_was_killed_while_scoring_starts_at_zero(run: Run) -> None:
+    run.write("begin", step=0)
+    run.write("scoring", done=12, of=12, time=100.0)
+    followed = FollowedRun(run).read()
+    assert followed.state == "stopped"
+    followed.started()
+    assert followed.progress == 0.0 and followed.numbers() == ""
+
+
 def test_death_before_going_on_is_said_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.write("begin", step=0)
     run.write("end", reason="stopped", model=None)

@@ -47,34 +47,58 @@ def pair_files(
         if images is not None and labels.resolve() == Path(images).resolve():
             raise InputError(f"{images} is given as the image and as its labels: give two files.")
         return [(None if images is None else Path(images), labels)]
-    of_labels = _files(labels)
     if images is None:
-        return [(None, path) for path in of_labels.values()]
-    together = labels.resolve() == Path(images).resolve()
-    of_images = _files(Path(images))
-    partners = {
+        return [(None, path) for path in _files(labels).values()]
+    pairs, alone = partners(Path(images), labels)
+    for _, fault in alone:
+        raise InputError(fault)
+    return list(pairs)
+
+
+def partners(images: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
+    """Pair the files of two folders, or of one, as `pair_files`.
+
+    Returns
+    -------
+    pairs : list of (image, labels)
+    alone : list of (path, str)
+        Files without a partner, each with a sentence that says so.
+
+    Raises
+    ------
+    InputError
+        If a folder has no such files, or two with the same name.
+    """
+    of_labels = _files(labels)
+    together = labels.resolve() == images.resolve()
+    of_images = _files(images)
+    found = {
         stem: [of_labels[stem + e] for e in ("", *_LABEL_ENDINGS) if stem + e in of_labels]
         for stem in of_images
     }
     if together:  # an image is not its own partner, and labels are no images
-        partners = {
-            stem: [path for path in found if path != of_images[stem]] for stem, found in partners.items()
-        }
-        of_both = {path for found in partners.values() for path in found}
+        found = {stem: [path for path in paths if path != of_images[stem]] for stem, paths in found.items()}
+        of_both = {path for paths in found.values() for path in paths}
         of_images = {stem: path for stem, path in of_images.items() if path not in of_both}
         of_labels = {stem: path for stem, path in of_labels.items() if path in of_both}
-    pairs: list[tuple[Path | None, Path]] = []
-    for stem, image in of_images.items():
-        if not partners[stem]:
-            raise InputError(
-                f"{image} has no labels in {labels}: add them under the name {stem}{'_masks' * together}, or "
-                "remove the image."
-            )
-        pairs.append((image, partners[stem][0]))  # of two segmentations the first, such as _cp_masks
-    used = {path for stem in of_images for path in partners[stem]}
-    if alone := [path for path in of_labels.values() if path not in used]:
-        raise InputError(f"{alone[0]} has no image with this name in {images}: add it, or remove the labels.")
-    return pairs
+    # Of two segmentations the first, such as _cp_masks.
+    pairs = [(image, found[stem][0]) for stem, image in of_images.items() if found[stem]]
+    alone = [
+        (
+            image,
+            f"{image} has no labels in {labels}: add them under the name {stem}{'_masks' * together}, or "
+            "remove the image.",
+        )
+        for stem, image in of_images.items()
+        if not found[stem]
+    ]
+    used = {path for stem in of_images for path in found[stem]}
+    alone += [
+        (path, f"{path} has no image with this name in {images}: add it, or remove the labels.")
+        for path in of_labels.values()
+        if path not in used
+    ]
+    return pairs, alone
 
 
 def _is_folder(path: Path) -> bool:

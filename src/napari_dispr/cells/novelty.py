@@ -52,7 +52,12 @@ _LISTED = 20
 
 
 def fit_novelty(
-    cells: Sequence[Seen], strangers: Sequence[Seen] = (), *, extent: float = 50.0, seed: int = 0
+    cells: Sequence[Seen],
+    strangers: Sequence[Seen] = (),
+    *,
+    extent: float = 50.0,
+    seed: int = 0,
+    least: int = LEAST_CELLS,
 ) -> Novelty:
     """Learn what the training cells look like.
 
@@ -67,11 +72,14 @@ def fit_novelty(
         Larger side of the bounding box of a cell at the scale "auto", in voxels (``typical_extent``).
     seed : int
         Of the noise in simulated images.
+    least : int
+        Least number of cells. Of few cells those left out are far from the others, so that the limits are
+        wide: fewer cells that are unlike them get a warning.
 
     Raises
     ------
     InputError
-        If there are fewer than `LEAST_CELLS` cells.
+        If there are fewer than ``least`` cells.
 
     Notes
     -----
@@ -90,11 +98,9 @@ def fit_novelty(
        detection in streaming vessel data. StreamKDD.
     """
     pictured = [cell for cell in cells if "picture" in features(*cell)]
-    cells = pictured if len(pictured) >= LEAST_CELLS else [(mask, None) for mask, _ in cells]
-    if len(cells) < LEAST_CELLS:
-        raise InputError(
-            f"{len(cells)} cells are too few for novelty detection: give at least {LEAST_CELLS}."
-        )
+    cells = pictured if len(pictured) >= least else [(mask, None) for mask, _ in cells]
+    if len(cells) < least:
+        raise InputError(f"{len(cells)} cells are too few for novelty detection: give at least {least}.")
     rng = np.random.default_rng(seed)
     seen = [[features(*version) for version in _versions(cell, extent, rng)] for cell in cells]
     spoiled = {
@@ -107,7 +113,7 @@ def fit_novelty(
         )
         for name in ("blurred", "inverted")
     }
-    foreign = [features(*version) for cell in strangers for version in (cell, _at_extent(*cell, extent))]
+    foreign = [features(*version) for cell in strangers for version in (cell, at_extent(*cell, extent))]
     return _Training(
         {group: np.array([[version[group] for version in own] for own in seen]) for group in seen[0][0]},
         {name: table for name, table in spoiled.items() if len(table)},
@@ -276,9 +282,9 @@ def _versions(cell: Seen, extent: float, rng: np.random.Generator) -> list[Seen]
     """A cell unchanged and, with an image, with other optics; both also at the extent of "auto"."""
     mask, image = cell
     if image is None:
-        return [cell, _at_extent(mask, None, extent)]
+        return [cell, at_extent(mask, None, extent)]
     own = [cell, (mask, other_optics(image, rng))]
-    return [*own, *(_at_extent(*version, extent) for version in own)]
+    return [*own, *(at_extent(*version, extent) for version in own)]
 
 
 def other_optics(image: Plane, rng: np.random.Generator) -> Plane:
@@ -295,7 +301,7 @@ def _spoiled(mask: Plane, image: Plane, how: str, extent: float, rng: np.random.
         wrong = _noisy(ndimage.gaussian_filter(image, rng.uniform(2, 3)), 0.015, rng)
     else:
         wrong = _noisy(np.clip(image[mask > INSIDE].max() - image, 0, None), 0.03, rng)
-    return [(mask, wrong), _at_extent(mask, wrong, extent)]
+    return [(mask, wrong), at_extent(mask, wrong, extent)]
 
 
 def _noisy(image: Plane, most: float, rng: np.random.Generator) -> Plane:
@@ -303,7 +309,7 @@ def _noisy(image: Plane, most: float, rng: np.random.Generator) -> Plane:
     return (image + noise * image.max()).astype(np.float32)
 
 
-def _at_extent(mask: Plane, image: Plane | None, extent: float) -> Seen:
+def at_extent(mask: Plane, image: Plane | None, extent: float) -> Seen:
     """The cell at the scale "auto"."""
     sides = [np.flatnonzero((mask > INSIDE).any(axis=1 - axis)) for axis in range(2)]
     zoom = extent / (max(np.ptp(side) for side in sides) + 1)

@@ -85,7 +85,8 @@ def check_cells(cells: Sequence[CellFile]) -> list[str]:
     doubts = []
     if len(cells) < FEW:
         doubts.append(
-            f"There are only {len(cells)} cells: use {FEW} or more, so that the model learns how they differ."
+            f"There are only {len(cells)} cells: train on {FEW} or more, so that the model learns how they "
+            "differ, or only calibrate a model with these."
         )
     if predicted := sum(cell.predicted for cell in cells):
         alone = "only the others validate the model"

@@ -62,6 +62,8 @@ def read_stack(
     labels: str | PathLike[str],
     spacing: Sequence[float] | None = None,
     unit: str = UNIT,
+    *,
+    flat: bool = False,
 ) -> Stack:
     """Read a 3D image and its segmentation.
 
@@ -75,6 +77,8 @@ def read_stack(
         Size of a voxel in ``unit``; by default that in the file of the image, or else of the labels.
     unit : str
         Of the given spacing. Units of length are converted to micrometer.
+    flat : bool
+        Whether 2D images are accepted too, as stacks of one slice.
 
     Returns
     -------
@@ -89,8 +93,8 @@ def read_stack(
         the package for OME-Zarr is missing.
     """
     named = Path(labels if image is None else image)
-    segmentation = _volume(Path(labels))
-    picture = None if image is None else _volume(Path(image))
+    segmentation = _volume(Path(labels), flat)
+    picture = None if image is None else _volume(Path(image), flat)
     given: tuple[float, ...]
     note = ""
     if spacing is not None:
@@ -167,7 +171,7 @@ def stated_pixel_size(path: Path) -> tuple[float, float] | None:
     return y, x
 
 
-def _volume(path: Path) -> _Read:
+def _volume(path: Path, flat: bool = False) -> _Read:
     """Read a file as an array (z, y, x)."""
     if not path.exists():
         raise InputError(f"There is no file {path}: check its path.")
@@ -183,7 +187,7 @@ def _volume(path: Path) -> _Read:
         read = _Read(array, "?" * array.ndim)
     else:
         raise InputError(f"{path} is not TIFF, OME-Zarr or NPY: save it as TIFF.")
-    return _in_space(read, path)
+    return _in_space(read, path, flat)
 
 
 class _Arrays(pickle.Unpickler):
@@ -209,13 +213,18 @@ def _read_cellpose(path: Path) -> NDArray[Any]:
     return np.asarray(content.item()["masks"])
 
 
-def _in_space(read: _Read, path: Path) -> _Read:
-    """Drop axes of length 1, and check that the other axes are z, y and x."""
+def _in_space(read: _Read, path: Path, flat: bool) -> _Read:
+    """Drop axes of length 1, and check that the other axes are z, y and x; a flat image gets a z axis."""
     kept = [axis for axis, length in enumerate(read.array.shape) if length > 1]
     for axis in kept:
         if (letter := read.axes[axis]) in _OTHER_AXES:
             what, cure = _OTHER_AXES[letter]
             raise InputError(f"{path} has {read.array.shape[axis]} {what}: {cure}.")
+    if flat and len(kept) == 2:
+        _, y, x = read.sizes
+        sizes = (None if y is None or x is None else (y + x) / 2, y, x)
+        array = read.array.squeeze(tuple(axis for axis in range(read.array.ndim) if axis not in kept))
+        return replace(read, array=array[None], axes="ZYX", sizes=sizes)
     if len(kept) != 3:
         shape = " x ".join(str(length) for length in read.array.shape)
         raise InputError(
@@ -327,6 +336,14 @@ def _read_zarr(path: Path) -> _Read:
     units = dict(axes)
     zyx = (sizes.get("z"), sizes.get("y"), sizes.get("x"))
     return _Read(array, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
+
+
+def zarr_axes(group: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and axes, a letter each, of the largest resolution of an OME-Zarr image; pixels are not read."""
+    attributes = dict(group.attrs)
+    image = attributes.get("ome", attributes)["multiscales"][0]
+    names = [_axis(axis)[0] for axis in image.get("axes", "tczyx")]
+    return group[image["datasets"][0]["path"]].shape, "".join(name[0].upper() for name in names)
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:

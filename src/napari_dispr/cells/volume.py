@@ -20,6 +20,9 @@ Floats = NDArray[np.float64]
 #: Least number of training cells for a regression.
 LEAST_CELLS = 20
 
+#: Limit of the logarithm of a predicted volume in voxels: far beyond the model grid.
+_LONGEST = 50.0
+
 #: Hyperparameters to try: length scale, share of the linear kernel, variance of the noise.
 _TRIED = tuple(product((0.7, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0), (0.1, 0.3, 1.0)))
 
@@ -94,7 +97,7 @@ def expected_volume(
     log_volume = float(weights.centre + (kernel @ np.array(weights.of_cells))[0])
     if "size" not in known:
         log_volume += 1.5 * found["size"][SIZE.index("area")]
-    return float(np.exp(log_volume)), weights.error
+    return float(np.exp(np.clip(log_volume, -_LONGEST, _LONGEST))), weights.error
 
 
 def _columns(known: Sequence[str]) -> NDArray[np.int64]:

@@ -13,8 +13,8 @@ from napari_dispr.version import __version__
 
 #: Modules of this package, in the order of ``--help``.
 _COMMANDS = (
-    *("demo", "predict", "more", "denoise", "measure", "rank", "export", "report"),
-    *("dataset", "augment", "train", "evaluate", "classify", "models"),
+    *("demo", "predict", "batch", "more", "denoise", "measure", "rank", "export", "report"),
+    *("dataset", "calibrate", "augment", "train", "evaluate", "classify", "synthesise", "models"),
 )
 
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = _parser().parse_args(arguments)
-        options.command(options)
+        return options.command(options) or 0
     except InputError as error:
         print(f"napari-dispr: {error}", file=sys.stderr)
         return 2
@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("napari-dispr: interrupted; finished results are kept.", file=sys.stderr)
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
-    return 0
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: a handler that Python did not set
 
 
 def _parser() -> _Parser:

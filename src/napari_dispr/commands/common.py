@@ -30,9 +30,9 @@ UNIT = "micrometer"
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], text: str
 ) -> argparse.ArgumentParser:
-    """Add a command that calls ``run``; returns its parser, which takes the options."""
+    """Add a command that calls ``run``, which may return an exit status; returns its parser."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:]
     )
@@ -126,35 +126,9 @@ def run_and_save(
     added_to : Prediction, optional
         The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
     """
-    from napari_dispr.prediction.saving import load_measures, save_finished, save_tables
-    from napari_dispr.prediction.tables import measure_changed
+    from napari_dispr.prediction.growing import iter_saved
 
-    known = None if added_to is None else load_measures(out, added_to)
-    finished: list[tuple[Prediction, int]] = []
-
-    def save_all_tables(prediction: "Prediction") -> None:
-        fresh = None if added_to is None or known is None else measure_changed(prediction, added_to, known)
-        save_tables(prediction, out, fresh)
-
-    def keep(event: Any) -> None:
-        if hasattr(event, "prediction"):
-            so_far = event.prediction.with_provenance(**inputs or {})
-            first = not finished and added_to is None
-            finished[:] = [(so_far, event.label)]
-            save_finished(so_far, out, event.label, first=first)
-
-    try:
-        prediction = run_with_progress(events, keep)
-    except BaseException:
-        if finished:
-            # The interruption may have come between the files of the last cell.
-            so_far, label = finished[0]
-            save_finished(so_far, out, label)
-            save_all_tables(so_far)
-        raise
-    prediction = prediction.with_provenance(**inputs or {})
-    save_all_tables(prediction)
-    return prediction
+    return run_with_progress(iter_saved(events, out, inputs, added_to=added_to))
 
 
 def earlier_prediction(out: Path) -> "Prediction | None":
@@ -290,37 +264,10 @@ def read_real_cells(dataset: Path) -> "list[CellFile]":
 
 
 def read_picture(path: Path, *, labels: bool = False) -> "NDArray[Any]":
-    """Read a picture or labels: TIFF, OME-Zarr, NPY, or any format that imageio reads.
+    """Read a picture or labels; see `cells.pictures.read_picture`."""
+    from napari_dispr.cells.pictures import read_picture
 
-    Of labels in a PNG with a palette, the values are the indices of the palette.
-    """
-    from napari_dispr.files import unreadable_tiff
-
-    if path.is_dir():
-        from napari_dispr.cells.stack_files import read_zarr_picture
-
-        return read_zarr_picture(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}: check the name.")
-    suffix = path.suffix.lower()
-    try:
-        if suffix in (".tif", ".tiff"):
-            import tifffile
-
-            return tifffile.imread(path)
-        if suffix == ".npy":
-            import numpy as np
-
-            return np.load(path, allow_pickle=False)
-        from imageio.v3 import imread
-
-        with path.open("rb") as file:
-            has_palette = suffix == ".png" and file.read(26)[25:] == b"\3"  # the colour type
-        return imread(path, mode="P") if labels and has_palette else imread(path)
-    except Exception as error:  # a broken file can raise anything
-        if suffix in (".tif", ".tiff"):
-            raise unreadable_tiff(path, error) from error
-        raise InputError(f"{path} cannot be read as a picture: save it as TIFF.") from error
+    return read_picture(path, labels=labels)
 
 
 def stated_pixel_size(image: Path, labels: Path) -> tuple[float, float] | None:

@@ -42,6 +42,12 @@ def add(commands: Any) -> None:
         help="evaluations of the network for each shape, in place of those of the quality; several, such as "
         "1,2,4,8, are compared with each other and plotted in steps.png",
     )
+    command.add_argument(
+        "--planes",
+        help="also give the methods sections of the object in further planes: so many planes in all, such as "
+        "1,2,3,5,9, which are compared with each other and plotted in planes.png; compare with the method "
+        "interpolation",
+    )
     common.add_settings(command, EvaluateSettings)
     folds = CrossValidateSettings.model_fields["folds"]
     command.add_argument("--folds", metavar="N", help=folds.description)  # no default: without it, no folds
@@ -77,12 +83,21 @@ def evaluate(options: argparse.Namespace) -> None:
         "save_shapes": options.save_shapes,
     }
     if options.folds is not None:
+        if options.planes:
+            raise InputError("--planes is not for cross-validation: leave it or --folds out.")
         _cross_validate(options, settings, how)
         return
     for name in _FOLD_OPTIONS:
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} is for cross-validation: give --folds as well.")
+    planes = common.whole_numbers("--planes", options.planes)
+    if planes and len(each) > 1:
+        raise InputError("--planes and several --steps cannot be compared at once: leave one out.")
     methods = _methods(options.methods, each)
+    if planes:
+        from napari_dispr.evaluation.planes import in_planes
+
+        methods = in_planes(methods, planes)
     events = iter_evaluate(
         read_dataset(options.dataset, need_objects=True),
         methods,

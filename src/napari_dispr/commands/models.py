@@ -110,8 +110,9 @@ def model_info(options: argparse.Namespace) -> None:
 def _shortened(card: Card) -> dict[str, Any]:
     """A card as JSON; of long tables it only has the number of cells that they were made from."""
     short = card.model_dump(mode="json")
-    short["intervals"] = {name: f"from {len(c.scores)} cells" for name, c in card.intervals.items()}
+    short["intervals"] = {name: f"from {c.cells} cells" for name, c in card.intervals.items()}
     short["novelty"] = card.novelty and f"from {card.novelty.cells} cells"
+    short["heights"] = card.heights and f"from {card.heights.cells} cells"
     short["volume"] = card.volume and f"from {len(card.volume.cells)} cells"
     return short
 

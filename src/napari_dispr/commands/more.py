@@ -58,5 +58,5 @@ def more(options: argparse.Namespace) -> None:
         if warning not in before.warnings:
             warn(warning)
     for label in cells:
-        numbers = ", ".join(str(number) for number in prediction[label].numbers)
+        numbers = ", ".join(str(number) for number in prediction.facts(label).numbers)
         print(f"cell {prediction.stem(label)}: members {numbers}")

@@ -55,8 +55,10 @@ def batch_size(device: torch.device, voxels_per_token: int) -> int:
 
 
 def channels_last(module: Module) -> Module:
-    """Store kernels channels last, which makes 3D convolutions faster."""
-    return module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    """Store kernels channels last, which makes convolutions faster."""
+    planes = any(parameter.ndim == 4 for parameter in module.parameters())
+    layout = torch.channels_last if planes else torch.channels_last_3d
+    return module.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from safetensors.torch import save as to_bytes
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
-from napari_dispr.diffusion import condition, devices
+from napari_dispr.diffusion import condition, devices, eight_bit
 from napari_dispr.diffusion.condition import Condition, Known
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
@@ -39,7 +39,7 @@ _LARGEST = 2e9
 Checked = TypeVar("Checked")
 
 
-def _checked(kind: type[Checked], values: dict[str, Any]) -> Checked:
+def checked_config(kind: type[Checked], values: dict[str, Any]) -> Checked:
     """An instance of a dataclass; a ValueError if a value has another type or is out of bounds."""
     TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
     return kind(**values)  # the numbers as they are in the file: the hash depends on them
@@ -88,6 +88,8 @@ class ShapeModel:
         notes |= {"intervals", "rival"}
         if self.card.volume is None:  # else novel cells are sampled without the volume regression
             notes |= {"novelty", "volume"}
+        if self.card.heights is None:  # as in the versions that did not have it
+            notes |= {"heights"}
         parts = [self._configuration(), self.card.model_dump(mode="json", exclude=notes, by_alias=True)]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
@@ -138,9 +140,9 @@ class ShapeModel:
             process = json.loads(metadata["process"])
             card = Card.model_validate_json(metadata["card"])
             with torch.device("meta"):  # a file that claims to be huge takes no memory
-                network = UNet3D(_checked(NetworkConfig, json.loads(metadata["network"])))
+                network = UNet3D(checked_config(NetworkConfig, json.loads(metadata["network"])))
             network.load_state_dict(tensors, assign=True)
-            model = cls(network, _checked(PROCESSES[process.pop("kind")], process), card)
+            model = cls(network, checked_config(PROCESSES[process.pop("kind")], process), card)
         except FileNotFoundError:
             raise InputError(f"There is no model file {path}: check the name.") from None
         except (
@@ -188,6 +190,8 @@ class ShapeModel:
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).
 
+        On a CPU without 16-bit arithmetic convolutions are in 8 bit where that is faster.
+
         The model's own weights keep their precision and take no memory of the device. The copy on the CPU
         is kept, because making it takes longer than sampling a cell.
         """
@@ -198,8 +202,11 @@ class ShapeModel:
         return self._copied(torch.device("cpu"))
 
     def _copied(self, device: torch.device) -> UNet3D:
-        fast = devices.fast_dtype(device) if self.network.config.fold > 1 else torch.float32
-        return devices.channels_last(deepcopy(self.network).to(device, fast))
+        folded = self.network.config.fold > 1
+        fast = devices.fast_dtype(device) if folded else torch.float32
+        network = devices.channels_last(deepcopy(self.network).to(device, fast))
+        is_slow = folded and device.type == "cpu" and fast is torch.float32
+        return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
 
     def denoiser(self, crops: Sequence[Conditioned], network: UNet3D, agree: bool = True) -> Denoiser:
         """The denoiser of a batch of crops, with a network from :meth:`ready`.

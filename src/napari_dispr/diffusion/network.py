@@ -1,4 +1,4 @@
-"""The conditional 3D U-Net. DISPR's network is one configuration of it, ours is another.
+"""The U-Net: in 3D with a condition (DISPR's network is one configuration, ours is another), and in 2D.
 
 Parameter names are those of the original (guided_diffusion's ``UNetModel``), so that its checkpoints
 load without changes. The meaning of the condition planes is defined in `condition`.
@@ -7,7 +7,7 @@ load without changes. The meaning of the condition planes is defined in `conditi
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Annotated, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ _Multiple = Annotated[float, Field(gt=0, le=64)]
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Topology of a :class:`UNet3D`. The fields up to ``resblock_updown`` have the original's names.
+    """Topology of a :class:`UNet`. The fields up to ``resblock_updown`` have the original's names.
 
     The bounds are checked where a model file is read.
 
@@ -57,6 +57,9 @@ class NetworkConfig:
         Number of 3D condition volumes; only with condition planes.
     """
 
+    #: Axes of space. Not a field, so that the files and hashes of 3D networks do not change.
+    dimensions: ClassVar[int] = 3
+
     num_channels: Annotated[int, Field(ge=1, le=2048)] = 32
     num_res_blocks: Annotated[int, Field(ge=1, le=16)] = 1
     channel_mult: Annotated[tuple[_Multiple, ...], Field(min_length=1, max_length=7)] = (1, 2, 3, 4)
@@ -79,9 +82,19 @@ class NetworkConfig:
                 object.__setattr__(self, field.name, tuple(value))
 
     @property
-    def stride(self) -> tuple[int, int, int]:
-        """Factor (z, y, x) between two levels."""
-        return (2, 2, 2) if self.isotropic else (1, 2, 2)
+    def stride(self) -> tuple[int, ...]:
+        """Factor along each axis between two levels."""
+        return (2,) * self.dimensions if self.isotropic else (1, 2, 2)
+
+
+@dataclass(frozen=True)
+class PlaneNetworkConfig(NetworkConfig):
+    """Topology of a :class:`UNet` for pictures (y, x). A condition is part of the channels of ``x``."""
+
+    isotropic: bool = True
+    planes: Literal[0] = 0
+    volumes: Literal[0] = 0
+    dimensions: ClassVar[int] = 2
 
 
 #: The network of our models: 4 x 4 x 4 voxels folded into channels, attention at 4^3 only.
@@ -101,7 +114,9 @@ DEFAULT = NetworkConfig(
 
 
 def fold(x: Tensor, n: int) -> Tensor:
-    """(B, C, D, H, W) -> (B, C n^3, D/n, H/n, W/n): blocks of n^3 voxels become channels."""
+    """(B, C, D, H, W) -> (B, C n^3, D/n, H/n, W/n): blocks of n^3 voxels (or n^2 pixels) become channels."""
+    if x.ndim == 4:
+        return F.pixel_unshuffle(x, n)
     b, c, d, h, w = x.shape
     x = x.reshape(b, c, d // n, n, h // n, n, w // n, n)
     return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * n**3, d // n, h // n, w // n)
@@ -109,6 +124,8 @@ def fold(x: Tensor, n: int) -> Tensor:
 
 def unfold(x: Tensor, n: int) -> Tensor:
     """The inverse of :func:`fold`."""
+    if x.ndim == 4:
+        return F.pixel_shuffle(x, n)
     b, c, d, h, w = x.shape
     x = x.reshape(b, c // n**3, n, n, n, d, h, w)
     return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // n**3, d * n, h * n, w * n)
@@ -140,9 +157,12 @@ class GroupNorm(nn.GroupNorm):
         return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
 
 
-def conv(inputs: int, outputs: int, stride: int | tuple[int, int, int] = 1) -> nn.Conv3d:
-    """A 3 x 3 x 3 convolution with padding."""
-    return nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1)
+def conv(
+    inputs: int, outputs: int, dimensions: int, stride: int | tuple[int, ...] = 1, width: int = 3
+) -> nn.Conv2d | nn.Conv3d:
+    """A convolution with padding, 3 x 3 x 3 or 3 x 3 unless another ``width`` is given."""
+    kind = nn.Conv3d if dimensions == 3 else nn.Conv2d
+    return kind(inputs, outputs, width, stride=stride, padding=width // 2)  # type: ignore[arg-type]
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -155,9 +175,12 @@ def zeroed(module: nn.Module) -> nn.Module:
 class Downsample(nn.Module):
     """Strided convolution, or mean pooling inside a residual block."""
 
-    def __init__(self, channels: int, stride: tuple[int, int, int], learned: bool) -> None:
+    def __init__(self, channels: int, stride: tuple[int, ...], learned: bool) -> None:
         super().__init__()
-        self.op = conv(channels, channels, stride) if learned else nn.AvgPool3d(stride, stride)
+        pool = nn.AvgPool3d if len(stride) == 3 else nn.AvgPool2d
+        self.op = (
+            conv(channels, channels, len(stride), stride) if learned else pool(stride, stride)  # type: ignore[arg-type]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
@@ -166,10 +189,10 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Nearest-neighbour upsampling, followed by a convolution except inside a residual block."""
 
-    def __init__(self, channels: int, stride: tuple[int, int, int], learned: bool) -> None:
+    def __init__(self, channels: int, stride: tuple[int, ...], learned: bool) -> None:
         super().__init__()
         self.factor = tuple(float(s) for s in stride)
-        self.conv = conv(channels, channels) if learned else nn.Identity()
+        self.conv = conv(channels, channels, len(stride)) if learned else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=self.factor, mode="nearest"))
@@ -185,22 +208,26 @@ class ResBlock(nn.Module):
         embedding: int,
         scale_shift: bool,
         resample: nn.Module | None = None,
+        dimensions: int = 3,
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
         self.resample = resample or nn.Identity()
-        self.in_layers = nn.Sequential(GroupNorm(inputs), nn.SiLU(), conv(inputs, outputs))
+        self.in_layers = nn.Sequential(GroupNorm(inputs), nn.SiLU(), conv(inputs, outputs, dimensions))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, outputs * (2 if scale_shift else 1)))
         # The third layer is the original's dropout, always 0; it keeps the names of the parameters.
         self.out_layers = nn.Sequential(
-            GroupNorm(outputs), nn.SiLU(), nn.Identity(), zeroed(conv(outputs, outputs))
+            GroupNorm(outputs), nn.SiLU(), nn.Identity(), zeroed(conv(outputs, outputs, dimensions))
         )
-        self.skip_connection = nn.Identity() if inputs == outputs else nn.Conv3d(inputs, outputs, 1)
+        self.skip_connection = (
+            nn.Identity() if inputs == outputs else conv(inputs, outputs, dimensions, width=1)
+        )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         norm, activation, first = self.in_layers
         h = first(self.resample(activation(norm(x))))
-        e = self.emb_layers(embedding)[:, :, None, None, None].to(h.dtype)
+        e = self.emb_layers(embedding).to(h.dtype)
+        e = e.reshape(*e.shape, *[1] * (h.ndim - 2))
         norm, *rest = self.out_layers
         if self.scale_shift:
             scale, shift = e.chunk(2, dim=1)
@@ -250,32 +277,32 @@ class Stage(nn.Sequential):
         return x
 
 
-class UNet3D(nn.Module):
+class UNet(nn.Module):
     """The denoising network: ``(x, t) -> output``.
 
     Notes
     -----
-    ``forward(x, t, features=None)`` takes x (B, in_channels, D, H, W) and t (B,), the original's
-    timesteps 0..999 (ours are the process's time in [0, 1] times 1000), and returns
-    (B, out_channels, D, H, W). With condition planes, ``features`` is :meth:`encode` of the condition: the
+    ``forward(x, t, features=None)`` takes x (B, in_channels, D, H, W), or (B, in_channels, H, W) in 2D, and
+    t (B,), the original's timesteps 0..999 (ours are the process's time in [0, 1] times 1000), and returns
+    (B, out_channels, ...). With condition planes, ``features`` is :meth:`UNet3D.encode` of the condition: the
     part of the first convolution that is the same in every step.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        width, stride, n = config.num_channels, config.stride, config.fold
+        width, stride, n, dimensions = config.num_channels, config.stride, config.fold, config.dimensions
         embedding = 4 * width
         self.time_embed = nn.Sequential(
             nn.Linear(width, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
         )
 
         def block(inputs: int, outputs: int, resample: nn.Module | None = None) -> ResBlock:
-            return ResBlock(inputs, outputs, embedding, config.use_scale_shift_norm, resample)
+            return ResBlock(inputs, outputs, embedding, config.use_scale_shift_norm, resample, dimensions)
 
         widths = [int(mult * width) for mult in config.channel_mult]
         ch = first = widths[0]
-        self.input_blocks = nn.ModuleList([Stage(conv(self._stem_channels(), ch))])
+        self.input_blocks = nn.ModuleList([Stage(conv(self._stem_channels(), ch, dimensions))])
         skips = [ch]
         downsampling = 1
         last_level = len(widths) - 1
@@ -307,10 +334,47 @@ class UNet3D(nn.Module):
                     layers.append(block(ch, ch, up) if config.resblock_updown else up)
                     downsampling //= 2
                 self.output_blocks.append(Stage(*layers))
-        self.out = nn.Sequential(GroupNorm(ch), nn.SiLU(), zeroed(conv(first, config.out_channels * n**3)))
+        self.out = nn.Sequential(
+            GroupNorm(ch), nn.SiLU(), zeroed(conv(first, config.out_channels * n**dimensions, dimensions))
+        )
+
+    def _stem_channels(self) -> int:
+        c = self.config
+        return c.in_channels * c.fold**c.dimensions + (c.planes * c.fold**2 + c.fold if c.planes else 0)
+
+    @property
+    def _stem(self) -> nn.Conv3d:
+        return cast(nn.Conv3d, cast(Stage, self.input_blocks[0])[0])
+
+    def forward(self, x: Tensor, t: Tensor, features: Tensor | None = None) -> Tensor:
+        stem = self._stem
+        embedding = self.time_embed(timestep_embedding(t, self.config.num_channels).to(stem.weight.dtype))
+        h = fold(x, self.config.fold) if self.config.fold > 1 else x
+        if features is None:
+            h = stem(h)
+        else:
+            h = F.conv3d(h, stem.weight[:, : h.shape[1]], padding=1) + features
+        skips = [h]
+        for stage in self.input_blocks[1:]:
+            h = stage(h, embedding)
+            skips.append(h)
+        h = self.middle_block(h, embedding)
+        for stage in self.output_blocks:
+            h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+        h = self.out(h)
+        return unfold(h, self.config.fold) if self.config.fold > 1 else h
+
+
+class UNet3D(UNet):
+    """The denoising network of volumes, which can take the condition as planes."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
         if config.volumes:
             # Apart from the first convolution, so that a wider network starts with exactly the same output.
-            self.known = zeroed(nn.Conv3d(config.volumes * n**3, first, 1, bias=False))
+            self.known = zeroed(
+                nn.Conv3d(config.volumes * config.fold**3, self._stem.out_channels, 1, bias=False)
+            )
 
     def with_inputs(self, planes: int, volumes: int) -> "UNet3D":
         """A copy with fewer condition planes and volumes, or with more, whose weights are 0."""
@@ -330,14 +394,6 @@ class UNet3D(nn.Module):
             weights["known.weight"] = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
         new.load_state_dict(weights)
         return new
-
-    def _stem_channels(self) -> int:
-        c = self.config
-        return c.in_channels * c.fold**3 + (c.planes * c.fold**2 + c.fold if c.planes else 0)
-
-    @property
-    def _stem(self) -> nn.Conv3d:
-        return cast(nn.Conv3d, cast(Stage, self.input_blocks[0])[0])
 
     @cached_property
     def _distance(self) -> Tensor:
@@ -363,21 +419,3 @@ class UNet3D(nn.Module):
         if self.config.volumes and volumes is not None:
             features = features + self.known(fold(volumes, n))
         return features
-
-    def forward(self, x: Tensor, t: Tensor, features: Tensor | None = None) -> Tensor:
-        stem = self._stem
-        embedding = self.time_embed(timestep_embedding(t, self.config.num_channels).to(stem.weight.dtype))
-        h = fold(x, self.config.fold) if self.config.fold > 1 else x
-        if features is None:
-            h = stem(h)
-        else:
-            h = F.conv3d(h, stem.weight[:, : h.shape[1]], padding=1) + features
-        skips = [h]
-        for stage in self.input_blocks[1:]:
-            h = stage(h, embedding)
-            skips.append(h)
-        h = self.middle_block(h, embedding)
-        for stage in self.output_blocks:
-            h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
-        h = self.out(h)
-        return unfold(h, self.config.fold) if self.config.fold > 1 else h

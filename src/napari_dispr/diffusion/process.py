@@ -88,6 +88,17 @@ def cosine_betas(steps: int, largest: float = 0.999) -> Array:
     return np.minimum(1 - bar[1:] / bar[:-1], largest)
 
 
+def later_cosine_betas(steps: int, factor: float = 4.0) -> Array:
+    """The cosine schedule with signal / noise divided by ``factor`` (Hoogeboom et al., arXiv 2301.11093).
+
+    Neighbouring pixels of pictures of one cell are so similar that the content is decided at high noise.
+    """
+    edges = np.arange(steps + 1, dtype=np.float64) / steps
+    bar = np.cos((edges + 0.008) / 1.008 * np.pi / 2) ** 2
+    bar = bar / (bar + factor**2 * (1 - bar))
+    return np.minimum(1 - bar[1:] / bar[:-1], 0.999)
+
+
 def respaced(steps: int, count: int) -> list[int]:
     """``count`` (2 or more) evenly spaced timesteps of 0 ... ``steps`` - 1, ascending, as in the original."""
     stride = (steps - 1) / (count - 1)
@@ -123,20 +134,22 @@ class GaussianDiffusion:
         them.
     rescale_timesteps : bool
         The network gets t * 1000 / T instead of t.
-    predicts : "noise" or "shape"
-        The network's first channel.
+    predicts : "noise", "shape" or "velocity"
+        The network's first channel. The velocity (Salimans & Ho, arXiv 2202.00512) is signal times noise
+        minus noise level times shape: it can be predicted well at all times.
     """
 
     steps: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    schedule: Literal["linear", "cosine"] = "linear"
+    schedule: Literal["linear", "cosine", "later cosine"] = "linear"
     variance: Literal["learned_range", "fixed_small", "fixed_large"] = "learned_range"
     rescale_timesteps: bool = False
-    predicts: Literal["noise", "shape"] = "noise"
+    predicts: Literal["noise", "shape", "velocity"] = "noise"
 
     @cached_property
     def alphas_bar(self) -> Array:
         """Cumulative product of 1 - beta, shape (T,). Eq. 2."""
-        betas = linear_betas(self.steps) if self.schedule == "linear" else cosine_betas(self.steps)
+        schedules = {"linear": linear_betas, "cosine": cosine_betas, "later cosine": later_cosine_betas}
+        betas: Array = schedules[self.schedule](self.steps)
         return np.cumprod(1.0 - betas, dtype=np.float64)
 
     def alpha_bar(self, t: float) -> float:
@@ -193,12 +206,21 @@ class GaussianDiffusion:
         """x_0 from x_t and the network's first channel. Eq. 3 solved for x_0."""
         if self.predicts == "shape":
             return prediction
-        bar = _at(self.alphas_bar, t)
+        bar = _at(self.alphas_bar, t, x.ndim)
+        if self.predicts == "velocity":
+            return bar.sqrt().float() * x - (1.0 - bar).sqrt().float() * prediction
         return (1.0 / bar).sqrt().float() * x - (1.0 / bar - 1).sqrt().float() * prediction
 
+    def target(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What the network's first channel is to be."""
+        if self.predicts == "velocity":
+            bar = _at(self.alphas_bar, t, clean.ndim)
+            return bar.sqrt().float() * noise - (1.0 - bar).sqrt().float() * clean
+        return noise if self.predicts == "noise" else clean
+
     def diffuse(self, clean: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """x_t of clean shapes (B, 1, D, H, W) at integer timesteps (B,). Eq. 3."""
-        bar = _at(self.alphas_bar, t)
+        """x_t of clean shapes (B, 1, ...) at integer timesteps (B,). Eq. 3."""
+        bar = _at(self.alphas_bar, t, clean.ndim)
         return bar.sqrt().float() * clean + (1.0 - bar).sqrt().float() * noise
 
     def loss(self, output: Tensor, clean: Tensor, x: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
@@ -218,8 +240,7 @@ class GaussianDiffusion:
             and their sum ``loss``.
         """
         prediction, fraction = output.chunk(2, dim=1) if output.shape[1] == 2 else (output, None)
-        target = noise if self.predicts == "noise" else clean
-        terms = {"mse": ((target - prediction) ** 2).mean(dim=(1, 2, 3, 4))}
+        terms = {"mse": ((self.target(clean, t, noise) - prediction) ** 2).mean(dim=(1, 2, 3, 4))}
         terms["loss"] = terms["mse"]
         if self.variance == "learned_range":
             terms["vb"] = self._bound(prediction.detach(), fraction, clean, x, t)
@@ -245,10 +266,10 @@ class GaussianDiffusion:
         return torch.stack(bits)
 
 
-def _at(values: Array, t: Tensor) -> Tensor:
-    """Entries of a float64 array at integer timesteps (B,), shape (B, 1, 1, 1, 1)."""
+def _at(values: Array, t: Tensor, axes: int) -> Tensor:
+    """Entries of a float64 array at integer timesteps (B,), shape (B, 1, ...) with this number of axes."""
     # Indexed on the CPU: some accelerators have no float64.
-    picked = torch.from_numpy(values)[t.long().cpu()].view(-1, 1, 1, 1, 1)
+    picked = torch.from_numpy(values)[t.long().cpu()].view(-1, *[1] * (axes - 1))
     return picked if t.device.type == "cpu" else picked.float().to(t.device)
 
 

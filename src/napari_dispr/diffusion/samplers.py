@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_dispr import grid
 from napari_dispr.diffusion.condition import Condition
-from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.network import UNet, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, Process, RectifiedFlow
 
 #: Standard deviation along z, in voxels, of a correction of a section, if no other section is near.
@@ -172,22 +172,26 @@ class FlowDenoiser:
 class GaussianDenoiser:
     """The paper's diffusion, conditioned on planes (B, C, H, W) repeated along z (or on a volume).
 
+    For networks of pictures x_t and the condition are both (B, C, H, W).
+
     Parameters
     ----------
     condition : (B, C, H, W) or (B, C, D, H, W)
-        The first input channels; x_t is the last.
+        The first input channels, maybe none; x_t is the last.
     clip : bool
         Clamp predicted clean shapes to [-1, 1], as the original does.
     """
 
     def __init__(
-        self, network: UNet3D, process: GaussianDiffusion, condition: Tensor, clip: bool = True
+        self, network: UNet, process: GaussianDiffusion, condition: Tensor, clip: bool = True
     ) -> None:
         self.network, self.process, self.condition, self.clip = network, process, condition, clip
+        self.dtype = next(network.parameters()).dtype
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), int(t), device=x.device)
-        output = self.network(with_condition(self.condition, x), self.process.network_time(times))
+        inputs = with_condition(self.condition, x).to(self.dtype)
+        output = self.network(inputs, self.process.network_time(times)).float()
         clean = self.process.clean_shape(x, times, output[:, :1])
         fraction = output[:, 1:] if output.shape[1] > 1 else None
         return Denoised(clean.clamp(-1, 1) if self.clip else clean, fraction)
@@ -195,7 +199,7 @@ class GaussianDenoiser:
 
 def with_condition(condition: Tensor, x: Tensor) -> Tensor:
     """Input channels of the paper's network: condition planes, repeated along z, or a volume; then x_t."""
-    if condition.ndim == 4:
+    if condition.ndim < x.ndim:
         condition = condition[:, :, None].expand(-1, -1, x.shape[2], -1, -1)
     return torch.cat([condition, x], dim=1)
 

@@ -19,6 +19,7 @@ from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, DatasetNotes
 from napari_dispr.cells.splits import real_cells
 from napari_dispr.errors import InputError
+from napari_dispr.evaluation.planes import crop_of
 from napari_dispr.evaluation.rows import Rows, rows_of
 from napari_dispr.evaluation.summary import summary_of
 from napari_dispr.evaluation.truth import Definitions, Truth, member_columns
@@ -91,9 +92,9 @@ def iter_evaluate(
         the fits. The first is tested against each of the others.
     out : path, optional
         Folder for ``errors.csv`` (a row for each cell, method and member), ``cells.csv`` (a row for each cell
-        and method), ``summary.json``, ``table.md``, ``errors.png``, and ``steps.png`` if a model is sampled
-        with several numbers of steps. During the evaluation its rows are in ``errors.partial.csv`` and
-        ``cells.partial.csv``.
+        and method), ``summary.json``, ``table.md``, ``errors.png``, and ``steps.png`` or ``planes.png`` if a
+        model is evaluated with several numbers of steps or planes. During the evaluation its rows are in
+        ``errors.partial.csv`` and ``cells.partial.csv``.
     resume : bool
         Continue with the rows in ``out``; these cells are not drawn again.
     **options
@@ -274,7 +275,7 @@ def iter_shapes(
     InputError
         If the method cannot draw the cell.
     """
-    crop = cell.crop(1)
+    crop = crop_of(cell, method)
     settings = PredictSettings(members=members, seed=seed)
     prediction = yield from steps_of(iter_predict_crops([crop], method, settings, image_to_world=np.eye(3)))
     return prediction[1].members

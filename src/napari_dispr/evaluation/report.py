@@ -1,4 +1,7 @@
-"""Write the summary of an evaluation as Markdown tables (table.md) and as figures (errors.png, steps.png)."""
+"""Write the summary of an evaluation as Markdown tables (table.md) and as figures.
+
+The figures are errors.png, and steps.png or planes.png.
+"""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +20,9 @@ from napari_dispr.files import written_aside
 Summary = Mapping[str, Any]
 
 #: What an evaluation writes in addition to its tables of rows.
-TABLE, FIGURE, STEPS_FIGURE = "table.md", "errors.png", "steps.png"
+TABLE, FIGURE = "table.md", "errors.png"
+#: What can differ between methods that are one model: key of the provenance, and label of the axis.
+COMPARED_BY = {"steps": "evaluations of the network a member", "planes": "known planes of a cell"}
 #: Rows of the table "Agreement".
 _AGREEMENTS = {
     "iou": "IoU",
@@ -48,12 +53,13 @@ NOTES = """\
 
 
 def write_report(folder: Path, errors: Sequence[Row], summary: Summary) -> None:
-    """Write ``table.md``, ``errors.png`` and, for a model with several numbers of steps, ``steps.png``."""
+    """Write ``table.md``, ``errors.png`` and, if a model was evaluated with several, ``steps.png`` ..."""
     write_text(folder / TABLE, report(summary))
     figure(errors, summary, folder / FIGURE)
-    (folder / STEPS_FIGURE).unlink(missing_ok=True)
-    if curves := _curves(summary):
-        steps_figure(curves, summary, folder / STEPS_FIGURE)
+    for name, label in COMPARED_BY.items():
+        (folder / f"{name}.png").unlink(missing_ok=True)
+        if curves := _curves(summary, name):
+            curves_figure(curves, summary, label, folder / f"{name}.png")
 
 
 # --- Markdown ---------------------------------------------------------------------------------------
@@ -127,7 +133,7 @@ def report(summary: Summary) -> str:
         ),
         *_paired(summary, labels),
         f"![Relative errors by method]({FIGURE})",
-        *([f"![Errors by number of evaluations]({STEPS_FIGURE})"] if _curves(summary) else []),
+        *(f"![Errors by number of {name}]({name}.png)" for name in COMPARED_BY if _curves(summary, name)),
         "## How to read the tables",
         NOTES,
     ]
@@ -332,20 +338,23 @@ def _boxes(axes: Any, values: Sequence[np.ndarray[Any, Any]], methods: Sequence[
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _curves(summary: Summary) -> dict[str, dict[int, Mapping[str, Any]]]:
-    """Methods that are one model with several numbers of evaluations: {line: {evaluations: method}}."""
+def _curves(summary: Summary, name: str) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """Methods that are one model with several numbers of steps or planes: {line: {number: method}}."""
     curves: dict[str, dict[int, Mapping[str, Any]]] = {}
     for method in _drawn(summary).values():
         known = method.get("provenance", {})
-        if known.get("steps") and known.get("model_hash"):
-            curves.setdefault(f"{known['model']}, {known['sampler']}", {})[known["steps"]] = method
+        if known.get(name) and known.get("model_hash"):
+            line = ", ".join(known[part] for part in ("model", "sampler") if known.get(part))
+            curves.setdefault(line, {})[known[name]] = method
     return {line: dict(sorted(points.items())) for line, points in curves.items() if len(points) > 1}
 
 
-def steps_figure(curves: Mapping[str, Mapping[int, Mapping[str, Any]]], summary: Summary, path: Path) -> None:
-    """A PNG with scores against the number of evaluations of the network, each with its 95 % interval.
+def curves_figure(
+    curves: Mapping[str, Mapping[int, Mapping[str, Any]]], summary: Summary, label: str, path: Path
+) -> None:
+    """A PNG with scores against the number of steps or planes, each with its 95 % interval.
 
-    Methods without a number of evaluations are dashed lines.
+    Methods without such a number are dashed lines.
     """
     surface = "surface_area" if "surface_area" in summary["measures"] else "surface_mesh"
     panels = [
@@ -379,4 +388,4 @@ def steps_figure(curves: Mapping[str, Mapping[int, Mapping[str, Any]]], summary:
             axes.set_title(f"{title} ({statistic})", fontsize=9)
             axes.spines[["top", "right"]].set_visible(False)
         page.axes[0].legend(fontsize=8)
-        page.supxlabel("evaluations of the network a member", fontsize=9)
+        page.supxlabel(label, fontsize=9)

@@ -178,7 +178,7 @@ def _wanted(
     if kept:
         shape = prediction.kept[label]
         return ((shape,), False) if isinstance(shape, int) else ((), True)
-    return tuple(number for number in members if number in prediction[label].numbers), consensus
+    return tuple(number for number in members if number in prediction.facts(label).numbers), consensus
 
 
 def _chosen(wanted: Iterable[int] | None, there: Iterable[int], what: str) -> list[int]:

@@ -31,7 +31,9 @@ __all__ = ["report"]
 
 #: Pixels per voxel in the picture of a shape, and the colours of shapes.
 _ENLARGED = 3
-_MEMBER, _CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
+_MEMBER, CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
+#: Of more cells, this many are shown one by one, the most ambiguous: no browser opens pages of thousands.
+DETAILED = 200
 #: Placeholders for files that the provenance does not name.
 _IMAGE, _LABELS = "IMAGE.tif", "LABELS.tif"
 
@@ -68,19 +70,21 @@ def report(
     table = measure(prediction) if measures is None else measures
     cells = measure_cells(prediction, table).set_index("label")
     sections = []
-    for done, label in enumerate(prediction, start=1):
+    detailed = _detailed(cells)
+    for done, label in enumerate(detailed, start=1):
         own: Any = cells.loc[label]
         sections.append(_cell(prediction, label, table[table["label"] == label], own, field))
         if progress is not None:
-            progress(done, len(prediction))
+            progress(done, len(detailed))
     style = (Path(__file__).parent / "report.css").read_text("utf-8")
     body = [
         _head(prediction, cells, title),
         _warnings(prediction),
         overview(prediction, field),
-        _summary(prediction, cells),
+        _summary(prediction, cells, detailed),
         volume_chart(prediction, table, cells),
         '<h2 id="cells">Cell by cell</h2>',
+        f"<p>The {DETAILED} most ambiguous cells.</p>" if len(detailed) < len(prediction) else "",
         *sections,
         _repeat(prediction),
         _meanings(prediction, table, cells),
@@ -95,10 +99,17 @@ def report(
         aside.write_text(page, encoding="utf-8")
 
 
+def _detailed(cells: pd.DataFrame) -> list[int]:
+    """The cells that are shown one by one, in their order: all, or the `DETAILED` most ambiguous."""
+    least = cells["ambiguity"].sort_values(ascending=False, kind="stable", na_position="last").index
+    chosen = set(least[:DETAILED])
+    return [int(label) for label in cells.index if label in chosen]
+
+
 # --- words and numbers ----------------------------------------------------------------------------------
 
 
-def _spoken(name: str) -> str:
+def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
@@ -106,7 +117,7 @@ def _named(prediction: Prediction, label: int) -> str:
     return prediction.names.get(label) or f"Cell {label}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """Cells are HTML already."""
     first = "".join(f"<th>{text}</th>" for text in head)
     rest = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>\n" for row in rows)
@@ -186,23 +197,23 @@ def _warnings(prediction: Prediction) -> str:
     return f'<section class="warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
 
 
-def _summary(prediction: Prediction, cells: pd.DataFrame) -> str:
+def _summary(prediction: Prediction, cells: pd.DataFrame, detailed: list[int]) -> str:
     columns = cells.attrs["columns"]
     shown = [name for name in HEADLINE if f"{name}_mean" in cells and name != "curvature"]
     units = {name: unit_sign(columns[f"{name}_mean"].partition(":")[0]) for name in shown}
-    head = ["cell", *(f"{_spoken(name)} <i>{units[name]}</i>" for name in shown), "ambiguity", "kinds"]
-    rows = []
+    head = ["cell", *(f"{spoken(name)} <i>{units[name]}</i>" for name in shown), "ambiguity", "kinds"]
+    rows, elsewhere = [], {*detailed}
     for label, row in cells.iterrows():
         warning = escape(str(row["warning"]))
         sign = f' <span class="sign" title="{warning}">⚠</span>' if warning else ""
-        link = (
-            f'<a href="#cell-{label}">{escape(prediction.names.get(int(str(label)), str(label)))}</a>{sign}'
-        )
+        name = escape(prediction.names.get(int(str(label)), str(label)))
+        place = f'href="#cell-{label}"' if label in elsewhere else f'id="cell-{label}"'
+        link = f"<a {place}>{name}</a>{sign}"
         share = row["ambiguity"]
         bar = f'{share:.2f}<span class="bar" style="width:{3 * share:.2f}em"></span>'
         bar = bar if np.isfinite(share) else "–"
         rows.append([link, *(_value(row, name) for name in shown), bar, str(int(row["modes"]))])
-    return "<h2>All cells</h2>" + _table(head, rows, "numbers")
+    return "<h2>All cells</h2>" + html_table(head, rows, "numbers")
 
 
 def _tick(kept: bool) -> str:
@@ -221,7 +232,7 @@ def _cell(
         figures = [figure(section, "section in the imaged plane", f"section of {name}", outline, "crop")]
     else:
         figures = [figure(picture, "the picture", f"picture of {name}", outline, "crop")]
-    consensus = shaded(ensemble.consensus_distance, _CONSENSUS, _ENLARGED)
+    consensus = shaded(ensemble.consensus_distance, CONSENSUS, _ENLARGED)
     kept = prediction.kept.get(label)
     figures.append(figure(consensus, f"consensus{_tick(kept == 'consensus')}", f"consensus of {name}"))
     volumes = dict(zip(members["member"], members["volume"], strict=True))
@@ -238,7 +249,7 @@ def _cell(
             own = unit_sign(columns.get(measure_name, "no unit").partition(":")[0])
             interval = _interval(row, measure_name)
             mean, sd = number(row[f"{measure_name}_mean"]), number(row[f"{measure_name}_sd"])
-            rows.append([_spoken(measure_name), f"<b>{mean}</b>", sd, interval, f"<i>{own}</i>"])
+            rows.append([spoken(measure_name), f"<b>{mean}</b>", sd, interval, f"<i>{own}</i>"])
     head = [
         "measure",
         "mean",
@@ -258,7 +269,7 @@ def _cell(
     return (
         f'<section class="cell" id="cell-{label}"><h3>{escape(name)}</h3>'
         f"<p>{' '.join(filter(None, said))}</p>{warning}"
-        f'<div class="shapes">{"".join(figures)}</div>{_table(head, rows, "numbers small")}</section>'
+        f'<div class="shapes">{"".join(figures)}</div>{html_table(head, rows, "numbers small")}</section>'
     )
 
 
@@ -281,10 +292,10 @@ def _repeat(prediction: Prediction) -> str:
     rows += [("unit", prediction.unit), ("image shape", " x ".join(str(n) for n in prediction.image_shape))]
     rows.append(("image to world (y, x)", np.array2string(prediction.image_to_world, precision=9)))
     texts = [
-        [escape(_spoken(str(name))), escape("–" if value in (None, "") else str(value))]
+        [escape(spoken(str(name))), escape("–" if value in (None, "") else str(value))]
         for name, value in rows
     ]
-    return "".join(parts) + _table(["setting", "value"], texts, "settings")
+    return "".join(parts) + html_table(["setting", "value"], texts, "settings")
 
 
 def _meanings(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) -> str:
@@ -293,7 +304,7 @@ def _meanings(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) 
     for name in (*HEADLINE, "ambiguity", "modes"):
         if name in columns:
             unit, _, meaning = columns[name].partition(": ")
-            rows.append([escape(_spoken(name)), escape(unit_sign(unit)), escape(meaning)])
+            rows.append([escape(spoken(name)), escape(unit_sign(unit)), escape(meaning)])
     more = (
         "The tables <code>cells.csv</code> and <code>morphometry.csv</code> of a saved prediction hold all "
         "measures; they count members from 0, so that member 1 of this page is member 0 there."
@@ -302,7 +313,7 @@ def _meanings(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) 
     foot = f"<footer>Made with {software}; report by napari-dispr {__version__}.</footer>"
     return (
         "<h2>What was measured</h2>"
-        + _table(["measure", "unit", "meaning"], rows, "words")
+        + html_table(["measure", "unit", "meaning"], rows, "words")
         + f"<p>{more}</p>{foot}"
     )
 
@@ -344,8 +355,18 @@ def python_call(prediction: Prediction) -> str:
     if prediction.unit != "pixel":
         arguments["unit"] = prediction.unit
     files = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
-    image, labels = (f"tifffile.imread({file!r})" for file in files)
-    lines = ["import napari_dispr as nd", "import tifffile"]
+    lines = ["import napari_dispr as nd"]
+    if all(file.lower().endswith((".tif", ".tiff")) for file in files):
+        image, labels = (f"tifffile.imread({file!r})" for file in files)
+        lines.append("import tifffile")
+    else:  # another format, read as the command does
+        image, labels = f"read_picture(Path({files[0]!r}))", f"read_picture(Path({files[1]!r}), labels=True)"
+        lines = [
+            "from pathlib import Path",
+            "",
+            *lines,
+            "from napari_dispr.commands.common import read_picture",
+        ]
     if made.get("split"):
         labels = f"split_parts({labels})"
         lines.append("from napari_dispr.labels import split_parts")

@@ -13,6 +13,7 @@ from scipy.ndimage import affine_transform
 from napari_dispr import grid
 from napari_dispr.cells.cropping import check_fields
 from napari_dispr.errors import InputError
+from napari_dispr.labels import cell_boxes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import LEVEL
@@ -57,7 +58,7 @@ def figure(picture: Picture, caption: str, text: str, over: str = "", kind: str 
     )
 
 
-def _outline(mask: Picture, kind: str = "outline") -> str:
+def outline(mask: Picture, kind: str = "outline") -> str:
     """The border of a mask as a path, where pixel (0, 0) reaches from 0 to 1."""
     from skimage.measure import find_contours
 
@@ -73,6 +74,7 @@ class Field:
 
     def __init__(self, prediction: Prediction, image: Picture | None, labels: Picture | None) -> None:
         self.image, self.labels = image, labels
+        self._shape = prediction.image_shape
         self._to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world))
         if image is not None:
             low, high = np.percentile(image, (0.5, 99.8))
@@ -105,14 +107,21 @@ class Field:
         factor, first = np.diag(affine)[1:3] / CROP, affine[1:3, 3]
         start = first + np.diag(affine)[1:3] * (0.5 / CROP - 0.5)
         size = (grid.SIZE * CROP,) * 2
+        # Only the part of a large picture that is seen, and a pixel around it.
+        ends = np.sort(np.stack([start, start + factor * (np.array(size) - 1)]), axis=0)
+        part = tuple(
+            slice(int(np.clip(low - 1, 0, length - 1)), int(np.clip(high + 2, 1, length)))
+            for low, high, length in zip(*ends, self._shape, strict=True)
+        )
+        start = start - [one.start for one in part]
         picture = None
         if self.image is not None:
-            image = np.asarray(self.image, dtype=np.float32)
+            image = np.asarray(self.image[part], dtype=np.float32)
             picture = self.grey(affine_transform(image, factor, start, size, order=1, mode="nearest"))
         if self.labels is None:
             return picture, ""
-        mask = (self.labels == ensemble.label).astype(np.float32)
-        return picture, _outline(affine_transform(mask, factor, start, size, order=1) > 0.5)
+        mask = (self.labels[part] == ensemble.label).astype(np.float32)
+        return picture, outline(affine_transform(mask, factor, start, size, order=1) > 0.5)
 
 
 def overview(prediction: Prediction, field: Field) -> str:
@@ -122,16 +131,15 @@ def overview(prediction: Prediction, field: Field) -> str:
     step = max(1, -(-max(field.image.shape) // _OVERVIEW))
     image = field.grey(field.image[::step, ::step].astype(np.float32))
     over = []
-    for label, ensemble in prediction.items():
-        centre = field._to_pixel @ ensemble.grid_to_world @ [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1]
+    boxes = {} if field.labels is None else cell_boxes(field.labels)
+    for label in prediction:
+        frame = prediction.facts(label).grid_to_world
+        centre = field._to_pixel @ frame @ [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1]
         y, x = (centre[1:3] + 0.5) / step
-        if field.labels is not None:
-            rows, columns = np.nonzero(field.labels == label)
-            box = tuple(slice(i.min(), i.max() + 1) for i in (rows, columns)) if len(rows) else None
-            if box is not None:
-                path = _outline(field.labels[box] == label)
-                top, left = box[0].start, box[1].start
-                over.append(f'<g transform="scale({1 / step:.5g}) translate({left} {top})">{path}</g>')
+        if field.labels is not None and (box := boxes.get(label)):
+            path = outline(field.labels[box] == label)
+            top, left = box[0].start, box[1].start
+            over.append(f'<g transform="scale({1 / step:.5g}) translate({left} {top})">{path}</g>')
         over.append(f'<a href="#cell-{label}"><text x="{x:.1f}" y="{y:.1f}">{label}</text></a>')
     name = escape(str(prediction.provenance.get("image", "")))
     caption = "The picture, with the cells that were predicted" + (f" ({name})." if name else ".")

@@ -19,7 +19,7 @@ from scipy import ndimage
 from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.errors import InputError
-from napari_dispr.models.interpolation import Interpolation
+from napari_dispr.models.interpolation import INTERPOLATION, Interpolation
 from napari_dispr.models.method import OneShape
 
 
@@ -150,7 +150,7 @@ FITS: dict[str, Fit | Interpolation] = {
             ellipsoid_code,
             "The ellipsoid at half its height, as the code of SHAPR draws it",
         ),
-        Interpolation(),
+        INTERPOLATION,
     )
 }
 

@@ -1,4 +1,4 @@
-"""Shape-based interpolation of known sections, the usual way to complete a coarse stack; to compare models with.
+"""Shape-based interpolation of known sections, the usual way to complete a stack: to compare models with.
 
 Reference: Raya and Udupa (1990). Shape-based interpolation of multidimensional objects. IEEE Transactions on
 Medical Imaging 9(1).
@@ -25,12 +25,7 @@ class Interpolation(OneShape):
     The first and the last section continue for half the distance to their neighbour.
     """
 
-    card: Card = Card(
-        name="interpolation",
-        description="Shape-based interpolation of several sections. For comparison: one shape for each cell.",
-        rival="fit",
-        qualities={},
-    )
+    card: Card
     uses_planes: ClassVar[bool] = True
 
     @property
@@ -58,3 +53,13 @@ class Interpolation(OneShape):
         low, high = depths[0] - (depths[1] - depths[0]) / 2, depths[-1] + (depths[-1] - depths[-2]) / 2
         level[(z < low) | (z > high)] = -grid.SIZE
         return level, 0.0
+
+
+INTERPOLATION = Interpolation(
+    Card(
+        name="interpolation",
+        description="Shape-based interpolation of several sections. For comparison: one shape for each cell.",
+        rival="fit",
+        qualities={},
+    )
+)

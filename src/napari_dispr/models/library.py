@@ -172,6 +172,20 @@ def check_name(name: str) -> str:
     return plain
 
 
+def new_model_path(name: str) -> Path:
+    """File for a new model of the user.
+
+    Raises
+    ------
+    InputError
+        If a file cannot have this name, or there is a model of this name.
+    """
+    name = check_name(name)
+    if _model_like(name) is not None:
+        raise InputError(f"There is a model {name!r} already: choose another name.")
+    return user_folder() / f"{name}{_SUFFIX}"
+
+
 def import_model(
     path: str | os.PathLike[str], name: str | None = None, *, numbered: bool = False, load: bool = True
 ) -> Imported:

@@ -178,5 +178,5 @@ def crop_of(prediction: Prediction, label: int) -> Crop:
 
 def _unused(prediction: Prediction, label: int, members: int) -> tuple[int, ...]:
     """Numbers that were never used for a member of the cell."""
-    used = {*prediction[label].numbers, *prediction.rejected.get(label, ())}
+    used = {*prediction.facts(label).numbers, *prediction.rejected.get(label, ())}
     return tuple(islice((number for number in count() if number not in used), members))

@@ -237,14 +237,14 @@ def _not_learned(method: Method, crops: Sequence[Crop]) -> str:
     what = "further planes" if any(crop.planes for crop in crops) else "projections"
     if all(not crop.planes and crop.picture == "section" for crop in crops):
         return ""
+    if method.uses_planes and (what == "further planes" or isinstance(method, Sampling)):
+        return ""
     if not isinstance(method, Sampling) or method.card.representation == "occupancy":
         return f"{method.name} cannot use {what}: it predicts as from a section in the imaged plane alone."
-    if not method.model.network.config.volumes:
-        return (
-            f"{method.name} was not trained with {what}: its shapes agree with them, but are elsewhere as "
-            "uncertain as without. Use a model that was."
-        )
-    return ""
+    return (
+        f"{method.name} was not trained with {what}: its shapes agree with them, but are elsewhere as "
+        "uncertain as without. Use a model that was."
+    )
 
 
 def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], members: int) -> Prediction:
@@ -279,15 +279,14 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
             raise InputError(
                 f"The earlier prediction has another cell {earlier.stem(label)}: {_NOT_THE_SAME}"
             )
-    for label, ensemble in _in_order(earlier, list(by_label)).items():
-        notes = (Note("unlike", label, earlier.unlike[label]),) if label in earlier.unlike else ()
-        fresh = fresh.with_cell(ensemble, *notes)
-    return replace(fresh, kept=earlier.kept)
+    ordered = _in_order(earlier, list(by_label))
+    notes = tuple(note for note in ordered.notes if note.kind in ("unlike", "cut"))
+    return replace(fresh, ensembles=ordered.ensembles, notes=fresh.notes + notes, kept=earlier.kept)
 
 
 def _in_order(prediction: Prediction, labels: Sequence[int]) -> Prediction:
     """The prediction with its cells, and their notes, in the order of the labels."""
-    cells = {label: prediction[label] for label in labels if label in prediction}
+    cells = prediction.store.chosen(label for label in labels if label in prediction)
     # Notes on masks come before all cells are drawn, the others with their cell.
     place = {label: i for i, label in enumerate(labels)}
     notes = sorted(

@@ -3,11 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.card import Card
-from napari_dispr.cells.cropping import Crop
+from napari_dispr.card import Card, VolumeLine
+from napari_dispr.cells.cropping import INSIDE, Crop
+from napari_dispr.cells.features import GROUPS
+from napari_dispr.cells.heights import known_volume
 from napari_dispr.cells.novelty import novelty_reason
 from napari_dispr.cells.volume import expected_volume
+from napari_dispr.errors import InputError
 from napari_dispr.shapes.ensemble import stretched
+
+#: Members are stretched at most by this factor to the volume that known cells give.
+_MOST = 4.0
 
 
 class Prior:
@@ -26,24 +32,51 @@ class Prior:
     """
 
     def __init__(self, crop: Crop, card: Card) -> None:
+        _check_features(card)
         # With the scale "auto" all cells have one size.
         sized = crop.known_scale is not None
         self.unlike: str | None = None
         self.volume: float | None = None
         self._share = card.volume.share if card.volume else 0.0
+        self._line: VolumeLine | None = None
+        self._area = float(np.count_nonzero(crop.mask > INSIDE))
         if crop.picture == "projection":
             return
+        if card.heights is not None and not crop.planes:
+            self._line = card.heights.sized if sized else card.heights.unsized
         if card.novelty is not None:
             self.unlike = novelty_reason(card.novelty, crop.mask, crop.image, sized=sized)
         if card.volume is not None and self.unlike is None and not crop.planes:
             self.volume, _ = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
 
     def applied(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Stretch a member (64, 64, 64) along z: the new volume is between its own and the predicted one.
+        """Stretch a member (64, 64, 64) along z: to a volume between its own and the predicted one, and then
+        to the volume that the known cells of a calibration give.
 
         Each member is stretched separately, so that it does not depend on how many are drawn.
         """
         volume = np.count_nonzero(distance > 0)
-        if self.volume is None or not volume:
-            return distance
-        return stretched(distance, (self.volume / volume) ** self._share)
+        if self.volume is not None and volume:
+            distance = stretched(distance, (self.volume / volume) ** self._share)
+        if self._line is not None:
+            distance = with_known_height(distance, self._line, self._area)
+        return distance
+
+
+def with_known_height(distance: NDArray[np.float32], line: VolumeLine, area: float) -> NDArray[np.float32]:
+    """Stretch a member along z to the volume that known cells give a cell whose mask has this area."""
+    volume = float(np.count_nonzero(distance > 0))
+    if not volume or not area:
+        return distance
+    return stretched(distance, known_volume(line, area, volume) / volume, _MOST)
+
+
+def _check_features(card: Card) -> None:
+    """Raise an InputError if the card describes cells by other features than this version computes."""
+    groups = {} if card.novelty is None else card.novelty.groups
+    same = all(usual.names == GROUPS[group] for group, usual in groups.items())
+    if not same or (card.volume is not None and len(card.volume.mean) != sum(map(len, GROUPS.values()))):
+        raise InputError(
+            f"The card of the model {card.name!r} describes other features of cells than this version "
+            "computes: get the model again, or update napari-dispr."
+        )

@@ -58,7 +58,10 @@ def rank_cells(
     chosen = checked_measure(measure)
     table = measure_ensembles(prediction, only=[measure]) if measures is None else measures
     calibration = prediction.intervals.get(measure)
-    if calibration is None and min(map(len, prediction.values()), default=0) < 2:
+    if (
+        calibration is None
+        and min((len(prediction.facts(label).numbers) for label in prediction), default=0) < 2
+    ):
         raise InputError(
             f"Nothing shows how certain the measure {measure} is: predict two members or more of each cell."
         )

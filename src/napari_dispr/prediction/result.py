@@ -1,7 +1,7 @@
 """What predict returns: the ensembles of the chosen cells as a mapping and as label volumes."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -13,8 +13,9 @@ from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note, is_cut, sentences
-from napari_dispr.prediction.store import EnsembleStore, MemoryStore
+from napari_dispr.prediction.store import EnsembleStore
 from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.facts import Agreement, CellFacts
 from napari_dispr.shapes.placement import Placement
 
 #: The shape that was kept of a cell: the number of a member, or the consensus.
@@ -28,7 +29,8 @@ class Prediction(Mapping[int, Ensemble]):
     Attributes
     ----------
     ensembles : mapping of int to Ensemble
-        An `EnsembleStore`, or a mapping to be kept in memory.
+        An `EnsembleStore`, or a mapping that becomes one. Of many cells most are in files, and are read when
+        they are asked for.
     provenance : dict
         Model name and hash, settings, seed and versions; JSON can hold it.
     image_to_world : (3, 3) array
@@ -60,10 +62,13 @@ class Prediction(Mapping[int, Ensemble]):
 
     def __post_init__(self) -> None:
         if not isinstance(self.ensembles, EnsembleStore):
-            object.__setattr__(self, "ensembles", MemoryStore(self.ensembles))
+            object.__setattr__(self, "ensembles", EnsembleStore(self.ensembles))
 
     def __getitem__(self, label: int) -> Ensemble:
         return self.ensembles[label]
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.ensembles
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.ensembles)
@@ -74,18 +79,30 @@ class Prediction(Mapping[int, Ensemble]):
     def with_cell(self, ensemble: Ensemble, *notes: Note) -> "Prediction":
         """This prediction with one more cell, or with other members of a cell, and with further notes."""
         cut = Note("cut", ensemble.label)
-        known = tuple(note for note in self.notes if note != cut)
+        known = self.notes
+        if ensemble.label in self:
+            known = tuple(note for note in known if note != cut)
         notes += (cut,) if is_cut(ensemble) else ()
-        return replace(self, ensembles=self._store.with_cell(ensemble), notes=known + notes)
+        return replace(self, ensembles=self.store.with_cell(ensemble), notes=known + notes)
 
     def with_provenance(self, **more: Any) -> "Prediction":
         """This prediction with further provenance."""
         return replace(self, provenance={**self.provenance, **more})
 
     @property
-    def _store(self) -> EnsembleStore:
+    def store(self) -> EnsembleStore:
+        """Where the ensembles are."""
         assert isinstance(self.ensembles, EnsembleStore)
         return self.ensembles
+
+    def facts(self, label: int) -> CellFacts:
+        """What is known of a cell without reading its shapes."""
+        return self.store.facts(label)
+
+    @property
+    def agreements(self) -> dict[int, Agreement]:
+        """How much the members of each cell agree."""
+        return {label: self.store.agreement(label) for label in self}
 
     def noted(self, *notes: Note) -> "Prediction":
         """This prediction with further notes."""
@@ -106,12 +123,12 @@ class Prediction(Mapping[int, Ensemble]):
     @property
     def members(self) -> int:
         """Largest number of members of a cell."""
-        return max(map(len, self.values()), default=0)
+        return max((len(self.facts(label).numbers) for label in self), default=0)
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """Numbers of the members, of all cells, in rising order."""
-        return tuple(sorted({number for one in self.values() for number in one.numbers}))
+        return tuple(sorted({number for label in self for number in self.facts(label).numbers}))
 
     # --- choosing -----------------------------------------------------------------------------------
 
@@ -157,10 +174,10 @@ class Prediction(Mapping[int, Ensemble]):
 
     def check_has(self, label: int, number: int | None = None) -> None:
         """Raise an `InputError` if there is no such cell, or no such member of it."""
-        if label not in self.ensembles:
+        if label not in self:
             raise InputError(f"There is no cell {label} in the prediction.")
-        if number is not None and number not in self.ensembles[label].numbers:
-            known = ", ".join(map(str, self.ensembles[label].numbers))
+        if number is not None and number not in self.facts(label).numbers:
+            known = ", ".join(map(str, self.facts(label).numbers))
             raise InputError(f"Cell {label} has no member {number}: choose among {known}.")
 
     # --- in the image's frame -----------------------------------------------------------------------
@@ -182,32 +199,39 @@ class Prediction(Mapping[int, Ensemble]):
         affine : (4, 4) array
             From voxel-centre index to world; the imaged plane is a plane of voxel centres.
         """
-        placement = self._placement
-        if member not in self.numbers:
+        if member not in self.numbers and self.ensembles:
             known = ", ".join(str(number) for number in self.numbers)
             raise InputError(f"There is no member {member}: choose among {known}.")
-        shapes = [
-            (label, ensemble.signed_distance[ensemble.numbers.index(member)])
-            for label, ensemble in self.items()
-            if member in ensemble.numbers
-        ]
-        return placement.volume(shapes), placement.affine
+        return self.label_volumes([member])[0]
 
-    def label_volumes(self) -> list[tuple[NDArray[Any], NDArray[np.float64]]]:
-        """:meth:`label_volume` of every member, in the order of `numbers`."""
-        placement = self._placement
-        return [(self.label_volume(number)[0], placement.affine) for number in self.numbers]
+    def label_volumes(
+        self, members: Sequence[int] | None = None
+    ) -> list[tuple[NDArray[Any], NDArray[np.float64]]]:
+        """:meth:`label_volume` of several members, by default of all `numbers`; each cell is read once."""
+        placement, wanted = self._placement, self.numbers if members is None else members
+        cells = ((label, self._shapes(label, wanted)) for label in self)
+        return [(volume, placement.affine) for volume in placement.volumes(cells, len(wanted))]
+
+    def _shapes(self, label: int, members: Sequence[int]) -> list[NDArray[np.float32] | None]:
+        """Signed distance of these members of a cell; None if the cell has no such member."""
+        if not set(members) & set(self.facts(label).numbers):
+            return [None] * len(members)
+        ensemble = self.ensembles[label]
+        by_number = dict(zip(ensemble.numbers, ensemble.signed_distance, strict=True))
+        return [by_number.get(number) for number in members]
 
     def kept_volume(self) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """3D labels of the shapes that were kept, and their affine; as :meth:`label_volume`."""
-        shapes = [(label, self.kept_distance(label)) for label in self.kept]
-        return self._placement.volume(shapes), self._placement.affine
+        shapes = ((label, [self.kept_distance(label)]) for label in self.kept)
+        return self._placement.volumes(shapes, 1)[0], self._placement.affine
 
     @cached_property
     def _placement(self) -> Placement:
         if not self.ensembles:
             raise InputError("The prediction holds no cell: predict at least one.")
-        return Placement(self.ensembles, self.image_to_world, len(self.numbers))
+        frames = {label: self.facts(label).grid_to_world for label in self}
+        boxes = {label: one.box for label, one in self.agreements.items()}
+        return Placement(frames, boxes, self.image_to_world, len(self.numbers))
 
     @property
     def step(self) -> int:
@@ -226,7 +250,7 @@ class Prediction(Mapping[int, Ensemble]):
 
     def grid_to_world(self, label: int) -> NDArray[np.float64]:
         """The (4, 4) affine of a cell's grid, from voxel-centre index to world, the picture's depth in it."""
-        return grid.translation((self.depth, 0.0, 0.0)) @ self.ensembles[label].grid_to_world
+        return grid.translation((self.depth, 0.0, 0.0)) @ self.facts(label).grid_to_world
 
     def same_frame(self, other: "Prediction") -> bool:
         """Whether the label volumes of another prediction have the same shape and affine."""
@@ -236,10 +260,9 @@ class Prediction(Mapping[int, Ensemble]):
     # --- files --------------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``cells/LABEL.ome.tif`` (members) and ``.npz``, ``consensus/LABEL.ome.tif``,
-        ``occupancy/LABEL.ome.tif``, ``morphometry.csv`` (a row for each cell and member), ``cells.csv`` (a
-        row for each cell), the column dictionary of each table (`saving.write_table`), and
-        ``prediction.json``.
+        """Write ``cells/LABEL.npz`` and ``cells/LABEL.ome.tif`` (members, occupancy and consensus),
+        ``morphometry.csv`` (a row for each cell and member), ``cells.csv`` (a row for each cell), the column
+        dictionary of each table (`saving.write_table`), and ``prediction.json``.
 
         Each file gets its name when it is complete; the JSON, which makes the folder a prediction, comes
         last. A prediction that is in the folder is replaced.

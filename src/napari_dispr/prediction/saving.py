@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,16 @@ from pydantic import ValidationError
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.files import folder_written_aside, remove_temporary, write_json, written_aside
+from napari_dispr.prediction.index import INDEX_FILE, cell_entry, read_index
 from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.schema import SavedPrediction, first_fault
+from napari_dispr.prediction.store import EnsembleStore
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.facts import CellFacts
+from napari_dispr.shapes.measures import MEASURES
+from napari_dispr.shapes.morphometry import as_table
 
 #: What makes a folder a saved prediction.
 PREDICTION_FILE = "prediction.json"
@@ -29,8 +35,8 @@ CELLS = "cells"
 TABLES = ("morphometry.csv", "cells.csv")
 #: The picture and its segmentation, (y, x), which a folder may also hold.
 PICTURES = {"image": "picture.tif", "labels": "segmentation.tif"}
-#: Volumes of a cell that lie in folders of their own.
-_VOLUMES: tuple[Literal["consensus", "occupancy"], ...] = ("consensus", "occupancy")
+#: Folders of further TIFFs of each cell that earlier versions wrote.
+_EARLIER_FOLDERS = ("consensus", "occupancy")
 
 
 def save_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
@@ -46,10 +52,10 @@ def save_cell(prediction: Prediction, folder: str | os.PathLike[str], label: int
     """Write the files of one cell, so that a long run that is interrupted keeps the finished cells."""
     folder, stem, ensemble = Path(folder), prediction.stem(label), prediction[label]
     made, depth = prediction.provenance, prediction.depth
+    ensemble.save_tiff(
+        folder / CELLS / f"{stem}.ome.tif", made, ("members", "occupancy", "consensus"), depth=depth
+    )
     ensemble.save_npz(folder / CELLS / f"{stem}.npz")
-    ensemble.save_tiff(folder / CELLS / f"{stem}.ome.tif", made, depth=depth)
-    for what in _VOLUMES:
-        ensemble.save_tiff(folder / what / f"{stem}.ome.tif", made, what, depth=depth)
 
 
 def save_tables(
@@ -65,29 +71,6 @@ def save_tables(
     _write_content(prediction, folder, {name: table.attrs["columns"] for name, table in tables.items()})
 
 
-def save_finished(
-    prediction: Prediction, folder: str | os.PathLike[str], label: int, *, first: bool = False
-) -> None:
-    """Write a cell that has just been finished, and list it in ``prediction.json``.
-
-    So a run that is killed leaves a prediction of all finished cells. A new folder gets the JSON, without
-    cells, before the first files: it says whose they are.
-
-    Parameters
-    ----------
-    first : bool
-        The first cell of a new prediction. It replaces a prediction in the folder, whose files go last.
-    """
-    folder = Path(folder)
-    if first and not (folder / PREDICTION_FILE).exists():
-        _write_content(replace(prediction, ensembles={}), folder)
-    before = _stems(folder) if first else []
-    save_cell(prediction, folder, label)
-    _write_content(prediction, folder)
-    if first:
-        _remove_files(folder, [stem for stem in before if stem != prediction.stem(label)], PICTURES.values())
-
-
 def earlier_prediction(folder: str | os.PathLike[str]) -> Prediction | None:
     """The prediction in a folder, with which a stopped run goes on; None if no cell was finished.
 
@@ -99,7 +82,7 @@ def earlier_prediction(folder: str | os.PathLike[str]) -> Prediction | None:
     folder = Path(folder)
     if not (folder / PREDICTION_FILE).exists():
         return None
-    for place in (folder, *(folder / name for name in (CELLS, *_VOLUMES))):
+    for place in (folder, folder / CELLS):
         remove_temporary(place)
     if not _read(folder).cells:
         return None
@@ -111,6 +94,7 @@ def _write_content(
 ) -> None:
     """Write ``prediction.json``; ``columns`` are those of the tables, if they are written."""
     unlike = prediction.unlike
+    cells = {str(label): cell_entry(prediction, label, unlike.get(label, "")) for label in prediction}
     write_json(
         folder / PREDICTION_FILE,
         {
@@ -122,22 +106,17 @@ def _write_content(
             "image_shape": prediction.image_shape,
             "columns": columns or {},
             "intervals": {name: one.model_dump() for name, one in prediction.intervals.items()},
-            "cells": {
-                str(label): {
-                    "file": prediction.stem(label),
-                    "grid_to_world": prediction.grid_to_world(label),
-                    "unit": ensemble.unit,
-                    "zoom": ensemble.zoom,
-                    "members": len(ensemble),
-                    "numbers": ensemble.numbers,
-                    "kept": prediction.kept.get(label),
-                    "rejected": prediction.rejected.get(label, ()),
-                    "warning": unlike.get(label, ""),
-                }
-                for label, ensemble in prediction.items()
-            },
+            "cells": cells,
         },
     )
+
+
+def start_index(prediction: Prediction, folder: Path) -> None:
+    """Make a folder an unfinished prediction without cells; a prediction in the folder is removed."""
+    before = _stems(folder)
+    (folder / INDEX_FILE).unlink(missing_ok=True)
+    _write_content(replace(prediction, ensembles={}), folder)
+    _remove_files(folder, before, PICTURES.values())
 
 
 def save_pictures(
@@ -168,6 +147,8 @@ def load_pictures(folder: str | os.PathLike[str], shape: tuple[int, ...]) -> dic
 def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
     """Read what :meth:`Prediction.save` wrote; table and label volumes are the same.
 
+    The shapes of a cell are read when they are asked for: the folder must stay while the prediction is used.
+
     Raises
     ------
     InputError
@@ -177,13 +158,13 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
     content = _read(folder)
     if not content.cells:
         raise InputError(f"{folder} holds no finished cell: run the same prediction again.")
-    cells = {label: _load_cell(folder, content, label) for label in content.cells}
+    cells = {label: _found_cell(folder, content, label) for label in content.cells}
     # Either all cells have names, which decide their noise, or none; a name may equal the label.
     files = {label: cell.file for label, cell in content.cells.items()}
     named = "dataset" in content.provenance or any(file != str(label) for label, file in files.items())
     names = files if named else {}
     return Prediction(
-        cells,
+        EnsembleStore(saved=cells),
         provenance=content.provenance,
         image_to_world=np.array(content.image_to_world, dtype=np.float64),
         image_shape=content.image_shape,
@@ -197,43 +178,75 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
 
 
 def _read(folder: Path) -> SavedPrediction:
-    """The content of ``prediction.json``."""
+    """The content of ``prediction.json``, and of the index if the prediction is not complete."""
     path = folder / PREDICTION_FILE
     try:
-        return SavedPrediction.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        if finished := read_index(folder):
+            content = json.loads(text)
+            labels = {one.label for one in finished.values()}
+            content["cells"] |= {str(label): one.cell.model_dump() for label, one in finished.items()}
+            before = [
+                note
+                for note in content["notes"]
+                if note["kind"] not in ("unlike", "cut") or note["cell"] not in labels
+            ]
+            new = [asdict(note) for one in finished.values() for note in one.notes]
+            content["notes"] = before + [note for note in new if note not in before]
+            text = json.dumps(content).encode()
+        return SavedPrediction.model_validate_json(text)
     except FileNotFoundError:
         raise InputError(
             f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction."
         ) from None
     except ValidationError as error:
         raise InputError(f"{path} is damaged ({first_fault(error)}): predict again.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path} is damaged: predict again.") from error
 
 
-def _load_cell(folder: Path, content: SavedPrediction, label: int) -> Ensemble:
-    """One cell, checked against what ``prediction.json`` says of it."""
+def read_cell(path: Path, facts: CellFacts) -> Ensemble:
+    """Read the ensemble of a cell, of which the facts are known.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or was replaced since the facts were read.
+    """
+    ensemble = Ensemble.load_npz(path)
+    same = ensemble.label == facts.label and ensemble.numbers == facts.numbers
+    if not same or not np.array_equal(ensemble.grid_to_world, facts.grid_to_world):
+        raise InputError(f"{path} was replaced after the prediction was opened: open the prediction again.")
+    return ensemble
+
+
+def _found_cell(folder: Path, content: SavedPrediction, label: int) -> tuple[CellFacts, partial[Ensemble]]:
+    """One cell, checked against what ``prediction.json`` says of it, and what reads its shapes."""
     saved = content.cells[label]
-    ensemble = Ensemble.load_npz(folder / CELLS / f"{saved.file}.npz")
+    path = folder.absolute() / CELLS / f"{saved.file}.npz"
+    facts = CellFacts.read(path)
     to_world = grid.translation((-content.depth, 0.0, 0.0)) @ np.array(saved.grid_to_world)
     fault = (
         "is of another cell"
-        if ensemble.label != label
+        if facts.label != label
         else "has another unit"
-        if ensemble.unit != content.unit
+        if facts.unit != content.unit
         else "lies elsewhere"
-        if not np.allclose(ensemble.grid_to_world, to_world, rtol=1e-6, atol=1e-6 * np.abs(to_world).max())
+        if not np.allclose(facts.grid_to_world, to_world, rtol=1e-6, atol=1e-6 * np.abs(to_world).max())
         else "has another zoom"
-        if not np.isclose(ensemble.zoom, saved.zoom)
+        if not np.isclose(facts.zoom, saved.zoom)
         else "lacks the member that was kept"
-        if isinstance(saved.kept, int) and saved.kept not in ensemble.numbers
+        if isinstance(saved.kept, int) and saved.kept not in facts.numbers
         else ""
     )
     if fault:
         raise InputError(
             f"{saved.file}.npz {fault}, compared with {PREDICTION_FILE}: predict this cell again."
         )
-    return ensemble
+    agreement = saved.agreement
+    if agreement is not None and sorted(sum(agreement.modes, ())) == list(range(len(facts.numbers))):
+        facts = replace(facts, agreement=agreement)  # else the members were changed since it was written
+    return facts, partial(read_cell, path, facts)
 
 
 def _notes(content: SavedPrediction, names: Mapping[int, str]) -> tuple[Note, ...]:
@@ -270,7 +283,7 @@ def _same_cells(folder: Path, prediction: Prediction) -> bool:
             saved = content.cells.get(label)
             if saved is None or not np.allclose(saved.grid_to_world, prediction.grid_to_world(label)):
                 return False
-            before, section = _load_cell(folder, content, label).section, ensemble.section
+            before, section = _found_cell(folder, content, label)[1]().section, ensemble.section
             if before is None or section is None or not before.same(section):
                 return False
     except InputError:
@@ -292,7 +305,8 @@ def _remove_files(folder: Path, stems: Iterable[str], pictures: Iterable[str]) -
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:
-        for place, suffix in ((CELLS, ".npz"), *((place, ".ome.tif") for place in (CELLS, *_VOLUMES))):
+        places = (CELLS, *_EARLIER_FOLDERS)
+        for place, suffix in ((CELLS, ".npz"), *((place, ".ome.tif") for place in places)):
             (folder / place / f"{Path(stem).name}{suffix}").unlink(missing_ok=True)
 
 
@@ -330,20 +344,46 @@ def columns_file(path: str | os.PathLike[str]) -> Path:
 def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.DataFrame:
     """The table of a saved prediction as :func:`measure` gives it, read from its folder.
 
-    It is measured again if the file is missing or belongs to other members.
+    Cells that are missing in the file, or have other members, are measured again.
     """
+    folder = Path(folder)
+    expected = [(label, number) for label in prediction for number in prediction.facts(label).numbers]
+    table = _written_measures(folder)
+    if table is not None and list(zip(table["label"], table["member"], strict=True)) == expected:
+        return table
+    known: dict[int, list[dict[str, Any]]] = {}
+    if table is not None and list(table.columns) == ["label", "member", *MEASURES]:
+        for row in table.to_dict("records"):
+            known.setdefault(row["label"], []).append({str(name): value for name, value in row.items()})
+    known |= {label: one.measures for label, one in read_index(folder).items()}
+    rows: list[Mapping[str, Any]] = []
+    for label in prediction:
+        own = known.get(label, [])
+        if tuple(row.get("member") for row in own) != prediction.facts(label).numbers:
+            own = measure_one(prediction, label)
+        rows += own
+    return as_table(rows, MEASURES, prediction.unit)
+
+
+def measure_one(prediction: Prediction, label: int) -> list[dict[str, Any]]:
+    """The rows of one cell in the table of :func:`measure`."""
+    rows = measure({label: prediction[label]}).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _written_measures(folder: Path) -> pd.DataFrame | None:
+    """The table of members in the folder of a prediction; None if there is none."""
     try:
         # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.
-        text = pd.read_csv(Path(folder) / TABLES[0], dtype=str)
+        text = pd.read_csv(folder / TABLES[0], dtype=str)
         table = text.apply(_numbers)
-        content = json.loads((Path(folder) / PREDICTION_FILE).read_text(encoding="utf-8"))
+        content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
         columns = content["columns"][TABLES[0]]
         table.attrs["columns"] = {name: columns[name] for name in table.columns}
-        rows = list(zip(table["label"], table["member"], strict=True))
+        _ = table["label"], table["member"]
     except (OSError, ValueError, KeyError, TypeError):
-        return measure(prediction)
-    expected = [(label, member) for label, ensemble in prediction.items() for member in ensemble.numbers]
-    return table if rows == expected else measure(prediction)
+        return None
+    return table
 
 
 def _numbers(text: pd.Series) -> pd.Series:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.prediction.notes import Note
+from napari_dispr.shapes.facts import Agreement
 
 _Number = Annotated[int, Field(ge=0, lt=2**31)]
 _Label = Annotated[int, Field(ge=1, lt=2**64)]
@@ -27,6 +28,8 @@ def _stem(name: str) -> str:
     return name
 
 
+_Index = Annotated[int, Field(ge=0, lt=grid.SIZE)]
+_Voxel = tuple[_Index, _Index, _Index]
 _Affine = Annotated[list[list[float]], AfterValidator(_affine)]
 
 
@@ -44,6 +47,26 @@ class SavedCell(_Part):
     kept: _Number | Literal["consensus"] | None
     rejected: tuple[_Number, ...]
     warning: str
+    # Predictions that were saved before have none of these; they are computed from the shapes then.
+    ambiguity: float | None = None
+    modes: tuple[tuple[_Number, ...], ...] | None = None
+    box: tuple[_Voxel, _Voxel] | None = None
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """How much the members agree, if the file says it."""
+        if self.modes is None:
+            return None
+        return Agreement(np.nan if self.ambiguity is None else self.ambiguity, self.modes, self.box)
+
+
+class FinishedCell(BaseModel):
+    """A line of the index of an unfinished prediction: a cell, its notes and its measures, a row a member."""
+
+    label: _Label
+    cell: SavedCell
+    notes: list[Note]
+    measures: list[dict[str, int | float]]
 
 
 class SavedPrediction(_Part):

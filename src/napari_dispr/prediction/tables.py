@@ -62,20 +62,23 @@ def measure_changed(prediction: Prediction, before: Prediction, measures: pd.Dat
     Parameters
     ----------
     before : Prediction
-        The prediction that was changed. Unchanged cells are the same objects.
+        The prediction that was changed. The two share the cells that were not changed.
     measures : DataFrame
         Its table.
     """
-    others = {label: _unknown(one, before.get(label)) for label, one in prediction.items()}
-    new = {label: one for label, one in others.items() if one is not None}
-    fresh = measure(new) if new else measures.iloc[:0]
-    measured = {(label, number) for label, one in new.items() for number in one.numbers}
+    changed = [label for label in prediction if not prediction.store.same_cell(before.store, label)]
+    fresh, measured = [], set()
+    for label in changed:
+        new = _unknown(prediction[label], before.get(label))
+        if new is not None:
+            fresh.append(measure({label: new}))
+            measured |= {(label, number) for number in new.numbers}
     members = list(zip(measures["label"], measures["member"], strict=True))
     known = measures[[member not in measured for member in members]]
     # In the order of the prediction's cells and of their members.
-    rows = pd.concat([own for own in (known, fresh) if len(own)])
+    rows = pd.concat([own for own in (known, *fresh) if len(own)])
     rows.index = pd.MultiIndex.from_arrays([rows["label"], rows["member"]])
-    order = [(label, number) for label, one in prediction.items() for number in one.numbers]
+    order = [(label, number) for label in prediction for number in prediction.facts(label).numbers]
     table = rows.loc[order].reset_index(drop=True)
     table.attrs = dict(measures.attrs)
     return table
@@ -83,8 +86,6 @@ def measure_changed(prediction: Prediction, before: Prediction, measures: pd.Dat
 
 def _unknown(ensemble: Ensemble, before: Ensemble | None) -> Ensemble | None:
     """The new members of a cell as an ensemble; None if there are none."""
-    if ensemble is before:
-        return None
     known: dict[int, NDArray[np.float32]] = {}
     if before is not None and np.array_equal(before.grid_to_world, ensemble.grid_to_world):
         known = dict(zip(before.numbers, before.signed_distance, strict=True))
@@ -140,7 +141,7 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
         mask. ``attrs["columns"]`` holds unit and meaning of each column.
     """
     summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
-    agreeing = agreement(prediction)
+    agreeing = agreement(prediction.agreements)
     table = summary.merge(agreeing, on="label", how="left", sort=False)
     ends = [f"{name}_{end}" for name in prediction.intervals for end in ("low", "high")]
     by_hand = table["label"].isin(list(prediction.rejected))

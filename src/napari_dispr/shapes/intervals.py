@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from napari_dispr.card import Calibration
 from napari_dispr.errors import InputError
@@ -19,14 +20,24 @@ LEVEL = 0.9
 #: Measures that can be calibrated: they are positive, so that errors are those of the logarithm, without a
 #: unit.
 CALIBRATED = ("volume", "surface_area", "sphericity", "roughness", "equivalent_diameter")
+#: Least number of cells if few are allowed.
+LEAST_CELLS = 5
+#: Number of quantiles that stand for the scores of few cells: enough for intervals of 95 %.
+_QUANTILES = 39
 #: Floors to try, as multiples of the root mean square error.
 _FLOORS = np.geomspace(0.02, 20.0, 61)
+
+#: Limit of an interval's half width, as a logarithm: more than any factor between two cells.
+_LONGEST = 50.0
 
 Values = NDArray[np.float64]
 
 
 def calibrate(
-    members_by_cell: Sequence[Mapping[str, ArrayLike]], truths: Sequence[Mapping[str, float]]
+    members_by_cell: Sequence[Mapping[str, ArrayLike]],
+    truths: Sequence[Mapping[str, float]],
+    *,
+    few: bool = False,
 ) -> dict[str, Calibration]:
     """Calibrate the intervals of all measures of `CALIBRATED` that are given.
 
@@ -36,6 +47,9 @@ def calibrate(
         Of each cell, from a model that was not trained on it.
     truths : sequence of mapping of measure to float
         Of the same cells, in the same unit.
+    few : bool
+        Whether `LEAST_CELLS` cells are enough. Too few for quantiles, their errors are then assumed to be
+        normally distributed.
 
     Returns
     -------
@@ -58,6 +72,11 @@ def calibrate(
     and all intervals are equally wide. This one fitted number does not lower the coverage noticeably
     (tests/shapes/test_intervals.py).
 
+    Fewer than 19 cells have no quantile for 90 %. Their scores, with the root mean square error as floor, are
+    replaced by quantiles of the prediction interval of a normal distribution with unknown variance and mean
+    0: with n cells, of Student's t with n - 1 degrees of freedom times the root mean square of the scores
+    times ``sqrt(1 + 1 / n)``.
+
     References
     ----------
     .. [1] Papadopoulos et al. (2002). Inductive confidence machines for regression. ECML.
@@ -68,7 +87,7 @@ def calibrate(
         raise InputError(
             f"There are {len(members_by_cell)} ensembles but {len(truths)} truths: give one truth for each."
         )
-    least = least_cells(LEVEL)
+    least = LEAST_CELLS if few else least_cells(LEVEL)
     if len(truths) < least:
         raise InputError(
             f"{len(truths)} cells are too few to calibrate intervals of {LEVEL:.0%}: give at least {least}."
@@ -136,7 +155,8 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
         # In units of the scores, whose own variance is already in the calibration.
         variance *= 1 + (1 / count - 1 / usual) / max(float(np.mean(scores**2)), 1e-12)
     spread = np.sqrt(variance + calibration.floor**2)
-    reach = spread * np.sort(np.abs(scores))[int(np.ceil((n + 1) * level - 1e-9)) - 1]
+    score = np.sort(np.abs(scores))[int(np.ceil((n + 1) * level - 1e-9)) - 1]
+    reach = min(spread * score, _LONGEST)
     return float(np.exp(log_mean - reach)), float(np.exp(log_mean + reach))
 
 
@@ -163,16 +183,23 @@ def _estimate(values: ArrayLike) -> tuple[float, float] | None:
 def _calibration(log_mean: Values, sd: Values, log_truth: Values, members: Values) -> Calibration:
     error = log_truth - log_mean
     size = max(float(np.sqrt(np.mean(error**2))), 1e-6)
+    count = len(error)
+    few = count < least_cells(LEVEL)
 
     def likelihood(floor: float) -> float:
         spread = np.sqrt(sd**2 + floor**2)
         return float(-len(error) * np.log(np.mean(np.abs(error) / spread)) - np.log(spread).sum())
 
-    floor = max(_FLOORS * size, key=likelihood) if error.any() else size
+    floor = max(_FLOORS * size, key=likelihood) if error.any() and not few else size
     scores = np.sort(error / np.sqrt(sd**2 + floor**2))
+    if few:
+        levels = np.arange(1, _QUANTILES + 1) / (_QUANTILES + 1)
+        spread = np.sqrt(np.mean(scores**2) * (1 + 1 / count))
+        scores = np.asarray(spread * stats.t.ppf((1 + levels) / 2, count - 1))
     return Calibration(
         scores=tuple(float(f"{score:.5g}") for score in scores),
         floor=float(f"{floor:.5g}"),
         sd=float(f"{np.sqrt(np.mean(sd**2)):.5g}"),
         members=int(np.median(members)),
+        few=count if few else None,
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.card import Calibration
 from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble
+from napari_dispr.shapes.facts import Agreement
 from napari_dispr.shapes.intervals import LEVEL, read_interval
 from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, Measure
 from napari_dispr.shapes.one_shape import measure_shape
@@ -128,7 +129,7 @@ def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None =
             ends = np.array([read_interval(values, calibration) for _, values in cells[name]]).reshape(-1, 2)
             if name == "sphericity":  # at most 1
                 ends = np.minimum(ends, 1)
-            said = f"end of the {LEVEL:.0%} interval, calibrated on {len(calibration.scores)} cells"
+            said = f"end of the {LEVEL:.0%} interval, calibrated on {calibration.cells} cells"
             for end, word, values in zip(("low", "high"), ("lower", "upper"), ends.T, strict=True):
                 columns[f"{name}_{end}"] = pd.Series(values, index=sizes.index)
                 texts[f"{name}_{end}"] = f"{text} ({word} {said})"
@@ -137,7 +138,7 @@ def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None =
     return summary
 
 
-def agreement(ensembles: Mapping[int, Ensemble]) -> pd.DataFrame:
+def agreement(cells: Mapping[int, Agreement]) -> pd.DataFrame:
     """How much the members of each cell agree.
 
     Returns
@@ -146,7 +147,7 @@ def agreement(ensembles: Mapping[int, Ensemble]) -> pd.DataFrame:
         One row per cell: ``label``, ``ambiguity`` (mean 1 - IoU over pairs of members; NaN for one member)
         and ``modes`` (number of groups of similar members). ``attrs["columns"]`` as in `summarise`.
     """
-    rows = [(ensemble.label, ensemble.ambiguity, len(ensemble.modes)) for ensemble in ensembles.values()]
+    rows = [(label, one.ambiguity, len(one.modes)) for label, one in cells.items()]
     table = pd.DataFrame(rows, columns=["label", "ambiguity", "modes"])
     table.attrs["columns"] = {
         "ambiguity": "no unit: mean 1 - IoU over all pairs of members; 0 if all are equal",

@@ -6,6 +6,8 @@ the planes. The rest, such as a rotation, is JSON in the description of the imag
 
 import json
 import os
+import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,13 +72,17 @@ def write_ome_tiff(path: str | os.PathLike[str], images: Sequence[OmeImage]) -> 
         If an image is empty, has other axes than t, z, y and x, or a data type that OME does not have.
     """
     arrays = [_for_ome(image) for image in images]
+    texts = [_metadata(image) for image in images]
+    # The identifier follows from the content, so that the same images make the same file.
+    content = json.dumps(texts) + "".join(f"{zlib.crc32(array.tobytes())}" for array in arrays)
+    texts[0]["UUID"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, content)}"
     large = sum(array.nbytes for array in arrays) > _LARGEST_CLASSIC
     with (
         written_aside(path) as temporary,
         tifffile.TiffWriter(temporary, ome=True, bigtiff=large) as file,
     ):
-        for array, image in zip(arrays, images, strict=True):
-            file.write(array, photometric="minisblack", compression="zlib", metadata=_metadata(image))
+        for array, metadata in zip(arrays, texts, strict=True):
+            file.write(array, photometric="minisblack", compression="zlib", metadata=metadata)
 
 
 def _for_ome(image: OmeImage) -> NDArray[Any]:

@@ -3,14 +3,14 @@
 Knows neither files nor how volumes are shown.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.facts import GridBox
 
 #: The label volumes of all members together have at most this many bytes.
 LARGEST_VOLUMES = 256 * 2**20
@@ -21,8 +21,10 @@ class Placement:
 
     Parameters
     ----------
-    ensembles : mapping of label to Ensemble
-        At least one.
+    frames : mapping of label to (4, 4) array
+        ``grid_to_world`` of each cell, at least one.
+    boxes : mapping of label to GridBox or None
+        The part of the grid that the members of each cell hold.
     image_to_world : (3, 3) array
         Affine on (y, x, 1) from pixel index to world.
     volumes : int
@@ -39,13 +41,17 @@ class Placement:
     """
 
     def __init__(
-        self, ensembles: Mapping[int, Ensemble], image_to_world: NDArray[np.float64], volumes: int
+        self,
+        frames: Mapping[int, NDArray[np.float64]],
+        boxes: Mapping[int, GridBox | None],
+        image_to_world: NDArray[np.float64],
+        volumes: int,
     ) -> None:
-        self._ensembles = ensembles
+        self._frames = frames
         to_world = grid.pixel_to_world(image_to_world)
         self._from_world = np.linalg.inv(to_world)
-        self._dtype = np.min_scalar_type(max(ensembles))
-        self._boxes = {label: self._box(ensemble) for label, ensemble in ensembles.items()}
+        self._dtype = np.min_scalar_type(max(frames))
+        self._boxes = {label: self._box(label, box) for label, box in boxes.items()}
         ends = np.array(list(self._boxes.values()))
         low, high = ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)
         self.step = 1
@@ -61,47 +67,49 @@ class Placement:
         to_pixel[:3, :3] *= self.step
         self.affine: NDArray[np.float64] = to_world @ to_pixel
 
-    def volume(self, shapes: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[Any]:
-        """3D labels (z, y, x) of one shape per cell.
+    def volumes(
+        self, cells: Iterable[tuple[int, Sequence[NDArray[np.float32] | None]]], count: int
+    ) -> list[NDArray[Any]]:
+        """3D labels (z, y, x): ``count`` volumes with at most one shape per cell each.
 
-        ``shapes`` gives the signed distance on the grid of each cell. Where cells overlap, the larger one
-        wins.
+        ``cells`` gives the signed distances on the grid of each cell, one for each volume, or None; each cell
+        is asked for once. Where cells overlap, the larger distance wins.
         """
-        volume = np.zeros(self.shape, self._dtype)
-        winner = np.zeros(self.shape, np.float16)
-        for label, signed_distance in shapes:
+        volumes = [np.zeros(self.shape, self._dtype) for _ in range(count)]
+        winners = [np.zeros(self.shape, np.float16) for _ in range(count)]
+        for label, shapes in cells:
             low, high = self._boxes[label]
             start = np.maximum((low - self._first) // self.step, 0)
             stop = np.minimum(-((self._first - high) // self.step) + 1, self.shape)
-            # Voxel index -> pixel -> grid, without rotation: a factor and an offset per axis.
-            affine = self._pixel(self._ensembles[label])
-            factor, offset = np.diag(affine)[:3], affine[:3, 3]
-            distance = _resampled(
-                signed_distance,
-                self.step / factor,
-                (self._first + start * self.step - offset) / factor,
-                tuple(stop - start),
-            )
             region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            # Cells have different zooms: compare in voxels of the volume.
-            depth = distance * (factor[0] / self.step)
-            mine = (distance > 0) & (depth > winner[region])
-            volume[region][mine] = label
-            winner[region][mine] = depth[mine]
-        return volume
+            # Voxel index -> pixel -> grid, without rotation: a factor and an offset per axis.
+            affine = self._pixel(label)
+            factor, offset = np.diag(affine)[:3], affine[:3, 3]
+            for volume, winner, signed_distance in zip(volumes, winners, shapes, strict=True):
+                if signed_distance is None:
+                    continue
+                distance = _resampled(
+                    signed_distance,
+                    self.step / factor,
+                    (self._first + start * self.step - offset) / factor,
+                    tuple(stop - start),
+                )
+                # Cells have different zooms: compare in voxels of the volume.
+                depth = distance * (factor[0] / self.step)
+                mine = (distance > 0) & (depth > winner[region])
+                volume[region][mine] = label
+                winner[region][mine] = depth[mine]
+        return volumes
 
-    def _pixel(self, ensemble: Ensemble) -> NDArray[np.float64]:
-        """4 x 4 affine without rotation from the grid of an ensemble to pixels (z, y, x)."""
-        affine = self._from_world @ ensemble.grid_to_world
+    def _pixel(self, label: int) -> NDArray[np.float64]:
+        """4 x 4 affine without rotation from the grid of a cell to pixels (z, y, x)."""
+        affine = self._from_world @ self._frames[label]
         return np.diag(np.diag(affine)) + np.pad(affine[:3, 3:], ((0, 1), (3, 0)))
 
-    def _box(self, ensemble: Ensemble) -> NDArray[np.int64]:
+    def _box(self, label: int, box: GridBox | None) -> NDArray[np.int64]:
         """First and last pixel (z, y, x) of all members, (2, 3)."""
-        voxels = np.argwhere((ensemble.signed_distance > 0).any(axis=0))
-        if not len(voxels):
-            voxels = np.full((1, 3), grid.IMAGED_PLANE)
-        affine = self._pixel(ensemble)
-        ends = np.stack([voxels.min(axis=0) - 1, voxels.max(axis=0) + 1])
+        affine = self._pixel(label)
+        ends = np.array(box or ((grid.IMAGED_PLANE,) * 3,) * 2) + np.array([[-1], [1]])
         pixels = ends * np.diag(affine)[:3] + affine[:3, 3]
         return np.stack([np.floor(pixels[0]), np.ceil(pixels[1])]).astype(np.int64)
 

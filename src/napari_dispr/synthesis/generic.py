@@ -12,7 +12,7 @@ from napari_dispr import grid
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.bodies import BODIES, UNSEEN_BODIES, pose, waved
-from napari_dispr.synthesis.implicit import Floats, Shape, turned
+from napari_dispr.synthesis.implicit import Floats, Shape, stretched, turned
 from napari_dispr.synthesis.microscopy import picture
 from napari_dispr.synthesis.phantoms import voxels
 
@@ -22,9 +22,13 @@ UNSEEN_KINDS: tuple[str, ...] = tuple(UNSEEN_BODIES)
 #: Kinds that lie on a surface: they keep their axis.
 LYING = frozenset({"adherent", "dome"})
 #: Points of a coarse grid over a shape, in the shape's own units.
-LOOK = np.linspace(-1.7, 1.7, 52, dtype=np.float32)
+LOOK = np.linspace(-1.9, 1.9, 58, dtype=np.float32)
 #: Least size of the larger side of a section's box, and of a cell's height, in voxels; least area.
-SMALLEST_SIDE, LOWEST, SMALLEST_AREA = 28, 11, 220
+SMALLEST_SIDE, LOWEST, SMALLEST_AREA = 20, 11, 170
+#: Cells of training kinds are stretched along z: mean and standard deviation of the factor's logarithm, and
+#: its limits. Without it their volume is .92 of that of a body as tall as its section is wide; real nuclei
+#: are from half as tall as wide (flat on glass) to twice as tall (blurred along z) in their stacks.
+HEIGHT, SHORTEST, TALLEST = (0.15, 0.3), 0.5, 2.2
 
 
 def simulated_cell(
@@ -43,7 +47,7 @@ def simulated_cell(
         Antialiased, axes (z, y, x), inside above 127.5; nothing touches the border of the grid. The
         imaged plane runs through the middle of the cell or, in a share of the cells, where its
         section is largest; the box of that section is centred in the plane, and its larger side
-        is 28 to 56 voxels, most often about 50.
+        is 20 to 56 voxels, most often about 46; less in tall cells, which would not fit the grid.
     mask : (64, 64) float32
         The section, 0 to 1.
     image : (64, 64) float32
@@ -60,6 +64,10 @@ def simulated_cell(
         raise InputError(f"There is no kind of simulated cells {kind!r}: choose one of {choice}.")
     while True:
         shape = turned(body(rng), pose(rng, 1.0 if kind in LYING else 0.4))
+        if kind in BODIES:
+            tall = float(np.clip(np.exp(rng.normal(*HEIGHT)), SHORTEST, TALLEST))
+            # The volume does not change, so that the shape stays in view.
+            shape = stretched(shape, (tall ** (2 / 3), tall ** (-1 / 3), tall ** (-1 / 3)))
         obj = _placed(waved(shape, rng, rng.uniform(0, 0.04)), rng)
         if obj is not None:
             break
@@ -106,7 +114,7 @@ def _placed(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8] | None:
     room = np.minimum(place, grid.SIZE - 1 - place) - 1.2
     fitting = float((room / np.maximum(centre - low, high - centre)).min())
     # The scale "auto" gives users' cells one size, so most cells have it; the others are for other scales.
-    wanted = rng.normal(50, 2) if rng.random() < 0.6 else rng.uniform(30, 56)
+    wanted = rng.normal(46, 3) if rng.random() < 0.7 else rng.uniform(30, 56)
     zoom = min(float(np.clip(wanted, 30, 55)) / side, fitting)
     if zoom * side < SMALLEST_SIDE or zoom**2 * area < SMALLEST_AREA or zoom * (high[0] - low[0]) < LOWEST:
         return None

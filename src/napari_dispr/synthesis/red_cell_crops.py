@@ -154,12 +154,13 @@ def red_cell_volume(
         cell = KINDS[stages[0] if len(stages) == 1 else str(rng.choice(stages))][0](rng)
         shape = scaled(waved(scaled(cell.shape, 1 / RADIUS), rng, rng.uniform(0, 0.03)), RADIUS)
         tall = float(np.clip(rng.normal(*AXIAL_STRETCH), 0.98, 1.22))
-        obj = _placed(stretched(turned(shape, _pose(cell, rng)), (tall, 1, 1)), rng, varied)
+        obj = _placed(stretched(turned(shape, red_cell_pose(cell, rng)), (tall, 1, 1)), rng, varied)
         if obj is not None:
             return obj, cell
 
 
-def _pose(cell: RedCell, rng: np.random.Generator) -> Rotation:
+def red_cell_pose(cell: RedCell, rng: np.random.Generator) -> Rotation:
+    """A usual orientation of a cell: flat, in a share of its kind, or any."""
     if rng.random() >= cell.flat:
         return random_turn(rng)
     upside = Rotation.from_rotvec([0, np.pi * rng.integers(2), 0])

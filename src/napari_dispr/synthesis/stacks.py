@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.errors import InputError
+from napari_dispr.labels import Box
 from napari_dispr.synthesis.bodies import BODIES, pose, waved
 from napari_dispr.synthesis.implicit import Floats, Shape, turned
 
@@ -28,8 +29,6 @@ BLUR = (0.75, 0.22, 0.22)
 PHOTONS, OFFSET, READ_NOISE = 220, 100, 4.0
 #: Number of places that are tried for each nucleus.
 TRIES = 400
-
-_Box = tuple[slice, ...]
 
 
 def simulate_stack(
@@ -64,13 +63,13 @@ def simulate_stack(
     labels = np.zeros(shape, np.uint16)
     dye = np.zeros(shape, np.float32)
     steps = np.asarray(spacing, np.float64)
-    mottled = _mottled(shape, steps, rng)
+    chromatin = mottled(shape, steps, rng)
     for label in range(1, cells + 1):
         box, level = _placed(labels, steps, label % CUT == 0, rng)
         inside = level > 0.5
         labels[box][inside] = label
-        texture = 1 + rng.uniform(0.1, 0.3) * mottled[box]
-        texture *= _without_nucleoli(box, inside, steps, rng)
+        texture = 1 + rng.uniform(0.1, 0.3) * chromatin[box]
+        texture *= without_nucleoli(box, inside, steps, rng)
         dye[box] += rng.uniform(0.55, 1.0) * level * np.maximum(texture, 0.05)
     light = gaussian_filter(dye, np.asarray(BLUR) / steps)
     photons = rng.poisson(PHOTONS * (light + 0.02))
@@ -79,7 +78,7 @@ def simulate_stack(
     return Stack("simulated nuclei", image, labels, (steps[0], steps[1], steps[2]), "micrometer")
 
 
-def _mottled(shape: tuple[int, int, int], steps: NDArray[np.float64], rng: np.random.Generator) -> Floats:
+def mottled(shape: tuple[int, int, int], steps: NDArray[np.float64], rng: np.random.Generator) -> Floats:
     """Unevenness of chromatin, of mean 0 and standard deviation 1."""
     field = gaussian_filter(rng.normal(size=shape).astype(np.float32), 0.6 / steps)
     return (field - field.mean()) / field.std()
@@ -87,12 +86,12 @@ def _mottled(shape: tuple[int, int, int], steps: NDArray[np.float64], rng: np.ra
 
 def _placed(
     labels: NDArray[np.uint16], steps: NDArray[np.float64], cut: bool, rng: np.random.Generator
-) -> tuple[_Box, Floats]:
+) -> tuple[Box, Floats]:
     """A nucleus where there is room for it: its box in the stack, and its share of each voxel there."""
     size = np.array(labels.shape) * steps
     for _ in range(TRIES):
         radius = rng.uniform(*RADII)
-        body = _nucleus(rng)
+        body = nucleus(rng)
         centre = rng.uniform(0, size)
         if cut:  # its middle is next to one of the faces
             axis = int(rng.integers(3))
@@ -101,7 +100,7 @@ def _placed(
         first = np.maximum(np.floor((centre - reach) / steps), 0).astype(int)
         last = np.minimum(np.ceil((centre + reach) / steps), labels.shape).astype(int)
         box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-        level = _level(body, box, centre, radius, steps)
+        level = filled_share(body, box, centre, radius, steps)
         inside = level > 0.5
         faces = [
             inside.take(end, axis=axis).any()
@@ -114,14 +113,15 @@ def _placed(
     raise InputError("The nuclei do not fit into the stack: use fewer nuclei, or a larger stack.")
 
 
-def _nucleus(rng: np.random.Generator) -> Shape:
+def nucleus(rng: np.random.Generator) -> Shape:
+    """A nucleus of any of ``KINDS`` in an orientation of its own; its radius is about 1."""
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     body: Callable[[np.random.Generator], Shape] = BODIES[kind][0]
     return turned(waved(body(rng), rng, rng.uniform(0, 0.04)), pose(rng, 0.4))
 
 
-def _level(
-    body: Shape, box: _Box, centre: NDArray[np.float64], radius: float, steps: NDArray[np.float64]
+def filled_share(
+    body: Shape, box: Box, centre: NDArray[np.float64], radius: float, steps: NDArray[np.float64]
 ) -> Floats:
     """Approximate share of each voxel that the body fills."""
     axes = [
@@ -132,8 +132,8 @@ def _level(
     return np.clip(0.5 + distance / np.float32(steps[1:].mean()), 0, 1)
 
 
-def _without_nucleoli(
-    box: _Box, inside: NDArray[np.bool_], steps: NDArray[np.float64], rng: np.random.Generator
+def without_nucleoli(
+    box: Box, inside: NDArray[np.bool_], steps: NDArray[np.float64], rng: np.random.Generator
 ) -> Floats:
     """1, and less in up to three dark spots inside."""
     keep = np.ones(inside.shape, np.float32)

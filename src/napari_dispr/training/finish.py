@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
-from napari_dispr import signed_distance
 from napari_dispr.card import Calibration, Card, Quality
 from napari_dispr.cells import volume
 from napari_dispr.cells.folders import CellFile, DatasetNotes
@@ -26,9 +25,8 @@ from napari_dispr.files import written_aside
 from napari_dispr.models.shapr import SHAPR, SHAPRModel
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
 from napari_dispr.shapes.ensemble import Ensemble
-from napari_dispr.shapes.intervals import CALIBRATED, LEVEL, calibrate, least_cells
-from napari_dispr.shapes.morphometry import measure_ensembles
-from napari_dispr.shapes.one_shape import measure_shape
+from napari_dispr.shapes.intervals import LEVEL, calibrate, least_cells
+from napari_dispr.training.calibrate import measures_of, true_measures
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.run import Plan, Run
 from napari_dispr.training.shapr import best_weights
@@ -254,17 +252,8 @@ class Scored:
 
     def intervals(self, cells: Sequence[CellFile]) -> dict[str, Calibration]:
         """Calibrate intervals at the quality ``balanced``."""
-        estimates = []
-        for ensemble in self.ensembles:
-            table = measure_ensembles({1: ensemble}, only=CALIBRATED)
-            numbers = table.select_dtypes("number")
-            estimates.append({str(name): numbers[name].to_numpy() for name in numbers})
-        truths = [
-            measure_shape(signed_distance.from_level(cell.obj, 127.5), only=CALIBRATED)
-            for cell in cells
-            if cell.obj is not None
-        ]
-        return calibrate(estimates, truths)
+        estimates = [measures_of(list(ensemble.signed_distance)) for ensemble in self.ensembles]
+        return calibrate(estimates, [true_measures(cell) for cell in cells])
 
 
 def scored(

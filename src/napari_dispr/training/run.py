@@ -49,53 +49,22 @@ class Plan(Settings):
     data_note: str = ""
 
 
-class Run:
-    """A folder with a plan, a log and the results so far."""
+class RunFolder:
+    """A folder with the log of a run, and the process that works on it.
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
+    Attributes
+    ----------
+    name : str
+        Of the run.
+    """
 
-    @classmethod
-    def create(cls, folder: str | os.PathLike[str], plan: Plan) -> Self:
-        """Write a plan into a folder, which may exist but not contain a run."""
-        folder = Path(folder).absolute()
-        if cls.is_in(folder):
-            raise InputError(f"{folder} already holds a training run: resume it, or choose another name.")
-        write_json(folder / _PLAN, plan.model_dump(mode="json"))
-        return cls(folder, plan)
-
-    @staticmethod
-    def is_in(folder: Path) -> bool:
-        """Whether a folder holds a run."""
-        return (folder / _PLAN).exists()
-
-    @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Self:
-        """Open the run in a folder; an InputError if there is none, or another version wrote it."""
-        folder = Path(folder).absolute()
-        try:
-            return cls(folder, Plan.model_validate_json((folder / _PLAN).read_text("utf-8")))
-        except OSError:
-            raise InputError(f"There is no training run in {folder}: check the folder.") from None
-        except ValueError:  # no such plan, or no text
-            raise InputError(
-                f"The plan {folder / _PLAN} was not written by this version: start a new run."
-            ) from None
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
 
     @property
-    def checkpoint(self) -> Path:
-        """The state from which a run is resumed."""
-        return self.folder / "checkpoint.pt"
-
-    @property
-    def best(self) -> Path:
-        """Weights of the best validation so far."""
-        return self.folder / "best.safetensors"
-
-    @property
-    def picture(self) -> Path:
-        """Image, truth and members of validation cells. Replaced after every validation."""
-        return self.folder / "validation.png"
+    def log(self) -> Path:
+        """The log, a line of JSON for each event."""
+        return self.folder / _LOG
 
     @property
     def output(self) -> Path:
@@ -109,7 +78,7 @@ class Run:
         last = self.last("end")
         if last is not None and last.get("model"):
             return "finished"
-        return "stopped" if (self.folder / _LOG).exists() else "planned"
+        return "stopped" if self.log.exists() else "planned"
 
     # --- the log ------------------------------------------------------------------------------------
 
@@ -117,7 +86,7 @@ class Run:
         """Append a line to the log."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps(plain({"kind": kind, **content}), allow_nan=False).encode() + b"\n"
-        with (self.folder / _LOG).open("ab+") as log:
+        with self.log.open("ab+") as log:
             if log.tell():
                 log.seek(-1, os.SEEK_END)
                 if log.read(1) != b"\n":  # a crash left half a line
@@ -131,7 +100,7 @@ class Run:
     def reports(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Whole lines of the log after byte ``since``, and the value of ``since`` for the next call."""
         try:
-            with (self.folder / _LOG).open("rb") as log:
+            with self.log.open("rb") as log:
                 log.seek(since)
                 new = log.read()
         except OSError:
@@ -150,14 +119,13 @@ class Run:
     # --- the process --------------------------------------------------------------------------------
 
     def command(self, finish: bool = False) -> list[str]:
-        """The command that starts or resumes the run; with ``finish`` it only makes the model."""
-        end = ["--finish"] if finish else []
-        return [sys.executable, "-m", "napari_dispr", "train", "--resume", str(self.folder), *end]
+        """The command that starts or continues the run; with ``finish`` it only makes the model."""
+        raise NotImplementedError
 
     def start(self, finish: bool = False) -> subprocess.Popen[bytes]:
         """Start a process, if the run has none. It continues when this process ends."""
         if self.is_running:
-            raise InputError(f"{self.plan.name!r} is being trained already: wait for it or stop it first.")
+            raise InputError(f"{self.name!r} is being trained already: wait for it or stop it first.")
         self.clear_stop_request()
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
@@ -175,7 +143,7 @@ class Run:
         # Some launchers of Python are the parent of the process that they start.
         owner = self._owner()
         if (owner and owner.pid not in (os.getpid(), os.getppid())) or self._is_elsewhere:
-            raise InputError(f"{self.plan.name!r} is being trained already: wait for it or stop it first.")
+            raise InputError(f"{self.name!r} is being trained already: wait for it or stop it first.")
         self._own(os.getpid())
         try:
             yield
@@ -224,7 +192,7 @@ class Run:
         host = self._marked().get("host", platform.node())
         return (
             host != platform.node()
-            and time.time() - max(_written(self.folder / name) for name in (_OWNER, _LOG)) < _SILENCE
+            and time.time() - max(_written(path) for path in (self.folder / _OWNER, self.log)) < _SILENCE
         )
 
     def _owner(self) -> psutil.Process | None:
@@ -245,6 +213,61 @@ class Run:
         except (OSError, ValueError):
             return {}
         return owner if isinstance(owner, dict) else {}
+
+
+class Run(RunFolder):
+    """A folder with a plan, a log and the results so far."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        super().__init__(folder, plan.name)
+        self.plan = plan
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str], plan: Plan) -> Self:
+        """Write a plan into a folder, which may exist but not contain a run."""
+        folder = Path(folder).absolute()
+        if cls.is_in(folder):
+            raise InputError(f"{folder} already holds a training run: resume it, or choose another name.")
+        write_json(folder / _PLAN, plan.model_dump(mode="json"))
+        return cls(folder, plan)
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a folder holds a run."""
+        return (folder / _PLAN).exists()
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Self:
+        """Open the run in a folder; an InputError if there is none, or another version wrote it."""
+        folder = Path(folder).absolute()
+        try:
+            return cls(folder, Plan.model_validate_json((folder / _PLAN).read_text("utf-8")))
+        except OSError:
+            raise InputError(f"There is no training run in {folder}: check the folder.") from None
+        except ValueError:  # no such plan, or no text
+            raise InputError(
+                f"The plan {folder / _PLAN} was not written by this version: start a new run."
+            ) from None
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state from which a run is resumed."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best validation so far."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def picture(self) -> Path:
+        """Image, truth and members of validation cells. Replaced after every validation."""
+        return self.folder / "validation.png"
+
+    def command(self, finish: bool = False) -> list[str]:
+        """The command that starts or resumes the run; with ``finish`` it only makes the model."""
+        end = ["--finish"] if finish else []
+        return [sys.executable, "-m", "napari_dispr", "train", "--resume", str(self.folder), *end]
 
 
 def runs_folder() -> Path:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
 from napari_dispr.errors import InputError
 from napari_dispr.models.shapr import (
     SHAPR,
@@ -30,7 +31,6 @@ from napari_dispr.models.shapr import (
 )
 from napari_dispr.settings import RivalTrainSettings
 from napari_dispr.training.loop import Meter, Reason, Report, Validated
-from napari_dispr.training.state import read_checkpoint, write_checkpoint
 
 #: z -> 64 - z: mirrored about the imaged plane. Plane 0 has no partner and stays.
 MIRRORED = torch.tensor([0, *range(63, 0, -1)])

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.shapes.measures import HEADLINE
-from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.viewer.displayed import DisplayedPlane
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ def _content(
     affine = prediction.frame
     largest = max(prediction)
     columns = dict(measures.attrs.get("columns", {}))
-    volumes = tuple(_volume(prediction, number, before) for number in prediction.numbers)
+    volumes = _volumes(prediction, before)
     stack = np.stack(volumes) if style.stacked else None
     return ResultContent(
         prediction=prediction,
@@ -158,22 +157,30 @@ def _content(
     )
 
 
-def _volume(prediction: "Prediction", number: int, before: ResultContent | None) -> NDArray[Any]:
-    """The label volume of one member; that of an earlier state if it is the same."""
-    if before is not None and number in before.numbers and prediction.same_frame(before.prediction):
-        mine, theirs = (
-            {label: id(one) for label, one in each.items() if number in one.numbers}
-            for each in (prediction, before.prediction)
-        )
-        if mine == theirs:
-            return before.volumes[before.numbers.index(number)]
-    return prediction.label_volume(number)[0]
+def _volumes(prediction: "Prediction", before: ResultContent | None) -> tuple[NDArray[Any], ...]:
+    """The label volume of each member; those of an earlier state that are the same."""
+    known: dict[int, NDArray[Any]] = {}
+    if before is not None and prediction.same_frame(before.prediction):
+        for number, volume in zip(before.numbers, before.volumes, strict=True):
+            mine, theirs = (
+                {label for label in each if number in each.facts(label).numbers}
+                for each in (prediction, before.prediction)
+            )
+            store = prediction.store
+            if mine == theirs and all(store.same_cell(before.prediction.store, label) for label in mine):
+                known[number] = volume
+    fresh = [number for number in prediction.numbers if number not in known]
+    drawn = prediction.label_volumes(fresh) if fresh else []
+    known |= {number: volume for number, (volume, _) in zip(fresh, drawn, strict=True)}
+    return tuple(known[number] for number in prediction.numbers)
 
 
 def _extra(
     prediction: "Prediction", measures: pd.DataFrame, largest: int, *, consensus: bool
 ) -> ExtraContent:
     """The layer of the consensus of each cell, or of the kept shapes."""
+    from napari_dispr.shapes.one_shape import measure_shape
+
     if consensus:
         prediction = replace(prediction, kept=dict.fromkeys(prediction, "consensus"))
     rows: list[dict[str, Any]] = []

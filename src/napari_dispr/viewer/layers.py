@@ -11,13 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.viewer.content import METADATA_KEY, ResultContent, mean_features
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
+    from napari.layers import Labels, Layer, Surface
 
 #: Key of a result layer's metadata that holds the `PredictionHandle` of its prediction.
 PREDICTION_KEY = "napari-dispr prediction"
@@ -33,6 +32,14 @@ _WORDS = {"members": "members", "consensus": "consensus", "kept": "kept shapes"}
 
 #: Layers that show colours for a while, as of a selected cell: their own colours, and those that they show.
 COLOURED: "weakref.WeakKeyDictionary[Labels, tuple[Any, Any]]" = weakref.WeakKeyDictionary()
+
+#: Surfaces that are shown in the place of labels layers, which are hidden meanwhile.
+STAND_INS: "weakref.WeakKeyDictionary[Labels, Surface]" = weakref.WeakKeyDictionary()
+
+
+def is_seen(layer: "Labels") -> bool:
+    """Whether a labels layer is on screen, itself or as a surface in its place."""
+    return bool(layer.visible or (layer in STAND_INS and STAND_INS[layer].visible))
 
 
 def own_colormap(layer: "Labels") -> Any:
@@ -109,6 +116,8 @@ def result_layers(
 
 def surface_layers(opened: OpenPrediction, label: int) -> list[tuple[Any, dict[str, Any], str]]:
     """The members and the consensus of a cell as surface layers (data, settings, type), in their place."""
+    from napari_dispr.shapes.meshes import surface_mesh
+
     prediction, ensemble = opened.prediction, opened.prediction[label]
     to_world = grid.translation((opened.depth, 0.0, 0.0)) @ ensemble.grid_to_world
     shapes: list[tuple[str, Any, NDArray[np.float32]]] = [

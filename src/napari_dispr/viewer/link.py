@@ -12,7 +12,7 @@ from napari_dispr import grid
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import layer_to_world, position_in_layer
-from napari_dispr.viewer.layers import handle_of
+from napari_dispr.viewer.layers import handle_of, is_seen
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.picking import CLICK_RADIUS
 from napari_dispr.viewer.scene import camera_of
@@ -121,7 +121,7 @@ class PictureLink:
             The axes that are displayed.
         """
         for layer in self._followed:
-            if not layer.visible:
+            if not is_seen(layer):
                 continue
             axes = list(self._viewer.dims.displayed if displayed is None else displayed)
             value = layer.get_value(position, view_direction=direction, dims_displayed=axes, world=True)
@@ -140,7 +140,7 @@ class PictureLink:
         if "members" in made:  # one layer with a slider for the members
             index = round(position_in_layer(layer, self._viewer.dims.point, self._viewer.dims)[0])
             member = made["members"][min(max(index, 0), len(made["members"]) - 1)]
-        numbers = opened.prediction[cell].numbers if opened is not None and known else ()
+        numbers = opened.prediction.facts(cell).numbers if opened is not None and known else ()
         self._pick(cell, member if member in numbers else None)
 
     # --- to the picture ----------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.tables import measure_cells, measure_changed
 from napari_dispr.viewer.displayed import DisplayedPlane
 
 if TYPE_CHECKING:
@@ -64,6 +63,8 @@ class OpenPrediction:
 
         Takes about 0.1 s for each of their members: call it in a thread.
         """
+        from napari_dispr.prediction.tables import measure_cells, measure_changed
+
         measures = measure_changed(prediction, self.prediction, self.measures)
         cells = measure_cells(prediction, measures)
         return replace(self, prediction=prediction, measures=measures, cells=cells)
@@ -71,6 +72,8 @@ class OpenPrediction:
 
 def opened(prediction: Prediction, measures: pd.DataFrame, name: str, **known: Any) -> OpenPrediction:
     """Open a prediction: give it a key, and tables if they are missing."""
+    from napari_dispr.prediction.tables import measure_cells
+
     cells = known.pop("cells", None)
     cells = measure_cells(prediction, measures) if cells is None else cells
     return OpenPrediction(object(), name, prediction, measures, cells, **known)

@@ -26,6 +26,9 @@ _LARGEST_SHEET = 2048
 #: Opacity of the sheet: the shapes below it stay visible.
 _SHEET_OPACITY = 0.5
 
+#: Key of the metadata of the layer with the outlines.
+_OUTLINES_KEY = "napari-dispr outlines"
+
 #: Width of outlines as a share of a cell's extent, and their colour.
 _OUTLINE_WIDTH, _OUTLINE_COLOR = 0.03, "#ffd60a"
 
@@ -73,6 +76,7 @@ class Outlines:
             opacity=1.0,
             blending="translucent_no_depth",  # otherwise the picture hides half of them in 3D
             units=(unit,) * ndim,
+            metadata={_OUTLINES_KEY: True},
         )
         add_unselected(self._viewer, layer)
         return layer
@@ -119,6 +123,9 @@ class View3D:
         # `on` becomes true last: inserting a layer moves the sliders while the view is still 2D, which must
         # not look like a click on the button to leave.
         add_unselected(self._viewer, sheet)
+        layers = self._viewer.layers
+        for outlines in [layer for layer in layers if _OUTLINES_KEY in layer.metadata]:
+            layers.move(layers.index(outlines), len(layers))  # drawn last, so that no surface hides them
         self._viewer.dims.ndisplay = 3
         self._sheet = sheet
         self._look_at(results)

@@ -143,7 +143,7 @@ class Session:
         opened = self.current
         if opened is None or cell is None or cell not in opened.prediction:
             self.select(None)
-        elif isinstance(shape, int) and shape not in opened.prediction[cell].numbers:
+        elif isinstance(shape, int) and shape not in opened.prediction.facts(cell).numbers:
             self.select(cell)
 
     # --- predictions from layers ----------------------------------------------------------------

@@ -68,7 +68,7 @@ class CompareActions(QWidget):
             "Add the members and the consensus of this cell to the viewer as surface layers",
             self.add_surfaces,
         )
-        self.run_bar = RunBar("Stop within one step; nothing is changed then")
+        self.run_bar = RunBar("Stop within one step; nothing is changed then", keeps_room=True)
         #: How the last action ended.
         self.status = self.run_bar.status
         more = row((self.more_button, 1), self.more)

@@ -80,7 +80,7 @@ def write_movie(path: str, frames: Sequence[NDArray[np.uint8]]) -> str:
     size = tuple(min(frame.shape[axis] for frame in frames) // 2 * 2 for axis in (0, 1))  # even, for MP4
     movie = np.stack([frame[: size[0], : size[1]] for frame in frames])
     gif = path.lower().endswith(".gif")
-    options = {"duration": _SHOWN, "loop": 0} if gif else {"fps": 1000 / _SHOWN}
+    options = {"duration": _SHOWN, "loop": 0} if gif else {"fps": 1000 / _SHOWN, "macro_block_size": 2}
     try:
         with written_aside(path) as aside:
             iio.imwrite(aside, movie, extension=Path(path).suffix.lower(), **options)

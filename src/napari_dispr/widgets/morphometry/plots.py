@@ -13,6 +13,7 @@ from qtpy.QtCore import QRect, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPaintDevice, QPainter
 from qtpy.QtSvg import QSvgGenerator
 from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QWidget
+from skimage.measure import points_in_poly
 from superqt.utils import signals_blocked
 
 from napari_dispr.files import written_aside
@@ -64,10 +65,16 @@ class _CellAxis(pyqtgraph.AxisItem):
         ]
 
 
-class _BoxView(pyqtgraph.ViewBox):
-    """Drag with Shift selects the points in a box."""
+class _LassoView(pyqtgraph.ViewBox):
+    """Drag with Shift draws a line around points."""
 
-    boxed = Signal(QRectF)
+    #: The line is complete: its corners (n, 2), in the coordinates of the plot.
+    drawn = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._corners: list[tuple[float, float]] = []
+        self._line = pyqtgraph.PlotCurveItem(pen=pyqtgraph.mkPen(_KEPT, width=1.5))
 
     def mouseDragEvent(self, ev: Any, axis: int | None = None) -> None:
         shift = ev.modifiers() & Qt.KeyboardModifier.ShiftModifier
@@ -75,12 +82,15 @@ class _BoxView(pyqtgraph.ViewBox):
             super().mouseDragEvent(ev, axis)
             return
         ev.accept()
-        start, end = ev.buttonDownPos(ev.button()), ev.pos()
+        if ev.isStart():
+            self._corners = []
+            self.addItem(self._line, ignoreBounds=True)
+        place = self.mapToView(ev.buttonDownPos(ev.button()) if ev.isStart() else ev.pos())
+        self._corners.append((place.x(), place.y()))
+        self._line.setData(*np.transpose([*self._corners, self._corners[0]]))
         if ev.isFinish():
-            self.rbScaleBox.hide()
-            self.boxed.emit(self.childGroup.mapRectFromParent(QRectF(start, end).normalized()))
-        else:
-            self.updateScaleBox(start, end)
+            self.removeItem(self._line)
+            self.drawn.emit(np.array(self._corners))
 
 
 class PlotPanel(QWidget):
@@ -88,8 +98,8 @@ class PlotPanel(QWidget):
 
     #: A point was clicked: its cell and its member (`NO_MEMBER`: none).
     picked = Signal(int, int)
-    #: Points in a box were selected: the set of their cells.
-    boxed = Signal(object)
+    #: A line was drawn around points: the set of their cells.
+    circled = Signal(object)
     #: Whether the cells take the colours of the measure, or another measure was chosen.
     coloured = Signal()
     #: The button to save the plot was clicked.
@@ -122,7 +132,7 @@ class PlotPanel(QWidget):
             "colour cells", toolTip="Colour the cells in the layers by this measure"
         )
         self.axis = _CellAxis("bottom")
-        view = _BoxView()
+        view = _LassoView()
         self.plot = pyqtgraph.PlotWidget(axisItems={"bottom": self.axis}, viewBox=view)
         self.plot.setMinimumHeight(150)
         self.plot.setAntialiasing(True)
@@ -133,8 +143,8 @@ class PlotPanel(QWidget):
         self.axis.setHeight(_BELOW)
         self.plot.getPlotItem().setContentsMargins(0, 0, 6, 6)  # room for the ends of letters
         self.plot.setToolTip(
-            "Click a point to select its cell; Shift and drag: select the cells in a box; drag to move, "
-            "wheel to zoom, A to see all"
+            "Click a point to select its cell; Shift and drag: draw a line around cells to select "
+            "them; drag to move, wheel to zoom, A to see all"
         )
         #: Errors of the estimates against real cells.
         self.note = QLabel(wordWrap=True)
@@ -146,7 +156,7 @@ class PlotPanel(QWidget):
         self.measure.currentTextChanged.connect(self.draw)
         self.against.currentTextChanged.connect(self.draw)
         self.of.currentTextChanged.connect(self.draw)
-        view.boxed.connect(self._on_box)
+        view.drawn.connect(self._on_lasso)
         self.measure.currentTextChanged.connect(self.coloured)
         self.colour_cells.toggled.connect(self.coloured)
         self.save_button.clicked.connect(self.save_requested)
@@ -347,15 +357,17 @@ class PlotPanel(QWidget):
         place = view.mapSceneToView(event.scenePos())
         self.pick_at(place.x(), place.y())
 
-    def _on_box(self, box: QRectF) -> None:
+    def _on_lasso(self, corners: NDArray[np.float64]) -> None:
         counted = self.kind.currentText() == _HISTOGRAM
+        (left, _), (right, _) = corners.min(axis=0), corners.max(axis=0)
         cells: set[int] = set()
         for points in self._points:
-            inside = (points.x >= box.left()) & (points.x <= box.right())
-            if not counted:  # the points of a histogram have no height
-                inside &= (points.y >= box.top()) & (points.y <= box.bottom())
+            if counted:  # the points of a histogram have no height
+                inside = (points.x >= left) & (points.x <= right)
+            else:
+                inside = points_in_poly(np.stack([points.x, points.y], axis=1), corners)
             cells |= set(points.cells[inside].tolist())
-        self.boxed.emit(cells)
+        self.circled.emit(cells)
 
     def pick_at(self, x: float, y: float) -> None:
         """Pick the nearest point; if none is near, the cell of the strip."""

@@ -76,7 +76,7 @@ class MorphometryWidget(DockedWidget):
         self._origin: object = None  # the part in which the user selected a cell
         self._filtered = True  # both tables are filtered, and can be plotted
         self._alone: int | None = None  # a selected cell of the labels layer without a prediction
-        self._boxed: frozenset[int] = frozenset()  # cells that were selected in the plot; empty: all
+        self._circled: frozenset[int] = frozenset()  # cells that were selected in the plot; empty: all
         self._ranked = ""  # the ranking in words, or why there is none
         self._cells, self._members = cells_content(None), members_content(None)
         # Predicting sends many changes: show the last one.
@@ -142,7 +142,7 @@ class MorphometryWidget(DockedWidget):
             view.picked.connect(self._on_row)
             view.rearranged.connect(self._plot_rows)
         self.plots.picked.connect(self._on_point)
-        self.plots.boxed.connect(self._on_box)
+        self.plots.circled.connect(self._on_lasso)
         self.plots.coloured.connect(self._colour_cells)
         self.plots.save_requested.connect(self._ask_and_save_plot)
         QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copy_selected)
@@ -258,15 +258,15 @@ class MorphometryWidget(DockedWidget):
         self._filtered = True
         many = f"{np.count_nonzero(rows)} of {len(rows)} rows pass the filter."
         self.hint.say(many if self.filter_line.text().strip() else "")
-        self._boxed = frozenset()
+        self._circled = frozenset()
         self._plot_rows()
         self._colour_cells()
 
     def _colour_cells(self) -> None:
-        """Dim cells that the filter hides, or that are outside the box; colour the others by the measure."""
+        """Dim cells that the filter or a line in the plot excludes; colour the others by the measure."""
         cells, table = self._cells, self.cells_view.table
         seen = set() if table is None else set(cells.cells[table.rows].tolist())
-        seen = seen & self._boxed if self._boxed else seen
+        seen = seen & self._circled if self._circled else seen
         name = self.plots.measure.currentData()
         colours = {}
         if self.plots.colour_cells.isChecked() and name is not None:
@@ -274,12 +274,12 @@ class MorphometryWidget(DockedWidget):
             colours = colours_of(cells.cells[rows], cells.values(name)[rows])
         self.colours.show(colours, set(cells.cells.tolist()) - seen)
 
-    def _on_box(self, cells: set[int]) -> None:
-        """Select the rows of the cells in a box of the plot; an empty box ends the selection."""
-        self._boxed = frozenset(cells)
+    def _on_lasso(self, cells: set[int]) -> None:
+        """Select the rows of the cells in a line drawn in the plot; a line around none ends the selection."""
+        self._circled = frozenset(cells)
         for view, content in zip(self._views, self.contents, strict=True):
             view.select(np.flatnonzero(np.isin(content.cells, list(cells))))
-        self.hint.say(f"{cells_text(len(cells))} in the box: Ctrl+C copies their rows." if cells else "")
+        self.hint.say(f"{cells_text(len(cells))} inside the line: Ctrl+C copies their rows." if cells else "")
         self._colour_cells()
 
     def _plot_rows(self) -> None:
@@ -305,8 +305,8 @@ class MorphometryWidget(DockedWidget):
         """Select a cell that the user chose in ``origin``."""
         opened = self._session.current
         self._origin = origin
-        if self._boxed:
-            self._boxed = frozenset()
+        if self._circled:
+            self._circled = frozenset()
             self._colour_cells()
         if opened is not None and cell in opened.prediction:
             self._alone = None

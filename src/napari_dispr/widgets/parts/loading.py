@@ -18,8 +18,8 @@ from pathlib import Path
 _LIBRARIES = ("torch_global_deps", "c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch", "torch_python")
 _RTLD_NOW = 2  # as an import does; os does not have these on every system
 
-#: Imports all that predicting needs.
-_NEEDED = "napari_dispr.prediction.predict"
+#: Import all that measuring and predicting need; the last one needs torch.
+_NEEDED = ("napari_dispr.prediction.tables", "napari_dispr.prediction.predict")
 
 _loading = threading.Lock()
 _counting = threading.Lock()
@@ -29,13 +29,14 @@ _quiet_runs = 0
 def load_torch() -> None:
     """Import torch and all that predicting needs. Call it in a worker thread."""
     with _loading:
-        if _NEEDED in sys.modules:
+        if _NEEDED[-1] in sys.modules:
             return
         _load_libraries()
         collecting = gc.isenabled()
         gc.disable()
         try:
-            importlib.import_module(_NEEDED)
+            for module in _NEEDED:
+                importlib.import_module(module)
         finally:
             with without_full_collections():  # marks the imported objects as old
                 pass

@@ -26,15 +26,21 @@ class RunBar(QWidget):
     ----------
     cancel_tip : str
         What cancelling keeps, for the tooltip.
+    keeps_room : bool
+        The bar takes room also while nothing runs, so that short jobs do not move what is above it.
     """
 
     #: A job has started, or has ended and its result was handled.
     changed = Signal()
 
-    def __init__(self, cancel_tip: str, parent: QWidget | None = None) -> None:
+    def __init__(self, cancel_tip: str, parent: QWidget | None = None, *, keeps_room: bool = False) -> None:
         super().__init__(parent)
         self.progress_bar = QProgressBar()
         self.cancel_button = QPushButton("Cancel", toolTip=cancel_tip)
+        for part in (self.progress_bar, self.cancel_button):
+            policy = part.sizePolicy()
+            policy.setRetainSizeWhenHidden(keeps_room)
+            part.setSizePolicy(policy)
         #: How the last job ended.
         self.status = Message()
         column(row((self.progress_bar, 1), self.cancel_button), self.status, parent=self)

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from napari_dispr.prediction.tables import measure_cells
-from napari_dispr.shapes.morphometry import measure_ensembles
 from napari_dispr.viewer.content import ResultContent, compose, origin_of
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
@@ -139,6 +137,9 @@ class _Gathered:
         return len(self._tables)
 
     def add(self, ensemble: "Ensemble", prediction: "Prediction") -> None:
+        from napari_dispr.prediction.tables import measure_cells
+        from napari_dispr.shapes.morphometry import measure_ensembles
+
         self.set_prediction(prediction)
         alone = {ensemble.label: ensemble}
         self._tables.append(measure_ensembles(alone))

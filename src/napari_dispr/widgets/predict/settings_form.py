@@ -3,10 +3,13 @@
 import pydantic
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QSpinBox, QWidget
+from superqt.utils import signals_blocked
 
+from napari_dispr.card import Card
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
+from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice, QualityChoice, ShortComboBox
 from napari_dispr.widgets.parts.remembered import recall
@@ -55,7 +58,10 @@ class SettingsForm(QWidget):
         }.items():
             control.setToolTip(PredictSettings.model_fields[name].description or "")
             self.rows.addRow(name, scale_row if control is self.scale else control)
+        self._card: Card | None = None
         self.settings = PredictSettings()
+        #: Whether the scale was chosen, so that suggestions do not replace it.
+        self.scale_by_hand = False
         self.model_choice.model_changed.connect(self._on_model)
         self.scale.currentIndexChanged.connect(self._on_scale)
         for combo in (self.quality, self.picture, self.device):
@@ -90,6 +96,7 @@ class SettingsForm(QWidget):
         _choose(self.scale, settings.scale if isinstance(settings.scale, str) else _NUMBER)
         self.scale_number.setValue(number)
         self.scale_number.setVisible(self.scale.currentData() == _NUMBER)
+        self.scale_by_hand = True
 
     def _on_model(self) -> None:
         self._follow_card()
@@ -97,8 +104,9 @@ class SettingsForm(QWidget):
 
     def _follow_card(self) -> None:
         """Enable the settings that the model has; the check reports a file that is not a model."""
+        self._card = None
         try:
-            card = read_card(self.model_choice.model or "")
+            card = self._card = read_card(self.model_choice.model or "")
         except InputError:
             return
         about = PredictSettings.model_fields["model"].description or ""
@@ -114,7 +122,16 @@ class SettingsForm(QWidget):
         if card.rival is None:
             self.quality.offer(list(card.qualities))
 
+    def suggest_scale(self, plane: DisplayedPlane) -> None:
+        """Keep true sizes if the model and the picture know theirs, unless the user chose a scale."""
+        if self.scale_by_hand or self._card is None:
+            return
+        known = self._card.voxel_size is not None and plane.pixel_size(self._card.unit) is not None
+        with signals_blocked(self.scale):
+            _choose(self.scale, "physical" if known else "auto")
+
     def _on_scale(self) -> None:
+        self.scale_by_hand = True
         self.scale_number.setVisible(self.scale.currentData() == _NUMBER)
         self.changed.emit()
 

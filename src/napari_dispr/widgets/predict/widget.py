@@ -9,13 +9,11 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
 
 from napari_dispr.errors import InputError
-from napari_dispr.models.library import read_card
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 from napari_dispr.viewer.opening import open_window
-from napari_dispr.viewer.scene import View3D
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.array_table import ArrayView
 from napari_dispr.widgets.parts.cell_colours import CellColours
@@ -41,6 +39,7 @@ from napari_dispr.widgets.predict.request import (
 )
 from napari_dispr.widgets.predict.running import Results, run, summary
 from napari_dispr.widgets.predict.settings_form import SettingsForm, recall_settings
+from napari_dispr.widgets.predict.show_3d import Show3D
 from napari_dispr.widgets.predict.table import MorphometryTable
 
 if TYPE_CHECKING:
@@ -83,7 +82,6 @@ class PredictWidget(DockedWidget):
         self._unsaved.timeout.connect(self._remember)
         self._build()
         self._restore()
-        self._view_3d = View3D(napari_viewer)
         self._check = LatestAnswer(inspect, self._on_checked, self)
         self._devices = LatestAnswer(devices_found, self.form.device.offer, self, pause=0)
         self._connect()
@@ -126,7 +124,7 @@ class PredictWidget(DockedWidget):
         #: A problem of the inputs, or what will be predicted.
         self.message = Message()
         self.predict_button = QPushButton("Predict")
-        self.show_3d_button = QPushButton("Show in 3D", checkable=True)
+        self.show_3d_button = Show3D(self._viewer, lambda: self._origin, self._results_in_viewer)
         self.compare_button = QPushButton(
             "Compare", toolTip="Open the window that shows the shapes of a cell side by side in 3D"
         )
@@ -151,7 +149,6 @@ class PredictWidget(DockedWidget):
         self.predict_button.clicked.connect(self.predict)
         self.cure_button.clicked.connect(self._on_cure)
         self.run_bar.changed.connect(self._on_run)
-        self.show_3d_button.toggled.connect(self._on_show_3d)
         self.compare_button.clicked.connect(lambda: open_window(self._viewer, "Compare members"))
         self._session.events.predictions.connect(self._on_session)
         self._colours = CellColours.of(self._viewer)
@@ -162,6 +159,8 @@ class PredictWidget(DockedWidget):
 
     def _restore(self) -> None:
         self.form.settings = recall_settings()
+        own_number = not isinstance(self.form.settings.scale, str)
+        self.form.scale_by_hand = own_number or recall("predict/scale_by_hand") == "1"
         remembered = recall("predict/cells")
         if remembered in list(CellChoice):
             self.cells.choice = CellChoice(remembered)
@@ -174,6 +173,7 @@ class PredictWidget(DockedWidget):
         remember(
             {
                 "predict/settings": self.form.settings.model_dump_json(),
+                "predict/scale_by_hand": str(int(self.form.scale_by_hand)),
                 "predict/cells": str(self.cells.choice),
                 "predict/layers": str(self.stacked.currentIndex()),
                 "predict/consensus": str(int(self.consensus.isChecked())),
@@ -198,14 +198,16 @@ class PredictWidget(DockedWidget):
         return replace(request, style=style)
 
     def use_model(self, model: str) -> None:
-        """Choose a model; keep true sizes if it and the picture know theirs."""
+        """Choose a model, with the scale that suits it."""
+        self.form.scale_by_hand = False
         self.form.model_choice.model = model
-        with suppress(InputError):
-            card, request_image = read_card(model), self.image_choice.layer
-            if isinstance(request_image, Image) and card.voxel_size is not None:
-                plane = displayed_plane(request_image, self._viewer.dims)
-                scale = "auto" if plane.pixel_size(card.unit) is None else "physical"
-                self.form.settings = self.form.settings.model_copy(update={"scale": scale})
+        self._on_inputs()
+
+    def _suggest_scale(self) -> None:
+        image = self.image_choice.layer
+        with suppress(InputError):  # the message says it
+            if isinstance(image, Image):
+                self.form.suggest_scale(displayed_plane(image, self._viewer.dims))
 
     def _follow_layers(self) -> None:
         """Follow the chosen layers instead of the earlier ones."""
@@ -227,7 +229,7 @@ class PredictWidget(DockedWidget):
 
     def _on_dims(self, event: Any) -> None:
         self._coming.start()
-        if self._viewer.dims.ndisplay == 2 and self._view_3d.on:  # by napari's own button
+        if self._viewer.dims.ndisplay == 2 and self.show_3d_button.on:  # by napari's own button
             self.show_3d_button.setChecked(False)
 
     def _on_inputs(self, *_: Any) -> None:
@@ -242,6 +244,7 @@ class PredictWidget(DockedWidget):
         self.form.picture.setEnabled(not self.planes.several)
         self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.look(self.planes.several))
         self.cells.look()
+        self._suggest_scale()
         try:
             request = self.request()
         except InputError as error:
@@ -363,6 +366,7 @@ class PredictWidget(DockedWidget):
         if self._back_to_3d and self._results_in_viewer():
             self._back_to_3d = False
             self.show_3d_button.setChecked(True)
+        self.show_3d_button.look()
 
     def _results_in_viewer(self) -> list[Labels]:
         layers = self.updater.layers
@@ -396,13 +400,6 @@ class PredictWidget(DockedWidget):
                 self._session.show(opened)
             self._session.select(int(content.cells[row]), member if member >= 0 else None)
 
-    def _on_show_3d(self, on: bool) -> None:
-        if on and self._origin is not None:
-            self._view_3d.enter(*self._origin, self._results_in_viewer())
-            self.show_3d_button.setChecked(self._view_3d.on)  # the user may have removed the layers
-        else:
-            self._view_3d.leave()
-
     # --- the end ---------------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
@@ -423,4 +420,4 @@ class PredictWidget(DockedWidget):
         self._devices.forget()
         self.planes.stop()
         self.cells.shut_down()
-        self._view_3d.leave()
+        self.show_3d_button.stop()

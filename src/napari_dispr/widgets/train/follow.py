@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.errors import InputError
-from napari_dispr.training.run import Plan, Run, State, all_runs
+from napari_dispr.training.run import Plan, Run, RunFolder, State, all_runs
 from napari_dispr.widgets.parts.wording import duration
 
 #: A process that does not stop on request is killed after this time, in seconds.
@@ -173,7 +173,7 @@ class FollowedRun:
         self.state, self._starting, self._finishing = "running", True, finish
         self._starts += 1
         self.news += 1
-        self.log.end = self.log.problem = None  # of the last time
+        self.log.end = self.log.problem = self.log.scoring = None  # of the last time
 
     def read(self) -> "FollowedRun":
         """Read what is new and return itself; for a thread, as disks may be slow.
@@ -351,7 +351,7 @@ def _ended_early(printed: str) -> str:
     return f"The training process could not start{said}. Press Continue to try again."
 
 
-def stop_runs(runs: Sequence[Run], grace: float = GRACE) -> None:
+def stop_runs(runs: Sequence[RunFolder], grace: float = GRACE) -> None:
     """Let runs save and end; kill those that have not after ``grace`` seconds. For a thread.
 
     A killed run loses what it has done since its last save.

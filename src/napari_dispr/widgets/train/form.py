@@ -20,6 +20,12 @@ from napari_dispr.widgets.train.request import ModelRequest, free_name, new_name
 
 LICENCES = ("not stated", "CC-BY-4.0", "CC0-1.0", "BSD-3-Clause", "MIT")
 _PRESET, _START = "standard", "generic"
+#: The choice next to the presets that does not train.
+_CALIBRATE = "calibrate only"
+_CALIBRATE_HELP = (
+    "Seconds to minutes, with 5 or more cells: heights, intervals and warnings of the start model are fitted "
+    "to your cells; its network stays."
+)
 _MOST_STEPS = 10_000_000
 
 
@@ -47,8 +53,10 @@ class ModelForm(QWidget):
         self.preset = QComboBox()
         for name in PRESETS:
             self.preset.addItem(name, name)
+        self.preset.addItem(_CALIBRATE, _CALIBRATE)
         self.preset.setCurrentIndex(self.preset.findData(_PRESET))
-        self.preset.setToolTip("\n".join(f"{name}: {text}" for name, text in PRESET_HELP.items()))
+        texts = {**PRESET_HELP, _CALIBRATE: _CALIBRATE_HELP}
+        self.preset.setToolTip("\n".join(f"{name}: {text}" for name, text in texts.items()))
         self.preset_help = QLabel(wordWrap=True)
         self.preset_help.setStyleSheet("font-style: italic; padding: 0px; margin: 0px;")
         self.minutes = QDoubleSpinBox(
@@ -108,6 +116,13 @@ class ModelForm(QWidget):
 
     def _on_preset(self) -> None:
         """Show the settings of the preset."""
+        self.rows.setRowVisible(self.minutes, not self.calibrates)
+        self.more.setVisible(not self.calibrates)
+        if self.calibrates:
+            self.preset_help.setText(_CALIBRATE_HELP)
+            self.start.setEnabled(True)
+            self.changed.emit()
+            return
         settings = PRESETS[self.preset.currentData()]
         self.preset_help.setText(PRESET_HELP[self.preset.currentData()])
         if settings.minutes is not None:
@@ -125,6 +140,11 @@ class ModelForm(QWidget):
         self.steps.setEnabled(self.by_steps.isChecked())
         self.changed.emit()
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether the start model is only calibrated, not trained."""
+        return bool(self.preset.currentData() == _CALIBRATE)
+
     def request(self) -> ModelRequest:
         """The settings of the form.
 
@@ -134,10 +154,12 @@ class ModelForm(QWidget):
             If the name is taken or empty, or settings do not fit together.
         """
         preset = self.preset.currentData()
-        before = PRESETS[preset]
+        before = TrainSettings() if self.calibrates else PRESETS[preset]
+        if self.calibrates and self.start.model is None:
+            raise InputError('Choose the model to calibrate in "start from".')
         by_steps = self.by_steps.isChecked()
         changes = {
-            "minutes": None if by_steps else round(self.minutes.value(), 1),
+            "minutes": None if by_steps or self.calibrates else round(self.minutes.value(), 1),
             "steps": self.steps.value() if by_steps else before.steps,
             "batch": self.batch.value(),
             "validation": self.validation.value() / 100,

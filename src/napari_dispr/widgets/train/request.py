@@ -21,7 +21,7 @@ from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.cells.stacks import Stack, cut_stacks
 from napari_dispr.errors import InputError
 from napari_dispr.export.pictures import montage
-from napari_dispr.models.library import available_models, check_name, user_folder
+from napari_dispr.models.library import available_models, new_model_path, user_folder
 from napari_dispr.settings import TrainSettings
 from napari_dispr.training.run import Plan, Run, runs_folder
 from napari_dispr.viewer.displayed import layer_to_world
@@ -108,7 +108,13 @@ class ModelRequest:
 
 
 def spacing_of(layer: "Image | Labels") -> Spacing:
-    """Distance of a 3D layer's voxels along its axes, also if it is rotated.
+    """Distance of a 3D layer's voxels along its axes; see `lengths_of`."""
+    (z, y, x), unit = lengths_of(layer)
+    return Spacing((z, y, x), unit)
+
+
+def lengths_of(layer: "Image | Labels") -> tuple[tuple[float, ...], str]:
+    """Distance of a layer's voxels along its last axes, at most three, also if it is rotated; and its unit.
 
     Raises
     ------
@@ -118,19 +124,19 @@ def spacing_of(layer: "Image | Labels") -> Spacing:
     units = layer.units[-3:]
     if not all(unit.is_compatible_with(units[-1]) for unit in units):
         raise InputError(
-            f'"{layer.name}" has z in {units[0]} and x in {units[-1]}: give all axes units of length.'
+            f'"{layer.name}" has {"zyx"[-len(units)]} in {units[0]} and x in {units[-1]}: give all axes '
+            "units of length."
         )
     ratio = np.array([float((1 * unit).to(units[-1]).magnitude) for unit in units])
-    axes = ratio[:, None] * layer_to_world(layer)[-4:-1, -4:-1]
+    axes = ratio[:, None] * layer_to_world(layer)[-len(units) - 1 : -1, -len(units) - 1 : -1]
     lengths = np.linalg.norm(axes, axis=0)
     if not lengths.all():
         raise InputError(f'"{layer.name}" has a scale of 0: give all axes a scale.')
     cosines = (axes.T @ axes) / np.outer(lengths, lengths)
-    if np.abs(cosines - np.eye(3)).max() > 0.01:
+    if np.abs(cosines - np.eye(len(units))).max() > 0.01:
         raise InputError(f'"{layer.name}" is sheared: remove the shear, so that distances are correct.')
     # Seven digits: what a layer computes from 0.2 is 0.2 again.
-    z, y, x = (float(f"{length:.7g}") for length in lengths)
-    return Spacing((z, y, x), str(units[-1]))
+    return tuple(float(f"{length:.7g}") for length in lengths), str(units[-1])
 
 
 def layers_spacing(image: "Image | None", labels: "Labels") -> Spacing:
@@ -151,8 +157,8 @@ def stack_of(image: "Image | None", labels: "Labels | None", spacing: Spacing) -
     """
     if labels is None:
         raise InputError("Open a 3D label layer (each cell a number), or choose a dataset folder.")
-    voxels = None if image is None else _finest(image)
-    marks = _finest(labels)
+    voxels = None if image is None else finest(image)
+    marks = finest(labels)
     if voxels is not None and tuple(voxels.shape) != tuple(marks.shape):
         raise InputError(
             f'"{image.name if image else ""}" has {_size(voxels.shape)} voxels and "{labels.name}" '
@@ -178,7 +184,8 @@ def _clash(image: "Image | None", labels: "Labels", spacing: Spacing) -> str:
     )
 
 
-def _finest(layer: "Image | Labels") -> NDArray[np.generic]:
+def finest(layer: "Image | Labels") -> NDArray[np.generic]:
+    """The pixels of a layer, at full resolution."""
     array: NDArray[np.generic] = layer.data[0] if layer.multiscale else layer.data
     return array
 
@@ -300,9 +307,7 @@ def new_name(name: str) -> str:
     """
     if not name.strip():
         raise InputError("Give the model a name, such as my-nuclei.")
-    name = check_name(name)
-    if name.casefold() in {model.casefold() for model in available_models()}:
-        raise InputError(f"There is a model {name!r} already: choose another name.")
+    name = new_model_path(name).stem
     if name.casefold() in _run_names():
         raise InputError(
             f"There is a training run {name!r} already: choose another name, or choose that run above."

@@ -26,7 +26,9 @@ from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import devices_found
+from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
+from napari_dispr.widgets.train.calibrate import Calibrated, calibrate
 from napari_dispr.widgets.train.data import DataInput
 from napari_dispr.widgets.train.follow import list_runs, stop_runs
 from napari_dispr.widgets.train.form import ModelForm
@@ -85,9 +87,14 @@ class TrainWidget(DockedWidget):
         self.train_button = QPushButton(
             "Train", toolTip="Train in a separate process, which can continue after napari is closed"
         )
+        #: Progress and result of a calibration, which runs in this window.
+        self.run_bar = RunBar("End the calibration; no model is written")
+        self.use_button = QPushButton("Use in Predict", toolTip="Open Predict 3D shapes with this model")
+        self.use_button.hide()
+        self._calibrated: Calibrated | None = None
         self.page_new = QWidget()
         cells, model = _heading("Cells"), _heading("Model")
-        below = (self.message, self.train_button, None)
+        below = (self.message, self.train_button, self.run_bar, self.use_button, None)
         column(cells, self.data, model, self.form, *below, parent=self.page_new)
         self.view = RunView()
         self._lay_out(top, (self.page_new, 1), (self.view, 1))
@@ -97,6 +104,8 @@ class TrainWidget(DockedWidget):
         self.data.changed.connect(self._on_inputs)
         self.form.changed.connect(self._on_inputs)
         self.train_button.clicked.connect(self.train)
+        self.run_bar.changed.connect(self._on_inputs)
+        self.use_button.clicked.connect(self._use_calibrated)
         self.view.state_changed.connect(self._show_list)
         self.view.state_changed.connect(self._list.ask)
         self.view.gone.connect(self._on_gone)
@@ -114,28 +123,45 @@ class TrainWidget(DockedWidget):
     def _on_inputs(self) -> None:
         """Say why training cannot start."""
         problem = self.form.problem() if self.data.data is not None else ""
+        self.train_button.setText("Calibrate" if self.form.calibrates else "Train")
         going = [name for _, name, state in self._listed if state == "running"]
         if not problem and going:
             self.message.say(f"{going[0]!r} is being trained already: two runs at once take longer.")
         else:
             self.message.say(problem, problem=True)
-        self.train_button.setEnabled(self.data.data is not None and not problem and not self._start.pending)
+        busy = self._start.pending or self.run_bar.running
+        self.train_button.setEnabled(self.data.data is not None and not problem and not busy)
 
     def train(self) -> None:
-        """Start a run with these inputs, in a process of its own."""
-        if self.data.data is None or self._start.pending:
+        """Start a run with these inputs, in a process of its own; or calibrate in a thread."""
+        if self.data.data is None or self._start.pending or self.run_bar.running:
             return
         try:
             model = self.form.request()
         except InputError as error:
             self.message.say(str(error), problem=True)
             return
+        if self.form.calibrates:
+            self.use_button.hide()
+            job = calibrate(self.data.data, model)
+            self.run_bar.start(job, self._on_calibrated, kept="No model was written.")
+            return
         self.train_button.setEnabled(False)
         self.train_button.setText("Writing the cells…")
         self._start.ask(self.data.data, model)
 
+    def _on_calibrated(self, answer: Calibrated) -> None:
+        self._calibrated = answer
+        self.form.suggest_name()
+        lines = [f'"{answer.path.stem}" is now available in Predict: {answer.summary}.', *answer.doubts]
+        self.run_bar.status.say("\n⚠ ".join(lines))
+        self.use_button.show()
+
+    def _use_calibrated(self) -> None:
+        if self._calibrated is not None:
+            self.use_in_predict(str(self._calibrated.path))
+
     def _on_started(self, answer: Run | InputError) -> None:
-        self.train_button.setText("Train")
         self._on_inputs()
         if isinstance(answer, InputError):
             self.message.say(str(answer), problem=True)
@@ -292,6 +318,7 @@ class TrainWidget(DockedWidget):
         self._relist.stop()
         for answer in (self._list, self._devices):
             answer.forget()
+        self.run_bar.shut_down()
         self.data.shut_down()
         self.view.shut_down()
 

@@ -1,0 +1,107 @@
+"""``napari-dispr batch``: the cells of many fields, on all cores of this machine or on a cluster."""
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_dispr.commands import common
+from napari_dispr.settings import PredictSettings
+
+if TYPE_CHECKING:
+    from napari_dispr.prediction.batch import Batch, BatchStep
+
+#: Exit status if some fields failed.
+_SOME_FAILED = 3
+
+
+def add(commands: Any) -> None:
+    """Add the command and its options."""
+    command = common.add_command(
+        commands, "batch", batch, "predict the cells of many fields; the same command goes on after a stop"
+    )
+    command.add_argument(
+        "fields",
+        type=Path,
+        help="folder with pairs of image and labels, CSV with columns image and labels, or OME-Zarr plate",
+    )
+    command.add_argument("--out", type=Path, required=True, help="folder for the results")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers",
+        type=int,
+        help="processes on this machine (as its cores and memory allow); 0: only this one, without Dask",
+    )
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="your own Dask cluster, such as tcp://10.0.0.1:8786"
+    )
+    command.add_argument(
+        "--group", metavar="COLUMN", help="compare the groups of this column of the table in the report"
+    )
+    command.add_argument(
+        "--channel", type=int, help="channel that shows the cells, from 0, if there are several"
+    )
+    common.add_split(command)
+    common.add_settings(command, PredictSettings)
+
+
+def batch(options: argparse.Namespace) -> int:
+    """``napari-dispr batch``."""
+    settings = common.given_settings(options, PredictSettings)
+    common.check_folder(options.out, "batch.json")
+    from napari_dispr.cells.fields import list_fields
+    from napari_dispr.export.batch_report import check_group, report_batch
+    from napari_dispr.prediction.batch import iter_predict_batch
+
+    fields = list_fields(options.fields)
+    check_group(fields, options.group)
+    events = iter_predict_batch(
+        fields,
+        options.out,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        channel=options.channel,
+        split=options.split,
+        **settings.model_dump(),
+    )
+    done = _run(events)
+    if done.cells:
+        report_batch(options.out, fields, group=options.group)
+    print(f"{done.cells} cells of {len(done.fields)} fields: {options.out}")
+    if done.failed:
+        common.warn(f"{len(done.failed)} fields failed: {options.out / 'failed.csv'} says why.")
+    return _SOME_FAILED if done.failed else 0
+
+
+def _run(events: Any) -> "Batch":
+    """Run with a progress bar for fields, which also counts cells."""
+    from tqdm import tqdm
+
+    from napari_dispr.events import result_of
+
+    with closing(events), tqdm(unit="field", disable=None, leave=False) as bar:
+        said = ""
+
+        def show(step: "BatchStep") -> None:
+            nonlocal said
+            if step.dashboard != said:
+                said = step.dashboard
+                common.warn(f"what the workers do is shown at {said}")
+            bar.total = step.total
+            bar.set_postfix_str(
+                f"{step.cells} cells, {step.failed} failed{_left(step.seconds_left)}", refresh=False
+            )
+            bar.update(step.done - bar.n)
+            bar.refresh()
+
+        done: Batch = result_of(events, show)
+        return done
+
+
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f", {minutes // 60} h {minutes % 60} min left" if minutes >= 60 else f", {minutes} min {rest} s left"
+    )

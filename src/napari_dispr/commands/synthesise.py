@@ -1,0 +1,119 @@
+"""``napari-dispr synthesise``: learn from annotated images, make annotated images, judge them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.commands import common
+from napari_dispr.commands.synthesise_fields import add_judge, add_make
+from napari_dispr.errors import InputError
+from napari_dispr.synthesis.learn_settings import LearnSettings, ViewsSettings
+
+
+def add(commands: Any) -> None:
+    """Add the commands and their options."""
+    parser = commands.add_parser(
+        "synthesise", help="learn from few annotated images, make many, and judge whether they help"
+    )
+    parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    command = common.add_command(
+        parts, "learn", learn, "learn masks and textures of cells from annotated images, 2D or 3D"
+    )
+    command.add_argument(
+        "image", type=Path, help="image or folder of images; or a folder with the folders image and labels"
+    )
+    command.add_argument(
+        "labels",
+        type=Path,
+        nargs="?",
+        help="their labels, with the same names; few labelled slices are enough",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="model file to write, NAME.safetensors; the run is saved in NAME.learning, and the same command "
+        "continues it",
+    )
+    command.add_argument(
+        "--spacing", metavar="Z,Y,X", help="size of a voxel; Y,X for 2D (default: as in the files)"
+    )
+    command.add_argument("--unit", help=f"unit of --spacing ({common.UNIT})")
+    command.add_argument(
+        "--finish", action="store_true", help="make a model of what the run has learned so far"
+    )
+    common.add_settings(command, LearnSettings)
+    for name in ("description", "licence", "attribution"):
+        command.add_argument(f"--{name}", default="", help=f"{name} for the card of the model")
+    command = common.add_command(
+        parts, "views", views, "train the multi-view model of the way views on random bodies"
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="model file to write, NAME.safetensors; the state is saved in NAME.learning, and the same "
+        "command continues it",
+    )
+    common.add_settings(command, ViewsSettings)
+    add_make(parts)
+    add_judge(parts)
+
+
+def learn(options: argparse.Namespace) -> None:
+    """``napari-dispr synthesise learn``."""
+    settings = common.given_settings(options, LearnSettings)
+    spacing = None
+    if options.spacing is not None:
+        spacing = common.lengths("--spacing", options.spacing, 2 + (options.spacing.count(",") > 1))
+    elif options.unit is not None:
+        raise InputError("--unit is the unit of --spacing: give both, or neither.")
+    from napari_dispr.synthesis.learn import check_is_new, folder_of, iter_learn_synthesis
+
+    check_is_new(options.out)
+    with common.stop_signals() as signals:
+
+        def stop(event: Any) -> None:
+            if signals:
+                common.warn(f"saved in {folder_of(options.out)}; the same command continues.")
+                raise KeyboardInterrupt
+
+        model = common.run_with_progress(
+            iter_learn_synthesis(
+                options.image,
+                options.labels,
+                options.out,
+                spacing=spacing,
+                unit=options.unit or common.UNIT,
+                finish=options.finish,
+                description=options.description,
+                licence=options.licence,
+                attribution=options.attribution,
+                **settings.model_dump(),
+            ),
+            stop,
+        )
+    made = model.card.training
+    print(f"learned from {made['cells']} cells in {made['pictures']} slices: {options.out}")
+    if "overlap_with_held_out" in made:
+        known, other = made["overlap_with_training"], made["overlap_with_held_out"]
+        print(
+            f"overlap (IoU, median) of made masks with the most similar mask of the training: {known:.2f}; "
+            f"with the most similar of as many masks that were not trained on: {other:.2f}"
+        )
+
+
+def views(options: argparse.Namespace) -> None:
+    """``napari-dispr synthesise views``."""
+    settings = common.given_settings(options, ViewsSettings)
+    from napari_dispr.synthesis.learn_views import iter_learn_views
+
+    with common.stop_signals() as signals:
+
+        def stop(event: Any) -> None:
+            if signals:
+                common.warn(f"saved in {options.out.with_suffix('.learning')}; the same command continues.")
+                raise KeyboardInterrupt
+
+        common.run_with_progress(iter_learn_views(options.out, **settings.model_dump()), stop)
+    print(f"multi-view model: {options.out}")

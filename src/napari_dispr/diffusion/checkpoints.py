@@ -1,0 +1,74 @@
+"""Checkpoint files: the state of a run, from which it continues."""
+
+import io
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+from napari_dispr.settings import Settings
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write to a temporary file, then rename it."""
+    whole = io.BytesIO()  # torch's own writer does not report a full disk
+    torch.save(dict(content), whole)
+    with written_aside(path) as aside:
+        aside.write_bytes(whole.getbuffer())
+
+
+def read_checkpoint(
+    path: Path,
+    names: Collection[str],
+    settings: Settings,
+    *,
+    free: set[str],
+    cells: Sequence[str],
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """Read the state that a run continues from.
+
+    Parameters
+    ----------
+    names : collection of str
+        Required content.
+    settings, cells
+        Must be equal to those of the checkpoint, except for settings in ``free``; no cells: not compared.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or the run has other settings or cells.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device or "cpu", weights_only=True)
+        before = dict(content["settings"])
+        missing = set(names) - content.keys()
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise damaged(path) from error
+    if missing:
+        raise damaged(path)
+    own = settings.model_dump(exclude=free)
+    # Settings that the checkpoint's version did not have have no effect on its network.
+    if other := [name for name, value in own.items() if before.get(name, value) != value]:
+        raise InputError(
+            f"The run in {path.parent} was started with another {other[0]} ({before.get(other[0])}): "
+            "resume it with the same settings."
+        )
+    if cells and content["cells"] != list(cells):
+        raise InputError(
+            f"The run in {path.parent} was started with other cells: resume it with the same cells."
+        )
+    return content
+
+
+def damaged(path: Path) -> InputError:
+    """The error for a checkpoint that cannot be read."""
+    return InputError(
+        f"The checkpoint {path} is damaged, or another version wrote it: move it away to start again."
+    )

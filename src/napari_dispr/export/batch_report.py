@@ -1,0 +1,243 @@
+"""A report of a batch: one HTML page with the distributions of each group, failed fields and odd cells."""
+
+import io
+import os
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_dispr import grid
+from napari_dispr.cells.fields import Field
+from napari_dispr.errors import InputError
+from napari_dispr.export.report import CONSENSUS, html_table, spoken
+from napari_dispr.export.report_pictures import CROP, figure, number, outline
+from napari_dispr.files import written_aside
+from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED
+from napari_dispr.prediction.field_run import FIELDS
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import columns_file, load_prediction
+from napari_dispr.shapes.measures import HEADLINE, unit_sign
+from napari_dispr.shapes.shading import shaded
+from napari_dispr.version import __version__
+
+__all__ = ["check_group", "report_batch"]
+
+REPORT = "report.html"
+#: How many cells are shown of each kind; how many groups, and failed fields.
+_CELLS, _GROUPS, _FAILED = 12, 24, 50
+
+
+def check_group(fields: Sequence[Field], group: str | None) -> None:
+    """Raise an `InputError` if the fields have no such column."""
+    known = sorted({name for one in fields for name in one.columns})
+    if group is not None and group not in known:
+        raise InputError(
+            f"The fields have no column {group!r} to compare groups: "
+            + (f"choose among {', '.join(known)}." if known else "give a table (CSV) with this column.")
+        )
+
+
+def report_batch(
+    folder: str | os.PathLike[str], fields: Sequence[Field] = (), *, group: str | None = None
+) -> Path:
+    """Write ``report.html`` into the folder of a batch.
+
+    Parameters
+    ----------
+    fields : sequence of Field
+        Those of the batch, to check ``group``.
+    group : str, optional
+        The column of the table of fields whose values are compared, such as a treatment.
+
+    Returns
+    -------
+    Path
+        The page, which needs neither network nor scripts.
+
+    Raises
+    ------
+    InputError
+        If the folder has no table of cells, or the fields have no such column.
+    """
+    folder = Path(folder)
+    check_group(fields, group) if fields else None
+    try:
+        head = pd.read_csv(folder / CELLS_TABLE, nrows=0).columns
+        texts = pd.read_csv(columns_file(folder / CELLS_TABLE), keep_default_na=False).set_index("column")[
+            "unit"
+        ]
+    except OSError:
+        raise InputError(
+            f"{folder} holds no table {CELLS_TABLE}: give the folder of a finished batch."
+        ) from None
+    measures = [name for name in HEADLINE if f"{name}_mean" in head]
+    shown = [*(f"{name}_mean" for name in measures), "ambiguity"]
+    words = ["field", "warning", *([group] if group else [])]
+    cells = pd.read_csv(
+        folder / CELLS_TABLE,
+        usecols=["label", *shown, *words],
+        dtype=dict.fromkeys(words, str),
+        low_memory=False,
+    )
+    cells[words] = cells[words].fillna("")
+    names = sorted(cells[group].unique(), key=_in_order) if group else []
+    groups = {name or "(empty)": cells[cells[group] == name] for name in names} or {"all cells": cells}
+    units = {name: unit_sign(str(texts.get(name, ""))) for name in shown}
+    odd = cells[cells["warning"] != ""]
+    ambiguous = cells.sort_values("ambiguity", ascending=False, kind="stable", na_position="last")
+    body = [
+        _head(folder, cells, odd, group, len(groups)),
+        _failed(folder),
+        f"<h2>Distributions{f' by {escape(spoken(group))}' if group else ''}</h2>",
+        _boxes(dict(list(groups.items())[:_GROUPS]), units),
+        "<p>The box holds the middle half of the cells, and the line reaches from the 5th to the 95th "
+        "percentile, with a mark at the median. A dot is the median of one field.</p>",
+        _medians(groups, units),
+        _pictures(
+            folder,
+            ambiguous[ambiguous["ambiguity"].notna()].head(_CELLS),
+            "The most ambiguous cells",
+            "Very different shapes fit these cells: their measures are the least certain.",
+        ),
+        _pictures(
+            folder,
+            odd.iloc[np.linspace(0, len(odd) - 1, min(_CELLS, len(odd)), dtype=int)],
+            "Cells unlike the training data",
+            "Their ensembles may be certain and wrong: look at the segmentation, and at the kind of "
+            "picture that the model was trained on.",
+        ),
+        f"<footer>Report by napari-dispr {__version__}.</footer>",
+    ]
+    style = (Path(__file__).parent / "report.css").read_text("utf-8")
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Cell shapes of a batch</title><style>{style}</style></head>\n<body><main>\n"
+        + "\n".join(filter(None, body))
+        + "\n</main></body></html>\n"
+    )
+    with written_aside(folder / REPORT) as aside:
+        aside.write_text(page, encoding="utf-8")
+    return folder / REPORT
+
+
+def _in_order(name: str) -> tuple[bool, float, str]:
+    """Numbers by their value, before words."""
+    try:
+        return False, float(name), name
+    except ValueError:
+        return True, 0.0, name
+
+
+def _head(folder: Path, cells: pd.DataFrame, odd: pd.DataFrame, group: str | None, groups: int) -> str:
+    made = load_prediction(folder / FIELDS / str(cells["field"].iloc[0])).provenance
+    facts = [
+        (f"{len(cells):,}".replace(",", "\u202f"), "cells"),
+        (str(cells["field"].nunique()), "fields"),
+        *([(str(groups), f"groups of {group}")] if group else []),
+        (str(made.get("model", "unknown")), "method" if made.get("method") else "shape model"),
+        (f"{100 * len(odd) / len(cells):.1f}\u2009%", "of the cells unlike the training data"),
+    ]
+    items = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in facts)
+    return (
+        f'<header><h1>Cell shapes of a batch</h1><div class="facts">{items}</div>'
+        "<p>Each cell was seen in one plane only. The numbers of a cell are means over the members of its "
+        "ensemble. Cells of one field are not independent: compare groups by their fields.</p></header>"
+    )
+
+
+def _failed(folder: Path) -> str:
+    if not (folder / FAILED).exists():
+        return ""
+    failed = pd.read_csv(folder / FAILED, keep_default_na=False, dtype=str)
+    rows = [[escape(row["field"]), escape(row["reason"])] for _, row in failed.head(_FAILED).iterrows()]
+    more = f"<p>{FAILED} lists all of them.</p>" if len(failed) > _FAILED else ""
+    title = f"{len(failed)} field{'s' * (len(failed) != 1)} failed"
+    return f"<h2>{title}</h2>" + html_table(["field", "reason"], rows, "words") + more
+
+
+def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
+    """A panel for each measure, with a box for each group, as a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 3
+    rows = -(-len(units) // columns)
+    height = 0.9 + 0.3 * len(groups)
+    page = Figure(figsize=(10.4, rows * height), layout="constrained")
+    FigureCanvasAgg(page)
+    panels = page.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    places = np.arange(len(groups))[::-1]
+    for panel in panels[len(units) :]:
+        panel.set_axis_off()
+    for panel, (name, unit) in zip(panels, units.items(), strict=False):
+        for place, own in zip(places, groups.values(), strict=True):
+            values = own[name].dropna()
+            if not len(values):
+                continue
+            least, low, middle, high, most = values.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+            panel.plot([least, most], [place, place], color="#2f6fb0", linewidth=1)
+            panel.barh(place, high - low, 0.6, left=low, color="#c9dcef", edgecolor="#2f6fb0")
+            panel.plot([middle], [place], "|", color="#1d2733", markersize=14, markeredgewidth=2)
+            medians = own.groupby("field")[name].median().dropna().head(200)
+            panel.plot(medians, np.full(len(medians), place), ".", color="#b86e00", alpha=0.5, markersize=4)
+        panel.set_yticks(places, list(groups), fontsize=8)
+        panel.set_title(f"{spoken(name.removesuffix('_mean'))} {f'({unit})' if unit else ''}", fontsize=9)
+        panel.tick_params(axis="x", labelsize=7)
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(False)
+    file = io.BytesIO()
+    page.savefig(file, dpi=160, format="png")
+    data = b64encode(file.getvalue()).decode()
+    return f'<img style="width:100%" alt="distributions" src="data:image/png;base64,{data}">'
+
+
+def _medians(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
+    head = ["", "fields", "cells"]
+    head += [f"{spoken(name.removesuffix('_mean'))} <i>{unit}</i>" for name, unit in units.items()]
+    rows = []
+    for name, own in groups.items():
+        row = [f"<b>{escape(name)}</b>", str(own["field"].nunique()), str(len(own))]
+        for measure in units:
+            low, middle, high = own[measure].quantile([0.25, 0.5, 0.75])
+            row.append(
+                f'{number(middle)} <span class="interval">{number(low)}\u2009–\u2009{number(high)}</span>'
+            )
+        rows.append(row)
+    return html_table(head, rows, "numbers") + "<p>Medians, with the quartiles.</p>"
+
+
+def _pictures(folder: Path, chosen: pd.DataFrame, title: str, text: str) -> str:
+    if not len(chosen):
+        return ""
+    known: dict[str, Prediction] = {}
+    figures = []
+    for row in chosen.to_dict("records"):
+        name, label = str(row["field"]), int(row["label"])
+        prediction = known.setdefault(name, load_prediction(folder / FIELDS / name))
+        figures += _cell(prediction, name, label, row)
+    return f'<h2>{title}</h2><p>{text}</p><div class="shapes">{"".join(figures)}</div>'
+
+
+def _cell(prediction: Prediction, name: str, label: int, row: dict[Any, Any]) -> list[str]:
+    """The picture of a cell and its consensus."""
+    ensemble = prediction[label]
+    section = ensemble.section
+    plane = ensemble.occupancy[grid.IMAGED_PLANE] if section is None else section.mask
+    if section is not None and section.image is not None:
+        plane = section.image / (section.image.max() or 1.0)
+    picture = np.kron(np.clip(plane, 0, 1), np.ones((CROP, CROP)))
+    edge = "" if section is None else outline(np.kron(section.mask, np.ones((CROP, CROP))) > 0.5)
+    said = f"<b>{escape(name)}</b>, cell {label}"
+    ambiguity = row["ambiguity"]
+    caption = escape(str(row["warning"])) or (f"ambiguity {ambiguity:.2f}" if np.isfinite(ambiguity) else "")
+    view = shaded(ensemble.consensus_distance, CONSENSUS, CROP)
+    return [
+        figure(picture, said, f"picture of cell {label} of {name}", edge, "crop"),
+        figure(view, caption, f"consensus of cell {label} of {name}"),
+    ]

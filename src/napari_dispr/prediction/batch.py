@@ -1,0 +1,252 @@
+"""Predict many fields, on the cores of one machine or on a cluster; finished ones are not computed again."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from napari_dispr.cells.fields import Field, list_fields
+from napari_dispr.errors import InputError
+from napari_dispr.events import in_one_go
+from napari_dispr.files import locked, plain, write_json
+from napari_dispr.models.library import load_model
+from napari_dispr.prediction.batch_tables import check_columns, remove_tables, write_failed, write_tables
+from napari_dispr.prediction.field_run import FIELDS, UNFINISHED, CellsDone, FieldResult, Job
+from napari_dispr.prediction.workers import run_here, run_on_workers, started, workers_that_pay
+from napari_dispr.settings import PredictSettings, checked_settings
+from napari_dispr.version import __version__
+
+__all__ = ["Batch", "BatchStep", "iter_predict_batch", "predict_batch"]
+
+#: What makes a folder a batch; and the file that is locked while it is written.
+BATCH_FILE, LOCK_FILE = "batch.json", ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStep:
+    """Cells or a field are finished.
+
+    Attributes
+    ----------
+    done, total : int
+        Fields, also those that failed and those of an earlier run.
+    cells : int
+        Cells of this run.
+    failed : int
+        Fields that failed.
+    seconds_left : float or None
+        None until a cell is finished.
+    dashboard : str
+        Address of the page on which Dask shows what the workers do; empty without Dask.
+    """
+
+    done: int
+    total: int
+    cells: int
+    failed: int
+    seconds_left: float | None
+    dashboard: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A finished batch.
+
+    Attributes
+    ----------
+    folder : Path
+    fields : tuple of str
+        Names of the fields that are finished; `load_prediction(batch.field(name))` reads one.
+    failed : dict of str to str
+        Why fields failed, by name.
+    cells : int
+        Number of cells of all finished fields.
+    """
+
+    folder: Path
+    fields: tuple[str, ...]
+    failed: dict[str, str]
+    cells: int
+
+    def field(self, name: str) -> Path:
+        """Folder of a field, a saved prediction."""
+        return self.folder / FIELDS / name
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each cell of all fields."""
+        return pd.read_csv(self.folder / "cells.csv", low_memory=False)
+
+
+def iter_predict_batch(
+    fields: "str | os.PathLike[str] | Iterable[Field]",
+    out: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    channel: int | None = None,
+    split: bool = False,
+    **settings: Any,
+) -> Generator[BatchStep, None, Batch]:
+    """Predict the cells of many fields into a folder.
+
+    Parameters
+    ----------
+    fields : path, or iterable of Field
+        A folder with pairs of image and labels, a CSV with the columns ``image`` and ``labels``, or an
+        OME-Zarr plate; see `list_fields`.
+    out : path
+        ``cells/FIELD`` is a saved prediction of each field; ``cells.csv`` and ``cells.parquet`` have a row
+        for each cell of all fields, ``failed.csv`` one for each field that failed. A batch in the folder that
+        was made in the same way goes on.
+    workers : int, optional
+        Processes on this machine, with one thread each; by default as many as its cores and its memory allow.
+        0: only this process, without Dask. The results do not depend on it.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers see the same files; in place of ``workers``.
+    channel : int, optional
+        Which channel of the images, from 0; needed if they have several.
+    split : bool
+        Each connected part of the labels is a cell.
+    **settings
+        Fields of :class:`~napari_dispr.settings.PredictSettings`; the model by name or path.
+
+    Yields
+    ------
+    BatchStep
+        At least once a second. Closing the generator cancels; finished cells are kept.
+
+    Raises
+    ------
+    InputError
+        If something is wrong with the fields or the settings, ``out`` holds another batch or is written by
+        another process, Dask is not installed, or the scheduler is lost.
+
+    Notes
+    -----
+    Each field has its own seed, which follows from ``seed`` and the field's name and is in its provenance.
+    Workers are started as new Python processes: in a script, call this below ``if __name__ == "__main__":``.
+    """
+    chosen = checked_settings(PredictSettings, settings)
+    listed = list_fields(fields) if isinstance(fields, str | os.PathLike) else list(fields)
+    if workers is not None and workers < 0:
+        raise InputError(f"workers is {workers}: give a number of processes, or 0 for none besides this one.")
+    check_columns(listed)
+    out = Path(out).absolute()
+    model = load_model(chosen.model)
+    if Path(chosen.model).exists():  # workers may have another current folder
+        chosen = chosen.model_copy(update={"model": str(Path(chosen.model).absolute())})
+    job = Job(out, chosen, model.hash, channel, split)
+    with locked(out / LOCK_FILE):
+        _check_same(job, model.name)
+        left = [one for one in listed if not job.folder(one.name).exists()]
+        progress = _Progress(listed, left)
+        try:
+            with ExitStack() as stack:
+                if (workers == 0 and scheduler is None) or not left:
+                    events = run_here(left, job)
+                else:
+                    client = stack.enter_context(started(workers or workers_that_pay(len(left)), scheduler))
+                    progress.dashboard = client.dashboard_link or ""
+                    events = run_on_workers(client, left, job)
+                stack.callback(events.close)
+                yield progress.step
+                for event in events:
+                    progress.add(event)
+                    yield progress.step
+        except BaseException:  # cancelled or failed: the tables of what is finished
+            _write(job, listed, progress.failed)
+            raise
+        cells = _write(job, listed, progress.failed)
+        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    done = tuple(one.name for one in listed if one.name not in progress.failed)
+    return Batch(out, done, progress.failed, cells)
+
+
+predict_batch = in_one_go(iter_predict_batch, 'batch = predict_batch("fields", "results", quality="fast")')
+
+
+class _Progress:
+    """Counts fields and cells, and estimates the time left."""
+
+    def __init__(self, listed: list[Field], left: list[Field]) -> None:
+        self.failed: dict[str, str] = {}
+        self.dashboard = ""
+        self._total, self._before = len(listed), len(listed) - len(left)
+        self._finished = 0
+        #: Fields that are not complete: finished cells, and all.
+        self._going: dict[str, tuple[int, int]] = {}
+        self._cells = 0
+        self._start = time.monotonic()
+
+    def add(self, event: CellsDone | FieldResult | None) -> None:
+        if isinstance(event, CellsDone):
+            before, _ = self._going.get(event.field, (0, 0))
+            self._cells += max(0, event.cells - before)
+            self._going[event.field] = event.cells, event.total
+        elif isinstance(event, FieldResult):
+            before, _ = self._going.pop(event.field, (0, 0))
+            self._cells += max(0, event.cells - before)
+            self._finished += 1
+            if event.reason:
+                self.failed[event.field] = event.reason
+
+    @property
+    def step(self) -> BatchStep:
+        part = sum(done / total for done, total in self._going.values() if total)
+        done, left = self._finished + part, self._total - self._before - self._finished - part
+        seconds = (time.monotonic() - self._start) / done * left if done else None
+        fields = self._before + self._finished
+        return BatchStep(fields, self._total, self._cells, len(self.failed), seconds, self.dashboard)
+
+
+def _check_same(job: Job, name: str) -> None:
+    """Write ``batch.json``, or check that the batch in the folder was made in the same way."""
+    settings = job.settings.model_dump()
+    made = {
+        "software": f"napari-dispr {__version__}",
+        "model": name,
+        "model_hash": job.model_hash,
+        "settings": settings,
+        "channel": job.channel,
+        "split": job.split,
+    }
+    path = job.out / BATCH_FILE
+    if not path.exists():
+        others = sorted(one.name for one in job.out.iterdir() if not one.name.startswith("."))
+        if others:
+            raise InputError(
+                f"{job.out} holds other files, such as {others[0]}: give a new or an empty folder."
+            )
+        write_json(path, made)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        known = {**before, **before.pop("settings")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} is damaged: give another folder.") from None
+    wanted = {key: value for key, value in made.items() if key not in ("software", "settings")}
+    wanted |= {key: value for key, value in settings.items() if key not in ("device", "model")}
+    for key, value in plain(wanted).items():
+        if known.get(key) != value:
+            raise InputError(
+                f"The batch in {job.out} has the {key.replace('_', ' ')} {known.get(key)!r}, not {value!r}: "
+                "give another folder, or the same settings to go on."
+            )
+
+
+def _write(job: Job, listed: list[Field], failed: dict[str, str]) -> int:
+    """Write the tables of the fields that are finished; the number of their cells."""
+    write_failed(job.out, [(one, failed[one.name]) for one in listed if one.name in failed])
+    done = [one for one in listed if job.folder(one.name).exists()]
+    if not done:
+        remove_tables(job.out)
+        return 0
+    return write_tables(job.out, [(one, job.folder(one.name)) for one in done])

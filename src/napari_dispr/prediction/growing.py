@@ -1,0 +1,130 @@
+"""A prediction that is written to a folder cell by cell, so that a run that is killed can go on.
+
+Each finished cell is two files and one line of an index. So the work for a cell does not depend on how many
+there are, its shapes need no memory any more, and nothing is measured twice. At the end the index becomes
+``prediction.json`` and the tables.
+"""
+
+import os
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.prediction.index import INDEX_FILE, add_to_index, remove_torn_line
+from napari_dispr.prediction.members import CellDone, Event
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import (
+    CELLS,
+    load_measures,
+    measure_one,
+    read_cell,
+    save_cell,
+    save_tables,
+    start_index,
+)
+from napari_dispr.prediction.tables import measure_changed
+from napari_dispr.shapes.measures import MEASURES
+from napari_dispr.shapes.morphometry import as_table
+
+#: The measures of a cell, a row a member.
+_Rows = list[dict[str, Any]]
+
+
+def iter_saved(
+    events: Generator[Event, None, Prediction],
+    folder: str | os.PathLike[str],
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    added_to: Prediction | None = None,
+) -> Generator[Event, None, Prediction]:
+    """Run a prediction and save each finished cell; the tables follow at the end, or when it is cancelled.
+
+    Parameters
+    ----------
+    events : generator
+        Of `iter_predict` or similar; it is closed.
+    inputs : mapping, optional
+        The input files, and how they were read, for the provenance.
+    added_to : Prediction, optional
+        The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
+
+    Yields
+    ------
+    Step, CellDone
+        Those of ``events``; the cell is saved.
+    """
+    growing = _Growing(Path(folder), added_to)
+    try:
+        with closing(events):
+            while True:
+                try:
+                    event = next(events)
+                except StopIteration as end:
+                    prediction = end.value.with_provenance(**inputs or {})
+                    break
+                if isinstance(event, CellDone):
+                    growing.add(event.prediction.with_provenance(**inputs or {}), event.label)
+                yield event
+    except BaseException:  # cancelled, interrupted or failed: what is finished is kept
+        growing.finish()
+        raise
+    growing.finish(prediction)
+    return prediction
+
+
+class _Growing:
+    """The folder of a prediction to which cells are added."""
+
+    def __init__(self, folder: Path, added_to: Prediction | None) -> None:
+        self._folder, self._added_to = folder, added_to
+        self._rows: dict[int, _Rows] = {}
+        if added_to is not None:
+            for row in load_measures(folder, added_to).to_dict("records"):
+                own = {str(name): value for name, value in row.items()}
+                self._rows.setdefault(own["label"], []).append(own)
+            remove_torn_line(folder)
+        #: The newest state, whose cells are all saved; and the cell that is being saved.
+        self._latest: Prediction | None = None
+        self._unsaved: int | None = None
+
+    def add(self, prediction: Prediction, label: int) -> None:
+        """Save a finished cell, and give back its memory."""
+        if self._latest is None and self._added_to is None:
+            start_index(prediction, self._folder)
+        self._latest, self._unsaved = prediction, label
+        self._save(prediction, label)
+
+    def _save(self, prediction: Prediction, label: int) -> None:
+        self._rows[label] = rows = self._measured(prediction, label)
+        save_cell(prediction, self._folder, label)
+        notes = [note for note in prediction.notes if (note.cell == label and note.kind in ("unlike", "cut"))]
+        add_to_index(prediction, self._folder, label, notes, rows)
+        path = self._folder.absolute() / CELLS / f"{prediction.stem(label)}.npz"
+        prediction.store.saved_as(label, partial(read_cell, path, prediction.facts(label)))
+        self._unsaved = None
+
+    def _measured(self, prediction: Prediction, label: int) -> _Rows:
+        """The measures of a cell; members that were measured before are not measured again."""
+        before = self._added_to
+        if before is None or label not in before or label not in self._rows:
+            return measure_one(prediction, label)
+        now, then = (replace(one, ensembles=one.store.chosen([label])) for one in (prediction, before))
+        changed = measure_changed(now, then, self._table([label], prediction.unit))
+        return [{str(name): value for name, value in row.items()} for row in changed.to_dict("records")]
+
+    def _table(self, labels: list[int], unit: str) -> Any:
+        return as_table([row for label in labels for row in self._rows[label]], MEASURES, unit)
+
+    def finish(self, prediction: Prediction | None = None) -> None:
+        """Write the tables and ``prediction.json``: of the whole prediction, or of the cells so far."""
+        if prediction is None:
+            if self._latest is None:
+                return
+            if self._unsaved is not None:  # interrupted between its files
+                self._save(self._latest, self._unsaved)
+            prediction = self._latest
+        save_tables(prediction, self._folder, self._table(list(prediction), prediction.unit))
+        (self._folder / INDEX_FILE).unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""The workers of a batch: processes that Dask starts on this machine, or those of a user's own cluster.
+
+Dask sends fields to workers, and sends those of a worker that died to others. The workers write the files
+themselves, into the folder of the batch.
+"""
+
+import logging
+import os
+import queue
+import secrets
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from napari_dispr.cells.fields import Field
+from napari_dispr.errors import InputError
+from napari_dispr.prediction.field_run import CellsDone, FieldResult, Job, iter_field
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Memory of a worker in bytes: Python with torch and a model, a field, and a batch of shapes.
+WORKER_MEMORY = 1.2e9
+#: ... and its memory on a GPU.
+WORKER_GPU_MEMORY = 4e9
+#: How many workers may die with a field before the field counts as failed.
+_MOST_DEATHS = 20
+
+
+def workers_that_pay(fields: int) -> int:
+    """How many workers to start on this machine: as its cores and its memory allow, at most one a field."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    cores = min(allowed or 1, psutil.cpu_count(logical=False) or 1)
+    memory = psutil.virtual_memory().available / WORKER_MEMORY
+    most = [fields, cores, int(memory)]
+    if gpus := _gpu_memory():
+        most.append(int(sum(gpus) / WORKER_GPU_MEMORY))
+    return max(1, min(most))
+
+
+def _gpu_memory() -> list[int]:
+    """Memory of each GPU of this machine."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
+
+
+def run_here(fields: Sequence[Field], job: Job) -> Generator[CellsDone | FieldResult | None, None, None]:
+    """Predict fields one after another in this process."""
+    for one in fields:
+        with closing(iter_field(one, job)) as events:
+            while True:
+                try:
+                    event = next(events)
+                except StopIteration as end:
+                    yield end.value
+                    break
+                if isinstance(event, CellsDone):
+                    yield event
+
+
+@contextmanager
+def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
+    """A client of the user's scheduler, or of a cluster on this machine that ends with the block.
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, or nothing answers at the address of the scheduler.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise InputError(
+            'A batch needs one more package: run pip install "napari-dispr[batch]", or use --workers 0.'
+        ) from None
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=5)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"No Dask scheduler answers at {scheduler}: start one, or correct it."
+            ) from error
+        with client:
+            yield client
+        return
+    choices = {
+        # PyTorch fails in forked processes, and daemons cannot have children.
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.worker.daemon": False,
+        "distributed.scheduler.allowed-failures": _MOST_DEATHS,
+        # Fields that wait are not memory: no worker is paused or restarted for what it holds.
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+    }
+    with (
+        dask.config.set(choices),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def run_on_workers(
+    client: "Client", fields: Sequence[Field], job: Job
+) -> Generator[CellsDone | FieldResult | None, None, None]:
+    """Predict fields on the workers of a client; closing the generator cancels them.
+
+    Yields
+    ------
+    CellsDone, FieldResult
+        As they come, in any order.
+    None
+        Nothing happened for a second.
+
+    Raises
+    ------
+    InputError
+        If the scheduler is lost. The finished fields are kept.
+    """
+    from distributed.client import FutureCancelledError
+    from distributed.scheduler import KilledWorker
+
+    topic = f"napari-dispr-{secrets.token_hex(8)}"
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    gpus = len(_gpu_memory()) if client.cluster is not None else 0
+    client.subscribe_topic(topic, lambda event: events.put(CellsDone(*event[1])))
+    futures = {
+        client.submit(_on_worker, one, job, topic, gpus, key=f"{topic}-{one.name}", pure=False): one.name
+        for one in fields
+    }
+    for future in futures:
+        future.add_done_callback(events.put)
+    try:
+        while futures:
+            try:
+                event = events.get(timeout=1.0)
+            except queue.Empty:
+                if client.status not in ("running", "connecting"):
+                    raise InputError(_LOST) from None
+                yield None
+                continue
+            if isinstance(event, CellsDone):
+                yield event
+                continue
+            name = futures.pop(event)
+            try:
+                result: FieldResult = event.result()
+            except KilledWorker:
+                result = FieldResult(name, reason="Its workers died again and again: use fewer workers.")
+            except (FutureCancelledError, OSError):
+                raise InputError(_LOST) from None
+            except Exception as error:
+                result = FieldResult(name, reason=f"Its worker failed, {type(error).__name__}: {error}")
+            event.release()
+            yield result
+    finally:
+        client.cancel(list(futures), force=True)
+        client.unsubscribe_topic(topic)
+
+
+_LOST = "The connection to the Dask scheduler is lost: run the same command again to go on."
+
+
+def _on_worker(one: Field, job: Job, topic: str, gpus: int) -> FieldResult:
+    """Predict a field on a worker, and report its cells."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+    if gpus > 1 and str(worker.name).isdecimal():  # before torch looks for GPUs
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(int(worker.name) % gpus)
+    with closing(iter_field(one, job)) as events:
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                result: FieldResult = end.value
+                return result
+            task = worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":
+                return FieldResult(one.name, reason="cancelled")
+            if isinstance(event, CellsDone):
+                worker.log_event(topic, [event.field, event.cells, event.total])

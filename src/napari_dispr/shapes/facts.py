@@ -1,0 +1,92 @@
+"""What is known of a cell without its shapes: small values that are kept when the shapes lie in a file."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr import grid
+from napari_dispr.errors import InputError
+from napari_dispr.shapes.ensemble import Ensemble
+
+#: First and last voxel (z, y, x) of the model grid that any member holds.
+GridBox = tuple[tuple[int, int, int], tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """How much the members of a cell agree, and where they lie.
+
+    Attributes
+    ----------
+    ambiguity : float
+        See `Ensemble.ambiguity`.
+    modes : tuple of tuple of int
+        See `Ensemble.modes`.
+    box : GridBox or None
+        None: all members are empty.
+    """
+
+    ambiguity: float
+    modes: tuple[tuple[int, ...], ...]
+    box: GridBox | None
+
+    @classmethod
+    def of(cls, ensemble: Ensemble) -> Self:
+        """Computed from the shapes."""
+        inside = np.argwhere(ensemble.members.any(axis=0))
+        ends = (
+            [tuple(end.tolist()) for end in (inside.min(axis=0), inside.max(axis=0))] if len(inside) else []
+        )
+        return cls(ensemble.ambiguity, tuple(ensemble.modes), (ends[0], ends[1]) if ends else None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellFacts:
+    """What is known of a cell without its shapes; names as in `Ensemble`.
+
+    ``agreement`` is None if it was not computed when the cell was saved.
+    """
+
+    label: int
+    numbers: tuple[int, ...]
+    grid_to_world: NDArray[np.float64] = field(repr=False)
+    unit: str
+    zoom: float
+    agreement: Agreement | None = None
+
+    @classmethod
+    def of(cls, ensemble: Ensemble) -> Self:
+        """All that is known of an ensemble."""
+        e = ensemble
+        return cls(e.label, e.numbers, e.grid_to_world, e.unit, e.zoom, Agreement.of(e))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Of a file that `Ensemble.save_npz` wrote, without reading its shapes.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged or of another kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                affine = grid.check_affine(file["grid_to_world"])
+                if "signed_distance" not in file or affine.shape != (4, 4):
+                    raise ValueError("no ensemble")
+                return cls(
+                    int(file["label"]),
+                    tuple(int(number) for number in file["numbers"]),
+                    affine,
+                    str(file["unit"]),
+                    float(file["zoom"]),
+                )
+        except FileNotFoundError:
+            raise InputError(f"{path.name} is missing: give the folder of a complete prediction.") from None
+        except Exception as error:  # a damaged file can raise anything
+            raise InputError(
+                f"{path.name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
+            ) from error

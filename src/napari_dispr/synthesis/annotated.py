@@ -1,0 +1,113 @@
+"""Annotated images, 2D and 3D: an image with the labels of its cells. Reads folders of several layouts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.cells.cropping import check_intensities
+from napari_dispr.cells.file_pairs import pair_files
+from napari_dispr.cells.stack_files import UNIT, read_stack
+from napari_dispr.errors import InputError
+from napari_dispr.labels import whole_numbers
+
+#: Names of the folders of images and of labels.
+_FOLDERS = (("image", "labels"), ("images", "masks"), ("images", "labels"), ("image", "mask"))
+#: Folders with images and labels together, as for Cellpose.
+_TOGETHER = ("train",)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotated:
+    """An image with the labels of its cells.
+
+    Attributes
+    ----------
+    image, labels : (z, y, x) or (y, x) arrays
+        0 is background. Of a stack, slices without labels may not be annotated.
+    spacing : (z, y, x) or (y, x)
+        Size of a voxel in ``unit``.
+    """
+
+    name: str
+    image: NDArray[Any]
+    labels: NDArray[Any]
+    spacing: tuple[float, ...]
+    unit: str = "pixel"
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """The slices that hold labels; (0,) for a 2D image."""
+        if self.labels.ndim == 2:
+            return (0,)
+        return tuple(int(z) for z in np.flatnonzero(self.labels.any(axis=(1, 2))))
+
+
+def annotated_files(
+    images: str | PathLike[str], labels: str | PathLike[str] | None = None
+) -> list[tuple[Path, Path]]:
+    """The files of annotated images, in the order of names.
+
+    Parameters
+    ----------
+    images : path
+        With ``labels`` an image or a folder of images. Alone a folder with the folders image and labels, or
+        images and masks, or with NAME.tif and NAME_masks.tif.
+
+    Raises
+    ------
+    InputError
+        If a path is missing, a folder has none of these layouts, or a file has no partner.
+    """
+    folder = Path(images)
+    if labels is None:
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder} is no folder: give one with the folders image and labels, or images and masks."
+            )
+        for one, other in _FOLDERS:
+            if (folder / one).is_dir() and (folder / other).is_dir():
+                images, labels = folder / one, folder / other
+                break
+        else:
+            images = labels = next((folder / name for name in _TOGETHER if (folder / name).is_dir()), folder)
+    return [(image, path) for image, path in pair_files(images, labels) if image is not None]
+
+
+def read_annotated(
+    images: str | PathLike[str],
+    labels: str | PathLike[str] | None = None,
+    spacing: Sequence[float] | None = None,
+    unit: str = UNIT,
+) -> Iterator[Annotated]:
+    """Read annotated images one by one; see `annotated_files`.
+
+    Parameters
+    ----------
+    spacing : (z, y, x) or (y, x), optional
+        Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, image and labels have different shapes, or labels are not whole numbers.
+    """
+    for image, path in annotated_files(images, labels):
+        given = spacing if spacing is None or len(spacing) == 3 else (float(np.mean(spacing)), *spacing)
+        stack = read_stack(image, path, given, unit, flat=True)
+        assert stack.image is not None
+        if stack.image.shape != stack.labels.shape:
+            raise InputError(
+                f"{image} has the shape {stack.image.shape} and its labels {stack.labels.shape}: give labels "
+                "that were made from this image."
+            )
+        check_intensities(stack.image, stack.name)
+        numbers = whole_numbers(stack.labels, stack.name)
+        if len(numbers) == 1:
+            yield Annotated(stack.name, stack.image[0], numbers[0], stack.spacing[1:], stack.unit)
+        else:
+            yield Annotated(stack.name, stack.image, numbers, stack.spacing, stack.unit)

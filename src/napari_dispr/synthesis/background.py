@@ -1,0 +1,171 @@
+"""The background of a microscopy image: its level, its slow variation and its noise, measured and painted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.ndimage import binary_dilation, gaussian_filter, gaussian_filter1d
+from scipy.special import ndtr
+
+from napari_dispr.errors import InputError
+
+Floats = NDArray[np.float32]
+
+#: Number of quantiles of the noise that are kept.
+_QUANTILES = 33
+#: Standard deviations of Gaussians, in voxels, among which the grain of the noise is looked up.
+_GRAINS = np.linspace(0, 3, 61)
+#: The slow variation is what a Gaussian with this share of the smaller side of the image leaves.
+_SLOW = 1 / 12
+#: Fewer pixels than this do not show what the background is like.
+_LEAST = 50
+
+
+class Background(BaseModel):
+    """Statistics of the background, in grey values of the image.
+
+    Attributes
+    ----------
+    level : float
+        Mean.
+    unevenness : float
+        Standard deviation of the slow variation.
+    length : float
+        Standard deviation, in pixels of the plane, of the Gaussian that smooths the slow variation.
+    quantiles : tuple of float
+        Of the noise, from its smallest to its largest value at equal steps; empty: no noise.
+    grain : tuple of float
+        Standard deviation, in voxels along each axis, of the Gaussian that correlates neighbours.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    level: float = 0.0
+    unevenness: float = Field(0.0, ge=0)
+    length: float = Field(20.0, gt=0)
+    quantiles: tuple[float, ...] = ()
+    grain: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+    def paint(
+        self, shape: tuple[int, ...], spacing: Sequence[float], rng: np.random.Generator
+    ) -> tuple[Floats, Floats]:
+        """A background with these statistics.
+
+        Returns
+        -------
+        slow, noise : float32 arrays
+            Level with slow variation, and noise of mean 0. Their sum is the background.
+        """
+        in_voxels = self.length * spacing[-1] / np.asarray(spacing)
+        slow = np.full(shape, self.level, np.float32)
+        if self.unevenness:
+            slow += np.float32(self.unevenness) * _smooth_noise(shape, in_voxels, rng)
+        if not self.quantiles:
+            return slow, np.zeros(shape, np.float32)
+        ranks = ndtr(_smooth_noise(shape, self.grain[-len(shape) :], rng))
+        noise = np.interp(ranks, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
+        return slow, noise.astype(np.float32)
+
+
+def _smooth_noise(shape: tuple[int, ...], sigma: Sequence[float], rng: np.random.Generator) -> Floats:
+    """Gaussian noise with variance 1, smoothed by a Gaussian."""
+    noise = gaussian_filter(rng.standard_normal(shape, np.float32), sigma, mode="wrap", truncate=3)
+    for length, width in zip(shape, sigma, strict=True):
+        point = np.zeros(length)
+        point[0] = 1
+        noise /= np.float32(np.linalg.norm(gaussian_filter1d(point, width, mode="wrap", truncate=3)))
+    return noise
+
+
+def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Background:
+    """The statistics of the background of annotated images.
+
+    Parameters
+    ----------
+    pairs : sequence of (image, labels)
+        (y, x) or (z, y, x) arrays of the same microscope. Of a stack only slices with labels count, since the
+        others may not be annotated.
+
+    Returns
+    -------
+    Background
+        Pixels close to a cell are left out. Very bright pixels (cells without a label) count little.
+
+    Raises
+    ------
+    InputError
+        If cells fill the images, so that there is no background.
+    """
+    found = [
+        one for image, labels in pairs for one in _slices(np.atleast_3d(image.T).T, np.atleast_3d(labels.T).T)
+    ]
+    if not found:
+        raise InputError(
+            "The cells fill the annotated slices, so that the background cannot be measured: annotate a "
+            "slice that shows background, or choose images with fewer cells."
+        )
+    levels, slow, lengths, noise, correlations = zip(*found, strict=True)
+    level = float(np.mean(levels))
+    values = np.concatenate(noise)
+    known = np.array(correlations, float)
+    lag = [float(np.nanmean(c)) if np.isfinite(c).any() else 0.0 for c in known.T]
+    return Background(
+        level=round(level, 4),
+        unevenness=round(float(np.concatenate(slow).std()), 4),
+        length=round(float(np.mean(lengths)), 3),
+        quantiles=tuple(
+            round(float(q), 4) for q in np.quantile(values, np.linspace(0, 1, _QUANTILES)) - values.mean()
+        ),
+        grain=tuple(round(float(g), 3) for g in np.interp(lag, _lag_one(), _GRAINS)),
+    )
+
+
+def _lag_one() -> NDArray[np.float64]:
+    """Correlation of neighbours in noise smoothed by each Gaussian of ``_GRAINS``."""
+    point = np.zeros(41)
+    point[20] = 1
+    kernels = [gaussian_filter1d(point, sigma) for sigma in _GRAINS]
+    return np.array([(k[1:] * k[:-1]).sum() / (k**2).sum() for k in kernels])
+
+
+_Found = tuple[float, NDArray[Any], float, NDArray[Any], tuple[float, float, float]]
+
+
+def _slices(image: NDArray[Any], labels: NDArray[Any]) -> list[_Found]:
+    """Level, slow variation, its length, noise, and correlation of neighbours (z, y, x), of each slice."""
+    found = []
+    before: tuple[int, NDArray[Any]] | None = None
+    length = _SLOW * min(image.shape[1:])
+    for z in np.flatnonzero(labels.any(axis=(1, 2))):
+        cells = labels[z] > 0
+        sizes = np.bincount(labels[z].ravel().astype(np.int64) if labels.max() < 1e6 else cells.ravel())[1:]
+        margin = max(2, round(0.25 * float(np.sqrt(np.median(sizes[sizes > 0])))))
+        empty = ~binary_dilation(cells, iterations=margin)
+        if empty.sum() < _LEAST:
+            empty = ~binary_dilation(cells)
+        if empty.sum() < _LEAST:
+            continue
+        plane = image[z].astype(np.float64)
+        middle = np.median(plane[empty])
+        spread = max(1.4826 * np.median(np.abs(plane[empty] - middle)), 1e-9)
+        empty &= plane < middle + 6 * spread  # above are cells without a label
+        level = float(plane[empty].mean())
+        share = gaussian_filter(empty.astype(np.float64), length)
+        slow = gaussian_filter(np.where(empty, plane - level, 0), length) / np.maximum(share, 1e-3)
+        rest = np.where(empty, plane - level - slow, np.nan)
+        above = _correlation(before[1], rest) if before is not None and before[0] == z - 1 else np.nan
+        lags = above, _correlation(rest[1:], rest[:-1]), _correlation(rest[:, 1:], rest[:, :-1])
+        found.append((level, slow[empty], length, rest[empty], lags))
+        before = int(z), rest
+    return found
+
+
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    both = np.isfinite(a) & np.isfinite(b)
+    if both.sum() < _LEAST:
+        return float("nan")
+    x, y = a[both] - a[both].mean(), b[both] - b[both].mean()
+    scale = float(np.sqrt((x**2).mean() * (y**2).mean()))
+    return float((x * y).mean()) / scale if scale > 1e-12 else 0.0

@@ -1,0 +1,55 @@
+"""Where synthetic cells come from: a learned model or a simulator, behind one interface."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from napari_dispr.synthesis.background import Background
+from napari_dispr.synthesis.settings import Microscope
+
+#: ``draw(rng, count)`` yields `TexturedCell` without end and depends on ``rng`` alone. About ``count`` cells
+#: will be used, which helps to choose the size of batches. Other events that it yields are passed on.
+Draw = Callable[[np.random.Generator, int], Iterator[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellSource:
+    """Makes the cells of a population.
+
+    Attributes
+    ----------
+    name : str
+        Of the learned model or simulator.
+    spacing : (z, y, x) or (y, x)
+        Size of a voxel of the cells in ``unit``; its length is their number of axes.
+    background : Background
+        Of the images in which the cells lie.
+    draw : Draw
+    density : float or None
+        Share of the real images that cells fill, if it is known.
+    dtype : str
+        Data type of the images, such as "uint16".
+    microscope : Microscope or None
+        The usual microscope for cells that are sharp and without noise.
+    blurred : str
+        The reason why no microscope may be simulated, in one sentence; empty if it may.
+    card : mapping
+        Model, hash, training and whatever else says how the cells were made; plain values for JSON.
+    """
+
+    name: str
+    spacing: tuple[float, ...]
+    unit: str
+    background: Background
+    draw: Draw
+    density: float | None = None
+    dtype: str = "uint16"
+    microscope: Microscope | None = None
+    blurred: str = ""
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.spacing)

@@ -1,0 +1,234 @@
+"""Cells from a learned model: a mask, its volume, the slices of the volume, and their texture."""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from napari_dispr.diffusion import devices
+from napari_dispr.errors import InputError
+from napari_dispr.events import Step
+from napari_dispr.grid import check_spacing
+from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.learned import LearnedSynthesis
+from napari_dispr.synthesis.masks import iter_masks
+from napari_dispr.synthesis.textured_cells import TexturedCell
+from napari_dispr.synthesis.textures import MULTIPLE, iter_textures
+from napari_dispr.synthesis.volumes import Volume, way_of
+
+#: Cells whose networks run in one batch.
+BATCH = 12
+#: Cells with fewer voxels are left out.
+LEAST_VOXELS = 4
+#: Height of the shapes that the shape models draw over the diameter of their section, at the median.
+USUAL_HEIGHT = 1.0
+
+
+def iter_textured_cells(
+    learned: LearnedSynthesis,
+    seed: int,
+    spacing: Sequence[float],
+    dimensions: int,
+    *,
+    count: int = BATCH,
+    settings: CellSettings | None = None,
+) -> Iterator[TexturedCell | Step]:
+    """Make cells without end, in batches.
+
+    Parameters
+    ----------
+    seed : int
+        All depends on it.
+    spacing : (z, y, x) or (y, x)
+        Of the cells, in the unit of the model.
+    dimensions : 2 or 3
+        Of the cells.
+    count : int
+        Cells that will be used, which decides the size of the batches.
+    settings : CellSettings, optional
+
+    Yields
+    ------
+    Step
+        After each evaluation of a network.
+    TexturedCell
+        Slices above and below the cell are part of it only if the model learned them.
+
+    Raises
+    ------
+    InputError
+        If the spacing is not possible, or the cells would have only a few voxels.
+    """
+    steps = tuple(float(step) for step in spacing)
+    if len(steps) != dimensions or dimensions not in (2, 3):
+        raise InputError(f"The spacing has {len(steps)} numbers: give y,x for 2D or z,y,x for 3D cells.")
+    check_spacing((steps[0], *steps)[-3:], learned.card.unit)
+    maker = _Maker(learned, steps, settings or CellSettings())
+    batch = ceil(count / max(1, ceil(count / BATCH)))
+    first = 0
+    while True:
+        cells = yield from maker.batch(seed, range(first, first + batch))
+        if not cells:
+            raise InputError(
+                f"The cells of {learned.card.name!r} have only a few voxels of {_text(steps)} "
+                f"{learned.card.unit}: give a finer spacing."
+            )
+        yield from cells
+        first += batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """The grid of a texture: masks on it, and the shift of its centre from that of the volume."""
+
+    masks: NDArray[np.bool_]
+    shift: list[float]
+
+
+class _Maker:
+    """Makes batches of cells with the networks of a learned model."""
+
+    def __init__(self, learned: LearnedSynthesis, spacing: tuple[float, ...], settings: CellSettings) -> None:
+        self.card, self.spacing, self.settings = learned.card, spacing, settings
+        device = devices.choose(settings.device)
+        self._masks, self._textures = (learned.ready(part, device) for part in ("masks", "textures"))
+        self._flat = len(spacing) == 2
+        card = learned.card
+        depth = card.spacing[:1] if card.dimensions == 3 else spacing[:1]
+        #: The grid of the textures; that of the cells, if it is nearly the same.
+        self._drawn: tuple[float, ...] = card.picture_pixel if self._flat else (*depth, *card.picture_pixel)
+        if np.allclose(self._drawn, spacing, rtol=0.02):
+            self._drawn = spacing
+        self._with_neighbours = card.neighbours and not settings.as_published and not self._flat
+
+    def batch(self, base: int, numbers: Sequence[int]) -> Generator[Step, None, list[TexturedCell]]:
+        """The cells with these numbers; cells of only a few voxels are left out."""
+        settings, count = self.settings, 0
+        seeds = np.array([np.random.SeedSequence((base, n)).generate_state(4) for n in numbers]).tolist()
+
+        def step() -> Step:
+            nonlocal count
+            count += 1
+            return Step(numbers[0], count, count, None)
+
+        masks = None
+        sampled = iter_masks(self._masks, [s[0] for s in seeds], settings.mask_sampler, settings.mask_steps)
+        for masks in sampled:
+            if masks is None:
+                yield step()
+        assert masks is not None
+        kept = [i for i, mask in enumerate(masks) if _is_whole(mask)]
+        if not kept:
+            return []
+        volumes = yield from self._volumes([masks[i] for i in kept], [seeds[i][1] for i in kept])
+        made = [(i, volume) for i, volume in zip(kept, volumes, strict=True) if volume is not None]
+        grids = [self._grid(volume, seeds[i][2]) for i, volume in made]
+        whole = [(*one, grid) for one, grid in zip(made, grids, strict=True) if grid.masks.any()]
+        if not whole:
+            return []
+        pictures = None
+        for pictures in iter_textures(
+            self._textures,
+            _same_size([grid.masks for _, _, grid in whole]),
+            [seeds[i][3] for i, _, _ in whole],
+            steps=settings.texture_steps,
+            rho=settings.rho,
+            with_neighbours=self._with_neighbours,
+        ):
+            if pictures is None:
+                yield step()
+        assert pictures is not None
+        cells = []
+        for (i, volume, grid), picture in zip(whole, pictures, strict=True):
+            image = _middle(picture, grid.masks.shape) * np.float32(self.card.scale) + np.float32(
+                self.card.offset
+            )
+            cell = self._cell(volume, grid, image, f"mask {numbers[i]} of seed {base}")
+            if cell is not None:
+                cells.append(cell)
+        return cells
+
+    def _volumes(
+        self, masks: list[NDArray[np.float32]], seeds: list[int]
+    ) -> Generator[Step, None, list[Volume | None]]:
+        if self._flat:
+            return [Volume(mask, self.card.mask_pixel) for mask in masks]
+        way = way_of(self.settings.way)
+        volumes = yield from way(masks, self.card.mask_pixel, seeds, self.settings)
+        stretch = (self.card.height or USUAL_HEIGHT) / USUAL_HEIGHT
+        return [volume and replace(volume, stretch=stretch) for volume in volumes]
+
+    def _grid(self, volume: Volume, seed: int) -> _Grid:
+        """Where the texture is drawn: the slices of the cell, and a margin."""
+        shift = np.random.default_rng(seed).uniform(-0.5, 0.5, len(self._drawn)) * self._drawn
+        _, size = volume.box
+        margin = 2 * self.card.margin
+        shape = [ceil(n / step + margin) for n, step in zip(size[-2:], self._drawn[-2:], strict=True)]
+        if self._flat:
+            return _Grid((volume.sampled(self._drawn, shape, shift.tolist()) > 0)[None], shift.tolist())
+        # One slice more on both sides, since the cell is moved by up to half a slice.
+        shape.insert(0, ceil(size[0] / self._drawn[0]) + 2)
+        masks = volume.sampled(self._drawn, shape, shift.tolist()) > 0
+        used = np.flatnonzero(masks.any(axis=(1, 2)))
+        if not len(used):
+            return _Grid(masks, shift.tolist())
+        more = int(self.card.beyond)
+        first, last = max(0, used[0] - more), min(len(masks) - 1, used[-1] + more)
+        shift[0] += ((first + last) / 2 - (len(masks) - 1) / 2) * self._drawn[0]
+        return _Grid(masks[first : last + 1], shift.tolist())
+
+    def _cell(
+        self, volume: Volume, grid: _Grid, image: NDArray[np.float32], source: str
+    ) -> TexturedCell | None:
+        """The cell at the spacing that is wanted; None if it is only a few voxels."""
+        masks = grid.masks
+        if self._flat:
+            image, masks = image[0], masks[0]
+        if self._drawn == self.spacing:
+            return TexturedCell(masks, image, source) if masks.sum() >= LEAST_VOXELS else None
+        ratio = np.array(self.spacing) / self._drawn
+        shape = [max(1, round(n / r)) for n, r in zip(masks.shape, ratio, strict=True)]
+        mask = volume.sampled(self.spacing, shape, grid.shift) > 0
+        if mask.sum() < LEAST_VOXELS:
+            return None
+        places = [
+            (np.arange(n) - (n - 1) / 2) * r + (m - 1) / 2
+            for n, r, m in zip(shape, ratio, masks.shape, strict=True)
+        ]
+        points = np.stack(np.meshgrid(*places, indexing="ij"))
+        return TexturedCell(
+            mask, map_coordinates(image, points, order=1, mode="nearest").astype(np.float32), source
+        )
+
+
+def _is_whole(mask: NDArray[np.float32]) -> bool:
+    """Whether a mask holds a cell that its border does not cut."""
+    inside = mask > 0
+    edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+    return bool(inside.sum() >= 16 and not edge.any())
+
+
+def _same_size(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+    """The masks in the middle of squares of one size, which the network can take."""
+    largest = max(max(mask.shape[1:]) for mask in masks)
+    side = MULTIPLE * max(2, ceil(largest / MULTIPLE))
+    squares = []
+    for mask in masks:
+        square = np.zeros((len(mask), side, side), bool)
+        _middle(square, mask.shape)[...] = mask
+        squares.append(square)
+    return squares
+
+
+def _middle(square: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """The middle of the squares, with the height and width of ``shape``."""
+    top, left = ((a - b) // 2 for a, b in zip(square.shape[1:], shape[1:], strict=True))
+    return square[:, top : top + shape[1], left : left + shape[2]]
+
+
+def _text(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{step:g}" for step in spacing)

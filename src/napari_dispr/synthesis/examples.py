@@ -1,0 +1,389 @@
+"""Training examples from annotated images: masks of single cells, and pictures of cells with their masks.
+
+Knows arrays, not files or networks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, zoom
+
+from napari_dispr import signed_distance
+from napari_dispr.cells.cropping import check_intensities
+from napari_dispr.errors import InputError
+from napari_dispr.labels import Box, cell_boxes, whole_numbers
+from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.background import Background, measure_background
+
+Floats = NDArray[np.float32]
+
+#: Side of the masks, in pixels, and how much of it the largest cells take.
+MASK_SIDE, MASK_ROOM = 128, 104
+#: Fewer cells than this do not show how cells vary.
+LEAST_CELLS = 5
+#: Largest side of the pictures, in pixels; larger cells are reduced.
+LARGEST_SIDE = 128
+#: Pictures that are kept; more do not help in the time of a training.
+MOST_PICTURES = 2000
+#: Sections of a cell at least this large, relative to its largest one, are masks too.
+NEAR_LARGEST = 0.8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskExample:
+    """The outline of one cell: signed distance (128, 128) in pixels, positive inside."""
+
+    cell: str
+    distance: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureExample:
+    """A cell in one slice.
+
+    Attributes
+    ----------
+    image : (side, side) float32
+        Grey values; other cells are replaced by background.
+    mask : (side, side) bool
+        Empty in the slices next to the ends of a cell.
+    known : (side, side) bool
+        False where another cell was, or outside the image.
+    beside : tuple of (side, side) float32
+        The image in the slices above and below, as far as there are any, without other cells.
+    """
+
+    image: Floats
+    mask: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    beside: tuple[Floats, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What is learned from.
+
+    Attributes
+    ----------
+    mask_pixel : float
+        Side of a pixel of the masks in the unit of the spacing.
+    picture_pixel : (float, float)
+        Size (y, x) of a pixel of the pictures.
+    margin : float
+        Width of the surroundings of a cell in the pictures, in their pixels.
+    beyond : bool
+        Whether there are pictures of the slices above and below a cell.
+    height : float or None
+        Median height of the cells over the diameter of their largest section; None: not known.
+    diameters : (cell,) array
+        Diameter of a disk with the area of each cell's largest section, in the unit of the spacing.
+    density : float
+        Share of the annotated slices that cells fill.
+    """
+
+    masks: list[MaskExample]
+    pictures: list[PictureExample]
+    mask_pixel: float
+    picture_pixel: tuple[float, float]
+    margin: float
+    beyond: bool
+    height: float | None
+    diameters: NDArray[np.float64]
+    density: float
+    background: Background
+    spacing: tuple[float, ...]
+    unit: str
+    dtype: str
+    limits: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Section:
+    """A cell in one slice.
+
+    ``diameter`` is that of a disk with its area, ``reach`` its largest distance from the centre of its box.
+    """
+
+    z: int
+    box: Box
+    diameter: float
+    reach: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cell:
+    """The sections of a cell. ``whole``: its first and last slice are known, and the border cuts nothing."""
+
+    name: str
+    field: int
+    label: int
+    sections: list[_Section]
+    whole: bool
+
+    @property
+    def largest(self) -> _Section:
+        return max(self.sections, key=lambda section: section.diameter)
+
+
+def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
+    """Cut the training examples out of annotated images.
+
+    Parameters
+    ----------
+    fields : sequence of Annotated
+        All 2D or all 3D, with the same spacing. Of a stack only slices with labels count as annotated.
+    seed : int
+        Chooses among the pictures if there are very many.
+
+    Raises
+    ------
+    InputError
+        If image and labels do not fit together, or there are too few cells.
+    """
+    fields = [_checked(one) for one in fields]
+    first = fields[0]
+    for other in fields[1:]:
+        if other.labels.ndim != first.labels.ndim:
+            raise InputError(f"{first.name} and {other.name} are not both 2D or both 3D: give one kind.")
+        if not np.allclose(other.spacing, first.spacing, rtol=0.05) or other.unit != first.unit:
+            raise InputError(
+                f"{first.name} and {other.name} have different spacings, {first.spacing} {first.unit} and "
+                f"{other.spacing} {other.unit}: give images of one microscope, or state one spacing."
+            )
+    volumes = [_volume(one) for one in fields]
+    step = (1.0, *first.spacing)[-3:]
+    cells = [cell for i, one in enumerate(volumes) for cell in _cells(one, i, step)]
+    if len(cells) < LEAST_CELLS:
+        count = f"only {len(cells)} cell{'s' if len(cells) > 1 else ''}" if cells else "no whole cell"
+        raise InputError(
+            f"The labels hold {count} in the annotated slices, cells cut by the border not counted: "
+            f"label at least {LEAST_CELLS}, better 20 or more."
+        )
+    volumes = _in_one_range(volumes)
+    background = measure_background([(one.image, one.labels) for one in volumes])
+    masks, mask_pixel = _masks(volumes, cells, step)
+    pictures, pixel, margin, beyond = _pictures(volumes, cells, step, background, np.random.default_rng(seed))
+    annotated = [one.labels[one.labels.any(axis=(1, 2))] > 0 for one in volumes]
+    values = np.concatenate([one.image.ravel()[:: max(1, one.image.size // 100_000)] for one in volumes])
+    return Examples(
+        masks=masks,
+        pictures=pictures,
+        mask_pixel=mask_pixel,
+        picture_pixel=pixel,
+        margin=margin,
+        beyond=beyond,
+        height=_height(cells, step),
+        diameters=np.array([cell.largest.diameter for cell in cells]),
+        density=float(np.mean([slices.mean() for slices in annotated])),
+        background=background,
+        spacing=tuple(first.spacing),
+        unit=first.unit,
+        dtype=str(np.asarray(first.image).dtype),
+        limits=(float(values.min()), float(np.quantile(values, 0.9999))),
+    )
+
+
+def _checked(field: Annotated) -> Annotated:
+    """Image and labels as arrays that fit together."""
+    labels = whole_numbers(np.asarray(field.labels), field.name)
+    image = np.asarray(field.image)
+    if image.shape != labels.shape:
+        raise InputError(
+            f"The image of {field.name} has the shape {image.shape} and its labels {labels.shape}: give "
+            "labels made from this image."
+        )
+    if labels.ndim not in (2, 3):
+        raise InputError(
+            f"{field.name} has {labels.ndim} axes: give a 2D image or a 3D stack of one channel."
+        )
+    if not labels.any():
+        raise InputError(f"The labels of {field.name} are empty: annotate at least one slice.")
+    check_intensities(image, field.name)
+    return replace(field, image=image, labels=labels)
+
+
+def _volume(field: Annotated) -> Annotated:
+    """The field as a stack; a 2D image has one slice."""
+    shape = (-1, *field.labels.shape[-2:])
+    return replace(
+        field, image=field.image.astype(np.float32).reshape(shape), labels=field.labels.reshape(shape)
+    )
+
+
+def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[_Cell]:
+    """The cells of a stack, with their sections that the border does not cut."""
+    annotated = np.asarray(field.labels.any(axis=(1, 2)))
+    found: dict[int, list[_Section]] = {}
+    cut: set[int] = set()
+    for z in np.flatnonzero(annotated):
+        plane = field.labels[z]
+        for label, box in cell_boxes(plane).items():
+            if any(side.start == 0 or side.stop == n for side, n in zip(box, plane.shape, strict=True)):
+                cut.add(label)
+                continue
+            inside = np.argwhere(plane[box] == label)
+            area = len(inside) * step[1] * step[2]
+            offsets = (inside - (np.array([side.stop - side.start for side in box]) - 1) / 2) * step[1:]
+            reach = float(np.hypot(*offsets.T).max()) + max(step[1:]) / 2
+            section = _Section(int(z), box, 2 * (area / np.pi) ** 0.5, reach)
+            if min(side.stop - side.start for side in box) >= 3:
+                found.setdefault(label, []).append(section)
+    cells = []
+    for label, sections in found.items():
+        ends = sections[0].z - 1, sections[-1].z + 1
+        whole = label not in cut and all(0 <= z < len(annotated) and annotated[z] for z in ends)
+        cells.append(_Cell(f"{field.name} {label}", number, label, sections, whole))
+    return cells
+
+
+def _height(cells: Sequence[_Cell], step: Sequence[float]) -> float | None:
+    heights = [len(cell.sections) * step[0] / cell.largest.diameter for cell in cells if cell.whole]
+    return float(np.median(heights)) if len(heights) >= LEAST_CELLS else None
+
+
+def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
+    """The images with the grey values of the one whose cells have the median brightness.
+
+    Linear maps bring the medians of background and cells together, so that differences between exposures of
+    one microscope do not count as texture.
+    """
+    levels = []
+    for one in fields:
+        slices = one.labels.any(axis=(1, 2))
+        cells = one.labels[slices] > 0
+        inside, outside = one.image[slices][cells], one.image[slices][~cells]
+        level = float(np.median(outside)) if outside.size else float(inside.min())
+        levels.append((level, float(np.median(inside)) - level))
+    middle = sorted(range(len(levels)), key=lambda i: levels[i][1])[len(levels) // 2]
+    level, contrast = levels[middle]
+    ranged = []
+    for one, (own_level, own_contrast) in zip(fields, levels, strict=True):
+        gain = contrast / own_contrast if own_contrast else 1.0
+        gain = gain if 0.1 < gain < 10 else 1.0
+        ranged.append(replace(one, image=((one.image - own_level) * gain + level).astype(np.float32)))
+    return ranged
+
+
+# --- masks -------------------------------------------------------------------------------------------
+
+
+def _masks(
+    fields: Sequence[Annotated], cells: Sequence[_Cell], step: Sequence[float]
+) -> tuple[list[MaskExample], float]:
+    """The outlines of cells on one grid, and the side of its pixels."""
+    usual = float(np.quantile([cell.largest.diameter for cell in cells], 0.9))
+    # In sparse slices many sections are caps of cells, which would count as small cells.
+    used = [cell for cell in cells if cell.whole or cell.largest.diameter >= usual / 2] or list(cells)
+    pixel = 2 * float(np.quantile([cell.largest.reach for cell in used], 0.98)) / MASK_ROOM
+    examples = []
+    for cell in used:
+        for section in cell.sections:
+            near = section.diameter >= NEAR_LARGEST * cell.largest.diameter
+            if section is not cell.largest and not (cell.whole and near):
+                continue
+            if 2 * cell.largest.reach > (MASK_SIDE - 8) * pixel:
+                continue
+            mask = fields[cell.field].labels[section.z] == cell.label
+            # Other sections take the size of the largest one, which stands for the cell.
+            scale = section.diameter / cell.largest.diameter
+            examples.append(MaskExample(cell.name, _outline(mask, section.box, step[1:], pixel * scale)))
+    return examples, pixel
+
+
+def _outline(mask: NDArray[np.bool_], box: Box, step: Sequence[float], pixel: float) -> Floats:
+    """Signed distance on the grid of masks, the centre of the box at its centre."""
+    inside = np.pad(mask[box], 4).astype(np.float32)
+    # Smoothed a little, since the corners of pixels are not part of an outline.
+    distance = signed_distance.from_level(gaussian_filter(inside, 0.7), 0.5, spacing=step)
+    place = (np.arange(MASK_SIDE) - (MASK_SIDE - 1) / 2) * pixel
+    points = [place / s + (n - 1) / 2 for s, n in zip(step, inside.shape, strict=True)]
+    at = np.stack(np.meshgrid(*points, indexing="ij"))
+    near = np.clip(at, 0, np.array(inside.shape).reshape(-1, 1, 1) - 1)
+    away = np.sqrt((((at - near) * np.asarray(step).reshape(-1, 1, 1)) ** 2).sum(axis=0))
+    values = map_coordinates(distance, near, order=1) - away
+    return (values / pixel).astype(np.float32)
+
+
+# --- pictures ----------------------------------------------------------------------------------------
+
+
+def _pictures(
+    fields: Sequence[Annotated],
+    cells: Sequence[_Cell],
+    step: Sequence[float],
+    background: Background,
+    rng: np.random.Generator,
+) -> tuple[list[PictureExample], tuple[float, float], float, bool]:
+    """Pictures of cells, the size of their pixels, their margin, and whether some are beyond a cell."""
+    sides = [max(s.stop - s.start for s in section.box) for cell in cells for section in cell.sections]
+    widest = float(np.quantile(sides, 0.98))
+    margin = max(4.0, 0.15 * widest)
+    reduction = max(1.0, (widest + 2 * margin) / LARGEST_SIDE)
+    side = 16 * ceil((widest + 2 * margin) / reduction / 16 - 1e-9)
+    wanted = [(cell, section.z, section.box) for cell in cells for section in cell.sections]
+    beyond = [
+        (cell, end.z + way, end.box)
+        for cell in cells
+        if cell.whole and len(fields[cell.field].labels) > 1
+        for end, way in ((cell.sections[0], -1), (cell.sections[-1], 1))
+    ]
+    wanted += beyond
+    if len(wanted) > MOST_PICTURES:
+        wanted = [wanted[i] for i in sorted(rng.choice(len(wanted), MOST_PICTURES, replace=False))]
+    pictures = [
+        _picture(fields[cell.field], cell.label, z, box, round(side * reduction), side, background, rng)
+        for cell, z, box in wanted
+    ]
+    return pictures, (step[1] * reduction, step[2] * reduction), margin / reduction, bool(beyond)
+
+
+def _picture(
+    field: Annotated,
+    label: int,
+    z: int,
+    box: Box,
+    window: int,
+    side: int,
+    background: Background,
+    rng: np.random.Generator,
+) -> PictureExample:
+    """A square window around a cell in one slice, reduced to ``side`` pixels."""
+    corner = [(s.start + s.stop - window) // 2 for s in box]
+    _, height, width = field.labels.shape
+    rows, columns = (np.arange(window) + c for c in corner)
+    inside = np.outer((rows >= 0) & (rows < height), (columns >= 0) & (columns < width))
+    around = np.ix_(np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1))
+    labels = np.where(inside, field.labels[z][around], 0)
+    mask = labels == label
+    # Light of other cells reaches past their labels.
+    other = ~inside | (binary_dilation((labels > 0) & ~mask, iterations=2) & ~binary_dilation(mask))
+    slices = [n for n in (z - 1, z + 1) if 0 <= n < len(field.labels)]
+    empty = [background.paint((window, window), (1.0, 1.0), rng) for _ in range(1 + len(slices))]
+    images = [
+        np.where(
+            other | (_others(field, n, label, around) if n != z else False),
+            sum(paint),
+            field.image[n][around],
+        )
+        for n, paint in zip([z, *slices], empty, strict=True)
+    ]
+    if window != side:
+        images = [zoom(image, side / window, order=1, grid_mode=True, mode="nearest") for image in images]
+        mask, other = (_reduced(one, side) for one in (mask, other))
+    image, *beside = (np.ascontiguousarray(one, np.float32) for one in images)
+    return PictureExample(image, mask, ~other, tuple(beside))
+
+
+def _others(field: Annotated, z: int, label: int, around: tuple[NDArray[np.int_], ...]) -> NDArray[np.bool_]:
+    """Where other cells are in a slice, as far as it is annotated."""
+    labels = field.labels[z][around]
+    own = labels == label
+    return binary_dilation((labels > 0) & ~own, iterations=2) & ~binary_dilation(own)
+
+
+def _reduced(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    share = zoom(mask.astype(np.float32), side / len(mask), order=1, grid_mode=True, mode="nearest")
+    return np.asarray(share > 0.5)

@@ -1,0 +1,279 @@
+"""Many synthetic images in a folder, on which Cellpose, StarDist and others train without a change."""
+
+import csv
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.errors import InputError
+from napari_dispr.events import in_one_go
+from napari_dispr.files import write_json, written_aside
+from napari_dispr.grid import translation
+from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
+from napari_dispr.synthesis.annotated import annotated_files
+from napari_dispr.synthesis.cell_sources import CellSource
+from napari_dispr.synthesis.populations import Population, check_population, iter_make_population
+from napari_dispr.synthesis.run_folder import earlier_card
+from napari_dispr.synthesis.settings import Layout, PopulationSettings
+from napari_dispr.version import __version__
+
+#: The card of the folder: the settings of the run, which decide whether it can be continued, and its results.
+CARD_FILE = "synthesis.json"
+CELLS_FILE, PREVIEW_FILE = "cells.csv", "preview.png"
+#: Folders of images and of labels, and the ending of the names of labels.
+LAYOUTS: dict[Layout, tuple[str, str, str]] = {
+    "plain": ("image", "labels", ""),
+    "stardist": ("images", "masks", ""),
+    "cellpose": ("train", "train", "_masks"),
+}
+#: Columns of the table of cells and what they mean.
+COLUMNS = {
+    "image": "no unit: name of the image",
+    "label": "no unit: value of the cell in the labels",
+    "source": "no unit: the mask and the seed that made the cell",
+    "voxels": "no unit: its voxels in the image",
+    "volume": "unit^3 (3D) or unit^2 (2D): volume or area of the whole cell",
+    "z": "unit: centre of its visible voxels (3D)",
+    "y": "unit: the same along y",
+    "x": "unit: the same along x",
+    "whole": "no unit: whether the border of the image cuts nothing off",
+    "clustered": "no unit: whether it was placed next to an earlier cell",
+}
+#: Images in the preview, and the largest side of each.
+_SHOWN, _SIDE = 6, 256
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMade:
+    """An image and its labels are saved: ``done`` of ``total`` images."""
+
+    name: str
+    done: int
+    total: int
+    notes: tuple[str, ...] = ()
+
+
+def iter_make_synthesis(
+    source: CellSource,
+    out: str | os.PathLike[str],
+    images: int = 200,
+    settings: PopulationSettings | None = None,
+    seed: int = 0,
+    layout: Layout = "plain",
+) -> Generator[Any, None, dict[str, Any]]:
+    """Make synthetic annotated images in a folder.
+
+    Parameters
+    ----------
+    out : path
+        A new or empty folder, or that of an interrupted run with the same source, settings and seed, which is
+        continued. Afterwards it holds images and labels (OME-TIFF), ``cells.csv`` (a row for each cell),
+        ``preview.png`` and ``synthesis.json``.
+    images : int
+        Number of images. A larger number continues a finished run.
+    seed : int
+        Image number i depends on (seed, i), the source and the settings alone. The same call writes the same
+        bytes.
+    layout : "plain", "cellpose" or "stardist"
+        plain: ``image/NAME.tif`` and ``labels/NAME.tif``; stardist: ``images/NAME.tif`` and
+        ``masks/NAME.tif``; cellpose: ``train/NAME.tif`` and ``train/NAME_masks.tif``, where each slice of a
+        stack that shows cells is an image, since Cellpose trains on 2D images.
+
+    Yields
+    ------
+    FieldMade, Placed, and the events of the source
+
+    Returns
+    -------
+    dict
+        ``images`` and ``cells`` (numbers), ``notes`` (sentences by image).
+
+    Raises
+    ------
+    InputError
+        If the folder holds other files or another run, or the settings do not suit the source.
+    """
+    settings = settings or PopulationSettings()
+    check_population(source, settings)
+    if images < 1:
+        raise InputError(f"The number of images is {images}: make at least 1.")
+    folder = Path(out)
+    request = {
+        "source": {
+            "name": source.name,
+            "spacing": list(source.spacing),
+            "unit": source.unit,
+            "background": source.background.model_dump(mode="json"),
+            **source.card,
+        },
+        "settings": settings.model_dump(mode="json"),
+        "seed": seed,
+        "layout": layout,
+    }
+    before = earlier_card(folder, CARD_FILE, request)
+    notes: dict[str, list[str]] = dict((before or {}).get("notes", {}))
+    if before is None:
+        _write_card(folder, request, notes)
+    rows = _read_rows(folder)
+    for number in range(1, images + 1):
+        name = f"synthetic_{number:04d}"
+        if name not in rows:
+            population = yield from iter_make_population(source, settings, seed, number)
+            _write(folder, name, population, layout)
+            if population.notes:
+                notes[name] = list(population.notes)
+                _write_card(folder, request, notes)
+            rows[name] = _rows(name, population)
+            _write_rows(folder, rows)  # last: it says that the image is complete
+            if number == 1:
+                _write_preview(folder, layout)
+        yield FieldMade(name, number, images, tuple(notes.get(name, ())))
+    results = {"images": len(rows), "cells": sum(len(of_one) for of_one in rows.values()), "notes": notes}
+    _write_preview(folder, layout)
+    _write_card(folder, request, notes, results)
+    return results
+
+
+make_synthesis = in_one_go(iter_make_synthesis)
+
+
+def _write_card(
+    folder: Path,
+    request: dict[str, Any],
+    notes: dict[str, list[str]],
+    results: dict[str, Any] | None = None,
+) -> None:
+    card = {
+        "software": f"napari-dispr {__version__}",
+        "request": request,
+        "columns": COLUMNS,
+        "notes": notes,
+        "results": {key: value for key, value in (results or {}).items() if key != "notes"},
+    }
+    write_json(folder / CARD_FILE, card)
+
+
+def _read_rows(folder: Path) -> dict[str, list[list[str]]]:
+    """The rows of the cells of each finished image, as text, so that they are written again unchanged."""
+    rows: dict[str, list[list[str]]] = {}
+    path = folder / CELLS_FILE
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in list(csv.reader(file))[1:]:
+                rows.setdefault(row[0], []).append(row)
+    return rows
+
+
+def _write_rows(folder: Path, rows: dict[str, list[list[str]]]) -> None:
+    with (
+        written_aside(folder / CELLS_FILE) as aside,
+        aside.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for name in sorted(rows):
+            writer.writerows(rows[name])
+
+
+def _rows(name: str, population: Population) -> list[list[str]]:
+    rows = []
+    for cell in population.cells:
+        centre = [""] * (3 - len(cell.centre)) + [str(value) for value in cell.centre]
+        values = (
+            name,
+            cell.label,
+            cell.source,
+            cell.voxels,
+            cell.volume,
+            *centre,
+            cell.whole,
+            cell.clustered,
+        )
+        rows.append([str(value) for value in values])
+    return rows
+
+
+def _write(folder: Path, name: str, population: Population, layout: Layout) -> None:
+    """Write image and labels of one population."""
+    images, labels, ending = LAYOUTS[layout]
+    if layout == "cellpose" and population.labels.ndim == 3:
+        for z in np.flatnonzero(population.labels.any(axis=(1, 2))):
+            stem = f"{name}_z{z:03d}"
+            _write_array(folder / images / f"{stem}.tif", population.image[z], population)
+            _write_array(folder / labels / f"{stem}{ending}.tif", population.labels[z], population)
+        return
+    _write_array(folder / images / f"{name}.tif", population.image, population)
+    _write_array(folder / labels / f"{name}{ending}.tif", population.labels, population)
+
+
+def _write_array(path: Path, array: NDArray[Any], population: Population) -> None:
+    sides = population.spacing[-array.ndim :]
+    affine = translation((0.0, 0.0, 0.0))
+    affine[:3, :3] = np.diag([*[float(np.mean(sides))] * (3 - len(sides)), *sides])
+    about = {"software": f"napari-dispr {__version__}", "synthetic": True}
+    write_ome_tiff(path, [OmeImage(array, path.stem, affine, population.unit, about)])
+
+
+def _write_preview(folder: Path, layout: Layout) -> None:
+    """A picture of the first images, each with the outlines of its cells next to it."""
+    import tifffile
+    from imageio.v3 import imwrite
+
+    images, labels, _ = LAYOUTS[layout]
+    place = folder if layout != "cellpose" else folder / images
+    pairs = annotated_files(*((folder / images, folder / labels) if place == folder else (place,)))
+    if len(pairs) > _SHOWN and layout == "cellpose":
+        pairs = pairs[:: len(pairs) // _SHOWN]
+    tiles = [tile(tifffile.imread(image), tifffile.imread(path)) for image, path in pairs[:_SHOWN]]
+    height, width = (max(one.shape[axis] for one in tiles) for axis in (0, 1))
+    tiles = [np.pad(one, ((0, height - one.shape[0]), (0, width - one.shape[1]), (0, 0))) for one in tiles]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 2)
+    page = np.concatenate([np.concatenate(tiles[i : i + 2], axis=1) for i in range(0, len(tiles), 2)])
+    with written_aside(folder / PREVIEW_FILE) as aside:
+        imwrite(aside, page)
+
+
+def tile(image: NDArray[Any], labels: NDArray[Any], side: int = _SIDE) -> NDArray[np.uint8]:
+    """An image next to the same image with the outlines of its cells, RGB.
+
+    Of a stack the slice is shown in which cells fill the largest area.
+
+    Parameters
+    ----------
+    image, labels : (z, y, x) or (y, x) arrays
+    side : int
+        Larger images are reduced to about this number of pixels.
+    """
+    from skimage.segmentation import find_boundaries
+
+    if labels.ndim == 3:
+        z = int(np.argmax((labels > 0).sum(axis=(1, 2))))
+        image, labels = image[z], labels[z]
+    step = max(1, min(labels.shape) // side)
+    image, labels = image[::step, ::step].astype(np.float64), labels[::step, ::step]
+    low, high = np.percentile(image, (0.5, 99.8))
+    grey = np.rint(255 * np.clip((image - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
+    plain = np.stack([grey] * 3, axis=-1)
+    outlined = plain.copy()
+    colours = _colours(int(labels.max()) + 1)
+    edge = find_boundaries(labels, mode="inner")
+    outlined[edge] = colours[labels[edge]]
+    return np.concatenate([plain, outlined], axis=1)
+
+
+def _colours(count: int) -> NDArray[np.uint8]:
+    """Bright colours that differ between successive labels."""
+    hue = 6 * (np.arange(count) * 0.618034 % 1)
+    parts = [np.clip(np.abs((hue + shift) % 6 - 3) - 1, 0, 1) for shift in (0, 4, 2)]
+    return np.rint(255 * (0.25 + 0.75 * np.stack(parts, axis=-1))).astype(np.uint8)
+
+
+def summary(results: dict[str, Any], size: Sequence[int]) -> str:
+    """What was made, in one sentence."""
+    by = " x ".join(str(length) for length in size)
+    return f"{results['images']} images of {by} voxels with {results['cells']} cells"

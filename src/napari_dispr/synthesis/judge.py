@@ -1,0 +1,322 @@
+"""Do synthetic images help? Segmenters are trained on real, synthetic and both, and tested on real images.
+
+The table has the form of Table 1 of Yilmaz et al. (2024).
+"""
+
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_dispr.errors import InputError
+from napari_dispr.events import in_one_go
+from napari_dispr.files import write_json, written_aside
+from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
+from napari_dispr.synthesis.fields import tile
+from napari_dispr.synthesis.realism import Distance, cell_features, kernel_distances, save_panels
+from napari_dispr.synthesis.run_folder import earlier_card
+from napari_dispr.synthesis.segmentation import (
+    Example,
+    Resized,
+    Segmenter,
+    Trial,
+    examples_of,
+    iter_train_segmenter,
+    resized_for,
+    seg_scores,
+)
+from napari_dispr.synthesis.settings import JudgeSettings
+from napari_dispr.version import __version__
+
+#: The settings of the run, which decide whether it can be continued, and its results.
+JUDGE_FILE = "judge.json"
+#: SEG of each test image, set and seed; the table of means; figures.
+SEG_FILE, TABLE_FILE, PANELS_FILE, PREVIEW_FILE = "seg.csv", "table", "realism.png", "images.png"
+REAL = "real"
+#: Images of each kind in the preview.
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A segmenter is trained and tested; ``seg`` is its mean SEG over the test images."""
+
+    training: str
+    seed: int
+    seg: float
+    done: int
+    total: int
+
+
+def iter_judge_synthesis(
+    real_train: str | os.PathLike[str],
+    real_test: str | os.PathLike[str],
+    synthetic: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    settings: JudgeSettings | None = None,
+) -> Generator[Any, None, pd.DataFrame]:
+    """Train segmenters on real images, on synthetic ones and on both, and compare them on other real images.
+
+    Parameters
+    ----------
+    real_train, real_test : path
+        Folders of annotated images, as `annotated_files` reads them. Of stacks only slices with labels count
+        for training. A test stack of which only single slices are annotated is tested on these slices.
+    synthetic : path or sequence of paths
+        Folders of synthetic images; several are compared with one another, for instance with and without a
+        step of their making.
+    out : path
+        A new or empty folder, or that of an interrupted run with the same images and settings, which is
+        continued.
+
+    Yields
+    ------
+    Trial, Judged
+
+    Returns
+    -------
+    DataFrame
+        A row for each training set with its SEG (mean and standard deviation over the seeds) and, for
+        synthetic ones, the kernel distances. Saved as ``table.csv`` and ``table.md``; ``seg.csv`` has the
+        score of each image, ``realism.png`` and ``images.png`` are figures.
+
+    Raises
+    ------
+    InputError
+        If images cannot be read or hold no cells, the test images are among the training images, or the
+        folder holds other files or another run.
+    """
+    settings = settings or JudgeSettings()
+    folder = Path(out)
+    many = [synthetic] if isinstance(synthetic, str | os.PathLike) else list(synthetic)
+    places = {REAL: Path(real_train), **_named(many)}
+    files = {name: annotated_files(place) for name, place in places.items()}
+    test_files = annotated_files(real_test)
+    _check_apart(files[REAL], test_files)
+    request = _request(files, test_files, settings)
+    if earlier_card(folder, JUDGE_FILE, request) is None:
+        write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
+    train = list(_dense(read_annotated(real_train)))
+    tests = list(_dense(read_annotated(real_test)))
+    for what, images in (("training", train), ("test", tests)):
+        if not any(one.labels.any() for one in images):
+            raise InputError(f"The labels of the real {what} images hold no cell: annotate some cells.")
+    resized = resized_for(train, settings.diameter)
+    examples = {REAL: examples_of(train, resized)}
+    real_cells = cell_features([*train, *tests])
+    distances: dict[str, tuple[Distance, Distance]] = {}
+    tables, shown = {REAL: real_cells}, {REAL: train[:_SHOWN]}
+    for name in list(places)[1:]:
+        examples[name] = examples_of(read_annotated(places[name]), resized)
+        if not examples[name]:
+            raise InputError(f"The labels in {places[name]} hold no cell: choose a folder with cells.")
+        tables[name] = cell_features(read_annotated(places[name]))
+        distances[name] = kernel_distances(real_cells, tables[name])
+        shown[name] = _first(read_annotated(places[name]))
+    save_panels(folder / PANELS_FILE, tables, train[0].unit)
+    _save_images(folder / PREVIEW_FILE, shown)
+    sets = _training_sets(examples)
+    scores = yield from _trials(folder, sets, tests, resized, settings)
+    table = _table(scores, sets, distances)
+    _save_table(folder, table, len(tests), settings)
+    return table
+
+
+judge_synthesis = in_one_go(iter_judge_synthesis)
+
+
+def _named(folders: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
+    """The synthetic folders by their names, which differ from each other and from "real"."""
+    if not folders:
+        raise InputError("There are no synthetic images: give at least one folder of them.")
+    if len(folders) == 1:
+        return {"synthetic": Path(folders[0])}
+    named: dict[str, Path] = {}
+    for place in map(Path, folders):
+        name = place.resolve().name
+        if name in named or name == REAL:
+            raise InputError(f"Two folders have the name {name}: rename one, since the table needs names.")
+        named[name] = place
+    return named
+
+
+def _training_sets(examples: dict[str, list[Example]]) -> dict[str, list[list[Example]]]:
+    """What each segmenter is trained on: real, each synthetic set, and real with each synthetic set."""
+    names = [name for name in examples if name != REAL]
+    alone = {name: [examples[name]] for name in examples}
+    both = {_both(name): [examples[REAL], examples[name]] for name in names}
+    return alone | both
+
+
+def _both(name: str) -> str:
+    return f"{REAL} + {name}"
+
+
+def _check_apart(train: Sequence[tuple[Path, Path]], test: Sequence[tuple[Path, Path]]) -> None:
+    own = {image.resolve() for image, _ in train}
+    for image, _ in test:
+        if image.resolve() in own:
+            raise InputError(f"{image} is a training and a test image: keep test images apart.")
+
+
+def _request(
+    files: dict[str, list[tuple[Path, Path]]], test_files: list[tuple[Path, Path]], settings: JudgeSettings
+) -> dict[str, Any]:
+    """What a run depends on: names and sizes of the files, and the settings."""
+    named = {
+        name: [[path.name, path.stat().st_size] for pair in pairs for path in pair]
+        for name, pairs in {**files, "test": test_files}.items()
+    }
+    return {"images": named, "settings": settings.model_dump(mode="json", exclude={"device"})}
+
+
+def _dense(images: Iterable[Annotated]) -> Iterator[Annotated]:
+    """Images that are annotated throughout: of a stack with single annotated slices, each of them."""
+    for one in images:
+        slices = one.slices
+        if one.labels.ndim == 2 or (len(slices) > 2 and slices[-1] - slices[0] + 1 == len(slices)):
+            yield one
+            continue
+        for z in slices:
+            yield Annotated(f"{one.name}_z{z}", one.image[z], one.labels[z], one.spacing[1:], one.unit)
+
+
+def _first(images: Iterator[Annotated]) -> list[Annotated]:
+    return [one for one, _ in zip(images, range(_SHOWN), strict=False)]
+
+
+def _save_images(path: Path, shown: dict[str, list[Annotated]]) -> None:
+    """Some images of each kind, a row for each, next to the same images with outlines."""
+    from imageio.v3 import imwrite
+
+    rows = []
+    for images in shown.values():
+        tiles = [tile(one.image, one.labels, 160) for one in images]
+        height = max(one.shape[0] for one in tiles)
+        padded = [np.pad(one, ((0, height - one.shape[0]), (0, 4), (0, 0))) for one in tiles]
+        rows.append(np.concatenate(padded, axis=1))
+    width = max(row.shape[1] for row in rows)
+    page = np.concatenate([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows])
+    with written_aside(path) as aside:
+        imwrite(aside, page)
+
+
+_SEG_COLUMNS = ["training", "seed", "image", "cells", "seg"]
+
+
+def _trials(
+    folder: Path,
+    sets: dict[str, list[list[Example]]],
+    tests: Sequence[Annotated],
+    resized: Resized,
+    settings: JudgeSettings,
+) -> Generator[Any, None, pd.DataFrame]:
+    """Train and test a segmenter for each training set and seed; finished ones are read from the folder."""
+    path = folder / SEG_FILE
+    rows: list[list[Any]] = []
+    if path.is_file():
+        known = pd.read_csv(path, float_precision="round_trip")
+        rows = known[_SEG_COLUMNS].values.tolist()
+    runs = [(name, seed) for seed in range(settings.seed, settings.seed + settings.seeds) for name in sets]
+    total = len(runs) * settings.steps
+    for number, (name, seed) in enumerate(runs):
+        if not any(row[0] == name and row[1] == seed for row in rows):
+            events = iter_train_segmenter(sets[name], resized, settings, seed, name)
+            segmenter = yield from _counted(events, number * settings.steps, total)
+            rows += [[name, seed, *_tested(segmenter, one)] for one in tests if one.labels.any()]
+            with written_aside(path) as aside:
+                pd.DataFrame(rows, columns=_SEG_COLUMNS).to_csv(aside, index=False)
+        of_run = [float(row[4]) for row in rows if row[0] == name and row[1] == seed]
+        yield Judged(name, seed, float(np.mean(of_run)), (number + 1) * settings.steps, total)
+    return pd.DataFrame(rows, columns=_SEG_COLUMNS)
+
+
+def _counted(
+    events: Generator[Trial, None, Segmenter], before: int, total: int
+) -> Generator[Trial, None, Segmenter]:
+    """The steps of one training, counted among those of all."""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            segmenter: Segmenter = end.value
+            return segmenter
+        yield Trial(event.what, before + event.done, total, event.loss)
+
+
+def _tested(segmenter: Segmenter, one: Annotated) -> tuple[str, int, float]:
+    scores = seg_scores(one.labels, segmenter.segment(one.image, one.spacing))
+    return one.name, len(scores), float(scores.mean())
+
+
+def _table(
+    scores: pd.DataFrame,
+    sets: dict[str, list[list[Example]]],
+    distances: dict[str, tuple[Distance, Distance]],
+) -> pd.DataFrame:
+    """A row for each training set. SEG is the mean over all true cells, then over the seeds."""
+    weighted = scores.assign(sum=scores["seg"] * scores["cells"])
+    by_seed = weighted.groupby(["training", "seed"])[["sum", "cells"]].sum()
+    means = by_seed["sum"] / by_seed["cells"]
+    rows = []
+    for name in sets:
+        values = means[name].to_numpy(np.float64)
+        sd = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        real, across = distances.get(name, (None, None))
+        rows.append(
+            {
+                "training": name,
+                "slices": sum(len(part) for part in sets[name]),
+                "seg": float(values.mean()),
+                "seg_sd": sd,
+                "kid_real_real": np.nan if real is None else real.mean,
+                "kid_real_real_sd": np.nan if real is None else real.sd,
+                "kid_real_synthetic": np.nan if across is None else across.mean,
+                "kid_real_synthetic_sd": np.nan if across is None else across.sd,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _save_table(folder: Path, table: pd.DataFrame, tests: int, settings: JudgeSettings) -> None:
+    """The table as CSV, and as Markdown with a row for each synthetic set, as in the paper."""
+    with written_aside(folder / f"{TABLE_FILE}.csv") as aside:
+        table.to_csv(aside, index=False)
+    with written_aside(folder / f"{TABLE_FILE}.md") as aside:
+        aside.write_text(markdown(table, tests, settings), encoding="utf-8")
+
+
+def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
+    """The table in the form of the paper's Table 1."""
+    by_name = table.set_index("training")
+
+    def seg(name: str) -> str:
+        row = by_name.loc[name]
+        return f"{row['seg']:.3f}" + ("" if np.isnan(row["seg_sd"]) else f" ± {row['seg_sd']:.3f}")
+
+    def kid(name: str, column: str) -> str:
+        row = by_name.loc[name]
+        return "-" if np.isnan(row[column]) else f"{row[column]:.2f} ± {row[f'{column}_sd']:.2f}"
+
+    lines = [
+        "| SEG | real | synthetic | both | KID real-real | KID real-synthetic |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in by_name.index:
+        if _both(name) in by_name.index:
+            distances = kid(name, "kid_real_real"), kid(name, "kid_real_synthetic")
+            lines.append(
+                f"| {name} | {seg(REAL)} | {seg(name)} | {seg(_both(name))} | {' | '.join(distances)} |"
+            )
+    lines += [
+        "",
+        f"SEG: mean over the true cells of {tests} test images (mean ± standard deviation over "
+        f"{settings.seeds} seeds). Each segmenter was trained from scratch for {settings.steps} steps of "
+        f"{settings.batch} crops. KID: a kernel distance of our own features of cells (mean ± standard "
+        "deviation over random subsets).",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,413 @@
+"""Learn masks and textures from annotated images, step by step; a stopped run goes on where it was."""
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_dispr.cells.stack_files import UNIT
+from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
+from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
+from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
+from napari_dispr.diffusion.samplers import with_condition
+from napari_dispr.errors import InputError
+from napari_dispr.events import in_one_go
+from napari_dispr.files import plain
+from napari_dispr.models.library import check_name
+from napari_dispr.settings import checked_settings
+from napari_dispr.synthesis import masks, textures
+from napari_dispr.synthesis.annotated import Annotated, read_annotated
+from napari_dispr.synthesis.examples import Examples, examples_of
+from napari_dispr.synthesis.learn_preview import write_preview
+from napari_dispr.synthesis.learn_settings import LearnSettings
+from napari_dispr.synthesis.learned import LearnedSynthesis, SynthesisCard, ready
+
+#: Steps of the rise of the learning rate, and share of the budget of its fall.
+WARMUP, DECAY = 50, 0.4
+#: Decay of the moving average of the weights, and largest norm of a gradient.
+AVERAGE, CLIP = 0.995, 1.0
+#: Steps between lines of the log, seconds between checkpoints, and pictures of the progress in a run.
+REPORT_EVERY, SAVE_EVERY, PREVIEWS = 10, 45.0, 12
+#: Masks that are made at the end and compared with those of the training.
+COMPARED = 24
+PROCESSES = {"masks": masks.PROCESS, "textures": textures.PROCESS}
+#: Settings that may change when a run goes on.
+_FREE = {"device"}
+_COUNTERS = ("step", "clock", "previews")
+
+
+@dataclass(frozen=True, slots=True)
+class LearnStep:
+    """Progress of a run.
+
+    Attributes
+    ----------
+    done, total : int
+        Thousandths of the budget.
+    step : int
+    mask_loss, texture_loss : float
+        Means of the last 10 steps.
+    seconds, seconds_left : float
+    """
+
+    done: int
+    total: int
+    step: int
+    mask_loss: float
+    texture_loss: float
+    seconds: float
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """A new picture of real and made masks and textures is in the file ``path``."""
+
+    path: Path
+
+
+def folder_of(out: str | os.PathLike[str]) -> Path:
+    """The folder of the run that makes the model file ``out``."""
+    return Path(out).absolute().with_suffix(".learning")
+
+
+def check_is_new(out: str | os.PathLike[str]) -> None:
+    """Raise an InputError if no new model file can have this name."""
+    out = Path(out).absolute()
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} cannot be the name of a model file: choose one that ends in .safetensors.")
+    check_name(out.stem)
+    if out.exists():
+        raise InputError(f"The model {out} already exists: remove it, or choose another name.")
+
+
+#: A file or folder, an array, or several arrays.
+Source = str | os.PathLike[str] | NDArray[Any] | Sequence[NDArray[Any]]
+
+
+def iter_learn_synthesis(
+    images: Source,
+    labels: Source | None,
+    out: str | os.PathLike[str],
+    *,
+    spacing: Sequence[float] | None = None,
+    unit: str = UNIT,
+    description: str = "",
+    licence: str = "",
+    attribution: str = "",
+    finish: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    **settings: Any,
+) -> Generator[LearnStep | Previewed, None, LearnedSynthesis]:
+    """Learn to make annotated images like given ones: masks of cells, and their textures.
+
+    Parameters
+    ----------
+    images, labels : path, array or sequence of arrays
+        Images of one microscope and the labels of their cells, all (y, x) or all (z, y, x). A slice of a
+        stack without any label counts as not annotated, so that a few annotated slices are enough. Paths are
+        those of two files or two folders with the same names; or of one folder with both, and no ``labels``.
+    spacing : (z, y, x) or (y, x), optional
+        Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
+    out : path
+        Model file to write, NAME.safetensors. The run is saved in the folder NAME.learning, with a log
+        (``log.jsonl``) and a picture of its progress (``preview.png``). The same call again continues a run
+        that was stopped.
+    description, licence, attribution : str
+        For the card of the model.
+    finish : bool
+        Make a model of what is learned so far.
+    clock : callable
+        Gives the time in seconds.
+    **settings
+        Fields of :class:`~napari_dispr.synthesis.learn_settings.LearnSettings`.
+
+    Yields
+    ------
+    LearnStep, Previewed
+        Closing the generator saves the state.
+
+    Returns
+    -------
+    LearnedSynthesis
+        It is in the file.
+
+    Raises
+    ------
+    InputError
+        If image and labels do not fit together, there are fewer than 5 cells, the model exists, or the folder
+        holds a run with other settings or cells.
+    """
+    chosen = checked_settings(LearnSettings, settings)
+    check_is_new(out)
+    out, folder = Path(out).absolute(), folder_of(out)
+    examples = examples_of(_fields(images, labels, spacing, unit), chosen.seed)
+    learner = Learner(examples, chosen, devices.choose(chosen.device))
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        learner.load(checkpoint)
+    elif finish:
+        raise InputError(f"There is no run in {folder}: start it without --finish.")
+    elif folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds files of something else: choose another name for the model.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not finish:
+        yield from _iter_steps(learner, folder, clock)
+    texts = {"name": out.stem, "description": description, "licence": licence, "attribution": attribution}
+    model = learner.model(texts)
+    model.save(out)
+    _log(folder, "end", model=str(out), **model.card.training)
+    return model
+
+
+def _fields(
+    images: Source, labels: Source | None, spacing: Sequence[float] | None, unit: str
+) -> list[Annotated]:
+    if isinstance(images, str | os.PathLike):
+        assert labels is None or isinstance(labels, str | os.PathLike)
+        return list(read_annotated(images, labels, spacing, unit))
+    assert labels is not None and not isinstance(labels, str | os.PathLike)
+    several = [(images, labels)] if isinstance(images, np.ndarray) else list(zip(images, labels, strict=True))
+    return [
+        Annotated(
+            f"image {number}" if len(several) > 1 else "",
+            np.asarray(image),
+            np.asarray(own),
+            tuple(spacing or [1.0] * np.ndim(own)),
+            unit if spacing else "pixel",
+        )
+        for number, (image, own) in enumerate(several, start=1)
+    ]
+
+
+def _iter_steps(
+    learner: "Learner", folder: Path, clock: Callable[[], float]
+) -> Generator[LearnStep | Previewed, None, None]:
+    started = clock() - learner.clock
+    saved = clock()
+    losses: list[tuple[float, float]] = []
+    try:
+        while learner.share < 1:
+            losses.append(learner.update())
+            learner.clock = clock() - started
+            mask_loss, texture_loss = np.nanmean(losses[-REPORT_EVERY:], axis=0).tolist()
+            left = learner.clock * (1 - learner.share) / learner.share
+            report = LearnStep(
+                done=int(1000 * learner.share),
+                total=1000,
+                step=learner.step,
+                mask_loss=mask_loss,
+                texture_loss=texture_loss,
+                seconds=round(learner.clock, 1),
+                seconds_left=round(left, 1),
+            )
+            if learner.step % REPORT_EVERY == 0 or learner.share >= 1:
+                _log(folder, "step", **asdict(report))
+            yield report
+            if learner.share * PREVIEWS >= learner.previews + 1:
+                learner.previews = int(learner.share * PREVIEWS)
+                write_preview(folder / "preview.png", learner)
+                yield Previewed(folder / "preview.png")
+            if clock() - saved > SAVE_EVERY:
+                learner.save(folder / "checkpoint.pt")
+                saved = clock()
+    finally:
+        if learner.consistent:
+            learner.save(folder / "checkpoint.pt")
+
+
+def _log(folder: Path, kind: str, **content: Any) -> None:
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(plain({"kind": kind, **content})) + "\n")
+
+
+learn_synthesis = in_one_go(iter_learn_synthesis)
+
+
+class Learner:
+    """Two networks in training, the examples they learn from, and the counters of the run.
+
+    Attributes
+    ----------
+    step : int
+    clock : float
+        Seconds of training.
+    held_out : list of MaskExample
+        Masks that are not trained on.
+    """
+
+    def __init__(self, examples: Examples, settings: LearnSettings, device: torch.device) -> None:
+        self.examples, self.settings, self.device = examples, settings, device
+        torch.manual_seed(settings.seed)
+        self._trained = {
+            part: Trained(UNet(topology).to(device), settings.learning_rate, settings.adam_learning_rate)
+            for part, topology in (("masks", masks.TOPOLOGY), ("textures", textures.TOPOLOGY))
+        }
+        images = np.stack([picture.image for picture in examples.pictures])
+        self.offset, self.scale = float(images.mean()), float(images.std()) or 1.0
+        self.pictures = textures.Pictures.of(examples.pictures, self.offset, self.scale)
+        names = sorted({mask.cell for mask in examples.masks})
+        aside = set(
+            np.random.default_rng(settings.seed).permutation(names)[: int(settings.held_out * len(names))]
+        )
+        self.held_out = [mask for mask in examples.masks if mask.cell in aside]
+        self.masks = [mask for mask in examples.masks if mask.cell not in aside]
+        #: The masks by cell: all cells count the same.
+        self._sections = [
+            [mask for mask in self.masks if mask.cell == name] for name in names if name not in aside
+        ]
+        self._cells = [
+            *(f"{mask.cell} {zlib.crc32(mask.distance.tobytes()):08x}" for mask in examples.masks),
+            f"{zlib.crc32(images.tobytes()):08x}",
+        ]
+        self.mixed = devices.fast_dtype(device) is torch.bfloat16
+        self.step = self.previews = 0
+        self.clock = 0.0
+        #: False during an update: then the state must not be saved.
+        self.consistent = True
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is used, from 0 to 1."""
+        if self.settings.steps is not None:
+            return min(1.0, self.step / self.settings.steps)
+        return min(1.0, self.clock / (60 * self.settings.minutes))
+
+    def network(self, part: str) -> UNet:
+        """The averaged network of masks or textures, ready for sampling."""
+        return ready(self._trained[part].average, self.device)
+
+    def update(self) -> tuple[float, float]:
+        """Make one step with each network; returns the losses."""
+        rng = np.random.default_rng((self.settings.seed, self.step))
+        source = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        self.consistent = False
+        losses = [
+            self._updated("masks", *self._mask_batch(rng), source),
+            self._updated("textures", *self._texture_batch(rng), source),
+        ]
+        self.step += 1
+        self.consistent = True
+        return losses[0], losses[1]
+
+    def _mask_batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        cells = [self._sections[i] for i in rng.integers(len(self._sections), size=self.settings.batch)]
+        chosen = [sections[int(rng.integers(len(sections)))] for sections in cells]
+        clean = masks.encoded([masks.augmented(mask.distance, rng) for mask in chosen])
+        return clean[:, :0], clean, torch.ones(1)
+
+    def _texture_batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        which = rng.integers(len(self.pictures.images), size=self.settings.batch)
+        samples = [self.pictures.sample(int(i), rng) for i in which]
+        condition, clean, weight = (torch.from_numpy(np.stack(kind)) for kind in zip(*samples, strict=True))
+        return condition, clean, weight
+
+    def _updated(
+        self, part: str, condition: Tensor, clean: Tensor, weight: Tensor, source: torch.Generator
+    ) -> float:
+        trained, process = self._trained[part], PROCESSES[part]
+        t = torch.randint(process.steps, (len(clean),), generator=source)
+        noise = torch.randn(clean.shape, generator=source)
+        condition, clean, weight, t, noise = (
+            one.to(self.device) for one in (condition, clean, weight, t, noise)
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            x = with_condition(condition, process.diffuse(clean, t, noise))
+            predicted = trained.network(x, process.network_time(t))
+        error = (predicted.float() - process.target(clean, t, noise)) ** 2
+        loss = (weight * error).mean() / weight.mean()
+        loss.backward()
+        if not torch.isfinite(loss):
+            trained.gradient.zero_()
+            return float("nan")
+        rate = warm_and_decayed(self.step, self.share, WARMUP, DECAY)
+        trained.apply(rate, CLIP, average_decay(AVERAGE, self.step + 1))
+        return loss.item()
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint."""
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        parts = {part: trained.content() for part, trained in self._trained.items()}
+        write_checkpoint(
+            path, {**parts, **counters, "settings": self.settings.model_dump(), "cells": self._cells}
+        )
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint; see `read_checkpoint` for the errors."""
+        names = (*self._trained, *_COUNTERS)
+        content = read_checkpoint(path, names, self.settings, free=_FREE, cells=self._cells)
+        for part, trained in self._trained.items():
+            trained.restore(content[part])
+        for name in _COUNTERS:
+            setattr(self, name, content[name])
+
+    def model(self, texts: dict[str, str]) -> LearnedSynthesis:
+        """The learned model of the state; ``texts`` are name, description, licence and attribution."""
+        examples = self.examples
+        card = SynthesisCard(
+            **texts,
+            dimensions=3 if len(examples.spacing) == 3 else 2,
+            spacing=examples.spacing,
+            unit=examples.unit,
+            dtype=examples.dtype,
+            limits=examples.limits,
+            background=examples.background,
+            mask_pixel=examples.mask_pixel,
+            picture_pixel=examples.picture_pixel,
+            margin=examples.margin,
+            side=self.pictures.images.shape[-1],
+            offset=self.offset,
+            scale=self.scale,
+            neighbours=any(self.pictures.beside),
+            beyond=examples.beyond,
+            height=examples.height,
+            diameters=tuple(np.quantile(examples.diameters, (0, 0.25, 0.5, 0.75, 1)).tolist()),
+            density=examples.density,
+            training={
+                "cells": len({mask.cell for mask in examples.masks}),
+                "masks": len(self.masks),
+                "pictures": len(examples.pictures),
+                "steps": self.step,
+                "seconds": round(self.clock),
+                "settings": self.settings.model_dump(exclude={"device"}),
+                **self._copies(),
+            },
+        )
+        networks = {part: _finished(trained.average) for part, trained in self._trained.items()}
+        return LearnedSynthesis(networks["masks"], networks["textures"], card)
+
+    def _copies(self) -> dict[str, float]:
+        """How similar made masks are to the most similar ones of the training, and to those held out.
+
+        Equal numbers of both, since the most similar of many is more similar.
+        """
+        *_, made = masks.iter_masks(self.network("masks"), range(COMPARED))
+        assert made is not None
+        whole = [mask for mask in made if (mask > 0).any()]
+        if not whole:
+            return {}
+        known = [mask.distance for mask in self.masks]
+        count = min(len(known), len(self.held_out) or COMPARED, 2 * COMPARED)
+        order = np.random.default_rng(self.settings.seed).permutation(len(known))[:count]
+        found = {"overlap_with_training": masks.nearest_overlap(whole, [known[i] for i in order])}
+        if self.held_out:
+            others = [mask.distance for mask in self.held_out[:count]]
+            found["overlap_with_held_out"] = masks.nearest_overlap(whole, others)
+        return {name: round(float(np.median(values)), 3) for name, values in found.items()}
+
+
+def _finished(average: UNet) -> UNet:
+    """A copy with the weights of 16 bit that the file holds, so that it makes what the file makes."""
+    network = UNet(PlaneNetworkConfig(**asdict(average.config)))
+    network.load_state_dict({k: v.half().float().cpu() for k, v in average.state_dict().items()})
+    return network

@@ -1,0 +1,180 @@
+"""The learned model of synthesis: the networks of masks and textures and a card, in one safetensors file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.model import check_finite, checked_config
+from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
+from napari_dispr.errors import InputError
+from napari_dispr.files import written_aside
+from napari_dispr.settings import Settings
+from napari_dispr.synthesis.background import Background
+
+FORMAT = "napari-dispr synthesis 1"
+#: The two networks of a model.
+PARTS = ("masks", "textures")
+
+
+class SynthesisCard(Settings):
+    """What a learned model was learned from; all grey values are those of the real images.
+
+    Attributes
+    ----------
+    dimensions : 2 or 3
+        Of the real images.
+    spacing : (z, y, x) or (y, x)
+        Size of their voxels in ``unit``.
+    dtype, limits : str, (float, float)
+        Data type, and darkest and brightest grey value of the real images.
+    background : Background
+        Their background.
+    mask_pixel : float
+        Side of a pixel of the masks.
+    picture_pixel : (float, float)
+        Size (y, x) of a pixel of the textures; larger than that of the images if cells are large.
+    margin : float
+        Width of the surroundings of a cell in the textures, in their pixels.
+    side : int
+        Side of the pictures of the training, in pixels.
+    offset, scale : float
+        Mean and standard deviation of these pictures, which normalise them.
+    neighbours : bool
+        Whether the slice next to a slice was a condition of the training.
+    beyond : bool
+        Whether slices above and below cells were learned.
+    height : float or None
+        Median height of the cells over the diameter of their largest section, where it is known.
+    diameters : tuple of float
+        Quantiles 0, .25, .5, .75 and 1 of the diameters of the cells.
+    density : float
+        Share of the annotated slices that cells fill.
+    training : dict
+        Cells, steps, seconds, losses, and how similar masks are to those of the training.
+    """
+
+    name: str
+    description: str = ""
+    licence: str = ""
+    attribution: str = ""
+    dimensions: Literal[2, 3]
+    spacing: tuple[float, ...]
+    unit: str
+    dtype: str
+    limits: tuple[float, float]
+    background: Background
+    mask_pixel: float = Field(gt=0)
+    picture_pixel: tuple[float, float]
+    margin: float = Field(ge=0)
+    side: int = Field(ge=16)
+    offset: float
+    scale: float = Field(gt=0)
+    neighbours: bool
+    beyond: bool
+    height: float | None = Field(gt=0)
+    diameters: tuple[float, ...]
+    density: float
+    training: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class LearnedSynthesis:
+    """The networks of masks and textures, and their card."""
+
+    masks: UNet
+    textures: UNet
+    card: SynthesisCard
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            getattr(self, part).eval().requires_grad_(False)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of all that decides what is made: topologies, weights, and part of the card."""
+        notes = {"name", "description", "licence", "attribution", "training"}
+        digest = hashlib.sha256(self.card.model_dump_json(exclude=notes).encode())
+        for name, tensor in self._tensors().items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def _networks(self) -> dict[str, UNet]:
+        return {part: getattr(self, part) for part in PARTS}
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{part}.{name}": tensor.to("cpu", torch.float16).contiguous(
+                memory_format=torch.contiguous_format
+            )
+            for part, network in self._networks().items()
+            for name, tensor in network.state_dict().items()
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model file, with weights of 16 bit, by way of a temporary file."""
+        topologies = {part: json.dumps(asdict(network.config)) for part, network in self._networks().items()}
+        metadata = {"format": FORMAT, "card": self.card.model_dump_json(), **topologies}
+        with written_aside(Path(path)) as aside:
+            aside.write_bytes(to_bytes(self._tensors(), metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model file; that cannot run code.
+
+        Raises
+        ------
+        InputError
+            If the file does not exist, or is no learned model of synthesis.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata: Mapping[str, str] = file.metadata() or {}
+                if metadata["format"] != FORMAT:
+                    raise ValueError(metadata["format"])
+                tensors = {
+                    name: file.get_tensor(name).to(torch.float32, copy=True)
+                    for name in file.keys()  # noqa: SIM118
+                }
+            networks = {}
+            for part in PARTS:
+                with torch.device("meta"):  # a file that claims to be huge takes no memory
+                    network = UNet(checked_config(PlaneNetworkConfig, json.loads(metadata[part])))
+                own = {
+                    name.removeprefix(f"{part}."): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith(f"{part}.")
+                }
+                network.load_state_dict(own, assign=True)
+                networks[part] = network
+            model = cls(card=SynthesisCard.model_validate_json(metadata["card"]), **networks)
+        except FileNotFoundError:
+            raise InputError(f"There is no model file {path}: check the name.") from None
+        except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
+            raise InputError(
+                f"{path} is no learned model of synthesis: choose a .safetensors file that "
+                "`napari-dispr synthesise learn` wrote."
+            ) from error
+        check_finite(tensors, path)
+        return model
+
+    def ready(self, part: Literal["masks", "textures"], device: torch.device) -> UNet:
+        """A copy of one of the networks on a device, in the fast data type."""
+        return ready(getattr(self, part), device)
+
+
+def ready(network: UNet, device: torch.device) -> UNet:
+    """A copy of a network on a device for sampling, in the fast data type."""
+    copy = deepcopy(network).eval().requires_grad_(False)
+    return devices.channels_last(copy.to(device, devices.fast_dtype(device)))

@@ -1,0 +1,48 @@
+"""The folder of a run that can be continued: it is new, or it was started with the same inputs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_dispr.errors import InputError
+from napari_dispr.files import plain, remove_temporary
+
+
+def earlier_card(folder: Path, name: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The card that a run wrote before into the folder; None for a new or empty folder.
+
+    Parameters
+    ----------
+    name : str
+        Of the card, a JSON file with the entry "request".
+    request : mapping
+        All that the results depend on.
+
+    Raises
+    ------
+    InputError
+        If the folder holds files that are not of such a run, or a run with another request.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: give a folder to write to.")
+    if (folder / name).is_file():
+        try:
+            card: dict[str, Any] = json.loads((folder / name).read_text("utf-8"))
+            same = card["request"] == plain(request)
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            raise InputError(
+                f"{folder} was started with other inputs, settings or another seed: give another folder, or "
+                "remove this one."
+            )
+        for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+            remove_temporary(place)
+        return card
+    if folder.exists() and (names := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
+        raise InputError(
+            f"{folder} holds files that this command did not write, such as {names[0]}: give a new or an "
+            "empty folder."
+        )
+    return None

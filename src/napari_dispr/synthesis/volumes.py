@@ -1,0 +1,199 @@
+"""From masks to volumes, and from volumes to slices at any spacing."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from napari_dispr.cells.cropping import crop_cell
+from napari_dispr.errors import InputError
+from napari_dispr.events import Clock, Step, steps_of
+from napari_dispr.grid import CENTRE, SIZE
+from napari_dispr.labels import cell_box
+from napari_dispr.models.library import load_model
+from napari_dispr.prediction.predict import iter_predict_crops
+from napari_dispr.settings import PredictSettings
+from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.silhouettes import EXTENT, FIRST, VIEWS
+from napari_dispr.synthesis.surface_fit import STEPS as FIT_STEPS
+from napari_dispr.synthesis.surface_fit import iter_fit_surface
+from napari_dispr.synthesis.views import STEPS as VIEW_STEPS
+from napari_dispr.synthesis.views import iter_views, views_model
+
+if TYPE_CHECKING:
+    from napari_dispr.diffusion.model import ShapeModel
+    from napari_dispr.models.library import Model
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """The shape of a cell, in 3D or (a mask) in 2D.
+
+    Attributes
+    ----------
+    signed_distance : (z, y, x) or (y, x) float32
+        In voxels, positive inside.
+    voxel : float
+        Side of a voxel, in the unit of the learned model.
+    stretch : float
+        The shape is this many times as high along z.
+    """
+
+    signed_distance: Floats
+    voxel: float
+    stretch: float = 1.0
+
+    @property
+    def sides(self) -> NDArray[np.float64]:
+        """Size of a voxel along each axis."""
+        sides = np.full(self.signed_distance.ndim, self.voxel)
+        if len(sides) == 3:
+            sides[0] *= self.stretch
+        return sides
+
+    @property
+    def box(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centre (index) and size (unit of the model) of the box around the shape."""
+        (inside,) = [np.argwhere(self.signed_distance > 0)]
+        first, last = inside.min(axis=0), inside.max(axis=0)
+        return (first + last) / 2, (last - first + 1) * self.sides
+
+    def sampled(
+        self, spacing: Sequence[float], shape: Sequence[int], shift: Sequence[float] | None = None
+    ) -> Floats:
+        """Signed distance, in voxels of this volume, on a grid about the centre of the shape.
+
+        Parameters
+        ----------
+        spacing : (z, y, x) or (y, x)
+            Of the grid.
+        shape : sequence of int
+            Its number of points along each axis.
+        shift : sequence of float, optional
+            Of its centre, in the unit of the spacing.
+        """
+        centre, _ = self.box
+        places = [
+            ((np.arange(n) - (n - 1) / 2) * step + move) / side + middle
+            for n, step, move, side, middle in zip(
+                shape, spacing, shift or [0.0] * len(shape), self.sides, centre, strict=True
+            )
+        ]
+        points = np.stack(np.meshgrid(*places, indexing="ij"))
+        # Outside the grid of the volume is outside the cell.
+        return map_coordinates(self.signed_distance, points, order=1, cval=-8.0).astype(np.float32)
+
+
+Way = Callable[
+    [Sequence[Floats], float, Sequence[int], CellSettings], Generator[Step, None, list[Volume | None]]
+]
+
+
+def from_model(
+    masks: Sequence[Floats], pixel: float, seeds: Sequence[int], settings: CellSettings
+) -> Generator[Step, None, list[Volume | None]]:
+    """Volumes whose middle section is the mask, by a shape model of this package.
+
+    Parameters
+    ----------
+    masks : sequence of (128, 128)
+        Signed distances in pixels.
+    pixel : float
+        Side of a pixel.
+    seeds : sequence of int
+        One for each mask.
+
+    Returns
+    -------
+    list of Volume or None
+        None where the model draws no shape.
+    """
+    model = _loaded(settings.shape_model)
+    crops = []
+    for label, mask in enumerate(masks, start=1):
+        cell = (mask > 0).astype(np.uint8)
+        box = cell_box(cell, 1)
+        zoom = model.card.typical_extent / max(side.stop - side.start for side in box)
+        crops.append(replace(crop_cell(None, cell, 1, zoom=zoom, box=box), label=label))
+    prediction = yield from steps_of(
+        iter_predict_crops(
+            crops,
+            model,
+            PredictSettings(model=settings.shape_model, members=1, quality="fast", device=settings.device),
+            image_to_world=np.eye(3),
+            names={label: str(seed) for label, seed in enumerate(seeds, start=1)},
+        )
+    )
+    found: list[Volume | None] = []
+    for crop in crops:
+        drawn = prediction[crop.label].signed_distance[0] if crop.label in prediction else None
+        is_shape = drawn is not None and (drawn > 0).any()
+        found.append(Volume(drawn, pixel / crop.zoom) if drawn is not None and is_shape else None)
+    return found
+
+
+def from_views(
+    masks: Sequence[Floats], pixel: float, seeds: Sequence[int], settings: CellSettings
+) -> Generator[Step, None, list[Volume | None]]:
+    """Volumes whose silhouette is the mask, by many views and a surface, as in the paper.
+
+    The parameters and the result are those of `from_model`.
+    """
+    model = _views_model(settings.views_model)
+    silhouettes = [enlarged(mask) for mask in masks]
+    first = np.stack([silhouette for silhouette, _ in silhouettes])
+    clock = Clock(VIEW_STEPS + FIT_STEPS * len(masks))
+    views = yield from _stepped(iter_views(model, first, seeds), clock)
+    found: list[Volume | None] = []
+    for (silhouette, zoom), others, seed in zip(silhouettes, views, seeds, strict=True):
+        seen = np.concatenate([silhouette[None], others])
+        drawn = yield from _stepped(iter_fit_surface(seen, (FIRST, *VIEWS), seed, FIT_STEPS), clock)
+        found.append(Volume(drawn, pixel / zoom) if (drawn > 0).any() else None)
+    return found
+
+
+def _stepped(events: Generator[None, None, Floats], clock: Clock) -> Generator[Step, None, Floats]:
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            result: Floats = end.value
+            return result
+        yield clock.step(1, 1)
+
+
+def enlarged(mask: Floats) -> tuple[Floats, float]:
+    """A mask as a silhouette (64, 64), centred, of the usual size, and its voxels per pixel of the mask."""
+    box = cell_box((mask > 0).astype(np.uint8), 1)
+    zoom = EXTENT / max(side.stop - side.start for side in box)
+    places = [(np.arange(SIZE) - CENTRE) / zoom + (side.start + side.stop - 1) / 2 for side in box]
+    points = np.stack(np.meshgrid(*places, indexing="ij"))
+    return (zoom * map_coordinates(mask, points, order=1, mode="nearest")).astype(np.float32), zoom
+
+
+@lru_cache(maxsize=1)
+def _views_model(path: str) -> "ShapeModel":
+    return views_model(path)
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str) -> "Model":
+    """The shape model, which is read once for many batches of masks."""
+    return load_model(name)
+
+
+#: The ways from masks to volumes, by the name of the setting.
+WAYS: dict[str, Way] = {"model": from_model, "views": from_views}
+
+
+def way_of(name: str) -> Way:
+    """The way of this name; an InputError if there is none."""
+    if name not in WAYS:
+        raise InputError(f"There is no way {name!r} from a mask to a volume: choose {' or '.join(WAYS)}.")
+    return WAYS[name]

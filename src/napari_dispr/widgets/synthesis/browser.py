@@ -1,0 +1,135 @@
+"""The browser of annotated images: small pictures; a click shows an image and its labels as layers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QFileDialog, QLabel, QListWidget, QListWidgetItem, QPushButton, QWidget
+
+from napari_dispr.errors import InputError
+from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.widgets.parts.docked import Message
+from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.run_bar import RunBar
+from napari_dispr.widgets.parts.threads import LatestAnswer
+from napari_dispr.widgets.synthesis.make_request import THUMB, Thumb, iter_browse, made_with, read_pair
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+#: Names of the two layers that show the chosen image.
+IMAGE_LAYER, LABELS_LAYER = "synthetic image", "synthetic labels"
+_HEIGHT = 250
+
+
+class FieldBrowser(QWidget):
+    """Shows the annotated images of a folder."""
+
+    #: Another folder is shown.
+    folder_changed = Signal()
+
+    def __init__(self, viewer: "Viewer") -> None:
+        super().__init__()
+        self._viewer: Any = viewer
+        self._folder: Path | None = None
+        self.title = QLabel("Made images", wordWrap=True)
+        self.open_button = QPushButton("Open folder…", toolTip="Show the images of another folder")
+        self.list = QListWidget(
+            toolTip="Each image and, next to it, the outlines of its cells. Click to show it in the viewer"
+        )
+        self.list.setViewMode(QListWidget.ViewMode.IconMode)
+        self.list.setIconSize(QSize(2 * THUMB, THUMB))
+        self.list.setResizeMode(QListWidget.ResizeMode.Adjust)
+        self.list.setMovement(QListWidget.Movement.Static)
+        self.list.setUniformItemSizes(True)
+        self.list.setFixedHeight(_HEIGHT)
+        self.message = Message()
+        self.run_bar = RunBar("Read no more images")
+        top = row((self.title, 1), self.open_button)
+        column(top, self.list, self.message, self.run_bar, parent=self)
+        self._read = LatestAnswer(read_pair, self._on_read, self, pause=None)
+        self.open_button.clicked.connect(self._choose)
+        self.list.itemClicked.connect(self._on_clicked)
+        self._show_title()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that is shown."""
+        return self._folder
+
+    def begin(self, folder: Path) -> None:
+        """Empty the browser for the images of a folder."""
+        self._folder = folder
+        self.list.clear()
+        self._show_title()
+        self.folder_changed.emit()
+
+    def add(self, thumb: Thumb) -> None:
+        """Add an image, unless it is shown already."""
+        if self.list.findItems(thumb.name, Qt.MatchFlag.MatchExactly):
+            return
+        height, width, _ = thumb.picture.shape
+        content = np.ascontiguousarray(thumb.picture).tobytes()
+        image = QImage(content, width, height, 3 * width, QImage.Format.Format_RGB888)
+        item = QListWidgetItem(QIcon(QPixmap.fromImage(image)), thumb.name)
+        item.setData(Qt.ItemDataRole.UserRole, (str(thumb.image), str(thumb.labels)))
+        self.list.addItem(item)
+        self._show_title()
+
+    def open(self, folder: Path) -> None:
+        """Show the images of a folder."""
+        self.begin(folder)
+        self.run_bar.start(
+            iter_browse(folder), self.run_bar.status.say, on_event=self.add, first="reading", kept=""
+        )
+
+    def show_layers(self, field: Annotated) -> None:
+        """Show an image and its labels as layers, in place of the last ones shown here."""
+        shown = [name for name in (IMAGE_LAYER, LABELS_LAYER) if name in self._viewer.layers]
+        for name in shown:
+            self._viewer.layers.remove(name)
+        if not shown:  # else the user has decided what is visible
+            for layer in self._viewer.layers:
+                layer.visible = False
+        self.add_layers(field)
+
+    def add_layers(self, field: Annotated) -> None:
+        """Add an image and its labels as new layers, and show the slice with most cells."""
+        place = {"scale": field.spacing, "units": (field.unit,) * field.labels.ndim}
+        self._viewer.add_image(field.image, name=IMAGE_LAYER, **place)
+        self._viewer.add_labels(field.labels, name=LABELS_LAYER, opacity=0.5, **place)
+        self._viewer.reset_view()
+        if field.labels.ndim == 3:
+            z = int(np.argmax((field.labels > 0).sum(axis=(1, 2))))
+            self._viewer.dims.set_current_step(self._viewer.dims.ndim - 3, z)
+
+    def _show_title(self) -> None:
+        if self._folder is None:
+            self.title.setText("Made images: none yet.")
+            return
+        self.title.setText(f"{self._folder.name}: {self.list.count()} images. {made_with(self._folder)}")
+        self.title.setToolTip(str(self._folder))
+
+    def _choose(self) -> None:
+        start = "" if self._folder is None else str(self._folder)
+        chosen = QFileDialog.getExistingDirectory(self, "A folder of annotated images", start)
+        if chosen:
+            self.open(Path(chosen))
+
+    def _on_clicked(self, item: QListWidgetItem) -> None:
+        image, labels = item.data(Qt.ItemDataRole.UserRole)
+        self._read.ask(Path(image), Path(labels))
+
+    def _on_read(self, answer: Annotated | InputError) -> None:
+        if isinstance(answer, InputError):
+            self.message.say(str(answer), problem=True)
+            return
+        self.message.say("")
+        self.show_layers(answer)
+
+    def shut_down(self) -> None:
+        """Read nothing any more."""
+        self._read.forget()
+        self.run_bar.shut_down()

@@ -1,0 +1,187 @@
+"""The page "Judge" of "Synthesise annotated images": do the synthetic images help a segmenter?"""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from napari_dispr.synthesis.settings import JudgeSettings
+from napari_dispr.widgets.parts.docked import Message
+from napari_dispr.widgets.parts.layouts import column, form
+from napari_dispr.widgets.parts.loading import load_torch
+from napari_dispr.widgets.parts.run_bar import RunBar
+from napari_dispr.widgets.parts.threads import Progress
+from napari_dispr.widgets.train.inputs import FolderInput
+from napari_dispr.widgets.train.picture import Picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ABOUT = (
+    "Trains small segmenters on your real images, on the synthetic ones and on both, each from scratch and "
+    "for equally many steps, and tests them on real images that were not used (SEG: 1 is perfect)."
+)
+#: Headings and tips of the table, and the columns (mean, standard deviation) that they show.
+_COLUMNS = {
+    "trained on": ("training", "", "Images on which the segmenter was trained"),
+    "slices": ("slices", "", "Their annotated slices"),
+    "SEG": ("seg", "seg_sd", "Score on the test images; higher is better; ± over the repetitions"),
+    "KID": (
+        "kid_real_synthetic",
+        "kid_real_synthetic_sd",
+        "Kernel distance of cell features to the real ones; 0: not different",
+    ),
+}
+
+
+class JudgePage(QWidget):
+    """Compares training on real, synthetic and both kinds of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        tips = {
+            "real_train": "Folder of real annotated images to train on, such as those you learned from",
+            "real_test": "Folder of other real annotated images, for the test",
+            "synthetic": "Folder of synthetic images",
+            "out": "A new folder for the table and figures, or that of a cancelled run",
+        }
+        self.folders = {name: FolderInput() for name in tips}
+        for name, tip in tips.items():
+            self.folders[name].path.setToolTip(tip)
+            self.folders[name].browse_button.setToolTip(tip)
+            self.folders[name].changed.connect(self._on_inputs)
+        self.steps, self.seeds = QSpinBox(), QSpinBox()
+        for box, field, most in ((self.steps, "steps", 1_000_000), (self.seeds, "seeds", 100)):
+            about = JudgeSettings.model_fields[field]
+            box.setRange(1, most)
+            box.setValue(about.default)
+            box.setToolTip(about.description or "")
+        self.message = Message()
+        self.judge_button = QPushButton("Judge", toolTip="Train and test the segmenters in the background")
+        self.run_bar = RunBar("Stop; finished segmenters are kept, and the same run can continue")
+        self.table = QTableWidget(0, len(_COLUMNS))
+        self.table.setHorizontalHeaderLabels(list(_COLUMNS))
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.hide()
+        if (vertical := self.table.verticalHeader()) is not None:
+            vertical.hide()
+        if (header := self.table.horizontalHeader()) is not None:
+            header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        for index, (_, _, tip) in enumerate(_COLUMNS.values()):
+            item = self.table.horizontalHeaderItem(index)
+            assert item is not None
+            item.setToolTip(tip)
+        self.picture = Picture()
+        rows = form(
+            {
+                "real, to train": self.folders["real_train"],
+                "real, to test": self.folders["real_test"],
+                "synthetic": self.folders["synthetic"],
+                "results": self.folders["out"],
+                "steps": self.steps,
+                "repetitions": self.seeds,
+            }
+        )
+        about = QLabel(_ABOUT, wordWrap=True)
+        below = (self.message, self.judge_button, self.run_bar, self.table, self.picture)
+        column(about, rows, *below, parent=self)
+        self.judge_button.clicked.connect(self.judge)
+        self.run_bar.changed.connect(self._on_inputs)
+        self._on_inputs()
+
+    def suggest(self, **folders: Path) -> None:
+        """Fill in folders that are still empty."""
+        for name, folder in folders.items():
+            if self.folders[name].folder is None:
+                self.folders[name].folder = folder
+
+    def _on_inputs(self) -> None:
+        words = {
+            "real_train": "real images to train on",
+            "real_test": "real images to test on",
+            "synthetic": "synthetic images",
+            "out": "the results",
+        }
+        missing = [words[name] for name, box in self.folders.items() if box.folder is None]
+        self.message.say(f"Choose a folder for {missing[0]}." if missing else "", problem=True)
+        self.judge_button.setEnabled(not missing and not self.run_bar.running)
+
+    def judge(self) -> None:
+        """Train and test, in a thread."""
+        places = {name: box.folder for name, box in self.folders.items()}
+        settings = JudgeSettings(steps=self.steps.value(), seeds=self.seeds.value())
+        self.run_bar.start(
+            _iter_judge(places, settings),
+            self._on_judged,
+            on_event=self.run_bar.status.say,
+            first="reading the images",
+            kept="Judge continues with the finished segmenters.",
+        )
+
+    def _on_judged(self, table: "pd.DataFrame") -> None:
+        self.show_table(table)
+        out = self.folders["out"].folder
+        assert out is not None
+        if (picture := out / "realism.png").exists():
+            self.picture.show_file(picture.read_bytes())
+        self.run_bar.status.say(f"Table and figures are in {out}.")
+
+    def show_table(self, table: "pd.DataFrame") -> None:
+        """A row for each training set."""
+        self.table.setRowCount(len(table))
+        for y, (_, values) in enumerate(table.iterrows()):
+            for x, (name, sd, _) in enumerate(_COLUMNS.values()):
+                item = QTableWidgetItem(_text(values[name], values[sd] if sd else np.nan))
+                if x:
+                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                self.table.setItem(y, x, item)
+        header = self.table.horizontalHeader()
+        above = 24 if header is None else header.sizeHint().height()
+        self.table.setFixedHeight(above + self.table.rowHeight(0) * len(table) + 4)
+        self.table.show()
+
+    def shut_down(self) -> None:
+        """Cancel what runs."""
+        self.run_bar.shut_down()
+
+
+def _text(value: Any, sd: float) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if np.isnan(value):
+        return ""
+    return f"{value:.3f}" if np.isnan(sd) else f"{value:.3f} ± {sd:.3f}"
+
+
+def _iter_judge(
+    places: dict[str, Path | None], settings: JudgeSettings
+) -> Generator[Any, None, "pd.DataFrame"]:
+    """The events of `iter_judge_synthesis` as progress and sentences."""
+    load_torch()
+    from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis
+
+    real_train, real_test, synthetic, out = (
+        places[name] for name in ("real_train", "real_test", "synthetic", "out")
+    )
+    assert real_train and real_test and synthetic and out
+    events = iter_judge_synthesis(real_train, real_test, synthetic, out, settings)
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            table: pd.DataFrame = end.value
+            return table
+        yield Progress(event.done, event.total, "training segmenters, %p %")
+        if isinstance(event, Judged):
+            yield f"{event.training}, repetition {event.seed + 1}: SEG {event.seg:.3f}"

@@ -1,0 +1,321 @@
+"""Learns from annotated layers in a process of its own, and follows it. No Qt.
+
+A run named NAME has two folders in the user's data: NAME.run with the images, the process and its output, and
+NAME.learning, which the process writes. The learned model is the file NAME.safetensors next to them.
+"""
+
+import itertools
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_data_path
+
+from napari_dispr.errors import InputError
+from napari_dispr.files import write_json
+from napari_dispr.grid import translation
+from napari_dispr.models.library import check_name
+from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
+from napari_dispr.training.run import RunFolder
+from napari_dispr.widgets.parts.wording import duration
+from napari_dispr.widgets.train.follow import last_line
+from napari_dispr.widgets.train.request import finest, lengths_of, unit_symbol
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+_NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
+_PLAN = "plan.json"
+_SHIPPED = Path(__file__).parents[2] / "weights" / "synthesis"
+#: The most points of a curve; beyond them every second one is dropped.
+_MOST_LOSSES = 2000
+#: A process that does not stop on request is killed after this time, in seconds: a step and a picture.
+GRACE = 20.0
+
+
+def models_folder() -> Path:
+    """The folder with the user's learned models and the runs that make them."""
+    return user_data_path("napari-dispr", appauthor=False) / "synthesis"
+
+
+def learned_models() -> list[Path]:
+    """The user's learned models, the newest first."""
+    found = [path for path in models_folder().glob(f"*{_MODEL}") if not path.name.startswith(".")]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def shipped_models() -> list[Path]:
+    """The learned models of the package, to try."""
+    return sorted(_SHIPPED.glob(f"*{_MODEL}"))
+
+
+# --- what to learn from ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnnotatedLayers:
+    """An image layer and its label layer, (y, x) or (z, y, x), with the size of their voxels."""
+
+    image: NDArray[Any]
+    labels: NDArray[Any]
+    spacing: tuple[float, ...]
+    unit: str
+
+    @property
+    def summary(self) -> str:
+        """Such as ``3D, voxels of 1 x 0.3 x 0.3 µm``."""
+        sides = " x ".join(f"{side:.4g}" for side in self.spacing)
+        size = "voxels" if len(self.spacing) == 3 else "pixels"
+        if self.unit == "pixel":
+            return f"{len(self.spacing)}D, {size} of {sides} (no unit: give the layers a scale and units)"
+        return f"{len(self.spacing)}D, {size} of {sides} {unit_symbol(self.unit)}"
+
+
+def annotated_layers(image: "Image | None", labels: "Labels | None") -> AnnotatedLayers:
+    """Check two layers without reading their pixels.
+
+    Raises
+    ------
+    InputError
+        If a layer is missing, or they are not one 2D or 3D image and its labels.
+    """
+    if image is None or labels is None:
+        raise InputError(
+            "Choose an image and its labels. For a first try: File > Open Sample > napari DISPR."
+        )
+    if getattr(image, "rgb", False):
+        raise InputError(f'"{image.name}" is a colour image: split it into channels and choose one.')
+    pixels, marks = finest(image), finest(labels)
+    if pixels.ndim not in (2, 3):
+        raise InputError(
+            f'"{image.name}" has {pixels.ndim} axes: choose a 2D image or a 3D stack of one channel and time.'
+        )
+    if pixels.shape != marks.shape:
+        raise InputError(
+            f'"{image.name}" has the shape {pixels.shape} and "{labels.name}" {marks.shape}: choose labels '
+            "that were made from this image."
+        )
+    spacing, unit = lengths_of(labels)
+    if unit == "pixel" and all(side == 1 for side in spacing):
+        spacing, unit = lengths_of(image)
+    return AnnotatedLayers(pixels, marks, spacing, unit)
+
+
+def free_name() -> str:
+    """A name that no learned model and no run has: my-cells, my-cells-2, ..."""
+    names = itertools.chain([_NAME], (f"{_NAME}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not _is_taken(name))
+
+
+def name_problem(name: str) -> str:
+    """Why a new model cannot have this name, in a sentence; empty if it can."""
+    if not name.strip():
+        return "Give the model a name, such as my-cells."
+    try:
+        check_name(name)
+    except InputError as error:
+        return str(error)
+    if _is_taken(name):
+        return f"There is a learned model or a run {name!r} already: choose another name."
+    return ""
+
+
+def _is_taken(name: str) -> bool:
+    return any((models_folder() / f"{name}{end}").exists() for end in (_RUN, _LEARNING, _MODEL))
+
+
+# --- the run -----------------------------------------------------------------------------------------
+
+
+class LearnRun(RunFolder):
+    """A run that learns to synthesise cells."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, folder.name.removesuffix(_RUN))
+
+    @property
+    def model(self) -> Path:
+        """The learned model, once the run is finished."""
+        return self.folder.with_name(self.name + _MODEL)
+
+    @property
+    def learning(self) -> Path:
+        """The folder that the process writes."""
+        return self.folder.with_name(self.name + _LEARNING)
+
+    @property
+    def log(self) -> Path:
+        return self.learning / "log.jsonl"
+
+    @property
+    def picture(self) -> Path:
+        """Real and made masks, and real and made textures. Replaced from time to time."""
+        return self.learning / "preview.png"
+
+    @property
+    def minutes(self) -> float:
+        """Training time."""
+        plan = json.loads((self.folder / _PLAN).read_text("utf-8"))
+        return float(plan["minutes"])
+
+    def command(self, finish: bool = False) -> list[str]:
+        start = [sys.executable, "-m", "napari_dispr", "synthesise", "learn", str(self.folder)]
+        budget = ["--out", str(self.model), "--minutes", f"{self.minutes:g}"]
+        return [*start, *budget, *(["--finish"] if finish else [])]
+
+    def request_stop(self) -> None:
+        """Let the process save and end; on Windows it ends at once and has its last save."""
+        if (owner := self._owner()) is not None:
+            owner.terminate()
+
+    def delete(self) -> None:
+        """Delete the run; its finished model stays."""
+        if self.is_running:
+            raise InputError(f"{self.name!r} is being trained: stop it first.")
+        try:
+            for folder in (self.learning, self.folder):
+                if folder.exists():
+                    shutil.rmtree(folder)
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be deleted: {error.strerror or error}.") from error
+
+
+def start_learning(layers: AnnotatedLayers, name: str, minutes: float) -> LearnRun:
+    """Write the layers into a new run and start its process. Reads pixels: for a thread.
+
+    Raises
+    ------
+    InputError
+        If the name is taken, the labels hold no cell, or files cannot be written.
+    """
+    if problem := name_problem(name):
+        raise InputError(problem)
+    labels = np.asarray(layers.labels)
+    if not labels.any():
+        raise InputError("The labels are empty: annotate at least five cells.")
+    run = LearnRun(models_folder() / f"{name}{_RUN}")
+    affine = translation((0.0, 0.0, 0.0))
+    sides = layers.spacing
+    affine[:3, :3] = np.diag([*[float(np.mean(sides))] * (3 - len(sides)), *sides])
+    # Labels of 64 bit, which napari makes, do not go into OME-TIFF.
+    small = labels.astype(np.min_scalar_type(int(labels.max())))
+    try:
+        write_json(run.folder / _PLAN, {"name": name, "minutes": minutes})
+        for kind, array in (("image", np.asarray(layers.image)), ("labels", small)):
+            image = OmeImage(array, name, affine, layers.unit, {})
+            write_ome_tiff(run.folder / kind / f"{name}.tif", [image])
+        run.start()
+    except OSError as error:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise InputError(f"{error.filename} cannot be written: {error.strerror or error}.") from error
+    except InputError:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+    return run
+
+
+def resume(run: LearnRun, finish: bool) -> LearnRun:
+    """Continue a stopped run, or with ``finish`` make a model of what it has learned."""
+    try:
+        run.start(finish)
+    except OSError as error:
+        raise InputError(f"The process cannot be started: {error.strerror or error}.") from error
+    return run
+
+
+def list_runs() -> list[tuple[str, str, str]]:
+    """Folder, name and state of each run, the newest first. Reads logs: for a thread."""
+    folders = sorted(models_folder().glob(f"*{_RUN}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [(str(run.folder), run.name, run.state) for run in map(LearnRun, folders)]
+
+
+# --- following ---------------------------------------------------------------------------------------
+
+
+class Losses(NamedTuple):
+    """Mean losses of masks and textures at ``share`` of the budget."""
+
+    share: float
+    masks: float
+    textures: float
+
+
+class FollowedLearning:
+    """A run with its state, its losses and its newest picture (a PNG; empty if there is none)."""
+
+    def __init__(self, run: LearnRun) -> None:
+        self.run = run
+        self.state = "running"
+        self.losses: list[Losses] = []
+        self.last: dict[str, Any] = {}
+        self.end: dict[str, Any] = {}
+        self.picture = b""
+        self._printed = ""
+        self._position = 0
+
+    def read(self) -> "FollowedLearning":
+        """Read what is new and return itself; for a thread, as disks may be slow."""
+        if not self.run.folder.is_dir():
+            raise InputError(f"The folder of the run {self.run.name!r} was deleted.")
+        state = self.run.state  # first: then no line that a process wrote before its end is missed
+        lines, self._position = self.run.reports(self._position)
+        for line in lines:
+            if line.get("kind") == "step":
+                self._add(line)
+            elif line.get("kind") == "end":
+                self.end = line
+        if self.run.picture.exists():
+            self.picture = self.run.picture.read_bytes()
+        self._printed = last_line(self.run.output)
+        self.state = state
+        return self
+
+    def _add(self, line: dict[str, Any]) -> None:
+        share = line["done"] / line["total"]
+        # A run that continues repeats what came after its last save.
+        self.losses = [one for one in self.losses if one.share < share]
+        values = (line[name] for name in ("mask_loss", "texture_loss"))
+        self.losses.append(Losses(share, *(float("nan") if value is None else value for value in values)))
+        if len(self.losses) > _MOST_LOSSES:
+            del self.losses[1::2]
+        self.last = line
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used, 0 to 1."""
+        return self.losses[-1].share if self.losses else 0.0
+
+    def headline(self) -> str:
+        """The state in a few words."""
+        if self.state == "running":
+            if not self.losses:
+                return "Starting: loading libraries and cutting out cells."
+            return "Learning masks and textures." if self.share < 1 else "Saving the model."
+        if self.state == "finished":
+            return f'Finished: "{self.run.name}" can now be chosen in Make.'
+        return (
+            f"Stopped at {int(100 * self.share)}% of its time." if self.losses else "Stopped before it began."
+        )
+
+    def numbers(self) -> str:
+        """Such as ``step 120 · 8 min left``; of a finished run, how far made masks are from copies."""
+        if self.state == "running" and self.last:
+            return f"step {self.last['step']:,} · {duration(self.last['seconds_left'])} left"
+        if self.state == "finished" and "overlap_with_held_out" in self.end:
+            known, other = self.end["overlap_with_training"], self.end["overlap_with_held_out"]
+            return (
+                f"Learned from {self.end['cells']} cells. Overlap (IoU) of made masks with the most similar "
+                f"real one: {known:.2f} of the training, {other:.2f} of cells that were not trained on."
+            )
+        return ""
+
+    def problem(self) -> str:
+        """What went wrong; empty if nothing."""
+        if self.state in ("running", "finished") or not self._printed or "same command" in self._printed:
+            return ""
+        return f"{self._printed.removeprefix('napari-dispr: ')}"

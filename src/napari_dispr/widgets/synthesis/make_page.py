@@ -1,0 +1,313 @@
+"""The page "Make" of "Synthesise annotated images": sliders, a preview, images into layers or a folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QSlider, QSpinBox, QWidget
+from superqt.utils import signals_blocked
+
+from napari_dispr.errors import InputError
+from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.populations import Population
+from napari_dispr.widgets.parts.docked import Message
+from napari_dispr.widgets.parts.layouts import column, form, row
+from napari_dispr.widgets.parts.model_choice import ShortComboBox
+from napari_dispr.widgets.parts.run_bar import RunBar
+from napari_dispr.widgets.synthesis.browser import FieldBrowser
+from napari_dispr.widgets.synthesis.learn_run import learned_models, shipped_models
+from napari_dispr.widgets.synthesis.make_request import (
+    MOST_LAYERS,
+    MakeRequest,
+    Thumb,
+    iter_folder,
+    iter_layers,
+    iter_preview,
+    sources,
+)
+from napari_dispr.widgets.train.inputs import FolderInput
+from napari_dispr.widgets.train.picture import Picture
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+#: A preview follows the sliders after this pause, milliseconds.
+_PAUSE = 300
+_OTHER = "Other file…"
+_CONTINUES = "The images so far are kept; Make continues with them."
+
+
+class Slider(QWidget):
+    """A slider with its value; the wheel scrolls the page."""
+
+    def __init__(self, low: float, high: float, value: float, tip: str, show: Callable[[float], str]) -> None:
+        super().__init__()
+        self._low, self._high, self._text = low, high, show
+        self.slider = _CalmSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, 100)
+        self.label = QLabel()
+        self.label.setMinimumWidth(48)
+        self.setToolTip(tip)
+        row((self.slider, 1), self.label, parent=self)
+        self.slider.valueChanged.connect(self._show)
+        self.value = value
+        self._show()
+
+    @property
+    def value(self) -> float:
+        """The value."""
+        return round(self._low + (self._high - self._low) * self.slider.value() / 100, 4)
+
+    @value.setter
+    def value(self, value: float) -> None:
+        self.slider.setValue(round(100 * (value - self._low) / (self._high - self._low)))
+
+    def _show(self) -> None:
+        self.label.setText(self._text(self.value))
+
+
+class _CalmSlider(QSlider):
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
+        """Pass the wheel on to the scroll area."""
+        if event is not None:
+            event.ignore()
+
+
+class MakePage(QWidget):
+    """Makes annotated images."""
+
+    def __init__(self, viewer: "Viewer") -> None:
+        super().__init__()
+        self._again = False  # the sliders have moved since the running preview began
+        self._live = False  # the preview follows the sliders
+        self._folder = Path()  # to which images are written
+        self._build(viewer)
+        self._soon = QTimer(self, singleShot=True, interval=_PAUSE)
+        self._soon.timeout.connect(self.preview)
+        self._connect()
+        self.offer_models()
+        self._on_inputs()
+
+    # --- layout ----------------------------------------------------------------------------------
+
+    def _build(self, viewer: "Viewer") -> None:
+        self.source = ShortComboBox(characters=12)
+        self.source.setToolTip(
+            "Where the cells come from: a model learned from your cells, or simulated cells"
+        )
+        self.dimensions = QComboBox(toolTip="Make 3D stacks or 2D images")
+        self.dimensions.addItem("3D stacks", 3)
+        self.dimensions.addItem("2D images", 2)
+        self.size = {axis: QSpinBox(toolTip=f"Voxels of an image along {axis}") for axis in "zyx"}
+        for axis, box in self.size.items():
+            box.setRange(2 if axis == "z" else 8, 1024 if axis == "z" else 4096)
+            box.setValue(16 if axis == "z" else 256)
+        self.density = Slider(
+            0.01, 0.5, 0.1, "Share of the image that cells fill", lambda value: f"{value:.0%}"
+        )
+        tip = "Probability that a cell is placed next to another one"
+        self.clustering = Slider(0, 1, 0.3, tip, lambda value: f"{value:.0%}")
+        tip = "Diameter of the cells relative to those of the source"
+        self.cell_size = Slider(0.5, 1.5, 1.0, tip, lambda value: f"x {value:.2f}")
+        tip = (
+            "How similar neighbouring slices of a cell are: weight of their common noise (rho). Only for 3D "
+            "stacks of a learned model"
+        )
+        self.consistency = Slider(0, 3, 0.7, tip, lambda value: f"{value:.2f}")
+        self.seed = QSpinBox(toolTip="The same seed and settings make the same images")
+        self.seed.setRange(0, 2**31 - 1)
+        self.preview_button = QPushButton(
+            "Preview", toolTip="Make one small image now; afterwards it follows the sliders"
+        )
+        self.preview_bar = RunBar("Stop the preview")
+        self.picture = Picture()
+        self.into = QComboBox(toolTip="Where the images go")
+        self.into.addItem("a folder", "folder")
+        self.into.addItem("new layers", "layers")
+        self.images = QSpinBox(toolTip="Number of images")
+        self.images.setRange(1, 1_000_000)
+        self.images.setValue(20)
+        self.folder = FolderInput()
+        self.folder.path.setToolTip("Folder to write to: a new one, or that of a cancelled run")
+        self.folder.browse_button.setToolTip("Choose the folder to write to")
+        self.layout_choice = ShortComboBox(characters=12)
+        self.layout_choice.setToolTip("Names of folders and files, for the program that you train")
+        for name, text in (
+            ("plain", "plain: image/, labels/"),
+            ("stardist", "StarDist: images/, masks/"),
+            ("cellpose", "Cellpose: train/NAME_masks.tif, a file for each slice"),
+        ):
+            self.layout_choice.addItem(text, name)
+        self.message = Message()
+        self.make_button = QPushButton("Make", toolTip="Make the images in the background")
+        self.run_bar = RunBar("Stop; finished images are kept, and the same run can continue with them")
+        self.browser = FieldBrowser(viewer)
+        self._size_row = QWidget()
+        row(*((box, 1) for box in self.size.values()), parent=self._size_row)
+        self.cells_form = form(
+            {
+                "cells": self.source,
+                "make": self.dimensions,
+                "size z, y, x": self._size_row,
+                "density": self.density,
+                "clustering": self.clustering,
+                "cell size": self.cell_size,
+                "texture consistency": self.consistency,
+                "seed": self.seed,
+            }
+        )
+        self.out_form = form(
+            {"into": self.into, "images": self.images, "folder": self.folder, "files": self.layout_choice}
+        )
+        preview = (self.preview_button, self.preview_bar, self.picture)
+        make = (self.message, self.make_button, self.run_bar, self.browser)
+        column(self.cells_form, *preview, self.out_form, *make, parent=self)
+
+    def _connect(self) -> None:
+        self.source.activated.connect(self._on_source)
+        for box in (self.dimensions, self.into):
+            box.currentIndexChanged.connect(self._on_inputs)
+        for slider in (self.density, self.clustering, self.cell_size, self.consistency):
+            slider.slider.valueChanged.connect(self._on_change)
+        for spin in (*self.size.values(), self.seed):
+            spin.valueChanged.connect(self._on_change)
+        self.dimensions.currentIndexChanged.connect(self._on_change)
+        self.source.currentIndexChanged.connect(self._on_change)
+        self.folder.changed.connect(self._on_inputs)
+        self.images.valueChanged.connect(self._on_inputs)
+        self.preview_button.clicked.connect(self.preview)
+        self.make_button.clicked.connect(self.make)
+        self.run_bar.changed.connect(self._on_inputs)
+        self.preview_bar.changed.connect(self._on_preview_ended)
+
+    # --- inputs ----------------------------------------------------------------------------------
+
+    def offer_models(self) -> None:
+        """Offer the learned models that there are now, above the simulated cells."""
+        before = self.source.currentData()
+        items = {str(path): path.stem for path in learned_models()}
+        items |= {str(path): f"sample: {path.stem}" for path in shipped_models()} | sources()
+        if before and before not in items:
+            items = {before: Path(before).stem} | items
+        with signals_blocked(self.source):
+            self.source.clear()
+            for key, text in items.items():
+                self.source.addItem(text, key)
+            self.source.addItem(_OTHER, None)
+            self.source.setCurrentIndex(self.source.findData(before) if before else 0)
+        self._on_inputs()
+
+    def use_model(self, model: Path) -> None:
+        """Choose a learned model by its file."""
+        self.offer_models()
+        if self.source.findData(str(model)) < 0:
+            self.source.insertItem(0, model.stem, str(model))
+        self.source.setCurrentIndex(self.source.findData(str(model)))
+        self._on_inputs()
+
+    def _on_source(self) -> None:
+        if self.source.currentData() is None:
+            chosen, _ = QFileDialog.getOpenFileName(self, "A learned model", "", "Models (*.safetensors)")
+            if chosen:
+                self.use_model(Path(chosen))
+            else:
+                self.source.setCurrentIndex(0)
+        self._on_inputs()
+
+    @property
+    def request(self) -> MakeRequest:
+        """What the inputs ask for."""
+        size = tuple(box.value() for box in self.size.values())
+        return MakeRequest(
+            source=self.source.currentData() or "",
+            size=size[-self.dimensions.currentData() :],
+            density=self.density.value,
+            clustering=self.clustering.value,
+            cell_size=self.cell_size.value,
+            consistency=self.consistency.value,
+            seed=self.seed.value(),
+        )
+
+    def _on_inputs(self) -> None:
+        """Show the controls that matter, and say what is missing."""
+        in_3d, to_folder = self.dimensions.currentData() == 3, self.into.currentData() == "folder"
+        self.size["z"].setVisible(in_3d)
+        simulated = self.request.source in sources()
+        self.cells_form.setRowVisible(self.consistency, in_3d and not simulated)
+        for control in (self.folder, self.layout_choice):
+            self.out_form.setRowVisible(control, to_folder)
+        problem = ""
+        if to_folder and self.folder.folder is None:
+            problem = "Choose a folder for the images."
+        elif not to_folder and self.images.value() > MOST_LAYERS:
+            problem = f"More than {MOST_LAYERS} images are too many layers: make them into a folder."
+        self.message.say(problem, problem=True)
+        self.make_button.setEnabled(not problem and not self.run_bar.running)
+
+    # --- preview ---------------------------------------------------------------------------------
+
+    def _on_change(self) -> None:
+        if self._live:
+            self._soon.start()
+
+    def preview(self) -> None:
+        """Make a small image; a running preview ends and starts again."""
+        self._live = True
+        if self.preview_bar.running:
+            self._again = True
+            self.preview_bar.cancel()
+            return
+        self.preview_bar.start(iter_preview(self.request), self._on_preview, kept="")
+
+    def _on_preview(self, result: tuple[Any, tuple[str, ...]]) -> None:
+        picture, notes = result
+        self.picture.show_array(picture)
+        self.preview_bar.status.say(" ".join(notes))
+
+    def _on_preview_ended(self) -> None:
+        if self._again and not self.preview_bar.running:
+            self._again = False
+            QTimer.singleShot(0, self.preview)
+
+    # --- making ----------------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Make the images, in a thread."""
+        request, images = self.request, self.images.value()
+        try:
+            _ = request.settings
+        except InputError as error:
+            self.message.say(str(error), problem=True)
+            return
+        if self.into.currentData() == "layers":
+            work = iter_layers(request, images)
+            self.run_bar.start(work, self.run_bar.status.say, on_event=self._on_population)
+            return
+        folder = self.folder.folder
+        assert folder is not None
+        self._folder = folder
+        work = iter_folder(request, folder, images, self.layout_choice.currentData())
+        self.run_bar.start(work, self._on_made, on_event=self._on_thumb, kept=_CONTINUES)
+
+    def _on_thumb(self, thumb: Thumb) -> None:
+        if self.browser.folder != self._folder:
+            self.browser.begin(self._folder)
+        self.browser.add(thumb)
+
+    def _on_made(self, text: str) -> None:
+        self.run_bar.status.say(text)
+
+    def _on_population(self, population: Population) -> None:
+        self.browser.add_layers(
+            Annotated("", population.image, population.labels, population.spacing, population.unit)
+        )
+
+    def shut_down(self) -> None:
+        """Cancel what runs."""
+        self._soon.stop()
+        self._again = False
+        for bar in (self.preview_bar, self.run_bar):
+            bar.shut_down()
+        self.browser.shut_down()

@@ -1,0 +1,226 @@
+"""Makes and reads annotated images for "Synthesise annotated images", in threads. No Qt widgets."""
+
+import json
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dispr.errors import InputError
+from napari_dispr.settings import checked_settings
+from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
+from napari_dispr.synthesis.fields import LAYOUTS, FieldMade, iter_make_synthesis, tile
+from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.populations import Placed, Population, iter_make_population
+from napari_dispr.synthesis.settings import Layout, PopulationSettings
+from napari_dispr.synthesis.simulated_sources import SIMULATED
+from napari_dispr.synthesis.sources import cell_source
+from napari_dispr.widgets.parts.loading import load_torch
+from napari_dispr.widgets.parts.threads import Progress
+
+if TYPE_CHECKING:
+    from napari_dispr.synthesis.cell_sources import CellSource
+
+#: Largest size of a preview along z and in the plane.
+_DEPTH, _SIDE = 24, 128
+#: Side of the pictures in the browser, and the most of them.
+THUMB, MOST_THUMBS = 96, 500
+#: The most images that are made into layers at once.
+MOST_LAYERS = 20
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class MakeRequest:
+    """What to make.
+
+    Attributes
+    ----------
+    source : str
+        A learned model's file, or the name of simulated cells.
+    size : (z, y, x) or (y, x)
+        Voxels of an image.
+    density, clustering : float
+        Share of the image that cells fill; probability that a cell is next to another.
+    cell_size : float
+        1: as learned; 2: twice the diameter.
+    consistency : float
+        Common noise of the slices of a texture relative to their own noise (rho).
+    """
+
+    source: str
+    size: tuple[int, ...]
+    density: float
+    clustering: float
+    cell_size: float = 1.0
+    consistency: float = 0.7
+    seed: int = 0
+
+    @property
+    def settings(self) -> PopulationSettings:
+        """The settings of a population; `InputError` if a value is out of range."""
+        values = {"size": self.size, "density": self.density, "clustering": self.clustering}
+        return checked_settings(PopulationSettings, values)
+
+    @property
+    def small(self) -> "MakeRequest":
+        """The request of a preview: a smaller image."""
+        limits = (_DEPTH, _SIDE, _SIDE)[-len(self.size) :]
+        return replace(self, size=tuple(map(min, self.size, limits)))
+
+
+def sources() -> dict[str, str]:
+    """Names of the simulated cells, each with how it is shown."""
+    return {name: f"simulated: {name}" for name in SIMULATED}
+
+
+def source_of(request: MakeRequest) -> "CellSource":
+    """The cells of a request. Loads a learned model: for a thread.
+
+    Larger cells are those of a finer spacing, placed voxel by voxel.
+    """
+    settings, ndim = None, len(request.size)
+    if request.source not in SIMULATED:
+        load_torch()
+        from napari_dispr.synthesis.learned import LearnedSynthesis
+
+        if Path(request.source).is_file() and LearnedSynthesis.load(request.source).card.dimensions < ndim:
+            raise InputError(
+                f"{Path(request.source).stem} was learned from 2D images: make 2D images. (The command "
+                "napari-dispr synthesise make can make 3D ones, with --spacing.)"
+            )
+        settings = CellSettings(rho=request.consistency)
+    source = cell_source(request.source, ndim, None, settings)
+    if request.cell_size == 1:
+        return source
+    finer = tuple(step / request.cell_size for step in source.spacing)
+    larger = cell_source(request.source, ndim, finer, settings)
+    return replace(source, draw=larger.draw, card={**source.card, "cell_size": request.cell_size})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thumb:
+    """An annotated image in a folder: its name, its files, and a small picture (y, x, 3) of it."""
+
+    name: str
+    image: Path
+    labels: Path
+    picture: Picture
+
+
+def iter_preview(request: MakeRequest) -> Generator[Progress, None, tuple[Picture, tuple[str, ...]]]:
+    """Make one small image; returns it next to its outlines, and notes."""
+    small = request.small
+    yield Progress(0, 1, "loading")
+    population = yield from _counted(iter_make_population(source_of(small), small.settings, small.seed, 1))
+    return tile(population.image, population.labels, 2 * _SIDE), population.notes
+
+
+def iter_layers(request: MakeRequest, images: int) -> Generator[Any, None, str]:
+    """Make images one by one and yield each `Population`."""
+    yield Progress(0, images, "loading")
+    source, settings, cells = source_of(request), request.settings, 0
+    for number in range(1, images + 1):
+        population = yield from _counted(
+            iter_make_population(source, settings, request.seed, number), number - 1, images
+        )
+        cells += len(population.cells)
+        yield population
+    return f"Made {_many(images, 'image')} with {_many(cells, 'cell')}."
+
+
+def iter_folder(
+    request: MakeRequest, out: Path, images: int, layout: Layout
+) -> Generator[Progress | Thumb, None, str]:
+    """Make images in a folder, and yield a small picture of each."""
+    yield Progress(0, images, "loading")
+    settings = request.settings
+    events = iter_make_synthesis(source_of(request), out, images, settings, request.seed, layout)
+    notes, done = 0, 0
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            made = end.value
+            text = f"{out} holds {_many(made['images'], 'image')} with {_many(made['cells'], 'cell')}."
+            return text + (f" {_many(notes, 'image')} could not take all cells." if notes else "")
+        if isinstance(event, FieldMade):
+            done, notes = event.done, notes + bool(event.notes)
+            yield Progress(100 * done, 100 * images, f"image {done} of {images}")
+            if event.done <= MOST_THUMBS:
+                yield from _thumbs(out, layout, event.name)
+        elif isinstance(event, Placed):
+            yield _progress(event, done, images)
+        else:
+            yield Progress(100 * done, 100 * images, f"image {done + 1} of {images}: making cells")
+
+
+def iter_browse(folder: Path) -> Generator[Thumb | Progress, None, str]:
+    """Yield a small picture of each annotated image of a folder."""
+    pairs = annotated_files(folder)
+    for number, (image, labels) in enumerate(pairs[:MOST_THUMBS], start=1):
+        yield _thumb(image, labels)
+        yield Progress(number, min(len(pairs), MOST_THUMBS))
+    left = max(0, len(pairs) - MOST_THUMBS)
+    return f"{_many(len(pairs), 'image')} in {folder}." + (f" The last {left} are not shown." if left else "")
+
+
+def read_pair(image: Path, labels: Path) -> Annotated:
+    """An annotated image from its two files."""
+    return next(iter(read_annotated(image, labels)))
+
+
+def made_with(folder: Path) -> str:
+    """From which cells the images of a folder were made; empty if it does not say so."""
+    try:
+        card = json.loads((folder / "synthesis.json").read_text("utf-8"))
+        return f"Made from {card['request']['source']['name']}, seed {card['request']['seed']}."
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _thumbs(out: Path, layout: Layout, name: str) -> Generator[Thumb, None, None]:
+    images, labels, ending = LAYOUTS[layout]
+    image, own = out / images / f"{name}.tif", out / labels / f"{name}{ending}.tif"
+    if image.exists():
+        yield _thumb(image, own)
+        return
+    slices = [path for path in sorted((out / images).glob(f"{name}_z*.tif")) if ending not in path.stem]
+    for path in slices[len(slices) // 2 :][:1]:  # of a stack in slices the middle one
+        yield _thumb(path, out / labels / f"{path.stem}{ending}.tif")
+
+
+def _thumb(image: Path, labels: Path) -> Thumb:
+    annotated = read_pair(image, labels)
+    return Thumb(image.stem, image, labels, tile(annotated.image, annotated.labels, THUMB))
+
+
+def _counted(
+    events: Generator[Any, None, Population], before: int = 0, total: int = 1
+) -> Generator[Progress, None, Population]:
+    """The progress of a population, the images before it counted."""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            population: Population = end.value
+            return population
+        if isinstance(event, Placed):
+            yield _progress(event, before, total)
+        else:
+            yield Progress(100 * before, 100 * total, "making cells")
+
+
+def _progress(placed: Placed, before: int, total: int) -> Progress:
+    share = min(1.0, placed.done / max(placed.total, 1))
+    return Progress(
+        round(100 * (before + share)), 100 * total, f"image {before + 1} of {total}: placing cells"
+    )
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

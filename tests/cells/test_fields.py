@@ -1,0 +1,120 @@
+"""The fields of a batch: from a folder, a table or a plate, and plane by plane from a series."""
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from support.screens import field, write_screen
+
+from napari_dispr.cells.fields import list_fields, read_field
+from napari_dispr.errors import InputError
+
+
+def test_pairs_of_a_folder(tmp_path):
+    write_screen(tmp_path, 3, 1)
+    (tmp_path / "f1_masks.tif").unlink()
+    (tmp_path / "notes.txt").touch()
+    fields = list_fields(tmp_path)
+    assert [one.name for one in fields] == ["f0", "f1", "f2"]
+    image, labels, sides = read_field(fields[2])
+    np.testing.assert_array_equal(image, field(1, 2)[0])
+    np.testing.assert_array_equal(labels, field(1, 2)[1])
+    assert sides is None
+    with pytest.raises(InputError, match=r"f1\.tif has no labels .* f1_masks"):
+        read_field(fields[1])
+
+
+def test_folders_of_images_and_of_labels(tmp_path):
+    for name, number in (("images", 0), ("masks", 1)):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "a b.tif", field(1, 0)[number])
+    (one,) = list_fields(tmp_path)
+    assert one.name == "a b" and one.image == tmp_path / "images" / "a b.tif"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_rows_of_a_table(tmp_path, separator):
+    write_screen(tmp_path / "screen", 2, 1)
+    rows = [
+        ["image", "labels", "pixel_size", "drug", "dose"],
+        ["screen/f0.tif", "screen/f0_masks.tif", "0.25", "none", "0"],
+        ["", "screen/f1_masks.tif", "", "taxol", "1.5"],
+        ["screen/f1.tif", "screen/missing.tif", "", "taxol", "3"],
+    ]
+    text = "\n".join(separator.join(row) for row in rows)
+    (tmp_path / "fields.csv").write_text(text, encoding="utf-8-sig")
+    fields = list_fields(tmp_path / "fields.csv")[:2]
+    assert [one.columns for one in fields] == [
+        {"drug": "none", "dose": "0"},
+        {"drug": "taxol", "dose": "1.5"},
+    ]
+    assert read_field(fields[0])[2] == (0.25, 0.25)
+    assert read_field(fields[1])[0] is None, "labels alone"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("image,mask\na,b", "needs image and labels"),
+        ("image,labels\na.tif,b.tif\na.tif,c.tif", "two fields with the name a"),
+        ("image,labels\na.tif", "Line 2 .* not as many values"),
+        ("image,labels\n", "holds no fields"),
+    ],
+)
+def test_wrong_tables(tmp_path, text, words):
+    (tmp_path / "fields.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        list_fields(tmp_path / "fields.csv")
+
+
+def test_wrong_rows_are_fields_that_fail(tmp_path):
+    (tmp_path / "fields.csv").write_text("image,labels,pixel_size\na.tif,,\nb.tif,b.tif,tiny\nc.tif,d.tif,")
+    for one, words in zip(
+        list_fields(tmp_path / "fields.csv"), ("names no labels", "'tiny'", "no file"), strict=True
+    ):
+        with pytest.raises(InputError, match=words):
+            read_field(one)
+
+
+def test_series_and_channels(tmp_path):
+    image, labels = field(2, 0)
+    series = np.stack([np.zeros_like(labels), labels, labels])
+    channels = np.stack([np.stack([image + time, image]) for time in range(3)], dtype=np.uint8)  # T, C
+    tifffile.imwrite(tmp_path / "a.ome.tif", channels, metadata={"axes": "TCYX"}, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "a_masks.ome.tif", series, metadata={"axes": "TYX"})
+    fields = list_fields(tmp_path)
+    assert [one.name for one in fields] == ["a_t0", "a_t1", "a_t2"]
+    assert fields[2].columns == {"time_point": "2"}
+    seen, cells, _ = read_field(fields[2], channel=0)
+    np.testing.assert_array_equal(seen, image + 2)
+    np.testing.assert_array_equal(cells, labels)
+    with pytest.raises(InputError, match=r"2 channels: give .* --channel 0 to 1"):
+        read_field(fields[2])
+
+
+def test_a_plate(tmp_path):
+    plate = zarr.open_group(tmp_path / "plate.zarr", mode="w", zarr_format=2)
+    plate.attrs["plate"] = {"wells": [{"path": "B/3"}]}
+    well = plate.create_group("B").create_group("3")
+    well.attrs["well"] = {"images": [{"path": "0"}, {"path": "1"}]}
+    axes = [{"name": "y", "unit": "micrometer"}, {"name": "x", "unit": "micrometer"}]
+    scale = [{"type": "scale", "scale": [0.5, 0.5]}]
+    levels = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    image, labels = field(2, 0)
+    for site in ("0", "1"):
+        group = well.create_group(site)
+        group.attrs["multiscales"] = [levels]
+        group.create_array("0", data=image)
+    cells = well["0"].create_group("labels")
+    cells.attrs["labels"] = ["cells"]
+    cells = cells.create_group("cells")
+    cells.attrs["multiscales"] = [levels]
+    cells.create_array("0", data=labels)
+    one, other = list_fields(tmp_path / "plate.zarr")
+    assert one.name == "B3_0" and one.columns == {"well": "B3", "row": "B", "column": "3", "site": "0"}
+    seen, segmented, sides = read_field(one)
+    np.testing.assert_array_equal(seen, image)
+    np.testing.assert_array_equal(segmented, labels)
+    assert sides == (0.5, 0.5)
+    with pytest.raises(InputError, match="has no labels: segment it"):
+        read_field(other)

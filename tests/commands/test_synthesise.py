@@ -1,0 +1,76 @@
+"""``napari-dispr synthesise learn`` as users run it: a model from two files, one line for wrong input."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_dispr.commands.cli import main
+from napari_dispr.synthesis.learned import LearnedSynthesis
+from napari_dispr.synthesis.stacks import simulate_stack
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stack with two annotated slices, and a 2D image."""
+    folder = tmp_path_factory.mktemp("annotated")
+    stack = simulate_stack(30, (24, 170, 180), (1.0, 0.5, 0.5), seed=3)
+    assert stack.image is not None
+    labels = np.zeros_like(stack.labels)
+    labels[[8, 15]] = stack.labels[[8, 15]]
+    for name, array in (("image", stack.image), ("labels", labels), ("empty", labels * 0)):
+        tifffile.imwrite(folder / f"{name}.tif", array)
+    tifffile.imwrite(folder / "image2d.tif", stack.image[8])
+    tifffile.imwrite(folder / "labels2d.tif", labels[8])
+    return folder
+
+
+def learn(files: Path, image: str, labels: str, out: Path, *more: str) -> int:
+    names = (str(files / f"{name}.tif") for name in (image, labels))
+    quick = ("--steps", "1", "--batch", "2", "--device", "cpu")
+    return main(["synthesise", "learn", *names, "--out", str(out), *quick, *more])
+
+
+def test_a_model_from_two_slices_and_from_a_picture(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "stack.safetensors"
+    assert learn(files, "image", "labels", out, "--spacing", "1,0.5,0.5", "--licence", "CC0") == 0
+    assert "learned from" in capsys.readouterr().out
+    card = LearnedSynthesis.load(out).card
+    assert (card.dimensions, card.spacing, card.unit) == (3, (1.0, 0.5, 0.5), "micrometer")
+    assert card.licence == "CC0" and card.neighbours and not card.beyond
+    flat = tmp_path / "flat.safetensors"
+    assert learn(files, "image2d", "labels2d", flat, "--spacing", "0.5,0.5") == 0
+    card = LearnedSynthesis.load(flat).card
+    assert card.dimensions == 2 and card.spacing == (0.5, 0.5) and not card.neighbours
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "name", "more", "message"),
+    [
+        ("image", "empty", "a.safetensors", (), "empty"),
+        ("image2d", "labels", "a.safetensors", (), "shape"),
+        ("image", "missing", "a.safetensors", (), "no file"),
+        ("image", "labels", "a.tif", (), "ends in .safetensors"),
+        ("image", "labels", "a.safetensors", ("--spacing", "1,x"), "--spacing"),
+        ("image", "labels", "a.safetensors", ("--unit", "mm"), "--unit"),
+        ("image", "labels", "a.safetensors", ("--batch", "0"), "batch"),
+        ("image", "labels", "a.safetensors", ("--finish",), "no run"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    files: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    image: str,
+    labels: str,
+    name: str,
+    more: tuple[str, ...],
+    message: str,
+) -> None:
+    assert learn(files, image, labels, tmp_path / name, *more) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,183 @@
+"""Batches: the same files whatever the workers and whatever was killed; bad fields do not end the others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow.parquet
+import pytest
+import tifffile
+from support.folders import contents
+from support.screens import field, write_screen
+
+import napari_dispr as nd
+from napari_dispr.cells.fields import list_fields
+from napari_dispr.commands.cli import main
+from napari_dispr.errors import InputError
+from napari_dispr.files import locked
+from napari_dispr.prediction.batch import iter_predict_batch, predict_batch
+from napari_dispr.prediction.field_run import field_seed
+
+FIELDS, CELLS = 3, 2
+HERE = {"model": "ellipsoid", "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory):
+    return write_screen(tmp_path_factory.mktemp("screen"), FIELDS, CELLS)
+
+
+@pytest.fixture(scope="module")
+def whole(screen, tmp_path_factory):
+    """An undisturbed batch."""
+    return predict_batch(screen, tmp_path_factory.mktemp("whole"), **HERE)
+
+
+def test_tables_and_fields(screen, whole):
+    assert whole.cells == FIELDS * CELLS and whole.fields == ("f0", "f1", "f2") and not whole.failed
+    table = whole.table
+    assert table["field"].tolist() == ["f0", "f0", "f1", "f1", "f2", "f2"]
+    prediction = nd.load_prediction(whole.field("f1"))
+    cells = nd.measure_cells(prediction)
+    own = table[table["field"] == "f1"].reset_index(drop=True)
+    np.testing.assert_array_equal(own["volume_mean"], cells["volume_mean"])
+    parquet = pyarrow.parquet.read_table(whole.folder / "cells.parquet").to_pandas()
+    assert list(parquet.columns) == list(table.columns) and parquet["label"].tolist() == [1, 2] * FIELDS
+    np.testing.assert_array_equal(parquet["volume_mean"], table["volume_mean"])
+    columns = pd.read_csv(whole.folder / "cells.columns.csv").set_index("column")
+    assert columns.loc["volume_mean", "unit"] == "pixel^3" and "field" in columns.index
+    # The field alone, with its own seed, is the same.
+    seed = prediction.provenance["settings"]["seed"]
+    assert seed == field_seed(0, "f1") != field_seed(0, "f2")
+    alone = nd.predict(*field(CELLS, 1), model="ellipsoid", seed=seed)
+    np.testing.assert_array_equal(alone[2].members, prediction[2].members)
+
+
+@pytest.mark.parametrize("at", ["cell", "field"])
+def test_a_cancelled_batch_goes_on(screen, whole, tmp_path, at):
+    with closing(iter_predict_batch(screen, tmp_path, **HERE)) as events:
+        for step in events:
+            if (step.cells if at == "cell" else step.done) == 1:
+                break
+    assert (tmp_path / ".unfinished" / "f0").exists() == (at == "cell")
+    before = step.done
+    steps: list = []
+    predict_batch(screen, tmp_path, progress=steps.append, **HERE)
+    assert steps[0].done == before and steps[-1].done == FIELDS
+    assert contents(tmp_path) == contents(whole.folder)
+
+
+_RUN = """
+import sys
+from napari_dispr.prediction.batch import predict_batch
+if __name__ == "__main__":
+    predict_batch(sys.argv[1], sys.argv[2], model="ellipsoid", workers=int(sys.argv[3]))
+"""
+
+
+def started(screen, out, workers):
+    """A batch in a process of its own."""
+    script = out.with_suffix(".py")
+    script.write_text(_RUN)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, script, screen, out, str(workers)], env=environment)
+
+
+def wait_for(found, process):
+    until = time.monotonic() + 120
+    while not found() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    assert found()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_killed_workers_and_a_killed_batch(screen, whole, tmp_path):
+    """A worker is killed when the first cell is finished, the whole batch when a field is."""
+    out = tmp_path / "out"
+    process = started(screen, out, 2)
+    wait_for(lambda: list(out.glob(".unfinished/*/cells.jsonl")), process)
+    workers = [
+        one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())
+    ]
+    workers[0].send_signal(signal.SIGKILL)
+    wait_for(lambda: list(out.glob("cells/*")), process)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive, "workers end with the batch"
+    batch = predict_batch(screen, out, **HERE)
+    assert not batch.failed and contents(out) == contents(whole.folder)
+
+
+def test_two_batches_in_one_folder_are_refused(screen, whole, tmp_path):
+    with (
+        locked(whole.folder / ".lock"),
+        pytest.raises(InputError, match="Another process is writing"),
+    ):
+        predict_batch(screen, whole.folder, **HERE)
+    with pytest.raises(InputError, match="has the members 5, not 4"):
+        predict_batch(screen, whole.folder, members=4, **HERE)
+    (tmp_path / "thesis.doc").touch()
+    with pytest.raises(InputError, match=r"other files, such as thesis\.doc"):
+        predict_batch(screen, tmp_path, **HERE)
+
+
+def test_bad_fields_are_listed_and_the_others_are_done(tmp_path, capsys):
+    screen, out = write_screen(tmp_path / "screen", 5, 1), tmp_path / "out"
+    whole = (screen / "f1.tif").read_bytes()
+    (screen / "f1.tif").write_bytes(whole[: len(whole) // 2])
+    tifffile.imwrite(screen / "f2_masks.tif", np.zeros((48, 136), np.uint16))
+    tifffile.imwrite(screen / "f3_masks.tif", field(1, 3)[1][:-4])
+    (screen / "f4_masks.tif").rename(screen / "Müller Zelle_masks.tif")
+    tifffile.imwrite(screen / "Müller Zelle.tif", field(1, 4)[0])
+    command = ["batch", str(screen), "--out", str(out), "--model", "ellipsoid", "--workers", "0"]
+    assert main(command) == 3
+    failed = pd.read_csv(out / "failed.csv").set_index("field")["reason"]
+    assert list(failed.index) == ["f1", "f2", "f3", "f4"]
+    for reason, words in zip(
+        failed, ("cannot be read as TIFF", "empty", "the labels (44, 136)", "has no labels"), strict=True
+    ):
+        assert words in reason
+    assert pd.read_csv(out / "cells.csv")["field"].tolist() == ["Müller Zelle", "f0"]
+    assert "4 fields failed" in capsys.readouterr().err
+    assert "corrupt" not in (out / "report.html").read_text("utf-8")
+    (screen / "f1.tif").write_bytes(whole)
+    for name in ("f2", "f3", "f4"):
+        for path in screen.glob(f"{name}*"):
+            path.unlink()
+    assert main(command) == 0
+    assert not (out / "failed.csv").exists() and len(pd.read_csv(out / "cells.csv")) == 3
+
+
+def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):
+    write_screen(tmp_path / "screen", 3, 1)
+    rows = [f"screen/f{n}.tif,screen/f{n}_masks.tif,0.1,{drug},{dose}" for n, drug, dose in
+            ((0, "none", 0), (1, "taxol", 1.5), (2, "taxol", 3))]  # fmt: skip
+    table = tmp_path / "fields.csv"
+    table.write_text("\n".join(["image,labels,pixel_size,drug,dose", *rows]))
+    command = ["batch", str(table), "--out", str(tmp_path / "out"), "--model", "ellipsoid", "--workers", "0"]
+    assert main([*command, "--group", "colour"]) == 2
+    assert "no column 'colour'" in capsys.readouterr().err
+    assert main([*command, "--group", "drug"]) == 0
+    cells = pyarrow.parquet.read_table(tmp_path / "out" / "cells.parquet").to_pandas()
+    assert cells["drug"].tolist() == ["none", "taxol", "taxol"] and cells["dose"].tolist() == [0, 1.5, 3]
+    assert nd.load_prediction(tmp_path / "out" / "cells" / "f1").unit == "micrometer"
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Distributions by drug" in page and "<b>taxol</b>" in page
+    table.write_text(table.read_text().replace("dose", "volume_mean"))
+    with pytest.raises(InputError, match="'volume_mean', as the results have: rename it"):
+        predict_batch(table, tmp_path / "other", **HERE)
+
+
+def test_wrong_workers(screen, tmp_path):
+    with pytest.raises(InputError, match="workers is -1"):
+        predict_batch(list_fields(screen), tmp_path, model="ellipsoid", workers=-1)
+    with pytest.raises(InputError, match="No Dask scheduler answers at tcp://127"):
+        predict_batch(screen, tmp_path, model="ellipsoid", scheduler="tcp://127.0.0.1:9")

@@ -1,0 +1,95 @@
+"""The trial: a table of real, synthetic and both; continuation; refusals."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from support.balls import balls
+
+from napari_dispr.errors import InputError
+from napari_dispr.synthesis.fields import make_synthesis
+from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis, judge_synthesis
+from napari_dispr.synthesis.segmentation import Trial
+from napari_dispr.synthesis.settings import JudgeSettings, PopulationSettings
+
+SETTINGS = JudgeSettings(steps=2, batch=2, crop=32, seeds=2, diameter=10)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("judge")
+    sizes = PopulationSettings(size=(64, 64), cells=6, cut="none")
+    for seed, name in enumerate(("train", "test", "synthetic")):
+        make_synthesis(balls(2, noise=True), place / name, 2, sizes, seed)
+    return {name: place / name for name in ("train", "test", "synthetic")}
+
+
+def test_the_table_compares_and_a_stopped_trial_goes_on(folders: dict[str, Path], tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    events = []
+    table = judge_synthesis(*folders.values(), whole, SETTINGS, progress=events.append)
+    assert table["training"].tolist() == ["real", "synthetic", "real + synthetic"]
+    assert table["seg"].between(0, 1).all() and table["slices"].tolist() == [2, 2, 4]
+    assert np.isfinite(table.loc[1, ["kid_real_real", "kid_real_synthetic"]].astype(float)).all()
+    steps = [event.done for event in events if isinstance(event, Trial)]
+    assert steps == list(range(1, 13)) and events[-1].total == 12
+    rows = pd.read_csv(whole / "seg.csv")
+    assert len(rows) == 3 * 2 * 2 and set(rows["cells"]) == {6}
+    assert (whole / "table.md").read_text("utf-8").startswith("| SEG | real | synthetic | both |")
+    assert all((whole / name).stat().st_size > 1000 for name in ("realism.png", "images.png"))
+
+    run = iter_judge_synthesis(*folders.values(), stopped, SETTINGS)
+    for event in run:
+        if isinstance(event, Judged):
+            break
+    run.close()
+    events = []
+    judge_synthesis(*folders.values(), stopped, SETTINGS, progress=events.append)
+    assert len([event for event in events if isinstance(event, Trial)]) == 10  # the first was finished
+    for name in ("seg.csv", "table.csv", "table.md"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_single_annotated_slices_count_and_several_folders_compare(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = PopulationSettings(size=(14, 48, 48), cells=6, cut="all")
+    for seed, name in enumerate(("train", "test", "one", "two")):
+        make_synthesis(balls(3), tmp_path / name, 1, settings, seed)
+    path = tmp_path / "train" / "labels" / "synthetic_0001.tif"
+    labels = tifffile.imread(path)
+    labels[[z for z in range(14) if z not in (4, 9)]] = 0
+    tifffile.imwrite(path, labels)
+    few = SETTINGS.model_copy(update={"seeds": 1})
+    places = [tmp_path / name for name in ("one", "two")]
+    table = judge_synthesis(tmp_path / "train", tmp_path / "test", places, tmp_path / "out", few)
+    assert table["training"].tolist() == ["real", "one", "two", "real + one", "real + two"]
+    assert table["slices"][0] == 2 and table["slices"][1] > 8
+    assert np.isnan(table["seg_sd"]).all()
+
+
+def test_wrong_folders_are_named(folders: dict[str, Path], tmp_path: Path) -> None:
+    train, test, synthetic = folders.values()
+    with pytest.raises(InputError, match="is a training and a test image"):
+        judge_synthesis(train, train, synthetic, tmp_path / "out", SETTINGS)
+    with pytest.raises(InputError, match="is no folder"):
+        judge_synthesis(train, test, tmp_path / "missing", tmp_path / "out", SETTINGS)
+    with pytest.raises(InputError, match="at least one folder"):
+        judge_synthesis(train, test, [], tmp_path / "out", SETTINGS)
+    with pytest.raises(InputError, match="Two folders have the name"):
+        judge_synthesis(train, test, [synthetic, synthetic], tmp_path / "out", SETTINGS)
+    with pytest.raises(InputError, match="holds files that this command did not write"):
+        judge_synthesis(train, test, synthetic, train, SETTINGS)
+    empty = tmp_path / "empty"
+    shutil.copytree(train, empty)
+    for path in (empty / "labels").iterdir():
+        tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
+    with pytest.raises(InputError, match="training images hold no cell"):
+        judge_synthesis(empty, test, synthetic, tmp_path / "a", SETTINGS)
+    with pytest.raises(InputError, match="hold no cell: choose a folder with cells"):
+        judge_synthesis(train, test, empty, tmp_path / "b", SETTINGS)
+    with pytest.raises(InputError, match="started with other images or settings"):
+        judge_synthesis(train, test, synthetic, tmp_path / "b", SETTINGS)

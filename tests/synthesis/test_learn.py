@@ -1,0 +1,225 @@
+"""Learning: examples from annotated images, a run that goes on exactly, and cells from what was learned."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+import napari_dispr as nd
+from napari_dispr.errors import InputError
+from napari_dispr.events import Step
+from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.cells_made import iter_textured_cells
+from napari_dispr.synthesis.examples import examples_of
+from napari_dispr.synthesis.learn import folder_of, iter_learn_synthesis
+from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.learned import LearnedSynthesis
+from napari_dispr.synthesis.stacks import simulate_stack
+
+SPACING = (1.0, 0.5, 0.5)
+QUICK = CellSettings(mask_steps=1, texture_steps=1, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return simulate_stack(14, (26, 120, 130), SPACING, seed=2)
+
+
+@pytest.fixture(scope="module")
+def field(stack):
+    return Annotated("nuclei", stack.image, stack.labels, SPACING, "micrometer")
+
+
+def sparse(field, *slices):
+    labels = np.zeros_like(field.labels)
+    labels[list(slices)] = field.labels[list(slices)]
+    return Annotated("sparse", field.image, labels, SPACING, "micrometer")
+
+
+# --- examples ----------------------------------------------------------------------------------------
+
+
+def test_masks_have_the_size_of_the_cells(field) -> None:
+    examples = examples_of([field])
+    assert len({mask.cell for mask in examples.masks}) >= 10
+    areas = [(mask.distance > 0).sum() * examples.mask_pixel**2 for mask in examples.masks]
+    assert np.sqrt(np.median(areas) * 4 / np.pi) == pytest.approx(np.median(examples.diameters), rel=0.1)
+    assert not any((mask.distance[edge] > 0).any() for mask in examples.masks for edge in (0, -1))
+    assert examples.height == pytest.approx(1, abs=0.3)
+    assert examples.beyond
+
+
+def test_pictures_show_one_cell_each(field) -> None:
+    examples = examples_of([field])
+    level = examples.background.level
+    empty = 0
+    for picture in examples.pictures:
+        assert picture.image.shape == picture.mask.shape == picture.known.shape
+        assert picture.image.shape[0] % 16 == 0
+        assert picture.known[picture.mask].all()
+        assert len(picture.beside) in (1, 2)
+        empty += not picture.mask.any()
+        if picture.mask.sum() > 100:
+            assert picture.image[picture.mask].mean() > level + 30
+            assert picture.image[~picture.known].mean() < level + 15 if (~picture.known).any() else True
+    assert empty > 0  # slices above and below cells
+
+
+def test_two_annotated_slices_are_enough_and_caps_are_no_small_cells(field) -> None:
+    examples = examples_of([sparse(field, 8, 16)])
+    assert not examples.beyond and examples.height is None
+    assert len(examples.masks) < len(examples.pictures) + 1
+    widths = [(mask.distance > 0).sum() for mask in examples.masks]
+    assert min(widths) > 0.2 * max(widths)
+
+
+def test_exposures_are_brought_together(field) -> None:
+    darker = Annotated("dark", field.image * 0.5 + 7, field.labels, SPACING, "micrometer")
+    shown = [picture for picture in examples_of([field, darker]).pictures if picture.mask.any()]
+    bright = [float(picture.image[picture.mask].mean()) for picture in shown]
+    half = len(bright) // 2
+    assert bright[:half] == pytest.approx(bright[half:], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: Annotated("a", f.image, np.zeros_like(f.labels), SPACING), "labels of a are empty"),
+        (lambda f: Annotated("a", f.image[1:], f.labels, SPACING), "has the shape .* and its labels"),
+        (lambda f: Annotated("a", f.image, np.where(f.labels == 3, 3, 0), SPACING), "hold only 1 cell "),
+        (lambda f: Annotated("a", f.image[0, 0], f.labels[0, 0], SPACING), "1 axes"),
+        (lambda f: Annotated("a", f.image * 0, f.labels, SPACING), "same value everywhere"),
+    ],
+)
+def test_wrong_input_is_named(field, change, message) -> None:
+    with pytest.raises(InputError, match=message):
+        examples_of([change(field)])
+
+
+def test_images_of_different_microscopes_are_refused(field) -> None:
+    other = Annotated("b", field.image, field.labels, (1.0, 0.2, 0.2), "micrometer")
+    with pytest.raises(InputError, match="different spacings"):
+        examples_of([field, other])
+
+
+# --- the run -----------------------------------------------------------------------------------------
+
+
+def run(stack, out, **options):
+    return iter_learn_synthesis(
+        stack.image, stack.labels, out, spacing=SPACING, unit="micrometer", batch=2, device="cpu", **options
+    )
+
+
+@pytest.fixture(scope="module")
+def learned(stack, tmp_path_factory):
+    out = tmp_path_factory.mktemp("learned") / "nuclei.safetensors"
+    events = []
+    nd.learn_synthesis(
+        stack.image,
+        stack.labels,
+        out,
+        spacing=SPACING,
+        unit="micrometer",
+        batch=2,
+        steps=4,
+        device="cpu",
+        progress=events.append,
+    )
+    assert [event.done for event in events if hasattr(event, "done")] == [250, 500, 750, 1000]
+    assert (folder_of(out) / "preview.png").stat().st_size > 1000
+    assert len((folder_of(out) / "log.jsonl").read_text("utf-8").splitlines()) >= 2
+    return LearnedSynthesis.load(out)
+
+
+def test_a_stopped_run_goes_on_exactly(stack, learned, tmp_path) -> None:
+    out = tmp_path / "nuclei.safetensors"
+    events = run(stack, out, steps=4)
+    for event in events:
+        if getattr(event, "step", 0) == 2:
+            break
+    events.close()
+    assert not out.exists()
+    with pytest.raises(InputError, match="another steps"):
+        next(run(stack, out, steps=5))
+    for event in run(stack, out, steps=4):
+        assert getattr(event, "step", 3) >= 3
+    assert LearnedSynthesis.load(out).hash == learned.hash
+    with pytest.raises(InputError, match="already exists"):
+        next(run(stack, out, steps=4))
+
+
+def test_a_run_can_be_finished_early(stack, tmp_path) -> None:
+    out = tmp_path / "nuclei.safetensors"
+    with pytest.raises(InputError, match="no run"):
+        next(run(stack, out, steps=4, finish=True))
+    events = run(stack, out, steps=4)
+    next(events)
+    events.close()
+    assert list(run(stack, out, steps=4, finish=True)) == []
+    assert LearnedSynthesis.load(out).card.training["steps"] == 1
+
+
+def test_a_folder_of_something_else_is_left_alone(stack, tmp_path) -> None:
+    (tmp_path / "mine.learning").mkdir()
+    (tmp_path / "mine.learning" / "diary.txt").write_text("private", encoding="utf-8")
+    with pytest.raises(InputError, match="something else"):
+        next(run(stack, tmp_path / "mine.safetensors", steps=4))
+
+
+def test_another_file_is_no_learned_model(tmp_path) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(InputError, match="no model file"):
+        LearnedSynthesis.load(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(InputError, match="no learned model"):
+        LearnedSynthesis.load(path)
+
+
+# --- cells -------------------------------------------------------------------------------------------
+
+
+def cells_of(learned, spacing, count=6, settings=QUICK, seed=7):
+    events = iter_textured_cells(learned, seed, spacing, len(spacing), count=count, settings=settings)
+    return list(islice((event for event in events if not isinstance(event, Step)), count))
+
+
+@pytest.fixture
+def with_good_masks(learned, field, monkeypatch):
+    """The learned model, with masks of the training: four steps do not learn any."""
+    known = [mask.distance for mask in examples_of([field]).masks]
+
+    def masks(network, seeds, sampler, steps):
+        yield None
+        yield np.stack([known[seed % len(known)] for seed in seeds])
+
+    monkeypatch.setattr("napari_dispr.synthesis.cells_made.iter_masks", masks)
+    return learned
+
+
+@pytest.mark.parametrize("spacing", [SPACING, (2.0, 0.4, 0.6), (0.5, 0.5)])
+def test_cells_have_the_size_of_the_real_ones(with_good_masks, spacing) -> None:
+    cells = cells_of(with_good_masks, spacing)
+    for cell in cells:
+        assert cell.mask.shape == cell.image.shape
+        assert cell.mask.dtype == bool and cell.image.dtype == np.float32
+        assert cell.mask.any() and np.isfinite(cell.image).all()
+        assert not cell.mask[..., 0].any() and not cell.mask[..., -1, :].any()
+    measure = [cell.mask.sum() * np.prod(spacing) for cell in cells]
+    middle = with_good_masks.card.diameters[2]
+    usual = np.pi / 4 * middle**2 if len(spacing) == 2 else np.pi / 6 * middle**3
+    assert np.mean(measure) == pytest.approx(usual, rel=0.4)
+    again = cells_of(with_good_masks, spacing)
+    for one, other in zip(cells, again, strict=True):
+        assert one.source == other.source
+        assert np.array_equal(one.mask, other.mask) and np.array_equal(one.image, other.image)
+
+
+def test_cells_of_few_voxels_are_an_input_error(with_good_masks) -> None:
+    with pytest.raises(InputError, match="finer spacing"):
+        cells_of(with_good_masks, (90.0, 90.0))
+
+
+def test_the_spacing_fits_the_dimensions(learned) -> None:
+    with pytest.raises(InputError, match="give y,x for 2D"):
+        next(iter_textured_cells(learned, 0, (1.0, 1.0), 3))

@@ -1,0 +1,142 @@
+"""Populations: cells where there is room, labels to the last voxel, light and background."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation
+from support.balls import BRIGHT, LEVEL, ball, balls
+
+from napari_dispr.errors import InputError
+from napari_dispr.synthesis.background import Background, measure_background
+from napari_dispr.synthesis.populations import Placed, iter_make_population, make_population
+from napari_dispr.synthesis.settings import Microscope, PopulationSettings
+
+FLAT = PopulationSettings(size=(120, 140), cells=12, clustering=0.5)
+DEEP = PopulationSettings(size=(24, 64, 64), cells=10, clustering=0.5, cut="all")
+
+
+@pytest.mark.parametrize(("ndim", "settings"), [(2, FLAT), (3, DEEP)])
+def test_each_placed_voxel_belongs_to_its_cell(ndim: int, settings: PopulationSettings) -> None:
+    source = balls(ndim)
+    population = make_population(source, settings)
+    assert population.labels.shape == population.image.shape == settings.size
+    assert population.notes == () and len(population.cells) == settings.cells
+    for cell in population.cells:
+        where = np.argwhere(population.labels == cell.label)
+        assert len(where) == cell.voxels
+        np.testing.assert_allclose((where.mean(axis=0) + 0.5) * source.spacing, cell.centre, rtol=1e-4)
+        voxels = int(ball(float(cell.source.split()[1]), ndim).mask.sum())
+        assert cell.volume == pytest.approx(voxels * np.prod(source.spacing), rel=1e-5)
+        assert cell.whole == (cell.voxels == voxels) and cell.voxels <= voxels
+    assert not all(cell.whole for cell in population.cells)  # the border cuts some
+    assert sum(cell.voxels for cell in population.cells) == np.count_nonzero(population.labels)
+
+
+def test_the_light_of_a_cell_ends_where_its_label_ends() -> None:
+    population = make_population(balls(2), FLAT)
+    inside = population.labels > 0
+    assert (population.image[inside] == BRIGHT).all()
+    far = ~binary_dilation(inside, iterations=4)
+    assert (population.image[far] == LEVEL).all()
+
+
+@pytest.mark.parametrize("clustering", [0.0, 0.5, 1.0])
+def test_clustering_is_the_share_of_cells_next_to_earlier_ones(clustering: float) -> None:
+    settings = PopulationSettings(size=(600, 600), cells=60, clustering=clustering)
+    population = make_population(balls(2), settings)
+    marked = [cell.clustered for cell in population.cells]
+    assert abs(np.mean(marked[1:]) - clustering) < 0.2
+    near = []
+    for cell in population.cells[1:]:
+        around = binary_dilation(population.labels == cell.label, np.ones((3, 3)), iterations=3)
+        near.append(bool(((population.labels[around] > 0) & (population.labels[around] < cell.label)).any()))
+        assert near[-1] or not cell.clustered
+    assert np.mean(near) <= clustering + 0.25
+
+
+@pytest.mark.parametrize(("cut", "touched"), [("none", ()), ("sides", (1, 2)), ("all", (0, 1, 2))])
+def test_the_border_cuts_cells_where_it_may(cut: str, touched: tuple[int, ...]) -> None:
+    settings = PopulationSettings(size=(20, 48, 48), cells=16, clustering=0, cut=cut)
+    population = make_population(balls(3), settings)
+    for axis in range(3):
+        cells = [cell for cell in population.cells if not cell.whole]
+        ends = population.labels.take([0, -1], axis=axis)
+        assert any((ends == cell.label).any() for cell in cells) == (axis in touched)
+
+
+def test_a_full_image_says_that_not_all_cells_fit() -> None:
+    population = make_population(balls(2), PopulationSettings(size=(40, 40), cells=500))
+    count = len(population.cells)
+    assert population.notes[0].startswith(f"Only {count} of 500 cells fit")
+    assert population.labels.max() == count
+
+
+def test_density_is_reached_or_missed_in_words() -> None:
+    settings = PopulationSettings(size=(200, 200), density=0.2)
+    population = make_population(balls(2), settings)
+    assert (population.labels > 0).mean() == pytest.approx(0.2, abs=0.02)
+    full = make_population(balls(2), settings.model_copy(update={"size": (60, 60), "density": 0.8}))
+    assert "not 80%" in full.notes[0]
+
+
+def test_a_large_image_is_searched_coarsely_and_cells_still_do_not_overlap() -> None:
+    settings = PopulationSettings(size=(1300, 1301), cells=8, clustering=0.3)
+    population = make_population(balls(2), settings)
+    assert sum(cell.voxels for cell in population.cells) == np.count_nonzero(population.labels)
+
+
+def test_an_image_depends_on_seed_and_number_alone() -> None:
+    one, same, other, next_one = (
+        make_population(balls(2, noise=True), FLAT, seed, number)
+        for seed, number in ((0, 0), (0, 0), (1, 0), (0, 1))
+    )
+    assert np.array_equal(one.image, same.image) and one.cells == same.cells
+    assert not np.array_equal(one.labels, other.labels)
+    assert not np.array_equal(one.labels, next_one.labels)
+
+
+def test_events_count_cells() -> None:
+    events = list(iter_make_population(balls(2), FLAT))
+    assert events == [Placed(i, 12) for i in range(1, 13)]
+
+
+def test_a_microscope_blurs_sharp_cells_and_is_refused_for_blurred_ones() -> None:
+    microscope = Microscope(blur=(0.5, 0.5), photons=1.0, read_noise=0)
+    settings = FLAT.model_copy(update={"microscope": microscope})
+    image = make_population(balls(2), settings).image
+    assert len(np.unique(image)) > 50  # edges and shot noise between two grey values
+    with pytest.raises(InputError, match="are blurred already"):
+        make_population(
+            balls(2, blurred="The textures were learned from images that are blurred already."), settings
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (FLAT, "balls makes 3D cells: give the size as z,y,x"),
+        (PopulationSettings(size=(4, 64, 64), cut="none"), "No cell of balls fits"),
+    ],
+)
+def test_bad_input_is_named(settings: PopulationSettings, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_population(balls(3), settings)
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (12, 160, 160)])
+def test_the_background_is_painted_as_it_was_measured(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    skewed = tuple(np.sort(rng.gamma(2, 6, 33) - 12))
+    before = Background(level=200, unevenness=8, length=14, quantiles=skewed, grain=(0.5, 0.9, 0.9))
+    slow, noise = before.paint(shape, (1.0,) * len(shape), rng)
+    labels = np.zeros(shape, np.uint16)
+    labels[..., 40:60, 40:60] = 1
+    after = measure_background([(slow + noise + 2000 * (labels > 0), labels)])
+    assert after.level == pytest.approx(200, abs=6)
+    assert np.std(after.quantiles) == pytest.approx(np.std(skewed), rel=0.25)
+    assert after.grain[1] == pytest.approx(0.9, abs=0.15) and after.grain[2] == pytest.approx(0.9, abs=0.15)
+    assert 3 < after.unevenness < 14
+
+
+def test_a_background_that_cannot_be_seen_is_named() -> None:
+    with pytest.raises(InputError, match="background cannot be measured"):
+        measure_background([(np.ones((40, 40)), np.ones((40, 40), int))])

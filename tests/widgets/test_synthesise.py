@@ -1,0 +1,261 @@
+"""The widget "Synthesise annotated images" in a real napari window: learn, make, browse and judge."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari import Viewer
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
+from napari_dispr.errors import InputError
+from napari_dispr.synthesis.annotated import read_annotated
+from napari_dispr.synthesis.fields import make_synthesis
+from napari_dispr.synthesis.phantoms import simulate_field
+from napari_dispr.synthesis.settings import PopulationSettings
+from napari_dispr.synthesis.sources import cell_source
+from napari_dispr.widgets.synthesis import learn_run
+from napari_dispr.widgets.synthesis.browser import IMAGE_LAYER, LABELS_LAYER
+from napari_dispr.widgets.synthesis.learn_run import (
+    FollowedLearning,
+    LearnRun,
+    annotated_layers,
+    free_name,
+    list_runs,
+    name_problem,
+)
+from napari_dispr.widgets.synthesis.make_request import MakeRequest, iter_folder, source_of
+from napari_dispr.widgets.synthesis.synthesise import SynthesiseWidget
+from napari_dispr.widgets.train.follow import stop_runs
+
+Opened = tuple[Viewer, SynthesiseWidget]
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    yield
+    stop_runs([run for folder, *_ in list_runs() if (run := LearnRun(Path(folder))).is_running])
+
+
+def press(button) -> None:
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+@pytest.fixture
+def opened(make_napari_viewer: Callable[..., Viewer]) -> Callable[..., Opened]:
+    def open_(show: bool = False) -> Opened:
+        field = simulate_field(cells=12, shape=(300, 300), seed=2)
+        viewer = make_napari_viewer(show=show)
+        place = {"scale": (0.1, 0.1), "units": ("micrometer",) * 2}
+        viewer.add_image(field.image, name="picture", **place)
+        viewer.add_labels(field.labels.astype(np.int64), name="cells", **place)
+        widget = SynthesiseWidget(viewer)
+        viewer.window.add_dock_widget(widget, name="Synthesise annotated images")
+        return viewer, widget
+
+    return open_
+
+
+def small(widget: SynthesiseWidget) -> None:
+    """Ask for small 2D images of simulated nuclei."""
+    make = widget.make
+    widget.show_page(1)
+    make.source.setCurrentIndex(make.source.findData("nuclei"))
+    make.dimensions.setCurrentIndex(make.dimensions.findData(2))
+    for box in make.size.values():
+        box.setValue(96)
+
+
+# --- make --------------------------------------------------------------------------------------------
+
+
+def test_preview_then_a_folder_and_its_browser_by_mouse(opened, qtbot: QtBot, tmp_path: Path) -> None:
+    viewer, widget = opened(show=True)
+    make, out = widget.make, tmp_path / "made"
+    small(widget)
+    assert "folder" in make.message.text() and not make.make_button.isEnabled()
+    press(make.preview_button)
+    qtbot.waitUntil(lambda: not make.preview_bar.running)
+    first = make.picture.image
+    assert not first.isNull()
+    make.density.value = 0.3  # the preview follows the sliders
+    qtbot.waitUntil(lambda: make.picture.image != first and not make.preview_bar.running)
+    make.folder.folder = out
+    make.images.setValue(2)
+    press(make.make_button)
+    qtbot.waitUntil(lambda: not make.run_bar.running)
+    assert "2 images" in make.run_bar.status.text()
+    assert make.browser.list.count() == 2
+    assert "nuclei" in make.browser.title.text()
+    press_item = make.browser.list.visualItemRect(make.browser.list.item(1)).center()
+    QTest.mouseClick(make.browser.list.viewport(), Qt.MouseButton.LeftButton, pos=press_item)
+    qtbot.waitUntil(lambda: LABELS_LAYER in viewer.layers)
+    made = list(read_annotated(out))
+    assert np.array_equal(viewer.layers[LABELS_LAYER].data, made[1].labels)
+    assert np.array_equal(viewer.layers[IMAGE_LAYER].data, made[1].image)
+    assert tuple(viewer.layers[IMAGE_LAYER].scale) == pytest.approx(made[1].spacing)
+    assert not viewer.layers["picture"].visible
+    assert widget.judge.folders["synthetic"].folder == out
+
+
+def test_a_cancelled_folder_continues(opened, qtbot: QtBot, tmp_path: Path) -> None:
+    _, widget = opened()
+    make = widget.make
+    small(widget)
+    make.folder.folder = tmp_path / "made"
+    make.images.setValue(500)
+    make.make()
+    qtbot.waitUntil(lambda: make.browser.list.count() >= 1)
+    make.run_bar.cancel()
+    qtbot.waitUntil(lambda: not make.run_bar.running)
+    assert "Make continues" in make.run_bar.status.text()
+    done = make.browser.list.count()
+    assert done < 500
+    make.images.setValue(done + 1)
+    make.make()
+    qtbot.waitUntil(lambda: not make.run_bar.running)
+    assert make.browser.list.count() == done + 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    make.folder.folder = tmp_path / "other"
+    make.make()
+    qtbot.waitUntil(lambda: not make.run_bar.running)
+    assert "notes.txt" in make.run_bar.status.text()
+
+
+def test_images_become_layers(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    small(widget)
+    make = widget.make
+    make.into.setCurrentIndex(make.into.findData("layers"))
+    assert make.make_button.isEnabled()
+    make.images.setValue(2)
+    make.make()
+    qtbot.waitUntil(lambda: not make.run_bar.running)
+    assert [layer.name for layer in viewer.layers if layer.name.startswith("synthetic")] == [
+        IMAGE_LAYER,
+        LABELS_LAYER,
+        f"{IMAGE_LAYER} [1]",
+        f"{LABELS_LAYER} [1]",
+    ]
+    make.images.setValue(1000)
+    assert "too many layers" in make.message.text() and not make.make_button.isEnabled()
+
+
+def test_larger_cells_have_more_voxels_of_the_same_size(tmp_path: Path) -> None:
+    request = MakeRequest("nuclei", (128, 128), density=0.1, clustering=0.0)
+    areas = {}
+    for size in (1.0, 1.5):
+        source = source_of(replace(request, cell_size=size))
+        areas[size] = next(source.draw(np.random.default_rng(0), 6)).mask.sum()
+        assert source.spacing == source_of(request).spacing
+    assert areas[1.5] / areas[1.0] == pytest.approx(1.5**2, rel=0.15)
+    events = iter_folder(request, tmp_path / "cellpose", 1, "cellpose")
+    assert [event.name for event in events if hasattr(event, "picture")] == ["synthetic_0001"]
+    with pytest.raises(InputError, match="density"):
+        _ = MakeRequest("nuclei", (128, 128), density=2.0, clustering=0.0).settings
+
+
+# --- learn -------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_said(opened) -> None:
+    viewer, widget = opened()
+    learn = widget.learn
+    assert "2D, pixels of 0.1 x 0.1 µm" in learn.summary.text()
+    assert learn.learn_button.isEnabled() and learn.name.text() == "my-cells"
+    learn.name.setText("a/b")
+    assert "cannot be a model's name" in learn.message.text()
+    learn.name.setText("my-cells")
+    learn.labels_choice.layer = viewer.add_labels(np.ones((10, 12), np.uint8), name="other")
+    assert "shape" in learn.message.text() and not learn.learn_button.isEnabled()
+    viewer.layers.clear()
+    assert "Choose an image and its labels" in learn.message.text()
+
+
+def test_learning_in_a_process_then_making_with_the_model(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    learn = widget.learn
+    learn.minutes.setValue(0.1)
+    learn.learn()
+    qtbot.waitUntil(lambda: learn.run is not None)
+    run = learn.run
+    assert run is not None and name_problem("my-cells") and free_name() == "my-cells-2"
+    qtbot.waitUntil(lambda: learn._state in ("finished", "stopped"))
+    assert learn._state == "finished", learn.problem.text()
+    assert run.model.is_file() and len(learn._followed.losses) > 0
+    assert not learn.picture.image.isNull()
+    (field,) = read_annotated(run.folder)
+    assert field.spacing == pytest.approx((0.1, 0.1)) and field.unit == "micrometer"
+    assert np.array_equal(field.labels, viewer.layers["cells"].data)
+    learn.make_button.click()
+    assert widget.make.request.source == str(run.model) and not widget.make.isHidden()
+    assert widget.judge.folders["real_train"].folder == run.folder
+    widget.make.dimensions.setCurrentIndex(widget.make.dimensions.findData(3))
+    widget.make.preview()
+    qtbot.waitUntil(lambda: not widget.make.preview_bar.running)
+    assert "make 2D images" in widget.make.preview_bar.status.text()
+    learn.confirm = lambda text: True
+    learn.delete_button.click()
+    qtbot.waitUntil(lambda: learn.run is None)
+    assert run.model.is_file() and not run.folder.exists() and not run.learning.exists()
+
+
+def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
+    run = LearnRun(tmp_path / "cells.run")
+    learn_run.write_json(run.folder / "plan.json", {"name": "cells", "minutes": 3})
+    assert run.command()[-2:] == ["--minutes", "3"] and run.state == "planned"
+    run.learning.mkdir()
+    lines = [
+        {"kind": "step", "done": done, "total": 10, "step": done, "mask_loss": 0.5, "texture_loss": None}
+        for done in (1, 2, 3, 2)  # continued from step 1
+    ]
+    run.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run.output.write_text("napari-dispr: The labels hold only 2 cells: label at least 5.\n")
+    followed = FollowedLearning(run).read()
+    assert [one.share for one in followed.losses] == [0.1, 0.2]
+    assert followed.state == "stopped" and "Stopped at 20%" in followed.headline()
+    assert followed.problem() == "The labels hold only 2 cells: label at least 5."
+    run.delete()
+    with pytest.raises(InputError, match="deleted"):
+        followed.read()
+
+
+def test_layers_that_cannot_be_learned_from(make_napari_viewer: Callable[..., Viewer]) -> None:
+    viewer = make_napari_viewer()
+    labels = viewer.add_labels(np.ones((4, 8, 8), np.uint8))
+    image = viewer.add_image(np.zeros((4, 8, 8)), scale=(1.0, 0.3, 0.3), units=("um",) * 3)
+    found = annotated_layers(image, labels)
+    assert found.spacing == (1.0, 0.3, 0.3) and found.unit == "micrometer"
+    with pytest.raises(InputError, match="colour image"):
+        annotated_layers(viewer.add_image(np.zeros((8, 8, 3)), rgb=True), labels)
+    with pytest.raises(InputError, match="4 axes"):
+        annotated_layers(viewer.add_image(np.zeros((2, 4, 8, 8))), labels)
+
+
+# --- judge -------------------------------------------------------------------------------------------
+
+
+def test_judging_gives_the_table(opened, qtbot: QtBot, tmp_path: Path) -> None:
+    _, widget = opened()
+    judge = widget.judge
+    widget.show_page(2)
+    assert "real images to train on" in judge.message.text() and not judge.judge_button.isEnabled()
+    settings = PopulationSettings(size=(96, 96), cells=4)
+    for seed, name in enumerate(("real_train", "real_test", "synthetic")):
+        make_synthesis(cell_source("nuclei", 2), tmp_path / name, 2, settings, seed)
+        judge.folders[name].folder = tmp_path / name
+    judge.folders["out"].folder = tmp_path / "out"
+    judge.steps.setValue(2)
+    judge.seeds.setValue(1)
+    judge.judge()
+    qtbot.waitUntil(lambda: not judge.run_bar.running)
+    assert "Table and figures" in judge.run_bar.status.text()
+    rows = [judge.table.item(row, 0).text() for row in range(judge.table.rowCount())]
+    assert rows == ["real", "synthetic", "real + synthetic"]
+    assert not judge.picture.image.isNull() and (tmp_path / "out" / "table.csv").is_file()
