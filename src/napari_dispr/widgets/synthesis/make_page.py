@@ -115,7 +115,7 @@ class MakePage(QWidget):
             "How similar neighbouring slices of a cell are: weight of their common noise (rho). Only for 3D "
             "stacks of a learned model"
         )
-        self.consistency = Slider(0, 3, 0.7, tip, lambda value: f"{value:.2f}")
+        self.consistency = Slider(0, 3, 0.0, tip, lambda value: f"{value:.2f}")
         self.seed = QSpinBox(toolTip="The same seed and settings make the same images")
         self.seed.setRange(0, 2**31 - 1)
         self.preview_button = QPushButton(

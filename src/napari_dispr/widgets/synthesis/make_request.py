@@ -57,7 +57,7 @@ class MakeRequest:
     density: float
     clustering: float
     cell_size: float = 1.0
-    consistency: float = 0.7
+    consistency: float = 0.0
     seed: int = 0
 
     @property
