@@ -29,6 +29,8 @@ class CellSource:
     draw : Draw
     density : float or None
         Share of the real images that cells fill, if it is known.
+    volume : float or None
+        Typical volume (3D) or area (2D) of a cell in powers of the unit, if it is known.
     dtype : str
         Data type of the images, such as "uint16".
     microscope : Microscope or None
@@ -45,6 +47,7 @@ class CellSource:
     background: Background
     draw: Draw
     density: float | None = None
+    volume: float | None = None
     dtype: str = "uint16"
     microscope: Microscope | None = None
     blurred: str = ""

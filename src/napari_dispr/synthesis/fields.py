@@ -232,7 +232,8 @@ def _write_preview(folder: Path, layout: Layout) -> None:
     tiles = [tile(tifffile.imread(image), tifffile.imread(path)) for image, path in pairs[:_SHOWN]]
     height, width = (max(one.shape[axis] for one in tiles) for axis in (0, 1))
     tiles = [np.pad(one, ((0, height - one.shape[0]), (0, width - one.shape[1]), (0, 0))) for one in tiles]
-    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % 2)
+    if len(tiles) > 1 and len(tiles) % 2:
+        tiles.append(np.zeros_like(tiles[0]))
     page = np.concatenate([np.concatenate(tiles[i : i + 2], axis=1) for i in range(0, len(tiles), 2)])
     with written_aside(folder / PREVIEW_FILE) as aside:
         imwrite(aside, page)

@@ -6,6 +6,7 @@ and anywhere otherwise. Here all positions are tested at once, by a convolution.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,9 @@ def _fill(
     if settings.cells is None and density is None:
         density = source.density
     wanted = settings.cells or _USUAL
+    if density is not None and source.volume:  # an estimate, so that few cells are drawn in vain
+        space = float(np.prod(settings.size) * np.prod(source.spacing))
+        wanted = max(1, ceil(density * space / source.volume))
     failures = 0
     for cell in source.draw(drawing, wanted):
         if not isinstance(cell, TexturedCell):

@@ -80,13 +80,15 @@ def _learned_source(
         seed = int(rng.integers(2**31))
         return iter_textured_cells(learned, seed, steps, ndim, count=count, settings=chosen)
 
+    across = card.diameters[len(card.diameters) // 2]
     return CellSource(
         name=card.name,
         spacing=steps,
         unit=card.unit,
         background=card.background,
         draw=draw,
-        density=min(card.density, 0.8) or None,
+        density=min(card.density, 0.25 if ndim == 3 else 0.6) or None,  # denser ones hardly fit
+        volume=np.pi / 4 * across**2 if ndim == 2 else np.pi / 6 * across**3 * (card.height or 1),
         dtype=card.dtype,
         blurred=f"The textures of {card.name} were learned from images that are already blurred by a "
         "microscope.",
