@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.models.library import remove_model as remove_model
     from napari_dispr.prediction.batch import iter_predict_batch as iter_predict_batch
     from napari_dispr.prediction.batch import predict_batch as predict_batch
+    from napari_dispr.prediction.completed import complete as complete
     from napari_dispr.prediction.denoising import denoising as denoising
     from napari_dispr.prediction.denoising import iter_denoising as iter_denoising
     from napari_dispr.prediction.more import iter_more_members as iter_more_members
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.prediction.more import redraw_members as redraw_members
     from napari_dispr.prediction.predict import iter_predict as iter_predict
     from napari_dispr.prediction.predict import predict as predict
+    from napari_dispr.prediction.ranking import next_planes as next_planes
     from napari_dispr.prediction.ranking import rank_cells as rank_cells
     from napari_dispr.prediction.result import Prediction as Prediction
     from napari_dispr.prediction.saving import load_prediction as load_prediction
@@ -77,10 +79,11 @@ _PUBLIC = {
     "export.report": "report",
     "models.library": "available_models export_model import_model load_model remove_model",
     "prediction.batch": "iter_predict_batch predict_batch",
+    "prediction.completed": "complete",
     "prediction.denoising": "denoising iter_denoising",
     "prediction.more": "iter_more_members iter_redraw_members more_members redraw_members",
     "prediction.predict": "iter_predict predict",
-    "prediction.ranking": "rank_cells",
+    "prediction.ranking": "next_planes rank_cells",
     "prediction.result": "Prediction",
     "prediction.saving": "load_prediction",
     "prediction.tables": "measure measure_cells",

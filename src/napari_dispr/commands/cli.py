@@ -13,7 +13,7 @@ from napari_dispr.version import __version__
 
 #: Modules of this package, in the order of ``--help``.
 _COMMANDS = (
-    *("demo", "predict", "batch", "more", "denoise", "measure", "rank", "export", "report"),
+    *("demo", "predict", "batch", "more", "denoise", "measure", "rank", "complete", "export", "report"),
     *("dataset", "calibrate", "augment", "train", "evaluate", "classify", "synthesise", "models"),
 )
 

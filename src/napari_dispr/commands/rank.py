@@ -42,6 +42,11 @@ def add(commands: Any) -> None:
         action="store_true",
         help="rank by errors in the unit of the measure, not by relative errors",
     )
+    command.add_argument(
+        "--planes",
+        action="store_true",
+        help="say which plane of each cell to image next, and rank the cells by what it should gain",
+    )
     command.add_argument("--out", type=Path, required=True, help="CSV table to write; with --worth: a folder")
 
 
@@ -51,9 +56,15 @@ def rank(options: argparse.Namespace) -> None:
         _worth(options)
         return
     check_suffix(options.out, ".csv")
-    from napari_dispr.prediction.ranking import rank_cells
+    from napari_dispr.prediction.ranking import next_planes, rank_cells
     from napari_dispr.prediction.saving import load_prediction, write_table
 
+    if options.planes:
+        table = next_planes(load_prediction(options.source))
+        write_table(options.out, table)
+        print(table.head(10).to_string(index=False, float_format=lambda v: f"{v:.3g}"))
+        print(f"{len(table)} cells: {options.out}")
+        return
     table = rank_cells(load_prediction(options.source), options.measure, relative=not options.absolute)
     write_table(options.out, table)
     print(table.head(10).drop(columns="warning").to_string(index=False, float_format=lambda v: f"{v:.4g}"))

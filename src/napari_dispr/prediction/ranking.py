@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.intervals import LEVEL, read_interval
 from napari_dispr.shapes.measures import MEASURES, Measure
 from napari_dispr.shapes.morphometry import measure_ensembles
+from napari_dispr.shapes.next_plane import plane_gains
 
 
 def rank_cells(
@@ -104,6 +106,58 @@ def rank_cells(
         "certain and wrong; empty otherwise",
     }
     return ranked.reset_index(drop=True)
+
+
+def next_planes(prediction: Prediction) -> pd.DataFrame:
+    """Which plane of each cell to image next, and what it is expected to gain.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        With at least three members of each cell.
+
+    Returns
+    -------
+    DataFrame
+        A row for each cell, the largest expected gain of IoU first: ``rank`` from 1, ``label``, ``name``,
+        ``depth`` (world z of the plane), ``distance`` (from the imaged plane), ``disagreement``,
+        ``volume_gain``, ``iou_gain`` (see `shapes.next_plane.PlaneGains`). ``attrs["columns"]`` is the column
+        dictionary.
+
+    Raises
+    ------
+    InputError
+        If a cell has fewer than three members.
+    """
+    rows = []
+    for label, ensemble in prediction.items():
+        gains = plane_gains(ensemble)
+        best, imaged = gains.best, prediction.grid_to_world(label) @ [grid.IMAGED_PLANE, 0, 0, 1]
+        rows.append(
+            {
+                "label": label,
+                "name": prediction.stem(label),
+                "depth": imaged[0] + gains.depth[best],
+                "distance": gains.depth[best],
+                "disagreement": gains.disagreement[best],
+                "volume_gain": gains.volume_gain[best],
+                "iou_gain": gains.iou_gain[best],
+            }
+        )
+    ranked = pd.DataFrame(rows).sort_values("iou_gain", ascending=False, kind="stable", ignore_index=True)
+    ranked.insert(0, "rank", range(1, len(ranked) + 1))
+    ranked.attrs["columns"] = {
+        "rank": "no unit: 1 is the cell with the largest expected gain",
+        "label": "no unit: value of the cell in the label layer",
+        "name": "no unit: what the cell's files are called",
+        "depth": f"{prediction.unit}: z of the plane where the members differ most",
+        "distance": f"{prediction.unit}: its distance from the imaged plane along z",
+        "disagreement": "no unit: mean area where the sections of two members differ, as a share of the "
+        "largest section",
+        "volume_gain": "no unit: by how much the relative error of the volume should fall",
+        "iou_gain": "no unit: by how much the IoU of the consensus should rise",
+    }
+    return ranked
 
 
 def expected_error(values: ArrayLike) -> float:

@@ -78,28 +78,41 @@ class Placement:
         volumes = [np.zeros(self.shape, self._dtype) for _ in range(count)]
         winners = [np.zeros(self.shape, np.float16) for _ in range(count)]
         for label, shapes in cells:
-            low, high = self._boxes[label]
-            start = np.maximum((low - self._first) // self.step, 0)
-            stop = np.minimum(-((self._first - high) // self.step) + 1, self.shape)
-            region = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            # Voxel index -> pixel -> grid, without rotation: a factor and an offset per axis.
-            affine = self._pixel(label)
-            factor, offset = np.diag(affine)[:3], affine[:3, 3]
+            region = self._region(label)
             for volume, winner, signed_distance in zip(volumes, winners, shapes, strict=True):
                 if signed_distance is None:
                     continue
-                distance = _resampled(
-                    signed_distance,
-                    self.step / factor,
-                    (self._first + start * self.step - offset) / factor,
-                    tuple(stop - start),
-                )
+                distance = self._placed(label, signed_distance)
                 # Cells have different zooms: compare in voxels of the volume.
-                depth = distance * (factor[0] / self.step)
+                depth = distance * (self._pixel(label)[0, 0] / self.step)
                 mine = (distance > 0) & (depth > winner[region])
                 volume[region][mine] = label
                 winner[region][mine] = depth[mine]
         return volumes
+
+    def image(self, cells: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[np.float32]:
+        """The values (z, y, x) of cells on their grids, 0 elsewhere; where cells overlap, the larger one."""
+        result = np.zeros(self.shape, np.float32)
+        for label, values in cells:
+            region = self._region(label)
+            np.maximum(result[region], self._placed(label, values), out=result[region])
+        return result
+
+    def _region(self, label: int) -> tuple[slice, ...]:
+        """The part of the volumes that a cell can reach."""
+        low, high = self._boxes[label]
+        start = np.maximum((low - self._first) // self.step, 0)
+        stop = np.minimum(-((self._first - high) // self.step) + 1, self.shape)
+        return tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+
+    def _placed(self, label: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values on the grid of a cell, at the voxels of its region."""
+        start, stop = np.array([(side.start, side.stop) for side in self._region(label)]).T
+        # Voxel index -> pixel -> grid, without rotation: a factor and an offset per axis.
+        affine = self._pixel(label)
+        factor, offset = np.diag(affine)[:3], affine[:3, 3]
+        first = (self._first + start * self.step - offset) / factor
+        return _resampled(values, self.step / factor, first, tuple(stop - start))
 
     def _pixel(self, label: int) -> NDArray[np.float64]:
         """4 x 4 affine without rotation from the grid of a cell to pixels (z, y, x)."""
