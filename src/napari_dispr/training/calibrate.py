@@ -235,7 +235,7 @@ def usual_extent(cells: Sequence[CellFile]) -> float:
         heights_inside = np.flatnonzero((cell.obj > 127).any(axis=(1, 2))) - grid.IMAGED_PLANE
         sides.append(larger_side(cell.mask))
         fitting.append(sides[-1] * ROOM / (np.abs(heights_inside).max() + 1))
-    return round(float(min(np.median(sides), np.quantile(fitting, 0.1))), 1)
+    return round(float(min(np.median(sides), np.quantile(fitting, 0.1, method="lower"))), 1)
 
 
 def _learned(

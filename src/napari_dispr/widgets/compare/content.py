@@ -30,7 +30,7 @@ _PICTURE = 192
 #: How much more than the shapes the picture shows around them.
 _MARGIN = 1.12
 #: Middle of a cell on the grid, (z, y, x).
-_MIDDLE = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+_MIDDLE = np.array(grid.MIDDLE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
