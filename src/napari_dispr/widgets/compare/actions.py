@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QGridLayout, QPushButton, QSpinBox, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Kept, Prediction
+from napari_dispr.viewer.completed import add_completed, completed_layers
 from napari_dispr.viewer.content import ResultContent
 from napari_dispr.viewer.layers import add_surfaces, surface_layers
 from napari_dispr.viewer.opened import OpenPrediction
@@ -68,6 +69,13 @@ class CompareActions(QWidget):
             "Add the members and the consensus of this cell to the viewer as surface layers",
             self.add_surfaces,
         )
+        self.complete_button = _button(
+            "Complete stack",
+            "Add one layer of 3D labels with cubic voxels that holds all cells of this prediction (the kept "
+            "shape of each, or its consensus), and an image of where they are uncertain: 0 where the members "
+            "agree, 1 where half of them are inside",
+            self.complete,
+        )
         self.run_bar = RunBar("Stop within one step; nothing is changed then", keeps_room=True)
         #: How the last action ended.
         self.status = self.run_bar.status
@@ -79,7 +87,8 @@ class CompareActions(QWidget):
             buttons.setColumnStretch(i, 1)
         buttons.addWidget(self.replay_button, 1, 0)
         buttons.addWidget(self.surfaces_button, 1, 1)
-        buttons.addLayout(more, 1, 2, 1, 2)
+        buttons.addWidget(self.complete_button, 1, 2)
+        buttons.addLayout(more, 1, 3)
         column(buttons, self.run_bar, parent=self)
         self.run_bar.changed.connect(self.refresh)
         self.refresh()
@@ -104,6 +113,7 @@ class CompareActions(QWidget):
         self.undo_button.setEnabled(bool(idle and opened and self._last_change(opened)))
         self.replay_button.setEnabled(idle and member)
         self.surfaces_button.setEnabled(idle)
+        self.complete_button.setEnabled(idle)
 
     @property
     def running(self) -> bool:
@@ -185,6 +195,13 @@ class CompareActions(QWidget):
             lambda step: surface_layers(opened, cell), partial(self._add_layers, opened), first="surfaces"
         )
 
+    def complete(self) -> None:
+        """Add all cells as one isotropic stack of labels, and where they are uncertain."""
+        opened, _ = self._selected()
+        self.run_bar.start(
+            lambda step: completed_layers(opened), partial(self._add_completed, opened), first="all cells"
+        )
+
     def shut_down(self) -> None:
         """Cancel what runs."""
         self.run_bar.shut_down()
@@ -219,6 +236,15 @@ class CompareActions(QWidget):
 
         handle = self._session.handle(opened)
         add_surfaces(self._viewer, [Layer.create(*layer) for layer in layers], handle)
+
+    def _add_completed(self, opened: OpenPrediction, layers: list[LayerData]) -> None:
+        from napari.layers import Layer
+
+        add_completed(self._viewer, opened, [Layer.create(*layer) for layer in layers])
+        self.status.say(
+            f'"{opened.name}: completed" holds all cells; "{opened.name}: uncertainty" shows where their '
+            "members differ. Save both with File > Save Selected Layers."
+        )
 
 
 def _button(text: str, tip: str, pressed: Callable[[], None]) -> QPushButton:

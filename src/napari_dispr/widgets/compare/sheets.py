@@ -10,7 +10,7 @@ from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
 
 #: Pixels along a side of a sheet, and width of its lines in pixels.
-_PIXELS, _LINE = 192, 2
+_PIXELS, _LINE = 192, 3
 #: Colours of outlines in known planes and of the next plane, (r, g, b).
 _OUTLINE, _NEXT = (0.95, 0.95, 0.98), (1.0, 0.72, 0.2)
 #: Opacity of a picture inside the outline and where the cell is not, of lines, and of the next plane.

@@ -125,9 +125,7 @@ class CompareWidget(DockedWidget):
             self.prediction_choice,
             row(self.before_button, (self.cell_choice, 1), self.after_button, self.ambiguous_first),
             row(*self.view_buttons.values()),
-            row(
-                self.picture, self.next_plane, (self.truth_choice, 1), self.picture_button, self.movie_button
-            ),
+            row(self.picture, self.next_plane, (self.truth_choice, 1)),
             self.headline,
             (self.canvas, 1),
             row((self.slider, 1), self.shape_label, self.picture_button, self.movie_button),

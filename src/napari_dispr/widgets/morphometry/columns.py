@@ -30,6 +30,10 @@ _ABOUT_RANK = (
     "<p>1: the cell for which a z-stack helps most, since its measure has the largest expected error.</p>"
     "<p>The error of a cell with a warning may be larger than expected.</p>"
 )
+_ABOUT_PLANE_RANK = (
+    "<p>1: the cell for which one more plane helps most, since it should raise the IoU of its consensus "
+    "most.</p>"
+)
 _ABOUT_CELL = "Label of the cell; ⚠: it differs from the cells that the model was trained on"
 _ABOUT_SOURCE = "The prediction, or the 3D labels layer that was measured"
 
@@ -38,6 +42,13 @@ SHOWN_MEASURES = MEASURES | MASK_MEASURES | PICTURE_MEASURES
 
 #: Columns of `rank_cells` in a table of cells.
 RANKING = ("rank", "expected_gain")
+#: Columns of `next_planes`, and their names in a table of cells.
+NEXT_PLANE = {
+    "depth": "next_plane_depth",
+    "disagreement": "next_plane_disagreement",
+    "volume_gain": "next_plane_volume_gain",
+    "iou_gain": "next_plane_iou_gain",
+}
 #: Number of the member in rows without one.
 NO_MEMBER = -1
 
@@ -120,7 +131,9 @@ def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
 
 
 def ranking_columns(frame: pd.DataFrame, attrs: Mapping[Hashable, Any]) -> dict[str, Column]:
-    """Rank and expected gain; ``attrs`` are those of the table of `rank_cells`."""
+    """Rank and expected gain; ``attrs`` are those of the table of `rank_cells` or of `next_planes`."""
+    if "measure" not in attrs:
+        return _plane_columns(frame, attrs["columns"])
     ranks, gains = (frame[one].to_numpy(dtype=np.float64) for one in RANKING)
     unit, _, meaning = attrs["columns"]["expected_gain"].partition(": ")
 
@@ -131,15 +144,33 @@ def ranking_columns(frame: pd.DataFrame, attrs: Mapping[Hashable, Any]) -> dict[
     own_unit = f", in {sign}" if sign else ""
     about = f"<p>{meaning[0].upper()}{meaning[1:]}{own_unit}: expected effect of a z-stack</p>"
     return {
-        "rank": Column(
-            "rank", "rank", _ABOUT_RANK, "", "rank", ("rank",),
-            lambda row: "" if ranks[row] != ranks[row] else f"{ranks[row]:.0f}",
-        ),
+        "rank": _rank_column(ranks, _ABOUT_RANK),
         "expected_gain": Column(
             "expected_gain", f"expected gain\n{words_of(attrs['measure'])}", about, "", "expected_gain",
             ("expected_gain",), gain,
         ),
     }  # fmt: skip
+
+
+def _rank_column(ranks: NDArray[np.float64], about: str) -> Column:
+    return Column(
+        "rank", "rank", about, "", "rank", ("rank",),
+        lambda row: "" if ranks[row] != ranks[row] else f"{ranks[row]:.0f}",
+    )  # fmt: skip
+
+
+def _plane_columns(frame: pd.DataFrame, texts: Mapping[str, str]) -> dict[str, Column]:
+    """Which plane of each cell to image next, and what it should gain."""
+    columns = {"rank": _rank_column(frame["rank"].to_numpy(np.float64, na_value=np.nan), _ABOUT_PLANE_RANK)}
+    for name in NEXT_PLANE.values():
+        unit, _, meaning = texts[name].partition(": ")
+        values = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        title = heading(name.removeprefix("next_plane_"), unit).replace("\n", " ")
+        columns[name] = Column(
+            name, f"next plane:\n{title}", f"<p>{meaning[0].upper()}{meaning[1:]}</p>", "", name, (name,),
+            lambda row, values=values: plain(values[row]),  # type: ignore[misc]
+        )  # fmt: skip
+    return columns
 
 
 def value_column(frame: pd.DataFrame, name: str, text: str) -> Column:

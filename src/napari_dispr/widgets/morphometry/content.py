@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from napari_dispr.prediction.result import Kept
 from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.widgets.morphometry.columns import (
+    NEXT_PLANE,
     NO_MEMBER,
     RANKING,
     SHOWN_MEASURES,
@@ -128,7 +129,8 @@ def cells_content(
     name : str
         Of the prediction.
     ranking : DataFrame, optional
-        From `rank_cells`: which cells deserve a z-stack most.
+        From `rank_cells`: which cells deserve a z-stack most; or from `next_planes`, with the names of
+        `NEXT_PLANE`: which plane to image next.
     """
     tables = [] if cells is None else [_bare(cells).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if cells is None else dict(cells.attrs["columns"])
@@ -142,11 +144,12 @@ def cells_content(
     frame, predicted = _stacked(tables, [*texts])
     frame = frame.assign(**{one: _words(frame[one]) for one in ("kept", "warning") if one in frame})
     if ranking is not None:
-        own = _bare(ranking).set_index("label")[[*RANKING]].reindex(frame["label"])
+        ranked = [one for one in (*RANKING, *NEXT_PLANE.values()) if one in ranking]
+        own = _bare(ranking).set_index("label")[ranked].reindex(frame["label"])
         own = own.set_index(frame.index).astype({"rank": "Int64"})
         own[~predicted] = pd.NA
         frame = pd.concat([frame, own], axis=1)
-        texts |= {one: ranking.attrs["columns"][one] for one in RANKING}
+        texts |= {one: ranking.attrs["columns"][one] for one in ranked}
     filed = _filed(frame, texts)
     if "kept" in frame:
         frame = frame.assign(kept=_shown_kept(frame["kept"]))

@@ -1,23 +1,29 @@
-"""A button that ranks cells by the expected error of a measure."""
+"""A button that ranks cells by the expected error of a measure, or by what one more plane should gain."""
 
 import pandas as pd
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QAction, QActionGroup
 from qtpy.QtWidgets import QMenu, QPushButton, QWidget
 
-from napari_dispr.prediction.ranking import rank_cells
+from napari_dispr.errors import InputError
+from napari_dispr.prediction.ranking import next_planes, rank_cells
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.shapes.measures import HEADLINE, MEASURES
-from napari_dispr.widgets.parts.wording import gain_text, words_of
+from napari_dispr.shapes.measures import HEADLINE, MEASURES, unit_sign
+from napari_dispr.widgets.morphometry.columns import NEXT_PLANE
+from napari_dispr.widgets.parts.threads import LatestAnswer
+from napari_dispr.widgets.parts.wording import gain_text, plain, words_of
 
 _ABOUT = (
     "<p><b>Which cells deserve a z-stack?</b></p><p>Ranks the cells by the expected error of a measure: "
     "cells for which a z-stack would help most come first.</p>"
+    "<p>Or ranks them by what one more plane should gain, and says at which depth to image it.</p>"
 )
+#: The choice of ranking by the next plane.
+BY_PLANE = "next plane"
 
 
 class RankChoice(QPushButton):
-    """The measure by which cells are ranked; at first none."""
+    """By what cells are ranked; at first by nothing. The next planes are found in a thread."""
 
     #: Another was chosen.
     changed = Signal()
@@ -30,11 +36,14 @@ class RankChoice(QPushButton):
         menu = QMenu(self)
         more = QMenu("By another measure", menu)
         self._add(menu, "Not ranked", "").setChecked(True)
+        self._add(menu, "By the gain of one more plane", BY_PLANE)
         menu.addSeparator()
         for name in MEASURES:
             self._add(menu if name in HEADLINE else more, f"By {words_of(name)}", name)
         menu.addMenu(more)
         self.setMenu(menu)
+        self._planes: tuple[Prediction, pd.DataFrame | InputError] | None = None
+        self._finding = LatestAnswer(_next_planes, self._on_planes, self)
 
     def _add(self, menu: QMenu, text: str, name: str) -> QAction:
         action = QAction(text, self._group, checkable=True)
@@ -44,7 +53,7 @@ class RankChoice(QPushButton):
 
     @property
     def chosen(self) -> str:
-        """The measure; empty: cells are not ranked."""
+        """The measure, or `BY_PLANE`; empty: cells are not ranked."""
         action = self._group.checkedAction()
         return action.data() if action is not None else ""
 
@@ -53,7 +62,7 @@ class RankChoice(QPushButton):
         next(action for action in self._group.actions() if action.data() == name).trigger()
 
     def ranking(self, prediction: Prediction, measures: pd.DataFrame) -> pd.DataFrame | None:
-        """The ranked cells of a prediction; None if no measure is chosen.
+        """The ranked cells of a prediction; None if nothing is chosen, or the planes are not found yet.
 
         Lengths, areas and volumes are ranked by relative errors, other measures, which may be 0, by
         absolute ones.
@@ -65,12 +74,45 @@ class RankChoice(QPushButton):
         """
         if not self.chosen or measures.empty:
             return None
+        if self.chosen == BY_PLANE:
+            return self._known_planes(prediction)
         relative = MEASURES[self.chosen].unit_power > 0
         return rank_cells(prediction, self.chosen, relative=relative, measures=measures)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the next planes are being looked for."""
+        return self._finding.pending
+
+    def _known_planes(self, prediction: Prediction) -> pd.DataFrame | None:
+        if self._planes is None or self._planes[0] is not prediction:
+            self._finding.ask(prediction)
+            return None
+        found = self._planes[1]
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def _on_planes(self, answer: tuple[Prediction, pd.DataFrame | InputError]) -> None:
+        self._planes = answer
+        if self.chosen == BY_PLANE:
+            self.changed.emit()
+
+    def stop(self) -> None:
+        """Look for nothing any more."""
+        self._finding.forget()
 
     @staticmethod
     def summary(ranking: pd.DataFrame) -> str:
         """The ranking in a sentence."""
+        if "measure" not in ranking.attrs:
+            best = ranking.iloc[0]
+            unit = unit_sign(ranking.attrs["columns"][NEXT_PLANE["depth"]].partition(":")[0])
+            return (
+                f"Cell {best['label']} gains most from one more plane, at z = "
+                f"{plain(best[NEXT_PLANE['depth']])} {unit}: expected IoU "
+                f"+{max(best[NEXT_PLANE['iou_gain']], 0):.2f}."
+            )
         measure, relative = words_of(ranking.attrs["measure"]), ranking.attrs["relative"]
         labels, gains = ranking["label"].to_list(), ranking["expected_gain"].to_list()
         return (
@@ -78,3 +120,15 @@ class RankChoice(QPushButton):
             f"{gain_text(gains[0], relative)}; that of the last cell, {labels[-1]}, is "
             f"{gain_text(gains[-1], relative)}."
         )
+
+
+def _next_planes(prediction: Prediction) -> tuple[Prediction, pd.DataFrame | InputError]:
+    """The next planes with the names of `NEXT_PLANE`; or why there are none."""
+    try:
+        table = next_planes(prediction)
+    except InputError as error:
+        return prediction, error
+    texts = {NEXT_PLANE.get(name, name): text for name, text in table.attrs["columns"].items()}
+    table = table.rename(columns=NEXT_PLANE)
+    table.attrs["columns"] = texts
+    return prediction, table

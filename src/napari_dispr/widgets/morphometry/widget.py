@@ -219,6 +219,8 @@ class MorphometryWidget(DockedWidget):
             return None
         if ranking is not None:
             self._ranked = self.rank.summary(ranking)
+        elif self.rank.pending:
+            self._ranked = "Looking for the plane of each cell to image next…"
         return ranking
 
     def _on_rank(self) -> None:
@@ -228,7 +230,7 @@ class MorphometryWidget(DockedWidget):
         names = self._names(self._cells)
         first = "rank" if "rank" in names else "cell"
         self.cells_view.sortByColumn(names.index(first), Qt.SortOrder.AscendingOrder)
-        self.hint.say(self._ranked, problem=bool(self._ranked) and first == "cell")
+        self.hint.say(self._ranked, problem=bool(self._ranked) and first == "cell" and not self.rank.pending)
 
     def _opened(self) -> OpenPrediction | None:
         """The current prediction with its picture, to export."""
@@ -390,6 +392,7 @@ class MorphometryWidget(DockedWidget):
         """Cancel what runs and disconnect from the viewer."""
         self.source.shut_down()
         self.exports.shut_down()
+        self.rank.stop()
         self._coming.stop()
         self._filtering.stop()
         self.link.stop()
