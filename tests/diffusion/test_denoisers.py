@@ -123,8 +123,8 @@ def test_sections_of_a_shape_leave_it_alone():
         [disc(max(0.1, 20**2 - d**2) ** 0.5) if d < 20 else torch.full((64, 64), -1.0) for d in depths]
     )
     shape = field(ball)[None, None]
-    change = agree_with_sections(shape, torch.tensor([depths]), edges[None]) - shape
-    assert change.abs().max() < 0.06  # half a voxel
+    agreed = agree_with_sections(shape, torch.tensor([depths]), edges[None])
+    assert ((agreed > 0) ^ (shape > 0)).sum() < 0.01 * (shape > 0).sum()
 
 
 def test_corrections_of_several_sections_fade_without_a_jump():

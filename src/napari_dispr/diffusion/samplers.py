@@ -25,7 +25,11 @@ from napari_dispr.diffusion.process import GaussianDiffusion, Process, Rectified
 CORRECTION_DEPTH = 3.0
 #: The same as a share of the distance from the nearest other section: no correction undoes another.
 CORRECTION_SHARE = 2 / 3
-#: Signed distance that several sections, or a silhouette, demand at least, in units of the truncation.
+#: So many times nearer than the edge of a section the surface may be: for one section, and for several.
+NEARER = 3.0
+#: Between several sections the corrections are interpolated. Held-out cells are better the less is allowed.
+NEARER_OF_SEVERAL = 4 / 3
+#: Signed distance that a silhouette demands in each of its columns, in units of the truncation.
 CLEAR = 0.08
 
 
@@ -234,9 +238,7 @@ def agree_with_sections(clean: Tensor, depths: Tensor, distances: Tensor) -> Ten
 def _with_sections(clean: Tensor, depths: NDArray[np.float32], distances: Tensor) -> Tensor:
     """One shape (64, 64, 64) with its sections at ``depths`` (K,); ``distances`` (K, 64, 64)."""
     # An inclined surface is nearer than the edge of the section. Slopes flatter than 1 in 3 are rare.
-    near = distances / 3
-    if len(depths) > 1:  # but near the ends of a cell, where some of the sections are, it is flat
-        near = near.clamp(-CLEAR, CLEAR)
+    near = distances / (NEARER if len(depths) == 1 else NEARER_OF_SEVERAL)
     low, high = torch.minimum(near, distances), torch.maximum(near, distances)
     place = grid.IMAGED_PLANE + depths
     below = np.clip(np.floor(place).astype(int), 0, grid.SIZE - 2)
