@@ -30,6 +30,8 @@ import numpy as np
 import tifffile
 import torch
 from imageio.v3 import imwrite
+from napari.components import ViewerModel
+from napari.layers import Layer
 from safetensors.torch import load_file, save_file
 
 import napari_dispr as nd
@@ -192,6 +194,15 @@ def command(*words: object) -> Callable[[], int]:
     return lambda: command_line([str(word) for word in words])
 
 
+def opened_in_napari(saved: Path) -> None:
+    viewer = ViewerModel()
+    reader = ensemble_reader(str(saved))
+    for layer in reader(str(saved)) if reader else ():
+        if len(layer) > 1:
+            viewer.add_layer(Layer.create(*layer))
+    viewer.dims.ndisplay = 3
+
+
 def predictions(folder: Path) -> Subject:
     """Saved predictions, given to everything that opens them."""
     image, labels, _ = field()
@@ -224,7 +235,8 @@ def predictions(folder: Path) -> Subject:
         name = rng.choice(names)
         change = change_file(saved / name, rng) if name else moved(saved, rng)
         return change, {
-            "reader": lambda: (ensemble_reader(str(saved)) or str)(str(saved)),
+            "reader": lambda: opened_in_napari(saved),
+            "rank": command("rank", saved, "--out", place / "t.csv"),
             "report": command("report", saved, "--out", place / "page.html"),
             "export": command("export", saved, "--out", place / "out", "--members", 0),
             "measure": command("measure", saved, "--out", place / "t.csv"),

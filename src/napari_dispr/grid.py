@@ -14,6 +14,8 @@ SHAPE = (SIZE, SIZE, SIZE)
 IMAGED_PLANE = 32
 #: In-plane centre of the grid in voxel-centre indices: where the centre of a mask's box is put.
 CENTRE = (SIZE - 1) / 2
+#: The same in the imaged plane, (z, y, x).
+MIDDLE = (IMAGED_PLANE, CENTRE, CENTRE)
 #: No microscope has voxels that are longer than this many times their shortest side.
 _MOST_RATIO = 100
 #: Sizes of pixels and voxels, in any unit: no microscope has smaller or larger ones, and numbers beyond them
@@ -21,6 +23,8 @@ _MOST_RATIO = 100
 SMALLEST, LARGEST = 1e-9, 1e9
 #: The same where the unit is known.
 _SIDES = {"micrometer": (1e-4, 1e4)}
+#: Limit of the size of a grid's voxel relative to a pixel, and the inverse.
+GRID_TO_PIXEL = 1e4
 
 
 def check_affine(affine: ArrayLike) -> NDArray[np.float64]:
@@ -37,8 +41,10 @@ def check_affine(affine: ArrayLike) -> NDArray[np.float64]:
     matrix = matrix.astype(np.float64)
     with np.errstate(over="ignore"):  # infinite sizes are refused below
         size = np.linalg.norm(matrix[:-1, :-1], axis=0) if np.isfinite(matrix).all() else np.zeros(1)
-    if size.min() < SMALLEST or size.max() > LARGEST:
-        raise ValueError(f"an affine has scales from {SMALLEST:g} to {LARGEST:g}")
+    # A voxel of a grid may be smaller or larger than the pixels of its picture.
+    ratio = 1.0 if len(matrix) == 3 else GRID_TO_PIXEL
+    if size.min() < SMALLEST / ratio or size.max() > LARGEST * ratio:
+        raise ValueError(f"an affine has scales from {SMALLEST / ratio:g} to {LARGEST * ratio:g}")
     if not np.array_equal(matrix[-1], np.eye(len(matrix))[-1]):
         raise ValueError("the last row of an affine is 0, ..., 0, 1")
     if abs(np.linalg.det(matrix[:-1, :-1] / size)) < 1e-6 or np.abs(matrix[:-1, -1]).max() > 1e18:

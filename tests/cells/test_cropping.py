@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from napari_dispr import grid
 from napari_dispr.cells.cropping import check_fields, crop_cell, crop_cells, cut_by_border, zoom_for
 from napari_dispr.errors import InputError
-from napari_dispr.labels import cells_of
+from napari_dispr.labels import cell_boxes
 
 SIZES = {"typical_extent": 50.0, "pixel_size": None, "voxel_size": None}
 
@@ -54,7 +54,7 @@ def test_mask_of_odd_and_even_size_is_centred(shape: tuple[int, int]) -> None:
     labels[13 : 13 + shape[0], 21 : 21 + shape[1]] = 1
     crop = crop_cell(None, labels, 1, zoom=zoom_for(labels, 1, "auto", **SIZES))
     np.testing.assert_allclose(crop.mask, crop.mask[::-1, ::-1], atol=1e-6)
-    middle = (grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1)
+    middle = (*grid.MIDDLE, 1)
     np.testing.assert_allclose(
         crop.grid_to_pixel @ middle, (0, 13 + (shape[0] - 1) / 2, 21 + (shape[1] - 1) / 2, 1), atol=1e-9
     )
@@ -200,8 +200,8 @@ def test_good_fields_pass() -> None:
     image, labels = check_fields(PICTURE[None, :, :, None], GOOD[None].astype(np.float32) * 3)
     assert image is not None
     np.testing.assert_array_equal(image, PICTURE)
-    assert labels.dtype.kind == "i" and cells_of(labels) == [3]
-    assert cells_of(check_fields(None, GOOD.astype(bool))[1]) == [1]
+    assert labels.dtype.kind == "i" and list(cell_boxes(labels)) == [3]
+    assert list(cell_boxes(check_fields(None, GOOD.astype(bool))[1])) == [1]
     np.testing.assert_array_equal(check_fields(PICTURE[:1], GOOD[4:5])[1], GOOD[4:5])
 
 
@@ -211,7 +211,7 @@ def test_cells_that_cannot_be_cut() -> None:
     labels[20:30, 90:100] = 2
     labels[40:90, 5:85] = 4
     labels[15, 20:80] = 5
-    assert [label for label in cells_of(labels) if cut_by_border(labels, label)] == [1, 2]
+    assert [label for label in cell_boxes(labels) if cut_by_border(labels, label)] == [1, 2]
     for label in (1, 2):
         with pytest.raises(InputError, match=f"Cell {label} is cut by the border"):
             crop_cell(None, labels, label, zoom=1.0)

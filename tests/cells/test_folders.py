@@ -237,13 +237,30 @@ def test_written_cells_are_read_as_they_were(tmp_path: Path, cells: list[CellFil
         else:
             np.testing.assert_allclose(other.image, cell.image, atol=0.5 / 255 + 1e-6)
     folders = {path.name for path in (tmp_path / "new" / "cells" / "train").iterdir()}
-    assert folders == {"obj", "mask"} | ({"image"} if cells[0].image is not None else set())
+    assert folders == {"obj", "mask"} | ({"image", "stack"} if cells[0].image is not None else set())
     # What was read is written without any change.
     write_dataset(tmp_path / "twice", again, NOTES)
     for one, two in zip(again, read_dataset(tmp_path / "twice", need_objects=True), strict=True):
         assert one.fingerprint == two.fingerprint
         np.testing.assert_array_equal(one.mask, two.mask)
         np.testing.assert_array_equal(one.obj, two.obj)
+
+
+def test_pictures_at_all_depths_come_back_and_may_be_missing(tmp_path: Path) -> None:
+    write_part(tmp_path / "old")
+    first, second = read_dataset(tmp_path / "old", need_objects=True)
+    assert first.stack is None and first.obj is not None
+    stack = np.where(first.obj > 127, 90, 0).astype(np.uint8)
+    stack[:20] = 0
+    stack[32, 32, 32] = 255
+    write_dataset(tmp_path / "new", [replace(first, stack=stack), second], DatasetNotes())
+    one, other = read_dataset(tmp_path / "new", need_objects=True)
+    np.testing.assert_array_equal(one.stack, stack)
+    assert other.stack is None and one.fingerprint == first.fingerprint
+    assert read_dataset(tmp_path / "new")[0].stack is None
+    tifffile.imwrite(tmp_path / "new" / "train" / "stack" / "b.tif", stack[:5])
+    with pytest.raises(InputError, match=r"b\.tif has the shape \(5, 64, 64\)"):
+        read_dataset(tmp_path / "new", need_objects=True)
 
 
 def test_predicted_objects_are_marked(tmp_path: Path, cells: list[CellFile]) -> None:

@@ -333,3 +333,28 @@ def test_wrong_requests() -> None:
             cut_stacks([Stack("a", None, GOOD)], voxel_size=size)
     with pytest.raises(InputError, match="of a is in pixel and that of b in micrometer"):
         cut_stacks([Stack("a", None, GOOD), Stack("b", None, GOOD, unit="micrometer")])
+
+
+# --- pictures at all depths ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 0.25, 0.25), (0.9, 0.25, 0.3)])
+def test_pictures_at_all_depths_lie_where_the_slices_were(spacing: Spacing) -> None:
+    """Each slice has a brightness of its own, and a gradient along x."""
+    inside = ellipsoid(spacing)
+    z, _, x = np.indices(inside.shape)
+    image = (40 + 4 * z + x).astype(np.uint8)
+    (cell,) = cut_stacks([Stack("one", image, inside.astype(np.uint8), spacing, "micrometer")]).cells
+    assert cell.stack is not None and cell.obj is not None and cell.image is not None
+    mask = cell.mask > 0.99
+    assert np.abs(cell.stack[grid.IMAGED_PLANE][mask] / 255 - cell.image[mask]).max() < 0.02
+    light = np.array([plane[mask].mean() for plane in cell.stack])
+    seen = np.flatnonzero(light > 0)
+    tall = np.flatnonzero((cell.obj > 127).any(axis=(1, 2)))
+    assert abs(seen[0] - tall[0]) <= 2 and abs(seen[-1] - tall[-1]) <= 2
+    # Brighter by 4 a slice, as long as both are slices of the cell.
+    voxel = cut_stacks([Stack("one", image, inside.astype(np.uint8), spacing, "micrometer")]).voxel_size
+    middle = slice(seen[0] + 6, seen[-1] - 6)
+    np.testing.assert_allclose(np.diff(light[middle]), 4 * voxel / spacing[0], atol=0.5)
+    along = cell.stack[grid.IMAGED_PLANE + 3][31, 24:40].astype(float)
+    np.testing.assert_allclose(np.diff(along).mean(), voxel / spacing[2], rtol=0.1)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from skimage.filters import threshold_otsu
+from support.stacks import two_balls
 
 import napari_dispr as nd
 from napari_dispr.commands.cli import main
@@ -42,6 +43,39 @@ def dataset(tmp_path_factory):
             (folder / "test" / part).mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(folder / "test" / part / f"cell{label}.tif", content)
     return folder
+
+
+def test_predict_from_planes_of_a_stack(tmp_path, capsys):
+    image, labels = two_balls()
+    stack = [str(tmp_path / name) for name in ("stack.tif", "labels3d.tif")]
+    for path, array in zip(stack, (image, labels), strict=True):
+        tifffile.imwrite(path, array)
+    out = tmp_path / "out"
+    arguments = ["predict", *stack, "--out", str(out), "--members", "1", "--steps", "1"]
+    spacing = ["--spacing", "0.3,0.1,0.1"]
+    for more, words in (
+        ([], "--planes all"),
+        (["--planes", "all"], "give --spacing"),
+        (spacing, "give --planes"),
+        (["--planes", "2,12", *spacing], "no plane 12"),
+        (["--planes", "2,2", *spacing], "plane 2 twice"),
+        (["--planes", "all", *spacing, "--picture", "projection"], "projection has no depth"),
+    ):
+        assert main([*arguments, *more]) == 2
+        assert words in capsys.readouterr().err and not out.exists()
+    tifffile.imwrite(stack[1], np.where(np.arange(9)[:, None, None] == 6, 0, labels))
+    assert main([*arguments, "--planes", "4,6", *spacing]) == 2
+    assert "Plane 6 has no labels" in capsys.readouterr().err
+    assert main([*arguments, "--planes", "2,4,7", *spacing]) == 0
+    prediction = nd.load_prediction(out)
+    assert prediction.unit == "micrometer" and prediction.provenance["depths"] == [0.6, 1.2, 2.1]
+    assert len(prediction[1].section.planes) == 2
+    page = tmp_path / "report.html"
+    assert main(["report", str(out), "--out", str(page)]) == 0
+    for text in ("Predicted from 3 planes.", "--planes 2,4,7 --spacing 0.3,0.1,0.1", "[[2, 4, 7]]"):
+        assert text in page.read_text(encoding="utf-8")
+    # In the stack's own z.
+    assert (prediction.grid_to_world(1) @ [32, 0, 0, 1])[0] == pytest.approx(1.2)
 
 
 def test_predict(folder, tmp_path):

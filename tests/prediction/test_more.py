@@ -25,8 +25,10 @@ from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.prediction.saving import load_measures, load_prediction
 from napari_dispr.prediction.tables import measure, measure_cells, measure_changed
 from napari_dispr.settings import PredictSettings
+from napari_dispr.shapes.ensemble import Section
 from napari_dispr.synthesis.phantoms import simulate_field
 
+EMPTY = Section(np.zeros(grid.SHAPE[1:], np.float32))
 QUICK = {"quality": "fast", "device": "cpu", "pixel_size": 0.1, "seed": 3}
 
 
@@ -125,6 +127,7 @@ def changed(prediction, **values):
         (lambda p: changed(p, method="cylinder"), "one shape of a cell and no other"),
         (lambda p: changed(p, settings=None), "does not say how it was drawn"),
         (lambda p: replace(p, ensembles={1: replace(p[1], section=None)}), "drawn from: predict it again"),
+        (lambda p: replace(p, ensembles={1: replace(p[1], section=EMPTY)}), "drawn from: predict it again"),
         (lambda p: replace(p, ensembles={2: p[2]}), "no cell 1"),
     ],
 )

@@ -129,7 +129,7 @@ def test_the_frame_of_the_picture_holds(field, model, prediction):
     # The grid's in-plane centre in its imaged plane is the centre of the cell's box in the picture.
     y, x = np.nonzero(field.labels == 2)
     centre = to_world @ [(y.min() + y.max()) / 2, (x.min() + x.max()) / 2, 1]
-    world = placed[2].grid_to_world @ [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1]
+    world = placed[2].grid_to_world @ [*grid.MIDDLE, 1]
     np.testing.assert_allclose(world[:3], [0, *centre[:2]], atol=1e-9)
     np.testing.assert_allclose(grid.spacing(placed[2].grid_to_world), 0.1 / placed[2].zoom)
     volume = nd.measure(placed)["volume"] / nd.measure(prediction).query("label == 2")["volume"].to_numpy()
@@ -362,3 +362,13 @@ def test_an_earlier_prediction_in_memory_is_continued(field):
     assert whole.warnings == nd.predict(field.image, field.labels, **how).warnings
     with pytest.raises(InputError, match=r"seed 1, not 2.*--overwrite; in Python, leave out"):
         nd.predict(field.image, field.labels, earlier=with_one, **{**how, "seed": 2})
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e9])
+def test_pixels_of_any_size_that_is_allowed(size: float) -> None:
+    labels = np.pad(np.ones((80, 20), int), 5)
+    volumes = [
+        nd.measure(nd.predict(None, labels, model="ellipsoid", pixel_size=side))["volume"][0]
+        for side in (1.0, size)
+    ]
+    assert volumes[1] == pytest.approx(volumes[0] * size**3, rel=1e-6)

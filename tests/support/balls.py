@@ -1,6 +1,7 @@
 """Balls as a source of cells: quick, and their voxels and grey values are known."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,9 @@ def balls(
     def draw(rng: np.random.Generator, count: int) -> Iterator[TexturedCell]:
         while True:
             radius = rng.uniform(3, 6)
-            yield ball(radius, ndim, f"ball {radius:.4f}")
+            cell = ball(radius, ndim, f"ball {radius:.4f}")
+            texture = rng.normal(0, 20 * noise, cell.image.shape).astype(np.float32)
+            yield replace(cell, image=cell.image + texture)
 
     quantiles = tuple(np.linspace(-20, 20, 9)) if noise else ()
     return CellSource(

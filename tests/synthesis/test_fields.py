@@ -97,7 +97,7 @@ def test_folders_of_others_are_refused(tmp_path: Path) -> None:
         make_synthesis(balls(2), other, 1, FLAT)
     run = tmp_path / "run"
     make_synthesis(balls(2), run, 1, FLAT)
-    with pytest.raises(InputError, match="another source, seed or settings"):
+    with pytest.raises(InputError, match="other inputs, settings or another seed"):
         make_synthesis(balls(2), run, 1, FLAT, seed=1)
     with pytest.raises(InputError, match="is a file"):
         make_synthesis(balls(2), other / "thesis.docx", 1, FLAT)

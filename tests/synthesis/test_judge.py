@@ -91,5 +91,5 @@ def test_wrong_folders_are_named(folders: dict[str, Path], tmp_path: Path) -> No
         judge_synthesis(empty, test, synthetic, tmp_path / "a", SETTINGS)
     with pytest.raises(InputError, match="hold no cell: choose a folder with cells"):
         judge_synthesis(train, test, empty, tmp_path / "b", SETTINGS)
-    with pytest.raises(InputError, match="started with other images or settings"):
+    with pytest.raises(InputError, match="started with other inputs"):
         judge_synthesis(train, test, synthetic, tmp_path / "b", SETTINGS)

@@ -88,6 +88,7 @@ def test_exposures_are_brought_together(field) -> None:
         (lambda f: Annotated("a", f.image[1:], f.labels, SPACING), "has the shape .* and its labels"),
         (lambda f: Annotated("a", f.image, np.where(f.labels == 3, 3, 0), SPACING), "hold only 1 cell "),
         (lambda f: Annotated("a", f.image[0, 0], f.labels[0, 0], SPACING), "1 axes"),
+        (lambda f: Annotated("a", f.image, f.labels, (0.5, 0.5)), "has 2 numbers: give z,y,x"),
         (lambda f: Annotated("a", f.image * 0, f.labels, SPACING), "same value everywhere"),
     ],
 )
@@ -147,6 +148,14 @@ def test_a_stopped_run_goes_on_exactly(stack, learned, tmp_path) -> None:
     assert LearnedSynthesis.load(out).hash == learned.hash
     with pytest.raises(InputError, match="already exists"):
         next(run(stack, out, steps=4))
+
+
+def test_images_without_their_labels_are_refused(stack, tmp_path) -> None:
+    out = tmp_path / "nuclei.safetensors"
+    with pytest.raises(InputError, match="different kinds"):
+        next(iter_learn_synthesis(stack.image, None, out))
+    with pytest.raises(InputError, match="2 images and 1 labels"):
+        next(iter_learn_synthesis([stack.image] * 2, [stack.labels], out))
 
 
 def test_a_run_can_be_finished_early(stack, tmp_path) -> None:

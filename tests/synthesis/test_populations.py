@@ -10,7 +10,7 @@ from napari_dispr.synthesis.background import Background, measure_background
 from napari_dispr.synthesis.populations import Placed, iter_make_population, make_population
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 
-FLAT = PopulationSettings(size=(120, 140), cells=12, clustering=0.5)
+FLAT = PopulationSettings(size=(90, 100), cells=20, clustering=0.2)
 DEEP = PopulationSettings(size=(24, 64, 64), cells=10, clustering=0.5, cut="all")
 
 
@@ -34,7 +34,8 @@ def test_each_placed_voxel_belongs_to_its_cell(ndim: int, settings: PopulationSe
 def test_the_light_of_a_cell_ends_where_its_label_ends() -> None:
     population = make_population(balls(2), FLAT)
     inside = population.labels > 0
-    assert (population.image[inside] == BRIGHT).all()
+    assert (population.image[inside] >= BRIGHT).all()  # light of neighbours is added
+    assert np.median(population.image[inside]) == BRIGHT
     far = ~binary_dilation(inside, iterations=4)
     assert (population.image[far] == LEVEL).all()
 
@@ -53,14 +54,15 @@ def test_clustering_is_the_share_of_cells_next_to_earlier_ones(clustering: float
     assert np.mean(near) <= clustering + 0.25
 
 
-@pytest.mark.parametrize(("cut", "touched"), [("none", ()), ("sides", (1, 2)), ("all", (0, 1, 2))])
-def test_the_border_cuts_cells_where_it_may(cut: str, touched: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("cut", ["none", "sides", "all"])
+def test_the_border_cuts_cells_where_it_may(cut: str) -> None:
     settings = PopulationSettings(size=(20, 48, 48), cells=16, clustering=0, cut=cut)
     population = make_population(balls(3), settings)
-    for axis in range(3):
-        cells = [cell for cell in population.cells if not cell.whole]
-        ends = population.labels.take([0, -1], axis=axis)
-        assert any((ends == cell.label).any() for cell in cells) == (axis in touched)
+    labels = population.labels
+    at_sides = set(np.unique([labels[:, (0, -1)], labels[:, :, (0, -1)].swapaxes(1, 2)]).tolist())
+    cut_at_sides = [cell for cell in population.cells if not cell.whole and cell.label in at_sides]
+    cut_above = [cell for cell in population.cells if not cell.whole and cell.label not in at_sides]
+    assert bool(cut_at_sides) == (cut != "none") and bool(cut_above) == (cut == "all")
 
 
 def test_a_full_image_says_that_not_all_cells_fit() -> None:
@@ -96,7 +98,7 @@ def test_an_image_depends_on_seed_and_number_alone() -> None:
 
 def test_events_count_cells() -> None:
     events = list(iter_make_population(balls(2), FLAT))
-    assert events == [Placed(i, 12) for i in range(1, 13)]
+    assert events == [Placed(i, 20) for i in range(1, 21)]
 
 
 def test_a_microscope_blurs_sharp_cells_and_is_refused_for_blurred_ones() -> None:
@@ -126,15 +128,17 @@ def test_bad_input_is_named(settings: PopulationSettings, message: str) -> None:
 def test_the_background_is_painted_as_it_was_measured(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     skewed = tuple(np.sort(rng.gamma(2, 6, 33) - 12))
-    before = Background(level=200, unevenness=8, length=14, quantiles=skewed, grain=(0.5, 0.9, 0.9))
+    before = Background(level=200, unevenness=8, length=24, quantiles=skewed, grain=(0.5, 0.9, 0.9))
     slow, noise = before.paint(shape, (1.0,) * len(shape), rng)
     labels = np.zeros(shape, np.uint16)
     labels[..., 40:60, 40:60] = 1
     after = measure_background([(slow + noise + 2000 * (labels > 0), labels)])
     assert after.level == pytest.approx(200, abs=6)
-    assert np.std(after.quantiles) == pytest.approx(np.std(skewed), rel=0.25)
+    again = after.paint(shape, (1.0,) * len(shape), rng)[1]
+    assert again.std() == pytest.approx(noise.std(), rel=0.15)
+    assert np.quantile(again, (0.01, 0.99)) == pytest.approx(np.quantile(noise, (0.01, 0.99)), abs=4)
     assert after.grain[1] == pytest.approx(0.9, abs=0.15) and after.grain[2] == pytest.approx(0.9, abs=0.15)
-    assert 3 < after.unevenness < 14
+    assert 3 < after.unevenness < 14 and 14 < after.length < 40
 
 
 def test_a_background_that_cannot_be_seen_is_named() -> None:

@@ -37,7 +37,10 @@ def test_features_are_named_and_physical() -> None:
     one = image(0)
     table = cell_features([one])
     assert list(table.columns) == ["image", "label", *FEATURES]
-    assert len(table) == 20 and not table.isna().any().any()
+    at_border = np.unique([one.labels[[0, -1]], one.labels[:, [0, -1]].T])
+    large = np.flatnonzero(np.bincount(one.labels.ravel()) >= 30)
+    assert set(table["label"]) == {*large[1:].tolist()} - {*at_border.tolist()}
+    assert not table.isna().any().any()
     areas = np.bincount(one.labels.ravel())[table["label"]] * 0.25
     np.testing.assert_allclose(np.exp(table["area"]), areas, rtol=0.1)
     assert (table["contrast"] > 0.3).all()
@@ -47,7 +50,7 @@ def test_other_noise_is_further_away_than_the_other_half(tmp_path: Path) -> None
     real = cell_features([image(0), image(1)])
     similar, unlike = cell_features([image(2)]), cell_features([image(2, grain=120.0)])
     halves, near = kernel_distances(real, similar)
-    assert halves.cells == near.cells == 20
+    assert halves.cells == near.cells and 16 <= near.cells <= 20
     assert abs(near.mean) < 4 * (halves.sd + near.sd)
     assert kernel_distances(real, unlike)[1].mean > 10 * max(near.mean, halves.sd)
     few = kernel_distances(real, similar.iloc[:2])[1]
@@ -58,4 +61,4 @@ def test_other_noise_is_further_away_than_the_other_half(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("most", [3, 1000])
 def test_at_most_some_cells_are_described(most: int) -> None:
-    assert len(cell_features([image(0)], most)) == min(most, 20)
+    assert min(most, 16) <= len(cell_features([image(0)], most)) <= min(most, 20)

@@ -1,5 +1,7 @@
 """Augmentation: samples are still true cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -225,3 +227,17 @@ def test_random_turns_are_rotations():
     # What the module relies on of SciPy: no mirror among them, so that a resliced cell keeps its handedness.
     turns = Rotation.random(20, random_state=rng(0)).as_matrix()
     np.testing.assert_allclose(np.linalg.det(turns), 1, atol=1e-12)
+
+
+def test_pictures_at_all_depths_move_with_the_shape(discocyte):
+    """The picture is the shape itself, so that it must be where the shape is."""
+    stack = np.where(discocyte.signed_distance > 0, 255, 0).astype(np.uint8)
+    cell = replace(discocyte, image=discocyte.mask, stack=stack)
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        sample = augmented(cell, rng, resliced=0.0, image_dropout=0.0, with_stack=True)
+        different = (sample.stack > 0.5) ^ (sample.signed_distance > 0)
+        assert different.sum() < 0.1 * (sample.signed_distance > 0).sum()
+        same = augmented(cell, np.random.default_rng(seed), resliced=0.0, image_dropout=0.0)
+        assert same.stack is None and np.array_equal(same.image, sample.image)
+    assert augmented(cell, np.random.default_rng(0), image_dropout=1.0, with_stack=True).stack is None

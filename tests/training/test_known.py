@@ -61,3 +61,20 @@ def test_a_projection_shows_the_silhouette_of_a_cell_in_the_middle(sample):
     assert other.image is not None and other.image.std() > 0.01
     without = projected(Sample(sample.mask, None, sample.signed_distance), np.random.default_rng(0))
     assert without.image is None
+
+
+def test_pictures_of_the_cell_at_other_depths_are_used_where_it_has_them(sample):
+    """Half of the grid has pictures: bright with one dark row, which no simulated picture has."""
+    stack = np.where(sample.signed_distance > 0, np.float32(0.8), np.float32(0.0))
+    stack[:, 31] *= 0.1
+    stack[:32] = 0
+    real = Sample(sample.mask, sample.image, sample.signed_distance, stack=stack)
+    planes = [plane for seed in range(30) for plane in further_planes(real, np.random.default_rng(seed))]
+    images = [plane for plane in planes if plane.image is not None]
+    assert images and all(plane.depth > -1 for plane in images)
+    for plane in images:
+        inside = plane.mask > 0.99
+        rows = [plane.image[row][inside[row]].mean() for row in (31, 36) if inside[row].any()]
+        assert len(rows) < 2 or rows[0] < 0.6 * rows[1]
+    image = projected(real, np.random.default_rng(0)).image
+    assert image[31, 20:44].mean() < 0.6 * image[36, 20:44].mean()

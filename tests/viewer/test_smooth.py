@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Surface
+from napari.layers import Layer, Surface
 from napari.utils.colormaps import DirectLabelColormap
 from support.layers import handle_of_cells
 from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs, table
@@ -11,7 +11,7 @@ from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs, table
 from napari_dispr import grid
 from napari_dispr.viewer.content import LayerStyle, compose
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.viewer.layers import ResultLayers, handle_of, is_seen
+from napari_dispr.viewer.layers import ResultLayers, add_surfaces, handle_of, is_seen, surface_layers
 from napari_dispr.viewer.smooth import SmoothLayers, smooth_shapes
 
 
@@ -60,6 +60,7 @@ def test_a_surface_stands_in_for_the_layer_on_screen() -> None:
     for made in smooth_shapes(smooth.missing(result.layers)):
         smooth.replace(*made)
     surface.visible = False
+    assert not is_seen(first) and is_seen(second)
     smooth.remove()
     assert [layer.visible for layer in (first, second)] == [False, True], "as their surfaces were"
     assert not any(isinstance(layer, Surface) for layer in viewer.layers)
@@ -79,6 +80,17 @@ def test_surfaces_follow_the_newest_state_of_the_prediction() -> None:
     assert not first.visible and not smooth.missing(result)
     handle.newest = handle.newest.changed_to(handle.newest.prediction.keep(2, 1))
     assert smooth.missing(result) == [first]
+
+
+def test_surfaces_of_one_cell_hide_those_of_all_cells() -> None:
+    viewer = ViewerModel()
+    first = shown(viewer).layers[0]
+    smooth = SmoothLayers(viewer)
+    for made in smooth_shapes([first]):
+        smooth.replace(*made)
+    handle = handle_of(first)
+    add_surfaces(viewer, [Layer.create(*one) for one in surface_layers(handle.newest, 2)], handle)
+    assert not is_seen(first) and viewer.layers["cell 2: member 1"].visible
 
 
 def test_layers_with_a_slider_for_the_members_stay_voxels() -> None:

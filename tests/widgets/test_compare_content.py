@@ -18,7 +18,7 @@ from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.widgets.compare.content import Truth, cell_shapes, modes_in_words
 from napari_dispr.widgets.compare.tiles import View, arranged, mode_colour, tiles_of
 
-MIDDLE = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+MIDDLE = np.array(grid.MIDDLE)
 Z, Y, X = np.indices(grid.SHAPE) - MIDDLE[:, None, None, None]
 
 

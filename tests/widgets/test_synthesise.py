@@ -221,6 +221,13 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
     assert [one.share for one in followed.losses] == [0.1, 0.2]
     assert followed.state == "stopped" and "Stopped at 20%" in followed.headline()
     assert followed.problem() == "The labels hold only 2 cells: label at least 5."
+    for printed, problem in (
+        ("napari-dispr: interrupted; finished results are kept.", ""),
+        ("step:  45%|####      | 450/1000", "press Continue."),
+        ("Killed", 'Its last output: "Killed"'),
+    ):
+        run.output.write_text(f"{printed}\n")
+        assert followed.read().problem().endswith(problem) and bool(problem) == bool(followed.problem())
     run.delete()
     with pytest.raises(InputError, match="deleted"):
         followed.read()

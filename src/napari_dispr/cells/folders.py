@@ -1,4 +1,7 @@
-"""Dataset folders in the format of DISPR and SHAPR: train|test/{obj,image,mask}/NAME.tif."""
+"""Dataset folders in the format of DISPR and SHAPR: train|test/{obj,image,mask}/NAME.tif.
+
+A further folder ``stack``, which need not hold all cells, has their pictures at all depths.
+"""
 
 import csv
 import os
@@ -30,6 +33,8 @@ NOTES = "dataset.json"
 CELLS_FILE = "cells.csv"
 #: Its columns, and the kind of a cell with a predicted object.
 _NAME, _KIND, PREDICTED = "name", "kind", "predicted"
+#: The folder with the pictures of further planes.
+_STACK = "stack"
 #: The folder where the part "train" is written, cell by cell, before it is complete.
 _GROWING = ".train"
 
@@ -50,6 +55,9 @@ class CellFile:
         Antialiased object, axes (z, y, x), inside above 127.5.
     predicted : bool
         Whether the object was predicted and so is no truth.
+    stack : (64, 64, 64) uint8 or None
+        Intensities at all depths, axes (z, y, x), where there are pictures of further planes; planes
+        without picture are 0.
     """
 
     name: str
@@ -57,6 +65,7 @@ class CellFile:
     image: NDArray[np.float32] | None
     obj: NDArray[np.uint8] | None
     predicted: bool = False
+    stack: NDArray[np.uint8] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -113,7 +122,7 @@ def read_dataset(
     part : "train", "test" or None
         The part to read; None: all parts. Ignored if the folder is itself a part.
     need_objects : bool
-        Whether to read the objects, too.
+        Whether to read the objects, too, and the pictures of further planes.
 
     Raises
     ------
@@ -130,6 +139,11 @@ def read_dataset(
         )
     ]
     predicted = _predicted(Path(folder))
+    if need_objects:
+        for files in cells:
+            stack = files["mask"].parent.parent / _STACK / files["obj"].name
+            if stack.is_file():
+                files[_STACK] = stack
     return [replace(cell, predicted=cell.name in predicted) for cell in map(_read_cell, cells)]
 
 
@@ -185,7 +199,7 @@ def finish_dataset(folder: str | PathLike[str], notes: DatasetNotes) -> None:
 
 def _write_planes(place: Path, cell: CellFile) -> None:
     """Write the files of a cell, the object last, so that it marks a complete cell."""
-    for kind in ("image", "mask", "obj"):
+    for kind in ("image", "mask", _STACK, "obj"):
         plane = getattr(cell, kind)
         if plane is None:
             continue
@@ -333,7 +347,10 @@ def _read_cell(files: dict[str, Path]) -> CellFile:
             raise InputError(
                 f"The object {files['obj']} fills the grid: segment the cell or remove its files."
             )
-    return CellFile(files["mask"].stem, mask, image, obj)
+    stack = None
+    if _STACK in files:
+        stack = np.rint(255 * _unit_range(_read(files[_STACK], 3))).astype(np.uint8)
+    return CellFile(files["mask"].stem, mask, image, obj, stack=stack)
 
 
 def _read(path: Path, ndim: int) -> NDArray[np.generic]:

@@ -24,6 +24,8 @@ from napari_dispr.planes import KnownPlane, useful
 
 #: The imaged plane is that nearest to the middle of the cell, of those with this share of the largest area.
 _LARGE = 0.8
+#: Cells end after a plane with less than this share of the largest labelled area.
+_SMALL_END = 0.5
 #: Sections of a cell are at most this many voxels from its imaged plane, and from the centre in the plane.
 _ROOM = (30.0, grid.SIZE / 2)
 
@@ -96,6 +98,32 @@ def _check_linked(labels: NDArray[Any]) -> None:
             "The labels name different cells in different planes: give each cell the same number in all of "
             "its planes (programs that segment slice by slice have an option to link or stitch them)."
         )
+
+
+def known_planes(labels: NDArray[Any]) -> list[int]:
+    """The planes of a stack that say where cells are, and where they end.
+
+    These are the planes with labels. If no plane between them lacks labels, the stack counts as segmented
+    plane by plane, and the plane before the first one is known to be empty if the cells become small towards
+    it (the first plane has less than half of the largest labelled area); the same holds after the last one.
+
+    Parameters
+    ----------
+    labels : (plane, y, x) integer array
+
+    Returns
+    -------
+    list of int
+        Rising indices; empty without labels.
+    """
+    area = np.array([np.count_nonzero(plane) for plane in labels])
+    found: list[int] = np.flatnonzero(area).tolist()
+    if not found or len(found) < found[-1] - found[0] + 1:
+        return found
+    small = _SMALL_END * area.max()
+    before = [found[0] - 1] if found[0] > 0 and area[found[0]] < small else []
+    after = [found[-1] + 1] if found[-1] + 1 < len(area) and area[found[-1]] < small else []
+    return before + found + after
 
 
 def crop_planes(

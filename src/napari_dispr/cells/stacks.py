@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.cropping import check_intensities, crop_cell
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.cells.slices import Slice, between_slices, levels, square_slice
+from napari_dispr.cells.slices import Slice, between_slices, levels, square_slice, stack_on_grid
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 
@@ -300,7 +300,21 @@ def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float
     faces = (obj.take([0, -1], axis=axis) for axis in range(3))
     if any((face > 127).any() for face in faces):
         return "larger than the grid"
-    return CellFile(f"{_file_name(stack.name)}-{candidate.label}", crop.mask, image, obj)
+    pictures = None
+    if stack.image is not None:
+        pictures = stack_on_grid(
+            stack.image,
+            stack.labels,
+            candidate.label,
+            candidate.box,
+            stack.spacing,
+            voxel_size,
+            picture,
+            crop,
+            candidate.plane,
+        )
+    name = f"{_file_name(stack.name)}-{candidate.label}"
+    return CellFile(name, crop.mask, image, obj, stack=pictures)
 
 
 def _file_name(name: str) -> str:

@@ -22,6 +22,8 @@ class TrainingCell:
     signed_distance : (64, 64, 64) float16, voxels, positive inside, truncated at 14
     surface : (n, 3) float32
         Points of the surface, which must stay inside the grid.
+    stack : (64, 64, 64) uint8 or None
+        Pictures at all depths; 0 where there is none.
     """
 
     name: str
@@ -29,6 +31,7 @@ class TrainingCell:
     image: NDArray[np.float32] | None
     signed_distance: NDArray[np.float16]
     surface: NDArray[np.float32]
+    stack: NDArray[np.uint8] | None = None
 
     @property
     def extent(self) -> int:
@@ -38,7 +41,7 @@ class TrainingCell:
     @property
     def silhouette_extent(self) -> int:
         """The same of the silhouette."""
-        return larger_side((self.signed_distance > 0).any(axis=0).astype(np.float32))
+        return larger_side(np.asarray(self.signed_distance.max(axis=0) > 0, np.float32))
 
 
 def larger_side(mask: NDArray[np.float32]) -> int:
@@ -48,11 +51,15 @@ def larger_side(mask: NDArray[np.float32]) -> int:
 
 
 def training_cell(
-    name: str, mask: NDArray[np.float32], image: NDArray[np.float32] | None, obj: NDArray[np.uint8]
+    name: str,
+    mask: NDArray[np.float32],
+    image: NDArray[np.float32] | None,
+    obj: NDArray[np.uint8],
+    stack: NDArray[np.uint8] | None = None,
 ) -> TrainingCell:
     """Make a training cell from an antialiased object (64, 64, 64), uint8, inside above 127."""
     surface = signed_distance.crossings(obj.astype(np.float32), 127.5)
     if not len(surface):
         raise InputError(f"The object of cell {name} has no surface: segment it again, or remove the cell.")
     distance = signed_distance.from_level(obj, 127.5, STORED_TRUNCATION)
-    return TrainingCell(name, mask, image, distance.astype(np.float16), surface)
+    return TrainingCell(name, mask, image, distance.astype(np.float16), surface, stack)

@@ -1,12 +1,16 @@
 """``napari-dispr predict``: ensembles of the cells in a picture or in a dataset folder."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def add(commands: Any) -> None:
@@ -17,7 +21,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "image",
         type=Path,
-        help="2D picture (the pixel size that it states is used), or a dataset folder with image/ and mask/",
+        help="2D picture (the pixel size that it states is used), 3D stack (with --planes), or a dataset "
+        "folder with image/ and mask/",
     )
     command.add_argument("labels", type=Path, nargs="?", help="segmentation of the picture, one value a cell")
     command.add_argument("--out", type=Path, required=True, help="folder for the results")
@@ -27,6 +32,13 @@ def add(commands: Any) -> None:
         action="store_true",
         help="replace a prediction in the folder (default: continue it if it was made in the same way)",
     )
+    command.add_argument(
+        "--planes",
+        metavar="all|Z,Z,...",
+        help="planes of a stack from which each cell is predicted: all (that have labels), or their numbers "
+        "from 0, such as 3,5,9; a cell has the same label in all its planes",
+    )
+    common.add_spacing(command)
     common.add_split(command)
     common.add_settings(command, PredictSettings)
 
@@ -37,16 +49,19 @@ def predict(options: argparse.Namespace) -> None:
     common.check_folder(options.out, "prediction.json")
     if options.labels is None and not options.image.is_dir():
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
+    if options.planes is None and (options.spacing or options.unit):
+        raise InputError("--spacing and --unit are for stacks: give --planes, too, or leave them out.")
     import numpy as np
 
     from napari_dispr.models.library import load_model
     from napari_dispr.prediction.predict import iter_predict, iter_predict_crops
 
+    chosen: dict[str, Any] = {}
     earlier = None if options.overwrite else common.earlier_prediction(options.out)
     if options.labels is None:
         from napari_dispr.cells.folders import read_dataset
 
-        for name in ("cells", "scale", "split"):
+        for name in ("cells", "scale", "split", "planes"):
             if getattr(options, name):
                 raise InputError(
                     f"--{name} is not for dataset folders, whose cells are used as they are: leave it out."
@@ -70,17 +85,14 @@ def predict(options: argparse.Namespace) -> None:
             earlier=earlier,
         )
     else:
-        image = common.read_picture(options.image)
-        labels = common.read_picture(options.labels, labels=True)
-        frame: dict[str, Any] = {}
-        if settings.pixel_size is None and (sides := common.stated_pixel_size(options.image, options.labels)):
-            frame = {"image_to_world": np.diag([*sides, 1.0]), "unit": common.UNIT}
+        if options.planes is None:
+            picture = _picture(options, settings)
+        else:
+            picture, chosen = _stack(options)
         events = iter_predict(
-            image,
-            common.split_labels(labels, options, options.labels),
             cells=common.whole_numbers("--cells", options.cells),
             earlier=earlier,
-            **frame,
+            **picture,
             **settings.model_dump(),
         )
     inputs: dict[str, Any] = (
@@ -90,7 +102,77 @@ def predict(options: argparse.Namespace) -> None:
     )
     if options.split:
         inputs["split"] = True
+    inputs |= chosen
     prediction = common.run_and_save(events, options.out, inputs, added_to=earlier)
     for warning in prediction.warnings:
         common.warn(warning)
     print(f"{len(prediction)} cells, {prediction.members} members each: {options.out}")
+
+
+def _picture(options: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:
+    """Arguments of `iter_predict` for a picture of one plane."""
+    import numpy as np
+
+    labels = common.read_picture(options.labels, labels=True)
+    stack = labels.squeeze()
+    if stack.ndim == 3 and stack.shape[-1] > 4:
+        raise InputError(
+            f"{options.labels} is a stack of {len(stack)} planes: give --planes all, or the numbers of the "
+            "planes to use, such as --planes 3,5,9."
+        )
+    picture: dict[str, Any] = {"image": common.read_picture(options.image)}
+    picture["labels"] = common.split_labels(labels, options, options.labels)
+    if settings.pixel_size is None and (sides := common.stated_pixel_size(options.image, options.labels)):
+        picture |= {"image_to_world": np.diag([*sides, 1.0]), "unit": common.UNIT}
+    return picture
+
+
+def _stack(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of `iter_predict` for the chosen planes of a stack, and what was chosen."""
+    import numpy as np
+
+    from napari_dispr.cells.stack_files import read_stack
+    from napari_dispr.cells.stacks import checked_stack
+
+    spacing, unit = common.given_spacing(options)
+    stack = read_stack(options.image, options.labels, spacing, unit)
+    if stack.unit == "pixel" and spacing is None:
+        raise InputError(
+            f"{options.image} does not say how far its planes are apart: give --spacing Z,Y,X, the distances "
+            "between its voxels."
+        )
+    if stack.note:
+        common.warn(stack.note)
+    stack = checked_stack(replace(stack, labels=common.split_labels(stack.labels, options, options.labels)))
+    assert stack.image is not None
+    planes = _planes(options.planes, stack.labels)
+    down, *in_plane = stack.spacing
+    picture = {
+        "image": stack.image[planes],
+        "labels": stack.labels[planes],
+        "depths": [float(f"{plane * down:.12g}") for plane in planes],
+        "image_to_world": np.diag([*in_plane, 1.0]),
+        "unit": stack.unit,
+    }
+    return picture, {"planes": planes, "spacing": list(stack.spacing)}
+
+
+def _planes(text: str, labels: "NDArray[Any]") -> list[int]:
+    """The planes in the option ``--planes``."""
+    labelled = [z for z, plane in enumerate(labels) if plane.any()]
+    planes = common.whole_numbers("--planes", text)
+    if planes is None:
+        return labelled
+    for plane in planes:
+        if not 0 <= plane < len(labels):
+            raise InputError(
+                f"There is no plane {plane}: choose among the planes 0 to {len(labels) - 1} of the stack."
+            )
+        if plane not in labelled:
+            raise InputError(
+                f"Plane {plane} has no labels: leave it out, or segment the cells in it. Labels are in the "
+                f"planes {', '.join(map(str, labelled))}."
+            )
+        if planes.count(plane) > 1:
+            raise InputError(f"--planes has plane {plane} twice: give each plane once.")
+    return sorted(planes)

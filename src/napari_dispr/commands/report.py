@@ -32,11 +32,14 @@ def report(options: argparse.Namespace) -> None:
     from napari_dispr.prediction.saving import load_measures, load_prediction
 
     prediction = load_prediction(options.folder)
+    made = prediction.provenance
+    # Of a stack no single plane shows all cells: each cell is shown by its own section.
+    known = {} if "planes" in made else {name: made.get(f"{name}_file") for name in ("image", "labels")}
     image, labels = (
-        _picture(getattr(options, name), prediction.provenance.get(f"{name}_file"), labels=name == "labels")
+        _picture(getattr(options, name), known.get(name), labels=name == "labels")
         for name in ("image", "labels")
     )
-    if labels is not None and prediction.provenance.get("split"):
+    if labels is not None and made.get("split"):
         labels = split_parts(labels)
     with progress_bar("cell") as show:
         measures = load_measures(options.folder, prediction)

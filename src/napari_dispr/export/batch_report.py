@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import zoom
 
 from napari_dispr import grid
 from napari_dispr.cells.fields import Field
@@ -17,8 +19,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.export.report import CONSENSUS, html_table, spoken
 from napari_dispr.export.report_pictures import CROP, figure, number, outline
 from napari_dispr.files import written_aside
-from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED
-from napari_dispr.prediction.field_run import FIELDS
+from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED, FIELDS
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import columns_file, load_prediction
 from napari_dispr.shapes.measures import HEADLINE, unit_sign
@@ -231,8 +232,8 @@ def _cell(prediction: Prediction, name: str, label: int, row: dict[Any, Any]) ->
     plane = ensemble.occupancy[grid.IMAGED_PLANE] if section is None else section.mask
     if section is not None and section.image is not None:
         plane = section.image / (section.image.max() or 1.0)
-    picture = np.kron(np.clip(plane, 0, 1), np.ones((CROP, CROP)))
-    edge = "" if section is None else outline(np.kron(section.mask, np.ones((CROP, CROP))) > 0.5)
+    picture = _enlarged(np.clip(plane, 0, 1))
+    edge = "" if section is None else outline(_enlarged(section.mask) > 0.5)
     said = f"<b>{escape(name)}</b>, cell {label}"
     ambiguity = row["ambiguity"]
     caption = escape(str(row["warning"])) or (f"ambiguity {ambiguity:.2f}" if np.isfinite(ambiguity) else "")
@@ -241,3 +242,8 @@ def _cell(prediction: Prediction, name: str, label: int, row: dict[Any, Any]) ->
         figure(picture, said, f"picture of cell {label} of {name}", edge, "crop"),
         figure(view, caption, f"consensus of cell {label} of {name}"),
     ]
+
+
+def _enlarged(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`CROP` times as large, linearly."""
+    return np.asarray(zoom(plane, CROP, order=1, mode="nearest", grid_mode=True))

@@ -258,6 +258,8 @@ def _cell(
         "unit",
     ]
     said = [_modes(ensemble)]
+    if ensemble.section is not None and ensemble.section.planes:
+        said.append(f"Predicted from {1 + len(ensemble.section.planes)} planes.")
     if np.isfinite(row["ambiguity"]):
         said.append(f"Ambiguity {row['ambiguity']:.2f}.")
     if kept is not None:
@@ -341,7 +343,11 @@ def command_line(prediction: Prediction) -> str:
         part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))
     ]
     split = ["--split"] if made.get("split") else []
-    return shlex.join(["napari-dispr", "predict", *inputs, "--out", "FOLDER", *split, *options])
+    stack = []
+    if "planes" in made:
+        stack = ["--planes", _listed(made["planes"]), "--spacing", _listed(made["spacing"])]
+        stack += [] if prediction.unit == "micrometer" else ["--unit", prediction.unit]
+    return shlex.join(["napari-dispr", "predict", *inputs, "--out", "FOLDER", *split, *stack, *options])
 
 
 def python_call(prediction: Prediction) -> str:
@@ -370,9 +376,17 @@ def python_call(prediction: Prediction) -> str:
     if made.get("split"):
         labels = f"split_parts({labels})"
         lines.append("from napari_dispr.labels import split_parts")
+    if "depths" in made:
+        arguments["depths"] = made["depths"]
+        if "planes" in made:
+            image, labels = (f"{stack}[{made['planes']}]" for stack in (image, labels))
     lines += ["", "prediction = nd.predict(", f"    {image},", f"    {labels},"]
     lines += [f"    {name}={value!r}," for name, value in arguments.items()]
     return "\n".join([*lines, ")"])
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
 
 
 def is_moved(prediction: Prediction) -> bool:

@@ -134,7 +134,7 @@ def overview(prediction: Prediction, field: Field) -> str:
     boxes = {} if field.labels is None else cell_boxes(field.labels)
     for label in prediction:
         frame = prediction.facts(label).grid_to_world
-        centre = field._to_pixel @ frame @ [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1]
+        centre = field._to_pixel @ frame @ [*grid.MIDDLE, 1]
         y, x = (centre[1:3] + 0.5) / step
         if field.labels is not None and (box := boxes.get(label)):
             path = outline(field.labels[box] == label)

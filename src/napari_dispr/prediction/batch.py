@@ -17,8 +17,14 @@ from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.files import locked, plain, write_json
 from napari_dispr.models.library import load_model
-from napari_dispr.prediction.batch_tables import check_columns, remove_tables, write_failed, write_tables
-from napari_dispr.prediction.field_run import FIELDS, UNFINISHED, CellsDone, FieldResult, Job
+from napari_dispr.prediction.batch_tables import (
+    FIELDS,
+    check_columns,
+    remove_tables,
+    write_failed,
+    write_tables,
+)
+from napari_dispr.prediction.field_run import UNFINISHED, CellsDone, FieldResult, Job
 from napari_dispr.prediction.workers import run_here, run_on_workers, started, workers_that_pay
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.version import __version__

@@ -17,6 +17,8 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.prediction.saving import TABLES, columns_file, write_table
 
+#: The folder of the finished fields, a folder each.
+FIELDS = "cells"
 CELLS_TABLE, PARQUET, FAILED = "cells.csv", "cells.parquet", "failed.csv"
 #: Columns of words, and of whole numbers, in the tables of fields; the others are numbers.
 _WORDS, _WHOLE = ("field", "kept", "warning"), ("label", "members", "modes")

@@ -23,6 +23,7 @@ from napari_dispr.events import Step
 from napari_dispr.files import locked
 from napari_dispr.labels import cell_boxes, split_parts
 from napari_dispr.models.library import load_model
+from napari_dispr.prediction.batch_tables import FIELDS
 from napari_dispr.prediction.growing import iter_saved
 from napari_dispr.prediction.members import CellDone, Event
 from napari_dispr.prediction.predict import iter_predict
@@ -33,8 +34,8 @@ from napari_dispr.settings import PredictSettings
 if TYPE_CHECKING:
     from napari_dispr.models.library import Model
 
-#: The finished fields, a folder each; and those that are not complete.
-FIELDS, UNFINISHED = "cells", ".unfinished"
+#: The folder of fields that are not complete.
+UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True, slots=True)

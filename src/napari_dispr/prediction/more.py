@@ -10,7 +10,7 @@ from itertools import count, islice
 import numpy as np
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import Crop
+from napari_dispr.cells.cropping import INSIDE, Crop
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go, steps_of
@@ -160,7 +160,7 @@ def crop_of(prediction: Prediction, label: int) -> Crop:
     """
     prediction.check_has(label)
     ensemble = prediction[label]
-    if ensemble.section is None:
+    if ensemble.section is None or not (ensemble.section.mask > INSIDE).any():
         raise InputError(f"The prediction does not hold what cell {label} was drawn from: predict it again.")
     to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world)) @ ensemble.grid_to_world
     section = ensemble.section

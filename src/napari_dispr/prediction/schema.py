@@ -91,6 +91,9 @@ class SavedPrediction(_Part):
     model_hash: str | None = None
     image_file: str | None = None
     labels_file: str | None = None
+    depths: list[float] | None = None
+    planes: list[_Number] | None = None
+    spacing: tuple[float, float, float] | None = None
 
     @model_validator(mode="after")
     def _belong_together(self) -> "SavedPrediction":
@@ -106,7 +109,12 @@ class SavedPrediction(_Part):
                 raise ValueError(f"cell {label} has the unit {cell.unit!r}, the picture {self.unit!r}")
             placed = to_pixel @ np.array(cell.grid_to_world)
             size = grid.spacing(placed)
-            if np.abs(placed[1:, 3]).max() > 2 * _LARGEST_PICTURE or size.min() < 1e-4 or size.max() > 1e4:
+            most = grid.GRID_TO_PIXEL
+            if (
+                np.abs(placed[1:, 3]).max() > 2 * _LARGEST_PICTURE
+                or size.min() < 1 / most
+                or size.max() > most
+            ):
                 raise ValueError(f"cell {label} does not lie in the picture")
         return self
 

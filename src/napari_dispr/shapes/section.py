@@ -49,7 +49,7 @@ class Section:
         ours, theirs = self.arrays(), other.arrays()
         return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Any]:
         """All of it as named arrays for a file; see `of_arrays`."""
         arrays: dict[str, Any] = {"mask": self.mask}
         if self.image is not None:

@@ -25,7 +25,7 @@ def shaded(
         Pixels per voxel: with 1 the picture is (64, 64, 4).
     """
     turn = Rotation.from_euler("z", TILT, degrees=True).as_matrix()  # about the last axis, x
-    pivot = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+    pivot = np.array(grid.MIDDLE)
     seen = affine_transform(signed_distance, turn, pivot - turn @ pivot, order=1, mode="constant", cval=-1.0)
     inside = seen > 0
     hit = inside.argmax(axis=0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.ndimage import binary_dilation, gaussian_filter, gaussian_filter1d
 from scipy.special import ndtr
@@ -17,8 +17,10 @@ Floats = NDArray[np.float32]
 _QUANTILES = 33
 #: Standard deviations of Gaussians, in voxels, among which the grain of the noise is looked up.
 _GRAINS = np.linspace(0, 3, 61)
+#: A Gaussian of this width in voxels changes nothing.
+_NONE = 1e-3
 #: The slow variation is what a Gaussian with this share of the smaller side of the image leaves.
-_SLOW = 1 / 12
+_SLOW = 1 / 24
 #: Fewer pixels than this do not show what the background is like.
 _LEAST = 50
 
@@ -35,7 +37,7 @@ class Background(BaseModel):
     length : float
         Standard deviation, in pixels of the plane, of the Gaussian that smooths the slow variation.
     quantiles : tuple of float
-        Of the noise, from its smallest to its largest value at equal steps; empty: no noise.
+        Of the noise, at equal steps of a normal deviate from -3.5 to 3.5; empty: no noise.
     grain : tuple of float
         Standard deviation, in voxels along each axis, of the Gaussian that correlates neighbours.
     """
@@ -64,13 +66,19 @@ class Background(BaseModel):
             slow += np.float32(self.unevenness) * _smooth_noise(shape, in_voxels, rng)
         if not self.quantiles:
             return slow, np.zeros(shape, np.float32)
-        ranks = ndtr(_smooth_noise(shape, self.grain[-len(shape) :], rng))
-        noise = np.interp(ranks, np.linspace(0, 1, len(self.quantiles)), self.quantiles)
+        normal = _smooth_noise(shape, self.grain[-len(shape) :], rng)
+        noise = np.interp(normal, _deviates(len(self.quantiles)), self.quantiles)
         return slow, noise.astype(np.float32)
 
 
-def _smooth_noise(shape: tuple[int, ...], sigma: Sequence[float], rng: np.random.Generator) -> Floats:
+def _deviates(count: int) -> NDArray[np.float64]:
+    """The normal deviates at which quantiles are kept: dense in the middle, and still far in the tails."""
+    return np.linspace(-3.5, 3.5, count)
+
+
+def _smooth_noise(shape: tuple[int, ...], widths: ArrayLike, rng: np.random.Generator) -> Floats:
     """Gaussian noise with variance 1, smoothed by a Gaussian."""
+    sigma = np.maximum(widths, _NONE)
     noise = gaussian_filter(rng.standard_normal(shape, np.float32), sigma, mode="wrap", truncate=3)
     for length, width in zip(shape, sigma, strict=True):
         point = np.zeros(length)
@@ -116,7 +124,7 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
         unevenness=round(float(np.concatenate(slow).std()), 4),
         length=round(float(np.mean(lengths)), 3),
         quantiles=tuple(
-            round(float(q), 4) for q in np.quantile(values, np.linspace(0, 1, _QUANTILES)) - values.mean()
+            round(float(q), 4) for q in np.quantile(values, ndtr(_deviates(_QUANTILES))) - values.mean()
         ),
         grain=tuple(round(float(g), 3) for g in np.interp(lag, _lag_one(), _GRAINS)),
     )
@@ -126,7 +134,7 @@ def _lag_one() -> NDArray[np.float64]:
     """Correlation of neighbours in noise smoothed by each Gaussian of ``_GRAINS``."""
     point = np.zeros(41)
     point[20] = 1
-    kernels = [gaussian_filter1d(point, sigma) for sigma in _GRAINS]
+    kernels = [gaussian_filter1d(point, sigma) for sigma in np.maximum(_GRAINS, _NONE)]
     return np.array([(k[1:] * k[:-1]).sum() / (k**2).sum() for k in kernels])
 
 
@@ -157,7 +165,16 @@ def _slices(image: NDArray[Any], labels: NDArray[Any]) -> list[_Found]:
         rest = np.where(empty, plane - level - slow, np.nan)
         above = _correlation(before[1], rest) if before is not None and before[0] == z - 1 else np.nan
         lags = above, _correlation(rest[1:], rest[:-1]), _correlation(rest[:, 1:], rest[:, :-1])
-        found.append((level, slow[empty], length, rest[empty], lags))
+        # In a field smoothed by a Gaussian of width L, pixels at a distance d correlate by exp(-d^2 / 4 L^2).
+        far = max(2, round(2 * length))
+        seen = np.where(empty, slow, np.nan)
+        apart = np.nanmean(
+            [_correlation(seen[far:], seen[:-far]), _correlation(seen[:, far:], seen[:, :-far])]
+        )
+        own = far / (2 * np.sqrt(-np.log(np.clip(apart, 0.01, 0.99))))
+        own = np.sqrt(np.clip(own**2 - length**2, length**2, (8 * length) ** 2))
+        lost = np.sqrt(1 + (length / own) ** 2)  # the Gaussian that found the slow variation lowered it
+        found.append((level, lost * slow[empty], float(own), rest[empty], lags))
         before = int(z), rest
     return found
 

@@ -14,6 +14,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, zoo
 from napari_dispr import signed_distance
 from napari_dispr.cells.cropping import check_intensities
 from napari_dispr.errors import InputError
+from napari_dispr.grid import check_spacing
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.background import Background, measure_background
@@ -199,6 +200,12 @@ def _checked(field: Annotated) -> Annotated:
         raise InputError(
             f"{field.name} has {labels.ndim} axes: give a 2D image or a 3D stack of one channel."
         )
+    if len(field.spacing) != labels.ndim:
+        raise InputError(
+            f"The spacing {tuple(field.spacing)} of {field.name} has {len(field.spacing)} numbers: give "
+            f"{'y,x for a 2D image' if labels.ndim == 2 else 'z,y,x for a stack'}."
+        )
+    check_spacing((field.spacing[0], *field.spacing)[-3:], field.unit)
     if not labels.any():
         raise InputError(f"The labels of {field.name} are empty: annotate at least one slice.")
     check_intensities(image, field.name)

@@ -110,7 +110,7 @@ def _placed(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8] | None:
     if not side:
         return None
     centre = np.array([plane, *(top_left + bottom_right) / 2])
-    place = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+    place = np.array(grid.MIDDLE)
     room = np.minimum(place, grid.SIZE - 1 - place) - 1.2
     fitting = float((room / np.maximum(centre - low, high - centre)).min())
     # The scale "auto" gives users' cells one size, so most cells have it; the others are for other scales.

@@ -219,8 +219,11 @@ def _trials(
     path = folder / SEG_FILE
     rows: list[list[Any]] = []
     if path.is_file():
-        known = pd.read_csv(path, float_precision="round_trip")
-        rows = known[_SEG_COLUMNS].values.tolist()
+        known = pd.read_csv(path, dtype=str)  # float() is exact, while some versions of pandas round
+        rows = [
+            [row["training"], int(row["seed"]), row["image"], int(row["cells"]), float(row["seg"])]
+            for row in known.to_dict("records")
+        ]
     runs = [(name, seed) for seed in range(settings.seed, settings.seed + settings.seeds) for name in sets]
     total = len(runs) * settings.steps
     for number, (name, seed) in enumerate(runs):

@@ -117,12 +117,12 @@ def iter_learn_synthesis(
         Images of one microscope and the labels of their cells, all (y, x) or all (z, y, x). A slice of a
         stack without any label counts as not annotated, so that a few annotated slices are enough. Paths are
         those of two files or two folders with the same names; or of one folder with both, and no ``labels``.
-    spacing : (z, y, x) or (y, x), optional
-        Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
     out : path
         Model file to write, NAME.safetensors. The run is saved in the folder NAME.learning, with a log
         (``log.jsonl``) and a picture of its progress (``preview.png``). The same call again continues a run
         that was stopped.
+    spacing : (z, y, x) or (y, x), optional
+        Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
     description, licence, attribution : str
         For the card of the model.
     finish : bool
@@ -173,14 +173,18 @@ def iter_learn_synthesis(
 def _fields(
     images: Source, labels: Source | None, spacing: Sequence[float] | None, unit: str
 ) -> list[Annotated]:
-    if isinstance(images, str | os.PathLike):
-        assert labels is None or isinstance(labels, str | os.PathLike)
+    if isinstance(images, str | os.PathLike) and (labels is None or isinstance(labels, str | os.PathLike)):
         return list(read_annotated(images, labels, spacing, unit))
-    assert labels is not None and not isinstance(labels, str | os.PathLike)
-    several = [(images, labels)] if isinstance(images, np.ndarray) else list(zip(images, labels, strict=True))
+    if labels is None or isinstance(images, str | os.PathLike) or isinstance(labels, str | os.PathLike):
+        raise InputError("Images and labels are of different kinds: give two paths, or arrays for both.")
+    if isinstance(images, np.ndarray) or isinstance(labels, np.ndarray):
+        images, labels = [np.asarray(images)], [np.asarray(labels)]
+    if len(images) != len(labels):
+        raise InputError(f"There are {len(images)} images and {len(labels)} labels: give one for the other.")
+    several = list(zip(images, labels, strict=True))
     return [
         Annotated(
-            f"image {number}" if len(several) > 1 else "",
+            f"image {number}" if len(several) > 1 else "the image",
             np.asarray(image),
             np.asarray(own),
             tuple(spacing or [1.0] * np.ndim(own)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
 from scipy.signal import fftconvolve
 from skimage.measure import block_reduce
@@ -237,7 +237,7 @@ class _Canvas:
         self.boxes.append((corner, np.array([side.stop - side.start for side in box])))
 
 
-def _windows(corner: NDArray[np.int_], shape: Sequence[int], size: Sequence[int]) -> tuple[Box, Box]:
+def _windows(corner: NDArray[np.int_], shape: ArrayLike, size: ArrayLike) -> tuple[Box, Box]:
     """The part of a box that lies in the image: as slices of the image, and as slices of the box."""
     first, last = (np.clip(end, 0, size) for end in (corner, corner + np.asarray(shape)))
     there = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))

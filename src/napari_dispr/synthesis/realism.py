@@ -171,10 +171,10 @@ def save_panels(path: Path, tables: Mapping[str, pd.DataFrame], unit: str) -> No
     figure = Figure(figsize=(3.1 * len(_PANELS), 2.9), layout="constrained")
     axes = figure.subplots(1, len(_PANELS))
     for axis, (column, title) in zip(axes, _PANELS.items(), strict=True):
-        values = [table[column].to_numpy(np.float64) for table in tables.values()]
-        edges = np.histogram_bin_edges(np.concatenate(values), bins=20)
-        for name, column_values in zip(tables, values, strict=True):
-            axis.hist(column_values, edges, density=True, histtype="stepfilled", alpha=0.45, label=name)
+        values = {name: table[column].to_numpy(np.float64) for name, table in tables.items() if len(table)}
+        edges = np.histogram_bin_edges(np.concatenate([*values.values()] or [np.zeros(1)]), bins=20)
+        for name, own in values.items():
+            axis.hist(own, edges, density=True, histtype="stepfilled", alpha=0.45, label=name)
         axis.set_xlabel(title.format(unit=unit))
         axis.set_yticks([])
     axes[0].set_ylabel("share of cells")

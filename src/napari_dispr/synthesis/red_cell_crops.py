@@ -193,7 +193,7 @@ def _placed(shape: Shape, rng: np.random.Generator, varied: bool) -> NDArray[np.
         middle[1:] = sides
     if varied:
         middle += rng.normal(0, 0.1, 3)
-    place = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+    place = np.array(grid.MIDDLE)
     room = np.minimum(place, grid.SIZE - 1 - place) - 0.7
     fitting = float((room / np.maximum(middle - low, high - middle)).min())
     zoom = min(1 / VOXEL_SIZE, fitting)

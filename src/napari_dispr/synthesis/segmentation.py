@@ -35,8 +35,8 @@ _NETWORK = PlaneNetworkConfig(
     out_channels=2,
     fold=2,
 )
-#: Learning rates of Muon and AdamW, steps of the warm-up, share of the decay.
-_RATES, _WARMUP, _DECAY = (0.01, 1e-3), 20, 0.5
+#: Learning rates of Muon and AdamW; shares of the steps in which they rise and fall.
+_RATES, _RISE, _FALL = (0.01, 1e-3), 0.05, 0.5
 #: At most this many slices are kept of all images of a set.
 _MOST_SLICES = 1500
 #: Percentiles of an image that become 0 and 1.
@@ -268,8 +268,8 @@ def iter_train_segmenter(
             torch.from_numpy(np.stack([crop[part] for crop in crops])).to(device) for part in (0, 1)
         )
         loss = _loss(trained.network(image, torch.zeros(len(image), device=device)), target)
-        loss.backward()  # type: ignore[no-untyped-call]
-        rate = warm_and_decayed(step, step / settings.steps, _WARMUP, _DECAY)
+        loss.backward()
+        rate = warm_and_decayed(step, step / settings.steps, int(_RISE * settings.steps), _FALL)
         trained.apply(rate, 1.0, average_decay(0.98, step))
         yield Trial(what, step + 1, settings.steps, float(loss.detach()))
     return Segmenter(trained.average, resized, settings.crop)
@@ -283,7 +283,7 @@ def _loss(out: Tensor, target: Tensor) -> Tensor:
 
 def _crop(examples: Sequence[Example], side: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """A random crop (1, side, side) and its target, mirrored, turned, and with another contrast."""
-    one = examples[rng.integers(len(examples))]
+    one = examples[int(rng.integers(len(examples)))]
     both = np.concatenate([one.image[None], one.target])
     both = np.pad(both, [(0, 0), *((0, max(0, side - n)) for n in both.shape[1:])], mode="symmetric")
     y, x = (int(rng.integers(n - side + 1)) for n in both.shape[1:])

@@ -18,7 +18,7 @@ from napari_dispr.cells.novelty import other_optics
 from napari_dispr.cells.training_cells import TrainingCell
 
 #: Centre of rotations and mirrors: the imaged plane, and in the plane the centre of the grid.
-PIVOT = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+PIVOT = np.array(grid.MIDDLE)
 #: Nodes of a map along an axis. Between them it is linear, as rotations and scalings are.
 NODES = 9
 #: Standard deviation, in voxels, of the long waves that bend a cell.
@@ -31,13 +31,15 @@ Map = NDArray[np.float32]
 class Sample:
     """A training pair: mask and image (64, 64), and the signed distance in voxels.
 
-    ``scale`` is the size of the cell relative to its true size.
+    ``scale`` is the size of the cell relative to its true size. ``stack`` are pictures at all depths,
+    (64, 64, 64) in [0, 1], 0 where there is none.
     """
 
     mask: NDArray[np.float32]
     image: NDArray[np.float32] | None
     signed_distance: NDArray[np.float32]
     scale: float = 1.0
+    stack: NDArray[np.float32] | None = None
 
 
 def augmented(
@@ -50,6 +52,7 @@ def augmented(
     partner: TrainingCell | None = None,
     bent: bool = True,
     image_dropout: float = 0.1,
+    with_stack: bool = False,
 ) -> Sample:
     """Make a random sample of a cell.
 
@@ -66,6 +69,8 @@ def augmented(
         Bend all samples slightly by long random waves. The imaged plane stays flat to a tenth of a voxel.
     image_dropout : float
         Share of the other samples without image.
+    with_stack : bool
+        Whether samples with image get the pictures at all depths, if the cell has them.
     """
     kind = rng.random()
     if kind < resliced:
@@ -75,10 +80,12 @@ def augmented(
     move = _in_plane_map(cell, rng, bent, scale)
     distance = _moved(cell.signed_distance, move)
     mask = _moved_plane(cell.mask, move)
-    image = None
+    image = stack = None
     if cell.image is not None and rng.random() >= image_dropout:
         image = other_optics(_moved_plane(cell.image, move), rng)
-    return Sample(mask, image, distance, move.scale)
+        if with_stack and cell.stack is not None:
+            stack = _resampled((cell.stack / 255).astype(np.float32), move)
+    return Sample(mask, image, distance, move.scale, stack)
 
 
 def unaugmented(cell: TrainingCell) -> Sample:
@@ -188,9 +195,13 @@ def _move(
 
 
 def _moved(distance: NDArray[np.float16], move: _Move) -> NDArray[np.float32]:
-    field = torch.from_numpy(distance.astype(np.float32))[None, None]
+    return _resampled(distance.astype(np.float32), move) * np.float32(move.scale)
+
+
+def _resampled(volume: NDArray[np.float32], move: _Move) -> NDArray[np.float32]:
+    field = torch.from_numpy(volume)[None, None]
     moved = F.grid_sample(field, move.source[None], padding_mode="border", align_corners=True)
-    return np.asarray(moved[0, 0].numpy() * np.float32(move.scale))
+    return np.asarray(moved[0, 0].numpy())
 
 
 def _moved_plane(plane: NDArray[np.float32], move: _Move) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """What else is known of a training sample: further planes, or a projection instead of a section.
 
-Their pictures are simulated from the true shape, because most training cells have a picture of the imaged
-plane only.
+Where a training cell has pictures at other depths, these are used. Otherwise they are simulated from the true
+shape.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ SPACINGS = (2.0, 12.0)
 _EVEN = 0.7
 #: Voxels beyond the ends of the cell where a plane, which is empty, may lie.
 _BEYOND = 6.0
+#: Pictures that are nowhere brighter are none.
+_DARK = 1 / 255
 #: Chances that the further planes of a sample all have images, that some have, and that none has.
 _WITH_IMAGES = (0.4, 0.2, 0.4)
 
@@ -44,8 +46,8 @@ def further_planes(sample: Sample, rng: np.random.Generator) -> tuple[KnownPlane
     else:
         depths = rng.uniform(low, high, count)
     images = rng.choice([1.0, 0.5, 0.0], p=_WITH_IMAGES) if sample.image is not None else 0.0
-    dye = _dyed(sample.signed_distance, rng) if images else None
-    return useful(_plane(sample.signed_distance, depth, dye, images, rng) for depth in depths.tolist())
+    light = _light(sample, rng) if images else None
+    return useful(_plane(sample, depth, light, images, rng) for depth in depths.tolist())
 
 
 def projected(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -57,13 +59,13 @@ def projected(sample: Sample, rng: np.random.Generator) -> Sample:
     distance = sample.signed_distance
     inside = np.flatnonzero((distance > 0).any(axis=(1, 2)))
     shift = grid.IMAGED_PLANE - round((inside[0] + inside[-1]) / 2)
+    light = None if sample.image is None else _light(sample, rng)
     distance = distance[np.clip(np.arange(grid.SIZE) - shift, 0, grid.SIZE - 1)]
     mask = _antialiased(distance.max(axis=0))
     image = None
-    if sample.image is not None:
-        dye = _dyed(distance, rng)
-        light = dye.max(axis=0) if rng.random() < 0.5 else dye.mean(axis=0)
-        image = _photographed(light, rng)
+    if light is not None:
+        flat = light.max(axis=0) if rng.random() < 0.5 else light.mean(axis=0)
+        image = _photographed(flat, sample.stack is None, rng)
     return Sample(mask, image, distance, sample.scale)
 
 
@@ -86,19 +88,26 @@ class _Place:
 
 
 def _plane(
-    distance: Volume, depth: float, dye: Volume | None, images: float, rng: np.random.Generator
+    sample: Sample, depth: float, light: Volume | None, images: float, rng: np.random.Generator
 ) -> KnownPlane:
     place = _Place.of(depth)
-    mask = _antialiased(place.read(distance))
+    mask = _antialiased(place.read(sample.signed_distance))
     image = None
-    if dye is not None and rng.random() < images and mask.any():
-        image = _photographed(place.read(dye), rng)
+    if light is not None and rng.random() < images and mask.any():
+        picture = place.read(light)
+        # Also of cells with pictures, some planes have none.
+        image = _photographed(picture, sample.stack is None, rng) if picture[mask > 0].max() > _DARK else None
     return KnownPlane(depth, mask, image)
 
 
 def _antialiased(section: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mask of a section of a signed distance; its edge is one voxel wide, however flat the surface is."""
     return np.clip(signed_distance.from_level(section, 0.0, 4.0) + 0.5, 0, 1).astype(np.float32)
+
+
+def _light(sample: Sample, rng: np.random.Generator) -> Volume:
+    """Pictures at all depths."""
+    return _dyed(sample.signed_distance, rng) if sample.stack is None else sample.stack
 
 
 def _dyed(distance: Volume, rng: np.random.Generator) -> Volume:
@@ -109,7 +118,8 @@ def _dyed(distance: Volume, rng: np.random.Generator) -> Volume:
     return np.asarray(gaussian_filter(light, (rng.uniform(1, 3), 0, 0)), np.float32)
 
 
-def _photographed(light: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """The image of a plane of light: blurred in the plane, with gain and noise of a random microscope."""
-    light = gaussian_filter(light, rng.uniform(0.6, 1.6))
+def _photographed(light: NDArray[np.float32], sharp: bool, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The image of a plane of light as from a random microscope; blurred in the plane if it is ``sharp``."""
+    if sharp:
+        light = gaussian_filter(light, rng.uniform(0.6, 1.6))
     return np.asarray(other_optics(light / max(float(light.max()), 1e-6), rng), np.float32)

@@ -81,6 +81,7 @@ class Samples(Dataset[Drawn]):
             blended=settings.blended,
             partner=self.cells[int(rng.integers(len(self.cells)))],
             image_dropout=settings.image_dropout,
+            with_stack=projection or further,
         )
         if projection:
             sample = projected(sample, other)

@@ -343,19 +343,19 @@ def prepared_cell(cell: CellFile, settings: TrainSettings) -> TrainingCell:
     assert cell.obj is not None
     # In the original every voxel above 0 is inside.
     obj = np.where(cell.obj > 0, 255, 0).astype(np.uint8) if settings.method == "dispr" else cell.obj
-    return training_cell(cell.name, cell.mask, cell.image, obj)
+    return training_cell(cell.name, cell.mask, cell.image, obj, cell.stack)
 
 
 def _network(start: ShapeModel, settings: TrainSettings) -> UNet3D:
     """The network of a model to start from, with the inputs of a new model."""
     wanted = topology_of(settings)
     alike = isinstance(start.process, RectifiedFlow) and start.card.truncation == settings.truncation
-    inputs = {"planes": wanted.planes, "volumes": wanted.volumes}
-    if not alike or replace(start.network.config, **inputs) != wanted or wanted.planes == 0:
+    widened = replace(start.network.config, planes=wanted.planes, volumes=wanted.volumes)
+    if not alike or widened != wanted or wanted.planes == 0:
         raise InputError(
             f"{start.name!r} has another network than the one to train: start from generic or from scratch."
         )
-    return start.network.with_inputs(**inputs)
+    return start.network.with_inputs(wanted.planes, wanted.volumes)
 
 
 def _step(run: Run) -> int:

@@ -1,4 +1,4 @@
-"""The 2D plane of a layer that the viewer shows, and its place in the world. No Qt."""
+"""The plane of a layer that the viewer shows, or its stack, and their place in the world. No Qt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,6 +98,56 @@ def displayed_plane(layer: "Image | Labels", dims: "Dims") -> DisplayedPlane:
         depth=float(plane_start[-4]) if layer.ndim > 2 else 0.0,
         unit=units[0],
         index=index,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DisplayedStack:
+    """All planes along z of an image or label layer, where the viewer is on the other axes.
+
+    Attributes
+    ----------
+    name : str
+        The layer's name, for messages.
+    array : (plane, y, x) array-like
+        Not read yet: may be lazy. The finest level of a multiscale layer.
+    depths : (plane,) float64
+        World z of each plane, in the unit of y and x.
+    spaced : bool
+        Whether the layer says how far its planes are apart. Planes that are as far apart as pixels, without
+        a unit, are napari's default and say nothing.
+    """
+
+    name: str
+    array: Any
+    depths: NDArray[np.float64]
+    spaced: bool
+
+
+def displayed_stack(layer: "Image | Labels", dims: "Dims") -> DisplayedStack:
+    """The planes of ``layer`` along the axis before y and x, without reading them.
+
+    Raises
+    ------
+    InputError
+        If the layer has no such axis, or `displayed_plane` finds no plane.
+    """
+    plane = displayed_plane(layer, dims)
+    if not plane.index:
+        raise InputError(f'"{layer.name}" has one plane only: choose a stack (z, y, x).')
+    affine, across = layer_to_world(layer), layer.units[-3]
+    known = across.is_compatible_with(plane.unit)
+    ratio = float((1 * across).to(plane.unit).magnitude) if known else 1.0
+    step = float(affine[-4, -4])
+    array = layer.data[0] if layer.multiscale else layer.data
+    start = affine @ [*plane.index[:-1], 0, 0, 0, 1]
+    default = str(across) == "pixel" and np.isclose(abs(step), grid.in_plane_scale(plane.to_world))
+    stack = array[plane.index[:-1]] if len(plane.index) > 1 else array
+    return DisplayedStack(
+        name=layer.name,
+        array=stack,
+        depths=ratio * (start[-4] + step * np.arange(stack.shape[0])),
+        spaced=known and not default,
     )
 
 

@@ -261,6 +261,8 @@ def add_surfaces(viewer: "ViewerModel", surfaces: "Sequence[Layer]", handle: Pre
     for layer in viewer.layers:
         if handle_of(layer) is handle:
             layer.visible = False
+            if layer in STAND_INS:
+                STAND_INS[layer].visible = False
     for layer in surfaces:
         add_unselected(viewer, layer)
 

@@ -183,7 +183,7 @@ class PictureLink:
         opened = self._session.current
         if opened is None or cell not in opened.prediction:
             return self._centres.get(cell)
-        middle = [grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE, 1.0]
+        middle = [*grid.MIDDLE, 1.0]
         centre: NDArray[np.float64] = (opened.prediction[cell].grid_to_world @ middle)[:3]
         return centre + np.array([opened.depth, 0.0, 0.0])
 

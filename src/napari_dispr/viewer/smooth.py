@@ -1,6 +1,6 @@
 """Smooth surfaces in the place of result layers in the 3D view, where voxels look like terraces. No Qt."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ class SmoothShape(NamedTuple):
     cells: NDArray[np.int64]
 
 
-def smooth_shapes(layers: "Sequence[Labels]") -> "Iterator[tuple[Labels, SmoothShape]]":
+def smooth_shapes(layers: "Sequence[Labels]") -> "Generator[tuple[Labels, SmoothShape], None, None]":
     """Compute the surfaces of result layers, in a thread; yields after each layer.
 
     Layers of too many cells, without any shape, or with a slider for the members are left out.

@@ -23,6 +23,7 @@ from vispy.visuals.transforms import STTransform
 
 from napari_dispr.widgets.compare.captions import Captions
 from napari_dispr.widgets.compare.content import CellShapes
+from napari_dispr.widgets.compare.sheets import Sheet
 from napari_dispr.widgets.compare.tiles import VALUE_COLOURS, Tile, TileSurface, arranged
 
 #: Initial camera angles, degrees.
@@ -50,13 +51,17 @@ class _TileNode:
         self.node.transform = STTransform()
         self._meshes: list[Mesh] = []
         self._floor: Image | None = None
+        self._sheets: list[Image] = []
+        self._heights: list[float] = []
         self._volume: Volume | None = None
 
     @property
     def meshes(self) -> list[Mesh]:
         return [mesh for mesh in self._meshes if mesh.visible]
 
-    def fill(self, tile: Tile, cell: CellShapes, values_to: float, picture: bool) -> None:
+    def fill(
+        self, tile: Tile, cell: CellShapes, values_to: float, picture: bool, sheets: Sequence[Sheet]
+    ) -> None:
         for i, surface in enumerate(tile.surfaces):
             if i == len(self._meshes):
                 self._meshes.append(_lit_mesh(surface, self.node))
@@ -64,6 +69,7 @@ class _TileNode:
         for mesh in self._meshes[len(tile.surfaces) :]:
             mesh.visible = False
         self._fill_floor(cell, picture)
+        self._fill_sheets(sheets)
         self._fill_volume(cell, tile.volume)
 
     def _fill_floor(self, cell: CellShapes, wanted: bool) -> None:
@@ -73,16 +79,24 @@ class _TileNode:
             return
         picture = _disc(cell.floor.picture)
         if self._floor is None:
-            self._floor = Image(picture, parent=self.node)
-            self._floor.set_gl_state("translucent", depth_test=True, cull_face=False)
-            self._floor.order = _FLOOR_ORDER
-            # Transparent pixels must not hide a neighbouring tile.
-            self._floor.attach(Filter(fcode="void cut() { if (gl_FragColor.a < 0.01) discard; }", fpos=100))
-        self._floor.set_data(picture)
-        pixel = 2 * cell.floor.half / len(cell.floor.picture)
-        half = cell.floor.half
-        self._floor.transform = STTransform(scale=(pixel, -pixel, 1), translate=(-half, half, 0))
-        self._floor.visible = True
+            self._floor = _flat_picture(picture, self.node)
+        _lay(self._floor, picture, cell.floor.half, 0.0)
+
+    def _fill_sheets(self, sheets: Sequence[Sheet]) -> None:
+        for i, sheet in enumerate(sheets):
+            if i == len(self._sheets):
+                self._sheets.append(_flat_picture(sheet.pixels, self.node))
+            _lay(self._sheets[i], sheet.pixels, sheet.half, sheet.height)
+        for picture in self._sheets[len(sheets) :]:
+            picture.visible = False
+        self._heights = [sheet.height for sheet in sheets]
+
+    def sort_sheets(self, from_above: bool) -> None:
+        """Paint the farthest sheet first: a translucent one hides those that are painted later behind it."""
+        order = np.argsort(np.argsort(self._heights if from_above else np.negative(self._heights)))
+        for picture, place in zip(self._sheets, order.tolist(), strict=False):
+            if picture.order != _FLOOR_ORDER + 1 + place:
+                picture.order = _FLOOR_ORDER + 1 + place
 
     def _fill_volume(self, cell: CellShapes, wanted: bool) -> None:
         if not wanted:
@@ -99,6 +113,23 @@ class _TileNode:
         self._volume.set_data(cell.occupancy, clim=(0, 1.0))
         self._volume.transform = STTransform(scale=(cell.voxel,) * 3, translate=cell.first)
         self._volume.visible = True
+
+
+def _flat_picture(picture: NDArray[np.float32], parent: Node) -> Image:
+    image = Image(picture, parent=parent)
+    image.set_gl_state("translucent", depth_test=True, cull_face=False)
+    image.order = _FLOOR_ORDER
+    # Transparent pixels must not hide a neighbouring tile.
+    image.attach(Filter(fcode="void cut() { if (gl_FragColor.a < 0.01) discard; }", fpos=100))
+    return image
+
+
+def _lay(image: Image, picture: NDArray[np.float32], half: float, height: float) -> None:
+    """Show a picture of this half side at this height."""
+    image.set_data(picture)
+    pixel = 2 * half / len(picture)
+    image.transform = STTransform(scale=(pixel, -pixel, 1), translate=(-half, half, height))
+    image.visible = True
 
 
 def _lit_mesh(painted: TileSurface, parent: Node) -> Mesh:
@@ -157,6 +188,7 @@ class ShapeCanvas(QWidget):
         self._cell: CellShapes | None = None
         self._tiles: list[Tile] = []
         self._values_to, self._picture = 1.0, True
+        self._sheets: list[Sheet] = []
         self._zoom = 1.0
         self._angles = (_ELEVATION, _AZIMUTH)
         self._centre = (0.0, 0.0, 0.0)
@@ -173,17 +205,22 @@ class ShapeCanvas(QWidget):
 
     # --- what is shown ---------------------------------------------------------------------------
 
-    def show_tiles(self, cell: CellShapes, tiles: Sequence[Tile], *, picture: bool = True) -> None:
+    def show_tiles(
+        self, cell: CellShapes, tiles: Sequence[Tile], *, picture: bool = True, sheets: Sequence[Sheet] = ()
+    ) -> None:
         """Show these tiles of a cell, one after another.
 
         Parameters
         ----------
         picture : bool
             Whether to show the picture in the imaged plane.
+        sheets : sequence of Sheet
+            Further planes across the shapes.
         """
         before = self._tiles
-        same_cell = cell is self._cell and picture == self._picture
+        same_cell = cell is self._cell and picture == self._picture and list(sheets) == self._sheets
         self._cell, self._tiles, self._picture = cell, list(tiles), picture
+        self._sheets = list(sheets)
         self._values_to = _largest_value(tiles)
         if self._canvas is None:
             return
@@ -232,7 +269,7 @@ class ShapeCanvas(QWidget):
         i = self._waiting.pop(0)
         while len(self._nodes) <= i:
             self._nodes.append(_TileNode(self._view.scene))
-        self._nodes[i].fill(self._tiles[i], self._cell, self._values_to, self._picture)
+        self._nodes[i].fill(self._tiles[i], self._cell, self._values_to, self._picture, self._sheets)
         self._nodes[i].node.visible = True
         self._place()
         if self._waiting:
@@ -280,6 +317,7 @@ class ShapeCanvas(QWidget):
         for rect, node in zip(self.tile_rects(), self._nodes, strict=False):
             centre = np.array([rect.center().x(), rect.center().y() + (HEAD - FOOT) / 2])
             node.node.transform.translate = to_world @ (centre - middle)
+            node.sort_sheets(self._view.camera.elevation >= 0)
             for mesh in node.meshes:
                 # The filter's property would send all normals to OpenGL again.
                 mesh.shading_filter.vshader["light_dir"] = tuple(light)
@@ -337,7 +375,7 @@ class ShapeCanvas(QWidget):
         self._canvas.events.mouse_double_click.connect(lambda event: self.reset_view())
         if self._cell is not None:
             cell, self._cell = self._cell, None
-            self.show_tiles(cell, self._tiles, picture=self._picture)
+            self.show_tiles(cell, self._tiles, picture=self._picture, sheets=self._sheets)
 
     def _drop(self) -> None:
         if self._canvas is None:

@@ -17,6 +17,7 @@ from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.mesh_files import meshes_of_labels
 from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.viewer.displayed import DisplayedPlane, layer_to_world
+from napari_dispr.widgets.compare.sheets import Sheet, known_sheets
 
 if TYPE_CHECKING:
     import trimesh
@@ -29,7 +30,7 @@ _PICTURE = 192
 #: How much more than the shapes the picture shows around them.
 _MARGIN = 1.12
 #: Middle of a cell on the grid, (z, y, x).
-_MIDDLE = np.array([grid.IMAGED_PLANE, grid.CENTRE, grid.CENTRE])
+_MIDDLE = np.array(grid.MIDDLE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,8 +109,12 @@ class CellShapes:
         Side of a voxel.
     first : (3,) float
         Centre of the occupancy's first voxel, (x, y, z).
+    floor : Floor or None
+        None also for a cell with several known planes, which ``sheets`` shows.
     radius : float
         Radius of a ball around the centre that contains all shapes.
+    half : float
+        Half of the side of the pictures.
     """
 
     label: int
@@ -124,6 +129,8 @@ class CellShapes:
     first: tuple[float, float, float]
     floor: Floor | None
     radius: float
+    half: float = 1.0
+    sheets: tuple[Sheet, ...] = ()
 
     def mode_of(self, number: int) -> Mode:
         """The group that a member belongs to."""
@@ -179,6 +186,8 @@ def cell_shapes(
                   if len(one.vertices)), default=half)  # fmt: skip
     voxel = float(ensemble.spacing.mean())
     # Axes z and y of the grid are opposite to those of the view.
+    sheets = known_sheets(ensemble, half)
+    tallest = max((abs(sheet.height) for sheet in sheets), default=0.0)
     first = -(np.array([grid.SIZE - 1, grid.SIZE - 1, 0]) - _MIDDLE) * [1, 1, -1] * voxel
     return CellShapes(
         label=label,
@@ -191,8 +200,10 @@ def cell_shapes(
         occupancy=np.ascontiguousarray(ensemble.occupancy[::-1, ::-1]),
         voxel=voxel,
         first=(float(first[2]), float(first[1]), float(first[0])),
-        floor=_floor(opened, ensemble, half, contrast),
-        radius=max(radius, half),
+        floor=None if sheets else _floor(opened, ensemble, half, contrast),
+        radius=max(radius, half, tallest),
+        half=half,
+        sheets=sheets,
     )
 
 
@@ -274,7 +285,7 @@ def _floor(
     steps = (np.arange(_PICTURE) + 0.5) / _PICTURE * 2 - 1
     y, x = np.meshgrid(steps * half, steps * half, indexing="ij")
     index = np.stack([y, x]) / ensemble.spacing[1:, None, None] + grid.CENTRE
-    if opened.plane is not None:
+    if opened.plane is not None and "depths" not in opened.prediction.provenance:
         sampled = _of_picture(opened.plane, opened.prediction.image_to_world, ensemble, index)
     elif ensemble.section is not None and ensemble.section.image is not None:
         seen = ensemble.section.image * (ensemble.section.mask > 0)

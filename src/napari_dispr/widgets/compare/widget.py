@@ -34,6 +34,7 @@ from napari_dispr.widgets.compare.canvas import ShapeCanvas
 from napari_dispr.widgets.compare.changes import Change
 from napari_dispr.widgets.compare.content import CellShapes, Truth, cell_shapes, modes_in_words, modes_of
 from napari_dispr.widgets.compare.movie import TurnMovie
+from napari_dispr.widgets.compare.next_plane import NextPlane
 from napari_dispr.widgets.compare.tiles import View, tiles_of
 from napari_dispr.widgets.parts.cell_colours import CellColours
 from napari_dispr.widgets.parts.docked import DockedWidget
@@ -96,8 +97,9 @@ class CompareWidget(DockedWidget):
         )
         tip = "A 3D labels layer with the true shapes and the same labels, to show next to the members"
         self.truth_choice = LayerChoice(self._viewer, _may_be_truth, tip, none="no truth")
-        self.picture = QCheckBox("picture", toolTip="Show the picture in the imaged plane")
+        self.picture = QCheckBox("picture", toolTip="Show the picture in the imaged plane; all known planes")
         self.picture.setChecked(True)
+        self.next_plane = NextPlane()
         self.view_buttons = {view: QPushButton(name, checkable=True) for view, (name, _) in _VIEWS.items()}
         self.canvas = ShapeCanvas()
         self.canvas.setToolTip(
@@ -123,10 +125,12 @@ class CompareWidget(DockedWidget):
             self.prediction_choice,
             row(self.before_button, (self.cell_choice, 1), self.after_button, self.ambiguous_first),
             row(*self.view_buttons.values()),
-            row(self.picture, (self.truth_choice, 1), self.picture_button, self.movie_button),
+            row(
+                self.picture, self.next_plane, (self.truth_choice, 1), self.picture_button, self.movie_button
+            ),
             self.headline,
             (self.canvas, 1),
-            row((self.slider, 1), self.shape_label),
+            row((self.slider, 1), self.shape_label, self.picture_button, self.movie_button),
             self.actions,
             parent=self.content,
         )
@@ -151,6 +155,7 @@ class CompareWidget(DockedWidget):
         self.ambiguous_first.toggled.connect(self._offer_cells)
         self.truth_choice.layer_changed.connect(self._look)
         self.picture.toggled.connect(self._show)
+        self.next_plane.changed.connect(self._show)
         for view, button in self.view_buttons.items():
             button.clicked.connect(lambda checked, view=view: self.show_view(view))
         self.canvas.clicked.connect(self._on_tile)
@@ -257,6 +262,8 @@ class CompareWidget(DockedWidget):
             self.headline.setText(f"⚠ {answer}")
             return
         self._cell = answer
+        if self._opened is not None and answer.label in self._opened.prediction:
+            self.next_plane.look(self._opened.prediction[answer.label])
         self._show()
 
     def _show(self, *_: Any) -> None:
@@ -267,8 +274,11 @@ class CompareWidget(DockedWidget):
         kept = opened.prediction.kept.get(cell.label)
         shape = look.shape if look.cell == cell.label else None
         tiles = tiles_of(cell, self._view, shape, kept, self._notes(opened, cell))
-        self.canvas.show_tiles(cell, tiles, picture=self.picture.isChecked())
-        self.headline.setText(self._headline(opened, cell))
+        known = cell.sheets if self.picture.isChecked() else ()
+        sheets = (*known, *self.next_plane.sheet(cell))
+        self.canvas.show_tiles(cell, tiles, picture=self.picture.isChecked(), sheets=sheets)
+        words = (self._headline(opened, cell), self.next_plane.words(opened.prediction, cell.label))
+        self.headline.setText("<br>".join(filter(None, words)))
         shapes = self._steps(cell)
         with signals_blocked(self.slider):
             self.slider.setRange(0, len(shapes))
@@ -369,7 +379,8 @@ class CompareWidget(DockedWidget):
     @property
     def busy(self) -> bool:
         """Whether something is still running or not yet on screen."""
-        return self._shapes.pending or self.canvas.busy or self.actions.running or self._updater.busy
+        running = self._shapes.pending or self.next_plane.pending or self.actions.running
+        return running or self.canvas.busy or self._updater.busy
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -380,6 +391,7 @@ class CompareWidget(DockedWidget):
         self._link.stop()
         self._colours.release()
         self._shapes.forget()
+        self.next_plane.stop()
         self.movie.shut_down()
         self._updater.finish()
         self.truth_choice.disconnect_layers()

@@ -24,15 +24,24 @@ class Cure:
         Of the button.
     split : bool
         Split the labels into connected parts; otherwise align them with the leading axes of the picture.
+    linked : bool
+        Whether parts that lie above one another, in planes with labels, stay one cell.
     """
 
     text: str
     tip: str
     split: bool
+    linked: bool = False
 
 
 SPLIT = Cure(
     "Split into cells", "Add a label layer in which each connected part has its own label", split=True
+)
+SPLIT_STACK = Cure(
+    "Split into cells",
+    "Add a label layer in which each part has its own label, the same in all planes that it reaches",
+    split=True,
+    linked=True,
 )
 ALIGN = Cure(
     "Align labels",
@@ -64,7 +73,7 @@ def cured(cure: Cure, image: "Image", labels: "Labels") -> LayerData:
             name: getattr(labels, name) for name in ("scale", "translate", "rotate", "shear", "affine")
         }
         settings |= {"name": f"{labels.name}: split", "units": labels.units}
-        return split(np.asarray(data)), settings, "labels"
+        return split(np.asarray(data), cure.linked), settings, "labels"
     leading, lengths = len(_leading(labels)), _leading(image)
     added = lengths[leading:]
     # One plane as thick as all channels, so that it is shown with each of them; it can be painted on.
@@ -87,12 +96,18 @@ def cured(cure: Cure, image: "Image", labels: "Labels") -> LayerData:
 
 
 def is_binary(labels: NDArray[Any]) -> bool:
-    """Whether labels (y, x) are a mask with one value, 1 or 255, in several parts."""
+    """Whether labels (y, x) or (z, y, x) are a mask with one value, 1 or 255, in several parts."""
     return int(labels.max(initial=0)) in (1, 255) and separate_parts(labels) > 1
 
 
-def split(labels: NDArray[Any]) -> NDArray[np.int32]:
-    """Labels (..., y, x) with the connected parts of each plane numbered from 1."""
+def split(labels: NDArray[Any], linked: bool = False) -> NDArray[np.int32]:
+    """Labels (..., y, x) with the connected parts of each plane numbered from 1; or of each stack, `Cure`."""
+    if linked:
+        result = np.zeros(labels.shape, np.int32)
+        for index in np.ndindex(labels.shape[:-3]):
+            known = labels[index].any(axis=(1, 2))
+            result[index][known] = split_parts(labels[index][known] != 0)
+        return result
     planes = labels.reshape(-1, *labels.shape[-2:])
     return np.stack([split_parts(plane != 0) for plane in planes]).reshape(labels.shape)
 

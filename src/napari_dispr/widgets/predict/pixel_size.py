@@ -1,4 +1,4 @@
-"""The size of a pixel, where the picture's layer does not say it: it is written into the layers."""
+"""The size of a pixel and the distance of planes, where layers do not say it: written into the layers."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ _UNITS = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 
 
 class PixelSize(QWidget):
-    """Gives picture and labels the pixel size that the user enters, as scale and units of the layers.
+    """Gives picture and labels the sizes that the user enters, as scale and units of the layers.
 
     Parameters
     ----------
@@ -26,16 +26,29 @@ class PixelSize(QWidget):
     def __init__(self, layers: "Callable[[], tuple[Image | None, Labels | None]]") -> None:
         super().__init__()
         self._layers = layers
-        self.size = QDoubleSpinBox(toolTip="Side of a pixel. The layer does not say it: sizes are in pixels")
-        self.size.setDecimals(4)
-        self.size.setRange(0.0001, 10_000)
-        self.size.setValue(0.1)
+        self.size = _box(0.1, "Side of a pixel. The layer does not say it: sizes are in pixels")
+        self.distance = _box(1.0, "Distance between two planes of the stack, which the layer does not say")
+        self.distance.setPrefix("planes: ")
         self.unit = QComboBox()
         for sign, name in _UNITS.items():
             self.unit.addItem(sign, name)
         self.set_button = QPushButton("Set", toolTip="Write the size into the layers of picture and labels")
-        row((self.size, 1), self.unit, self.set_button, parent=self)
+        row((self.size, 1), (self.distance, 1), self.unit, self.set_button, parent=self)
         self.set_button.clicked.connect(self.write)
+
+    def look(self, several: bool) -> bool:
+        """Ask for what the layers do not say; whether anything is missing.
+
+        Parameters
+        ----------
+        several : bool
+            Whether the distance of planes is needed.
+        """
+        image, labels = self._layers()
+        size, distance = self.is_missing(image), several and (_unspaced(image) or _unspaced(labels))
+        self.size.setVisible(size)
+        self.distance.setVisible(distance)
+        return size or distance
 
     @staticmethod
     def is_missing(layer: "Layer | None") -> bool:
@@ -43,14 +56,38 @@ class PixelSize(QWidget):
         return layer is not None and str(layer.units[-1]) == "pixel"
 
     def write(self) -> None:
-        """Set scale, place and units of y and x of both layers; their ratio is kept."""
+        """Set scale, place and units of both layers; the ratio of y and x is kept."""
         image, labels = self._layers()
         if image is None:
             return
+        unit: str = self.unit.currentData()
         factor = self.size.value() / float(np.sqrt(np.prod(image.scale[-2:])))
+        distance = self.distance.value() if not self.distance.isHidden() else None
         for layer in (image, labels):
-            if layer is not None and self.is_missing(layer):
-                grown = np.ones(layer.ndim)
-                grown[-2:] = factor
-                layer.scale, layer.translate = layer.scale * grown, layer.translate * grown
-                layer.units = (*layer.units[:-2], *(self.unit.currentData(),) * 2)
+            if layer is None:
+                continue
+            grown, units = np.ones(layer.ndim), [*layer.units]
+            if distance is not None and _unspaced(layer):
+                grown[-3], units[-3] = distance / layer.scale[-3], unit
+            if self.is_missing(layer):
+                grown[-2:], units[-2:] = factor, (unit, unit)
+                if distance is None and layer.ndim > 2 and str(units[-3]) == "pixel" and not _unspaced(layer):
+                    grown[-3], units[-3] = factor, unit  # planes whose distance is known in pixels
+            layer.scale, layer.translate = layer.scale * grown, layer.translate * grown
+            layer.units = tuple(units)
+
+
+def _box(value: float, tip: str) -> QDoubleSpinBox:
+    box = QDoubleSpinBox(toolTip=tip)
+    box.setDecimals(4)
+    box.setRange(0.0001, 10_000)
+    box.setValue(value)
+    return box
+
+
+def _unspaced(layer: "Layer | None") -> bool:
+    """Whether a stack does not say how far its planes are apart: in napari's default they are 1 apart."""
+    if layer is None or layer.ndim < 3 or str(layer.units[-3]) != "pixel":
+        return False
+    sides = layer.scale[-3:]
+    return str(layer.units[-1]) != "pixel" or bool(np.isclose(abs(sides[0]), np.abs(sides[1:]).mean()))

@@ -5,7 +5,7 @@ it in a thread.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
+from napari_dispr.cells.planes import check_planes, crop_planes, known_planes
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.models.library import read_card
@@ -20,7 +21,7 @@ from napari_dispr.prediction.notes import Note, mask_notes, sentences
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.placement import LARGEST_VOLUMES
 from napari_dispr.viewer.content import LayerStyle
-from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
+from napari_dispr.viewer.displayed import DisplayedPlane, DisplayedStack, displayed_plane, displayed_stack
 from napari_dispr.widgets.parts.wording import cells_text
 from napari_dispr.widgets.predict.cures import is_binary, misaligned
 
@@ -46,13 +47,24 @@ class CellChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictRequest:
-    """One press of Predict: planes not read yet, labels of the cells (None for all), settings and layers."""
+    """One press of Predict: planes not read yet, labels of the cells (None for all), settings and layers.
+
+    ``stacks`` are those of picture and labels, if cells are predicted from several planes.
+    """
 
     image: DisplayedPlane
     labels: DisplayedPlane
     cells: tuple[int, ...] | None
     settings: PredictSettings
     style: LayerStyle = field(default_factory=LayerStyle)
+    stacks: tuple[DisplayedStack, DisplayedStack] | None = None
+
+    @property
+    def origin(self) -> DisplayedPlane:
+        """The picture of the results: the displayed plane, or the stack, in which each cell has its own z."""
+        if self.stacks is None:
+            return self.image
+        return replace(self.image, array=self.stacks[0].array, depth=0.0, index=self.image.index[:-1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +85,8 @@ class Inspection:
         Whether the labels are a mask with one value in several parts.
     step : int
         About how many pixels along a voxel of the layers.
+    depths : tuple of float
+        World z of the planes, if there are several.
     """
 
     crops: tuple[Crop, ...]
@@ -81,11 +95,13 @@ class Inspection:
     notes: tuple[Note, ...] = ()
     binary: bool = False
     step: int = 1
+    depths: tuple[float, ...] = ()
 
     @property
     def text(self) -> str:
         """The inspection in words."""
-        text = f"{cells_text(len(self.crops))} to predict."
+        source = f", from {len(self.depths)} planes" if len(self.depths) > 1 else ""
+        text = f"{cells_text(len(self.crops))} to predict{source}."
         if self.binary:
             text += _MASK
         if self.step > 1:
@@ -94,7 +110,8 @@ class Inspection:
         if self.apart:
             text += " The labels lie elsewhere than the picture: shapes are placed where the picture is."
         if self.skipped:
-            text += f" {cells_text(len(self.skipped))} left out: cut by the border, too thin or too large."
+            why = "too thin or too large" if not self.depths else "too large, or not above one another"
+            text += f" {cells_text(len(self.skipped))} left out: cut by the border, {why}."
         return " ".join([text, *sentences(self.notes, {}, len(self.crops))])
 
 
@@ -105,8 +122,14 @@ def make_request(
     choice: CellChoice,
     clicked: tuple[int, ...],
     settings: PredictSettings,
+    several: bool = False,
 ) -> PredictRequest:
     """The request that these inputs make, without reading a pixel.
+
+    Parameters
+    ----------
+    several : bool
+        Whether cells are predicted from all planes that have labels, not from the displayed one.
 
     Raises
     ------
@@ -132,7 +155,34 @@ def make_request(
             f'"{picture.name}" has {_pixels(picture)} and "{segmentation.name}" {_pixels(segmentation)}: '
             "choose labels made from this picture."
         )
-    return PredictRequest(picture, segmentation, _chosen_cells(labels, choice, clicked), settings)
+    stacks = _stacks(image, labels, dims) if several else None
+    if stacks is not None:
+        settings = settings.model_copy(update={"picture": "section"})
+    cells = _chosen_cells(labels, choice, clicked)
+    return PredictRequest(picture, segmentation, cells, settings, stacks=stacks)
+
+
+def _stacks(image: "Image", labels: "Labels", dims: "Dims") -> tuple[DisplayedStack, DisplayedStack]:
+    """The stacks of picture and labels, which have the same planes."""
+    ours, theirs = displayed_stack(image, dims), displayed_stack(labels, dims)
+    for stack in (ours, theirs):
+        if not stack.spaced:
+            raise InputError(
+                f'"{stack.name}" does not say how far its planes are apart: enter their distance above and '
+                "press Set."
+            )
+    if len(ours.depths) != len(theirs.depths):
+        raise InputError(
+            f'"{ours.name}" has {len(ours.depths)} planes and "{theirs.name}" {len(theirs.depths)}: choose '
+            "labels made from this stack."
+        )
+    apart = np.abs(ours.depths - theirs.depths).max()
+    if apart > 1e-3 * np.abs(np.diff(ours.depths, append=ours.depths[-1] + 1)).min():
+        raise InputError(
+            f'The planes of "{ours.name}" and "{theirs.name}" are up to {apart:.3g} apart: give both layers '
+            "the same scale and translate along z."
+        )
+    return ours, theirs
 
 
 def _pixels(plane: DisplayedPlane) -> str:
@@ -167,6 +217,8 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
         If the picture or the labels cannot be used (`check_fields`), a chosen cell is missing, cut by
         the border or larger than the grid, or the model's file cannot be read.
     """
+    if request.stacks is not None:
+        return _inspect_stacks(request, *request.stacks)
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
     card = read_card(request.settings.model)
     binary = is_binary(labels)
@@ -196,6 +248,43 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
         () if binary else tuple(mask_notes(labels, own, boxes)),
         binary=binary,
         step=_layer_step(own, 1 if card.rival else request.settings.members),
+    )
+
+
+def _inspect_stacks(request: PredictRequest, image: DisplayedStack, labels: DisplayedStack) -> Inspection:
+    """As `inspect`, for all planes that have labels."""
+    segmentation = np.asarray(labels.array)
+    which = known_planes(segmentation)
+    if not which:
+        raise InputError(f'"{labels.name}" has no labels in any plane: segment at least one cell in it.')
+    pixels = np.stack([np.asarray(image.array[k]) for k in which])
+    planes = check_planes(pixels, segmentation[which], labels.depths[which].tolist())
+    card, to_world = read_card(request.settings.model), request.image.to_world
+    try:
+        crops, imaged, left_out = crop_planes(
+            replace(planes, depths=planes.depths / grid.in_plane_scale(to_world)),
+            request.cells,
+            request.settings.scale,
+            typical_extent=card.typical_extent,
+            pixel_size=request.image.pixel_size(card.unit),
+            voxel_size=card.voxel_size,
+            sides=grid.pixel_sides(to_world),
+        )
+    except InputError as error:
+        if is_binary(planes.labels):
+            raise MaskError(_MASK.strip()) from error
+        raise
+    boxes = cell_boxes(planes.labels)
+    return Inspection(
+        tuple(crops),
+        tuple(left_out),
+        not np.allclose(to_world, request.labels.to_world, rtol=1e-6),
+        tuple(note for label, k in imaged.items() for note in mask_notes(planes.labels[k], [label])),
+        binary=is_binary(planes.labels),
+        step=_layer_step(
+            {label: boxes[label][1:] for label in imaged}, 1 if card.rival else request.settings.members
+        ),
+        depths=tuple(planes.depths.tolist()),
     )
 
 

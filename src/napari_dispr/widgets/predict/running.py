@@ -92,6 +92,7 @@ def run(
         unit=str(request.image.unit),
         image_shape=request.image.shape,
         notes=inspection.notes,
+        provenance={"depths": list(inspection.depths)} if inspection.depths else None,
     )
     gathered = _Gathered(request, len(inspection.crops), clock)
     try:
@@ -122,9 +123,9 @@ class _Gathered:
     def __init__(self, request: PredictRequest, chosen: int, clock: Callable[[], float]) -> None:
         self.chosen = chosen
         self._prediction: Prediction | None = None
-        self._plane, self._style, self._clock = request.image, request.style, clock
+        self._plane, self._style, self._clock = request.origin, request.style, clock
         # Saved with the prediction, so that a folder opens as the same layers.
-        self._origin = {**origin_of(request.image), "labels": request.labels.name}
+        self._origin = {**origin_of(request.origin), "labels": request.labels.name}
         self._tables: list[pd.DataFrame] = []
         self._cells: list[pd.DataFrame] = []
         self._content: ResultContent | None = None

@@ -20,7 +20,7 @@ _LARGEST_INT = 2**31 - 1
 
 
 class SettingsForm(QWidget):
-    """Model, members, quality, scale, device and seed."""
+    """Model, members, quality, kind of picture, scale, device and seed."""
 
     #: Some setting has changed.
     changed = Signal()
@@ -30,6 +30,9 @@ class SettingsForm(QWidget):
         self.model_choice = ModelChoice(rivals=True)
         self.members = _spin_box("members")
         self.quality = QualityChoice()
+        self.picture = ShortComboBox()
+        self.picture.addItem("section (one plane)", "section")
+        self.picture.addItem("projection (all planes in one)", "projection")
         self.scale = ShortComboBox()
         self.scale_number = QDoubleSpinBox(toolTip="Model grid voxels per pixel")
         self.device = DeviceChoice()
@@ -48,6 +51,7 @@ class SettingsForm(QWidget):
             "model": self.model_choice,
             "members": self.members,
             "quality": self.quality,
+            "picture": self.picture,
             "scale": self.scale,
             "device": self.device,
             "seed": self.seed,
@@ -60,7 +64,7 @@ class SettingsForm(QWidget):
         self.scale_by_hand = False
         self.model_choice.model_changed.connect(self._on_model)
         self.scale.currentIndexChanged.connect(self._on_scale)
-        for combo in (self.quality, self.device):
+        for combo in (self.quality, self.picture, self.device):
             combo.currentIndexChanged.connect(self.changed)
         for box in (self.members, self.seed, self.scale_number):
             box.valueChanged.connect(self.changed)
@@ -73,6 +77,7 @@ class SettingsForm(QWidget):
             model=self.model_choice.model or PredictSettings().model,
             members=self.members.value(),
             quality=self.quality.quality,
+            picture=self.picture.currentData(),
             scale=self.scale_number.value() if scale == _NUMBER else scale,
             device=self.device.currentData(),
             seed=self.seed.value(),
@@ -83,6 +88,7 @@ class SettingsForm(QWidget):
         self.model_choice.model = settings.model
         self._follow_card()
         _choose(self.quality, settings.quality)
+        _choose(self.picture, settings.picture)
         self.members.setValue(settings.members)
         self.seed.setValue(settings.seed)
         _choose(self.device, settings.device)

@@ -26,8 +26,9 @@ from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.cells_input import CellsInput
-from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, Cure, LayerData, cured, misaligned
+from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, SPLIT_STACK, Cure, LayerData, cured, misaligned
 from napari_dispr.widgets.predict.pixel_size import PixelSize
+from napari_dispr.widgets.predict.planes_input import PlanesInput
 from napari_dispr.widgets.predict.request import (
     CellChoice,
     Inspection,
@@ -55,7 +56,7 @@ _SAVE_AFTER = 1000
 
 
 class PredictWidget(DockedWidget):
-    """Predict an ensemble of 3D shapes for cells of a 2D picture."""
+    """Predict an ensemble of 3D shapes for cells of a 2D picture, or of several planes of a stack."""
 
     def __init__(self, napari_viewer: "Viewer") -> None:
         super().__init__(napari_viewer)
@@ -68,7 +69,8 @@ class PredictWidget(DockedWidget):
         self._session = Session.of(napari_viewer)
         self._key: object = None  # of the newest prediction, in the session
         self._back_to_3d = False  # as soon as there are layers
-        self._origin: tuple[Image, Labels, DisplayedPlane] | None = None  # of the results
+        self._origin: tuple[Image, Labels, DisplayedPlane] | None = None  # of the results, as displayed
+        self._plane: DisplayedPlane | None = None  # the picture of the results
         self._followed = FollowedLayers(_LAYER_EVENTS, self._on_layer_event)
         # Moving a slider or inserting layers sends many events: read the inputs once after them.
         self._coming = QTimer(self, singleShot=True, interval=0)
@@ -96,7 +98,15 @@ class PredictWidget(DockedWidget):
         self.cells = CellsInput(self._viewer, lambda: (self.image_choice.layer, self.labels_choice.layer))
         self.pick_button = self.cells.pick_button
         self.form = SettingsForm()
-        inputs = {"image": self.image_choice, "labels": self.labels_choice, "cells": self.cells}
+        self.planes = PlanesInput()
+        self.pixel_size = PixelSize(lambda: (self.image_choice.layer, self.labels_choice.layer))
+        inputs = {
+            "image": self.image_choice,
+            "labels": self.labels_choice,
+            "planes": self.planes,
+            "pixel size": self.pixel_size,
+            "cells": self.cells,
+        }
         for place, (name, control) in enumerate(inputs.items()):
             self.form.rows.insertRow(place, name, control)
         self.stacked = QComboBox(toolTip="How the members are added to the layer list")
@@ -120,8 +130,6 @@ class PredictWidget(DockedWidget):
         )
         self.run_bar = RunBar("Stop; finished cells are kept")
         self.cure_button = QPushButton()
-        self.pixel_size = PixelSize(lambda: (self.image_choice.layer, self.labels_choice.layer))
-        self.form.rows.insertRow(2, "pixel size", self.pixel_size)
         buttons = row((self.predict_button, 2), (self.show_3d_button, 1), (self.compare_button, 1))
         self.table = MorphometryTable()
         self._lay_out(self.form, self.message, self.cure_button, buttons, self.run_bar, (self.table, 1))
@@ -133,6 +141,7 @@ class PredictWidget(DockedWidget):
             choice.layer_changed.connect(self._follow_layers)
         self.cells.changed.connect(self._on_inputs)
         self.cells.found.connect(self._show_outlines)
+        self.planes.changed.connect(self._on_inputs)
         self.form.changed.connect(self._on_inputs)
         self.stacked.currentIndexChanged.connect(self._on_inputs)
         for box in (self.consensus, self.keep_earlier):
@@ -184,6 +193,7 @@ class PredictWidget(DockedWidget):
             self.cells.choice,
             self.cells.clicked,
             self.form.settings,
+            self.planes.several,
         )
         return replace(request, style=style)
 
@@ -214,6 +224,7 @@ class PredictWidget(DockedWidget):
     def _on_layer_event(self, event: Any) -> None:
         if event.type in _EDITS:
             self.cells.edited()
+            self.planes.edited()
         self._coming.start()
 
     def _on_dims(self, event: Any) -> None:
@@ -229,7 +240,9 @@ class PredictWidget(DockedWidget):
         self._inspection = None
         self._offer_cure(None)
         image, labels = self.image_choice.layer, self.labels_choice.layer
-        self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.is_missing(image))
+        self.form.rows.setRowVisible(self.planes, self.planes.look(labels, self._viewer.dims))
+        self.form.picture.setEnabled(not self.planes.several)
+        self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.look(self.planes.several))
         self.cells.look()
         self._suggest_scale()
         try:
@@ -242,7 +255,7 @@ class PredictWidget(DockedWidget):
             return
         self.cells.show_outlines(request)
         self._say("")
-        self._check.ask(request, self.cells.boxes)
+        self._check.ask(request, None if self.planes.several else self.cells.boxes)
 
     def _show_outlines(self) -> None:
         with suppress(InputError):  # the message says it already
@@ -252,12 +265,12 @@ class PredictWidget(DockedWidget):
         if isinstance(answer, InputError):
             self._say(str(answer), problem=True)
             if isinstance(answer, MaskError):
-                self._offer_cure(SPLIT)
+                self._offer_cure(SPLIT_STACK if self.planes.several else SPLIT)
         else:
             self._inspection = answer
             self._say(answer.text)
             if answer.binary:
-                self._offer_cure(SPLIT)
+                self._offer_cure(SPLIT_STACK if self.planes.several else SPLIT)
 
     def _offer_cure(self, cure: Cure | None) -> None:
         self._cure = cure
@@ -302,6 +315,7 @@ class PredictWidget(DockedWidget):
         self._back_to_3d = self.show_3d_button.isChecked()
         self.show_3d_button.setChecked(False)
         self._origin = (image, labels, request.image)
+        self._plane = request.origin
         self._last = self.prediction = None
         self._key = object()
         work = run(request, self._inspection)
@@ -326,9 +340,9 @@ class PredictWidget(DockedWidget):
         """
         assert self._origin is not None
         self._last, self.prediction = results, results.prediction
-        image, labels, plane = self._origin
+        image, labels, _ = self._origin
         found = (results.prediction, results.measures, results.cells)
-        opened = OpenPrediction(self._key, labels.name, *found, plane, image, labels, growing=True)
+        opened = OpenPrediction(self._key, labels.name, *found, self._plane, image, labels, growing=True)
         earlier = self._session.earlier(opened) if replacing else []
         name = earlier[0].name if earlier else self._session.free_name(opened)
         opened = replace(opened, name=name)
@@ -404,5 +418,6 @@ class PredictWidget(DockedWidget):
         self.updater.stop()
         self._check.forget()
         self._devices.forget()
+        self.planes.stop()
         self.cells.shut_down()
         self.show_3d_button.stop()

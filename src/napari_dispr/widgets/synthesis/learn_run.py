@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
 _PLAN = "plan.json"
 _SHIPPED = Path(__file__).parents[2] / "weights" / "synthesis"
+#: How the command begins a sentence for the user, and its last one after a stop.
+_SAYS = "napari-dispr: "
+_INTERRUPTED = f"{_SAYS}interrupted"
 #: The most points of a curve; beyond them every second one is dropped.
 _MOST_LOSSES = 2000
 #: A process that does not stop on request is killed after this time, in seconds: a step and a picture.
@@ -316,6 +319,13 @@ class FollowedLearning:
 
     def problem(self) -> str:
         """What went wrong; empty if nothing."""
-        if self.state in ("running", "finished") or not self._printed or "same command" in self._printed:
+        printed = self._printed
+        if self.state in ("running", "finished") or not printed or printed.startswith(_INTERRUPTED):
             return ""
-        return f"{self._printed.removeprefix('napari-dispr: ')}"
+        if printed.startswith(_SAYS):
+            return printed.removeprefix(_SAYS)
+        said = "" if "%|" in printed else f' Its last output: "{printed}"'  # not a progress bar
+        return (
+            "The process ended unexpectedly (killed, out of memory or switched off). Its last save is kept: "
+            f"press Continue.{said}"
+        )

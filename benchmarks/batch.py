@@ -1,0 +1,117 @@
+"""Speed and memory of batches: time of a cell against the sum of its parts; growth with fields and workers.
+
+    python benchmarks/batch.py [--fields 10,100] [--cells 2] [--workers 0,1,2] [--model ellipsoid]
+
+The parts (crop, draw, measure, write) are timed one after another in this process with one thread, for the
+cells of one field. A batch starts its processes and loads the model first: these seconds are given apart, as
+the time until the first cell.
+"""
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+import napari_dispr as nd
+from napari_dispr.prediction.batch import BatchStep
+from napari_dispr.prediction.saving import save_cell, save_tables
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from support.screens import field, write_screen
+
+
+class PeakMemory(threading.Thread):
+    """The largest memory of this process and its children together, sampled."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self.going = 0.0, True
+
+    def run(self) -> None:
+        me = psutil.Process()
+        while self.going:
+            total = 0
+            for one in (me, *me.children(recursive=True)):
+                try:
+                    memory = one.memory_full_info()
+                    total += getattr(memory, "pss", memory.rss)  # pages that processes share count once
+                except psutil.Error:
+                    continue
+            self.peak = max(self.peak, total / 2**20)
+            time.sleep(0.5)
+
+
+def seconds_of_parts(cells: int, model: str, settings: dict) -> dict[str, float]:
+    """Seconds a cell of drawing (with cropping), measuring and writing, of one field."""
+    torch.set_num_threads(1)
+    image, labels = field(cells, 0)
+    nd.predict(image, labels, model=model, cells=[1], **settings)  # loads the model
+    times = [time.perf_counter()]
+    prediction = nd.predict(image, labels, model=model, **settings)
+    times.append(time.perf_counter())
+    table = nd.measure(prediction)
+    times.append(time.perf_counter())
+    with tempfile.TemporaryDirectory() as folder:
+        for label in prediction:
+            save_cell(prediction, folder, label)
+        save_tables(prediction, folder, table)
+    times.append(time.perf_counter())
+    parts = ("crop and draw", "measure", "write")
+    return {part: (times[i + 1] - times[i]) / cells for i, part in enumerate(parts)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--fields", default="10,100")
+    parser.add_argument("--cells", type=int, default=2)
+    parser.add_argument("--workers", default="0,1,2")
+    parser.add_argument("--model", default="ellipsoid")
+    parser.add_argument("--members", type=int, default=5)
+    options = parser.parse_args()
+    settings = {"members": options.members, "quality": "fast"}
+    parts = seconds_of_parts(options.cells, options.model, settings)
+    whole = sum(parts.values())
+    print(
+        ", ".join(f"{name} {1000 * took:.0f} ms" for name, took in parts.items()),
+        f"= {whole * 1000:.0f} ms a cell",
+    )
+    for workers in (int(one) for one in options.workers.split(",")):
+        for fields in (int(one) for one in options.fields.split(",")):
+            with tempfile.TemporaryDirectory() as folder:
+                screen = write_screen(Path(folder) / "screen", fields, options.cells)
+                first: list[float] = []
+                start = time.perf_counter()
+
+                def note(step: BatchStep, first: list[float] = first, start: float = start) -> None:
+                    if step.cells and not first:
+                        first.append(time.perf_counter() - start)
+
+                memory = PeakMemory()
+                memory.start()
+                nd.predict_batch(
+                    screen,
+                    Path(folder) / "out",
+                    model=options.model,
+                    workers=workers,
+                    progress=note,
+                    **settings,
+                )
+                took = time.perf_counter() - start
+                memory.going = False
+                count = fields * options.cells
+                each = (took - first[0]) / (count - 1)
+                print(
+                    f"{workers} workers, {fields} fields: first cell after {first[0]:.1f} s, then "
+                    f"{1000 * each:.0f} ms a cell ({each / whole:.2f} of the sum of the parts), "
+                    f"{3600 / each:,.0f} cells an hour, peak {memory.peak:.0f} MiB",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

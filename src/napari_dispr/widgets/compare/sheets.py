@@ -1,0 +1,104 @@
+"""Sheets across the shapes of a cell: its known planes, and the plane to image next. No Qt."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, map_coordinates
+
+from napari_dispr import grid
+from napari_dispr.shapes.ensemble import Ensemble
+
+#: Pixels along a side of a sheet, and width of its lines in pixels.
+_PIXELS, _LINE = 192, 2
+#: Colours of outlines in known planes and of the next plane, (r, g, b).
+_OUTLINE, _NEXT = (0.95, 0.95, 0.98), (1.0, 0.72, 0.2)
+#: Opacity of a picture inside the outline and where the cell is not, of lines, and of the next plane.
+_INSIDE, _OUTSIDE, _LINES, _TINT = 0.5, 0.15, 0.9, 0.22
+#: Largest disc, as a share of a sheet: there is room for its line.
+_LARGEST = 0.97
+#: A mask's outline is at this level.
+_EDGE = 0.5
+
+_Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sheet:
+    """A picture across the shapes, parallel to the imaged plane.
+
+    Attributes
+    ----------
+    pixels : (h, w, 4) float32
+        RGBA, rows downwards, as in the picture.
+    half : float
+        Half of its side, in the unit of the world.
+    height : float
+        Its z in the view, in the unit of the world.
+    """
+
+    pixels: _Pixels
+    half: float
+    height: float
+
+
+def known_sheets(ensemble: Ensemble, half: float) -> tuple[Sheet, ...]:
+    """A sheet for each known plane of a cell that has several.
+
+    It shows the picture inside the cell's outline, or the outline alone. A plane that is known to be empty is
+    a circle.
+
+    Parameters
+    ----------
+    half : float
+        Half of the side of a sheet.
+    """
+    section = ensemble.section
+    if section is None or not section.planes:
+        return ()
+    planes = [(0.0, section.mask, section.image)]
+    planes += [(plane.depth, plane.mask, plane.image) for plane in section.planes]
+    pictures = [image for _, _, image in planes if image is not None]
+    low, high = (min(map(np.min, pictures)), max(map(np.max, pictures))) if pictures else (0.0, 1.0)
+    steps = (np.arange(_PIXELS) + 0.5) / _PIXELS * 2 - 1
+    index = np.stack(np.meshgrid(steps, steps, indexing="ij")) * half
+    index = index / ensemble.spacing[1:, None, None] + grid.CENTRE
+    sheets = []
+    for depth, mask, image in planes:
+        pixels = np.zeros((_PIXELS, _PIXELS, 4), np.float32)
+        disc = _disc(_LARGEST)
+        inside = disc if mask.max() <= _EDGE else map_coordinates(mask, index, order=1) > _EDGE
+        if image is not None:
+            grey = (map_coordinates(image, index, order=1, mode="nearest") - low) / max(high - low, 1e-12)
+            pixels[..., :3] = grey[..., None]
+            pixels[..., 3] = np.where(inside, _OUTSIDE if inside is disc else _INSIDE, 0.0)
+        pixels[_rim(inside)] = (*_OUTLINE, _LINES)
+        sheets.append(Sheet(pixels, half, -depth * float(ensemble.spacing[0])))
+    return tuple(sheets)
+
+
+def next_sheet(depth: float, half: float, radius: float) -> Sheet:
+    """The plane to image next: a disc within the ball of this radius around the cell.
+
+    Parameters
+    ----------
+    depth : float
+        From the imaged plane along z, in the unit of the world.
+    """
+    share = min(_LARGEST, np.sqrt(max(radius**2 - depth**2, (0.3 * half) ** 2)) / half)
+    disc = _disc(share)
+    pixels = np.zeros((_PIXELS, _PIXELS, 4), np.float32)
+    pixels[disc] = (*_NEXT, _TINT)
+    pixels[_rim(disc)] = (*_NEXT, _LINES)
+    return Sheet(pixels, half, -depth)
+
+
+def _disc(share: float) -> NDArray[np.bool_]:
+    """A disc that takes this share of the side."""
+    y, x = (np.indices((_PIXELS, _PIXELS)) + 0.5) * 2 / _PIXELS - 1
+    return np.asarray(np.hypot(y, x) < share)
+
+
+def _rim(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A line around it, outside, so that shapes do not hide it."""
+    return np.asarray(binary_dilation(inside, iterations=_LINE) & ~inside)

@@ -1,0 +1,121 @@
+"""Cells of which several planes are known: which plane is imaged, and where the others lie."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.stacks import STEP, two_balls
+
+from napari_dispr import grid
+from napari_dispr.cells.cropping import crop_cells
+from napari_dispr.cells.planes import check_planes, crop_planes
+from napari_dispr.errors import InputError
+from napari_dispr.planes import LEAST_SPACING, KnownPlane, useful
+
+IMAGE, LABELS = two_balls()
+DEPTHS = [STEP * k for k in range(9)]
+HOW = {"typical_extent": 44.0, "pixel_size": None, "voxel_size": None}
+
+
+def cropped(image=IMAGE, labels=LABELS, depths=DEPTHS, cells=None, scale="auto", **how):
+    return crop_planes(check_planes(image, labels, depths), cells, scale, **{**HOW, **how})
+
+
+def test_the_imaged_plane_is_cut_as_ever_and_the_others_lie_around_it():
+    crops, imaged, left_out = cropped()
+    assert imaged == {1: 4, 2: 3} and not left_out
+    for crop in crops:
+        k = imaged[crop.label]
+        (alone,), _ = crop_cells(IMAGE[k], LABELS[k], [crop.label], crop.zoom, **HOW)
+        np.testing.assert_array_equal(crop.mask, alone.mask)
+        np.testing.assert_array_equal(crop.image, alone.image)
+        np.testing.assert_allclose(crop.grid_to_pixel[1:], alone.grid_to_pixel[1:])
+        # The imaged plane lies at its own depth.
+        assert (crop.grid_to_pixel @ [grid.IMAGED_PLANE, 0, 0, 1])[0] == pytest.approx(DEPTHS[k])
+        for plane in crop.planes:
+            i = k + round(plane.depth / crop.zoom / STEP)
+            assert plane.depth == pytest.approx((i - k) * STEP * crop.zoom)
+            (same,), _ = (
+                crop_cells(IMAGE[i], LABELS[i], [crop.label], crop.zoom, **HOW)
+                if (LABELS[i] == crop.label).any()
+                else ([None], {})
+            )
+            assert (same is None) == (not plane.mask.any()) == (plane.image is None)
+            if same is not None:
+                assert np.count_nonzero((plane.mask > 0.5) ^ (same.mask > 0.5)) <= 0.05 * same.mask.sum()
+
+
+def test_a_plane_next_to_the_ends_of_a_cell_is_known_to_be_empty():
+    _, crop = cropped()[0]
+    depths = [round(plane.depth / crop.zoom / STEP) + 3 for plane in crop.planes if not plane.mask.any()]
+    own = np.flatnonzero((LABELS == 2).any(axis=(1, 2)))
+    assert depths == ([own[0] - 1] if own[0] else []) + [own[-1] + 1]
+    # A plane between its sections in which it is missing is not: it may not be segmented there.
+    gap = np.where((LABELS == 1) & (np.arange(9) == 6)[:, None, None], 0, LABELS)
+    (first, _), _, _ = cropped(labels=gap)
+    assert len(first.planes) == len(cropped()[0][0].planes) - 1
+
+
+def test_planes_in_any_order_and_without_image():
+    order = [5, 0, 7, 2, 8, 1, 3, 6, 4]
+    crops, _, _ = cropped(IMAGE[order], LABELS[order], [DEPTHS[k] for k in order])
+    for one, other in zip(crops, cropped()[0], strict=True):
+        assert [plane.depth for plane in one.planes] == [plane.depth for plane in other.planes]
+        np.testing.assert_array_equal(one.mask, other.mask)
+    bare, _, _ = cropped(image=None)
+    assert all(plane.image is None for crop in bare for plane in (crop, *crop.planes))
+
+
+def test_a_tall_cell_gets_a_smaller_zoom_or_is_refused():
+    tall = [12 * k for k in range(9)]
+    (crop, _), _, _ = cropped(depths=tall)
+    own = [plane.depth for plane in crop.planes if plane.mask.any()]
+    assert 29 < max(map(abs, own)) <= 30 and crop.zoom < cropped()[0][0].zoom
+    with pytest.raises(InputError, match=r"cell 1 reach beyond the grid .* at most 0\.\d+"):
+        cropped(depths=tall, cells=[1], scale=3.0)
+
+
+def test_pixels_that_are_not_square():
+    crops, _, _ = cropped(sides=(0.8, 1.2))
+    for crop in crops:
+        rows, columns = (np.flatnonzero(crop.mask.max(axis=a) > 0.5).size for a in (1, 0))
+        assert columns > 1.3 * rows
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"depths": [0, 1]}, "2 depths for 9 planes"),
+        ({"depths": [0] * 9}, "depth 0 is given twice"),
+        ({"depths": [np.nan] * 9}, "give a number for each plane"),
+        ({"labels": LABELS[4]}, r"not \(plane, y, x\)"),
+        ({"labels": np.zeros_like(LABELS)}, "empty in all planes"),
+        ({"image": IMAGE[:4]}, "one channel of the same planes"),
+        ({"labels": np.where(LABELS, (LABELS + np.arange(9)[:, None, None]) % 9 + 1, 0)}, "different cells"),
+        ({"cells": [7]}, "no cell 7"),
+        (
+            {"labels": np.concatenate([LABELS[:5], np.roll(LABELS[5:], 40, 2)]), "cells": [1]},
+            "do not lie above",
+        ),
+        ({"labels": LABELS[:, 40:], "image": IMAGE[:, 40:], "cells": [1]}, "cut by the border"),
+    ],
+)
+def test_wrong_input_is_said_in_words(change, words):
+    with pytest.raises(InputError, match=words):
+        cropped(**change)
+
+
+def test_cells_that_cannot_be_cropped_are_left_out():
+    labels = LABELS.copy()
+    labels[5:] = np.where(labels[5:] == 1, 0, labels[5:])
+    labels[6, 5:9, 100:110] = 1  # another cell
+    crops, _, left_out = cropped(labels=labels)
+    assert [crop.label for crop in crops] == [2] and "do not lie above" in left_out[1]
+
+
+def test_planes_that_tell_nothing_new_are_left_out():
+    mask = np.zeros((64, 64), np.float32)
+    planes = [KnownPlane(depth, mask) for depth in (-40.0, -32.0, -3.0, -2.0, 0.5, 1.6, 31.0, 31.5, 33.0)]
+    assert [plane.depth for plane in useful(planes)] == [-32.0, -2.0, 1.6, 31.0]
+    kept = useful(replace(planes[0], depth=d) for d in np.arange(-5, 5, 0.25))
+    assert np.diff([plane.depth for plane in kept]).min() >= LEAST_SPACING
