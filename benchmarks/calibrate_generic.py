@@ -18,6 +18,7 @@ from real_nuclei import LEFT_OUT, MENDED, STACKS, nuclei_as_they_are, source_of
 from scipy.ndimage import gaussian_filter
 from train_generic import saved_cells
 
+from napari_dispr.card import Calibration
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.novelty import Seen, fit_novelty, novelty_reason
 from napari_dispr.diffusion.model import ShapeModel
@@ -68,8 +69,8 @@ def evaluated(model: ShapeModel, cells: dict[str, list[CellFile]]) -> tuple[dict
     return summaries, everything
 
 
-def check_intervals(found: Scored, cells: list[CellFile]) -> None:
-    """Print how often intervals of 90 % hold the truth, in tenfold cross-validation."""
+def fitted_intervals(found: Scored, cells: list[CellFile]) -> dict[str, Calibration]:
+    """Intervals; prints how often those of 90 % hold the truth, in tenfold cross-validation."""
     estimates = [measures_of(list(ensemble.signed_distance)) for ensemble in found.ensembles]
     truths = [true_measures(cell) for cell in cells]
     fold = np.random.default_rng(0).permutation(len(cells)) % 10
@@ -84,12 +85,14 @@ def check_intervals(found: Scored, cells: list[CellFile]) -> None:
     for name, pairs in inside.items():
         share, width = np.mean([p[0] for p in pairs]), np.median([p[1] for p in pairs])
         print(f"90 % interval of {name}: holds {share:.2f}, upper / lower end {width:.2f}")
+    return calibrate(estimates, truths)
 
 
 def check_warnings(usual: list[Seen], nuclei: dict[str, list[CellFile]], extent: float) -> None:
     """Print the share of warnings for the nuclei of stacks that the fit has not seen."""
     warned: dict[str, list[bool]] = {}
-    for name, cells in nuclei.items():
+    for name in (*LEFT_OUT, "human_cells3d"):
+        cells = nuclei[name]
         rest = [(c.mask, c.image) for other, own in nuclei.items() if other != name for c in own]
         fitted = fit_novelty([*usual, *rest], extent=extent)
         for cell in cells:
@@ -120,7 +123,7 @@ def main() -> None:
     cells = left_out(options.nuclei)
     summaries, found = evaluated(model, cells)
     together = [cell for own in cells.values() for cell in own]
-    check_intervals(found, together)
+    intervals = fitted_intervals(found, together)
     usual: list[Seen] = [(cell.mask, cell.image) for cell in saved_cells(options.cells)[: options.usual]]
     nuclei = {name: nuclei_as_they_are(options.nuclei, name) for name in STACKS}
     extent = model.card.typical_extent
@@ -131,7 +134,7 @@ def main() -> None:
     groups = {name: group for name, group in novelty.groups.items() if name != "size"}
     update = {
         "scores": summaries,
-        "intervals": found.intervals(together),
+        "intervals": intervals,
         "novelty": novelty.model_copy(update={"groups": groups}),
     }
     model = ShapeModel(model.network, model.process, model.card.model_copy(update=update))

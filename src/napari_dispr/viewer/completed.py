@@ -23,15 +23,21 @@ def completed_layers(opened: OpenPrediction) -> list[tuple[Any, dict[str, Any], 
     Takes about 0.1 s for each cell: call it in a thread.
     """
     stack = complete(opened.prediction)
-    place = {
+    place: dict[str, Any] = {
         "units": (opened.unit,) * 3,
         "metadata": {METADATA_KEY: dict(opened.prediction.provenance), _COMPLETED_KEY: opened.key},
         **transform_of(stack.affine),
     }
-    unsure = {"name": f"{opened.name}: uncertainty", "colormap": "magma", "contrast_limits": (0.0, 1.0)}
-    unsure |= {"blending": "additive", "visible": False}
-    labels = {"name": f"{opened.name}: completed", "opacity": 1.0, "iso_gradient_mode": "smooth"}
-    return [(stack.uncertainty, unsure | place, "image"), (stack.labels, labels | place, "labels")]
+    unsure = {
+        "name": f"{opened.name}: uncertainty",
+        "colormap": "magma",
+        "contrast_limits": (0.0, 1.0),
+        "blending": "additive",
+        "visible": False,
+        **place,
+    }
+    labels = {"name": f"{opened.name}: completed", "opacity": 1.0, "iso_gradient_mode": "smooth", **place}
+    return [(stack.uncertainty, unsure, "image"), (stack.labels, labels, "labels")]
 
 
 def add_completed(viewer: "ViewerModel", opened: OpenPrediction, layers: "Sequence[Layer]") -> None:
