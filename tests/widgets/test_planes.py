@@ -19,7 +19,7 @@ from napari_dispr.widgets.compare.widget import CompareWidget
 from napari_dispr.widgets.morphometry.columns import NEXT_PLANE
 from napari_dispr.widgets.morphometry.rank_choice import BY_PLANE, RankChoice
 from napari_dispr.widgets.predict.cures import SPLIT_STACK, cured
-from napari_dispr.widgets.predict.request import CellChoice, MaskError, inspect, make_request
+from napari_dispr.widgets.predict.request import CellChoice, inspect, make_request
 from napari_dispr.widgets.predict.widget import PredictWidget
 
 IMAGE, LABELS = two_balls()
@@ -78,8 +78,8 @@ def test_wrong_stacks_in_words(inputs: dict, words: str) -> None:
 
 def test_a_mask_of_a_stack_is_split_into_cells_that_keep_their_number() -> None:
     mask = (SPARSE > 0).astype(np.uint8)
-    with pytest.raises(MaskError):
-        inspect(requested(labels=mask))
+    inspection = inspect(requested(labels=mask))
+    assert inspection.binary and "a mask with one value" in inspection.text
     viewer = ViewerModel()
     layers = viewer.add_image(IMAGE, **PLACE), viewer.add_labels(mask, **PLACE)
     data, settings, _ = cured(SPLIT_STACK, *layers)
@@ -98,7 +98,7 @@ def test_predict_compare_and_complete_a_coarse_stack(
     viewer.window.add_dock_widget(predict, name="Predict 3D shapes")
     predict.form.settings = QUICK
     predict.cells.choice = CellChoice.ALL
-    assert predict.planes.isVisible() and not predict.planes.several and predict.form.picture.isEnabled()
+    assert not predict.planes.isHidden() and not predict.planes.several and predict.form.picture.isEnabled()
     predict.planes.setCurrentIndex(1)
     assert "how far its planes are apart" in predict.message.text() and not predict.form.picture.isEnabled()
     predict.pixel_size.size.setValue(0.1)
