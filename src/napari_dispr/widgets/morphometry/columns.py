@@ -165,7 +165,7 @@ def _plane_columns(frame: pd.DataFrame, texts: Mapping[str, str]) -> dict[str, C
     for name in NEXT_PLANE.values():
         unit, _, meaning = texts[name].partition(": ")
         values = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        title = heading(name.removeprefix("next_plane_"), unit).replace("\n", " ")
+        title = heading(name.removeprefix("next_plane_"), unit, " ").replace("iou", "IoU")
         columns[name] = Column(
             name, f"next plane:\n{title}", f"<p>{meaning[0].upper()}{meaning[1:]}</p>", "", name, (name,),
             lambda row, values=values: plain(values[row]),  # type: ignore[misc]
