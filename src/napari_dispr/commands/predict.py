@@ -159,10 +159,12 @@ def _stack(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
 
 def _planes(text: str, labels: "NDArray[Any]") -> list[int]:
     """The planes in the option ``--planes``."""
-    labelled = [z for z, plane in enumerate(labels) if plane.any()]
+    from napari_dispr.cells.planes import known_planes
+
     planes = common.whole_numbers("--planes", text)
     if planes is None:
-        return labelled
+        return known_planes(labels)
+    labelled = [z for z, plane in enumerate(labels) if plane.any()]
     for plane in planes:
         if not 0 <= plane < len(labels):
             raise InputError(
