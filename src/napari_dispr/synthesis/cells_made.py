@@ -75,7 +75,7 @@ def iter_textured_cells(
         if not cells:
             raise InputError(
                 f"The cells of {learned.card.name!r} have only a few voxels of {_text(steps)} "
-                f"{learned.card.unit}: give a finer spacing."
+                f"{learned.card.unit}: give a finer spacing, or let it learn longer."
             )
         yield from cells
         first += batch
