@@ -130,12 +130,12 @@ def main() -> None:
     check_warnings(usual, nuclei, extent)
     real = [(cell.mask, cell.image) for own in nuclei.values() for cell in own]
     novelty = fit_novelty([*usual, *real], extent=extent)
-    # Cells of all sizes are usual.
-    groups = {name: group for name, group in novelty.groups.items() if name != "size"}
+    # Cells of all sizes are usual: their size, in this unit, never decides.
+    size = novelty.groups["size"].model_copy(update={"unit": 1e6})
     update = {
         "scores": summaries,
         "intervals": intervals,
-        "novelty": novelty.model_copy(update={"groups": groups}),
+        "novelty": novelty.model_copy(update={"groups": {**novelty.groups, "size": size}}),
     }
     model = ShapeModel(model.network, model.process, model.card.model_copy(update=update))
     model.save(options.out, torch.float16)
