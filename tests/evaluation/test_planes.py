@@ -7,7 +7,8 @@ from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.evaluate import evaluate
 from napari_dispr.evaluation.planes import depths_of, in_planes
-from napari_dispr.models.fits import FITS
+from napari_dispr.models.interpolation import INTERPOLATION
+from napari_dispr.models.library import load_model
 
 
 def cone(top: float = 14.0) -> CellFile:
@@ -29,12 +30,12 @@ def test_depths_lie_on_both_sides_of_the_imaged_plane():
 
 
 def test_only_methods_that_use_planes_get_several():
-    found = in_planes({name: FITS[name] for name in ("cylinder", "interpolation")}, [3, 1, 2])
+    found = in_planes({name: load_model(name) for name in ("cylinder", "interpolation")}, [3, 1, 2])
     assert list(found) == ["cylinder, 1 plane", "interpolation, 2 planes", "interpolation, 3 planes"]
 
 
 def test_interpolation_gets_better_with_every_plane(tmp_path):
-    methods = in_planes({"interpolation": FITS["interpolation"]}, [2, 3, 5])
+    methods = in_planes({"interpolation": INTERPOLATION}, [2, 3, 5])
     summary = evaluate([cone()], methods, members=1, definitions="ours", out=tmp_path)
     iou = [summary["methods"][name]["consensus_iou"]["mean"] for name in methods]
     # Between the sections of a cone linear interpolation is exact; beyond the last the cone goes on.
@@ -45,5 +46,5 @@ def test_interpolation_gets_better_with_every_plane(tmp_path):
 
 
 def test_interpolation_needs_two_planes():
-    summary = evaluate([cone()], {"interpolation": FITS["interpolation"]}, members=1, definitions="ours")
+    summary = evaluate([cone()], {"interpolation": INTERPOLATION}, members=1, definitions="ours")
     assert summary["methods"]["interpolation"]["failed"] == 1

@@ -19,7 +19,6 @@ from scipy import ndimage
 from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.errors import InputError
-from napari_dispr.models.interpolation import INTERPOLATION, Interpolation
 from napari_dispr.models.method import OneShape
 
 
@@ -132,8 +131,8 @@ def _fit(name: str, shape: Callable[[ArrayLike], NDArray[np.bool_]], description
     return Fit(Card(name=name, description=description, rival="fit", qualities={}), shape)
 
 
-#: The fits by name.
-FITS: dict[str, Fit | Interpolation] = {
+#: The fits of one section, by name.
+FITS: dict[str, Fit] = {
     fit.name: fit
     for fit in (
         _fit("cylinder", cylinder, "The mask extruded over the mean full axis of the fitted ellipse"),
@@ -150,7 +149,6 @@ FITS: dict[str, Fit | Interpolation] = {
             ellipsoid_code,
             "The ellipsoid at half its height, as the code of SHAPR draws it",
         ),
-        INTERPOLATION,
     )
 }
 

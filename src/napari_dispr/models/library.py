@@ -21,6 +21,8 @@ from napari_dispr.files import written_aside
 
 if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel
+    from napari_dispr.models.fits import Fit
+    from napari_dispr.models.interpolation import Interpolation
     from napari_dispr.models.method import Method
 
     #: What predict takes: a shape model, which is sampled by the settings, or any other method.
@@ -50,9 +52,15 @@ def available_models() -> dict[str, Path]:
 
 def available_fits() -> dict[str, str]:
     """Descriptions of the fits, by name."""
-    from napari_dispr.models.fits import FITS
+    return {name: fit.card.description for name, fit in _fits().items()}
 
-    return {name: fit.card.description for name, fit in FITS.items()}
+
+def _fits() -> "dict[str, Fit | Interpolation]":
+    """The fits of one section and of several, by name."""
+    from napari_dispr.models.fits import FITS
+    from napari_dispr.models.interpolation import INTERPOLATION
+
+    return {**FITS, INTERPOLATION.name: INTERPOLATION}
 
 
 def is_shipped(path: Path) -> bool:
@@ -89,10 +97,8 @@ def read_card(name_or_path: str | os.PathLike[str]) -> Card:
     InputError
         If there is no such model, or the file is no shape model.
     """
-    from napari_dispr.models.fits import FITS
-
-    if str(name_or_path) in FITS:
-        return FITS[str(name_or_path)].card
+    if fit := _fits().get(str(name_or_path)):
+        return fit.card
     return _read_card(model_path(name_or_path))
 
 
@@ -113,10 +119,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> "Model":
     InputError
         If there is no such model, or the file is no model of this package.
     """
-    from napari_dispr.models.fits import FITS
-
-    if str(name_or_path) in FITS:
-        return FITS[str(name_or_path)]
+    if fit := _fits().get(str(name_or_path)):
+        return fit
     path = model_path(name_or_path)
     if _read_card(path).rival is not None:
         from napari_dispr.models.shapr import SHAPRModel
