@@ -271,7 +271,7 @@ def scored(
         for quality, found in scores.items():
             if stop():
                 raise Stopped
-            one, ensemble = score_cell(model, cell, quality, device)
+            one, ensemble = score_cell(model, cell, quality, device, label=done + 1)
             found.append(one)
             if quality == "balanced":
                 ensembles.append(ensemble)

@@ -87,12 +87,15 @@ class Validation:
 
 
 def score_cell(
-    model: "Model", cell: CellFile, quality: str, device: torch.device
+    model: "Model", cell: CellFile, quality: str, device: torch.device, label: int = 1
 ) -> tuple[CellScores, Ensemble]:
-    """Sample `MEMBERS` members of a cell (one of a method without randomness) and score them."""
+    """Sample `MEMBERS` members of a cell (one of a method without randomness) and score them.
+
+    Cells of one ``label`` get the same noise.
+    """
     assert cell.obj is not None
     settings = PredictSettings(members=MEMBERS, quality=quality, device=str(device))
-    events = iter_predict_crops([cell.crop(1)], model, settings, image_to_world=np.eye(3))
+    events = iter_predict_crops([cell.crop(label)], model, settings, image_to_world=np.eye(3))
     (ensemble,) = [event.ensemble for event in events if isinstance(event, CellDone)]
     truth = cell.obj > 127
     volume = np.mean([np.count_nonzero(member) for member in ensemble.members]) / np.count_nonzero(truth)
