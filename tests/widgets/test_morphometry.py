@@ -15,8 +15,8 @@ from napari import Viewer
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QEvent, QPointF, QSettings, Qt
-from qtpy.QtGui import QImage, QMouseEvent
+from qtpy.QtCore import QSettings, Qt
+from qtpy.QtGui import QImage
 from qtpy.QtSvg import QSvgRenderer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -37,7 +37,6 @@ from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.exports import ExportBar, MeshDialog, picture_of
 from napari_dispr.widgets.morphometry.measured_labels import labels_source
-from napari_dispr.widgets.morphometry.plots import PlotPanel
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
 
 FRAME = FRAMES["turned"] | {"units": ("micrometer", "micrometer")}
@@ -234,33 +233,14 @@ def test_the_layers_show_what_is_selected_and_filtered(window, qtbot: QtBot) -> 
     np.testing.assert_allclose(colours(labels)[5], before[5])
     assert labels.colormap is own
     # A line around points of the plot selects the rows of their cells, and dims the others.
-    drag(widget.plots, [(-0.45, 0.2), (0.45, 0.2), (0.45, 0.98), (-0.45, 0.98)])
+    corners = np.array([(-0.45, 5.0), (0.45, 5.0), (0.45, 30.0), (-0.45, 30.0)])
+    widget.plots.plot.getViewBox().drawn.emit(corners)
     assert selected(widget)[0] == ["2"] and len(selected(widget)[1]) == 2
     assert colours(labels)[5][3] < 0.2 and colours(labels)[2][3] > 0.2
     click_row(widget, widget.cells_view, 1)
     assert colours(labels)[2][3] > 0.2
     viewer.window.remove_dock_widget(widget)
     assert labels.colormap is own
-
-
-def drag(plots: PlotPanel, corners: list[tuple[float, float]]) -> None:
-    """Drag with Shift through points: the position on the axis of the cells, and the height from 0 to 1."""
-    view, canvas = plots.plot.getViewBox(), plots.plot.viewport()
-    low, high = view.viewRange()[1]
-    scene = [view.mapViewToScene(QPointF(x, low + height * (high - low))) for x, height in corners]
-    places = [QPointF(plots.plot.mapFromScene(point)) for point in scene]
-    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
-    kinds = QEvent.Type.MouseButtonPress, QEvent.Type.MouseMove, QEvent.Type.MouseButtonRelease
-    steps = [
-        (kinds[0], places[0], left),
-        *((kinds[1], place, left) for place in places),
-        (kinds[2], places[-1], none),
-    ]
-    for kind, place, held in steps:
-        button = none if kind == kinds[1] else left
-        at = QPointF(canvas.mapToGlobal(place.toPoint()))
-        event = QMouseEvent(kind, place, at, button, held, Qt.KeyboardModifier.ShiftModifier)
-        QApplication.sendEvent(canvas, event)
 
 
 def test_sort_filter_columns_copy(window, qtbot: QtBot) -> None:
