@@ -2,7 +2,7 @@
 
     python benchmarks/calibrate_generic.py RUN/model.safetensors NUCLEI --cells RUN/simulated.npz --out MODEL
 
-Prints the scores of each stack left out, beside those of ellipsoid and cylinder; those of the mouse embryo
+Prints the scores of each stack left out, and those of ellipsoid and cylinder; those of the mouse embryo
 also at the spacing at which its nuclei are about as tall as wide. Intervals are fitted to these nuclei, and
 warnings to all nuclei and some of the simulated cells. Also prints the share of warnings for nuclei of stacks
 that the fit has not seen, as they are, inverted and blurred.
@@ -54,7 +54,7 @@ def line(scores: list[CellScores]) -> str:
 
 
 def evaluated(model: ShapeModel, cells: dict[str, list[CellFile]]) -> tuple[dict[str, Any], Scored]:
-    """Scores for the card by stack, and all cells together; prints them beside the rivals'."""
+    """Scores for the card by stack, and all cells together; prints them with the rivals'."""
     summaries, everything = {}, Scored({quality: [] for quality in model.card.qualities}, [])
     for name, own in cells.items():
         found = scored(model, own, CPU, lambda: False, lambda done: None)

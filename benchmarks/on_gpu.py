@@ -5,7 +5,7 @@
     python benchmarks/on_gpu.py --out OUT --plan short --tiny      # a trial on a CPU, with simulated cells
 
 The same command continues a plan: finished jobs are skipped, the others resume. Each job works in
-OUT/work/JOB. What is worth keeping is copied to OUT/results/JOB, in files of at most 15 MiB
+OUT/jobs/JOB. What is worth keeping is copied to OUT/results/JOB, in files of at most 15 MiB
 (``cat NAME.part* > NAME`` joins them). With ``--state`` this includes what is needed to resume on another
 machine: copy OUT/results there.
 """
@@ -138,14 +138,14 @@ def run_plan(jobs: Sequence[Job], out: Path, minutes: float, device: str, state:
     """Run the jobs that are not finished, for at most so many minutes. Returns whether all are."""
     until, finished = time.monotonic() + 60 * minutes, True
     for job in jobs:
-        folder, results = out / "work" / job.name, out / "results" / job.name
+        folder, results = out / "jobs" / job.name, out / "results" / job.name
         done = results / "done.json"
         if done.exists():
             continue
         bring_back(results, folder)
         start = time.monotonic()
         left = min(job.minutes, (until - start) / 60)
-        if left > 0.1 and run(job, out / "work", left, device):
+        if left > 0.1 and run(job, out / "jobs", left, device):
             write_json(folder / "done.json", {"seconds": round(time.monotonic() - start, 1)})
             print(f"{job.name}: finished after {time.monotonic() - start:.0f} s", flush=True)
         else:
@@ -184,7 +184,7 @@ def main() -> None:
         parser.error("give a DATASET, or --tiny")
     read_dataset(options.dataset, part="train" if (options.dataset / "train").is_dir() else None)
     nuclei = None if options.nuclei is None else options.nuclei.absolute()
-    jobs = plan_of(options.plan, options.dataset.absolute(), nuclei, out / "work", options.tiny)
+    jobs = plan_of(options.plan, options.dataset.absolute(), nuclei, out / "jobs", options.tiny)
     minutes = options.minutes or (25.0 if options.plan == "short" else float("inf"))
     sys.exit(0 if run_plan(jobs, out, minutes, options.device, options.state) else 1)
 

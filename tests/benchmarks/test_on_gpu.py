@@ -61,7 +61,7 @@ def test_a_plan_resumes_and_skips_what_is_finished(on_gpu, tmp_path, monkeypatch
     here, there = tmp_path / "here", tmp_path / "there"
 
     def run(out):
-        jobs = [on_gpu.Job("job", 1, str(script), (str(out / "work" / "job"),))]
+        jobs = [on_gpu.Job("job", 1, str(script), (str(out / "jobs" / "job"),))]
         return on_gpu.run_plan(jobs, out, 1, "cpu", state=True)
 
     assert not run(here)
@@ -73,8 +73,8 @@ def test_a_plan_resumes_and_skips_what_is_finished(on_gpu, tmp_path, monkeypatch
     (tmp_path / "moved").rename(there / "results")
     assert run(there)
     assert (there / "results" / "job" / "held_out" / "errors.csv").read_text() == "resumed"
-    assert (there / "work" / "job" / "checkpoint.pt").read_bytes() == bytes(range(100))
-    (there / "work" / "job" / "output.txt").unlink()
+    assert (there / "jobs" / "job" / "checkpoint.pt").read_bytes() == bytes(range(100))
+    (there / "jobs" / "job" / "output.txt").unlink()
     assert run(there)  # nothing to do
-    assert not (there / "work" / "job" / "output.txt").exists()
+    assert not (there / "jobs" / "job" / "output.txt").exists()
     assert "not finished" in capsys.readouterr().out

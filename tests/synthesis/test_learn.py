@@ -57,7 +57,7 @@ def test_pictures_show_one_cell_each(field) -> None:
         assert picture.image.shape == picture.mask.shape == picture.known.shape
         assert picture.image.shape[0] % 16 == 0
         assert picture.known[picture.mask].all()
-        assert len(picture.beside) in (1, 2)
+        assert len(picture.neighbours) in (1, 2)
         empty += not picture.mask.any()
         if picture.mask.sum() > 100:
             assert picture.image[picture.mask].mean() > level + 30

@@ -143,7 +143,7 @@ def iter_predict_batch(
     chosen = checked_settings(PredictSettings, settings)
     listed = list_fields(fields) if isinstance(fields, str | os.PathLike) else list(fields)
     if workers is not None and workers < 0:
-        raise InputError(f"workers is {workers}: give a number of processes, or 0 for none besides this one.")
+        raise InputError(f"workers is {workers}: give a number of processes, or 0 to use this process alone.")
     check_columns(listed)
     out = Path(out).absolute()
     model = load_model(chosen.model)

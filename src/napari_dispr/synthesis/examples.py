@@ -53,14 +53,14 @@ class PictureExample:
         Empty in the slices next to the ends of a cell.
     known : (side, side) bool
         False where another cell was, or outside the image.
-    beside : tuple of (side, side) float32
+    neighbours : tuple of (side, side) float32
         The image in the slices above and below, as far as there are any, without other cells.
     """
 
     image: Floats
     mask: NDArray[np.bool_]
     known: NDArray[np.bool_]
-    beside: tuple[Floats, ...]
+    neighbours: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -380,8 +380,8 @@ def _picture(
     if window != side:
         images = [zoom(image, side / window, order=1, grid_mode=True, mode="nearest") for image in images]
         mask, other = (_reduced(one, side) for one in (mask, other))
-    image, *beside = (np.ascontiguousarray(one, np.float32) for one in images)
-    return PictureExample(image, mask, ~other, tuple(beside))
+    image, *neighbours = (np.ascontiguousarray(one, np.float32) for one in images)
+    return PictureExample(image, mask, ~other, tuple(neighbours))
 
 
 def _others(field: Annotated, z: int, label: int, around: tuple[NDArray[np.int_], ...]) -> NDArray[np.bool_]:

@@ -372,7 +372,7 @@ class Learner:
             side=self.pictures.images.shape[-1],
             offset=self.offset,
             scale=self.scale,
-            neighbours=any(self.pictures.beside),
+            neighbours=any(self.pictures.neighbours),
             beyond=examples.beyond,
             height=examples.height,
             diameters=tuple(np.quantile(examples.diameters, (0, 0.25, 0.5, 0.75, 1)).tolist()),

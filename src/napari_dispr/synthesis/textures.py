@@ -53,13 +53,13 @@ def mask_condition(masks: NDArray[np.bool_]) -> Floats:
 class Pictures:
     """The pictures of a training, normalised: (picture, side, side) each.
 
-    ``beside`` holds for each picture the slices next to it, which may be none.
+    ``neighbours`` holds for each picture the slices next to it, which may be none.
     """
 
     images: Floats
     conditions: Floats
     known: NDArray[np.bool_]
-    beside: Sequence[tuple[Floats, ...]]
+    neighbours: Sequence[tuple[Floats, ...]]
 
     @classmethod
     def of(cls, examples: Sequence[PictureExample], offset: float, scale: float) -> "Pictures":
@@ -72,7 +72,7 @@ class Pictures:
             np.stack([normal(example.image) for example in examples]),
             mask_condition(np.stack([example.mask for example in examples])),
             np.stack([example.known for example in examples]),
-            [tuple(normal(image) for image in example.beside) for example in examples],
+            [tuple(normal(image) for image in example.neighbours) for example in examples],
         )
 
     def sample(self, which: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
@@ -82,10 +82,10 @@ class Pictures:
         """
         condition = np.zeros((3, *self.images.shape[1:]), np.float32)
         condition[0] = self.conditions[which]
-        beside = self.beside[which]
-        if beside and rng.random() < WITH_NEIGHBOUR:
+        neighbours = self.neighbours[which]
+        if neighbours and rng.random() < WITH_NEIGHBOUR:
             noise = rng.normal(0, rng.uniform(0, NEIGHBOUR_NOISE), condition.shape[1:])
-            condition[1] = beside[int(rng.integers(len(beside)))] + noise
+            condition[1] = neighbours[int(rng.integers(len(neighbours)))] + noise
             condition[2] = 1
         stacked = np.concatenate([condition, self.images[which][None], self.known[which][None]])
         stacked = np.rot90(stacked, int(rng.integers(4)), (1, 2))

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -49,7 +50,7 @@ class Plan(Settings):
     data_note: str = ""
 
 
-class RunFolder:
+class RunFolder(ABC):
     """A folder with the log of a run, and the process that works on it.
 
     Attributes
@@ -118,9 +119,9 @@ class RunFolder:
 
     # --- the process --------------------------------------------------------------------------------
 
+    @abstractmethod
     def command(self, finish: bool = False) -> list[str]:
         """The command that starts or continues the run; with ``finish`` it only makes the model."""
-        raise NotImplementedError
 
     def start(self, finish: bool = False) -> subprocess.Popen[bytes]:
         """Start a process, if the run has none. It continues when this process ends."""
