@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+Event = TypeVar("Event")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,10 @@ def result_of(events: Generator[Any, None, Result], progress: Callable[[Any], No
             progress(event)
 
 
-def steps_of(events: Generator[Any, None, Result]) -> Generator[Step, None, Result]:
-    """Pass on the steps of a generator, without its other events, and return its result."""
+def mapped(
+    events: Generator[Any, None, Result], change: Callable[[Any], Event | None]
+) -> Generator[Event, None, Result]:
+    """Pass on what ``change`` makes of each event, unless it is None, and return the generator's result."""
     with closing(events):
         while True:
             try:
@@ -75,8 +78,13 @@ def steps_of(events: Generator[Any, None, Result]) -> Generator[Step, None, Resu
             except StopIteration as end:
                 value: Result = end.value
                 return value
-            if isinstance(event, Step):
-                yield event
+            if (other := change(event)) is not None:
+                yield other
+
+
+def steps_of(events: Generator[Any, None, Result]) -> Generator[Step, None, Result]:
+    """Pass on the steps of a generator, without its other events, and return its result."""
+    return mapped(events, lambda event: event if isinstance(event, Step) else None)
 
 
 def in_one_go(verb: Callable[..., Generator[Any, None, Result]], example: str = "") -> Callable[..., Result]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from napari_dispr.errors import InputError
-from napari_dispr.events import in_one_go
+from napari_dispr.events import in_one_go, mapped
 from napari_dispr.files import write_json, written_aside
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import tile
@@ -242,13 +242,7 @@ def _counted(
     events: Generator[Trial, None, Segmenter], before: int, total: int
 ) -> Generator[Trial, None, Segmenter]:
     """The steps of one training, counted among those of all."""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            segmenter: Segmenter = end.value
-            return segmenter
-        yield Trial(event.what, before + event.done, total, event.loss)
+    return mapped(events, lambda event: Trial(event.what, before + event.done, total, event.loss))
 
 
 def _tested(segmenter: Segmenter, one: Annotated) -> tuple[str, int, float]:

@@ -17,7 +17,7 @@ _TIP = (
     "<p>Which plane of this cell to image next: the plane where the members disagree most, as a sheet across "
     "the shapes, and what its picture is expected to gain.</p>"
 )
-#: Smaller gains, of the relative volume error and of the IoU, are not told in numbers.
+#: Smaller gains, of the relative volume error and of the IoU, are called small, without a number.
 _LEAST_GAIN = 0.005
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError
+from napari_dispr.events import mapped
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import LAYOUTS, FieldMade, iter_make_synthesis, tile
@@ -203,16 +204,10 @@ def _counted(
     events: Generator[Any, None, Population], before: int = 0, total: int = 1
 ) -> Generator[Progress, None, Population]:
     """The progress of a population, the images before it counted."""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            population: Population = end.value
-            return population
-        if isinstance(event, Placed):
-            yield _progress(event, before, total)
-        else:
-            yield Progress(100 * before, 100 * total, "making cells")
+    making = Progress(100 * before, 100 * total, "making cells")
+    return mapped(
+        events, lambda event: _progress(event, before, total) if isinstance(event, Placed) else making
+    )
 
 
 def _progress(placed: Placed, before: int, total: int) -> Progress:
