@@ -14,9 +14,11 @@ from qtpy.QtTest import QTest
 
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
+from napari_dispr.events import result_of
 from napari_dispr.synthesis.annotated import read_annotated
 from napari_dispr.synthesis.fields import make_synthesis
 from napari_dispr.synthesis.phantoms import simulate_field
+from napari_dispr.synthesis.populations import iter_make_population
 from napari_dispr.synthesis.settings import PopulationSettings
 from napari_dispr.synthesis.sources import cell_source
 from napari_dispr.widgets.synthesis import learn_run
@@ -266,3 +268,10 @@ def test_judging_gives_the_table(opened, qtbot: QtBot, tmp_path: Path) -> None:
     rows = [judge.table.item(row, 0).text() for row in range(judge.table.rowCount())]
     assert rows == ["real", "synthetic", "real + synthetic"]
     assert not judge.picture.image.isNull() and (tmp_path / "out" / "table.csv").is_file()
+
+
+def test_a_stack_may_be_lower_than_its_cells() -> None:
+    request = MakeRequest(source="nuclei", size=(4, 96, 96), density=0.2, clustering=0.3)
+    assert request.settings.cut == "all"
+    population = result_of(iter_make_population(source_of(request), request.settings, request.seed, 0))
+    assert population.cells, "nuclei are higher than four slices"

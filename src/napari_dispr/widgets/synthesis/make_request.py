@@ -64,7 +64,9 @@ class MakeRequest:
     @property
     def settings(self) -> PopulationSettings:
         """The settings of a population; `InputError` if a value is out of range."""
-        values = {"size": self.size, "density": self.density, "clustering": self.clustering}
+        # As in real stacks, which are often lower than their cells.
+        cut = "all" if len(self.size) == 3 else "sides"
+        values = {"size": self.size, "density": self.density, "clustering": self.clustering, "cut": cut}
         return checked_settings(PopulationSettings, values)
 
     @property
