@@ -13,6 +13,7 @@ blurred, and of simulated kinds that the fit has not seen.
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def main() -> None:
         found["intervals"] = intervals(cells, options.ensembles, options.members)
     if options.held_out is not None:
         found["scores"] = scores(options.held_out, read_card(options.held_out_model))
-    model = ShapeModel(model.network, model.process, model.card.model_copy(update=found))
+    model = replace(model, card=model.card.model_copy(update=found))
     model.save(options.out, torch.float16)
 
 

@@ -9,6 +9,7 @@ that the fit has not seen, as they are, inverted and blurred.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("nuclei", type=Path, help="folder with image/ and labels/")
-    parser.add_argument("--cells", type=Path, required=True, help="the simulated training cells")
+    parser.add_argument("--cells", type=Path, help="the simulated training cells; without, warnings stay")
     parser.add_argument("--usual", type=int, default=300, help="so many simulated cells are usual (300)")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -124,20 +125,18 @@ def main() -> None:
     summaries, found = evaluated(model, cells)
     together = [cell for own in cells.values() for cell in own]
     intervals = fitted_intervals(found, together)
-    usual: list[Seen] = [(cell.mask, cell.image) for cell in saved_cells(options.cells)[: options.usual]]
-    nuclei = {name: nuclei_as_they_are(options.nuclei, name) for name in STACKS}
-    extent = model.card.typical_extent
-    check_warnings(usual, nuclei, extent)
-    real = [(cell.mask, cell.image) for own in nuclei.values() for cell in own]
-    novelty = fit_novelty([*usual, *real], extent=extent)
-    # Cells of all sizes are usual: their size, in this unit, never decides.
-    size = novelty.groups["size"].model_copy(update={"unit": 1e6})
-    update = {
-        "scores": summaries,
-        "intervals": intervals,
-        "novelty": novelty.model_copy(update={"groups": {**novelty.groups, "size": size}}),
-    }
-    model = ShapeModel(model.network, model.process, model.card.model_copy(update=update))
+    update: dict[str, Any] = {"scores": summaries, "intervals": intervals}
+    if options.cells is not None:
+        usual: list[Seen] = [(cell.mask, cell.image) for cell in saved_cells(options.cells)[: options.usual]]
+        nuclei = {name: nuclei_as_they_are(options.nuclei, name) for name in STACKS}
+        extent = model.card.typical_extent
+        check_warnings(usual, nuclei, extent)
+        real = [(cell.mask, cell.image) for own in nuclei.values() for cell in own]
+        novelty = fit_novelty([*usual, *real], extent=extent)
+        # Cells of all sizes are usual: their size, in this unit, never decides.
+        size = novelty.groups["size"].model_copy(update={"unit": 1e6})
+        update["novelty"] = novelty.model_copy(update={"groups": {**novelty.groups, "size": size}})
+    model = replace(model, card=model.card.model_copy(update=update))
     model.save(options.out, torch.float16)
 
 

@@ -24,6 +24,7 @@ from napari_dispr import signed_distance
 from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices, eight_bit
 from napari_dispr.diffusion.condition import Condition, Known
+from napari_dispr.diffusion.known_shapes import KnownShapes, Look, look_of
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser, GaussianDenoiser
@@ -34,6 +35,8 @@ from napari_dispr.planes import KnownPlane
 PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
 
 
+#: Names of the tensors of known shapes in a model file begin so.
+_KNOWN = "known shapes."
 #: Bytes of a model file, which is read as a whole.
 _LARGEST = 2e9
 Checked = TypeVar("Checked")
@@ -66,13 +69,27 @@ class Conditioned(Protocol):
     def picture(self) -> str: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The known shapes that are likely for a cell."""
+
+    known: KnownShapes
+    look: Look
+    likely: NDArray[np.float64]
+
+    def shape(self, seed: int) -> NDArray[np.float32]:
+        """One of them (64, 64, 64), in units of the truncation."""
+        return self.known.drawn(self.look, self.likely, seed)
+
+
 @dataclass(eq=False)
 class ShapeModel:
-    """A network with its weights, its process and its card."""
+    """A network with its weights, its process and its card, and known shapes to start from."""
 
     network: UNet3D
     process: RectifiedFlow | GaussianDiffusion
     card: Card
+    known: KnownShapes | None = None
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)
@@ -94,7 +111,14 @@ class ShapeModel:
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+        for name, array in self._known_arrays().items():
+            digest.update(name.encode() + array.tobytes())
         return digest.hexdigest()
+
+    def _known_arrays(self) -> dict[str, NDArray[Any]]:
+        """The known shapes, named as in a model file."""
+        arrays = {} if self.known is None else self.known.arrays()
+        return {f"{_KNOWN}{name}": array for name, array in arrays.items()}
 
     def _configuration(self) -> dict[str, str]:
         kind = next(name for name, cls in PROCESSES.items() if isinstance(self.process, cls))
@@ -114,6 +138,7 @@ class ShapeModel:
             k: v.to("cpu", dtype).contiguous(memory_format=torch.contiguous_format)
             for k, v in self.network.state_dict().items()
         }
+        tensors |= {name: torch.from_numpy(array) for name, array in self._known_arrays().items()}
         metadata = {**self._configuration(), "card": self.card.model_dump_json(by_alias=True)}
         with written_aside(Path(path)) as aside:
             aside.write_bytes(to_bytes(tensors, metadata))  # safetensors' own writer makes files private
@@ -133,9 +158,16 @@ class ShapeModel:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 # Copied: tensors that stay mapped to the file would prevent its replacement on Windows.
+                names = set(file.keys())
+                arrays = {
+                    name.removeprefix(_KNOWN): file.get_tensor(name).numpy().copy()
+                    for name in names
+                    if name.startswith(_KNOWN)
+                }
                 tensors = {
                     name: file.get_tensor(name).to(torch.float32, copy=True)
-                    for name in file.keys()  # noqa: SIM118
+                    for name in names
+                    if not name.startswith(_KNOWN)
                 }
             process = json.loads(metadata["process"])
             card = Card.model_validate_json(metadata["card"])
@@ -143,6 +175,7 @@ class ShapeModel:
                 network = UNet3D(checked_config(NetworkConfig, json.loads(metadata["network"])))
             network.load_state_dict(tensors, assign=True)
             model = cls(network, checked_config(PROCESSES[process.pop("kind")], process), card)
+            model.known = KnownShapes.of_arrays(arrays) if arrays else None
         except FileNotFoundError:
             raise InputError(f"There is no model file {path}: check the name.") from None
         except (
@@ -186,6 +219,17 @@ class ShapeModel:
         depths, distances = condition.filled_up(known)
         stacked = torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(volumes))
         return Condition(*(kind[places] for kind in (*stacked, depths, distances)))
+
+    def start(self, crop: Conditioned) -> Start | None:
+        """Where the members of a crop start; None: from noise alone.
+
+        Known shapes are chosen by one section: with further planes, or a projection, more is known.
+        """
+        if self.known is None or crop.planes or crop.picture != "section":
+            return None
+        look = look_of(crop.mask, crop.image)
+        likely = self.known.likely(look, crop.known_scale is not None)
+        return None if likely is None else Start(self.known, look, likely)
 
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).

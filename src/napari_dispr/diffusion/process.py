@@ -52,9 +52,14 @@ class RectifiedFlow:
         """Times moved towards noise."""
         return self.shift * t / (1 + (self.shift - 1) * t)
 
-    def times(self, steps: int) -> tuple[float, ...]:
-        even = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
-        return tuple(self.shifted(even).tolist())
+    def times(self, steps: int, first: float = 1.0) -> tuple[float, ...]:
+        return tuple(
+            self.shifted(torch.linspace(self._even(first), 0, steps + 1, dtype=torch.float64)).tolist()
+        )
+
+    def _even(self, t: float) -> float:
+        """The inverse of `shifted`."""
+        return t / (self.shift - (self.shift - 1) * t)
 
     def signal(self, t: float) -> float:
         return 1.0 - t

@@ -167,10 +167,12 @@ class FlowDenoiser:
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), 1000.0 * t, device=x.device)
-        clean = self.network(x.to(self.dtype), times, self.features).float().clamp(-1, 1)
-        if self.sections is not None:
-            clean = agree_with_sections(clean, *self.sections)
-        return Denoised(clean)
+        return Denoised(self.agreeing(self.network(x.to(self.dtype), times, self.features).float()))
+
+    def agreeing(self, clean: Tensor) -> Tensor:
+        """Clean shapes (B, 1, 64, 64, 64) that agree with what is known of the cells."""
+        clean = clean.clamp(-1, 1)
+        return clean if self.sections is None else agree_with_sections(clean, *self.sections)
 
 
 class GaussianDenoiser:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,8 +18,10 @@ from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion import devices
-from napari_dispr.diffusion.model import ShapeModel
-from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser
+from napari_dispr.diffusion.known_shapes import START
+from napari_dispr.diffusion.model import ShapeModel, Start
+from napari_dispr.diffusion.process import RectifiedFlow
+from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser
 from napari_dispr.errors import InputError
 from napari_dispr.events import Clock, Step
 from napari_dispr.models.method import Members, Method, MethodEvent, OutOfMemory, Task
@@ -108,6 +111,13 @@ class Sampling:
             **{name: text for name, text in self.card.training.items() if name == "undertrained"},
         }
 
+    def times(self, known: bool) -> tuple[float, ...]:
+        """The times that the sampler visits, from a known shape or from noise alone."""
+        process = self.model.process
+        if known and isinstance(process, RectifiedFlow):
+            return process.times(self.steps, START)
+        return process.times(self.steps)
+
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
         """Sample the members of crops; see `Method.draw`."""
         pairs = [(task.crop, seed) for task in tasks for seed in task.seeds]
@@ -151,6 +161,7 @@ class Batches:
         self._network = model.ready(self._device)
         self._size = size or devices.batch_size(self._device, model.network.config.fold**3)
         self._clock = Clock(sampling.steps)
+        self._last: tuple[Crop, Start | None] | None = None
 
     def close(self) -> None:
         """Free the device's memory."""
@@ -175,7 +186,7 @@ class Batches:
             Clean shapes, to be decoded by the model.
         """
         while True:
-            now = pairs[: self._size]
+            now = self._alike(pairs)
             try:
                 for x in self._steps(now, watch):
                     last = x
@@ -189,6 +200,18 @@ class Batches:
             devices.release(self._device)
             self._clock.end_batch(finished=False)
             yield OutOfMemory(self._size)
+
+    def _alike(self, pairs: Sequence[tuple[Crop, int]]) -> list[tuple[Crop, int]]:
+        """The first pairs, which all start from known shapes, or all from noise alone."""
+        now = list(pairs[: self._size])
+        known = [self._start(crop) is not None for crop, _ in now]
+        return [pair for pair, _ in takewhile(lambda one: one[1] == known[0], zip(now, known, strict=True))]
+
+    def _start(self, crop: Crop) -> Start | None:
+        """Where the members of a crop start; kept for the crop that came last, because members follow."""
+        if self._last is None or self._last[0] is not crop:
+            self._last = crop, self._sampling.model.start(crop)
+        return self._last[1]
 
     def _steps(
         self, now: Sequence[tuple[Crop, int]], watch: Callable[[Denoiser], Denoiser]
@@ -206,8 +229,15 @@ class Batches:
 
         model, sampling = self._sampling.model, self._sampling
         denoiser = model.denoiser(crops, self._network)
+        first = fresh_noise()
+        known = [start.shape(seed) for crop, seed in now if (start := self._start(crop)) is not None]
+        times = sampling.times(bool(known))
+        if known and isinstance(denoiser, FlowDenoiser):
+            shapes = torch.from_numpy(np.stack([*known, *[known[-1]] * missing]))[:, None].to(self._device)
+            first = denoiser.process.diffuse(
+                denoiser.agreeing(shapes), torch.full((len(crops),), times[0], device=self._device), first
+            )
         # No inference_mode here: a generator would leave it switched on for its caller between steps. The
         # model's parameters need no gradient, so none is recorded.
-        times = model.process.times(sampling.steps)
-        for x in SAMPLERS[sampling.sampler](watch(denoiser), fresh_noise(), times, fresh_noise):
+        for x in SAMPLERS[sampling.sampler](watch(denoiser), first, times, fresh_noise):
             yield x.float().cpu().numpy()

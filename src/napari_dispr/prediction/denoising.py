@@ -90,7 +90,7 @@ def iter_denoising(
 
     prior = Prior(crop, model.card)
     process = model.process
-    visited = process.times(sampling.steps)
+    visited = sampling.times(model.start(crop) is not None)
     times = np.array([*(visited[i] for i in record.kept), visited[-1]])
     decoded = model.decode(np.stack([*record.states, last]))
     end = prior.applied(cleaned(decoded[-1], crop)).astype(np.float16).astype(np.float32)

@@ -138,9 +138,7 @@ def iter_calibrate_cells(
             f"There are only {count} different cells: give at least {LEAST_CELLS} to calibrate with."
         )
     card = _for_cells(model.card, known, notes)
-    found = yield from _learned(
-        ShapeModel(model.network, model.process, card), spread(known, MOST_CELLS), device
-    )
+    found = yield from _learned(replace(model, card=card), spread(known, MOST_CELLS), device)
     training = {
         **card.training,
         "fingerprints": sorted({*card.training.get("fingerprints", ()), *(c.fingerprint for c in known)}),
@@ -163,9 +161,7 @@ def iter_calibrate_cells(
         "limits": f"Heights, intervals and warnings are those of {len(known)} known cells: use it for cells "
         "of the same kind, images of the same microscope and sections at the same height.",
     }
-    return ShapeModel(
-        model.network, model.process, card.model_copy(update={**texts, **found, "training": training})
-    )
+    return replace(model, card=card.model_copy(update={**texts, **found, "training": training}))
 
 
 def in_words(card: Card) -> str:

@@ -1,0 +1,148 @@
+"""Known shapes: kept as cosines, found by their section, turned to the cell, and used as a start."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_dispr import grid, signed_distance
+from napari_dispr.cells.cropping import Crop
+from napari_dispr.diffusion.known_shapes import (
+    START,
+    KnownShapes,
+    coefficients_of,
+    long_axis,
+    look_of,
+    mirrored,
+    volume_of,
+)
+from napari_dispr.models.library import load_model
+from napari_dispr.models.method import Members, Task
+from napari_dispr.models.sampling import as_method
+from napari_dispr.settings import PredictSettings
+
+Z, Y, X = (np.indices(grid.SHAPE) - np.reshape(grid.MIDDLE, (3, 1, 1, 1))).astype(np.float32)
+
+
+def pear(angle: float, tall: float = 9.0, long: float = 20.0) -> np.ndarray:
+    """Signed distance / 8 of a body that is thicker at one end of its long axis, which lies at ``angle``."""
+    along, across = np.cos(angle) * X + np.sin(angle) * Y, np.cos(angle) * Y - np.sin(angle) * X
+    wide = 9 + 0.15 * along
+    level = 0.5 + 8 * (1 - np.sqrt((along / long) ** 2 + (across / wide) ** 2 + (Z / tall) ** 2))
+    return np.clip(signed_distance.from_level(level) / 8, -1, 1)
+
+
+def section(shape: np.ndarray) -> np.ndarray:
+    return np.clip(8 * shape[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    one, other = first > 0, second > 0
+    return np.count_nonzero(one & other) / np.count_nonzero(one | other)
+
+
+@pytest.fixture(scope="module")
+def known() -> KnownShapes:
+    """Long and short, tall and flat bodies."""
+    shapes, looks, groups = [], [], []
+    for number in range(24):
+        angle = number * 0.7
+        shape = pear(angle, tall=6 + number % 4 * 3, long=16 + number // 4 * 2)
+        look = look_of(section(shape), section(shape) * (0.3 + 0.02 * number * (X[0] + 40) / 80))
+        shapes.append(coefficients_of(shape, look.angle))
+        looks.append(look)
+        groups.append(number)
+    return KnownShapes.of(np.stack(shapes), looks, np.ones(24), groups)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4, 1.3, -1.1])
+def test_long_axis_is_found(angle: float):
+    assert np.sin(long_axis(section(pear(angle))) - angle) == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.6, -1.2])
+def test_a_shape_comes_back_where_it_was(angle: float):
+    shape = pear(angle)
+    axis = long_axis(section(shape))
+    assert iou(volume_of(coefficients_of(shape, axis), axis), shape) > 0.95
+
+
+def test_a_look_does_not_depend_on_the_direction_of_the_cell():
+    one, other = look_of(section(pear(0.3)), None), look_of(section(pear(1.2)), None)
+    apart = min(np.abs(mirrored(other.mask, way) - one.mask).max() for way in range(4))
+    assert apart < 0.05 * np.abs(one.mask).max()
+
+
+def test_mirrors_are_those_of_the_picture():
+    shape = pear(0.5)
+    for way, axes in ((1, [2]), (2, [1]), (3, [1, 2])):
+        assert iou(volume_of(mirrored(coefficients_of(shape, 0.0), way), 0.0), np.flip(shape, axes)) > 0.95
+
+
+def test_likely_shapes_have_the_section_of_the_cell(known: KnownShapes):
+    shape = pear(-0.9, tall=9, long=24)
+    look = look_of(section(shape), None)
+    likely = known.likely(look, sized=True)
+    assert likely is not None and likely.sum() == pytest.approx(1)
+    # Cells 16 to 19 are this long.
+    assert likely[:, 12:].sum() > 4 * likely[:, :12].sum()
+    drawn = [known.drawn(look, likely, seed) for seed in range(6)]
+    assert np.median([iou(one[grid.IMAGED_PLANE], shape[grid.IMAGED_PLANE]) for one in drawn]) > 0.85
+    np.testing.assert_array_equal(known.drawn(look, likely, 3), drawn[3])
+    assert len({one.tobytes() for one in drawn}) > 1
+
+
+def test_nothing_is_likely_for_cells_unlike_all_known_ones(known: KnownShapes):
+    ring = np.hypot(Y[0], X[0])
+    strange = np.clip(4 - np.abs(ring - 22), 0, 1).astype(np.float32)
+    assert known.likely(look_of(strange, None), sized=True) is None
+    assert known.likely(look_of(section(pear(0.0)), None), sized=False) is None, "none has a hidden size"
+
+
+def test_files_hold_them_whole_and_wrong_ones_are_refused(known: KnownShapes):
+    arrays = known.arrays()
+    again = KnownShapes.of_arrays(arrays)
+    for name, array in again.arrays().items():
+        np.testing.assert_array_equal(array, arrays[name])
+    for wrong in (
+        {"shapes": arrays["shapes"][:, :-1]},
+        {"masks": arrays["masks"].astype(np.float32)},
+        {"mean": np.full_like(arrays["mean"], np.nan)},
+        {"sized": arrays["sized"][:0]},
+    ):
+        with pytest.raises(ValueError, match="known shapes"):
+            KnownShapes.of_arrays({**arrays, **wrong})
+
+
+def crop(label: int, mask: np.ndarray) -> Crop:
+    return Crop(label=label, mask=mask, image=None, grid_to_pixel=np.eye(4), zoom=1.0, known_scale=1.0)
+
+
+def test_members_start_from_known_shapes_whatever_else_is_drawn(known: KnownShapes, tmp_path):
+    """Cells with and without known shapes, in any order and company, get the same members."""
+    shipped = load_model("red-blood-cell")
+    model = replace(shipped, known=known)
+    model.save(tmp_path / "model.safetensors", torch.float16)
+    model = type(model).load(tmp_path / "model.safetensors")
+    assert model.known is not None and model.hash != replace(shipped, known=None).hash
+    ring = np.clip(4 - np.abs(np.hypot(Y[0], X[0]) - 22), 0, 1).astype(np.float32)
+    crops = [crop(1, section(pear(0.2))), crop(2, ring), crop(3, section(pear(1.0)))]
+    assert [model.start(one) is not None for one in crops] == [True, False, True]
+    method = as_method(model, PredictSettings(steps=1, device="cpu"))
+    tasks = [Task(one, [10 * one.label, 10 * one.label + 1]) for one in crops]
+    together = [event for event in method.draw(tasks) if isinstance(event, Members)]
+    assert [drawn.crop.label for drawn in together] == [1, 2, 3]
+    for task, drawn in zip(tasks, together, strict=True):
+        (alone,) = (event for event in method.draw([task]) if isinstance(event, Members))
+        np.testing.assert_array_equal(alone.signed_distance, drawn.signed_distance)
+    without = as_method(replace(model, known=None), PredictSettings(steps=1, device="cpu"))
+    (other,) = (event for event in without.draw(tasks[:1]) if isinstance(event, Members))
+    assert not np.array_equal(other.signed_distance, together[0].signed_distance)
+
+
+def test_sampling_from_a_known_shape_visits_only_late_times():
+    model = load_model("red-blood-cell")
+    times = model.process.times(3, START)
+    assert times[0] == pytest.approx(START) and times[-1] == 0
+    assert model.process.times(4)[1:] == pytest.approx(model.process.times(3, model.process.times(4)[1]))
