@@ -82,12 +82,20 @@ def test_pixels_that_are_not_square():
         assert columns > 1.3 * rows
 
 
+#: Cell 1 has another number in a plane between its others.
+RENAMED = np.where((np.arange(9)[:, None, None] == 5) & (LABELS == 1), 7, LABELS)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"depths": [0, 1]}, "2 depths for 9 planes"),
         ({"depths": [0] * 9}, "depth 0 is given twice"),
-        ({"depths": [np.nan] * 9}, "give a number for each plane"),
+        ({"depths": [np.nan] * 9}, "Depth number 1 is nan: give a number for each plane"),
+        ({"depths": [0, "high", *range(2, 9)]}, "Depth number 2 is 'high'"),
+        ({"depths": np.arange(9) * 900.0, "cells": [1]}, "check the depths, their unit"),
+        ({"depths": np.arange(9) * 1e-3, "cells": [1]}, "within 1.5 voxels of its imaged plane"),
+        ({"labels": RENAMED, "cells": [1]}, "Plane number 5 .* names cell 7 where the planes around it"),
         ({"labels": LABELS[4]}, r"not \(plane, y, x\)"),
         ({"labels": np.zeros_like(LABELS)}, "empty in all planes"),
         ({"image": IMAGE[:4]}, "one channel of the same planes"),

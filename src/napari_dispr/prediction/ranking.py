@@ -3,11 +3,12 @@
 The gain is largest where a measure is least certain.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.intervals import LEVEL, read_interval
@@ -108,13 +109,17 @@ def rank_cells(
     return ranked.reset_index(drop=True)
 
 
-def next_planes(prediction: Prediction) -> pd.DataFrame:
+def next_planes(
+    prediction: Prediction, *, progress: Callable[[int, int], None] | None = None
+) -> pd.DataFrame:
     """Which plane of each cell to image next, and what it is expected to gain.
 
     Parameters
     ----------
     prediction : Prediction
         With at least three members of each cell.
+    progress : callable, optional
+        Called with the number of finished cells and of all cells.
 
     Returns
     -------
@@ -130,20 +135,22 @@ def next_planes(prediction: Prediction) -> pd.DataFrame:
         If a cell has fewer than three members.
     """
     rows = []
-    for label, ensemble in prediction.items():
+    for done, (label, ensemble) in enumerate(prediction.items(), start=1):
         gains = plane_gains(ensemble)
-        best, imaged = gains.best, prediction.grid_to_world(label) @ [grid.IMAGED_PLANE, 0, 0, 1]
+        best, imaged = gains.best, prediction.imaged_depth(label)
         rows.append(
             {
                 "label": label,
                 "name": prediction.stem(label),
-                "depth": imaged[0] + gains.depth[best],
+                "depth": imaged + gains.depth[best],
                 "distance": gains.depth[best],
                 "disagreement": gains.disagreement[best],
                 "volume_gain": gains.volume_gain[best],
                 "iou_gain": gains.iou_gain[best],
             }
         )
+        if progress is not None:
+            progress(done, len(prediction))
     ranked = pd.DataFrame(rows).sort_values("iou_gain", ascending=False, kind="stable", ignore_index=True)
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
     ranked.attrs["columns"] = {

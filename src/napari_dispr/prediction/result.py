@@ -252,6 +252,10 @@ class Prediction(Mapping[int, Ensemble]):
         """The (4, 4) affine of a cell's grid, from voxel-centre index to world, the picture's depth in it."""
         return grid.translation((self.depth, 0.0, 0.0)) @ self.facts(label).grid_to_world
 
+    def imaged_depth(self, label: int) -> float:
+        """World z of a cell's imaged plane."""
+        return float((self.grid_to_world(label) @ [*grid.MIDDLE, 1])[0])
+
     def same_frame(self, other: "Prediction") -> bool:
         """Whether the label volumes of another prediction have the same shape and affine."""
         mine, theirs = self._placement, other._placement
