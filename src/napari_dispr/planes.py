@@ -10,6 +10,8 @@ from napari_dispr import grid
 
 #: Planes that are closer than this many voxels to one that is used tell nothing new on the grid.
 LEAST_SPACING = 1.5
+#: Height of a cell beyond its last known section, relative to the radius of a disc as large as that.
+CAP = 0.8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +31,26 @@ class KnownPlane:
     depth: float
     mask: NDArray[np.float32]
     image: NDArray[np.float32] | None = None
+
+
+def mean_gap(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> float:
+    """Mean distance of the inside of a cell from its nearest known plane, in voxels, judged by the masks.
+
+    The area changes linearly from plane to plane. Beyond the outermost planes, if they are not empty, it
+    falls to 0 within `CAP` times the radius of a disc of their area.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        Of the imaged plane.
+    """
+    sections = sorted([(0.0, float(mask.sum())), *((one.depth, float(one.mask.sum())) for one in planes)])
+    depths, areas = np.array(sections).T
+    reach = CAP * np.sqrt(areas[[0, -1]] / np.pi)
+    low, high = depths[0] - reach[0], depths[-1] + reach[1]
+    z = np.linspace(low, high, 4 * grid.SIZE)
+    area = np.interp(z, np.r_[low, depths, high], np.r_[0, areas, 0])
+    return float((area * np.abs(z[:, None] - depths).min(axis=1)).sum() / max(area.sum(), 1e-9))
 
 
 def on_grid(depth: float) -> bool:

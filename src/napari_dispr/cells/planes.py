@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -65,14 +66,14 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
             f"The labels have the shape {labels.shape}, not (plane, y, x): give one segmentation for each "
             "depth, or leave out the depths."
         )
-    deep = np.atleast_1d(np.asarray(depths))
-    for place, depth in enumerate(deep.ravel().tolist(), start=1):
-        if not isinstance(depth, int | float) or not np.isfinite(depth):
+    for place, depth in enumerate(np.asarray(depths, dtype=object).ravel(), start=1):
+        if not isinstance(depth, Real) or not np.isfinite(depth):
             raise InputError(f"Depth number {place} is {depth!r}: give a number for each plane.")
+    deep = np.atleast_1d(np.asarray(depths, dtype=np.float64))
     if deep.shape != labels.shape[:1]:
         raise InputError(f"There are {deep.size} depths for {len(labels)} planes: give one for each plane.")
     order = np.argsort(deep, kind="stable")
-    deep = deep[order].astype(np.float64)
+    deep = deep[order]
     if len(deep) > 1 and (twice := np.flatnonzero(np.diff(deep) <= 0)).size:
         raise InputError(f"The depth {deep[twice[0]]:g} is given twice: give each plane a depth of its own.")
     pictures = None

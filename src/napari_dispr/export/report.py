@@ -178,7 +178,7 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
         text += (
             f"; ranges are calibrated {LEVEL:.0%} intervals: for nine in ten cells like those that the "
             "model was made for, the true value lies inside."
-            if prediction.intervals
+            if prediction.has_intervals
             else ", with their standard deviation, which shows how similar the members are, not how correct."
         )
     return f'<header><h1>{escape(title)}</h1><div class="facts">{items}</div><p>{text}</p></header>'
@@ -250,7 +250,7 @@ def _cell(
         "measure",
         "mean",
         "sd of members",
-        f"{LEVEL:.0%} interval" if prediction.intervals else "",
+        f"{LEVEL:.0%} interval" if prediction.has_intervals else "",
         "unit",
     ]
     said = [_modes(ensemble)]
@@ -394,7 +394,7 @@ def is_moved(prediction: Prediction) -> bool:
 def _settings(prediction: Prediction) -> dict[str, Any]:
     """The settings that have a value."""
     settings = dict(prediction.provenance.get("settings", {}))
-    if prediction.intervals:  # only if sampler and steps are the quality's own
+    if prediction.intervals or prediction.plane_intervals:  # only if sampler and steps are the quality's own
         settings = {name: value for name, value in settings.items() if name not in ("sampler", "steps")}
     if "members" in settings and prediction.numbers:  # more may have been drawn since
         settings["members"] = max(prediction.numbers) + 1

@@ -60,20 +60,19 @@ def rank_cells(
     """
     chosen = checked_measure(measure)
     table = measure_ensembles(prediction, only=[measure]) if measures is None else measures
-    calibration = prediction.intervals.get(measure)
-    if (
-        calibration is None
-        and min((len(prediction.facts(label).numbers) for label in prediction), default=0) < 2
-    ):
+    found = {label: prediction.intervals_of(label).get(measure) for label in prediction}
+    calibrated = None not in found.values()  # half intervals and expected errors cannot be compared
+    if not calibrated and min((len(prediction.facts(label).numbers) for label in prediction), default=0) < 2:
         raise InputError(
             f"Nothing shows how certain the measure {measure} is: predict two members or more of each cell."
         )
     rows = []
-    found, places = np.unique(table["label"].to_numpy(), return_inverse=True)
+    labels, places = np.unique(table["label"].to_numpy(), return_inverse=True)
     drawn = table[measure].to_numpy(np.float64)
-    for place, label in enumerate(found):
+    for place, label in enumerate(labels):
         values = drawn[places == place]
         estimate, error = mean_of(values), expected_error(values)
+        calibration = found[int(label)] if calibrated else None
         low, high = (np.nan, np.nan) if calibration is None else read_interval(values, calibration)
         gain = error if calibration is None else (high - low) / 2
         rows.append(
@@ -82,7 +81,7 @@ def rank_cells(
                 "name": prediction.stem(int(label)),
                 "estimate": estimate,
                 "expected_error": error,
-                **({} if calibration is None else {"low": low, "high": high}),
+                **({"low": low, "high": high} if calibrated else {}),
                 "expected_gain": share_of(gain, estimate) if relative else gain,
                 "warning": prediction.unlike.get(int(label), ""),
             }
@@ -91,7 +90,7 @@ def rank_cells(
     ranked = ranked.sort_values("expected_gain", ascending=False, kind="stable", na_position="first")
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
     unit = chosen.unit(prediction.unit)
-    what = f"half of the {LEVEL:.0%} interval" if calibration else "the error expected of the estimate"
+    what = f"half of the {LEVEL:.0%} interval" if calibrated else "the error expected of the estimate"
     ranked.attrs |= {"measure": measure, "relative": relative}
     ranked.attrs["columns"] = {
         "rank": "no unit: 1 is the cell with the largest expected gain",

@@ -223,6 +223,7 @@ def _for_cells(card: Card, cells: Sequence[CellFile], notes: DatasetNotes) -> Ca
             "novelty": novelty,
             "heights": None,
             "intervals": {},
+            "plane_intervals": (),
         }
     )
 
