@@ -36,20 +36,24 @@ class KnownPlane:
 def mean_gap(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> float:
     """Mean distance of the inside of a cell from its nearest known plane, in voxels, judged by the masks.
 
-    The area changes linearly from plane to plane. Beyond the outermost planes, if they are not empty, it
-    falls to 0 within `CAP` times the radius of a disc of their area.
+    The area changes linearly from section to section. Beyond the outermost sections it falls to 0 within
+    `CAP` times the radius of a disc of their area, or at the next plane, which is empty.
 
     Parameters
     ----------
     mask : (64, 64) array
         Of the imaged plane.
     """
-    sections = sorted([(0.0, float(mask.sum())), *((one.depth, float(one.mask.sum())) for one in planes)])
-    depths, areas = np.array(sections).T
-    reach = CAP * np.sqrt(areas[[0, -1]] / np.pi)
-    low, high = depths[0] - reach[0], depths[-1] + reach[1]
+    known = sorted([(0.0, float(mask.sum())), *((one.depth, float(one.mask.sum())) for one in planes)])
+    depths, areas = np.array(known).T
+    inside = np.flatnonzero(areas)
+    first, last = (inside[0], inside[-1]) if len(inside) else (0, 0)
+    reach = CAP * np.sqrt(areas[[first, last]] / np.pi)
+    low = max(depths[first] - reach[0], *depths[max(first - 1, 0) : first], -np.inf)
+    high = min(depths[last] + reach[1], *depths[last + 1 : last + 2], np.inf)
     z = np.linspace(low, high, 4 * grid.SIZE)
-    area = np.interp(z, np.r_[low, depths, high], np.r_[0, areas, 0])
+    sections = slice(first, last + 1)
+    area = np.interp(z, np.r_[low, depths[sections], high], np.r_[0, areas[sections], 0])
     return float((area * np.abs(z[:, None] - depths).min(axis=1)).sum() / max(area.sum(), 1e-9))
 
 
