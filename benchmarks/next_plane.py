@@ -29,7 +29,7 @@ def drawn(cell: CellFile, method: Method, settings: PredictSettings, depths: lis
     """The ensemble of a cell with sections at these depths in voxels."""
     assert cell.obj is not None
     planes = (
-        KnownPlane(depth, (cell.obj[grid.IMAGED_PLANE + depth] / np.float32(255)).astype(np.float32))
+        KnownPlane(depth, (grid.section(cell.obj, depth) / np.float32(255)).astype(np.float32))
         for depth in depths
     )
     crop = replace(cell.crop(1), planes=tuple(planes))
@@ -64,7 +64,7 @@ def main() -> None:
         assert cell.obj is not None
         truth, first = cell.obj > 127, drawn(cell, method, settings, [])
         rows.append({"second plane": "none", **scores(first, truth)})
-        inside = np.flatnonzero(first.members.any(axis=(0, 2, 3))) - grid.IMAGED_PLANE
+        inside = grid.depths_inside(first.members.any(axis=0))
         choices = {
             "chosen": round(plane_gains(first).depth[plane_gains(first).best]),
             "8 above": 8,

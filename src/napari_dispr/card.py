@@ -56,6 +56,23 @@ class Calibration(BaseModel):
         return self.few or len(self.scores)
 
 
+class PlaneIntervals(BaseModel):
+    """The calibrations of cells of which several planes are known.
+
+    Attributes
+    ----------
+    gap : float
+        Largest `planes.mean_gap` of a cell, in voxels, for which they hold.
+    measures : dict
+        By measure.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    gap: _Positive
+    measures: dict[str, Calibration]
+
+
 class Usual(BaseModel):
     """Mean and spread of some features over the training cells: how unusual is another cell?
 
@@ -245,6 +262,8 @@ class Card(BaseModel):
         What it was trained on and how, and its scores on other cells.
     intervals : dict
         By measure; without it there are no intervals.
+    plane_intervals : tuple of PlaneIntervals
+        The same for cells of which several planes are known, from the smallest gaps to the largest.
     novelty : Novelty or None
         What its training cells look like; without it there are no warnings about novel cells.
     volume : VolumeRegression or None
@@ -272,6 +291,7 @@ class Card(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     scores: dict[str, Any] = Field(default_factory=dict)
     intervals: dict[str, Calibration] = Field(default_factory=dict)
+    plane_intervals: tuple[PlaneIntervals, ...] = ()
     #: Called "familiarity" in model files.
     novelty: Novelty | None = Field(None, alias="familiarity")
     volume: VolumeRegression | None = None

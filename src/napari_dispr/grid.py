@@ -4,6 +4,8 @@ Every shape that the models see or draw lies on this grid. Affines are 4 x 4, ro
 (z, y, x, 1) and map voxel-centre indices to voxel-centre indices or world coordinates.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -55,6 +57,24 @@ def check_affine(affine: ArrayLike) -> NDArray[np.float64]:
 def plane_distance() -> NDArray[np.float32]:
     """Signed distance of each z index from the imaged plane, in voxels, shape (64,)."""
     return np.arange(SIZE, dtype=np.float32) - IMAGED_PLANE
+
+
+def section(volume: Any, depth: float = 0.0) -> Any:
+    """A plane (..., 64, 64) of a volume (..., 64, 64, 64), which may be a tensor.
+
+    ``depth`` is in voxels from the imaged plane; between two planes the values are interpolated.
+    """
+    place = IMAGED_PLANE + depth
+    below = min(max(int(place // 1), 0), SIZE - 2)
+    share = place - below
+    if share in (0, 1):
+        return volume[..., below + int(share), :, :]
+    return volume[..., below, :, :] * (1 - share) + volume[..., below + 1, :, :] * share
+
+
+def depths_inside(shape: NDArray[np.bool_]) -> NDArray[np.int_]:
+    """Distances from the imaged plane, in voxels, of the planes that a shape (z, y, x) reaches, rising."""
+    return np.flatnonzero(shape.any(axis=(1, 2))) - IMAGED_PLANE
 
 
 def translation(offset: NDArray[np.float64] | tuple[float, float, float]) -> NDArray[np.float64]:

@@ -10,6 +10,8 @@ from napari_dispr import grid
 
 #: Planes that are closer than this many voxels to one that is used tell nothing new on the grid.
 LEAST_SPACING = 1.5
+#: Height of a cell beyond its last known section, relative to the radius of a disc as large as that.
+CAP = 0.8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +31,30 @@ class KnownPlane:
     depth: float
     mask: NDArray[np.float32]
     image: NDArray[np.float32] | None = None
+
+
+def mean_gap(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> float:
+    """Mean distance of the inside of a cell from its nearest known plane, in voxels, judged by the masks.
+
+    The area changes linearly from section to section. Beyond the outermost sections it falls to 0 within
+    `CAP` times the radius of a disc of their area, or at the next plane, which is empty.
+
+    Parameters
+    ----------
+    mask : (64, 64) array
+        Of the imaged plane.
+    """
+    known = sorted([(0.0, float(mask.sum())), *((one.depth, float(one.mask.sum())) for one in planes)])
+    depths, areas = np.array(known).T
+    inside = np.flatnonzero(areas)
+    first, last = (inside[0], inside[-1]) if len(inside) else (0, 0)
+    reach = CAP * np.sqrt(areas[[first, last]] / np.pi)
+    low = max(depths[first] - reach[0], *depths[max(first - 1, 0) : first], -np.inf)
+    high = min(depths[last] + reach[1], *depths[last + 1 : last + 2], np.inf)
+    z = np.linspace(low, high, 4 * grid.SIZE)
+    sections = slice(first, last + 1)
+    area = np.interp(z, np.r_[low, depths[sections], high], np.r_[0, areas[sections], 0])
+    return float((area * np.abs(z[:, None] - depths).min(axis=1)).sum() / max(area.sum(), 1e-9))
 
 
 def on_grid(depth: float) -> bool:

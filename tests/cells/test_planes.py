@@ -10,7 +10,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cells
 from napari_dispr.cells.planes import check_planes, crop_planes
 from napari_dispr.errors import InputError
-from napari_dispr.planes import LEAST_SPACING, KnownPlane, useful
+from napari_dispr.planes import LEAST_SPACING, KnownPlane, mean_gap, useful
 
 IMAGE, LABELS = two_balls()
 DEPTHS = [STEP * k for k in range(9)]
@@ -82,12 +82,20 @@ def test_pixels_that_are_not_square():
         assert columns > 1.3 * rows
 
 
+#: Cell 1 has another number in a plane between its others.
+RENAMED = np.where((np.arange(9)[:, None, None] == 5) & (LABELS == 1), 7, LABELS)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"depths": [0, 1]}, "2 depths for 9 planes"),
         ({"depths": [0] * 9}, "depth 0 is given twice"),
-        ({"depths": [np.nan] * 9}, "give a number for each plane"),
+        ({"depths": [np.nan] * 9}, "Depth number 1 is nan: give a number for each plane"),
+        ({"depths": [0, "high", *range(2, 9)]}, "Depth number 2 is 'high'"),
+        ({"depths": np.arange(9) * 900.0, "cells": [1]}, "check the depths, their unit"),
+        ({"depths": np.arange(9) * 1e-3, "cells": [1]}, "within 1.5 voxels of its imaged plane"),
+        ({"labels": RENAMED, "cells": [1]}, "Plane number 5 .* names cell 7 where the planes around it"),
         ({"labels": LABELS[4]}, r"not \(plane, y, x\)"),
         ({"labels": np.zeros_like(LABELS)}, "empty in all planes"),
         ({"image": IMAGE[:4]}, "one channel of the same planes"),
@@ -119,3 +127,18 @@ def test_planes_that_tell_nothing_new_are_left_out():
     assert [plane.depth for plane in useful(planes)] == [-32.0, -2.0, 1.6, 31.0]
     kept = useful(replace(planes[0], depth=d) for d in np.arange(-5, 5, 0.25))
     assert np.diff([plane.depth for plane in kept]).min() >= LEAST_SPACING
+
+
+def test_the_gap_between_planes_of_a_ball():
+    y, x = np.ogrid[-32:32, -32:32]
+
+    def section(depth):
+        return ((y**2 + x**2 + depth**2) < 20**2).astype(np.float32)
+
+    def gap(*depths):
+        return mean_gap(section(0), [KnownPlane(depth, section(depth)) for depth in depths])
+
+    assert gap() == pytest.approx(20 * 0.8 / 3, rel=0.02)  # of a cone of the area
+    gaps = [gap(), gap(10), gap(-10, 10), gap(-20, -10, 10, 20), gap(*range(-20, 21, 4))]
+    assert gaps == sorted(gaps, reverse=True) and 0.8 < gaps[-1] < 1.3
+    assert gap(8, 30) < gap(8), "an empty plane says that the cell ends before it"

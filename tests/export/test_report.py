@@ -3,6 +3,7 @@
 import base64
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,15 +13,18 @@ import tifffile
 from imageio.v3 import imwrite
 from support.predictions import CALIBRATION, ball, prediction_of, rotated
 
+from napari_dispr import grid
 from napari_dispr.commands import cli
 from napari_dispr.errors import InputError
 from napari_dispr.export.report import command_line, is_moved, python_call, report
 from napari_dispr.export.report_pictures import number, unit_sign
+from napari_dispr.planes import KnownPlane
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.predict import predict
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_prediction
 from napari_dispr.prediction.tables import measure_cells
+from napari_dispr.shapes.section import Section
 
 TO_WORLD = rotated(30, 0.1, (5.0, -3.0))
 
@@ -120,6 +124,26 @@ def test_page_without_a_picture(tmp_path: Path, prediction: Prediction) -> None:
     page = Page(tmp_path / "r.html")
     assert seen == [(1, 2), (2, 2)]
     assert "section in the imaged plane" in page.text and "The picture, with" not in page.text
+
+
+def test_of_several_planes_each_is_shown(tmp_path: Path, prediction: Prediction) -> None:
+    mask = np.zeros(grid.SHAPE[1:], np.float32)
+    mask[20:44, 20:44] = 1
+    further = (KnownPlane(6.0, mask), KnownPlane(-6.0, 0 * mask, 0 * mask))
+    cell = replace(prediction[4], section=Section(mask, mask / 2, planes=further))
+    several = prediction.with_cell(cell).with_provenance(depths=[1.0, 2.0, 3.0])
+    stack = np.zeros((3, 200, 130), np.uint16)
+    stack[1, 20:80, 30:90] = 4
+    report(several, tmp_path / "r.html", stack, stack)
+    text = Page(tmp_path / "r.html").text
+    assert "The brightest pixels of all planes" in text and "in a few planes only" in text
+    heights = [float(z) for z in re.findall(r"plane at z = ([-−.\d]+)", text)]
+    step = several[4].spacing[0]
+    np.testing.assert_allclose(heights, [-6 * step, 0, 6 * step], rtol=0.01)
+    assert text.count("no cell") == 1 and text.count("imaged plane") >= 1
+    page = (tmp_path / "r.html").read_text("utf-8")
+    (own,) = re.findall(r'<section class="cell" id="cell-4">.*?</section>', page, re.DOTALL)
+    assert own.count('<path class="outline"') == 2, "the empty plane has none"
 
 
 def test_one_member_without_intervals(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_an_interrupted_prediction_goes_on_only_with_the_same_planes(prediction,
 
 
 def test_what_is_calibrated_for_one_section_is_not_used_for_more(prediction, model):
-    assert model.card.intervals and not prediction.intervals
+    assert model.card.intervals and not prediction.has_intervals
     projection = nd.predict(IMAGE[4], LABELS[4], model=model, picture="projection", cells=[1], **QUICK)
     assert not projection.intervals and not projection.unlike
     assert nd.predict(IMAGE[4], LABELS[4], model=model, members=2, cells=[1]).intervals

@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from support.predictions import CALIBRATION, ball, prediction_of, rotated
+from support.predictions import CALIBRATION, DISTANCE, ball, prediction_of, rotated
 
 from napari_dispr import grid
+from napari_dispr.card import PlaneIntervals
 from napari_dispr.errors import InputError
+from napari_dispr.planes import KnownPlane
 from napari_dispr.prediction.notes import Note
+from napari_dispr.prediction.ranking import rank_cells
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_pictures, load_prediction, save_pictures
 from napari_dispr.prediction.tables import measure, measure_cells
@@ -286,6 +289,29 @@ def test_intervals_do_not_hold_for_members_chosen_by_hand():
     prediction = replace(cells, intervals={"volume": CALIBRATION}).reject(1, 1)
     table = measure_cells(prediction).set_index("label")
     assert np.isnan(table.loc[1, "volume_low"]) and table.loc[2, "volume_low"] > 0
+
+
+def test_cells_of_several_planes_have_intervals_of_their_own(tmp_path):
+    mask = (DISTANCE[grid.IMAGED_PLANE] < 20).astype(np.float32)
+    near, far = (Section(mask, planes=(KnownPlane(depth, mask),)) for depth in (12.0, 1.5))
+    cells = prediction_of(
+        replace(ball(1, (50, 50), [20, 19]), section=near),
+        replace(ball(2, (50, 110), [12, 11]), section=far),
+        ball(3, (90, 50), [20, 19]),
+    )
+    gaps = [cells.facts(label).gap for label in (1, 2)]
+    assert gaps[0] < gaps[1] and cells.facts(3).gap is None
+    narrow = CALIBRATION.model_copy(update={"floor": 0.01})
+    planes = (PlaneIntervals(gap=gaps[0] + 0.01, measures={"volume": narrow}),)
+    prediction = replace(cells, intervals={"volume": CALIBRATION}, plane_intervals=planes)
+    prediction.save(tmp_path)
+    for one in (prediction, load_prediction(tmp_path)):
+        table = measure_cells(one).set_index("label")
+        widths = np.log(table["volume_high"] / table["volume_low"])
+        assert widths[1] < widths[3] and np.isnan(widths[2]), "no class holds for the second"
+        assert "low" not in rank_cells(one), "errors and intervals are not mixed"
+    assert "low" in rank_cells(prediction_of(cells[1], plane_intervals=planes))
+    assert not replace(cells, intervals={"volume": CALIBRATION}, ensembles={1: cells[1]}).has_intervals
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from napari_dispr.errors import InputError
-from napari_dispr.shapes.intervals import CALIBRATED, Calibration, calibrate, read_interval
+from napari_dispr.shapes.intervals import (
+    CALIBRATED,
+    Calibration,
+    calibrate,
+    calibrate_planes,
+    read_interval,
+)
 from napari_dispr.shapes.measures import HEADLINE
 
 
@@ -145,3 +151,26 @@ def test_too_few_cells_for_any_interval():
     estimates, truths = simulated(np.random.default_rng(8), 4)
     with pytest.raises(InputError, match="give at least 5"):
         calibrate(estimates, truths, few=True)
+
+
+def test_cells_with_more_planes_get_narrower_intervals_that_hold_the_truth():
+    rng = np.random.default_rng(5)
+
+    def cells(count):
+        gaps = rng.uniform(0.5, 8, count)
+        error = 0.03 * gaps * rng.standard_normal(count)
+        members = [{"volume": 100 * np.exp(0.01 * gap * rng.standard_normal(5))} for gap in gaps]
+        return gaps, members, [{"volume": float(100 * np.exp(one))} for one in error]
+
+    fitted = calibrate_planes(*cells(240))
+    assert len(fitted) == 4 and [one.gap for one in fitted] == sorted(one.gap for one in fitted)
+    hits, widths = np.zeros((2, 4)), [[] for _ in fitted]
+    for gap, members, truth in zip(*cells(800), strict=True):
+        which = next((i for i, one in enumerate(fitted) if gap <= one.gap), None)
+        if which is not None:
+            low, high = read_interval(members["volume"], fitted[which].measures["volume"])
+            hits[:, which] += low <= truth["volume"] <= high, 1
+            widths[which].append(np.log(high / low))
+    assert (np.abs(hits[0] / hits[1] - 0.9) < 0.09).all()
+    assert (np.diff([np.median(one) for one in widths]) > 0).all()
+    assert len(calibrate_planes(*cells(30))) == 1

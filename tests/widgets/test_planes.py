@@ -1,8 +1,10 @@
 """Several planes in the windows: Predict finds and takes them, Compare shows and completes them."""
 
 from collections.abc import Callable
+from threading import Event
 
 import numpy as np
+import pandas as pd
 import pytest
 from napari import Viewer
 from napari.components import ViewerModel
@@ -13,9 +15,11 @@ from support.stacks import STEP, two_balls
 import napari_dispr.prediction.predict  # noqa: F401  before a thread does: rewriting is not thread-safe
 from napari_dispr.cells.planes import known_planes
 from napari_dispr.errors import InputError
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.compare.widget import CompareWidget
+from napari_dispr.widgets.morphometry import rank_choice
 from napari_dispr.widgets.morphometry.columns import NEXT_PLANE
 from napari_dispr.widgets.morphometry.rank_choice import BY_PLANE, RankChoice
 from napari_dispr.widgets.predict.cures import SPLIT_STACK, cured
@@ -156,3 +160,22 @@ def test_predict_compare_and_complete_a_coarse_stack(
     ranking = rank.ranking(opened.prediction, opened.measures)
     assert {*NEXT_PLANE.values()} <= {*ranking.columns} and ranking["rank"].tolist() == [1, 2]
     assert "one more plane, at z = " in rank.summary(ranking)
+
+
+def test_the_search_for_planes_can_be_cancelled(qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = Event()
+
+    def searched(prediction: Prediction, progress: Callable[[int, int], None]) -> None:
+        progress(1, 2)
+        cancelled.wait()
+        progress(2, 2)
+
+    monkeypatch.setattr(rank_choice, "next_planes", searched)
+    rank, prediction = RankChoice(), Prediction({}, provenance={})
+    qtbot.addWidget(rank)
+    rank.choose(BY_PLANE)
+    assert rank.ranking(prediction, pd.DataFrame([1])) is None and rank.pending
+    rank.run_bar.cancel_button.click()
+    cancelled.set()
+    qtbot.waitUntil(lambda: not rank.pending)
+    assert rank.chosen == "" and rank.run_bar.status.text() == "Cancelled. The cells are not ranked."

@@ -73,7 +73,10 @@ def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[An
     """
     labels = _plane(labels)
     if labels.ndim != 2:
-        raise InputError(f"The labels have the shape {labels.shape}, not (y, x): choose one plane of them.")
+        raise InputError(
+            f"The labels have the shape {labels.shape}, not (y, x): choose one plane of them, or give the "
+            "depths of all planes."
+        )
     labels = whole_numbers(labels)
     if image is not None:
         image = _check_image(image, labels.shape)

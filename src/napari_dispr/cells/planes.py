@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from napari_dispr.cells.cropping import (
 )
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
-from napari_dispr.planes import KnownPlane, useful
+from napari_dispr.planes import LEAST_SPACING, KnownPlane, useful
 
 #: The imaged plane is that nearest to the middle of the cell, of those with this share of the largest area.
 _LARGE = 0.8
@@ -28,6 +29,8 @@ _LARGE = 0.8
 _SMALL_END = 0.5
 #: Sections of a cell are at most this many voxels from its imaged plane, and from the centre in the plane.
 _ROOM = (30.0, grid.SIZE / 2)
+#: Cells are at most this many times as tall as wide; more means that depths and pixels have different units.
+_TALLEST = 12.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,13 +66,14 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
             f"The labels have the shape {labels.shape}, not (plane, y, x): give one segmentation for each "
             "depth, or leave out the depths."
         )
-    deep = np.atleast_1d(np.asarray(depths))
-    if deep.dtype.kind not in "iuf" or not np.isfinite(deep).all():
-        raise InputError(f"The depths are {depths!r}: give a number for each plane.")
+    for place, depth in enumerate(np.asarray(depths, dtype=object).ravel(), start=1):
+        if not isinstance(depth, Real) or not np.isfinite(depth):
+            raise InputError(f"Depth number {place} is {depth!r}: give a number for each plane.")
+    deep = np.atleast_1d(np.asarray(depths, dtype=np.float64))
     if deep.shape != labels.shape[:1]:
         raise InputError(f"There are {deep.size} depths for {len(labels)} planes: give one for each plane.")
     order = np.argsort(deep, kind="stable")
-    deep = deep[order].astype(np.float64)
+    deep = deep[order]
     if len(deep) > 1 and (twice := np.flatnonzero(np.diff(deep) <= 0)).size:
         raise InputError(f"The depth {deep[twice[0]]:g} is given twice: give each plane a depth of its own.")
     pictures = None
@@ -226,6 +230,11 @@ def _crop(
     )
     most = min(_ROOM[0] / tall if tall else np.inf, _ROOM[1] / wide)
     if zoom > most * (1 + 1e-9):
+        if tall > _TALLEST * wide:
+            raise InputError(
+                f"The sections of cell {label} reach {tall:.3g} pixels from its imaged plane, but are only "
+                f"{2 * wide:.3g} wide: check the depths, their unit and the size of the pixels."
+            )
         if not automatic:
             raise InputError(
                 f"The sections of cell {label} reach beyond the grid at {zoom:.3g} voxels per pixel: check "
@@ -242,14 +251,33 @@ def _crop(
         mask, image = resampled_cell(picture(k), planes.labels[k], label, zoom, centre, sides)
         if k not in own or (mask > INSIDE).any():  # a section too small for the grid is left out
             further.append(KnownPlane(float(depths[k] * zoom), mask, image))
+    known = useful(further)
+    if len(own) > 1 and not known:
+        raise InputError(
+            f"All sections of cell {label} are within {LEAST_SPACING} voxels of its imaged plane: check the "
+            "depths and their unit, or predict from one plane."
+        )
     to_pixel = grid.translation((float(planes.depths[middle]), 0.0, 0.0)) @ crop.grid_to_pixel
-    return replace(crop, planes=useful(further), grid_to_pixel=to_pixel)
+    return replace(crop, planes=known, grid_to_pixel=to_pixel)
 
 
 def _check_cell(labels: NDArray[Any], label: int, own: Mapping[int, Box]) -> None:
-    """Raise an InputError if the border cuts a cell, or its sections do not lie above one another."""
+    """Raise an InputError if the border cuts a cell, or its sections do not lie above one another.
+
+    Nor may another cell lie between them.
+    """
     before = None
-    for k, box in own.items():
+    for k in range(min(own), max(own) + 1):
+        if k not in own:
+            assert before is not None
+            others, counts = np.unique(labels[k][before], return_counts=True)
+            if others[counts.argmax()] and counts.max() > counts.sum() / 2:
+                raise InputError(
+                    f"Plane number {k} (from 0) names cell {others[counts.argmax()]} where the planes around "
+                    f"it name cell {label}: give each cell the same number in all of its planes."
+                )
+            continue
+        box = own[k]
         if cut_by_border(labels[k], label, box):
             raise InputError(
                 f"Cell {label} is cut by the border of the image: choose cells that are wholly in it."

@@ -143,7 +143,7 @@ def _touches_border(obj: NDArray[np.uint8]) -> bool:
 def _agreement(cell: CellFile) -> float:
     """IoU of the mask with the section of the object."""
     assert cell.obj is not None
-    mask, section = cell.mask > INSIDE, cell.obj[grid.IMAGED_PLANE] > 127
+    mask, section = cell.mask > INSIDE, grid.section(cell.obj) > 127
     return float((mask & section).sum() / max(1, (mask | section).sum()))
 
 

@@ -110,6 +110,10 @@ def model_info(options: argparse.Namespace) -> None:
 def _shortened(card: Card) -> dict[str, Any]:
     """A card as JSON; of long tables it only has the number of cells that they were made from."""
     short = card.model_dump(mode="json")
+    short["plane_intervals"] = [
+        {"gap": one.gap, **{name: f"from {c.cells} cells" for name, c in one.measures.items()}}
+        for one in card.plane_intervals
+    ]
     short["intervals"] = {name: f"from {c.cells} cells" for name, c in card.intervals.items()}
     short["novelty"] = card.novelty and f"from {card.novelty.cells} cells"
     short["heights"] = card.heights and f"from {card.heights.cells} cells"

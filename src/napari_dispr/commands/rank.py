@@ -8,6 +8,7 @@ from napari_dispr.commands.common import (
     add_command,
     check_folder,
     check_suffix,
+    progress_bar,
     read_real_cells,
     run_with_progress,
     warn,
@@ -60,7 +61,8 @@ def rank(options: argparse.Namespace) -> None:
     from napari_dispr.prediction.saving import load_prediction, write_table
 
     if options.planes:
-        table = next_planes(load_prediction(options.source))
+        with progress_bar("cell") as show:
+            table = next_planes(load_prediction(options.source), progress=show)
         write_table(options.out, table)
         print(table.head(10).to_string(index=False, float_format=lambda v: f"{v:.3g}"))
         print(f"{len(table)} cells: {options.out}")

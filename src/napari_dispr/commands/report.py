@@ -33,10 +33,8 @@ def report(options: argparse.Namespace) -> None:
 
     prediction = load_prediction(options.folder)
     made = prediction.provenance
-    # Of a stack no single plane shows all cells: each cell is shown by its own section.
-    known = {} if "planes" in made else {name: made.get(f"{name}_file") for name in ("image", "labels")}
     image, labels = (
-        _picture(getattr(options, name), known.get(name), labels=name == "labels")
+        _picture(getattr(options, name), made.get(f"{name}_file"), labels=name == "labels")
         for name in ("image", "labels")
     )
     if labels is not None and made.get("split"):

@@ -102,7 +102,7 @@ class ShapeModel:
     def hash(self) -> str:
         """SHA-256 of everything that determines the voxels: configuration, weights, part of the card."""
         notes = {"name", "description", "licence", "attribution", "limits", "training", "scores"}
-        notes |= {"intervals", "rival"}
+        notes |= {"intervals", "plane_intervals", "rival"}
         if self.card.volume is None:  # else novel cells are sampled without the volume regression
             notes |= {"novelty", "volume"}
         if self.card.heights is None:  # as in the versions that did not have it

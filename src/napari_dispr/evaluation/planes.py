@@ -106,7 +106,7 @@ def crop_of(cell: CellFile, method: Method) -> Crop:
         return crop
     assert cell.obj is not None
     sections = (
-        KnownPlane(depth, (cell.obj[grid.IMAGED_PLANE + depth] / np.float32(255)).astype(np.float32))
+        KnownPlane(depth, (grid.section(cell.obj, depth) / np.float32(255)).astype(np.float32))
         for depth in depths_of(method.planes)
     )
     return replace(crop, planes=tuple(sections))

@@ -207,7 +207,7 @@ class Truth:
             "signed_volume": measures["volume"] / self.measures["volume"] - 1,
             "iou": overlap,
             "dice": 2 * overlap / (1 + overlap),
-            "imaged_plane_iou": iou(shape[grid.IMAGED_PLANE], self.section) if shape.any() else 0.0,
+            "imaged_plane_iou": iou(grid.section(shape), self.section) if shape.any() else 0.0,
             "surface_distance": distance * self.voxel_size,
             "hausdorff_95": hausdorff * self.voxel_size,
         }

@@ -229,7 +229,7 @@ def _cell(prediction: Prediction, name: str, label: int, row: dict[Any, Any]) ->
     """The picture of a cell and its consensus."""
     ensemble = prediction[label]
     section = ensemble.section
-    plane = ensemble.occupancy[grid.IMAGED_PLANE] if section is None else section.mask
+    plane = grid.section(ensemble.occupancy) if section is None else section.mask
     if section is not None and section.image is not None:
         plane = section.image / (section.image.max() or 1.0)
     picture = _enlarged(np.clip(plane, 0, 1))

@@ -148,7 +148,7 @@ def save_denoising(file: str | os.PathLike[str], path: Denoising) -> None:
 
 def _plane(frame: NDArray[np.float32], mask: NDArray[np.float32] | None) -> NDArray[np.uint8]:
     """The imaged plane of a signed distance, brighter deeper inside, with the outline of a mask."""
-    level = np.repeat(np.repeat(frame[grid.IMAGED_PLANE], ENLARGED, 0), ENLARGED, 1)
+    level = np.repeat(np.repeat(grid.section(frame), ENLARGED, 0), ENLARGED, 1)
     share = np.clip(0.5 + level / (2 * PLANE_RANGE), 0, 1)[..., None]
     picture = np.rint(255 * share * np.asarray(SHAPE) + (1 - share) * np.array(BACKGROUND)).astype(np.uint8)
     if mask is not None:

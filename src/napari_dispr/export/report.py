@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.export.report_pictures import CROP, Field, figure, number, overview, volume_chart
+from napari_dispr.export.report_pictures import Field, figure, number, overview, views, volume_chart
 from napari_dispr.files import written_aside
 from napari_dispr.prediction.notes import sentences
 from napari_dispr.prediction.result import Prediction
@@ -52,7 +52,7 @@ def report(
 
     Parameters
     ----------
-    image, labels : (y, x) arrays, optional
+    image, labels : (y, x) or (plane, y, x) arrays, optional
         Input of the prediction, to show where each cell is.
     measures : DataFrame
         Table of `measure`, if it was measured before.
@@ -166,18 +166,19 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
         link = f'<a href="#cell-{most}">{escape(_named(prediction, most))}</a>'
         facts.append((link, f"most ambiguous ({share:.2f})"))
     items = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in facts)
-    text = "Each cell was seen in one plane only. "
+    several = "depths" in made
+    text = f"Each cell was seen in {'a few planes' if several else 'one plane'} only. "
     if made.get("method"):
         text += "The method predicts one shape per cell, which does not show its uncertainty."
     else:
         text += (
-            "A diffusion model drew several 3D shapes that all agree with that plane, the members of the "
-            "cell's ensemble. Numbers are means over the members"
+            f"A diffusion model drew several 3D shapes that all agree with {'these' if several else 'that'} "
+            f"plane{'s' * several}, the members of the cell's ensemble. Numbers are means over the members"
         )
         text += (
             f"; ranges are calibrated {LEVEL:.0%} intervals: for nine in ten cells like those that the "
             "model was made for, the true value lies inside."
-            if prediction.intervals
+            if prediction.has_intervals
             else ", with their standard deviation, which shows how similar the members are, not how correct."
         )
     return f'<header><h1>{escape(title)}</h1><div class="facts">{items}</div><p>{text}</p></header>'
@@ -226,12 +227,7 @@ def _cell(
     ensemble = prediction[label]
     name, columns = _named(prediction, label), members.attrs.get("columns", {})
     unit = unit_sign(columns.get("volume", "").partition(":")[0])
-    picture, outline = field.crop(ensemble)
-    if picture is None:
-        section = np.kron(ensemble.occupancy[grid.IMAGED_PLANE], np.ones((CROP, CROP)))
-        figures = [figure(section, "section in the imaged plane", f"section of {name}", outline, "crop")]
-    else:
-        figures = [figure(picture, "the picture", f"picture of {name}", outline, "crop")]
+    figures = views(prediction, label, field)
     consensus = shaded(ensemble.consensus_distance, CONSENSUS, _ENLARGED)
     kept = prediction.kept.get(label)
     figures.append(figure(consensus, f"consensus{_tick(kept == 'consensus')}", f"consensus of {name}"))
@@ -254,7 +250,7 @@ def _cell(
         "measure",
         "mean",
         "sd of members",
-        f"{LEVEL:.0%} interval" if prediction.intervals else "",
+        f"{LEVEL:.0%} interval" if prediction.has_intervals else "",
         "unit",
     ]
     said = [_modes(ensemble)]
@@ -398,7 +394,7 @@ def is_moved(prediction: Prediction) -> bool:
 def _settings(prediction: Prediction) -> dict[str, Any]:
     """The settings that have a value."""
     settings = dict(prediction.provenance.get("settings", {}))
-    if prediction.intervals:  # only if sampler and steps are the quality's own
+    if prediction.intervals or prediction.plane_intervals:  # only if sampler and steps are the quality's own
         settings = {name: value for name, value in settings.items() if name not in ("sampler", "steps")}
     if "members" in settings and prediction.numbers:  # more may have been drawn since
         settings["members"] = max(prediction.numbers) + 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, zoom
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import check_fields
@@ -74,6 +74,8 @@ class Field:
 
     def __init__(self, prediction: Prediction, image: Picture | None, labels: Picture | None) -> None:
         self.image, self.labels = image, labels
+        #: Of several planes; then no picture shows all cells as they were seen.
+        self.flattened = "depths" in prediction.provenance
         self._shape = prediction.image_shape
         self._to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world))
         if image is not None:
@@ -82,8 +84,11 @@ class Field:
 
     @classmethod
     def checked(cls, prediction: Prediction, image: ArrayLike | None, labels: ArrayLike | None) -> "Field":
+        """Of several planes the brightest pixels and the largest labels."""
         if image is None and labels is None:
             return cls(prediction, None, None)
+        if "depths" in prediction.provenance:
+            image, labels = (None if stack is None else _flat(stack) for stack in (image, labels))
         if labels is None:
             pixels, plane = check_fields(image, np.ones_like(np.asarray(image), np.uint8))
             found = None
@@ -102,7 +107,9 @@ class Field:
         return np.clip((image - self._low) / self._range, 0, 1)
 
     def crop(self, ensemble: Ensemble) -> tuple[Picture | None, str]:
-        """The part of the picture that the model grid covers, and the cell's outline."""
+        """The part of the picture that the grid covers, and the cell's outline; None without one picture."""
+        if self.flattened:
+            return None, ""
         affine = self._to_pixel @ ensemble.grid_to_world
         factor, first = np.diag(affine)[1:3] / CROP, affine[1:3, 3]
         start = first + np.diag(affine)[1:3] * (0.5 / CROP - 0.5)
@@ -124,6 +131,44 @@ class Field:
         return picture, outline(affine_transform(mask, factor, start, size, order=1) > 0.5)
 
 
+def _flat(stack: ArrayLike) -> Picture:
+    planes = np.asarray(stack)
+    return planes.max(axis=0) if planes.ndim == 3 else planes
+
+
+def views(prediction: Prediction, label: int, field: Field) -> list[str]:
+    """Figures of what is known of a cell: its picture, or each of its planes, with its outline."""
+    ensemble, name = prediction[label], prediction.names.get(label) or f"cell {label}"
+    picture, over = field.crop(ensemble)
+    if picture is not None:
+        return [figure(picture, "the picture", f"picture of {name}", over, "crop")]
+    section = ensemble.section
+    if section is None:
+        picture = np.kron(grid.section(ensemble.occupancy), np.ones((CROP, CROP)))
+        return [figure(picture, "section in the imaged plane", f"section of {name}", over, "crop")]
+    planes = [
+        (0.0, section.mask, section.image),
+        *((one.depth, one.mask, one.image) for one in section.planes),
+    ]
+    seen = [image for _, _, image in planes if image is not None]
+    low, high = (min(map(np.min, seen)), max(map(np.max, seen))) if seen else (0.0, 1.0)
+    z, step = prediction.imaged_depth(label), ensemble.spacing[0]
+    figures = []
+    for depth, mask, image in sorted(planes, key=lambda plane: plane[0]):
+        grey = mask / 2 if image is None else (image - low) / max(high - low, 1e-12)
+        height = step * round(z / step + depth, 6)  # 0 is not written as 2e-16
+        place = f"plane at z = {number(height)} {unit_sign(prediction.unit)}".rstrip()
+        caption = f"{place}<br>{'no cell' if mask.max() <= 0.5 else 'imaged plane' if not depth else ''}"
+        caption = caption if section.planes else "section in the imaged plane"
+        over = outline(_enlarged(mask) > 0.5) if mask.max() > 0.5 else ""
+        figures.append(figure(_enlarged(grey), caption, f"{place} of {name}", over, "crop"))
+    return figures
+
+
+def _enlarged(picture: Picture) -> Picture:
+    return np.asarray(zoom(picture, CROP, order=1, mode="nearest", grid_mode=True))
+
+
 def overview(prediction: Prediction, field: Field) -> str:
     """The picture with the cells outlined and named."""
     if field.image is None:
@@ -142,7 +187,8 @@ def overview(prediction: Prediction, field: Field) -> str:
             over.append(f'<g transform="scale({1 / step:.5g}) translate({left} {top})">{path}</g>')
         over.append(f'<a href="#cell-{label}"><text x="{x:.1f}" y="{y:.1f}">{label}</text></a>')
     name = escape(str(prediction.provenance.get("image", "")))
-    caption = "The picture, with the cells that were predicted" + (f" ({name})." if name else ".")
+    what = "The brightest pixels of all planes" if field.flattened else "The picture"
+    caption = f"{what}, with the cells that were predicted" + (f" ({name})." if name else ".")
     whole = figure(image, caption, "the picture with its cells", "".join(over), "overview")
     return f"<h2>The picture</h2>{whole}"
 

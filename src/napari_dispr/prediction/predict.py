@@ -208,9 +208,10 @@ def iter_predict_crops(
         notes=tuple(notes),
         names=names or {},
     )
-    # Intervals are calibrated for cells with a picture of one plane that are sampled as the quality says.
+    # Intervals are calibrated for sections with a picture that are sampled as the quality says.
     if settings.sampler is None and settings.steps is None and all(map(_is_calibrated, crops)):
-        prediction = replace(prediction, intervals=method.card.intervals)
+        card = method.card
+        prediction = replace(prediction, intervals=card.intervals, plane_intervals=card.plane_intervals)
     if text := _not_learned(method, crops):
         prediction = prediction.noted(Note("general", None, text))
     if members < settings.members:
@@ -229,7 +230,7 @@ def iter_predict_crops(
 
 
 def _is_calibrated(crop: Crop) -> bool:
-    return crop.image is not None and not crop.planes and crop.picture == "section"
+    return crop.image is not None and crop.picture == "section"
 
 
 def _not_learned(method: Method, crops: Sequence[Crop]) -> str:

@@ -3,11 +3,12 @@
 The gain is largest where a measure is least certain.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.intervals import LEVEL, read_interval
@@ -59,20 +60,19 @@ def rank_cells(
     """
     chosen = checked_measure(measure)
     table = measure_ensembles(prediction, only=[measure]) if measures is None else measures
-    calibration = prediction.intervals.get(measure)
-    if (
-        calibration is None
-        and min((len(prediction.facts(label).numbers) for label in prediction), default=0) < 2
-    ):
+    found = {label: prediction.intervals_of(label).get(measure) for label in prediction}
+    calibrated = None not in found.values()  # half intervals and expected errors cannot be compared
+    if not calibrated and min((len(prediction.facts(label).numbers) for label in prediction), default=0) < 2:
         raise InputError(
             f"Nothing shows how certain the measure {measure} is: predict two members or more of each cell."
         )
     rows = []
-    found, places = np.unique(table["label"].to_numpy(), return_inverse=True)
+    labels, places = np.unique(table["label"].to_numpy(), return_inverse=True)
     drawn = table[measure].to_numpy(np.float64)
-    for place, label in enumerate(found):
+    for place, label in enumerate(labels):
         values = drawn[places == place]
         estimate, error = mean_of(values), expected_error(values)
+        calibration = found[int(label)] if calibrated else None
         low, high = (np.nan, np.nan) if calibration is None else read_interval(values, calibration)
         gain = error if calibration is None else (high - low) / 2
         rows.append(
@@ -81,7 +81,7 @@ def rank_cells(
                 "name": prediction.stem(int(label)),
                 "estimate": estimate,
                 "expected_error": error,
-                **({} if calibration is None else {"low": low, "high": high}),
+                **({"low": low, "high": high} if calibrated else {}),
                 "expected_gain": share_of(gain, estimate) if relative else gain,
                 "warning": prediction.unlike.get(int(label), ""),
             }
@@ -90,7 +90,7 @@ def rank_cells(
     ranked = ranked.sort_values("expected_gain", ascending=False, kind="stable", na_position="first")
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
     unit = chosen.unit(prediction.unit)
-    what = f"half of the {LEVEL:.0%} interval" if calibration else "the error expected of the estimate"
+    what = f"half of the {LEVEL:.0%} interval" if calibrated else "the error expected of the estimate"
     ranked.attrs |= {"measure": measure, "relative": relative}
     ranked.attrs["columns"] = {
         "rank": "no unit: 1 is the cell with the largest expected gain",
@@ -108,13 +108,17 @@ def rank_cells(
     return ranked.reset_index(drop=True)
 
 
-def next_planes(prediction: Prediction) -> pd.DataFrame:
+def next_planes(
+    prediction: Prediction, *, progress: Callable[[int, int], None] | None = None
+) -> pd.DataFrame:
     """Which plane of each cell to image next, and what it is expected to gain.
 
     Parameters
     ----------
     prediction : Prediction
         With at least three members of each cell.
+    progress : callable, optional
+        Called with the number of finished cells and of all cells.
 
     Returns
     -------
@@ -130,20 +134,22 @@ def next_planes(prediction: Prediction) -> pd.DataFrame:
         If a cell has fewer than three members.
     """
     rows = []
-    for label, ensemble in prediction.items():
+    for done, (label, ensemble) in enumerate(prediction.items(), start=1):
         gains = plane_gains(ensemble)
-        best, imaged = gains.best, prediction.grid_to_world(label) @ [grid.IMAGED_PLANE, 0, 0, 1]
+        best, imaged = gains.best, prediction.imaged_depth(label)
         rows.append(
             {
                 "label": label,
                 "name": prediction.stem(label),
-                "depth": imaged[0] + gains.depth[best],
+                "depth": imaged + gains.depth[best],
                 "distance": gains.depth[best],
                 "disagreement": gains.disagreement[best],
                 "volume_gain": gains.volume_gain[best],
                 "iou_gain": gains.iou_gain[best],
             }
         )
+        if progress is not None:
+            progress(done, len(prediction))
     ranked = pd.DataFrame(rows).sort_values("iou_gain", ascending=False, kind="stable", ignore_index=True)
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
     ranked.attrs["columns"] = {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.card import Calibration
+from napari_dispr.card import Calibration, PlaneIntervals
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note, is_cut, sentences
 from napari_dispr.prediction.store import EnsembleStore
@@ -42,7 +42,9 @@ class Prediction(Mapping[int, Ensemble]):
     names : mapping of int to str
         Names of cells, for their files; other cells are named by their labels.
     intervals : mapping of str to Calibration
-        The model's calibration of the intervals of each measure.
+        The model's calibration of the intervals of each measure, for cells of which one plane is known.
+    plane_intervals : tuple of PlaneIntervals
+        The same for cells of which several planes are known; see `intervals_of`.
     kept : mapping of int to int or "consensus"
         Of cells whose shape was chosen: the number of the member, or the consensus.
     rejected : mapping of int to tuple of int
@@ -57,6 +59,7 @@ class Prediction(Mapping[int, Ensemble]):
     notes: tuple[Note, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     intervals: Mapping[str, Calibration] = field(default_factory=dict)
+    plane_intervals: tuple[PlaneIntervals, ...] = ()
     kept: Mapping[int, "Kept"] = field(default_factory=dict)
     rejected: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
@@ -88,6 +91,18 @@ class Prediction(Mapping[int, Ensemble]):
     def with_provenance(self, **more: Any) -> "Prediction":
         """This prediction with further provenance."""
         return replace(self, provenance={**self.provenance, **more})
+
+    def intervals_of(self, label: int) -> Mapping[str, Calibration]:
+        """The calibration of the intervals of each measure of a cell; empty if none holds for it."""
+        gap = self.facts(label).gap
+        if gap is None:
+            return self.intervals
+        return next((one.measures for one in self.plane_intervals if gap <= one.gap), {})
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any cell has intervals."""
+        return any(self.intervals_of(label) for label in self)
 
     @property
     def store(self) -> EnsembleStore:
@@ -251,6 +266,10 @@ class Prediction(Mapping[int, Ensemble]):
     def grid_to_world(self, label: int) -> NDArray[np.float64]:
         """The (4, 4) affine of a cell's grid, from voxel-centre index to world, the picture's depth in it."""
         return grid.translation((self.depth, 0.0, 0.0)) @ self.facts(label).grid_to_world
+
+    def imaged_depth(self, label: int) -> float:
+        """World z of a cell's imaged plane."""
+        return float((self.grid_to_world(label) @ [*grid.MIDDLE, 1])[0])
 
     def same_frame(self, other: "Prediction") -> bool:
         """Whether the label volumes of another prediction have the same shape and affine."""

@@ -106,6 +106,7 @@ def _write_content(
             "image_shape": prediction.image_shape,
             "columns": columns or {},
             "intervals": {name: one.model_dump() for name, one in prediction.intervals.items()},
+            "plane_intervals": [one.model_dump() for one in prediction.plane_intervals],
             "cells": cells,
         },
     )
@@ -172,6 +173,7 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
         notes=_notes(content, names),
         names=names,
         intervals=content.intervals,
+        plane_intervals=content.plane_intervals,
         kept={label: cell.kept for label, cell in content.cells.items() if cell.kept is not None},
         rejected={label: cell.rejected for label, cell in content.cells.items() if cell.rejected},
     )

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_dispr import grid
-from napari_dispr.card import Calibration
+from napari_dispr.card import Calibration, PlaneIntervals
 from napari_dispr.prediction.notes import Note
 from napari_dispr.shapes.facts import Agreement
 
@@ -83,6 +83,7 @@ class SavedPrediction(_Part):
     ]
     columns: dict[str, dict[str, str]] = {}
     intervals: dict[str, Calibration]
+    plane_intervals: tuple[PlaneIntervals, ...] = ()
     cells: dict[_Label, SavedCell]
     # Provenance that is used, not only shown.
     settings: dict[str, Any] | None = None
@@ -121,7 +122,8 @@ class SavedPrediction(_Part):
     @property
     def provenance(self) -> dict[str, Any]:
         """How the prediction was made."""
-        own = ("warnings", "notes", "unit", "image_to_world", "image_shape", "columns", "intervals", "cells")
+        own = {"warnings", "notes", "unit", "image_to_world", "image_shape", "columns", "cells"}
+        own |= {"intervals", "plane_intervals"}
         given = self.model_fields_set | (self.model_extra or {}).keys()
         return {
             name: getattr(self, name)

@@ -140,12 +140,11 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
         chosen shape; and ``warning``, how the cell is unlike the training data, or what is doubtful about its
         mask. ``attrs["columns"]`` holds unit and meaning of each column.
     """
-    summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals)
+    summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals_of)
     agreeing = agreement(prediction.agreements)
     table = summary.merge(agreeing, on="label", how="left", sort=False)
-    ends = [f"{name}_{end}" for name in prediction.intervals for end in ("low", "high")]
-    by_hand = table["label"].isin(list(prediction.rejected))
-    table.loc[by_hand, [name for name in ends if name in table]] = np.nan
+    ends = [name for name in table if str(name).endswith(("_low", "_high"))]
+    table.loc[table["label"].isin(list(prediction.rejected)), ends] = np.nan
     kept = [prediction.kept.get(int(label), "") for label in table["label"]]
     table["kept"] = [f"member {one}" if isinstance(one, int) else one for one in kept]
     doubts = {note.cell: note.text for note in prediction.notes if note.kind == "mask"}

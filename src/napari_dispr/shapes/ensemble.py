@@ -169,7 +169,7 @@ class Ensemble:
     def imaged_plane_iou(self, mask: ArrayLike) -> NDArray[np.float64]:
         """IoU of each member's imaged plane with the cell's mask (64, 64), (member,); 1 if both are empty."""
         section = np.asarray(mask, dtype=np.float32) > 0.5
-        plane = self.members[:, grid.IMAGED_PLANE]
+        plane = grid.section(self.members)
         either = (plane | section).sum(axis=(1, 2))
         return np.where(either > 0, (plane & section).sum(axis=(1, 2)) / np.maximum(either, 1), 1.0)
 
@@ -287,10 +287,10 @@ def stretched(
     ``factor`` is that of the volume, limited to ``1 / most`` to ``most`` and by the size of the grid. Signed
     distances are accurate to the factor, and exact at the surface.
     """
-    inside = np.flatnonzero((signed_distance > 0).any(axis=(1, 2)))
+    inside = grid.depths_inside(signed_distance > 0)
     if not len(inside):
         return signed_distance
-    reach = 1 + np.abs(inside - grid.IMAGED_PLANE).max()
+    reach = 1 + np.abs(inside).max()
     factor = float(np.clip(factor, 1 / most, most))
     factor = min(factor, max(1.0, (grid.SIZE - 1 - grid.IMAGED_PLANE) / reach))
     source = (np.arange(grid.SIZE) - grid.IMAGED_PLANE) / factor + grid.IMAGED_PLANE

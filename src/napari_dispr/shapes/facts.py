@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
+from napari_dispr.planes import mean_gap
 from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.section import Section
 
 #: First and last voxel (z, y, x) of the model grid that any member holds.
 GridBox = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -47,7 +49,8 @@ class Agreement:
 class CellFacts:
     """What is known of a cell without its shapes; names as in `Ensemble`.
 
-    ``agreement`` is None if it was not computed when the cell was saved.
+    ``agreement`` is None if it was not computed when the cell was saved. ``gap`` is the `planes.mean_gap` of
+    a cell of which several planes are known, else None.
     """
 
     label: int
@@ -56,12 +59,13 @@ class CellFacts:
     unit: str
     zoom: float
     agreement: Agreement | None = None
+    gap: float | None = None
 
     @classmethod
     def of(cls, ensemble: Ensemble) -> Self:
         """All that is known of an ensemble."""
         e = ensemble
-        return cls(e.label, e.numbers, e.grid_to_world, e.unit, e.zoom, Agreement.of(e))
+        return cls(e.label, e.numbers, e.grid_to_world, e.unit, e.zoom, Agreement.of(e), _gap(e.section))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -83,6 +87,7 @@ class CellFacts:
                     affine,
                     str(file["unit"]),
                     float(file["zoom"]),
+                    gap=_gap(Section.of_arrays(file)) if "plane_depths" in file else None,
                 )
         except FileNotFoundError:
             raise InputError(f"{path.name} is missing: give the folder of a complete prediction.") from None
@@ -90,3 +95,7 @@ class CellFacts:
             raise InputError(
                 f"{path.name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
             ) from error
+
+
+def _gap(section: Section | None) -> float | None:
+    return mean_gap(section.mask, section.planes) if section is not None and section.planes else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from napari_dispr.card import Calibration
+from napari_dispr.card import Calibration, PlaneIntervals
 from napari_dispr.errors import InputError
 
 __all__ = ["CALIBRATED", "LEVEL", "Calibration", "calibrate", "read_interval"]
@@ -103,6 +103,34 @@ def calibrate(
         if len(pairs) >= least:
             found[name] = _calibration(*np.array(pairs, dtype=np.float64).T)
     return found
+
+
+def calibrate_planes(
+    gaps: Sequence[float],
+    members_by_cell: Sequence[Mapping[str, ArrayLike]],
+    truths: Sequence[Mapping[str, float]],
+    classes: int = 4,
+) -> tuple[PlaneIntervals, ...]:
+    """Calibrate the intervals of cells of which several planes are known.
+
+    The cells are divided by their gaps into classes of equal size, each with a calibration of its own: the
+    more planes, the narrower the intervals.
+
+    Parameters
+    ----------
+    gaps : sequence of float
+        `planes.mean_gap` of each cell. A cell may be given several times, with different planes.
+    members_by_cell, truths
+        As in `calibrate`.
+    classes : int
+        At most so many; fewer if there are too few cells.
+    """
+    count = max(1, min(classes, len(gaps) // least_cells(LEVEL)))
+    found = []
+    for part in np.array_split(np.argsort(gaps, kind="stable"), count):
+        own = calibrate([members_by_cell[i] for i in part], [truths[i] for i in part])
+        found.append(PlaneIntervals(gap=float(f"{gaps[part[-1]]:.4g}"), measures=own))
+    return tuple(found)
 
 
 def read_interval(values: ArrayLike, calibration: Calibration, level: float = LEVEL) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 Knows neither how members are sampled nor how tables are shown.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -90,29 +90,32 @@ def column_texts(measures: Mapping[str, Measure], unit: str) -> dict[str, str]:
     }
 
 
-def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None = None) -> pd.DataFrame:
+def summarise(
+    table: pd.DataFrame, intervals: Callable[[int], Mapping[str, Calibration]] = lambda label: {}
+) -> pd.DataFrame:
     """Mean, standard deviation and interval of each measure over the members of each cell.
 
     Parameters
     ----------
     table : DataFrame
         From `measure_ensembles`.
-    intervals : mapping of measure to Calibration, optional
-        From the card of a model.
+    intervals : callable, optional
+        Gives the calibration of each measure of a cell, from the card of a model.
 
     Returns
     -------
     DataFrame
         One row per cell, in the order of the table: ``label``, ``members`` (their number), then
-        ``volume_mean``, ``volume_sd`` and, with a calibration, ``volume_low`` and ``volume_high``, which
-        enclose the true value with a probability of 90 %; and the same for all measures. The standard
-        deviation is that of the sample (n - 1), NaN for one member. Empty shapes count only for the volume.
-        ``attrs["columns"]`` maps each column to its unit and meaning.
+        ``volume_mean``, ``volume_sd`` and, if any cell has a calibration, ``volume_low`` and ``volume_high``,
+        which enclose the true value with a probability of 90 % (NaN for cells without calibration); and the
+        same for all measures. The standard deviation is that of the sample (n - 1), NaN for one member.
+        Empty shapes count only for the volume. ``attrs["columns"]`` maps each column to its unit and meaning.
     """
     cells = table.groupby("label", sort=False)
     known = table.attrs.get("columns", {})
     names = [name for name in table.columns if name not in ("label", "member") and name in _ALL]
     means, sds, sizes = cells[names].mean(), cells[names].std(), cells.size()
+    calibrations = [intervals(int(str(label))) for label in sizes.index]
     columns: dict[str, pd.Series] = {"members": sizes}
     texts = {
         "label": "no unit: value of the cell in the label layer",
@@ -125,11 +128,17 @@ def summarise(table: pd.DataFrame, intervals: Mapping[str, Calibration] | None =
             f"{name}_mean": f"{text} (mean over the members)",
             f"{name}_sd": f"{text} (standard deviation over the members)",
         }
-        if calibration := (intervals or {}).get(name):
-            ends = np.array([read_interval(values, calibration) for _, values in cells[name]]).reshape(-1, 2)
+        of_cells = [calibration.get(name) for calibration in calibrations]
+        if known_cells := [one.cells for one in of_cells if one is not None]:
+            ends = np.array(
+                [
+                    (np.nan, np.nan) if calibration is None else read_interval(values, calibration)
+                    for (_, values), calibration in zip(cells[name], of_cells, strict=True)
+                ]
+            )
             if name == "sphericity":  # at most 1
                 ends = np.minimum(ends, 1)
-            said = f"end of the {LEVEL:.0%} interval, calibrated on {calibration.cells} cells"
+            said = f"end of the {LEVEL:.0%} interval, calibrated on {min(known_cells)} cells"
             for end, word, values in zip(("low", "high"), ("lower", "upper"), ends.T, strict=True):
                 columns[f"{name}_{end}"] = pd.Series(values, index=sizes.index)
                 texts[f"{name}_{end}"] = f"{text} ({word} {said})"

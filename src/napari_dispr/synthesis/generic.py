@@ -71,7 +71,7 @@ def simulated_cell(
         obj = _placed(waved(shape, rng, rng.uniform(0, 0.04)), rng)
         if obj is not None:
             break
-    return obj, obj[grid.IMAGED_PLANE].astype(np.float32) / 255, picture(obj, rng)
+    return obj, grid.section(obj).astype(np.float32) / 255, picture(obj, rng)
 
 
 def generic_training_cells(count: int, seed: int) -> Iterator[TrainingCell]:

@@ -34,7 +34,7 @@ def picture(obj: NDArray[np.uint8], rng: np.random.Generator) -> Floats:
     microscope = str(rng.choice(list(MICROSCOPES), p=list(MICROSCOPES.values())))
     occupancy = obj.astype(np.float32) / np.float32(255)
     light = _gathered(_dye(occupancy, stain, rng), microscope, rng)
-    inside = occupancy[grid.IMAGED_PLANE] > 0.5
+    inside = grid.section(occupancy) > 0.5
     level = float(light[inside].mean()) if inside.any() else float(light.max())
     light /= max(level, 1e-6)
     return _recorded(_surroundings(light, rng), rng)
@@ -78,7 +78,7 @@ def _without_nucleoli(occupancy: Floats, rng: np.random.Generator) -> Floats:
     places = np.argwhere((occupancy > 0.99) & depth[:, None, None])
     if not len(places) or rng.random() < 0.3:
         return keep
-    size = np.sqrt((occupancy[grid.IMAGED_PLANE] > 0.5).sum() / np.pi)
+    size = np.sqrt((grid.section(occupancy) > 0.5).sum() / np.pi)
     index = np.indices(grid.SHAPE, dtype=np.float32, sparse=True)
     for place in rng.choice(places, int(rng.integers(1, 5))):
         radius = size * rng.uniform(0.1, 0.22)

@@ -138,7 +138,7 @@ def _section_in_pixels(obj: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArr
     reach = int(grid.CENTRE / FIELD_ZOOM)
     pixel = np.arange(-reach, reach + 1) * FIELD_ZOOM + grid.CENTRE
     level = map_coordinates(
-        obj[grid.IMAGED_PLANE].astype(np.float32), np.meshgrid(pixel, pixel, indexing="ij"), order=1
+        grid.section(obj).astype(np.float32), np.meshgrid(pixel, pixel, indexing="ij"), order=1
     )
     mask = level > 127.5
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

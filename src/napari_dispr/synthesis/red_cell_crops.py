@@ -101,7 +101,7 @@ def simulated_red_cell(kind: str, rng: np.random.Generator) -> RedCellCrop:
     """
     obj, cell = red_cell_volume(kind, rng)
     image = membrane_picture(obj, rng)
-    mask = obj[grid.IMAGED_PLANE].astype(np.float32) / 255
+    mask = grid.section(obj).astype(np.float32) / 255
     volume = float((obj > 127).sum()) * VOXEL_SIZE**3
     return RedCellCrop(kind, obj, mask, image, volume, cell.spicules)
 
@@ -200,7 +200,7 @@ def _placed(shape: Shape, rng: np.random.Generator, varied: bool) -> NDArray[np.
     if zoom < _LEAST_SHRINK / VOXEL_SIZE:
         return None
     obj = _voxels(shape, zoom, middle, place)
-    section = obj[grid.IMAGED_PLANE] > 127
+    section = grid.section(obj) > 127
     if section.sum() < 200 or obj[1:-1, 1:-1, 1:-1].sum() != obj.sum():
         return None
     return obj

@@ -139,7 +139,7 @@ def _blend(
 
 def _section(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """The antialiased section of a signed distance in the imaged plane."""
-    return np.clip(distance[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
+    return np.clip(grid.section(distance) + 0.5, 0, 1).astype(np.float32)
 
 
 def _in_plane_turn(rng: np.random.Generator) -> NDArray[np.float64]:

@@ -219,6 +219,7 @@ def _for_cells(card: Card, cells: Sequence[CellFile], notes: DatasetNotes) -> Ca
             "novelty": novelty,
             "heights": None,
             "intervals": {},
+            "plane_intervals": (),
         }
     )
 

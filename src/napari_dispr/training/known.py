@@ -4,8 +4,6 @@ Where a training cell has pictures at other depths, these are used. Otherwise th
 shape.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -33,7 +31,7 @@ Volume = NDArray[np.float32]
 
 def further_planes(sample: Sample, rng: np.random.Generator) -> tuple[KnownPlane, ...]:
     """Sections of a sample at random depths, as real stacks have them; some lie beyond the cell's ends."""
-    inside = np.flatnonzero((sample.signed_distance > 0).any(axis=(1, 2))) - grid.IMAGED_PLANE
+    inside = grid.depths_inside(sample.signed_distance > 0)
     low, high = inside[0] - _BEYOND, inside[-1] + _BEYOND
     # Every second sample has two or three planes, which need the most learning.
     count = int(rng.integers(1, 3) if rng.random() < 0.5 else rng.integers(3, MOST_PLANES))
@@ -57,8 +55,8 @@ def projected(sample: Sample, rng: np.random.Generator) -> Sample:
     the imaged plane, because a projection does not show at which depth the cell is.
     """
     distance = sample.signed_distance
-    inside = np.flatnonzero((distance > 0).any(axis=(1, 2)))
-    shift = grid.IMAGED_PLANE - round((inside[0] + inside[-1]) / 2)
+    inside = grid.depths_inside(distance > 0)
+    shift = -round((inside[0] + inside[-1]) / 2)
     light = None if sample.image is None else _light(sample, rng)
     distance = distance[np.clip(np.arange(grid.SIZE) - shift, 0, grid.SIZE - 1)]
     mask = _antialiased(distance.max(axis=0))
@@ -69,32 +67,13 @@ def projected(sample: Sample, rng: np.random.Generator) -> Sample:
     return Sample(mask, image, distance, sample.scale)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A depth between two planes of the grid."""
-
-    below: int
-    share: np.float32
-
-    @classmethod
-    def of(cls, depth: float) -> "_Place":
-        place = grid.IMAGED_PLANE + depth
-        below = int(np.clip(np.floor(place), 0, grid.SIZE - 2))
-        return cls(below, np.float32(place - below))
-
-    def read(self, volume: Volume) -> NDArray[np.float32]:
-        """The plane at this depth, interpolated."""
-        return volume[self.below] * (1 - self.share) + volume[self.below + 1] * self.share
-
-
 def _plane(
     sample: Sample, depth: float, light: Volume | None, images: float, rng: np.random.Generator
 ) -> KnownPlane:
-    place = _Place.of(depth)
-    mask = _antialiased(place.read(sample.signed_distance))
+    mask = _antialiased(grid.section(sample.signed_distance, depth))
     image = None
     if light is not None and rng.random() < images and mask.any():
-        picture = place.read(light)
+        picture = grid.section(light, depth)
         # Also of cells with pictures, some planes have none.
         image = _photographed(picture, sample.stack is None, rng) if picture[mask > 0].max() > _DARK else None
     return KnownPlane(depth, mask, image)

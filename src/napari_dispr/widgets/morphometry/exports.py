@@ -145,7 +145,9 @@ class ExportBar(QWidget):
 
         def write(step: Step) -> None:
             export_prediction(prediction, folder, measures=opened.measures, progress=step)
-            save_pictures(folder, *picture_of(opened))
+            pictures = picture_of(opened)
+            if not any(array is not None and array.ndim > 2 for array in pictures):
+                save_pictures(folder, *pictures)
 
         self._start(
             write,
@@ -318,20 +320,23 @@ def _report(opened: OpenPrediction, path: str | Path, step: Step) -> None:
 
 
 def picture_of(opened: OpenPrediction) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-    """The picture and the labels of a prediction, if they are available."""
-    shape = tuple(opened.prediction.image_shape)
-    plane = opened.plane
+    """The picture and the labels of a prediction, if they are available.
+
+    Those of a prediction from several planes are stacks (plane, y, x).
+    """
+    shape, plane = tuple(opened.prediction.image_shape), opened.plane
+    axes = 3 if "depths" in opened.prediction.provenance else 2
     image = None if plane is None else np.asarray(plane.array)
     if plane is None and opened.image is not None:
         image = np.asarray(opened.image.data[0] if opened.image.multiscale else opened.image.data)
     labels = None
     if opened.labels is not None:
         array = opened.labels.data[0] if opened.labels.multiscale else opened.labels.data
-        leading = array.ndim - 2
-        index = plane.index[-leading:] if plane is not None and leading else ()
+        leading = array.ndim - axes
+        index = plane.index[-leading:] if plane is not None and leading > 0 else ()
         if len(index) == leading:
             labels = np.asarray(array[index] if index else array)
     # A layer whose shape has changed since then is another picture.
-    image = image if image is not None and image.shape == shape else None
-    labels = labels if labels is not None and labels.shape == shape else None
+    image = image if image is not None and image.shape[-2:] == shape and image.ndim <= axes else None
+    labels = labels if labels is not None and labels.shape[-2:] == shape and labels.ndim <= axes else None
     return image, labels

@@ -1,16 +1,19 @@
-"""A button that ranks cells by the expected error of a measure, or by what one more plane should gain."""
+"""A button that ranks cells by the expected error of a measure, or by what one more plane should gain.
+
+Its run bar shows the search for the planes.
+"""
 
 import pandas as pd
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QAction, QActionGroup
 from qtpy.QtWidgets import QMenu, QPushButton, QWidget
 
-from napari_dispr.errors import InputError
 from napari_dispr.prediction.ranking import next_planes, rank_cells
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.measures import HEADLINE, MEASURES, unit_sign
 from napari_dispr.widgets.morphometry.columns import NEXT_PLANE
-from napari_dispr.widgets.parts.threads import LatestAnswer
+from napari_dispr.widgets.parts.run_bar import RunBar
+from napari_dispr.widgets.parts.threads import Step
 from napari_dispr.widgets.parts.wording import gain_text, plain, words_of
 
 _ABOUT = (
@@ -42,8 +45,10 @@ class RankChoice(QPushButton):
             self._add(menu if name in HEADLINE else more, f"By {words_of(name)}", name)
         menu.addMenu(more)
         self.setMenu(menu)
-        self._planes: tuple[Prediction, pd.DataFrame | InputError] | None = None
-        self._finding = LatestAnswer(_next_planes, self._on_planes, self)
+        self._searched: Prediction | None = None  # the prediction whose planes are looked for, or found
+        self._planes: pd.DataFrame | None = None
+        self.run_bar = RunBar("Stop; the cells are then not ranked")
+        self.run_bar.changed.connect(self._on_search)
 
     def _add(self, menu: QMenu, text: str, name: str) -> QAction:
         action = QAction(text, self._group, checkable=True)
@@ -82,25 +87,37 @@ class RankChoice(QPushButton):
     @property
     def pending(self) -> bool:
         """Whether the next planes are being looked for."""
-        return self._finding.pending
+        return self.run_bar.running
 
     def _known_planes(self, prediction: Prediction) -> pd.DataFrame | None:
-        if self._planes is None or self._planes[0] is not prediction:
-            self._finding.ask(prediction)
-            return None
-        found = self._planes[1]
-        if isinstance(found, InputError):
-            raise found
-        return found
+        if self._searched is not prediction:
+            self.run_bar.shut_down()
+            self._searched, self._planes = prediction, None
+            self.run_bar.start(
+                lambda step: _next_planes(prediction, step),
+                self._on_planes,
+                first="looking for planes",
+                kept="The cells are not ranked.",
+            )
+        return self._planes
 
-    def _on_planes(self, answer: tuple[Prediction, pd.DataFrame | InputError]) -> None:
-        self._planes = answer
-        if self.chosen == BY_PLANE:
+    def _on_planes(self, found: pd.DataFrame) -> None:
+        self._planes = found
+
+    def _on_search(self) -> None:
+        """The search has started or ended; without result, the cells are not ranked any more."""
+        if self.pending:
+            return
+        if self._planes is None:
+            self._searched = None
+            if self.chosen == BY_PLANE:
+                self.choose("")
+        elif self.chosen == BY_PLANE:
             self.changed.emit()
 
     def stop(self) -> None:
         """Look for nothing any more."""
-        self._finding.forget()
+        self.run_bar.shut_down()
 
     @staticmethod
     def summary(ranking: pd.DataFrame) -> str:
@@ -122,13 +139,10 @@ class RankChoice(QPushButton):
         )
 
 
-def _next_planes(prediction: Prediction) -> tuple[Prediction, pd.DataFrame | InputError]:
-    """The next planes with the names of `NEXT_PLANE`; or why there are none."""
-    try:
-        table = next_planes(prediction)
-    except InputError as error:
-        return prediction, error
+def _next_planes(prediction: Prediction, step: Step) -> pd.DataFrame:
+    """The next planes with the names of `NEXT_PLANE`."""
+    table = next_planes(prediction, progress=step)
     texts = {NEXT_PLANE.get(name, name): text for name, text in table.attrs["columns"].items()}
     table = table.rename(columns=NEXT_PLANE)
     table.attrs["columns"] = texts
-    return prediction, table
+    return table

@@ -122,7 +122,15 @@ class MorphometryWidget(DockedWidget):
         self.splitter.setSizes([1, 1])  # halves
         self.empty = QLabel(_EMPTY, wordWrap=True, alignment=Qt.AlignmentFlag.AlignCenter)
         content = QWidget()
-        column(tools, self.filter_line, self.hint, (self.splitter, 1), self.exports, parent=content)
+        column(
+            tools,
+            self.rank.run_bar,
+            self.filter_line,
+            self.hint,
+            (self.splitter, 1),
+            self.exports,
+            parent=content,
+        )
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(content)
@@ -219,8 +227,6 @@ class MorphometryWidget(DockedWidget):
             return None
         if ranking is not None:
             self._ranked = self.rank.summary(ranking)
-        elif self.rank.pending:
-            self._ranked = "Looking for the plane of each cell to image next…"
         return ranking
 
     def _on_rank(self) -> None:
@@ -230,7 +236,7 @@ class MorphometryWidget(DockedWidget):
         names = self._names(self._cells)
         first = "rank" if "rank" in names else "cell"
         self.cells_view.sortByColumn(names.index(first), Qt.SortOrder.AscendingOrder)
-        self.hint.say(self._ranked, problem=bool(self._ranked) and first == "cell" and not self.rank.pending)
+        self.hint.say(self._ranked, problem=bool(self._ranked) and first == "cell")
 
     def _opened(self) -> OpenPrediction | None:
         """The current prediction with its picture, to export."""
