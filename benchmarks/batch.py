@@ -4,7 +4,8 @@
 
 The parts (crop, draw, measure, write) are timed one after another in this process with one thread, for the
 cells of one field. A batch starts its processes and loads the model first: these seconds are given apart, as
-the time until the first cell.
+the time until the first cell. Next to the time by the clock there is that of the processors, of all processes
+together: other programs that run on the machine change it less.
 """
 
 import argparse
@@ -25,25 +26,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support.screens import field, write_screen
 
 
-class PeakMemory(threading.Thread):
-    """The largest memory of this process and its children together, sampled."""
+class Watched(threading.Thread):
+    """Peak memory (MiB) and processor time (s) of this process and its children together, sampled."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak, self.going = 0.0, True
+        self._seconds: dict[int, float] = {}
+        self._own = 0.0  # of this thread: sampling is no part of a batch
+        self._sampling = threading.Lock()
 
     def run(self) -> None:
-        me = psutil.Process()
         while self.going:
+            self.sample()
+            self._own = time.thread_time()
+            time.sleep(2)
+
+    def sample(self) -> float:
+        """Processor time until now."""
+        me = psutil.Process()
+        with self._sampling:
             total = 0
             for one in (me, *me.children(recursive=True)):
                 try:
-                    memory = one.memory_full_info()
-                    total += getattr(memory, "pss", memory.rss)  # pages that processes share count once
+                    memory, times = one.memory_full_info(), one.cpu_times()
                 except psutil.Error:
                     continue
+                total += getattr(memory, "pss", memory.rss)  # pages that processes share count once
+                self._seconds[one.pid] = times.user + times.system
             self.peak = max(self.peak, total / 2**20)
-            time.sleep(0.5)
+            return sum(self._seconds.values()) - self._own
 
 
 def seconds_of_parts(cells: int, model: str, settings: dict) -> dict[str, float]:
@@ -84,15 +96,19 @@ def main() -> None:
         for fields in (int(one) for one in options.fields.split(",")):
             with tempfile.TemporaryDirectory() as folder:
                 screen = write_screen(Path(folder) / "screen", fields, options.cells)
-                first: list[float] = []
+                first: list[tuple[float, float]] = []
+                watched = Watched()
                 start = time.perf_counter()
 
-                def note(step: BatchStep, first: list[float] = first, start: float = start) -> None:
+                def note(
+                    step: BatchStep, first: list[tuple[float, float]] = first, watched: Watched = watched
+                ) -> None:
                     if step.cells and not first:
-                        first.append(time.perf_counter() - start)
+                        first.append((time.perf_counter(), watched.sample()))
+                    elif step.done == step.total:  # the workers are still there
+                        watched.sample()
 
-                memory = PeakMemory()
-                memory.start()
+                watched.start()
                 nd.predict_batch(
                     screen,
                     Path(folder) / "out",
@@ -101,14 +117,16 @@ def main() -> None:
                     progress=note,
                     **settings,
                 )
-                took = time.perf_counter() - start
-                memory.going = False
-                count = fields * options.cells
-                each = (took - first[0]) / (count - 1)
+                end, used = time.perf_counter(), watched.sample()
+                watched.going = False
+                ((began, before),) = first
+                count = fields * options.cells - 1
+                each = (end - began) / count
                 print(
-                    f"{workers} workers, {fields} fields: first cell after {first[0]:.1f} s, then "
-                    f"{1000 * each:.0f} ms a cell ({each / whole:.2f} of the sum of the parts), "
-                    f"{3600 / each:,.0f} cells an hour, peak {memory.peak:.0f} MiB",
+                    f"{workers} workers, {fields} fields: first cell after {began - start:.1f} s, then "
+                    f"{1000 * each:.0f} ms a cell ({each / whole:.2f} of the sum of the parts; "
+                    f"{1000 * (used - before) / count:.0f} ms of the processors), "
+                    f"{3600 / each:,.0f} cells an hour, peak {watched.peak:.0f} MiB",
                     flush=True,
                 )
 

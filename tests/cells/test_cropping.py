@@ -119,6 +119,7 @@ def test_neighbours_do_not_reach_the_cell(zoom: float) -> None:
     a, b = (crop_cell(picture, labels, 1, zoom=zoom) for picture in (image, other))
     c = crop_cell(image, np.where(labels == 1, labels, 0), 1, zoom=zoom)
     assert a.image is not None and b.image is not None and c.image is not None
+    assert all(one.image.min() >= 0 and one.image.max() <= 1 for one in (a, b, c))  # the other cell is bright
     np.testing.assert_array_equal(a.image * a.mask, b.image * b.mask)
     np.testing.assert_array_equal(a.image * a.mask, c.image * c.mask)
     assert not np.allclose(a.image, b.image)

@@ -120,6 +120,10 @@ def test_npz_gives_the_same_ensemble_back_to_the_last_bit(tmp_path):
     assert (again.label, again.unit, again.zoom) == (7, "micrometer", 0.73)
     with np.load(tmp_path / "7.npz", allow_pickle=False) as file:
         assert file["signed_distance"].dtype == np.float16
+    with zipfile.ZipFile(tmp_path / "7.npz") as archive:
+        (entry,) = [one for one in archive.infolist() if one.filename == "signed_distance.npy"]
+        assert entry.compress_size < 0.95 * entry.file_size
+        assert {one.date_time[0] for one in archive.infolist()} == {1980}, "the same bytes at any time"
     # Rounding to half precision moves no surface by more than a thousandth of a voxel.
     near = np.abs(shapes[0]) < 1
     assert np.abs(ensemble.signed_distance[0] - shapes[0])[near].max() < 1e-3

@@ -271,17 +271,17 @@ def test_sort_filter_columns_copy(window, qtbot: QtBot) -> None:
     widget.columns.choose(["volume", "thickness"])
     assert widget.members_view.table.names == ["cell", "member", "volume", "thickness"]
     widget.tabs.setCurrentWidget(widget.members_view)
-    widget.copy()
+    widget.copying.copy()
     lines = QApplication.clipboard().text().splitlines()
     assert lines[0].split("\t") == ["label", "member", "volume", "thickness"]
     own = predicted()[1].sort_values(["label", "member"])
     assert [float(line.split("\t")[2]) for line in lines[1:]] == own["volume"].tolist()
     assert [line.split("\t")[1] for line in lines[1:]] == ["1", "2", "1", "2"]
-    widget.copy(whole=True)
+    widget.copying.copy(whole=True)
     headings = QApplication.clipboard().text().splitlines()[0].split("\t")
     assert headings == list(widget.contents[1].frame.columns)
     widget.members_view.select([2])
-    widget.copy_selected()
+    widget.copying.copy_selected()
     assert len(QApplication.clipboard().text().splitlines()) == 2
 
 
@@ -302,7 +302,7 @@ def test_cells_are_ranked_for_a_z_stack(window, qtbot: QtBot) -> None:
     QTest.keyClicks(widget.filter_line, "rank <= 1")
     qtbot.waitUntil(lambda: column(widget.cells_view, 1) == ["1"])
     widget.filter_line.clear()
-    widget.copy(whole=True)
+    widget.copying.copy(whole=True)
     assert "expected_gain" in QApplication.clipboard().text().splitlines()[0].split("\t")
     widget.rank.choose("")
     assert column(widget.cells_view, 0) == ["2", "5"] and "rank" not in widget.cells_view.table.names
@@ -415,7 +415,7 @@ def test_real_cells_without_a_prediction(make_napari_viewer: Callable[..., Viewe
     assert widget.selected == 9 and real.selected_label == 9
     widget.filter_line.setText("volume > 30")
     widget.tabs.setCurrentWidget(widget.members_view)
-    widget.copy(whole=True)
+    widget.copying.copy(whole=True)
 
 
 def test_units_and_axes_of_labels() -> None:

@@ -31,6 +31,7 @@ from napari_dispr.widgets.morphometry.plot_content import (
     strips,
 )
 from napari_dispr.widgets.morphometry.row_filter import matching, passing
+from napari_dispr.widgets.morphometry.words import Words
 
 
 @cache
@@ -165,7 +166,7 @@ COLUMNS = {
     "volume": np.array([70.0, 80.0, 90.5, np.nan]),
     "surface_area": np.array([5.0, 6.0, 7.0, 8.0]),
     "area": np.array([0.0, 0.0, 1.0, 1.0]),
-    "warning": np.array(["", "its picture looks blurred", "Too LARGE", ""]),
+    "warning": Words.of(["", "its picture looks blurred", "Too LARGE", ""]),
 }
 
 

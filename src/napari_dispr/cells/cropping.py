@@ -362,10 +362,10 @@ def _intensities(image: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[np.f
 
     8 bit by the range of the data type, as in the original. Other types have no range that images fill
     (cameras use 12 or 14 of 16 bit): the brightest pixel of the cell becomes 1, and 0 stays 0 unless the
-    cell has negative pixels. Pixels outside the cell have no effect.
+    cell has negative pixels. Pixels outside the cell have no effect; brighter ones become 1, too.
     """
     values = image.astype(np.float64)
     if image.dtype in (np.bool_, np.uint8):
         return values / (255.0 if image.dtype == np.uint8 else 1.0)
     low, high = min(0.0, float(values[inside].min())), float(values[inside].max())
-    return (values - low) / ((high - low) or 1.0)
+    return np.clip((values - low) / ((high - low) or 1.0), 0, 1)

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from napari_dispr.events import in_one_go
 from napari_dispr.files import locked, plain, write_json
 from napari_dispr.models.library import load_model
 from napari_dispr.prediction.batch_tables import (
+    BATCH_FILE,
     FIELDS,
     check_columns,
+    read_table,
     remove_tables,
     write_failed,
     write_tables,
@@ -31,8 +33,8 @@ from napari_dispr.version import __version__
 
 __all__ = ["Batch", "BatchStep", "iter_predict_batch", "predict_batch"]
 
-#: What makes a folder a batch; and the file that is locked while it is written.
-BATCH_FILE, LOCK_FILE = "batch.json", ".lock"
+#: The file that is locked while a batch is written.
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,8 @@ class Batch:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each cell of all fields."""
-        return pd.read_csv(self.folder / "cells.csv", low_memory=False)
+        """A row for each cell of all fields; ``attrs["columns"]`` holds unit and meaning of each column."""
+        return read_table(self.folder)
 
 
 def iter_predict_batch(
@@ -145,9 +147,10 @@ def iter_predict_batch(
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}: give a number of processes, or 0 to use this process alone.")
     check_columns(listed)
+    listed = [_absolute(one) for one in listed]  # workers may have another current folder
     out = Path(out).absolute()
     model = load_model(chosen.model)
-    if Path(chosen.model).exists():  # workers may have another current folder
+    if Path(chosen.model).exists():
         chosen = chosen.model_copy(update={"model": str(Path(chosen.model).absolute())})
     job = Job(out, chosen, model.hash, channel, split)
     with locked(out / LOCK_FILE):
@@ -211,6 +214,11 @@ class _Progress:
         seconds = (time.monotonic() - self._start) / done * left if done else None
         fields = self._before + self._finished
         return BatchStep(fields, self._total, self._cells, len(self.failed), seconds, self.dashboard)
+
+
+def _absolute(one: Field) -> Field:
+    image, labels = (None if path is None else path.absolute() for path in (one.image, one.labels))
+    return replace(one, image=image, labels=labels)
 
 
 def _check_same(job: Job, name: str) -> None:

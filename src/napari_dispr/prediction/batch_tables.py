@@ -5,11 +5,12 @@ matter.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from napari_dispr.cells.fields import Field, numeric
@@ -17,13 +18,15 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.prediction.saving import TABLES, columns_file, write_table
 
-#: The folder of the finished fields, a folder each.
-FIELDS = "cells"
+#: What makes a folder a batch, and the folder of the finished fields, a folder each.
+BATCH_FILE, FIELDS = "batch.json", "cells"
 CELLS_TABLE, PARQUET, FAILED = "cells.csv", "cells.parquet", "failed.csv"
 #: Columns of words, and of whole numbers, in the tables of fields; the others are numbers.
 _WORDS, _WHOLE = ("field", "kept", "warning"), ("label", "members", "modes")
-#: Rows that are written at once.
-_ROWS = 20_000
+#: What the column dictionary says, in place of a unit, of columns that a user gave.
+_GIVEN = "as in the table of fields"
+#: Rows that are read at once.
+_ROWS = 10_000
 
 
 def check_columns(fields: Sequence[Field]) -> None:
@@ -71,7 +74,7 @@ def write_tables(out: Path, done: Sequence[tuple[Field, Path]]) -> int:
                 | texts
             )
     names = ["field", *own, *measured]
-    texts |= {"field": "no unit: name of the field", **dict.fromkeys(own, "as in the table of fields: ")}
+    texts |= {"field": "no unit: name of the field", **dict.fromkeys(own, f"{_GIVEN}: ")}
     head = pd.DataFrame(columns=names)
     head.attrs["columns"] = texts
     write_table(out / CELLS_TABLE, head)
@@ -123,3 +126,78 @@ def _write_parquet(out: Path, names: Sequence[str], kinds: dict[str, str]) -> No
     ):
         for batch in reading:
             writer.write_batch(batch)
+
+
+def read_table(out: Path, step: Callable[[int, int], None] = lambda done, total: None) -> pd.DataFrame:
+    """The table of a batch: a row for each cell of all fields.
+
+    Parameters
+    ----------
+    step : callable
+        Called with the numbers of rows that are read and of all rows; what it raises ends the reading.
+
+    Returns
+    -------
+    DataFrame
+        ``attrs["columns"]`` holds unit and meaning of each column; ``attrs["given"]`` names the columns that
+        the user gave, such as a condition.
+
+    Raises
+    ------
+    InputError
+        If the folder is no batch, has no table yet, or the table is damaged.
+    """
+    if not (out / BATCH_FILE).is_file():
+        raise InputError(f"{out} holds no {BATCH_FILE}: give the folder of a batch.")
+    if not (out / CELLS_TABLE).is_file():
+        raise InputError(
+            f"The batch {out} has no table yet: it is written when the batch ends, or is stopped with Ctrl-C."
+        )
+    try:
+        texts = pd.read_csv(columns_file(out / CELLS_TABLE), keep_default_na=False).set_index("column")
+        given = [str(name) for name in texts.index[texts["unit"] == _GIVEN]]
+        if (out / PARQUET).is_file() and find_spec("pyarrow"):
+            table = _read_parquet(out / PARQUET, step)
+        else:
+            table = _read_csv(out / CELLS_TABLE, given, step)
+        table = table[list(texts.index)]
+        _ = table[["field", "label"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"The table of the batch {out} is damaged: run the batch again, which writes only its tables."
+        ) from error
+    words = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    table = table.assign(**{name: table[name].astype(object).fillna("") for name in words})
+    table.attrs["columns"] = {name: f"{row['unit']}: {row['meaning']}" for name, row in texts.iterrows()}
+    table.attrs["given"] = given
+    return table
+
+
+def _read_parquet(path: Path, step: Callable[[int, int], None]) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        total, parts, done = file.metadata.num_rows, [], 0
+        for batch in file.iter_batches(_ROWS):
+            parts.append(batch)
+            done += len(batch)
+            step(done, total)
+        return pa.Table.from_batches(parts, file.schema_arrow).to_pandas(split_blocks=True)
+
+
+def _read_csv(path: Path, given: Sequence[str], step: Callable[[int, int], None]) -> pd.DataFrame:
+    total, parts = path.stat().st_size, []
+    kinds = dict.fromkeys((*_WORDS, *given), str) | dict.fromkeys(_WHOLE, int)
+    with open(path, "rb") as file:
+        # Only an empty value is none: a group may be named NA.
+        reading = pd.read_csv(file, chunksize=_ROWS, keep_default_na=False, na_values=[""], dtype=kinds)
+        for part in reading:
+            parts.append(part)
+            step(min(file.tell(), total), total)
+    table = pd.concat(parts, ignore_index=True)
+    for name in given:
+        codes, values = pd.factorize(table[name].fillna(""))
+        if (numbers := numeric(values.tolist())) is not None and not np.isnan(numbers).all():
+            table[name] = numbers[codes]
+    return table

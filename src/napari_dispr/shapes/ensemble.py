@@ -184,13 +184,14 @@ class Ensemble:
             "numbers": np.array(self.numbers, dtype=np.int64),
             **(self.section.arrays() if self.section else {}),
         }
-        # As numpy.savez_compressed, which has no choice of the level. The date of the entries is fixed.
+        # As numpy.savez_compressed, which has no choice of the level. Opened by name, not by `ZipInfo`, which
+        # is not compressed; the date of the entries is that of 1980.
         with (
             written_aside(path) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION) as archive,
         ):
             for name, array in arrays.items():
-                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
     @classmethod

@@ -15,13 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.saving import (
-    PREDICTION_FILE,
-    load_measures,
-    load_pictures,
-    load_prediction,
-    write_table,
-)
+from napari_dispr.prediction.batch_tables import BATCH_FILE
+from napari_dispr.prediction.saving import PREDICTION_FILE, write_table
 from napari_dispr.shapes.mesh_files import FORMATS, meshes_of_labels, write_mesh
 from napari_dispr.shapes.ome import OmeImage, spatial_affine, write_ome_tiff
 from napari_dispr.version import __version__
@@ -36,18 +31,21 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | None:
-    """The reader of saved predictions: a folder that ``prediction.save`` wrote, or its ``prediction.json``.
+    """The reader of saved predictions: a folder that ``prediction.save`` wrote, or its ``prediction.json``;
+    and of batches: a folder that ``napari-dispr batch`` wrote, or its ``batch.json``.
 
     Returns
     -------
     callable or None
-        Takes the same path and gives layer data tuples, one for each member; None for any other folder,
-        which other readers may open.
+        Takes the same path and gives layer data tuples, one for each member, none for a batch, which
+        Morphometry shows. None for any other folder, which other readers may open.
     """
     if not isinstance(path, str):
         if len(path) != 1:
             return None  # files to be stacked, not predictions
         (path,) = path
+    if _batch_file(path).is_file():
+        return read_batch
     file = _prediction_file(path)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -62,6 +60,33 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
 def _prediction_file(path: str) -> Path:
     file = Path(path)
     return file if file.name == PREDICTION_FILE else file / PREDICTION_FILE
+
+
+def _batch_file(path: str) -> Path:
+    file = Path(path)
+    return file if file.name == BATCH_FILE else file / BATCH_FILE
+
+
+def read_batch(path: str | Sequence[str]) -> list[Any]:
+    """Show a batch in the window Morphometry of the current viewer; without a window, say so.
+
+    Returns
+    -------
+    list of layer data tuples
+        No layers: a click on a row of the table opens those of a field.
+    """
+    from napari.utils.notifications import show_error
+
+    folder = _batch_file(path if isinstance(path, str) else path[0]).parent
+    if _qt_is_loaded():
+        from napari_dispr.viewer.opening import open_batch
+
+        if open_batch(folder):
+            return [(None,)]
+    show_error(
+        f"{folder.name} is a batch of fields: open it in a window of napari, or open one of its fields."
+    )
+    return [(None,)]
 
 
 def read_ensemble(path: str | Sequence[str]) -> list[Any]:
@@ -86,42 +111,34 @@ def read_ensemble(path: str | Sequence[str]) -> list[Any]:
 
 def _window_is_up() -> bool:
     """Whether napari's window calls this, which must not freeze; scripts wait for their layers."""
-    if not {"PyQt6", "PySide6", "PyQt5", "PySide2"} & set(sys.modules):
+    if not _qt_is_loaded():
         return False
     from napari_dispr.viewer.opening import window_is_up
 
     return window_is_up()
 
 
+def _qt_is_loaded() -> bool:
+    return bool({"PyQt6", "PySide6", "PyQt5", "PySide2"} & set(sys.modules))
+
+
 def _layers_of(folder: Path) -> list[LayerData]:
     """Layer data tuples of a saved prediction; none, and a notification, if it is damaged."""
     from napari.utils.notifications import show_error, show_warning
 
-    from napari_dispr.viewer.content import compose_saved
-    from napari_dispr.viewer.layers import PredictionHandle, result_layers
-    from napari_dispr.viewer.opened import opened
+    from napari_dispr.viewer.saved import open_saved
 
     try:
-        prediction = load_prediction(folder).with_provenance(folder=str(folder))
-        measures = load_measures(folder, prediction)
-        content = compose_saved(prediction, measures)
+        opened, layers = open_saved(folder)
     except InputError as error:
         text = str(error).replace(
             str(folder), folder.name
         )  # napari shows only the beginning of a long sentence
         show_error(text if text.startswith(folder.name) else f"{folder.name}: {text}")
         return []
-    for warning in prediction.warnings:
+    for warning in opened.prediction.warnings:
         show_warning(warning)
-    made = prediction.provenance
-    name = made.get("labels") or Path(made.get("labels_file") or folder.name).stem
-    handle = PredictionHandle(opened(prediction, measures, name))
-    place = {"affine": prediction.image_to_world, "units": (prediction.unit,) * 2}
-    layers: list[LayerData] = [
-        (array, {"name": name if what == "labels" else f"{name}: picture", **place}, what)
-        for what, array in load_pictures(folder, prediction.image_shape).items()
-    ]
-    return layers + [(data, settings, "labels") for data, settings in result_layers(content, handle)]
+    return layers
 
 
 # --- writing --------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The part of the canvas in which a cell's centre counts as in view.
 _IN_VIEW = 0.9
+#: A cell whose grid takes less than this part of the canvas's height is too small to see its shape.
+_TOO_SMALL, _WELL_SEEN = 1 / 12, 1 / 4
 
 
 class PictureLink:
@@ -179,12 +181,24 @@ class PictureLink:
             camera.center = (camera.center[0], *centre[1:])
         return True
 
+    def come_closer(self, cell: int) -> None:
+        """Move the camera to a cell of the current prediction that is too small to see its shape."""
+        opened = self._session.current
+        if opened is None or cell not in opened.prediction:
+            return
+        voxel = np.linalg.norm(opened.prediction.facts(cell).grid_to_world[:3, 2])
+        height, side = _canvas_size(self._viewer)[0], grid.SIZE * voxel * self._unit_ratio()
+        camera, centre = camera_of(self._viewer), self._centre(cell)
+        if centre is not None and side * camera.zoom < _TOO_SMALL * height:
+            camera.zoom = _WELL_SEEN * height / side
+            camera.center = (camera.center[0], *(centre * self._unit_ratio())[1:])
+
     def _centre(self, cell: int) -> NDArray[np.float64] | None:
         opened = self._session.current
         if opened is None or cell not in opened.prediction:
             return self._centres.get(cell)
         middle = [*grid.MIDDLE, 1.0]
-        centre: NDArray[np.float64] = (opened.prediction[cell].grid_to_world @ middle)[:3]
+        centre: NDArray[np.float64] = (opened.prediction.facts(cell).grid_to_world @ middle)[:3]
         return centre + np.array([opened.depth, 0.0, 0.0])
 
     def _unit_ratio(self) -> float:

@@ -1,7 +1,8 @@
-"""Opens saved predictions, read in a thread, and other windows of this plugin."""
+"""Opens saved predictions, read in a thread, batches, and other windows of this plugin."""
 
 import atexit
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -40,15 +41,47 @@ def open_in_thread(read: Callable[[], Sequence[LayerData]]) -> None:
         Gives layer data tuples. The first layer is visible before the others are added.
     """
     viewer = napari.current_viewer()
+    create_worker(read, _connect={"returned": lambda layers: add_layers(viewer, layers)}, _start_thread=True)
+
+
+def add_layers(
+    viewer: Any,
+    layers: Iterable[LayerData],
+    added: Callable[[Layer], None] = lambda layer: None,
+    done: Callable[[], None] = lambda: None,
+) -> None:
+    """Add layers to a viewer, one at a time, so that the first is visible before the others are added.
+
+    Parameters
+    ----------
+    added : callable
+        Called with each layer.
+    done : callable
+        Called after the last one. Not called if the window was closed.
+    """
 
     def add(waiting: Iterator[LayerData]) -> None:
-        layer = next(waiting, None)
-        # The window may have been closed since.
-        if layer is not None and napari.current_viewer() is viewer:
-            viewer.add_layer(Layer.create(*layer))
-            QTimer.singleShot(0, lambda: add(waiting))
+        if napari.current_viewer() is not viewer:  # the window may have been closed since
+            return
+        data = next(waiting, None)
+        if data is None:
+            done()
+            return
+        layer = viewer.add_layer(Layer.create(*data))
+        added(layer)
+        QTimer.singleShot(0, lambda: add(waiting))
 
-    create_worker(read, _connect={"returned": lambda layers: add(iter(layers))}, _start_thread=True)
+    add(iter(layers))
+
+
+def open_batch(folder: Path) -> bool:
+    """Show a batch in the window Morphometry of the current viewer; False if that has no window."""
+    viewer = napari.current_viewer()
+    if QApplication.instance() is None or viewer is None:
+        return False
+    widget: Any = open_window(viewer, "Morphometry")
+    widget.batch.open(folder)
+    return True
 
 
 def name_as_menu(dock: Any, window: QWidget) -> None:

@@ -1,6 +1,6 @@
 """A table model over arrays, fast with thousands of rows, and its view."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,8 @@ from napari_dispr.widgets.morphometry.content import TableContent
 _MEASURED_ROWS = 12
 _ROOM = 14
 _WIDEST = 180
+#: Separate runs of rows that are marked as selected at once; Qt takes minutes for tens of thousands.
+_MOST_RUNS = 1000
 
 
 class ArrayModel(QAbstractTableModel):
@@ -112,13 +114,8 @@ class ArrayModel(QAbstractTableModel):
         rows = np.flatnonzero(self._passing)
         if self._sorted_by in self._content.columns:
             values = self._content.values(self._sorted_by)[rows]
-            if values.dtype.kind == "f":
-                # Rows without a value come last in both orders.
-                order = np.argsort(-values if self._descending else values, kind="stable")
-            else:
-                _, ranks = np.unique(np.char.lower(values), return_inverse=True)
-                order = np.argsort(-ranks if self._descending else ranks, kind="stable")
-            rows = rows[order]
+            # Rows without a number come last in both orders.
+            rows = rows[np.argsort(-values if self._descending else values, kind="stable")]
         self._rows = rows
         self._places = np.full(len(self._content), -1, dtype=np.intp)
         self._places[rows] = np.arange(len(rows))
@@ -138,9 +135,8 @@ class ArrayModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             return self._content.notes[self._rows[index.row()]] or None
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            column = self._content.columns[self._names[index.column()]]
-            words = self._content.arrays[column.key].dtype.kind == "U"
-            side = Qt.AlignmentFlag.AlignLeft if words else Qt.AlignmentFlag.AlignRight
+            number = self._content.is_number(self._names[index.column()])
+            side = Qt.AlignmentFlag.AlignRight if number else Qt.AlignmentFlag.AlignLeft
             return side | Qt.AlignmentFlag.AlignVCenter
         return None
 
@@ -195,6 +191,8 @@ class ArrayView(QTableView):
             model.modelReset.connect(self._restore)
             model.rearranged.connect(self.rearranged)
             self.selectionModel().selectionChanged.connect(self._on_selection)
+            # Of its own: with that of the table the header asks each row whether it is selected.
+            self.horizontalHeader().setSelectionModel(QItemSelectionModel(model, self.horizontalHeader()))
             self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         else:
             self._kept = np.zeros(0, dtype=np.intp)
@@ -227,7 +225,7 @@ class ArrayView(QTableView):
         return self._kept
 
     def select(self, rows: ArrayLike, *, scroll: bool = True) -> None:
-        """Select rows of the content, without emitting `picked`."""
+        """Select rows of the content, without emitting `picked`. Of very many runs only some are marked."""
         self._kept = np.asarray(rows, dtype=np.intp)
         self._mark(scroll)
 
@@ -237,7 +235,7 @@ class ArrayView(QTableView):
             return
         places = model.places_of(self._kept)
         selection = QItemSelection()
-        for first, last in runs(places):
+        for first, last in runs(places)[:_MOST_RUNS]:
             selection.select(model.index(first, 0), model.index(last, max(0, model.columnCount() - 1)))
         self._choosing = True
         flags = QItemSelectionModel.SelectionFlag
@@ -266,19 +264,20 @@ class ArrayView(QTableView):
         model = self.table
         if self._choosing or model is None:
             return
-        places = sorted({index.row() for index in self.selectionModel().selectedRows()})
-        self._kept = model.rows[places]
+        chosen = np.zeros(len(model.rows), dtype=bool)
+        for part in self.selectionModel().selection():  # of whole rows
+            chosen[part.top() : part.bottom() + 1] = True
+        self._kept = model.rows[chosen]
         current = self.currentIndex().row()
-        if places:
-            self.picked.emit(int(model.rows[current if current in places else places[0]]))
+        if len(self._kept):
+            picked = 0 <= current < len(chosen) and chosen[current]
+            self.picked.emit(int(model.rows[current] if picked else self._kept[0]))
 
 
-def runs(places: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of each run of consecutive numbers."""
-    found: list[tuple[int, int]] = []
-    for place in places:
-        if found and place == found[-1][1] + 1:
-            found[-1] = (found[-1][0], int(place))
-        else:
-            found.append((int(place), int(place)))
-    return found
+def runs(places: ArrayLike) -> list[tuple[int, int]]:
+    """First and last of each run of consecutive numbers, which are sorted."""
+    array = np.asarray(places, dtype=np.intp)
+    if not len(array):
+        return []
+    breaks = np.flatnonzero(np.diff(array) != 1) + 1
+    return [(int(part[0]), int(part[-1])) for part in np.split(array, breaks)]

@@ -121,12 +121,12 @@ def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
     calibrated = f"{name}_low" in frame
     ends = ("mean", "sd", *(("low", "high") if calibrated else ()))
     parts = tuple(f"{name}_{end}" for end in ends if f"{name}_{end}" in frame)
-    rows = frame[list(parts)].to_numpy(dtype=np.float64)
+    values = [frame[part].to_numpy(dtype=np.float64) for part in parts]  # no copies: a batch has many rows
     sd = () if len(parts) > 1 else (float("nan"),)
     about = f"<p>{meaning}</p><p>{_ABOUT_INTERVAL if calibrated else _ABOUT_SD}</p>"
     return Column(
         name, heading(name, unit), about, SHOWN_MEASURES[name].group, parts[0], parts,
-        lambda row: "" if rows[row, 0] != rows[row, 0] else estimate(*rows[row], *sd),
+        lambda row: "" if values[0][row] != values[0][row] else estimate(*(one[row] for one in values), *sd),
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from napari_dispr.widgets.morphometry.columns import (
     value_column,
     whole_numbers,
 )
+from napari_dispr.widgets.morphometry.words import Words
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,8 @@ class TableContent:
         Whether a row belongs to the prediction; other rows belong to a labels layer.
     notes : sequence of str
         Warnings about the cell of each row.
+    groups : tuple of str
+        Columns whose values are groups, which the plots compare; only in the table of a batch.
     """
 
     columns: dict[str, Column]
@@ -56,34 +59,48 @@ class TableContent:
     members: NDArray[np.int64]
     predicted: NDArray[np.bool_]
     notes: Sequence[str]
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cells)
 
     def values(self, name: str) -> NDArray[Any]:
-        """The numbers or words by which a column is sorted."""
-        return self.arrays[self.columns[name].key]
+        """The numbers by which a column is sorted; of words, their places in alphabetical order."""
+        found = self.filtered_by[self.columns[name].key]
+        return found.places if isinstance(found, Words) else found
+
+    def is_number(self, name: str) -> bool:
+        """Whether a column is sorted by numbers, not by words."""
+        return self.columns[name].key in self.arrays
 
     @property
     def measures(self) -> list[str]:
         """Names of the columns that are measures."""
         return [name for name, column in self.columns.items() if column.group]
 
+    def name_of(self, cell: int) -> str:
+        """A cell in words, by its number in ``cells``."""
+        return f"cell {cell}"
+
     @cached_property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The frame's columns as arrays: floating numbers, or words."""
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """The frame's columns of numbers."""
         return {
             str(name): column.to_numpy(dtype=np.float64, na_value=np.nan)
-            if pd.api.types.is_numeric_dtype(column)
-            else column.fillna("").to_numpy(dtype=str)
             for name, column in self.frame.items()
+            if pd.api.types.is_numeric_dtype(column)
         }
 
     @cached_property
-    def filtered_by(self) -> dict[str, NDArray[Any]]:
+    def filtered_by(self) -> "dict[str, NDArray[np.float64] | Words]":
         """Columns that a filter can use: those on screen, and those of the frame."""
-        shown = {column.name: self.arrays[column.key] for column in self.columns.values()}
-        return {**self.arrays, **shown}
+        words = {
+            str(name): Words.of(column.fillna(""))
+            for name, column in self.frame.items()
+            if name not in self.arrays
+        }
+        every: dict[str, NDArray[np.float64] | Words] = {**self.arrays, **words}
+        return every | {column.name: every[column.key] for column in self.columns.values()}
 
     def rows_of(self, cell: int | None, member: int | None = None) -> NDArray[np.bool_]:
         """Rows of a cell, or of one of its members; only predicted ones if there are any."""

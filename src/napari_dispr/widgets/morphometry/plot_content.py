@@ -4,16 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.shapes.intervals import LEVEL
 from napari_dispr.widgets.morphometry.content import NO_MEMBER, TableContent
-from napari_dispr.widgets.parts.wording import cells_text, heading, words_of
+from napari_dispr.widgets.parts.wording import cells_text, heading, plain, words_of
 
 Floats = NDArray[np.float64]
 
 #: Bars of a histogram.
 _FEWEST, _MOST = 5, 40
+#: Groups that fit on the axis.
+MOST_GROUPS = 40
+#: Points of one kind that are drawn; with more the plot would be slow, and its points would hide each other.
+MOST_DRAWN = 5000
 
 
 def _none() -> Floats:
@@ -53,23 +58,24 @@ class Points:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strips:
-    """A measure by cell: one strip for each cell, at x = 0, 1, 2, ...
+    """A measure by cell or by group: one strip for each, at x = 0, 1, 2, ...
 
     Attributes
     ----------
-    labels : list of int
-        The cell of each strip.
+    labels : list of int or of str
+        The cell or the group of each strip.
     kept : Points
         The kept members.
     real : Points
         The same cells in the measured labels layer.
-    means, low, high : (cell,) arrays
-        Mean, and the ends of the interval or mean ± standard deviation; NaN if there is none.
+    means, low, high : (strip,) arrays
+        Mean, and the ends of the interval or mean ± standard deviation; NaN if there is none. Of groups:
+        median and quartiles.
     bar : str
         Meaning of low and high.
     """
 
-    labels: list[int]
+    labels: list[int] | list[str]
     members: Points
     kept: Points
     real: Points
@@ -119,6 +125,48 @@ def strips(
     means, low, high, bar = _bars(cells, name)
     means, low, high = (np.where(own >= 0, column[own], np.nan) for column in (means, low, high))
     return Strips(labels, ours, ours.only(chosen), real, means, low, high, bar)
+
+
+def group_strips(content: TableContent, shown: NDArray[np.intp], name: str, group: str) -> tuple[Strips, int]:
+    """A measure by group: median, quartiles, and a point for each cell.
+
+    Parameters
+    ----------
+    shown : int array
+        The rows on screen.
+    group : str
+        A column of the content's ``groups``.
+
+    Returns
+    -------
+    strips : Strips
+        Of the first `MOST_GROUPS` groups, numbers in rising order, words in alphabetical order.
+    count : int
+        Number of all groups.
+    """
+    values = _value(content, name)[shown]
+    codes, groups = pd.factorize(content.frame[group].to_numpy()[shown], sort=True)
+    count = len(groups)
+    there = np.isfinite(values) & (codes >= 0) & (codes < MOST_GROUPS)
+    shown, values, codes = shown[there], values[there], codes[there]
+    names = range(min(count, MOST_GROUPS))
+    of_group = pd.Series(values).groupby(codes)
+    quartiles = of_group.quantile(np.array([0.25, 0.5, 0.75])).unstack().reindex(names)
+    low, middle, high = np.array(quartiles, dtype=np.float64).T
+    beside = 0.56 * (shown * (np.sqrt(5) - 1) / 2 % 1 - 0.5)  # evenly spread over the strip
+    points = Points(codes + beside, values, content.cells[shown], content.members[shown])
+    labels = [one if isinstance(one, str) else plain(one) for one in groups[:MOST_GROUPS]]
+    none = points.only(np.zeros(len(points), dtype=bool))
+    return Strips(labels, points, none, none, middle, low, high, "middle half"), count
+
+
+def some(points: Points) -> Points:
+    """Some of the points, evenly chosen, if there are more than `MOST_DRAWN`."""
+    if len(points) <= MOST_DRAWN:
+        return points
+    chosen = np.zeros(len(points), dtype=bool)
+    chosen[np.random.default_rng(0).choice(len(points), MOST_DRAWN, replace=False)] = True
+    return points.only(chosen)
 
 
 def _bars(cells: TableContent, name: str) -> tuple[Floats, Floats, Floats, str]:
@@ -192,7 +240,7 @@ def _unit(content: TableContent, name: str) -> str:
 def agreement_text(cells: TableContent, name: str) -> str:
     """Errors of the estimates against the same cells in the labels layer, in words; empty without one."""
     values = cells.arrays.get(f"{name}_mean")
-    if values is None:
+    if values is None or cells.predicted.all():
         return ""
     predicted = {int(c): i for i, c in enumerate(cells.cells) if cells.predicted[i]}
     pairs = [

@@ -19,78 +19,34 @@ from superqt.utils import signals_blocked
 from napari_dispr.files import written_aside
 from napari_dispr.widgets.morphometry.content import NO_MEMBER, TableContent
 from napari_dispr.widgets.morphometry.plot_content import (
+    MOST_DRAWN,
     Points,
+    Strips,
     agreement_text,
     axis_label,
+    group_strips,
     histogram,
     nearest,
     scatter,
+    some,
     strips,
 )
+from napari_dispr.widgets.morphometry.plot_parts import LassoView, NamedAxis
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.wording import plain, words_of
 
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
 _MEMBER, _REAL, _KEPT = "#4cc2ff", "#ffb454", "#e36bd0"
-_BY_CELL, _HISTOGRAM, _SCATTER = "by cell", "histogram", "scatter"
+_BY_CELL, _BY_GROUP, _HISTOGRAM, _SCATTER = "by cell", "by group", "histogram", "scatter"
 _CELLS, _MEMBERS = "cells", "members"
 #: A click picks the nearest point within this many pixels.
 _REACH = 14.0
 #: Height of the horizontal axis, with its label.
 _BELOW = 42
-#: Least distance of the cells' names, in pixels.
-_LEAST_TICK = 24
 #: Width of the strip of a cell, which shows its members side by side.
 _STRIP = 0.62
 #: Saved pictures are this many times as large as on screen.
 _ENLARGED = 3
-
-
-class _CellAxis(pyqtgraph.AxisItem):
-    """Names strips after their cells."""
-
-    labels: Sequence[int] | None = None
-
-    def tickSpacing(self, low: float, high: float, size: float) -> list[tuple[float, float]]:
-        if self.labels is None:
-            return list(super().tickSpacing(low, high, size))
-        # At whole numbers.
-        return [(max(1.0, float(np.ceil((high - low) * _LEAST_TICK / max(size, 1)))), 0.0)]
-
-    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
-        if self.labels is None:
-            return list(super().tickStrings(values, scale, spacing))
-        return [
-            str(self.labels[round(value)]) if 0 <= round(value) < len(self.labels) else "" for value in values
-        ]
-
-
-class _LassoView(pyqtgraph.ViewBox):
-    """Drag with Shift draws a line around points."""
-
-    #: The line is complete: its corners (n, 2), in the coordinates of the plot.
-    drawn = Signal(object)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._corners: list[tuple[float, float]] = []
-        self._line = pyqtgraph.PlotCurveItem(pen=pyqtgraph.mkPen(_KEPT, width=1.5))
-
-    def mouseDragEvent(self, ev: Any, axis: int | None = None) -> None:
-        shift = ev.modifiers() & Qt.KeyboardModifier.ShiftModifier
-        if not shift or ev.button() != Qt.MouseButton.LeftButton:
-            super().mouseDragEvent(ev, axis)
-            return
-        ev.accept()
-        if ev.isStart():
-            self._corners = []
-            self.addItem(self._line, ignoreBounds=True)
-        place = self.mapToView(ev.buttonDownPos(ev.button()) if ev.isStart() else ev.pos())
-        self._corners.append((place.x(), place.y()))
-        self._line.setData(*np.transpose([*self._corners, self._corners[0]]))
-        if ev.isFinish():
-            self.removeItem(self._line)
-            self.drawn.emit(np.array(self._corners))
 
 
 class PlotPanel(QWidget):
@@ -119,11 +75,12 @@ class PlotPanel(QWidget):
         )
         self.kind.addItems([_BY_CELL, _HISTOGRAM, _SCATTER])
         self.measure, self.against, self.of = QComboBox(), QComboBox(), QComboBox()
+        self.group = QComboBox(toolTip="The column whose values are compared")
         self.measure.setToolTip("The measure that is plotted")
         self.against.setToolTip("The measure along the horizontal axis")
         self.of.addItems([_CELLS, _MEMBERS])
         self.of.setToolTip("Whether a point, or a count, is a cell (its mean) or a member")
-        for choice in (self.measure, self.against):
+        for choice in (self.measure, self.against, self.group):
             choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choice.setMinimumContentsLength(10)
         self.against_words, self.of_words = QLabel("against"), QLabel("of")
@@ -131,8 +88,8 @@ class PlotPanel(QWidget):
         self.colour_cells = QCheckBox(
             "colour cells", toolTip="Colour the cells in the layers by this measure"
         )
-        self.axis = _CellAxis("bottom")
-        view = _LassoView()
+        self.axis = NamedAxis("bottom")
+        view = LassoView()
         self.plot = pyqtgraph.PlotWidget(axisItems={"bottom": self.axis}, viewBox=view)
         self.plot.setMinimumHeight(150)
         self.plot.setAntialiasing(True)
@@ -150,12 +107,13 @@ class PlotPanel(QWidget):
         self.note = QLabel(wordWrap=True)
         self.note.hide()
         first = row(self.kind, (self.measure, 1), self.colour_cells, self.save_button)
-        second = row(self.against_words, (self.against, 1), self.of_words, self.of, None)
+        second = row(self.group, self.against_words, (self.against, 1), self.of_words, self.of, None)
         column(first, second, (self.plot, 1), self.note, parent=self)
         self.kind.currentTextChanged.connect(self.draw)
         self.measure.currentTextChanged.connect(self.draw)
         self.against.currentTextChanged.connect(self.draw)
         self.of.currentTextChanged.connect(self.draw)
+        self.group.currentTextChanged.connect(self.draw)
         view.drawn.connect(self._on_lasso)
         self.measure.currentTextChanged.connect(self.coloured)
         self.colour_cells.toggled.connect(self.coloured)
@@ -177,9 +135,15 @@ class PlotPanel(QWidget):
         self.draw()
 
     def show_content(self, cells: TableContent, members: TableContent, kept: dict[int, int]) -> None:
-        """Plot other tables; call `show_rows` afterwards."""
-        self._cells, self._members, self._kept = cells, members, kept
+        """Plot other tables; call `show_rows` afterwards. Of a batch ``members`` is the same table."""
+        self._cells, self._members, self._kept = cells, members, {} if cells.groups else kept
         names = cells.measures
+        before = self.group.currentText()
+        with signals_blocked(self.kind), signals_blocked(self.group):
+            self.kind.setItemText(0, _BY_GROUP if cells.groups else _BY_CELL)
+            self.group.clear()
+            self.group.addItems(cells.groups)
+            self.group.setCurrentIndex(max(0, self.group.findText(before)))
         extra = [name for name in ("ambiguity",) if name in cells.columns]
         for choice, offered, first in (
             (self.measure, [*names, *extra], "volume"),
@@ -208,7 +172,8 @@ class PlotPanel(QWidget):
         for control in (self.against_words, self.against):
             control.setVisible(kind == _SCATTER)
         for control in (self.of_words, self.of):
-            control.setVisible(kind != _BY_CELL)
+            control.setVisible(kind in (_HISTOGRAM, _SCATTER) and self._cells is not self._members)
+        self.group.setVisible(kind == _BY_GROUP)
         self.plot.clear()
         self._points = []
         self.axis.labels = None
@@ -217,21 +182,32 @@ class PlotPanel(QWidget):
         if self._cells is None or self._members is None or name is None:
             return
         self.plot.showGrid(y=True, x=kind == _SCATTER, alpha=0.15)
+        said = ""
         if kind == _BY_CELL:
-            self._draw_strips(name)
+            found = strips(self._cells, self._members, *self._shown, name, self._kept)
+            self._draw_strips(found, name, "cell")
+        elif kind == _BY_GROUP:
+            found, count = group_strips(self._cells, self._shown[0], name, self.group.currentText())
+            self._draw_strips(found, name, self.group.currentText())
+            if count > len(found.labels):
+                said = f"The first {len(found.labels)} of {count} groups: filter the rows to see others."
         elif kind == _HISTOGRAM:
             self._draw_histogram(name)
         else:
             self._draw_scatter(self.against.currentData(), name)
-        words = agreement_text(self._cells, name)
+        if kind != _HISTOGRAM and any(len(points) > MOST_DRAWN for points in self._points):
+            said = f"{said} Of more than {MOST_DRAWN} points, {MOST_DRAWN} are drawn.".strip()
+        words = said or agreement_text(self._cells, name)
         self.note.setText(words)
         self.note.setVisible(bool(words))
         self.plot.enableAutoRange()
         self._draw_selection()
 
-    def _draw_strips(self, name: str) -> None:
-        assert self._cells is not None and self._members is not None
-        found = strips(self._cells, self._members, *self._shown, name, self._kept)
+    def _draw_strips(self, found: Strips, name: str, what: str) -> None:
+        assert self._cells is not None
+        by_cell = what == "cell"
+        if not by_cell:  # below the quartiles, which many points would hide
+            self._add_points(found.members, "o", 4, _faint(_MEMBER))
         self.axis.labels = found.labels
         x = np.arange(len(found.labels), dtype=float)
         there = np.isfinite(found.low) & np.isfinite(found.high)
@@ -247,12 +223,15 @@ class PlotPanel(QWidget):
                 ends, np.repeat(found.means, 2), connect="pairs", pen=pyqtgraph.mkPen(_MEMBER, width=2)
             )
         )
-        self._add_points(found.members, "o", 6, _MEMBER)
+        if by_cell:
+            self._add_points(found.members, "o", 6, _MEMBER)
         self._add_points(found.kept, "star", 14, _KEPT)
         self._add_points(found.real, "d", 11, _REAL)
-        legend = [("&#9679;", _MEMBER, "member"), ("&#9644;", _MEMBER, "mean")]
+        legend = [("&#9679;", _MEMBER, "member" if by_cell else "cell (mean)")]
+        legend += [("&#9644;", _MEMBER, "mean" if by_cell else "median")]
         legend += [("&#9608;", QColor(_faint(_MEMBER)).name(), found.bar)] if there.any() else []
-        self._label(axis_label(self._cells, name), "cell", [*legend, *self._signs(found.kept, found.real)])
+        legend += self._signs(found.kept, found.real)
+        self._label(axis_label(self._cells, name), words_of(what), legend)
 
     def _draw_histogram(self, name: str) -> None:
         content, shown = self._chosen()
@@ -296,14 +275,16 @@ class PlotPanel(QWidget):
         signs = [("&#9733;", _KEPT, "kept")] if len(kept) else []
         return signs + ([("&#9670;", _REAL, "real cell")] if len(real) else [])
 
-    def _add_points(self, points: Points, symbol: str, size: int, colour: str) -> None:
+    def _add_points(self, points: Points, symbol: str, size: int, colour: str | QColor) -> None:
         if not len(points):
             return
-        self._points.append(points)
+        self._points.append(points)  # also those that are not drawn can be picked
+        points = some(points)
         item = pyqtgraph.ScatterPlotItem(
             x=points.x, y=points.y, data=np.arange(len(points)), symbol=symbol, size=size, brush=colour,
-            pen=pyqtgraph.mkPen(self._background, width=1), hoverable=True, hoverSize=size + 4,
-            tip=lambda x, y, data: _tip(points, int(data)),
+            pen=None if size < 6 else pyqtgraph.mkPen(self._background, width=1),
+            hoverable=True, hoverSize=size + 4,
+            tip=lambda x, y, data: self._tip(points, int(data)),
         )  # fmt: skip
         self.plot.addItem(item)
 
@@ -315,6 +296,12 @@ class PlotPanel(QWidget):
             f'<span style="color: {colour}">{sign}</span> {words}' for sign, colour, words in legend
         )
         self.plot.setTitle(marks, color=self._text, size="9pt")
+
+    def _tip(self, points: Points, i: int) -> str:
+        assert self._cells is not None
+        cell = self._cells.name_of(int(points.cells[i]))
+        member = f", member {points.members[i] + 1}" if points.members[i] >= 0 else ""
+        return f"{cell}{member}: {plain(points.y[i])}"
 
     # --- selection ---------------------------------------------------------------------------------
 
@@ -374,10 +361,9 @@ class PlotPanel(QWidget):
         width, height = self.plot.getViewBox().viewPixelSize()
         counted = self.kind.currentText() == _HISTOGRAM
         found = nearest(self._points, x, y, (width, np.inf if counted else height))
-        labels = self.axis.labels
         if found is not None and (counted or found[2] <= _REACH):
             self.picked.emit(found[0], found[1])
-        elif labels is not None and 0 <= round(x) < len(labels):
+        elif self.kind.currentText() == _BY_CELL and 0 <= round(x) < len(labels := self.axis.labels or ()):
             self.picked.emit(labels[round(x)], NO_MEMBER)
 
     # --- files -------------------------------------------------------------------------------------
@@ -418,8 +404,3 @@ def _faint(colour: str) -> QColor:
     faint = QColor(colour)
     faint.setAlphaF(0.28)
     return faint
-
-
-def _tip(points: Points, i: int) -> str:
-    member = f", member {points.members[i] + 1}" if points.members[i] >= 0 else ""
-    return f"cell {points.cells[i]}{member}: {plain(points.y[i])}"

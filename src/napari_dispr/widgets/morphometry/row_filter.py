@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.morphometry.content import TableContent
+from napari_dispr.widgets.morphometry.words import Words
 from napari_dispr.widgets.parts.wording import words_of
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -20,9 +21,17 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 _TOKEN = re.compile(r'"[^"]*"?|' + "|".join(map(re.escape, _OPERATORS)) + r'|[^\s"<>=!≥≤≠]+|\S')
 _JOINTS = {"and", "&", "&&"}
 _EXAMPLE = "volume > 80"
+#: An example, and all that a filter may be.
+FILTER_EXAMPLE = "Filter: volume > 80   ambiguity >= .3   7"
+ABOUT_FILTER = (
+    "<p>Shows only the rows that fit all conditions:</p>"
+    "<p><b>volume &gt; 80</b>, <b>surface area &lt;= 120</b>: a column and a number, with &gt; &gt;= &lt; "
+    "&lt;= = !=</p><p><b>7</b>: the cell 7</p><p><b>blurred</b>: a word in any column of words</p>"
+    "<p><b>volume_sd &gt; 5</b>: <i>_sd</i>, <i>_low</i> and <i>_high</i> of a measure of cells</p>"
+)
 
 
-def matching(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArray[np.bool_]:
+def matching(text: str, columns: Mapping[str, NDArray[np.float64] | Words], rows: int) -> NDArray[np.bool_]:
     """Which rows pass a filter: those that fit all of its words and conditions.
 
     Parameters
@@ -31,8 +40,8 @@ def matching(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
         Words that occur in a text column; whole numbers: the cell; conditions ``NAME > NUMBER`` with ``>``,
         ``>=``, ``<``, ``<=``, ``=``, ``!=``; for text columns ``NAME = WORD``. Names may contain blanks.
         Quotes keep several words together.
-    columns : mapping of str to (row,) array
-        Floating numbers, or text.
+    columns : mapping of str to (row,) array or Words
+        Numbers, or words.
 
     Raises
     ------
@@ -107,7 +116,7 @@ def _with_real_cells(text: str, content: TableContent) -> NDArray[np.bool_]:
     return rows | (~content.predicted & np.isin(content.cells, content.cells[rows & content.predicted]))
 
 
-def _name(words: list[str], columns: Mapping[str, NDArray[Any]], sign: str) -> tuple[str, list[str]]:
+def _name(words: list[str], columns: Mapping[str, Any], sign: str) -> tuple[str, list[str]]:
     """The column named before a sign, of as many words as possible, and the words before it."""
     for first in range(len(words)):
         name = "_".join(_unquoted(word) for word in words[first:]).lower().replace(" ", "_")
@@ -122,27 +131,26 @@ def _name(words: list[str], columns: Mapping[str, NDArray[Any]], sign: str) -> t
     raise InputError(f'There is no column "{word}": {hint}')
 
 
-def _fits(name: str, values: NDArray[Any], sign: str, word: str) -> NDArray[np.bool_]:
+def _fits(name: str, values: NDArray[np.float64] | Words, sign: str, word: str) -> NDArray[np.bool_]:
     compare = _OPERATORS[sign]
-    if values.dtype.kind == "f":
-        try:
-            number = float(word)
-        except ValueError:
-            raise InputError(
-                f'"{words_of(name)} {sign}" takes a number, not "{word}": write {_EXAMPLE}.'
-            ) from None
-        fits = np.asarray(compare(values, number), dtype=bool)
-        return fits & ~np.isnan(values)
-    if compare not in (operator.eq, operator.ne):
-        raise InputError(f'{words_of(name)} is a text column: write {name} = "{word}".')
-    return np.asarray(compare(np.char.lower(values), word.lower()), dtype=bool)
+    if isinstance(values, Words):
+        if compare not in (operator.eq, operator.ne):
+            raise InputError(f'{words_of(name)} is a text column: write {name} = "{word}".')
+        return values.equal(word) if compare is operator.eq else ~values.equal(word)
+    try:
+        number = float(word)
+    except ValueError:
+        raise InputError(
+            f'"{words_of(name)} {sign}" takes a number, not "{word}": write {_EXAMPLE}.'
+        ) from None
+    return np.asarray(compare(values, number), dtype=bool) & ~np.isnan(values)
 
 
-def _holds(columns: Mapping[str, NDArray[Any]], word: str, rows: int) -> NDArray[np.bool_]:
+def _holds(columns: Mapping[str, NDArray[np.float64] | Words], word: str, rows: int) -> NDArray[np.bool_]:
     found = np.zeros(rows, dtype=bool)
     for name, values in columns.items():
-        if values.dtype.kind == "U":
-            found |= np.char.find(np.char.lower(values), word) >= 0
+        if isinstance(values, Words):
+            found |= values.holding(word)
         elif name == "label" and word.isdecimal():
             found |= values == float(word)
     return found

@@ -37,6 +37,11 @@ class SourcePanel(QWidget):
         self._measuring: Labels | None = None
         self._followed = FollowedLayers(_EDITS, self._on_edit)
         self.prediction_choice = QComboBox(toolTip="The predictions that are open in this window")
+        self.batch_button = QPushButton(
+            "Open a batch…",
+            toolTip="Show the table of all fields that napari-dispr batch predicted into a folder; a click "
+            "on a row opens its field",
+        )
         tip = "Your own 3D labels layer, such as real cells, to measure and compare with predicted cells"
         self.labels_choice = LayerChoice(viewer, is_measurable, tip, none="none")
         self.measure_button = QPushButton("Measure")
@@ -46,7 +51,7 @@ class SourcePanel(QWidget):
         measuring = row((self.labels_choice, 1), self.measure_button)
         form(
             {
-                "prediction": self.prediction_choice,
+                "prediction": row((self.prediction_choice, 1), self.batch_button),
                 "3D labels": measuring,
                 "_run_bar": self.run_bar,
                 "_message": self.message,

@@ -8,11 +8,8 @@ from napari.utils.theme import get_theme
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
-    QApplication,
     QLabel,
     QLineEdit,
-    QMenu,
-    QPushButton,
     QShortcut,
     QSizePolicy,
     QSplitter,
@@ -26,18 +23,20 @@ from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.array_table import ArrayView
+from napari_dispr.widgets.morphometry.batch import BatchPart
+from napari_dispr.widgets.morphometry.batch_content import BatchContent
 from napari_dispr.widgets.morphometry.column_choice import ColumnChoice
 from napari_dispr.widgets.morphometry.content import (
     NO_MEMBER,
     TableContent,
     cells_content,
     members_content,
-    tab_separated,
 )
+from napari_dispr.widgets.morphometry.copying import CopyButton
 from napari_dispr.widgets.morphometry.exports import ExportBar
 from napari_dispr.widgets.morphometry.plots import PlotPanel
 from napari_dispr.widgets.morphometry.rank_choice import RankChoice
-from napari_dispr.widgets.morphometry.row_filter import passing
+from napari_dispr.widgets.morphometry.row_filter import ABOUT_FILTER, FILTER_EXAMPLE, passing
 from napari_dispr.widgets.morphometry.source import SourcePanel
 from napari_dispr.widgets.parts.cell_colours import CellColours, colours_of
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
@@ -51,15 +50,8 @@ if TYPE_CHECKING:
 _EMPTY = (
     "<p><b>Nothing to show yet.</b></p>"
     "<p>Predict cells in <i>Plugins &gt; napari DISPR &gt; Predict 3D shapes</i>,</p>"
-    "<p>or drop the folder of a saved prediction on the window,</p>"
+    "<p>or drop the folder of a saved prediction, or of a batch, on the window,</p>"
     "<p>or choose your own 3D labels layer above and press <i>Measure</i>.</p>"
-)
-_FILTER_EXAMPLE = "Filter: volume > 80   ambiguity >= .3   7"
-_ABOUT_FILTER = (
-    "<p>Shows only the rows that fit all conditions:</p>"
-    "<p><b>volume &gt; 80</b>, <b>surface area &lt;= 120</b>: a column and a number, with &gt; &gt;= &lt; "
-    "&lt;= = !=</p><p><b>7</b>: the cell 7</p><p><b>blurred</b>: a word in any column of words</p>"
-    "<p><b>volume_sd &gt; 5</b>: <i>_sd</i>, <i>_low</i> and <i>_high</i> of a measure of cells</p>"
 )
 #: The filter waits for this pause in typing, milliseconds.
 _PAUSE = 120
@@ -95,21 +87,16 @@ class MorphometryWidget(DockedWidget):
 
     def _build(self) -> None:
         self.source = SourcePanel(self._viewer)
-        self.filter_line = QLineEdit(clearButtonEnabled=True, toolTip=_ABOUT_FILTER)
-        self.filter_line.setPlaceholderText(_FILTER_EXAMPLE)
+        self.batch = BatchPart(self._viewer)
+        self.filter_line = QLineEdit(clearButtonEnabled=True, toolTip=ABOUT_FILTER)
+        self.filter_line.setPlaceholderText(FILTER_EXAMPLE)
         #: What is wrong with the filter, or how many rows pass it.
         self.hint = Message()
         self.rank = RankChoice()
         self.columns = ColumnChoice()
-        self.copy_button = QPushButton(
-            "Copy", toolTip="Copy the rows on screen, to paste them into a spreadsheet"
-        )
-        copying = QMenu(self)
-        copying.addAction("Shown columns", lambda: self.copy())
-        copying.addAction("All columns", lambda: self.copy(whole=True))
-        self.copy_button.setMenu(copying)
+        self.copying = CopyButton(lambda: self._on_screen)
         self.exports = ExportBar(self._opened, self._filed, lambda: self.selected)
-        tools = row(self.rank, self.columns, self.copy_button, self.exports.button)
+        tools = row(self.rank, self.columns, self.copying, self.exports.button)
         self.cells_view, self.members_view = ArrayView(), ArrayView()
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cells_view, "Cells")
@@ -134,7 +121,7 @@ class MorphometryWidget(DockedWidget):
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(content)
-        self._lay_out(self.source, (self.stack, 1))
+        self._lay_out(self.source, self.batch, (self.stack, 1))
         # Otherwise napari's dock adds empty space below.
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
@@ -142,18 +129,24 @@ class MorphometryWidget(DockedWidget):
         self._session.events.predictions.connect(self._on_predictions)
         self._session.events.selected.connect(self._on_selected)
         self.source.changed.connect(self._on_layer)
+        self.source.batch_button.clicked.connect(self.batch.ask)
+        self.batch.changed.connect(self._on_batch)
+        self.batch.field_opened.connect(self._on_field)
+        self.batch.view.picked.connect(self.batch.open_field)
+        self.copying.said.connect(self.hint.say)
         self.filter_line.textChanged.connect(lambda: self._filtering.start())
         self.rank.changed.connect(self._on_rank)
         self.columns.changed.connect(self._on_columns)
-        self.tabs.currentChanged.connect(self._filter)
-        for view in (self.cells_view, self.members_view):
+        self.tabs.currentChanged.connect(self._on_tab)
+        for view in self._views:
             view.picked.connect(self._on_row)
+        for view in (*self._views, self.batch.view):
             view.rearranged.connect(self._plot_rows)
         self.plots.picked.connect(self._on_point)
         self.plots.circled.connect(self._on_lasso)
         self.plots.coloured.connect(self._colour_cells)
         self.plots.save_requested.connect(self._ask_and_save_plot)
-        QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copy_selected)
+        QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copying.copy_selected)
 
     # --- what is there -----------------------------------------------------------------------------
 
@@ -163,9 +156,42 @@ class MorphometryWidget(DockedWidget):
         return self._cells, self._members
 
     @property
+    def _on_screen(self) -> ArrayView:
+        """The table on screen."""
+        view = self.tabs.currentWidget()
+        assert isinstance(view, ArrayView)
+        return view
+
+    @property
+    def _batch(self) -> BatchContent | None:
+        """The content of the batch, if its table is on screen."""
+        return self.batch.content if self._on_screen is self.batch.view else None
+
+    @property
     def selected(self) -> int | None:
         """The selected cell."""
         return self._session.selection.cell if self._alone is None else self._alone
+
+    def _on_batch(self) -> None:
+        """Another batch is open, or none."""
+        if self.batch.content is not None:
+            self.batch.view.show_content(self.batch.content, self._names(self.batch.content))
+        self.batch.show_tab(self.tabs)
+        self.refresh()
+        self._on_tab()
+
+    def _on_field(self, row: int) -> None:
+        """The field of a row of the batch was opened: select the cell of the row."""
+        content = self.batch.content
+        if content is not None and self.batch.is_open(row):
+            self._pick(cell := int(content.labels[row]), None, self.batch.view)
+            self.link.come_closer(cell)
+
+    def _on_tab(self) -> None:
+        """Another table is on screen."""
+        self._show_plots()
+        self._filter()
+        self._on_selected()
 
     def _on_layer(self) -> None:
         """Another labels layer was chosen, or it was measured."""
@@ -182,27 +208,32 @@ class MorphometryWidget(DockedWidget):
         opened, measured = self._session.current, self.source.measured
         self.source.list_predictions()
         if opened is None:
-            self._cells, self._members = (
-                cells_content(None, "", measured),
-                members_content(None, "", measured),
-            )
+            self._cells = cells_content(None, "", measured)
+            self._members = members_content(None, "", measured)
         else:
             self._cells = cells_content(opened.cells, opened.name, measured, self._ranking(opened))
             self._members = members_content(
                 opened.measures, opened.name, measured, dict(opened.prediction.kept)
             )
-        self.tabs.setTabText(0, cells_tab(self._cells))
-        self.columns.offer(self._cells)
+        self.tabs.setTabText(self.tabs.indexOf(self.cells_view), cells_tab(self._cells))
+        self.columns.offer(self._cells if self._cells.measures else self.batch.content or self._cells)
         for view, content in zip(self._views, self.contents, strict=True):
             view.show_content(content, self._names(content))
-        kept = {} if opened is None else opened.prediction.kept
-        self.plots.show_content(
-            *self.contents, {cell: one for cell, one in kept.items() if isinstance(one, int)}
-        )
-        self.stack.setCurrentIndex(int(len(self._cells) > 0))
+        self.stack.setCurrentIndex(int(len(self._cells) > 0 or self.batch.content is not None))
         self.exports.refresh()
-        self._filter()
+        if self._batch is None:
+            self._show_plots()
+            self._filter()
+        else:  # the table on screen is the same
+            self._colour_cells()
         self._on_selected()
+
+    def _show_plots(self) -> None:
+        """Plot the table on screen."""
+        opened, batch = self._session.current, self._batch
+        kept = {} if opened is None else opened.prediction.kept
+        members = {cell: one for cell, one in kept.items() if isinstance(one, int)}
+        self.plots.show_content(*(self.contents if batch is None else (batch, batch)), members)
 
     @property
     def _views(self) -> tuple[ArrayView, ArrayView]:
@@ -214,8 +245,9 @@ class MorphometryWidget(DockedWidget):
         return [name for name, column in content.columns.items() if not column.group or name in chosen]
 
     def _on_columns(self) -> None:
-        for view, content in zip(self._views, self.contents, strict=True):
-            view.choose(self._names(content))
+        for view in (*self._views, self.batch.view):
+            if view.table is not None:
+                view.choose(self._names(view.table.content))
 
     def _ranking(self, opened: OpenPrediction) -> pd.DataFrame | None:
         """The ranking of the cells by the chosen measure; None if there is none."""
@@ -251,16 +283,23 @@ class MorphometryWidget(DockedWidget):
     def _filter(self) -> None:
         """Show the rows that pass the filter, and say how many."""
         self._filtering.stop()
-        on_members = self.tabs.currentWidget() is self.members_view
-        shown, other = (self._members, self._cells) if on_members else (self._cells, self._members)
+        shown, other = self._cells, self._members
+        if (batch := self._batch) is not None:
+            shown = other = batch
+        elif self._on_screen is self.members_view:
+            shown, other = other, shown
         try:
             rows, others = passing(self.filter_line.text(), shown, other)
         except InputError as error:
             self.hint.say(str(error), problem=True)
             return
-        cells, members = (others, rows) if on_members else (rows, others)
+        if batch is not None:
+            passed = [(self.batch.view, rows)]
+        else:
+            both = (rows, others) if shown is self._cells else (others, rows)
+            passed = list(zip(self._views, both, strict=True))
         self._filtered = False
-        for view, which in ((self.cells_view, cells), (self.members_view, members)):
+        for view, which in passed:
             if view.table is not None:
                 view.table.set_filter(which)
         self._filtered = True
@@ -277,20 +316,26 @@ class MorphometryWidget(DockedWidget):
         seen = seen & self._circled if self._circled else seen
         name = self.plots.measure.currentData()
         colours = {}
-        if self.plots.colour_cells.isChecked() and name is not None:
+        if self.plots.colour_cells.isChecked() and name in cells.columns:
             rows = np.flatnonzero(np.isin(cells.cells, list(seen)))
             colours = colours_of(cells.cells[rows], cells.values(name)[rows])
         self.colours.show(colours, set(cells.cells.tolist()) - seen)
 
     def _on_lasso(self, cells: set[int]) -> None:
         """Select the rows of the cells in a line drawn in the plot; a line around none ends the selection."""
-        self._circled = frozenset(cells)
-        for view, content in zip(self._views, self.contents, strict=True):
-            view.select(np.flatnonzero(np.isin(content.cells, list(cells))))
+        if self._batch is not None:
+            self.batch.view.select(sorted(cells))
+        else:
+            self._circled = frozenset(cells)
+            for view, content in zip(self._views, self.contents, strict=True):
+                view.select(np.flatnonzero(np.isin(content.cells, list(cells))))
         self.hint.say(f"{cells_text(len(cells))} inside the line: Ctrl+C copies their rows." if cells else "")
         self._colour_cells()
 
     def _plot_rows(self) -> None:
+        if self._batch is not None and (table := self.batch.view.table) is not None:
+            self.plots.show_rows(table.rows, table.rows)
+            return
         cells, members = self.cells_view.table, self.members_view.table
         if cells is not None and members is not None and self._filtered:
             self.plots.show_rows(cells.rows, members.rows)
@@ -304,6 +349,10 @@ class MorphometryWidget(DockedWidget):
         self._pick(int(content.cells[row]), member if member >= 0 else None, self.sender())
 
     def _on_point(self, cell: int, member: int) -> None:
+        if self._batch is not None:
+            self.batch.view.select([cell])
+            self.batch.open_field(cell)
+            return
         self._pick(cell, None if member == NO_MEMBER else member, self.plots)
 
     def _on_picture(self, cell: int, shape: Shape) -> None:
@@ -337,37 +386,16 @@ class MorphometryWidget(DockedWidget):
             if view is not self._origin and view.table is not None:
                 of_member = member if view is self.members_view else None
                 view.select(np.flatnonzero(content.rows_of(cell, of_member)))
-        self.plots.highlight(cell, member)
+        row = self.batch.row_of(cell) if self._alone is None else None
+        if row is not None and self._origin is not self.batch.view:
+            self.batch.view.select([row])
+        self.plots.highlight(*((cell, member) if self._batch is None else (row, None)))
         self.colours.select_alone(self.source.layer if self.source.measured else None, self._alone)
         self.link.show(cell)
         if cell is not None and event is not None and self._origin is not self.link:
             self.link.bring_into_view(cell)
 
-    # --- copy and files ----------------------------------------------------------------------------
-
-    def copy(self, *, whole: bool = False) -> None:
-        """Copy the table on screen, tab-separated; ``whole``: with all columns."""
-        view = self.tabs.currentWidget()
-        assert isinstance(view, ArrayView)
-        if view.table is not None:
-            self._copy(view, view.table.rows, whole)
-
-    def copy_selected(self) -> None:
-        """Copy the selected rows."""
-        view = self.tabs.currentWidget()
-        assert isinstance(view, ArrayView)
-        if view.table is not None:
-            places = view.table.places_of(view.selected)
-            self._copy(view, view.table.rows[places], whole=False)
-
-    def _copy(self, view: ArrayView, rows: Any, whole: bool) -> None:
-        assert view.table is not None
-        content = view.table.content
-        parts = dict.fromkeys(part for name in view.table.names for part in content.columns[name].parts)
-        table = content.frame.iloc[rows]
-        table = table if whole else table[list(parts)]
-        QApplication.clipboard().setText(tab_separated(table))
-        self.hint.say(f"{len(table)} rows copied: paste them into a spreadsheet.")
+    # --- files and looks ---------------------------------------------------------------------------
 
     def _ask_and_save_plot(self) -> None:
         path = self.exports.ask_file(
@@ -380,8 +408,6 @@ class MorphometryWidget(DockedWidget):
                 self.hint.say(f"{path}: {error.strerror}. Choose another place.", problem=True)
             else:
                 self.hint.say(f"Plot saved as {path}.")
-
-    # --- looks and the end -------------------------------------------------------------------------
 
     def _on_theme(self, event: object = None) -> None:
         super()._on_theme()
@@ -397,6 +423,7 @@ class MorphometryWidget(DockedWidget):
     def _clean_up(self) -> None:
         """Cancel what runs and disconnect from the viewer."""
         self.source.shut_down()
+        self.batch.shut_down()
         self.exports.shut_down()
         self.rank.stop()
         self._coming.stop()

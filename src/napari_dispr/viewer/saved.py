@@ -1,0 +1,88 @@
+"""A saved prediction as napari's layers, with the picture that it was made from. No Qt."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from napari_dispr.cells.pictures import read_plane
+from napari_dispr.errors import InputError
+from napari_dispr.labels import split_parts, whole_numbers
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.saving import load_measures, load_pictures, load_prediction
+from napari_dispr.viewer.content import compose_saved
+from napari_dispr.viewer.layers import PredictionHandle, result_layers
+from napari_dispr.viewer.opened import OpenPrediction, opened
+
+#: napari's layer data tuple: data, settings and type.
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def open_saved(
+    folder: Path, step: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[OpenPrediction, list[LayerData]]:
+    """Read a saved prediction, and make its layers; call it in a thread.
+
+    Parameters
+    ----------
+    step : callable
+        Called after each of the steps with their number and the number of all; what it raises ends the work.
+
+    Returns
+    -------
+    opened : OpenPrediction
+    layers : list of layer data tuples
+        The picture and its labels, if they are known, then the members.
+
+    Raises
+    ------
+    InputError
+        If the folder is no saved prediction, or is damaged.
+    """
+    prediction = load_prediction(folder).with_provenance(folder=str(folder))
+    step(1, 4)
+    measures = load_measures(folder, prediction)
+    step(2, 4)
+    pictures = load_pictures(folder, prediction.image_shape) or _pictures_of_field(prediction)
+    step(3, 4)
+    content = compose_saved(prediction, measures)
+    made = prediction.provenance
+    known = made.get("labels") or made.get("field")
+    name = str(known or Path(made.get("labels_file") or folder.name).stem)
+    handle = PredictionHandle(opened(prediction, measures, name))
+    place = {"affine": prediction.image_to_world, "units": (prediction.unit,) * 2}
+    layers: list[LayerData] = [
+        (array, {"name": name if what == "labels" else f"{name}: picture", **place}, what)
+        for what, array in pictures.items()
+    ]
+    layers += [(data, settings, "labels") for data, settings in result_layers(content, handle)]
+    step(4, 4)
+    return handle.newest, layers
+
+
+def _pictures_of_field(prediction: Prediction) -> dict[str, NDArray[Any]]:
+    """Picture and labels of a field of a batch, from its files; those that are missing, or of another shape
+    than the prediction's picture, are left out.
+    """
+    made, found = prediction.provenance, {}
+    if "field" not in made:
+        return {}
+    for what in ("image", "labels"):
+        if not (path := made.get(f"{what}_file")):
+            continue
+        with suppress(InputError):
+            labels = what == "labels"
+            array = read_plane(
+                Path(path),
+                made.get("place") or {},
+                made.get("channel") if not labels else None,
+                labels=labels,
+            )
+            if array.shape != tuple(prediction.image_shape):
+                continue
+            if labels:
+                array = split_parts(array) if made.get("split") else whole_numbers(array)
+            found[what] = array
+    return found
