@@ -12,7 +12,6 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.intervals import LEVEL, read_interval
 from napari_dispr.shapes.measures import MEASURES, Measure
-from napari_dispr.shapes.morphometry import measure_ensembles
 from napari_dispr.shapes.next_plane import plane_gains
 
 
@@ -58,7 +57,10 @@ def rank_cells(
     error that is expected if the truth were one more member (`expected_error`).
     """
     chosen = checked_measure(measure)
-    table = measure_ensembles(prediction, only=[measure]) if measures is None else measures
+    if measures is None:
+        from napari_dispr.shapes.morphometry import measure_ensembles  # slow; windows have measured already
+
+        measures = measure_ensembles(prediction, only=[measure])
     calibration = prediction.intervals.get(measure)
     if (
         calibration is None
@@ -68,8 +70,8 @@ def rank_cells(
             f"Nothing shows how certain the measure {measure} is: predict two members or more of each cell."
         )
     rows = []
-    found, places = np.unique(table["label"].to_numpy(), return_inverse=True)
-    drawn = table[measure].to_numpy(np.float64)
+    found, places = np.unique(measures["label"].to_numpy(), return_inverse=True)
+    drawn = measures[measure].to_numpy(np.float64)
     for place, label in enumerate(found):
         values = drawn[places == place]
         estimate, error = mean_of(values), expected_error(values)
