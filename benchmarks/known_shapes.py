@@ -28,7 +28,7 @@ from napari_dispr.synthesis.red_cell_crops import membrane_picture, red_cell_vol
 from napari_dispr.synthesis.red_cells import KINDS
 from napari_dispr.training.known_shapes import known_shapes, versions
 
-#: Share of the simulated red cells whose kinds are equally frequent; the others are as frequent as in the paper.
+#: Share of the simulated red cells whose kinds are equally frequent; the others are as in the paper.
 EVEN = 0.4
 #: Share of simulated red cells with a picture of another stain or microscope.
 OTHER_PICTURES = 0.12

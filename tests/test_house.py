@@ -148,12 +148,17 @@ def test_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
 
 
-def loaded_by(code: str) -> set[str]:
-    """The top-level packages that a fresh Python has loaded after some code."""
-    script = f"{code}\nimport sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+def modules_loaded_by(code: str) -> set[str]:
+    """The modules that a fresh Python has loaded after some code."""
+    script = f"{code}\nimport sys; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     return set(run.stdout.split("\n")[-2].split())
+
+
+def loaded_by(code: str) -> set[str]:
+    """As `modules_loaded_by`, the top-level packages."""
+    return {name.split(".")[0] for name in modules_loaded_by(code)}
 
 
 def test_import_of_the_package_is_light() -> None:
@@ -171,8 +176,13 @@ def test_import_loads_no_torch(room: str) -> None:
         assert not loaded & (QT | {"napari"})
 
 
-def test_predict_opens_without_what_only_its_threads_need() -> None:
-    assert not loaded_by("import napari_dispr.widgets.predict.widget") & {"torch", "trimesh", "networkx"}
+@pytest.mark.parametrize(
+    "window",
+    ["predict.widget", "compare.widget", "morphometry.widget", "train.widget", "synthesis.balance"],
+)
+def test_window_opens_without_what_only_its_threads_need(window: str) -> None:
+    slow = {"torch", "trimesh", "networkx", "scipy.stats", "scipy.signal", "scipy.interpolate"}
+    assert not modules_loaded_by(f"import napari_dispr.widgets.{window}") & slow
 
 
 @pytest.mark.parametrize("name", napari_dispr.__all__)

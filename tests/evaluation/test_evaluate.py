@@ -13,12 +13,12 @@ from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.evaluate import (
-    ERRORS,
     Evaluated,
     evaluate,
     iter_evaluate,
 )
 from napari_dispr.evaluation.summary import summary_table
+from napari_dispr.evaluation.truth import member_columns
 from napari_dispr.events import Step
 from napari_dispr.models.fits import FITS
 from napari_dispr.shapes.shapr_set import shapr_measures
@@ -175,7 +175,7 @@ def test_files(tmp_path):
     tables = ["cells.csv", "errors.csv", "errors.png", "evaluation.json"]
     assert sorted(path.name for path in out.iterdir()) == [*tables, "shapes", "summary.json", "table.md"]
     rows = rows_of(out / "errors.csv")
-    assert list(rows[0]) == ["cell", "method", "member", "trained_on", "failed", *ERRORS]
+    assert list(rows[0]) == ["cell", "method", "member", "trained_on", "failed", *member_columns("both")]
     assert [(row["cell"], row["method"], row["member"]) for row in rows] == [
         *[("one", "red-blood-cell", m) for m in "012"],
         ("one", "cylinder", "0"),
@@ -290,7 +290,7 @@ def test_table_for_people_shows_every_method_measure_and_failure():
     assert "mine: 4 members, 0 failed" in text
     assert "cylinder: 2 members, 1 failed" in text
     assert "failed: blank: The mask is empty" in text
-    for measure in ERRORS:
+    for measure in member_columns("both"):
         assert text.count(f"\n  {measure} ") == 2
     volume = summary["methods"]["mine"]["volume"]
     assert f"{volume['median']:8.3f}{volume['percentile_90']:8.3f}{volume['mean']:8.3f}" in text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyqtgraph
 import pytest
 import tifffile
 import trimesh
@@ -15,8 +16,8 @@ from napari import Viewer
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QSettings, Qt
-from qtpy.QtGui import QImage
+from qtpy.QtCore import QEvent, QPoint, QPointF, QSettings, Qt
+from qtpy.QtGui import QImage, QMouseEvent
 from qtpy.QtSvg import QSvgRenderer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -35,8 +36,10 @@ from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.session import Session
+from napari_dispr.widgets.morphometry.content import cells_content, members_content
 from napari_dispr.widgets.morphometry.exports import ExportBar, MeshDialog, picture_of
 from napari_dispr.widgets.morphometry.measured_labels import labels_source
+from napari_dispr.widgets.morphometry.plots import PlotPanel
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
 
 FRAME = FRAMES["turned"] | {"units": ("micrometer", "micrometer")}
@@ -199,6 +202,50 @@ def test_points_and_rows(window) -> None:
     plots.pick_at(float(own["volume"]), 0.5)
     assert Session.of(viewer).selection.cell == 5
     assert plots.highlighted[0] == 5
+
+
+@pytest.mark.parametrize("kind", ["by cell", "histogram", "scatter"])
+def test_a_line_around_points_by_mouse(kind: str, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pyqtgraph.CONFIG_OPTIONS, "mouseRateLimit", -1)  # no move is dropped
+    _, measures, cells = predicted()
+    panel = PlotPanel()
+    qtbot.addWidget(panel)
+    panel.resize(500, 400)
+    panel.show()
+    qtbot.waitExposed(panel)
+    panel.show_content(cells_content(cells), members_content(measures), {})
+    panel.show_rows(np.arange(len(cells)), np.arange(len(measures)))
+    panel.kind.setCurrentText(kind)
+    plot = panel.plot
+    plot.grab()  # paints it, which gives it its range
+    circled: list[set[int]] = []
+    panel.circled.connect(circled.append)
+
+    def pixel(x: float, y: float) -> QPoint:
+        inside = plot.getViewBox().mapViewToScene(QPointF(x, y))
+        return plot.mapFromScene(inside)
+
+    def send(kind: QEvent.Type, place: QPoint, held: bool) -> None:
+        button = Qt.MouseButton.NoButton if kind == QEvent.Type.MouseMove else Qt.MouseButton.LeftButton
+        buttons = Qt.MouseButton.LeftButton if held else Qt.MouseButton.NoButton
+        target = plot.viewport()
+        there = QPointF(target.mapToGlobal(place))
+        shift = Qt.KeyboardModifier.ShiftModifier
+        QApplication.sendEvent(target, QMouseEvent(kind, QPointF(place), there, button, buttons, shift))
+
+    points = {cell: [(x, y) for one in panel._points for x, y, c in zip(one.x, one.y, one.cells, strict=True)
+                     if c == cell] for cell in (2, 5)}  # fmt: skip
+    for cell in (5, 2):
+        places = [pixel(*point) for point in points[cell]]
+        left, right = (end(place.x() for place in places) for end in (min, max))
+        top, bottom = (end(place.y() for place in places) for end in (min, max))
+        corners = [(left - 7, top - 7), (right + 7, top - 7), (right + 7, bottom + 7), (left - 7, bottom + 7)]
+        first, *others = [QPoint(*corner) for corner in corners]
+        send(QEvent.Type.MouseButtonPress, first, True)
+        for place in others:
+            send(QEvent.Type.MouseMove, place, True)
+        send(QEvent.Type.MouseButtonRelease, others[-1], False)
+    assert circled == [{5}, {2}]
 
 
 # --- tables ------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 
 from napari_dispr.cells.cropping import INSIDE
 
@@ -86,6 +85,8 @@ def _shape(inside: NDArray[np.bool_], area: float, extent: float) -> list[float]
 
 def _hull(points: Floats) -> float:
     """Area of the convex hull of voxels with their corners."""
+    from scipy.spatial import ConvexHull, QhullError  # not needed where a window opens
+
     corners = (points[:, None] + [(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)]).reshape(-1, 2)
     try:
         return float(ConvexHull(corners).volume)

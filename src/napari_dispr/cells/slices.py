@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import Crop, grid_window, resampled_cell
@@ -151,6 +150,8 @@ def between_slices(level: NDArray[np.float64], thick: float, first: int) -> NDAr
     missing in the next slice ends about half way. The signed distance of the stack would give terraces
     that are flat half way between slices.
     """
+    from scipy.interpolate import PchipInterpolator  # not needed where a window opens
+
     beyond = ceil(1 / thick)
     level = np.pad(level, ((beyond, beyond), (0, 0), (0, 0)))
     far = max(thick, 1.0)

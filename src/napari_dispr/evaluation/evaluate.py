@@ -22,7 +22,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.evaluation.planes import crop_of
 from napari_dispr.evaluation.rows import Rows, rows_of
 from napari_dispr.evaluation.summary import summary_of
-from napari_dispr.evaluation.truth import Definitions, Truth, member_columns
+from napari_dispr.evaluation.truth import Definitions, Truth
 from napari_dispr.events import Step, in_one_go, steps_of
 from napari_dispr.files import plain, write_json, written_aside
 from napari_dispr.models.library import available_fits, available_models, load_model
@@ -36,8 +36,6 @@ from napari_dispr.version import __version__
 if TYPE_CHECKING:
     from napari_dispr.models.library import Model
 
-#: Measures of a member, in the order of the columns of errors.csv; the first are relative errors.
-ERRORS: dict[str, str] = member_columns("both")
 SUMMARY = "summary.json"
 
 

@@ -61,7 +61,7 @@ def iter_more_members(
         the cell was drawn from.
     """
     method, settings = as_drawn(prediction, model, device)
-    crops = [crop_of(prediction, label) for label in _checked_labels(prediction, labels)]
+    crops = [crop_of(prediction, label) for label in _checked_labels(labels)]
     members = checked_settings(PredictSettings, {"members": members}).members
     numbers = {crop.label: _unused(prediction, crop.label, members) for crop in crops}
     return (yield from iter_members(prediction, crops, method, numbers, settings.seed))
@@ -143,7 +143,7 @@ def as_drawn(
     return Sampling.of(found, settings), settings
 
 
-def _checked_labels(prediction: Prediction, labels: int | Iterable[int]) -> list[int]:
+def _checked_labels(labels: int | Iterable[int]) -> list[int]:
     chosen = [labels] if isinstance(labels, int | np.integer) else list(labels)
     if not chosen:
         raise InputError("No cells were given: give at least one label.")

@@ -13,7 +13,6 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.intervals import LEVEL, read_interval
 from napari_dispr.shapes.measures import MEASURES, Measure
-from napari_dispr.shapes.morphometry import measure_ensembles
 from napari_dispr.shapes.next_plane import plane_gains
 
 
@@ -59,7 +58,11 @@ def rank_cells(
     error that is expected if the truth were one more member (`expected_error`).
     """
     chosen = checked_measure(measure)
-    table = measure_ensembles(prediction, only=[measure]) if measures is None else measures
+    if measures is None:
+        from napari_dispr.shapes.morphometry import measure_ensembles  # slow; windows have measured already
+
+        measures = measure_ensembles(prediction, only=[measure])
+    table = measures
     found = {label: prediction.intervals_of(label).get(measure) for label in prediction}
     calibrated = None not in found.values()  # half intervals and expected errors cannot be compared
     if not calibrated and min((len(prediction.facts(label).numbers) for label in prediction), default=0) < 2:

@@ -29,7 +29,7 @@ def edges_of(faces: NDArray[np.integer]) -> Edges:
     An edge belongs to two faces, or to four where a surface touches itself.
     """
     sides = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
-    low, high = sides.min(axis=1), sides.max(axis=1)
+    low, high = np.minimum(*sides.T), np.maximum(*sides.T)
     order = np.argsort(low * (int(faces.max()) + 1) + high)
     first, second = order[0::2], order[1::2]
     return Edges(sides[first], np.stack([first // 3, second // 3], axis=1))
@@ -43,13 +43,13 @@ def integral_mean_curvature(vertices: _Floats, normals: _Floats, edges: Edges) -
     along = vertices[edges.vertices[:, 1]] - vertices[edges.vertices[:, 0]]
     one, other = normals[edges.faces[:, 0]], normals[edges.faces[:, 1]]
     # |along| sin and |along| cos of the angle, which is positive at ridges.
-    length = np.linalg.norm(along, axis=1)
-    sine = np.einsum("ij,ij->i", _cross(one, other), along)
+    length = np.sqrt(np.einsum("ij,ij->i", along, along))
+    sine = np.einsum("ij,ij->i", cross(one, other), along)
     angle = np.arctan2(sine, length * np.einsum("ij,ij->i", one, other))
     return float(0.5 * (length * angle).sum())
 
 
-def _cross(a: _Floats, b: _Floats) -> _Floats:
+def cross(a: _Floats, b: _Floats) -> _Floats:
     """`numpy.cross` of rows, five times as fast."""
     return np.stack([a[:, i - 2] * b[:, i - 1] - a[:, i - 1] * b[:, i - 2] for i in range(3)], axis=1)
 
@@ -108,7 +108,7 @@ def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> t
     trace = np.trace(hessian, axis1=1, axis2=2)
     mean = (squared * trace - (g * (hessian @ g[:, :, None])[:, :, 0]).sum(axis=1)) / (2 * squared**1.5)
     # g^T adj(B) g; the rows of adj(B) are the cross products of the rows of B.
-    adjugate = np.stack([_cross(hessian[:, (i + 1) % 3], hessian[:, (i + 2) % 3]) for i in range(3)], axis=1)
+    adjugate = np.stack([cross(hessian[:, (i + 1) % 3], hessian[:, (i + 2) % 3]) for i in range(3)], axis=1)
     gaussian = (g * (adjugate @ g[:, :, None])[:, :, 0]).sum(axis=1) / squared**2
     most = 1 / np.cbrt(abs(np.linalg.det(frame)))
     apart = np.sqrt(np.maximum(mean**2 - gaussian, 0))

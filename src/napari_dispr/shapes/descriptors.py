@@ -6,7 +6,6 @@ Knows a closed mesh and a signed distance, but neither tables nor cells.
 from functools import cache
 
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError, cKDTree
@@ -20,6 +19,8 @@ _Floats = NDArray[np.float64]
 _POINTS = 500
 #: For thickness, larger meshes keep fewer vertices, at least every third one.
 _VERTICES = 2000
+#: A matrix product finds the nearest vertices of so many points or more, on meshes of so many vertices.
+_LEAST_POINTS, _MOST_VERTICES = 200, 20_000
 #: Number of shells and of polar angles for spherical harmonics.
 _SHELLS, _POLAR = 20, 16
 
@@ -72,15 +73,13 @@ def _half_sphere(count: int) -> _Floats:
     return np.stack([height, radius * np.sin(angle), radius * np.cos(angle)], axis=1)
 
 
-def axes(mesh: trimesh.Trimesh, frame: _Floats) -> dict[str, float]:
-    """Principal axes of the solid inside a closed mesh, by its exact second moments.
+def axes(covariance: _Floats, frame: _Floats) -> dict[str, float]:
+    """Principal axes of a solid with this covariance (3, 3) of the points inside.
 
-    An axis is ``2 sqrt(5 lambda)``, where lambda is an eigenvalue of the covariance of the points inside: the
-    full axis of an ellipsoid. Elongation and flatness are defined as in ITK and MorphoLibJ. The first column
-    of the frame, (3, 3) from voxels to world, is perpendicular to the imaged plane.
+    An axis is ``2 sqrt(5 lambda)``, where lambda is an eigenvalue of the covariance: the full axis of an
+    ellipsoid. Elongation and flatness are defined as in ITK and MorphoLibJ. The first column of the frame,
+    (3, 3) from voxels to world, is perpendicular to the imaged plane.
     """
-    inertia = np.asarray(mesh.moment_inertia)
-    covariance = (np.eye(3) * np.trace(inertia) / 2 - inertia) / float(mesh.volume)
     variances, vectors = np.linalg.eigh(covariance)
     minor, middle, major = 2 * np.sqrt(5 * np.maximum(variances, np.finfo(float).tiny))
     normal = frame[:, 0] / np.linalg.norm(frame[:, 0])
@@ -148,7 +147,7 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
     active = np.arange(len(touched))
     for _ in range(12):
         centres = touched[active] + inwards[active] * radii[active, None]
-        nearest, which = tree.query(centres)
+        nearest, which = _nearest(vertices, tree, centres)
         too_large = nearest < radii[active] * (1 - 1e-6)
         apart = vertices[which[too_large]] - touched[active[too_large]]
         active = active[too_large]
@@ -176,6 +175,25 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
         "thickness_sd": float(diameters.std()),
         "thickness_max": float(2 * max(radii.max(), own.max())),
     }
+
+
+def _nearest(vertices: _Floats, tree: cKDTree, points: _Floats) -> tuple[_Floats, NDArray[np.int64]]:
+    """Distance and number of the vertex nearest to each point.
+
+    Many vertices are about as far from the middle of a shape: for many points a matrix product is then
+    faster than the tree.
+    """
+    if len(points) < _LEAST_POINTS or len(vertices) > _MOST_VERTICES:
+        return tree.query(points)
+    # |v - p|^2 = |p|^2 - 2 (v p - |v|^2 / 2), in blocks that fit the cache.
+    halves = np.einsum("ij,ij->i", vertices, vertices) / 2
+    extended = np.column_stack([vertices, -halves]).astype(np.float32).T
+    homogeneous = np.column_stack([points, np.ones(len(points))]).astype(np.float32)
+    which = np.concatenate(
+        [(homogeneous[i : i + 32] @ extended).argmax(axis=1) for i in range(0, len(points), 32)]
+    )
+    apart = vertices[which] - points
+    return np.sqrt(np.einsum("ij,ij->i", apart, apart)), which
 
 
 def harmonics(

@@ -13,8 +13,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
@@ -151,6 +149,9 @@ class Ensemble:
         """
         if len(self) == 1:
             return [(0,)]
+        from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.spatial.distance import squareform
+
         distance = 1.0 - pairwise_iou(self.members)
         groups = fcluster(linkage(squareform(distance, checks=False), "average"), MODE_DISTANCE, "distance")
         modes = [tuple(int(i) for i in np.flatnonzero(groups == group)) for group in np.unique(groups)]

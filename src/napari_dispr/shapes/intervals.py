@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from napari_dispr.card import Calibration, PlaneIntervals
 from napari_dispr.errors import InputError
@@ -223,7 +223,7 @@ def _calibration(log_mean: Values, sd: Values, log_truth: Values, members: Value
     if few:
         levels = np.arange(1, _QUANTILES + 1) / (_QUANTILES + 1)
         spread = np.sqrt(np.mean(scores**2) * (1 + 1 / count))
-        scores = np.asarray(spread * stats.t.ppf((1 + levels) / 2, count - 1))
+        scores = np.asarray(spread * stdtrit(count - 1, (1 + levels) / 2))
     return Calibration(
         scores=tuple(float(f"{score:.5g}") for score in scores),
         floor=float(f"{floor:.5g}"),

@@ -6,17 +6,19 @@ In files vertices are (x, y, z) in the unit of the world, as other programs expe
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import trimesh
 from numpy.typing import ArrayLike
 
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.grid import check_spacing
 from napari_dispr.labels import cell_boxes, whole_numbers
-from napari_dispr.shapes.label_volumes import level_of
 from napari_dispr.shapes.meshes import surface_mesh
+
+if TYPE_CHECKING:
+    import trimesh
 
 #: Formats of mesh files, as endings of file names.
 FORMATS = ("stl", "ply", "obj", "glb")
@@ -30,7 +32,7 @@ def mesh_format(name: str) -> str:
     return plain
 
 
-def write_mesh(path: str | os.PathLike[str], meshes: Mapping[str, trimesh.Trimesh], note: str = "") -> None:
+def write_mesh(path: str | os.PathLike[str], meshes: "Mapping[str, trimesh.Trimesh]", note: str = "") -> None:
     """Write meshes into one file. The ending of its name decides the format.
 
     Parameters
@@ -48,6 +50,8 @@ def write_mesh(path: str | os.PathLike[str], meshes: Mapping[str, trimesh.Trimes
     InputError
         If there is no such format, or all meshes are empty.
     """
+    import trimesh  # takes longer than a window may take to open
+
     suffix = mesh_format(os.path.splitext(os.fspath(path))[1])
     turned = {name: _turned(mesh) for name, mesh in meshes.items() if len(mesh.faces)}
     if not turned:
@@ -75,12 +79,12 @@ def write_mesh(path: str | os.PathLike[str], meshes: Mapping[str, trimesh.Trimes
         temporary.write_bytes(content)
 
 
-def _turned(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+def _turned(mesh: "trimesh.Trimesh") -> "trimesh.Trimesh":
     """Vertices (x, y, z). Reversing the axes is a mirror, so faces are reversed too."""
-    return trimesh.Trimesh(mesh.vertices[:, ::-1], mesh.faces[:, ::-1], process=False)
+    return type(mesh)(mesh.vertices[:, ::-1], mesh.faces[:, ::-1], process=False)
 
 
-def _obj(meshes: Mapping[str, trimesh.Trimesh], note: str) -> bytes:
+def _obj(meshes: "Mapping[str, trimesh.Trimesh]", note: str) -> bytes:
     lines, first = [f"# {note}"], 1
     for name, mesh in meshes.items():
         lines.append("o " + "_".join(name.split()))
@@ -90,7 +94,8 @@ def _obj(meshes: Mapping[str, trimesh.Trimesh], note: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _glb(meshes: Mapping[str, trimesh.Trimesh], note: str) -> bytes:
+def _glb(meshes: "Mapping[str, trimesh.Trimesh]", note: str) -> bytes:
+    import trimesh
     from trimesh.exchange.gltf import export_glb
 
     def noted(tree: dict[str, object]) -> None:
@@ -104,7 +109,7 @@ def _glb(meshes: Mapping[str, trimesh.Trimesh], note: str) -> bytes:
     return content
 
 
-def meshes_of_labels(labels: ArrayLike, index_to_world: ArrayLike) -> dict[int, trimesh.Trimesh]:
+def meshes_of_labels(labels: ArrayLike, index_to_world: ArrayLike) -> "dict[int, trimesh.Trimesh]":
     """Smooth closed meshes of all cells of a 3D label volume; see `level_of`.
 
     Parameters
@@ -119,6 +124,8 @@ def meshes_of_labels(labels: ArrayLike, index_to_world: ArrayLike) -> dict[int, 
     dict of label to Trimesh
         Vertices (z, y, x) in the world. Each mesh has the volume of its voxels (to 0.2 %).
     """
+    from napari_dispr.shapes.label_volumes import level_of
+
     labels, affine = whole_numbers(np.asarray(labels)), np.asarray(index_to_world, dtype=np.float64)
     check_spacing(affine)
     found = {}

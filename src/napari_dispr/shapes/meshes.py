@@ -1,16 +1,19 @@
 """Closed surface meshes of shapes. Knows neither files nor models."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import trimesh
 from numpy.typing import ArrayLike, NDArray
-from skimage.measure import marching_cubes
+
+if TYPE_CHECKING:
+    import trimesh
 
 #: Smaller distances, in voxels, count as outside: a surface exactly on a voxel centre would give triangles
 #: without area.
 _NEAR_ZERO = 1e-3
 
 
-def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0)) -> trimesh.Trimesh:
+def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0)) -> "trimesh.Trimesh":
     """Mesh of the surface on which the signed distance is 0.
 
     Parameters
@@ -36,6 +39,9 @@ def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0))
     .. [1] Lewiner et al. (2003). Efficient implementation of marching cubes' cases with topological
        guarantees. Journal of Graphics Tools 8(2), 1-15.
     """
+    import trimesh  # takes longer than a window may take to open
+    from skimage.measure import marching_cubes
+
     distance = np.asarray(signed_distance, dtype=np.float32)
     inside = np.argwhere(distance >= _NEAR_ZERO)
     if not len(inside):

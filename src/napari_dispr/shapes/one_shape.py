@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 from functools import cached_property
 
 import numpy as np
-import trimesh
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from scipy.sparse import csr_array
 
 from napari_dispr.shapes import curvature, descriptors
 from napari_dispr.shapes.measures import HEADLINE, MEASURES
@@ -106,23 +106,73 @@ class _Shape:
         self.inside = level > 0
         frame = np.eye(4)
         frame[:3, :3] = linear
-        self.mesh = surface_mesh(level, frame)
-        self.vertices = np.asarray(self.mesh.vertices)
-        self.faces = np.asarray(self.mesh.faces)
+        mesh = surface_mesh(level, frame)
+        # As plain arrays: trimesh hashes its own at each use.
+        self.vertices, self.faces = (np.asarray(array) for array in (mesh.vertices, mesh.faces))
+
+    @cached_property
+    def corners(self) -> tuple[NDArray[np.float64], ...]:
+        """The first, second and third vertex of each face, (face, 3) each."""
+        return tuple(self.vertices[self.faces[:, k]] for k in range(3))
+
+    @cached_property
+    def crosses(self) -> NDArray[np.float64]:
+        """Outward normals of the faces with twice their area as length."""
+        a, b, c = self.corners
+        return curvature.cross(b - a, c - a)
+
+    @cached_property
+    def face_areas(self) -> NDArray[np.float64]:
+        return _lengths(self.crosses) / 2
+
+    @cached_property
+    def face_normals(self) -> NDArray[np.float64]:
+        return self.crosses / np.maximum(2 * self.face_areas, np.finfo(float).tiny)[:, None]
+
+    @cached_property
+    def normals(self) -> NDArray[np.float64]:
+        """Outward normals of the vertices: those of their faces, weighted by the angles at the vertex."""
+        a, b, c = self.corners
+        sides = b - a, c - b, a - c
+        # The tangent of an angle is twice the area over the product of the two sides.
+        products = [-np.einsum("ij,ij->i", sides[k], sides[k - 1]) for k in range(3)]
+        weights = np.arctan2(2 * self.face_areas[:, None], np.stack(products, axis=1))
+        sums = [self.summed(weights * self.face_normals[:, [axis]]) for axis in range(3)]
+        normals = np.stack(sums, axis=1)
+        return normals / np.maximum(_lengths(normals), np.finfo(float).tiny)[:, None]
+
+    @cached_property
+    def solid(self) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+        """Volume, centroid (3,) and covariance (3, 3) of the points inside, in closed form.
+
+        The sum over tetrahedra from a point to each face, negative where the face looks towards it.
+        """
+        middle = self.vertices.mean(axis=0)
+        corners = [corner - middle for corner in self.corners]
+        sixfold = np.einsum("ij,ij->i", corners[0], self.crosses)
+        volume, sums = sixfold.sum() / 6, corners[0] + corners[1] + corners[2]
+        centroid = sixfold @ sums / (24 * volume)
+        moments = sum((one * sixfold[:, None]).T @ one for one in (*corners, sums))
+        covariance = moments / (120 * volume) - np.outer(centroid, centroid)
+        return float(volume), middle + centroid, covariance
 
     @cached_property
     def volume(self) -> float:
-        return float(self.mesh.volume)
+        return self.solid[0]
 
     @cached_property
     def area(self) -> float:
-        return float(self.mesh.area)
+        return float(self.face_areas.sum())
 
     @cached_property
     def areas(self) -> NDArray[np.float64]:
         """Area of each vertex: a third of its faces."""
-        areas = np.repeat(self.mesh.area_faces / 3, 3)
-        return np.asarray(np.bincount(self.faces.ravel(), areas, len(self.vertices)), dtype=np.float64)
+        return self.summed(np.repeat(self.face_areas[:, None] / 3, 3, axis=1))
+
+    def summed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum over the corners of faces at each vertex of a value for each corner, (face, 3)."""
+        sums = np.bincount(self.faces.ravel(), values.ravel(), len(self.vertices))
+        return np.asarray(sums, dtype=np.float64)
 
     @cached_property
     def places(self) -> NDArray[np.float64]:
@@ -130,10 +180,15 @@ class _Shape:
         return np.asarray(self.vertices @ np.linalg.inv(self.linear).T)
 
 
+def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of rows; `numpy.linalg.norm` takes longer."""
+    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+
+
 def _size(shape: _Shape) -> dict[str, float]:
     volume, area = shape.volume, shape.area
     edges = curvature.edges_of(shape.faces)
-    total = curvature.integral_mean_curvature(shape.vertices, shape.mesh.face_normals, edges)
+    total = curvature.integral_mean_curvature(shape.vertices, shape.face_normals, edges)
     return {
         "volume": volume,
         "surface_area": area,
@@ -146,13 +201,15 @@ def _size(shape: _Shape) -> dict[str, float]:
 
 
 def _roughness(shape: _Shape) -> dict[str, float]:
-    smooth = trimesh.smoothing.filter_laplacian(
-        shape.mesh.copy(),
-        lamb=0.5,
-        iterations=_SMOOTHING_STEPS,
-        volume_constraint=False,
-    )
-    moved = np.einsum("ij,ij->i", shape.vertices - smooth.vertices, shape.mesh.vertex_normals)
+    # Each edge of a closed mesh is once in each direction in the faces.
+    one, other = shape.faces.ravel(), shape.faces[:, [1, 2, 0]].ravel()
+    count = len(shape.vertices)
+    neighbours = csr_array((np.ones(len(one)), (one, other)), shape=(count, count))
+    share = 1 / np.maximum(np.bincount(one, minlength=count), 1)[:, None]
+    smooth = shape.vertices
+    for _ in range(_SMOOTHING_STEPS):
+        smooth = (smooth + neighbours @ smooth * share) / 2
+    moved = np.einsum("ij,ij->i", shape.vertices - smooth, shape.normals)
     average = np.average(moved, weights=shape.areas)
     return {"roughness": np.sqrt(np.average((moved - average) ** 2, weights=shape.areas))}
 
@@ -166,14 +223,14 @@ def _parts(shape: _Shape) -> dict[str, float]:
 
 
 def _axes(shape: _Shape) -> dict[str, float]:
-    return descriptors.axes(shape.mesh, shape.linear) | descriptors.box(
+    return descriptors.axes(shape.solid[2], shape.linear) | descriptors.box(
         shape.vertices, shape.linear, shape.volume
     )
 
 
 def _thickness(shape: _Shape) -> dict[str, float]:
     inside = np.argwhere(shape.inside) @ shape.linear.T
-    return descriptors.thickness(shape.vertices, np.asarray(shape.mesh.vertex_normals), inside)
+    return descriptors.thickness(shape.vertices, shape.normals, inside)
 
 
 def _curvatures(shape: _Shape) -> dict[str, float]:
@@ -181,7 +238,7 @@ def _curvatures(shape: _Shape) -> dict[str, float]:
 
 
 def _harmonics(shape: _Shape) -> dict[str, float]:
-    centre = np.asarray(shape.mesh.center_mass)
+    centre = shape.solid[1]
     reach = float(np.linalg.norm(shape.vertices - centre, axis=1).max())
     return descriptors.harmonics(
         shape.level, np.linalg.inv(shape.linear) @ centre, reach, shape.linear, shape.volume

@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, distance_transform_edt, gaussian_filter, zoom
-from scipy.spatial.transform import Rotation
 
 from napari_dispr import grid
 
@@ -24,6 +23,8 @@ def shaded(
     enlarged : int
         Pixels per voxel: with 1 the picture is (64, 64, 4).
     """
+    from scipy.spatial.transform import Rotation  # not needed where a window opens
+
     turn = Rotation.from_euler("z", TILT, degrees=True).as_matrix()  # about the last axis, x
     pivot = np.array(grid.MIDDLE)
     seen = affine_transform(signed_distance, turn, pivot - turn @ pivot, order=1, mode="constant", cval=-1.0)

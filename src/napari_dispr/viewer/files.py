@@ -20,6 +20,7 @@ from napari_dispr.prediction.saving import PREDICTION_FILE, write_table
 from napari_dispr.shapes.mesh_files import FORMATS, meshes_of_labels, write_mesh
 from napari_dispr.shapes.ome import OmeImage, spatial_affine, write_ome_tiff
 from napari_dispr.version import __version__
+from napari_dispr.viewer.ome_files import LAYERS_KEY, described
 
 if TYPE_CHECKING:
     import trimesh
@@ -181,6 +182,9 @@ def write_volumes(path: str, layers: Sequence[LayerData]) -> list[str]:
     if len(images) > 1 and alike:
         description = {**first.description, "layers": [image.name for image in images]}
         description.pop("member", None)
+        affine = np.array(first.description[LAYERS_KEY]["affine"])
+        each = [(settings, kind) for _, settings, kind in layers]
+        description[LAYERS_KEY] = described(each, first.array.shape, affine)
         array = np.stack([image.array for image in images])
         images = [OmeImage(array, Path(place).name, first.index_to_world, first.unit, description)]
     write_ome_tiff(place, images)
@@ -188,7 +192,7 @@ def write_volumes(path: str, layers: Sequence[LayerData]) -> list[str]:
 
 
 def _ome_image(layer: LayerData) -> OmeImage:
-    data, settings, _ = layer
+    data, settings, kind = layer
     if settings.get("rgb"):
         raise InputError(f'"{settings["name"]}" is an RGB picture: save it as PNG or TIFF with napari.')
     array = np.asarray(data[0] if settings.get("multiscale") else data)
@@ -201,6 +205,7 @@ def _ome_image(layer: LayerData) -> OmeImage:
         "unit": units[-1],
         "units": units,
         "index_to_world": affine.tolist(),
+        LAYERS_KEY: described([(settings, kind)], array.shape, _own_affine(settings, array.ndim)),
     }
     return OmeImage(array, settings["name"], affine, units, description)
 
@@ -338,8 +343,8 @@ def _factor(unit: Any, other: Any) -> float | None:
     return float((1 * one).to(other).magnitude) if one.is_compatible_with(other) else None
 
 
-def _to_world(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
-    """A layer's affine from data to world, (ndim + 1, ndim + 1), in `_units`."""
+def _own_affine(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
+    """A layer's affine from data to world, (ndim + 1, ndim + 1), each axis in its own unit."""
     from napari.utils.transforms import Affine
 
     parts = {name: settings.get(name) for name in ("scale", "translate", "rotate", "shear")}
@@ -347,6 +352,13 @@ def _to_world(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
     affine = np.asarray(own.affine_matrix, dtype=np.float64)
     if settings.get("affine") is not None:
         affine = np.asarray(settings["affine"], dtype=np.float64) @ affine
-    for axis, unit in enumerate(settings.get("units") or ()):
-        affine[axis] *= _factor(unit, settings["units"][-1]) or 1.0
     return affine[-ndim - 1 :, -ndim - 1 :]
+
+
+def _to_world(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
+    """`_own_affine` in `_units`."""
+    affine = _own_affine(settings, ndim)
+    units = (settings.get("units") or ())[-ndim:]
+    for axis, unit in enumerate(units):
+        affine[axis] *= _factor(unit, units[-1]) or 1.0
+    return affine

@@ -1,6 +1,7 @@
 """The button "Export": tables, the whole prediction, meshes, a report and kept shapes as files.
 
-The writers are in `export` and `prediction`; here the user chooses what to write and where.
+The writers are in `export` and `prediction`, which the thread that writes imports; here the user chooses
+what to write and where.
 """
 
 from collections.abc import Callable
@@ -24,11 +25,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_dispr.export.meshes import export_kept, export_meshes, export_prediction
-from napari_dispr.export.report import report
 from napari_dispr.files import folder_written_aside
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.saving import save_pictures, write_table
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.mesh_files import FORMATS
 from napari_dispr.viewer.opened import OpenPrediction
@@ -136,7 +134,13 @@ class ExportBar(QWidget):
     def save_table(self, path: str | Path, *, members: bool) -> None:
         """Write the table of cells or of members as CSV, and its column dictionary."""
         table = self._both_tables()[members]
-        self._start(lambda step: write_table(path, table), f"{len(table)} rows written to {Path(path).name}")
+
+        def write(step: Step) -> None:
+            from napari_dispr.prediction.saving import write_table
+
+            write_table(path, table)
+
+        self._start(write, f"{len(table)} rows written to {Path(path).name}")
 
     def save_prediction(self, folder: str | Path) -> None:
         """Save the whole prediction."""
@@ -144,6 +148,9 @@ class ExportBar(QWidget):
         assert opened is not None
 
         def write(step: Step) -> None:
+            from napari_dispr.export.meshes import export_prediction
+            from napari_dispr.prediction.saving import save_pictures
+
             export_prediction(prediction, folder, measures=opened.measures, progress=step)
             pictures = picture_of(opened)
             if not any(array is not None and array.ndim > 2 for array in pictures):
@@ -175,8 +182,14 @@ class ExportBar(QWidget):
     def save_kept(self, path: str | Path) -> None:
         """Write the shapes that were kept as an OME-TIFF."""
         prediction = self._prediction()
+
+        def write(step: Step) -> None:
+            from napari_dispr.export.meshes import export_kept
+
+            export_kept(prediction, path)
+
         self._start(
-            lambda step: export_kept(prediction, path),
+            write,
             f"{len(prediction.kept)} kept shapes were written to {Path(path).name}",
         )
 
@@ -310,11 +323,15 @@ def _meshes(
     wanted: dict[str, Any],
     step: Step,
 ) -> None:
+    from napari_dispr.export.meshes import export_meshes
+
     with folder_written_aside(folder) as aside:
         export_meshes(prediction, aside, format, cells=cells, progress=step, **wanted)
 
 
 def _report(opened: OpenPrediction, path: str | Path, step: Step) -> None:
+    from napari_dispr.export.report import report
+
     image, labels = picture_of(opened)
     report(opened.prediction, path, image, labels, title=opened.name, measures=opened.measures, progress=step)
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr.errors import InputError
-from napari_dispr.shapes.label_volumes import measure_labels, without_surface
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import layer_to_world
@@ -98,6 +97,8 @@ def measure_source(source: LabelsSource, step: Callable[[int, int], None]) -> Me
     InputError
         If the layer has no cell.
     """
+    from napari_dispr.shapes.label_volumes import measure_labels, without_surface  # slow: in the thread
+
     try:
         volume = np.array(source.array)  # a copy: the user may paint on
     except MemoryError:

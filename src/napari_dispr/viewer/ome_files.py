@@ -1,0 +1,129 @@
+"""Reader of OME-TIFF files: layers with their scale, units and names, for the manifest. No Qt.
+
+Layers that `write_volumes` wrote come back with their type, affine and metadata. Of other programs' files the
+size of the pixels is read, which napari's own reader leaves out.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_dispr.cells.stack_files import micrometers
+from napari_dispr.errors import InputError
+
+#: Key in the description of an image: what is needed to make the same layers again.
+LAYERS_KEY = "napari"
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def described(
+    layers: Sequence[tuple[Mapping[str, Any], str]], shape: Sequence[int], affine: NDArray[np.float64]
+) -> dict[str, Any]:
+    """JSON content from which `read_ome` makes layers of one shape, affine and units again.
+
+    Parameters
+    ----------
+    layers : sequence of (settings, type)
+    shape : sequence of int
+        Of the array of each layer.
+    affine : (n + 1, n + 1) array
+        From index to world in the units of the layer.
+    """
+    units = layers[0][0].get("units") or ("pixel",) * len(shape)
+    return {
+        "layers": [
+            {"name": settings["name"], "type": kind, "metadata": _json_only(settings.get("metadata") or {})}
+            for settings, kind in layers
+        ],
+        "shape": list(shape),
+        "affine": affine.tolist(),
+        "units": [str(unit) for unit in units][-len(shape) :],
+    }
+
+
+def _json_only(metadata: Mapping[Any, Any]) -> dict[str, Any]:
+    """The entries that JSON can hold."""
+    kept = {}
+    for name, value in metadata.items():
+        try:
+            kept[str(name)] = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            continue
+    return kept
+
+
+def ome_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:
+    """The reader of one OME-TIFF; None for other files, which other readers may open."""
+    if not isinstance(path, str):
+        if len(path) != 1:
+            return None
+        (path,) = path
+    try:
+        with tifffile.TiffFile(path) as file:
+            return read_ome if file.is_ome else None
+    except (OSError, ValueError, tifffile.TiffFileError):
+        return None
+
+
+def read_ome(path: str | Sequence[str]) -> list[LayerData]:
+    """The layers of an OME-TIFF.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    path = path if isinstance(path, str) else path[0]
+    try:
+        with tifffile.TiffFile(path) as file:
+            content = tifffile.xml2dict(file.ome_metadata or "")["OME"]["Image"]
+            images = content if isinstance(content, list) else [content]
+            return [
+                layer
+                for series, image in zip(file.series, images, strict=False)
+                for layer in _layers_of(series.asarray(), series.axes, image)
+            ]
+    except Exception as error:  # a damaged file can raise anything
+        name = os.path.basename(path)
+        raise InputError(f"{name} is damaged or no OME-TIFF: save it again.") from error
+
+
+def _layers_of(array: NDArray[Any], axes: str, image: Mapping[str, Any]) -> list[LayerData]:
+    from napari_dispr.viewer.layers import transform_of
+
+    try:
+        made = json.loads(image["Description"])[LAYERS_KEY]
+    except (KeyError, TypeError, ValueError):
+        return [_foreign(array, axes, image)]
+    stack = array.reshape(len(made["layers"]), *made["shape"])
+    place = {"units": tuple(made["units"]), **transform_of(np.array(made["affine"], dtype=np.float64))}
+    return [
+        (one, {"name": layer["name"], "metadata": layer["metadata"], **place}, layer["type"])
+        for one, layer in zip(stack, made["layers"], strict=True)
+    ]
+
+
+def _foreign(array: NDArray[Any], axes: str, image: Mapping[str, Any]) -> LayerData:
+    """An image of another program, its channels as separate layers."""
+    pixels = image["Pixels"]
+    settings: dict[str, Any] = {"scale": [], "units": []}
+    for axis in axes.replace("S", "").replace("C", ""):
+        size = float(pixels.get(f"PhysicalSize{axis}", 0))
+        unit = micrometers(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        known = axis in "ZYX" and unit is not None and 0 < size * unit < float("inf")
+        settings["scale"].append(size * unit if known and unit else size or 1.0)
+        settings["units"].append("micrometer" if known else "pixel")
+    if image.get("Name"):
+        settings["name"] = str(image["Name"])
+    if "S" in axes:
+        array, settings["rgb"] = np.moveaxis(array, axes.index("S"), -1), True
+        axes = axes.replace("S", "")
+    if "C" in axes:
+        settings["channel_axis"] = axes.index("C")
+    return array, settings, "image"
