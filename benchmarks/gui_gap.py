@@ -19,7 +19,7 @@ import numpy as np
 from napari._qt.qt_main_window import Window
 from napari.layers import Labels, Layer, Surface
 from qtpy.QtCore import QSettings, QTimer
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication
 
 TICK, LONGEST = 0.020, 0.100
 
@@ -70,6 +70,10 @@ class Clock:
 
         return timed
 
+    def count(self, owner: type, method: str) -> None:
+        """Count a method of a class as napari's."""
+        setattr(owner, method, self.of_napari(getattr(owner, method)))
+
     def report(self) -> None:
         print(f"{'phase':<22}{'largest gap':>12}{'in CPU time':>12}{'> 100 ms':>9}{'napari':>12}{'ticks':>7}")
         for phase in dict.fromkeys(gap[-1] for gap in self._gaps if gap[-1]):
@@ -106,12 +110,11 @@ def main() -> None:
     wait(lambda: True, 2)
     clock = Clock()
     canvas.paintGL = clock.of_napari(canvas.paintGL)
-    Window.add_dock_widget = clock.of_napari(Window.add_dock_widget)
+    clock.count(Window, "add_dock_widget")
 
     clock.phase("opening Predict")
     # As napari's menu does; nothing of the plugin was imported before.
-    _, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")
-    assert isinstance(widget, QWidget)
+    widget: Any = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")[1]
     part_of_napari(clock)
     wait(lambda: widget.form.device.count() > 1, 1)
     widget.form.members.setValue(options.members)
@@ -175,7 +178,7 @@ def part_of_napari(clock: Clock) -> None:
         (View3D, "enter"),
         (View3D, "leave"),
     ):
-        setattr(owner, name, clock.of_napari(getattr(owner, name)))
+        clock.count(owner, name)
 
 
 if __name__ == "__main__":

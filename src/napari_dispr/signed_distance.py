@@ -87,8 +87,8 @@ def _crossed_box(inside: NDArray[np.bool_], reach: NDArray[np.float64]) -> tuple
     for axis, length in enumerate(inside.shape):
         # A crossing along another axis lies in a plane with voxels of both kinds.
         others = tuple(other for other in range(inside.ndim) if other != axis)
-        full, empty = inside.all(axis=others), ~inside.any(axis=others)
-        mixed = np.flatnonzero(~full & ~empty)
+        full, some = np.asarray(inside.all(axis=others)), np.asarray(inside.any(axis=others))
+        mixed = np.flatnonzero(some & ~full)
         step = np.flatnonzero(full[:-1] != full[1:])  # along this axis, between two planes
         ends = np.concatenate([mixed, step, step + 1])
         if not len(ends):

@@ -184,7 +184,8 @@ def _nearest(vertices: _Floats, tree: cKDTree, points: _Floats) -> tuple[_Floats
     faster than the tree.
     """
     if len(points) < _LEAST_POINTS or len(vertices) > _MOST_VERTICES:
-        return tree.query(points)
+        distances, which = tree.query(points)
+        return distances, which
     # |v - p|^2 = |p|^2 - 2 (v p - |v|^2 / 2), in blocks that fit the cache.
     halves = np.einsum("ij,ij->i", vertices, vertices) / 2
     extended = np.column_stack([vertices, -halves]).astype(np.float32).T

@@ -182,7 +182,7 @@ class _Shape:
 
 def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of rows; `numpy.linalg.norm` takes longer."""
-    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 
 def _size(shape: _Shape) -> dict[str, float]:

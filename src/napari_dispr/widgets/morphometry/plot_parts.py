@@ -51,8 +51,10 @@ class LassoView(pyqtgraph.ViewBox):
         if ev.isStart():
             self._corners = []
             self.addItem(self._line, ignoreBounds=True)
-        place = self.mapToView(ev.buttonDownPos(ev.button()) if ev.isStart() else ev.pos())
-        self._corners.append((place.x(), place.y()))
+        # The first event comes when the mouse has moved already.
+        for place in (ev.buttonDownPos(ev.button()), ev.pos()) if ev.isStart() else (ev.pos(),):
+            corner = self.mapToView(place)
+            self._corners.append((corner.x(), corner.y()))
         self._line.setData(*np.transpose([*self._corners, self._corners[0]]))
         if ev.isFinish():
             self.removeItem(self._line)
