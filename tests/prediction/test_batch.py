@@ -116,6 +116,31 @@ def test_killed_workers_and_a_killed_batch(screen, whole, tmp_path):
     assert not batch.failed and contents(out) == contents(whole.folder)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_ends_all_processes_without_a_traceback(screen, whole, tmp_path):
+    """A terminal sends Ctrl-C to the workers, too."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "napari_dispr", "batch", screen, "--out", out, "--model", "ellipsoid"]
+    process = subprocess.Popen(
+        [*command, "--workers", "2"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    wait_for(lambda: list(out.glob(".unfinished/*/cells.jsonl")), process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130 and "finished results are kept" in said
+    assert "Traceback" not in said and "KeyboardInterrupt" not in said
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+    assert not predict_batch(screen, out, **HERE).failed
+
+
 def test_two_batches_in_one_folder_are_refused(screen, whole, tmp_path):
     with (
         locked(whole.folder / ".lock"),
