@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
     parser.add_argument("--simulated", type=int, help="simulated cells (2600 red cells, or 500 others)")
     parser.add_argument("--of-real", type=int, help="versions of the real cells (4500, or 3500)")
-    parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (12200, or 3500)")
+    parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (5200, or 3500)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
         cells = read_dataset(options.red_cells, part="train", need_objects=True)
         real = [training_cell(c.name, c.mask, c.image, c.obj) for c in cells if c.obj is not None]
         made = list(red_cells(options.simulated or 2600, options.seed))
-        counts = options.of_real or 4500, options.of_simulated or 12200
+        counts = options.of_real or 4500, options.of_simulated or 5200
     else:
         real = nuclei_to_train_on(options.nuclei, 400, options.seed)
         made = list(generic_training_cells(options.simulated or 500, options.seed))

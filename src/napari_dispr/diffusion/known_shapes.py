@@ -25,8 +25,8 @@ MODES, PLANE_MODES = 16, 12
 IMAGE_WEIGHT = 2.0
 #: As many shapes as this are likely for a cell.
 LIKELY = 30.0
-#: The time of rectified flow at which a known shape enters.
-START = 0.8
+#: The time of rectified flow at which a known shape enters: the second of two evaluations from noise alone.
+START = 12 / 13
 #: Signed distance, in units of the truncation, outside the square in which a shape is known.
 _OUTSIDE = -1.0
 
