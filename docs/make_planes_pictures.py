@@ -57,7 +57,7 @@ def main() -> None:
     dock, predict = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")
     window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
     predict.cells.choice = CellChoice.ALL
-    predict.form.settings = predict.form.settings.model_copy(update={"members": MEMBERS})
+    predict.form.settings = predict.form.settings.model_copy(update={"members": MEMBERS, "quality": "fast"})
     predict.planes.setFocus()
     QTest.keyClick(predict.planes, Qt.Key.Key_Down)
     wait(lambda: "to predict, from" in predict.message.text() and predict.predict_button.isEnabled(), 2)
