@@ -10,9 +10,11 @@ import tifffile
 from support.balls import balls
 
 from napari_dispr.errors import InputError
+from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.fields import make_synthesis
 from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis, judge_synthesis
-from napari_dispr.synthesis.segmentation import Trial
+from napari_dispr.synthesis.populations import make_population
+from napari_dispr.synthesis.segmentation import Resized, Trial, examples_of
 from napari_dispr.synthesis.settings import JudgeSettings, PopulationSettings
 
 SETTINGS = JudgeSettings(steps=2, batch=2, crop=32, seeds=2, diameter=10)
@@ -69,6 +71,22 @@ def test_single_annotated_slices_count_and_several_folders_compare(
     assert table["training"].tolist() == ["real", "one", "two", "real + one", "real + two"]
     assert table["slices"][0] == 2 and table["slices"][1] > 8
     assert np.isnan(table["seg_sd"]).all()
+
+
+def test_a_single_slice_is_scaled_by_the_grey_values_of_its_stack(tmp_path: Path) -> None:
+    """A dim slice must not look bright because it was annotated alone."""
+    stack = make_population(balls(3, noise=True), PopulationSettings(size=(14, 48, 48), cells=6), 0)
+    alone = np.zeros_like(stack.labels)
+    alone[[3, 9]] = stack.labels[[3, 9]]
+    resized = Resized(10.0, 10.0)
+    few, all_ = (
+        examples_of([Annotated("a", stack.image, labels, (1.0,) * 3)], resized)
+        for labels in (alone, stack.labels)
+    )
+    slices = [int(z) for z in np.flatnonzero(stack.labels.any(axis=(1, 2)))]
+    assert len(few) == 2 and len(all_) == len(slices)
+    for z, one in zip((3, 9), few, strict=True):
+        np.testing.assert_array_equal(one.image, all_[slices.index(z)].image)
 
 
 def test_wrong_folders_are_named(folders: dict[str, Path], tmp_path: Path) -> None:

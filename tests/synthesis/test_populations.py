@@ -141,6 +141,25 @@ def test_the_background_is_painted_as_it_was_measured(shape: tuple[int, ...]) ->
     assert 3 < after.unevenness < 14 and 14 < after.length < 40
 
 
+def test_light_of_cells_above_and_below_is_background_that_is_bright_in_few_places() -> None:
+    rng = np.random.default_rng(1)
+    y, x = np.indices((200, 200))
+    image = rng.normal(100, 5, (200, 200))
+    for place in rng.uniform(0, 200, (6, 2)):  # blurred cells without a label
+        image += 60 * np.exp(-((y - place[0]) ** 2 + (x - place[1]) ** 2) / 2 / 9**2)
+    labels = np.zeros((200, 200), int)
+    labels[90:115, 90:115] = 1
+    found = measure_background([(image + 200 * labels, labels)])
+    slow, noise = found.paint((200, 200), (1.0, 1.0), rng)
+    real = image[labels == 0]
+    assert slow.mean() == pytest.approx(real.mean(), abs=5)
+    assert np.quantile(slow, 0.99) - np.median(slow) == pytest.approx(
+        np.quantile(real, 0.99) - np.median(real), rel=0.35
+    )
+    assert np.median(slow) - slow.min() < 0.4 * (slow.max() - np.median(slow))  # skewed, as the light is
+    assert noise.std() == pytest.approx(5, rel=0.2)
+
+
 def test_a_background_that_cannot_be_seen_is_named() -> None:
     with pytest.raises(InputError, match="background cannot be measured"):
         measure_background([(np.ones((40, 40)), np.ones((40, 40), int))])

@@ -11,16 +11,18 @@ from napari import Viewer
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QScrollArea
 
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
 from napari_dispr.synthesis.annotated import read_annotated
 from napari_dispr.synthesis.fields import make_synthesis
+from napari_dispr.synthesis.learned_card import read_card
 from napari_dispr.synthesis.phantoms import simulate_field
 from napari_dispr.synthesis.populations import iter_make_population
 from napari_dispr.synthesis.settings import PopulationSettings
-from napari_dispr.synthesis.sources import cell_source
+from napari_dispr.synthesis.sources import SAMPLE, cell_source, learned_file
 from napari_dispr.widgets.synthesis import learn_run
 from napari_dispr.widgets.synthesis.browser import IMAGE_LAYER, LABELS_LAYER
 from napari_dispr.widgets.synthesis.learn_run import (
@@ -164,6 +166,35 @@ def test_larger_cells_have_more_voxels_of_the_same_size(tmp_path: Path) -> None:
 
 
 # --- learn -------------------------------------------------------------------------------------------
+
+
+def test_the_sliders_start_at_what_the_model_has_learned(opened) -> None:
+    _, widget = opened()
+    make = widget.make
+    card = read_card(learned_file(SAMPLE))
+    make.cell_size.value = 1.4
+    for dimensions in (2, 3):
+        make.dimensions.setCurrentIndex(make.dimensions.findData(dimensions))
+        make.source.setCurrentIndex(make.source.findData("nuclei"))
+        make.density.value, make.clustering.value = 0.4, 0.9
+        make.source.setCurrentIndex(make.source.findData(SAMPLE))
+        assert make.density.value == pytest.approx(card.usual_density(dimensions), abs=0.01)
+        assert make.clustering.value == pytest.approx(card.clustering, abs=0.01)
+    assert make.cell_size.value == 1
+
+
+def test_every_page_fits_a_dock_of_440_pixels(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened(show=True)
+    window = viewer.window._qt_window
+    window.resize(1200, 800)
+    dock = widget.parent()
+    area = widget.findChild(QScrollArea)
+    for page in range(3):
+        widget.show_page(page)
+        qtbot.waitUntil(lambda: area.widget().minimumSizeHint().width() <= area.viewport().width())
+        window.resizeDocks([dock], [440], Qt.Orientation.Horizontal)
+        qtbot.waitUntil(lambda: dock.width() <= 440)
+        assert area.horizontalScrollBar().maximum() == 0
 
 
 def test_what_is_missing_is_said(opened) -> None:

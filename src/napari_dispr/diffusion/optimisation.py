@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_dispr.diffusion.devices import channels_last
+from napari_dispr.diffusion.muon import Muon
 from napari_dispr.diffusion.network import UNet
 
 Network = TypeVar("Network", bound=UNet)
@@ -56,7 +57,7 @@ class Trained(Generic[Network]):
         ]
         self._peaks = [adam_learning_rate]
         if matrices:
-            self._optimisers.insert(0, torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.0))
+            self._optimisers.insert(0, Muon(matrices, lr=learning_rate, weight_decay=0.0))
             self._peaks.insert(0, learning_rate)
 
     def start_from(self, network: UNet) -> None:

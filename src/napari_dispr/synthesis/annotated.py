@@ -21,6 +21,10 @@ _FOLDERS = (("image", "labels"), ("images", "masks"), ("images", "labels"), ("im
 _TOGETHER = ("train",)
 
 
+#: A file or folder, an array, or several arrays.
+Source = str | PathLike[str] | NDArray[Any] | Sequence[NDArray[Any]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Annotated:
     """An image with the labels of its cells.
@@ -111,3 +115,28 @@ def read_annotated(
             yield Annotated(stack.name, stack.image[0], numbers[0], stack.spacing[1:], stack.unit)
         else:
             yield Annotated(stack.name, stack.image, numbers, stack.spacing, stack.unit)
+
+
+def all_annotated(
+    images: Source, labels: Source | None, spacing: Sequence[float] | None, unit: str
+) -> list[Annotated]:
+    """Annotated images from two paths, or from arrays with their labels."""
+    if isinstance(images, str | PathLike) and (labels is None or isinstance(labels, str | PathLike)):
+        return list(read_annotated(images, labels, spacing, unit))
+    if labels is None or isinstance(images, str | PathLike) or isinstance(labels, str | PathLike):
+        raise InputError("Images and labels are of different kinds: give two paths, or arrays for both.")
+    if isinstance(images, np.ndarray) or isinstance(labels, np.ndarray):
+        images, labels = [np.asarray(images)], [np.asarray(labels)]
+    if len(images) != len(labels):
+        raise InputError(f"There are {len(images)} images and {len(labels)} labels: give one for the other.")
+    several = list(zip(images, labels, strict=True))
+    return [
+        Annotated(
+            f"image {number}" if len(several) > 1 else "the image",
+            np.asarray(image),
+            np.asarray(own),
+            tuple(spacing or [1.0] * np.ndim(own)),
+            unit if spacing else "pixel",
+        )
+        for number, (image, own) in enumerate(several, start=1)
+    ]

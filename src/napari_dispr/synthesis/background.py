@@ -19,8 +19,10 @@ _QUANTILES = 33
 _GRAINS = np.linspace(0, 3, 61)
 #: A Gaussian of this width in voxels changes nothing.
 _NONE = 1e-3
-#: The slow variation is what a Gaussian with this share of the smaller side of the image leaves.
-_SLOW = 1 / 24
+#: The slow variation is what a Gaussian of this share of a cell's diameter leaves, at least this many pixels.
+_SLOW, _LEAST_SLOW = 0.2, 2.0
+#: The noise is measured where the slow variation is below this quantile: it is stronger in bright places.
+_DARK = 0.9
 #: Fewer pixels than this do not show what the background is like.
 _LEAST = 50
 
@@ -34,6 +36,9 @@ class Background(BaseModel):
         Mean.
     unevenness : float
         Standard deviation of the slow variation.
+    light : tuple of float
+        Quantiles of the slow variation, at the same normal deviates as those of the noise: the light of cells
+        above and below a slice is bright in few places. Empty: it is normal.
     length : float
         Standard deviation, in pixels of the plane, of the Gaussian that smooths the slow variation.
     quantiles : tuple of float
@@ -46,6 +51,7 @@ class Background(BaseModel):
 
     level: float = 0.0
     unevenness: float = Field(0.0, ge=0)
+    light: tuple[float, ...] = ()
     length: float = Field(20.0, gt=0)
     quantiles: tuple[float, ...] = ()
     grain: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -63,7 +69,11 @@ class Background(BaseModel):
         in_voxels = self.length * spacing[-1] / np.asarray(spacing)
         slow = np.full(shape, self.level, np.float32)
         if self.unevenness:
-            slow += np.float32(self.unevenness) * _smooth_noise(shape, in_voxels, rng)
+            normal = _smooth_noise(shape, in_voxels, rng)
+            if self.light:
+                slow += np.interp(normal, _deviates(len(self.light)), self.light).astype(np.float32)
+            else:
+                slow += np.float32(self.unevenness) * normal
         if not self.quantiles:
             return slow, np.zeros(shape, np.float32)
         normal = _smooth_noise(shape, self.grain[-len(shape) :], rng)
@@ -99,7 +109,8 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
     Returns
     -------
     Background
-        Pixels close to a cell are left out. Very bright pixels (cells without a label) count little.
+        Pixels close to a cell are left out. All else in a labelled slice is background: light of cells above
+        and below it, and whatever else is no cell.
 
     Raises
     ------
@@ -116,18 +127,23 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
         )
     levels, slow, lengths, noise, correlations = zip(*found, strict=True)
     level = float(np.mean(levels))
-    values = np.concatenate(noise)
+    values, light = np.concatenate(noise), np.concatenate(slow)
     known = np.array(correlations, float)
     lag = [float(np.nanmean(c)) if np.isfinite(c).any() else 0.0 for c in known.T]
     return Background(
         level=round(level, 4),
-        unevenness=round(float(np.concatenate(slow).std()), 4),
+        unevenness=round(float(light.std()), 4),
+        light=_quantiles(light),
         length=round(float(np.mean(lengths)), 3),
-        quantiles=tuple(
-            round(float(q), 4) for q in np.quantile(values, ndtr(_deviates(_QUANTILES))) - values.mean()
-        ),
+        quantiles=_quantiles(values),
         grain=tuple(round(float(g), 3) for g in np.interp(lag, _lag_one(), _GRAINS)),
     )
+
+
+def _quantiles(values: NDArray[Any]) -> tuple[float, ...]:
+    """Quantiles of values about their mean, at the deviates."""
+    found = np.quantile(values, ndtr(_deviates(_QUANTILES))) - values.mean()
+    return tuple(round(float(q), 4) for q in found)
 
 
 def _lag_one() -> NDArray[np.float64]:
@@ -145,24 +161,22 @@ def _slices(image: NDArray[Any], labels: NDArray[Any]) -> list[_Found]:
     """Level, slow variation, its length, noise, and correlation of neighbours (z, y, x), of each slice."""
     found = []
     before: tuple[int, NDArray[Any]] | None = None
-    length = _SLOW * min(image.shape[1:])
     for z in np.flatnonzero(labels.any(axis=(1, 2))):
         cells = labels[z] > 0
         sizes = np.bincount(labels[z].ravel().astype(np.int64) if labels.max() < 1e6 else cells.ravel())[1:]
-        margin = max(2, round(0.25 * float(np.sqrt(np.median(sizes[sizes > 0])))))
+        across = float(np.sqrt(np.median(sizes[sizes > 0])))
+        margin, length = max(2, round(0.25 * across)), max(_LEAST_SLOW, _SLOW * across)
         empty = ~binary_dilation(cells, iterations=margin)
         if empty.sum() < _LEAST:
             empty = ~binary_dilation(cells)
         if empty.sum() < _LEAST:
             continue
         plane = image[z].astype(np.float64)
-        middle = np.median(plane[empty])
-        spread = max(1.4826 * np.median(np.abs(plane[empty] - middle)), 1e-9)
-        empty &= plane < middle + 6 * spread  # above are cells without a label
         level = float(plane[empty].mean())
         share = gaussian_filter(empty.astype(np.float64), length)
         slow = gaussian_filter(np.where(empty, plane - level, 0), length) / np.maximum(share, 1e-3)
-        rest = np.where(empty, plane - level - slow, np.nan)
+        dark = empty & (slow <= np.quantile(slow[empty], _DARK))
+        rest = np.where(dark, plane - level - slow, np.nan)
         above = _correlation(before[1], rest) if before is not None and before[0] == z - 1 else np.nan
         lags = above, _correlation(rest[1:], rest[:-1]), _correlation(rest[:, 1:], rest[:, :-1])
         # In a field smoothed by a Gaussian of width L, pixels at a distance d correlate by exp(-d^2 / 4 L^2).
@@ -174,7 +188,7 @@ def _slices(image: NDArray[Any], labels: NDArray[Any]) -> list[_Found]:
         own = far / (2 * np.sqrt(-np.log(np.clip(apart, 0.01, 0.99))))
         own = np.sqrt(np.clip(own**2 - length**2, length**2, (8 * length) ** 2))
         lost = np.sqrt(1 + (length / own) ** 2)  # the Gaussian that found the slow variation lowered it
-        found.append((level, lost * slow[empty], float(own), rest[empty], lags))
+        found.append((level, lost * slow[empty], float(own), rest[dark], lags))
         before = int(z), rest
     return found
 

@@ -9,6 +9,8 @@ import numpy as np
 from napari_dispr.synthesis.background import Background
 from napari_dispr.synthesis.settings import Microscope
 
+#: Largest gap in voxels between a cell and an earlier one next to which it is placed.
+GAP = 3
 #: ``draw(rng, count)`` yields `TexturedCell` without end and depends on ``rng`` alone. About ``count`` cells
 #: will be used, which helps to choose the size of batches. Other events that it yields are passed on.
 Draw = Callable[[np.random.Generator, int], Iterator[Any]]
@@ -29,6 +31,8 @@ class CellSource:
     draw : Draw
     density : float or None
         Share of the real images that cells fill, if it is known.
+    clustering : float
+        Probability that a cell is placed next to an earlier one.
     volume : float or None
         Typical volume (3D) or area (2D) of a cell in powers of the unit, if it is known.
     dtype : str
@@ -47,6 +51,7 @@ class CellSource:
     background: Background
     draw: Draw
     density: float | None = None
+    clustering: float = 0.3
     volume: float | None = None
     dtype: str = "uint16"
     microscope: Microscope | None = None

@@ -18,6 +18,7 @@ from napari_dispr.grid import check_spacing
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.background import Background, measure_background
+from napari_dispr.synthesis.cell_sources import GAP
 
 Floats = NDArray[np.float32]
 
@@ -83,6 +84,8 @@ class Examples:
         Diameter of a disk with the area of each cell's largest section, in the unit of the spacing.
     density : float
         Share of the annotated slices that cells fill.
+    clustering : float
+        The probability of `PopulationSettings` that leaves as many cells next to another as there are.
     """
 
     masks: list[MaskExample]
@@ -94,6 +97,7 @@ class Examples:
     height: float | None
     diameters: NDArray[np.float64]
     density: float
+    clustering: float
     background: Background
     spacing: tuple[float, ...]
     unit: str
@@ -179,6 +183,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         height=_height(cells, step),
         diameters=np.array([cell.largest.diameter for cell in cells]),
         density=float(np.mean([slices.mean() for slices in annotated])),
+        clustering=_clustering(volumes),
         background=background,
         spacing=tuple(first.spacing),
         unit=first.unit,
@@ -249,6 +254,19 @@ def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[_Cell]:
 def _height(cells: Sequence[_Cell], step: Sequence[float]) -> float | None:
     heights = [len(cell.sections) * step[0] / cell.largest.diameter for cell in cells if cell.whole]
     return float(np.median(heights)) if len(heights) >= LEAST_CELLS else None
+
+
+def _clustering(fields: Sequence[Annotated]) -> float:
+    near = []
+    for plane in (plane for one in fields for plane in one.labels if plane.any()):
+        for label, box in cell_boxes(plane).items():
+            window = plane[tuple(slice(max(0, side.start - GAP), side.stop + GAP) for side in box)]
+            own = window == label
+            near.append(bool((window[binary_dilation(own, iterations=GAP) & ~own] > 0).any()))
+    share = float(np.mean(near))
+    # Of cells placed next to an earlier one with probability p, 2 p / (1 + p) have a neighbour: a cell has
+    # none if it was placed anywhere (1 - p), and no later one next to it (1 / (1 + p), as in random trees).
+    return round(share / (2 - share), 3)
 
 
 def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:

@@ -4,7 +4,7 @@ The table has the form of Table 1 of Yilmaz et al. (2024).
 """
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from napari_dispr.synthesis.segmentation import (
     Segmenter,
     Trial,
     examples_of,
+    grey_range,
     iter_train_segmenter,
     resized_for,
     seg_scores,
@@ -100,8 +101,7 @@ def iter_judge_synthesis(
     request = _request(files, test_files, settings)
     if earlier_card(folder, JUDGE_FILE, request) is None:
         write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
-    train = list(_dense(read_annotated(real_train)))
-    tests = list(_dense(read_annotated(real_test)))
+    train, tests = list(read_annotated(real_train)), list(read_annotated(real_test))
     for what, images in (("training", train), ("test", tests)):
         if not any(one.labels.any() for one in images):
             raise InputError(f"The labels of the real {what} images hold no cell: annotate some cells.")
@@ -174,15 +174,14 @@ def _request(
     return {"images": named, "settings": settings.model_dump(mode="json", exclude={"device"})}
 
 
-def _dense(images: Iterable[Annotated]) -> Iterator[Annotated]:
-    """Images that are annotated throughout: of a stack with single annotated slices, each of them."""
-    for one in images:
-        slices = one.slices
-        if one.labels.ndim == 2 or (len(slices) > 2 and slices[-1] - slices[0] + 1 == len(slices)):
-            yield one
-            continue
-        for z in slices:
-            yield Annotated(f"{one.name}_z{z}", one.image[z], one.labels[z], one.spacing[1:], one.unit)
+def _dense(one: Annotated) -> list[Annotated]:
+    """The parts that are annotated throughout: of a stack with single annotated slices, each of them."""
+    slices = one.slices
+    if one.labels.ndim == 2 or (len(slices) > 2 and slices[-1] - slices[0] + 1 == len(slices)):
+        return [one]
+    return [
+        Annotated(f"{one.name}_z{z}", one.image[z], one.labels[z], one.spacing[1:], one.unit) for z in slices
+    ]
 
 
 def _first(images: Iterator[Annotated]) -> list[Annotated]:
@@ -246,7 +245,10 @@ def _counted(
 
 
 def _tested(segmenter: Segmenter, one: Annotated) -> tuple[str, int, float]:
-    scores = seg_scores(one.labels, segmenter.segment(one.image, one.spacing))
+    limits = grey_range(one.image)
+    scores = np.concatenate(
+        [seg_scores(part.labels, segmenter.segment(part.image, part.spacing, limits)) for part in _dense(one)]
+    )
     return one.name, len(scores), float(scores.mean())
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_dispr.cells.stack_files import UNIT
@@ -26,11 +25,13 @@ from napari_dispr.files import plain
 from napari_dispr.models.library import check_name
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis import masks, textures
-from napari_dispr.synthesis.annotated import Annotated, read_annotated
+from napari_dispr.synthesis.annotated import Source, all_annotated
 from napari_dispr.synthesis.examples import Examples, examples_of
 from napari_dispr.synthesis.learn_preview import write_preview
 from napari_dispr.synthesis.learn_settings import LearnSettings
-from napari_dispr.synthesis.learned import LearnedSynthesis, SynthesisCard, ready
+from napari_dispr.synthesis.learned import LearnedSynthesis, ready
+from napari_dispr.synthesis.learned_card import SynthesisCard
+from napari_dispr.synthesis.sources import learned_file
 
 #: Steps of the rise of the learning rate, and share of the budget of its fall.
 WARMUP, DECAY = 50, 0.4
@@ -91,10 +92,6 @@ def check_is_new(out: str | os.PathLike[str]) -> None:
         raise InputError(f"The model {out} already exists: remove it, or choose another name.")
 
 
-#: A file or folder, an array, or several arrays.
-Source = str | os.PathLike[str] | NDArray[Any] | Sequence[NDArray[Any]]
-
-
 def iter_learn_synthesis(
     images: Source,
     labels: Source | None,
@@ -151,7 +148,7 @@ def iter_learn_synthesis(
     chosen = checked_settings(LearnSettings, settings)
     check_is_new(out)
     out, folder = Path(out).absolute(), folder_of(out)
-    examples = examples_of(_fields(images, labels, spacing, unit), chosen.seed)
+    examples = examples_of(all_annotated(images, labels, spacing, unit), chosen.seed)
     learner = Learner(examples, chosen, devices.choose(chosen.device))
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
@@ -168,30 +165,6 @@ def iter_learn_synthesis(
     model.save(out)
     _log(folder, "end", model=str(out), **model.card.training)
     return model
-
-
-def _fields(
-    images: Source, labels: Source | None, spacing: Sequence[float] | None, unit: str
-) -> list[Annotated]:
-    if isinstance(images, str | os.PathLike) and (labels is None or isinstance(labels, str | os.PathLike)):
-        return list(read_annotated(images, labels, spacing, unit))
-    if labels is None or isinstance(images, str | os.PathLike) or isinstance(labels, str | os.PathLike):
-        raise InputError("Images and labels are of different kinds: give two paths, or arrays for both.")
-    if isinstance(images, np.ndarray) or isinstance(labels, np.ndarray):
-        images, labels = [np.asarray(images)], [np.asarray(labels)]
-    if len(images) != len(labels):
-        raise InputError(f"There are {len(images)} images and {len(labels)} labels: give one for the other.")
-    several = list(zip(images, labels, strict=True))
-    return [
-        Annotated(
-            f"image {number}" if len(several) > 1 else "the image",
-            np.asarray(image),
-            np.asarray(own),
-            tuple(spacing or [1.0] * np.ndim(own)),
-            unit if spacing else "pixel",
-        )
-        for number, (image, own) in enumerate(several, start=1)
-    ]
 
 
 def _iter_steps(
@@ -257,6 +230,8 @@ class Learner:
             part: Trained(UNet(topology).to(device), settings.learning_rate, settings.adam_learning_rate)
             for part, topology in (("masks", masks.TOPOLOGY), ("textures", textures.TOPOLOGY))
         }
+        if settings.start != "none":
+            self._start_from(LearnedSynthesis.load(learned_file(settings.start)))
         images = np.stack([picture.image for picture in examples.pictures])
         self.offset, self.scale = float(images.mean()), float(images.std()) or 1.0
         self.pictures = textures.Pictures.of(examples.pictures, self.offset, self.scale)
@@ -279,6 +254,16 @@ class Learner:
         self.clock = 0.0
         #: False during an update: then the state must not be saved.
         self.consistent = True
+
+    def _start_from(self, start: LearnedSynthesis) -> None:
+        for part, trained in self._trained.items():
+            network = getattr(start, part)
+            if network.config != trained.network.config:
+                raise InputError(
+                    f"The networks of {self.settings.start} are not those that are trained here: start from "
+                    "another model, or from none."
+                )
+            trained.start_from(network)
 
     @property
     def share(self) -> float:
@@ -377,6 +362,7 @@ class Learner:
             height=examples.height,
             diameters=tuple(np.quantile(examples.diameters, (0, 0.25, 0.5, 0.75, 1)).tolist()),
             density=examples.density,
+            clustering=examples.clustering,
             training={
                 "cells": len({mask.cell for mask in examples.masks}),
                 "masks": len(self.masks),

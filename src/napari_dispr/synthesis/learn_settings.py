@@ -15,6 +15,11 @@ class LearnSettings(Settings):
         None,
         description="Number of training steps. It replaces the minutes; then a run can be repeated exactly.",
     )
+    start: str = Field(
+        "sample",
+        description="Learned model from which the training starts: sample (that in the package, learned from "
+        "13 nuclei in one stack), a file, or none.",
+    )
     batch: Annotated[int, Field(ge=1, le=512)] = Field(
         16, description="Number of masks, and of pictures, in each step."
     )

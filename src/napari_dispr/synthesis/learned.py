@@ -8,85 +8,20 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import check_finite, checked_config
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
-from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
-from napari_dispr.settings import Settings
-from napari_dispr.synthesis.background import Background
+from napari_dispr.synthesis.learned_card import FORMAT, SynthesisCard, no_model, read_card
 
-FORMAT = "napari-dispr synthesis 1"
 #: The two networks of a model.
 PARTS = ("masks", "textures")
-
-
-class SynthesisCard(Settings):
-    """What a learned model was learned from; all grey values are those of the real images.
-
-    Attributes
-    ----------
-    dimensions : 2 or 3
-        Of the real images.
-    spacing : (z, y, x) or (y, x)
-        Size of their voxels in ``unit``.
-    dtype, limits : str, (float, float)
-        Data type, and darkest and brightest grey value of the real images.
-    background : Background
-        Their background.
-    mask_pixel : float
-        Side of a pixel of the masks.
-    picture_pixel : (float, float)
-        Size (y, x) of a pixel of the textures; larger than that of the images if cells are large.
-    margin : float
-        Width of the surroundings of a cell in the textures, in their pixels.
-    side : int
-        Side of the pictures of the training, in pixels.
-    offset, scale : float
-        Mean and standard deviation of these pictures, which normalise them.
-    neighbours : bool
-        Whether the slice next to a slice was a condition of the training.
-    beyond : bool
-        Whether slices above and below cells were learned.
-    height : float or None
-        Median height of the cells over the diameter of their largest section, where it is known.
-    diameters : tuple of float
-        Quantiles 0, .25, .5, .75 and 1 of the diameters of the cells.
-    density : float
-        Share of the annotated slices that cells fill.
-    training : dict
-        Cells, steps, seconds, losses, and how similar masks are to those of the training.
-    """
-
-    name: str
-    description: str = ""
-    licence: str = ""
-    attribution: str = ""
-    dimensions: Literal[2, 3]
-    spacing: tuple[float, ...]
-    unit: str
-    dtype: str
-    limits: tuple[float, float]
-    background: Background
-    mask_pixel: float = Field(gt=0)
-    picture_pixel: tuple[float, float]
-    margin: float = Field(ge=0)
-    side: int = Field(ge=16)
-    offset: float
-    scale: float = Field(gt=0)
-    neighbours: bool
-    beyond: bool
-    height: float | None = Field(gt=0)
-    diameters: tuple[float, ...]
-    density: float
-    training: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -138,11 +73,10 @@ class LearnedSynthesis:
         InputError
             If the file does not exist, or is no learned model of synthesis.
         """
+        card = read_card(path)
         try:
             with safe_open(path, framework="pt") as file:
-                metadata: Mapping[str, str] = file.metadata() or {}
-                if metadata["format"] != FORMAT:
-                    raise ValueError(metadata["format"])
+                metadata: Mapping[str, str] = file.metadata()
                 tensors = {
                     name: file.get_tensor(name).to(torch.float32, copy=True)
                     for name in file.keys()  # noqa: SIM118
@@ -158,14 +92,9 @@ class LearnedSynthesis:
                 }
                 network.load_state_dict(own, assign=True)
                 networks[part] = network
-            model = cls(card=SynthesisCard.model_validate_json(metadata["card"]), **networks)
-        except FileNotFoundError:
-            raise InputError(f"There is no model file {path}: check the name.") from None
+            model = cls(card=card, **networks)
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
-            raise InputError(
-                f"{path} is no learned model of synthesis: choose a .safetensors file that "
-                "`napari-dispr synthesise learn` wrote."
-            ) from error
+            raise no_model(path) from error
         check_finite(tensors, path)
         return model
 

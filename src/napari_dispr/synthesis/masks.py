@@ -36,15 +36,21 @@ PROCESS = GaussianDiffusion(schedule="later cosine", variance="fixed_small", pre
 TRUNCATION, UNIT = 32.0, 96.0
 #: Evaluations of the network for each mask, by sampler.
 STEPS = {"dpm-solver++": 12, "ddim": 50, "ddpm": 250}
-#: Resampling changes the size of a mask by up to this share, and bends it by about so many pixels.
-SCALING, BEND = 0.08, 1.5
+#: Resampling changes the size of a mask and the ratio of its sides by up to these shares, and bends it by up
+#: to so many pixels: few masks would be learned by heart.
+SCALING, STRETCH, BEND = 0.1, 0.1, 3.0
 
 
 def augmented(distance: Floats, rng: np.random.Generator) -> Floats:
-    """A mask turned, mirrored, scaled a little and bent a little; signed distances in pixels."""
+    """A mask turned, mirrored, and scaled, stretched and bent a little; signed distances in pixels."""
     angle, scale = rng.uniform(0, 2 * np.pi), 1 + rng.uniform(-SCALING, SCALING)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn[:, 1] *= rng.choice((-1.0, 1.0))
+    # Along a direction of the original, since the angle is any.
+    along = rng.uniform(0, np.pi)
+    axis = np.array([np.cos(along), np.sin(along)])
+    longer = 1 + rng.uniform(-STRETCH, STRETCH)
+    turn = (np.eye(2) + (longer - 1) * np.outer(axis, axis)) @ turn / np.sqrt(longer)
     centre = (MASK_SIDE - 1) / 2
     coarse = np.arange(0, MASK_SIDE, 2) + 0.5  # signed distances are smooth
     points = np.stack(np.meshgrid(coarse, coarse, indexing="ij")) - centre

@@ -18,14 +18,12 @@ from skimage.measure import block_reduce
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.labels import Box
-from napari_dispr.synthesis.cell_sources import CellSource
+from napari_dispr.synthesis.cell_sources import GAP, CellSource
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 from napari_dispr.synthesis.textured_cells import TexturedCell
 
 Floats = NDArray[np.float32]
 
-#: Largest gap in voxels between a cell and the earlier one next to which it is placed.
-_GAP = 3
 #: Earlier cells next to which a place is looked for.
 _NEIGHBOURS = 6
 #: Places that are tried until enough of a cell is inside the image, and the share that is enough.
@@ -158,6 +156,7 @@ def _fill(
     density = settings.density
     if settings.cells is None and density is None:
         density = source.density
+    clustering = source.clustering if settings.clustering is None else settings.clustering
     wanted = settings.cells or _USUAL
     if density is not None and source.volume:  # an estimate, so that few cells are drawn in vain
         space = float(np.prod(settings.size) * np.prod(source.spacing))
@@ -168,7 +167,7 @@ def _fill(
             yield cell
             continue
         mask = cell.mask[_box(cell.mask)]
-        clustered = bool(canvas.cells) and placing.random() < settings.clustering
+        clustered = bool(canvas.cells) and placing.random() < clustering
         found = _place(canvas, mask, clustered, settings.cut, placing)
         if found is None:
             failures += 1
@@ -278,7 +277,7 @@ def _place(
     if (high < low).any():
         return None
     if clustered:
-        gap = int(rng.integers(1, _GAP + 1))
+        gap = int(rng.integers(1, GAP + 1))
         near = binary_dilation(np.pad(mask, gap), iterations=gap)
         for number in rng.permutation(len(canvas.boxes))[:_NEIGHBOURS]:
             corner, lengths = canvas.boxes[number]

@@ -120,12 +120,16 @@ def resized_for(images: Sequence[Annotated], pixels: float) -> Resized:
     return Resized(float(np.median(diameters)), pixels)
 
 
-def normalised(image: NDArray[Any]) -> Floats:
-    """The image with two of its percentiles at 0 and 1."""
+def grey_range(image: NDArray[Any]) -> tuple[float, float]:
+    """The grey values of an image that become 0 and 1."""
     low, high = np.percentile(image, _RANGE)
-    return np.clip((image.astype(np.float32) - low) / max(float(high - low), 1e-6), -0.5, 2).astype(
-        np.float32
-    )
+    return float(low), float(high)
+
+
+def normalised(image: NDArray[Any], limits: tuple[float, float]) -> Floats:
+    """The image with these grey values at 0 and 1."""
+    low, high = limits
+    return np.clip((image.astype(np.float32) - low) / max(high - low, 1e-6), -0.5, 2).astype(np.float32)
 
 
 def examples_of(images: Iterable[Annotated], resized: Resized, seed: int = 0) -> list[Example]:
@@ -134,7 +138,8 @@ def examples_of(images: Iterable[Annotated], resized: Resized, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     for one in images:
         factor, radius = resized.zoom(one.spacing), resized.radius(one.spacing)
-        volume, labels = np.atleast_3d(normalised(one.image).T).T, np.atleast_3d(one.labels.T).T
+        image = normalised(one.image, grey_range(one.image))
+        volume, labels = np.atleast_3d(image.T).T, np.atleast_3d(one.labels.T).T
         for z in one.slices:
             if labels[z].any():
                 found.append(
@@ -171,7 +176,9 @@ class Segmenter:
     def __init__(self, network: UNet, resized: Resized, crop: int) -> None:
         self.network, self.resized, self.crop = network.eval(), resized, crop
 
-    def segment(self, image: NDArray[Any], spacing: Sequence[float]) -> NDArray[np.int32]:
+    def segment(
+        self, image: NDArray[Any], spacing: Sequence[float], limits: tuple[float, float] | None = None
+    ) -> NDArray[np.int32]:
         """The cells of an image.
 
         Parameters
@@ -179,9 +186,11 @@ class Segmenter:
         image : (z, y, x) or (y, x) array
         spacing : (z, y, x) or (y, x)
             Size of a voxel, in the unit of the training images.
+        limits : (float, float), optional
+            The `grey_range` of the stack of which the image is a slice.
         """
         factor = self.resized.zoom(spacing)
-        planes = np.atleast_3d(normalised(image).T).T
+        planes = np.atleast_3d(normalised(image, limits or grey_range(image)).T).T
         maps = np.stack([self._maps(_shrunk(plane, factor)) for plane in planes], axis=1)
         maps = maps.reshape(2, *image.shape[:-2], *maps.shape[-2:])
         if maps.shape[1:] != image.shape:

@@ -45,15 +45,15 @@ class PopulationSettings(Settings):
         None,
         description="Share of the image that cells fill, from 0 to 0.8. It replaces the number of cells.",
     )
-    clustering: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.3,
+    clustering: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
         description="Probability that a cell is placed next to an earlier one; the others are placed "
-        "anywhere where there is room.",
+        "anywhere where there is room (default: as in the learned images; 0.3 simulated cells).",
     )
     cut: Literal["none", "sides", "all"] = Field(
-        "sides",
+        "all",
         description="Where the border of the image may cut cells: none, sides (of the slices), or all (also "
-        "at the first and the last slice).",
+        "at the first and the last slice, as in stacks that are lower than their cells).",
     )
     microscope: Microscope | None = Field(
         None, description="The microscope for simulated cells. none: the usual one of these cells."

@@ -14,8 +14,16 @@ from napari_dispr.synthesis.simulated_sources import SIMULATED, simulated_source
 if TYPE_CHECKING:
     from napari_dispr.synthesis.learn_settings import CellSettings
 
+#: Name of the learned model in the package, and its file.
+SAMPLE = "sample"
+_SAMPLE_FILE = Path(__file__).parents[1] / "weights" / "synthesis" / "nuclei.safetensors"
 #: Spacing (z, y, x) of simulated cells, micrometer, if none is given.
 _NUCLEI, _RED_CELLS = (1.0, 0.3, 0.3), (0.3, 0.11, 0.11)
+
+
+def learned_file(source: str | PathLike[str]) -> Path:
+    """The file of a learned model: that of the package by the name "sample", or any by its path."""
+    return _SAMPLE_FILE if str(source) == SAMPLE else Path(source)
 
 
 def cell_source(
@@ -29,7 +37,7 @@ def cell_source(
     Parameters
     ----------
     source : str or path
-        One of ``SIMULATED``, or a file of `learn_synthesis`.
+        One of ``SIMULATED``, "sample" (the learned model in the package), or a file of `learn_synthesis`.
     ndim : 2 or 3
         Of the images to be made.
     spacing : (z, y, x) or (y, x), optional
@@ -51,11 +59,12 @@ def cell_source(
     if name in SIMULATED:
         usual = _NUCLEI if name == "nuclei" else _RED_CELLS
         return simulated_source(name, spacing or usual[3 - ndim :])
-    if not Path(source).is_file():
+    if not learned_file(source).is_file():
         raise InputError(
-            f"There is no learned model {name}: give its file, or simulated cells: {', '.join(SIMULATED)}."
+            f"There is no learned model {name}: give its file, {SAMPLE} for that in the package, or "
+            f"simulated cells: {', '.join(SIMULATED)}."
         )
-    return _learned_source(Path(source), ndim, spacing, settings)
+    return _learned_source(learned_file(source), ndim, spacing, settings)
 
 
 def _learned_source(
@@ -87,7 +96,8 @@ def _learned_source(
         unit=card.unit,
         background=card.background,
         draw=draw,
-        density=min(card.density, 0.25 if ndim == 3 else 0.6) or None,  # denser ones hardly fit
+        density=card.usual_density(ndim),
+        clustering=card.clustering,
         volume=np.pi / 4 * across**2 if ndim == 2 else np.pi / 6 * across**3 * (card.height or 1),
         dtype=card.dtype,
         blurred=f"The textures of {card.name} were learned from images that are already blurred by a "

@@ -3,10 +3,22 @@
 from collections.abc import Mapping
 from typing import TypeAlias, TypeVar
 
-from qtpy.QtWidgets import QBoxLayout, QFormLayout, QHBoxLayout, QLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QBoxLayout,
+    QFormLayout,
+    QHBoxLayout,
+    QLayout,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 #: A control, or a control that takes a share of the free space.
 Item: TypeAlias = QWidget | QLayout | tuple[QWidget | QLayout, int] | None
+
+#: Least width of a box, pixels.
+_NARROW = 36
 
 Layout = TypeVar("Layout", bound=QBoxLayout)
 
@@ -37,6 +49,13 @@ def form(rows: Mapping[str, QWidget | QLayout], parent: QWidget | None = None) -
         else:
             layout.addRow(label, control)
     return layout
+
+
+def narrow(box: QAbstractSpinBox) -> None:
+    """Let a box be narrow, so that three fit side by side; napari's style needs more than 70 pixels."""
+    box.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    box.setStyleSheet(f"min-width: {_NARROW}px; padding: 1px 4px;")
 
 
 def _filled(layout: Layout, items: tuple[Item, ...]) -> Layout:

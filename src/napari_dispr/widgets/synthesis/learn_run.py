@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
 _PLAN = "plan.json"
-_SHIPPED = Path(__file__).parents[2] / "weights" / "synthesis"
 #: How the command begins a sentence for the user, and its last one after a stop.
 _SAYS = "napari-dispr: "
 _INTERRUPTED = f"{_SAYS}interrupted"
@@ -50,11 +49,6 @@ def learned_models() -> list[Path]:
     """The user's learned models, the newest first."""
     found = [path for path in models_folder().glob(f"*{_MODEL}") if not path.name.startswith(".")]
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-def shipped_models() -> list[Path]:
-    """The learned models of the package, to try."""
-    return sorted(_SHIPPED.glob(f"*{_MODEL}"))
 
 
 # --- what to learn from ------------------------------------------------------------------------------

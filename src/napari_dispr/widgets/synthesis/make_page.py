@@ -12,12 +12,13 @@ from superqt.utils import signals_blocked
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.populations import Population
+from napari_dispr.synthesis.simulated_sources import SIMULATED
 from napari_dispr.widgets.parts.docked import Message
-from napari_dispr.widgets.parts.layouts import column, form, row
+from napari_dispr.widgets.parts.layouts import column, form, narrow, row
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.synthesis.browser import FieldBrowser
-from napari_dispr.widgets.synthesis.learn_run import learned_models, shipped_models
+from napari_dispr.widgets.synthesis.learn_run import learned_models
 from napari_dispr.widgets.synthesis.make_request import (
     MOST_LAYERS,
     MakeRequest,
@@ -26,6 +27,7 @@ from napari_dispr.widgets.synthesis.make_request import (
     iter_layers,
     iter_preview,
     sources,
+    usual,
 )
 from napari_dispr.widgets.train.inputs import FolderInput
 from napari_dispr.widgets.train.picture import Picture
@@ -104,6 +106,7 @@ class MakePage(QWidget):
         for axis, box in self.size.items():
             box.setRange(2 if axis == "z" else 8, 1024 if axis == "z" else 4096)
             box.setValue(16 if axis == "z" else 256)
+            narrow(box)
         self.density = Slider(
             0.01, 0.5, 0.1, "Share of the image that cells fill", lambda value: f"{value:.0%}"
         )
@@ -112,8 +115,8 @@ class MakePage(QWidget):
         tip = "Diameter of the cells relative to those of the source"
         self.cell_size = Slider(0.5, 1.5, 1.0, tip, lambda value: f"x {value:.2f}")
         tip = (
-            "How similar neighbouring slices of a cell are: weight of their common noise (rho). Only for 3D "
-            "stacks of a learned model"
+            "How similar the textures of neighbouring slices of a cell are: weight of their common noise "
+            "(rho). Only for 3D stacks of a learned model"
         )
         self.consistency = Slider(0, 3, 0.0, tip, lambda value: f"{value:.2f}")
         self.seed = QSpinBox(toolTip="The same seed and settings make the same images")
@@ -154,7 +157,7 @@ class MakePage(QWidget):
                 "density": self.density,
                 "clustering": self.clustering,
                 "cell size": self.cell_size,
-                "texture consistency": self.consistency,
+                "consistency": self.consistency,
                 "seed": self.seed,
             }
         )
@@ -173,8 +176,9 @@ class MakePage(QWidget):
             slider.slider.valueChanged.connect(self._on_change)
         for spin in (*self.size.values(), self.seed):
             spin.valueChanged.connect(self._on_change)
-        self.dimensions.currentIndexChanged.connect(self._on_change)
-        self.source.currentIndexChanged.connect(self._on_change)
+        for choice in (self.source, self.dimensions):
+            choice.currentIndexChanged.connect(self._take_usual)
+            choice.currentIndexChanged.connect(self._on_change)
         self.folder.changed.connect(self._on_inputs)
         self.images.valueChanged.connect(self._on_inputs)
         self.preview_button.clicked.connect(self.preview)
@@ -188,7 +192,7 @@ class MakePage(QWidget):
         """Offer the learned models that there are now, above the simulated cells."""
         before = self.source.currentData()
         items = {str(path): path.stem for path in learned_models()}
-        items |= {str(path): f"sample: {path.stem}" for path in shipped_models()} | sources()
+        items |= sources()
         if before and before not in items:
             items = {before: Path(before).stem} | items
         with signals_blocked(self.source):
@@ -206,6 +210,13 @@ class MakePage(QWidget):
             self.source.insertItem(0, model.stem, str(model))
         self.source.setCurrentIndex(self.source.findData(str(model)))
         self._on_inputs()
+
+    def _take_usual(self) -> None:
+        """Move the sliders to what the chosen model has learned."""
+        found = usual(self.source.currentData() or "", self.dimensions.currentData())
+        if found is not None:
+            self.density.value, self.clustering.value = found
+        self.cell_size.value = 1.0
 
     def _on_source(self) -> None:
         if self.source.currentData() is None:
@@ -234,7 +245,7 @@ class MakePage(QWidget):
         """Show the controls that matter, and say what is missing."""
         in_3d, to_folder = self.dimensions.currentData() == 3, self.into.currentData() == "folder"
         self.size["z"].setVisible(in_3d)
-        simulated = self.request.source in sources()
+        simulated = self.request.source in SIMULATED
         self.cells_form.setRowVisible(self.consistency, in_3d and not simulated)
         for control in (self.folder, self.layout_choice):
             self.out_form.setRowVisible(control, to_folder)

@@ -15,10 +15,11 @@ from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import LAYOUTS, FieldMade, iter_make_synthesis, tile
 from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.learned_card import read_card
 from napari_dispr.synthesis.populations import Placed, Population, iter_make_population
 from napari_dispr.synthesis.settings import Layout, PopulationSettings
 from napari_dispr.synthesis.simulated_sources import SIMULATED
-from napari_dispr.synthesis.sources import cell_source
+from napari_dispr.synthesis.sources import SAMPLE, cell_source, learned_file
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
 
@@ -64,9 +65,7 @@ class MakeRequest:
     @property
     def settings(self) -> PopulationSettings:
         """The settings of a population; `InputError` if a value is out of range."""
-        # As in real stacks, which are often lower than their cells.
-        cut = "all" if len(self.size) == 3 else "sides"
-        values = {"size": self.size, "density": self.density, "clustering": self.clustering, "cut": cut}
+        values = {"size": self.size, "density": self.density, "clustering": self.clustering}
         return checked_settings(PopulationSettings, values)
 
     @property
@@ -77,8 +76,19 @@ class MakeRequest:
 
 
 def sources() -> dict[str, str]:
-    """Names of the simulated cells, each with how it is shown."""
-    return {name: f"simulated: {name}" for name in SIMULATED}
+    """Names of the sources of the package, each with how it is shown."""
+    return {SAMPLE: "sample: nuclei"} | {name: f"simulated: {name}" for name in SIMULATED}
+
+
+def usual(source: str, ndim: int) -> tuple[float, float] | None:
+    """Density and clustering of the images from which a model learned, to begin with; None: not known."""
+    if source in SIMULATED:
+        return None
+    try:
+        card = read_card(learned_file(source))
+    except InputError:  # making says so
+        return None
+    return card.usual_density(ndim) or 0.1, card.clustering
 
 
 def source_of(request: MakeRequest) -> "CellSource":
@@ -89,11 +99,10 @@ def source_of(request: MakeRequest) -> "CellSource":
     settings, ndim = None, len(request.size)
     if request.source not in SIMULATED:
         load_torch()
-        from napari_dispr.synthesis.learned import LearnedSynthesis
-
-        if Path(request.source).is_file() and LearnedSynthesis.load(request.source).card.dimensions < ndim:
+        file = learned_file(request.source)
+        if file.is_file() and read_card(file).dimensions < ndim:
             raise InputError(
-                f"{Path(request.source).stem} was learned from 2D images: make 2D images. (The command "
+                f"{file.stem} was learned from 2D images: make 2D images. (The command "
                 "napari-dispr synthesise make can make 3D ones, with --spacing.)"
             )
         settings = CellSettings(rho=request.consistency)

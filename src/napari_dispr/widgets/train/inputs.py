@@ -6,7 +6,6 @@ from pathlib import Path
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
-    QAbstractSpinBox,
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
@@ -14,17 +13,14 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QPushButton,
-    QSizePolicy,
     QSpinBox,
     QWidget,
 )
 from superqt.utils import signals_blocked
 
-from napari_dispr.widgets.parts.layouts import row
+from napari_dispr.widgets.parts.layouts import narrow, row
 from napari_dispr.widgets.train.request import Plane, Spacing, unit_symbol
 
-#: Least width of a length, pixels.
-_NARROW = 36
 _UNITS = ("micrometer", "nanometer", "millimeter", "pixel")
 
 
@@ -35,11 +31,8 @@ class Length(QDoubleSpinBox):
         super().__init__()
         self.setDecimals(6)
         self.setRange(1e-6, 1e6)
-        self.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         self.setKeyboardTracking(False)  # do not check "0." while "0.3" is typed
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        # napari's style needs 70 pixels, which is too much for three side by side.
-        self.setStyleSheet(f"min-width: {_NARROW}px; padding: 1px 4px;")
+        narrow(self)
 
     def textFromValue(self, value: float) -> str:
         """Such as ``0.3``."""

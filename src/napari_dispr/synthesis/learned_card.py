@@ -1,0 +1,110 @@
+"""The card of a learned model of synthesis: what it was learned from. No torch."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+
+from napari_dispr.errors import InputError
+from napari_dispr.settings import Settings
+from napari_dispr.synthesis.background import Background
+
+FORMAT = "napari-dispr synthesis 1"
+
+
+class SynthesisCard(Settings):
+    """What a learned model was learned from; all grey values are those of the real images.
+
+    Attributes
+    ----------
+    dimensions : 2 or 3
+        Of the real images.
+    spacing : (z, y, x) or (y, x)
+        Size of their voxels in ``unit``.
+    dtype, limits : str, (float, float)
+        Data type, and darkest and brightest grey value of the real images.
+    background : Background
+        Their background.
+    mask_pixel : float
+        Side of a pixel of the masks.
+    picture_pixel : (float, float)
+        Size (y, x) of a pixel of the textures; larger than that of the images if cells are large.
+    margin : float
+        Width of the surroundings of a cell in the textures, in their pixels.
+    side : int
+        Side of the pictures of the training, in pixels.
+    offset, scale : float
+        Mean and standard deviation of these pictures, which normalise them.
+    neighbours : bool
+        Whether the slice next to a slice was a condition of the training.
+    beyond : bool
+        Whether slices above and below cells were learned.
+    height : float or None
+        Median height of the cells over the diameter of their largest section, where it is known.
+    diameters : tuple of float
+        Quantiles 0, .25, .5, .75 and 1 of the diameters of the cells.
+    density : float
+        Share of the annotated slices that cells fill.
+    clustering : float
+        Share of the cells that are next to another, as the probability of `PopulationSettings`.
+    training : dict
+        Cells, steps, seconds, losses, and how similar masks are to those of the training.
+    """
+
+    name: str
+    description: str = ""
+    licence: str = ""
+    attribution: str = ""
+    dimensions: Literal[2, 3]
+    spacing: tuple[float, ...]
+    unit: str
+    dtype: str
+    limits: tuple[float, float]
+    background: Background
+    mask_pixel: float = Field(gt=0)
+    picture_pixel: tuple[float, float]
+    margin: float = Field(ge=0)
+    side: int = Field(ge=16)
+    offset: float
+    scale: float = Field(gt=0)
+    neighbours: bool
+    beyond: bool
+    height: float | None = Field(gt=0)
+    diameters: tuple[float, ...]
+    density: float
+    clustering: float = Field(0.3, ge=0, le=1)
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    def usual_density(self, ndim: int) -> float | None:
+        """Share of new images that cells fill; denser ones than of the result hardly fit."""
+        return min(self.density, 0.25 if ndim == 3 else 0.6) or None
+
+
+def read_card(path: str | os.PathLike[str]) -> SynthesisCard:
+    """The card of a model file.
+
+    Raises
+    ------
+    InputError
+        If the file does not exist, or is no learned model of synthesis.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+        if metadata["format"] != FORMAT:
+            raise ValueError(metadata["format"])
+        return SynthesisCard.model_validate_json(metadata["card"])
+    except FileNotFoundError:
+        raise InputError(f"There is no model file {path}: check the name.") from None
+    except (SafetensorError, LookupError, ValueError, OSError) as error:
+        raise no_model(path) from error
+
+
+def no_model(path: str | os.PathLike[str]) -> InputError:
+    """The error for a file that is no learned model."""
+    return InputError(
+        f"{path} is no learned model of synthesis: choose a .safetensors file that "
+        "`napari-dispr synthesise learn` wrote."
+    )
