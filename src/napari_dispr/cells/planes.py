@@ -67,7 +67,7 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
             "depth, or leave out the depths."
         )
     for place, depth in enumerate(np.asarray(depths, dtype=object).ravel(), start=1):
-        if not isinstance(depth, Real) or not np.isfinite(depth):
+        if not isinstance(depth, Real) or not np.isfinite(float(depth)):
             raise InputError(f"Depth number {place} is {depth!r}: give a number for each plane.")
     deep = np.atleast_1d(np.asarray(depths, dtype=np.float64))
     if deep.shape != labels.shape[:1]:
