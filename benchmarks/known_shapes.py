@@ -20,6 +20,7 @@ from napari_dispr import grid
 from napari_dispr.card import Quality
 from napari_dispr.cells.folders import read_dataset
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
+from napari_dispr.diffusion.known_shapes import START
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.models.library import load_model
 from napari_dispr.synthesis.generic import generic_training_cells
@@ -30,6 +31,8 @@ from napari_dispr.training.known_shapes import known_shapes, versions
 
 #: Share of the simulated red cells whose kinds are equally frequent; the others are as in the paper.
 EVEN = 0.4
+#: The time at which shapes of nuclei enter: the second of four evaluations from noise alone.
+START_OF_NUCLEI = 36 / 37
 #: Share of simulated red cells with a picture of another stain or microscope.
 OTHER_PICTURES = 0.12
 
@@ -79,7 +82,9 @@ def main() -> None:
         name: Quality(sampler="euler", steps=steps) for name, steps in (("fast", 1), ("balanced", 2))
     }
     card = model.card.model_copy(update={"qualities": qualities})
-    replace(model, known=known_shapes(drawn), card=card).save(options.out, torch.float16)
+    # How tall nuclei are is better left to the network.
+    start = START if options.nuclei is None else START_OF_NUCLEI
+    replace(model, known=known_shapes(drawn, start), card=card).save(options.out, torch.float16)
 
 
 if __name__ == "__main__":

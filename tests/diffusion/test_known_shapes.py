@@ -110,6 +110,7 @@ def test_files_hold_them_whole_and_wrong_ones_are_refused(known: KnownShapes):
         {"masks": arrays["masks"].astype(np.float32)},
         {"mean": np.full_like(arrays["mean"], np.nan)},
         {"sized": arrays["sized"][:0]},
+        {"start": np.zeros(1, np.float32)},
     ):
         with pytest.raises(ValueError, match="known shapes"):
             KnownShapes.of_arrays({**arrays, **wrong})

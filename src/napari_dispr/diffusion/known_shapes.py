@@ -25,7 +25,8 @@ MODES, PLANE_MODES = 16, 12
 IMAGE_WEIGHT = 2.0
 #: As many shapes as this are likely for a cell.
 LIKELY = 30.0
-#: The time of rectified flow at which a known shape enters: the second of two evaluations from noise alone.
+#: The time of rectified flow at which a known shape enters, unless a model has another: the second of two
+#: evaluations from noise alone.
 START = 12 / 13
 #: Signed distance, in units of the truncation, outside the square in which a shape is known.
 _OUTSIDE = -1.0
@@ -86,6 +87,8 @@ class KnownShapes:
         Whether there is an image, and whether the cell has its true size; the others have one size.
     farthest : (1,) float32
         Squared difference of masks within which a known cell is alike.
+    start : (1,) float32
+        The time at which a shape enters. The later (the smaller), the less of it changes.
     """
 
     mean: Floats
@@ -99,6 +102,7 @@ class KnownShapes:
     has_image: NDArray[np.uint8]
     sized: NDArray[np.uint8]
     farthest: Floats
+    start: Floats
 
     def __post_init__(self) -> None:
         number, size = self.shapes.shape
@@ -114,6 +118,7 @@ class KnownShapes:
             "has_image": ((number,), "uint8"),
             "sized": ((number,), "uint8"),
             "farthest": ((1,), "float32"),
+            "start": ((1,), "float32"),
         }
         for name, (shape, kind) in wanted.items():
             array = getattr(self, name)
@@ -121,6 +126,8 @@ class KnownShapes:
                 raise ValueError(f"{name} of the known shapes has the wrong form")
             if kind.startswith("float") and not np.isfinite(array).all():
                 raise ValueError(f"{name} of the known shapes is not finite")
+        if not 0 < self.start[0] <= 1:
+            raise ValueError("the start of the known shapes is no time")
 
     @classmethod
     def of(
@@ -130,6 +137,7 @@ class KnownShapes:
         sized: ArrayLike,
         groups: Sequence[Any],
         components: int = 512,
+        start: float = START,
     ) -> Self:
         """Keep shapes and sections.
 
@@ -165,6 +173,7 @@ class KnownShapes:
             np.array([look.image is not None for look in looks], np.uint8),
             np.asarray(sized).astype(np.uint8),
             np.array([_usual_distance(masks, groups)], np.float32),
+            np.array([start], np.float32),
         )
 
     # --- files ------------------------------------------------------------------------------------

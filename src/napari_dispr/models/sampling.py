@@ -18,7 +18,6 @@ from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion import devices
-from napari_dispr.diffusion.known_shapes import START
 from napari_dispr.diffusion.model import ShapeModel, Start
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser
@@ -111,11 +110,11 @@ class Sampling:
             **{name: text for name, text in self.card.training.items() if name == "undertrained"},
         }
 
-    def times(self, known: bool) -> tuple[float, ...]:
+    def times(self, from_known: bool) -> tuple[float, ...]:
         """The times that the sampler visits, from a known shape or from noise alone."""
-        process = self.model.process
-        if known and isinstance(process, RectifiedFlow):
-            return process.times(self.steps, START)
+        process, known = self.model.process, self.model.known
+        if from_known and known is not None and isinstance(process, RectifiedFlow):
+            return process.times(self.steps, float(known.start[0]))
         return process.times(self.steps)
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:

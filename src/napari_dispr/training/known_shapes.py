@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr.cells.training_cells import TrainingCell
-from napari_dispr.diffusion.known_shapes import KnownShapes, Look, coefficients_of, look_of
+from napari_dispr.diffusion.known_shapes import START, KnownShapes, Look, coefficients_of, look_of
 from napari_dispr.training.augmentation import augmented
 
 #: Share of the versions in which the true size is hidden, as with the scale "auto".
@@ -49,7 +49,7 @@ def versions(
         yield Version(coefficients_of(shape, look.angle), look, not hidden, cell.name)
 
 
-def known_shapes(drawn: Sequence[Version]) -> KnownShapes:
-    """The known shapes of a model."""
+def known_shapes(drawn: Sequence[Version], start: float = START) -> KnownShapes:
+    """The known shapes of a model, and the time at which they enter."""
     shapes, looks, sized, names = zip(*drawn, strict=True)
-    return KnownShapes.of(np.stack(shapes), looks, sized, names)
+    return KnownShapes.of(np.stack(shapes), looks, sized, names, start=start)
