@@ -14,6 +14,7 @@ from napari_dispr import grid
 from napari_dispr.card import Card, Quality
 from napari_dispr.commands.cli import main
 from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.known_shapes import START
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion
@@ -147,20 +148,22 @@ def path(few):
     return nd.denoising(few, 2, 1)
 
 
-def test_a_path_begins_in_noise_and_ends_in_the_member(few, path):
+def test_a_path_begins_with_a_known_shape_under_noise_and_ends_in_the_member(few, path):
     assert path.is_member and (path.label, path.number, len(path)) == (2, 1, 2)
     np.testing.assert_array_equal(path.frames[-1].astype(np.float32), few[2].signed_distance[1])
     np.testing.assert_array_equal(path.clean[-1], path.frames[-1])
     noise = path.frames[0].astype(np.float64) / 8  # in units of the truncation
-    assert abs(noise.mean()) < 0.01 and noise.std() == pytest.approx(1, abs=0.01)
+    assert path.noise[0] == pytest.approx(START) and noise.std() == pytest.approx(START, abs=0.01)
     neighbours = np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1]
-    assert abs(neighbours) < 0.01, "no voxel of it knows of another"
+    assert abs(neighbours) < 0.02, "voxels hardly depend on each other"
+    inside = path.frames[-1] > 0
+    assert noise[inside].mean() > noise[~inside].mean() + 0.05, "the known shape shows through"
     other = nd.denoising(few, 2, 0)
     assert (other.frames[0] != path.frames[0]).mean() > 0.9
 
 
 def test_between_two_frames_there_is_a_straight_line(path):
-    first, half, last = path.at([1.0, 0.5, 0.0])
+    first, half, last = path.at([path.noise[0], path.noise[0] / 2, 0.0])
     np.testing.assert_array_equal(first, path.frames[0].astype(np.float32))
     np.testing.assert_array_equal(last, path.frames[-1].astype(np.float32))
     np.testing.assert_allclose(half, (first + last) / 2, atol=1e-5)
@@ -171,8 +174,9 @@ def test_a_finer_path_ends_near_the_member(few, path):
     fine = nd.denoising(few, 2, 1, steps=3, progress=seen.append)
     assert not fine.is_member and len(fine) == 4 and fine.steps == 3
     assert [(step.done, step.total) for step in seen] == [(1, 3), (2, 3), (3, 3)]
-    np.testing.assert_array_equal(fine.frames[0], path.frames[0])
-    assert fine.noise[0] == 1 and fine.noise[-1] == 0 and (np.diff(fine.noise) < 0).all()
+    # Only the corrections of the end differ, in proportion to the signal.
+    np.testing.assert_allclose(fine.frames[0], path.frames[0], atol=0.2)
+    assert fine.noise[0] == path.noise[0] and fine.noise[-1] == 0 and (np.diff(fine.noise) < 0).all()
     end, member = fine.frames[-1] > 0, path.frames[-1] > 0
     assert (end & member).sum() / (end | member).sum() > 0.8
     likeness = [np.corrcoef(frame.ravel(), fine.frames[-1].ravel())[0, 1] for frame in fine.frames[1:]]
@@ -215,7 +219,11 @@ def test_a_path_as_a_file(path, tmp_path):
         np.testing.assert_array_equal(file.asarray(), path.frames.astype(np.float32))
         description = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Description"]
     found = json.loads(description)
-    assert found["noise"] == [1.0, 0.0] and found["member"] == 1 and found["model"] == "red-blood-cell"
+    assert (
+        found["noise"] == pytest.approx([START, 0.0], abs=1e-3)
+        and found["member"] == 1
+        and found["model"] == "red-blood-cell"
+    )
     assert found["unit"] == "micrometer" and np.shape(found["grid_to_world"]) == (4, 4)
 
 

@@ -25,12 +25,13 @@ class Denoising:
     label, number : int
         The cell, and the number of the member.
     frames : (frame, 64, 64, 64) array
-        Signed distance in voxels, positive inside, in half precision. The first is pure noise, or a known shape
-        under noise; the last is the final shape.
+        Signed distance in voxels, positive inside, in half precision. The first is pure noise, or a known
+        shape under noise; the last is the final shape.
     clean : (frame, 64, 64, 64) array
         The clean shape that the network predicted from each frame. The last is the final shape.
     times : (frame,) array
-        Decreasing times of the process: for rectified flow from 1, or less, to 0, for Gaussian diffusion down to -1.
+        Decreasing times of the process: for rectified flow from 1, or less, to 0, for Gaussian
+        diffusion down to -1.
     noise : (frame,) array
         Standard deviation of the noise in each frame, down to 0.
     grid_to_world : (4, 4) array

@@ -45,7 +45,7 @@ def denoising_layer(
     unit = denoising.unit if unit is None else unit
     affine = np.eye(5)
     affine[1:, 1:] = grid.translation((depth, 0.0, 0.0)) @ denoising.grid_to_world
-    frames = denoising.at(np.linspace(1, 0, FRAMES))
+    frames = denoising.at(np.linspace(float(denoising.noise[0]), 0, FRAMES))
     settings = {
         "name": f"{name}: cell {denoising.label}, member {denoising.number + 1}, from noise to shape",
         "metadata": {METADATA_KEY: denoising.description},
