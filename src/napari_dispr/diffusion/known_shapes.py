@@ -28,6 +28,8 @@ LIKELY = 30.0
 #: The time of rectified flow at which a known shape enters, unless a model has another: the second of two
 #: evaluations from noise alone.
 START = 12 / 13
+#: Shapes beyond so many are never likely.
+_NEAR = 2000
 #: Signed distance, in units of the truncation, outside the square in which a shape is known.
 _OUTSIDE = -1.0
 
@@ -333,10 +335,14 @@ def _usual_distance(masks: Floats, groups: Sequence[Any], sample: int = 400, sha
 def _softened(apart: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probabilities that decrease exponentially with the squared difference; `LIKELY` shapes in effect."""
     flat = apart.ravel().astype(np.float64)
-    wanted = min(LIKELY, np.isfinite(flat).sum() / 2)
+    near = np.argsort(flat)[:_NEAR]
+    near = near[np.isfinite(flat[near])]
+    wanted = min(LIKELY, len(near) / 2)
     low, high = np.log(1e-6), np.log(1e6)
     for _ in range(50):
-        weights = np.exp(-flat / np.exp((low + high) / 2))
+        weights = np.exp(-flat[near] / np.exp((low + high) / 2))
         effective = weights.sum() ** 2 / (weights**2).sum()
         low, high = ((low + high) / 2, high) if effective < wanted else (low, (low + high) / 2)
-    return (weights / weights.sum()).reshape(apart.shape)
+    result = np.zeros_like(flat)
+    result[near] = weights / weights.sum()
+    return result.reshape(apart.shape)
