@@ -23,11 +23,9 @@ from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.schema import SavedPrediction, first_fault
 from napari_dispr.prediction.store import EnsembleStore
-from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.facts import CellFacts
 from napari_dispr.shapes.measures import MEASURES
-from napari_dispr.shapes.morphometry import as_table
 
 #: What makes a folder a saved prediction.
 PREDICTION_FILE = "prediction.json"
@@ -62,6 +60,8 @@ def save_tables(
     prediction: Prediction, folder: str | os.PathLike[str], measures: pd.DataFrame | None = None
 ) -> None:
     """Write the tables and ``prediction.json`` of saved cells; ``measures`` as `measure` gives it."""
+    from napari_dispr.prediction.tables import measure, measure_cells  # slow: windows open without it
+
     folder = Path(folder)
     table = measure(prediction) if measures is None else measures
     tables = dict(zip(TABLES, (table, measure_cells(prediction, table)), strict=True))
@@ -348,6 +348,8 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
 
     Cells that are missing in the file, or have other members, are measured again.
     """
+    from napari_dispr.shapes.morphometry import as_table  # slow: windows open without it
+
     folder = Path(folder)
     expected = [(label, number) for label in prediction for number in prediction.facts(label).numbers]
     table = _written_measures(folder)
@@ -368,7 +370,9 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
 
 
 def measure_one(prediction: Prediction, label: int) -> list[dict[str, Any]]:
-    """The rows of one cell in the table of :func:`measure`."""
+    """The rows of one cell in the table of `prediction.tables.measure`."""
+    from napari_dispr.prediction.tables import measure
+
     rows = measure({label: prediction[label]}).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 

@@ -398,9 +398,8 @@ class MorphometryWidget(DockedWidget):
     # --- files and looks ---------------------------------------------------------------------------
 
     def _ask_and_save_plot(self) -> None:
-        path = self.exports.ask_file(
-            "Save the plot", "morphometry plot.png", "Picture (*.png)", "Drawing (*.svg)"
-        )
+        kinds = "Picture (*.png)", "Drawing (*.svg)"
+        path = self.exports.ask_file("Save the plot", "morphometry plot.png", *kinds)
         if path:
             try:
                 self.plots.save(path)
@@ -422,13 +421,10 @@ class MorphometryWidget(DockedWidget):
 
     def _clean_up(self) -> None:
         """Cancel what runs and disconnect from the viewer."""
-        self.source.shut_down()
-        self.batch.shut_down()
-        self.exports.shut_down()
-        self.rank.stop()
-        self._coming.stop()
-        self._filtering.stop()
-        self.link.stop()
+        for part in (self.source, self.batch, self.exports):
+            part.shut_down()
+        for running in (self.rank, self._coming, self._filtering, self.link):
+            running.stop()
         self.colours.release()
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)
