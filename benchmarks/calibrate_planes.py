@@ -144,10 +144,10 @@ def main() -> None:
     table["planes"] = pd.cut(table["planes"], [1, 2, 3, 5, 10], labels=["2", "3", "4-5", "6-10"])
     print(f"coverage of the {LEVEL:.0%} interval, and upper / lower end at the median")
     for by in (["measure"], ["measure", "class"], ["measure", "planes"], ["measure", "kind"]):
-        told = table.groupby(by, observed=True).agg(
+        summary = table.groupby(by, observed=True).agg(
             cells=("covered", "size"), covered=("covered", "mean"), width=("width", "median")
         )
-        print(told.round(3).to_string(), end="\n\n")
+        print(summary.round(3).to_string(), end="\n\n")
     card = model.card.model_copy(update={"plane_intervals": fitted})
     ShapeModel(model.network, model.process, card).save(options.out, torch.float16)
 

@@ -116,6 +116,13 @@ def test_files_hold_them_whole_and_wrong_ones_are_refused(known: KnownShapes):
             KnownShapes.of_arrays({**arrays, **wrong})
 
 
+def test_versions_of_one_cell_are_enough():
+    looks = [look_of(section(pear(angle)), None) for angle in (0.0, 0.5)]
+    shapes = [coefficients_of(pear(angle), look.angle) for angle, look in zip((0.0, 0.5), looks, strict=True)]
+    one = KnownShapes.of(np.stack(shapes), looks, [True, True], ["cell", "cell"])
+    assert one.likely(looks[0], sized=True) is not None
+
+
 def crop(label: int, mask: np.ndarray) -> Crop:
     return Crop(label=label, mask=mask, image=None, grid_to_pixel=np.eye(4), zoom=1.0, known_scale=1.0)
 

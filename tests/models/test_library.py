@@ -28,7 +28,7 @@ def test_shipped_model_is_listed_and_small_enough():
     models = available_models()
     assert "red-blood-cell" in models
     for path in models.values():
-        assert path.stat().st_size < 30_000_000
+        assert path.stat().st_size < 28_000_000
 
 
 def test_card_of_the_shipped_model():

@@ -175,7 +175,7 @@ def test_a_finer_path_ends_near_the_member(few, path):
     assert not fine.is_member and len(fine) == 4 and fine.steps == 3
     assert [(step.done, step.total) for step in seen] == [(1, 3), (2, 3), (3, 3)]
     # Only the corrections of the end differ, in proportion to the signal.
-    np.testing.assert_allclose(fine.frames[0], path.frames[0], atol=0.2)
+    np.testing.assert_allclose(fine.frames[0], path.frames[0], atol=0.1)
     assert fine.noise[0] == path.noise[0] and fine.noise[-1] == 0 and (np.diff(fine.noise) < 0).all()
     end, member = fine.frames[-1] > 0, path.frames[-1] > 0
     assert (end & member).sum() / (end | member).sum() > 0.8

@@ -228,7 +228,7 @@ def sample():
 @pytest.mark.parametrize("spacing", [(0.29, 0.26, 0.26), (1.5, 0.4, 0.6), (0.5, 0.5)])
 def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
     settings = CellSettings(texture_steps=1, device="cpu")
-    cells = cells_of(sample, spacing, 5, settings)
+    cells = cells_of(sample, spacing, 16, settings)  # sizes differ: the median of few cells says little
     for cell in cells:
         assert cell.mask.shape == cell.image.shape
         assert cell.mask.dtype == bool and cell.image.dtype == np.float32
@@ -237,10 +237,9 @@ def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
     measure = [cell.mask.sum() * np.prod(spacing) for cell in cells]
     middle = sample.card.diameters[2]
     usual = np.pi / 4 * middle**2 if len(spacing) == 2 else np.pi / 6 * middle**3 * sample.card.height
-    # The shape model decides how volumes differ from ellipsoids of this height: they are larger.
-    assert np.median(measure) == pytest.approx(usual, rel=0.4 if len(spacing) == 2 else 0.8)
-    again = cells_of(sample, spacing, 5, settings)
-    for one, other in zip(cells, again, strict=True):
+    assert np.median(measure) == pytest.approx(usual, rel=0.4)
+    few, again = (cells_of(sample, spacing, 3, settings) for _ in range(2))
+    for one, other in zip(few, again, strict=True):
         assert one.source == other.source
         assert np.array_equal(one.mask, other.mask) and np.array_equal(one.image, other.image)
 

@@ -90,7 +90,7 @@ class KnownShapes:
     farthest : (1,) float32
         Squared difference of masks within which a known cell is alike.
     start : (1,) float32
-        The time at which a shape enters. The later (the smaller), the less of it changes.
+        The time at which a shape enters. The smaller it is, the less of the shape changes.
     """
 
     mean: Floats
@@ -217,8 +217,12 @@ class KnownShapes:
         rng = np.random.default_rng((seed, 1))
         way, number = divmod(int(rng.choice(likely.size, p=likely.ravel())), likely.shape[1])
         score = self.shapes[number] * self.shape_unit
-        shape = (self.mean + self.basis.astype(np.float32) @ score).reshape((MODES,) * 3)
+        shape = (self.mean + self._basis @ score).reshape((MODES,) * 3)
         return volume_of(mirrored(shape, way), look.angle)
+
+    @cached_property
+    def _basis(self) -> Floats:
+        return self.basis.astype(np.float32)
 
     @cached_property
     def _masks(self) -> Floats:
@@ -329,7 +333,8 @@ def _usual_distance(masks: Floats, groups: Sequence[Any], sample: int = 400, sha
         others = names != names[place]
         if others.any():
             nearest.append(_squares(masks[others], masks[place]).min())
-    return float(np.quantile(nearest, share)) if nearest else np.inf
+    # With versions of one cell alone, all cells are alike.
+    return float(np.quantile(nearest, share)) if nearest else float(np.finfo(np.float32).max)
 
 
 def _softened(apart: NDArray[np.float64]) -> NDArray[np.float64]:

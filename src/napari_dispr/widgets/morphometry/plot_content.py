@@ -153,8 +153,8 @@ def group_strips(content: TableContent, shown: NDArray[np.intp], name: str, grou
     of_group = pd.Series(values).groupby(codes)
     quartiles = of_group.quantile(np.array([0.25, 0.5, 0.75])).unstack().reindex(names)
     low, middle, high = np.array(quartiles, dtype=np.float64).T
-    beside = 0.56 * (shown * (np.sqrt(5) - 1) / 2 % 1 - 0.5)  # evenly spread over the strip
-    points = Points(codes + beside, values, content.cells[shown], content.members[shown])
+    offset = 0.56 * (shown * (np.sqrt(5) - 1) / 2 % 1 - 0.5)  # evenly spread over the strip
+    points = Points(codes + offset, values, content.cells[shown], content.members[shown])
     labels = [one if isinstance(one, str) else plain(one) for one in groups[:MOST_GROUPS]]
     none = points.only(np.zeros(len(points), dtype=bool))
     return Strips(labels, points, none, none, middle, low, high, "middle half"), count
