@@ -1,5 +1,6 @@
 """Batches: the same files whatever the workers and whatever was killed; bad fields do not end the others."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -70,6 +71,18 @@ def test_a_cancelled_batch_goes_on(screen, whole, tmp_path, at):
     steps: list = []
     predict_batch(screen, tmp_path, progress=steps.append, **HERE)
     assert steps[0].done == before and steps[-1].done == FIELDS
+    assert contents(tmp_path) == contents(whole.folder)
+
+
+def test_a_full_disk_stops_a_batch_that_goes_on_later(screen, whole, tmp_path, monkeypatch):
+    def full(prediction, folder, label):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"No space left .* run the same"):
+        patch.setattr("napari_dispr.prediction.growing.save_cell", full)
+        predict_batch(screen, tmp_path, **HERE)
+    assert not list(tmp_path.glob("cells/*"))
+    predict_batch(screen, tmp_path, **HERE)
     assert contents(tmp_path) == contents(whole.folder)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from napari_dispr.commands.common import (
     add_command,
     add_settings,
-    check_folder,
     check_suffix,
     run_with_progress,
 )
@@ -35,7 +34,6 @@ def add(commands: Any) -> None:
 def denoise(options: argparse.Namespace) -> None:
     """``napari-dispr denoise``."""
     check_suffix(options.out, ".tif", ".tiff", ".png")
-    check_folder(options.out.absolute().parent, old=True)
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.prediction.saving import load_prediction
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def iter_predict_batch(
     ------
     InputError
         If something is wrong with the fields or the settings, ``out`` holds another batch or is written by
-        another process, Dask is not installed, or the scheduler is lost.
+        another process, Dask is not installed, the scheduler is lost, or the disk is full.
 
     Notes
     -----
@@ -168,10 +168,13 @@ def iter_predict_batch(
                 stack.callback(events.close)
                 yield progress.step
                 for event in events:
+                    if isinstance(event, FieldResult) and event.disk_full:
+                        raise InputError(f"{event.reason} Make room, and run the same again to go on.")
                     progress.add(event)
                     yield progress.step
         except BaseException:  # cancelled or failed: the tables of what is finished
-            _write(job, listed, progress.failed)
+            with suppress(OSError):
+                _write(job, listed, progress.failed)
             raise
         cells = _write(job, listed, progress.failed)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
