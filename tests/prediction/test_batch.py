@@ -209,7 +209,11 @@ def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):
     assert nd.load_prediction(tmp_path / "out" / "cells" / "f1").unit == "micrometer"
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "Distributions by drug" in page and "<b>taxol</b>" in page
-    table.write_text(table.read_text().replace("dose", "volume_mean"))
+    text = table.read_text()
+    table.write_text(text.replace("0.1,none", "0.2,none"))
+    assert main(command) == 2, "a finished field has another pixel size now"
+    assert "The field f0 was predicted from" in (said := capsys.readouterr().err) and "size 0.1, not" in said
+    table.write_text(text.replace("dose", "volume_mean"))
     with pytest.raises(InputError, match="'volume_mean', as the results have: rename it"):
         predict_batch(table, tmp_path / "other", **HERE)
 

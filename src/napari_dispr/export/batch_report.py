@@ -164,11 +164,12 @@ def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
     """A panel for each measure, with a box for each group, as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = 3
     rows = -(-len(units) // columns)
     height = 0.9 + 0.3 * len(groups)
-    page = Figure(figsize=(10.4, rows * height), layout="constrained")
+    page = Figure(figsize=(10.4, rows * height), layout=ConstrainedLayoutEngine(h_pad=0.1))
     FigureCanvasAgg(page)
     panels = page.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     places = np.arange(len(groups))[::-1]

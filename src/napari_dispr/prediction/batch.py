@@ -154,7 +154,7 @@ def iter_predict_batch(
         chosen = chosen.model_copy(update={"model": str(Path(chosen.model).absolute())})
     job = Job(out, chosen, model.hash, channel, split)
     with locked(out / LOCK_FILE):
-        _check_same(job, model.name)
+        _check_same(job, model.name, listed)
         left = [one for one in listed if not job.folder(one.name).exists()]
         progress = _Progress(listed, left)
         try:
@@ -224,17 +224,20 @@ def _absolute(one: Field) -> Field:
     return replace(one, image=image, labels=labels)
 
 
-def _check_same(job: Job, name: str) -> None:
+def _check_same(job: Job, name: str, listed: list[Field]) -> None:
     """Write ``batch.json``, or check that the batch in the folder was made in the same way."""
     settings = job.settings.model_dump()
-    made = {
-        "software": f"napari-dispr {__version__}",
-        "model": name,
-        "model_hash": job.model_hash,
-        "settings": settings,
-        "channel": job.channel,
-        "split": job.split,
-    }
+    made = plain(
+        {
+            "software": f"napari-dispr {__version__}",
+            "model": name,
+            "model_hash": job.model_hash,
+            "settings": settings,
+            "channel": job.channel,
+            "split": job.split,
+            "fields": {one.name: _source(one) for one in listed},
+        }
+    )
     path = job.out / BATCH_FILE
     if not path.exists():
         others = sorted(one.name for one in job.out.iterdir() if not one.name.startswith("."))
@@ -246,17 +249,36 @@ def _check_same(job: Job, name: str) -> None:
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        known = {**before, **before.pop("settings")}
+        known, fields = {**before, **before["settings"]}, dict(before.get("fields", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged: give another folder.") from None
-    wanted = {key: value for key, value in made.items() if key not in ("software", "settings")}
-    wanted |= {key: value for key, value in settings.items() if key not in ("device", "model")}
-    for key, value in plain(wanted).items():
+    wanted = {key: value for key, value in made.items() if key not in ("software", "settings", "fields")}
+    wanted |= {key: value for key, value in made["settings"].items() if key not in ("device", "model")}
+    for key, value in wanted.items():
         if known.get(key) != value:
             raise InputError(
                 f"The batch in {job.out} has the {key.replace('_', ' ')} {known.get(key)!r}, not {value!r}: "
                 "give another folder, or the same settings to go on."
             )
+    for field, source in made["fields"].items():
+        folder = job.folder(field)
+        if fields.get(field, source) != source and folder.exists():
+            raise InputError(
+                f"The field {field} was predicted from {_in_words(fields[field])}, not from "
+                f"{_in_words(source)}: give another folder, or remove {folder} to predict it again."
+            )
+    if (together := fields | made["fields"]) != fields:
+        write_json(path, before | {"fields": together})
+
+
+def _source(one: Field) -> dict[str, Any]:
+    """What a field is predicted from; not the folders, which another machine may call otherwise."""
+    files = {"image": one.image and one.image.name, "labels": one.labels and one.labels.name}
+    return files | {"pixel_size": one.pixel_size, **one.place}
+
+
+def _in_words(source: dict[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in source.items() if value is not None)
 
 
 def _write(job: Job, listed: list[Field], failed: dict[str, str]) -> int:
