@@ -37,10 +37,10 @@ def test_folders_of_images_and_of_labels(tmp_path):
 def test_rows_of_a_table(tmp_path, separator):
     write_screen(tmp_path / "screen", 2, 1)
     rows = [
-        ["image", "labels", "pixel_size", "drug", "dose"],
-        ["screen/f0.tif", "screen/f0_masks.tif", "0.25", "none", "0"],
-        ["", "screen/f1_masks.tif", "", "taxol", "1.5"],
-        ["screen/f1.tif", "screen/missing.tif", "", "taxol", "3"],
+        ["image", " labels", "pixel_size", "drug", "dose", ""],
+        ["screen/f0.tif", "screen/f0_masks.tif", "0.25", "none", "0", ""],
+        ["", "screen/f1_masks.tif", "", "taxol", "1.5", ""],
+        ["screen/f1.tif", "screen/missing.tif", "", "taxol", "3", ""],
     ]
     text = "\n".join(separator.join(row) for row in rows)
     (tmp_path / "fields.csv").write_text(text, encoding="utf-8-sig")
@@ -60,6 +60,7 @@ def test_rows_of_a_table(tmp_path, separator):
         ("image,labels\na.tif,b.tif\na.tif,c.tif", "two fields with the name a"),
         ("image,labels\na.tif", "Line 2 .* not as many values"),
         ("image,labels\n", "holds no fields"),
+        ("image,labels,dose,dose\n", "two columns 'dose'"),
     ],
 )
 def test_wrong_tables(tmp_path, text, words):

@@ -162,6 +162,10 @@ def test_two_batches_in_one_folder_are_refused(screen, whole, tmp_path):
         predict_batch(screen, whole.folder, **HERE)
     with pytest.raises(InputError, match="has the members 5, not 4"):
         predict_batch(screen, whole.folder, members=4, **HERE)
+    first = iter_predict_batch(screen, tmp_path / "z", **HERE)
+    next(first)
+    first.close()  # no field is finished, so that other settings are as good
+    assert predict_batch(list_fields(screen)[:1], tmp_path / "z", members=4, **HERE).cells == CELLS
     (tmp_path / "thesis.doc").touch()
     with pytest.raises(InputError, match=r"other files, such as thesis\.doc"):
         predict_batch(screen, tmp_path, **HERE)

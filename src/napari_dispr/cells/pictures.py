@@ -131,10 +131,11 @@ def _read_plane(path: Path, index: tuple[int, ...]) -> NDArray[Any]:
             if series.dataoffset is not None:
                 return _plane_of(tifffile.memmap(path, mode="r"), index)
             shape = series.shape[:-2]
-            if len(series.pages) != np.prod(shape, dtype=int):
-                return _plane_of(series.asarray(), index)
-            number = np.ravel_multi_index(_whole_index(shape, index), shape) if shape else 0
-            return np.asarray(series.pages[int(number)].asarray())
+            if len(series.pages) == np.prod(shape, dtype=int):
+                number = np.ravel_multi_index(_whole_index(shape, index), shape) if shape else 0
+                if (page := series.pages[int(number)]) is not None:
+                    return np.asarray(page.asarray())
+            return _plane_of(series.asarray(), index)
     except InputError:
         raise
     except Exception as error:  # a damaged file can raise anything

@@ -75,14 +75,10 @@ def batch(options: argparse.Namespace) -> int:
 
 def _run(events: Any) -> "Batch":
     """Run with a progress bar for fields, which also counts cells."""
-    import logging
-
     from tqdm import tqdm
 
     from napari_dispr.events import result_of
 
-    # What Dask says of lost workers is no news: their fields are computed again.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with closing(events), tqdm(unit="field", disable=None, leave=False) as bar:
         said = ""
 

@@ -238,13 +238,14 @@ def _check_same(job: Job, name: str, listed: list[Field]) -> None:
             "fields": {one.name: _source(one) for one in listed},
         }
     )
-    path = job.out / BATCH_FILE
+    path, finished = job.out / BATCH_FILE, job.out / FIELDS
     if not path.exists():
         others = sorted(one.name for one in job.out.iterdir() if not one.name.startswith("."))
         if others:
             raise InputError(
                 f"{job.out} holds other files, such as {others[0]}: give a new or an empty folder."
             )
+    if not (path.exists() and finished.is_dir() and any(finished.iterdir())):
         write_json(path, made)
         return
     try:

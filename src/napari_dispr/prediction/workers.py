@@ -81,6 +81,9 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
         raise InputError(
             'A batch needs one more package: run pip install "napari-dispr[batch]", or use --workers 0.'
         ) from None
+    # Lost workers are no news, since their fields are computed again; a lost scheduler is reported here.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=5)
