@@ -222,7 +222,10 @@ def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):
         predict_batch(table, tmp_path / "other", **HERE)
 
 
-def test_wrong_workers(screen, tmp_path):
+def test_wrong_workers(screen, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("napari_dispr.prediction.batch.started", lambda count, scheduler: 1 // (count - FIELDS))
+        predict_batch(screen, tmp_path / "many", model="ellipsoid", workers=10**9)
     with pytest.raises(InputError, match="workers is -1"):
         predict_batch(list_fields(screen), tmp_path, model="ellipsoid", workers=-1)
     with pytest.raises(InputError, match="No Dask scheduler answers at tcp://127"):

@@ -75,6 +75,11 @@ def given_settings(options: argparse.Namespace, kind: type[SettingsKind]) -> Set
     return checked_settings(kind, {name: value for name, value in given.items() if value is not None})
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things in words: "1 cell", "2 cells"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' * what.endswith('sh') or 's'}"
+
+
 def warn(text: str) -> None:
     """Print a warning on the standard error stream."""
     print(f"napari-dispr: {text}", file=sys.stderr)
@@ -269,7 +274,7 @@ def read_real_cells(dataset: Path) -> "list[CellFile]":
     cells = read_dataset(dataset, need_objects=True)
     real = real_cells(cells)
     if predicted := len(cells) - len(real):
-        warn(f"{predicted} objects of {dataset} are predicted ones and are left out.")
+        warn(f"{counted(predicted, 'predicted object')} of {dataset} left out: only real ones are used.")
     return real
 
 

@@ -8,6 +8,7 @@ from napari_dispr.commands.common import (
     add_command,
     add_settings,
     check_suffix,
+    counted,
     run_with_progress,
 )
 from napari_dispr.settings import PredictSettings
@@ -56,4 +57,4 @@ def denoise(options: argparse.Namespace) -> None:
         path.save_tiff(options.out)
     rejected = options.member in prediction.rejected.get(options.cell, ())
     end = "the member" if path.is_member else "a rejected member" if rejected else "near the member"
-    print(f"{len(path)} frames, from noise to {end}: {options.out}")
+    print(f"{counted(len(path), 'frame')}, from noise to {end}: {options.out}")

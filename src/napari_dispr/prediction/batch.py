@@ -115,8 +115,8 @@ def iter_predict_batch(
         for each cell of all fields, ``failed.csv`` one for each field that failed. A batch in the folder that
         was made in the same way goes on.
     workers : int, optional
-        Processes on this machine, with one thread each; by default as many as its cores and its memory allow.
-        0: only this process, without Dask. The results do not depend on it.
+        Processes on this machine, with one thread each, at most one a field; by default as many as its cores
+        and its memory allow. 0: only this process, without Dask. The results do not depend on it.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers see the same files; in place of ``workers``.
     channel : int, optional
@@ -162,7 +162,8 @@ def iter_predict_batch(
                 if (workers == 0 and scheduler is None) or not left:
                     events = run_here(left, job)
                 else:
-                    client = stack.enter_context(started(workers or workers_that_pay(len(left)), scheduler))
+                    processes = min(workers or workers_that_pay(), len(left))
+                    client = stack.enter_context(started(processes, scheduler))
                     progress.dashboard = client.dashboard_link or ""
                     events = run_on_workers(client, left, job)
                 stack.callback(events.close)
