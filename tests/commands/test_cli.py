@@ -251,6 +251,16 @@ def test_the_demo_replaces_no_other_prediction(folder, tmp_path, capsys):
         assert main(["demo", "--out", str(tmp_path / "demo"), "--model", "ellipsoid"]) == 0
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(("reader", "status", "lines"), [("pipe", 141, 0), ("/dev/full", 2, 1)])
+def test_output_that_nobody_takes(reader, status, lines):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") if reader == "pipe" else open(reader, "wb") as out:
+        done = subprocess.run([*COMMAND, "models", "list"], stdout=out, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == status and done.stderr.count("\n") == lines
+
+
 def test_nothing_but_one_line_is_on_the_standard_error(tmp_path):
     # In a process of its own, where warnings of other packages (of pickle's protocol here) would be seen too.
     (tmp_path / "savedmodel.pt").write_bytes(b"\x80\x04garbage")

@@ -53,10 +53,10 @@ def batch(options: argparse.Namespace) -> int:
     from napari_dispr.export.batch_report import check_group, report_batch
     from napari_dispr.prediction.batch import iter_predict_batch
 
-    fields = list_fields(options.fields)
-    check_group(fields, options.group)
+    listed = list_fields(options.fields)
+    check_group(listed, options.group)
     events = iter_predict_batch(
-        fields,
+        listed,
         options.out,
         workers=options.workers,
         scheduler=options.scheduler,
@@ -66,23 +66,21 @@ def batch(options: argparse.Namespace) -> int:
     )
     done = _run(events)
     if done.cells:
-        report_batch(options.out, fields, group=options.group)
-    print(f"{done.cells} cells of {len(done.fields)} fields: {options.out}")
+        report_batch(options.out, listed, group=options.group)
+    cells, fields = common.counted(done.cells, "cell"), common.counted(len(done.fields), "field")
+    print(f"{cells} of {fields}: {options.out}")
     if done.failed:
-        common.warn(f"{len(done.failed)} fields failed: {options.out / 'failed.csv'} says why.")
+        failed = common.counted(len(done.failed), "field")
+        common.warn(f"{failed} failed: {options.out / 'failed.csv'} says why.")
     return _SOME_FAILED if done.failed else 0
 
 
 def _run(events: Any) -> "Batch":
     """Run with a progress bar for fields, which also counts cells."""
-    import logging
-
     from tqdm import tqdm
 
     from napari_dispr.events import result_of
 
-    # What Dask says of lost workers is no news: their fields are computed again.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with closing(events), tqdm(unit="field", disable=None, leave=False) as bar:
         said = ""
 

@@ -88,7 +88,7 @@ def dataset(options: argparse.Namespace) -> None:
     with written_aside(options.out / "preview.png") as aside:
         imsave(aside, montage(cut.cells), check_contrast=False)
 
-    print(f"{len(cut.cells)} cells: {options.out}")
+    print(f"{common.counted(len(cut.cells), 'cell')}: {options.out}")
     steps = dict.fromkeys(" x ".join(f"{step:.4g}" for step in stack.spacing) for stack in stacks)
     print(
         f"voxels of the stacks: {', '.join(steps)} {cut.unit}; of the cells: {cut.voxel_size:.4g} {cut.unit}"

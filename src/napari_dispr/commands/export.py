@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, check_folder, progress_bar, whole_numbers
+from napari_dispr.commands.common import add_command, check_folder, counted, progress_bar, whole_numbers
 
 
 def add(commands: Any) -> None:
@@ -35,4 +35,4 @@ def export(options: argparse.Namespace) -> None:
             consensus=not options.no_consensus,
             progress=show,
         )
-    print(f"{len(paths)} meshes, in {prediction.unit}: {options.out}")
+    print(f"{counted(len(paths), 'mesh')}, in {prediction.unit}: {options.out}")

@@ -11,6 +11,7 @@ from napari_dispr.commands.common import (
     add_spacing,
     add_split,
     check_suffix,
+    counted,
     given_spacing,
     progress_bar,
     split_labels,
@@ -70,7 +71,7 @@ def measure(options: argparse.Namespace) -> None:
         columns |= table.attrs["columns"]
     whole.attrs["columns"] = columns
     write_table(options.out, whole)
-    print(f"{len(whole)} shapes: {options.out}")
+    print(f"{counted(len(whole), 'shape')}: {options.out}")
 
 
 def _check_units(tables: "list[pd.DataFrame]", table: "pd.DataFrame", path: Path) -> None:

@@ -106,7 +106,9 @@ def predict(options: argparse.Namespace) -> None:
     prediction = common.run_and_save(events, options.out, inputs, added_to=earlier)
     for warning in prediction.warnings:
         common.warn(warning)
-    print(f"{len(prediction)} cells, {prediction.members} members each: {options.out}")
+    cells = common.counted(len(prediction), "cell")
+    members = common.counted(prediction.members, "member")
+    print(f"{cells}, {members} each: {options.out}")
 
 
 def _picture(options: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:

@@ -51,25 +51,32 @@ def measure_ensembles(
     if set not in SETS:
         raise ValueError(f"there is no set {set!r} of measures: choose among {', '.join(SETS)}")
     measures = {name: one for name, one in SETS[set].items() if only is None or name in only}
-    rows = [
-        {
-            "label": ensemble.label,
-            "member": member,
-            **(
-                shapr_features(distance > 0)
-                if set == "shapr"
-                else measure_shape(distance, ensemble.grid_to_world, measures)
-            ),
-        }
-        for ensemble in ensembles.values()
-        for member, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True)
-    ]
+    rows = [row for ensemble in ensembles.values() for row in measured_rows(ensemble, measures, set)]
     units = {ensemble.unit for ensemble in ensembles.values()} or {"pixel"}
     if len(units) > 1:
         raise ValueError(
             f"ensembles in different units ({', '.join(sorted(units))}) do not go into one table"
         )
     return as_table(rows, measures, units.pop(), set)
+
+
+def measured_rows(
+    ensemble: Ensemble, only: Collection[str] | None = None, set: str = "first"
+) -> list[dict[str, float]]:
+    """The rows of one cell in the table of `measure_ensembles`."""
+    shapes = zip(ensemble.numbers, ensemble.signed_distance, strict=True)
+    return [
+        {
+            "label": ensemble.label,
+            "member": member,
+            **(
+                shapr_features(distance > 0)
+                if set == "shapr"
+                else measure_shape(distance, ensemble.grid_to_world, only)
+            ),
+        }
+        for member, distance in shapes
+    ]
 
 
 def as_table(
@@ -79,6 +86,13 @@ def as_table(
     table = pd.DataFrame(rows, columns=["label", "member", *measures])
     table.attrs["columns"] = column_texts(measures, "voxel" if set == "shapr" else unit)
     return table
+
+
+def without_attrs(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without its column dictionary, which pandas copies deeply in each step of a computation."""
+    bare = pd.DataFrame(table)
+    bare.attrs = {}
+    return bare
 
 
 def column_texts(measures: Mapping[str, Measure], unit: str) -> dict[str, str]:
@@ -111,8 +125,8 @@ def summarise(
         same for all measures. The standard deviation is that of the sample (n - 1), NaN for one member.
         Empty shapes count only for the volume. ``attrs["columns"]`` maps each column to its unit and meaning.
     """
-    cells = table.groupby("label", sort=False)
     known = table.attrs.get("columns", {})
+    cells = without_attrs(table).groupby("label", sort=False)
     names = [name for name in table.columns if name not in ("label", "member") and name in _ALL]
     means, sds, sizes = cells[names].mean(), cells[names].std(), cells.size()
     calibrations = [intervals(int(str(label))) for label in sizes.index]
