@@ -112,7 +112,7 @@ def test_command_trains_and_lists_it(dataset, tmp_path, capsys):
     saved = tmp_path / "saved"
     assert main(["predict", str(dataset), "--out", str(saved), "--model", "theirs"]) == 0
     said = capsys.readouterr()
-    assert "6 cells, 1 members each" in said.out and "theirs draws one shape of each cell" in said.err
+    assert "6 cells, 1 member each" in said.out and "theirs draws one shape of each cell" in said.err
     assert nd.load_prediction(saved).provenance["method"] == "shapr"
 
 

@@ -147,7 +147,7 @@ def test_tables_are_read_and_not_measured_again(
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     prediction.save(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("napari_dispr.prediction.tables.measure", lambda _: pytest.fail("measured"))
+        patch.setattr("napari_dispr.shapes.morphometry.measure_members", lambda _: pytest.fail("measured"))
         opened = ViewerModel().open(str(tmp_path / "run"), plugin="napari-dispr")
     (tmp_path / "run" / "morphometry.csv").unlink()
     again = ViewerModel().open(str(tmp_path / "run"), plugin="napari-dispr")

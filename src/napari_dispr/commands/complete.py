@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.commands.common import add_command, check_folder
+from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
@@ -28,4 +29,4 @@ def complete(options: argparse.Namespace) -> None:
     stack = completed(load_prediction(options.folder))
     stack.save(options.out)
     size = " x ".join(str(length) for length in stack.labels.shape)
-    print(f"{len(set(stack.labels.flat) - {0})} cells in {size} voxels: {options.out}")
+    print(f"{counted(len(set(stack.labels.flat) - {0}), 'cell')} in {size} voxels: {options.out}")

@@ -35,4 +35,4 @@ def export(options: argparse.Namespace) -> None:
             consensus=not options.no_consensus,
             progress=show,
         )
-    print(f"{len(paths)} meshes, in {prediction.unit}: {options.out}")
+    print(f"{len(paths)} mesh{'es' * (len(paths) > 1)}, in {prediction.unit}: {options.out}")

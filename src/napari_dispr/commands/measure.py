@@ -16,7 +16,7 @@ from napari_dispr.commands.common import (
     split_labels,
     warn,
 )
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace) -> None:
         columns |= table.attrs["columns"]
     whole.attrs["columns"] = columns
     write_table(options.out, whole)
-    print(f"{len(whole)} shapes: {options.out}")
+    print(f"{counted(len(whole), 'shape')}: {options.out}")
 
 
 def _check_units(tables: "list[pd.DataFrame]", table: "pd.DataFrame", path: Path) -> None:

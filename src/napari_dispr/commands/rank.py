@@ -13,6 +13,7 @@ from napari_dispr.commands.common import (
     run_with_progress,
     warn,
 )
+from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
@@ -65,7 +66,7 @@ def rank(options: argparse.Namespace) -> None:
             table = next_planes(load_prediction(options.source), progress=show)
         write_table(options.out, table)
         print(table.head(10).to_string(index=False, float_format=lambda v: f"{v:.3g}"))
-        print(f"{len(table)} cells: {options.out}")
+        print(f"{counted(len(table), 'cell')}: {options.out}")
         return
     table = rank_cells(load_prediction(options.source), options.measure, relative=not options.absolute)
     write_table(options.out, table)
@@ -73,7 +74,7 @@ def rank(options: argparse.Namespace) -> None:
     if warned := [str(name) for name in table.loc[table["warning"] != "", "name"]]:
         listed = ", ".join(warned[:20]) + (" and others" if len(warned) > 20 else "")
         warn(f"these cells are unlike the training data, so that their ensembles may be wrong: {listed}.")
-    print(f"{len(table)} cells: {options.out}")
+    print(f"{counted(len(table), 'cell')}: {options.out}")
 
 
 def _worth(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands.common import add_command, check_suffix, progress_bar, read_picture
+from napari_dispr.errors import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +43,7 @@ def report(options: argparse.Namespace) -> None:
     with progress_bar("cell") as show:
         measures = load_measures(options.folder, prediction)
         write(prediction, options.out, image, labels, title=options.title, measures=measures, progress=show)
-    print(f"{len(prediction)} cells: {options.out}")
+    print(f"{counted(len(prediction), 'cell')}: {options.out}")
 
 
 def _picture(given: Path | None, known: str | None, labels: bool) -> "NDArray[Any] | None":

@@ -19,7 +19,6 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import (
     CELLS,
     load_measures,
-    measure_one,
     read_cell,
     save_cell,
     save_tables,
@@ -27,7 +26,7 @@ from napari_dispr.prediction.saving import (
 )
 from napari_dispr.prediction.tables import measure_changed
 from napari_dispr.shapes.measures import MEASURES
-from napari_dispr.shapes.morphometry import as_table
+from napari_dispr.shapes.morphometry import as_table, measure_members
 
 #: The measures of a cell, a row a member.
 _Rows = list[dict[str, Any]]
@@ -110,7 +109,7 @@ class _Growing:
         """The measures of a cell; members that were measured before are not measured again."""
         before = self._added_to
         if before is None or label not in before or label not in self._rows:
-            return measure_one(prediction, label)
+            return measure_members(prediction[label])
         now, then = (replace(one, ensembles=one.store.chosen([label])) for one in (prediction, before))
         changed = measure_changed(now, then, self._table([label], prediction.unit))
         return [{str(name): value for name, value in row.items()} for row in changed.to_dict("records")]

@@ -348,7 +348,7 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
 
     Cells that are missing in the file, or have other members, are measured again.
     """
-    from napari_dispr.shapes.morphometry import as_table  # slow: windows open without it
+    from napari_dispr.shapes.morphometry import as_table, measure_members  # slow: windows open without it
 
     folder = Path(folder)
     expected = [(label, number) for label in prediction for number in prediction.facts(label).numbers]
@@ -364,17 +364,9 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
     for label in prediction:
         own = known.get(label, [])
         if tuple(row.get("member") for row in own) != prediction.facts(label).numbers:
-            own = measure_one(prediction, label)
+            own = measure_members(prediction[label])
         rows += own
     return as_table(rows, MEASURES, prediction.unit)
-
-
-def measure_one(prediction: Prediction, label: int) -> list[dict[str, Any]]:
-    """The rows of one cell in the table of `prediction.tables.measure`."""
-    from napari_dispr.prediction.tables import measure
-
-    rows = measure({label: prediction[label]}).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _written_measures(folder: Path) -> pd.DataFrame | None:

@@ -4,6 +4,7 @@ Knows neither how members are sampled nor how tables are shown.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,25 +52,29 @@ def measure_ensembles(
     if set not in SETS:
         raise ValueError(f"there is no set {set!r} of measures: choose among {', '.join(SETS)}")
     measures = {name: one for name, one in SETS[set].items() if only is None or name in only}
-    rows = [
-        {
-            "label": ensemble.label,
-            "member": member,
-            **(
-                shapr_features(distance > 0)
-                if set == "shapr"
-                else measure_shape(distance, ensemble.grid_to_world, measures)
-            ),
-        }
-        for ensemble in ensembles.values()
-        for member, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True)
-    ]
+    rows = [row for ensemble in ensembles.values() for row in measure_members(ensemble, measures, set)]
     units = {ensemble.unit for ensemble in ensembles.values()} or {"pixel"}
     if len(units) > 1:
         raise ValueError(
             f"ensembles in different units ({', '.join(sorted(units))}) do not go into one table"
         )
     return as_table(rows, measures, units.pop(), set)
+
+
+def measure_members(
+    ensemble: Ensemble, measures: Mapping[str, Measure] = MEASURES, set: str = "first"
+) -> list[dict[str, Any]]:
+    """The rows of one cell in the table of `measure_ensembles`, as Python's numbers."""
+    rows = []
+    for member, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True):
+        found = (
+            shapr_features(distance > 0)
+            if set == "shapr"
+            else measure_shape(distance, ensemble.grid_to_world, measures)
+        )
+        values = {name: float(value) for name, value in found.items()}
+        rows.append({"label": int(ensemble.label), "member": int(member), **values})
+    return rows
 
 
 def as_table(
