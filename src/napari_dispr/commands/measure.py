@@ -17,7 +17,7 @@ from napari_dispr.commands.common import (
     split_labels,
     warn,
 )
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 
 if TYPE_CHECKING:
     import pandas as pd

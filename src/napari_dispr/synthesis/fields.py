@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.events import in_one_go
 from napari_dispr.files import write_json, written_aside
 from napari_dispr.grid import translation
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
-from napari_dispr.synthesis.annotated import annotated_files
+from napari_dispr.synthesis.annotated import annotated_files, read_annotated
 from napari_dispr.synthesis.cell_sources import CellSource
 from napari_dispr.synthesis.populations import Population, check_population, iter_make_population
 from napari_dispr.synthesis.run_folder import earlier_card
@@ -163,9 +163,12 @@ def _read_rows(folder: Path) -> dict[str, list[list[str]]]:
     rows: dict[str, list[list[str]]] = {}
     path = folder / CELLS_FILE
     if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in list(csv.reader(file))[1:]:
-                rows.setdefault(row[0], []).append(row)
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in list(csv.reader(file))[1:]:
+                    rows.setdefault(row[0], []).append(row)
+        except (csv.Error, ValueError, LookupError):
+            raise InputError(f"{path} is damaged: give another folder, or remove this one.") from None
     return rows
 
 
@@ -221,7 +224,6 @@ def _write_array(path: Path, array: NDArray[Any], population: Population) -> Non
 
 def _write_preview(folder: Path, layout: Layout) -> None:
     """A picture of the first images, each with the outlines of its cells next to it."""
-    import tifffile
     from imageio.v3 import imwrite
 
     images, labels, _ = LAYOUTS[layout]
@@ -229,7 +231,8 @@ def _write_preview(folder: Path, layout: Layout) -> None:
     pairs = annotated_files(*((folder / images, folder / labels) if place == folder else (place,)))
     if len(pairs) > _SHOWN and layout == "cellpose":
         pairs = pairs[:: len(pairs) // _SHOWN]
-    tiles = [tile(tifffile.imread(image), tifffile.imread(path)) for image, path in pairs[:_SHOWN]]
+    shown = (one for image, path in pairs[:_SHOWN] for one in read_annotated(image, path))
+    tiles = [tile(one.image, one.labels) for one in shown]
     height, width = (max(one.shape[axis] for one in tiles) for axis in (0, 1))
     tiles = [np.pad(one, ((0, height - one.shape[0]), (0, width - one.shape[1]), (0, 0))) for one in tiles]
     if len(tiles) > 1 and len(tiles) % 2:
@@ -277,4 +280,5 @@ def _colours(count: int) -> NDArray[np.uint8]:
 def summary(results: dict[str, Any], size: Sequence[int]) -> str:
     """What was made, in one sentence."""
     by = " x ".join(str(length) for length in size)
-    return f"{results['images']} images of {by} voxels with {results['cells']} cells"
+    pixels = "pixels" if len(size) == 2 else "voxels"
+    return f"{counted(results['images'], 'image')} of {by} {pixels} with {counted(results['cells'], 'cell')}"
