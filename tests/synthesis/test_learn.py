@@ -13,10 +13,9 @@ from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.cells_made import iter_textured_cells
 from napari_dispr.synthesis.examples import examples_of
 from napari_dispr.synthesis.learn import folder_of, iter_learn_synthesis
-from napari_dispr.synthesis.learn_settings import CellSettings
 from napari_dispr.synthesis.learned import LearnedSynthesis
 from napari_dispr.synthesis.populations import make_population
-from napari_dispr.synthesis.settings import PopulationSettings
+from napari_dispr.synthesis.settings import CellSettings, PopulationSettings
 from napari_dispr.synthesis.sources import SAMPLE, learned_file
 from napari_dispr.synthesis.stacks import simulate_stack
 

@@ -5,7 +5,7 @@ import pytest
 
 from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
-from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.volumes import Volume, from_model, way_of
 
 Z, Y, X = np.mgrid[:64, :64, :64].astype(np.float32) - 31.5

@@ -7,7 +7,7 @@ from typing import Any
 from napari_dispr.commands import common
 from napari_dispr.commands.synthesise_fields import add_judge, add_make
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.learn_settings import LearnSettings, ViewsSettings
+from napari_dispr.synthesis.settings import LearnSettings, ViewsSettings
 
 
 def add(commands: Any) -> None:

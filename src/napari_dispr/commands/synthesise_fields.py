@@ -7,8 +7,7 @@ from typing import Any
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import checked_settings
-from napari_dispr.synthesis.learn_settings import CellSettings
-from napari_dispr.synthesis.settings import JudgeSettings, Microscope, PopulationSettings
+from napari_dispr.synthesis.settings import CellSettings, JudgeSettings, Microscope, PopulationSettings
 
 
 def add_make(commands: Any) -> None:

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from napari_dispr.diffusion import devices
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.grid import check_spacing
-from napari_dispr.synthesis.learn_settings import CellSettings
 from napari_dispr.synthesis.learned import LearnedSynthesis
 from napari_dispr.synthesis.masks import iter_masks
+from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.textured_cells import TexturedCell
 from napari_dispr.synthesis.textures import MULTIPLE, iter_textures
 from napari_dispr.synthesis.volumes import Volume, way_of
@@ -24,8 +24,8 @@ from napari_dispr.synthesis.volumes import Volume, way_of
 BATCH = 12
 #: Cells with fewer voxels are left out.
 LEAST_VOXELS = 4
-#: Height of the shapes that the shape models draw over the diameter of their section, at the median.
-USUAL_HEIGHT = 1.0
+#: Softness of the edge of cells without texture, in pixels.
+EDGE = 0.7
 
 
 def iter_textured_cells(
@@ -130,27 +130,45 @@ class _Maker:
         whole = [(*one, grid) for one, grid in zip(made, grids, strict=True) if grid.masks.any()]
         if not whole:
             return []
-        pictures = None
-        for pictures in iter_textures(
-            self._textures,
-            _same_size([grid.masks for _, _, grid in whole]),
-            [seeds[i][3] for i, _, _ in whole],
-            steps=settings.texture_steps,
-            rho=settings.rho,
-            with_neighbours=self._with_neighbours,
-        ):
-            if pictures is None:
-                yield step()
-        assert pictures is not None
+        own = [seeds[i][3] for i, _, _ in whole]
+        images: Sequence[NDArray[np.float32]] | None = None
+        if settings.texture_steps == 0:
+            images = [self._even(grid.masks, seed) for (*_, grid), seed in zip(whole, own, strict=True)]
+        else:
+            for images in iter_textures(
+                self._textures,
+                _same_size([grid.masks for _, _, grid in whole]),
+                own,
+                sampler=settings.texture_sampler,
+                steps=settings.texture_steps,
+                rho=settings.rho,
+                with_neighbours=self._with_neighbours,
+            ):
+                if images is None:
+                    yield step()
+            assert images is not None
+            scale, offset = np.float32(self.card.scale), np.float32(self.card.offset)
+            images = [
+                _middle(image, grid.masks.shape) * scale + offset
+                for (*_, grid), image in zip(whole, images, strict=True)
+            ]
         cells = []
-        for (i, volume, grid), picture in zip(whole, pictures, strict=True):
-            image = _middle(picture, grid.masks.shape) * np.float32(self.card.scale) + np.float32(
-                self.card.offset
-            )
+        for (i, volume, grid), image in zip(whole, images, strict=True):
             cell = self._cell(volume, grid, image, f"mask {numbers[i]} of seed {base}")
             if cell is not None:
                 cells.append(cell)
         return cells
+
+    def _even(self, masks: NDArray[np.bool_], seed: int) -> NDArray[np.float32]:
+        """Grey values without texture: light that is even in the cell, and the noise of the background."""
+        if self.card.light is None:
+            raise InputError(f"{self.card.name} was learned by an earlier version: learn it again.")
+        rng = np.random.default_rng(seed)
+        background = self.card.background
+        contrast = rng.normal(*self.card.light) - background.level
+        inside = gaussian_filter(masks.astype(np.float32), (0, EDGE, EDGE))
+        noise = background.paint(masks.shape, self._drawn, rng)[1]
+        return np.float32(background.level) + np.float32(contrast) * inside + noise
 
     def _volumes(
         self, masks: list[NDArray[np.float32]], seeds: list[int]
@@ -159,8 +177,15 @@ class _Maker:
             return [Volume(mask, self.card.mask_pixel) for mask in masks]
         way = way_of(self.settings.way)
         volumes = yield from way(masks, self.card.mask_pixel, seeds, self.settings)
-        stretch = (self.card.height or USUAL_HEIGHT) / USUAL_HEIGHT
-        return [volume and replace(volume, stretch=stretch) for volume in volumes]
+        if not (heights := self.card.heights):
+            return volumes
+        # Cells as high as those of the images: the shape model knows cells of many kinds.
+        ranks = [np.random.default_rng(seed).random() for seed in seeds]
+        wanted = np.interp(ranks, np.linspace(0, 1, len(heights)), heights)
+        return [
+            volume and replace(volume, stretch=height / volume.height)
+            for volume, height in zip(volumes, wanted.tolist(), strict=True)
+        ]
 
     def _grid(self, volume: Volume, seed: int) -> _Grid:
         """Where the texture is drawn: the slices of the cell, and a margin."""

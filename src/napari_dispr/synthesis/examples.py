@@ -78,10 +78,12 @@ class Examples:
         Width of the surroundings of a cell in the pictures, in their pixels.
     beyond : bool
         Whether there are pictures of the slices above and below a cell.
-    height : float or None
-        Median height of the cells over the diameter of their largest section; None: not known.
+    heights : (cell,) array
+        Height over the diameter of the largest section, of cells whose ends are seen; empty: too few are.
     diameters : (cell,) array
         Diameter of a disk with the area of each cell's largest section, in the unit of the spacing.
+    light : (float, float)
+        Mean and standard deviation, over the cells, of the mean grey value of a cell.
     density : float
         Share of the annotated slices that cells fill.
     clustering : float
@@ -94,10 +96,11 @@ class Examples:
     picture_pixel: tuple[float, float]
     margin: float
     beyond: bool
-    height: float | None
+    heights: NDArray[np.float64]
     diameters: NDArray[np.float64]
     density: float
     clustering: float
+    light: tuple[float, float]
     background: Background
     spacing: tuple[float, ...]
     unit: str
@@ -180,10 +183,11 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         picture_pixel=pixel,
         margin=margin,
         beyond=beyond,
-        height=_height(cells, step),
+        heights=_heights(cells, step),
         diameters=np.array([cell.largest.diameter for cell in cells]),
         density=float(np.mean([slices.mean() for slices in annotated])),
         clustering=_clustering(volumes),
+        light=_light(volumes, cells),
         background=background,
         spacing=tuple(first.spacing),
         unit=first.unit,
@@ -251,9 +255,17 @@ def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[_Cell]:
     return cells
 
 
-def _height(cells: Sequence[_Cell], step: Sequence[float]) -> float | None:
+def _heights(cells: Sequence[_Cell], step: Sequence[float]) -> NDArray[np.float64]:
     heights = [len(cell.sections) * step[0] / cell.largest.diameter for cell in cells if cell.whole]
-    return float(np.median(heights)) if len(heights) >= LEAST_CELLS else None
+    return np.array(heights if len(heights) >= LEAST_CELLS else [])
+
+
+def _light(fields: Sequence[Annotated], cells: Sequence[_Cell]) -> tuple[float, float]:
+    means = []
+    for cell in cells:
+        place = (cell.largest.z, *cell.largest.box)
+        means.append(fields[cell.field].image[place][fields[cell.field].labels[place] == cell.label].mean())
+    return float(np.mean(means)), float(np.std(means))
 
 
 def _clustering(fields: Sequence[Annotated]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_dispr.cells.stack_files import UNIT
@@ -28,9 +29,9 @@ from napari_dispr.synthesis import masks, textures
 from napari_dispr.synthesis.annotated import Source, all_annotated
 from napari_dispr.synthesis.examples import Examples, examples_of
 from napari_dispr.synthesis.learn_preview import write_preview
-from napari_dispr.synthesis.learn_settings import LearnSettings
 from napari_dispr.synthesis.learned import LearnedSynthesis, ready
 from napari_dispr.synthesis.learned_card import SynthesisCard
+from napari_dispr.synthesis.settings import LearnSettings
 from napari_dispr.synthesis.sources import learned_file
 
 #: Steps of the rise of the learning rate, and share of the budget of its fall.
@@ -127,7 +128,7 @@ def iter_learn_synthesis(
     clock : callable
         Gives the time in seconds.
     **settings
-        Fields of :class:`~napari_dispr.synthesis.learn_settings.LearnSettings`.
+        Fields of :class:`~napari_dispr.synthesis.settings.LearnSettings`.
 
     Yields
     ------
@@ -359,8 +360,9 @@ class Learner:
             scale=self.scale,
             neighbours=any(self.pictures.neighbours),
             beyond=examples.beyond,
-            height=examples.height,
-            diameters=tuple(np.quantile(examples.diameters, (0, 0.25, 0.5, 0.75, 1)).tolist()),
+            heights=_quantiles(examples.heights),
+            diameters=_quantiles(examples.diameters),
+            light=examples.light,
             density=examples.density,
             clustering=examples.clustering,
             training={
@@ -394,6 +396,10 @@ class Learner:
             others = [mask.distance for mask in self.held_out[:count]]
             found["overlap_with_held_out"] = masks.nearest_overlap(whole, others)
         return {name: round(float(np.median(values)), 3) for name, values in found.items()}
+
+
+def _quantiles(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()) if len(values) else ()
 
 
 def _finished(average: UNet) -> UNet:

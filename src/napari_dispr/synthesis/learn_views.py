@@ -17,7 +17,7 @@ from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.settings import checked_settings
-from napari_dispr.synthesis.learn_settings import ViewsSettings
+from napari_dispr.synthesis.settings import ViewsSettings
 from napari_dispr.synthesis.silhouettes import DECLINE, DEGREE, EXTENT, TRUNCATION, random_silhouettes
 from napari_dispr.synthesis.views import PROCESS, STEPS, TOPOLOGY, views_loss
 
@@ -47,7 +47,7 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
         Model file to write, NAME.safetensors. The state is saved in NAME.learning, and the same call
         continues it.
     **settings
-        Fields of :class:`~napari_dispr.synthesis.learn_settings.ViewsSettings`.
+        Fields of :class:`~napari_dispr.synthesis.settings.ViewsSettings`.
 
     Yields
     ------
