@@ -13,10 +13,10 @@ from napari_dispr.diffusion import devices
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.grid import check_spacing
+from napari_dispr.synthesis.cell_sources import TexturedCell
 from napari_dispr.synthesis.learned import LearnedSynthesis
 from napari_dispr.synthesis.masks import iter_masks
 from napari_dispr.synthesis.settings import CellSettings
-from napari_dispr.synthesis.textured_cells import TexturedCell
 from napari_dispr.synthesis.textures import MULTIPLE, iter_textures
 from napari_dispr.synthesis.volumes import Volume, way_of
 

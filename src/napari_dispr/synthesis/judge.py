@@ -14,7 +14,7 @@ import pandas as pd
 
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go, mapped
-from napari_dispr.files import write_json, written_aside
+from napari_dispr.files import read_rows, write_json, write_rows, written_aside
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import tile
 from napari_dispr.synthesis.realism import Distance, cell_features, kernel_distances, save_panels
@@ -216,25 +216,29 @@ def _trials(
 ) -> Generator[Any, None, pd.DataFrame]:
     """Train and test a segmenter for each training set and seed; finished ones are read from the folder."""
     path = folder / SEG_FILE
-    rows: list[list[Any]] = []
-    if path.is_file():
-        known = pd.read_csv(path, dtype=str)  # float() is exact, while some versions of pandas round
-        rows = [
-            [row["training"], int(row["seed"]), row["image"], int(row["cells"]), float(row["seg"])]
-            for row in known.to_dict("records")
-        ]
+    rows: list[dict[str, Any]] = [
+        {**row, "seed": int(row["seed"]), "cells": int(row["cells"]), "seg": float(row["seg"])}
+        for row in read_rows(path, _SEG_COLUMNS)
+    ]
     runs = [(name, seed) for seed in range(settings.seed, settings.seed + settings.seeds) for name in sets]
     total = len(runs) * settings.steps
     for number, (name, seed) in enumerate(runs):
-        if not any(row[0] == name and row[1] == seed for row in rows):
+        if not _of_run(rows, name, seed):
             events = iter_train_segmenter(sets[name], resized, settings, seed, name)
             segmenter = yield from _counted(events, number * settings.steps, total)
-            rows += [[name, seed, *_tested(segmenter, one)] for one in tests if one.labels.any()]
-            with written_aside(path) as aside:
-                pd.DataFrame(rows, columns=_SEG_COLUMNS).to_csv(aside, index=False)
-        of_run = [float(row[4]) for row in rows if row[0] == name and row[1] == seed]
+            rows += [
+                {"training": name, "seed": seed, **_tested(segmenter, one)}
+                for one in tests
+                if one.labels.any()
+            ]
+            write_rows(path, _SEG_COLUMNS, rows)
+        of_run = [row["seg"] for row in _of_run(rows, name, seed)]
         yield Judged(name, seed, float(np.mean(of_run)), (number + 1) * settings.steps, total)
     return pd.DataFrame(rows, columns=_SEG_COLUMNS)
+
+
+def _of_run(rows: list[dict[str, Any]], name: str, seed: int) -> list[dict[str, Any]]:
+    return [row for row in rows if (row["training"], row["seed"]) == (name, seed)]
 
 
 def _counted(
@@ -244,12 +248,12 @@ def _counted(
     return mapped(events, lambda event: Trial(event.what, before + event.done, total, event.loss))
 
 
-def _tested(segmenter: Segmenter, one: Annotated) -> tuple[str, int, float]:
+def _tested(segmenter: Segmenter, one: Annotated) -> dict[str, Any]:
     limits = grey_range(one.image)
     scores = np.concatenate(
         [seg_scores(part.labels, segmenter.segment(part.image, part.spacing, limits)) for part in _dense(one)]
     )
-    return one.name, len(scores), float(scores.mean())
+    return {"image": one.name, "cells": len(scores), "seg": float(scores.mean())}
 
 
 def _table(

@@ -38,13 +38,17 @@ from napari_dispr.synthesis.sources import learned_file
 WARMUP, DECAY = 50, 0.4
 #: Decay of the moving average of the weights, and largest norm of a gradient.
 AVERAGE, CLIP = 0.995, 1.0
-#: Steps between lines of the log, seconds between checkpoints, and pictures of the progress in a run.
-REPORT_EVERY, SAVE_EVERY, PREVIEWS = 10, 45.0, 12
+#: Steps between lines of the log, seconds between checkpoints.
+REPORT_EVERY, SAVE_EVERY = 10, 45.0
+#: Pictures of the progress in a run, and least seconds between two: each takes as long as some steps.
+PREVIEWS, PREVIEW_EVERY = 12, 30.0
 #: Masks that are made at the end and compared with those of the training.
 COMPARED = 24
 PROCESSES = {"masks": masks.PROCESS, "textures": textures.PROCESS}
 #: Settings that may change when a run goes on.
 _FREE = {"device"}
+#: Files of a run that was killed before it saved.
+_OWN = {"log.jsonl", "preview.png"}
 _COUNTERS = ("step", "clock", "previews")
 
 
@@ -156,9 +160,10 @@ def iter_learn_synthesis(
         learner.load(checkpoint)
     elif finish:
         raise InputError(f"There is no run in {folder}: start it without --finish.")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(path.name not in _OWN for path in folder.iterdir()):
         raise InputError(f"{folder} holds files of something else: choose another name for the model.")
     folder.mkdir(parents=True, exist_ok=True)
+    _log(folder, "begin", step=learner.step, cells=len({mask.cell for mask in examples.masks}))
     if not finish:
         yield from _iter_steps(learner, folder, clock)
     texts = {"name": out.stem, "description": description, "licence": licence, "attribution": attribution}
@@ -172,7 +177,7 @@ def _iter_steps(
     learner: "Learner", folder: Path, clock: Callable[[], float]
 ) -> Generator[LearnStep | Previewed, None, None]:
     started = clock() - learner.clock
-    saved = clock()
+    saved = drawn = clock()
     losses: list[tuple[float, float]] = []
     try:
         while learner.share < 1:
@@ -192,9 +197,11 @@ def _iter_steps(
             if learner.step % REPORT_EVERY == 0 or learner.share >= 1:
                 _log(folder, "step", **asdict(report))
             yield report
-            if learner.share * PREVIEWS >= learner.previews + 1:
+            is_due = clock() - drawn > PREVIEW_EVERY and learner.share * PREVIEWS >= learner.previews + 1
+            if is_due or learner.share >= 1:
                 learner.previews = int(learner.share * PREVIEWS)
                 write_preview(folder / "preview.png", learner)
+                drawn = clock()
                 yield Previewed(folder / "preview.png")
             if clock() - saved > SAVE_EVERY:
                 learner.save(folder / "checkpoint.pt")
