@@ -204,7 +204,10 @@ def _save_images(path: Path, shown: dict[str, list[Annotated]]) -> None:
         imwrite(aside, page)
 
 
-_SEG_COLUMNS = ["training", "seed", "image", "cells", "seg"]
+_SEG_COLUMNS = ["training", "seed", "image", "cells", "seg", "sections", "seg_2d"]
+_SEG_TYPES = {"seed": int, "cells": int, "seg": float, "sections": int, "seg_2d": float}
+#: Columns of the kernel distances.
+_KID = ("kid_real_real", "kid_real_synthetic")
 
 
 def _trials(
@@ -217,7 +220,7 @@ def _trials(
     """Train and test a segmenter for each training set and seed; finished ones are read from the folder."""
     path = folder / SEG_FILE
     rows: list[dict[str, Any]] = [
-        {**row, "seed": int(row["seed"]), "cells": int(row["cells"]), "seg": float(row["seg"])}
+        row | {name: kind(row[name]) for name, kind in _SEG_TYPES.items()}
         for row in read_rows(path, _SEG_COLUMNS)
     ]
     runs = [(name, seed) for seed in range(settings.seed, settings.seed + settings.seeds) for name in sets]
@@ -250,10 +253,21 @@ def _counted(
 
 def _tested(segmenter: Segmenter, one: Annotated) -> dict[str, Any]:
     limits = grey_range(one.image)
-    scores = np.concatenate(
-        [seg_scores(part.labels, segmenter.segment(part.image, part.spacing, limits)) for part in _dense(one)]
-    )
-    return {"image": one.name, "cells": len(scores), "seg": float(scores.mean())}
+    scores, of_slices = [], [np.zeros(0)]
+    for part in _dense(one):
+        maps = segmenter.maps(part.image, part.spacing, limits)
+        scores.append(seg_scores(part.labels, segmenter.cells(maps, part.spacing)))
+        for z in part.slices if part.labels.ndim == 3 else ():
+            found = segmenter.cells(maps[:, z], part.spacing[1:])
+            of_slices.append(seg_scores(part.labels[z], found))
+    cells, sections = np.concatenate(scores), np.concatenate(of_slices)
+    return {
+        "image": one.name,
+        "cells": len(cells),
+        "seg": float(cells.mean()),
+        "sections": len(sections),
+        "seg_2d": float(sections.mean()) if len(sections) else float("nan"),
+    }
 
 
 def _table(
@@ -262,26 +276,21 @@ def _table(
     distances: dict[str, tuple[Distance, Distance]],
 ) -> pd.DataFrame:
     """A row for each training set. SEG is the mean over all true cells, then over the seeds."""
-    weighted = scores.assign(sum=scores["seg"] * scores["cells"])
-    by_seed = weighted.groupby(["training", "seed"])[["sum", "cells"]].sum()
-    means = by_seed["sum"] / by_seed["cells"]
+    means = {
+        column: scores.assign(sum=scores[column] * scores[count]).groupby(["training", "seed"])
+        for column, count in (("seg", "cells"), ("seg_2d", "sections"))
+    }
     rows = []
     for name in sets:
-        values = means[name].to_numpy(np.float64)
-        sd = float(values.std(ddof=1)) if len(values) > 1 else np.nan
-        real, across = distances.get(name, (None, None))
-        rows.append(
-            {
-                "training": name,
-                "slices": sum(len(part) for part in sets[name]),
-                "seg": float(values.mean()),
-                "seg_sd": sd,
-                "kid_real_real": np.nan if real is None else real.mean,
-                "kid_real_real_sd": np.nan if real is None else real.sd,
-                "kid_real_synthetic": np.nan if across is None else across.mean,
-                "kid_real_synthetic_sd": np.nan if across is None else across.sd,
-            }
-        )
+        row: dict[str, Any] = {"training": name, "slices": sum(len(part) for part in sets[name])}
+        for column, count in (("seg", "cells"), ("seg_2d", "sections")):
+            values = (means[column]["sum"].sum() / means[column][count].sum())[name].to_numpy(np.float64)
+            row[column] = float(values.mean())
+            row[f"{column}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        for column, distance in zip(_KID, distances.get(name, (None, None)), strict=True):
+            row[column] = np.nan if distance is None else distance.mean
+            row[f"{column}_sd"] = np.nan if distance is None else distance.sd
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -297,27 +306,26 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
     """The table in the form of the paper's Table 1."""
     by_name = table.set_index("training")
 
-    def seg(name: str) -> str:
-        row = by_name.loc[name]
-        return f"{row['seg']:.3f}" + ("" if np.isnan(row["seg_sd"]) else f" ± {row['seg_sd']:.3f}")
-
-    def kid(name: str, column: str) -> str:
-        row = by_name.loc[name]
-        return "-" if np.isnan(row[column]) else f"{row[column]:.2f} ± {row[f'{column}_sd']:.2f}"
+    def value(name: str, column: str, digits: int) -> str:
+        mean, sd = by_name.loc[name, [column, f"{column}_sd"]]
+        if np.isnan(mean):
+            return "-"
+        return f"{mean:.{digits}f}" + ("" if np.isnan(sd) else f" ± {sd:.{digits}f}")
 
     lines = [
         "| SEG | real | synthetic | both | KID real-real | KID real-synthetic |",
         "|---|---|---|---|---|---|",
     ]
-    for name in by_name.index:
-        if _both(name) in by_name.index:
-            distances = kid(name, "kid_real_real"), kid(name, "kid_real_synthetic")
-            lines.append(
-                f"| {name} | {seg(REAL)} | {seg(name)} | {seg(_both(name))} | {' | '.join(distances)} |"
-            )
+    for column, words in (("seg", ""), ("seg_2d", ", slice by slice")):
+        for name in (name for name in by_name.index if _both(name) in by_name.index):
+            if not np.isnan(by_name.loc[name, column]):
+                segs = [value(each, column, 3) for each in (REAL, name, _both(name))]
+                kids = ["", ""] if words else [value(name, kid, 2) for kid in _KID]
+                lines.append(f"| {name}{words} | {' | '.join([*segs, *kids])} |")
     lines += [
         "",
-        f"SEG: mean over the true cells of {tests} test images (mean ± standard deviation over "
+        f"SEG: mean over the true cells of {tests} test images; slice by slice: over the sections of these "
+        f"cells in stacks, each slice segmented as a 2D image (mean ± standard deviation over "
         f"{settings.seeds} seeds). Each segmenter was trained from scratch for {settings.steps} steps of "
         f"{settings.batch} crops. KID: a kernel distance of our own features of cells (mean ± standard "
         "deviation over random subsets).",
