@@ -1,7 +1,7 @@
 """Do synthetic stacks help a segmenter? The table of the paper and its ablations, by the shipped commands.
 
     python benchmarks/synthetic_help.py TRAIN_IMAGE TRAIN_LABELS TEST_IMAGE TEST_LABELS --spacing 1.75,0.8,0.8
-        --out FOLDER [--slices 12,20,28,36] [--learn-steps 100] [--ablations] ...
+        --out FOLDER [--slices 12,20,28,36] [--learn-steps 100] [--sets synthetic,harmonics,even] ...
 
 Of the training stack only some slices are annotated. A model learns from them (`synthesise learn`), makes
 stacks (`synthesise make`), and `synthesise judge` trains segmenters on the slices, on the made stacks and on
@@ -69,7 +69,8 @@ def main() -> None:
     parser.add_argument("--learn-steps", type=int, default=100)
     parser.add_argument("--judge-steps", type=int, default=150)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--crop", type=int, default=64)
+    parser.add_argument("--sets", default="synthetic", help=f"of {', '.join(SETS)}")
     options = parser.parse_args()
     z, y, x = map(float, options.spacing.split(","))
     if options.slices:
@@ -83,13 +84,13 @@ def main() -> None:
     model = options.out / "learned.safetensors"
     if not model.exists():
         synthesise("learn", train, "--out", model, "--steps", options.learn_steps)
-    names = list(SETS) if options.ablations else ["synthetic"]
+    names = options.sets.split(",")
     for name in names:
         folder = options.out / name
         more = ("--images", options.images, "--size", options.size, *SETS[name])
         synthesise("make", model, "--out", folder, *more)
     made = [options.out / name for name in names]
-    settings = ("--steps", options.judge_steps, "--seeds", options.seeds)
+    settings = ("--steps", options.judge_steps, "--seeds", options.seeds, "--crop", options.crop)
     synthesise("judge", train, test, *made, "--out", options.out / "judged", *settings)
 
 
