@@ -214,7 +214,8 @@ def test_what_is_missing_is_said(opened) -> None:
 def test_learning_in_a_process_then_making_with_the_model(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     learn = widget.learn
-    learn.minutes.setValue(0.1)
+    learn.minutes.setMinimum(0.01)
+    learn.minutes.setValue(0.01)  # one step
     learn.learn()
     qtbot.waitUntil(lambda: learn.run is not None)
     run = learn.run
