@@ -151,25 +151,8 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     InputError
         If image and labels do not fit together, or there are too few cells.
     """
-    fields = [_checked(one) for one in fields]
+    volumes, cells, step = check_annotated(fields)
     first = fields[0]
-    for other in fields[1:]:
-        if other.labels.ndim != first.labels.ndim:
-            raise InputError(f"{first.name} and {other.name} are not both 2D or both 3D: give one kind.")
-        if not np.allclose(other.spacing, first.spacing, rtol=0.05) or other.unit != first.unit:
-            raise InputError(
-                f"{first.name} and {other.name} have different spacings, {first.spacing} {first.unit} and "
-                f"{other.spacing} {other.unit}: give images of one microscope, or state one spacing."
-            )
-    volumes = [_volume(one) for one in fields]
-    step = (1.0, *first.spacing)[-3:]
-    cells = [cell for i, one in enumerate(volumes) for cell in _cells(one, i, step)]
-    if len(cells) < LEAST_CELLS:
-        count = f"only {len(cells)} cell{'s' if len(cells) > 1 else ''}" if cells else "no whole cell"
-        raise InputError(
-            f"The labels hold {count} in the annotated slices, cells cut by the border not counted: "
-            f"label at least {LEAST_CELLS}, better 20 or more."
-        )
     volumes = _in_one_range(volumes)
     background = measure_background([(one.image, one.labels) for one in volumes])
     masks, mask_pixel = _masks(volumes, cells, step)
@@ -194,6 +177,32 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         dtype=str(np.asarray(first.image).dtype),
         limits=(float(values.min()), float(np.quantile(values, 0.9999))),
     )
+
+
+def check_annotated(
+    fields: Sequence[Annotated],
+) -> tuple[list[Annotated], list[_Cell], tuple[float, ...]]:
+    """The fields as stacks, their cells, and the size of a voxel; errors as in `examples_of`."""
+    fields = [_checked(one) for one in fields]
+    first = fields[0]
+    for other in fields[1:]:
+        if other.labels.ndim != first.labels.ndim:
+            raise InputError(f"{first.name} and {other.name} are not both 2D or both 3D: give one kind.")
+        if not np.allclose(other.spacing, first.spacing, rtol=0.05) or other.unit != first.unit:
+            raise InputError(
+                f"{first.name} and {other.name} have different spacings, {first.spacing} {first.unit} and "
+                f"{other.spacing} {other.unit}: give images of one microscope, or state one spacing."
+            )
+    volumes = [_volume(one) for one in fields]
+    step = (1.0, *first.spacing)[-3:]
+    cells = [cell for i, one in enumerate(volumes) for cell in _cells(one, i, step)]
+    if len(cells) < LEAST_CELLS:
+        count = f"only {len(cells)} cell{'s' if len(cells) > 1 else ''}" if cells else "no whole cell"
+        raise InputError(
+            f"The labels hold {count} in the annotated slices, cells cut by the border not counted: "
+            f"label at least {LEAST_CELLS}, better 20 or more."
+        )
+    return volumes, cells, step
 
 
 def _checked(field: Annotated) -> Annotated:
@@ -263,8 +272,8 @@ def _heights(cells: Sequence[_Cell], step: Sequence[float]) -> NDArray[np.float6
 def _light(fields: Sequence[Annotated], cells: Sequence[_Cell]) -> tuple[float, float]:
     means = []
     for cell in cells:
-        place = (cell.largest.z, *cell.largest.box)
-        means.append(fields[cell.field].image[place][fields[cell.field].labels[place] == cell.label].mean())
+        z, box, field = cell.largest.z, cell.largest.box, fields[cell.field]
+        means.append(field.image[z][box][field.labels[z][box] == cell.label].mean())
     return float(np.mean(means)), float(np.std(means))
 
 

@@ -307,7 +307,7 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
     by_name = table.set_index("training")
 
     def value(name: str, column: str, digits: int) -> str:
-        mean, sd = by_name.loc[name, [column, f"{column}_sd"]]
+        mean, sd = (by_name[kind].astype(float)[name] for kind in (column, f"{column}_sd"))
         if np.isnan(mean):
             return "-"
         return f"{mean:.{digits}f}" + ("" if np.isnan(sd) else f" ± {sd:.{digits}f}")
@@ -318,7 +318,7 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
     ]
     for column, words in (("seg", ""), ("seg_2d", ", slice by slice")):
         for name in (name for name in by_name.index if _both(name) in by_name.index):
-            if not np.isnan(by_name.loc[name, column]):
+            if value(name, column, 3) != "-":
                 segs = [value(each, column, 3) for each in (REAL, name, _both(name))]
                 kids = ["", ""] if words else [value(name, kid, 2) for kid in _KID]
                 lines.append(f"| {name}{words} | {' | '.join([*segs, *kids])} |")

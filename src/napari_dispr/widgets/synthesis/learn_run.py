@@ -22,6 +22,8 @@ from napari_dispr.files import write_json
 from napari_dispr.grid import translation
 from napari_dispr.models.library import check_name
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
+from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.examples import check_annotated
 from napari_dispr.training.run import RunFolder
 from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.parts.wording import duration
@@ -181,13 +183,12 @@ def start_learning(layers: AnnotatedLayers, name: str, minutes: float) -> LearnR
     Raises
     ------
     InputError
-        If the name is taken, the labels hold no cell, or files cannot be written.
+        If the name is taken, the labels hold too few cells, or files cannot be written.
     """
     if problem := name_problem(name):
         raise InputError(problem)
     labels = np.asarray(layers.labels)
-    if not labels.any():
-        raise InputError("The labels are empty: annotate at least five cells.")
+    check_annotated([Annotated("the image", np.asarray(layers.image), labels, layers.spacing, layers.unit)])
     run = LearnRun(models_folder() / f"{name}{_RUN}")
     affine = translation((0.0, 0.0, 0.0))
     sides = layers.spacing
