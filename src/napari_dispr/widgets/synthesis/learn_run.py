@@ -23,7 +23,7 @@ from napari_dispr.grid import translation
 from napari_dispr.models.library import check_name
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 from napari_dispr.synthesis.annotated import Annotated
-from napari_dispr.synthesis.examples import check_annotated
+from napari_dispr.synthesis.annotated_cells import check_annotated
 from napari_dispr.training.run import RunFolder
 from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.parts.wording import duration
