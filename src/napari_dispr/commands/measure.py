@@ -11,7 +11,6 @@ from napari_dispr.commands.common import (
     add_spacing,
     add_split,
     check_suffix,
-    counted,
     given_spacing,
     progress_bar,
     split_labels,
