@@ -1,9 +1,10 @@
 """What a user meets when a file is damaged: a result or one sentence, never a traceback, hang or crash.
 
-Changes the files of a saved prediction, a model, or pictures and tables at random, and gives each to the
-commands that read it. Every call runs in a process of its own, whose end, time and memory are noted.
+Changes at random the files of a saved prediction, a model, pictures and tables, a batch, or a learned model
+of synthesis, and gives each to the commands that read it. Every call runs in a process of its own, whose
+end, time and memory are noted.
 
-    python benchmarks/fuzz.py predictions|models|pictures [--cases 100] [--seed 0]
+    python benchmarks/fuzz.py predictions|models|pictures|batches|synthesis [--cases 100] [--seed 0]
 
 Prints what went wrong, then the number of calls for each end. Linux and macOS only.
 """
@@ -23,6 +24,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,9 @@ from napari_dispr.commands.cli import main as command_line
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.models.library import read_card
+from napari_dispr.synthesis.sources import learned_file
 from napari_dispr.viewer.files import ensemble_reader
+from napari_dispr.widgets.morphometry.batch_content import BatchContent
 
 #: Seconds and bytes that a call may take.
 LONGEST, MOST_MEMORY = 120, 2 * 2**30
@@ -348,6 +352,109 @@ def pictures(folder: Path) -> Subject:
     return case
 
 
+def batches(folder: Path) -> Subject:
+    """The fields of a batch, and finished and unfinished batches, given to all that reads them."""
+    image, labels, _ = field()
+    fields = folder / "fields"
+    fields.mkdir()
+    rows = ["name,image,labels,pixel_size,condition"]
+    for number in range(3):
+        tifffile.imwrite(fields / f"f{number}.tif", np.roll(image, number, 1).astype("f4"))
+        tifffile.imwrite(fields / f"f{number}_masks.tif", np.roll(labels, number, 1))
+        rows.append(f"f{number},f{number}.tif,f{number}_masks.tif,0.1,{'ab'[number % 2]}")
+    (fields / "fields.csv").write_text("\n".join(rows))
+    how = ("--workers", 0, "--model", "ellipsoid", "--group", "condition")
+    command("batch", fields / "fields.csv", "--out", folder / "out", *how)()
+
+    def case(place: Path, rng: random.Random) -> tuple[str, Calls]:
+        given, out = (
+            shutil.copytree(fields, place / "fields"),
+            shutil.copytree(folder / "out", place / "batch"),
+        )
+        table = given / "fields.csv"
+        if rng.random() < 0.4:
+            file = rng.choice((table, table, given / "f0.tif", given / "f1_masks.tif"))
+            shutil.rmtree(out)
+        else:
+            names = (
+                "batch.json",
+                "cells.csv",
+                "cells.columns.csv",
+                "cells.parquet",
+                "cells/f0/prediction.json",
+            )
+            file = out / rng.choice((*names, *names[:2], "cells/f0/cells.csv", "cells/f0/cells/1.npz"))
+            if rng.random() < 0.5:  # its tables are written again, or read without Parquet
+                (out / "cells.parquet").unlink()
+            if rng.random() < 0.3:  # the run was killed
+                shutil.move(out / "cells" / "f0", out / ".unfinished" / "f0")
+                file = Path(str(file).replace("/cells/f0/", "/.unfinished/f0/"))
+        change = change_file(file, rng) if file.is_file() else f"{file.name} is missing"
+        calls = {
+            "batch": command("batch", table, "--out", out, *how),
+            "folder": command("batch", given, "--out", place / "out", *how[:-2]),
+            "again": lambda: nd.report_batch(out),
+            "window": lambda: BatchContent.read(out, lambda done, total: None),
+            "field": lambda: [opened_in_napari(one) for one in sorted(out.glob("cells/*"))],
+        }
+        return change, {name: partial(_expected, call, place) for name, call in calls.items()}
+
+    return case
+
+
+def _expected(call: Callable[[], Any], place: Path) -> int:
+    """Call; some failed fields are a result, unless the reason of one was not expected."""
+    try:
+        code = call()
+    except nd.InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    reasons = "".join(path.read_text() for path in place.glob("*/failed.csv"))
+    if "An error that was not expected" in reasons:
+        raise RuntimeError(reasons)
+    return code if code == 2 else 0
+
+
+def synthesis(folder: Path) -> Subject:
+    """Learned models of synthesis, with which one small image is made, and folders of made images."""
+    original = learned_file("sample")
+    data, tensors = original.read_bytes(), load_file(original)
+    start = 8 + int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8:start])["__metadata__"]
+    few = ("--images", 1, "--size", "96,96", "--cells", 2, "--mask-steps", 2, "--texture-steps", 1)
+    for seed in range(3):
+        command("synthesise", "make", "sample", "--out", folder / f"made{seed}", *few, "--seed", seed)()
+
+    def case(place: Path, rng: random.Random) -> tuple[str, Calls]:
+        file, made = place / "m.safetensors", place / "made"
+        kind = rng.choice(("card", "card", "card", "masks", "textures", "weights", "bytes", "images"))
+        texts, changed = dict(metadata), dict(tensors)
+        if kind == "images":
+            shutil.copytree(folder / "made0", made)
+            change = change_file(rng.choice(sorted(one for one in made.rglob("*") if one.is_file())), rng)
+            sets = rng.sample([made, folder / "made1", folder / "made2"], 3)
+            judged = command("synthesise", "judge", *sets, "--steps", 1, "--seeds", 1, "--out", place / "out")
+            again = command("synthesise", "make", "sample", "--out", made, *few)
+            return f"{kind}: {change}", {"again": again, "judge": judged}
+        if kind == "bytes":
+            change, content = changed_bytes(data, rng)
+            file.write_bytes(content)
+        else:
+            if kind == "weights":
+                name = rng.choice(sorted(changed))
+                change, array = changed_array(changed.pop(name).numpy(), rng)
+                if array.dtype.kind in "biuf" and array.dtype.isnative:
+                    changed[name] = torch.from_numpy(array.copy())
+            else:
+                change, texts[kind] = changed_json(texts[kind], rng)
+            save_file(changed, file, texts)
+        return f"{kind}: {change}", {
+            "make": command("synthesise", "make", file, "--out", place / "out", *few)
+        }
+
+    return case
+
+
 def _write_picture(path: Path, array: np.ndarray, rng: random.Random) -> tuple[Path, str]:
     """A picture of any format, with a changed array, a changed size of its pixels, or changed bytes."""
     path = path.with_suffix(rng.choice((".tif", ".ome.tif", ".png", ".npy")))
@@ -433,7 +540,8 @@ def cases(subject: Subject, seed: int, count: int) -> Iterator[tuple[str, str, s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    subjects = {"predictions": predictions, "models": models, "pictures": pictures}
+    known = (predictions, models, pictures, batches, synthesis)
+    subjects = {subject.__name__: subject for subject in known}
     parser.add_argument("subject", choices=subjects)
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)

@@ -2,8 +2,9 @@
 
 A 20 ms timer ticks in napari's event loop; during a gap between two ticks the window does not react. Each gap
 is listed in wall time and, since other programs run too, in CPU time of the GUI thread. The time that napari
-itself needs to insert and draw layers is listed separately; so that one can see that it is napari's, bare
-layers of the same size are inserted at the end. That list is in CPU time of the GUI thread.
+itself needs to insert and draw layers and to dock widgets is listed separately, in CPU time. So that one can
+see that it is napari's, the last phases do the same without this plugin: layers of the same size are
+inserted and shown in 3D, and an empty widget with a view of its own is docked and floated.
 
     python benchmarks/gui_gap.py [--cells 3] [--members 5]
 """
@@ -20,6 +21,7 @@ from napari._qt.qt_main_window import Window
 from napari.layers import Labels, Layer, Surface
 from qtpy.QtCore import QSettings, QTimer
 from qtpy.QtWidgets import QApplication
+from vispy.scene import SceneCanvas
 
 TICK, LONGEST = 0.020, 0.100
 
@@ -75,12 +77,12 @@ class Clock:
         setattr(owner, method, self.of_napari(getattr(owner, method)))
 
     def report(self) -> None:
-        print(f"{'phase':<22}{'largest gap':>12}{'in CPU time':>12}{'> 100 ms':>9}{'napari':>12}{'ticks':>7}")
+        print(f"{'phase':<36}{'largest gap':>12}{'in CPU time':>12}{'> 100 ms':>9}{'napari':>12}{'ticks':>7}")
         for phase in dict.fromkeys(gap[-1] for gap in self._gaps if gap[-1]):
             gaps = [gap for gap in self._gaps if gap[-1] == phase]
             wall, cpu, theirs = (f"{1000 * max(gap[k] for gap in gaps):.0f} ms" for k in range(3))
             over = sum(gap[1] > LONGEST for gap in gaps)
-            print(f"{phase:<22}{wall:>12}{cpu:>12}{over:>9}{theirs:>12}{len(gaps):>7}")
+            print(f"{phase:<36}{wall:>12}{cpu:>12}{over:>9}{theirs:>12}{len(gaps):>7}")
         for name, seconds in self.cpu.items():
             each = f"{1000 * sum(seconds) / len(seconds):.0f} ms"
             print(f"{name:<46} {len(seconds):>5} times, mean {each}, largest {1000 * max(seconds):.0f} ms")
@@ -145,13 +147,34 @@ def main() -> None:
         for layer in viewer.layers
         if layer.ndim == 3 and isinstance(layer, Labels | Surface)
     ]
-    clock.phase("bare layers")
+    clock.phase("closing Predict in 3D")
+    viewer.window.remove_dock_widget(widget)
+    wait(lambda: True, 2)
+    for name in ("Morphometry", "Train a shape model", "Balance classes", "Synthesise annotated images"):
+        clock.phase(f"opening {name}")
+        _, opened = viewer.window.add_plugin_dock_widget("napari-dispr", name)
+        wait(lambda: True, 3)
+        clock.phase(f"closing {name}")
+        viewer.window.remove_dock_widget(opened)
+        wait(lambda: True, 1)
+    viewer.layers.clear()
+    viewer.add_image(picture)
+    wait(lambda: True, 1)
+    clock.phase("bare: layers")
     insert = clock.of_napari(viewer.add_layer)
     for layer in bare:
         insert(layer)
         wait(lambda: True, 0.3)
-    clock.phase("closing Predict in 3D")
-    viewer.window.remove_dock_widget(widget)
+    for ndisplay in (3, 2):
+        clock.phase(f"bare: {ndisplay}D view")
+        viewer.dims.ndisplay = ndisplay
+        viewer.reset_view()
+        wait(lambda: True, 2)
+    clock.phase("bare: docking")
+    dock = viewer.window.add_dock_widget(SceneCanvas().native, name="bare")
+    wait(lambda: True, 1)
+    clock.phase("bare: floating")
+    dock.setFloating(True)
     wait(lambda: True, 2)
     clock.report()
     viewer.close()

@@ -1,4 +1,4 @@
-"""The exception for wrong input. Its text is one sentence that says what is wrong and what to do."""
+"""What sentences for users have in common: the exception for wrong input, and numbers of things."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,9 @@ class InputError(ValueError):
 
     Widgets show the text next to the inputs; the command line prints it and exits with status 2.
     """
+
+
+def counted(number: int, word: str) -> str:
+    """Such as ``1 cell`` or ``3,000 cells``."""
+    ending = "" if number == 1 else "es" if word.endswith("sh") else "s"
+    return f"{number:,} {word}{ending}"

@@ -29,9 +29,10 @@ from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure
 from napari_dispr.viewer.content import METADATA_KEY, compose, origin_of
-from napari_dispr.viewer.displayed import displayed_plane, layer_to_world
+from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.files import ensemble_reader, write_measures, write_surfaces, write_volumes
 from napari_dispr.viewer.layers import ResultLayers
+from napari_dispr.viewer.world import layer_to_world
 
 SOURCE = Path(napari_dispr.__file__).parent
 
@@ -146,7 +147,7 @@ def test_tables_are_read_and_not_measured_again(
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     prediction.save(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("napari_dispr.prediction.tables.measure", lambda _: pytest.fail("measured"))
+        patch.setattr("napari_dispr.shapes.morphometry.measure_members", lambda _: pytest.fail("measured"))
         opened = ViewerModel().open(str(tmp_path / "run"), plugin="napari-dispr")
     (tmp_path / "run" / "morphometry.csv").unlink()
     again = ViewerModel().open(str(tmp_path / "run"), plugin="napari-dispr")

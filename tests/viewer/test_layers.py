@@ -14,10 +14,11 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure
 from napari_dispr.shapes.denoising import Denoising
 from napari_dispr.viewer.content import METADATA_KEY, LayerStyle, compose
-from napari_dispr.viewer.displayed import displayed_plane, layer_to_world
+from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import ResultLayers, handle_of, key_of, transform_of
 from napari_dispr.viewer.picking import outline
 from napari_dispr.viewer.scene import Outlines, StepsView, View3D, camera_of
+from napari_dispr.viewer.world import layer_to_world
 from napari_dispr.widgets.compare.denoising import FRAMES as STEPS
 from napari_dispr.widgets.compare.denoising import denoising_layer
 

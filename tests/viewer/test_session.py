@@ -148,7 +148,16 @@ def test_the_slider_of_members_says_which_one_is_clicked(two_cells: OpenPredicti
     viewer.add_labels(stack, metadata=metadata)
     link = PictureLink(viewer, session.select)
     viewer.dims.set_point(0, 2)
-    link.click(np.array([2, *np.argwhere(stack[2] == 1).mean(axis=0)]))
+    place = np.array([2, *np.argwhere(stack[2] == 1).mean(axis=0)])
+    link.click(place)
+    assert session.selection == Selection(1, 2)
+    session.select(None)
+    for layer in viewer.layers:
+        layer.units = ("pixel", "um", "um", "um")
+    viewer.add_image(np.zeros((9, 9)), units=("nm", "nm"), visible=False)  # the viewer counts in nanometers
+    place *= [1, 1000, 1000, 1000]
+    viewer.dims.set_point((0, 1), place[:2])
+    link.click(place)
     assert session.selection == Selection(1, 2)
     link.stop()
 

@@ -1,6 +1,7 @@
 """Compare members in a real napari window, by mouse."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import imageio.v3 as iio
 import numpy as np
@@ -285,6 +286,24 @@ def test_the_truth_stands_next_to_the_members(compare, qtbot: QtBot) -> None:
     widget.truth_choice.layer = None
     settle(qtbot, widget)
     assert len(widget.canvas.tile_rects()) == 6
+
+
+def test_neither_coarse_labels_nor_those_predicted_from_are_taken_for_the_truth(compare) -> None:
+    viewer, widget = compare()
+    data = np.asarray(viewer.layers["cells: member 1"].data)
+    used, coarse, fine = (
+        viewer.add_labels(data, name=name, scale=scale)
+        for name, scale in (("stack", (1, 1, 1)), ("coarse", (5, 1, 1)), ("fine", (2, 1, 1)))
+    )
+    assert widget.truth_choice.layer is used  # nothing was known of it when it came first
+    session = Session.of(viewer)
+    session.show(replace(session.current, key=object(), labels=used))
+    assert widget.truth_choice.layer is fine
+    viewer.layers.remove(fine)
+    assert widget.truth_choice.layer is None and widget.truth_choice.offered == [coarse, used]
+    widget.truth_choice.layer = used  # as the user says
+    session.show(replace(session.current, key=object()))
+    assert widget.truth_choice.layer is used
 
 
 def test_the_window_closes_while_a_change_is_on_its_way(compare, qtbot: QtBot) -> None:

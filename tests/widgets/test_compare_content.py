@@ -72,9 +72,12 @@ def test_the_truth_lies_on_the_shapes_whatever_the_frame(frame: str) -> None:
     plane = displayed_plane(image, viewer.dims)
     prediction = balls(discs(), plane.to_world)
     volume, affine = prediction.label_volume(0)
-    truth = Labels(volume, **transform_of(grid.translation((plane.depth, 0, 0)) @ affine))
+    in_nanometers = np.diag([1000, 1000, 1000, 1]) if str(plane.unit) == "micrometer" else np.eye(4)
+    units = ("nanometer" if in_nanometers[0, 0] == 1000 else "pixel",) * 3
+    place = in_nanometers @ grid.translation((plane.depth, 0, 0)) @ affine
+    truth = Labels(volume, units=units, **transform_of(place))
     opened = OpenPrediction(object(), "cells", prediction, pd.DataFrame(), pd.DataFrame(), plane, image)
-    cell = cell_shapes(opened, 5, Truth.of(truth))
+    cell = cell_shapes(opened, 5, Truth.of(truth, opened))
     member = cell.members[0]
     for surface in (member, cell.truth):
         middle = (surface.vertices.min(axis=0) + surface.vertices.max(axis=0)) / 2

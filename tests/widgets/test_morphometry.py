@@ -30,12 +30,13 @@ from napari_dispr.prediction.saving import load_prediction
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.label_volumes import measure_labels
 from napari_dispr.viewer.content import compose
-from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane, layer_to_world
+from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.files import read_ensemble
 from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.session import Session
+from napari_dispr.viewer.world import layer_to_world
 from napari_dispr.widgets.morphometry.content import cells_content, members_content
 from napari_dispr.widgets.morphometry.exports import ExportBar, MeshDialog, picture_of
 from napari_dispr.widgets.morphometry.measured_labels import labels_source

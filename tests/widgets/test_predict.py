@@ -277,14 +277,18 @@ def test_cancel_keeps_what_is_finished(opened, qtbot: QtBot) -> None:
     widget.cells.choice = CellChoice.ALL
     press(widget.predict_button)
     qtbot.waitUntil(lambda: widget.prediction is not None)
+    cells = viewer.layers["cells"]
+    viewer.layers.remove(cells)
     press(widget.run_bar.cancel_button)
     assert not widget.run_bar.cancel_button.isEnabled()
     settle(qtbot, widget)
     finished = len(widget.prediction)
     assert 1 <= finished < 9
     assert widget.run_bar.status.text().startswith(f"Cancelled. {finished} of 9 cells finished.")
+    assert '"cells" was removed during the run: the shapes lie where it was.' in widget.run_bar.status.text()
     assert set(np.unique(results(viewer)[0].data)) == {0, *widget.prediction}
     assert widget.table.cells_view.model().rowCount() == finished
+    viewer.layers.append(cells)
     run(qtbot, widget, 1)
     assert widget.run_bar.status.text().startswith("1 cell predicted.")
 

@@ -11,8 +11,9 @@ from napari.components import ViewerModel
 from napari_dispr.errors import InputError
 from napari_dispr.labels import cell_boxes
 from napari_dispr.settings import PredictSettings
-from napari_dispr.viewer.displayed import displayed_plane, position_in_layer
+from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.samples import simulated_red_blood_cells
+from napari_dispr.viewer.world import position_in_layer
 from napari_dispr.widgets.parts.threads import Cancelled, Progress
 from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, cured
 from napari_dispr.widgets.predict.request import CellChoice, PredictRequest, inspect, make_request
@@ -264,10 +265,38 @@ def test_a_stack_turned_out_of_its_plane(viewer: ViewerModel) -> None:
     assert displayed_plane(image, viewer.dims).shape == (20, 30)
 
 
-def test_units_that_differ(viewer: ViewerModel) -> None:
-    image = viewer.add_image(IMAGE, units=("mm", "um"))
+@pytest.mark.parametrize(
+    ("frame", "apart"),
+    [
+        ({"scale": (100, 1e-4), "units": ("nm", "mm")}, False),
+        ({"scale": (100, 100), "units": ("nm", "nm"), "translate": (0, 300)}, True),
+        ({"scale": (0.1, 0.1)}, False),  # in pixels
+    ],
+    ids=["other units", "elsewhere", "no unit"],
+)
+def test_labels_in_other_units_than_the_picture(viewer: ViewerModel, frame: dict, apart: bool) -> None:
+    image = viewer.add_image(IMAGE, scale=(0.1, 0.1), units=("um", "um"))
+    labels = viewer.add_labels(LABELS, **frame)
+    inspection = inspect(make_request(image, labels, viewer.dims, CellChoice.ALL, (), QUICK))
+    assert inspection.apart is apart and ("lie elsewhere" in inspection.text) is apart
+    image.units = ("um", "pixel")
     with pytest.raises(InputError, match="same unit"):
         displayed_plane(image, viewer.dims)
+
+
+@pytest.mark.parametrize("flat", ["picture", "segmentation"])
+def test_a_plane_of_one_stack_is_named_and_holds_the_shapes(viewer: ViewerModel, flat: str) -> None:
+    stack = {"scale": (2, 0.1, 0.1), "translate": (5, 0, 0)}
+    frames = {name: {"scale": (0.1, 0.1)} if name == flat else stack for name in ("picture", "segmentation")}
+    arrays = {"picture": IMAGE, "segmentation": LABELS}
+    arrays |= {name: np.stack([0 * array, array]) for name, array in arrays.items() if name != flat}
+    image = viewer.add_image(arrays["picture"], name="picture", **frames["picture"])
+    labels = viewer.add_labels(arrays["segmentation"], name="segmentation", **frames["segmentation"])
+    viewer.dims.set_point(0, 7)
+    request = make_request(image, labels, viewer.dims, CellChoice.ALL, (), QUICK)
+    other = "segmentation" if flat == "picture" else "picture"
+    words = f'"{flat}" is 2D: of "{other}" only the plane on screen is used (slider at 1)'
+    assert words in inspect(request).text and request.origin.depth == 7
 
 
 def test_positions_count_in_the_units_of_the_viewer(viewer: ViewerModel) -> None:

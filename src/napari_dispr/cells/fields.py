@@ -193,6 +193,13 @@ def _of_table(path: Path) -> Iterator[Field]:
 
 
 def _of_plate(folder: Path) -> Iterator[Field]:
+    try:
+        yield from _sites(folder)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{folder} is a damaged OME-Zarr plate: write it again.") from None
+
+
+def _sites(folder: Path) -> Iterator[Field]:
     for well in _attributes(folder)["plate"]["wells"]:
         place = folder / well["path"]
         for image in _attributes(place).get("well", {}).get("images", []):

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from napari_dispr.commands import common
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.settings import PredictSettings
 
 _SAMPLING = {"model", "quality", "sampler", "steps", "seed", "device"}
@@ -51,8 +51,9 @@ def augment(options: argparse.Namespace) -> None:
     for warning in done["warnings"]:
         common.warn(warning)
     for kind, count in done["after"].items():
-        print(f"{kind}: {count} cells, {done['before'][kind]} of them real")
-    print(f"{sum(done['after'].values())} cells, {done['predicted']} of them predicted: {options.out}")
+        print(f"{kind}: {counted(count, 'cell')}, {done['before'][kind]} of them real")
+    cells = counted(sum(done["after"].values()), "cell")
+    print(f"{cells}, {done['predicted']} of them predicted: {options.out}")
 
 
 def _number(option: str, text: str) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands import common
+from napari_dispr.errors import counted
 from napari_dispr.settings import PredictSettings
 
 if TYPE_CHECKING:
@@ -67,11 +68,9 @@ def batch(options: argparse.Namespace) -> int:
     done = _run(events)
     if done.cells:
         report_batch(options.out, listed, group=options.group)
-    cells, fields = common.counted(done.cells, "cell"), common.counted(len(done.fields), "field")
-    print(f"{cells} of {fields}: {options.out}")
+    print(f"{counted(done.cells, 'cell')} of {counted(len(done.fields), 'field')}: {options.out}")
     if done.failed:
-        failed = common.counted(len(done.failed), "field")
-        common.warn(f"{failed} failed: {options.out / 'failed.csv'} says why.")
+        common.warn(f"{counted(len(done.failed), 'field')} failed: {options.out / 'failed.csv'} says why.")
     return _SOME_FAILED if done.failed else 0
 
 

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.settings import Settings, SettingsKind, checked_settings
 
 if TYPE_CHECKING:
@@ -73,11 +73,6 @@ def given_settings(options: argparse.Namespace, kind: type[SettingsKind]) -> Set
     """The settings from the options of :func:`add_settings`; options that are missing have their default."""
     given = {name: getattr(options, name, None) for name in kind.model_fields}
     return checked_settings(kind, {name: value for name, value in given.items() if value is not None})
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things in words: "1 cell", "2 cells"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' * what.endswith('sh') or 's'}"
 
 
 def warn(text: str) -> None:

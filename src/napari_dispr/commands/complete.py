@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, check_folder, counted
+from napari_dispr.commands.common import add_command, check_folder
+from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:

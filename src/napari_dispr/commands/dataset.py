@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands import common
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 
 if TYPE_CHECKING:
     from napari_dispr.cells.stacks import Plane
@@ -88,7 +88,7 @@ def dataset(options: argparse.Namespace) -> None:
     with written_aside(options.out / "preview.png") as aside:
         imsave(aside, montage(cut.cells), check_contrast=False)
 
-    print(f"{common.counted(len(cut.cells), 'cell')}: {options.out}")
+    print(f"{counted(len(cut.cells), 'cell')}: {options.out}")
     steps = dict.fromkeys(" x ".join(f"{step:.4g}" for step in stack.spacing) for stack in stacks)
     print(
         f"voxels of the stacks: {', '.join(steps)} {cut.unit}; of the cells: {cut.voxel_size:.4g} {cut.unit}"

@@ -8,9 +8,9 @@ from napari_dispr.commands.common import (
     add_command,
     add_settings,
     check_suffix,
-    counted,
     run_with_progress,
 )
+from napari_dispr.errors import counted
 from napari_dispr.settings import PredictSettings
 
 

@@ -11,13 +11,12 @@ from napari_dispr.commands.common import (
     add_spacing,
     add_split,
     check_suffix,
-    counted,
     given_spacing,
     progress_bar,
     split_labels,
     warn,
 )
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands import common
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.settings import PredictSettings
 
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ def predict(options: argparse.Namespace) -> None:
     prediction = common.run_and_save(events, options.out, inputs, added_to=earlier)
     for warning in prediction.warnings:
         common.warn(warning)
-    cells = common.counted(len(prediction), "cell")
-    members = common.counted(prediction.members, "member")
-    print(f"{cells}, {members} each: {options.out}")
+    print(f"{counted(len(prediction), 'cell')}, {counted(prediction.members, 'member')} each: {options.out}")
 
 
 def _picture(options: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:

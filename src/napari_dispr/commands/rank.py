@@ -8,12 +8,12 @@ from napari_dispr.commands.common import (
     add_command,
     check_folder,
     check_suffix,
-    counted,
     progress_bar,
     read_real_cells,
     run_with_progress,
     warn,
 )
+from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_dispr.commands.common import add_command, check_suffix, counted, progress_bar, read_picture
+from napari_dispr.commands.common import add_command, check_suffix, progress_bar, read_picture
+from napari_dispr.errors import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

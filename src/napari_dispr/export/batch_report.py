@@ -15,7 +15,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.export.report import MEMBER, html_table, spoken
 from napari_dispr.export.report_pictures import CROP, figure, number, views
 from napari_dispr.files import written_aside
-from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED, FIELDS
+from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED, FIELDS, damaged
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import columns_file, load_prediction
 from napari_dispr.shapes.ensemble import Ensemble, pairwise_iou
@@ -63,26 +63,17 @@ def report_batch(
         If the folder has no table of cells, or the fields have no such column.
     """
     folder = Path(folder)
-    check_group(fields, group) if fields else None
+    if fields:
+        check_group(fields, group)
+    if not (folder / CELLS_TABLE).is_file():
+        raise InputError(f"{folder} holds no table {CELLS_TABLE}: give the folder of a finished batch.")
     try:
-        head = pd.read_csv(folder / CELLS_TABLE, nrows=0).columns
-        texts = pd.read_csv(columns_file(folder / CELLS_TABLE), keep_default_na=False).set_index("column")[
-            "unit"
-        ]
-    except OSError:
-        raise InputError(
-            f"{folder} holds no table {CELLS_TABLE}: give the folder of a finished batch."
-        ) from None
-    measures = [name for name in HEADLINE if f"{name}_mean" in head]
-    shown = [*(f"{name}_mean" for name in measures), "ambiguity"]
-    words = ["field", "warning", *([group] if group else [])]
-    cells = pd.read_csv(
-        folder / CELLS_TABLE,
-        usecols=["label", *shown, *words],
-        dtype=dict.fromkeys(words, str),
-        low_memory=False,
-    )
-    cells[words] = cells[words].fillna("")
+        cells, texts = _read(folder, group)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise damaged(folder) from error
+    shown = [str(name) for name in cells if str(name).endswith("_mean") or name == "ambiguity"]
     names = sorted(cells[group].unique(), key=_in_order) if group else []
     groups = {name or "(empty)": cells[cells[group] == name] for name in names} or {"all cells": cells}
     units = {name: unit_sign(str(texts.get(name, ""))) for name in shown}
@@ -123,6 +114,20 @@ def report_batch(
     with written_aside(folder / REPORT) as aside:
         aside.write_text(page, encoding="utf-8")
     return folder / REPORT
+
+
+def _read(folder: Path, group: str | None) -> tuple[pd.DataFrame, "pd.Series[str]"]:
+    """The columns of the table of cells that the report shows, and the units of all columns."""
+    head = pd.read_csv(folder / CELLS_TABLE, nrows=0).columns
+    if group is not None and group not in head:
+        raise InputError(f"{folder / CELLS_TABLE} has no column {group!r}: choose a column of it as group.")
+    texts = pd.read_csv(columns_file(folder / CELLS_TABLE), keep_default_na=False).set_index("column")
+    shown = [*(f"{name}_mean" for name in HEADLINE if f"{name}_mean" in head), "ambiguity"]
+    words = ["field", "warning", *([group] if group else [])]
+    kinds = {**dict.fromkeys(shown, float), **dict.fromkeys(words, str), "label": int}
+    cells = pd.read_csv(folder / CELLS_TABLE, usecols=[*kinds], dtype=kinds)
+    cells[words] = cells[words].fillna("")
+    return cells[[*kinds]], texts["unit"]
 
 
 def _in_order(name: str) -> tuple[bool, float, str]:

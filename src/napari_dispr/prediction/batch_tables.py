@@ -128,6 +128,13 @@ def _write_parquet(out: Path, names: Sequence[str], kinds: dict[str, str]) -> No
             writer.write_batch(batch)
 
 
+def damaged(out: Path) -> InputError:
+    """The error for tables of a batch that cannot be read."""
+    return InputError(
+        f"The table of the batch {out} is damaged: run the batch again, which writes only its tables."
+    )
+
+
 def read_table(out: Path, step: Callable[[int, int], None] = lambda done, total: None) -> pd.DataFrame:
     """The table of a batch: a row for each cell of all fields.
 
@@ -163,9 +170,7 @@ def read_table(out: Path, step: Callable[[int, int], None] = lambda done, total:
         table = table[list(texts.index)]
         _ = table[["field", "label"]]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"The table of the batch {out} is damaged: run the batch again, which writes only its tables."
-        ) from error
+        raise damaged(out) from error
     words = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     table = table.assign(**{name: table[name].astype(object).fillna("") for name in words})
     table.attrs["columns"] = {name: f"{row['unit']}: {row['meaning']}" for name, row in texts.iterrows()}

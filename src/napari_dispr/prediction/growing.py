@@ -28,7 +28,7 @@ from napari_dispr.prediction.saving import (
 )
 from napari_dispr.prediction.tables import measure_changed
 from napari_dispr.shapes.measures import MEASURES
-from napari_dispr.shapes.morphometry import as_table, measured_rows
+from napari_dispr.shapes.morphometry import as_table, measure_members
 
 #: Drawn cells that may wait to be measured and saved: as many as a batch of a GPU holds with five members.
 _AHEAD = 8
@@ -130,7 +130,7 @@ class _Growing:
         """The measures of a cell; members that were measured before are not measured again."""
         before = self._added_to
         if before is None or label not in before or label not in self._rows:
-            return measured_rows(prediction[label])
+            return measure_members(prediction[label])
         now, then = (replace(one, ensembles=one.store.chosen([label])) for one in (prediction, before))
         changed = measure_changed(now, then, self._table([label], prediction.unit))
         return [{str(name): value for name, value in row.items()} for row in changed.to_dict("records")]

@@ -348,7 +348,7 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
 
     Cells that are missing in the file, or have other members, are measured again.
     """
-    from napari_dispr.shapes.morphometry import as_table, measured_rows  # slow: windows open without it
+    from napari_dispr.shapes.morphometry import as_table, measure_members  # slow: windows open without it
 
     folder = Path(folder)
     expected = [(label, number) for label in prediction for number in prediction.facts(label).numbers]
@@ -364,7 +364,7 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
     for label in prediction:
         own = known.get(label, [])
         if tuple(row.get("member") for row in own) != prediction.facts(label).numbers:
-            own = measured_rows(prediction[label])
+            own = measure_members(prediction[label])
         rows += own
     return as_table(rows, MEASURES, prediction.unit)
 

@@ -4,6 +4,7 @@ Knows neither how members are sampled nor how tables are shown.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def measure_ensembles(
     if set not in SETS:
         raise ValueError(f"there is no set {set!r} of measures: choose among {', '.join(SETS)}")
     measures = {name: one for name, one in SETS[set].items() if only is None or name in only}
-    rows = [row for ensemble in ensembles.values() for row in measured_rows(ensemble, measures, set)]
+    rows = [row for ensemble in ensembles.values() for row in measure_members(ensemble, measures, set)]
     units = {ensemble.unit for ensemble in ensembles.values()} or {"pixel"}
     if len(units) > 1:
         raise ValueError(
@@ -60,23 +61,20 @@ def measure_ensembles(
     return as_table(rows, measures, units.pop(), set)
 
 
-def measured_rows(
-    ensemble: Ensemble, only: Collection[str] | None = None, set: str = "first"
-) -> list[dict[str, float]]:
-    """The rows of one cell in the table of `measure_ensembles`."""
-    shapes = zip(ensemble.numbers, ensemble.signed_distance, strict=True)
-    return [
-        {
-            "label": ensemble.label,
-            "member": member,
-            **(
-                shapr_features(distance > 0)
-                if set == "shapr"
-                else measure_shape(distance, ensemble.grid_to_world, only)
-            ),
-        }
-        for member, distance in shapes
-    ]
+def measure_members(
+    ensemble: Ensemble, measures: Mapping[str, Measure] = MEASURES, set: str = "first"
+) -> list[dict[str, Any]]:
+    """The rows of one cell in the table of `measure_ensembles`, as Python's numbers."""
+    rows = []
+    for member, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True):
+        found = (
+            shapr_features(distance > 0)
+            if set == "shapr"
+            else measure_shape(distance, ensemble.grid_to_world, measures)
+        )
+        values = {name: float(value) for name, value in found.items()}
+        rows.append({"label": int(ensemble.label), "member": int(member), **values})
+    return rows
 
 
 def as_table(

@@ -1,7 +1,7 @@
 """The background of a microscopy image: its level, its slow variation and its noise, measured and painted."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,8 @@ from scipy.special import ndtr
 from napari_dispr.errors import InputError
 
 Floats = NDArray[np.float32]
+#: A grey value that can be squared in 32 bit.
+Grey = Annotated[float, Field(ge=-1e18, le=1e18)]
 
 #: Number of quantiles of the noise that are kept.
 _QUANTILES = 33
@@ -49,12 +51,14 @@ class Background(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    level: float = 0.0
-    unevenness: float = Field(0.0, ge=0)
-    light: tuple[float, ...] = ()
-    length: float = Field(20.0, gt=0)
-    quantiles: tuple[float, ...] = ()
-    grain: tuple[float, ...] = (0.0, 0.0, 0.0)
+    level: Grey = 0.0
+    unevenness: Grey = Field(0.0, ge=0)
+    light: tuple[Grey, ...] = Field((), max_length=1000)
+    length: float = Field(20.0, gt=0, le=10_000)
+    quantiles: tuple[Grey, ...] = Field((), max_length=1000)
+    grain: tuple[Annotated[float, Field(ge=0, le=100)], ...] = Field(
+        (0.0, 0.0, 0.0), min_length=2, max_length=3
+    )
 
     def paint(
         self, shape: tuple[int, ...], spacing: Sequence[float], rng: np.random.Generator

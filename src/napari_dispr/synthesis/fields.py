@@ -1,6 +1,5 @@
 """Many synthetic images in a folder, on which Cellpose, StarDist and others train without a change."""
 
-import csv
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.events import in_one_go
-from napari_dispr.files import write_json, written_aside
+from napari_dispr.files import read_rows, write_json, write_rows, written_aside
 from napari_dispr.grid import translation
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
-from napari_dispr.synthesis.annotated import annotated_files
+from napari_dispr.synthesis.annotated import annotated_files, read_annotated
 from napari_dispr.synthesis.cell_sources import CellSource
 from napari_dispr.synthesis.populations import Population, check_population, iter_make_population
 from napari_dispr.synthesis.run_folder import earlier_card
@@ -129,7 +128,8 @@ def iter_make_synthesis(
                 notes[name] = list(population.notes)
                 _write_card(folder, request, notes)
             rows[name] = _rows(name, population)
-            _write_rows(folder, rows)  # last: it says that the image is complete
+            ordered = (row for of_one in sorted(rows) for row in rows[of_one])
+            write_rows(folder / CELLS_FILE, COLUMNS, ordered)  # last: it says that the image is complete
             if number == 1:
                 _write_preview(folder, layout)
         yield FieldMade(name, number, images, tuple(notes.get(name, ())))
@@ -158,32 +158,21 @@ def _write_card(
     write_json(folder / CARD_FILE, card)
 
 
-def _read_rows(folder: Path) -> dict[str, list[list[str]]]:
+def _read_rows(folder: Path) -> dict[str, list[dict[str, str]]]:
     """The rows of the cells of each finished image, as text, so that they are written again unchanged."""
-    rows: dict[str, list[list[str]]] = {}
+    rows: dict[str, list[dict[str, str]]] = {}
     path = folder / CELLS_FILE
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in list(csv.reader(file))[1:]:
-                rows.setdefault(row[0], []).append(row)
+    for row in read_rows(path, COLUMNS):
+        if row.keys() != set(COLUMNS) or None in row.values():
+            raise InputError(f"{path} is damaged: give another folder, or remove this one.")
+        rows.setdefault(row["image"], []).append(row)
     return rows
 
 
-def _write_rows(folder: Path, rows: dict[str, list[list[str]]]) -> None:
-    with (
-        written_aside(folder / CELLS_FILE) as aside,
-        aside.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for name in sorted(rows):
-            writer.writerows(rows[name])
-
-
-def _rows(name: str, population: Population) -> list[list[str]]:
+def _rows(name: str, population: Population) -> list[dict[str, str]]:
     rows = []
     for cell in population.cells:
-        centre = [""] * (3 - len(cell.centre)) + [str(value) for value in cell.centre]
+        centre = [""] * (3 - len(cell.centre)) + list(cell.centre)
         values = (
             name,
             cell.label,
@@ -194,7 +183,7 @@ def _rows(name: str, population: Population) -> list[list[str]]:
             cell.whole,
             cell.clustered,
         )
-        rows.append([str(value) for value in values])
+        rows.append(dict(zip(COLUMNS, map(str, values), strict=True)))
     return rows
 
 
@@ -221,7 +210,6 @@ def _write_array(path: Path, array: NDArray[Any], population: Population) -> Non
 
 def _write_preview(folder: Path, layout: Layout) -> None:
     """A picture of the first images, each with the outlines of its cells next to it."""
-    import tifffile
     from imageio.v3 import imwrite
 
     images, labels, _ = LAYOUTS[layout]
@@ -229,7 +217,8 @@ def _write_preview(folder: Path, layout: Layout) -> None:
     pairs = annotated_files(*((folder / images, folder / labels) if place == folder else (place,)))
     if len(pairs) > _SHOWN and layout == "cellpose":
         pairs = pairs[:: len(pairs) // _SHOWN]
-    tiles = [tile(tifffile.imread(image), tifffile.imread(path)) for image, path in pairs[:_SHOWN]]
+    shown = (one for image, path in pairs[:_SHOWN] for one in read_annotated(image, path))
+    tiles = [tile(one.image, one.labels) for one in shown]
     height, width = (max(one.shape[axis] for one in tiles) for axis in (0, 1))
     tiles = [np.pad(one, ((0, height - one.shape[0]), (0, width - one.shape[1]), (0, 0))) for one in tiles]
     if len(tiles) > 1 and len(tiles) % 2:
@@ -277,4 +266,5 @@ def _colours(count: int) -> NDArray[np.uint8]:
 def summary(results: dict[str, Any], size: Sequence[int]) -> str:
     """What was made, in one sentence."""
     by = " x ".join(str(length) for length in size)
-    return f"{results['images']} images of {by} voxels with {results['cells']} cells"
+    pixels = "pixels" if len(size) == 2 else "voxels"
+    return f"{counted(results['images'], 'image')} of {by} {pixels} with {counted(results['cells'], 'cell')}"

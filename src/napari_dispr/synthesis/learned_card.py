@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 
 from napari_dispr.errors import InputError
-from napari_dispr.settings import Settings
-from napari_dispr.synthesis.background import Background
+from napari_dispr.settings import PixelSize, Settings
+from napari_dispr.synthesis.background import Background, Grey
 
 FORMAT = "napari-dispr synthesis 1"
 
@@ -41,10 +41,13 @@ class SynthesisCard(Settings):
         Whether the slice next to a slice was a condition of the training.
     beyond : bool
         Whether slices above and below cells were learned.
-    height : float or None
-        Median height of the cells over the diameter of their largest section, where it is known.
+    heights : tuple of float
+        Quantiles 0, .25, .5, .75 and 1 of the height of the cells over the diameter of their largest section;
+        empty: not known.
     diameters : tuple of float
-        Quantiles 0, .25, .5, .75 and 1 of the diameters of the cells.
+        The same quantiles of these diameters.
+    light : (float, float) or None
+        Mean and standard deviation, over the cells, of the mean grey value of a cell.
     density : float
         Share of the annotated slices that cells fill.
     clustering : float
@@ -58,24 +61,31 @@ class SynthesisCard(Settings):
     licence: str = ""
     attribution: str = ""
     dimensions: Literal[2, 3]
-    spacing: tuple[float, ...]
+    spacing: tuple[PixelSize, ...] = Field(min_length=2, max_length=3)
     unit: str
-    dtype: str
-    limits: tuple[float, float]
+    dtype: str = Field(pattern=r"^(u?int(8|16|32|64)|float(16|32|64))$")
+    limits: tuple[Grey, Grey]
     background: Background
-    mask_pixel: float = Field(gt=0)
-    picture_pixel: tuple[float, float]
-    margin: float = Field(ge=0)
-    side: int = Field(ge=16)
-    offset: float
-    scale: float = Field(gt=0)
+    mask_pixel: PixelSize
+    picture_pixel: tuple[PixelSize, PixelSize]
+    margin: float = Field(ge=0, le=256)
+    side: int = Field(ge=16, le=4096)
+    offset: Grey
+    scale: Grey = Field(gt=0)
     neighbours: bool
     beyond: bool
-    height: float | None = Field(gt=0)
-    diameters: tuple[float, ...]
-    density: float
+    heights: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
+    diameters: tuple[PixelSize, ...] = Field(min_length=1, max_length=100)
+    density: float = Field(ge=0, le=1)
     clustering: float = Field(0.3, ge=0, le=1)
+    light: tuple[Grey, Grey] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if len(self.spacing) != self.dimensions or self.limits[0] > self.limits[1]:
+            raise ValueError("a spacing has as many numbers as dimensions, and limits rise")
+        return self
 
     def usual_density(self, ndim: int) -> float | None:
         """Share of new images that cells fill; denser ones than of the result hardly fit."""

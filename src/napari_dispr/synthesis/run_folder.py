@@ -29,7 +29,7 @@ def earlier_card(folder: Path, name: str, request: Mapping[str, Any]) -> dict[st
     if (folder / name).is_file():
         try:
             card: dict[str, Any] = json.loads((folder / name).read_text("utf-8"))
-            same = card["request"] == plain(request)
+            same = card["request"] == plain(request) and isinstance(card.get("notes", {}), dict)
         except (ValueError, KeyError, TypeError):
             same = False
         if not same:

@@ -1,6 +1,5 @@
 """The plane of a layer that the viewer shows, or its stack, and their place in the world. No Qt."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
+from napari_dispr.viewer.world import layer_to_world, position_in_layer, unit_ratio
 
 if TYPE_CHECKING:
     import pint
@@ -50,22 +50,26 @@ class DisplayedPlane:
 
     def pixel_size(self, unit: str) -> float | None:
         """Side of a pixel in ``unit``; None if the layer's unit cannot be converted ("pixel")."""
-        if not self.unit.is_compatible_with(unit):
-            return None
-        return float((grid.in_plane_scale(self.to_world) * self.unit).to(unit).magnitude)
+        ratio = unit_ratio(self.unit, unit)
+        return None if ratio is None else grid.in_plane_scale(self.to_world) * ratio
 
 
-def displayed_plane(layer: "Image | Labels", dims: "Dims") -> DisplayedPlane:
+def displayed_plane(layer: "Image | Labels", dims: "Dims", unit: "pint.Unit | None" = None) -> DisplayedPlane:
     """The plane of ``layer`` at the viewer's current position, without reading it.
 
     The last two axes of a layer are y and x; the viewer's sliders give the position on the other axes,
     in the 3D view too.
 
+    Parameters
+    ----------
+    unit : pint.Unit, optional
+        Unit of the world, as of another layer; that of the layer's x axis if it is None or of another kind.
+
     Raises
     ------
     InputError
-        If the layer is RGB, has fewer than two axes, is turned out of its own plane, has different
-        units along y and x, or the viewer shows other axes or a position outside the layer.
+        If the layer is RGB, has fewer than two axes, is turned out of its own plane, has units along y and
+        x that cannot be converted, or the viewer shows other axes or a position outside the layer.
     """
     if getattr(layer, "rgb", False):
         raise InputError(
@@ -77,14 +81,14 @@ def displayed_plane(layer: "Image | Labels", dims: "Dims") -> DisplayedPlane:
         raise InputError(
             "The viewer shows other axes than y and x: restore them with the buttons below the layer list."
         )
-    affine = layer_to_world(layer)
+    if unit_ratio(*layer.units[-2:]) is None:
+        raise InputError(
+            f'"{layer.name}" has y in {layer.units[-2]} and x in {layer.units[-1]}: give both axes the same '
+            "unit."
+        )
+    own, affine = layer.units[-1], layer_to_world(layer, unit)
     if layer.ndim > 2 and not _turned_in_plane_only(affine):
         raise InputError(f'"{layer.name}" is turned out of its plane: remove the rotation about y or x.')
-    units = layer.units[-2:]
-    if units[0] != units[1]:
-        raise InputError(
-            f'"{layer.name}" has y in {units[0]} and x in {units[1]}: give both axes the same unit.'
-        )
     array = layer.data[0] if layer.multiscale else layer.data
     index = _leading_index(layer, dims, array.shape)
     plane_start = affine @ [*index, 0, 0, 1]
@@ -96,7 +100,7 @@ def displayed_plane(layer: "Image | Labels", dims: "Dims") -> DisplayedPlane:
         array=array[index] if index else array,
         to_world=in_plane,
         depth=float(plane_start[-4]) if layer.ndim > 2 else 0.0,
-        unit=units[0],
+        unit=own if unit is None or unit_ratio(own, unit) is None else unit,
         index=index,
     )
 
@@ -124,20 +128,18 @@ class DisplayedStack:
     spaced: bool
 
 
-def displayed_stack(layer: "Image | Labels", dims: "Dims") -> DisplayedStack:
-    """The planes of ``layer`` along the axis before y and x, without reading them.
+def displayed_stack(layer: "Image | Labels", dims: "Dims", unit: "pint.Unit | None" = None) -> DisplayedStack:
+    """The planes of ``layer`` along the axis before y and x, without reading them; see `displayed_plane`.
 
     Raises
     ------
     InputError
         If the layer has no such axis, or `displayed_plane` finds no plane.
     """
-    plane = displayed_plane(layer, dims)
+    plane = displayed_plane(layer, dims, unit)
     if not plane.index:
         raise InputError(f'"{layer.name}" has one plane only: choose a stack (z, y, x).')
-    affine, across = layer_to_world(layer), layer.units[-3]
-    known = across.is_compatible_with(plane.unit)
-    ratio = float((1 * across).to(plane.unit).magnitude) if known else 1.0
+    affine, across = layer_to_world(layer, plane.unit), layer.units[-3]
     step = float(affine[-4, -4])
     array = layer.data[0] if layer.multiscale else layer.data
     start = affine @ [*plane.index[:-1], 0, 0, 0, 1]
@@ -146,38 +148,9 @@ def displayed_stack(layer: "Image | Labels", dims: "Dims") -> DisplayedStack:
     return DisplayedStack(
         name=layer.name,
         array=stack,
-        depths=ratio * (start[-4] + step * np.arange(stack.shape[0])),
-        spaced=known and not default,
+        depths=start[-4] + step * np.arange(stack.shape[0]),
+        spaced=across.is_compatible_with(plane.unit) and not default,
     )
-
-
-def layer_to_world(layer: Any) -> NDArray[np.float64]:
-    """All of a layer's transforms as one affine from data to world, (ndim + 1, ndim + 1)."""
-    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), dtype=np.float64)
-    affine = np.eye(layer.ndim + 1)
-    affine[:-1, -1] = origin
-    for axis, unit_vector in enumerate(np.eye(layer.ndim)):
-        affine[:-1, axis] = np.asarray(layer.data_to_world(unit_vector)) - origin
-    return affine
-
-
-def position_in_layer(layer: Any, position: Sequence[float], dims: "Dims") -> NDArray[np.float64]:
-    """A position in the viewer's world as data coordinates of ``layer``.
-
-    The viewer may have other units than the layer (if another layer is in nanometers), and more axes.
-    """
-    world = np.zeros(max(len(position), layer.ndim))
-    world[len(world) - len(position) :] = position
-    return np.asarray(layer.world_to_data(world[-layer.ndim :] * _unit_ratio(layer, dims)))
-
-
-def _unit_ratio(layer: Any, dims: "Dims") -> NDArray[np.float64]:
-    """The layer's unit in units of the viewer's axes, for each axis of the layer."""
-    world_units = getattr(dims, "units", None)
-    if world_units is None:
-        return np.ones(layer.ndim)
-    world_units = world_units[-layer.ndim :]
-    return np.array([float((1 * w).to(u).magnitude) for w, u in zip(world_units, layer.units, strict=True)])
 
 
 def _turned_in_plane_only(affine: NDArray[np.float64]) -> bool:

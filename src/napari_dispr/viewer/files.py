@@ -21,6 +21,7 @@ from napari_dispr.shapes.mesh_files import FORMATS, meshes_of_labels, write_mesh
 from napari_dispr.shapes.ome import OmeImage, spatial_affine, write_ome_tiff
 from napari_dispr.version import __version__
 from napari_dispr.viewer.ome_files import LAYERS_KEY, described
+from napari_dispr.viewer.world import in_one_unit, unit_ratio
 
 if TYPE_CHECKING:
     import trimesh
@@ -330,17 +331,9 @@ def _units(settings: Mapping[str, Any]) -> tuple[str, str, str]:
     """Units of z, y and x in `_to_world`: that of the last axis, unless it cannot be converted to it."""
     last = _unit(settings)
     units: Sequence[Any] = settings.get("units") or ()
-    own = [last if _factor(unit, units[-1]) else str(unit) for unit in units]
+    own = [last if unit_ratio(unit, last) else str(unit) for unit in units]
     z, y, x = ([last] * 3 + own)[-3:]
     return z, y, x
-
-
-def _factor(unit: Any, other: Any) -> float | None:
-    """How long a unit (pint's, or a name) is in another; None if one is a length and the other is not."""
-    import pint
-
-    one = pint.Unit(unit)
-    return float((1 * one).to(other).magnitude) if one.is_compatible_with(other) else None
 
 
 def _own_affine(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
@@ -357,8 +350,5 @@ def _own_affine(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
 
 def _to_world(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
     """`_own_affine` in `_units`."""
-    affine = _own_affine(settings, ndim)
-    units = (settings.get("units") or ())[-ndim:]
-    for axis, unit in enumerate(units):
-        affine[axis] *= _factor(unit, units[-1]) or 1.0
-    return affine
+    units = list(settings.get("units") or ())[-ndim:] or ["pixel"] * ndim
+    return in_one_unit(_own_affine(settings, ndim), units, units[-1])

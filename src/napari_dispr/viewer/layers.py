@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.viewer.content import METADATA_KEY, ResultContent, mean_features
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
+from napari_dispr.viewer.world import in_viewer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -241,7 +242,8 @@ class ResultLayers:
         flat = self._viewer.dims.ndim == 2
         add_unselected(self._viewer, layer)
         if flat:  # the z slider is new: move it to the picture's plane
-            self._viewer.dims.set_point(layer.ndim - 3, depth)
+            dims = self._viewer.dims
+            dims.set_point(layer.ndim - 3, depth * in_viewer(layer.units[-1], dims))
 
     def _fill(self, layer: "Labels", data: NDArray[Any], settings: dict[str, Any]) -> None:
         if layer not in self._viewer.layers:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import METADATA_KEY
-from napari_dispr.viewer.displayed import layer_to_world, position_in_layer
 from napari_dispr.viewer.layers import handle_of, is_seen
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.picking import CLICK_RADIUS
 from napari_dispr.viewer.scene import camera_of
 from napari_dispr.viewer.session import Session
+from napari_dispr.viewer.world import in_units_of, in_viewer, layer_to_world, position_in_layer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -125,8 +125,12 @@ class PictureLink:
         for layer in self._followed:
             if not is_seen(layer):
                 continue
-            axes = list(self._viewer.dims.displayed if displayed is None else displayed)
-            value = layer.get_value(position, view_direction=direction, dims_displayed=axes, world=True)
+            dims = self._viewer.dims
+            axes = list(dims.displayed if displayed is None else displayed)
+            place, along = (
+                None if one is None else in_units_of(layer, one, dims) for one in (position, direction)
+            )
+            value = layer.get_value(place, view_direction=along, dims_displayed=axes, world=True)
             value = value[-1] if isinstance(value, tuple) else value  # of a multiscale layer: level and value
             if value:
                 self._chosen(layer, int(value))
@@ -171,7 +175,7 @@ class PictureLink:
         centre = self._centre(cell)
         if centre is None or getattr(self._viewer, "mouse_over_canvas", False):
             return False
-        centre = centre * self._unit_ratio()
+        centre = centre * self._in_viewer()
         if self._is_in_view(centre):
             return False
         camera = camera_of(self._viewer)
@@ -187,11 +191,11 @@ class PictureLink:
         if opened is None or cell not in opened.prediction:
             return
         voxel = np.linalg.norm(opened.prediction.facts(cell).grid_to_world[:3, 2])
-        height, side = _canvas_size(self._viewer)[0], grid.SIZE * voxel * self._unit_ratio()
+        height, side = _canvas_size(self._viewer)[0], grid.SIZE * voxel * self._in_viewer()
         camera, centre = camera_of(self._viewer), self._centre(cell)
         if centre is not None and side * camera.zoom < _TOO_SMALL * height:
             camera.zoom = _WELL_SEEN * height / side
-            camera.center = (camera.center[0], *(centre * self._unit_ratio())[1:])
+            camera.center = (camera.center[0], *(centre * self._in_viewer())[1:])
 
     def _centre(self, cell: int) -> NDArray[np.float64] | None:
         opened = self._session.current
@@ -201,13 +205,11 @@ class PictureLink:
         centre: NDArray[np.float64] = (opened.prediction.facts(cell).grid_to_world @ middle)[:3]
         return centre + np.array([opened.depth, 0.0, 0.0])
 
-    def _unit_ratio(self) -> float:
-        """The layers' unit in units of the viewer's axes."""
-        world = getattr(self._viewer.dims, "units", None)
-        if not world or not self._followed:
-            return 1.0
-        own = self._followed[0].units[-1]
-        return float((1 * own).to(world[-1]).magnitude) if own.is_compatible_with(world[-1]) else 1.0
+    def _in_viewer(self) -> float:
+        """How long the unit of `_centre` is on the viewer's axes."""
+        opened, measured = self._session.current, self._measured
+        own = "pixel" if measured is None else measured.units[-1]
+        return in_viewer(own if opened is None else opened.unit, self._viewer.dims)
 
     def _is_in_view(self, centre: NDArray[np.float64]) -> bool:
         camera = camera_of(self._viewer)
@@ -253,7 +255,7 @@ def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
         return False
     array = layer.data[0] if layer.multiscale else layer.data
     same = np.shape(array)[:2] == tuple(prediction.image_shape)
-    return same and np.allclose(layer_to_world(layer), prediction.image_to_world)
+    return same and np.allclose(layer_to_world(layer, prediction.unit), prediction.image_to_world)
 
 
 def _canvas_size(viewer: "ViewerModel") -> tuple[float, float]:

@@ -9,7 +9,8 @@ from skimage.measure import find_contours
 
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box
-from napari_dispr.viewer.displayed import displayed_plane, position_in_layer
+from napari_dispr.viewer.displayed import displayed_plane
+from napari_dispr.viewer.world import in_viewer, position_in_layer
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -95,17 +96,17 @@ class PickTool:
         if image is None or labels is None:
             return 0
         try:
-            picture, segmentation = (
-                displayed_plane(image, self._viewer.dims),
-                displayed_plane(labels, self._viewer.dims),
-            )
+            picture = displayed_plane(image, self._viewer.dims)
+            segmentation = displayed_plane(labels, self._viewer.dims, picture.unit)
         except InputError:  # Predict's message says it already
             return 0
         if self._viewer.dims.ndisplay == 3:
             # With 2D layers only, napari gives no direction: the place of the click is unknown.
             if direction is None or abs(direction[-3]) < 1e-6:
                 return 0
-            position = position + direction * (picture.depth - position[-3]) / direction[-3]
+            depth = (picture if picture.index else segmentation).depth
+            depth *= in_viewer(picture.unit, self._viewer.dims)
+            position = position + direction * (depth - position[-3]) / direction[-3]
         y, x = np.floor(position_in_layer(image, tuple(position), self._viewer.dims)[-2:] + 0.5).astype(int)
         if not (0 <= y < segmentation.shape[0] and 0 <= x < segmentation.shape[1]):
             return 0

@@ -10,6 +10,7 @@ from napari_dispr import grid
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.viewer.layers import add_unselected, place, transform_of
+from napari_dispr.viewer.world import in_viewer
 
 if TYPE_CHECKING:
     import pint
@@ -119,7 +120,7 @@ class View3D:
         for layer in self._hidden:
             layer.visible = False
         self._point = self._viewer.dims.point
-        sheet = _sheet(image, plane, _middle(results))
+        sheet = _sheet(image, plane, _extent(results).mean(axis=0))
         # `on` becomes true last: inserting a layer moves the sliders while the view is still 2D, which must
         # not look like a click on the button to leave.
         add_unselected(self._viewer, sheet)
@@ -128,7 +129,7 @@ class View3D:
             layers.move(layers.index(outlines), len(layers))  # drawn last, so that no surface hides them
         self._viewer.dims.ndisplay = 3
         self._sheet = sheet
-        self._look_at(results)
+        _look_at(self._viewer, results)
 
     def leave(self) -> None:
         """Restore the 2D view."""
@@ -144,15 +145,6 @@ class View3D:
         if len(self._point) == self._viewer.dims.ndim:
             self._viewer.dims.set_point(range(len(self._point)), self._point)
         self._viewer.reset_view()
-
-    def _look_at(self, results: "Sequence[Layer]") -> None:
-        camera = camera_of(self._viewer)
-        self._viewer.reset_view()
-        size = _extent(results)[1] - _extent(results)[0]
-        everything = np.ptp(self._viewer.layers.extent.world, axis=0)
-        camera.zoom *= min(_CLOSEST, _FILL * float(everything[-2:].max() / size[-2:].max()))
-        camera.center = tuple(_middle(results))
-        camera.angles = _SLANTED
 
 
 class StepsView:
@@ -179,13 +171,7 @@ class StepsView:
             other.visible = False
         viewer.dims.ndisplay = 3
         viewer.dims.set_current_step(0, 0)
-        camera = camera_of(viewer)
-        low, high = layer.extent.world[:, -3:]
-        viewer.reset_view()
-        everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
-        camera.zoom *= min(_CLOSEST, _FILL * float(everything / (high - low)[-2:].max()))
-        camera.center = tuple((low + high) / 2)
-        camera.angles = _SLANTED
+        _look_at(viewer, [layer])
 
     def _on_removed(self, event: Any) -> None:
         if event.value is not self._layer:
@@ -206,6 +192,17 @@ class StepsView:
 def camera_of(viewer: "ViewerModel") -> "Camera":
     """The camera of a viewer's canvas."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
+
+
+def _look_at(viewer: "ViewerModel", layers: "Sequence[Layer]") -> None:
+    """Move the camera to layers of one unit, at an oblique angle."""
+    low, high = _extent(layers) * in_viewer(layers[0].units[-1], viewer.dims)
+    camera = camera_of(viewer)
+    viewer.reset_view()
+    everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
+    camera.zoom *= min(_CLOSEST, _FILL * float(everything / (high - low)[-2:].max()))
+    camera.center = tuple((low + high) / 2)
+    camera.angles = _SLANTED
 
 
 def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -> "Image":
@@ -235,7 +232,3 @@ def _extent(layers: "Sequence[Layer]") -> NDArray[np.float64]:
     """First and last corner of all these layers in the world, (2, 3)."""
     corners = np.array([layer.extent.world[:, -3:] for layer in layers])
     return np.stack([corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)])
-
-
-def _middle(layers: "Sequence[Layer]") -> NDArray[np.float64]:
-    return _extent(layers).mean(axis=0)

@@ -16,7 +16,8 @@ from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.mesh_files import meshes_of_labels
 from napari_dispr.shapes.meshes import surface_mesh
-from napari_dispr.viewer.displayed import DisplayedPlane, layer_to_world
+from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.viewer.world import layer_to_world
 from napari_dispr.widgets.compare.sheets import Sheet, known_sheets
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def _consensus(ensemble: Ensemble) -> Surface | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """3D labels in the world.
+    """3D labels in the world of a prediction.
 
     Attributes
     ----------
@@ -254,10 +255,10 @@ class Truth:
     to_world: NDArray[np.float64]
 
     @classmethod
-    def of(cls, layer: "Labels") -> "Truth":
+    def of(cls, layer: "Labels", opened: "OpenPrediction") -> "Truth":
         """A 3D labels layer, not read yet; the finest level of a multiscale one."""
         array = layer.data[0] if layer.multiscale else layer.data
-        return cls(array, layer_to_world(layer))
+        return cls(array, layer_to_world(layer, opened.unit))
 
 
 def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: float) -> Surface | None:

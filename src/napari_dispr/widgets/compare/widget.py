@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.content import METADATA_KEY
@@ -29,6 +30,7 @@ from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.session import Session
+from napari_dispr.viewer.world import layer_to_world
 from napari_dispr.widgets.compare.actions import CompareActions
 from napari_dispr.widgets.compare.canvas import ShapeCanvas
 from napari_dispr.widgets.compare.changes import Change
@@ -52,6 +54,8 @@ _NOTHING = (
     "folder of a saved prediction on the window.\n\nThis window then shows the members of a cell, all shapes "
     "that fit its picture, side by side."
 )
+#: Labels with planes so many pixels apart are not taken for true shapes, unless the user chooses them.
+_COARSE = 4
 #: Width of a list's scroll bar, pixels.
 _SCROLL_BAR = 24
 _VIEWS = {
@@ -96,7 +100,9 @@ class CompareWidget(DockedWidget):
             "ambiguous first", toolTip="Sort the cells by ambiguity (1 - IoU of their members), not by label"
         )
         tip = "A 3D labels layer with the true shapes and the same labels, to show next to the members"
-        self.truth_choice = LayerChoice(self._viewer, _may_be_truth, tip, none="no truth")
+        self.truth_choice = LayerChoice(
+            self._viewer, _may_be_truth, tip, none="no truth", suggests=self._suggests_truth
+        )
         self.picture = QCheckBox("picture", toolTip="Show the picture in the imaged plane; all known planes")
         self.picture.setChecked(True)
         self.next_plane = NextPlane()
@@ -172,6 +178,7 @@ class CompareWidget(DockedWidget):
         opened, before = self._session.current, self._opened
         self._opened = opened
         self.stack.setCurrentWidget(self.content if opened and opened.prediction else self.empty)
+        self.truth_choice.offer()
         self.actions.refresh()
         if opened is None or not opened.prediction:
             self._cell = None
@@ -190,6 +197,15 @@ class CompareWidget(DockedWidget):
             self._look()
         else:
             self._show()
+
+    def _suggests_truth(self, layer: Labels) -> bool:
+        """Whether 3D labels are probably the true shapes: not those that were predicted from, nor coarse."""
+        opened = self._session.current
+        sides = grid.spacing(layer_to_world(layer))
+        used = opened is not None and (
+            layer is unwrapped(opened.labels) or layer.name == opened.prediction.provenance.get("labels")
+        )
+        return not used and bool(sides.max() <= _COARSE * sides.min())
 
     def _on_prediction_chosen(self, index: int) -> None:
         self._session.show(self._session.predictions[index])
@@ -253,7 +269,8 @@ class CompareWidget(DockedWidget):
             if opened.plane is None:  # read from a folder, and in the place of its picture
                 with suppress(InputError):  # the viewer shows other axes: show the model's input instead
                     opened = replace(opened, plane=displayed_plane(opened.image, self._viewer.dims))
-        self._shapes.ask(opened, cell, Truth.of(truth) if isinstance(truth, Labels) else None, contrast)
+        true = Truth.of(truth, opened) if isinstance(truth, Labels) else None
+        self._shapes.ask(opened, cell, true, contrast)
 
     def _on_shapes(self, answer: CellShapes | InputError) -> None:
         if isinstance(answer, InputError):

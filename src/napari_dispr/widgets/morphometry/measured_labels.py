@@ -11,7 +11,7 @@ from scipy import ndimage
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.content import METADATA_KEY
-from napari_dispr.viewer.displayed import layer_to_world
+from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.morphometry.content import Measured
 
 if TYPE_CHECKING:
@@ -63,18 +63,15 @@ def labels_source(layer: "Labels", unit: str | None = None) -> LabelsSource:
     """
     if layer.ndim != 3:
         raise InputError(f'"{layer.name}" has {layer.ndim} axes: choose labels with z, y and x.')
-    affine, note = layer_to_world(layer), ""
-    own = layer.units[-1]
-    for axis, one in enumerate(layer.units):
-        if not one.is_compatible_with(own):
+    own, note = layer.units[-1], ""
+    for one in layer.units:
+        if unit_ratio(one, own) is None:
             raise InputError(
                 f'"{layer.name}" has axes in {one} and {own}: give all axes of the layer the same unit.'
             )
-        affine[axis] *= float((1 * one).to(own).magnitude)
     wanted = str(own) if unit is None else unit
-    if own.is_compatible_with(wanted):
-        affine[:3] *= float((1 * own).to(wanted).magnitude)
-    else:
+    affine = layer_to_world(layer, wanted)
+    if unit_ratio(own, wanted) is None:
         sign = unit_sign(wanted)
         note = (
             f'"{layer.name}" is in {unit_sign(str(own))}, the prediction in {sign}: its scale was read as '

@@ -23,6 +23,8 @@ class LayerChoice(ShortComboBox):
         Whether a layer is offered.
     none : str
         Label of an item for no layer, below the others. Empty: a layer is chosen whenever there is one.
+    suggests : callable
+        Whether an offered layer may be chosen before the user chooses; by default any.
     """
 
     #: The chosen layer is another one.
@@ -34,17 +36,18 @@ class LayerChoice(ShortComboBox):
         accepts: "Callable[[Layer], bool]",
         tip: str,
         none: str = "",
+        suggests: "Callable[[Layer], bool]" = lambda layer: True,
     ) -> None:
         super().__init__(characters=12)
         self.setToolTip(tip)
-        self._viewer, self._accepts, self._none = viewer, accepts, none
+        self._viewer, self._accepts, self._none, self._suggests = viewer, accepts, none, suggests
         self._offered: list[Layer] = []
         self._chosen: Layer | None = None
-        self._refused = False  # the user chose no layer
+        self._by_user = False  # the user has chosen the layer, or no layer
         for event in ("inserted", "removed", "reordered", "renamed"):
-            getattr(viewer.layers.events, event).connect(self._offer)
+            getattr(viewer.layers.events, event).connect(self.offer)
         self.currentIndexChanged.connect(self._on_index)
-        self._offer()
+        self.offer()
 
     @property
     def layer(self) -> "Layer | None":
@@ -63,24 +66,34 @@ class LayerChoice(ShortComboBox):
     def disconnect_layers(self) -> None:
         """Stop following the viewer."""
         for event in ("inserted", "removed", "reordered", "renamed"):
-            getattr(self._viewer.layers.events, event).disconnect(self._offer)
+            getattr(self._viewer.layers.events, event).disconnect(self.offer)
 
-    def _offer(self, event: object = None) -> None:
+    def offer(self, event: object = None) -> None:
+        """Look at the layers again; what the user has chosen stays chosen."""
         self._offered = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
+        self._by_user &= self._chosen is None or self._chosen in self._offered
         with signals_blocked(self):
             self.clear()
             self.addItems([layer.name for layer in self._offered])
             if self._none:
                 self.addItem(self._none)
-            if self._chosen in self._offered:
-                self.setCurrentIndex(self._offered.index(self._chosen))
-            else:
-                self.setCurrentIndex(len(self._offered) if self._refused else 0)
-        self._on_index(self.currentIndex())
+            self.setCurrentIndex(self._offered_index())
+        self._choose(self.currentIndex())
+
+    def _offered_index(self) -> int:
+        """Of the chosen layer; if it may not stay, of the first that is suggested."""
+        chosen, user = self._chosen, self._by_user
+        if chosen is not None and chosen in self._offered and (user or self._suggests(chosen)):
+            return self._offered.index(chosen)
+        suggested = (i for i, layer in enumerate(self._offered) if not user and self._suggests(layer))
+        return next(suggested, len(self._offered) if self._none else 0)
 
     def _on_index(self, index: int) -> None:
+        self._by_user = index >= 0
+        self._choose(index)
+
+    def _choose(self, index: int) -> None:
         chosen = self._offered[index] if 0 <= index < len(self._offered) else None
-        self._refused = bool(self._none and self._offered) and index == len(self._offered)
         if chosen is not self._chosen:
             self._chosen = chosen
             self.layer_changed.emit()

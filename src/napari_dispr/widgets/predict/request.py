@@ -87,6 +87,8 @@ class Inspection:
         About how many pixels along a voxel of the layers.
     depths : tuple of float
         World z of the planes, if there are several.
+    plane : str
+        Which plane is used, if only one of picture and labels has several.
     """
 
     crops: tuple[Crop, ...]
@@ -96,12 +98,13 @@ class Inspection:
     binary: bool = False
     step: int = 1
     depths: tuple[float, ...] = ()
+    plane: str = ""
 
     @property
     def text(self) -> str:
         """The inspection in words."""
         source = f", from {len(self.depths)} planes" if len(self.depths) > 1 else ""
-        text = f"{cells_text(len(self.crops))} to predict{source}."
+        text = f"{cells_text(len(self.crops))} to predict{source}.{self.plane}"
         if self.binary:
             text += _MASK
         if self.step > 1:
@@ -149,7 +152,9 @@ def make_request(
             f'"{labels.name}" lacks an axis that "{image.name}" has (such as channels), so that napari shows '
             "the labels of another time: align them."
         )
-    segmentation = displayed_plane(labels, dims)
+    segmentation = displayed_plane(labels, dims, picture.unit)
+    if not picture.index:  # a 2D picture has no z of its own
+        picture = replace(picture, depth=segmentation.depth)
     if picture.shape != segmentation.shape:
         raise InputError(
             f'"{picture.name}" has {_pixels(picture)} and "{segmentation.name}" {_pixels(segmentation)}: '
@@ -162,9 +167,22 @@ def make_request(
     return PredictRequest(picture, segmentation, cells, settings, stacks=stacks)
 
 
+def _plane_text(image: DisplayedPlane, labels: DisplayedPlane) -> str:
+    """Which plane is used of a stack with a 2D picture, or with 2D labels."""
+    flat, stack = (labels, image) if image.index else (image, labels)
+    if flat.index or not stack.index:
+        return ""
+    place = f"slider{'s' * (len(stack.index) > 1)} at {', '.join(map(str, stack.index))}"
+    return (
+        f' "{flat.name}" is 2D: of "{stack.name}" only the plane on screen is used ({place}), and the shapes '
+        "are placed in that plane."
+    )
+
+
 def _stacks(image: "Image", labels: "Labels", dims: "Dims") -> tuple[DisplayedStack, DisplayedStack]:
     """The stacks of picture and labels, which have the same planes."""
-    ours, theirs = displayed_stack(image, dims), displayed_stack(labels, dims)
+    ours = displayed_stack(image, dims)
+    theirs = displayed_stack(labels, dims, image.units[-1])
     for stack in (ours, theirs):
         if not stack.spaced:
             raise InputError(
@@ -248,6 +266,7 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
         () if binary else tuple(mask_notes(labels, own, boxes)),
         binary=binary,
         step=_layer_step(own, 1 if card.rival else request.settings.members),
+        plane=_plane_text(request.image, request.labels),
     )
 
 

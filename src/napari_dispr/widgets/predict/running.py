@@ -5,7 +5,7 @@ the model, sampling, measuring, composing the label volumes.
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -187,3 +187,26 @@ def summary(results: Results, finished: bool) -> str:
         f"{cells_text(done)} predicted." if finished else f"{done} of {cells_text(results.chosen)} finished."
     )
     return " ".join([text, *results.warnings])
+
+
+def removed_text(inputs: Sequence[str], unseen: bool) -> str:
+    """Where the shapes are after the user has removed layers during the run; empty if none.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Names of the removed ones of picture and labels.
+    unseen : bool
+        Whether all layers of the results were removed.
+    """
+    text = ""
+    if inputs:
+        names, were = " and ".join(f'"{name}"' for name in inputs), "were" if len(inputs) > 1 else "was"
+        it = "they" if len(inputs) > 1 else "it"
+        text = f" {names} {were} removed during the run: the shapes lie where {it} {were}."
+    if unseen:
+        text += (
+            " You removed the layers of the results: Compare and Morphometry still show the shapes, and "
+            "Export in Morphometry saves them."
+        )
+    return text

@@ -37,7 +37,7 @@ from napari_dispr.widgets.predict.request import (
     inspect,
     make_request,
 )
-from napari_dispr.widgets.predict.running import Results, run, summary
+from napari_dispr.widgets.predict.running import Results, removed_text, run, summary
 from napari_dispr.widgets.predict.settings_form import SettingsForm, recall_settings
 from napari_dispr.widgets.predict.show_3d import Show3D
 from napari_dispr.widgets.predict.table import MorphometryTable
@@ -328,10 +328,18 @@ class PredictWidget(DockedWidget):
 
     def _on_result(self, results: Results) -> None:
         self._show(results, replacing=not self.keep_earlier.isChecked())
-        self.run_bar.status.say(summary(results, finished=True))
+        self.run_bar.status.say(self._said(results, finished=True))
 
     def _kept(self) -> str:
-        return summary(self._last, finished=False) if self._last else "No cell was finished."
+        return self._said(self._last, finished=False) if self._last else "No cell was finished."
+
+    def _said(self, results: Results, finished: bool) -> str:
+        """The result in words, also where it is if the user has removed layers during the run."""
+        assert self._origin is not None and self.updater.layers is not None
+        inputs, made = self._origin[:2], self.updater.layers.layers
+        removed = [one.name for one in inputs if unwrapped(one) not in self._viewer.layers]
+        unseen = bool(made) and not self.updater.layers.in_viewer
+        return f"{summary(results, finished)}{removed_text(removed, unseen)}"
 
     def _show(self, results: Results, *, replacing: bool = False) -> None:
         """Pass the results on to the tables, to the other windows and to the layers.

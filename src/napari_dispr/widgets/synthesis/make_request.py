@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.events import mapped
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import LAYOUTS, FieldMade, iter_make_synthesis, tile
-from napari_dispr.synthesis.learn_settings import CellSettings
 from napari_dispr.synthesis.learned_card import read_card
 from napari_dispr.synthesis.populations import Placed, Population, iter_make_population
-from napari_dispr.synthesis.settings import Layout, PopulationSettings
+from napari_dispr.synthesis.settings import CellSettings, Layout, PopulationSettings
 from napari_dispr.synthesis.simulated_sources import SIMULATED
 from napari_dispr.synthesis.sources import SAMPLE, cell_source, learned_file
 from napari_dispr.widgets.parts.loading import load_torch
@@ -142,7 +141,7 @@ def iter_layers(request: MakeRequest, images: int) -> Generator[Any, None, str]:
         )
         cells += len(population.cells)
         yield population
-    return f"Made {_many(images, 'image')} with {_many(cells, 'cell')}."
+    return f"Made {counted(images, 'image')} with {counted(cells, 'cell')}."
 
 
 def iter_folder(
@@ -158,8 +157,8 @@ def iter_folder(
             event = next(events)
         except StopIteration as end:
             made = end.value
-            text = f"{out} holds {_many(made['images'], 'image')} with {_many(made['cells'], 'cell')}."
-            return text + (f" {_many(notes, 'image')} could not take all cells." if notes else "")
+            text = f"{out} holds {counted(made['images'], 'image')} with {counted(made['cells'], 'cell')}."
+            return text + (f" {counted(notes, 'image')} could not take all cells." if notes else "")
         if isinstance(event, FieldMade):
             done, notes = event.done, notes + bool(event.notes)
             yield Progress(100 * done, 100 * images, f"image {done} of {images}")
@@ -178,7 +177,9 @@ def iter_browse(folder: Path) -> Generator[Thumb | Progress, None, str]:
         yield _thumb(image, labels)
         yield Progress(number, min(len(pairs), MOST_THUMBS))
     left = max(0, len(pairs) - MOST_THUMBS)
-    return f"{_many(len(pairs), 'image')} in {folder}." + (f" The last {left} are not shown." if left else "")
+    return f"{counted(len(pairs), 'image')} in {folder}." + (
+        f" The last {left} are not shown." if left else ""
+    )
 
 
 def read_pair(image: Path, labels: Path) -> Annotated:
@@ -226,7 +227,3 @@ def _progress(placed: Placed, before: int, total: int) -> Progress:
     return Progress(
         round(100 * (before + share)), 100 * total, f"image {before + 1} of {total}: placing cells"
     )
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

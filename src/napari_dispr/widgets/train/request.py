@@ -24,7 +24,7 @@ from napari_dispr.export.pictures import montage
 from napari_dispr.models.library import available_models, new_model_path, user_folder
 from napari_dispr.settings import TrainSettings
 from napari_dispr.training.run import Plan, Run, runs_folder
-from napari_dispr.viewer.displayed import layer_to_world
+from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.parts.loading import without_full_collections
 from napari_dispr.widgets.parts.wording import cells_text
 
@@ -122,13 +122,12 @@ def lengths_of(layer: "Image | Labels") -> tuple[tuple[float, ...], str]:
         If the layer is sheared, or its axes have units that cannot be converted.
     """
     units = layer.units[-3:]
-    if not all(unit.is_compatible_with(units[-1]) for unit in units):
+    if None in [unit_ratio(unit, units[-1]) for unit in units]:
         raise InputError(
             f'"{layer.name}" has {"zyx"[-len(units)]} in {units[0]} and x in {units[-1]}: give all axes '
             "units of length."
         )
-    ratio = np.array([float((1 * unit).to(units[-1]).magnitude) for unit in units])
-    axes = ratio[:, None] * layer_to_world(layer)[-len(units) - 1 : -1, -len(units) - 1 : -1]
+    axes = layer_to_world(layer)[-len(units) - 1 : -1, -len(units) - 1 : -1]
     lengths = np.linalg.norm(axes, axis=0)
     if not lengths.all():
         raise InputError(f'"{layer.name}" has a scale of 0: give all axes a scale.')
@@ -368,34 +367,3 @@ def start_run(data: TrainingData, model: ModelRequest) -> Run:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return run
-
-
-def resume(run: Run, finish: bool) -> tuple[Run, bool]:
-    """Continue a stopped run, or with ``finish`` save its best weights as a model.
-
-    Raises
-    ------
-    InputError
-        If it is running, or its process cannot be started.
-    """
-    try:
-        run.start(finish=finish)
-    except OSError as error:
-        raise InputError(f"Training cannot be started: {error.strerror or error}.") from error
-    return run, finish
-
-
-def delete_run(run: Run) -> None:
-    """Delete the run's folder; its finished model stays.
-
-    Raises
-    ------
-    InputError
-        If it is running, or files cannot be deleted.
-    """
-    if run.is_running:
-        raise InputError(f"{run.plan.name!r} is being trained: stop it first.")
-    try:
-        shutil.rmtree(run.folder)
-    except OSError as error:
-        raise InputError(f"The folder {run.folder} cannot be deleted: {error.strerror or error}.") from error
