@@ -109,6 +109,7 @@ class PlotPanel(QWidget):
         first = row(self.kind, (self.measure, 1), self.colour_cells, self.save_button)
         second = row(self.group, self.against_words, (self.against, 1), self.of_words, self.of, None)
         column(first, second, (self.plot, 1), self.note, parent=self)
+        self._show_controls(self.kind.currentText())  # all of them would make the window wide
         self.kind.currentTextChanged.connect(self.draw)
         self.measure.currentTextChanged.connect(self.draw)
         self.against.currentTextChanged.connect(self.draw)
@@ -166,14 +167,17 @@ class PlotPanel(QWidget):
         self._shown = cells, members
         self.draw()
 
-    def draw(self) -> None:
-        """Plot everything again."""
-        kind = self.kind.currentText()
+    def _show_controls(self, kind: str) -> None:
         for control in (self.against_words, self.against):
             control.setVisible(kind == _SCATTER)
         for control in (self.of_words, self.of):
             control.setVisible(kind in (_HISTOGRAM, _SCATTER) and self._cells is not self._members)
         self.group.setVisible(kind == _BY_GROUP)
+
+    def draw(self) -> None:
+        """Plot everything again."""
+        kind = self.kind.currentText()
+        self._show_controls(kind)
         self.plot.clear()
         self._points = []
         self.axis.labels = None
