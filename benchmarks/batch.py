@@ -2,10 +2,10 @@
 
     python benchmarks/batch.py [--fields 10,100] [--cells 2] [--workers 0,1,2] [--model ellipsoid]
 
-The parts (crop, draw, measure, write) are timed one after another in this process with one thread, for the
-cells of one field. A batch starts its processes and loads the model first: these seconds are given apart, as
-the time until the first cell. Next to the time by the clock there is that of the processors, of all processes
-together: other programs that run on the machine change it less.
+The parts (crop, draw, measure, write) are measured one after another in this process with one thread, for
+some fields. A batch starts its processes and loads the model first: these seconds are given apart, as the
+time until the first cell. All ratios are of time of the processors, of all processes together: other programs
+that run on the machine change it less than the time by the clock.
 """
 
 import argparse
@@ -58,23 +58,25 @@ class Watched(threading.Thread):
             return sum(self._seconds.values()) - self._own
 
 
-def seconds_of_parts(cells: int, model: str, settings: dict) -> dict[str, float]:
-    """Seconds a cell of drawing (with cropping), measuring and writing, of one field."""
+def seconds_of_parts(fields: int, cells: int, model: str, settings: dict) -> dict[str, float]:
+    """Seconds a cell of drawing (with cropping), measuring and writing fields, of the processor."""
     torch.set_num_threads(1)
-    image, labels = field(cells, 0)
-    nd.predict(image, labels, model=model, cells=[1], **settings)  # loads the model
-    times = [time.perf_counter()]
-    prediction = nd.predict(image, labels, model=model, **settings)
-    times.append(time.perf_counter())
-    table = nd.measure(prediction)
-    times.append(time.perf_counter())
-    with tempfile.TemporaryDirectory() as folder:
-        for label in prediction:
-            save_cell(prediction, folder, label)
-        save_tables(prediction, folder, table)
-    times.append(time.perf_counter())
-    parts = ("crop and draw", "measure", "write")
-    return {part: (times[i + 1] - times[i]) / cells for i, part in enumerate(parts)}
+    nd.predict(*field(cells, 0), model=model, cells=[1], **settings)  # loads the model
+    parts = dict.fromkeys(("crop and draw", "measure", "write"), 0.0)
+    for number in range(fields):
+        times = [time.process_time()]
+        prediction = nd.predict(*field(cells, number), model=model, **settings)
+        times.append(time.process_time())
+        table = nd.measure(prediction)
+        times.append(time.process_time())
+        with tempfile.TemporaryDirectory() as folder:
+            for label in prediction:
+                save_cell(prediction, folder, label)
+            save_tables(prediction, folder, table)
+        times.append(time.process_time())
+        for i, part in enumerate(parts):
+            parts[part] += (times[i + 1] - times[i]) / cells / fields
+    return parts
 
 
 def main() -> None:
@@ -86,7 +88,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=5)
     options = parser.parse_args()
     settings = {"members": options.members, "quality": "fast"}
-    parts = seconds_of_parts(options.cells, options.model, settings)
+    parts = seconds_of_parts(4, options.cells, options.model, settings)
     whole = sum(parts.values())
     print(
         ", ".join(f"{name} {1000 * took:.0f} ms" for name, took in parts.items()),
@@ -121,12 +123,12 @@ def main() -> None:
                 watched.going = False
                 ((began, before),) = first
                 count = fields * options.cells - 1
-                each = (end - began) / count
+                each, busy = (end - began) / count, (used - before) / count
                 print(
                     f"{workers} workers, {fields} fields: first cell after {began - start:.1f} s, then "
-                    f"{1000 * each:.0f} ms a cell ({each / whole:.2f} of the sum of the parts; "
-                    f"{1000 * (used - before) / count:.0f} ms of the processors), "
-                    f"{3600 / each:,.0f} cells an hour, peak {watched.peak:.0f} MiB",
+                    f"{1000 * busy:.0f} ms a cell of the processors ({busy / whole:.2f} of the sum of the "
+                    f"parts), {1000 * each:.0f} ms by the clock, {3600 / each:,.0f} cells an hour, "
+                    f"peak {watched.peak:.0f} MiB",
                     flush=True,
                 )
 

@@ -5,16 +5,19 @@
 
 For real and made cells: how far from the edge of the label the edge of the image is (where the light is half
 way between inside and outside); mean and standard deviation of the light in the cell, in thirds from its
-middle slice to its ends; and how neighbouring slices correlate in the cell. All slices should be annotated.
+middle slice to its ends; the strength of details by their size, between Gaussians of these widths in pixels;
+and how neighbouring slices correlate in the cell. All slices should be annotated.
 """
 
 import argparse
 import time
 from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, gaussian_filter
 
 from napari_dispr import signed_distance
 from napari_dispr.labels import cell_boxes
@@ -22,6 +25,8 @@ from napari_dispr.synthesis.annotated import read_annotated
 from napari_dispr.synthesis.learned import LearnedSynthesis
 from napari_dispr.synthesis.textures import iter_textures
 
+#: Widths of Gaussians that separate details by size, in pixels.
+_WIDTHS = (0.7, 1.4, 2.8)
 #: Pixels of a section that is counted; slices of a cell that is counted.
 _LEAST_PIXELS, _LEAST_SLICES = 80, 4
 
@@ -58,6 +63,11 @@ def measures(stacks: list[NDArray[np.float32]], masks: list[NDArray[np.bool_]]) 
             found[f"mean {third}"].append(inside.mean())
             found[f"sd {third}"].append(inside.std())
             found["edge"].append(edge_offset(image[z], mask[z]))
+            levels = [image[z], *(gaussian_filter(image[z], width) for width in _WIDTHS)]
+            core = binary_erosion(mask[z], iterations=3)
+            for width, (fine, coarse) in zip(_WIDTHS, pairwise(levels), strict=True):
+                if core.sum() >= _LEAST_PIXELS:
+                    found[f"details < {width}"].append((fine - coarse)[core].std())
             both = mask[z] & mask[z + 1] if z + 1 < depth else mask[z] & False
             if both.sum() >= _LEAST_PIXELS:
                 found["next slice"].append(np.corrcoef(image[z][both], image[z + 1][both])[0, 1])
@@ -73,7 +83,8 @@ def main() -> None:
     parser.add_argument("labels")
     parser.add_argument("--spacing", type=lambda text: tuple(map(float, text.split(","))))
     parser.add_argument("--rho", type=float)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--sampler", default="dpm-solver++")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--cells", type=int, default=6)
     parser.add_argument("--as-published", action="store_true")
     options = parser.parse_args()
@@ -95,6 +106,7 @@ def main() -> None:
         network,
         masks,
         range(len(masks)),
+        sampler=options.sampler,
         steps=options.steps,
         rho=options.rho,
         with_neighbours=not options.as_published,

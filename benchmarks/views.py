@@ -16,39 +16,20 @@ import time
 from collections import defaultdict
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
-from napari_dispr import grid, signed_distance
+from napari_dispr import signed_distance
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.events import result_of
 from napari_dispr.synthesis import silhouettes
 from napari_dispr.synthesis.generic import simulated_cell
-from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.silhouettes import FIRST, VIEWS
 from napari_dispr.synthesis.surface_fit import iter_fit_surface, rendered_silhouettes
 from napari_dispr.synthesis.views import iter_views, views_model
 from napari_dispr.synthesis.volumes import Volume, enlarged, from_model
 
 KINDS = ("ellipsoid", "bent", "pear", "chain", "block")
-
-
-def harmonic(seed: int) -> NDArray[np.bool_]:
-    """A random body of spherical harmonics on the grid."""
-    radii, edges = silhouettes.random_outlines(1, torch.Generator().manual_seed(10**9 + seed))
-    zoom, middle = silhouettes.placed(edges)
-    pixel = np.arange(grid.SIZE) - grid.CENTRE
-    points = (
-        np.stack(np.meshgrid(pixel, pixel, pixel, indexing="ij"), axis=-1) / zoom.item() + middle[0].numpy()
-    )
-    length = np.linalg.norm(points, axis=-1)
-    table = radii[0].numpy()
-    rows, columns = table.shape
-    latitude = np.arccos(points[..., 0] / length) * (rows / np.pi) - 0.5
-    longitude = np.arctan2(points[..., 1], points[..., 2]) % (2 * np.pi) * (columns / (2 * np.pi))
-    closed = np.concatenate([table, table[:, :1]], axis=1)
-    return length < map_coordinates(closed, [latitude, longitude], order=1, mode="nearest")
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -72,7 +53,7 @@ def main() -> None:
     model, settings = views_model(options.views), CellSettings()
     rows: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
     for number in range(options.bodies):
-        bodies = {"harmonics": harmonic(number)}
+        bodies = {"harmonics": silhouettes.random_body(10**9 + number)}
         bodies |= {kind: simulated_cell(kind, np.random.default_rng(number))[0] > 127 for kind in KINDS}
         for kind, body in bodies.items():
             mask = signed_distance.from_level(body.any(axis=0))

@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # the same names for type checkers
     from napari_dispr.synthesis.learn import learn_synthesis as learn_synthesis
     from napari_dispr.synthesis.populations import iter_make_population as iter_make_population
     from napari_dispr.synthesis.populations import make_population as make_population
+    from napari_dispr.synthesis.settings import CellSettings as CellSettings
     from napari_dispr.synthesis.settings import JudgeSettings as JudgeSettings
     from napari_dispr.synthesis.settings import PopulationSettings as PopulationSettings
     from napari_dispr.synthesis.sources import cell_source as cell_source
@@ -93,7 +94,7 @@ _PUBLIC = {
     "synthesis.judge": "iter_judge_synthesis judge_synthesis",
     "synthesis.learn": "iter_learn_synthesis learn_synthesis",
     "synthesis.populations": "iter_make_population make_population",
-    "synthesis.settings": "JudgeSettings PopulationSettings",
+    "synthesis.settings": "CellSettings JudgeSettings PopulationSettings",
     "synthesis.sources": "cell_source",
     "training.calibrate": "calibrate iter_calibrate",
     "training.train": "iter_train train",

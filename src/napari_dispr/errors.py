@@ -10,4 +10,5 @@ class InputError(ValueError):
 
 def counted(number: int, word: str) -> str:
     """Such as ``1 cell`` or ``3,000 cells``."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+    ending = "" if number == 1 else "es" if word.endswith("sh") else "s"
+    return f"{number:,} {word}{ending}"

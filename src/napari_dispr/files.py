@@ -1,5 +1,6 @@
 """Write files under a temporary name and rename them, so that nobody ever reads half of one."""
 
+import csv
 import json
 import math
 import os
@@ -8,7 +9,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,26 @@ def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
     text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
     with written_aside(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_rows(
+    path: str | os.PathLike[str], columns: Iterable[str], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write a table as CSV: floats with all their digits."""
+    with written_aside(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(columns), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def read_rows(path: str | os.PathLike[str], columns: Iterable[str]) -> list[dict[str, str]]:
+    """The rows of a CSV table as text; none if there is no such table, or it has other columns."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            return list(table) if table.fieldnames == list(columns) else []
+    except (OSError, ValueError, csv.Error):
+        return []
 
 
 def plain(value: Any) -> Any:

@@ -18,6 +18,10 @@ class Settings(BaseModel):
 SettingsKind = TypeVar("SettingsKind", bound=Settings)
 PixelSize = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Scale = Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | Literal["auto", "physical"]
+Device = Annotated[
+    str,
+    Field(description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."),
+]
 #: What a picture shows: a plane through the cells, or their projection, with their silhouettes as masks.
 PictureKind = Literal["section", "projection"]
 
@@ -91,9 +95,7 @@ class PredictSettings(Settings):
         description="Seed of the noise. The same seed gives the same shapes of a cell, whichever other cells "
         "are predicted.",
     )
-    device: str = Field(
-        "auto", description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."
-    )
+    device: Device = "auto"
 
 
 class EvaluateSettings(Settings):
@@ -216,9 +218,7 @@ class TrainSettings(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         0, description="Seed of the weights, samples and noise."
     )
-    device: str = Field(
-        "auto", description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."
-    )
+    device: Device = "auto"
     processes: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Processes that share each step: one per GPU, or a few per CPU; 0: the fastest number.",
@@ -307,9 +307,7 @@ class RivalTrainSettings(Settings):
         0.1, description="Share of the cells that are used to choose the best weights and not for training."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="Seed of the weights and samples.")
-    device: str = Field(
-        "auto", description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."
-    )
+    device: Device = "auto"
 
     @property
     def budget(self) -> str:

@@ -7,6 +7,7 @@ import zarr
 from support.screens import field, write_screen
 
 from napari_dispr.cells.fields import list_fields, read_field
+from napari_dispr.cells.pictures import read_plane
 from napari_dispr.errors import InputError
 
 
@@ -36,10 +37,10 @@ def test_folders_of_images_and_of_labels(tmp_path):
 def test_rows_of_a_table(tmp_path, separator):
     write_screen(tmp_path / "screen", 2, 1)
     rows = [
-        ["image", "labels", "pixel_size", "drug", "dose"],
-        ["screen/f0.tif", "screen/f0_masks.tif", "0.25", "none", "0"],
-        ["", "screen/f1_masks.tif", "", "taxol", "1.5"],
-        ["screen/f1.tif", "screen/missing.tif", "", "taxol", "3"],
+        ["image", " labels", "pixel_size", "drug", "dose", ""],
+        ["screen/f0.tif", "screen/f0_masks.tif", "0.25", "none", "0", ""],
+        ["", "screen/f1_masks.tif", "", "taxol", "1.5", ""],
+        ["screen/f1.tif", "screen/missing.tif", "", "taxol", "3", ""],
     ]
     text = "\n".join(separator.join(row) for row in rows)
     (tmp_path / "fields.csv").write_text(text, encoding="utf-8-sig")
@@ -60,6 +61,7 @@ def test_rows_of_a_table(tmp_path, separator):
         ("image,labels\na.tif", "Line 2 .* not as many values"),
         ("image,labels\n", "holds no fields"),
         pytest.param(f"image,labels\n{'x' * 200_000},b.tif", "cannot be read as a table", id="long"),
+        ("image,labels,dose,dose\n", "two columns 'dose'"),
     ],
 )
 def test_wrong_tables(tmp_path, text, words):
@@ -91,6 +93,35 @@ def test_series_and_channels(tmp_path):
     np.testing.assert_array_equal(cells, labels)
     with pytest.raises(InputError, match=r"2 channels: give .* --channel 0 to 1"):
         read_field(fields[2])
+
+
+@pytest.mark.parametrize("kind", ["compressed", "tiled", "contiguous", "imagej", "npy", "zarr"])
+def test_of_a_series_one_plane_is_read(tmp_path, kind):
+    series = np.random.default_rng(0).integers(0, 255, (5, 20, 30), np.uint16)
+    name, zlib = {"npy": "a.npy", "zarr": "a.zarr"}.get(kind, "a.tif"), {"compression": "zlib"}
+    path = tmp_path / name
+    match kind:
+        case "npy":
+            np.save(path, series)
+        case "zarr":
+            group = zarr.open_group(path, mode="w", zarr_format=2)
+            group.create_array("0", data=series, chunks=(1, 20, 30))
+            group.attrs["multiscales"] = [{"axes": ["t", "y", "x"], "datasets": [{"path": "0"}]}]
+            (path / "0" / "0.0.0").write_bytes(b"damaged")
+        case "imagej":
+            tifffile.imwrite(path, series, imagej=True, metadata={"axes": "TYX"})
+        case _:
+            more = {"contiguous": {}, "compressed": zlib, "tiled": {**zlib, "tile": (16, 16)}}[kind]
+            tifffile.imwrite(path, series, metadata={"axes": "TYX"}, photometric="minisblack", **more)
+    if kind in ("compressed", "tiled"):
+        with tifffile.TiffFile(path) as tiff, open(path, "rb+") as file:
+            file.seek(tiff.pages[0].dataoffsets[0])
+            file.write(b"damaged")
+    for time in (1, 4):
+        np.testing.assert_array_equal(read_plane(path, {"T": time}), series[time])
+    if kind in ("compressed", "tiled", "zarr"):
+        with pytest.raises(InputError, match=r"a\.\w+ cannot be read"):
+            read_plane(path, {"T": 0})
 
 
 def test_a_plate(tmp_path):

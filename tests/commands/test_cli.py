@@ -251,6 +251,16 @@ def test_the_demo_replaces_no_other_prediction(folder, tmp_path, capsys):
         assert main(["demo", "--out", str(tmp_path / "demo"), "--model", "ellipsoid"]) == 0
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(("reader", "status", "lines"), [("pipe", 141, 0), ("/dev/full", 2, 1)])
+def test_output_that_nobody_takes(reader, status, lines):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") if reader == "pipe" else open(reader, "wb") as out:
+        done = subprocess.run([*COMMAND, "models", "list"], stdout=out, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == status and done.stderr.count("\n") == lines
+
+
 def test_nothing_but_one_line_is_on_the_standard_error(tmp_path):
     # In a process of its own, where warnings of other packages (of pickle's protocol here) would be seen too.
     (tmp_path / "savedmodel.pt").write_bytes(b"\x80\x04garbage")
@@ -330,12 +340,20 @@ def test_no_command_and_unknown_command_are_bad_input(capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """A command without its folder, and the folder of a prediction that nothing stopped."""
+    arguments = ["predict", str(folder / "image.tif"), str(folder / "labels.tif"), "--members", "2"]
+    arguments += ["--steps", "4", "--out"]
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert main([*arguments, str(out)]) == 0
+    return arguments, out
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals to send to one process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, "SIGKILL"], ids=str)
-def test_a_stopped_prediction_is_continued(folder, tmp_path, capsys, number):
-    out = tmp_path / "out"
-    arguments = ["predict", str(folder / "image.tif"), str(folder / "labels.tif"), "--members", "2"]
-    arguments += ["--steps", "20", "--out"]
+def test_a_stopped_prediction_is_continued(whole, tmp_path, capsys, number):
+    (arguments, whole), out = whole, tmp_path / "out"
     process = subprocess.Popen(
         [*COMMAND, *arguments, str(out)],
         stderr=subprocess.PIPE,
@@ -354,11 +372,10 @@ def test_a_stopped_prediction_is_continued(folder, tmp_path, capsys, number):
     assert 1 in nd.load_prediction(out) and len(nd.load_prediction(out)) < 3
     (out / "cells" / ".0123abcd.2.npz").write_bytes(b"left by a killed process")
     assert main([*arguments, str(out)]) == 0
-    assert main([*arguments, str(tmp_path / "whole")]) == 0
     files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
-    assert files == sorted(p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.*"))
+    assert files == sorted(path.relative_to(whole) for path in whole.rglob("*.*"))
     for file in files:
-        assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+        assert (out / file).read_bytes() == (whole / file).read_bytes(), file
     assert main([*arguments, str(out), "--seed", "1"]) == 2
     assert "seed 0, not 1" in capsys.readouterr().err
     assert main([*arguments, str(out), "--seed", "1", "--steps", "1", "--cells", "2", "--overwrite"]) == 0

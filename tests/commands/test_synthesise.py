@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from support.learning import few_are_made  # noqa: F401
 
 from napari_dispr.commands.cli import main
 from napari_dispr.synthesis.learned import LearnedSynthesis

@@ -1,5 +1,6 @@
 """Batches: the same files whatever the workers and whatever was killed; bad fields do not end the others."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -70,6 +71,18 @@ def test_a_cancelled_batch_goes_on(screen, whole, tmp_path, at):
     steps: list = []
     predict_batch(screen, tmp_path, progress=steps.append, **HERE)
     assert steps[0].done == before and steps[-1].done == FIELDS
+    assert contents(tmp_path) == contents(whole.folder)
+
+
+def test_a_full_disk_stops_a_batch_that_goes_on_later(screen, whole, tmp_path, monkeypatch):
+    def full(prediction, folder, label):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"No space left .* run the same"):
+        patch.setattr("napari_dispr.prediction.growing.save_cell", full)
+        predict_batch(screen, tmp_path, **HERE)
+    assert not list(tmp_path.glob("cells/*"))
+    predict_batch(screen, tmp_path, **HERE)
     assert contents(tmp_path) == contents(whole.folder)
 
 
@@ -149,6 +162,10 @@ def test_two_batches_in_one_folder_are_refused(screen, whole, tmp_path):
         predict_batch(screen, whole.folder, **HERE)
     with pytest.raises(InputError, match="has the members 5, not 4"):
         predict_batch(screen, whole.folder, members=4, **HERE)
+    first = iter_predict_batch(screen, tmp_path / "z", **HERE)
+    next(first)
+    first.close()  # no field is finished, so that other settings are as good
+    assert predict_batch(list_fields(screen)[:1], tmp_path / "z", members=4, **HERE).cells == CELLS
     (tmp_path / "thesis.doc").touch()
     with pytest.raises(InputError, match=r"other files, such as thesis\.doc"):
         predict_batch(screen, tmp_path, **HERE)
@@ -203,12 +220,19 @@ def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):
     assert nd.load_prediction(tmp_path / "out" / "cells" / "f1").unit == "micrometer"
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "Distributions by drug" in page and "<b>taxol</b>" in page
-    table.write_text(table.read_text().replace("dose", "volume_mean"))
+    text = table.read_text()
+    table.write_text(text.replace("0.1,none", "0.2,none"))
+    assert main(command) == 2, "a finished field has another pixel size now"
+    assert "The field f0 was predicted from" in (said := capsys.readouterr().err) and "size 0.1, not" in said
+    table.write_text(text.replace("dose", "volume_mean"))
     with pytest.raises(InputError, match="'volume_mean', as the results have: rename it"):
         predict_batch(table, tmp_path / "other", **HERE)
 
 
-def test_wrong_workers(screen, tmp_path):
+def test_wrong_workers(screen, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("napari_dispr.prediction.batch.started", lambda count, scheduler: 1 // (count - FIELDS))
+        predict_batch(screen, tmp_path / "many", model="ellipsoid", workers=10**9)
     with pytest.raises(InputError, match="workers is -1"):
         predict_batch(list_fields(screen), tmp_path, model="ellipsoid", workers=-1)
     with pytest.raises(InputError, match="No Dask scheduler answers at tcp://127"):

@@ -1,6 +1,7 @@
 """Predictions on disk: many cells in little memory, and runs that are killed and continued."""
 
 import shutil
+import threading
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from support.predictions import ball, discs, prediction_of
 import napari_dispr as nd
 from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
-from napari_dispr.prediction import store
+from napari_dispr.prediction import growing, saving, store
 from napari_dispr.prediction.growing import iter_saved
 from napari_dispr.prediction.members import CellDone
 from napari_dispr.prediction.saving import earlier_prediction, load_measures, load_prediction
@@ -82,7 +83,8 @@ def run(folder, **more):
 
 
 @pytest.mark.parametrize("torn", ["", '{"label": 5, "cel'])
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, torn):
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch, torn):
+    monkeypatch.setattr(growing, "_AHEAD", 0)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for event in iter_saved(events(), whole):
         if isinstance(event, CellDone) and event.label == 2:
@@ -103,7 +105,8 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, torn):
     assert contents(killed) == contents(whole)
 
 
-def test_a_cancelled_run_has_tables_of_the_finished_cells(tmp_path):
+def test_a_cancelled_run_has_tables_of_the_finished_cells(tmp_path, monkeypatch):
+    monkeypatch.setattr(growing, "_AHEAD", 0)
     going = iter_saved(events(), tmp_path)
     for event in going:
         if isinstance(event, CellDone):
@@ -113,7 +116,43 @@ def test_a_cancelled_run_has_tables_of_the_finished_cells(tmp_path):
     assert not (tmp_path / "cells.jsonl").exists() and list(load_prediction(tmp_path)) == [2]
 
 
-def test_a_new_run_replaces_the_prediction_in_the_folder(tmp_path):
+def test_cells_are_drawn_while_others_are_saved(tmp_path, monkeypatch):
+    drawn, order = threading.Event(), []
+    save = growing.save_cell
+
+    def save_cell(prediction, folder, label):
+        assert label == 5 or drawn.wait(60), "the next cell is not drawn before this one is saved"
+        order.append(label)
+        save(prediction, folder, label)
+
+    def watched():
+        for event in events():
+            yield event
+            if isinstance(event, CellDone) and event.label == 5:
+                drawn.set()
+        return event.prediction
+
+    monkeypatch.setattr(growing, "save_cell", save_cell)
+    assert list(result_of(iter_saved(watched(), tmp_path))) == order == [2, 5]
+    assert list(load_prediction(tmp_path)) == [2, 5]
+
+
+def test_after_a_cell_that_cannot_be_saved_no_other_is(tmp_path, monkeypatch):
+    def save_cell(prediction, folder, label):
+        if label == 3:
+            raise OSError(28, "No space left on device")
+        saving.save_cell(prediction, folder, label)
+
+    monkeypatch.setattr(growing, "save_cell", save_cell)
+    labels = np.zeros((60, 150), int)
+    labels[10:30, 10:30], labels[10:30, 50:70], labels[10:30, 90:110] = 1, 3, 4
+    with pytest.raises(OSError, match="No space"):
+        result_of(iter_saved(nd.iter_predict(None, labels, model="ellipsoid"), tmp_path))
+    assert list(load_prediction(tmp_path)) == [1] == pd.read_csv(tmp_path / "cells.csv")["label"].tolist()
+
+
+def test_a_new_run_replaces_the_prediction_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(growing, "_AHEAD", 0)
     prediction_of(*(ball(label, (40, 60 * label), radii) for label, radii in RADII.items())).save(tmp_path)
     for event in iter_saved(events(), tmp_path):
         if isinstance(event, CellDone) and event.label == 2:

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from napari_dispr.synthesis.background import Background
-from napari_dispr.synthesis.cell_sources import CellSource
-from napari_dispr.synthesis.textured_cells import TexturedCell
+from napari_dispr.synthesis.cell_sources import CellSource, TexturedCell
 
 #: Grey values of the background and of the balls.
 LEVEL, BRIGHT = 100.0, 900.0

@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from support.balls import balls
+from support.learning import few_are_made  # noqa: F401
 
 import napari_dispr as nd
 from napari_dispr.errors import InputError
@@ -13,15 +14,14 @@ from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.cells_made import iter_textured_cells
 from napari_dispr.synthesis.examples import examples_of
 from napari_dispr.synthesis.learn import folder_of, iter_learn_synthesis
-from napari_dispr.synthesis.learn_settings import CellSettings
 from napari_dispr.synthesis.learned import LearnedSynthesis
 from napari_dispr.synthesis.populations import make_population
-from napari_dispr.synthesis.settings import PopulationSettings
+from napari_dispr.synthesis.settings import CellSettings, PopulationSettings
 from napari_dispr.synthesis.sources import SAMPLE, learned_file
 from napari_dispr.synthesis.stacks import simulate_stack
 
 SPACING = (1.0, 0.5, 0.5)
-QUICK = CellSettings(texture_steps=1, device="cpu")
+QUICK = CellSettings(way="harmonics", texture_steps=1, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,9 @@ def test_masks_have_the_size_of_the_cells(field) -> None:
     areas = [(mask.distance > 0).sum() * examples.mask_pixel**2 for mask in examples.masks]
     assert np.sqrt(np.median(areas) * 4 / np.pi) == pytest.approx(np.median(examples.diameters), rel=0.1)
     assert not any((mask.distance[edge] > 0).any() for mask in examples.masks for edge in (0, -1))
-    assert examples.height == pytest.approx(1, abs=0.3)
+    assert np.median(examples.heights) == pytest.approx(1, abs=0.3)
+    lit = [field.image[field.labels == label].mean() for label in np.unique(field.labels)[1:]]
+    assert examples.light[0] == pytest.approx(np.mean(lit), rel=0.1)
     assert examples.beyond
 
 
@@ -71,7 +73,7 @@ def test_pictures_show_one_cell_each(field) -> None:
 
 def test_two_annotated_slices_are_enough_and_caps_are_no_small_cells(field) -> None:
     examples = examples_of([sparse(field, 8, 16)])
-    assert not examples.beyond and examples.height is None
+    assert not examples.beyond and not len(examples.heights)
     assert len(examples.masks) < len(examples.pictures) + 1
     widths = [(mask.distance > 0).sum() for mask in examples.masks]
     assert min(widths) > 0.2 * max(widths)
@@ -119,19 +121,25 @@ def test_images_of_different_microscopes_are_refused(field) -> None:
 # --- the run -----------------------------------------------------------------------------------------
 
 
-def run(stack, out, **options):
+def run(few, out, **options):
     return iter_learn_synthesis(
-        stack.image, stack.labels, out, spacing=SPACING, unit="micrometer", batch=2, device="cpu", **options
+        few.image, few.labels, out, spacing=SPACING, unit="micrometer", batch=2, device="cpu", **options
     )
 
 
 @pytest.fixture(scope="module")
-def learned(stack, tmp_path_factory):
+def few(field):
+    """Three annotated slices."""
+    return sparse(field, 8, 12, 16)
+
+
+@pytest.fixture(scope="module")
+def learned(few, tmp_path_factory):
     out = tmp_path_factory.mktemp("learned") / "nuclei.safetensors"
     events = []
     nd.learn_synthesis(
-        stack.image,
-        stack.labels,
+        few.image,
+        few.labels,
         out,
         spacing=SPACING,
         unit="micrometer",
@@ -146,60 +154,66 @@ def learned(stack, tmp_path_factory):
     return LearnedSynthesis.load(out)
 
 
-def test_a_stopped_run_goes_on_exactly(stack, learned, tmp_path) -> None:
+def test_a_stopped_run_goes_on_exactly(few, learned, tmp_path) -> None:
     out = tmp_path / "nuclei.safetensors"
-    events = run(stack, out, steps=4)
+    events = run(few, out, steps=4)
     for event in events:
         if getattr(event, "step", 0) == 2:
             break
     events.close()
     assert not out.exists()
     with pytest.raises(InputError, match="another steps"):
-        next(run(stack, out, steps=5))
-    for event in run(stack, out, steps=4):
+        next(run(few, out, steps=5))
+    for event in run(few, out, steps=4):
         assert getattr(event, "step", 3) >= 3
     assert LearnedSynthesis.load(out).hash == learned.hash
     with pytest.raises(InputError, match="already exists"):
-        next(run(stack, out, steps=4))
+        next(run(few, out, steps=4))
 
 
-def test_learning_starts_from_the_sample_or_from_nothing(stack, tmp_path) -> None:
+def test_learning_starts_from_the_sample_or_from_nothing(few, tmp_path) -> None:
     losses = []
     for number, start in enumerate((SAMPLE, "none")):
         out = tmp_path / f"{number}.safetensors"
-        events = list(run(stack, out, steps=1, start=start))
+        events = list(run(few, out, steps=1, start=start))
         losses.append(next(event for event in events if hasattr(event, "texture_loss")))
         assert LearnedSynthesis.load(out).card.training["settings"]["start"] == start
     assert losses[0].texture_loss < 0.6 * losses[1].texture_loss
     assert losses[0].mask_loss < 0.2 * losses[1].mask_loss
     with pytest.raises(InputError, match="no model file"):
-        next(run(stack, tmp_path / "a.safetensors", steps=1, start="missing.safetensors"))
+        next(run(few, tmp_path / "a.safetensors", steps=1, start="missing.safetensors"))
 
 
-def test_images_without_their_labels_are_refused(stack, tmp_path) -> None:
+def test_images_without_their_labels_are_refused(few, tmp_path) -> None:
     out = tmp_path / "nuclei.safetensors"
     with pytest.raises(InputError, match="different kinds"):
-        next(iter_learn_synthesis(stack.image, None, out))
+        next(iter_learn_synthesis(few.image, None, out))
     with pytest.raises(InputError, match="2 images and 1 labels"):
-        next(iter_learn_synthesis([stack.image] * 2, [stack.labels], out))
+        next(iter_learn_synthesis([few.image] * 2, [few.labels], out))
 
 
-def test_a_run_can_be_finished_early(stack, tmp_path) -> None:
+def test_a_run_can_be_finished_early(few, tmp_path) -> None:
     out = tmp_path / "nuclei.safetensors"
     with pytest.raises(InputError, match="no run"):
-        next(run(stack, out, steps=4, finish=True))
-    events = run(stack, out, steps=4)
+        next(run(few, out, steps=4, finish=True))
+    events = run(few, out, steps=4)
     next(events)
     events.close()
-    assert list(run(stack, out, steps=4, finish=True)) == []
+    assert list(run(few, out, steps=4, finish=True)) == []
     assert LearnedSynthesis.load(out).card.training["steps"] == 1
 
 
-def test_a_folder_of_something_else_is_left_alone(stack, tmp_path) -> None:
+def test_a_folder_of_something_else_is_left_alone(few, tmp_path) -> None:
     (tmp_path / "mine.learning").mkdir()
     (tmp_path / "mine.learning" / "diary.txt").write_text("private", encoding="utf-8")
     with pytest.raises(InputError, match="something else"):
-        next(run(stack, tmp_path / "mine.safetensors", steps=4))
+        next(run(few, tmp_path / "mine.safetensors", steps=4))
+
+
+def test_a_run_that_was_killed_before_its_first_save_begins_again(few, tmp_path) -> None:
+    (tmp_path / "mine.learning").mkdir()
+    (tmp_path / "mine.learning" / "log.jsonl").write_text('{"kind": "begin", "step": 0}\n', encoding="utf-8")
+    assert next(run(few, tmp_path / "mine.safetensors", steps=4)).step == 1
 
 
 def test_another_file_is_no_learned_model(tmp_path) -> None:
@@ -214,8 +228,8 @@ def test_another_file_is_no_learned_model(tmp_path) -> None:
 # --- cells -------------------------------------------------------------------------------------------
 
 
-def cells_of(learned, spacing, count=6, settings=QUICK, seed=7):
-    events = iter_textured_cells(learned, seed, spacing, len(spacing), count=count, settings=settings)
+def cells_of(learned, spacing, count=6):
+    events = iter_textured_cells(learned, 7, spacing, len(spacing), count=count, settings=QUICK)
     return list(islice((event for event in events if not isinstance(event, Step)), count))
 
 
@@ -227,8 +241,7 @@ def sample():
 
 @pytest.mark.parametrize("spacing", [(0.29, 0.26, 0.26), (1.5, 0.4, 0.6), (0.5, 0.5)])
 def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
-    settings = CellSettings(texture_steps=1, device="cpu")
-    cells = cells_of(sample, spacing, 16, settings)  # sizes differ: the median of few cells says little
+    cells = cells_of(sample, spacing, 16)  # sizes differ: the median of few cells says little
     for cell in cells:
         assert cell.mask.shape == cell.image.shape
         assert cell.mask.dtype == bool and cell.image.dtype == np.float32
@@ -236,9 +249,15 @@ def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
         assert not cell.mask[..., 0].any() and not cell.mask[..., -1, :].any()
     measure = [cell.mask.sum() * np.prod(spacing) for cell in cells]
     middle = sample.card.diameters[2]
-    usual = np.pi / 4 * middle**2 if len(spacing) == 2 else np.pi / 6 * middle**3 * sample.card.height
+    height = sample.card.heights[2]
+    usual = np.pi / 4 * middle**2 if len(spacing) == 2 else np.pi / 6 * middle**3 * height
+    if spacing == (0.29, 0.26, 0.26):
+        areas = [cell.mask.sum(axis=(1, 2)).max() * 0.26**2 for cell in cells]
+        high = [0.29 * cell.mask.any(axis=(1, 2)).sum() for cell in cells]
+        ratios = np.array(high) / np.sqrt(np.array(areas) * 4 / np.pi)
+        assert np.median(ratios) == pytest.approx(height, rel=0.1)
     assert np.median(measure) == pytest.approx(usual, rel=0.4)
-    few, again = (cells_of(sample, spacing, 3, settings) for _ in range(2))
+    few, again = (cells_of(sample, spacing, 3) for _ in range(2))
     for one, other in zip(few, again, strict=True):
         assert one.source == other.source
         assert np.array_equal(one.mask, other.mask) and np.array_equal(one.image, other.image)

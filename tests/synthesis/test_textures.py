@@ -1,11 +1,15 @@
 """Textures: correlated noise, the order of the slices, and what a training picture holds."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
 from napari_dispr.diffusion.network import UNet
-from napari_dispr.synthesis import textures
+from napari_dispr.diffusion.process import GaussianDiffusion
+from napari_dispr.diffusion.samplers import SAMPLERS, Denoised
+from napari_dispr.synthesis import masks, textures
 from napari_dispr.synthesis.examples import PictureExample
 from napari_dispr.synthesis.learned import ready
 
@@ -29,6 +33,29 @@ def test_every_slice_is_drawn_once_after_the_slice_that_it_needs() -> None:
     assert seen == {(cell, z) for cell, depth in enumerate(depths) for z in range(depth)}
     (at_once,) = textures._in_turn(depths, with_neighbours=False)
     assert {(cell, z) for cell, z, _ in at_once} == seen and all(before is None for *_, before in at_once)
+
+
+@dataclass
+class Normal:
+    """The best denoiser of details from N(0, sd^2)."""
+
+    process: GaussianDiffusion
+    sd: float
+
+    def __call__(self, x, t):
+        signal, noise = self.process.signal(t), self.process.noise(t)
+        return Denoised(x * signal * self.sd**2 / (signal**2 * self.sd**2 + noise**2))
+
+
+@pytest.mark.parametrize("sd", [1.0, 0.5, 0.2])
+@pytest.mark.parametrize("process", [textures.PROCESS, masks.PROCESS])
+def test_few_evaluations_keep_the_strength_of_details(process, sd) -> None:
+    start = torch.ones(1)  # the sampler is linear: one standard deviation stays one
+    times = process.even_times(textures.STEPS["dpm-solver++"])
+    *_, end = SAMPLERS["dpm-solver++"](Normal(process, sd), start, times, start.clone)
+    assert end.item() / sd == pytest.approx(1, abs=0.06)
+    *_, end = SAMPLERS["ddim"](Normal(process, sd), start, process.times(12), start.clone)
+    assert end.item() / sd < 0.8  # even timesteps do not
 
 
 def disk(side, radius):
@@ -70,10 +97,10 @@ def test_stacks_are_reproducible_and_follow_their_neighbours() -> None:
     untrained = UNet(textures.TOPOLOGY)
     torch.nn.init.normal_(untrained.out[-1].weight, std=0.05)
     network = ready(untrained, torch.device("cpu"))
-    masks = [np.stack([disk(32, r) for r in (6, 9, 7)]), disk(32, 8)[None]]
+    stacks = [np.stack([disk(32, r) for r in (6, 9, 7)]), disk(32, 8)[None]]
 
     def drawn(**options):
-        *_, pictures = textures.iter_textures(network, masks, [3, 4], steps=2, **options)
+        *_, pictures = textures.iter_textures(network, stacks, [3, 4], steps=2, **options)
         return pictures
 
     first = drawn()

@@ -10,8 +10,8 @@ from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, result_of
 from napari_dispr.synthesis import surface_fit, volumes
-from napari_dispr.synthesis.learn_settings import CellSettings
 from napari_dispr.synthesis.learn_views import ViewsStep, iter_learn_views, learn_views
+from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.silhouettes import FIRST, TRUNCATION, VIEWS, random_silhouettes
 from napari_dispr.synthesis.views import iter_views, views_model
 

@@ -5,8 +5,8 @@ import pytest
 
 from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
-from napari_dispr.synthesis.learn_settings import CellSettings
-from napari_dispr.synthesis.volumes import Volume, from_model, way_of
+from napari_dispr.synthesis.settings import CellSettings
+from napari_dispr.synthesis.volumes import Volume, from_harmonics, from_model, way_of
 
 Z, Y, X = np.mgrid[:64, :64, :64].astype(np.float32) - 31.5
 BALL = Volume((18 - np.sqrt(Z**2 + Y**2 + X**2)).astype(np.float32), voxel=0.25)
@@ -35,16 +35,24 @@ def test_a_shift_moves_the_grid() -> None:
 def test_the_middle_section_of_a_volume_is_the_mask() -> None:
     y, x = np.mgrid[:128, :128].astype(np.float32) - 63.5
     masks = [38 - np.hypot(y, x * 1.4), np.minimum(44 - np.hypot(y, x), np.hypot(y - 40, x) - 20)]
-    masks = [mask.astype(np.float32) for mask in masks]
-    volumes = result_of(from_model(masks, 0.1, [1, 2], CellSettings(device="cpu")))
+    masks = [mask.astype(np.float32) for mask in (*masks, masks[0])]
+    volumes = result_of(from_model(masks, 0.1, [1, 2, 3], CellSettings(device="cpu")))
     for mask, volume in zip(masks, volumes, strict=True):
         assert volume is not None
         section = volume.signed_distance[32] > 0
         assert section.sum() * volume.voxel**2 == pytest.approx((mask > 0).sum() * 0.01, rel=0.06)
         assert volume.box[1][0] > 2
-    again = result_of(from_model(masks, 0.1, [1, 3], CellSettings(device="cpu")))
-    assert np.array_equal(again[0].signed_distance, volumes[0].signed_distance)
-    assert not np.array_equal(again[1].signed_distance, volumes[1].signed_distance)
+    assert not np.array_equal(volumes[0].signed_distance, volumes[2].signed_distance)
+
+
+def test_harmonics_keep_the_area_of_a_mask() -> None:
+    y, x = np.mgrid[:128, :128].astype(np.float32) - 63.5
+    mask = (38 - np.hypot(y, x * 1.4)).astype(np.float32)
+    one, other = result_of(from_harmonics([mask, mask], 0.1, [1, 2], CellSettings()))
+    for volume in (one, other):
+        area = (volume.signed_distance > 0).sum(axis=(1, 2)).max() * volume.voxel**2
+        assert area == pytest.approx((mask > 0).sum() * 0.01, rel=0.01)
+    assert not np.array_equal(one.signed_distance, other.signed_distance)
 
 
 def test_an_unknown_way_is_an_input_error() -> None:

@@ -27,7 +27,7 @@ from napari_dispr.training.state import State
 from napari_dispr.training.loop import iter_optimise
 from napari_dispr.settings import TrainSettings
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 devices.fast_dtype = lambda device: torch.float32  # 16 bit rounds sums of one process and of two apart
 update, norms = State.update, []
 

@@ -23,6 +23,7 @@ from napari_dispr.synthesis.phantoms import simulate_field
 from napari_dispr.synthesis.populations import iter_make_population
 from napari_dispr.synthesis.settings import PopulationSettings
 from napari_dispr.synthesis.sources import SAMPLE, cell_source, learned_file
+from napari_dispr.widgets.parts.followed import stop_runs
 from napari_dispr.widgets.synthesis import learn_run
 from napari_dispr.widgets.synthesis.browser import IMAGE_LAYER, LABELS_LAYER
 from napari_dispr.widgets.synthesis.learn_run import (
@@ -35,7 +36,6 @@ from napari_dispr.widgets.synthesis.learn_run import (
 )
 from napari_dispr.widgets.synthesis.make_request import MakeRequest, iter_folder, source_of
 from napari_dispr.widgets.synthesis.synthesise import SynthesiseWidget
-from napari_dispr.widgets.train.follow import stop_runs
 
 Opened = tuple[Viewer, SynthesiseWidget]
 
@@ -214,27 +214,28 @@ def test_what_is_missing_is_said(opened) -> None:
 def test_learning_in_a_process_then_making_with_the_model(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     learn = widget.learn
-    learn.minutes.setValue(0.1)
+    learn.minutes.setMinimum(0.01)
+    learn.minutes.setValue(0.01)  # one step
     learn.learn()
     qtbot.waitUntil(lambda: learn.run is not None)
     run = learn.run
     assert run is not None and name_problem("my-cells") and free_name() == "my-cells-2"
-    qtbot.waitUntil(lambda: learn._state in ("finished", "stopped"))
-    assert learn._state == "finished", learn.problem.text()
-    assert run.model.is_file() and len(learn._followed.losses) > 0
-    assert not learn.picture.image.isNull()
+    qtbot.waitUntil(lambda: learn.view.state in ("finished", "stopped"))
+    assert learn.view.state == "finished", learn.view.problem.text()
+    assert run.model.is_file() and len(learn.view._followed.losses) > 0
+    assert not learn.view.picture.image.isNull()
     (field,) = read_annotated(run.folder)
     assert field.spacing == pytest.approx((0.1, 0.1)) and field.unit == "micrometer"
     assert np.array_equal(field.labels, viewer.layers["cells"].data)
-    learn.make_button.click()
+    learn.view.make_button.click()
     assert widget.make.request.source == str(run.model) and not widget.make.isHidden()
     assert widget.judge.folders["real_train"].folder == run.folder
     widget.make.dimensions.setCurrentIndex(widget.make.dimensions.findData(3))
     widget.make.preview()
     qtbot.waitUntil(lambda: not widget.make.preview_bar.running)
     assert "make 2D images" in widget.make.preview_bar.status.text()
-    learn.confirm = lambda text: True
-    learn.delete_button.click()
+    learn.view.confirm = lambda text: True
+    learn.view.delete_button.click()
     qtbot.waitUntil(lambda: learn.run is None)
     assert run.model.is_file() and not run.folder.exists() and not run.learning.exists()
 

@@ -26,9 +26,9 @@ from napari_dispr.models.library import available_models, read_card, user_folder
 from napari_dispr.settings import PRESETS, TrainSettings
 from napari_dispr.synthesis.stacks import simulate_stack
 from napari_dispr.training.run import Plan, Run, all_runs, runs_folder
+from napari_dispr.widgets.parts.followed import stop_runs
+from napari_dispr.widgets.parts.picture import PictureWindow
 from napari_dispr.widgets.parts.threads import threads_running
-from napari_dispr.widgets.train.follow import stop_runs
-from napari_dispr.widgets.train.picture import PictureWindow
 from napari_dispr.widgets.train.request import DataRequest, gather
 from napari_dispr.widgets.train.widget import TrainWidget
 

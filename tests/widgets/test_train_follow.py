@@ -11,14 +11,8 @@ from support.runs import WAITING
 
 from napari_dispr.errors import InputError
 from napari_dispr.training.run import Plan, Run
-from napari_dispr.widgets.train.follow import (
-    FollowedRun,
-    RunLog,
-    cells_words,
-    last_line,
-    list_runs,
-    stop_runs,
-)
+from napari_dispr.widgets.parts.followed import last_line, stop_runs
+from napari_dispr.widgets.train.follow import FollowedRun, RunLog, cells_words, list_runs
 
 STEP = {"learning_rate": 0.01, "samples_per_second": 14.1, "memory_gb": 1.94}
 

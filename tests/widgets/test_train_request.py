@@ -14,20 +14,18 @@ from napari_dispr.errors import InputError
 from napari_dispr.settings import TrainSettings
 from napari_dispr.synthesis.stacks import simulate_stack
 from napari_dispr.training.run import Run, runs_folder
-from napari_dispr.widgets.train.follow import stop_runs
+from napari_dispr.widgets.parts.followed import resume, stop_runs
 from napari_dispr.widgets.train.request import (
     DataRequest,
     ModelRequest,
     Progress,
     Spacing,
     TrainingData,
-    delete_run,
     free_name,
     gather,
     large_picture,
     layers_spacing,
     new_name,
-    resume,
     spacing_of,
     stack_of,
     start_run,
@@ -181,13 +179,13 @@ def test_a_run_begins_with_its_cells(waiting: None, data: TrainingData) -> None:
     assert len(read_dataset(plan.dataset, need_objects=True)) == 7
     assert read_notes(plan.dataset) == data.notes
     with pytest.raises(InputError, match="being trained"):
-        delete_run(run)
+        run.delete()
     with pytest.raises(InputError, match="being trained"):
         resume(run, finish=False)
     stop_runs([run])
     resume(run, finish=False)
     stop_runs([run])
-    delete_run(run)
+    run.delete()
     assert not run.folder.exists()
 
 
@@ -196,7 +194,7 @@ def test_a_dataset_folder_stays_where_it_is(waiting: None, data: TrainingData, t
     run = start_run(gather(DataRequest(folder=tmp_path)), MODEL)
     assert run.plan.dataset == str(tmp_path)
     stop_runs([run])
-    delete_run(run)
+    run.delete()
     assert (tmp_path / "train").is_dir()
 
 

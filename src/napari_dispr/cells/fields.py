@@ -153,13 +153,16 @@ def _of_table(path: Path) -> Iterator[Field]:
         text = path.read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
         table = csv.DictReader(text.splitlines(), delimiter=separator)
-        names, rows = table.fieldnames or (), list(table)
+        table.fieldnames = names = [name.strip() for name in table.fieldnames or ()]
+        rows = list(table)
     except (OSError, ValueError, csv.Error):
         raise InputError(f"{path} cannot be read as a table: save it as CSV with UTF-8.") from None
     if not {"image", "labels"} <= set(names):
         raise InputError(
             f"{path} has the columns {', '.join(names) or 'none'}: a table of fields needs image and labels."
         )
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise InputError(f"{path} has two columns {twice[0]!r}: rename one of them.")
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise InputError(f"Line {number} of {path} has not as many values as the first line: correct it.")
@@ -183,7 +186,8 @@ def _of_table(path: Path) -> Iterator[Field]:
             path.parent / image if image else None,
             path.parent / labels if labels else None,
             pixel_size=size,
-            columns={key: value for key, value in row.items() if key not in _COLUMNS},
+            # Spreadsheets write columns without a name where a line ends in separators.
+            columns={key: value for key, value in row.items() if key and key not in _COLUMNS},
             fault=fault,
         )
 

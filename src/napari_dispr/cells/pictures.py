@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr.cells.stack_files import read_zarr_picture
+from napari_dispr.cells.stack_files import open_zarr, read_zarr_picture
 from napari_dispr.errors import InputError
 from napari_dispr.files import unreadable_tiff
 
@@ -54,11 +54,8 @@ def axes_of(path: Path) -> dict[str, int]:
     """
     try:
         if path.is_dir():
-            import zarr
-
-            from napari_dispr.cells.stack_files import zarr_axes
-
-            shape, letters = zarr_axes(zarr.open_group(path, mode="r"))
+            opened = open_zarr(path)
+            shape, letters = opened.array.shape, opened.axes
         elif path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as tiff:
                 shape, letters = tiff.series[0].shape, tiff.series[0].axes
@@ -71,6 +68,8 @@ def axes_of(path: Path) -> dict[str, int]:
         return {}
     if len(shape) == 3 and letters.endswith("YX"):
         letters = letters.replace("Q", "T").replace("I", "T")  # an axis without a name: planes
+    if len(set(letters)) < len(letters):
+        return {}
     return {letter: length for letter, length in zip(letters, shape, strict=True) if length > 1}
 
 
@@ -97,27 +96,59 @@ def read_plane(
         If the file cannot be read, has no such plane, or has several channels and none was chosen.
     """
     axes = axes_of(path)
-    array = read_picture(path, labels=labels)
-    array = array.reshape([length for length in array.shape if length > 1] or array.shape)
-    if "".join(axes)[-2:] != "YX" or array.ndim != len(axes):
-        return array  # one plane, or not known: checked by what uses it
-    index: list[int | slice] = []
-    for letter, length in axes.items():
-        if letter in "YX":
-            index.append(slice(None))
-        elif letter in place:
+    if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
+        array = read_picture(path, labels=labels)
+        return array.reshape([length for length in array.shape if length > 1] or array.shape)
+    wanted = {}
+    for letter, length in list(axes.items())[:-2]:
+        if letter in place:
             if place[letter] >= length:
                 raise InputError(
                     f"{path} has {length} planes along {letter}, fewer than its partner: check both."
                 )
-            index.append(place[letter])
+            wanted[letter] = place[letter]
         elif letter == "C" and not labels:
             if channel is None or channel >= length:
                 raise InputError(
                     f"{path} has {length} channels: give the one that shows the cells, --channel 0 to "
                     f"{length - 1}."
                 )
-            index.append(channel)
+            wanted[letter] = channel
         else:
             raise InputError(f"{path} has an axis {letter} that its partner does not have: save one plane.")
-    return np.asarray(array[tuple(index)])
+    return _read_plane(path, tuple(wanted.values()))
+
+
+def _read_plane(path: Path, index: tuple[int, ...]) -> NDArray[Any]:
+    """The plane at an index of the axes before y and x that are longer than 1; no other is read."""
+    try:
+        if path.is_dir():
+            return _plane_of(open_zarr(path).array, index)
+        if path.suffix.lower() == ".npy":
+            return _plane_of(np.load(path, mmap_mode="r", allow_pickle=False), index)
+        with tifffile.TiffFile(path) as tiff:
+            series = tiff.series[0]
+            if series.dataoffset is not None:
+                return _plane_of(tifffile.memmap(path, mode="r"), index)
+            shape = series.shape[:-2]
+            if len(series.pages) == np.prod(shape, dtype=int):
+                number = np.ravel_multi_index(_whole_index(shape, index), shape) if shape else 0
+                if (page := series.pages[int(number)]) is not None:
+                    return np.asarray(page.asarray())
+            return _plane_of(series.asarray(), index)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        if path.suffix.lower() in (".tif", ".tiff"):
+            raise unreadable_tiff(path, error) from error
+        raise InputError(f"{path} cannot be read as a picture: save it again.") from error
+
+
+def _plane_of(array: Any, index: tuple[int, ...]) -> NDArray[Any]:
+    return np.array(array[_whole_index(array.shape[:-2], index)])
+
+
+def _whole_index(shape: tuple[int, ...], index: tuple[int, ...]) -> tuple[int, ...]:
+    """The index with a 0 for each axis of length 1."""
+    places = iter(index)
+    return tuple(0 if length == 1 else next(places) for length in shape)

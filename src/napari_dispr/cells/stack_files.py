@@ -50,7 +50,7 @@ _UNKNOWN: _Sizes = (None, None, None)
 class _Read:
     """The content of a file: array, a letter for each axis, voxel size in ``unit``."""
 
-    array: NDArray[Any]
+    array: Any
     axes: str
     sizes: _Sizes = _UNKNOWN
     unit: str = UNIT
@@ -156,7 +156,7 @@ def stated_pixel_size(path: Path) -> tuple[float, float] | None:
     """
     try:
         if path.is_dir():
-            sizes, unit = (read := _read_zarr(path)).sizes, read.unit
+            sizes, unit = (read := open_zarr(path)).sizes, read.unit
         elif path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as tiff:
                 sizes, unit = _in_one_unit(*_tiff_sizes(tiff)[:2])
@@ -307,6 +307,15 @@ def micrometers(unit: object) -> float | None:
 
 
 def _read_zarr(path: Path) -> _Read:
+    opened = open_zarr(path)
+    try:
+        return replace(opened, array=np.asarray(opened.array[...]))
+    except Exception as error:  # a damaged folder can raise anything
+        raise _no_ome_zarr(path) from error
+
+
+def open_zarr(path: Path) -> _Read:
+    """The largest resolution of an OME-Zarr image, whose pixels are read when the array is indexed."""
     try:
         import zarr
     except ImportError:
@@ -322,28 +331,25 @@ def _read_zarr(path: Path) -> _Read:
             if len(images) > 1:
                 one = path / images[0]
                 raise InputError(f"{path} has {len(images)} images: choose one of them, such as {one}.")
-            return _read_zarr(path / images[0])
+            return open_zarr(path / images[0])
         image = attributes["multiscales"][0]
         largest: Any = group[image["datasets"][0]["path"]]
-        array = np.asarray(largest[...])
         axes = [_axis(axis) for axis in image.get("axes", "tczyx")]
         sizes = dict(zip((name for name, _ in axes), _zarr_scale(image, len(axes)), strict=True))
+        letters = "".join(name[0].upper() for name, _ in axes)
+        if len(letters) != len(largest.shape):
+            raise ValueError("each axis has a name")
     except InputError:
         raise
     except Exception as error:  # a damaged or other folder can raise anything
-        raise InputError(f"{path} cannot be read as an OME-Zarr image: save it again.") from error
-    letters = "".join(name[0].upper() for name, _ in axes)
+        raise _no_ome_zarr(path) from error
     units = dict(axes)
     zyx = (sizes.get("z"), sizes.get("y"), sizes.get("x"))
-    return _Read(array, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
+    return _Read(largest, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
 
 
-def zarr_axes(group: Any) -> tuple[tuple[int, ...], str]:
-    """Shape and axes, a letter each, of the largest resolution of an OME-Zarr image; pixels are not read."""
-    attributes = dict(group.attrs)
-    image = attributes.get("ome", attributes)["multiscales"][0]
-    names = [_axis(axis)[0] for axis in image.get("axes", "tczyx")]
-    return group[image["datasets"][0]["path"]].shape, "".join(name[0].upper() for name in names)
+def _no_ome_zarr(path: Path) -> InputError:
+    return InputError(f"{path} cannot be read as an OME-Zarr image: save it again.")
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:

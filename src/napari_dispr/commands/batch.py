@@ -54,10 +54,10 @@ def batch(options: argparse.Namespace) -> int:
     from napari_dispr.export.batch_report import check_group, report_batch
     from napari_dispr.prediction.batch import iter_predict_batch
 
-    fields = list_fields(options.fields)
-    check_group(fields, options.group)
+    listed = list_fields(options.fields)
+    check_group(listed, options.group)
     events = iter_predict_batch(
-        fields,
+        listed,
         options.out,
         workers=options.workers,
         scheduler=options.scheduler,
@@ -67,7 +67,7 @@ def batch(options: argparse.Namespace) -> int:
     )
     done = _run(events)
     if done.cells:
-        report_batch(options.out, fields, group=options.group)
+        report_batch(options.out, listed, group=options.group)
     print(f"{counted(done.cells, 'cell')} of {counted(len(done.fields), 'field')}: {options.out}")
     if done.failed:
         common.warn(f"{counted(len(done.failed), 'field')} failed: {options.out / 'failed.csv'} says why.")
@@ -76,14 +76,10 @@ def batch(options: argparse.Namespace) -> int:
 
 def _run(events: Any) -> "Batch":
     """Run with a progress bar for fields, which also counts cells."""
-    import logging
-
     from tqdm import tqdm
 
     from napari_dispr.events import result_of
 
-    # What Dask says of lost workers is no news: their fields are computed again.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with closing(events), tqdm(unit="field", disable=None, leave=False) as bar:
         said = ""
 

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -35,18 +36,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options = _parser().parse_args(arguments)
-        return options.command(options) or 0
+        status = options.command(options) or 0
+        print(end="", flush=True)
+        return status
     except InputError as error:
         print(f"napari-dispr: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, as in `... | head`
+        _drop_output()
+        return 128 + 13
     except OSError as error:
-        print(f"napari-dispr: {error.filename or 'file'}: {error.strerror or error}.", file=sys.stderr)
+        what = error.filename or "a file or the output"
+        print(f"napari-dispr: {what}: {error.strerror or error}.", file=sys.stderr)
+        _drop_output()
         return 2
     except KeyboardInterrupt:
         print("napari-dispr: interrupted; finished results are kept.", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: a handler that Python did not set
+
+
+def _drop_output() -> None:
+    """Drop what standard output could not take: Python would try again at its end, and print an exception."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> _Parser:

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.settings import Settings, SettingsKind, checked_settings
 
 if TYPE_CHECKING:
@@ -212,11 +212,14 @@ def split_labels(labels: "NDArray[Any]", options: argparse.Namespace, path: Path
 
 
 def check_suffix(out: Path, *suffixes: str) -> None:
-    """Check the suffix of a file to write, and that it replaces no file that we did not write."""
+    """Check, before anything slow, the name of a file to write, its folder, and that it replaces no file that
+    we did not write.
+    """
     if out.suffix.lower() not in suffixes:
         raise InputError(f"{out} has the wrong file type: give a name that ends in {' or '.join(suffixes)}.")
     if out.is_dir():
         raise InputError(f"{out} is a folder: give the name of a file to write.")
+    _check_writable(out.absolute().parent)
     # Our tables have a dictionary of their columns; our other files name the software.
     ours = out.with_suffix(".columns.csv").exists() if ".csv" in suffixes else False
     if out.exists() and not ours and b"napari-dispr" not in out.read_bytes():
@@ -234,21 +237,28 @@ def check_folder(out: Path, *ours: str, old: bool = False) -> None:
     old : bool
         The folder may hold anything.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file: give a folder to write to.")
-    if out.exists() and not old and not any((out / name).is_file() for name in ours):
+    if out.is_dir() and not old and not any((out / name).is_file() for name in ours):
         names = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
         if names:
             raise InputError(
                 f"{out} holds files that this command did not write, such as {names[0]}: give a new or an "
                 "empty folder."
             )
-    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
+    _check_writable(out)
+
+
+def _check_writable(folder: Path) -> None:
+    """Check that files can be written into a folder, which need not exist yet."""
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise InputError(f"{parent} is a file: give a folder to write to.")
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass
-    except OSError:
+    except PermissionError:
         raise InputError(f"There is no permission to write into {parent}: give another folder.") from None
+    except OSError as error:
+        raise InputError(f"{parent} cannot be written to ({error.strerror}): give another folder.") from None
 
 
 def read_real_cells(dataset: Path) -> "list[CellFile]":
@@ -259,7 +269,7 @@ def read_real_cells(dataset: Path) -> "list[CellFile]":
     cells = read_dataset(dataset, need_objects=True)
     real = real_cells(cells)
     if predicted := len(cells) - len(real):
-        warn(f"{predicted} objects of {dataset} are predicted ones and are left out.")
+        warn(f"{counted(predicted, 'predicted object')} of {dataset} left out: only real ones are used.")
     return real
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from napari_dispr.commands.common import (
     add_command,
     add_settings,
-    check_folder,
     check_suffix,
     run_with_progress,
 )
+from napari_dispr.errors import counted
 from napari_dispr.settings import PredictSettings
 
 
@@ -35,7 +35,6 @@ def add(commands: Any) -> None:
 def denoise(options: argparse.Namespace) -> None:
     """``napari-dispr denoise``."""
     check_suffix(options.out, ".tif", ".tiff", ".png")
-    check_folder(options.out.absolute().parent, old=True)
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.prediction.saving import load_prediction
 
@@ -58,4 +57,4 @@ def denoise(options: argparse.Namespace) -> None:
         path.save_tiff(options.out)
     rejected = options.member in prediction.rejected.get(options.cell, ())
     end = "the member" if path.is_member else "a rejected member" if rejected else "near the member"
-    print(f"{len(path)} frames, from noise to {end}: {options.out}")
+    print(f"{counted(len(path), 'frame')}, from noise to {end}: {options.out}")

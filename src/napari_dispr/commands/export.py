@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.commands.common import add_command, check_folder, progress_bar, whole_numbers
+from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
@@ -35,4 +36,4 @@ def export(options: argparse.Namespace) -> None:
             consensus=not options.no_consensus,
             progress=show,
         )
-    print(f"{len(paths)} mesh{'es' * (len(paths) > 1)}, in {prediction.unit}: {options.out}")
+    print(f"{counted(len(paths), 'mesh')}, in {prediction.unit}: {options.out}")

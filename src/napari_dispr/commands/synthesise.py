@@ -1,13 +1,14 @@
 """``napari-dispr synthesise``: learn from annotated images, make annotated images, judge them."""
 
 import argparse
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from napari_dispr.commands import common
 from napari_dispr.commands.synthesise_fields import add_judge, add_make
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.learn_settings import LearnSettings, ViewsSettings
+from napari_dispr.synthesis.settings import LearnSettings, ViewsSettings
 
 
 def add(commands: Any) -> None:
@@ -68,31 +69,22 @@ def learn(options: argparse.Namespace) -> None:
         spacing = common.lengths("--spacing", options.spacing, 2 + (options.spacing.count(",") > 1))
     elif options.unit is not None:
         raise InputError("--unit is the unit of --spacing: give both, or neither.")
-    from napari_dispr.synthesis.learn import check_is_new, folder_of, iter_learn_synthesis
+    from napari_dispr.synthesis.learn import check_is_new, iter_learn_synthesis
 
     check_is_new(options.out)
-    with common.stop_signals() as signals:
-
-        def stop(event: Any) -> None:
-            if signals:
-                common.warn(f"saved in {folder_of(options.out)}; the same command continues.")
-                raise KeyboardInterrupt
-
-        model = common.run_with_progress(
-            iter_learn_synthesis(
-                options.image,
-                options.labels,
-                options.out,
-                spacing=spacing,
-                unit=options.unit or common.UNIT,
-                finish=options.finish,
-                description=options.description,
-                licence=options.licence,
-                attribution=options.attribution,
-                **settings.model_dump(),
-            ),
-            stop,
-        )
+    events = iter_learn_synthesis(
+        options.image,
+        options.labels,
+        options.out,
+        spacing=spacing,
+        unit=options.unit or common.UNIT,
+        finish=options.finish,
+        description=options.description,
+        licence=options.licence,
+        attribution=options.attribution,
+        **settings.model_dump(),
+    )
+    model = _run(events, options.out)
     made = model.card.training
     print(f"learned from {made['cells']} cells in {made['pictures']} slices: {options.out}")
     if "overlap_with_held_out" in made:
@@ -108,12 +100,19 @@ def views(options: argparse.Namespace) -> None:
     settings = common.given_settings(options, ViewsSettings)
     from napari_dispr.synthesis.learn_views import iter_learn_views
 
+    _run(iter_learn_views(options.out, **settings.model_dump()), options.out)
+    print(f"multi-view model: {options.out}")
+
+
+def _run(events: Generator[Any, None, Any], out: Path) -> Any:
+    """Run a training, which saves its state when it is interrupted; returns its model."""
+    from napari_dispr.synthesis.learn import folder_of
+
     with common.stop_signals() as signals:
 
         def stop(event: Any) -> None:
             if signals:
-                common.warn(f"saved in {options.out.with_suffix('.learning')}; the same command continues.")
+                common.warn(f"saved in {folder_of(out)}; the same command continues.")
                 raise KeyboardInterrupt
 
-        common.run_with_progress(iter_learn_views(options.out, **settings.model_dump()), stop)
-    print(f"multi-view model: {options.out}")
+        return common.run_with_progress(events, stop)

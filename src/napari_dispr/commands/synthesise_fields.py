@@ -7,8 +7,7 @@ from typing import Any
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import checked_settings
-from napari_dispr.synthesis.learn_settings import CellSettings
-from napari_dispr.synthesis.settings import JudgeSettings, Microscope, PopulationSettings
+from napari_dispr.synthesis.settings import CellSettings, JudgeSettings, Microscope, PopulationSettings
 
 
 def add_make(commands: Any) -> None:
@@ -17,7 +16,8 @@ def add_make(commands: Any) -> None:
     command.add_argument(
         "source",
         metavar="MODEL",
-        help="file of a learned model, or simulated cells: nuclei, healthy blood, hereditary spherocytosis",
+        help="file of a learned model, sample (that in the package), or simulated cells: nuclei, healthy "
+        "blood, hereditary spherocytosis",
     )
     command.add_argument("--out", type=Path, required=True, help="folder for the images")
     command.add_argument("--images", type=int, default=200, help="number of images (200)")

@@ -19,7 +19,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
+from napari_dispr.files import read_rows, write_rows
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
 from napari_dispr.shapes.planes import measure_plane
 from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, binarise, shapr_features
@@ -140,22 +140,17 @@ def iter_features(
 
 def _known(table: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
     """Rows of an earlier run; none if the table is damaged or has other features."""
-    if table is None or not table.is_file():
-        return {}
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
     try:
-        # Read as text: float() is exact, while the reader of some versions of pandas rounds.
-        content = pd.read_csv(table, dtype=str, keep_default_na=False)
-        if list(content.columns) != _COLUMNS:
-            return {}
-        numbers = content.drop(columns=list(_PLACE)).replace("", "nan").map(float)
-        rows = content[["cell", "source", "key"]].join(content["member"].map(int)).join(numbers)
-    except (OSError, ValueError):
+        for row in read_rows(table, _COLUMNS) if table is not None else ():
+            place = row["cell"], row["source"], int(row["member"])
+            numbers = {name: float(row[name] or "nan") for name in _COLUMNS if name not in _PLACE}
+            found[place] = dict(zip(_PLACE, (*place, row["key"]), strict=True)) | numbers
+    except (ValueError, TypeError):
         return {}
-    found = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
-    return {(row["cell"], row["source"], row["member"]): row for row in found}
+    return found
 
 
 def _write(table: Path | None, rows: Mapping[tuple[str, str, int], Mapping[str, Any]]) -> None:
     if table is not None:
-        with written_aside(table) as aside:
-            pd.DataFrame(list(rows.values()), columns=_COLUMNS).to_csv(aside, index=False)
+        write_rows(table, _COLUMNS, rows.values())

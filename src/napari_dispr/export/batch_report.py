@@ -6,22 +6,19 @@ from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.ndimage import zoom
 
-from napari_dispr import grid
 from napari_dispr.cells.fields import Field
 from napari_dispr.errors import InputError
-from napari_dispr.export.report import CONSENSUS, html_table, spoken
-from napari_dispr.export.report_pictures import CROP, figure, number, outline
+from napari_dispr.export.report import MEMBER, html_table, spoken
+from napari_dispr.export.report_pictures import CROP, figure, number, views
 from napari_dispr.files import written_aside
 from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED, FIELDS, damaged
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import columns_file, load_prediction
+from napari_dispr.shapes.ensemble import Ensemble, pairwise_iou
 from napari_dispr.shapes.measures import HEADLINE, unit_sign
 from napari_dispr.shapes.shading import shaded
 from napari_dispr.version import __version__
@@ -94,7 +91,8 @@ def report_batch(
             folder,
             ambiguous[ambiguous["ambiguity"].notna()].head(_CELLS),
             "The most ambiguous cells",
-            "Very different shapes fit these cells: their measures are the least certain.",
+            "Very different shapes fit these cells: their measures are the least certain. The members are "
+            "the two that differ most.",
         ),
         _pictures(
             folder,
@@ -171,11 +169,12 @@ def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
     """A panel for each measure, with a box for each group, as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = 3
     rows = -(-len(units) // columns)
     height = 0.9 + 0.3 * len(groups)
-    page = Figure(figsize=(10.4, rows * height), layout="constrained")
+    page = Figure(figsize=(10.4, rows * height), layout=ConstrainedLayoutEngine(h_pad=0.1))
     FigureCanvasAgg(page)
     panels = page.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     places = np.arange(len(groups))[::-1]
@@ -191,7 +190,8 @@ def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
             panel.barh(place, high - low, 0.6, left=low, color="#c9dcef", edgecolor="#2f6fb0")
             panel.plot([middle], [place], "|", color="#1d2733", markersize=14, markeredgewidth=2)
             medians = own.groupby("field")[name].median().dropna().head(200)
-            panel.plot(medians, np.full(len(medians), place), ".", color="#b86e00", alpha=0.5, markersize=4)
+            dots = {"color": "#b86e00", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.5}
+            panel.plot(medians, np.full(len(medians), place), "o", zorder=3, **dots)
         panel.set_yticks(places, list(groups), fontsize=8)
         panel.set_title(f"{spoken(name.removesuffix('_mean'))} {f'({unit})' if unit else ''}", fontsize=9)
         panel.tick_params(axis="x", labelsize=7)
@@ -210,45 +210,42 @@ def _medians(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
     for name, own in groups.items():
         row = [f"<b>{escape(name)}</b>", str(own["field"].nunique()), str(len(own))]
         for measure in units:
+            medians = own.groupby("field")[measure].median()
             low, middle, high = own[measure].quantile([0.25, 0.5, 0.75])
-            row.append(
-                f'{number(middle)} <span class="interval">{number(low)}\u2009–\u2009{number(high)}</span>'
-            )
+            ends = [(low, high), (medians.min(), medians.max())]
+            text = "<br>".join(f"{number(first)}\u2009–\u2009{number(last)}" for first, last in ends)
+            row.append(f'{number(middle)}<br><span class="interval">{text}</span>')
         rows.append(row)
-    return html_table(head, rows, "numbers") + "<p>Medians, with the quartiles.</p>"
+    return html_table(head, rows, "numbers") + (
+        "<p>Median of the cells, their quartiles, and the least and the largest median of a field.</p>"
+    )
 
 
 def _pictures(folder: Path, chosen: pd.DataFrame, title: str, text: str) -> str:
+    """The chosen cells, each with its section and, if its members differ, the two that differ most."""
     if not len(chosen):
         return ""
     known: dict[str, Prediction] = {}
-    figures = []
+    cells = []
     for row in chosen.to_dict("records"):
         name, label = str(row["field"]), int(row["label"])
         prediction = known.setdefault(name, load_prediction(folder / FIELDS / name))
-        figures += _cell(prediction, name, label, row)
-    return f'<h2>{title}</h2><p>{text}</p><div class="shapes">{"".join(figures)}</div>'
+        figures = views(prediction, label) + _shapes(prediction[label])
+        said = f"<b>{escape(name)}</b>, cell {label}"
+        if np.isfinite(row["ambiguity"]):
+            said += f", ambiguity {row['ambiguity']:.2f}"
+        warning = f"<br>{escape(row['warning'])}" if row["warning"] else ""
+        cells.append(f"<div><p>{said}{warning}</p>{''.join(figures)}</div>")
+    return f'<h2>{title}</h2><p>{text}</p><div class="cells">{"".join(cells)}</div>'
 
 
-def _cell(prediction: Prediction, name: str, label: int, row: dict[Any, Any]) -> list[str]:
-    """The picture of a cell and its consensus."""
-    ensemble = prediction[label]
-    section = ensemble.section
-    plane = grid.section(ensemble.occupancy) if section is None else section.mask
-    if section is not None and section.image is not None:
-        plane = section.image / (section.image.max() or 1.0)
-    picture = _enlarged(np.clip(plane, 0, 1))
-    edge = "" if section is None else outline(_enlarged(section.mask) > 0.5)
-    said = f"<b>{escape(name)}</b>, cell {label}"
-    ambiguity = row["ambiguity"]
-    caption = escape(str(row["warning"])) or (f"ambiguity {ambiguity:.2f}" if np.isfinite(ambiguity) else "")
-    view = shaded(ensemble.consensus_distance, CONSENSUS, CROP)
-    return [
-        figure(picture, said, f"picture of cell {label} of {name}", edge, "crop"),
-        figure(view, caption, f"consensus of cell {label} of {name}"),
-    ]
-
-
-def _enlarged(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`CROP` times as large, linearly."""
-    return np.asarray(zoom(plane, CROP, order=1, mode="nearest", grid_mode=True))
+def _shapes(ensemble: Ensemble) -> list[str]:
+    """Figures of the two members that are least alike, or of the only one."""
+    alike = pairwise_iou(ensemble.members)
+    first, last = np.unravel_index(alike.argmin(), alike.shape)
+    figures = []
+    for place in sorted({int(first), int(last)}):
+        name = f"member {ensemble.numbers[place] + 1}" if len(ensemble) > 1 else "the shape"
+        view = shaded(ensemble.signed_distance[place], MEMBER, CROP)
+        figures.append(figure(view, name, f"{name} of cell {ensemble.label}"))
+    return figures

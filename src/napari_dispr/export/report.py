@@ -31,7 +31,7 @@ __all__ = ["report"]
 
 #: Pixels per voxel in the picture of a shape, and the colours of shapes.
 _ENLARGED = 3
-_MEMBER, CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
+MEMBER, _CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)
 #: Of more cells, this many are shown one by one, the most ambiguous: no browser opens pages of thousands.
 DETAILED = 200
 #: Placeholders for files that the provenance does not name.
@@ -228,14 +228,14 @@ def _cell(
     name, columns = _named(prediction, label), members.attrs.get("columns", {})
     unit = unit_sign(columns.get("volume", "").partition(":")[0])
     figures = views(prediction, label, field)
-    consensus = shaded(ensemble.consensus_distance, CONSENSUS, _ENLARGED)
+    consensus = shaded(ensemble.consensus_distance, _CONSENSUS, _ENLARGED)
     kept = prediction.kept.get(label)
     figures.append(figure(consensus, f"consensus{_tick(kept == 'consensus')}", f"consensus of {name}"))
     volumes = dict(zip(members["member"], members["volume"], strict=True))
     for mode in ensemble.modes:
         for index in mode:
             member = ensemble.numbers[index]
-            view = shaded(ensemble.signed_distance[index], _MEMBER, _ENLARGED)
+            view = shaded(ensemble.signed_distance[index], MEMBER, _ENLARGED)
             words = f"member {member + 1}{_tick(kept == member)}"
             caption = f"{words}<br><b>{number(volumes[member])}</b> {unit}"
             figures.append(figure(view, caption, f"member {member + 1} of {name}"))

@@ -136,10 +136,10 @@ def _flat(stack: ArrayLike) -> Picture:
     return planes.max(axis=0) if planes.ndim == 3 else planes
 
 
-def views(prediction: Prediction, label: int, field: Field) -> list[str]:
+def views(prediction: Prediction, label: int, field: Field | None = None) -> list[str]:
     """Figures of what is known of a cell: its picture, or each of its planes, with its outline."""
     ensemble, name = prediction[label], prediction.names.get(label) or f"cell {label}"
-    picture, over = field.crop(ensemble)
+    picture, over = (None, "") if field is None else field.crop(ensemble)
     if picture is not None:
         return [figure(picture, "the picture", f"picture of {name}", over, "crop")]
     section = ensemble.section

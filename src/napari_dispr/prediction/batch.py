@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,8 @@ def iter_predict_batch(
         for each cell of all fields, ``failed.csv`` one for each field that failed. A batch in the folder that
         was made in the same way goes on.
     workers : int, optional
-        Processes on this machine, with one thread each; by default as many as its cores and its memory allow.
-        0: only this process, without Dask. The results do not depend on it.
+        Processes on this machine, with one thread each, at most one a field; by default as many as its cores
+        and its memory allow. 0: only this process, without Dask. The results do not depend on it.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers see the same files; in place of ``workers``.
     channel : int, optional
@@ -135,7 +135,7 @@ def iter_predict_batch(
     ------
     InputError
         If something is wrong with the fields or the settings, ``out`` holds another batch or is written by
-        another process, Dask is not installed, or the scheduler is lost.
+        another process, Dask is not installed, the scheduler is lost, or the disk is full.
 
     Notes
     -----
@@ -154,7 +154,7 @@ def iter_predict_batch(
         chosen = chosen.model_copy(update={"model": str(Path(chosen.model).absolute())})
     job = Job(out, chosen, model.hash, channel, split)
     with locked(out / LOCK_FILE):
-        _check_same(job, model.name)
+        _check_same(job, model.name, listed)
         left = [one for one in listed if not job.folder(one.name).exists()]
         progress = _Progress(listed, left)
         try:
@@ -162,16 +162,20 @@ def iter_predict_batch(
                 if (workers == 0 and scheduler is None) or not left:
                     events = run_here(left, job)
                 else:
-                    client = stack.enter_context(started(workers or workers_that_pay(len(left)), scheduler))
+                    processes = min(workers or workers_that_pay(), len(left))
+                    client = stack.enter_context(started(processes, scheduler))
                     progress.dashboard = client.dashboard_link or ""
                     events = run_on_workers(client, left, job)
                 stack.callback(events.close)
                 yield progress.step
                 for event in events:
+                    if isinstance(event, FieldResult) and event.disk_full:
+                        raise InputError(f"{event.reason} Make room, and run the same again to go on.")
                     progress.add(event)
                     yield progress.step
         except BaseException:  # cancelled or failed: the tables of what is finished
-            _write(job, listed, progress.failed)
+            with suppress(OSError):
+                _write(job, listed, progress.failed)
             raise
         cells = _write(job, listed, progress.failed)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
@@ -221,39 +225,62 @@ def _absolute(one: Field) -> Field:
     return replace(one, image=image, labels=labels)
 
 
-def _check_same(job: Job, name: str) -> None:
+def _check_same(job: Job, name: str, listed: list[Field]) -> None:
     """Write ``batch.json``, or check that the batch in the folder was made in the same way."""
     settings = job.settings.model_dump()
-    made = {
-        "software": f"napari-dispr {__version__}",
-        "model": name,
-        "model_hash": job.model_hash,
-        "settings": settings,
-        "channel": job.channel,
-        "split": job.split,
-    }
-    path = job.out / BATCH_FILE
+    made = plain(
+        {
+            "software": f"napari-dispr {__version__}",
+            "model": name,
+            "model_hash": job.model_hash,
+            "settings": settings,
+            "channel": job.channel,
+            "split": job.split,
+            "fields": {one.name: _source(one) for one in listed},
+        }
+    )
+    path, finished = job.out / BATCH_FILE, job.out / FIELDS
     if not path.exists():
         others = sorted(one.name for one in job.out.iterdir() if not one.name.startswith("."))
         if others:
             raise InputError(
                 f"{job.out} holds other files, such as {others[0]}: give a new or an empty folder."
             )
+    if not (path.exists() and finished.is_dir() and any(finished.iterdir())):
         write_json(path, made)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        known = {**before, **before.pop("settings")}
+        known, fields = {**before, **before["settings"]}, dict(before.get("fields", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged: give another folder.") from None
-    wanted = {key: value for key, value in made.items() if key not in ("software", "settings")}
-    wanted |= {key: value for key, value in settings.items() if key not in ("device", "model")}
-    for key, value in plain(wanted).items():
+    wanted = {key: value for key, value in made.items() if key not in ("software", "settings", "fields")}
+    wanted |= {key: value for key, value in made["settings"].items() if key not in ("device", "model")}
+    for key, value in wanted.items():
         if known.get(key) != value:
             raise InputError(
                 f"The batch in {job.out} has the {key.replace('_', ' ')} {known.get(key)!r}, not {value!r}: "
                 "give another folder, or the same settings to go on."
             )
+    for field, source in made["fields"].items():
+        folder = job.folder(field)
+        if fields.get(field, source) != source and folder.exists():
+            raise InputError(
+                f"The field {field} was predicted from {_in_words(fields[field])}, not from "
+                f"{_in_words(source)}: give another folder, or remove {folder} to predict it again."
+            )
+    if (together := fields | made["fields"]) != fields:
+        write_json(path, before | {"fields": together})
+
+
+def _source(one: Field) -> dict[str, Any]:
+    """What a field is predicted from; not the folders, which another machine may call otherwise."""
+    files = {"image": one.image and one.image.name, "labels": one.labels and one.labels.name}
+    return files | {"pixel_size": one.pixel_size, **one.place}
+
+
+def _in_words(source: dict[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in source.items() if value is not None)
 
 
 def _write(job: Job, listed: list[Field], failed: dict[str, str]) -> int:

@@ -4,6 +4,7 @@ A field grows in a folder next to the finished ones and is renamed when it is co
 killed goes on at the next cell.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Generator, Iterator, Mapping
@@ -69,12 +70,14 @@ class CellsDone:
 class FieldResult:
     """A field is finished, or it failed.
 
-    ``cells`` is the number of predicted cells, ``reason`` a sentence if it failed.
+    ``cells`` is the number of predicted cells, ``reason`` a sentence if it failed. ``disk_full``: so would
+    all other fields.
     """
 
     field: str
     cells: int = 0
     reason: str = ""
+    disk_full: bool = False
 
 
 def iter_field(one: Field, job: Job) -> Generator[CellsDone | Step, None, FieldResult]:
@@ -96,7 +99,8 @@ def iter_field(one: Field, job: Job) -> Generator[CellsDone | Step, None, FieldR
     except MemoryError:
         return FieldResult(one.name, reason="There was not enough memory: use fewer workers.")
     except OSError as error:
-        return FieldResult(one.name, reason=f"{error.filename or 'A file'}: {error.strerror or error}.")
+        reason = f"{error.filename or 'A file'}: {error.strerror or error}."
+        return FieldResult(one.name, reason=reason, disk_full=error.errno in (errno.ENOSPC, errno.EDQUOT))
     except Exception as error:  # one field must not end the others
         return FieldResult(
             one.name, reason=f"An error that was not expected, {type(error).__name__}: {error}"

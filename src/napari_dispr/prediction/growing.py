@@ -1,12 +1,14 @@
 """A prediction that is written to a folder cell by cell, so that a run that is killed can go on.
 
 Each finished cell is two files and one line of an index. So the work for a cell does not depend on how many
-there are, its shapes need no memory any more, and nothing is measured twice. At the end the index becomes
-``prediction.json`` and the tables.
+there are, its shapes need no memory any more, and nothing is measured twice. A thread measures and saves,
+while the next cells are drawn. At the end the index becomes ``prediction.json`` and the tables.
 """
 
 import os
-from collections.abc import Generator, Mapping
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -27,6 +29,9 @@ from napari_dispr.prediction.saving import (
 from napari_dispr.prediction.tables import measure_changed
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.shapes.morphometry import as_table, measure_members
+
+#: Drawn cells that may wait to be measured and saved: as many as a batch of a GPU holds with five members.
+_AHEAD = 8
 
 #: The measures of a cell, a row a member.
 _Rows = list[dict[str, Any]]
@@ -53,9 +58,20 @@ def iter_saved(
     Yields
     ------
     Step, CellDone
-        Those of ``events``; the cell is saved.
+        Those of ``events``; a cell comes when it is saved.
     """
     growing = _Growing(Path(folder), added_to)
+    writer = ThreadPoolExecutor(1)
+    #: Cells that are drawn, each with its saving.
+    waiting: deque[tuple[CellDone, Future[None]]] = deque()
+
+    def saved(most: int) -> Iterator[CellDone]:
+        """The cells that are saved, until at most so many wait."""
+        while waiting and (len(waiting) > most or waiting[0][1].done()):
+            cell, saving = waiting.popleft()
+            saving.result()
+            yield cell
+
     try:
         with closing(events):
             while True:
@@ -65,11 +81,17 @@ def iter_saved(
                     prediction = end.value.with_provenance(**inputs or {})
                     break
                 if isinstance(event, CellDone):
-                    growing.add(event.prediction.with_provenance(**inputs or {}), event.label)
-                yield event
-    except BaseException:  # cancelled, interrupted or failed: what is finished is kept
+                    now = event.prediction.with_provenance(**inputs or {})
+                    waiting.append((event, writer.submit(growing.add, now, event.label)))
+                else:
+                    yield event
+                yield from saved(_AHEAD)
+            yield from saved(0)
+    except BaseException:  # cancelled, interrupted or failed: what is saved is kept
+        writer.shutdown(cancel_futures=True)
         growing.finish()
         raise
+    writer.shutdown()
     growing.finish(prediction)
     return prediction
 
@@ -85,25 +107,24 @@ class _Growing:
                 own = {str(name): value for name, value in row.items()}
                 self._rows.setdefault(own["label"], []).append(own)
             remove_torn_line(folder)
-        #: The newest state, whose cells are all saved; and the cell that is being saved.
+        #: The newest state whose cells are all saved; and whether a cell could not be saved completely.
         self._latest: Prediction | None = None
-        self._unsaved: int | None = None
+        self._torn = False
 
     def add(self, prediction: Prediction, label: int) -> None:
-        """Save a finished cell, and give back its memory."""
+        """Save a finished cell, and give back its memory; nothing after a cell that could not be saved."""
+        if self._torn:
+            return
+        self._torn = True
         if self._latest is None and self._added_to is None:
             start_index(prediction, self._folder)
-        self._latest, self._unsaved = prediction, label
-        self._save(prediction, label)
-
-    def _save(self, prediction: Prediction, label: int) -> None:
         self._rows[label] = rows = self._measured(prediction, label)
         save_cell(prediction, self._folder, label)
         notes = [note for note in prediction.notes if (note.cell == label and note.kind in ("unlike", "cut"))]
         add_to_index(prediction, self._folder, label, notes, rows)
         path = self._folder.absolute() / CELLS / f"{prediction.stem(label)}.npz"
         prediction.store.saved_as(label, partial(read_cell, path, prediction.facts(label)))
-        self._unsaved = None
+        self._latest, self._torn = prediction, False
 
     def _measured(self, prediction: Prediction, label: int) -> _Rows:
         """The measures of a cell; members that were measured before are not measured again."""
@@ -122,8 +143,6 @@ class _Growing:
         if prediction is None:
             if self._latest is None:
                 return
-            if self._unsaved is not None:  # interrupted between its files
-                self._save(self._latest, self._unsaved)
             prediction = self._latest
         save_tables(prediction, self._folder, self._table(list(prediction), prediction.unit))
         (self._folder / INDEX_FILE).unlink(missing_ok=True)

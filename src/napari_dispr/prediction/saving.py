@@ -197,7 +197,7 @@ def _read(folder: Path) -> SavedPrediction:
             content["notes"] = before + [note for note in new if note not in before]
             text = json.dumps(content).encode()
         return SavedPrediction.model_validate_json(text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction."
         ) from None

@@ -32,12 +32,12 @@ WORKER_GPU_MEMORY = 4e9
 _MOST_DEATHS = 20
 
 
-def workers_that_pay(fields: int) -> int:
-    """How many workers to start on this machine: as its cores and its memory allow, at most one a field."""
+def workers_that_pay() -> int:
+    """How many workers to start on this machine: as its cores and its memory allow."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     cores = min(allowed or 1, psutil.cpu_count(logical=False) or 1)
     memory = psutil.virtual_memory().available / WORKER_MEMORY
-    most = [fields, cores, int(memory)]
+    most = [cores, int(memory)]
     if gpus := _gpu_memory():
         most.append(int(sum(gpus) / WORKER_GPU_MEMORY))
     return max(1, min(most))
@@ -81,6 +81,9 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
         raise InputError(
             'A batch needs one more package: run pip install "napari-dispr[batch]", or use --workers 0.'
         ) from None
+    # Lost workers are no news, since their fields are computed again; a lost scheduler is reported here.
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=5)

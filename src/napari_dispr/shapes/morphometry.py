@@ -86,6 +86,13 @@ def as_table(
     return table
 
 
+def without_attrs(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without its column dictionary, which pandas copies deeply in each step of a computation."""
+    bare = pd.DataFrame(table)
+    bare.attrs = {}
+    return bare
+
+
 def column_texts(measures: Mapping[str, Measure], unit: str) -> dict[str, str]:
     """The column dictionary of a table of measures: "unit: meaning" of each column."""
     return {
@@ -116,8 +123,8 @@ def summarise(
         same for all measures. The standard deviation is that of the sample (n - 1), NaN for one member.
         Empty shapes count only for the volume. ``attrs["columns"]`` maps each column to its unit and meaning.
     """
-    cells = table.groupby("label", sort=False)
     known = table.attrs.get("columns", {})
+    cells = without_attrs(table).groupby("label", sort=False)
     names = [name for name in table.columns if name not in ("label", "member") and name in _ALL]
     means, sds, sizes = cells[names].mean(), cells[names].std(), cells.size()
     calibrations = [intervals(int(str(label))) for label in sizes.index]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_dispr.synthesis.background import Background
 from napari_dispr.synthesis.settings import Microscope
@@ -14,6 +15,25 @@ GAP = 3
 #: ``draw(rng, count)`` yields `TexturedCell` without end and depends on ``rng`` alone. About ``count`` cells
 #: will be used, which helps to choose the size of batches. Other events that it yields are passed on.
 Draw = Callable[[np.random.Generator, int], Iterator[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TexturedCell:
+    """A synthetic cell.
+
+    Parameters
+    ----------
+    mask : (z, y, x) or (y, x) bool
+        The cell, with a margin around it.
+    image : float32, of the same shape
+        Grey values in the units of the real image; around the cell they fall to its background.
+    source : str
+        The mask and the seed that made it.
+    """
+
+    mask: NDArray[np.bool_]
+    image: NDArray[np.float32]
+    source: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,20 +3,20 @@
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from napari_dispr.diffusion import devices
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.grid import check_spacing
-from napari_dispr.synthesis.learn_settings import CellSettings
+from napari_dispr.synthesis.cell_sources import TexturedCell
 from napari_dispr.synthesis.learned import LearnedSynthesis
 from napari_dispr.synthesis.masks import iter_masks
-from napari_dispr.synthesis.textured_cells import TexturedCell
+from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.textures import MULTIPLE, iter_textures
 from napari_dispr.synthesis.volumes import Volume, way_of
 
@@ -24,8 +24,9 @@ from napari_dispr.synthesis.volumes import Volume, way_of
 BATCH = 12
 #: Cells with fewer voxels are left out.
 LEAST_VOXELS = 4
-#: Height of the shapes that the shape models draw over the diameter of their section, at the median.
-USUAL_HEIGHT = 1.0
+Sampled = TypeVar("Sampled")
+#: Softness of the edge of cells without texture, in pixels.
+EDGE = 0.7
 
 
 def iter_textured_cells(
@@ -103,64 +104,92 @@ class _Maker:
         self._drawn: tuple[float, ...] = card.picture_pixel if self._flat else (*depth, *card.picture_pixel)
         if np.allclose(self._drawn, spacing, rtol=0.02):
             self._drawn = spacing
+        self._evaluations = 0
         self._with_neighbours = card.neighbours and not settings.as_published and not self._flat
 
     def batch(self, base: int, numbers: Sequence[int]) -> Generator[Step, None, list[TexturedCell]]:
         """The cells with these numbers; cells of only a few voxels are left out."""
-        settings, count = self.settings, 0
+        settings = self.settings
         seeds = np.array([np.random.SeedSequence((base, n)).generate_state(4) for n in numbers]).tolist()
-
-        def step() -> Step:
-            nonlocal count
-            count += 1
-            return Step(numbers[0], count, count, None)
-
-        masks = None
-        sampled = iter_masks(self._masks, [s[0] for s in seeds], settings.mask_sampler, settings.mask_steps)
-        for masks in sampled:
-            if masks is None:
-                yield step()
-        assert masks is not None
+        sampler = settings.mask_sampler, settings.mask_steps
+        masks = yield from self._last(iter_masks(self._masks, [own[0] for own in seeds], *sampler))
         kept = [i for i, mask in enumerate(masks) if _is_whole(mask)]
-        if not kept:
-            return []
         volumes = yield from self._volumes([masks[i] for i in kept], [seeds[i][1] for i in kept])
         made = [(i, volume) for i, volume in zip(kept, volumes, strict=True) if volume is not None]
-        grids = [self._grid(volume, seeds[i][2]) for i, volume in made]
-        whole = [(*one, grid) for one, grid in zip(made, grids, strict=True) if grid.masks.any()]
-        if not whole:
-            return []
-        pictures = None
-        for pictures in iter_textures(
-            self._textures,
-            _same_size([grid.masks for _, _, grid in whole]),
-            [seeds[i][3] for i, _, _ in whole],
-            steps=settings.texture_steps,
-            rho=settings.rho,
-            with_neighbours=self._with_neighbours,
-        ):
-            if pictures is None:
-                yield step()
-        assert pictures is not None
-        cells = []
-        for (i, volume, grid), picture in zip(whole, pictures, strict=True):
-            image = _middle(picture, grid.masks.shape) * np.float32(self.card.scale) + np.float32(
-                self.card.offset
+        grids = [(i, volume, self._grid(volume, seeds[i][2])) for i, volume in made]
+        whole = [(i, volume, grid) for i, volume, grid in grids if grid.masks.any()]
+        images = yield from self._images([grid for *_, grid in whole], [seeds[i][3] for i, *_ in whole])
+        cells = [
+            self._cell(volume, grid, image, f"mask {numbers[i]} of seed {base}")
+            for (i, volume, grid), image in zip(whole, images, strict=True)
+        ]
+        return [cell for cell in cells if cell is not None]
+
+    def _last(self, events: Iterator[Sampled | None]) -> Generator[Step, None, Sampled]:
+        """What a sampler yields at its end; before it a step for each evaluation of the network."""
+        found = None
+        for found in events:
+            if found is None:
+                self._evaluations += 1
+                yield Step(0, self._evaluations, self._evaluations, None)
+        assert found is not None
+        return found
+
+    def _images(
+        self, grids: Sequence[_Grid], seeds: Sequence[int]
+    ) -> Generator[Step, None, list[NDArray[np.float32]]]:
+        """Grey values on the grids of the textures. Cells of one size run in one batch."""
+        if self.settings.texture_steps == 0:
+            return [self._even(grid.masks, seed) for grid, seed in zip(grids, seeds, strict=True)]
+        sides = [MULTIPLE * max(2, ceil(max(grid.masks.shape[1:]) / MULTIPLE)) for grid in grids]
+        scale, offset = np.float32(self.card.scale), np.float32(self.card.offset)
+        images = {}
+        for side in sorted(set(sides)):
+            alike = [i for i, own in enumerate(sides) if own == side]
+            pictures = yield from self._last(
+                iter_textures(
+                    self._textures,
+                    [_square(grids[i].masks, side) for i in alike],
+                    [seeds[i] for i in alike],
+                    sampler=self.settings.texture_sampler,
+                    steps=self.settings.texture_steps,
+                    rho=self.settings.rho,
+                    with_neighbours=self._with_neighbours,
+                )
             )
-            cell = self._cell(volume, grid, image, f"mask {numbers[i]} of seed {base}")
-            if cell is not None:
-                cells.append(cell)
-        return cells
+            for i, picture in zip(alike, pictures, strict=True):
+                images[i] = _middle(picture, grids[i].masks.shape) * scale + offset
+        return [images[i] for i in range(len(grids))]
+
+    def _even(self, masks: NDArray[np.bool_], seed: int) -> NDArray[np.float32]:
+        """Grey values without texture: light that is even in the cell, and the noise of the background."""
+        if self.card.light is None:
+            raise InputError(f"{self.card.name} was learned by an earlier version: learn it again.")
+        rng = np.random.default_rng(seed)
+        background = self.card.background
+        contrast = rng.normal(*self.card.light) - background.level
+        inside = gaussian_filter(masks.astype(np.float32), (0, EDGE, EDGE))
+        noise = background.paint(masks.shape, self._drawn, rng)[1]
+        return np.float32(background.level) + np.float32(contrast) * inside + noise
 
     def _volumes(
         self, masks: list[NDArray[np.float32]], seeds: list[int]
     ) -> Generator[Step, None, list[Volume | None]]:
         if self._flat:
             return [Volume(mask, self.card.mask_pixel) for mask in masks]
+        if not masks:
+            return []
         way = way_of(self.settings.way)
         volumes = yield from way(masks, self.card.mask_pixel, seeds, self.settings)
-        stretch = (self.card.height or USUAL_HEIGHT) / USUAL_HEIGHT
-        return [volume and replace(volume, stretch=stretch) for volume in volumes]
+        if not (heights := self.card.heights):
+            return volumes
+        # Cells as high as those of the images: the shape model knows cells of many kinds.
+        ranks = [np.random.default_rng(seed).random() for seed in seeds]
+        wanted = np.interp(ranks, np.linspace(0, 1, len(heights)), heights)
+        return [
+            volume and replace(volume, stretch=height / volume.height)
+            for volume, height in zip(volumes, wanted.tolist(), strict=True)
+        ]
 
     def _grid(self, volume: Volume, seed: int) -> _Grid:
         """Where the texture is drawn: the slices of the cell, and a margin."""
@@ -212,16 +241,11 @@ def _is_whole(mask: NDArray[np.float32]) -> bool:
     return bool(inside.sum() >= 16 and not edge.any())
 
 
-def _same_size(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
-    """The masks in the middle of squares of one size, which the network can take."""
-    largest = max(max(mask.shape[1:]) for mask in masks)
-    side = MULTIPLE * max(2, ceil(largest / MULTIPLE))
-    squares = []
-    for mask in masks:
-        square = np.zeros((len(mask), side, side), bool)
-        _middle(square, mask.shape)[...] = mask
-        squares.append(square)
-    return squares
+def _square(masks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """The masks in the middle of squares, which the network can take."""
+    square = np.zeros((len(masks), side, side), bool)
+    _middle(square, masks.shape)[...] = masks
+    return square
 
 
 def _middle(square: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

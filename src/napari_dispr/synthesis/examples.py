@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, zoom
 
 from napari_dispr import signed_distance
-from napari_dispr.cells.cropping import check_intensities
-from napari_dispr.errors import InputError
-from napari_dispr.grid import check_spacing
-from napari_dispr.labels import Box, cell_boxes, whole_numbers
+from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.annotated_cells import LEAST_CELLS, Cell, check_annotated
 from napari_dispr.synthesis.background import Background, measure_background
 from napari_dispr.synthesis.cell_sources import GAP
 
@@ -24,8 +22,6 @@ Floats = NDArray[np.float32]
 
 #: Side of the masks, in pixels, and how much of it the largest cells take.
 MASK_SIDE, MASK_ROOM = 128, 104
-#: Fewer cells than this do not show how cells vary.
-LEAST_CELLS = 5
 #: Largest side of the pictures, in pixels; larger cells are reduced.
 LARGEST_SIDE = 128
 #: Pictures that are kept; more do not help in the time of a training.
@@ -78,10 +74,12 @@ class Examples:
         Width of the surroundings of a cell in the pictures, in their pixels.
     beyond : bool
         Whether there are pictures of the slices above and below a cell.
-    height : float or None
-        Median height of the cells over the diameter of their largest section; None: not known.
+    heights : (cell,) array
+        Height over the diameter of the largest section, of cells whose ends are seen; empty: too few are.
     diameters : (cell,) array
         Diameter of a disk with the area of each cell's largest section, in the unit of the spacing.
+    light : (float, float)
+        Mean and standard deviation, over the cells, of the mean grey value of a cell.
     density : float
         Share of the annotated slices that cells fill.
     clustering : float
@@ -94,43 +92,16 @@ class Examples:
     picture_pixel: tuple[float, float]
     margin: float
     beyond: bool
-    height: float | None
+    heights: NDArray[np.float64]
     diameters: NDArray[np.float64]
     density: float
     clustering: float
+    light: tuple[float, float]
     background: Background
     spacing: tuple[float, ...]
     unit: str
     dtype: str
     limits: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Section:
-    """A cell in one slice.
-
-    ``diameter`` is that of a disk with its area, ``reach`` its largest distance from the centre of its box.
-    """
-
-    z: int
-    box: Box
-    diameter: float
-    reach: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cell:
-    """The sections of a cell. ``whole``: its first and last slice are known, and the border cuts nothing."""
-
-    name: str
-    field: int
-    label: int
-    sections: list[_Section]
-    whole: bool
-
-    @property
-    def largest(self) -> _Section:
-        return max(self.sections, key=lambda section: section.diameter)
 
 
 def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
@@ -148,25 +119,8 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     InputError
         If image and labels do not fit together, or there are too few cells.
     """
-    fields = [_checked(one) for one in fields]
+    volumes, cells, step = check_annotated(fields)
     first = fields[0]
-    for other in fields[1:]:
-        if other.labels.ndim != first.labels.ndim:
-            raise InputError(f"{first.name} and {other.name} are not both 2D or both 3D: give one kind.")
-        if not np.allclose(other.spacing, first.spacing, rtol=0.05) or other.unit != first.unit:
-            raise InputError(
-                f"{first.name} and {other.name} have different spacings, {first.spacing} {first.unit} and "
-                f"{other.spacing} {other.unit}: give images of one microscope, or state one spacing."
-            )
-    volumes = [_volume(one) for one in fields]
-    step = (1.0, *first.spacing)[-3:]
-    cells = [cell for i, one in enumerate(volumes) for cell in _cells(one, i, step)]
-    if len(cells) < LEAST_CELLS:
-        count = f"only {len(cells)} cell{'s' if len(cells) > 1 else ''}" if cells else "no whole cell"
-        raise InputError(
-            f"The labels hold {count} in the annotated slices, cells cut by the border not counted: "
-            f"label at least {LEAST_CELLS}, better 20 or more."
-        )
     volumes = _in_one_range(volumes)
     background = measure_background([(one.image, one.labels) for one in volumes])
     masks, mask_pixel = _masks(volumes, cells, step)
@@ -180,10 +134,11 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         picture_pixel=pixel,
         margin=margin,
         beyond=beyond,
-        height=_height(cells, step),
+        heights=_heights(cells, step),
         diameters=np.array([cell.largest.diameter for cell in cells]),
         density=float(np.mean([slices.mean() for slices in annotated])),
         clustering=_clustering(volumes),
+        light=_light(volumes, cells),
         background=background,
         spacing=tuple(first.spacing),
         unit=first.unit,
@@ -192,68 +147,17 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     )
 
 
-def _checked(field: Annotated) -> Annotated:
-    """Image and labels as arrays that fit together."""
-    labels = whole_numbers(np.asarray(field.labels), field.name)
-    image = np.asarray(field.image)
-    if image.shape != labels.shape:
-        raise InputError(
-            f"The image of {field.name} has the shape {image.shape} and its labels {labels.shape}: give "
-            "labels made from this image."
-        )
-    if labels.ndim not in (2, 3):
-        raise InputError(
-            f"{field.name} has {labels.ndim} axes: give a 2D image or a 3D stack of one channel."
-        )
-    if len(field.spacing) != labels.ndim:
-        raise InputError(
-            f"The spacing {tuple(field.spacing)} of {field.name} has {len(field.spacing)} numbers: give "
-            f"{'y,x for a 2D image' if labels.ndim == 2 else 'z,y,x for a stack'}."
-        )
-    check_spacing((field.spacing[0], *field.spacing)[-3:], field.unit)
-    if not labels.any():
-        raise InputError(f"The labels of {field.name} are empty: annotate at least one slice.")
-    check_intensities(image, field.name)
-    return replace(field, image=image, labels=labels)
-
-
-def _volume(field: Annotated) -> Annotated:
-    """The field as a stack; a 2D image has one slice."""
-    shape = (-1, *field.labels.shape[-2:])
-    return replace(
-        field, image=field.image.astype(np.float32).reshape(shape), labels=field.labels.reshape(shape)
-    )
-
-
-def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[_Cell]:
-    """The cells of a stack, with their sections that the border does not cut."""
-    annotated = np.asarray(field.labels.any(axis=(1, 2)))
-    found: dict[int, list[_Section]] = {}
-    cut: set[int] = set()
-    for z in np.flatnonzero(annotated):
-        plane = field.labels[z]
-        for label, box in cell_boxes(plane).items():
-            if any(side.start == 0 or side.stop == n for side, n in zip(box, plane.shape, strict=True)):
-                cut.add(label)
-                continue
-            inside = np.argwhere(plane[box] == label)
-            area = len(inside) * step[1] * step[2]
-            offsets = (inside - (np.array([side.stop - side.start for side in box]) - 1) / 2) * step[1:]
-            reach = float(np.hypot(*offsets.T).max()) + max(step[1:]) / 2
-            section = _Section(int(z), box, 2 * (area / np.pi) ** 0.5, reach)
-            if min(side.stop - side.start for side in box) >= 3:
-                found.setdefault(label, []).append(section)
-    cells = []
-    for label, sections in found.items():
-        ends = sections[0].z - 1, sections[-1].z + 1
-        whole = label not in cut and all(0 <= z < len(annotated) and annotated[z] for z in ends)
-        cells.append(_Cell(f"{field.name} {label}", number, label, sections, whole))
-    return cells
-
-
-def _height(cells: Sequence[_Cell], step: Sequence[float]) -> float | None:
+def _heights(cells: Sequence[Cell], step: Sequence[float]) -> NDArray[np.float64]:
     heights = [len(cell.sections) * step[0] / cell.largest.diameter for cell in cells if cell.whole]
-    return float(np.median(heights)) if len(heights) >= LEAST_CELLS else None
+    return np.array(heights if len(heights) >= LEAST_CELLS else [])
+
+
+def _light(fields: Sequence[Annotated], cells: Sequence[Cell]) -> tuple[float, float]:
+    means = []
+    for cell in cells:
+        z, box, field = cell.largest.z, cell.largest.box, fields[cell.field]
+        means.append(field.image[z][box][field.labels[z][box] == cell.label].mean())
+    return float(np.mean(means)), float(np.std(means))
 
 
 def _clustering(fields: Sequence[Annotated]) -> float:
@@ -296,7 +200,7 @@ def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
 
 
 def _masks(
-    fields: Sequence[Annotated], cells: Sequence[_Cell], step: Sequence[float]
+    fields: Sequence[Annotated], cells: Sequence[Cell], step: Sequence[float]
 ) -> tuple[list[MaskExample], float]:
     """The outlines of cells on one grid, and the side of its pixels."""
     usual = float(np.quantile([cell.largest.diameter for cell in cells], 0.9))
@@ -337,7 +241,7 @@ def _outline(mask: NDArray[np.bool_], box: Box, step: Sequence[float], pixel: fl
 
 def _pictures(
     fields: Sequence[Annotated],
-    cells: Sequence[_Cell],
+    cells: Sequence[Cell],
     step: Sequence[float],
     background: Background,
     rng: np.random.Generator,

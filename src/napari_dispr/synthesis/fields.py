@@ -1,6 +1,5 @@
 """Many synthetic images in a folder, on which Cellpose, StarDist and others train without a change."""
 
-import csv
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.errors import InputError, counted
 from napari_dispr.events import in_one_go
-from napari_dispr.files import write_json, written_aside
+from napari_dispr.files import read_rows, write_json, write_rows, written_aside
 from napari_dispr.grid import translation
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 from napari_dispr.synthesis.annotated import annotated_files, read_annotated
@@ -129,7 +128,8 @@ def iter_make_synthesis(
                 notes[name] = list(population.notes)
                 _write_card(folder, request, notes)
             rows[name] = _rows(name, population)
-            _write_rows(folder, rows)  # last: it says that the image is complete
+            ordered = (row for of_one in sorted(rows) for row in rows[of_one])
+            write_rows(folder / CELLS_FILE, COLUMNS, ordered)  # last: it says that the image is complete
             if number == 1:
                 _write_preview(folder, layout)
         yield FieldMade(name, number, images, tuple(notes.get(name, ())))
@@ -158,35 +158,21 @@ def _write_card(
     write_json(folder / CARD_FILE, card)
 
 
-def _read_rows(folder: Path) -> dict[str, list[list[str]]]:
+def _read_rows(folder: Path) -> dict[str, list[dict[str, str]]]:
     """The rows of the cells of each finished image, as text, so that they are written again unchanged."""
-    rows: dict[str, list[list[str]]] = {}
+    rows: dict[str, list[dict[str, str]]] = {}
     path = folder / CELLS_FILE
-    if path.is_file():
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                for row in list(csv.reader(file))[1:]:
-                    rows.setdefault(row[0], []).append(row)
-        except (csv.Error, ValueError, LookupError):
-            raise InputError(f"{path} is damaged: give another folder, or remove this one.") from None
+    for row in read_rows(path, COLUMNS):
+        if row.keys() != set(COLUMNS) or None in row.values():
+            raise InputError(f"{path} is damaged: give another folder, or remove this one.")
+        rows.setdefault(row["image"], []).append(row)
     return rows
 
 
-def _write_rows(folder: Path, rows: dict[str, list[list[str]]]) -> None:
-    with (
-        written_aside(folder / CELLS_FILE) as aside,
-        aside.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for name in sorted(rows):
-            writer.writerows(rows[name])
-
-
-def _rows(name: str, population: Population) -> list[list[str]]:
+def _rows(name: str, population: Population) -> list[dict[str, str]]:
     rows = []
     for cell in population.cells:
-        centre = [""] * (3 - len(cell.centre)) + [str(value) for value in cell.centre]
+        centre = [""] * (3 - len(cell.centre)) + list(cell.centre)
         values = (
             name,
             cell.label,
@@ -197,7 +183,7 @@ def _rows(name: str, population: Population) -> list[list[str]]:
             cell.whole,
             cell.clustered,
         )
-        rows.append([str(value) for value in values])
+        rows.append(dict(zip(COLUMNS, map(str, values), strict=True)))
     return rows
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go, mapped
-from napari_dispr.files import write_json, written_aside
+from napari_dispr.files import read_rows, write_json, write_rows, written_aside
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import tile
 from napari_dispr.synthesis.realism import Distance, cell_features, kernel_distances, save_panels
@@ -204,7 +204,10 @@ def _save_images(path: Path, shown: dict[str, list[Annotated]]) -> None:
         imwrite(aside, page)
 
 
-_SEG_COLUMNS = ["training", "seed", "image", "cells", "seg"]
+_SEG_COLUMNS = ["training", "seed", "image", "cells", "seg", "sections", "seg_2d"]
+_SEG_TYPES = {"seed": int, "cells": int, "seg": float, "sections": int, "seg_2d": float}
+#: Columns of the kernel distances.
+_KID = ("kid_real_real", "kid_real_synthetic")
 
 
 def _trials(
@@ -216,25 +219,29 @@ def _trials(
 ) -> Generator[Any, None, pd.DataFrame]:
     """Train and test a segmenter for each training set and seed; finished ones are read from the folder."""
     path = folder / SEG_FILE
-    rows: list[list[Any]] = []
-    if path.is_file():
-        known = pd.read_csv(path, dtype=str)  # float() is exact, while some versions of pandas round
-        rows = [
-            [row["training"], int(row["seed"]), row["image"], int(row["cells"]), float(row["seg"])]
-            for row in known.to_dict("records")
-        ]
+    rows: list[dict[str, Any]] = [
+        row | {name: kind(row[name]) for name, kind in _SEG_TYPES.items()}
+        for row in read_rows(path, _SEG_COLUMNS)
+    ]
     runs = [(name, seed) for seed in range(settings.seed, settings.seed + settings.seeds) for name in sets]
     total = len(runs) * settings.steps
     for number, (name, seed) in enumerate(runs):
-        if not any(row[0] == name and row[1] == seed for row in rows):
+        if not _of_run(rows, name, seed):
             events = iter_train_segmenter(sets[name], resized, settings, seed, name)
             segmenter = yield from _counted(events, number * settings.steps, total)
-            rows += [[name, seed, *_tested(segmenter, one)] for one in tests if one.labels.any()]
-            with written_aside(path) as aside:
-                pd.DataFrame(rows, columns=_SEG_COLUMNS).to_csv(aside, index=False)
-        of_run = [float(row[4]) for row in rows if row[0] == name and row[1] == seed]
+            rows += [
+                {"training": name, "seed": seed, **_tested(segmenter, one)}
+                for one in tests
+                if one.labels.any()
+            ]
+            write_rows(path, _SEG_COLUMNS, rows)
+        of_run = [row["seg"] for row in _of_run(rows, name, seed)]
         yield Judged(name, seed, float(np.mean(of_run)), (number + 1) * settings.steps, total)
     return pd.DataFrame(rows, columns=_SEG_COLUMNS)
+
+
+def _of_run(rows: list[dict[str, Any]], name: str, seed: int) -> list[dict[str, Any]]:
+    return [row for row in rows if (row["training"], row["seed"]) == (name, seed)]
 
 
 def _counted(
@@ -244,12 +251,23 @@ def _counted(
     return mapped(events, lambda event: Trial(event.what, before + event.done, total, event.loss))
 
 
-def _tested(segmenter: Segmenter, one: Annotated) -> tuple[str, int, float]:
+def _tested(segmenter: Segmenter, one: Annotated) -> dict[str, Any]:
     limits = grey_range(one.image)
-    scores = np.concatenate(
-        [seg_scores(part.labels, segmenter.segment(part.image, part.spacing, limits)) for part in _dense(one)]
-    )
-    return one.name, len(scores), float(scores.mean())
+    scores, of_slices = [], [np.zeros(0)]
+    for part in _dense(one):
+        maps = segmenter.maps(part.image, part.spacing, limits)
+        scores.append(seg_scores(part.labels, segmenter.cells(maps, part.spacing)))
+        for z in part.slices if part.labels.ndim == 3 else ():
+            found = segmenter.cells(maps[:, z], part.spacing[1:])
+            of_slices.append(seg_scores(part.labels[z], found))
+    cells, sections = np.concatenate(scores), np.concatenate(of_slices)
+    return {
+        "image": one.name,
+        "cells": len(cells),
+        "seg": float(cells.mean()),
+        "sections": len(sections),
+        "seg_2d": float(sections.mean()) if len(sections) else float("nan"),
+    }
 
 
 def _table(
@@ -258,26 +276,21 @@ def _table(
     distances: dict[str, tuple[Distance, Distance]],
 ) -> pd.DataFrame:
     """A row for each training set. SEG is the mean over all true cells, then over the seeds."""
-    weighted = scores.assign(sum=scores["seg"] * scores["cells"])
-    by_seed = weighted.groupby(["training", "seed"])[["sum", "cells"]].sum()
-    means = by_seed["sum"] / by_seed["cells"]
+    means = {
+        column: scores.assign(sum=scores[column] * scores[count]).groupby(["training", "seed"])
+        for column, count in (("seg", "cells"), ("seg_2d", "sections"))
+    }
     rows = []
     for name in sets:
-        values = means[name].to_numpy(np.float64)
-        sd = float(values.std(ddof=1)) if len(values) > 1 else np.nan
-        real, across = distances.get(name, (None, None))
-        rows.append(
-            {
-                "training": name,
-                "slices": sum(len(part) for part in sets[name]),
-                "seg": float(values.mean()),
-                "seg_sd": sd,
-                "kid_real_real": np.nan if real is None else real.mean,
-                "kid_real_real_sd": np.nan if real is None else real.sd,
-                "kid_real_synthetic": np.nan if across is None else across.mean,
-                "kid_real_synthetic_sd": np.nan if across is None else across.sd,
-            }
-        )
+        row: dict[str, Any] = {"training": name, "slices": sum(len(part) for part in sets[name])}
+        for column, count in (("seg", "cells"), ("seg_2d", "sections")):
+            values = (means[column]["sum"].sum() / means[column][count].sum())[name].to_numpy(np.float64)
+            row[column] = float(values.mean())
+            row[f"{column}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        for column, distance in zip(_KID, distances.get(name, (None, None)), strict=True):
+            row[column] = np.nan if distance is None else distance.mean
+            row[f"{column}_sd"] = np.nan if distance is None else distance.sd
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -293,27 +306,26 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
     """The table in the form of the paper's Table 1."""
     by_name = table.set_index("training")
 
-    def seg(name: str) -> str:
-        row = by_name.loc[name]
-        return f"{row['seg']:.3f}" + ("" if np.isnan(row["seg_sd"]) else f" ± {row['seg_sd']:.3f}")
-
-    def kid(name: str, column: str) -> str:
-        row = by_name.loc[name]
-        return "-" if np.isnan(row[column]) else f"{row[column]:.2f} ± {row[f'{column}_sd']:.2f}"
+    def value(name: str, column: str, digits: int) -> str:
+        mean, sd = (by_name[kind].astype(float)[name] for kind in (column, f"{column}_sd"))
+        if np.isnan(mean):
+            return "-"
+        return f"{mean:.{digits}f}" + ("" if np.isnan(sd) else f" ± {sd:.{digits}f}")
 
     lines = [
         "| SEG | real | synthetic | both | KID real-real | KID real-synthetic |",
         "|---|---|---|---|---|---|",
     ]
-    for name in by_name.index:
-        if _both(name) in by_name.index:
-            distances = kid(name, "kid_real_real"), kid(name, "kid_real_synthetic")
-            lines.append(
-                f"| {name} | {seg(REAL)} | {seg(name)} | {seg(_both(name))} | {' | '.join(distances)} |"
-            )
+    for column, words in (("seg", ""), ("seg_2d", ", slice by slice")):
+        for name in (name for name in by_name.index if _both(name) in by_name.index):
+            if value(name, column, 3) != "-":
+                segs = [value(each, column, 3) for each in (REAL, name, _both(name))]
+                kids = ["", ""] if words else [value(name, kid, 2) for kid in _KID]
+                lines.append(f"| {name}{words} | {' | '.join([*segs, *kids])} |")
     lines += [
         "",
-        f"SEG: mean over the true cells of {tests} test images (mean ± standard deviation over "
+        f"SEG: mean over the true cells of {tests} test images; slice by slice: over the sections of these "
+        f"cells in stacks, each slice segmented as a 2D image (mean ± standard deviation over "
         f"{settings.seeds} seeds). Each segmenter was trained from scratch for {settings.steps} steps of "
         f"{settings.batch} crops. KID: a kernel distance of our own features of cells (mean ± standard "
         "deviation over random subsets).",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_dispr.cells.stack_files import UNIT
@@ -28,22 +29,26 @@ from napari_dispr.synthesis import masks, textures
 from napari_dispr.synthesis.annotated import Source, all_annotated
 from napari_dispr.synthesis.examples import Examples, examples_of
 from napari_dispr.synthesis.learn_preview import write_preview
-from napari_dispr.synthesis.learn_settings import LearnSettings
 from napari_dispr.synthesis.learned import LearnedSynthesis, ready
 from napari_dispr.synthesis.learned_card import SynthesisCard
+from napari_dispr.synthesis.settings import LearnSettings
 from napari_dispr.synthesis.sources import learned_file
 
 #: Steps of the rise of the learning rate, and share of the budget of its fall.
 WARMUP, DECAY = 50, 0.4
 #: Decay of the moving average of the weights, and largest norm of a gradient.
 AVERAGE, CLIP = 0.995, 1.0
-#: Steps between lines of the log, seconds between checkpoints, and pictures of the progress in a run.
-REPORT_EVERY, SAVE_EVERY, PREVIEWS = 10, 45.0, 12
+#: Steps between lines of the log, seconds between checkpoints.
+REPORT_EVERY, SAVE_EVERY = 10, 45.0
+#: Pictures of the progress in a run, and least seconds between two: each takes as long as some steps.
+PREVIEWS, PREVIEW_EVERY = 12, 30.0
 #: Masks that are made at the end and compared with those of the training.
 COMPARED = 24
 PROCESSES = {"masks": masks.PROCESS, "textures": textures.PROCESS}
 #: Settings that may change when a run goes on.
 _FREE = {"device"}
+#: Files of a run that was killed before it saved.
+_OWN = {"log.jsonl", "preview.png"}
 _COUNTERS = ("step", "clock", "previews")
 
 
@@ -127,7 +132,7 @@ def iter_learn_synthesis(
     clock : callable
         Gives the time in seconds.
     **settings
-        Fields of :class:`~napari_dispr.synthesis.learn_settings.LearnSettings`.
+        Fields of :class:`~napari_dispr.synthesis.settings.LearnSettings`.
 
     Yields
     ------
@@ -155,9 +160,10 @@ def iter_learn_synthesis(
         learner.load(checkpoint)
     elif finish:
         raise InputError(f"There is no run in {folder}: start it without --finish.")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(path.name not in _OWN for path in folder.iterdir()):
         raise InputError(f"{folder} holds files of something else: choose another name for the model.")
     folder.mkdir(parents=True, exist_ok=True)
+    _log(folder, "begin", step=learner.step, cells=len({mask.cell for mask in examples.masks}))
     if not finish:
         yield from _iter_steps(learner, folder, clock)
     texts = {"name": out.stem, "description": description, "licence": licence, "attribution": attribution}
@@ -171,7 +177,7 @@ def _iter_steps(
     learner: "Learner", folder: Path, clock: Callable[[], float]
 ) -> Generator[LearnStep | Previewed, None, None]:
     started = clock() - learner.clock
-    saved = clock()
+    saved = drawn = clock()
     losses: list[tuple[float, float]] = []
     try:
         while learner.share < 1:
@@ -191,9 +197,11 @@ def _iter_steps(
             if learner.step % REPORT_EVERY == 0 or learner.share >= 1:
                 _log(folder, "step", **asdict(report))
             yield report
-            if learner.share * PREVIEWS >= learner.previews + 1:
+            is_due = clock() - drawn > PREVIEW_EVERY and learner.share * PREVIEWS >= learner.previews + 1
+            if is_due or learner.share >= 1:
                 learner.previews = int(learner.share * PREVIEWS)
                 write_preview(folder / "preview.png", learner)
+                drawn = clock()
                 yield Previewed(folder / "preview.png")
             if clock() - saved > SAVE_EVERY:
                 learner.save(folder / "checkpoint.pt")
@@ -359,8 +367,9 @@ class Learner:
             scale=self.scale,
             neighbours=any(self.pictures.neighbours),
             beyond=examples.beyond,
-            height=examples.height,
-            diameters=tuple(np.quantile(examples.diameters, (0, 0.25, 0.5, 0.75, 1)).tolist()),
+            heights=_quantiles(examples.heights),
+            diameters=_quantiles(examples.diameters),
+            light=examples.light,
             density=examples.density,
             clustering=examples.clustering,
             training={
@@ -394,6 +403,10 @@ class Learner:
             others = [mask.distance for mask in self.held_out[:count]]
             found["overlap_with_held_out"] = masks.nearest_overlap(whole, others)
         return {name: round(float(np.median(values)), 3) for name, values in found.items()}
+
+
+def _quantiles(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()) if len(values) else ()
 
 
 def _finished(average: UNet) -> UNet:

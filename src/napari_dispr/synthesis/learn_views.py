@@ -14,10 +14,10 @@ from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
-from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.settings import checked_settings
-from napari_dispr.synthesis.learn_settings import ViewsSettings
+from napari_dispr.synthesis.learn import check_is_new, folder_of
+from napari_dispr.synthesis.settings import ViewsSettings
 from napari_dispr.synthesis.silhouettes import DECLINE, DEGREE, EXTENT, TRUNCATION, random_silhouettes
 from napari_dispr.synthesis.views import PROCESS, STEPS, TOPOLOGY, views_loss
 
@@ -47,7 +47,7 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
         Model file to write, NAME.safetensors. The state is saved in NAME.learning, and the same call
         continues it.
     **settings
-        Fields of :class:`~napari_dispr.synthesis.learn_settings.ViewsSettings`.
+        Fields of :class:`~napari_dispr.synthesis.settings.ViewsSettings`.
 
     Yields
     ------
@@ -60,14 +60,10 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
         If the file exists, or its state has other settings.
     """
     chosen = checked_settings(ViewsSettings, settings)
-    out = Path(out).absolute()
-    if out.suffix != ".safetensors":
-        raise InputError(f"{out} cannot be the name of a model file: choose one that ends in .safetensors.")
-    if out.exists():
-        raise InputError(f"The model {out} already exists: remove it, or choose another name.")
+    check_is_new(out)
     torch.manual_seed(chosen.seed)
     trained = Trained(UNet3D(TOPOLOGY), *RATES)
-    checkpoint, step = out.with_suffix(".learning") / "checkpoint.pt", 0
+    checkpoint, step = folder_of(out) / "checkpoint.pt", 0
     if checkpoint.exists():
         content = read_checkpoint(checkpoint, ("trained", "step"), chosen, free=set(), cells=())
         trained.restore(content["trained"])

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
@@ -41,10 +41,13 @@ class SynthesisCard(Settings):
         Whether the slice next to a slice was a condition of the training.
     beyond : bool
         Whether slices above and below cells were learned.
-    height : float or None
-        Median height of the cells over the diameter of their largest section, where it is known.
+    heights : tuple of float
+        Quantiles 0, .25, .5, .75 and 1 of the height of the cells over the diameter of their largest section;
+        empty: not known.
     diameters : tuple of float
-        Quantiles 0, .25, .5, .75 and 1 of the diameters of the cells.
+        The same quantiles of these diameters.
+    light : (float, float) or None
+        Mean and standard deviation, over the cells, of the mean grey value of a cell.
     density : float
         Share of the annotated slices that cells fill.
     clustering : float
@@ -71,10 +74,11 @@ class SynthesisCard(Settings):
     scale: Grey = Field(gt=0)
     neighbours: bool
     beyond: bool
-    height: float | None = Field(gt=0, le=100)
+    heights: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
     diameters: tuple[PixelSize, ...] = Field(min_length=1, max_length=100)
     density: float = Field(ge=0, le=1)
     clustering: float = Field(0.3, ge=0, le=1)
+    light: tuple[Grey, Grey] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -99,7 +99,7 @@ def iter_masks(
     start = noise()
     denoiser = GaussianDenoiser(network, PROCESS, start[:, :0])
     last = start
-    for x in SAMPLERS[sampler](denoiser, start, PROCESS.times(steps or STEPS[sampler]), noise):
+    for x in SAMPLERS[sampler](denoiser, start, PROCESS.even_times(steps or STEPS[sampler]), noise):
         last = x
         yield None
     distances = last[:, 0].float().cpu().numpy() * np.float32(UNIT)

@@ -18,9 +18,8 @@ from skimage.measure import block_reduce
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.labels import Box
-from napari_dispr.synthesis.cell_sources import GAP, CellSource
+from napari_dispr.synthesis.cell_sources import GAP, CellSource, TexturedCell
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
-from napari_dispr.synthesis.textured_cells import TexturedCell
 
 Floats = NDArray[np.float32]
 

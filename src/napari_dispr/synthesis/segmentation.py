@@ -189,6 +189,12 @@ class Segmenter:
         limits : (float, float), optional
             The `grey_range` of the stack of which the image is a slice.
         """
+        return self.cells(self.maps(image, spacing, limits), spacing)
+
+    def maps(
+        self, image: NDArray[Any], spacing: Sequence[float], limits: tuple[float, float] | None = None
+    ) -> Floats:
+        """Probability of a cell and distance from its edge, (2, ...), of an image; see `segment`."""
         factor = self.resized.zoom(spacing)
         planes = np.atleast_3d(normalised(image, limits or grey_range(image)).T).T
         maps = np.stack([self._maps(_shrunk(plane, factor)) for plane in planes], axis=1)
@@ -196,6 +202,10 @@ class Segmenter:
         if maps.shape[1:] != image.shape:
             back = [1.0] * (maps.ndim - 2) + [image.shape[a] / maps.shape[a] for a in (-2, -1)]
             maps = zoom(maps, back, order=1, mode="nearest", grid_mode=True)
+        return maps
+
+    def cells(self, maps: Floats, spacing: Sequence[float]) -> NDArray[np.int32]:
+        """The cells of `maps`, which may be those of one slice of a stack."""
         return cells_from(maps[0] > 0.5, maps[1], self.resized.diameter / np.asarray(spacing, float))
 
     def _maps(self, plane: Floats) -> Floats:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from scipy.special import gammaln, lpmv
 from torch import Tensor
 
@@ -197,3 +198,17 @@ def random_outlines(count: int, generator: torch.Generator) -> tuple[Tensor, Ten
         edges.append(seen[keep])
         found += int(keep.sum())
     return torch.cat(radii)[:count], torch.cat(edges)[:count]
+
+
+def random_body(seed: int) -> NDArray[np.bool_]:
+    """A random body on the model grid, (64, 64, 64); its box is in the middle."""
+    radii, edges = random_outlines(1, torch.Generator().manual_seed(seed))
+    zoom, middle = placed(edges)
+    pixel = np.arange(grid.SIZE) - grid.CENTRE
+    index = np.stack(np.meshgrid(pixel, pixel, pixel, indexing="ij"), axis=-1)
+    points = index / zoom.item() + middle[0].numpy()
+    length = np.linalg.norm(points, axis=-1)
+    latitude = np.arccos(points[..., 0] / length) * (_TABLE[0] / np.pi) - 0.5
+    longitude = np.arctan2(points[..., 1], points[..., 2]) % (2 * np.pi) * (_TABLE[1] / (2 * np.pi))
+    closed = np.concatenate([radii[0], radii[0, :, :1]], axis=1)
+    return np.asarray(length < map_coordinates(closed, [latitude, longitude], order=1, mode="nearest"))

@@ -10,12 +10,11 @@ from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis import stacks
 from napari_dispr.synthesis.background import Background
-from napari_dispr.synthesis.cell_sources import CellSource
+from napari_dispr.synthesis.cell_sources import CellSource, TexturedCell
 from napari_dispr.synthesis.implicit import Floats, Shape, turned
 from napari_dispr.synthesis.red_cell_crops import red_cell_pose
 from napari_dispr.synthesis.red_cells import KINDS
 from napari_dispr.synthesis.settings import Microscope
-from napari_dispr.synthesis.textured_cells import TexturedCell
 
 #: Spherocytes, discocytes, stomatocytes and echinocytes: the "SDE" shapes of Simionato et al. (2021).
 SDE = tuple(kind for kind in KINDS if any(word in kind for word in ("sphero", "disco", "stomato", "echino")))

@@ -3,16 +3,14 @@
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.cell_sources import CellSource
+from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.simulated_sources import SIMULATED, simulated_source
-
-if TYPE_CHECKING:
-    from napari_dispr.synthesis.learn_settings import CellSettings
 
 #: Name of the learned model in the package, and its file.
 SAMPLE = "sample"
@@ -30,7 +28,7 @@ def cell_source(
     source: str | PathLike[str],
     ndim: int = 3,
     spacing: Sequence[float] | None = None,
-    settings: "CellSettings | None" = None,
+    settings: CellSettings | None = None,
 ) -> CellSource:
     """Cells by the name of a simulation, or by the file of a learned model.
 
@@ -68,10 +66,9 @@ def cell_source(
 
 
 def _learned_source(
-    path: Path, ndim: int, spacing: Sequence[float] | None, settings: "CellSettings | None"
+    path: Path, ndim: int, spacing: Sequence[float] | None, settings: CellSettings | None
 ) -> CellSource:
     from napari_dispr.synthesis.cells_made import iter_textured_cells
-    from napari_dispr.synthesis.learn_settings import CellSettings
     from napari_dispr.synthesis.learned import LearnedSynthesis
 
     learned, chosen = LearnedSynthesis.load(path), settings or CellSettings()
@@ -89,7 +86,8 @@ def _learned_source(
         seed = int(rng.integers(2**31))
         return iter_textured_cells(learned, seed, steps, ndim, count=count, settings=chosen)
 
-    across = card.diameters[len(card.diameters) // 2]
+    across = float(np.median(card.diameters))
+    height = float(np.median(card.heights or 1))
     return CellSource(
         name=card.name,
         spacing=steps,
@@ -98,7 +96,7 @@ def _learned_source(
         draw=draw,
         density=card.usual_density(ndim),
         clustering=card.clustering,
-        volume=np.pi / 4 * across**2 if ndim == 2 else np.pi / 6 * across**3 * (card.height or 1),
+        volume=np.pi / 4 * across**2 if ndim == 2 else np.pi / 6 * across**3 * height,
         dtype=card.dtype,
         blurred=f"The textures of {card.name} were learned from images that are already blurred by a "
         "microscope.",

@@ -14,7 +14,7 @@ from torch import Tensor
 from napari_dispr import signed_distance
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
 from napari_dispr.diffusion.process import GaussianDiffusion
-from napari_dispr.diffusion.samplers import GaussianDenoiser, ddim
+from napari_dispr.diffusion.samplers import SAMPLERS, GaussianDenoiser
 from napari_dispr.synthesis.examples import PictureExample
 
 Floats = NDArray[np.float32]
@@ -37,6 +37,8 @@ TRUNCATION = 8.0
 WITH_NEIGHBOUR = 0.65
 #: ... with noise of up to this standard deviation, so that errors do not add up from slice to slice.
 NEIGHBOUR_NOISE = 0.3
+#: Evaluations of the network for each slice, by sampler: they keep the noise of pictures.
+STEPS = {"dpm-solver++": 10, "ddim": 50}
 #: ``rho`` of slices that are drawn at once, that of the paper's code.
 AT_ONCE = 0.7
 #: Pictures are sides of a multiple of this, in pixels, for the network.
@@ -118,11 +120,12 @@ def iter_textures(
     masks: Sequence[NDArray[np.bool_]],
     seeds: Sequence[int],
     *,
-    steps: int = 12,
+    sampler: str = "dpm-solver++",
+    steps: int | None = None,
     rho: float | None = None,
     with_neighbours: bool = True,
 ) -> Iterator[list[Floats] | None]:
-    """Draw the pictures of a batch of cells by DDIM with eta 0.
+    """Draw the pictures of a batch of cells.
 
     Slices are drawn from the middle of a cell outwards: each has the slice before it as a condition.
 
@@ -134,6 +137,10 @@ def iter_textures(
         One stack of masks for each cell. H and W are the same multiple of 16 for all.
     seeds : sequence of int
         One for each cell.
+    sampler : str
+        "dpm-solver++" or "ddim", both without fresh noise.
+    steps : int, optional
+        Evaluations of the network for each slice; by default those of ``STEPS``.
     rho : float, optional
         As in `slice_noise`; by default 0.7 for slices that are drawn at once, as in the paper, and otherwise
         0. The network has not learned that the slice before, its condition, was made from the same noise:
@@ -164,7 +171,7 @@ def iter_textures(
         start = torch.stack([noise[cell][z] for cell, z, _ in batch])[:, None].to(device)
         denoiser = GaussianDenoiser(network, PROCESS, torch.from_numpy(condition).to(device), clip=False)
         last = start
-        for x in ddim(denoiser, start, PROCESS.times(steps), start.clone):
+        for x in SAMPLERS[sampler](denoiser, start, PROCESS.even_times(steps or STEPS[sampler]), start.clone):
             last = x
             yield None
         for (cell, z, _), picture in zip(batch, last[:, 0].float().cpu().numpy(), strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from napari_dispr import signed_distance
 from napari_dispr.cells.cropping import crop_cell
 from napari_dispr.errors import InputError
 from napari_dispr.events import Clock, Step, steps_of
@@ -17,8 +18,8 @@ from napari_dispr.labels import cell_box
 from napari_dispr.models.library import load_model
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.settings import PredictSettings
-from napari_dispr.synthesis.learn_settings import CellSettings
-from napari_dispr.synthesis.silhouettes import EXTENT, FIRST, VIEWS
+from napari_dispr.synthesis.settings import CellSettings
+from napari_dispr.synthesis.silhouettes import EXTENT, FIRST, VIEWS, random_body
 from napari_dispr.synthesis.surface_fit import STEPS as FIT_STEPS
 from napari_dispr.synthesis.surface_fit import iter_fit_surface
 from napari_dispr.synthesis.views import STEPS as VIEW_STEPS
@@ -56,6 +57,12 @@ class Volume:
         if len(sides) == 3:
             sides[0] *= self.stretch
         return sides
+
+    @property
+    def height(self) -> float:
+        """Height over the diameter of a disk with the area of the largest section."""
+        area = float((self.signed_distance > 0).sum(axis=(1, 2)).max()) * self.voxel**2
+        return float(self.box[1][0]) / (2 * (area / np.pi) ** 0.5)
 
     @property
     def box(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -158,6 +165,23 @@ def from_views(
     return found
 
 
+def from_harmonics(
+    masks: Sequence[Floats], pixel: float, seeds: Sequence[int], settings: CellSettings
+) -> Generator[Step, None, list[Volume | None]]:
+    """Random bodies of spherical harmonics: the comparison of the paper, which keeps only a mask's area.
+
+    The parameters and the result are those of `from_model`.
+    """
+    clock = Clock(len(masks))
+    found: list[Volume | None] = []
+    for mask, seed in zip(masks, seeds, strict=True):
+        body = random_body(seed)
+        ratio = (mask > 0).sum() / body.sum(axis=(1, 2)).max()
+        found.append(Volume(signed_distance.from_level(body), pixel * float(ratio) ** 0.5))
+        yield clock.step(1, 1)
+    return found
+
+
 def _stepped(events: Generator[None, None, Floats], clock: Clock) -> Generator[Step, None, Floats]:
     while True:
         try:
@@ -189,11 +213,11 @@ def _loaded(name: str) -> "Model":
 
 
 #: The ways from masks to volumes, by the name of the setting.
-WAYS: dict[str, Way] = {"model": from_model, "views": from_views}
+WAYS: dict[str, Way] = {"model": from_model, "views": from_views, "harmonics": from_harmonics}
 
 
 def way_of(name: str) -> Way:
     """The way of this name; an InputError if there is none."""
     if name not in WAYS:
-        raise InputError(f"There is no way {name!r} from a mask to a volume: choose {' or '.join(WAYS)}.")
+        raise InputError(f"There is no way {name!r} from a mask to a volume: choose {', '.join(WAYS)}.")
     return WAYS[name]

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -68,6 +69,11 @@ class RunFolder(ABC):
         return self.folder / _LOG
 
     @property
+    @abstractmethod
+    def picture(self) -> Path:
+        """A picture of the progress, which is replaced from time to time."""
+
+    @property
     def output(self) -> Path:
         """The output of the process."""
         return self.folder / "process.log"
@@ -81,11 +87,32 @@ class RunFolder(ABC):
             return "finished"
         return "stopped" if self.log.exists() else "planned"
 
+    def delete(self) -> None:
+        """Delete the run; its finished model stays.
+
+        Raises
+        ------
+        InputError
+            If it is running, or files cannot be deleted.
+        """
+        if self.is_running:
+            raise InputError(f"{self.name!r} is being trained: stop it first.")
+        try:
+            for folder in self._folders():
+                if folder.exists():
+                    shutil.rmtree(folder)
+        except OSError as error:
+            raise InputError(f"{error.filename} cannot be deleted: {error.strerror or error}.") from error
+
+    def _folders(self) -> tuple[Path, ...]:
+        """All folders of the run."""
+        return (self.folder,)
+
     # --- the log ------------------------------------------------------------------------------------
 
     def write(self, kind: str, **content: Any) -> None:
         """Append a line to the log."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(plain({"kind": kind, **content}), allow_nan=False).encode() + b"\n"
         with self.log.open("ab+") as log:
             if log.tell():

@@ -20,10 +20,10 @@ from napari_dispr.synthesis.settings import JudgeSettings
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import load_torch
+from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import Progress
 from napari_dispr.widgets.train.inputs import FolderInput
-from napari_dispr.widgets.train.picture import Picture
 
 if TYPE_CHECKING:
     import pandas as pd

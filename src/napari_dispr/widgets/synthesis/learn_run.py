@@ -8,6 +8,7 @@ import itertools
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,9 +22,11 @@ from napari_dispr.files import write_json
 from napari_dispr.grid import translation
 from napari_dispr.models.library import check_name
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
+from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.annotated_cells import check_annotated
 from napari_dispr.training.run import RunFolder
+from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.parts.wording import duration
-from napari_dispr.widgets.train.follow import last_line
 from napari_dispr.widgets.train.request import finest, lengths_of, unit_symbol
 
 if TYPE_CHECKING:
@@ -170,16 +173,8 @@ class LearnRun(RunFolder):
         if (owner := self._owner()) is not None:
             owner.terminate()
 
-    def delete(self) -> None:
-        """Delete the run; its finished model stays."""
-        if self.is_running:
-            raise InputError(f"{self.name!r} is being trained: stop it first.")
-        try:
-            for folder in (self.learning, self.folder):
-                if folder.exists():
-                    shutil.rmtree(folder)
-        except OSError as error:
-            raise InputError(f"{error.filename} cannot be deleted: {error.strerror or error}.") from error
+    def _folders(self) -> tuple[Path, ...]:
+        return self.learning, self.folder
 
 
 def start_learning(layers: AnnotatedLayers, name: str, minutes: float) -> LearnRun:
@@ -188,13 +183,12 @@ def start_learning(layers: AnnotatedLayers, name: str, minutes: float) -> LearnR
     Raises
     ------
     InputError
-        If the name is taken, the labels hold no cell, or files cannot be written.
+        If the name is taken, the labels hold too few cells, or files cannot be written.
     """
     if problem := name_problem(name):
         raise InputError(problem)
     labels = np.asarray(layers.labels)
-    if not labels.any():
-        raise InputError("The labels are empty: annotate at least five cells.")
+    check_annotated([Annotated("the image", np.asarray(layers.image), labels, layers.spacing, layers.unit)])
     run = LearnRun(models_folder() / f"{name}{_RUN}")
     affine = translation((0.0, 0.0, 0.0))
     sides = layers.spacing
@@ -216,15 +210,6 @@ def start_learning(layers: AnnotatedLayers, name: str, minutes: float) -> LearnR
     return run
 
 
-def resume(run: LearnRun, finish: bool) -> LearnRun:
-    """Continue a stopped run, or with ``finish`` make a model of what it has learned."""
-    try:
-        run.start(finish)
-    except OSError as error:
-        raise InputError(f"The process cannot be started: {error.strerror or error}.") from error
-    return run
-
-
 def list_runs() -> list[tuple[str, str, str]]:
     """Folder, name and state of each run, the newest first. Reads logs: for a thread."""
     folders = sorted(models_folder().glob(f"*{_RUN}"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -242,37 +227,26 @@ class Losses(NamedTuple):
     textures: float
 
 
-class FollowedLearning:
-    """A run with its state, its losses and its newest picture (a PNG; empty if there is none)."""
+class FollowedLearning(Followed):
+    """A run with its losses."""
+
+    run: LearnRun
 
     def __init__(self, run: LearnRun) -> None:
-        self.run = run
-        self.state = "running"
+        super().__init__(run)
         self.losses: list[Losses] = []
-        self.last: dict[str, Any] = {}
-        self.end: dict[str, Any] = {}
-        self.picture = b""
-        self._printed = ""
-        self._position = 0
+        self.last: Mapping[str, Any] = {}
+        self.end: Mapping[str, Any] = {}
 
-    def read(self) -> "FollowedLearning":
-        """Read what is new and return itself; for a thread, as disks may be slow."""
-        if not self.run.folder.is_dir():
-            raise InputError(f"The folder of the run {self.run.name!r} was deleted.")
-        state = self.run.state  # first: then no line that a process wrote before its end is missed
-        lines, self._position = self.run.reports(self._position)
-        for line in lines:
-            if line.get("kind") == "step":
-                self._add(line)
-            elif line.get("kind") == "end":
-                self.end = line
-        if self.run.picture.exists():
-            self.picture = self.run.picture.read_bytes()
-        self._printed = last_line(self.run.output)
-        self.state = state
-        return self
+    def started(self, finish: bool = False) -> None:
+        super().started(finish)
+        self.last = self.end = {}
 
-    def _add(self, line: dict[str, Any]) -> None:
+    def _add(self, line: Mapping[str, Any]) -> None:
+        if line.get("kind") == "end":
+            self.end = line
+        if line.get("kind") != "step":
+            return
         share = line["done"] / line["total"]
         # A run that continues repeats what came after its last save.
         self.losses = [one for one in self.losses if one.share < share]
@@ -283,24 +257,29 @@ class FollowedLearning:
         self.last = line
 
     @property
-    def share(self) -> float:
+    def progress(self) -> float:
         """How much of the budget is used, 0 to 1."""
         return self.losses[-1].share if self.losses else 0.0
 
+    @property
+    def can_finish(self) -> bool:
+        return bool(self.losses)
+
     def headline(self) -> str:
-        """The state in a few words."""
         if self.state == "running":
-            if not self.losses:
+            if self._finishing:
+                return "Saving what is learned so far as a model."
+            if self._starting or not self.losses:
                 return "Starting: loading libraries and cutting out cells."
-            return "Learning masks and textures." if self.share < 1 else "Saving the model."
+            return "Learning masks and textures." if self.progress < 1 else "Saving the model."
         if self.state == "finished":
             return f'Finished: "{self.run.name}" can now be chosen in Make.'
-        return (
-            f"Stopped at {int(100 * self.share)}% of its time." if self.losses else "Stopped before it began."
-        )
+        if not self.losses:
+            return "Stopped before it began."
+        return f"Stopped at {int(100 * self.progress)}% of its time."
 
     def numbers(self) -> str:
-        """Such as ``step 120 · 8 min left``; of a finished run, how far made masks are from copies."""
+        """Of a running training the time left; of a finished one, how far made masks are from copies."""
         if self.state == "running" and self.last:
             return f"step {self.last['step']:,} · {duration(self.last['seconds_left'])} left"
         if self.state == "finished" and "overlap_with_held_out" in self.end:
@@ -312,9 +291,10 @@ class FollowedLearning:
         return ""
 
     def problem(self) -> str:
-        """What went wrong; empty if nothing."""
-        printed = self._printed
-        if self.state in ("running", "finished") or not printed or printed.startswith(_INTERRUPTED):
+        if self.state in ("running", "finished"):
+            return ""
+        printed = last_line(self.run.output)
+        if not printed or printed.startswith(_INTERRUPTED):
             return ""
         if printed.startswith(_SAYS):
             return printed.removeprefix(_SAYS)

@@ -16,6 +16,7 @@ from napari_dispr.synthesis.simulated_sources import SIMULATED
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form, narrow, row
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
+from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.synthesis.browser import FieldBrowser
 from napari_dispr.widgets.synthesis.learn_run import learned_models
@@ -30,7 +31,6 @@ from napari_dispr.widgets.synthesis.make_request import (
     usual,
 )
 from napari_dispr.widgets.train.inputs import FolderInput
-from napari_dispr.widgets.train.picture import Picture
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -14,10 +14,9 @@ from napari_dispr.events import mapped
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import LAYOUTS, FieldMade, iter_make_synthesis, tile
-from napari_dispr.synthesis.learn_settings import CellSettings
 from napari_dispr.synthesis.learned_card import read_card
 from napari_dispr.synthesis.populations import Placed, Population, iter_make_population
-from napari_dispr.synthesis.settings import Layout, PopulationSettings
+from napari_dispr.synthesis.settings import CellSettings, Layout, PopulationSettings
 from napari_dispr.synthesis.simulated_sources import SIMULATED
 from napari_dispr.synthesis.sources import SAMPLE, cell_source, learned_file
 from napari_dispr.widgets.parts.loading import load_torch

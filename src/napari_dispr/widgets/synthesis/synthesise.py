@@ -40,7 +40,7 @@ class SynthesiseWidget(DockedWidget):
         super()._on_theme()
         theme = get_theme(self._viewer.theme)
         text, background = QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
-        self.learn.curve.set_colours(text.name(), background.name())
+        self.learn.view.curve.set_colours(text.name(), background.name())
 
     def show_page(self, number: int) -> None:
         """Show a page; the others take no space."""

@@ -7,6 +7,7 @@ import pyqtgraph
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
+from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_up
 from napari_dispr.widgets.train.follow import Loss, RunLog
 
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
@@ -14,7 +15,6 @@ _FLOW, _SCORED = "#4cc2ff", "#b18cff"
 _ENERGY, _VOLUME = "#ffb454", "#3ddc97"
 _LEAST_LOSS = 1e-4
 _LOSSES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
-_WIDTH = 2
 _HEIGHT = 300
 
 
@@ -35,8 +35,8 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
         # The two phases measure different things, of different size.
         self.loss_plot.setLogMode(y=True)
         self.loss_plot.getAxis("left").setTicks([[(log10(loss), f"{loss:g}") for loss in _LOSSES]])
-        self.flow = self.loss_plot.plot(pen=_pen(_FLOW))
-        self.scored = self.loss_plot.plot(pen=_pen(_SCORED))
+        self.flow = self.loss_plot.plot(pen=pen(_FLOW))
+        self.scored = self.loss_plot.plot(pen=pen(_SCORED))
         self.energy = self._scores(_ENERGY)
         self.volume = self._scores(_VOLUME)
         self.start_lines = {
@@ -44,16 +44,7 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
             "volume": self._line(_VOLUME),
         }
         for plot in (self.loss_plot, self.score_plot):
-            plot.setMenuEnabled(False)
-            plot.setMouseEnabled(False, False)  # the wheel scrolls the widget
-            plot.hideButtons()
-            plot.setXRange(0, 100, padding=0.02)
-            plot.getAxis("left").setWidth(54)
-            plot.getAxis("left").enableAutoSIPrefix(False)
-            plot.getAxis("bottom").setStyle(hideOverlappingLabels=False)
-            plot.getAxis("bottom").setTicks([[(share, f"{share} %") for share in range(0, 101, 20)]])
-            plot.showGrid(y=True, alpha=0.15)
-            plot.getAxis("left").setStyle(maxTickLevel=0)
+            set_up(plot)
         self.loss_plot.getAxis("bottom").setStyle(showValues=False)
         self.loss_plot.setLabel("left", "loss")
         self.score_plot.setLabel("left", "error")
@@ -62,11 +53,11 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
 
     def _scores(self, colour: str) -> pyqtgraph.PlotDataItem:
         return self.score_plot.plot(
-            pen=_pen(colour), symbol="o", symbolSize=5, symbolBrush=colour, symbolPen=None
+            pen=pen(colour), symbol="o", symbolSize=5, symbolBrush=colour, symbolPen=None
         )
 
     def _line(self, colour: str) -> pyqtgraph.InfiniteLine:
-        line = pyqtgraph.InfiniteLine(angle=0, pen=_pen(colour, Qt.PenStyle.DashLine))
+        line = pyqtgraph.InfiniteLine(angle=0, pen=pen(colour, Qt.PenStyle.DashLine))
         line.hide()
         self.score_plot.addItem(line)
         return line
@@ -74,19 +65,10 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
     def set_colours(self, text: str, background: str) -> None:
         """Take the colours of a theme, as ``#rrggbb``."""
         self.setBackground(background)
-        for plot in (self.loss_plot, self.score_plot):
-            for name in ("left", "bottom"):
-                axis = plot.getAxis(name)
-                axis.setTextPen(text)
-                axis.setPen(pyqtgraph.mkPen(text, width=1))
-        self.loss_plot.setTitle(
-            _legend("training loss", {"shapes": _FLOW, "fast sampling": _SCORED}), color=text, size="8pt"
-        )
-        self.score_plot.setTitle(
-            _legend("validation cells", {"energy score": _ENERGY, "volume error": _VOLUME}),
-            color=text,
-            size="8pt",
-        )
+        losses = {"shapes": _FLOW, "fast sampling": _SCORED}
+        set_colours(self.loss_plot, text, "training loss", losses)
+        errors = {"energy score": _ENERGY, "volume error": _VOLUME}
+        set_colours(self.score_plot, text, "validation cells", errors)
 
     def show_log(self, log: RunLog, has_start: bool) -> None:
         """Plot losses and scores; ``has_start``: compare with the scores of the start model."""
@@ -108,14 +90,3 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
 def _losses(losses: Sequence[Loss]) -> tuple[list[float], list[float]]:
     # An energy score can be 0, which has no logarithm.
     return [100 * loss.share for loss in losses], [max(loss.loss, _LEAST_LOSS) for loss in losses]
-
-
-def _pen(colour: str, style: Qt.PenStyle = Qt.PenStyle.SolidLine) -> object:
-    return pyqtgraph.mkPen(colour, width=_WIDTH, style=style)
-
-
-def _legend(title: str, entries: dict[str, str]) -> str:
-    marks = "&nbsp;&nbsp;".join(
-        f'<span style="color: {colour}">&#9644;</span> {name}' for name, colour in entries.items()
-    )
-    return f"{title}:&nbsp; {marks}"

@@ -22,6 +22,7 @@ from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
 from napari_dispr.widgets.parts.layouts import column, form, row
+from napari_dispr.widgets.parts.picture import Picture, PictureWindow
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.inputs import (
     FolderInput,
@@ -29,7 +30,6 @@ from napari_dispr.widgets.train.inputs import (
     SpacingInput,
     dropped_folder,
 )
-from napari_dispr.widgets.train.picture import Picture, PictureWindow
 from napari_dispr.widgets.train.request import (
     DataRequest,
     Progress,

@@ -1,25 +1,16 @@
-"""Follows a training run: reads new lines of its log, and describes its progress in words. No Qt.
+"""Follows the training of a shape model: its log, and its progress in words. No Qt."""
 
-Training runs in another process: its folder holds everything that is known about it.
-"""
-
-import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.errors import InputError
-from napari_dispr.training.run import Plan, Run, RunFolder, State, all_runs
+from napari_dispr.training.run import Plan, Run, State, all_runs
+from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.parts.wording import duration
 
-#: A process that does not stop on request is killed after this time, in seconds.
-GRACE = 1.6
 #: The most losses of a curve; beyond them every second one is dropped.
 _MOST_LOSSES = 2000
-#: Bytes that are read from the end of a process' output.
-_TAIL = 4000
 #: A score is better than another if it is at most this share of it; smaller differences are noise.
 _BETTER = 0.98
 
@@ -152,67 +143,25 @@ class RunLog:
         return kept[-1] if kept and self.scores else None
 
 
-class FollowedRun:
-    """A run, its log, its state, and its newest validation picture (a PNG; empty if there is none)."""
+class FollowedRun(Followed):
+    """A training run of a shape model, with its log."""
+
+    run: Run
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        super().__init__(run)
         self.log = RunLog()
-        self.state: State = "planned"
-        self.picture = b""
-        #: Changes with each news from the run.
-        self.news = 0
-        self._starting = self._finishing = False
-        self._starts = 0
-        self._reading = threading.Lock()
-        self._position = 0
-        self._picture_time = 0.0
 
     def started(self, finish: bool = False) -> None:
-        """Note that its process was started just now, which the log does not show yet."""
-        self.state, self._starting, self._finishing = "running", True, finish
-        self._starts += 1
-        self.news += 1
+        super().started(finish)
         self.log.end = self.log.problem = self.log.scoring = None  # of the last time
 
-    def read(self) -> "FollowedRun":
-        """Read what is new and return itself; for a thread, as disks may be slow.
+    def _add(self, line: Mapping[str, Any]) -> None:
+        self.log.add(line)
 
-        Raises
-        ------
-        InputError
-            If the run's folder was deleted.
-        """
-        if not self.run.folder.is_dir():
-            raise InputError(f"The folder of the run {self.run.plan.name!r} was deleted.")
-        with self._reading:
-            return self._read_news()
-
-    def _read_news(self) -> "FollowedRun":
-        starts = self._starts
-        # The state first: then no line that a process wrote before its end is missed.
-        state = self.run.state
-        lines, self._position = self.run.reports(self._position)
-        for line in lines:
-            self.log.add(line)
-            self._starting &= line.get("kind") != "begin"
-        if self._read_picture() or lines or state != self.state:
-            self.news += 1
-        if starts == self._starts:  # otherwise it was started during the reading
-            self.state = state
-            if state != "running":
-                self._starting = self._finishing = False
-        return self
-
-    def _read_picture(self) -> bool:
-        try:
-            changed = self.run.picture.stat().st_mtime
-            if changed == self._picture_time:
-                return False
-            self.picture, self._picture_time = self.run.picture.read_bytes(), changed
-            return True
-        except OSError:  # none yet
-            return False
+    @property
+    def can_finish(self) -> bool:
+        return self.run.best.exists() or self.run.checkpoint.exists()
 
     @property
     def model(self) -> str | None:
@@ -222,7 +171,6 @@ class FollowedRun:
     # --- in words --------------------------------------------------------------------------------
 
     def problem(self) -> str:
-        """What went wrong, in one or two sentences; empty if nothing."""
         if self.state in ("running", "finished"):
             return ""
         if self.log.problem is not None:
@@ -241,7 +189,6 @@ class FollowedRun:
         )
 
     def headline(self) -> str:
-        """The state of the run in a few words."""
         log = self.log
         if self.state == "running":
             if self._finishing:
@@ -271,7 +218,6 @@ class FollowedRun:
         return log.share
 
     def numbers(self) -> str:
-        """Of a running training: such as ``step 120 · 14 cells/s · 8 min left · 1.9 GB``."""
         step, scoring = self.log.step, self.log.scoring
         if self.state == "running" and scoring is not None and not self._starting:
             left = scoring.seconds_left
@@ -332,39 +278,9 @@ def phase_words(phase: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def last_line(path: Path) -> str:
-    """The last line of words in a text file, shortened to 300 characters."""
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    # Lines of JSON are events, which the log holds too.
-    text = next((line.strip() for line in reversed(lines) if line.strip() and line[0] not in "{[ "), "")
-    return text if len(text) <= 300 else f"{text[:300]}…"
-
-
 def _ended_early(printed: str) -> str:
     said = f': "{printed}"' if printed else ""
     return f"The training process could not start{said}. Press Continue to try again."
-
-
-def stop_runs(runs: Sequence[RunFolder], grace: float = GRACE) -> None:
-    """Let runs save and end; kill those that have not after ``grace`` seconds. For a thread.
-
-    A killed run loses what it has done since its last save.
-    """
-    for run in runs:
-        run.request_stop()
-    deadline = time.monotonic() + grace
-    while any(run.is_running for run in runs) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    for run in runs:
-        if run.is_running:
-            run.kill()
-            run.write("end", reason="stopped", model=None)
 
 
 def list_runs() -> list[tuple[str, str, State]]:

@@ -367,34 +367,3 @@ def start_run(data: TrainingData, model: ModelRequest) -> Run:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return run
-
-
-def resume(run: Run, finish: bool) -> tuple[Run, bool]:
-    """Continue a stopped run, or with ``finish`` save its best weights as a model.
-
-    Raises
-    ------
-    InputError
-        If it is running, or its process cannot be started.
-    """
-    try:
-        run.start(finish=finish)
-    except OSError as error:
-        raise InputError(f"Training cannot be started: {error.strerror or error}.") from error
-    return run, finish
-
-
-def delete_run(run: Run) -> None:
-    """Delete the run's folder; its finished model stays.
-
-    Raises
-    ------
-    InputError
-        If it is running, or files cannot be deleted.
-    """
-    if run.is_running:
-        raise InputError(f"{run.plan.name!r} is being trained: stop it first.")
-    try:
-        shutil.rmtree(run.folder)
-    except OSError as error:
-        raise InputError(f"The folder {run.folder} cannot be deleted: {error.strerror or error}.") from error

@@ -24,13 +24,14 @@ from napari_dispr.errors import InputError
 from napari_dispr.training.run import Run
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
+from napari_dispr.widgets.parts.followed import stop_runs
 from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import devices_found
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.calibrate import Calibrated, calibrate
 from napari_dispr.widgets.train.data import DataInput
-from napari_dispr.widgets.train.follow import list_runs, stop_runs
+from napari_dispr.widgets.train.follow import list_runs
 from napari_dispr.widgets.train.form import ModelForm
 from napari_dispr.widgets.train.request import start_run
 from napari_dispr.widgets.train.run_view import RunView

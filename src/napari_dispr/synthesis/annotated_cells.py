@@ -1,0 +1,134 @@
+"""The cells of annotated images, with their sections in the annotated slices."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from napari_dispr.cells.cropping import check_intensities
+from napari_dispr.errors import InputError
+from napari_dispr.grid import check_spacing
+from napari_dispr.labels import Box, cell_boxes, whole_numbers
+from napari_dispr.synthesis.annotated import Annotated
+
+#: Fewer cells than this do not show how cells vary.
+LEAST_CELLS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Section:
+    """A cell in one slice.
+
+    ``diameter`` is that of a disk with its area, ``reach`` its largest distance from the centre of its box.
+    """
+
+    z: int
+    box: Box
+    diameter: float
+    reach: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """The sections of a cell. ``whole``: its first and last slice are known, and the border cuts nothing."""
+
+    name: str
+    field: int
+    label: int
+    sections: list[Section]
+    whole: bool
+
+    @property
+    def largest(self) -> Section:
+        return max(self.sections, key=lambda section: section.diameter)
+
+
+def check_annotated(
+    fields: Sequence[Annotated],
+) -> tuple[list[Annotated], list[Cell], tuple[float, ...]]:
+    """The fields as stacks, their cells, and the size of a voxel.
+
+    Raises
+    ------
+    InputError
+        If image and labels do not fit together, or there are too few cells.
+    """
+    fields = [_checked(one) for one in fields]
+    first = fields[0]
+    for other in fields[1:]:
+        if other.labels.ndim != first.labels.ndim:
+            raise InputError(f"{first.name} and {other.name} are not both 2D or both 3D: give one kind.")
+        if not np.allclose(other.spacing, first.spacing, rtol=0.05) or other.unit != first.unit:
+            raise InputError(
+                f"{first.name} and {other.name} have different spacings, {first.spacing} {first.unit} and "
+                f"{other.spacing} {other.unit}: give images of one microscope, or state one spacing."
+            )
+    volumes = [_volume(one) for one in fields]
+    step = (1.0, *first.spacing)[-3:]
+    cells = [cell for i, one in enumerate(volumes) for cell in _cells(one, i, step)]
+    if len(cells) < LEAST_CELLS:
+        count = f"only {len(cells)} cell{'s' if len(cells) > 1 else ''}" if cells else "no whole cell"
+        raise InputError(
+            f"The labels hold {count} in the annotated slices, cells cut by the border not counted: "
+            f"label at least {LEAST_CELLS}, better 20 or more."
+        )
+    return volumes, cells, step
+
+
+def _checked(field: Annotated) -> Annotated:
+    """Image and labels as arrays that fit together."""
+    labels = whole_numbers(np.asarray(field.labels), field.name)
+    image = np.asarray(field.image)
+    if image.shape != labels.shape:
+        raise InputError(
+            f"The image of {field.name} has the shape {image.shape} and its labels {labels.shape}: give "
+            "labels made from this image."
+        )
+    if labels.ndim not in (2, 3):
+        raise InputError(
+            f"{field.name} has {labels.ndim} axes: give a 2D image or a 3D stack of one channel."
+        )
+    if len(field.spacing) != labels.ndim:
+        raise InputError(
+            f"The spacing {tuple(field.spacing)} of {field.name} has {len(field.spacing)} numbers: give "
+            f"{'y,x for a 2D image' if labels.ndim == 2 else 'z,y,x for a stack'}."
+        )
+    check_spacing((field.spacing[0], *field.spacing)[-3:], field.unit)
+    if not labels.any():
+        raise InputError(f"The labels of {field.name} are empty: annotate at least one slice.")
+    check_intensities(image, field.name)
+    return replace(field, image=image, labels=labels)
+
+
+def _volume(field: Annotated) -> Annotated:
+    """The field as a stack; a 2D image has one slice."""
+    shape = (-1, *field.labels.shape[-2:])
+    return replace(
+        field, image=field.image.astype(np.float32).reshape(shape), labels=field.labels.reshape(shape)
+    )
+
+
+def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[Cell]:
+    """The cells of a stack, with their sections that the border does not cut."""
+    annotated = np.asarray(field.labels.any(axis=(1, 2)))
+    found: dict[int, list[Section]] = {}
+    cut: set[int] = set()
+    for z in np.flatnonzero(annotated):
+        plane = field.labels[z]
+        for label, box in cell_boxes(plane).items():
+            if any(side.start == 0 or side.stop == n for side, n in zip(box, plane.shape, strict=True)):
+                cut.add(label)
+                continue
+            inside = np.argwhere(plane[box] == label)
+            area = len(inside) * step[1] * step[2]
+            offsets = (inside - (np.array([side.stop - side.start for side in box]) - 1) / 2) * step[1:]
+            reach = float(np.hypot(*offsets.T).max()) + max(step[1:]) / 2
+            section = Section(int(z), box, 2 * (area / np.pi) ** 0.5, reach)
+            if min(side.stop - side.start for side in box) >= 3:
+                found.setdefault(label, []).append(section)
+    cells = []
+    for label, sections in found.items():
+        ends = sections[0].z - 1, sections[-1].z + 1
+        whole = label not in cut and all(0 <= z < len(annotated) and annotated[z] for z in ends)
+        cells.append(Cell(f"{field.name} {label}", number, label, sections, whole))
+    return cells

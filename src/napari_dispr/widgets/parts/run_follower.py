@@ -1,0 +1,211 @@
+"""Shows a run that works in another process, with buttons to stop, continue, save or delete it."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QLabel, QMessageBox, QProgressBar, QPushButton, QWidget
+
+from napari_dispr.errors import InputError
+from napari_dispr.training.run import RunFolder
+from napari_dispr.widgets.parts.docked import Message
+from napari_dispr.widgets.parts.followed import GRACE, Followed, resume, stop_runs
+from napari_dispr.widgets.parts.picture import Picture
+from napari_dispr.widgets.parts.threads import LatestAnswer
+
+#: How often the log is read, milliseconds.
+POLL = 500
+
+AnyFollowed = TypeVar("AnyFollowed", bound=Followed)
+
+
+class RunFollower(QWidget, Generic[AnyFollowed]):
+    """Follows one run. A subclass lays out the controls, and shows what only its kind of run has.
+
+    Parameters
+    ----------
+    about_picture : str
+        What the picture of the run's progress shows.
+    grace : float
+        Seconds after which a process that does not stop on request is killed.
+    """
+
+    #: The run's state has changed.
+    state_changed = Signal()
+    #: The run's folder was deleted.
+    gone = Signal()
+
+    def __init__(self, about_picture: str, grace: float = GRACE) -> None:
+        super().__init__()
+        self._followed: AnyFollowed | None = None
+        self._shown: tuple[object, int] = (None, 0)
+        self._state: str = ""
+        self._stopping = False
+        self._grace = grace
+        self._drawn_picture = b""
+        #: Asks whether to delete a run; tests replace it.
+        self.confirm: Callable[[str], bool] = self._confirm
+        self._build(about_picture)
+        self._read = LatestAnswer(Followed.read, self._on_read, self, pause=None)
+        self._start = LatestAnswer(resume, self._on_started, self, pause=None)
+        self._stop = LatestAnswer(stop_runs, self._on_stopped, self, pause=None)
+        self._delete = LatestAnswer(RunFolder.delete, self._on_deleted, self, pause=None)
+        self._next_read = QTimer(self, singleShot=True, interval=POLL)
+        self._next_read.timeout.connect(self._ask)
+        self.stop_button.clicked.connect(self.stop)
+        self.continue_button.clicked.connect(lambda: self._resume(finish=False))
+        self.finish_button.clicked.connect(lambda: self._resume(finish=True))
+        self.delete_button.clicked.connect(self._on_delete)
+
+    def _build(self, about_picture: str) -> None:
+        self.headline = QLabel(wordWrap=True)
+        self.headline.setStyleSheet("font-weight: bold;")
+        self.progress_bar = QProgressBar(
+            toolTip="Used share of the training budget; before and after training, scored cells"
+        )
+        self.progress_bar.setRange(0, 1000)
+        self.numbers = QLabel(wordWrap=True)
+        self.problem = Message()
+        self.stop_button = QPushButton("Stop", toolTip="Save and stop; you can continue later")
+        self.continue_button = QPushButton("Continue", toolTip="Continue from the last save")
+        self.finish_button = QPushButton(
+            "Save as model", toolTip="End training: save what is learned so far as a model"
+        )
+        self.delete_button = QPushButton(
+            "Delete run", toolTip="Delete the run's files; its finished model stays available"
+        )
+        self.caption = QLabel(about_picture, wordWrap=True)
+        self.picture = Picture()
+
+    # --- following -------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """State of the run; empty while it is not known."""
+        return self._state if self._followed is not None else ""
+
+    def _follow(self, followed: AnyFollowed | None, *, started: bool = False) -> None:
+        """Show a run; ``started``: its process was started just now."""
+        self._next_read.stop()
+        self._read.forget()
+        self._stopping = False
+        self._state = ""
+        self._followed = followed
+        if followed is not None:
+            if started:
+                followed.started()
+            self._show()
+            self._ask()
+
+    def _ask(self) -> None:
+        if self._followed is not None:
+            self._read.ask(self._followed)
+
+    def _on_read(self, answer: Followed | InputError) -> None:
+        if isinstance(answer, InputError):
+            self._followed = None
+            self.gone.emit()
+        elif answer is self._followed:
+            self._stopping = self._stop.pending
+            self._show()
+            self._next_read.start()
+
+    def _show(self) -> None:
+        followed = self._followed
+        if followed is None or self._shown == (followed, followed.news):
+            return
+        self._shown = (followed, followed.news)
+        self.headline.setText("Stopping…" if self._stopping else followed.headline())
+        self.numbers.setText(followed.numbers())
+        self.numbers.setVisible(bool(self.numbers.text()))
+        self.problem.say(followed.problem(), problem=True)
+        self.progress_bar.setValue(round(1000 * followed.progress))
+        self.progress_bar.setVisible(followed.state != "finished")
+        self._show_more(followed)
+        if followed.picture is not self._drawn_picture:
+            self._drawn_picture = followed.picture
+            self.picture.show_file(followed.picture)
+        self.caption.setVisible(bool(followed.picture))
+        if followed.state != self._state:
+            self._state = followed.state
+            self.state_changed.emit()
+        self._show_buttons(followed)
+
+    def _show_more(self, followed: AnyFollowed) -> None:
+        """Show what only this kind of run has."""
+
+    def _show_buttons(self, followed: AnyFollowed) -> None:
+        state, resting = followed.state, followed.state in ("planned", "stopped")
+        self.stop_button.setVisible(state == "running")
+        self.stop_button.setEnabled(not self._stopping)
+        self.continue_button.setVisible(resting)
+        self.continue_button.setText("Start" if state == "planned" else "Continue")
+        self.finish_button.setVisible(resting and followed.can_finish)
+        self.delete_button.setVisible(state != "running")
+        for button in (self.continue_button, self.finish_button, self.delete_button):
+            button.setEnabled(not (self._start.pending or self._delete.pending))
+
+    # --- what can be done ------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop the process: it saves and ends, or is killed after some seconds."""
+        if self._followed is None or self._stopping:
+            return
+        self._stopping = True
+        self.stop_button.setEnabled(False)
+        self.headline.setText("Stopping…")
+        self._stop.ask((self._followed.run,), self._grace)
+
+    def _on_stopped(self, answer: InputError | None) -> None:
+        self._next_read.stop()
+        self._ask()
+
+    def _resume(self, finish: bool) -> None:
+        if self._followed is not None:
+            self._start.ask(self._followed.run, finish)
+            self._show_buttons(self._followed)
+
+    def _on_started(self, answer: tuple[RunFolder, bool] | InputError) -> None:
+        if self._followed is None:
+            return
+        if isinstance(answer, InputError):
+            self._refresh()
+            self.problem.say(str(answer), problem=True)
+        elif answer[0] is self._followed.run:
+            self._followed.started(finish=answer[1])
+            self._refresh()
+
+    def _on_delete(self) -> None:
+        if self._followed is None:
+            return
+        name = self._followed.run.name
+        if self.confirm(f"Delete the run {name!r} with its log and its weights? Its finished model stays."):
+            self._delete.ask(self._followed.run)
+            self._show_buttons(self._followed)
+
+    def _confirm(self, text: str) -> bool:
+        answer = QMessageBox.question(self, "Delete run", text)
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def _on_deleted(self, answer: InputError | None) -> None:
+        if isinstance(answer, InputError):
+            self._refresh()
+            self.problem.say(str(answer), problem=True)
+            return
+        self._next_read.stop()
+        self._read.forget()
+        self._followed = None
+        self.gone.emit()
+
+    def _refresh(self) -> None:
+        self._shown = (None, 0)
+        self._show()
+        self._next_read.stop()
+        self._ask()
+
+    def shut_down(self) -> None:
+        """Stop following; the process continues."""
+        self._next_read.stop()
+        for answer in (self._read, self._start, self._delete):
+            answer.forget()
+        self._followed = None
