@@ -72,6 +72,8 @@ def write_tables(out: Path, done: Sequence[tuple[Field, Path]]) -> int:
                 pairs = zip(columns["unit"], columns["meaning"], strict=True)
                 meanings = (f"{unit}: {meaning}" for unit, meaning in pairs)
                 texts = dict(zip(columns["column"], meanings, strict=True)) | texts
+            if not measured.keys() <= texts.keys():
+                raise ValueError("a column without a meaning")
     names = ["field", *own, *measured]
     texts |= {"field": "no unit: name of the field", **dict.fromkeys(own, f"{_GIVEN}: ")}
     head = pd.DataFrame(columns=names)
