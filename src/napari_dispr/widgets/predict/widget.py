@@ -412,6 +412,7 @@ class PredictWidget(DockedWidget):
     def _clean_up(self) -> None:
         """Cancel what runs, and end all changes of the viewer; result layers stay."""
         self.run_bar.shut_down()
+        self.show_3d_button.stop()  # before the colours change, which would colour its surfaces again
         self._remember()
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()
@@ -427,4 +428,3 @@ class PredictWidget(DockedWidget):
         self._devices.forget()
         self.planes.stop()
         self.cells.shut_down()
-        self.show_3d_button.stop()
