@@ -157,6 +157,7 @@ def main() -> None:
         clock.phase(f"closing {name}")
         viewer.window.remove_dock_widget(opened)
         wait(lambda: True, 1)
+    clock.phase("")  # not listed
     viewer.layers.clear()
     viewer.add_image(picture)
     wait(lambda: True, 1)

@@ -60,6 +60,7 @@ def test_rows_of_a_table(tmp_path, separator):
         ("image,labels\na.tif,b.tif\na.tif,c.tif", "two fields with the name a"),
         ("image,labels\na.tif", "Line 2 .* not as many values"),
         ("image,labels\n", "holds no fields"),
+        pytest.param(f"image,labels\n{'x' * 200_000},b.tif", "cannot be read as a table", id="long"),
         ("image,labels,dose,dose\n", "two columns 'dose'"),
     ],
 )

@@ -14,7 +14,7 @@ def test_make_and_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     for seed, name in enumerate(("train", "test", "made")):
         out = ("--out", str(tmp_path / name), "--seed", str(seed))
         assert main(["synthesise", "make", "nuclei", *TWO_D, *out]) == 0
-    assert "2 images of 48 x 48 voxels with 6 cells" in capsys.readouterr().out
+    assert "2 images of 48 x 48 pixels with 6 cells" in capsys.readouterr().out
     folders = [str(tmp_path / name) for name in ("train", "test", "made")]
     options = ("--steps", "1", "--batch", "1", "--crop", "32", "--seeds", "1", "--out", str(tmp_path / "out"))
     assert main(["synthesise", "judge", *folders, *options]) == 0

@@ -196,6 +196,13 @@ def test_bad_fields_are_listed_and_the_others_are_done(tmp_path, capsys):
             path.unlink()
     assert main(command) == 0
     assert not (out / "failed.csv").exists() and len(pd.read_csv(out / "cells.csv")) == 3
+    for change in (bytes.upper, lambda _: b""):
+        table = out / "cells" / "f0" / "cells.csv"
+        table.write_bytes(change(table.read_bytes()))
+        assert main(command) == 2 and "f0 is damaged: remove this folder" in capsys.readouterr().err
+    (out / "cells.csv").write_bytes(b"field\n1")
+    with pytest.raises(InputError, match="is damaged"):
+        nd.report_batch(out)
 
 
 def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):

@@ -99,6 +99,9 @@ def test_folders_of_others_are_refused(tmp_path: Path) -> None:
     make_synthesis(balls(2), run, 1, FLAT)
     with pytest.raises(InputError, match="other inputs, settings or another seed"):
         make_synthesis(balls(2), run, 1, FLAT, seed=1)
+    (run / "image" / "synthetic_0001.tif").write_bytes(b"")
+    with pytest.raises(InputError, match=r"synthetic_0001\.tif"):
+        make_synthesis(balls(2), run, 1, FLAT)
     with pytest.raises(InputError, match="is a file"):
         make_synthesis(balls(2), other / "thesis.docx", 1, FLAT)
     with pytest.raises(InputError, match="make at least 1"):

@@ -151,12 +151,12 @@ def _of_folder(folder: Path) -> Iterator[Field]:
 def _of_table(path: Path) -> Iterator[Field]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        table = csv.DictReader(text.splitlines(), delimiter=separator)
+        table.fieldnames = names = [name.strip() for name in table.fieldnames or ()]
+        rows = list(table)
+    except (OSError, ValueError, csv.Error):
         raise InputError(f"{path} cannot be read as a table: save it as CSV with UTF-8.") from None
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)
-    rows = csv.DictReader(text.splitlines(), delimiter=separator)
-    rows.fieldnames = names = [name.strip() for name in rows.fieldnames or ()]
     if not {"image", "labels"} <= set(names):
         raise InputError(
             f"{path} has the columns {', '.join(names) or 'none'}: a table of fields needs image and labels."

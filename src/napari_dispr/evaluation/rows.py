@@ -189,9 +189,13 @@ class Rows:
             path = self.folder / f"{name}{part}.csv"
             text = path.read_text("utf-8") if path.exists() else ""
             lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
-            if next(lines, self.columns[name]) != self.columns[name]:
+            try:
+                same = next(lines, self.columns[name]) == self.columns[name]
+                found[name] = [_read_row(self.columns[name], values) for values in lines if same]
+            except (ValueError, csv.Error):
+                raise InputError(f"{path} is damaged: give another folder, or remove this one.") from None
+            if not same:
                 raise InputError(f"{path} was written by another version: give another folder.")
-            found[name] = [_read_row(self.columns[name], values) for values in lines]
         members = Counter(_pair(row) for row in found["errors"])
         self.cells = [row for row in found["cells"] if members[_pair(row)] == row["members"]]
         self._done = {_pair(row) for row in self.cells}

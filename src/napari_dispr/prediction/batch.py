@@ -290,4 +290,12 @@ def _write(job: Job, listed: list[Field], failed: dict[str, str]) -> int:
     if not done:
         remove_tables(job.out)
         return 0
-    return write_tables(job.out, [(one, job.folder(one.name)) for one in done])
+    try:
+        return write_tables(job.out, [(one, job.folder(one.name)) for one in done])
+    except InputError:
+        raise
+    except (ValueError, LookupError) as error:  # a column has values of another one, or no meaning
+        raise InputError(
+            f"A table in {job.out / FIELDS} is damaged: remove the folder of its field, and run the batch "
+            "again."
+        ) from error

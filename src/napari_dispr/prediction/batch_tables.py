@@ -6,9 +6,10 @@ matter.
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -64,15 +65,15 @@ def write_tables(out: Path, done: Sequence[tuple[Field, Path]]) -> int:
     texts: dict[str, str] = {}
     measured: dict[str, None] = {}
     for _, folder in done:
-        with open(folder / TABLES[1], newline="", encoding="utf-8") as file:
+        with _table_of(folder) as file:
             measured |= dict.fromkeys(next(csv.reader(file)))
-        if not measured.keys() <= texts.keys():
-            columns = pd.read_csv(columns_file(folder / TABLES[1]), keep_default_na=False)
-            pairs = zip(columns["unit"], columns["meaning"], strict=True)
-            texts = (
-                dict(zip(columns["column"], (f"{unit}: {meaning}" for unit, meaning in pairs), strict=True))
-                | texts
-            )
+            if not measured.keys() <= texts.keys():
+                columns = pd.read_csv(columns_file(folder / TABLES[1]), keep_default_na=False)
+                pairs = zip(columns["unit"], columns["meaning"], strict=True)
+                meanings = (f"{unit}: {meaning}" for unit, meaning in pairs)
+                texts = dict(zip(columns["column"], meanings, strict=True)) | texts
+            if not measured.keys() <= texts.keys():
+                raise ValueError("a column without a meaning")
     names = ["field", *own, *measured]
     texts |= {"field": "no unit: name of the field", **dict.fromkeys(own, f"{_GIVEN}: ")}
     head = pd.DataFrame(columns=names)
@@ -92,9 +93,21 @@ def write_tables(out: Path, done: Sequence[tuple[Field, Path]]) -> int:
     return count
 
 
+@contextmanager
+def _table_of(folder: Path) -> Iterator[TextIO]:
+    """The open table of a field; errors of reading it are an `InputError`."""
+    try:
+        with open(folder / TABLES[1], newline="", encoding="utf-8") as file:
+            yield file
+    except (OSError, ValueError, LookupError, StopIteration, csv.Error):
+        raise InputError(
+            f"The table in {folder} is damaged: remove this folder, and run the batch again."
+        ) from None
+
+
 def _rows(done: Sequence[tuple[Field, Path]]) -> Iterator[dict[str, str]]:
     for one, folder in done:
-        with open(folder / TABLES[1], newline="", encoding="utf-8") as file:
+        with _table_of(folder) as file:
             for row in csv.DictReader(file):
                 yield {"field": one.name, **one.columns, **row}
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGridLayout, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QPushButton, QSpinBox, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Kept, Prediction
@@ -79,17 +79,13 @@ class CompareActions(QWidget):
         self.run_bar = RunBar("Stop within one step; nothing is changed then", keeps_room=True)
         #: How the last action ended.
         self.status = self.run_bar.status
-        more = row((self.more_button, 1), self.more)
-        buttons = QGridLayout()
-        changes = (self.keep_button, self.reject_button, self.replace_button, self.undo_button)
-        for i, one in enumerate(changes):
-            buttons.addWidget(one, 0, i)
-            buttons.setColumnStretch(i, 1)
-        buttons.addWidget(self.replay_button, 1, 0)
-        buttons.addWidget(self.surfaces_button, 1, 1)
-        buttons.addWidget(self.complete_button, 1, 2)
-        buttons.addLayout(more, 1, 3)
-        column(buttons, self.run_bar, parent=self)
+        column(
+            row((self.keep_button, 1), (self.reject_button, 1), (self.replace_button, 1)),
+            row((self.more_button, 1), self.more, (self.undo_button, 1)),
+            row((self.replay_button, 1), (self.surfaces_button, 1), (self.complete_button, 1)),
+            self.run_bar,
+            parent=self,
+        )
         self.run_bar.changed.connect(self.refresh)
         self.refresh()
 

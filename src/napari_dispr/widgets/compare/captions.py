@@ -72,7 +72,7 @@ class Captions(QWidget):
             )
         if any(one.by_value for one in tile.surfaces):
             unit = unit_sign(self._cell.unit) if self._cell else ""
-            title = "spread of the members' surfaces (sd)"
+            title = "spread of surfaces (sd)"
             self._paint_bar(painter, inner, "0", f"{self._values_to:.2g} {unit}", title)
 
     def _paint_bar(self, painter: QPainter, rect: QRectF, low: str, high: str, title: str) -> None:
@@ -91,5 +91,6 @@ class Captions(QWidget):
         painter.drawText(QRectF(rect.x(), bar.y() - 5, _BAR_MARGIN - 6, 20), right, low)
         painter.drawText(QRectF(bar.right() + 6, bar.y() - 5, 90, 20), left, high)
         painter.setPen(_QUIET)
-        words = painter.fontMetrics().elidedText(title, Qt.TextElideMode.ElideRight, int(bar.width()))
-        painter.drawText(QRectF(bar.x(), bar.y() - 20, bar.width(), 18), _LEFT, words)
+        above = QRectF(bar.x(), bar.y() - 20, rect.right() - bar.x(), 18)
+        words = painter.fontMetrics().elidedText(title, Qt.TextElideMode.ElideRight, int(above.width()))
+        painter.drawText(above, _LEFT, words)

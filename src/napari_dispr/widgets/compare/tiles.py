@@ -163,7 +163,8 @@ def _overlay(cell: CellShapes, selected: Shape) -> Tile:
     if cell.truth is not None:
         surfaces.append(TileSurface(cell.truth, (*TRUTH_COLOUR, opacity)))
     front = "" if selected is None else f", {_name(selected)} in front"
-    return Tile(shape=None, caption=f"all {len(cell.members)} members{front}", surfaces=tuple(surfaces))
+    count = f"all {len(cell.members)} members" if len(cell.members) > 1 else "one member"
+    return Tile(shape=None, caption=f"{count}{front}", surfaces=tuple(surfaces))
 
 
 def _name(shape: Shape) -> str:
@@ -174,10 +175,8 @@ def _disagreement(cell: CellShapes) -> list[Tile]:
     tiles = []
     if cell.consensus is not None:
         surfaces = (TileSurface(cell.consensus, (*CONSENSUS_COLOUR, 1.0), by_value=True),)
-        tiles.append(
-            Tile("consensus", "consensus, coloured by the disagreement of the members", surfaces=surfaces)
-        )
-    tiles.append(Tile(None, "occupancy: share of members at each place", volume=True))
+        tiles.append(Tile("consensus", "consensus, by disagreement", surfaces=surfaces))
+    tiles.append(Tile(None, "share of members", volume=True))
     return tiles
 
 

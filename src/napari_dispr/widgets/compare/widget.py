@@ -309,7 +309,8 @@ class CompareWidget(DockedWidget):
         if isinstance(shape, int) and shape in cell.members:
             mode = cell.mode_of(shape)
             return f"member {shape + 1}" + (f", kind {mode.letter}" if len(cell.modes) > 1 else "")
-        return "consensus" if shape == "consensus" else f"all {len(cell.members)} members"
+        several = f"all {len(cell.members)} members" if len(cell.members) > 1 else "one member"
+        return "consensus" if shape == "consensus" else several
 
     def _notes(self, opened: OpenPrediction, cell: CellShapes) -> dict[Shape, str]:
         """Volumes, to show below the shapes."""

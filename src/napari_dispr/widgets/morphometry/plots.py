@@ -36,7 +36,8 @@ from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.wording import plain, words_of
 
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
-_MEMBER, _REAL, _KEPT = "#4cc2ff", "#ffb454", "#e36bd0"
+_ON_DARK = ("#4cc2ff", "#ffb454", "#e36bd0")
+_ON_LIGHT = ("#0b74b8", "#b35a00", "#a8359a")
 _BY_CELL, _BY_GROUP, _HISTOGRAM, _SCATTER = "by cell", "by group", "histogram", "scatter"
 _CELLS, _MEMBERS = "cells", "members"
 #: A click picks the nearest point within this many pixels.
@@ -70,6 +71,7 @@ class PlotPanel(QWidget):
         self._selected: tuple[int | None, int | None] = (None, None)
         self._points: list[Points] = []
         self._text, self._background = "#f0f1f2", "#262930"
+        self._predicted, self._real, self._kept_colour = _ON_DARK
         self.kind = QComboBox(
             toolTip="How to plot: every member by cell; how often values occur; two measures"
         )
@@ -109,6 +111,7 @@ class PlotPanel(QWidget):
         first = row(self.kind, (self.measure, 1), self.colour_cells, self.save_button)
         second = row(self.group, self.against_words, (self.against, 1), self.of_words, self.of, None)
         column(first, second, (self.plot, 1), self.note, parent=self)
+        self._show_controls(self.kind.currentText())  # all of them would make the window wide
         self.kind.currentTextChanged.connect(self.draw)
         self.measure.currentTextChanged.connect(self.draw)
         self.against.currentTextChanged.connect(self.draw)
@@ -127,6 +130,8 @@ class PlotPanel(QWidget):
     def set_colours(self, text: str, background: str) -> None:
         """Take the colours of a theme, as ``#rrggbb``."""
         self._text, self._background = text, background
+        colours = _ON_DARK if QColor(background).lightness() < 128 else _ON_LIGHT
+        self._predicted, self._real, self._kept_colour = colours
         self.plot.setBackground(background)
         for name in ("left", "bottom"):
             axis = self.plot.getAxis(name)
@@ -166,14 +171,17 @@ class PlotPanel(QWidget):
         self._shown = cells, members
         self.draw()
 
-    def draw(self) -> None:
-        """Plot everything again."""
-        kind = self.kind.currentText()
+    def _show_controls(self, kind: str) -> None:
         for control in (self.against_words, self.against):
             control.setVisible(kind == _SCATTER)
         for control in (self.of_words, self.of):
             control.setVisible(kind in (_HISTOGRAM, _SCATTER) and self._cells is not self._members)
         self.group.setVisible(kind == _BY_GROUP)
+
+    def draw(self) -> None:
+        """Plot everything again."""
+        kind = self.kind.currentText()
+        self._show_controls(kind)
         self.plot.clear()
         self._points = []
         self.axis.labels = None
@@ -207,29 +215,32 @@ class PlotPanel(QWidget):
         assert self._cells is not None
         by_cell = what == "cell"
         if not by_cell:  # below the quartiles, which many points would hide
-            self._add_points(found.members, "o", 4, _faint(_MEMBER))
+            self._add_points(found.members, "o", 4, _faint(self._predicted))
         self.axis.labels = found.labels
         x = np.arange(len(found.labels), dtype=float)
         there = np.isfinite(found.low) & np.isfinite(found.high)
         if there.any():
             bars = pyqtgraph.BarGraphItem(
                 x=x[there], width=_STRIP, y0=found.low[there], y1=found.high[there],
-                brush=_faint(_MEMBER), pen=None,
+                brush=_faint(self._predicted), pen=None,
             )  # fmt: skip
             self.plot.addItem(bars)
         ends = np.stack([x - _STRIP / 2, x + _STRIP / 2], axis=1).ravel()
         self.plot.addItem(
             pyqtgraph.PlotDataItem(
-                ends, np.repeat(found.means, 2), connect="pairs", pen=pyqtgraph.mkPen(_MEMBER, width=2)
+                ends,
+                np.repeat(found.means, 2),
+                connect="pairs",
+                pen=pyqtgraph.mkPen(self._predicted, width=2),
             )
         )
         if by_cell:
-            self._add_points(found.members, "o", 6, _MEMBER)
-        self._add_points(found.kept, "star", 14, _KEPT)
-        self._add_points(found.real, "d", 11, _REAL)
-        legend = [("&#9679;", _MEMBER, "member" if by_cell else "cell (mean)")]
-        legend += [("&#9644;", _MEMBER, "mean" if by_cell else "median")]
-        legend += [("&#9608;", QColor(_faint(_MEMBER)).name(), found.bar)] if there.any() else []
+            self._add_points(found.members, "o", 6, self._predicted)
+        self._add_points(found.kept, "star", 14, self._kept_colour)
+        self._add_points(found.real, "d", 11, self._real)
+        legend = [("&#9679;", self._predicted, "member" if by_cell else "cell (mean)")]
+        legend += [("&#9644;", self._predicted, "mean" if by_cell else "median")]
+        legend += [("&#9608;", QColor(_faint(self._predicted)).name(), found.bar)] if there.any() else []
         legend += self._signs(found.kept, found.real)
         self._label(axis_label(self._cells, name), words_of(what), legend)
 
@@ -240,27 +251,27 @@ class PlotPanel(QWidget):
         middle = found.edges[:-1] + width / 2
         self.plot.addItem(
             pyqtgraph.BarGraphItem(
-                x=middle, width=width * 0.94, height=found.predicted, brush=_MEMBER, pen=None
+                x=middle, width=width * 0.94, height=found.predicted, brush=self._predicted, pen=None
             )
         )
         if found.real.any():
-            pen = pyqtgraph.mkPen(_REAL, width=2.5)
+            pen = pyqtgraph.mkPen(self._real, width=2.5)
             self.plot.plot(found.edges, found.real, stepMode="center", pen=pen)
         self._points = [found.points]
         what = self.of.currentText()
-        legend = [("&#9608;", _MEMBER, f"predicted {what}")]
-        legend += [("&#9644;", _REAL, "real cells")] if found.real.any() else []
+        legend = [("&#9608;", self._predicted, f"predicted {what}")]
+        legend += [("&#9644;", self._real, "real cells")] if found.real.any() else []
         self._label(f"number of {what}", axis_label(content, name), legend)
 
     def _draw_scatter(self, x: str, y: str) -> None:
         content, shown = self._chosen()
         ours, real = scatter(content, shown, x, y)
         of_members = self.of.currentText() == _MEMBERS
-        self._add_points(ours, "o", 6 if of_members else 9, _MEMBER)
+        self._add_points(ours, "o", 6 if of_members else 9, self._predicted)
         kept = np.array([self._kept.get(c) == m for c, m in zip(ours.cells, ours.members, strict=True)], bool)
-        self._add_points(ours.only(kept), "star", 14, _KEPT)
-        self._add_points(real, "d", 11, _REAL)
-        legend = [("&#9679;", _MEMBER, "member" if of_members else "cell (mean)")]
+        self._add_points(ours.only(kept), "star", 14, self._kept_colour)
+        self._add_points(real, "d", 11, self._real)
+        legend = [("&#9679;", self._predicted, "member" if of_members else "cell (mean)")]
         self._label(
             axis_label(content, y), axis_label(content, x), [*legend, *self._signs(ours.only(kept), real)]
         )
@@ -272,8 +283,8 @@ class PlotPanel(QWidget):
         return self._cells, self._shown[0]
 
     def _signs(self, kept: Points, real: Points) -> list[tuple[str, str, str]]:
-        signs = [("&#9733;", _KEPT, "kept")] if len(kept) else []
-        return signs + ([("&#9670;", _REAL, "real cell")] if len(real) else [])
+        signs = [("&#9733;", self._kept_colour, "kept")] if len(kept) else []
+        return signs + ([("&#9670;", self._real, "real cell")] if len(real) else [])
 
     def _add_points(self, points: Points, symbol: str, size: int, colour: str | QColor) -> None:
         if not len(points):

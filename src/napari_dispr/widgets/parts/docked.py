@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QMainWindow,
     QScrollArea,
+    QStyle,
     QWidget,
 )
 
@@ -91,7 +92,10 @@ class _ScrollArea(QScrollArea):
         """Low, so that a dock never makes the window higher."""
         content = self.widget()
         assert content is not None
+        style = self.style()
+        assert style is not None
         bar = self.verticalScrollBar().sizeHint().width()
+        bar += style.pixelMetric(QStyle.PixelMetric.PM_ScrollView_ScrollBarSpacing, None, self)
         return QSize(min(content.minimumSizeHint().width(), _WIDEST) + bar, _LOWEST)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:

@@ -21,6 +21,9 @@ _RTLD_NOW = 2  # as an import does; os does not have these on every system
 #: Import all that measuring and predicting need; the last one needs torch.
 _NEEDED = ("napari_dispr.prediction.tables", "napari_dispr.prediction.predict")
 
+#: What other windows of the plugin import: they open faster once a thread has done it.
+_LATER = ("napari_dispr.viewer.saved", "pyqtgraph")
+
 _loading = threading.Lock()
 _counting = threading.Lock()
 _quiet_runs = 0
@@ -66,9 +69,11 @@ def without_full_collections() -> Iterator[None]:
 def devices_found() -> dict[str, str]:
     """Devices of this machine for the setting ``device``, each with its description.
 
-    Loads torch: call it in a worker thread.
+    Loads torch, and then what other windows need: call it in a worker thread.
     """
     load_torch()
+    for module in _LATER:
+        importlib.import_module(module)
     from napari_dispr.models.library import available_devices
 
     return available_devices()

@@ -32,8 +32,10 @@ def mean_and_sd(mean: float, sd: float) -> str:
 
 
 def plain(value: float) -> str:
-    """Four digits; empty if there is no value."""
-    return "" if value != value else f"{value:.4g}"
+    """Four digits, more for whole parts up to a million; empty if there is no value."""
+    if value != value:
+        return ""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def gain_text(gain: float, relative: bool) -> str:

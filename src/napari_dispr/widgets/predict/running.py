@@ -18,8 +18,11 @@ from napari_dispr.widgets.parts.wording import cells_text, duration
 from napari_dispr.widgets.predict.request import Inspection, PredictRequest, inspect
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+
     from napari_dispr.prediction.result import Prediction
     from napari_dispr.shapes.ensemble import Ensemble
+    from napari_dispr.viewer.layers import ResultLayers
 
 #: Layers are updated at most this often, in seconds.
 REFRESH = 1.0
@@ -189,22 +192,14 @@ def summary(results: Results, finished: bool) -> str:
     return " ".join([text, *results.warnings])
 
 
-def removed_text(inputs: Sequence[str], unseen: bool) -> str:
-    """Where the shapes are after the user has removed layers during the run; empty if none.
-
-    Parameters
-    ----------
-    inputs : sequence of str
-        Names of the removed ones of picture and labels.
-    unseen : bool
-        Whether all layers of the results were removed.
-    """
+def removed_text(inputs: "Sequence[Layer]", made: "ResultLayers | None") -> str:
+    """Where the shapes are, if the user has removed picture or labels (``inputs``), or all result layers."""
     text = ""
     if inputs:
-        names, were = " and ".join(f'"{name}"' for name in inputs), "were" if len(inputs) > 1 else "was"
-        it = "they" if len(inputs) > 1 else "it"
-        text = f" {names} {were} removed during the run: the shapes lie where {it} {were}."
-    if unseen:
+        names, several = " and ".join(f'"{layer.name}"' for layer in inputs), len(inputs) > 1
+        text = f" {names} {'were' if several else 'was'} removed during the run: the shapes lie where "
+        text += "they were." if several else "it was."
+    if made is not None and made.layers and not made.in_viewer:
         text += (
             " You removed the layers of the results: Compare and Morphometry still show the shapes, and "
             "Export in Morphometry saves them."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
+from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.content import LayerStyle
@@ -21,6 +21,7 @@ from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.parts.loading import devices_found
+from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar
@@ -109,7 +110,8 @@ class PredictWidget(DockedWidget):
         }
         for place, (name, control) in enumerate(inputs.items()):
             self.form.rows.insertRow(place, name, control)
-        self.stacked = QComboBox(toolTip="How the members are added to the layer list")
+        self.stacked = ShortComboBox(characters=16)
+        self.stacked.setToolTip("How the members are added to the layer list")
         self.stacked.addItems(["one for each member", "one with a slider for the members"])
         self.consensus = QCheckBox(
             "consensus", toolTip="Also add a layer of the voxels that at least half of the members contain"
@@ -161,8 +163,7 @@ class PredictWidget(DockedWidget):
         self.form.settings = recall_settings()
         own_number = not isinstance(self.form.settings.scale, str)
         self.form.scale_by_hand = own_number or recall("predict/scale_by_hand") == "1"
-        remembered = recall("predict/cells")
-        if remembered in list(CellChoice):
+        if (remembered := recall("predict/cells")) in list(CellChoice):
             self.cells.choice = CellChoice(remembered)
         self.stacked.setCurrentIndex(recall("predict/layers") == "1")
         self.consensus.setChecked(recall("predict/consensus") == "1")
@@ -335,11 +336,9 @@ class PredictWidget(DockedWidget):
 
     def _said(self, results: Results, finished: bool) -> str:
         """The result in words, also where it is if the user has removed layers during the run."""
-        assert self._origin is not None and self.updater.layers is not None
-        inputs, made = self._origin[:2], self.updater.layers.layers
-        removed = [one.name for one in inputs if unwrapped(one) not in self._viewer.layers]
-        unseen = bool(made) and not self.updater.layers.in_viewer
-        return f"{summary(results, finished)}{removed_text(removed, unseen)}"
+        assert self._origin is not None
+        inputs = [one for one in self._origin[:2] if unwrapped(one) not in self._viewer.layers]
+        return summary(results, finished) + removed_text(inputs, self.updater.layers)
 
     def _show(self, results: Results, *, replacing: bool = False) -> None:
         """Pass the results on to the tables, to the other windows and to the layers.
@@ -413,6 +412,7 @@ class PredictWidget(DockedWidget):
     def _clean_up(self) -> None:
         """Cancel what runs, and end all changes of the viewer; result layers stay."""
         self.run_bar.shut_down()
+        self.show_3d_button.stop()  # before the colours change, which would colour its surfaces again
         self._remember()
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()
@@ -428,4 +428,3 @@ class PredictWidget(DockedWidget):
         self._devices.forget()
         self.planes.stop()
         self.cells.shut_down()
-        self.show_3d_button.stop()
