@@ -8,15 +8,9 @@ import torch
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.cells.cropping import Crop
-from napari_dispr.diffusion.known_shapes import (
-    START,
-    KnownShapes,
-    coefficients_of,
-    long_axis,
-    look_of,
-    mirrored,
-    volume_of,
-)
+from napari_dispr.diffusion.cosines import coefficients_of, mirrored, volume_of
+from napari_dispr.diffusion.known_shapes import START, KnownShapes, edge_of, long_axis, look_of
+from napari_dispr.diffusion.starts import Sections, Start
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Members, Task
 from napari_dispr.models.sampling import as_method
@@ -80,17 +74,79 @@ def test_mirrors_are_those_of_the_picture():
         assert iou(volume_of(mirrored(coefficients_of(shape, 0.0), way), 0.0), np.flip(shape, axes)) > 0.95
 
 
-def test_likely_shapes_have_the_section_of_the_cell(known: KnownShapes):
-    shape = pear(-0.9, tall=9, long=24)
-    look = look_of(section(shape), None)
+def start_of(known: KnownShapes, mask: np.ndarray, image: np.ndarray | None = None) -> Start:
+    look = look_of(mask, image)
     likely = known.likely(look, sized=True)
-    assert likely is not None and likely.sum() == pytest.approx(1)
+    assert likely is not None
+    return Start(known, look, likely, edge_of(mask, look.angle, 8.0))
+
+
+def test_likely_shapes_have_the_section_of_the_cell(known: KnownShapes):
+    start = start_of(known, section(pear(-0.9, tall=9, long=24)))
+    likely = start.likely
+    assert likely.probability.sum() == pytest.approx(1)
     # Cells 16 to 19 are this long.
-    assert likely[:, 12:].sum() > 4 * likely[:, :12].sum()
-    drawn = [known.drawn(look, likely, seed) for seed in range(6)]
-    assert np.median([iou(one[grid.IMAGED_PLANE], shape[grid.IMAGED_PLANE]) for one in drawn]) > 0.85
-    np.testing.assert_array_equal(known.drawn(look, likely, 3), drawn[3])
+    long = likely.numbers >= 12
+    assert likely.probability[long].sum() > 4 * likely.probability[~long].sum()
+    drawn = [start.shape(seed) for seed in range(6)]
+    np.testing.assert_array_equal(start.shape(3), drawn[3])
     assert len({one.tobytes() for one in drawn}) > 1
+
+
+def test_starts_fit_the_section_of_a_cell_between_the_known_ones(known: KnownShapes):
+    """None is 19 voxels long, and none has the section exactly; the shape stays as tall as a known one."""
+    shape = pear(-0.9, tall=12, long=19)
+    for image in (None, section(shape) * 0.5):
+        start = start_of(known, section(shape), image)
+        for one in (start.shape(seed) for seed in range(4)):
+            assert iou(one[grid.IMAGED_PLANE], shape[grid.IMAGED_PLANE]) > 0.93
+            assert 5 < np.count_nonzero(one.max(axis=(1, 2)) > 0) / 2 < 18
+
+
+def test_a_regression_finds_how_tall_cells_are_from_their_picture():
+    """Brighter cells are taller; the picture of the cell lies between those that are known."""
+    talls = np.linspace(6, 15, 16)
+    looks, shapes = [], []
+    for tall in talls:
+        shape = pear(0.0, tall)
+        looks.append(look_of(section(shape), section(shape) * picture_of(tall)))
+        shapes.append(coefficients_of(shape, looks[-1].angle))
+    known = KnownShapes.of(np.stack(shapes), looks, np.ones(16), ["cell"] * 16)
+    found = []
+    for tall in (8.0, 13.0):
+        start = start_of(known, section(pear(0.0, tall)), section(pear(0.0, tall)) * picture_of(tall))
+        found.append(np.mean([np.count_nonzero(start.shape(seed) > 0) for seed in range(8)]))
+    true = [np.count_nonzero(pear(0.0, tall) > 0) for tall in (8.0, 13.0)]
+    assert found == pytest.approx(true, rel=0.12)
+
+
+def picture_of(tall: float) -> np.ndarray:
+    """A ramp that is steeper in tall cells, where it is scaled to [0, 1] at its ends."""
+    return ((X[0] + 40) / 80) ** (tall / 8)
+
+
+def test_sections_at_other_depths_are_fitted_too(known: KnownShapes):
+    """A flat body becomes as long 5 voxels above the imaged plane as another one is."""
+    shape = pear(0.0, tall=14, long=22)
+    depths = [0.0, 5.0]
+    wanted = np.stack([edge_of(section(np.roll(shape, -int(d), axis=0)), 0.0, 8.0) for d in depths])
+    scores = np.zeros((1, len(known.shape_unit)), np.float32)
+    (fitted,) = Sections(known, depths).fitted(scores, wanted)
+    before, after = (volume_of(known.coefficients(one), 0.0) for one in (scores[0], fitted))
+    gains = [
+        iou(after[grid.IMAGED_PLANE + d], shape[grid.IMAGED_PLANE + d])
+        - iou(before[grid.IMAGED_PLANE + d], shape[grid.IMAGED_PLANE + d])
+        for d in (0, 5)
+    ]
+    assert min(gains) > 0.05
+
+
+def test_a_mirrored_shape_has_the_same_components_with_other_signs(known: KnownShapes):
+    score = known.shapes[3] * known.shape_unit
+    for way in range(4):
+        np.testing.assert_allclose(
+            known.coefficients(known.signs[way] * score), mirrored(known.coefficients(score), way), atol=1e-4
+        )
 
 
 def test_nothing_is_likely_for_cells_unlike_all_known_ones(known: KnownShapes):

@@ -24,10 +24,11 @@ from napari_dispr import signed_distance
 from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices, eight_bit
 from napari_dispr.diffusion.condition import Condition, Known
-from napari_dispr.diffusion.known_shapes import KnownShapes, Look, look_of
+from napari_dispr.diffusion.known_shapes import KnownShapes, edge_of, look_of
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser, GaussianDenoiser
+from napari_dispr.diffusion.starts import Start
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.planes import KnownPlane
@@ -67,19 +68,6 @@ class Conditioned(Protocol):
     def planes(self) -> Sequence[KnownPlane]: ...
     @property
     def picture(self) -> str: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """The known shapes that are likely for a cell."""
-
-    known: KnownShapes
-    look: Look
-    likely: NDArray[np.float64]
-
-    def shape(self, seed: int) -> NDArray[np.float32]:
-        """One of them (64, 64, 64), in units of the truncation."""
-        return self.known.drawn(self.look, self.likely, seed)
 
 
 @dataclass(eq=False)
@@ -229,7 +217,8 @@ class ShapeModel:
             return None
         look = look_of(crop.mask, crop.image)
         likely = self.known.likely(look, crop.known_scale is not None)
-        return None if likely is None else Start(self.known, look, likely)
+        edge = edge_of(crop.mask, look.angle, self.card.truncation)
+        return None if likely is None else Start(self.known, look, likely, edge)
 
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).
