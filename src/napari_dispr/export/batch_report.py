@@ -76,7 +76,8 @@ def report_batch(
     shown = [str(name) for name in cells if str(name).endswith("_mean") or name == "ambiguity"]
     names = sorted(cells[group].unique(), key=_in_order) if group else []
     groups = {name or "(empty)": cells[cells[group] == name] for name in names} or {"all cells": cells}
-    units = {name: unit_sign(str(texts.get(name, ""))) for name in shown}
+    # Fits have no ambiguity.
+    units = {name: unit_sign(str(texts.get(name, ""))) for name in shown if cells[name].notna().any()}
     odd = cells[cells["warning"] != ""]
     ambiguous = cells.sort_values("ambiguity", ascending=False, kind="stable", na_position="last")
     body = [
@@ -145,8 +146,10 @@ def _head(folder: Path, cells: pd.DataFrame, odd: pd.DataFrame, group: str | Non
         (str(cells["field"].nunique()), "fields"),
         *([(str(groups), f"groups of {group}")] if group else []),
         (str(made.get("model", "unknown")), "method" if made.get("method") else "shape model"),
-        (f"{100 * len(odd) / len(cells):.1f}\u2009%", "of the cells unlike the training data"),
     ]
+    if not made.get("method"):
+        share = 100 * len(odd) / len(cells)
+        facts.append((f"{share:.1f}\u2009%", "of the cells unlike the training data"))
     items = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in facts)
     return (
         f'<header><h1>Cell shapes of a batch</h1><div class="facts">{items}</div>'
@@ -188,10 +191,11 @@ def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
             least, low, middle, high, most = values.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
             panel.plot([least, most], [place, place], color="#2f6fb0", linewidth=1)
             panel.barh(place, high - low, 0.6, left=low, color="#c9dcef", edgecolor="#2f6fb0")
-            panel.plot([middle], [place], "|", color="#1d2733", markersize=14, markeredgewidth=2)
+            panel.plot([middle], [place], "|", color="#1d2733", markersize=14, markeredgewidth=2, zorder=4)
             medians = own.groupby("field")[name].median().dropna().head(200)
             dots = {"color": "#b86e00", "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.5}
-            panel.plot(medians, np.full(len(medians), place), "o", zorder=3, **dots)
+            spread = np.resize((0.0, 0.18, -0.18, 0.09, -0.09), len(medians)) * (len(medians) > 8)
+            panel.plot(medians, place + spread, "o", zorder=3, **dots)
         panel.set_yticks(places, list(groups), fontsize=8)
         panel.set_title(f"{spoken(name.removesuffix('_mean'))} {f'({unit})' if unit else ''}", fontsize=9)
         panel.tick_params(axis="x", labelsize=7)
