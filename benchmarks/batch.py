@@ -98,17 +98,15 @@ def main() -> None:
         for fields in (int(one) for one in options.fields.split(",")):
             with tempfile.TemporaryDirectory() as folder:
                 screen = write_screen(Path(folder) / "screen", fields, options.cells)
-                first: list[tuple[float, float]] = []
+                marks: list[tuple[float, float]] = []
                 watched = Watched()
                 start = time.perf_counter()
 
                 def note(
-                    step: BatchStep, first: list[tuple[float, float]] = first, watched: Watched = watched
+                    step: BatchStep, marks: list[tuple[float, float]] = marks, watched: Watched = watched
                 ) -> None:
-                    if step.cells and not first:
-                        first.append((time.perf_counter(), watched.sample()))
-                    elif step.done == step.total:  # the workers are still there
-                        watched.sample()
+                    if (step.cells and not marks) or step.done == step.total:  # the workers are still there
+                        marks.append((time.perf_counter(), watched.sample()))
 
                 watched.start()
                 nd.predict_batch(
@@ -119,15 +117,16 @@ def main() -> None:
                     progress=note,
                     **settings,
                 )
-                end, used = time.perf_counter(), watched.sample()
+                marks.append((time.perf_counter(), watched.sample()))
                 watched.going = False
-                ((began, before),) = first
+                (began, before), (ended, used), (closed, _) = marks
                 count = fields * options.cells - 1
-                each, busy = (end - began) / count, (used - before) / count
+                each, busy = (ended - began) / count, (used - before) / count
                 print(
                     f"{workers} workers, {fields} fields: first cell after {began - start:.1f} s, then "
                     f"{1000 * busy:.0f} ms a cell of the processors ({busy / whole:.2f} of the sum of the "
                     f"parts), {1000 * each:.0f} ms by the clock, {3600 / each:,.0f} cells an hour, "
+                    f"{closed - ended:.1f} s for the tables and to stop the workers, "
                     f"peak {watched.peak:.0f} MiB",
                     flush=True,
                 )

@@ -1,6 +1,11 @@
 """How well models draw simulated red blood cells of each kind, of which the truth is known.
 
     python benchmarks/red_cell_kinds.py --models red-blood-cell OLD.safetensors --of-each 8 --out DIR
+    python benchmarks/red_cell_kinds.py --of-each 6 --out DIR --real DATASET --held-out MODEL --nuclei NUCLEI
+
+The second command also prints the table of README, with the real red blood cells of DATASET that the known
+shapes of MODEL leave out (``known_shapes.py --fold 2``), and the scores of ``generic`` on the nuclei left out
+(``calibrate_generic.py``).
 
 The cells come from other seeds than those trained with. DIR/red_cell_kinds.json holds the figures,
 DIR/cells the cells, and DIR/MODEL/KIND-000.npz the members, to look at and to calibrate with.
@@ -11,12 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from calibrate_generic import left_out
 from numpy.typing import NDArray
+from train_red_blood_cell import split
 
-from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
+from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
+from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.files import write_json
 from napari_dispr.models.fits import cylinder, ellipsoid
-from napari_dispr.models.library import load_model
+from napari_dispr.models.library import load_model, read_card
+from napari_dispr.models.method import Method
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.scores import consensus_iou, energy_score
@@ -57,6 +66,67 @@ def summarised(rows: list[dict[str, float]]) -> dict[str, float]:
     return {"volume_median": float(np.median([row["volume"] for row in rows])), **table, "cells": len(rows)}
 
 
+def drawn(
+    model: ShapeModel | Method, cells: list[CellFile], options: argparse.Namespace, folder: Path
+) -> dict[str, dict[str, float]]:
+    """Draw cells into a folder; the scores of each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    crops = [cell.crop(label) for label, cell in enumerate(cells, start=1)]
+    if options.auto:
+        crops = [replace(crop, known_scale=None) for crop in crops]
+    rows = {}
+    for event in iter_predict_crops(
+        crops, model, PredictSettings(quality=options.quality), image_to_world=np.eye(3)
+    ):
+        if isinstance(event, CellDone):
+            cell, ensemble = cells[event.label - 1], event.ensemble
+            assert cell.obj is not None
+            rows[cell.name] = scored(ensemble.members, cell.obj > 127)
+            np.savez_compressed(
+                folder / f"{cell.name}.npz", signed_distance=ensemble.signed_distance.astype(np.float16)
+            )
+    return rows
+
+
+def fitted(cells: list[CellFile]) -> dict[str, dict[str, dict[str, float]]]:
+    """The scores of the fits of each cell."""
+    fits = {"cylinder": cylinder, "ellipsoid": ellipsoid}
+    return {
+        name: {
+            cell.name: scored(fit(cell.mask)[None], cell.obj > 127) for cell in cells if cell.obj is not None
+        }
+        for name, fit in fits.items()
+    }
+
+
+def markdown(title: str, ours: dict[str, float], fits: dict[str, dict[str, float]]) -> str:
+    """A row of README's table: ours, ellipsoid and cylinder for each score."""
+    methods = (ours, fits["ellipsoid"], fits["cylinder"])
+    scores = ("volume_median", "consensus", "energy")
+    cells = (", ".join(f"{one[score]:.3f}".removeprefix("0") for one in methods) for score in scores)
+    return f"| {title} | {' | '.join(cells)} |"
+
+
+def print_table(options: argparse.Namespace, kinds: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Print README's table; ``kinds`` are the summaries of the simulated cells by method and kind."""
+    print("| ours, ellipsoid, cylinder | volume error | consensus IoU | energy score |")
+    print("| --- | --- | --- | --- |")
+    ours, common = Path(options.models[0]).stem, "common kinds"
+    fits = {name: kinds[name][common] for name in ("ellipsoid", "cylinder")}
+    count = kinds[ours][common]["cells"]
+    print(markdown(f"{count} simulated red blood cells of common kinds", kinds[ours][common], fits))
+    _, real = split(read_dataset(options.real, part="train", need_objects=True), 2)
+    members = drawn(load_model(options.held_out), real, options, options.out / "held_out")
+    fits = {name: summarised(list(rows.values())) for name, rows in fitted(real).items()}
+    print(markdown(f"{len(real)} real ones of four rare kinds", summarised(list(members.values())), fits))
+    card = read_card("generic")
+    keys = {"consensus": "consensus_iou", "energy": "energy_score", "volume_median": "volume_error_median"}
+    for stack, cells in left_out(options.nuclei).items():
+        own = {name: card.scores[stack]["balanced"][key] for name, key in keys.items()}
+        fits = {name: summarised(list(rows.values())) for name, rows in fitted(cells).items()}
+        print(markdown(f"{len(cells)} nuclei, {stack}", own, fits))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["red-blood-cell"], help="names or files")
@@ -64,34 +134,19 @@ def main() -> None:
     parser.add_argument("--quality", default="balanced")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--auto", action="store_true", help="hide how large the cells really are")
+    parser.add_argument("--real", type=Path, help="dataset of real red blood cells, for the table of README")
+    parser.add_argument("--held-out", type=Path, help="the model of which the known shapes leave them out")
+    parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     cells = simulated(options.of_each, options.seed)
     if not (options.out / "cells").exists():
         notes = DatasetNotes(voxel_size=VOXEL_SIZE, unit="micrometer", source=[f"simulated, {options.seed}"])
         write_dataset(options.out / "cells", cells, notes)
-    truths = {cell.name: cell.obj > 127 for cell in cells if cell.obj is not None}
-    found: dict[str, dict[str, dict[str, float]]] = {
-        "cylinder": {cell.name: scored(cylinder(cell.mask)[None], truths[cell.name]) for cell in cells},
-        "ellipsoid": {cell.name: scored(ellipsoid(cell.mask)[None], truths[cell.name]) for cell in cells},
-    }
+    found = fitted(cells)
     for given in options.models:
         model, name = load_model(given), Path(given).stem
-        crops = [cell.crop(label) for label, cell in enumerate(cells, start=1)]
-        if options.auto:
-            crops = [replace(crop, known_scale=None) for crop in crops]
-        settings = PredictSettings(quality=options.quality)
-        (options.out / name).mkdir(parents=True, exist_ok=True)
-        found[name] = {}
-        for event in iter_predict_crops(crops, model, settings, image_to_world=np.eye(3)):
-            if isinstance(event, CellDone):
-                cell = cells[event.label - 1]
-                members = event.ensemble.members
-                found[name][cell.name] = scored(members, truths[cell.name])
-                np.savez_compressed(
-                    options.out / name / f"{cell.name}.npz",
-                    signed_distance=event.ensemble.signed_distance.astype(np.float16),
-                )
+        found[name] = drawn(model, cells, options, options.out / name)
     table = {}
     for name, rows in found.items():
         kinds = {
@@ -104,6 +159,8 @@ def main() -> None:
             figures = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if key != "cells")
             print(f"{name:24s} {kind:20s} {figures}", flush=True)
     write_json(options.out / "red_cell_kinds.json", {"seed": options.seed, "methods": table})
+    if options.real is not None:
+        print_table(options, table)
 
 
 if __name__ == "__main__":

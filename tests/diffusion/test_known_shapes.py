@@ -8,18 +8,13 @@ import torch
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.cells.cropping import Crop
-from napari_dispr.diffusion.known_shapes import (
-    START,
-    KnownShapes,
-    coefficients_of,
-    long_axis,
-    look_of,
-    mirrored,
-    volume_of,
-)
+from napari_dispr.diffusion.cosines import coefficients_of, mirrored, volume_of
+from napari_dispr.diffusion.known_shapes import START, KnownShapes, long_axis, look_of
+from napari_dispr.diffusion.starts import Sections, Start
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Members, Task
 from napari_dispr.models.sampling import as_method
+from napari_dispr.planes import KnownPlane
 from napari_dispr.settings import PredictSettings
 
 Z, Y, X = (np.indices(grid.SHAPE) - np.reshape(grid.MIDDLE, (3, 1, 1, 1))).astype(np.float32)
@@ -33,8 +28,8 @@ def pear(angle: float, tall: float = 9.0, long: float = 20.0) -> np.ndarray:
     return np.clip(signed_distance.from_level(level) / 8, -1, 1)
 
 
-def section(shape: np.ndarray) -> np.ndarray:
-    return np.clip(8 * shape[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
+def section(shape: np.ndarray, depth: float = 0.0) -> np.ndarray:
+    return np.clip(8 * grid.section(shape, depth) + 0.5, 0, 1).astype(np.float32)
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
@@ -80,17 +75,82 @@ def test_mirrors_are_those_of_the_picture():
         assert iou(volume_of(mirrored(coefficients_of(shape, 0.0), way), 0.0), np.flip(shape, axes)) > 0.95
 
 
+def start_of(known: KnownShapes, mask: np.ndarray, image: np.ndarray | None = None, planes=()) -> Start:
+    start = Start.of(known, mask, image, planes, sized=True, truncation=8.0)
+    assert start is not None
+    return start
+
+
 def test_likely_shapes_have_the_section_of_the_cell(known: KnownShapes):
-    shape = pear(-0.9, tall=9, long=24)
-    look = look_of(section(shape), None)
-    likely = known.likely(look, sized=True)
-    assert likely is not None and likely.sum() == pytest.approx(1)
+    start = start_of(known, section(pear(-0.9, tall=9, long=24)))
+    likely = start.likely
+    assert likely.probability.sum() == pytest.approx(1)
     # Cells 16 to 19 are this long.
-    assert likely[:, 12:].sum() > 4 * likely[:, :12].sum()
-    drawn = [known.drawn(look, likely, seed) for seed in range(6)]
-    assert np.median([iou(one[grid.IMAGED_PLANE], shape[grid.IMAGED_PLANE]) for one in drawn]) > 0.85
-    np.testing.assert_array_equal(known.drawn(look, likely, 3), drawn[3])
+    long = likely.numbers >= 12
+    assert likely.probability[long].sum() > 4 * likely.probability[~long].sum()
+    drawn = [start.shape(seed) for seed in range(6)]
+    np.testing.assert_array_equal(start.shape(3), drawn[3])
     assert len({one.tobytes() for one in drawn}) > 1
+
+
+def test_starts_fit_the_section_of_a_cell_between_the_known_ones(known: KnownShapes):
+    """None is 19 voxels long, and none has the section exactly; the shape stays as tall as a known one."""
+    shape = pear(-0.9, tall=12, long=19)
+    for image in (None, section(shape) * 0.5):
+        start = start_of(known, section(shape), image)
+        for one in (start.shape(seed) for seed in range(4)):
+            assert iou(one[grid.IMAGED_PLANE], shape[grid.IMAGED_PLANE]) > 0.93
+            assert 5 < np.count_nonzero(one.max(axis=(1, 2)) > 0) / 2 < 18
+
+
+def test_a_regression_finds_how_tall_cells_are_from_their_picture():
+    """Brighter cells are taller; the picture of the cell lies between those that are known."""
+    talls = np.linspace(6, 15, 16)
+    looks, shapes = [], []
+    for tall in talls:
+        shape = pear(0.0, tall)
+        looks.append(look_of(section(shape), section(shape) * picture_of(tall)))
+        shapes.append(coefficients_of(shape, looks[-1].angle))
+    known = KnownShapes.of(np.stack(shapes), looks, np.ones(16), ["cell"] * 16)
+    found = []
+    for tall in (8.0, 13.0):
+        start = start_of(known, section(pear(0.0, tall)), section(pear(0.0, tall)) * picture_of(tall))
+        found.append(np.mean([np.count_nonzero(start.shape(seed) > 0) for seed in range(8)]))
+    true = [np.count_nonzero(pear(0.0, tall) > 0) for tall in (8.0, 13.0)]
+    assert found == pytest.approx(true, rel=0.12)
+
+
+def picture_of(tall: float) -> np.ndarray:
+    """A ramp that is steeper in tall cells, where it is scaled to [0, 1] at its ends."""
+    return ((X[0] + 40) / 80) ** (tall / 8)
+
+
+def test_further_sections_choose_the_shape_and_bend_it(known: KnownShapes):
+    """Bodies with this section are 6 to 15 voxels tall; none is 7."""
+    shape = pear(-0.9, tall=7, long=22)
+    planes = [KnownPlane(depth, section(shape, depth)) for depth in (-4.0, 5.5, 9.0)]
+    assert not planes[-1].mask.any()
+    found = {}
+    for count in (0, 1, 3):
+        drawn = [start_of(known, section(shape), None, planes[:count]).shape(seed) for seed in range(4)]
+        found[count] = np.mean([iou(one, shape) for one in drawn])
+    assert found[0] < 0.75 < 0.85 < found[1] < found[3], found
+
+
+def test_further_sections_are_compared_with_those_of_the_shapes(known: KnownShapes):
+    sections, number = Sections(known, [-5.0, 7.5]), 6
+    shape = volume_of(known.coefficients(known.shapes[number] * known.shape_unit), 0.0)
+    own = np.stack([grid.section(shape, depth) for depth in (-5.0, 7.5)])
+    apart = sections.apart(np.flip(own, -1))  # mirrored along x, which is way 1
+    assert apart.argmin() == 1 * len(known.shapes) + number and apart.min() < 0.01 * np.median(apart)
+
+
+def test_a_mirrored_shape_has_the_same_components_with_other_signs(known: KnownShapes):
+    score = known.shapes[3] * known.shape_unit
+    for way in range(4):
+        np.testing.assert_allclose(
+            known.coefficients(known.signs[way] * score), mirrored(known.coefficients(score), way), atol=1e-4
+        )
 
 
 def test_nothing_is_likely_for_cells_unlike_all_known_ones(known: KnownShapes):

@@ -236,4 +236,4 @@ def test_wrong_workers(screen, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="workers is -1"):
         predict_batch(list_fields(screen), tmp_path, model="ellipsoid", workers=-1)
     with pytest.raises(InputError, match="No Dask scheduler answers at tcp://127"):
-        predict_batch(screen, tmp_path, model="ellipsoid", scheduler="tcp://127.0.0.1:9")
+        predict_batch(screen, tmp_path / "none", model="ellipsoid", scheduler="tcp://127.0.0.1:9")

@@ -4,6 +4,15 @@ import pytest
 from support.simulated import phantom_file
 
 from napari_dispr.cells.folders import DatasetNotes, write_dataset
+from napari_dispr.training import finish
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_known_shapes():
+    """Two versions of each training cell, which are drawn quickly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "_VERSIONS_OF_EACH", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ from support.training import LITTLE
 
 import napari_dispr as nd
 from napari_dispr import InputError
-from napari_dispr.card import Card
+from napari_dispr.card import Card, Quality
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import TrainSettings
-from napari_dispr.training import objectives
+from napari_dispr.training import finish, objectives
 from napari_dispr.training.finish import _novelty, _volume_regression
 from napari_dispr.training.loop import Validated
 from napari_dispr.training.plan import planned, preset_settings, run_for
@@ -82,7 +82,9 @@ def test_what_is_trained_is_what_is_scored(trained, dataset):
     apart = [
         c for c in read_dataset(dataset, need_objects=True) if c.name in model.card.training["kept_apart"]
     ]
-    plain = model.card.model_copy(update={"volume": None, "novelty": None})
+    # A run draws from noise, which takes more evaluations.
+    from_noise = {"balanced": Quality(sampler="euler", steps=4)}
+    plain = model.card.model_copy(update={"volume": None, "novelty": None, "qualities": from_noise})
     again = Validation(apart, plain, model.process, torch.device("cpu"))
     from napari_dispr.training.process_group import ProcessGroup
 
@@ -156,6 +158,35 @@ def test_a_stopped_run_gives_a_model(dataset, tmp_path, tiny):
     list(iter_train(run, stop=lambda: True))
     events = list(iter_train(Run.open(run.folder), finish=True))
     assert events[-1].model == str(out) and nd.load_model(out).name == "early"
+
+
+@pytest.mark.parametrize("gain", [0.1, -0.1])
+def test_members_start_from_known_shapes_if_that_is_better(dataset, tmp_path, tiny, monkeypatch, gain):
+    run = planned(dataset, tmp_path / "m.safetensors", **tiny)
+    list(iter_train(run, stop=lambda: True))
+    score = finish.scored
+
+    def scored(model, *rest):
+        found = score(model, *rest)
+        better = gain if model.known is not None else 0.0
+        return replace(
+            found,
+            scores={
+                name: [replace(one, energy_score=0.5 - better) for one in scores]
+                for name, scores in found.scores.items()
+            },
+        )
+
+    monkeypatch.setattr(finish, "scored", scored)
+    (end,) = iter_train(Run.open(run.folder), finish=True)
+    model = nd.load_model(end.model)
+    energy = end.scores["energy_score_by_start"]
+    assert energy["from_known_shapes"] == pytest.approx(energy["from_noise"] - gain)
+    assert (model.known is not None) == (gain > 0)
+    assert model.card.training.get("known_shapes") == ({"cells": 7, "versions": 14} if gain > 0 else None)
+    lines = [line for line in run.reports()[0] if line["kind"] == "scoring"]
+    # Validated twice before, then 7 cells become known shapes.
+    assert lines[-1]["done"] == lines[-1]["of"] - 1 == 8
 
 
 def test_nothing_is_overwritten(trained, dataset):

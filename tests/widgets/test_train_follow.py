@@ -89,7 +89,7 @@ def test_numbers_of_a_run_that_goes_on(run: Run) -> None:
     assert followed.read().headline() == "Learning to sample shapes in a few steps."
     assert followed.numbers() == "step 1,000 · 14.1 cells/s · 8 min left · 1.9 GB"
     step(run, 2000, 1.0, phase="scored")
-    assert followed.read().headline() == "Scoring the finished model on the validation cells."
+    assert followed.read().headline() == "Finishing the model and scoring it on the validation cells."
     stop_runs([run], grace=200)
     assert followed.read().numbers() == ""
 
@@ -116,7 +116,7 @@ def test_scoring_shows_progress(run: Run) -> None:
     step(run, 2000, 1.0)
     score(0, 300.0)
     assert score(9, 390.0).progress == 0.75
-    assert followed.headline() == "Scoring the finished model on the validation cells."
+    assert followed.headline() == "Finishing the model and scoring it on the validation cells."
     stop_runs([run], grace=200)
 
 

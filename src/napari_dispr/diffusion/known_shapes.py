@@ -16,24 +16,30 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_dispr import grid
-from napari_dispr.diffusion.condition import mask_distance, normalise_inside
+from napari_dispr.diffusion.condition import MASK_TRUNCATION, mask_distance, normalise_inside
+from napari_dispr.diffusion.cosines import (
+    MODES,
+    PLANE_MODES,
+    Floats,
+    all_mirrored,
+    plane_coefficients,
+    turned_planes,
+)
 
-#: Cosines along each axis of shapes, and of masks and images.
-MODES, PLANE_MODES = 16, 12
 #: Weight of the squared difference of images against that of the signed distances of masks.
 IMAGE_WEIGHT = 2.0
-#: As many shapes as this are likely for a cell.
-LIKELY = 30.0
-#: The time of rectified flow at which a known shape enters, unless a model has another: the second of two
-#: evaluations from noise alone.
-START = 12 / 13
+#: A known cell is alike within so many times the distance of nine tenths of known cells to the nearest other.
+FAR = 2.0
+#: As many of the nearest shapes are likely for a cell, or this share if there are few.
+LIKELY, LIKELY_SHARE = 100.0, 0.05
+#: The time of rectified flow at which a known shape enters, unless a model has another. Later ones are
+#: smoother and look more like cells; earlier ones leave more to the network.
+START = 0.85
 #: Shapes beyond so many are never likely.
 _NEAR = 2000
-#: Signed distance, in units of the truncation, outside the square in which a shape is known.
-_OUTSIDE = -1.0
 
-Floats = NDArray[np.float32]
+#: The cosines (16, 16) that are odd in y, and in x.
+_ODD = np.indices((MODES, MODES)) % 2 == 1
 
 
 class Look(NamedTuple):
@@ -57,7 +63,17 @@ def look_of(mask: Floats, image: Floats | None) -> Look:
     """The look of a mask and an image, (64, 64)."""
     angle = long_axis(mask)
     seen = None if image is None else normalise_inside(image, mask)
-    return Look(angle, _flat(mask_distance(mask), angle), None if seen is None else _flat(seen, angle))
+    return Look(
+        angle,
+        plane_coefficients(mask_distance(mask), angle),
+        None if seen is None else plane_coefficients(seen, angle),
+    )
+
+
+def edge_of(mask: Floats, angle: float, truncation: float) -> Floats:
+    """Signed distance (64, 64) from the edge of a mask, turned, in units of a truncation, from -1 to 1."""
+    distance = mask_distance(mask) * np.float32(MASK_TRUNCATION / truncation)
+    return np.asarray(turned_planes(np.clip(distance, -1, 1), angle), np.float32)
 
 
 def long_axis(mask: Floats) -> float:
@@ -69,6 +85,32 @@ def long_axis(mask: Floats) -> float:
     return float(0.5 * np.arctan2(2 * xy, xx - yy))
 
 
+class Likely(NamedTuple):
+    """The known shapes that are nearest to a cell.
+
+    Attributes
+    ----------
+    ways : (n,) int
+        How a shape is mirrored: 1 along x, 2 along y, 3 along both.
+    numbers : (n,) int
+        Which shape it is.
+    apart : (n,)
+        Squared difference of its look, above the least.
+    probability : (n,)
+    """
+
+    ways: NDArray[np.int_]
+    numbers: NDArray[np.int_]
+    apart: Floats
+    probability: NDArray[np.float64]
+
+    def drawn(self, rng: np.random.Generator) -> int:
+        """The place of a random one."""
+        cumulative = self.probability.cumsum()
+        place = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+        return min(int(place), len(cumulative) - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class KnownShapes:
     """Shapes of known cells, and the sections that they had.
@@ -78,7 +120,7 @@ class KnownShapes:
     mean : (4096,) float32
         Cosines (z, y, x) of the mean shape, signed distance in units of the truncation.
     basis : (4096, K) float16
-        Principal components of the shapes, orthonormal.
+        Principal components of the shapes, orthonormal, each even or odd in y and in x.
     shapes : (N, K) int8
     shape_unit : (K,) float32
         Of the components.
@@ -88,7 +130,7 @@ class KnownShapes:
     has_image, sized : (N,) uint8
         Whether there is an image, and whether the cell has its true size; the others have one size.
     farthest : (1,) float32
-        Squared difference of masks within which a known cell is alike.
+        Squared difference of masks within which a known cell is alike enough to be fitted.
     start : (1,) float32
         The time at which a shape enters. The smaller it is, the less of the shape changes.
     """
@@ -154,17 +196,19 @@ class KnownShapes:
         components : int
             At most as many principal components are kept.
         """
-        flat = np.asarray(shapes, np.float32).reshape(len(looks), -1)
-        mean = flat.mean(axis=0)
-        basis = _principal(flat - mean, components)
+        centred = np.asarray(shapes, np.float32).reshape((-1, *(MODES,) * 3))
+        # The mirrored shapes are known, too: their mean is even in y and x.
+        mean = np.where(_ODD[0] | _ODD[1], np.float32(0), centred.mean(axis=0))
+        centred = centred - mean
+        basis = _principal(centred, components)
         masks = np.stack([look.mask.ravel() for look in looks])
         images = np.stack(
             [np.zeros_like(look.mask.ravel()) if look.image is None else look.image.ravel() for look in looks]
         )
-        scores, shape_unit = _eight_bit((flat - mean) @ basis.astype(np.float32), each=True)
+        scores, shape_unit = _eight_bit(centred.reshape(len(looks), -1) @ basis.astype(np.float32), each=True)
         (masks8, mask_unit), (images8, image_unit) = _eight_bit(masks), _eight_bit(images)
         return cls(
-            mean,
+            mean.ravel(),
             basis,
             scores,
             shape_unit,
@@ -191,125 +235,94 @@ class KnownShapes:
 
     # --- use --------------------------------------------------------------------------------------
 
-    def likely(self, look: Look, sized: bool) -> NDArray[np.float64] | None:
-        """Probability of each shape for a cell, (4, N): as it is, and mirrored along x, y and both.
+    def likely(self, look: Look, sized: bool, further: Floats | None = None) -> Likely | None:
+        """The shapes that are most likely for a cell; None if no known cell is alike.
 
-        ``sized`` says whether the cell has its true size on the grid. None if no known cell is alike.
+        ``sized`` says whether the cell has its true size on the grid; ``further`` are squared differences of
+        further sections, (4, N).
         """
         there = self.sized == sized
         if not there.any():
             return None
-        apart = np.stack([_squares(self._masks, mirrored(look.mask, way).ravel()) for way in range(4)])
+        apart = _squares(self.mask_cosines, all_mirrored(look.mask))
         if apart[:, there].min() > self.farthest[0]:
             return None
-        total = apart
         if look.image is not None and self.has_image.any():
-            other = np.stack([_squares(self._images, mirrored(look.image, way).ravel()) for way in range(4)])
+            other = _squares(self.image_cosines, all_mirrored(look.image))
             with_image = self.has_image > 0
             # Cells without image may have any.
             other[:, ~with_image] = np.median(other[:, with_image])
-            total = apart + IMAGE_WEIGHT * other
-        total = np.where(there, total, np.inf)
-        return _softened(total - total.min())
+            apart += IMAGE_WEIGHT * other
+        if further is not None:
+            apart += further
+        apart[:, ~there] = np.inf
+        apart = apart.ravel()
+        near = np.argpartition(apart, _NEAR)[:_NEAR] if len(apart) > _NEAR else np.arange(len(apart))
+        near = near[np.isfinite(apart[near])]
+        ways, numbers = np.divmod(near, len(self.sized))
+        apart = apart[near] - apart[near].min()
+        return Likely(ways, numbers, apart, _softened(apart))
 
-    def drawn(self, look: Look, likely: NDArray[np.float64], seed: int) -> Floats:
-        """A shape (64, 64, 64) of a random known cell, turned as the cell; in units of the truncation."""
-        rng = np.random.default_rng((seed, 1))
-        way, number = divmod(int(rng.choice(likely.size, p=likely.ravel())), likely.shape[1])
-        score = self.shapes[number] * self.shape_unit
-        shape = (self.mean + self._basis @ score).reshape((MODES,) * 3)
-        return volume_of(mirrored(shape, way), look.angle)
+    def coefficients(self, scores: Floats) -> Floats:
+        """Coefficients (16, 16, 16) of the shape with components (K,)."""
+        return (self.mean + self.components @ scores).reshape((MODES,) * 3)
 
     @cached_property
-    def _basis(self) -> Floats:
+    def components(self) -> Floats:
+        """The principal components, (4096, K)."""
         return self.basis.astype(np.float32)
 
     @cached_property
-    def _masks(self) -> Floats:
+    def variance(self) -> Floats:
+        """Of the components, (K,)."""
+        return np.square(self.shapes, dtype=np.float32).mean(axis=0) * self.shape_unit**2
+
+    @cached_property
+    def signs(self) -> Floats:
+        """What mirroring in each way does to the components, (4, K)."""
+        weight = (self.components**2).reshape((MODES,) * 3 + (-1,)).sum(axis=0)
+        y, x = (1 - 2 * weight[odd].reshape(-1, weight.shape[-1]).sum(axis=0) for odd in _ODD)
+        return np.stack([np.ones_like(x), x, y, x * y]).round()
+
+    @cached_property
+    def plane_signs(self) -> Floats:
+        """The same for the cosines of sections, (4, 144)."""
+        return all_mirrored(np.ones((PLANE_MODES, PLANE_MODES), np.float32))
+
+    @cached_property
+    def mask_cosines(self) -> Floats:
+        """Of the masks, (N, 144)."""
         return self.masks * self.mask_unit
 
     @cached_property
-    def _images(self) -> Floats:
+    def image_cosines(self) -> Floats:
+        """Of the images, (N, 144); 0 where there is none."""
         return self.images * self.image_unit
-
-
-# --- cosines ---------------------------------------------------------------------------------------
-
-
-def mirrored(coefficients: Floats, way: int) -> Floats:
-    """Coefficients (..., y, x) of a mirrored picture or volume: 1 along x, 2 along y, 3 along both."""
-    sign = (1 - 2 * (np.arange(coefficients.shape[-1]) % 2)).astype(np.float32)
-    if way & 1:
-        coefficients = coefficients * sign
-    if way & 2:
-        coefficients = coefficients * sign[:, None]
-    return coefficients
-
-
-def coefficients_of(volume: Floats, angle: float) -> Floats:
-    """Coefficients (16, 16, 16) of a shape (64, 64, 64), turned so that a line at ``angle`` lies along x."""
-    along_z = np.tensordot(_cosines(MODES), volume, 1)
-    return _flat(_turned_planes(along_z, angle), 0.0, MODES)
-
-
-def volume_of(coefficients: Floats, angle: float) -> Floats:
-    """The shape (64, 64, 64) of coefficients (16, 16, 16), turned so that its x axis lies at ``angle``."""
-    y, x = _turned_places(-angle)
-    rows, columns = _cosines_at(MODES, y), _cosines_at(MODES, x)
-    planes = np.einsum("zpj,pj->zp", rows @ coefficients, columns, optimize=True)
-    volume = (_cosines(MODES).T @ planes).reshape(grid.SHAPE)
-    beyond = (np.maximum(np.abs(y - grid.CENTRE), np.abs(x - grid.CENTRE)) > grid.SIZE / 2).reshape(
-        grid.SHAPE[1:]
-    )
-    return np.where(beyond, np.float32(_OUTSIDE), volume).astype(np.float32)
-
-
-def _flat(planes: Floats, angle: float, modes: int = PLANE_MODES) -> Floats:
-    """Coefficients (..., modes, modes) of planes (..., 64, 64), turned."""
-    cosines = _cosines(modes)
-    return np.asarray(cosines @ (_turned_planes(planes, angle) if angle else planes) @ cosines.T, np.float32)
-
-
-def _turned_planes(planes: Floats, angle: float) -> Floats:
-    """Planes (..., 64, 64) turned so that a line at ``angle`` lies along x; linear between pixels."""
-    y, x = (np.clip(one, 0, grid.SIZE - 1) for one in _turned_places(angle))
-    above, left = (np.minimum(one.astype(int), grid.SIZE - 2) for one in (y, x))
-    down, right = (y - above).astype(np.float32), (x - left).astype(np.float32)
-    top = planes[..., above, left] * (1 - right) + planes[..., above, left + 1] * right
-    bottom = planes[..., above + 1, left] * (1 - right) + planes[..., above + 1, left + 1] * right
-    return (top * (1 - down) + bottom * down).reshape(planes.shape)
-
-
-def _turned_places(angle: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the pixels of a turned picture come from: y and x, (4096,)."""
-    y, x = (np.indices(grid.SHAPE[1:]) - grid.CENTRE).reshape(2, -1)
-    c, s = np.cos(angle), np.sin(angle)
-    return s * x + c * y + grid.CENTRE, c * x - s * y + grid.CENTRE
-
-
-def _cosines(modes: int) -> Floats:
-    """The orthonormal cosines of the grid, (modes, 64)."""
-    return _cosines_at(modes, np.arange(grid.SIZE)).T
-
-
-def _cosines_at(modes: int, place: ArrayLike) -> Floats:
-    """The same at any places, (places, modes)."""
-    k = np.arange(modes)
-    unit = np.sqrt(np.where(k == 0, 1, 2) / grid.SIZE)
-    return (np.cos(np.pi / grid.SIZE * (np.asarray(place)[:, None] + 0.5) * k) * unit).astype(np.float32)
 
 
 # --- keeping ---------------------------------------------------------------------------------------
 
 
-def _principal(flat: Floats, components: int) -> NDArray[np.float16]:
-    """Orthonormal principal components (4096, K) of centred shapes (N, 4096)."""
-    if len(flat) < flat.shape[1]:
-        values, vectors = np.linalg.eigh(flat @ flat.T)
-        keep = np.flatnonzero(values > 1e-9 * values[-1])[::-1][:components]
-        return (flat.T @ (vectors[:, keep] / np.sqrt(values[keep]))).astype(np.float16)
-    _, vectors = np.linalg.eigh(flat.T @ flat)
-    return vectors[:, ::-1][:, :components].astype(np.float16)
+def _principal(shapes: Floats, components: int) -> NDArray[np.float16]:
+    """Orthonormal principal components (4096, K) of centred shapes (N, 16, 16, 16).
+
+    Each is even or odd in y and in x, so that mirroring a shape only changes signs.
+    """
+    found = []
+    for is_odd in ((~_ODD[0] & ~_ODD[1]), (~_ODD[0] & _ODD[1]), (_ODD[0] & ~_ODD[1]), (_ODD[0] & _ODD[1])):
+        own = shapes[:, :, is_odd].reshape(len(shapes), -1)
+        if is_few := len(own) < own.shape[1]:
+            own = own.T
+        values, vectors = np.linalg.eigh(own.T @ own)
+        if is_few:
+            vectors = own @ vectors / np.sqrt(np.maximum(values, 1e-9 * values[-1]))
+        whole = np.zeros((MODES, MODES, MODES, len(values)), np.float32)
+        whole[:, is_odd] = vectors.reshape(MODES, -1, len(values))
+        found.append((values, whole.reshape(MODES**3, -1)))
+    values, vectors = (np.concatenate(one, axis=-1) for one in zip(*found, strict=True))
+    order = np.argsort(values)[::-1][:components]
+    kept = vectors[:, order[values[order] > 1e-9 * values.max()]]
+    return np.ascontiguousarray(kept, np.float16)
 
 
 def _eight_bit(values: Floats, each: bool = False) -> tuple[NDArray[np.int8], Floats]:
@@ -319,35 +332,32 @@ def _eight_bit(values: Floats, each: bool = False) -> tuple[NDArray[np.int8], Fl
     return np.rint(values / unit).astype(np.int8), unit
 
 
-def _squares(rows: Floats, one: Floats) -> Floats:
-    """Squared difference of each row."""
-    return np.maximum((rows**2).sum(axis=1) - 2 * rows @ one + one @ one, 0)
+def _squares(rows: Floats, others: Floats) -> Floats:
+    """Squared differences of all rows (N, D) from others (M, D), (M, N)."""
+    norms, own = (np.einsum("nd,nd->n", one, one) for one in (rows, others))
+    return np.maximum(norms - 2 * others @ rows.T + own[:, None], 0)
 
 
 def _usual_distance(masks: Floats, groups: Sequence[Any], sample: int = 400, share: float = 0.9) -> float:
-    """Squared difference to the most similar mask of another cell, for this share of the cells."""
+    """Squared difference to the most similar mask of another cell, of a share of the cells, times `FAR`."""
     names = np.array([str(group) for group in groups])
     places = np.random.default_rng(0).permutation(len(masks))[:sample]
     nearest = []
     for place in places:
         others = names != names[place]
         if others.any():
-            nearest.append(_squares(masks[others], masks[place]).min())
+            nearest.append(_squares(masks[others], masks[place, None]).min())
     # With versions of one cell alone, all cells are alike.
-    return float(np.quantile(nearest, share)) if nearest else float(np.finfo(np.float32).max)
+    return FAR**2 * float(np.quantile(nearest, share)) if nearest else float(np.finfo(np.float32).max)
 
 
-def _softened(apart: NDArray[np.float64]) -> NDArray[np.float64]:
+def _softened(apart: Floats) -> NDArray[np.float64]:
     """Probabilities that decrease exponentially with the squared difference; `LIKELY` shapes in effect."""
-    flat = apart.ravel().astype(np.float64)
-    near = np.argsort(flat)[:_NEAR]
-    near = near[np.isfinite(flat[near])]
-    wanted = min(LIKELY, len(near) / 2)
+    differences = apart.astype(np.float64)
+    wanted = min(LIKELY, max(LIKELY_SHARE * len(differences), 1.0))
     low, high = np.log(1e-6), np.log(1e6)
     for _ in range(50):
-        weights = np.exp(-flat[near] / np.exp((low + high) / 2))
+        weights = np.exp(-differences / np.exp((low + high) / 2))
         effective = weights.sum() ** 2 / (weights**2).sum()
         low, high = ((low + high) / 2, high) if effective < wanted else (low, (low + high) / 2)
-    result = np.zeros_like(flat)
-    result[near] = weights / weights.sum()
-    return result.reshape(apart.shape)
+    return np.asarray(weights / weights.sum())

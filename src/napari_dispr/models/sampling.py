@@ -18,9 +18,10 @@ from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion import devices
-from napari_dispr.diffusion.model import ShapeModel, Start
+from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser
+from napari_dispr.diffusion.starts import Start
 from napari_dispr.errors import InputError
 from napari_dispr.events import Clock, Step
 from napari_dispr.models.method import Members, Method, MethodEvent, OutOfMemory, Task

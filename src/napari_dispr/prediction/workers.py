@@ -4,6 +4,7 @@ Dask sends fields to workers, and sends those of a worker that died to others. T
 themselves, into the folder of the batch.
 """
 
+import ctypes
 import logging
 import os
 import queue
@@ -11,7 +12,8 @@ import secrets
 import signal
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +106,10 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
+        # To watch processes many times a second costs more than all else that Dask does here.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "5s",
     }
     with dask.config.set(choices):
         with _without_interrupts():
@@ -196,10 +202,29 @@ def run_on_workers(
 _LOST = "The connection to the Dask scheduler is lost: run the same command again to go on."
 
 
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed memory, as it does by default.
+
+    Dask has set it to give memory back at once (MALLOC_TRIM_THRESHOLD_), which is good for large tables. Here
+    arrays of some MB come and go, and to get fresh pages for each takes longer than to compute with them.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            library = ctypes.CDLL(None)
+            library.mallopt(_M_TRIM_THRESHOLD, 2**27)
+            library.mallopt(_M_MMAP_THRESHOLD, 2**25)
+
+
+#: Parameters of mallopt, from malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
 def _on_worker(one: Field, job: Job, topic: str, gpus: int) -> FieldResult:
     """Predict a field on a worker, and report its cells."""
     from distributed import get_worker
 
+    _keep_freed_memory()
     worker = get_worker()
     key = worker.get_current_task()
     if gpus > 1 and str(worker.name).isdecimal():  # before torch looks for GPUs

@@ -1,5 +1,6 @@
 """Make a model from the best weights of a run: its card, scores of the validation cells, calibration."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from napari_dispr.card import Calibration, Card, Quality
 from napari_dispr.cells import volume
 from napari_dispr.cells.folders import CellFile, DatasetNotes
 from napari_dispr.cells.novelty import fit_novelty
-from napari_dispr.cells.training_cells import larger_side
+from napari_dispr.cells.training_cells import larger_side, training_cell
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.original import dispr_qualities
@@ -27,6 +28,7 @@ from napari_dispr.settings import RivalTrainSettings, TrainSettings
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import LEVEL, calibrate, least_cells
 from napari_dispr.training.calibrate import measures_of, true_measures
+from napari_dispr.training.known_shapes import known_shapes, versions
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.run import Plan, Run
 from napari_dispr.training.shapr import best_weights
@@ -36,6 +38,8 @@ from napari_dispr.version import __version__
 
 #: Most validation cells that are scored for the card.
 _SCORED = 60
+#: Known shapes of a model: versions of each training cell, and at most in all (a minute or two).
+_VERSIONS_OF_EACH, _VERSIONS = 40, 3000
 _LIMITS = (
     "Trained with napari-dispr on the cells named here. Use it for the same kind of cells, images of the "
     "same microscope and sections at the same height."
@@ -133,8 +137,9 @@ def finished_model(
 ) -> ShapeModel:
     """The model with the best weights, and its scores on the validation cells.
 
-    The volume regression goes into the card only if it lowers the volume error of the validation cells. If
-    ``stop``, which is called before each cell, is true, `Stopped` is raised.
+    The volume regression goes into the card only if it lowers the volume error of the validation cells, and
+    members start from known shapes only if that does not raise their energy score. If ``stop``, which is
+    called before each cell, is true, `Stopped` is raised.
     """
     settings = trained.plan.settings
     assert isinstance(settings, TrainSettings)
@@ -156,19 +161,56 @@ def finished_model(
         return model
     apart = spread(trained.apart, _SCORED)
     regression = _volume_regression(trained.cells)
-    turns = 1 if regression is None else 2
-    found = scored(model, apart, device, stop, lambda done: run.scoring(done, turns * len(apart)))
+    known = [cell for cell in trained.cells if not cell.predicted] or trained.cells
+    turns = 2 if regression is None else 3
+    steps = itertools.count()
+
+    def step(_: int = 0) -> None:
+        run.scoring(next(steps), len(known) + turns * len(apart))
+
+    found = scored(model, apart, device, stop, step)
     if regression is not None:
-        second = ShapeModel(network, model.process, model.card.model_copy(update={"volume": regression}))
-        also = scored(
-            second, apart, device, stop, lambda done: run.scoring(len(apart) + done, turns * len(apart))
-        )
+        second = replace(model, card=model.card.model_copy(update={"volume": regression}))
+        also = scored(second, apart, device, stop, step)
         if also.volume_error < found.volume_error:
             model, found = second, also
-    more: dict[str, Any] = {"scores": found.summary, "novelty": _novelty(trained.cells, model.card)}
+    second = _from_known_shapes(model, known, settings, stop, step)
+    also = scored(second, apart, device, stop, step)
+    energy = {"from_noise": found.energy_score, "from_known_shapes": also.energy_score}
+    if also.energy_score <= found.energy_score:
+        model, found = second, also
+    scores = {**found.summary, "energy_score_by_start": energy}
+    more: dict[str, Any] = {"scores": scores, "novelty": _novelty(trained.cells, model.card)}
     if len(apart) >= least_cells(LEVEL):
         more["intervals"] = found.intervals(apart)
-    return ShapeModel(network, model.process, model.card.model_copy(update=more))
+    return replace(model, card=model.card.model_copy(update=more))
+
+
+def _from_known_shapes(
+    model: ShapeModel,
+    cells: Sequence[CellFile],
+    settings: TrainSettings,
+    stop: Callable[[], bool],
+    step: Callable[[], None],
+) -> ShapeModel:
+    """The model with versions of its training cells to start from; ``step`` is called once for each cell."""
+    prepared = [training_cell(c.name, c.mask, c.image, c.obj) for c in cells if c.obj is not None]
+    each = min(_VERSIONS_OF_EACH, max(1, _VERSIONS // len(prepared)))
+    drawn = []
+    for number, version in enumerate(
+        versions(prepared, each * len(prepared), settings.truncation, settings.seed)
+    ):
+        if stop():
+            raise Stopped
+        if number % each == 0:
+            step()
+        drawn.append(version)
+    qualities = model.card.qualities
+    if settings.scored:
+        qualities = {**qualities, "balanced": qualities["balanced"].model_copy(update={"steps": 2})}
+    training = {**model.card.training, "known_shapes": {"cells": len(prepared), "versions": len(drawn)}}
+    card = model.card.model_copy(update={"qualities": qualities, "training": training})
+    return replace(model, known=known_shapes(drawn), card=card)
 
 
 def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda: False) -> SHAPRModel:
@@ -229,6 +271,11 @@ class Scored:
     def volume_error(self) -> float:
         """Mean relative error of the volume at the quality ``balanced``."""
         return float(np.mean([abs(one.volume - 1) for one in self.scores["balanced"]]))
+
+    @property
+    def energy_score(self) -> float:
+        """Mean at the quality ``balanced``."""
+        return _mean([one.energy_score for one in self.scores["balanced"]])
 
     @property
     def summary(self) -> dict[str, Any]:

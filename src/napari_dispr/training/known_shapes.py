@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr.cells.training_cells import TrainingCell
-from napari_dispr.diffusion.known_shapes import START, KnownShapes, Look, coefficients_of, look_of
+from napari_dispr.diffusion.cosines import coefficients_of
+from napari_dispr.diffusion.known_shapes import START, KnownShapes, Look, look_of
 from napari_dispr.training.augmentation import augmented
 
 #: Share of the versions in which the true size is hidden, as with the scale "auto".

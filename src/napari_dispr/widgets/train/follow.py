@@ -201,7 +201,7 @@ class FollowedRun(Followed):
                 first = "Scoring the start model on the validation cells."
                 return "Continuing from the last save." if log.losses else first
             if log.share >= 1:
-                return "Scoring the finished model on the validation cells."
+                return "Finishing the model and scoring it on the validation cells."
             return phase_words(str(log.step.get("phase", "")))
         if self.state == "finished":
             return f'Finished: "{self.run.plan.name}" is now available in Predict.'
