@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_dispr.widgets.parts.wording import cells_text, duration
+from napari_dispr.widgets.parts.wording import cells_text, duration, plain
 
 
 @pytest.mark.parametrize(
@@ -14,3 +14,8 @@ def test_durations(seconds: float, words: str) -> None:
 
 def test_numbers_of_cells() -> None:
     assert [cells_text(number) for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
+
+
+def test_measures_have_four_digits_and_whole_volumes() -> None:
+    values = (0.01234567, 9618.7, 15988.4, 2.5e7, float("nan"))
+    assert [plain(value) for value in values] == ["0.01235", "9619", "15988", "2.5e+07", ""]
