@@ -214,8 +214,7 @@ def test_what_is_missing_is_said(opened) -> None:
 def test_learning_in_a_process_then_making_with_the_model(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     learn = widget.learn
-    learn.minutes.setMinimum(0.01)
-    learn.minutes.setValue(0.01)  # one step
+    learn.minutes.setValue(0.1)
     learn.learn()
     qtbot.waitUntil(lambda: learn.run is not None)
     run = learn.run

@@ -127,7 +127,7 @@ class _Maker:
 
     def _last(self, events: Iterator[Sampled | None]) -> Generator[Step, None, Sampled]:
         """What a sampler yields at its end; before it a step for each evaluation of the network."""
-        found = None
+        found: Sampled | None = None
         for found in events:
             if found is None:
                 self._evaluations += 1
@@ -143,7 +143,7 @@ class _Maker:
             return [self._even(grid.masks, seed) for grid, seed in zip(grids, seeds, strict=True)]
         sides = [MULTIPLE * max(2, ceil(max(grid.masks.shape[1:]) / MULTIPLE)) for grid in grids]
         scale, offset = np.float32(self.card.scale), np.float32(self.card.offset)
-        images = {}
+        images: dict[int, NDArray[np.float32]] = {}
         for side in sorted(set(sides)):
             alike = [i for i, own in enumerate(sides) if own == side]
             pictures = yield from self._last(
