@@ -9,6 +9,7 @@ runs has the runs of all.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ def averaged(models: list[ShapeModel]) -> ShapeModel:
     runs = [run for model in models for run in model.card.training["runs"]]
     runs = [run for i, run in enumerate(runs) if run not in runs[:i]]
     card = first.card.model_copy(update={"training": {**first.card.training, "runs": runs}})
-    return ShapeModel(first.network, first.process, card)
+    return replace(first, card=card)
 
 
 def main() -> None:

@@ -149,7 +149,7 @@ def main() -> None:
         )
         print(summary.round(3).to_string(), end="\n\n")
     card = model.card.model_copy(update={"plane_intervals": fitted})
-    ShapeModel(model.network, model.process, card).save(options.out, torch.float16)
+    replace(model, card=card).save(options.out, torch.float16)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Take the pictures of docs/planes.md: a coarse stack of six cells in five planes, by mouse.
 
-    xvfb-run -s "-screen 0 1700x1050x24" python docs/make_planes_pictures.py
+    xvfb-run -s "-screen 0 1800x1050x24" python docs/make_planes_pictures.py
 
 Needs the installed plugin and writes docs/images/planes-predict.png and docs/images/planes-compare.png.
 """
@@ -19,7 +19,7 @@ from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.compare.widget import CompareWidget
 from napari_dispr.widgets.predict.request import CellChoice
 
-SIZE, DOCK, WIDE = (1620, 980), 420, 780
+SIZE, DOCK, WIDE = (1720, 980), 520, 780
 #: The cells, in rows; planes of the stack in voxels from the middle of the cells; pixels of a cell's field.
 KINDS = (("discocyte", "stomatocyte", "knizocyte"), ("keratocyte", "echinocyte", "multilobate"))
 PLANES, FIELD, SEED = (-16, -8, 0, 8, 16), 72, 9

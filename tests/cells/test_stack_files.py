@@ -176,6 +176,17 @@ def test_axes_of_length_one_are_dropped(tmp_path: Path, labels: Path) -> None:
     np.testing.assert_array_equal(read_stack(path, labels).image, IMAGE)
 
 
+@pytest.mark.parametrize("slices", [3, 4])
+def test_few_slices_are_no_colours(tmp_path: Path, slices: int) -> None:
+    """tifffile writes them as colours, one plane after another."""
+    image, labels = ((one[:slices] % 200).astype(np.uint8) for one in (IMAGE, LABELS))
+    how = {"photometric": "rgb", "planarconfig": "separate"}
+    files = write(tmp_path / "cells.tif", image, **how), write(tmp_path / "labels.tif", labels, **how)
+    stack = read_stack(*files)
+    np.testing.assert_array_equal(stack.image, image)
+    np.testing.assert_array_equal(stack.labels, labels)
+
+
 @pytest.mark.parametrize(
     ("array", "options", "said"),
     [

@@ -9,11 +9,12 @@ import torch
 from napari_dispr import grid, signed_distance
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion.cosines import coefficients_of, mirrored, volume_of
-from napari_dispr.diffusion.known_shapes import START, KnownShapes, edge_of, long_axis, look_of
+from napari_dispr.diffusion.known_shapes import START, KnownShapes, long_axis, look_of
 from napari_dispr.diffusion.starts import Sections, Start
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Members, Task
 from napari_dispr.models.sampling import as_method
+from napari_dispr.planes import KnownPlane
 from napari_dispr.settings import PredictSettings
 
 Z, Y, X = (np.indices(grid.SHAPE) - np.reshape(grid.MIDDLE, (3, 1, 1, 1))).astype(np.float32)
@@ -27,8 +28,8 @@ def pear(angle: float, tall: float = 9.0, long: float = 20.0) -> np.ndarray:
     return np.clip(signed_distance.from_level(level) / 8, -1, 1)
 
 
-def section(shape: np.ndarray) -> np.ndarray:
-    return np.clip(8 * shape[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
+def section(shape: np.ndarray, depth: float = 0.0) -> np.ndarray:
+    return np.clip(8 * grid.section(shape, depth) + 0.5, 0, 1).astype(np.float32)
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
@@ -74,11 +75,10 @@ def test_mirrors_are_those_of_the_picture():
         assert iou(volume_of(mirrored(coefficients_of(shape, 0.0), way), 0.0), np.flip(shape, axes)) > 0.95
 
 
-def start_of(known: KnownShapes, mask: np.ndarray, image: np.ndarray | None = None) -> Start:
-    look = look_of(mask, image)
-    likely = known.likely(look, sized=True)
-    assert likely is not None
-    return Start(known, look, likely, edge_of(mask, look.angle, 8.0))
+def start_of(known: KnownShapes, mask: np.ndarray, image: np.ndarray | None = None, planes=()) -> Start:
+    start = Start.of(known, mask, image, planes, sized=True, truncation=8.0)
+    assert start is not None
+    return start
 
 
 def test_likely_shapes_have_the_section_of_the_cell(known: KnownShapes):
@@ -125,20 +125,24 @@ def picture_of(tall: float) -> np.ndarray:
     return ((X[0] + 40) / 80) ** (tall / 8)
 
 
-def test_sections_at_other_depths_are_fitted_too(known: KnownShapes):
-    """A flat body becomes as long 5 voxels above the imaged plane as another one is."""
-    shape = pear(0.0, tall=14, long=22)
-    depths = [0.0, 5.0]
-    wanted = np.stack([edge_of(section(np.roll(shape, -int(d), axis=0)), 0.0, 8.0) for d in depths])
-    scores = np.zeros((1, len(known.shape_unit)), np.float32)
-    (fitted,) = Sections(known, depths).fitted(scores, wanted)
-    before, after = (volume_of(known.coefficients(one), 0.0) for one in (scores[0], fitted))
-    gains = [
-        iou(after[grid.IMAGED_PLANE + d], shape[grid.IMAGED_PLANE + d])
-        - iou(before[grid.IMAGED_PLANE + d], shape[grid.IMAGED_PLANE + d])
-        for d in (0, 5)
-    ]
-    assert min(gains) > 0.05
+def test_further_sections_choose_the_shape_and_bend_it(known: KnownShapes):
+    """Bodies with this section are 6 to 15 voxels tall; none is 7."""
+    shape = pear(-0.9, tall=7, long=22)
+    planes = [KnownPlane(depth, section(shape, depth)) for depth in (-4.0, 5.5, 9.0)]
+    assert not planes[-1].mask.any()
+    found = {}
+    for count in (0, 1, 3):
+        drawn = [start_of(known, section(shape), None, planes[:count]).shape(seed) for seed in range(4)]
+        found[count] = np.mean([iou(one, shape) for one in drawn])
+    assert found[0] < 0.75 < 0.85 < found[1] < found[3], found
+
+
+def test_further_sections_are_compared_with_those_of_the_shapes(known: KnownShapes):
+    sections, number = Sections(known, [-5.0, 7.5]), 6
+    shape = volume_of(known.coefficients(known.shapes[number] * known.shape_unit), 0.0)
+    own = np.stack([grid.section(shape, depth) for depth in (-5.0, 7.5)])
+    apart = sections.apart(np.flip(own, -1))  # mirrored along x, which is way 1
+    assert apart.argmin() == 1 * len(known.shapes) + number and apart.min() < 0.01 * np.median(apart)
 
 
 def test_a_mirrored_shape_has_the_same_components_with_other_signs(known: KnownShapes):

@@ -241,7 +241,8 @@ def _read_tiff(path: Path) -> _Read:
     try:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]
-            array, axes = series.asarray(), series.axes
+            # tifffile writes three or four slices of whole numbers as colours, unless it is told otherwise.
+            array, axes = series.asarray(), "ZYX" if series.axes == "SYX" else series.axes
             if array.size < _promised(tiff):
                 raise ValueError("pages are missing")
             sizes, units, note = _tiff_sizes(tiff)

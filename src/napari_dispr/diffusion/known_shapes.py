@@ -235,10 +235,11 @@ class KnownShapes:
 
     # --- use --------------------------------------------------------------------------------------
 
-    def likely(self, look: Look, sized: bool) -> Likely | None:
+    def likely(self, look: Look, sized: bool, further: Floats | None = None) -> Likely | None:
         """The shapes that are most likely for a cell; None if no known cell is alike.
 
-        ``sized`` says whether the cell has its true size on the grid.
+        ``sized`` says whether the cell has its true size on the grid; ``further`` are squared differences of
+        further sections, (4, N).
         """
         there = self.sized == sized
         if not there.any():
@@ -252,6 +253,8 @@ class KnownShapes:
             # Cells without image may have any.
             other[:, ~with_image] = np.median(other[:, with_image])
             apart += IMAGE_WEIGHT * other
+        if further is not None:
+            apart += further
         apart[:, ~there] = np.inf
         apart = apart.ravel()
         near = np.argpartition(apart, _NEAR)[:_NEAR] if len(apart) > _NEAR else np.arange(len(apart))

@@ -24,7 +24,7 @@ from napari_dispr import signed_distance
 from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices, eight_bit
 from napari_dispr.diffusion.condition import Condition, Known
-from napari_dispr.diffusion.known_shapes import KnownShapes, edge_of, look_of
+from napari_dispr.diffusion.known_shapes import KnownShapes
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser, GaussianDenoiser
@@ -209,16 +209,11 @@ class ShapeModel:
         return Condition(*(kind[places] for kind in (*stacked, depths, distances)))
 
     def start(self, crop: Conditioned) -> Start | None:
-        """Where the members of a crop start; None: from noise alone.
-
-        Known shapes are chosen by one section: with further planes, or a projection, more is known.
-        """
-        if self.known is None or crop.planes or crop.picture != "section":
+        """Where the members of a crop start; None: from noise alone, as for a projection."""
+        if self.known is None or crop.picture != "section":
             return None
-        look = look_of(crop.mask, crop.image)
-        likely = self.known.likely(look, crop.known_scale is not None)
-        edge = edge_of(crop.mask, look.angle, self.card.truncation)
-        return None if likely is None else Start(self.known, look, likely, edge)
+        sized, truncation = crop.known_scale is not None, self.card.truncation
+        return Start.of(self.known, crop.mask, crop.image, crop.planes, sized=sized, truncation=truncation)
 
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).

@@ -7,23 +7,28 @@ known shapes: x + S A^T (A S A^T + s)^-1 (d - A x). Both are linear in the princ
 shape stays as smooth as the known ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
+from napari_dispr.diffusion.condition import MASK_TRUNCATION
 from napari_dispr.diffusion.cosines import (
     MODES,
     Floats,
     cosines,
     cosines_at,
+    mirrored,
     plane_coefficients,
     volume_of,
 )
-from napari_dispr.diffusion.known_shapes import IMAGE_WEIGHT, KnownShapes, Likely, Look
+from napari_dispr.diffusion.known_shapes import IMAGE_WEIGHT, KnownShapes, Likely, Look, edge_of, look_of
 from napari_dispr.diffusion.samplers import NEARER, NEARER_OF_SEVERAL
+from napari_dispr.planes import KnownPlane
 
 #: A regression uses so many of the nearest shapes. Its ridge, in units of the mean square of a shape's look.
 REGRESSED, RIDGE = 800, 10.0
@@ -38,25 +43,50 @@ class Start:
 
     Attributes
     ----------
-    edge : (64, 64)
-        Signed distance from the edge of the mask in the frame of the look, in units of the truncation.
+    sections : Sections
+        At the depths of the imaged plane and of all further planes.
+    edges : (D, 64, 64)
+        Signed distance from the edges of their masks in the frame of the look, in units of the truncation.
     """
 
     known: KnownShapes
     look: Look
     likely: Likely
-    edge: Floats
+    sections: "Sections"
+    edges: Floats
+
+    @classmethod
+    def of(
+        cls,
+        known: KnownShapes,
+        mask: Floats,
+        image: Floats | None,
+        planes: Sequence[KnownPlane],
+        *,
+        sized: bool,
+        truncation: float,
+    ) -> Self | None:
+        """For a cell with a section (64, 64) in the imaged plane, and further ones.
+
+        None if no known cell has a similar section in the imaged plane.
+        """
+        look = look_of(mask, image)
+        masks = [mask, *(plane.mask for plane in planes)]
+        edges = np.stack([edge_of(one, look.angle, truncation) for one in masks])
+        sections = Sections(known, [0.0, *(plane.depth for plane in planes)])
+        further = None
+        if planes:  # the section in the imaged plane is compared with the look of the known ones
+            unit = np.float32((truncation / MASK_TRUNCATION) ** 2)
+            further = unit * Sections(known, [plane.depth for plane in planes]).apart(edges[1:])
+        likely = known.likely(look, sized, further)
+        return None if likely is None else cls(known, look, likely, sections, edges)
 
     def shape(self, seed: int) -> Floats:
         """One of them (64, 64, 64), fitted and turned as the cell; in units of the truncation."""
         place = np.array([self.likely.drawn(np.random.default_rng((seed, 1)))])
         change = np.asarray((self._wanted - self._looks(place)) @ self._slopes, np.float32)
-        scores = self._sections.fitted(self._scores(place) + change, self.edge[None])
+        scores = self.sections.fitted(self._scores(place) + change, self.edges)
         return volume_of(self.known.coefficients(scores[0]), self.look.angle)
-
-    @cached_property
-    def _sections(self) -> "Sections":
-        return Sections(self.known, [0.0])
 
     def _scores(self, places: NDArray[np.int_]) -> Floats:
         """Components (n, K) of likely shapes, mirrored as they are likely."""
@@ -116,12 +146,33 @@ class Sections:
         along_z = cosines_at(MODES, grid.IMAGED_PLANE + np.asarray(depths, np.float64))
         components = known.components.reshape(MODES, MODES**2, -1)
         read = np.einsum("dz,zpk->dpk", along_z, components, optimize=True)
+        self._known = known
         self._read: Floats = read.reshape(-1, components.shape[-1])
         self._mean: Floats = (along_z @ known.mean.reshape(MODES, -1)).ravel()
-        spread = self._read * known.variance
-        covariance = spread @ self._read.T
-        covariance[np.diag_indices(len(covariance))] += ERROR
-        self._gain: Floats = np.linalg.solve(covariance, spread)
+
+    @cached_property
+    def _products(self) -> Floats:
+        """Of the sections of the components, (K, K)."""
+        return self._read.T @ self._read
+
+    @cached_property
+    def _gain(self) -> Floats:
+        """Change of the components with that of the cosines of the sections, (D * 256, K)."""
+        # S A^T (A S A^T + s)^-1 = (S^-1 + A^T A / s)^-1 A^T / s, which does not grow with the sections.
+        precision = self._products + np.diag(ERROR / np.maximum(self._known.variance, 1e-9))
+        return np.asarray(np.linalg.solve(precision, self._read.T).T, np.float32)
+
+    def apart(self, distances: Floats) -> Floats:
+        """Squared differences of the cosines of the sections of each shape, mirrored in each way, (4, N).
+
+        ``distances`` as in `fitted`.
+        """
+        waves = plane_coefficients(distances, 0.0, MODES)
+        wanted = np.stack([mirrored(waves, way).ravel() for way in range(4)]) - self._mean
+        scores = self._known.shapes * self._known.shape_unit
+        norms = np.einsum("nk,nk->n", scores @ self._products, scores)
+        squares = norms - 2 * (wanted @ self._read) @ scores.T + np.square(wanted).sum(axis=1)[:, None]
+        return np.asarray(np.maximum(squares, 0), np.float32)
 
     def fitted(self, scores: Floats, distances: Floats) -> Floats:
         """Components (n, K) changed so that the sections are possible for these edges.
