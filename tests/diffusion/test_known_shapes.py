@@ -10,7 +10,7 @@ from napari_dispr import grid, signed_distance
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion.cosines import coefficients_of, mirrored, volume_of
 from napari_dispr.diffusion.known_shapes import START, KnownShapes, long_axis, look_of
-from napari_dispr.diffusion.starts import Sections, Start
+from napari_dispr.diffusion.starts import Sections, Start, from_noise
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Members, Task
 from napari_dispr.models.sampling import as_method
@@ -195,10 +195,12 @@ def test_members_start_from_known_shapes_whatever_else_is_drawn(known: KnownShap
     model = type(model).load(tmp_path / "model.safetensors")
     assert model.known is not None and model.hash != replace(shipped, known=None).hash
     ring = np.clip(4 - np.abs(np.hypot(Y[0], X[0]) - 22), 0, 1).astype(np.float32)
-    crops = [crop(1, section(pear(0.2))), crop(2, ring), crop(3, section(pear(1.0)))]
+    further = (KnownPlane(5.0, section(pear(1.0), 5.0)),)
+    crops = [crop(1, section(pear(0.2))), crop(2, ring), replace(crop(3, section(pear(1.0))), planes=further)]
     assert [model.start(one) is not None for one in crops] == [True, False, True]
     method = as_method(model, PredictSettings(steps=1, device="cpu"))
     tasks = [Task(one, [10 * one.label, 10 * one.label + 1]) for one in crops]
+    assert [from_noise(further, seed) for seed in tasks[2].seeds] == [False, True], "both kinds of members"
     together = [event for event in method.draw(tasks) if isinstance(event, Members)]
     assert [drawn.crop.label for drawn in together] == [1, 2, 3]
     for task, drawn in zip(tasks, together, strict=True):

@@ -34,7 +34,15 @@ from napari_dispr.planes import KnownPlane
 REGRESSED, RIDGE = 800, 10.0
 #: Variance of the error of a section, of each cosine, and how often a section is fitted.
 ERROR, ROUNDS = 1.0, 3
+#: Share of the members of a cell with several known planes that start from noise alone: the two kinds of
+#: members err differently, so that both together are better than either (docs/planes.md).
+FROM_NOISE = 0.5
 _IMAGE = np.float32(np.sqrt(IMAGE_WEIGHT))
+
+
+def from_noise(planes: Sequence[KnownPlane], seed: int) -> bool:
+    """Whether a member of a cell with these further planes starts from noise alone."""
+    return bool(planes) and float(np.random.default_rng((seed, 2)).random()) < FROM_NOISE
 
 
 @dataclass(frozen=True, eq=False)

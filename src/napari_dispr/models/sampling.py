@@ -21,7 +21,7 @@ from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser
-from napari_dispr.diffusion.starts import Start
+from napari_dispr.diffusion.starts import Start, from_noise
 from napari_dispr.errors import InputError
 from napari_dispr.events import Clock, Step
 from napari_dispr.models.method import Members, Method, MethodEvent, OutOfMemory, Task
@@ -120,7 +120,8 @@ class Sampling:
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
         """Sample the members of crops; see `Method.draw`."""
-        pairs = [(task.crop, seed) for task in tasks for seed in task.seeds]
+        orders = {id(task): _order(task) for task in tasks}
+        pairs = [(task.crop, task.seeds[place]) for task in tasks for place in orders[id(task)]]
         waiting = deque(task for task in tasks if task.seeds)
         shapes: list[NDArray[np.float32]] = []
         with closing(Batches(self)) as batches:
@@ -135,8 +136,14 @@ class Sampling:
                 for distance in self.model.decode(x):
                     shapes.append(cleaned(distance, waiting[0].crop))
                     if len(shapes) == len(waiting[0].seeds):
-                        yield Members(waiting.popleft().crop, np.stack(shapes))
+                        task = waiting.popleft()
+                        yield Members(task.crop, np.stack(shapes)[np.argsort(orders[id(task)])])
                         shapes = []
+
+
+def _order(task: Task) -> list[int]:
+    """Places of the seeds in the order of sampling: a batch holds members that start in one way."""
+    return sorted(range(len(task.seeds)), key=lambda place: from_noise(task.crop.planes, task.seeds[place]))
 
 
 def cleaned(distance: NDArray[np.float32], crop: Crop) -> NDArray[np.float32]:
@@ -204,11 +211,13 @@ class Batches:
     def _alike(self, pairs: Sequence[tuple[Crop, int]]) -> list[tuple[Crop, int]]:
         """The first pairs, which all start from known shapes, or all from noise alone."""
         now = list(pairs[: self._size])
-        known = [self._start(crop) is not None for crop, _ in now]
+        known = [self._start(crop, seed) is not None for crop, seed in now]
         return [pair for pair, _ in takewhile(lambda one: one[1] == known[0], zip(now, known, strict=True))]
 
-    def _start(self, crop: Crop) -> Start | None:
-        """Where the members of a crop start; kept for the crop that came last, because members follow."""
+    def _start(self, crop: Crop, seed: int) -> Start | None:
+        """Where a member of a crop starts; kept for the crop that came last, because members follow."""
+        if from_noise(crop.planes, seed):
+            return None
         if self._last is None or self._last[0] is not crop:
             self._last = crop, self._sampling.model.start(crop)
         return self._last[1]
@@ -230,7 +239,7 @@ class Batches:
         model, sampling = self._sampling.model, self._sampling
         denoiser = model.denoiser(crops, self._network)
         first = fresh_noise()
-        known = [start.shape(seed) for crop, seed in now if (start := self._start(crop)) is not None]
+        known = [start.shape(seed) for crop, seed in now if (start := self._start(crop, seed)) is not None]
         times = sampling.times(bool(known))
         if known and isinstance(denoiser, FlowDenoiser):
             shapes = torch.from_numpy(np.stack([*known, *[known[-1]] * missing]))[:, None].to(self._device)
