@@ -102,14 +102,14 @@ def test_a_segmenter_learns_and_repeats_exactly() -> None:
     resized = resized_for(images, 12.0)
     assert resized.zoom((0.5, 0.5)) == pytest.approx(0.7, abs=0.15)
     examples = examples_of(images, resized)
-    settings = JudgeSettings(steps=24, crop=32, batch=4)
+    settings = JudgeSettings(steps=50, crop=32, batch=4)
     losses: list[float] = []
     segmenter = result_of(
         iter_train_segmenter([examples], resized, settings, 0), lambda event: losses.append(event.loss)
     )
     again = iter_train_segmenter([examples], resized, settings, 0)
     assert [next(again).loss for _ in range(2)] == losses[:2]
-    assert len(losses) == 24 and np.mean(losses[-5:]) < 0.7 * losses[0]
+    assert len(losses) == 50 and np.mean(losses[-5:]) < 0.6 * losses[0]
     test = field(2)
     found = segmenter.segment(test.image, test.spacing)
     assert found.shape == test.labels.shape

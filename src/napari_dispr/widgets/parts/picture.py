@@ -1,10 +1,14 @@
-"""A picture that fills the width of its widget, and a window for a large one."""
+"""A picture that fills the width of its widget, and a window for a large one.
+
+The height follows by Qt's height for width: a widget that sets its own height when it is resized can switch a
+scroll bar on and off without end.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QRectF, QSize, QSizeF, Qt
-from qtpy.QtGui import QImage, QPainter, QPaintEvent, QResizeEvent
-from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtGui import QImage, QPainter, QPaintEvent
+from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 #: Small pictures are enlarged up to this many times.
 _LARGEST_ZOOM = 2.0
@@ -20,6 +24,9 @@ class Picture(QWidget):
         self._image = QImage()
         self._scaled = QImage()
         self.setMinimumWidth(100)
+        policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
         self.hide()
 
     @property
@@ -44,27 +51,26 @@ class Picture(QWidget):
     def _show(self, image: QImage) -> None:
         self._image, self._scaled = image, QImage()
         self.setVisible(not image.isNull())
-        self._fit()
+        self.updateGeometry()
         self.update()
 
-    def _zoom(self) -> float:
-        return min(self.width() / max(1, self._image.width()), _LARGEST_ZOOM)
+    def _zoom(self, width: int) -> float:
+        return min(width / max(1, self._image.width()), _LARGEST_ZOOM)
 
-    def _fit(self) -> None:
-        height = round(self._image.height() * self._zoom())
-        if height != self.height():
-            self.setFixedHeight(height)
+    def heightForWidth(self, width: int) -> int:
+        """The height of the picture in this width."""
+        return round(self._image.height() * self._zoom(width))
 
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Adapt the height to the new width."""
-        super().resizeEvent(event)
-        self._fit()
+    def sizeHint(self) -> QSize:
+        """Small: the layout asks for the height at the width that it has."""
+        return QSize(self.minimumWidth(), self.heightForWidth(self.minimumWidth()))
 
     def paintEvent(self, event: QPaintEvent | None) -> None:
         """Paint in the pixels of the screen, not in Qt's larger ones."""
         if self._image.isNull():
             return
-        width, height = self._image.width() * self._zoom(), self._image.height() * self._zoom()
+        zoom = self._zoom(self.width())
+        width, height = self._image.width() * zoom, self._image.height() * zoom
         size = (QSizeF(width, height) * self.devicePixelRatioF()).toSize().expandedTo(QSize(1, 1))
         if self._scaled.size() != size:
             self._scaled = self._image.scaled(
