@@ -1,4 +1,4 @@
-"""Learning that is quick: few masks and pictures are made besides the steps."""
+"""Makes learning quick in tests: it compares two masks and previews two columns."""
 
 from collections.abc import Iterator
 

@@ -241,7 +241,7 @@ def _read_tiff(path: Path) -> _Read:
     try:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]
-            # tifffile writes three or four slices of whole numbers as colours, unless it is told otherwise.
+            # By default tifffile writes three or four slices of whole numbers as colours.
             array, axes = series.asarray(), "ZYX" if series.axes == "SYX" else series.axes
             if array.size < _promised(tiff):
                 raise ValueError("pages are missing")
