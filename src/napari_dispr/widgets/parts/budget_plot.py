@@ -1,5 +1,7 @@
 """What plots over the share of a training's budget have in common."""
 
+from math import log10
+
 import pyqtgraph
 from qtpy.QtCore import Qt
 
@@ -16,6 +18,13 @@ def set_up(plot: pyqtgraph.PlotItem) -> None:
     plot.getAxis("bottom").setStyle(hideOverlappingLabels=False)
     plot.getAxis("bottom").setTicks([[(share, f"{share} %") for share in range(0, 101, 20)]])
     plot.showGrid(y=True, alpha=0.15)
+
+
+def set_logarithmic(plot: pyqtgraph.PlotItem) -> None:
+    """Give a plot of losses a logarithmic axis, with marks at 1 and 3 times each power of ten."""
+    losses = [digit * 10.0**power for power in range(-5, 3) for digit in (1, 3)]
+    plot.setLogMode(y=True)
+    plot.getAxis("left").setTicks([[(log10(loss), f"{loss:g}") for loss in losses]])
 
 
 def set_colours(plot: pyqtgraph.PlotItem, text: str, title: str, entries: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QFileDialog, QLabel, QListWidget, QListWidgetItem, QPushButton, QWidget
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, row
@@ -109,7 +109,9 @@ class FieldBrowser(QWidget):
         if self._folder is None:
             self.title.setText("Made images: none yet.")
             return
-        self.title.setText(f"{self._folder.name}: {self.list.count()} images. {made_with(self._folder)}")
+        self.title.setText(
+            f"{self._folder.name}: {counted(self.list.count(), 'image')}. {made_with(self._folder)}"
+        )
         self.title.setToolTip(str(self._folder))
 
     def _choose(self) -> None:

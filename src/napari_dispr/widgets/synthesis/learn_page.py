@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
-from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_up
+from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_logarithmic, set_up
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import column, form, row
@@ -58,7 +58,7 @@ class LossCurve(pyqtgraph.PlotWidget):
         self.setFixedHeight(170)
         self.masks = self.plot(pen=pen(_MASKS))
         self.textures = self.plot(pen=pen(_TEXTURES))
-        self.setLogMode(y=True)
+        set_logarithmic(self.getPlotItem())
         set_up(self.getPlotItem())
 
     def set_colours(self, text: str, background: str) -> None:

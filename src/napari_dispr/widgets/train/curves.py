@@ -1,20 +1,18 @@
 """The curves of a training run: its loss, and its scores on validation cells."""
 
 from collections.abc import Sequence
-from math import log10
 
 import pyqtgraph
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
-from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_up
+from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_logarithmic, set_up
 from napari_dispr.widgets.train.follow import Loss, RunLog
 
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
 _FLOW, _SCORED = "#4cc2ff", "#b18cff"
 _ENERGY, _VOLUME = "#ffb454", "#3ddc97"
 _LEAST_LOSS = 1e-4
-_LOSSES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
 _HEIGHT = 300
 
 
@@ -33,8 +31,7 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
         self.loss_plot = self.addPlot(row=0, col=0)
         self.score_plot = self.addPlot(row=1, col=0)
         # The two phases measure different things, of different size.
-        self.loss_plot.setLogMode(y=True)
-        self.loss_plot.getAxis("left").setTicks([[(log10(loss), f"{loss:g}") for loss in _LOSSES]])
+        set_logarithmic(self.loss_plot)
         self.flow = self.loss_plot.plot(pen=pen(_FLOW))
         self.scored = self.loss_plot.plot(pen=pen(_SCORED))
         self.energy = self._scores(_ENERGY)
