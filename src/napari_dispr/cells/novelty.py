@@ -204,7 +204,6 @@ class _Training:
         return found | ({"strange": self.foreign} if len(self.foreign) else {})
 
     def learn(self, cells: NDArray[np.int64]) -> _Learned:
-        """Fit to some of the cells."""
         groups = {}
         for group, table in self.tables.items():
             # Only true sizes: at the extent of "auto" all sizes are equal.

@@ -119,7 +119,6 @@ class Sampling:
         return process.times(self.steps)
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
-        """Sample the members of crops; see `Method.draw`."""
         orders = {id(task): _order(task) for task in tasks}
         pairs = [(task.crop, task.seeds[place]) for task in tasks for place in orders[id(task)]]
         waiting = deque(task for task in tasks if task.seeds)

@@ -75,7 +75,6 @@ class RunFolder(ABC):
 
     @property
     def output(self) -> Path:
-        """The output of the process."""
         return self.folder / "process.log"
 
     @property
@@ -105,7 +104,6 @@ class RunFolder(ABC):
             raise InputError(f"{error.filename} cannot be deleted: {error.strerror or error}.") from error
 
     def _folders(self) -> tuple[Path, ...]:
-        """All folders of the run."""
         return (self.folder,)
 
     # --- the log ------------------------------------------------------------------------------------
@@ -141,7 +139,6 @@ class RunFolder(ABC):
         return [line for line in found if isinstance(line, dict)], since + len(whole)
 
     def last(self, kind: str) -> dict[str, Any] | None:
-        """The last line of a kind."""
         return next((line for line in reversed(self.reports()[0]) if line.get("kind") == kind), None)
 
     # --- the process --------------------------------------------------------------------------------
@@ -193,7 +190,6 @@ class RunFolder(ABC):
 
     @property
     def stop_requested(self) -> bool:
-        """Whether a stop of the process is requested."""
         return (self.folder / _STOP).exists()
 
     def kill(self) -> None:
@@ -261,7 +257,6 @@ class Run(RunFolder):
 
     @staticmethod
     def is_in(folder: Path) -> bool:
-        """Whether a folder holds a run."""
         return (folder / _PLAN).exists()
 
     @classmethod

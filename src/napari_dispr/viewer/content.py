@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pint
 from numpy.typing import NDArray
 
 from napari_dispr import grid
@@ -13,8 +14,6 @@ from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.viewer.displayed import DisplayedPlane
 
 if TYPE_CHECKING:
-    import pint
-
     from napari_dispr.prediction.result import Prediction
 
 #: Key of a layer's metadata; its presence marks a layer as a result of this plugin.
@@ -69,7 +68,7 @@ class ResultContent:
     prediction: "Prediction"
     volumes: tuple[NDArray[Any], ...]
     affine: NDArray[np.float64]
-    unit: "pint.Unit | str"
+    unit: pint.Unit | str
     depth: float
     numbers: tuple[int, ...]
     features: tuple[pd.DataFrame, ...]
@@ -130,7 +129,7 @@ def origin_of(plane: DisplayedPlane) -> dict[str, Any]:
 def _content(
     prediction: "Prediction",
     measures: pd.DataFrame,
-    unit: "pint.Unit | str",
+    unit: pint.Unit | str,
     depth: float,
     origin: Mapping[str, Any],
     before: ResultContent | None,

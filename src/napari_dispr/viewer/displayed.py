@@ -1,19 +1,17 @@
 """The plane of a layer that the viewer shows, or its stack, and their place in the world. No Qt."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pint
+from napari.components import Dims
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.world import layer_to_world, position_in_layer, unit_ratio
-
-if TYPE_CHECKING:
-    import pint
-    from napari.components import Dims
-    from napari.layers import Image, Labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +38,7 @@ class DisplayedPlane:
     array: Any
     to_world: NDArray[np.float64]
     depth: float
-    unit: "pint.Unit"
+    unit: pint.Unit
     index: tuple[int, ...]
 
     @property
@@ -54,7 +52,7 @@ class DisplayedPlane:
         return None if ratio is None else grid.in_plane_scale(self.to_world) * ratio
 
 
-def displayed_plane(layer: "Image | Labels", dims: "Dims", unit: "pint.Unit | None" = None) -> DisplayedPlane:
+def displayed_plane(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = None) -> DisplayedPlane:
     """The plane of ``layer`` at the viewer's current position, without reading it.
 
     The last two axes of a layer are y and x; the viewer's sliders give the position on the other axes,
@@ -128,7 +126,7 @@ class DisplayedStack:
     spaced: bool
 
 
-def displayed_stack(layer: "Image | Labels", dims: "Dims", unit: "pint.Unit | None" = None) -> DisplayedStack:
+def displayed_stack(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = None) -> DisplayedStack:
     """The planes of ``layer`` along the axis before y and x, without reading them; see `displayed_plane`.
 
     Raises
@@ -159,7 +157,7 @@ def _turned_in_plane_only(affine: NDArray[np.float64]) -> bool:
     return bool(np.abs(across).max() <= 1e-6 * np.abs(linear).max())
 
 
-def _leading_index(layer: Any, dims: "Dims", shape: tuple[int, ...]) -> tuple[int, ...]:
+def _leading_index(layer: Any, dims: Dims, shape: tuple[int, ...]) -> tuple[int, ...]:
     leading = layer.ndim - 2
     position = position_in_layer(layer, dims.point, dims)[:leading]
     index = tuple(int(np.floor(coordinate + 0.5)) for coordinate in position)

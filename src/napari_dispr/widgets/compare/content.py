@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Labels
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, map_coordinates
 
@@ -22,7 +23,6 @@ from napari_dispr.widgets.compare.sheets import Sheet, known_sheets
 
 if TYPE_CHECKING:
     import trimesh
-    from napari.layers import Labels
 
     from napari_dispr.viewer.opened import OpenPrediction
 
@@ -255,7 +255,7 @@ class Truth:
     to_world: NDArray[np.float64]
 
     @classmethod
-    def of(cls, layer: "Labels", opened: "OpenPrediction") -> "Truth":
+    def of(cls, layer: Labels, opened: "OpenPrediction") -> "Truth":
         """A 3D labels layer, not read yet; the finest level of a multiscale one."""
         array = layer.data[0] if layer.multiscale else layer.data
         return cls(array, layer_to_world(layer, opened.unit))

@@ -2,9 +2,10 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.layers import Image, Labels, Layer
+from napari.viewer import Viewer
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -46,9 +47,6 @@ from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.parts.wording import estimate
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 _NOTHING = (
     "Nothing to compare yet.\n\nPredict cells with Plugins > napari DISPR > Predict 3D shapes, or drop the "
     "folder of a saved prediction on the window.\n\nThis window then shows the members of a cell, all shapes "
@@ -72,7 +70,7 @@ _VIEWS = {
 class CompareWidget(DockedWidget):
     """Compare the members of one cell's ensemble, keep or reject them, sample more."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(unwrapped(napari_viewer))
         self._session = Session.of(self._viewer)
         self._opened: OpenPrediction | None = None

@@ -1,14 +1,9 @@
 """How to cite the plugin: a link in every widget, which shows the text of CITATION.cff and copies it."""
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QWidget
+from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QPushButton, QWidget
 
 from napari_dispr.version import __version__
-
-if TYPE_CHECKING:
-    from qtpy.QtWidgets import QPushButton
 
 #: As in CITATION.cff; a test compares them.
 CITATION = (
@@ -43,7 +38,6 @@ class CiteLink(QLabel):
 
     @staticmethod
     def copy() -> None:
-        """Copy the text."""
         clipboard = QApplication.clipboard()
         if clipboard is not None:
             clipboard.setText(CITATION)

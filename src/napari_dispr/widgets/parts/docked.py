@@ -2,9 +2,10 @@
 when their dock closes.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.utils.theme import get_theme
+from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -22,9 +23,6 @@ from qtpy.QtWidgets import (
 from napari_dispr.viewer.opening import name_as_menu
 from napari_dispr.widgets.parts.citation import CiteLink
 from napari_dispr.widgets.parts.layouts import Item, column
-
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
 
 _PROBLEM = "problem"
 #: Colours of warnings that can be read on a dark and on a light theme.
@@ -110,7 +108,7 @@ class DockedWidget(QWidget):
     subclasses say how in `_clean_up`.
     """
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer: Any = viewer
         self._closed = False

@@ -1,17 +1,15 @@
 """A combo box of the viewer's layers of one kind, which follows changes of the layers."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import Signal
 from superqt.utils import signals_blocked
 
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Layer
 
 
 class LayerChoice(ShortComboBox):
@@ -32,11 +30,11 @@ class LayerChoice(ShortComboBox):
 
     def __init__(
         self,
-        viewer: "ViewerModel",
-        accepts: "Callable[[Layer], bool]",
+        viewer: ViewerModel,
+        accepts: Callable[[Layer], bool],
         tip: str,
         none: str = "",
-        suggests: "Callable[[Layer], bool]" = lambda layer: True,
+        suggests: Callable[[Layer], bool] = lambda layer: True,
     ) -> None:
         super().__init__(characters=12)
         self.setToolTip(tip)
@@ -50,17 +48,15 @@ class LayerChoice(ShortComboBox):
         self.offer()
 
     @property
-    def layer(self) -> "Layer | None":
-        """The chosen layer."""
+    def layer(self) -> Layer | None:
         return self._chosen
 
     @layer.setter
-    def layer(self, layer: "Layer | None") -> None:
+    def layer(self, layer: Layer | None) -> None:
         self.setCurrentIndex(len(self._offered) if layer is None else self._offered.index(layer))
 
     @property
-    def offered(self) -> "list[Layer]":
-        """All layers to choose from."""
+    def offered(self) -> list[Layer]:
         return list(self._offered)
 
     def disconnect_layers(self) -> None:
@@ -114,7 +110,7 @@ class FollowedLayers:
         self._names, self._heard = names, heard
         self._layers: dict[LayerChoice, Layer] = {}
 
-    def follow(self, choice: LayerChoice, layer: "Layer | None") -> bool:
+    def follow(self, choice: LayerChoice, layer: Layer | None) -> bool:
         """Listen to ``layer`` in place of the layer before; whether it is another one."""
         before = self._layers.get(choice)
         if before is layer:
@@ -135,15 +131,11 @@ class FollowedLayers:
             self.follow(choice, None)
 
 
-def is_picture(layer: "Layer") -> bool:
+def is_picture(layer: Layer) -> bool:
     """Whether a layer is an image of the user's."""
-    from napari.layers import Image
-
     return isinstance(layer, Image) and METADATA_KEY not in layer.metadata
 
 
-def is_segmentation(layer: "Layer") -> bool:
+def is_segmentation(layer: Layer) -> bool:
     """Whether a layer holds labels of the user's."""
-    from napari.layers import Labels
-
     return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata

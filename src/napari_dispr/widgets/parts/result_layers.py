@@ -44,7 +44,6 @@ class LayerUpdater(QObject):
         self._timer.stop()
 
     def finish(self) -> None:
-        """Update all layers at once."""
         self._timer.stop()
         while self._step():
             pass

@@ -1,9 +1,11 @@
 """Which cells to predict: clicked, the selected label or all; with the click tool and the outlines."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QButtonGroup, QPushButton, QRadioButton, QWidget
 
@@ -15,10 +17,6 @@ from napari_dispr.viewer.scene import Outlines
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.request import CellChoice, PredictRequest
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Image, Labels, Layer
 
 
 class CellsInput(QWidget):
@@ -35,9 +33,7 @@ class CellsInput(QWidget):
     #: The boxes of the cells are known.
     found = Signal()
 
-    def __init__(
-        self, viewer: "ViewerModel", layers: Callable[[], "tuple[Image | None, Labels | None]"]
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, layers: Callable[[], tuple[Image | None, Labels | None]]) -> None:
         super().__init__()
         self._viewer, self._layers = viewer, layers
         self._clicked: list[int] = []
@@ -81,7 +77,6 @@ class CellsInput(QWidget):
 
     @property
     def choice(self) -> CellChoice:
-        """Which cells are chosen."""
         return next(choice for choice, button in self.buttons.items() if button.isChecked())
 
     @choice.setter
@@ -102,7 +97,6 @@ class CellsInput(QWidget):
         self.changed.emit()
 
     def clear(self) -> None:
-        """Choose no cell."""
         self._clicked.clear()
         self.changed.emit()
 
@@ -168,7 +162,6 @@ class CellsInput(QWidget):
         self.found.emit()
 
     def show_outlines(self, request: PredictRequest | None) -> None:
-        """Outline the cells of a request."""
         cells = tuple(cell for cell in request.cells or () if cell in self._boxes) if request else ()
         place = (request.image.index, request.image.to_world.tobytes()) if request else None
         if (what := (cells, self._known, place) if cells else None) == self._outlined:

@@ -1,15 +1,13 @@
 """New label layers that mend inputs of Predict: split into connected parts, or aligned in time. No Qt."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_dispr.labels import separate_parts, split_parts
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -50,7 +48,7 @@ ALIGN = Cure(
 )
 
 
-def misaligned(image: "Image", labels: "Labels") -> bool:
+def misaligned(image: Image, labels: Labels) -> bool:
     """Whether the labels lack an axis between time and y that the picture has.
 
     napari aligns axes from the last one, so that the time of the labels meets another axis of the picture.
@@ -59,7 +57,7 @@ def misaligned(image: "Image", labels: "Labels") -> bool:
     return 0 < len(ours) < len(theirs) and theirs[-len(ours) :] != ours and theirs[: len(ours)] == ours
 
 
-def cured(cure: Cure, image: "Image", labels: "Labels") -> LayerData:
+def cured(cure: Cure, image: Image, labels: Labels) -> LayerData:
     """Data, settings and type of the new label layer. Call it in a thread.
 
     Raises
@@ -112,6 +110,6 @@ def split(labels: NDArray[Any], linked: bool = False) -> NDArray[np.int32]:
     return np.stack([split_parts(plane != 0) for plane in planes]).reshape(labels.shape)
 
 
-def _leading(layer: "Image | Labels") -> tuple[int, ...]:
+def _leading(layer: Image | Labels) -> tuple[int, ...]:
     data = layer.data[0] if layer.multiscale else layer.data
     return tuple(int(length) for length in data.shape[:-2])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from napari.layers import Layer
 
 from napari_dispr.viewer.content import ResultContent, compose, origin_of
 from napari_dispr.widgets.parts.loading import load_torch
@@ -18,8 +19,6 @@ from napari_dispr.widgets.parts.wording import cells_text, duration
 from napari_dispr.widgets.predict.request import Inspection, PredictRequest, inspect
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
-
     from napari_dispr.prediction.result import Prediction
     from napari_dispr.shapes.ensemble import Ensemble
     from napari_dispr.viewer.layers import ResultLayers
@@ -192,7 +191,7 @@ def summary(results: Results, finished: bool) -> str:
     return " ".join([text, *results.warnings])
 
 
-def removed_text(inputs: "Sequence[Layer]", made: "ResultLayers | None") -> str:
+def removed_text(inputs: Sequence[Layer], made: "ResultLayers | None") -> str:
     """Where the shapes are, if the user has removed picture or labels (``inputs``), or all result layers."""
     text = ""
     if inputs:

@@ -1,8 +1,10 @@
 """The button that shows results in 3D: at once as voxels, then as smooth surfaces."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari.layers import Image, Labels
+from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton
 
 from napari_dispr.errors import InputError
@@ -10,10 +12,6 @@ from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.viewer.scene import View3D
 from napari_dispr.viewer.smooth import SmoothLayers, smooth_shapes
 from napari_dispr.widgets.parts.threads import Cancelled, Job
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels
-    from napari.viewer import Viewer
 
 
 class Show3D(QPushButton):
@@ -30,9 +28,9 @@ class Show3D(QPushButton):
 
     def __init__(
         self,
-        viewer: "Viewer",
-        origin: "Callable[[], tuple[Image, Labels, DisplayedPlane] | None]",
-        results: "Callable[[], Sequence[Labels]]",
+        viewer: Viewer,
+        origin: Callable[[], tuple[Image, Labels, DisplayedPlane] | None],
+        results: Callable[[], Sequence[Labels]],
     ) -> None:
         super().__init__("Show in 3D", checkable=True)
         self._origin, self._results = origin, results

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Layer
+from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton
 
@@ -44,8 +45,6 @@ from napari_dispr.widgets.predict.show_3d import Show3D
 from napari_dispr.widgets.predict.table import MorphometryTable
 
 if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
     from napari_dispr.prediction.result import Prediction
 
 #: Events that change the pixels of a layer, and all that may change the request.
@@ -59,7 +58,7 @@ _SAVE_AFTER = 1000
 class PredictWidget(DockedWidget):
     """Predict an ensemble of 3D shapes for cells of a 2D picture, or of several planes of a stack."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         #: The newest prediction, of all cells finished so far.
         self.prediction: Prediction | None = None
@@ -324,7 +323,6 @@ class PredictWidget(DockedWidget):
 
     @property
     def running(self) -> bool:
-        """Whether a prediction is running."""
         return self.run_bar.running
 
     def _on_result(self, results: Results) -> None:

@@ -1,9 +1,10 @@
 """Which cells to train on: 3D layers or a dataset folder; shows what was found there."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal
@@ -40,9 +41,6 @@ from napari_dispr.widgets.train.request import (
     stack_of,
 )
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
 #: Events that change the voxels of a layer, and those that change its frame. Not "set_data": each move of a
 #: slider sends it.
 _EDITS = ("data", "paint", "labels_update")
@@ -65,7 +63,7 @@ class DataInput(QWidget):
     #: ``data`` has changed, or the problem has.
     changed = Signal()
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = viewer
         #: The cells; None while they are being read, or if something is wrong.
@@ -284,7 +282,6 @@ class DataInput(QWidget):
             self.use_folder(folder)
 
     def shut_down(self) -> None:
-        """Disconnect from the viewer."""
         for choice in (self.labels_choice, self.image_choice):
             choice.disconnect_layers()
         self._followed.stop()

@@ -69,7 +69,6 @@ class SpacingInput(QWidget):
 
     @property
     def spacing(self) -> Spacing:
-        """The value of the controls."""
         if not self.edited:
             return self._shown
         z, y, x = (box.value() for box in self.lengths.values())
@@ -116,7 +115,6 @@ class PlaneInput(QWidget):
 
     @property
     def plane(self) -> Plane:
-        """The value of the controls."""
         return self.slice.value() if self.kind.currentData() == "slice" else "middle"
 
     @plane.setter
@@ -163,7 +161,6 @@ class FolderInput(QWidget):
 
     @property
     def folder(self) -> Path | None:
-        """The chosen folder."""
         text = self.path.text().strip()
         return Path(text).expanduser() if text else None
 

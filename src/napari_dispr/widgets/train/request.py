@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes, write_dataset
@@ -27,9 +28,6 @@ from napari_dispr.training.run import Plan, Run, runs_folder
 from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.parts.loading import without_full_collections
 from napari_dispr.widgets.parts.wording import cells_text
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels
 
 Plane = Literal["middle"] | int
 
@@ -107,13 +105,13 @@ class ModelRequest:
 # --- from layers -------------------------------------------------------------------------------------
 
 
-def spacing_of(layer: "Image | Labels") -> Spacing:
+def spacing_of(layer: Image | Labels) -> Spacing:
     """Distance of a 3D layer's voxels along its axes; see `lengths_of`."""
     (z, y, x), unit = lengths_of(layer)
     return Spacing((z, y, x), unit)
 
 
-def lengths_of(layer: "Image | Labels") -> tuple[tuple[float, ...], str]:
+def lengths_of(layer: Image | Labels) -> tuple[tuple[float, ...], str]:
     """Distance of a layer's voxels along its last axes, at most three, also if it is rotated; and its unit.
 
     Raises
@@ -138,7 +136,7 @@ def lengths_of(layer: "Image | Labels") -> tuple[tuple[float, ...], str]:
     return tuple(float(f"{length:.7g}") for length in lengths), str(units[-1])
 
 
-def layers_spacing(image: "Image | None", labels: "Labels") -> Spacing:
+def layers_spacing(image: Image | None, labels: Labels) -> Spacing:
     """Voxel size of the labels; of the picture if the labels have none, like many segmentations."""
     spacing = spacing_of(labels)
     if image is not None and not spacing.is_known:
@@ -146,7 +144,7 @@ def layers_spacing(image: "Image | None", labels: "Labels") -> Spacing:
     return spacing
 
 
-def stack_of(image: "Image | None", labels: "Labels | None", spacing: Spacing) -> Stack:
+def stack_of(image: Image | None, labels: Labels | None, spacing: Spacing) -> Stack:
     """The chosen layers as a stack, without reading them.
 
     Raises
@@ -168,7 +166,7 @@ def stack_of(image: "Image | None", labels: "Labels | None", spacing: Spacing) -
     return Stack(name, voxels, marks, spacing.zyx, spacing.unit, _clash(image, labels, spacing))
 
 
-def _clash(image: "Image | None", labels: "Labels", spacing: Spacing) -> str:
+def _clash(image: Image | None, labels: Labels, spacing: Spacing) -> str:
     """A sentence if the picture states another voxel size than the labels, whose size is used."""
     if image is None or spacing != (own := spacing_of(labels)) or not own.is_known:
         return ""
@@ -183,7 +181,7 @@ def _clash(image: "Image | None", labels: "Labels", spacing: Spacing) -> str:
     )
 
 
-def finest(layer: "Image | Labels") -> NDArray[np.generic]:
+def finest(layer: Image | Labels) -> NDArray[np.generic]:
     """The pixels of a layer, at full resolution."""
     array: NDArray[np.generic] = layer.data[0] if layer.multiscale else layer.data
     return array
