@@ -10,7 +10,6 @@ from napari_dispr.settings import PredictSettings
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(
         commands,
         "calibrate",
@@ -31,17 +30,15 @@ def add(commands: Any) -> None:
 
 
 def calibrate(options: argparse.Namespace) -> None:
-    """``napari-dispr calibrate``."""
     from napari_dispr.models.library import new_model_path
 
     if (options.out is None) == (options.name is None):
         raise InputError("Say where the new model goes: give either --out NAME.safetensors or --name NAME.")
     out = options.out if options.name is None else new_model_path(options.name)
-    from napari_dispr.training.calibrate import check_out, iter_calibrate
-
-    check_out(out)
     if not options.dataset.is_dir():
         raise InputError(f"There is no folder {options.dataset}: check its path.")
+    from napari_dispr.training.calibrate import doubts_of, in_words, iter_calibrate
+
     model = run_with_progress(
         iter_calibrate(
             options.model,
@@ -52,8 +49,6 @@ def calibrate(options: argparse.Namespace) -> None:
             data_note=options.data_note or "",
         )
     )
-    from napari_dispr.training.calibrate import doubts_of, in_words
-
     for doubt in doubts_of(model.card):
         warn(doubt)
     print(f"{model.name}: {out}")

@@ -9,7 +9,6 @@ from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(
         commands, "complete", complete, "write the cells of a prediction as one isotropic stack of 3D labels"
     )
@@ -20,7 +19,6 @@ def add(commands: Any) -> None:
 
 
 def complete(options: argparse.Namespace) -> None:
-    """``napari-dispr complete``."""
     from napari_dispr.prediction.completed import LABELS
     from napari_dispr.prediction.completed import complete as completed
     from napari_dispr.prediction.saving import load_prediction

@@ -14,7 +14,6 @@ _DEMO = "simulated red blood cells"
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(
         commands, "demo", demo, "predict shapes of simulated cells; writes members, tables and a picture"
     )
@@ -23,7 +22,6 @@ def add(commands: Any) -> None:
 
 
 def demo(options: argparse.Namespace) -> None:
-    """``napari-dispr demo``."""
     settings = given_settings(options, PredictSettings)
     check_folder(options.out, "prediction.json")
     _check_is_demo(options.out)

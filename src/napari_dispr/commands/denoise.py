@@ -15,7 +15,6 @@ from napari_dispr.settings import PredictSettings
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(commands, "denoise", denoise, "write the steps from noise to shape of a member")
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
     command.add_argument("--cell", type=int, required=True, help="label of the cell")
@@ -33,7 +32,6 @@ def add(commands: Any) -> None:
 
 
 def denoise(options: argparse.Namespace) -> None:
-    """``napari-dispr denoise``."""
     check_suffix(options.out, ".tif", ".tiff", ".png")
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.prediction.saving import load_prediction

@@ -9,7 +9,6 @@ from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(commands, "export", export, "write the shapes of a prediction as surface meshes")
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
     command.add_argument("--out", type=Path, required=True, help="folder for the meshes")
@@ -20,7 +19,6 @@ def add(commands: Any) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """``napari-dispr export``."""
     check_folder(options.out, "meshes.json")
     from napari_dispr.export.meshes import export_meshes
     from napari_dispr.prediction.saving import load_prediction

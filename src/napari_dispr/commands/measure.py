@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(commands, "measure", measure, "measure 3D shapes and write a table")
     command.add_argument(
         "files",
@@ -45,7 +44,6 @@ def add(commands: Any) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """``napari-dispr measure``."""
     spacing, unit = given_spacing(options)
     check_suffix(options.out, ".csv")
     import pandas as pd

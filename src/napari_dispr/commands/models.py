@@ -14,7 +14,6 @@ from napari_dispr.errors import InputError
 
 
 def add(commands: Any) -> None:
-    """Add the commands and their options."""
     models = commands.add_parser("models", help="list, describe, import, export and remove shape models")
     kinds = models.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_command(kinds, "list", list_models, "list all models")
@@ -44,7 +43,6 @@ def add(commands: Any) -> None:
 
 
 def list_models(options: argparse.Namespace) -> None:
-    """``napari-dispr models list``."""
     from napari_dispr.models.library import available_fits, available_models, is_shipped, read_card
 
     models, fits = available_models(), available_fits()
@@ -68,7 +66,6 @@ def _megabytes(path: Path) -> str:
 
 
 def model_info(options: argparse.Namespace) -> None:
-    """``napari-dispr models info``."""
     from napari_dispr.models.library import available_fits, is_shipped, load_model, model_path, read_card
 
     if options.model in available_fits():
@@ -187,7 +184,6 @@ _ORIGINAL_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def import_model(options: argparse.Namespace) -> None:
-    """``napari-dispr models import``."""
     from napari_dispr.models.library import check_name
     from napari_dispr.models.library import import_model as import_file
 
@@ -218,14 +214,12 @@ def import_model(options: argparse.Namespace) -> None:
 
 
 def export_model(options: argparse.Namespace) -> None:
-    """``napari-dispr models export``."""
     from napari_dispr.models.library import export_model as export_file
 
     print(export_file(options.model, options.out))
 
 
 def remove_model(options: argparse.Namespace) -> None:
-    """``napari-dispr models remove``."""
     from napari_dispr.models.library import remove_model as remove_file
 
     print(f"{options.name} is removed: {remove_file(options.name)}")

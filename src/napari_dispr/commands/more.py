@@ -17,7 +17,6 @@ from napari_dispr.settings import PredictSettings
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(
         commands, "more", more, "add members to a saved prediction, or replace rejected ones"
     )
@@ -34,7 +33,6 @@ def add(commands: Any) -> None:
 
 
 def more(options: argparse.Namespace) -> None:
-    """``napari-dispr more``."""
     cells = whole_numbers("--cells", options.cells)
     rejected = whole_numbers("--reject", options.reject)
     if rejected is not None and (cells is None or len(cells) != 1 or options.members is not None):

@@ -17,7 +17,6 @@ from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(
         commands, "rank", rank, "rank the cells of a prediction: which should be imaged in 3D?"
     )
@@ -53,7 +52,6 @@ def add(commands: Any) -> None:
 
 
 def rank(options: argparse.Namespace) -> None:
-    """``napari-dispr rank``."""
     if options.worth is not None:
         _worth(options)
         return

@@ -18,7 +18,6 @@ _CARD_TEXTS = "description", "licence", "data_note"
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = add_command(
         commands,
         "train",
@@ -60,7 +59,6 @@ def add(commands: Any) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """``napari-dispr train``."""
     with stop_signals() as signals:
         _train(options, signals)
 

@@ -89,6 +89,15 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def check_new_file(path: Path) -> None:
+    """Raise an InputError if a new model cannot get this file."""
+    if path.suffix != _SUFFIX:
+        raise InputError(f"{path} cannot be the name of a model file: choose one that ends in {_SUFFIX}.")
+    check_name(path.stem)
+    if path.exists():
+        raise InputError(f"The model {path} already exists: remove it, or choose another name.")
+
+
 def read_card(name_or_path: str | os.PathLike[str]) -> Card:
     """The card of a model or fit; reads only the header of its file.
 

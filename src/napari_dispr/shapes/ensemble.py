@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr import grid
@@ -163,16 +163,7 @@ class Ensemble:
 
         0 if all members are equal, 1 if no two share a voxel.
         """
-        if len(self) == 1:
-            return float("nan")
-        return float(1 - pairwise_iou(self.members)[np.triu_indices(len(self), 1)].mean())
-
-    def imaged_plane_iou(self, mask: ArrayLike) -> NDArray[np.float64]:
-        """IoU of each member's imaged plane with the cell's mask (64, 64), (member,); 1 if both are empty."""
-        section = np.asarray(mask, dtype=np.float32) > 0.5
-        plane = grid.section(self.members)
-        either = (plane | section).sum(axis=(1, 2))
-        return np.where(either > 0, (plane & section).sum(axis=(1, 2)) / np.maximum(either, 1), 1.0)
+        return diversity(self.members)
 
     def save_npz(self, path: str | os.PathLike[str]) -> None:
         """Save all of the ensemble for `load_npz`, signed distances in float16."""
@@ -312,3 +303,10 @@ def pairwise_iou(members: NDArray[np.bool_]) -> NDArray[np.float64]:
     volume = np.diag(both)
     either = volume[:, None] + volume[None, :] - both
     return np.where(either > 0, both / np.maximum(either, 1.0), 1.0)
+
+
+def diversity(members: NDArray[np.bool_]) -> float:
+    """Mean 1 - IoU over all pairs of members (member, z, y, x); NaN for a single member."""
+    if len(members) == 1:
+        return float("nan")
+    return float(1 - pairwise_iou(members)[np.triu_indices(len(members), 1)].mean())

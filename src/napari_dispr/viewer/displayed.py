@@ -14,6 +14,11 @@ from napari_dispr.errors import InputError
 from napari_dispr.viewer.world import layer_to_world, position_in_layer, unit_ratio
 
 
+def finest(layer: Image | Labels) -> Any:
+    """The array of a layer at full resolution, not read yet: it may be lazy."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DisplayedPlane:
     """The plane of an image or label layer that the viewer shows.
@@ -87,7 +92,7 @@ def displayed_plane(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = 
     own, affine = layer.units[-1], layer_to_world(layer, unit)
     if layer.ndim > 2 and not _turned_in_plane_only(affine):
         raise InputError(f'"{layer.name}" is turned out of its plane: remove the rotation about y or x.')
-    array = layer.data[0] if layer.multiscale else layer.data
+    array = finest(layer)
     index = _leading_index(layer, dims, array.shape)
     plane_start = affine @ [*index, 0, 0, 1]
     in_plane = np.eye(3)
@@ -139,7 +144,7 @@ def displayed_stack(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = 
         raise InputError(f'"{layer.name}" has one plane only: choose a stack (z, y, x).')
     affine, across = layer_to_world(layer, plane.unit), layer.units[-3]
     step = float(affine[-4, -4])
-    array = layer.data[0] if layer.multiscale else layer.data
+    array = finest(layer)
     start = affine @ [*plane.index[:-1], 0, 0, 0, 1]
     default = str(across) == "pixel" and np.isclose(abs(step), grid.in_plane_scale(plane.to_world))
     stack = array[plane.index[:-1]] if len(plane.index) > 1 else array

@@ -195,9 +195,6 @@ class CompareActions(QWidget):
             lambda step: completed_layers(opened), partial(self._add_completed, opened), first="all cells"
         )
 
-    def shut_down(self) -> None:
-        self.run_bar.shut_down()
-
     # --- results ---------------------------------------------------------------------------------
 
     def _selected(self) -> tuple[OpenPrediction, Selection]:

@@ -388,7 +388,6 @@ class ShapeCanvas(QWidget):
 
     def shut_down(self) -> None:
         """Delete the OpenGL canvas."""
-        self._next.stop()
         self._drop()
         self._window = None
 

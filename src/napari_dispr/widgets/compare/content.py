@@ -17,7 +17,7 @@ from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.mesh_files import meshes_of_labels
 from napari_dispr.shapes.meshes import surface_mesh
-from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.viewer.displayed import DisplayedPlane, finest
 from napari_dispr.viewer.world import layer_to_world
 from napari_dispr.widgets.compare.sheets import Sheet, known_sheets
 
@@ -257,8 +257,7 @@ class Truth:
     @classmethod
     def of(cls, layer: Labels, opened: "OpenPrediction") -> "Truth":
         """A 3D labels layer, not read yet; the finest level of a multiscale one."""
-        array = layer.data[0] if layer.multiscale else layer.data
-        return cls(array, layer_to_world(layer, opened.unit))
+        return cls(finest(layer), layer_to_world(layer, opened.unit))
 
 
 def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: float) -> Surface | None:

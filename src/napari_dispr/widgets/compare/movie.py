@@ -61,11 +61,6 @@ class TurnMovie(QObject):
             frames, self._frames = self._frames, []
             self._write.ask(self._path, frames)
 
-    def shut_down(self) -> None:
-        """Make no movie any more."""
-        self._next.stop()
-        self._write.forget()
-
 
 def write_movie(path: str, frames: Sequence[NDArray[np.uint8]]) -> str:
     """Write a GIF that repeats, or an MP4. Returns the path.

@@ -399,17 +399,13 @@ class CompareWidget(DockedWidget):
     # --- the end ---------------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
-        """Cancel what runs and disconnect from the viewer."""
+        """Disconnect from the viewer, and delete the canvas."""
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)
         self._link.stop()
         self._colours.release()
-        self._shapes.forget()
-        self.next_plane.stop()
-        self.movie.shut_down()
         self._updater.finish()
         self.truth_choice.disconnect_layers()
-        self.actions.shut_down()
         self.canvas.shut_down()
 
 

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from napari_dispr.viewer.opening import name_as_menu
 from napari_dispr.widgets.parts.citation import CiteLink
 from napari_dispr.widgets.parts.layouts import Item, column
+from napari_dispr.widgets.parts.threads import Job, LatestAnswer
 
 _PROBLEM = "problem"
 #: Colours of warnings that can be read on a dark and on a light theme.
@@ -186,15 +187,21 @@ class DockedWidget(QWidget):
     # --- the end ---------------------------------------------------------------------------------
 
     def shut_down(self) -> None:
-        """Cancel what runs and disconnect from the viewer; its layers stay."""
+        """Cancel what runs, deliver no answers any more, and disconnect from the viewer; its layers stay."""
         if self._closed:
             return
         self._closed = True
         self._viewer.events.theme.disconnect(self._on_theme)
         self._clean_up()
+        for job in self.findChildren(Job):
+            job.abandon()
+        for answer in self.findChildren(LatestAnswer):
+            answer.forget()
+        for timer in self.findChildren(QTimer):
+            timer.stop()
 
     def _clean_up(self) -> None:
-        """Cancel what runs in threads and disconnect from the viewer."""
+        """Disconnect from the viewer; the jobs, answers and timers of all parts end afterwards."""
 
 
 def _closed(dock: QDockWidget) -> bool:

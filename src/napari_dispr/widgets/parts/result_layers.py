@@ -39,10 +39,6 @@ class LayerUpdater(QObject):
         self._next = content
         self._timer.start()
 
-    def stop(self) -> None:
-        """Update nothing any more."""
-        self._timer.stop()
-
     def finish(self) -> None:
         self._timer.stop()
         while self._step():

@@ -175,9 +175,7 @@ class CellsInput(QWidget):
 
     def shut_down(self) -> None:
         """Remove the click tool and the outlines from the viewer."""
-        self._scan.forget()
         self._tool.on = False
-        self._check_tool.stop()
         self._viewer.layers.selection.events.active.disconnect(self._on_active)
         if self._active is not None:
             self._active.events.mode.disconnect(self._on_mode)

@@ -68,10 +68,6 @@ class PlanesInput(ShortComboBox):
     def _on_scanned(self, answer: str | InputError) -> None:
         self.setItemText(1, _SEVERAL if isinstance(answer, InputError) else answer)
 
-    def stop(self) -> None:
-        """Look for nothing any more."""
-        self._scan.forget()
-
 
 def _found(stack: DisplayedStack, unit: str) -> str:
     """Such as ``5 planes with labels, 2 µm apart``."""

@@ -62,11 +62,6 @@ class Show3D(QPushButton):
         if layers := self._smooth.missing(self._results()):
             self._job.start(smooth_shapes(layers))
 
-    def stop(self) -> None:
-        """Leave the 3D view for good."""
-        self._job.abandon()
-        self._leave()
-
     def _on_toggled(self, on: bool) -> None:
         origin = self._origin()
         if on and origin is not None:
@@ -74,9 +69,10 @@ class Show3D(QPushButton):
             self.setChecked(self._view.on)  # the user may have removed the layers
             self.look()
         else:
-            self._leave()
+            self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Show the results in 2D, with the layers as they were."""
         self._job.cancel()
         for layer in self._followed:
             layer.events.visible.disconnect(self.look)

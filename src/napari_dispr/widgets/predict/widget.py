@@ -28,7 +28,7 @@ from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.cells_input import CellsInput
-from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, SPLIT_STACK, Cure, LayerData, cured, misaligned
+from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, SPLIT_STACK, Cure, LayerData, misaligned
 from napari_dispr.widgets.predict.pixel_size import PixelSize
 from napari_dispr.widgets.predict.planes_input import PlanesInput
 from napari_dispr.widgets.predict.request import (
@@ -290,7 +290,7 @@ class PredictWidget(DockedWidget):
             self._viewer.add_layer(Layer.create(*made))
             self.labels_choice.layer = unwrapped(self._viewer).layers[-1]
 
-        self.run_bar.start(lambda step: cured(cure, image, labels), added, first="labels")
+        self.run_bar.start(lambda step: cure.mended(image, labels), added, first="labels")
 
     def _say(self, text: str, *, problem: bool = False) -> None:
         """Show a message below the inputs; with a problem Predict is off until the inputs change."""
@@ -408,9 +408,8 @@ class PredictWidget(DockedWidget):
     # --- the end ---------------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
-        """Cancel what runs, and end all changes of the viewer; result layers stay."""
-        self.run_bar.shut_down()
-        self.show_3d_button.stop()  # before the colours change, which would colour its surfaces again
+        """End all changes of the viewer; result layers stay."""
+        self.show_3d_button.leave()  # before the colours change, which would colour its surfaces again
         self._remember()
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()
@@ -420,9 +419,4 @@ class PredictWidget(DockedWidget):
         self._finish_growing()
         for event in _DIMS_EVENTS:
             getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
-        self._coming.stop()
-        self.updater.stop()
-        self._check.forget()
-        self._devices.forget()
-        self.planes.stop()
         self.cells.shut_down()

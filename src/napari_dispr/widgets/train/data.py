@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.content import METADATA_KEY
-from napari_dispr.viewer.displayed import displayed_plane
+from napari_dispr.viewer.displayed import displayed_plane, finest
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
 from napari_dispr.widgets.parts.layouts import column, form, row
@@ -182,7 +182,7 @@ class DataInput(QWidget):
         if any(changed):
             self.spacing.edited = False
         if (labels := self.labels_choice.layer) is not None:
-            self.plane.allow((labels.data[0] if labels.multiscale else labels.data).shape[0])
+            self.plane.allow(finest(labels).shape[0])
         self._on_inputs()
 
     def _on_layer_event(self, event: Any) -> None:
@@ -285,9 +285,7 @@ class DataInput(QWidget):
         for choice in (self.labels_choice, self.image_choice):
             choice.disconnect_layers()
         self._followed.stop()
-        self._coming.stop()
         self._forget()
-        self._enlarge.forget()
 
 
 def _is_picture(layer: Layer) -> bool:

@@ -16,7 +16,13 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
-from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes, write_dataset
+from napari_dispr.cells.folders import (
+    CellFile,
+    DatasetNotes,
+    read_notes,
+    read_training_cells,
+    write_dataset,
+)
 from napari_dispr.cells.splits import check_cells, split_cells
 from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.cells.stacks import Stack, cut_stacks
@@ -25,6 +31,7 @@ from napari_dispr.export.pictures import montage
 from napari_dispr.models.library import available_models, new_model_path, user_folder
 from napari_dispr.settings import TrainSettings
 from napari_dispr.training.run import Plan, Run, runs_folder
+from napari_dispr.viewer.displayed import finest as finest
 from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.parts.loading import without_full_collections
 from napari_dispr.widgets.parts.wording import cells_text
@@ -181,12 +188,6 @@ def _clash(image: Image | None, labels: Labels, spacing: Spacing) -> str:
     )
 
 
-def finest(layer: Image | Labels) -> NDArray[np.generic]:
-    """The pixels of a layer, at full resolution."""
-    array: NDArray[np.generic] = layer.data[0] if layer.multiscale else layer.data
-    return array
-
-
 def _size(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
@@ -227,11 +228,8 @@ def gather(request: DataRequest, progress: Progress | None = None) -> TrainingDa
 
 
 def _of_folder(folder: Path) -> TrainingData:
-    part = "train" if (folder / "train").is_dir() else None  # cells for testing are not for training
-    cells = tuple(read_dataset(folder, part, need_objects=True))
-    notes = read_notes(folder)
-    summary = f"{cells_text(len(cells))} to train on."
-    return _checked(cells, folder, notes, summary, ())
+    cells = tuple(read_training_cells(folder))
+    return _checked(cells, folder, read_notes(folder), f"{cells_text(len(cells))} to train on.", ())
 
 
 def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:

@@ -312,12 +312,7 @@ class TrainWidget(DockedWidget):
         """Follow no run any more; training continues."""
         if self._window is not None:
             self._window.removeEventFilter(self)
-        self._relist.stop()
-        for answer in (self._list, self._devices):
-            answer.forget()
-        self.run_bar.shut_down()
         self.data.shut_down()
-        self.view.shut_down()
 
 
 def _heading(text: str) -> QLabel:
