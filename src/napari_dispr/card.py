@@ -39,8 +39,6 @@ class Calibration(_Part):
         What is added, squared, to a cell's variance, so that its spread is ``sqrt(sd^2 + floor^2)``.
     sd : float
         Root mean square of the cells' standard deviations over their members, of the logarithm.
-    members : int
-        Members of each ensemble.
     few : int or None
         If the cells were too few for quantiles: their number. The scores are then the absolute quantiles of
         a t-distribution, with its spread from the cells.
@@ -65,8 +63,6 @@ class PlaneIntervals(_Part):
     ----------
     gap : float
         Largest `planes.mean_gap` of a cell, in voxels, for which they hold.
-    measures : dict
-        By measure.
     """
 
     gap: _Positive
@@ -78,8 +74,6 @@ class Usual(_Part):
 
     Attributes
     ----------
-    names : tuple of str
-        The features.
     whitening : tuple of tuple of float
         Of the standardised features; the length of ``whitening^T z`` is their Mahalanobis distance.
     unit : float
@@ -127,8 +121,6 @@ class Novelty(_Part):
         "blurred", "inverted" and "strange", where there were pictures.
     thresholds : dict
         For each set of groups that may be known for a cell, joined by "+": a cell above this is novel.
-    cells : int
-        Training cells that it was made from.
     """
 
     groups: dict[Literal["size", "shape", "picture"], Usual]
@@ -175,8 +167,6 @@ class VolumeRegression(_Part):
 
     Attributes
     ----------
-    mean, sd : tuple of float
-        Of all features over the training cells.
     cells : tuple of tuple of float
         The training cells' standardised features.
     weights : dict
@@ -220,8 +210,6 @@ class Heights(_Part):
     ----------
     sized, unsized : VolumeLine
         For cells whose size on the grid is their true size, and for cells whose true size is not known.
-    cells : int
-        Known cells that it was made from.
     """
 
     sized: VolumeLine

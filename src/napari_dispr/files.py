@@ -90,11 +90,6 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
 def locked(file: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of a file, which is made if needed; the system frees it when the process ends, however.
 
-    Parameters
-    ----------
-    wait : bool
-        Wait until the lock is free.
-
     Raises
     ------
     InputError

@@ -45,8 +45,6 @@ class CellFile:
 
     Attributes
     ----------
-    name : str
-        File name without ending.
     mask : (64, 64) float32
         Antialiased segmentation of the imaged plane, 0 to 1.
     image : (64, 64) float32 or None

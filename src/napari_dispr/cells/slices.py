@@ -96,8 +96,6 @@ def stack_on_grid(
     Parameters
     ----------
     image, labels : (z, y, x) arrays
-    box : Box
-        Of the label.
     spacing, voxel_size : float
         Sides of the voxels of the stack, and of the grid.
     picture, crop

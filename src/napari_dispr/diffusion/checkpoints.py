@@ -47,8 +47,6 @@ def read_checkpoint(
 
     Parameters
     ----------
-    names : collection of str
-        Required content.
     settings, cells
         Must be equal to those of the checkpoint, except for settings in ``free``; no cells: not compared.
 

@@ -109,12 +109,6 @@ def warm_and_decayed(step: int, share: float, warmup: int, decay: float) -> floa
 
     Parameters
     ----------
-    step : int
-        Steps so far.
-    share : float
-        Used share of the budget.
-    warmup : int
-        Steps of the rise.
     decay : float
         Share of the budget, at its end, of the fall.
     """

@@ -132,8 +132,6 @@ class GaussianDiffusion:
 
     Attributes
     ----------
-    steps : int
-        T.
     variance : "learned_range", "fixed_small" or "fixed_large"
         Variance of a denoising step: one of the two bounds, or the network's second channel interpolates
         them.

@@ -85,11 +85,6 @@ def iter_features(
     table : path, optional
         CSV of features that are already known. New ones are added to it, also when the generator is closed.
 
-    Yields
-    ------
-    Described
-        After each new shape.
-
     Returns
     -------
     DataFrame

@@ -20,13 +20,9 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 
 if TYPE_CHECKING:
-    from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.models.fits import Fit
     from napari_dispr.models.interpolation import Interpolation
-    from napari_dispr.models.method import Method
-
-    #: What predict takes: a shape model, which is sampled by the settings, or any other method.
-    Model = ShapeModel | Method
+    from napari_dispr.models.sampling import Model as Model
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
 _SUFFIX = ".safetensors"

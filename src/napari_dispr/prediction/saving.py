@@ -317,8 +317,6 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> list[Path]
 
     Parameters
     ----------
-    path : path
-        Ends in ``.csv``.
     table : DataFrame
         ``attrs["columns"]`` holds for each column "unit: what it is", as in the tables of `measure`.
 

@@ -39,8 +39,6 @@ class Denoising:
     is_member : bool
         Whether the last frame is a member of the prediction. It is not if it was sampled with another number
         of steps, or was rejected.
-    steps : int
-        Evaluations of the network.
     """
 
     label: int

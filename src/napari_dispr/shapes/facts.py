@@ -23,10 +23,6 @@ class Agreement:
 
     Attributes
     ----------
-    ambiguity : float
-        See `Ensemble.ambiguity`.
-    modes : tuple of tuple of int
-        See `Ensemble.modes`.
     box : GridBox or None
         None: all members are empty.
     """

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, in_one_go
 from napari_dispr.models import library
+from napari_dispr.models.sampling import Model
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.prediction.prior import with_known_height
 from napari_dispr.settings import PredictSettings
@@ -36,9 +37,6 @@ from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.training.validation import MEMBERS, CellScores, spread, summary_of, volume_errors
 from napari_dispr.version import __version__
 
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
-
 #: Most known cells that are drawn.
 MOST_CELLS = 60
 
@@ -46,7 +44,7 @@ Distance = NDArray[np.float32]
 
 
 def iter_calibrate(
-    model: "Model | str | os.PathLike[str]",
+    model: Model | str | os.PathLike[str],
     dataset: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -104,7 +102,7 @@ def save_unchanged(model: ShapeModel, path: Path) -> None:
 
 
 def iter_calibrate_cells(
-    model: "Model",
+    model: Model,
     cells: Sequence[CellFile],
     notes: DatasetNotes,
     name: str,

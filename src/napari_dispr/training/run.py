@@ -52,13 +52,7 @@ class Plan(Settings):
 
 
 class RunFolder(ABC):
-    """A folder with the log of a run, and the process that works on it.
-
-    Attributes
-    ----------
-    name : str
-        Of the run.
-    """
+    """A folder with the log of a run, and the process that works on it."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name

@@ -28,8 +28,6 @@ class State(Trained[UNet3D]):
         Optimiser steps, and samples that they used.
     clock : float
         Seconds of training.
-    validated : int
-        Number of validations.
     lowest : list of float
         The scores of the cells in the validation with the lowest mean.
     since_lowest : int

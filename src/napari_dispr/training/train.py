@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.errors import InputError
 from napari_dispr.models import library
+from napari_dispr.models.sampling import Model
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
 from napari_dispr.training.finish import (
     Stopped,
@@ -40,9 +41,6 @@ from napari_dispr.training.run import Run
 from napari_dispr.training.samples import check_processes
 from napari_dispr.training.shapr import iter_train_rival
 from napari_dispr.training.validation import Validation, spread
-
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
 
 #: Bytes of free disk space that a run needs.
 _ROOM = 500_000_000
@@ -87,7 +85,7 @@ def train(
     resume: bool = False,
     progress: Callable[[Event], None] | None = None,
     **settings: Any,
-) -> "Model":
+) -> Model:
     """Train a shape model, or SHAPR for comparison, on the cells of a dataset folder.
 
     Parameters

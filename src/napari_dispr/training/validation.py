@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,15 +17,13 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.files import written_aside
+from napari_dispr.models.sampling import Model
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.scores import consensus_iou, energy_score
 from napari_dispr.shapes.shading import shaded
 from napari_dispr.training.process_group import ProcessGroup
-
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
 
 #: Members of each cell: a full batch on a CPU.
 MEMBERS = 5
@@ -118,7 +116,7 @@ class Validation:
 
 
 def score_cell(
-    model: "Model", cell: CellFile, quality: str, device: torch.device, label: int = 1
+    model: Model, cell: CellFile, quality: str, device: torch.device, label: int = 1
 ) -> tuple[CellScores, Ensemble]:
     """Sample `MEMBERS` members of a cell (one of a method without randomness) and score them.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,9 @@ import pint
 from numpy.typing import NDArray
 
 from napari_dispr import grid
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.viewer.displayed import DisplayedPlane
-
-if TYPE_CHECKING:
-    from napari_dispr.prediction.result import Prediction
 
 #: Key of a layer's metadata; its presence marks a layer as a result of this plugin.
 METADATA_KEY = "napari-dispr"
@@ -53,8 +51,6 @@ class ResultContent:
         Of the world's axes.
     depth : float
         World z of the picture's plane.
-    numbers : tuple of int
-        Numbers of these members.
     features : tuple of DataFrame
         One for each member: ``index`` (the label) and its measures.
     metadata : mapping
@@ -65,7 +61,7 @@ class ResultContent:
         The layers of the consensus and of the kept shapes, if there are any.
     """
 
-    prediction: "Prediction"
+    prediction: Prediction
     volumes: tuple[NDArray[Any], ...]
     affine: NDArray[np.float64]
     unit: pint.Unit | str
@@ -92,7 +88,7 @@ class ExtraContent:
 
 
 def compose(
-    prediction: "Prediction",
+    prediction: Prediction,
     measures: pd.DataFrame,
     plane: DisplayedPlane,
     before: ResultContent | None = None,
@@ -115,7 +111,7 @@ def compose(
 
 
 def compose_saved(
-    prediction: "Prediction", measures: pd.DataFrame, before: ResultContent | None = None
+    prediction: Prediction, measures: pd.DataFrame, before: ResultContent | None = None
 ) -> ResultContent:
     """As `compose`, of a prediction that was read from a folder: its provenance describes the picture."""
     return _content(prediction, measures, prediction.unit, prediction.depth, {}, before)
@@ -127,7 +123,7 @@ def origin_of(plane: DisplayedPlane) -> dict[str, Any]:
 
 
 def _content(
-    prediction: "Prediction",
+    prediction: Prediction,
     measures: pd.DataFrame,
     unit: pint.Unit | str,
     depth: float,
@@ -156,7 +152,7 @@ def _content(
     )
 
 
-def _volumes(prediction: "Prediction", before: ResultContent | None) -> tuple[NDArray[Any], ...]:
+def _volumes(prediction: Prediction, before: ResultContent | None) -> tuple[NDArray[Any], ...]:
     """The label volume of each member; those of an earlier state that are the same."""
     known: dict[int, NDArray[Any]] = {}
     if before is not None and prediction.same_frame(before.prediction):
@@ -174,9 +170,7 @@ def _volumes(prediction: "Prediction", before: ResultContent | None) -> tuple[ND
     return tuple(known[number] for number in prediction.numbers)
 
 
-def _extra(
-    prediction: "Prediction", measures: pd.DataFrame, largest: int, *, consensus: bool
-) -> ExtraContent:
+def _extra(prediction: Prediction, measures: pd.DataFrame, largest: int, *, consensus: bool) -> ExtraContent:
     """The layer of the consensus of each cell, or of the kept shapes."""
     from napari_dispr.shapes.one_shape import measure_shape
 

@@ -25,8 +25,6 @@ class DisplayedPlane:
 
     Attributes
     ----------
-    name : str
-        The layer's name, for messages.
     array : (y, x) array-like
         Not read yet: may be lazy. The finest level of a multiscale layer.
     to_world : (3, 3) float64
@@ -114,8 +112,6 @@ class DisplayedStack:
 
     Attributes
     ----------
-    name : str
-        The layer's name, for messages.
     array : (plane, y, x) array-like
         Not read yet: may be lazy. The finest level of a multiscale layer.
     depths : (plane,) float64

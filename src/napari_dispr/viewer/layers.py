@@ -77,13 +77,7 @@ def handle_of(layer: Layer) -> PredictionHandle | None:
 def result_layers(
     content: ResultContent, handle: PredictionHandle
 ) -> list[tuple[NDArray[Any], dict[str, Any]]]:
-    """Data and settings of all result layers of a prediction, without their colours.
-
-    Parameters
-    ----------
-    handle : PredictionHandle
-        The prediction, which names the layers.
-    """
+    """Data and settings of all result layers of a prediction, without their colours."""
     shown: list[tuple[NDArray[Any], pd.DataFrame, dict[str, Any]]] = []
     if content.stack is not None:
         shown.append((content.stack, mean_features(content), {"members": list(content.numbers)}))
@@ -150,8 +144,6 @@ class ResultLayers:
     ----------
     labels : Labels
         The layer whose colours the results take: the 2D labels, or one of the results.
-    handle : PredictionHandle
-        The prediction, which names the layers.
     """
 
     def __init__(self, viewer: ViewerModel, labels: Labels, handle: PredictionHandle) -> None:

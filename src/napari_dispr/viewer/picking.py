@@ -19,15 +19,7 @@ CLICK_RADIUS = 4
 
 
 class PickTool:
-    """While on, turns clicks on the canvas into cells of the label layer.
-
-    Parameters
-    ----------
-    layers : callable
-        Gives the chosen picture and label layer.
-    clicked : callable
-        Takes the label of each clicked cell.
-    """
+    """While on, turns clicks on the canvas into cells of the label layer."""
 
     def __init__(
         self,
@@ -115,8 +107,6 @@ def outline(labels: NDArray[Any], cell: int, box: Box) -> NDArray[np.float32]:
     Parameters
     ----------
     labels : (y, x) integer array
-    box : pair of slices
-        The cell's bounding box.
 
     Returns
     -------

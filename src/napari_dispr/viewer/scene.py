@@ -46,8 +46,6 @@ class Outlines:
         ----------
         cells : mapping of label to (segment, 2, 2) array
             From `picking.outline`, in pixels of ``plane``. None removes the layer.
-        plane : DisplayedPlane
-            The picture.
         """
         if not cells:
             self.remove()

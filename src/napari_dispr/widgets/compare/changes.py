@@ -23,15 +23,7 @@ class Change:
 
 
 def changed(opened: OpenPrediction, prediction: Prediction, before: ResultContent | None) -> Change:
-    """Compute the tables and layers of another state of a prediction.
-
-    Parameters
-    ----------
-    prediction : Prediction
-        The other state.
-    before : ResultContent or None
-        What the layers show now.
-    """
+    """Compute the tables and layers of another state of a prediction."""
     after = opened.changed_to(prediction)
     if after.plane is None:
         return Change(after, compose_saved(prediction, after.measures, before))

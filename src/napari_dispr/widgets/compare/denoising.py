@@ -25,8 +25,6 @@ def denoising_layer(
 
     Parameters
     ----------
-    name : str
-        Of the prediction.
     depth : float
         World z of the picture's plane.
     unit : pint.Unit or str, optional

@@ -17,8 +17,6 @@ class LayerChoice(ShortComboBox):
 
     Parameters
     ----------
-    accepts : callable
-        Whether a layer is offered.
     none : str
         Label of an item for no layer, below the others. Empty: a layer is chosen whenever there is one.
     suggests : callable
@@ -102,8 +100,6 @@ class FollowedLayers:
     ----------
     names : sequence of str
         Of the events; a layer without one of them is followed by the others.
-    heard : callable
-        Called with each event.
     """
 
     def __init__(self, names: Sequence[str], heard: Callable[[Any], None]) -> None:

@@ -20,13 +20,7 @@ from napari_dispr.widgets.predict.request import CellChoice, PredictRequest
 
 
 class CellsInput(QWidget):
-    """Chooses cells of the label layer and outlines them in the viewer.
-
-    Parameters
-    ----------
-    layers : callable
-        Gives the chosen image and label layer.
-    """
+    """Chooses cells of the label layer and outlines them in the viewer."""
 
     #: Other cells are chosen.
     changed = Signal()

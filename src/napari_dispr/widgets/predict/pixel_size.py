@@ -12,13 +12,7 @@ _UNITS = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 
 
 class PixelSize(QWidget):
-    """Gives picture and labels the sizes that the user enters, as scale and units of the layers.
-
-    Parameters
-    ----------
-    layers : callable
-        Gives the chosen image and label layer.
-    """
+    """Gives picture and labels the sizes that the user enters, as scale and units of the layers."""
 
     def __init__(self, layers: Callable[[], tuple[Image | None, Labels | None]]) -> None:
         super().__init__()

@@ -75,8 +75,6 @@ class Inspection:
         Cells that cannot be predicted, if all are chosen (cut by the border, too thin, too large).
     apart : bool
         Whether the labels lie elsewhere in the world than the picture.
-    notes : tuple of Note
-        On cells with doubtful masks.
     binary : bool
         Whether the labels are a mask with one value in several parts.
     step : int

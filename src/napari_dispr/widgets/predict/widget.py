@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_dispr.errors import InputError
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.layers import ResultLayers
@@ -43,9 +44,6 @@ from napari_dispr.widgets.predict.running import Results, removed_text, run, sum
 from napari_dispr.widgets.predict.settings_form import SettingsForm, recall_settings
 from napari_dispr.widgets.predict.show_3d import Show3D
 from napari_dispr.widgets.predict.table import MorphometryTable
-
-if TYPE_CHECKING:
-    from napari_dispr.prediction.result import Prediction
 
 #: Events that change the pixels of a layer, and all that may change the request.
 _EDITS = ("data", "set_data", "paint", "labels_update")

@@ -97,8 +97,6 @@ class ModelRequest:
     ----------
     start : str or None
         The start model; None: from scratch.
-    licence, data_note : str
-        For the model's card.
     """
 
     name: str
