@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, add_settings, run_with_progress, warn
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
 
 
 def add(commands: Any) -> None:
-    command = add_command(
+    command = common.add_command(
         commands,
         "calibrate",
         calibrate,
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--licence", help="text for the card: licence of the model")
     command.add_argument("--data-note", help="text for the card: where the cells come from")
-    add_settings(command, PredictSettings, {"device"})
+    common.add_settings(command, PredictSettings, {"device"})
 
 
 def calibrate(options: argparse.Namespace) -> None:
@@ -39,7 +39,7 @@ def calibrate(options: argparse.Namespace) -> None:
         raise InputError(f"There is no folder {options.dataset}: check its path.")
     from napari_dispr.training.calibrate import doubts_of, in_words, iter_calibrate
 
-    model = run_with_progress(
+    model = common.run_with_progress(
         iter_calibrate(
             options.model,
             options.dataset,
@@ -50,6 +50,6 @@ def calibrate(options: argparse.Namespace) -> None:
         )
     )
     for doubt in doubts_of(model.card):
-        warn(doubt)
+        common.warn(doubt)
     print(f"{model.name}: {out}")
     print(in_words(model.card))

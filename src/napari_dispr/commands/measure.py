@@ -6,16 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from napari_dispr.commands.common import (
-    add_command,
-    add_spacing,
-    add_split,
-    check_suffix,
-    given_spacing,
-    progress_bar,
-    split_labels,
-    warn,
-)
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -23,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    command = add_command(commands, "measure", measure, "measure 3D shapes and write a table")
+    command = common.add_command(commands, "measure", measure, "measure 3D shapes and write a table")
     command.add_argument(
         "files",
         type=Path,
@@ -33,8 +24,8 @@ def add(commands: Any) -> None:
         "OME-Zarr or NPY; one value per cell), or a dataset with objects",
     )
     command.add_argument("--out", type=Path, required=True, metavar="TABLE.csv", help="CSV table to write")
-    add_spacing(command)
-    add_split(command)
+    common.add_spacing(command)
+    common.add_split(command)
     command.add_argument(
         "--set",
         default="first",
@@ -44,8 +35,8 @@ def add(commands: Any) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    spacing, unit = given_spacing(options)
-    check_suffix(options.out, ".csv")
+    spacing, unit = common.given_spacing(options)
+    common.check_suffix(options.out, ".csv")
     import pandas as pd
 
     from napari_dispr.prediction.saving import write_table
@@ -58,7 +49,7 @@ def measure(options: argparse.Namespace) -> None:
     for path in options.files:
         table = _measure_path(path, spacing, unit, options)
         if text := without_surface(table):
-            warn(f"{path}: {text}")
+            common.warn(f"{path}: {text}")
         table.insert(0, "file", str(path))
         _check_units(tables, table, path)
         tables.append(table)
@@ -198,10 +189,10 @@ def _measure_segmentation(
 
     stack = read_stack(None, path, spacing, unit)
     if stack.note:
-        warn(stack.note)
+        common.warn(stack.note)
     try:
-        with progress_bar("cell") as show:
-            labels = split_labels(stack.labels, options, path)
+        with common.progress_bar("cell") as show:
+            labels = common.split_labels(stack.labels, options, path)
             return measure_labels(labels, stack.spacing, stack.unit, set=options.set, progress=show)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
