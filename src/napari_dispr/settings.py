@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from napari_dispr.errors import InputError
 from napari_dispr.grid import LARGEST, SMALLEST
@@ -16,6 +26,7 @@ class Settings(BaseModel):
 
 
 SettingsKind = TypeVar("SettingsKind", bound=Settings)
+Share = Annotated[float, Field(ge=0, le=1)]
 PixelSize = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Scale = Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | Literal["auto", "physical"]
 Device = Annotated[
@@ -129,12 +140,11 @@ class CrossValidateSettings(Settings):
         description="With --folds: the model from which this training starts, a name or a file; none: from "
         "scratch.",
     )
-    minutes: Annotated[float, Field(gt=0)] | None = Field(
+    minutes: PositiveFloat | None = Field(
         None, description="With --folds: training time of each method for each fold, in minutes."
     )
-    fold: Annotated[int, Field(ge=1)] | None = Field(
-        None,
-        description="With --folds: train and test for this fold only; --resume adds other folds.",
+    fold: PositiveInt | None = Field(
+        None, description="With --folds: train and test for this fold only; --resume adds other folds."
     )
 
 
@@ -145,72 +155,61 @@ class TrainSettings(Settings):
         "flow",
         description="What is trained: flow (ours), or dispr (the network, process and loss of the paper).",
     )
-    minutes: Annotated[float, Field(gt=0)] | None = Field(
+    minutes: PositiveFloat | None = Field(
         None, description="Training time in minutes. It replaces the number of steps."
     )
-    steps: Annotated[int, Field(ge=1)] = Field(2000, description="Number of optimiser steps.")
-    batch: Annotated[int, Field(ge=1)] = Field(8, description="Number of shapes in each step.")
-    scored: Annotated[float, Field(ge=0, le=1)] = Field(
+    steps: PositiveInt = Field(2000, description="Number of optimiser steps.")
+    batch: PositiveInt = Field(8, description="Number of shapes in each step.")
+    scored: Share = Field(
         0.3,
         description="Share of the budget, at its end, that trains by the energy score, for sampling with few "
         "evaluations.",
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(
-        0.01, description="Peak learning rate of the convolutions (Muon)."
-    )
-    adam_learning_rate: Annotated[float, Field(gt=0)] = Field(
+    learning_rate: PositiveFloat = Field(0.01, description="Peak learning rate of the convolutions (Muon).")
+    adam_learning_rate: PositiveFloat = Field(
         5e-4, description="Peak learning rate of all other parameters (AdamW)."
     )
-    warmup: Annotated[int, Field(ge=0)] = Field(
-        100, description="Steps during which the learning rate rises to its peak."
-    )
-    decay: Annotated[float, Field(ge=0, le=1)] = Field(
+    warmup: NonNegativeInt = Field(100, description="Steps during which the learning rate rises to its peak.")
+    decay: Share = Field(
         0.4, description="Share of the budget, at its end, during which the learning rate falls to 0."
     )
-    clip: Annotated[float, Field(gt=0)] | None = Field(
+    clip: PositiveFloat | None = Field(
         1.0, description="Largest norm of the gradient; longer gradients are cut to it. none: no limit."
     )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.995,
-        description="Decay per step of the moving average of the weights. The model gets this average.",
+        0.995, description="Decay per step of the moving average of the weights. The model gets this average."
     )
-    truncation: Annotated[float, Field(gt=0)] = Field(
+    truncation: PositiveFloat = Field(
         8.0, description="Signed distances are truncated at this number of voxels."
     )
-    shift: Annotated[float, Field(gt=0)] = Field(
+    shift: PositiveFloat = Field(
         12.0, description="How far the times of training and sampling are shifted towards noise."
     )
-    plane_weight: Annotated[float, Field(ge=0)] = Field(
+    plane_weight: NonNegativeFloat = Field(
         2.0, description="Additional weight of errors in the imaged plane."
     )
-    resliced: Annotated[float, Field(ge=0, le=1)] = Field(
+    resliced: Share = Field(
         0.1, description="Share of samples that are rotated in space and get a new section."
     )
-    image_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="Share of the other samples that have no image."
-    )
-    blended: Annotated[float, Field(ge=0, le=1)] = Field(
+    image_dropout: Share = Field(0.1, description="Share of the other samples that have no image.")
+    blended: Share = Field(
         0.15, description="Share of samples that are a shape between two cells; they have no image."
     )
-    scale_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
+    scale_dropout: Share = Field(
         0.3, description="Share of samples for which the network does not get the true size of the cell."
     )
-    projections: Annotated[float, Field(ge=0, le=1)] = Field(
+    projections: Share = Field(
         0.12, description="Share of samples whose picture is a projection, and whose mask is the silhouette."
     )
-    further_planes: Annotated[float, Field(ge=0, le=1)] = Field(
+    further_planes: Share = Field(
         0.5, description="Share of the other samples of which sections at other depths are known, too."
     )
     validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.15, description="Share of the cells that are used for validation and not for training."
     )
-    validations: Annotated[int, Field(ge=1)] = Field(
-        10, description="Number of validations during the training."
-    )
-    validation_cells: Annotated[int, Field(ge=1)] = Field(
-        12, description="Largest number of cells in each validation."
-    )
-    patience: Annotated[int, Field(ge=0)] = Field(
+    validations: PositiveInt = Field(10, description="Number of validations during the training.")
+    validation_cells: PositiveInt = Field(12, description="Largest number of cells in each validation.")
+    patience: NonNegativeInt = Field(
         0,
         description="The training ends after this number of validations in a row without a better one; 0: "
         "never.",
@@ -219,11 +218,10 @@ class TrainSettings(Settings):
         0, description="Seed of the weights, samples and noise."
     )
     device: Device = "auto"
-    processes: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="Processes that share each step: one per GPU, or a few per CPU; 0: the fastest number.",
+    processes: NonNegativeInt = Field(
+        0, description="Processes that share each step: one per GPU, or a few per CPU; 0: the fastest number."
     )
-    workers: Annotated[int, Field(ge=0)] = Field(
+    workers: NonNegativeInt = Field(
         0, description="Additional processes that prepare samples, for each process that trains."
     )
 
@@ -252,15 +250,15 @@ class ClassifySettings(Settings):
     fold_count: Annotated[int, Field(ge=2)] = Field(
         5, description="Number of folds, if no table of folds is given."
     )
-    rare: Annotated[int, Field(ge=1)] = Field(
+    rare: PositiveInt = Field(
         3, description="Number of rare classes: the smallest classes, which get predicted shapes."
     )
-    seeds: Annotated[int, Field(ge=1)] = Field(
+    seeds: PositiveInt = Field(
         10, description="Number of repetitions; each has new forests and, if no folds are given, new folds."
     )
-    trees: Annotated[int, Field(ge=1)] = Field(1000, description="Number of trees in each forest.")
-    depth: Annotated[int, Field(ge=1)] = Field(10, description="Largest depth of a tree.")
-    jobs: Annotated[int, Field(ge=0)] = Field(
+    trees: PositiveInt = Field(1000, description="Number of trees in each forest.")
+    depth: PositiveInt = Field(10, description="Largest depth of a tree.")
+    jobs: NonNegativeInt = Field(
         0, description="CPU cores that train a forest together; 0: all. The result does not depend on it."
     )
 
@@ -271,32 +269,28 @@ class RivalTrainSettings(Settings):
     method: Literal["shapr", "topo-shapr"] = Field(
         "shapr", description="What is trained: shapr, or topo-shapr (with an additional topological loss)."
     )
-    epochs: Annotated[int, Field(ge=1)] = Field(
-        100, description="Number of epochs; each cell is used once per epoch."
-    )
-    minutes: Annotated[float, Field(gt=0)] | None = Field(
+    epochs: PositiveInt = Field(100, description="Number of epochs; each cell is used once per epoch.")
+    minutes: PositiveFloat | None = Field(
         None, description="Training time in minutes. It replaces the number of epochs."
     )
-    steps: Annotated[int, Field(ge=1)] | None = Field(
+    steps: PositiveInt | None = Field(
         None, description="Number of optimiser steps. It replaces the number of epochs."
     )
-    batch: Annotated[int, Field(ge=1)] = Field(6, description="Number of cells in each step.")
+    batch: PositiveInt = Field(6, description="Number of cells in each step.")
     adversarial: Annotated[float, Field(ge=0, lt=1)] = Field(
-        1 / 3,
-        description="Share of the budget, at its end, for adversarial training (with a discriminator).",
+        1 / 3, description="Share of the budget, at its end, for adversarial training (with a discriminator)."
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="Learning rate (Adam).")
-    adversarial_learning_rate: Annotated[float, Field(gt=0)] = Field(
+    learning_rate: PositiveFloat = Field(1e-3, description="Learning rate (Adam).")
+    adversarial_learning_rate: PositiveFloat = Field(
         2e-4, description="Learning rate of network and discriminator during the adversarial training."
     )
-    patience: Annotated[int, Field(ge=1)] = Field(
+    patience: PositiveInt = Field(
         8,
         description="Epochs without improvement after which the learning rate falls to a fifth. After three "
         "times this number a part of the training ends.",
     )
-    topology: Annotated[float, Field(ge=0)] = Field(
-        0.1,
-        description="Weight of topo-shapr's topological loss (distance between persistence diagrams).",
+    topology: NonNegativeFloat = Field(
+        0.1, description="Weight of topo-shapr's topological loss (distance between persistence diagrams)."
     )
     dimension: Literal[0, 2] = Field(
         2,

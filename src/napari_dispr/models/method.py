@@ -137,7 +137,6 @@ class OneShape(ABC):
 
     @property
     def name(self) -> str:
-        """The card's name."""
         return self.card.name
 
     @property

@@ -63,17 +63,14 @@ class Sampling:
 
     @property
     def name(self) -> str:
-        """The model's name."""
         return self.model.name
 
     @property
     def card(self) -> Card:
-        """The model's card."""
         return self.model.card
 
     @property
     def hash(self) -> str:
-        """The model's hash."""
         return self.model.hash
 
     @property

@@ -5,7 +5,8 @@ Knows neither how members are sampled nor how they are shown.
 
 import os
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -188,31 +189,17 @@ class Ensemble:
 
     @classmethod
     def load_npz(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file of `save_npz`.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, damaged or of another kind.
-        """
-        name = Path(path).name
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(
-                    label=int(file["label"]),
-                    signed_distance=file["signed_distance"],
-                    grid_to_world=file["grid_to_world"],
-                    unit=str(file["unit"]),
-                    zoom=float(file["zoom"]),
-                    numbers=tuple(file["numbers"].tolist()),
-                    section=Section.of_arrays(file),
-                )
-        except FileNotFoundError:
-            raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
-        except Exception as error:  # a damaged file can raise anything
-            raise InputError(
-                f"{name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
-            ) from error
+        """Read a file of `save_npz`; see `arrays_of` for the errors."""
+        with arrays_of(path) as arrays:
+            return cls(
+                label=int(arrays["label"]),
+                signed_distance=arrays["signed_distance"],
+                grid_to_world=arrays["grid_to_world"],
+                unit=str(arrays["unit"]),
+                zoom=float(arrays["zoom"]),
+                numbers=tuple(arrays["numbers"].tolist()),
+                section=Section.of_arrays(arrays),
+            )
 
     def save_tiff(
         self,
@@ -251,6 +238,27 @@ class Ensemble:
             name = f"cell {self.label}" if one == "members" else f"cell {self.label}: {one}"
             images.append(OmeImage(getattr(self, one), name, to_world, self.unit, description))
         write_ome_tiff(path, images)
+
+
+@contextmanager
+def arrays_of(path: str | os.PathLike[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The arrays of a file of `Ensemble.save_npz`, read when they are asked for.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another kind.
+    """
+    name = Path(path).name
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except FileNotFoundError:
+        raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(
+            f"{name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
+        ) from error
 
 
 def without_debris(signed_distance: NDArray[np.float32], depths: Sequence[float] = ()) -> NDArray[np.float32]:
