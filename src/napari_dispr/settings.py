@@ -93,8 +93,7 @@ class PredictSettings(Settings):
     depth, as a widefield picture or a maximum projection; the masks are silhouettes).
     """
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of the noise. The same seed gives the same shapes of a cell, whichever other cells are predicted.
-    """
+    """Seed of the noise. It gives a cell the same shapes, whichever other cells are predicted."""
     device: Device = "auto"
 
 
@@ -115,8 +114,7 @@ class CrossValidateSettings(Settings):
     """How cells are split into folds, and how methods are trained for each fold."""
 
     folds: Annotated[int, Field(ge=2, le=100)] = 5
-    """Cross-validate with this number of folds; each fold is tested with models trained on the other folds.
-    """
+    """Cross-validate with this number of folds; each is tested with models trained on the others."""
     preset: str = "standard"
     """With --folds: the preset for training the method named model."""
     init: str = "auto"
