@@ -358,7 +358,6 @@ def _read_cell(files: dict[str, Path]) -> CellFile:
 
 
 def _read(path: Path, ndim: int) -> NDArray[np.generic]:
-    """Read a TIFF file with the size of the model grid or its plane."""
     with reading(path, "TIFF"):
         array = np.squeeze(tifffile.imread(path))
     if array.shape != grid.SHAPE[:ndim]:

@@ -168,7 +168,6 @@ def _training(text: str) -> dict[str, Any]:
 
 
 def _report_training(event: Any) -> None:
-    """Print when the training of a fold starts and ends."""
     import sys
 
     from tqdm import tqdm

@@ -144,7 +144,6 @@ def _measure_members(path: Path, volumes: Any, description: dict[str, Any], chos
 
 
 def _measure_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
-    """Measure the objects of a dataset, their masks and pictures."""
     import pandas as pd
 
     from napari_dispr import signed_distance
@@ -183,7 +182,6 @@ def _measure_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, c
 def _measure_segmentation(
     path: Path, spacing: tuple[float, ...] | None, unit: str, options: argparse.Namespace
 ) -> "pd.DataFrame":
-    """Measure the cells of a 3D segmentation."""
     from napari_dispr.cells.stack_files import read_stack
     from napari_dispr.shapes.label_volumes import measure_labels
 

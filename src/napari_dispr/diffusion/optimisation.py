@@ -61,7 +61,6 @@ class Trained(Generic[Network]):
             self._peaks.insert(0, learning_rate)
 
     def start_from(self, network: UNet) -> None:
-        """Copy the weights of another network of the same topology."""
         for own in (self.network, self.average):
             own.load_state_dict(network.state_dict())
 

@@ -54,12 +54,10 @@ def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4) -> NDArr
 
 
 def _canvas(height: int, width: int) -> NDArray[np.uint8]:
-    """An RGB picture of the background."""
     return np.full((height, width, 3), BACKGROUND, np.uint8)
 
 
 def _tile(cell: CellFile) -> NDArray[np.uint8]:
-    """Picture and shape of one cell."""
     picture = _outlined(cell.mask, cell.image)
     side = len(picture)
     tile = _canvas(side, 2 * side + SEAM)

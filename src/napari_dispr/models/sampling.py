@@ -90,7 +90,6 @@ class Sampling:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Model, settings and software."""
         return {
             "model": self.name,
             "model_hash": self.hash,

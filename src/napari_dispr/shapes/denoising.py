@@ -68,7 +68,6 @@ class Denoising:
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
-        """Number of frames."""
         return len(self.frames)
 
     def at(self, noise: ArrayLike) -> NDArray[np.float32]:

@@ -96,11 +96,9 @@ class Ensemble:
         object.__setattr__(self, "zoom", float(self.zoom))
 
     def __len__(self) -> int:
-        """Number of members."""
         return len(self.signed_distance)
 
     def without(self, number: int) -> "Ensemble":
-        """The ensemble without the member of this number."""
         left = [i for i, one in enumerate(self.numbers) if one != number]
         return replace(self, signed_distance=self.signed_distance[left], numbers=self.numbers_at(left))
 
@@ -110,7 +108,6 @@ class Ensemble:
         return replace(self, signed_distance=both, numbers=self.numbers + other.numbers)
 
     def numbers_at(self, indices: Iterable[int]) -> tuple[int, ...]:
-        """Numbers of the members at these indices."""
         return tuple(self.numbers[i] for i in indices)
 
     @property

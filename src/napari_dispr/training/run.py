@@ -103,7 +103,6 @@ class RunFolder(ABC):
     # --- the log ------------------------------------------------------------------------------------
 
     def write(self, kind: str, **content: Any) -> None:
-        """Append a line to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(plain({"kind": kind, **content}), allow_nan=False).encode() + b"\n"
         with self.log.open("ab+") as log:
@@ -171,7 +170,6 @@ class RunFolder(ABC):
 
     @property
     def is_running(self) -> bool:
-        """Whether a process trains the run."""
         return self._owner() is not None or self._is_elsewhere
 
     def request_stop(self) -> None:

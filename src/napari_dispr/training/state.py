@@ -77,7 +77,6 @@ class State(Trained[UNet3D]):
         return warm_and_decayed(self.step, self.share, self.settings.warmup, self.settings.decay)
 
     def update(self, samples: int) -> None:
-        """Make one optimiser step with the gradients of ``samples`` samples."""
         self.consistent = False
         share = self.learning_rate_share
         self.step += 1

@@ -75,7 +75,6 @@ class ResultContent:
 
     @property
     def style(self) -> LayerStyle:
-        """Which layers show this content."""
         return LayerStyle(self.stack is not None, self.consensus is not None)
 
 

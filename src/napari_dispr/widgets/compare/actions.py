@@ -123,7 +123,6 @@ class CompareActions(QWidget):
         self._change(opened, opened.prediction.keep(look.cell, shape), "the layer of kept shapes")
 
     def reject(self) -> None:
-        """Remove the selected member."""
         opened, look = self._selected()
         assert look.cell is not None and isinstance(look.shape, int)
         try:
@@ -134,7 +133,6 @@ class CompareActions(QWidget):
         self._change(opened, prediction, "tables and layers")
 
     def undo(self) -> None:
-        """Undo the last change of the current prediction."""
         opened, _ = self._selected()
         last = self._last_change(opened)
         assert last is not None
@@ -153,13 +151,11 @@ class CompareActions(QWidget):
         self.changed.emit(change)
 
     def replace(self) -> None:
-        """Replace the selected member by a new one."""
         opened, look = self._selected()
         assert look.cell is not None and isinstance(look.shape, int)
         self._draw(opened, look.cell, 1, look.shape)
 
     def draw_more(self) -> None:
-        """Add members to the cell."""
         opened, look = self._selected()
         assert look.cell is not None
         there = len(opened.prediction[look.cell])

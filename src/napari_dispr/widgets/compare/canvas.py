@@ -387,7 +387,6 @@ class ShapeCanvas(QWidget):
         self._canvas, self._nodes, self._waiting = None, [], []
 
     def shut_down(self) -> None:
-        """Delete the OpenGL canvas."""
         self._drop()
         self._window = None
 

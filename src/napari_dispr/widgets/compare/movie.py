@@ -34,7 +34,6 @@ class TurnMovie(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether a movie is being made."""
         return self._next.isActive() or self._write.pending
 
     def start(self, path: str) -> None:

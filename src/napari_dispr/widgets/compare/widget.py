@@ -250,13 +250,11 @@ class CompareWidget(DockedWidget):
     # --- what is shown ---------------------------------------------------------------------------
 
     def show_view(self, view: View) -> None:
-        """Choose how to show the cell."""
         self._view = view
         self.view_buttons[view].setChecked(True)
         self._show()
 
     def _look(self, *_: Any) -> None:
-        """Compute the shapes of the selected cell, in a thread."""
         opened, cell = self._opened, self._session.selection.cell
         if opened is None or cell is None or cell not in opened.prediction:
             return
@@ -357,7 +355,6 @@ class CompareWidget(DockedWidget):
             self.save_picture(path)
 
     def save_picture(self, path: str) -> None:
-        """Save the canvas as PNG."""
         if not self.canvas.grab().save(path if path.lower().endswith(".png") else f"{path}.png"):
             self.headline.setText(f"⚠ {path} cannot be written: choose another folder.")
 

@@ -25,7 +25,6 @@ class CiteLink(QLabel):
         self.linkActivated.connect(self.show_citation)
 
     def show_citation(self) -> None:
-        """Show the text, to be copied."""
         self.box = QMessageBox(self.window())
         self.box.setWindowTitle("Cite")
         self.box.setText("If this plugin helps your work, please cite it and the paper:")

@@ -58,7 +58,6 @@ class LayerChoice(ShortComboBox):
         return list(self._offered)
 
     def disconnect_layers(self) -> None:
-        """Stop following the viewer."""
         for event in ("inserted", "removed", "reordered", "renamed"):
             getattr(self._viewer.layers.events, event).disconnect(self.offer)
 
@@ -122,7 +121,6 @@ class FollowedLayers:
         return True
 
     def stop(self) -> None:
-        """Listen to nothing any more."""
         for choice in list(self._layers):
             self.follow(choice, None)
 

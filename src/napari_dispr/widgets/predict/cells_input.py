@@ -83,7 +83,6 @@ class CellsInput(QWidget):
         return tuple(self._clicked)
 
     def toggle(self, cell: int) -> None:
-        """Add a cell to the clicked ones, or take it away."""
         if cell in self._clicked:
             self._clicked.remove(cell)
         else:
@@ -168,7 +167,6 @@ class CellsInput(QWidget):
         self._outlines.show(lines, request.image)
 
     def shut_down(self) -> None:
-        """Remove the click tool and the outlines from the viewer."""
         self._tool.on = False
         self._viewer.layers.selection.events.active.disconnect(self._on_active)
         if self._active is not None:

@@ -45,7 +45,6 @@ class Show3D(QPushButton):
 
     @property
     def on(self) -> bool:
-        """Whether the results are shown in 3D."""
         return self._view.on
 
     def look(self, event: object = None) -> None:

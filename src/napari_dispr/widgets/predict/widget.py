@@ -299,7 +299,6 @@ class PredictWidget(DockedWidget):
     # --- running ---------------------------------------------------------------------------------
 
     def predict(self) -> None:
-        """Predict the chosen cells, in a thread."""
         if self.running:
             return
         try:

@@ -146,7 +146,6 @@ class DataInput(QWidget):
 
     @property
     def pending(self) -> bool:
-        """Whether cells are still being read."""
         return self._check.pending
 
     def request(self) -> DataRequest:
@@ -170,7 +169,6 @@ class DataInput(QWidget):
             self._on_inputs()
 
     def use_folder(self, folder: Path) -> None:
-        """Choose a dataset folder."""
         self.folder.folder = folder
         self.folder_button.setChecked(True)
 
@@ -271,12 +269,10 @@ class DataInput(QWidget):
     # --- dropping a folder -----------------------------------------------------------------------
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        """Take folders."""
         if event is not None and dropped_folder(event) is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Train on the dropped folder."""
         if event is not None and (folder := dropped_folder(event)) is not None:
             event.acceptProposedAction()
             self.use_folder(folder)

@@ -75,7 +75,6 @@ class SpacingInput(QWidget):
         return Spacing((z, y, x), self.unit.currentData())
 
     def show_spacing(self, spacing: Spacing) -> None:
-        """Show the voxel size of the layers."""
         self.edited, self._shown = False, spacing
         with ExitStack() as blocked:
             for control in (*self.lengths.values(), self.unit):
@@ -124,7 +123,6 @@ class PlaneInput(QWidget):
         self.kind.setCurrentIndex(0 if plane == "middle" else 1)
 
     def allow(self, slices: int) -> None:
-        """Offer the slices of a stack."""
         self.slice.setMaximum(max(0, slices - 1))
 
     def _on_kind(self) -> None:

@@ -120,7 +120,6 @@ class TrainWidget(DockedWidget):
     # --- a new run -------------------------------------------------------------------------------
 
     def _on_inputs(self) -> None:
-        """Say why training cannot start."""
         problem = self.form.problem() if self.data.data is not None else ""
         self.train_button.setText("Calibrate" if self.form.calibrates else "Train")
         going = [name for _, name, state in self._listed if state == "running"]
@@ -180,7 +179,6 @@ class TrainWidget(DockedWidget):
         self._list.ask()
 
     def follow(self, folder: str) -> None:
-        """Show the run in a folder."""
         try:
             self._follow(self._known.get(folder) or Run.open(folder))
         except InputError as error:
