@@ -213,7 +213,7 @@ def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None
             f"There is no permission to read {path}: change it, or choose another file."
         ) from error
     except Exception as error:
-        if kind == "TIFF" and ("imagecodecs" in str(error) or isinstance(error, ImportError)):
+        if kind.endswith("TIFF") and ("imagecodecs" in str(error) or isinstance(error, ImportError)):
             raise InputError(_compressed(path)) from error
         raise InputError(f"The file {path} cannot be read as {kind}: {cure}.") from error
 

@@ -1,9 +1,11 @@
 """Layers saved as OME-TIFF come back as they were; files of other programs keep their scale."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import tifffile
 from napari.components import ViewerModel
@@ -124,5 +126,22 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     (path,) = write_volumes(str(tmp_path / "cut.ome.tif"), [layer.as_layer_data_tuple()])
     content = Path(path).read_bytes()
     Path(path).write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match=r"cut\.ome\.tif is damaged or no OME-TIFF: save it again\."):
+    with pytest.raises(
+        InputError, match=r"^The file cut\.ome\.tif cannot be read as OME-TIFF: save"
+    ):
+        read_ome(path)
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="with imagecodecs the file can be read")
+def test_a_file_whose_compression_needs_a_package_is_not_called_damaged(tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.ome.tif", str(tmp_path / "cells.ome.tif")
+    tifffile.imwrite(plain, np.zeros((4, 5), np.uint8), metadata={"axes": "YX"})
+    with tifffile.TiffFile(plain) as file:
+        about = file.ome_metadata
+    picture = PIL.Image.fromarray(np.zeros((4, 5), np.uint8))
+    picture.save(path, compression="tiff_lzw", tiffinfo={270: about})
+    assert ome_reader(path) is read_ome
+    with pytest.raises(
+        InputError, match=r"^cells\.ome\.tif is compressed with LZW.*imagecodecs"
+    ):
         read_ome(path)

@@ -5,8 +5,8 @@ size of the pixels is read, which napari's own reader leaves out.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.errors import InputError
+from napari_dispr.files import reading
 
 #: Key in the description of an image: what is needed to make the same layers again.
 LAYERS_KEY = "napari"
@@ -77,11 +78,11 @@ def read_ome(path: str | Sequence[str]) -> list[LayerData]:
     Raises
     ------
     InputError
-        If the file is damaged.
+        If the file cannot be read.
     """
     path = path if isinstance(path, str) else path[0]
     try:
-        with tifffile.TiffFile(path) as file:
+        with reading(Path(path), "OME-TIFF"), tifffile.TiffFile(path) as file:
             content = tifffile.xml2dict(file.ome_metadata or "")["OME"]["Image"]
             images = content if isinstance(content, list) else [content]
             return [
@@ -89,9 +90,8 @@ def read_ome(path: str | Sequence[str]) -> list[LayerData]:
                 for series, image in zip(file.series, images, strict=False)
                 for layer in _layers_of(series.asarray(), series.axes, image)
             ]
-    except Exception as error:  # a damaged file can raise anything
-        name = os.path.basename(path)
-        raise InputError(f"{name} is damaged or no OME-TIFF: save it again.") from error
+    except InputError as error:  # napari shows only the beginning of a long sentence
+        raise InputError(str(error).replace(path, Path(path).name)) from error.__cause__
 
 
 def _layers_of(array: NDArray[Any], axes: str, image: Mapping[str, Any]) -> list[LayerData]:
