@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
+from napari_dispr.files import reading, written_aside
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 from napari_dispr.shapes.section import Section
 
@@ -246,16 +246,13 @@ def arrays_of(path: str | os.PathLike[str]) -> Iterator[Mapping[str, NDArray[Any
     InputError
         If the file is missing, damaged or of another kind.
     """
-    name = Path(path).name
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            yield arrays
-    except FileNotFoundError:
-        raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
-    except Exception as error:  # a damaged file can raise anything
-        raise InputError(
-            f"{name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
-        ) from error
+    if not os.path.exists(path):
+        raise InputError(f"{path} is missing: give the folder of a complete prediction.")
+    with (
+        reading(Path(path), "an ensemble of napari-dispr", "predict this cell again"),
+        np.load(path, allow_pickle=False) as arrays,
+    ):
+        yield arrays
 
 
 def without_debris(signed_distance: NDArray[np.float32], depths: Sequence[float] = ()) -> NDArray[np.float32]:
