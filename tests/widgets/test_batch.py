@@ -175,8 +175,8 @@ def test_a_click_opens_the_field_of_the_row_at_its_cell(window, qtbot):
 
 
 def test_many_rows_clicked_one_after_another(make_napari_viewer, qtbot, batch):
-    """While a layer is removed, the OpenGL context of the canvas is current, not that of the window, which the
-    table uses: otherwise some drivers crash when the next field is drawn."""
+    """While a layer is removed, the canvas has its OpenGL context, not the window its own: otherwise
+    the next draw crashes some drivers."""
     viewer = make_napari_viewer(show=True)
     widget = MorphometryWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Morphometry")

@@ -198,7 +198,7 @@ def make_current(viewer: "ViewerModel | None") -> None:
     """Make the OpenGL context of a viewer's canvas the current one; call it before a layer is removed.
 
     napari (0.9) frees the textures and shaders of a removed layer at once, in the context that is current. If
-    that is another one, as Qt's for the window after a table was painted, the next draw can crash the process.
+    that is another one, such as Qt's for the window, the next draw can crash the process.
     """
     window = getattr(viewer, "window", None)
     canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
-from napari_dispr.viewer.layers import ResultLayers
+from napari_dispr.viewer.layers import ResultLayers, removed_together
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.viewer.session import Session
@@ -412,19 +412,19 @@ class PredictWidget(DockedWidget):
     def _clean_up(self) -> None:
         """Cancel what runs, and end all changes of the viewer; result layers stay."""
         self.run_bar.shut_down()
-        self.show_3d_button.stop()  # before the colours change, which would colour its surfaces again
-        self._remember()
-        for choice in (self.image_choice, self.labels_choice):
-            choice.disconnect_layers()
-        self._followed.stop()
-        self._session.events.predictions.disconnect(self._on_session)
-        self._colours.release()
-        self._finish_growing()
-        for event in _DIMS_EVENTS:
-            getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
-        self._coming.stop()
-        self.updater.stop()
-        self._check.forget()
-        self._devices.forget()
-        self.planes.stop()
-        self.cells.shut_down()
+        with removed_together(self._viewer):
+            self.show_3d_button.stop()  # before the colours change, which would colour its surfaces again
+            self._remember()
+            for choice in (self.image_choice, self.labels_choice):
+                choice.disconnect_layers()
+            self._followed.stop()
+            self._session.events.predictions.disconnect(self._on_session)
+            self._colours.release()
+            self._finish_growing()
+            for event in _DIMS_EVENTS:
+                getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
+            for part in (self._coming, self.updater, self.planes):
+                part.stop()
+            self._check.forget()
+            self._devices.forget()
+            self.cells.shut_down()
