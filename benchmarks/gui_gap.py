@@ -1,16 +1,19 @@
 """How long the window does not react, from the opening of Predict as first window to its closing.
 
 A 20 ms timer ticks in napari's event loop; during a gap between two ticks the window does not react. Each gap
-is listed in wall time and, since other programs run too, in CPU time of the GUI thread. The time that napari
-itself needs to insert and draw layers and to dock widgets is listed separately, in CPU time. So that one can
-see that it is napari's, the last phases do the same without this plugin: layers of the same size are
-inserted and shown in 3D, and an empty widget with a view of its own is docked and floated.
+is listed in wall time and, since other programs run too, in CPU time of the GUI thread. Two parts are listed
+separately, in CPU time: what napari itself needs to insert, draw and remove layers and to dock widgets, and
+full garbage collections, which visit all objects of napari, and which any line of Python can start. So that
+one can see that these are napari's, the last phases do the same without this plugin: layers of the same size
+are inserted, shown in 3D and removed, and an empty widget with a view of its own is docked and floated.
 
     python benchmarks/gui_gap.py [--cells 3] [--members 5]
 """
 
 import argparse
+import gc
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 import napari
 import numpy as np
 from napari._qt.qt_main_window import Window
+from napari._vispy.canvas import VispyCanvas
 from napari.layers import Labels, Layer, Surface
 from qtpy.QtCore import QSettings, QTimer
 from qtpy.QtWidgets import QApplication
@@ -33,11 +37,15 @@ class Clock:
         #: Start, end and CPU seconds of each call since the last tick, without calls within calls.
         self.napari: list[tuple[float, float, float]] = []
         self._depth = 0
+        #: CPU seconds of full garbage collections since the last tick, outside of napari's calls.
+        self._collected, self._collecting = 0.0, 0.0
         #: CPU seconds of each call, by its name.
         self.cpu: dict[str, list[float]] = {}
-        self._gaps: list[tuple[float, float, float, str]] = []
+        self._gaps: list[tuple[float, float, float, float, str]] = []
         self._phase = ""
         self._last, self._last_cpu = time.perf_counter(), time.thread_time()
+        self._gui = threading.get_ident()
+        gc.callbacks.append(self._on_collection)
         self._timer = QTimer()
         self._timer.timeout.connect(self._tick)
         self._timer.start(int(TICK * 1000))
@@ -51,9 +59,19 @@ class Clock:
         theirs = sum(stop - start for start, stop, _ in self.napari)
         spent = sum(cpu for _, _, cpu in self.napari)
         cpu = time.thread_time()
-        self._gaps.append((now - self._last - theirs, cpu - self._last_cpu - spent, theirs, self._phase))
+        ours = cpu - self._last_cpu - spent - self._collected
+        self._gaps.append((now - self._last - theirs, ours, spent, self._collected, self._phase))
         self.napari.clear()
+        self._collected = 0.0
         self._last, self._last_cpu = now, cpu
+
+    def _on_collection(self, phase: str, info: dict[str, int]) -> None:
+        if threading.get_ident() != self._gui or self._depth or info["generation"] < 2:
+            return
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            self._collected += time.thread_time() - self._collecting
 
     def of_napari(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a call so that its time counts as napari's."""
@@ -77,12 +95,15 @@ class Clock:
         setattr(owner, method, self.of_napari(getattr(owner, method)))
 
     def report(self) -> None:
-        print(f"{'phase':<36}{'largest gap':>12}{'in CPU time':>12}{'> 100 ms':>9}{'napari':>12}{'ticks':>7}")
+        print(
+            f"{'phase':<36}{'largest gap':>12}{'in CPU time':>12}{'> 100 ms':>9}{'napari':>12}"
+            f"{'collections':>12}{'ticks':>7}"
+        )
         for phase in dict.fromkeys(gap[-1] for gap in self._gaps if gap[-1]):
             gaps = [gap for gap in self._gaps if gap[-1] == phase]
-            wall, cpu, theirs = (f"{1000 * max(gap[k] for gap in gaps):.0f} ms" for k in range(3))
+            wall, cpu, theirs, gone = (f"{1000 * max(gap[k] for gap in gaps):.0f} ms" for k in range(4))
             over = sum(gap[1] > LONGEST for gap in gaps)
-            print(f"{phase:<36}{wall:>12}{cpu:>12}{over:>9}{theirs:>12}{len(gaps):>7}")
+            print(f"{phase:<36}{wall:>12}{cpu:>12}{over:>9}{theirs:>12}{gone:>12}{len(gaps):>7}")
         for name, seconds in self.cpu.items():
             each = f"{1000 * sum(seconds) / len(seconds):.0f} ms"
             print(f"{name:<46} {len(seconds):>5} times, mean {each}, largest {1000 * max(seconds):.0f} ms")
@@ -113,6 +134,7 @@ def main() -> None:
     clock = Clock()
     canvas.paintGL = clock.of_napari(canvas.paintGL)
     clock.count(Window, "add_dock_widget")
+    clock.count(VispyCanvas, "_clean_and_update_scenegraph")
 
     clock.phase("opening Predict")
     # As napari's menu does; nothing of the plugin was imported before.
@@ -140,6 +162,7 @@ def main() -> None:
     clock.phase("closing Compare")
     compare.parent().close()
     wait(lambda: True, 1)
+    clock.phase("")  # not listed
     bare = [
         Layer.create(np.zeros_like(layer.data), {"name": "bare labels"}, "labels")
         if isinstance(layer, Labels)
@@ -171,6 +194,9 @@ def main() -> None:
         viewer.dims.ndisplay = ndisplay
         viewer.reset_view()
         wait(lambda: True, 2)
+    clock.phase("bare: removing a layer")
+    viewer.layers.remove(bare[0])
+    wait(lambda: True, 1)
     clock.phase("bare: docking")
     dock = viewer.window.add_dock_widget(SceneCanvas().native, name="bare")
     wait(lambda: True, 1)

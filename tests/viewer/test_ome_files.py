@@ -126,9 +126,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     (path,) = write_volumes(str(tmp_path / "cut.ome.tif"), [layer.as_layer_data_tuple()])
     content = Path(path).read_bytes()
     Path(path).write_bytes(content[: len(content) // 2])
-    with pytest.raises(
-        InputError, match=r"^The file cut\.ome\.tif cannot be read as OME-TIFF: save"
-    ):
+    with pytest.raises(InputError, match=r"^The file cut\.ome\.tif cannot be read as OME-TIFF: save"):
         read_ome(path)
 
 
@@ -141,7 +139,5 @@ def test_a_file_whose_compression_needs_a_package_is_not_called_damaged(tmp_path
     picture = PIL.Image.fromarray(np.zeros((4, 5), np.uint8))
     picture.save(path, compression="tiff_lzw", tiffinfo={270: about})
     assert ome_reader(path) is read_ome
-    with pytest.raises(
-        InputError, match=r"^cells\.ome\.tif is compressed with LZW.*imagecodecs"
-    ):
+    with pytest.raises(InputError, match=r"^cells\.ome\.tif is compressed with LZW.*imagecodecs"):
         read_ome(path)

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QSettings, Qt
+from qtpy.QtGui import QOpenGLContext
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QToolButton
 from support.screens import write_screen
@@ -171,6 +172,26 @@ def test_a_click_opens_the_field_of_the_row_at_its_cell(window, qtbot):
     qtbot.waitUntil(lambda: "f2: member 1" in names(viewer) and selected(widget) == ([5], 2))
     assert set(names(viewer)) >= {"f0: member 1", "f2: member 1"}, "what the user changed stays"
     assert not viewer.layers["f0: member 1"].visible and viewer.layers["f2: member 1"].visible
+
+
+def test_many_rows_clicked_one_after_another(make_napari_viewer, qtbot, batch):
+    """While a layer is removed, the canvas has its OpenGL context, not the window its own: otherwise
+    the next draw crashes some drivers."""
+    viewer = make_napari_viewer(show=True)
+    widget = MorphometryWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Morphometry")
+    widget.batch.open(batch)
+    qtbot.waitUntil(lambda: widget.batch.content is not None and not widget.batch.run_bar.running)
+    canvas, removed = viewer.window._qt_viewer.canvas.native, []
+    viewer.layers.events.removed.connect(
+        lambda event: removed.append(QOpenGLContext.currentContext() is canvas.context())
+    )
+    for row in (0, 2, 4) * 3:
+        click(widget, row)
+        qtbot.waitUntil(lambda row=row: selected(widget) == ([row], 1) and widget.batch.is_open(row))
+        qtbot.waitUntil(lambda: not widget.colours.busy)
+    assert len(viewer.layers) == 3 and removed == [True] * 3 * 8
+    qtbot.waitUntil(lambda: not threads.threads_running())
 
 
 def test_a_field_that_is_damaged_is_named(window, qtbot, batch, monkeypatch):

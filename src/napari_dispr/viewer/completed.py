@@ -8,7 +8,7 @@ from napari.layers import Layer
 
 from napari_dispr.prediction.completed import complete
 from napari_dispr.viewer.content import METADATA_KEY
-from napari_dispr.viewer.layers import add_unselected, handle_of, transform_of
+from napari_dispr.viewer.layers import add_unselected, handle_of, remove_layers, transform_of
 from napari_dispr.viewer.opened import OpenPrediction
 
 #: Key of a layer's metadata that holds the key of the prediction that it completes.
@@ -40,8 +40,7 @@ def completed_layers(opened: OpenPrediction) -> list[tuple[Any, dict[str, Any], 
 
 def add_completed(viewer: ViewerModel, opened: OpenPrediction, layers: Sequence[Layer]) -> None:
     """Add a completed stack in place of an earlier one; the members in the same place are hidden."""
-    for layer in [one for one in viewer.layers if one.metadata.get(_COMPLETED_KEY) is opened.key]:
-        viewer.layers.remove(layer)
+    remove_layers(viewer, [one for one in viewer.layers if one.metadata.get(_COMPLETED_KEY) is opened.key])
     for layer in viewer.layers:
         handle = handle_of(layer)
         if handle is not None and handle.newest.key is opened.key:

@@ -11,6 +11,8 @@ from qtpy.QtCore import QThread, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from superqt.utils import WorkerBase, create_worker
 
+from napari_dispr.viewer.session import Session
+
 #: Names of the plugin in Python and in napari's menus.
 PLUGIN, DISPLAY_NAME = "napari-dispr", "napari DISPR"
 
@@ -69,6 +71,7 @@ def add_layers(
         added(layer)
         QTimer.singleShot(0, lambda: add(waiting))
 
+    Session.of(viewer)  # also without a window of ours: layers are removed in the right OpenGL context
     add(iter(layers))
 
 

@@ -183,6 +183,18 @@ def camera_of(viewer: ViewerModel) -> Camera:
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
 
 
+def make_current(viewer: ViewerModel | None) -> None:
+    """Make the OpenGL context of a viewer's canvas the current one; call it before a layer is removed.
+
+    napari (0.9) frees the textures and shaders of a removed layer at once, in the context that is current. If
+    that is another one, such as Qt's for the window, the next draw can crash the process.
+    """
+    window = getattr(viewer, "window", None)
+    canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
+    if canvas is not None:
+        canvas._scene_canvas.set_current()
+
+
 def _look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
     """Move the camera to layers of one unit, at an oblique angle."""
     low, high = _extent(layers) * in_viewer(layers[0].units[-1], viewer.dims)

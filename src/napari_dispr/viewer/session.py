@@ -16,6 +16,7 @@ from napari.utils.events import EmitterGroup
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.layers import PredictionHandle, handle_of
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
+from napari_dispr.viewer.scene import make_current
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -149,6 +150,8 @@ class Session:
     # --- predictions from layers ----------------------------------------------------------------
 
     def _follow(self, viewer: "ViewerModel") -> None:
+        viewer_of = weakref.ref(viewer)  # a session must not keep its viewer alive
+        viewer.layers.events.removing.connect(lambda event: make_current(viewer_of()))
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         self._open_from(viewer.layers)

@@ -9,7 +9,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QTabBar, QTabWidget, QToolButton, QWidget
 
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.viewer.layers import handle_of
+from napari_dispr.viewer.layers import handle_of, remove_layers
 from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.viewer.opening import LayerData, add_layers
 from napari_dispr.viewer.saved import open_saved
@@ -163,11 +163,11 @@ class BatchPart(QWidget):
         there = [layer for layer in self._layers if layer in self._viewer.layers]
         handles = [handle for layer in there if (handle := handle_of(layer)) is not None]
         changed = any(handle.newest.prediction is not self._shown for handle in handles)
-        for layer in there:
-            if changed:
+        if changed:
+            for layer in there:
                 layer.visible = False
-            else:
-                self._viewer.layers.remove(layer)
+        else:
+            remove_layers(self._viewer, there)
         self._layers = []
 
     def shut_down(self) -> None:

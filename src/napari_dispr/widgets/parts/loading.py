@@ -21,8 +21,13 @@ _RTLD_NOW = 2  # as an import does; os does not have these on every system
 #: Import all that measuring and predicting need; the last one needs torch.
 _NEEDED = ("napari_dispr.prediction.tables", "napari_dispr.prediction.predict")
 
-#: What other windows of the plugin import: they open faster once a thread has done it.
-_LATER = ("napari_dispr.viewer.saved", "pyqtgraph")
+#: Other windows of the plugin: they open faster once a thread has imported them.
+_LATER = (
+    "napari_dispr.viewer.saved",
+    "napari_dispr.widgets.morphometry.widget",
+    "napari_dispr.widgets.train.widget",
+    "napari_dispr.widgets.synthesis.synthesise",
+)
 
 _loading = threading.Lock()
 _counting = threading.Lock()

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QPushButton
 
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.viewer.layers import removed_together
 from napari_dispr.viewer.scene import View3D
 from napari_dispr.viewer.smooth import SmoothLayers, smooth_shapes
 from napari_dispr.widgets.parts.threads import Cancelled, Job
@@ -33,7 +34,7 @@ class Show3D(QPushButton):
         results: Callable[[], Sequence[Labels]],
     ) -> None:
         super().__init__("Show in 3D", checkable=True)
-        self._origin, self._results = origin, results
+        self._viewer, self._origin, self._results = viewer, origin, results
         self._followed: list[Labels] = []
         self._view, self._smooth = View3D(viewer), SmoothLayers(viewer)
         self._again = False
@@ -68,7 +69,8 @@ class Show3D(QPushButton):
             self.setChecked(self._view.on)  # the user may have removed the layers
             self.look()
         else:
-            self.leave()
+            with removed_together(self._viewer):
+                self.leave()
 
     def leave(self) -> None:
         """Show the results in 2D, with the layers as they were."""

@@ -13,7 +13,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
-from napari_dispr.viewer.layers import ResultLayers
+from napari_dispr.viewer.layers import ResultLayers, removed_together
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.viewer.session import Session
@@ -406,14 +406,15 @@ class PredictWidget(DockedWidget):
 
     def _clean_up(self) -> None:
         """End all changes of the viewer; result layers stay."""
-        self.show_3d_button.leave()  # before the colours change, which would colour its surfaces again
-        self._remember()
-        for choice in (self.image_choice, self.labels_choice):
-            choice.disconnect_layers()
-        self._followed.stop()
-        self._session.events.predictions.disconnect(self._on_session)
-        self._colours.release()
-        self._finish_growing()
-        for event in _DIMS_EVENTS:
-            getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
-        self.cells.shut_down()
+        with removed_together(self._viewer):
+            self.show_3d_button.leave()  # before the colours change, which would colour its surfaces again
+            self._remember()
+            for choice in (self.image_choice, self.labels_choice):
+                choice.disconnect_layers()
+            self._followed.stop()
+            self._session.events.predictions.disconnect(self._on_session)
+            self._colours.release()
+            self._finish_growing()
+            for event in _DIMS_EVENTS:
+                getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
+            self.cells.shut_down()

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QListWidget, QListWidgetItem, QP
 
 from napari_dispr.errors import InputError, counted
 from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.viewer.layers import remove_layers
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.run_bar import RunBar
@@ -88,8 +89,7 @@ class FieldBrowser(QWidget):
     def show_layers(self, field: Annotated) -> None:
         """Show an image and its labels as layers, in place of the last ones shown here."""
         shown = [name for name in (IMAGE_LAYER, LABELS_LAYER) if name in self._viewer.layers]
-        for name in shown:
-            self._viewer.layers.remove(name)
+        remove_layers(self._viewer, [self._viewer.layers[name] for name in shown])
         if not shown:  # else the user has decided what is visible
             for layer in self._viewer.layers:
                 layer.visible = False
