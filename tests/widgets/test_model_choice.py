@@ -103,7 +103,7 @@ def test_broken_file_has_a_message(choice: ModelChoice, qtbot: QtBot) -> None:
 def test_no_model_in_words(qtbot: QtBot) -> None:
     choice = ModelChoice(none="from scratch")
     qtbot.addWidget(choice)
-    assert texts(choice) == ["from scratch", *SHIPPED]
+    assert texts(choice) == ["from scratch", *SHIPPED, OTHER]
     assert choice.model is None
     with qtbot.waitSignal(choice.model_changed):
         choice.model = "generic"
