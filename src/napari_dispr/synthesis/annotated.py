@@ -17,8 +17,8 @@ from napari_dispr.labels import whole_numbers
 
 #: Names of the folders of images and of labels.
 _FOLDERS = (("image", "labels"), ("images", "masks"), ("images", "labels"), ("image", "mask"))
-#: Folders with images and labels together, as for Cellpose.
-_TOGETHER = ("train",)
+#: A folder with images and labels together, as for Cellpose.
+_TOGETHER = "train"
 
 
 #: A file or folder, an array, or several arrays.
@@ -78,7 +78,7 @@ def annotated_files(
                 images, labels = folder / one, folder / other
                 break
         else:
-            images = labels = next((folder / name for name in _TOGETHER if (folder / name).is_dir()), folder)
+            images = labels = folder / _TOGETHER if (folder / _TOGETHER).is_dir() else folder
     return [(image, path) for image, path in pair_files(images, labels) if image is not None]
 
 
@@ -104,10 +104,11 @@ def read_annotated(
         given = spacing if spacing is None or len(spacing) == 3 else (float(np.mean(spacing)), *spacing)
         stack = read_stack(image, path, given, unit, flat=True)
         assert stack.image is not None
-        if stack.image.shape != stack.labels.shape:
+        shapes = [array.shape[len(array) == 1 :] for array in (stack.image, stack.labels)]
+        if shapes[0] != shapes[1]:
             raise InputError(
-                f"{image} has the shape {stack.image.shape} and its labels {stack.labels.shape}: give labels "
-                "that were made from this image."
+                f"{image} has the shape {shapes[0]} and its labels {shapes[1]}: give labels that were made "
+                "from this image."
             )
         check_intensities(stack.image, stack.name)
         numbers = whole_numbers(stack.labels, stack.name)

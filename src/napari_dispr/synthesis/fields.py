@@ -116,13 +116,13 @@ def iter_make_synthesis(
     }
     before = earlier_card(folder, CARD_FILE, request)
     notes: dict[str, list[str]] = dict((before or {}).get("notes", {}))
-    if before is None:
-        _write_card(folder, request, notes)
     rows = _read_rows(folder)
     for number in range(1, images + 1):
         name = f"synthetic_{number:04d}"
         if name not in rows:
             population = yield from iter_make_population(source, settings, seed, number)
+            if before is None and number == 1:  # not before: settings that make no image leave no folder
+                _write_card(folder, request, notes)
             _write(folder, name, population, layout)
             if population.notes:
                 notes[name] = list(population.notes)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.events import in_one_go, mapped
 from napari_dispr.files import read_rows, write_json, write_rows, written_aside
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
@@ -324,10 +324,10 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
                 lines.append(f"| {name}{words} | {' | '.join([*segs, *kids])} |")
     lines += [
         "",
-        f"SEG: mean over the true cells of {tests} test images; slice by slice: over the sections of these "
-        f"cells in stacks, each slice segmented as a 2D image (mean ± standard deviation over "
-        f"{settings.seeds} seeds). Each segmenter was trained from scratch for {settings.steps} steps of "
-        f"{settings.batch} crops. KID: a kernel distance of our own features of cells (mean ± standard "
-        "deviation over random subsets).",
+        f"SEG: mean over the true cells of {counted(tests, 'test image')}; slice by slice: over the sections "
+        f"of these cells in stacks, each slice segmented as a 2D image (mean ± standard deviation over "
+        f"{counted(settings.seeds, 'seed')}). Each segmenter was trained from scratch for "
+        f"{counted(settings.steps, 'step')} of {settings.batch} crops. KID: a kernel distance of our own "
+        "features of cells (mean ± standard deviation over random subsets).",
     ]
     return "\n".join(lines) + "\n"

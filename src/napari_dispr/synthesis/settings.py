@@ -1,14 +1,29 @@
 """Settings of the synthesis - learning, making, judging: defaults, ranges and help texts. No torch."""
 
+from math import prod
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from napari_dispr.settings import Device, Settings
 
 _Length = Annotated[float, Field(ge=0, le=1e4)]
-_Voxels = Annotated[int, Field(ge=8, le=4096)]
+#: Least and largest number of slices, least and largest side of a slice, and most voxels of an image: more
+#: take more than 8 GB of memory.
+SLICES, SIDES, MOST_VOXELS = (2, 1024), (8, 4096), 2**27
 Layout = Literal["plain", "cellpose", "stardist"]
+
+
+def _size(size: tuple[int, ...]) -> tuple[int, ...]:
+    limits = (SLICES, SIDES, SIDES)[-len(size) :]
+    if len(size) not in (2, 3) or not all(a <= n <= b for n, (a, b) in zip(size, limits, strict=False)):
+        raise ValueError(
+            f"give y,x or z,y,x, with y and x from {SIDES[0]} to {SIDES[1]} and z from {SLICES[0]} to "
+            f"{SLICES[1]}"
+        )
+    if prod(size) > MOST_VOXELS:
+        raise ValueError(f"these are more than {MOST_VOXELS // 10**6} million voxels: make smaller images")
+    return size
 
 
 class LearnSettings(Settings):
@@ -114,7 +129,7 @@ class Microscope(Settings):
 class PopulationSettings(Settings):
     """How the cells of one image are placed."""
 
-    size: tuple[_Voxels, _Voxels] | tuple[Annotated[int, Field(ge=2, le=1024)], _Voxels, _Voxels] = Field(
+    size: Annotated[tuple[int, ...], AfterValidator(_size)] = Field(
         (32, 256, 256), description="Size of each image in voxels: z,y,x, or y,x for 2D images."
     )
     cells: Annotated[int, Field(ge=1, le=5000)] | None = Field(
