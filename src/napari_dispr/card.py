@@ -13,16 +13,20 @@ _Positive = Annotated[float, Field(ge=1e-9, le=_LARGEST)]
 _KNOWN = ("size+shape+picture", "size+shape", "shape+picture", "shape")
 
 
-class Quality(BaseModel):
-    """A sampler and its number of evaluations."""
+class _Part(BaseModel):
+    """A part of a card: no other fields, no changes, finite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Quality(_Part):
+    """A sampler and its number of evaluations."""
 
     sampler: str
     steps: int = Field(ge=1, le=4000)
 
 
-class Calibration(BaseModel):
+class Calibration(_Part):
     """How far a measure of an ensemble was from the truth, on cells that the model was not trained on.
 
     Made by ``shapes.intervals.calibrate``, read by ``shapes.intervals.read_interval``.
@@ -35,14 +39,10 @@ class Calibration(BaseModel):
         What is added, squared, to a cell's variance, so that its spread is ``sqrt(sd^2 + floor^2)``.
     sd : float
         Root mean square of the cells' standard deviations over their members, of the logarithm.
-    members : int
-        Members of each ensemble.
     few : int or None
         If the cells were too few for quantiles: their number. The scores are then the absolute quantiles of
         a t-distribution, with its spread from the cells.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     scores: tuple[_Number, ...]
     floor: _Positive
@@ -56,37 +56,29 @@ class Calibration(BaseModel):
         return self.few or len(self.scores)
 
 
-class PlaneIntervals(BaseModel):
+class PlaneIntervals(_Part):
     """The calibrations of cells of which several planes are known.
 
     Attributes
     ----------
     gap : float
         Largest `planes.mean_gap` of a cell, in voxels, for which they hold.
-    measures : dict
-        By measure.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     gap: _Positive
     measures: dict[str, Calibration]
 
 
-class Usual(BaseModel):
+class Usual(_Part):
     """Mean and spread of some features over the training cells: how unusual is another cell?
 
     Attributes
     ----------
-    names : tuple of str
-        The features.
     whitening : tuple of tuple of float
         Of the standardised features; the length of ``whitening^T z`` is their Mahalanobis distance.
     unit : float
         Of that distance: what 98 % of the training cells stay below.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     names: tuple[str, ...]
     mean: tuple[_Number, ...]
@@ -100,7 +92,7 @@ class Usual(BaseModel):
         return self
 
 
-class Direction(BaseModel):
+class Direction(_Part):
     """The direction of features that separates known faults (blurred cells, ...) from the training cells.
 
     Attributes
@@ -113,14 +105,12 @@ class Direction(BaseModel):
         Mean of such cells, of the standardised features.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     weights: tuple[_Number, ...]
     unit: _Positive
     centre: tuple[_Number, ...]
 
 
-class Novelty(BaseModel):
+class Novelty(_Part):
     """What the training cells look like, to detect novel cells; made and read by ``cells.novelty``.
 
     Attributes
@@ -131,11 +121,7 @@ class Novelty(BaseModel):
         "blurred", "inverted" and "strange", where there were pictures.
     thresholds : dict
         For each set of groups that may be known for a cell, joined by "+": a cell above this is novel.
-    cells : int
-        Training cells that it was made from.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     groups: dict[Literal["size", "shape", "picture"], Usual]
     directions: dict[Literal["blurred", "inverted", "strange"], Direction] = Field(default_factory=dict)
@@ -154,7 +140,7 @@ class Novelty(BaseModel):
         return self
 
 
-class Weights(BaseModel):
+class Weights(_Part):
     """One Gaussian process of a `VolumeRegression`.
 
     Attributes
@@ -169,8 +155,6 @@ class Weights(BaseModel):
         Root mean square error of the logarithm, of training cells left out one by one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
     centre: _Number
     of_cells: tuple[_Number, ...]
     length: _Positive
@@ -178,13 +162,11 @@ class Weights(BaseModel):
     error: _Number
 
 
-class VolumeRegression(BaseModel):
+class VolumeRegression(_Part):
     """Predicts a cell's volume from mask and picture; made and read by ``cells.volume``.
 
     Attributes
     ----------
-    mean, sd : tuple of float
-        Of all features over the training cells.
     cells : tuple of tuple of float
         The training cells' standardised features.
     weights : dict
@@ -192,8 +174,6 @@ class VolumeRegression(BaseModel):
     share : float
         Weight of this expectation against the volume of the sampled shape, both as logarithms.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     mean: tuple[_Number, ...]
     sd: tuple[_Positive, ...]
@@ -215,28 +195,22 @@ def _check_lengths(size: int, *rows: tuple[Any, ...]) -> None:
         raise ValueError(f"rows have {size} numbers")
 
 
-class VolumeLine(BaseModel):
+class VolumeLine(_Part):
     """``log volume = constant + own * log(volume as drawn) + area * log(area of the mask)``, in voxels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     constant: float
     own: float
     area: float
 
 
-class Heights(BaseModel):
+class Heights(_Part):
     """Gives members the volume of known cells of their kind; made and read by ``cells.heights``.
 
     Attributes
     ----------
     sized, unsized : VolumeLine
         For cells whose size on the grid is their true size, and for cells whose true size is not known.
-    cells : int
-        Known cells that it was made from.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sized: VolumeLine
     unsized: VolumeLine

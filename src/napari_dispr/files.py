@@ -1,4 +1,7 @@
-"""Write files under a temporary name and rename them, so that nobody ever reads half of one."""
+"""Write files under a temporary name and rename them, so that nobody ever reads half of one.
+
+Also what users are told of files that cannot be read.
+"""
 
 import csv
 import json
@@ -86,11 +89,6 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
 @contextmanager
 def locked(file: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of a file, which is made if needed; the system frees it when the process ends, however.
-
-    Parameters
-    ----------
-    wait : bool
-        Wait until the lock is free.
 
     Raises
     ------
@@ -191,15 +189,42 @@ def plain(value: Any) -> Any:
     return value
 
 
-def unreadable_tiff(path: Path, error: Exception) -> InputError:
-    """A sentence for the user, after tifffile could not read a file."""
-    if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
-        return InputError(f"The file {path} cannot be read as TIFF: save it again.")
+@contextmanager
+def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None]:
+    """Make a sentence for the user of what a reader of a file raises: a damaged file can raise anything.
+
+    Parameters
+    ----------
+    kind : str
+        What the file is read as, such as ``TIFF``.
+    cure : str
+        What to do with a damaged file.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(
+            f"There is not enough memory to read {path}: crop it, or close other programs."
+        ) from error
+    except PermissionError as error:
+        raise InputError(
+            f"There is no permission to read {path}: change it, or choose another file."
+        ) from error
+    except Exception as error:
+        if kind == "TIFF" and ("imagecodecs" in str(error) or isinstance(error, ImportError)):
+            raise InputError(_compressed(path)) from error
+        raise InputError(f"The file {path} cannot be read as {kind}: {cure}.") from error
+
+
+def _compressed(path: Path) -> str:
+    """Which package reads a TIFF file whose compression tifffile alone does not know."""
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
         compression = tifffile.COMPRESSION(tiff.pages.first.compression).name
-    return InputError(
+    return (
         f"{path} is compressed with {compression}, which needs one more package: run "
         "pip install imagecodecs, or save the file without compression."
     )

@@ -72,6 +72,20 @@ def section(volume: Any, depth: float = 0.0) -> Any:
     return volume[..., below, :, :] * (1 - share) + volume[..., below + 1, :, :] * share
 
 
+def between(
+    planes: NDArray[np.float32], known: ArrayLike, places: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Planes (n, y, x) at some places along an axis, between those at the ``known`` places, which rise.
+
+    Interpolated linearly, and constant beyond the first and the last.
+    """
+    at = np.interp(places, np.asarray(known), np.arange(len(planes)))
+    below = np.floor(at).astype(int)
+    above = np.minimum(below + 1, len(planes) - 1)
+    share = (at - below).astype(np.float32)[:, None, None]
+    return planes[below] * (1 - share) + planes[above] * share
+
+
 def depths_inside(shape: NDArray[np.bool_]) -> NDArray[np.int_]:
     """Distances from the imaged plane, in voxels, of the planes that a shape (z, y, x) reaches, rising."""
     return np.flatnonzero(shape.any(axis=(1, 2))) - IMAGED_PLANE

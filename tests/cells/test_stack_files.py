@@ -1,5 +1,6 @@
 """3D files: what they say of their voxels, what is no stack, partners in folders, and damaged files."""
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -226,6 +227,25 @@ def test_damaged_files_are_named(tmp_path: Path, labels: Path, name: str, option
             with pytest.raises(InputError, match="cannot be read as TIFF") as caught:
                 read_stack(*pair)
             assert str(path) in str(caught.value)
+
+
+def test_a_file_that_memory_cannot_hold_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "cells.npy"
+    shape = (1 << 20, 1 << 20, 1 << 20)
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(InputError, match=r"not enough memory to read .*cells\.npy"):
+        read_stack(None, path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="this user may read everything")
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "cells.npy"
+    np.save(path, np.zeros((4, 8, 8), np.uint8))
+    path.chmod(0)
+    with pytest.raises(InputError, match=r"no permission to read .*cells\.npy"):
+        read_stack(None, path)
 
 
 def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 import zarr
 from PIL import Image
 
-from napari_dispr.commands.common import read_picture, split_labels
+from napari_dispr.cells.pictures import read_picture
+from napari_dispr.commands.common import split_labels
 
 LABELS = np.zeros((40, 40), np.uint8)
 LABELS[5:15, 5:15], LABELS[20:30, 20:30] = 1, 2

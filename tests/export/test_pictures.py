@@ -99,10 +99,9 @@ def test_a_montage_of_many_cells_takes_some_and_of_few_is_small():
         CellFile(str(i), np.full((64, 64), (i + 1) / 40, np.float32), None, obj if i % 2 else None)
         for i in range(40)
     ]
-    page = montage(cells, columns=3, rows=2, seed=1)
+    page = montage(cells, columns=3, rows=2)
     assert page.shape == montage(cells[:6], columns=3, rows=2).shape
-    np.testing.assert_array_equal(page, montage(cells, columns=3, rows=2, seed=1))
-    assert (page != montage(cells, columns=3, rows=2, seed=2)).any()
+    assert (page != montage(cells[:6], columns=3, rows=2)).any()
     assert montage(cells[:2]).shape[1] < montage(cells[:3]).shape[1]
     assert montage(cells[:2]).shape[0] == 128 + 2 * GAP
     assert montage([]).ndim == 3

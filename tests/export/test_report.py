@@ -16,14 +16,15 @@ from support.predictions import CALIBRATION, ball, prediction_of, rotated
 from napari_dispr import grid
 from napari_dispr.commands import cli
 from napari_dispr.errors import InputError
+from napari_dispr.export.html import number
 from napari_dispr.export.report import command_line, is_moved, python_call, report
-from napari_dispr.export.report_pictures import number, unit_sign
 from napari_dispr.planes import KnownPlane
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.predict import predict
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_prediction
 from napari_dispr.prediction.tables import measure_cells
+from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.section import Section
 
 TO_WORLD = rotated(30, 0.1, (5.0, -3.0))

@@ -94,20 +94,6 @@ def test_pairwise_iou_is_exact():
             assert iou[i, j] == (members[i] & members[j]).sum() / (members[i] | members[j]).sum()
 
 
-def test_imaged_plane_iou_looks_at_plane_32_only():
-    shape = ball(8)
-    shape[:32], shape[33:] = -5, 5
-    mask = ball(8)[32] > 0
-    np.testing.assert_array_equal(ensemble_of(shape, ball(8, (30, 31.5, 31.5))).imaged_plane_iou(mask)[0], 1)
-    half = mask.copy()
-    half[32:] = False
-    # A mask in [0, 1] counts where it is above one half.
-    np.testing.assert_allclose(ensemble_of(ball(8)).imaged_plane_iou(np.where(half, 0.6, 0.5)), 0.5)
-    nothing = np.full(grid.SHAPE, -5.0)
-    assert ensemble_of(nothing).imaged_plane_iou(np.zeros((64, 64))) == 1
-    assert ensemble_of(nothing).imaged_plane_iou(mask) == 0
-
-
 def test_npz_gives_the_same_ensemble_back_to_the_last_bit(tmp_path):
     rng = np.random.default_rng(3)
     shapes = [ball(9) + rng.normal(0, 1e-3, grid.SHAPE) for _ in range(2)]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_dispr.shapes.scores import consensus_iou, diversity, energy_score
+from napari_dispr.shapes.ensemble import diversity
+from napari_dispr.shapes.scores import consensus_iou, energy_score
 
 
 def row(*voxels):

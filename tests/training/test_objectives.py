@@ -7,7 +7,7 @@ from support.models import TINY
 from napari_dispr.diffusion.condition import Condition
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow
-from napari_dispr.diffusion.samplers import FlowDenoiser, euler
+from napari_dispr.diffusion.samplers import FlowDenoiser, ddim
 from napari_dispr.training.objectives import STAGES, energy_score, run_up_to, shape_distance
 
 FLAT = torch.ones(1, 1, 64, 1, 1)
@@ -83,7 +83,7 @@ def test_training_goes_where_sampling_goes(stage):
     denoiser = FlowDenoiser(network, process, condition, condition.sections(8.0))
     states = [noise]
     with torch.no_grad():
-        states += list(euler(denoiser, noise, process.times(stage[0]), lambda: noise))
+        states += list(ddim(denoiser, noise, process.times(stage[0]), lambda: noise))
     torch.testing.assert_close(x, states[stage[1]], atol=2e-5, rtol=1e-4)
 
 

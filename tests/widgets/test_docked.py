@@ -5,13 +5,17 @@ from pathlib import Path
 
 import yaml
 from napari import Viewer
+from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QWidget
 
 import napari_dispr
 from napari_dispr.viewer.opening import DISPLAY_NAME, PLUGIN, open_window
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
 from napari_dispr.widgets.parts.citation import CITATION, CiteLink
+from napari_dispr.widgets.parts.docked import DockedWidget
+from napari_dispr.widgets.parts.threads import Job, LatestAnswer, Step, threads_running
 from napari_dispr.widgets.predict.widget import PredictWidget
 from napari_dispr.widgets.synthesis.balance import BalanceWidget
 
@@ -77,3 +81,25 @@ def test_a_dock_of_a_script_has_the_name_of_the_menu(make_napari_viewer: Callabl
     dock = viewer.window.add_dock_widget(MorphometryWidget(viewer), name=f"Morphometry ({PLUGIN})")
     assert dock.windowTitle() == f"Morphometry ({DISPLAY_NAME})"
     assert open_window(viewer, "Morphometry") is dock.widget()
+
+
+def test_a_window_that_closes_ends_the_work_of_its_parts(qtbot: QtBot) -> None:
+    def endless(step: Step) -> None:
+        while True:
+            step(0, 1)
+
+    window = DockedWidget(ViewerModel())
+    qtbot.addWidget(window)
+    part = QWidget(window)
+    heard: list[object] = []
+    job, timer = Job(part), QTimer(part, interval=0)
+    job.failed.connect(heard.append)
+    timer.timeout.connect(lambda: heard.append("timer"))
+    latest = LatestAnswer(lambda: "answer", heard.append, part, pause=10)
+    job.start(endless)
+    latest.ask()
+    timer.start()
+    window.shut_down()
+    qtbot.waitUntil(lambda: threads_running() == 0)
+    qtbot.wait(30)  # longer than the answer would have waited
+    assert not (job.running or latest.pending or timer.isActive()) and heard == []

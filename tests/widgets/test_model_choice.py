@@ -101,7 +101,7 @@ def test_broken_file_has_a_message(choice: ModelChoice, qtbot: QtBot) -> None:
 
 
 def test_no_model_in_words(qtbot: QtBot) -> None:
-    choice = ModelChoice(other_file=False, none="from scratch")
+    choice = ModelChoice(none="from scratch")
     qtbot.addWidget(choice)
     assert texts(choice) == ["from scratch", *SHIPPED]
     assert choice.model is None

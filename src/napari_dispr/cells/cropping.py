@@ -39,8 +39,6 @@ class Crop:
         From voxel-centre index (z, y, x) to pixel index; z is in pixels, 0 in the image.
     known_scale : float or None
         Size on the grid relative to the training data; None: not known, because of the scale "auto".
-    planes : tuple of KnownPlane
-        Further sections at other depths.
     picture : "section" or "projection"
         What image and mask show. The mask of a projection is the silhouette of the whole cell.
     """
@@ -189,8 +187,6 @@ def crop_cells(
     ----------
     cells : sequence of int or None
         None: all cells that can be cropped.
-    boxes : mapping, optional
-        Of `cell_boxes`, if they are known.
     sides : (float, float)
         As in `zoom_for`: cells are resampled to square pixels.
 
@@ -262,8 +258,6 @@ def crop_cell(
         Grid voxels per pixel, from ``zoom_for``.
     box : Box, optional
         Bounding box of the cell, if it is known.
-    sides : (float, float)
-        As in `zoom_for`.
 
     Raises
     ------
@@ -329,8 +323,6 @@ def grid_window(zoom: float, centre: float, length: int) -> tuple[slice, NDArray
         Grid voxels per pixel.
     centre : float
         Pixel index at the in-plane centre of the grid.
-    length : int
-        Number of pixels along this axis.
     """
     middle = (np.arange(grid.SIZE) - grid.CENTRE) / zoom + centre
     reach = max(1.0, 1 / zoom) / 2

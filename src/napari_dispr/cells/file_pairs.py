@@ -60,7 +60,6 @@ def partners(images: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[
 
     Returns
     -------
-    pairs : list of (image, labels)
     alone : list of (path, str)
         Files without a partner, each with a sentence that says so.
 

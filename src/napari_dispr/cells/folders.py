@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE, Crop
 from napari_dispr.errors import InputError
-from napari_dispr.files import unreadable_tiff, write_json, written_aside
+from napari_dispr.files import reading, write_json, written_aside
 from napari_dispr.settings import Settings
 
 PARTS = ("train", "test")
@@ -45,8 +45,6 @@ class CellFile:
 
     Attributes
     ----------
-    name : str
-        File name without ending.
     mask : (64, 64) float32
         Antialiased segmentation of the imaged plane, 0 to 1.
     image : (64, 64) float32 or None
@@ -145,6 +143,12 @@ def read_dataset(
             if stack.is_file():
                 files[_STACK] = stack
     return [replace(cell, predicted=cell.name in predicted) for cell in map(_read_cell, cells)]
+
+
+def read_training_cells(folder: str | PathLike[str]) -> list[CellFile]:
+    """The cells of a dataset that are for training: of its part ``train``, if it has parts."""
+    part = "train" if (Path(folder) / "train").is_dir() else None
+    return read_dataset(folder, part, need_objects=True)
 
 
 def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes: DatasetNotes) -> None:
@@ -354,11 +358,8 @@ def _read_cell(files: dict[str, Path]) -> CellFile:
 
 
 def _read(path: Path, ndim: int) -> NDArray[np.generic]:
-    """Read a TIFF file with the size of the model grid or its plane."""
-    try:
+    with reading(path, "TIFF"):
         array = np.squeeze(tifffile.imread(path))
-    except Exception as error:  # a damaged file can raise anything
-        raise unreadable_tiff(path, error) from error
     if array.shape != grid.SHAPE[:ndim]:
         size = " x ".join(["64"] * ndim)
         raise InputError(f"The file {path} has the shape {array.shape}: resize it to {size} voxels.")

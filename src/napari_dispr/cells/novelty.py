@@ -70,8 +70,6 @@ def fit_novelty(
         Cells of other kinds, which the detector learns to separate from the training cells.
     extent : float
         Larger side of the bounding box of a cell at the scale "auto", in voxels (``typical_extent``).
-    seed : int
-        Of the noise in simulated images.
     least : int
         Least number of cells. Of few cells those left out are far from the others, so that the limits are
         wide: fewer cells that are unlike them get a warning.
@@ -204,7 +202,6 @@ class _Training:
         return found | ({"strange": self.foreign} if len(self.foreign) else {})
 
     def learn(self, cells: NDArray[np.int64]) -> _Learned:
-        """Fit to some of the cells."""
         groups = {}
         for group, table in self.tables.items():
             # Only true sizes: at the extent of "auto" all sizes are equal.

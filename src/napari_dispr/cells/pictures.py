@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.stack_files import open_zarr, read_zarr_picture
 from napari_dispr.errors import InputError
-from napari_dispr.files import unreadable_tiff
+from napari_dispr.files import reading
 
 #: Axes along which a file may hold several fields: time points and slices.
 SERIES = "TZ"
@@ -31,9 +31,10 @@ def read_picture(path: Path, *, labels: bool = False) -> NDArray[Any]:
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the name.")
     suffix = path.suffix.lower()
-    try:
-        if suffix in (".tif", ".tiff"):
+    if suffix in (".tif", ".tiff"):
+        with reading(path, "TIFF"):
             return tifffile.imread(path)
+    with reading(path, "a picture", "save it as TIFF"):
         if suffix == ".npy":
             return np.load(path, allow_pickle=False)
         from imageio.v3 import imread
@@ -41,10 +42,6 @@ def read_picture(path: Path, *, labels: bool = False) -> NDArray[Any]:
         with path.open("rb") as file:
             has_palette = suffix == ".png" and file.read(26)[25:] == b"\3"  # the colour type
         return imread(path, mode="P") if labels and has_palette else imread(path)
-    except Exception as error:  # a broken file can raise anything
-        if suffix in (".tif", ".tiff"):
-            raise unreadable_tiff(path, error) from error
-        raise InputError(f"{path} cannot be read as a picture: save it as TIFF.") from error
 
 
 def axes_of(path: Path) -> dict[str, int]:
@@ -121,7 +118,7 @@ def read_plane(
 
 def _read_plane(path: Path, index: tuple[int, ...]) -> NDArray[Any]:
     """The plane at an index of the axes before y and x that are longer than 1; no other is read."""
-    try:
+    with reading(path, "TIFF" if path.suffix.lower() in (".tif", ".tiff") else "a picture"):
         if path.is_dir():
             return _plane_of(open_zarr(path).array, index)
         if path.suffix.lower() == ".npy":
@@ -136,12 +133,6 @@ def _read_plane(path: Path, index: tuple[int, ...]) -> NDArray[Any]:
                 if (page := series.pages[int(number)]) is not None:
                     return np.asarray(page.asarray())
             return _plane_of(series.asarray(), index)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file can raise anything
-        if path.suffix.lower() in (".tif", ".tiff"):
-            raise unreadable_tiff(path, error) from error
-        raise InputError(f"{path} cannot be read as a picture: save it again.") from error
 
 
 def _plane_of(array: Any, index: tuple[int, ...]) -> NDArray[Any]:

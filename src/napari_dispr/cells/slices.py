@@ -96,8 +96,6 @@ def stack_on_grid(
     Parameters
     ----------
     image, labels : (z, y, x) arrays
-    box : Box
-        Of the label.
     spacing, voxel_size : float
         Sides of the voxels of the stack, and of the grid.
     picture, crop
@@ -117,11 +115,7 @@ def stack_on_grid(
     place = (np.arange(grid.SIZE) - grid.IMAGED_PLANE) * voxel_size / spacing[0] + plane - around.start
     result = np.zeros(grid.SHAPE, np.float32)
     inside = (place >= imaged[0] - 0.5) & (place <= imaged[-1] + 0.5)
-    at = np.interp(place[inside], imaged, np.arange(len(imaged)))
-    below = np.floor(at).astype(int)
-    share = (at - below)[:, None, None]
-    above = np.minimum(below + 1, len(imaged) - 1)
-    result[inside] = known[below] * (1 - share) + known[above] * share
+    result[inside] = grid.between(known, imaged, place[inside])
     return np.rint(255 * np.clip(result, 0, 1)).astype(np.uint8)
 
 

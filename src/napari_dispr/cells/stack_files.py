@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_dispr.cells.file_pairs import stem_of
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.errors import InputError
-from napari_dispr.files import unreadable_tiff
+from napari_dispr.files import reading
 from napari_dispr.grid import check_spacing
 
 #: The unit of all stacks whose files have a unit.
@@ -180,10 +180,8 @@ def _volume(path: Path, flat: bool = False) -> _Read:
     elif path.suffix.lower() in (".tif", ".tiff"):
         read = _read_tiff(path)
     elif path.suffix.lower() == ".npy":
-        try:
+        with reading(path, "NPY"):
             array = _read_cellpose(path) if stem_of(path).endswith("_seg") else np.load(path)
-        except Exception as error:  # a damaged file can raise anything
-            raise InputError(f"The file {path} cannot be read as NPY: save it again.") from error
         read = _Read(array, "?" * array.ndim)
     else:
         raise InputError(f"{path} is not TIFF, OME-Zarr or NPY: save it as TIFF.")
@@ -238,16 +236,13 @@ def _in_space(read: _Read, path: Path, flat: bool) -> _Read:
 
 
 def _read_tiff(path: Path) -> _Read:
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            # By default tifffile writes three or four slices of whole numbers as colours.
-            array, axes = series.asarray(), "ZYX" if series.axes == "SYX" else series.axes
-            if array.size < _promised(tiff):
-                raise ValueError("pages are missing")
-            sizes, units, note = _tiff_sizes(tiff)
-    except Exception as error:  # a damaged file can raise anything
-        raise unreadable_tiff(path, error) from error
+    with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+        series = tiff.series[0]
+        # By default tifffile writes three or four slices of whole numbers as colours.
+        array, axes = series.asarray(), "ZYX" if series.axes == "SYX" else series.axes
+        if array.size < _promised(tiff):
+            raise ValueError("pages are missing")
+        sizes, units, note = _tiff_sizes(tiff)
     return _Read(array, axes, *_in_one_unit(sizes, units), note)
 
 
@@ -307,12 +302,13 @@ def micrometers(unit: object) -> float | None:
 # --- OME-Zarr ---------------------------------------------------------------------------------------
 
 
+_ZARR = "an OME-Zarr image"
+
+
 def _read_zarr(path: Path) -> _Read:
     opened = open_zarr(path)
-    try:
+    with reading(path, _ZARR):
         return replace(opened, array=np.asarray(opened.array[...]))
-    except Exception as error:  # a damaged folder can raise anything
-        raise _no_ome_zarr(path) from error
 
 
 def open_zarr(path: Path) -> _Read:
@@ -323,7 +319,7 @@ def open_zarr(path: Path) -> _Read:
         raise InputError(
             f'{path} is OME-Zarr, which needs one more package: run pip install "napari-dispr[zarr]".'
         ) from None
-    try:
+    with reading(path, _ZARR):
         group = zarr.open_group(path, mode="r")
         attributes: Mapping[str, Any] = json.loads(json.dumps(dict(group.attrs)))
         attributes = attributes.get("ome", attributes)  # from version 0.5
@@ -340,17 +336,9 @@ def open_zarr(path: Path) -> _Read:
         letters = "".join(name[0].upper() for name, _ in axes)
         if len(letters) != len(largest.shape):
             raise ValueError("each axis has a name")
-    except InputError:
-        raise
-    except Exception as error:  # a damaged or other folder can raise anything
-        raise _no_ome_zarr(path) from error
     units = dict(axes)
     zyx = (sizes.get("z"), sizes.get("y"), sizes.get("x"))
     return _Read(largest, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
-
-
-def _no_ome_zarr(path: Path) -> InputError:
-    return InputError(f"{path} cannot be read as an OME-Zarr image: save it again.")
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:

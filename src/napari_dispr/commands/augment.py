@@ -4,22 +4,21 @@ import argparse
 from typing import Any
 
 from napari_dispr.commands import common
-from napari_dispr.errors import InputError, counted
+from napari_dispr.errors import counted
 from napari_dispr.settings import PredictSettings
 
 _SAMPLING = {"model", "quality", "sampler", "steps", "seed", "device"}
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = common.add_command(
         commands, "augment", augment, "predict more training cells for rare classes; then use `train`"
     )
     common.add_dataset(command)
     number = command.add_mutually_exclusive_group()
     number.add_argument("--balance", action="store_true", help="as many cells as the largest class (default)")
-    number.add_argument("--per-class", metavar="N", help="number of cells of each class")
-    command.add_argument("--at-most", metavar="N", help="most shapes predicted of one cell (20)")
+    number.add_argument("--per-class", type=int, metavar="N", help="number of cells of each class")
+    command.add_argument("--at-most", type=int, metavar="N", help="most shapes predicted of one cell (20)")
     command.add_argument(
         "--model", metavar="MODEL", help="shape model: a name from `models list`, or a file (red-blood-cell)"
     )
@@ -27,12 +26,7 @@ def add(commands: Any) -> None:
 
 
 def augment(options: argparse.Namespace) -> None:
-    """``napari-dispr augment``."""
     settings = common.given_settings(options, PredictSettings)
-    per_class, at_most = (
-        None if text is None else _number(name, text)
-        for name, text in (("--per-class", options.per_class), ("--at-most", options.at_most))
-    )
     common.check_folder(options.out, "augment.json")
     from napari_dispr.cells.folders import read_notes
     from napari_dispr.synthesis.balance import iter_augment
@@ -42,8 +36,8 @@ def augment(options: argparse.Namespace) -> None:
         common.read_real_cells(options.dataset),
         options.out,
         class_table=options.class_table,
-        per_class=per_class,
-        at_most=AT_MOST if at_most is None else at_most,
+        per_class=options.per_class,
+        at_most=AT_MOST if options.at_most is None else options.at_most,
         notes=read_notes(options.dataset),
         **settings.model_dump(include=_SAMPLING),
     )
@@ -54,9 +48,3 @@ def augment(options: argparse.Namespace) -> None:
         print(f"{kind}: {counted(count, 'cell')}, {done['before'][kind]} of them real")
     cells = counted(sum(done["after"].values()), "cell")
     print(f"{cells}, {done['predicted']} of them predicted: {options.out}")
-
-
-def _number(option: str, text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise InputError(f"{option} is {text!r}: give a whole number above 0.")
-    return int(text)

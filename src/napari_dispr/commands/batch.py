@@ -17,7 +17,6 @@ _SOME_FAILED = 3
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = common.add_command(
         commands, "batch", batch, "predict the cells of many fields; the same command goes on after a stop"
     )
@@ -47,7 +46,6 @@ def add(commands: Any) -> None:
 
 
 def batch(options: argparse.Namespace) -> int:
-    """``napari-dispr batch``."""
     settings = common.given_settings(options, PredictSettings)
     common.check_folder(options.out, "batch.json")
     from napari_dispr.cells.fields import list_fields

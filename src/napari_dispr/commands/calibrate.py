@@ -4,14 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, add_settings, run_with_progress, warn
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(
+    command = common.add_command(
         commands,
         "calibrate",
         calibrate,
@@ -27,22 +26,20 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--licence", help="text for the card: licence of the model")
     command.add_argument("--data-note", help="text for the card: where the cells come from")
-    add_settings(command, PredictSettings, {"device"})
+    common.add_settings(command, PredictSettings, {"device"})
 
 
 def calibrate(options: argparse.Namespace) -> None:
-    """``napari-dispr calibrate``."""
     from napari_dispr.models.library import new_model_path
 
     if (options.out is None) == (options.name is None):
         raise InputError("Say where the new model goes: give either --out NAME.safetensors or --name NAME.")
     out = options.out if options.name is None else new_model_path(options.name)
-    from napari_dispr.training.calibrate import check_out, iter_calibrate
-
-    check_out(out)
     if not options.dataset.is_dir():
         raise InputError(f"There is no folder {options.dataset}: check its path.")
-    model = run_with_progress(
+    from napari_dispr.training.calibrate import doubts_of, in_words, iter_calibrate
+
+    model = common.run_with_progress(
         iter_calibrate(
             options.model,
             options.dataset,
@@ -52,9 +49,7 @@ def calibrate(options: argparse.Namespace) -> None:
             data_note=options.data_note or "",
         )
     )
-    from napari_dispr.training.calibrate import doubts_of, in_words
-
     for doubt in doubts_of(model.card):
-        warn(doubt)
+        common.warn(doubt)
     print(f"{model.name}: {out}")
     print(in_words(model.card))

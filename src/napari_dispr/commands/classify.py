@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = common.add_command(
         commands, "classify", classify, "test whether predicted shapes help to classify cells"
     )
@@ -42,7 +41,6 @@ def add(commands: Any) -> None:
 
 
 def classify(options: argparse.Namespace) -> None:
-    """``napari-dispr classify``."""
     settings = common.given_settings(options, ClassifySettings)
     common.check_folder(options.out, "classification.json", "features.csv")
     tables = [folder.parent.parent / "folds.csv" for folder in options.shapes]

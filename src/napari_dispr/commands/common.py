@@ -7,13 +7,13 @@ import argparse
 import signal
 import sys
 import tempfile
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_dispr.errors import InputError, counted
+from napari_dispr.events import result_of
 from napari_dispr.settings import Settings, SettingsKind, checked_settings
 
 if TYPE_CHECKING:
@@ -98,16 +98,15 @@ def run_with_progress(
     events: "Generator[Any, None, Result]", on_event: Callable[[Any], None] | None = None
 ) -> Result:
     """Run a generator of events with a progress bar and return its result; interrupting closes it."""
+
+    def note(event: Any) -> None:
+        if hasattr(event, "total"):
+            show(event.done, event.total)
+        if on_event is not None:
+            on_event(event)
+
     with progress_bar("step") as show, closing(events):
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as end:
-                return typing.cast(Result, end.value)
-            if hasattr(event, "total"):
-                show(event.done, event.total)
-            if on_event is not None:
-                on_event(event)
+        return result_of(events, note)
 
 
 def run_and_save(
@@ -271,13 +270,6 @@ def read_real_cells(dataset: Path) -> "list[CellFile]":
     if predicted := len(cells) - len(real):
         warn(f"{counted(predicted, 'predicted object')} of {dataset} left out: only real ones are used.")
     return real
-
-
-def read_picture(path: Path, *, labels: bool = False) -> "NDArray[Any]":
-    """Read a picture or labels; see `cells.pictures.read_picture`."""
-    from napari_dispr.cells.pictures import read_picture
-
-    return read_picture(path, labels=labels)
 
 
 def stated_pixel_size(image: Path, labels: Path) -> tuple[float, float] | None:

@@ -4,13 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, check_folder
+from napari_dispr.commands import common
 from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(
+    command = common.add_command(
         commands, "complete", complete, "write the cells of a prediction as one isotropic stack of 3D labels"
     )
     command.add_argument("folder", type=Path, help="folder of a saved prediction, best of several planes")
@@ -20,12 +19,11 @@ def add(commands: Any) -> None:
 
 
 def complete(options: argparse.Namespace) -> None:
-    """``napari-dispr complete``."""
     from napari_dispr.prediction.completed import LABELS
     from napari_dispr.prediction.completed import complete as completed
     from napari_dispr.prediction.saving import load_prediction
 
-    check_folder(options.out, LABELS)
+    common.check_folder(options.out, LABELS)
     stack = completed(load_prediction(options.folder))
     stack.save(options.out)
     size = " x ".join(str(length) for length in stack.labels.shape)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = common.add_command(commands, "dataset", dataset, "cut cells from 3D stacks; then use `train`")
     command.usage = (
         "napari-dispr dataset IMAGES LABELS --out DIR [options]\n"
@@ -43,7 +42,6 @@ def add(commands: Any) -> None:
 
 
 def dataset(options: argparse.Namespace) -> None:
-    """``napari-dispr dataset``."""
     images, labels = _sources(options)
     spacing, unit = common.given_spacing(options)
     voxel_size = (

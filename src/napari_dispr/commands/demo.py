@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, add_settings, check_folder, given_settings, run_and_save
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
 
@@ -14,18 +14,16 @@ _DEMO = "simulated red blood cells"
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(
+    command = common.add_command(
         commands, "demo", demo, "predict shapes of simulated cells; writes members, tables and a picture"
     )
     command.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (demo)")
-    add_settings(command, PredictSettings, {"model", "members", "quality", "seed", "device"})
+    common.add_settings(command, PredictSettings, {"model", "members", "quality", "seed", "device"})
 
 
 def demo(options: argparse.Namespace) -> None:
-    """``napari-dispr demo``."""
-    settings = given_settings(options, PredictSettings)
-    check_folder(options.out, "prediction.json")
+    settings = common.given_settings(options, PredictSettings)
+    common.check_folder(options.out, "prediction.json")
     _check_is_demo(options.out)
     import numpy as np
     import tifffile
@@ -42,7 +40,7 @@ def demo(options: argparse.Namespace) -> None:
     to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
     # If the model has this voxel size, "physical" is the same scale, and the model also gets the true sizes.
     scale = "physical" if read_card(settings.model).voxel_size == VOXEL_SIZE else field.zoom
-    prediction = run_and_save(
+    prediction = common.run_and_save(
         iter_predict(
             field.image,
             field.labels,

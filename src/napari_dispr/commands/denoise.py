@@ -4,19 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import (
-    add_command,
-    add_settings,
-    check_suffix,
-    run_with_progress,
-)
+from napari_dispr.commands import common
 from napari_dispr.errors import counted
 from napari_dispr.settings import PredictSettings
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(commands, "denoise", denoise, "write the steps from noise to shape of a member")
+    command = common.add_command(
+        commands, "denoise", denoise, "write the steps from noise to shape of a member"
+    )
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
     command.add_argument("--cell", type=int, required=True, help="label of the cell")
     command.add_argument("--member", type=int, default=0, help="number of the member (%(default)s)")
@@ -29,17 +25,16 @@ def add(commands: Any) -> None:
         type=int,
         help="evaluations of the network; more make a finer path (default: as for the member)",
     )
-    add_settings(command, PredictSettings, {"device"})
+    common.add_settings(command, PredictSettings, {"device"})
 
 
 def denoise(options: argparse.Namespace) -> None:
-    """``napari-dispr denoise``."""
-    check_suffix(options.out, ".tif", ".tiff", ".png")
+    common.check_suffix(options.out, ".tif", ".tiff", ".png")
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.prediction.saving import load_prediction
 
     prediction = load_prediction(options.folder)
-    path = run_with_progress(
+    path = common.run_with_progress(
         iter_denoising(
             prediction,
             options.cell,

@@ -17,7 +17,6 @@ _FOLD_OPTIONS = ("preset", "init", "minutes", "fold", "classes", "class_table", 
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = common.add_command(
         commands, "evaluate", evaluate, "compare predicted with known 3D shapes; writes tables and figures"
     )
@@ -58,7 +57,6 @@ def add(commands: Any) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """``napari-dispr evaluate``."""
     compared = common.given_settings(options, EvaluateSettings)
     several = options.steps.split(",") if options.steps and options.folds is None else [options.steps]
     # The options pixel_size and scale are not settings of sampling here.
@@ -170,7 +168,6 @@ def _training(text: str) -> dict[str, Any]:
 
 
 def _report_training(event: Any) -> None:
-    """Print when the training of a fold starts and ends."""
     import sys
 
     from tqdm import tqdm

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, check_folder, progress_bar, whole_numbers
+from napari_dispr.commands import common
 from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(commands, "export", export, "write the shapes of a prediction as surface meshes")
+    command = common.add_command(
+        commands, "export", export, "write the shapes of a prediction as surface meshes"
+    )
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
     command.add_argument("--out", type=Path, required=True, help="folder for the meshes")
     command.add_argument("--format", default="stl", help="stl, ply, obj or glb (%(default)s)")
@@ -20,19 +21,18 @@ def add(commands: Any) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """``napari-dispr export``."""
-    check_folder(options.out, "meshes.json")
+    common.check_folder(options.out, "meshes.json")
     from napari_dispr.export.meshes import export_meshes
     from napari_dispr.prediction.saving import load_prediction
 
     prediction = load_prediction(options.folder)
-    with progress_bar("mesh") as show:
+    with common.progress_bar("mesh") as show:
         paths = export_meshes(
             prediction,
             options.out,
             options.format,
-            cells=whole_numbers("--cells", options.cells),
-            members=[] if options.members == "none" else whole_numbers("--members", options.members),
+            cells=common.whole_numbers("--cells", options.cells),
+            members=[] if options.members == "none" else common.whole_numbers("--members", options.members),
             consensus=not options.no_consensus,
             progress=show,
         )

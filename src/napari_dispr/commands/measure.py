@@ -6,16 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from napari_dispr.commands.common import (
-    add_command,
-    add_spacing,
-    add_split,
-    check_suffix,
-    given_spacing,
-    progress_bar,
-    split_labels,
-    warn,
-)
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError, counted
 
 if TYPE_CHECKING:
@@ -23,8 +14,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(commands, "measure", measure, "measure 3D shapes and write a table")
+    command = common.add_command(commands, "measure", measure, "measure 3D shapes and write a table")
     command.add_argument(
         "files",
         type=Path,
@@ -34,8 +24,8 @@ def add(commands: Any) -> None:
         "OME-Zarr or NPY; one value per cell), or a dataset with objects",
     )
     command.add_argument("--out", type=Path, required=True, metavar="TABLE.csv", help="CSV table to write")
-    add_spacing(command)
-    add_split(command)
+    common.add_spacing(command)
+    common.add_split(command)
     command.add_argument(
         "--set",
         default="first",
@@ -45,9 +35,8 @@ def add(commands: Any) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """``napari-dispr measure``."""
-    spacing, unit = given_spacing(options)
-    check_suffix(options.out, ".csv")
+    spacing, unit = common.given_spacing(options)
+    common.check_suffix(options.out, ".csv")
     import pandas as pd
 
     from napari_dispr.prediction.saving import write_table
@@ -60,7 +49,7 @@ def measure(options: argparse.Namespace) -> None:
     for path in options.files:
         table = _measure_path(path, spacing, unit, options)
         if text := without_surface(table):
-            warn(f"{path}: {text}")
+            common.warn(f"{path}: {text}")
         table.insert(0, "file", str(path))
         _check_units(tables, table, path)
         tables.append(table)
@@ -155,7 +144,6 @@ def _measure_members(path: Path, volumes: Any, description: dict[str, Any], chos
 
 
 def _measure_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, chosen: str) -> "pd.DataFrame":
-    """Measure the objects of a dataset, their masks and pictures."""
     import pandas as pd
 
     from napari_dispr import signed_distance
@@ -194,16 +182,15 @@ def _measure_dataset(path: Path, spacing: tuple[float, ...] | None, unit: str, c
 def _measure_segmentation(
     path: Path, spacing: tuple[float, ...] | None, unit: str, options: argparse.Namespace
 ) -> "pd.DataFrame":
-    """Measure the cells of a 3D segmentation."""
     from napari_dispr.cells.stack_files import read_stack
     from napari_dispr.shapes.label_volumes import measure_labels
 
     stack = read_stack(None, path, spacing, unit)
     if stack.note:
-        warn(stack.note)
+        common.warn(stack.note)
     try:
-        with progress_bar("cell") as show:
-            labels = split_labels(stack.labels, options, path)
+        with common.progress_bar("cell") as show:
+            labels = common.split_labels(stack.labels, options, path)
             return measure_labels(labels, stack.spacing, stack.unit, set=options.set, progress=show)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

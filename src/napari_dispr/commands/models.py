@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.card import Card
-from napari_dispr.commands.common import add_command, check_suffix
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 
 
 def add(commands: Any) -> None:
-    """Add the commands and their options."""
     models = commands.add_parser("models", help="list, describe, import, export and remove shape models")
     kinds = models.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    add_command(kinds, "list", list_models, "list all models")
-    command = add_command(kinds, "info", model_info, "describe a model: purpose, training data, scores")
+    common.add_command(kinds, "list", list_models, "list all models")
+    command = common.add_command(
+        kinds, "info", model_info, "describe a model: purpose, training data, scores"
+    )
     command.add_argument("model", help="name from `models list`, or a file")
     command.add_argument("--json", action="store_true", help="print JSON, for programs")
-    command = add_command(
+    command = common.add_command(
         kinds, "import", import_model, "add a model file, or an original DISPR checkpoint, to your models"
     )
     command.add_argument(
@@ -36,15 +37,14 @@ def add(commands: Any) -> None:
     )
     for flag, (kind, text) in _ORIGINAL_FLAGS.items():
         original.add_argument(f"--{flag}", f"--{flag.replace('_', '-')}", type=kind, help=text)
-    command = add_command(kinds, "export", export_model, "write a model into one file, to share it")
+    command = common.add_command(kinds, "export", export_model, "write a model into one file, to share it")
     command.add_argument("model", help="name from `models list`, or a file")
     command.add_argument("--out", type=Path, required=True, help="file or folder to write to")
-    command = add_command(kinds, "remove", remove_model, "delete a model of your own")
+    command = common.add_command(kinds, "remove", remove_model, "delete a model of your own")
     command.add_argument("name", help="name of the model")
 
 
 def list_models(options: argparse.Namespace) -> None:
-    """``napari-dispr models list``."""
     from napari_dispr.models.library import available_fits, available_models, is_shipped, read_card
 
     models, fits = available_models(), available_fits()
@@ -68,7 +68,6 @@ def _megabytes(path: Path) -> str:
 
 
 def model_info(options: argparse.Namespace) -> None:
-    """``napari-dispr models info``."""
     from napari_dispr.models.library import available_fits, is_shipped, load_model, model_path, read_card
 
     if options.model in available_fits():
@@ -187,7 +186,6 @@ _ORIGINAL_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def import_model(options: argparse.Namespace) -> None:
-    """``napari-dispr models import``."""
     from napari_dispr.models.library import check_name
     from napari_dispr.models.library import import_model as import_file
 
@@ -202,7 +200,7 @@ def import_model(options: argparse.Namespace) -> None:
         imported = import_file(options.file, name)
     else:
         if options.out is not None:
-            check_suffix(options.out, ".safetensors")
+            common.check_suffix(options.out, ".safetensors")
         from napari_dispr.diffusion.original import import_dispr_checkpoint
 
         model = import_dispr_checkpoint(options.file, name=name or "dispr", **given)
@@ -218,14 +216,12 @@ def import_model(options: argparse.Namespace) -> None:
 
 
 def export_model(options: argparse.Namespace) -> None:
-    """``napari-dispr models export``."""
     from napari_dispr.models.library import export_model as export_file
 
     print(export_file(options.model, options.out))
 
 
 def remove_model(options: argparse.Namespace) -> None:
-    """``napari-dispr models remove``."""
     from napari_dispr.models.library import remove_model as remove_file
 
     print(f"{options.name} is removed: {remove_file(options.name)}")

@@ -4,21 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import (
-    add_command,
-    add_settings,
-    check_folder,
-    run_and_save,
-    warn,
-    whole_numbers,
-)
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(
+    command = common.add_command(
         commands, "more", more, "add members to a saved prediction, or replace rejected ones"
     )
     command.add_argument("folder", type=Path, help="folder of the saved prediction, which is changed")
@@ -30,13 +22,12 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--model", help="file of the model of the prediction, if `models list` does not have it"
     )
-    add_settings(command, PredictSettings, {"device"})
+    common.add_settings(command, PredictSettings, {"device"})
 
 
 def more(options: argparse.Namespace) -> None:
-    """``napari-dispr more``."""
-    cells = whole_numbers("--cells", options.cells)
-    rejected = whole_numbers("--reject", options.reject)
+    cells = common.whole_numbers("--cells", options.cells)
+    rejected = common.whole_numbers("--reject", options.reject)
     if rejected is not None and (cells is None or len(cells) != 1 or options.members is not None):
         raise InputError(
             "--reject needs one cell and excludes --members: give, for example, --cells 7 --reject 1,3."
@@ -44,7 +35,7 @@ def more(options: argparse.Namespace) -> None:
     from napari_dispr.prediction.more import iter_more_members, iter_redraw_members
     from napari_dispr.prediction.saving import load_prediction
 
-    check_folder(options.folder, old=True)
+    common.check_folder(options.folder, old=True)
     before = load_prediction(options.folder)
     cells = list(before) if cells is None else cells
     how: dict[str, Any] = {"model": options.model, "device": options.device or "auto"}
@@ -53,10 +44,10 @@ def more(options: argparse.Namespace) -> None:
         events = iter_more_members(before, cells, members, **how)
     else:
         events = iter_redraw_members(before, cells[0], rejected, **how)
-    prediction = run_and_save(events, options.folder, added_to=before)
+    prediction = common.run_and_save(events, options.folder, added_to=before)
     for warning in prediction.warnings:
         if warning not in before.warnings:
-            warn(warning)
+            common.warn(warning)
     for label in cells:
         numbers = ", ".join(str(number) for number in prediction.facts(label).numbers)
         print(f"cell {prediction.stem(label)}: members {numbers}")

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
     command = common.add_command(
         commands, "predict", predict, "predict 3D shapes of cells; then use `report`, `export` or `rank`"
     )
@@ -44,7 +43,6 @@ def add(commands: Any) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """``napari-dispr predict``."""
     settings = common.given_settings(options, PredictSettings)
     common.check_folder(options.out, "prediction.json")
     if options.labels is None and not options.image.is_dir():
@@ -113,14 +111,16 @@ def _picture(options: argparse.Namespace, settings: PredictSettings) -> dict[str
     """Arguments of `iter_predict` for a picture of one plane."""
     import numpy as np
 
-    labels = common.read_picture(options.labels, labels=True)
+    from napari_dispr.cells.pictures import read_picture
+
+    labels = read_picture(options.labels, labels=True)
     stack = labels.squeeze()
     if stack.ndim == 3 and stack.shape[-1] > 4:
         raise InputError(
             f"{options.labels} is a stack of {len(stack)} planes: give --planes all, or the numbers of the "
             "planes to use, such as --planes 3,5,9."
         )
-    picture: dict[str, Any] = {"image": common.read_picture(options.image)}
+    picture: dict[str, Any] = {"image": read_picture(options.image)}
     picture["labels"] = common.split_labels(labels, options, options.labels)
     if settings.pixel_size is None and (sides := common.stated_pixel_size(options.image, options.labels)):
         picture |= {"image_to_world": np.diag([*sides, 1.0]), "unit": common.UNIT}

@@ -4,21 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import (
-    add_command,
-    check_folder,
-    check_suffix,
-    progress_bar,
-    read_real_cells,
-    run_with_progress,
-    warn,
-)
+from napari_dispr.commands import common
 from napari_dispr.errors import counted
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(
+    command = common.add_command(
         commands, "rank", rank, "rank the cells of a prediction: which should be imaged in 3D?"
     )
     command.usage = (
@@ -53,16 +44,15 @@ def add(commands: Any) -> None:
 
 
 def rank(options: argparse.Namespace) -> None:
-    """``napari-dispr rank``."""
     if options.worth is not None:
         _worth(options)
         return
-    check_suffix(options.out, ".csv")
+    common.check_suffix(options.out, ".csv")
     from napari_dispr.prediction.ranking import next_planes, rank_cells
     from napari_dispr.prediction.saving import load_prediction, write_table
 
     if options.planes:
-        with progress_bar("cell") as show:
+        with common.progress_bar("cell") as show:
             table = next_planes(load_prediction(options.source), progress=show)
         write_table(options.out, table)
         print(table.head(10).to_string(index=False, float_format=lambda v: f"{v:.3g}"))
@@ -73,17 +63,19 @@ def rank(options: argparse.Namespace) -> None:
     print(table.head(10).drop(columns="warning").to_string(index=False, float_format=lambda v: f"{v:.4g}"))
     if warned := [str(name) for name in table.loc[table["warning"] != "", "name"]]:
         listed = ", ".join(warned[:20]) + (" and others" if len(warned) > 20 else "")
-        warn(f"these cells are unlike the training data, so that their ensembles may be wrong: {listed}.")
+        common.warn(
+            f"these cells are unlike the training data, so that their ensembles may be wrong: {listed}."
+        )
     print(f"{counted(len(table), 'cell')}: {options.out}")
 
 
 def _worth(options: argparse.Namespace) -> None:
-    check_folder(options.out, "worth.json")
+    common.check_folder(options.out, "worth.json")
     from napari_dispr.evaluation.ranking_report import markdown
     from napari_dispr.evaluation.ranking_worth import iter_rank_worth
 
-    cells = read_real_cells(options.source)
+    cells = common.read_real_cells(options.source)
     events = iter_rank_worth(
         cells, options.worth, options.measure, relative=not options.absolute, out=options.out
     )
-    print(markdown(run_with_progress(events)))
+    print(markdown(common.run_with_progress(events)))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_dispr.commands.common import add_command, check_suffix, progress_bar, read_picture
+from napari_dispr.commands import common
 from napari_dispr.errors import counted
 
 if TYPE_CHECKING:
@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(
+    command = common.add_command(
         commands, "report", report, "write a prediction as one HTML page with pictures, measures and settings"
     )
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
@@ -26,8 +25,7 @@ def add(commands: Any) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    """``napari-dispr report``."""
-    check_suffix(options.out, ".html", ".htm")
+    common.check_suffix(options.out, ".html", ".htm")
     from napari_dispr.export.report import report as write
     from napari_dispr.labels import split_parts
     from napari_dispr.prediction.saving import load_measures, load_prediction
@@ -40,7 +38,7 @@ def report(options: argparse.Namespace) -> None:
     )
     if labels is not None and made.get("split"):
         labels = split_parts(labels)
-    with progress_bar("cell") as show:
+    with common.progress_bar("cell") as show:
         measures = load_measures(options.folder, prediction)
         write(prediction, options.out, image, labels, title=options.title, measures=measures, progress=show)
     print(f"{counted(len(prediction), 'cell')}: {options.out}")
@@ -48,6 +46,8 @@ def report(options: argparse.Namespace) -> None:
 
 def _picture(given: Path | None, known: str | None, labels: bool) -> "NDArray[Any] | None":
     """The given picture, or the one that was predicted from, if it still exists."""
+    from napari_dispr.cells.pictures import read_picture
+
     if given is not None:
         return read_picture(given, labels=labels)
     return read_picture(Path(known), labels=labels) if known and Path(known).exists() else None

@@ -12,7 +12,6 @@ from napari_dispr.synthesis.settings import LearnSettings, ViewsSettings
 
 
 def add(commands: Any) -> None:
-    """Add the commands and their options."""
     parser = commands.add_parser(
         "synthesise", help="learn from few annotated images, make many, and judge whether they help"
     )
@@ -62,7 +61,6 @@ def add(commands: Any) -> None:
 
 
 def learn(options: argparse.Namespace) -> None:
-    """``napari-dispr synthesise learn``."""
     settings = common.given_settings(options, LearnSettings)
     spacing = None
     if options.spacing is not None:
@@ -96,7 +94,6 @@ def learn(options: argparse.Namespace) -> None:
 
 
 def views(options: argparse.Namespace) -> None:
-    """``napari-dispr synthesise views``."""
     settings = common.given_settings(options, ViewsSettings)
     from napari_dispr.synthesis.learn_views import iter_learn_views
 

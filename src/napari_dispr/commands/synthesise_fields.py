@@ -41,7 +41,6 @@ def add_make(commands: Any) -> None:
 
 
 def make(options: argparse.Namespace) -> None:
-    """``napari-dispr synthesise make``."""
     if options.size is not None:
         options.size = tuple(common.whole_numbers("--size", options.size) or ())
     camera: dict[str, Any] = {}
@@ -91,7 +90,6 @@ def add_judge(commands: Any) -> None:
 
 
 def judge(options: argparse.Namespace) -> None:
-    """``napari-dispr synthesise judge``."""
     settings = common.given_settings(options, JudgeSettings)
     from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from napari_dispr.commands.common import add_command, add_settings, stop_signals, warn
+from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PRESETS, RIVAL_PRESETS, RivalTrainSettings, TrainSettings
 
@@ -18,8 +18,7 @@ _CARD_TEXTS = "description", "licence", "data_note"
 
 
 def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = add_command(
+    command = common.add_command(
         commands,
         "train",
         train,
@@ -52,16 +51,15 @@ def add(commands: Any) -> None:
     command.add_argument("--description", help="text for the card: which cells the model is for")
     command.add_argument("--licence", help="text for the card: licence of the model")
     command.add_argument("--data-note", help="text for the card: where the cells come from")
-    add_settings(command, TrainSettings)
+    common.add_settings(command, TrainSettings)
     rivals = command.add_argument_group(
         "options for shapr and topo-shapr; these also use some of the other options"
     )
-    add_settings(rivals, RivalTrainSettings, set(_RIVAL_ONLY))
+    common.add_settings(rivals, RivalTrainSettings, set(_RIVAL_ONLY))
 
 
 def train(options: argparse.Namespace) -> None:
-    """``napari-dispr train``."""
-    with stop_signals() as signals:
+    with common.stop_signals() as signals:
         _train(options, signals)
 
 
@@ -105,9 +103,9 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
             last = as_line(event)
             print(json.dumps(last), flush=True)
             for doubt in last.get("doubts", ()):
-                warn(doubt)
+                common.warn(doubt)
     if signals and last.get("reason") == "stopped":
-        warn(f"saved; continue with --resume {run.folder}.")
+        common.warn(f"saved; continue with --resume {run.folder}.")
         raise KeyboardInterrupt
 
 

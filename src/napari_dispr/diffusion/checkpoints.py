@@ -1,4 +1,4 @@
-"""Checkpoint files: the state of a run, from which it continues."""
+"""Files of weights, and checkpoints: the state of a run, from which it continues."""
 
 import io
 from collections.abc import Collection, Mapping, Sequence
@@ -6,10 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save as to_bytes
 
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.settings import Settings
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file under a temporary name, then rename it."""
+    # Copied from channels-last to plain order: files have no strides.
+    plain = {
+        name: tensor.cpu().contiguous(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with written_aside(path) as aside:
+        aside.write_bytes(to_bytes(plain, metadata))  # safetensors' own writer makes files private
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -33,8 +47,6 @@ def read_checkpoint(
 
     Parameters
     ----------
-    names : collection of str
-        Required content.
     settings, cells
         Must be equal to those of the checkpoint, except for settings in ``free``; no cells: not compared.
 

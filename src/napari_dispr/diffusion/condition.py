@@ -73,11 +73,7 @@ class Known:
         depths, distances = self.depths[order], self.distances[order]
         apart = np.abs(z[:, None] - depths)
         result[0] = np.clip(1 - apart.min(axis=1) / NEAR, 0, 1)[:, None, None]
-        place = np.interp(z, depths, np.arange(len(depths)))
-        below = np.floor(place).astype(int)
-        share = (place - below).astype(np.float32)[:, None, None]
-        above = np.minimum(below + 1, len(depths) - 1)
-        result[1] = distances[below] * (1 - share) + distances[above] * share
+        result[1] = grid.between(distances, depths, z)
         for weight, picture in zip(np.clip(1 - apart, 0, 1).T, self.pictures[order], strict=True):
             for i in np.flatnonzero(weight):
                 result[2, i] += weight[i] * picture

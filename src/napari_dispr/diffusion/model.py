@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices, eight_bit
+from napari_dispr.diffusion.checkpoints import write_tensors
 from napari_dispr.diffusion.condition import Condition, Known
 from napari_dispr.diffusion.known_shapes import KnownShapes
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
@@ -30,7 +30,6 @@ from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser, GaussianDenoiser
 from napari_dispr.diffusion.starts import Start
 from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
 from napari_dispr.planes import KnownPlane
 
 PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
@@ -121,15 +120,10 @@ class ShapeModel:
 
     def save(self, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> None:
         """Write the model file with weights of type ``dtype``, by way of a temporary file."""
-        # Copied from channels-last to plain order: files have no strides.
-        tensors = {
-            k: v.to("cpu", dtype).contiguous(memory_format=torch.contiguous_format)
-            for k, v in self.network.state_dict().items()
-        }
+        tensors = {name: tensor.to(dtype) for name, tensor in self.network.state_dict().items()}
         tensors |= {name: torch.from_numpy(array) for name, array in self._known_arrays().items()}
         metadata = {**self._configuration(), "card": self.card.model_dump_json(by_alias=True)}
-        with written_aside(Path(path)) as aside:
-            aside.write_bytes(to_bytes(tensors, metadata))  # safetensors' own writer makes files private
+        write_tensors(Path(path), tensors, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

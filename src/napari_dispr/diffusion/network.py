@@ -27,8 +27,6 @@ class NetworkConfig:
 
     Attributes
     ----------
-    num_channels : int
-        Width of the first level.
     num_res_blocks : int
         Residual blocks per level in the encoder (one more in the decoder).
     channel_mult : tuple of float

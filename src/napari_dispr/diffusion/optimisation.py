@@ -61,7 +61,6 @@ class Trained(Generic[Network]):
             self._peaks.insert(0, learning_rate)
 
     def start_from(self, network: UNet) -> None:
-        """Copy the weights of another network of the same topology."""
         for own in (self.network, self.average):
             own.load_state_dict(network.state_dict())
 
@@ -109,12 +108,6 @@ def warm_and_decayed(step: int, share: float, warmup: int, decay: float) -> floa
 
     Parameters
     ----------
-    step : int
-        Steps so far.
-    share : float
-        Used share of the budget.
-    warmup : int
-        Steps of the rise.
     decay : float
         Share of the budget, at its end, of the fall.
     """

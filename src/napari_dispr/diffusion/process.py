@@ -132,8 +132,6 @@ class GaussianDiffusion:
 
     Attributes
     ----------
-    steps : int
-        T.
     variance : "learned_range", "fixed_small" or "fixed_large"
         Variance of a denoising step: one of the two bounds, or the network's second channel interpolates
         them.
@@ -172,15 +170,15 @@ class GaussianDiffusion:
             return (self.steps - 1.0, -1.0)
         return tuple(float(t) for t in reversed([-1, *respaced(self.steps, steps)]))
 
-    def even_times(self, steps: int, first: float = 40.0, last: float = 0.05) -> tuple[float, ...]:
-        """Times at which the logarithm of noise / signal falls evenly from ``first`` to ``last``, then -1.
+    def even_times(self, steps: int) -> tuple[float, ...]:
+        """Times at which the logarithm of noise / signal falls evenly from 40 to 0.05, then -1.
 
         A solver of few steps keeps the strength of all details with them. With even timesteps, 12 steps of
         DDIM halve the noise of pictures: details of 0.3 of their standard deviation keep 0.49 of it, while
         12 such steps of DPM-Solver++ keep 0.995 (for normal details, whose denoiser is known).
         """
         ratio = np.log(1 / self.alphas_bar - 1) / 2
-        nearest = [int(np.abs(ratio - log).argmin()) for log in np.log(np.geomspace(first, last, steps))]
+        nearest = [int(np.abs(ratio - log).argmin()) for log in np.log(np.geomspace(40, 0.05, steps))]
         return (*map(float, dict.fromkeys(nearest)), -1.0)
 
     def network_time(self, t: Tensor) -> Tensor:

@@ -77,32 +77,17 @@ def ddpm(denoiser: Denoiser, x: Tensor, times: Sequence[float], fresh_noise: Fre
         yield x
 
 
-def ddim(
-    denoiser: Denoiser,
-    x: Tensor,
-    times: Sequence[float],
-    fresh_noise: FreshNoise,
-    eta: float = 0.0,
-) -> Iterator[Tensor]:
-    """DDIM (Song et al., arXiv 2010.02502, Eq. 12); ``eta`` 0 is deterministic, 1 as noisy as DDPM.
+def ddim(denoiser: Denoiser, x: Tensor, times: Sequence[float], fresh_noise: FreshNoise) -> Iterator[Tensor]:
+    """DDIM (Song et al., arXiv 2010.02502, Eq. 12), deterministic: straight steps towards the clean shape.
 
-    Works for any signal and noise level. For rectified flow and eta = 0 it is the Euler method.
+    Works for any signal and noise level; for rectified flow it is the Euler method.
     """
     process = denoiser.process
     for t, s in pairwise(times):
         clean = denoiser(x, t).clean
         noise = (x - process.signal(t) * clean) / process.noise(t)
-        signal_ratio, noise_ratio = process.signal(t) / process.signal(s), process.noise(s) / process.noise(t)
-        fresh = eta * process.noise(s) * math.sqrt(max(0.0, 1 - (signal_ratio * noise_ratio) ** 2))
-        x = process.signal(s) * clean + math.sqrt(process.noise(s) ** 2 - fresh**2) * noise
-        if fresh > 0:
-            x = x + fresh * fresh_noise()
+        x = process.signal(s) * clean + process.noise(s) * noise
         yield x
-
-
-def euler(denoiser: Denoiser, x: Tensor, times: Sequence[float], fresh_noise: FreshNoise) -> Iterator[Tensor]:
-    """Straight steps towards the predicted clean shape (first order)."""
-    return ddim(denoiser, x, times, fresh_noise)
 
 
 def dpm_solver_2m(
@@ -137,7 +122,7 @@ SAMPLERS: dict[str, Sampler] = {
     "ddpm": ddpm,
     "ddim": ddim,
     "dpm-solver++": dpm_solver_2m,
-    "euler": euler,
+    "euler": ddim,
 }
 
 

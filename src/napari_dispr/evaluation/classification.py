@@ -58,7 +58,6 @@ class PredictedShapes:
 
     @property
     def title(self) -> str:
-        """The name of the arm."""
         return f"3D + {self.method}" + (" (strict)" if self.inner else "")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -27,14 +27,11 @@ from napari_dispr.events import Step, in_one_go, steps_of
 from napari_dispr.files import plain, write_json, written_aside
 from napari_dispr.models.library import available_fits, available_models, load_model
 from napari_dispr.models.method import Method
-from napari_dispr.models.sampling import as_method
+from napari_dispr.models.sampling import Model, as_method
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.shapr_set import binarise
 from napari_dispr.version import __version__
-
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
 
 SUMMARY = "summary.json"
 
@@ -72,7 +69,7 @@ class Options:
 
 def iter_evaluate(
     cells: Sequence[CellFile],
-    methods: Mapping[str, "Model"],
+    methods: Mapping[str, Model],
     *,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -192,8 +189,6 @@ def finished(
         Rows of other cells and methods are dropped.
     predicted : int
         Number of cells that were left out, since their objects are predicted.
-    **also
-        Goes into the summary.
     """
     rows.keep([cell.name for cell in cells], list(provenance))
     settings = {
@@ -301,8 +296,6 @@ def method_of(name_or_path: str | os.PathLike[str], settings: PredictSettings) -
     name_or_path : str or path
         ``model`` is the model of the settings. Otherwise a fit (`library.available_fits`), or the name or
         file of a shape model or SHAPR.
-    settings : PredictSettings
-        How a shape model is sampled.
 
     Raises
     ------

@@ -45,13 +45,6 @@ def f1_scores(matrix: Counts) -> tuple[float, float]:
 def summarise(results: Sequence[FoldResult], classes: Mapping[str, str]) -> dict[str, Any]:
     """Scores of each arm and differences between arms, with intervals from paired resamples.
 
-    Parameters
-    ----------
-    results : sequence of FoldResult
-        One for every arm, repetition and fold.
-    classes : mapping of name to class
-        The true classes.
-
     Returns
     -------
     dict

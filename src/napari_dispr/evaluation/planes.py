@@ -50,7 +50,6 @@ class InPlanes:
 
     @property
     def card(self) -> Card:
-        """The method's."""
         return self.method.card
 
     @property
@@ -60,17 +59,14 @@ class InPlanes:
 
     @property
     def members(self) -> int | None:
-        """As the method."""
         return self.method.members
 
     @property
     def uses_planes(self) -> bool:
-        """As the method."""
         return self.method.uses_planes
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """As the method."""
         return self.method.trained_on
 
     @property
@@ -79,7 +75,6 @@ class InPlanes:
         return {**self.method.provenance, "planes": self.planes, "plane_depths": [0, *depths_of(self.planes)]}
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
-        """As the method."""
         return self.method.draw(tasks)
 
 

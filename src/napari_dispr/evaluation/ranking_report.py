@@ -13,15 +13,7 @@ from napari_dispr.prediction.saving import write_table
 
 
 def write_worth(folder: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> None:
-    """Write ``worth.csv``, ``worth.md``, ``worth.png`` and ``worth.json``.
-
-    Parameters
-    ----------
-    summary : dict
-        From `iter_rank_worth`.
-    rows : DataFrame
-        One row per cell and method.
-    """
+    """Write ``worth.csv``, ``worth.md``, ``worth.png`` and ``worth.json``."""
     unit = "no unit" if summary["errors"] == "relative" else "voxel"
     rows.attrs["columns"] = {
         "method": "no unit: method that predicted the shapes",

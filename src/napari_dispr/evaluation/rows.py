@@ -139,7 +139,6 @@ class Rows:
         return rows
 
     def has(self, cell: str, method: str) -> bool:
-        """Whether a pair is done."""
         return (cell, method) in self._done
 
     def add(self, errors: Sequence[Row], cell: Row) -> None:

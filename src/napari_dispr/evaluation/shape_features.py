@@ -19,7 +19,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
-from napari_dispr.files import read_rows, write_rows
+from napari_dispr.files import read_rows, reading, write_rows
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
 from napari_dispr.shapes.planes import measure_plane
 from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, binarise, shapr_features
@@ -55,10 +55,8 @@ def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
         If the file is missing, damaged or of another size.
     """
     path = _check_there(folder, name)
-    try:
+    with reading(path, "TIFF", "evaluate again"):
         array = np.asarray(tifffile.imread(path))
-    except Exception as error:  # a damaged file can fail anywhere in its decoder
-        raise InputError(f"The file {path} cannot be read as TIFF: evaluate again.") from error
     if array.shape[-3:] != grid.SHAPE:
         raise InputError(f"The file {path} has the shape {array.shape}: members of 64 x 64 x 64 are needed.")
     return array.reshape(-1, *grid.SHAPE) > 0
@@ -86,11 +84,6 @@ def iter_features(
         ``FOLDER/NAME.tif`` holds the members of these cells, with axes (member, z, y, x).
     table : path, optional
         CSV of features that are already known. New ones are added to it, also when the generator is closed.
-
-    Yields
-    ------
-    Described
-        After each new shape.
 
     Returns
     -------

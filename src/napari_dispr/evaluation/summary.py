@@ -38,10 +38,6 @@ def summary_of(
     ----------
     errors, cells : sequences of dict
         One row per member; one row per cell and method.
-    settings : mapping
-        Copied into the summary.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -169,8 +165,6 @@ def paired_tests(
     ----------
     values : mapping of method to (mapping of measure to (mapping of cell to value))
         A pair is compared on the cells for which both methods have a finite value.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------

@@ -29,8 +29,6 @@ class Compared:
 
     Attributes
     ----------
-    label : str
-        Name in tables and figures.
     definitions : {"ours", "shapr", "both"}
         Whose definition it is.
     bounded : bool

@@ -2,7 +2,6 @@
 
 import io
 import os
-from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -12,9 +11,9 @@ import pandas as pd
 
 from napari_dispr.cells.fields import Field
 from napari_dispr.errors import InputError
-from napari_dispr.export.report import MEMBER, html_table, spoken
-from napari_dispr.export.report_pictures import CROP, figure, number, views
-from napari_dispr.files import written_aside
+from napari_dispr.export.html import data_url, figure, header, html_table, number, spoken, write_page
+from napari_dispr.export.report import MEMBER
+from napari_dispr.export.report_pictures import CROP, views
 from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED, FIELDS, damaged
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import columns_file, load_prediction
@@ -26,6 +25,7 @@ from napari_dispr.version import __version__
 __all__ = ["check_group", "report_batch"]
 
 REPORT = "report.html"
+_TITLE = "Cell shapes of a batch"
 #: How many cells are shown of each kind; how many groups, and failed fields.
 _CELLS, _GROUPS, _FAILED = 12, 24, 50
 
@@ -104,16 +104,7 @@ def report_batch(
         ),
         f"<footer>Report by napari-dispr {__version__}.</footer>",
     ]
-    style = (Path(__file__).parent / "report.css").read_text("utf-8")
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Cell shapes of a batch</title><style>{style}</style></head>\n<body><main>\n"
-        + "\n".join(filter(None, body))
-        + "\n</main></body></html>\n"
-    )
-    with written_aside(folder / REPORT) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_page(folder / REPORT, _TITLE, body)
     return folder / REPORT
 
 
@@ -150,11 +141,11 @@ def _head(folder: Path, cells: pd.DataFrame, odd: pd.DataFrame, group: str | Non
     if not made.get("method"):
         share = 100 * len(odd) / len(cells)
         facts.append((f"{share:.1f}\u2009%", "of the cells unlike the training data"))
-    items = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in facts)
-    return (
-        f'<header><h1>Cell shapes of a batch</h1><div class="facts">{items}</div>'
-        "<p>Each cell was seen in one plane only. The numbers of a cell are means over the members of its "
-        "ensemble. Cells of one field are not independent: compare groups by their fields.</p></header>"
+    return header(
+        _TITLE,
+        [(escape(value), escape(name)) for value, name in facts],
+        "Each cell was seen in one plane only. The numbers of a cell are means over the members of its "
+        "ensemble. Cells of one field are not independent: compare groups by their fields.",
     )
 
 
@@ -203,8 +194,7 @@ def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
             panel.spines[side].set_visible(False)
     file = io.BytesIO()
     page.savefig(file, dpi=160, format="png")
-    data = b64encode(file.getvalue()).decode()
-    return f'<img style="width:100%" alt="distributions" src="data:image/png;base64,{data}">'
+    return f'<img style="width:100%" alt="distributions" src="{data_url(file)}">'
 
 
 def _medians(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:

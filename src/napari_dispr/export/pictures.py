@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import binary_erosion, gaussian_filter, zoom
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cell
@@ -25,7 +25,7 @@ ENLARGED, GAP, SEAM = 2, 10, 2
 LEVELS, PLANE_RANGE = (1.0, 0.6, 0.48, 0.4, 0.33, 0.2, 0.0), 10.0
 
 
-def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4, seed: int = 0) -> NDArray[np.uint8]:
+def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4) -> NDArray[np.uint8]:
     """A picture of cells: for each its image with the outline of the mask, and its true shape.
 
     Parameters
@@ -34,8 +34,6 @@ def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4, seed: in
         If there are too many, some are chosen at random; they keep their order.
     columns, rows : int
         At most as many cells in a row and in a column.
-    seed : int
-        Of the random choice.
 
     Returns
     -------
@@ -43,7 +41,7 @@ def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4, seed: in
         A cell without an image shows its mask, one without an object no shape.
     """
     count = min(len(cells), columns * rows)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(cells))[:count])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(cells))[:count])
     columns = max(1, min(columns, count))
     tiles = [_tile(cells[index]) for index in chosen]
     side = grid.SIZE * ENLARGED
@@ -56,14 +54,10 @@ def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4, seed: in
 
 
 def _canvas(height: int, width: int) -> NDArray[np.uint8]:
-    """An RGB picture of the background."""
-    canvas = np.empty((height, width, 3), np.uint8)
-    canvas[:] = BACKGROUND
-    return canvas
+    return np.full((height, width, 3), BACKGROUND, np.uint8)
 
 
 def _tile(cell: CellFile) -> NDArray[np.uint8]:
-    """Picture and shape of one cell."""
     picture = _outlined(cell.mask, cell.image)
     side = len(picture)
     tile = _canvas(side, 2 * side + SEAM)
@@ -92,8 +86,7 @@ def _outlined(mask: NDArray[np.float32], image: NDArray[np.float32] | None) -> N
 
 def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The outermost pixels of a mask."""
-    padded = np.pad(inside, 1)
-    return inside & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
+    return inside & ~binary_erosion(inside)
 
 
 def _on_background(picture: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,13 +1,9 @@
-"""A report of a prediction: one HTML page with pictures, measures, warnings and the command to repeat it.
-
-The page contains its pictures and needs neither network nor scripts. Its style is ``report.css``.
-"""
+"""A report of a prediction: one HTML page with pictures, measures, warnings and the command to repeat it."""
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.export.report_pictures import Field, figure, number, overview, views, volume_chart
-from napari_dispr.files import written_aside
+from napari_dispr.export.html import figure, header, html_table, number, spoken, write_page
+from napari_dispr.export.report_pictures import Field, overview, views, volume_chart
 from napari_dispr.prediction.notes import sentences
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure, measure_cells
@@ -76,7 +72,6 @@ def report(
         sections.append(_cell(prediction, label, table[table["label"] == label], own, field))
         if progress is not None:
             progress(done, len(detailed))
-    style = (Path(__file__).parent / "report.css").read_text("utf-8")
     body = [
         _head(prediction, cells, title),
         _warnings(prediction),
@@ -89,14 +84,7 @@ def report(
         _repeat(prediction),
         _meanings(prediction, table, cells),
     ]
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="generator" content="napari-dispr {__version__}"><title>{escape(title)}</title>'
-        f"<style>{style}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
-    )
-    with written_aside(file) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_page(file, title, body)
 
 
 def _detailed(cells: pd.DataFrame) -> list[int]:
@@ -109,20 +97,8 @@ def _detailed(cells: pd.DataFrame) -> list[int]:
 # --- words and numbers ----------------------------------------------------------------------------------
 
 
-def spoken(name: str) -> str:
-    return name.replace("_", " ")
-
-
 def _named(prediction: Prediction, label: int) -> str:
     return prediction.names.get(label) or f"Cell {label}"
-
-
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """Cells are HTML already."""
-    first = "".join(f"<th>{text}</th>" for text in head)
-    rest = "".join("<tr>" + "".join(f"<td>{text}</td>" for text in row) + "</tr>\n" for row in rows)
-    content = f"<thead><tr>{first}</tr></thead>\n<tbody>{rest}</tbody>"
-    return f'<div class="wide"><table class="{kind}">{content}</table></div>'
 
 
 def _value(row: "pd.Series[Any]", name: str) -> str:
@@ -165,7 +141,6 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
         most, share = int(cells.index[most]), float(cells["ambiguity"].iloc[most])
         link = f'<a href="#cell-{most}">{escape(_named(prediction, most))}</a>'
         facts.append((link, f"most ambiguous ({share:.2f})"))
-    items = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in facts)
     several = "depths" in made
     text = f"Each cell was seen in {'a few planes' if several else 'one plane'} only. "
     if made.get("method"):
@@ -181,7 +156,7 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
             if prediction.has_intervals
             else ", with their standard deviation, which shows how similar the members are, not how correct."
         )
-    return f'<header><h1>{escape(title)}</h1><div class="facts">{items}</div><p>{text}</p></header>'
+    return header(title, facts, text)
 
 
 def _warnings(prediction: Prediction) -> str:
@@ -367,7 +342,7 @@ def python_call(prediction: Prediction) -> str:
             "from pathlib import Path",
             "",
             *lines,
-            "from napari_dispr.commands.common import read_picture",
+            "from napari_dispr.cells.pictures import read_picture",
         ]
     if made.get("split"):
         labels = f"split_parts({labels})"

@@ -1,18 +1,16 @@
-"""Pictures, the chart and numbers of a report, as HTML."""
+"""The pictures and the chart of a report, as HTML."""
 
-import base64
-import io
 from html import escape
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.ndimage import affine_transform, zoom
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import check_fields
 from napari_dispr.errors import InputError
+from napari_dispr.export.html import Picture, figure, number, outline
 from napari_dispr.labels import cell_boxes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
@@ -23,50 +21,6 @@ from napari_dispr.shapes.measures import unit_sign
 CROP, _OVERVIEW = 3, 1400
 #: Rows of a chart, so that it fits a page.
 _CHART_ROWS = 40
-
-Picture = NDArray[Any]
-
-
-def number(value: Any) -> str:
-    """A number with three significant digits."""
-    value = float(value)
-    if not np.isfinite(value):
-        return "–"
-    if abs(value) < 1000:
-        return f"{value:#.3g}".rstrip(".") if value else "0"
-    digits = int(np.floor(np.log10(abs(value)))) - 2
-    return f"{round(value, -digits):,.0f}".replace(",", "\u202f")
-
-
-def _png(picture: Picture) -> str:
-    """A picture (y, x), (y, x, 3) or (y, x, 4) in [0, 1], as a data URL."""
-    from matplotlib.image import imsave
-
-    colours = np.repeat(picture[..., None], 3, axis=2) if picture.ndim == 2 else picture
-    file = io.BytesIO()
-    imsave(file, np.rint(255 * np.clip(colours, 0, 1)).astype(np.uint8), format="png")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def figure(picture: Picture, caption: str, text: str, over: str = "", kind: str = "") -> str:
-    """A picture with an overlay (SVG, in its pixels), caption (HTML) and description (``text``)."""
-    height, width = picture.shape[:2]
-    image = f'<image href="{_png(picture)}" width="{width}" height="{height}"/>'
-    return (
-        f'<figure class="{kind}"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(text)}">'
-        f"{image}{over}</svg><figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def outline(mask: Picture, kind: str = "outline") -> str:
-    """The border of a mask as a path, where pixel (0, 0) reaches from 0 to 1."""
-    from skimage.measure import find_contours
-
-    paths = []
-    for contour in find_contours(np.pad(np.asarray(mask, dtype=float), 1), 0.5):
-        points = " ".join(f"{x - 0.5:.1f},{y - 0.5:.1f}" for y, x in contour)
-        paths.append(f"M{points}z")
-    return f'<path class="{kind}" d="{" ".join(paths)}"/>'
 
 
 class Field:

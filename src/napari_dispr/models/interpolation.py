@@ -46,10 +46,7 @@ class Interpolation(OneShape):
         depths = np.array([depth for depth, _ in sections])
         distances = np.stack([signed_distance.from_level(mask, truncation=grid.SIZE) for _, mask in sections])
         z = grid.plane_distance()
-        place = np.interp(z, depths, np.arange(len(depths)))
-        below = np.minimum(place.astype(int), len(depths) - 2)
-        share = (place - below).astype(np.float32)[:, None, None]
-        level = distances[below] * (1 - share) + distances[below + 1] * share
+        level = grid.between(distances, depths, z)
         low, high = depths[0] - (depths[1] - depths[0]) / 2, depths[-1] + (depths[-1] - depths[-2]) / 2
         level[(z < low) | (z > high)] = -grid.SIZE
         return level, 0.0

@@ -20,13 +20,9 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 
 if TYPE_CHECKING:
-    from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.models.fits import Fit
     from napari_dispr.models.interpolation import Interpolation
-    from napari_dispr.models.method import Method
-
-    #: What predict takes: a shape model, which is sampled by the settings, or any other method.
-    Model = ShapeModel | Method
+    from napari_dispr.models.sampling import Model as Model
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
 _SUFFIX = ".safetensors"
@@ -87,6 +83,15 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
             f"There is no model {str(name_or_path)!r}: choose one of {', '.join(models)}, or a model file."
         )
     return path
+
+
+def check_new_file(path: Path) -> None:
+    """Raise an InputError if a new model cannot get this file."""
+    if path.suffix != _SUFFIX:
+        raise InputError(f"{path} cannot be the name of a model file: choose one that ends in {_SUFFIX}.")
+    check_name(path.stem)
+    if path.exists():
+        raise InputError(f"The model {path} already exists: remove it, or choose another name.")
 
 
 def read_card(name_or_path: str | os.PathLike[str]) -> Card:

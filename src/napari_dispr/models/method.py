@@ -137,12 +137,10 @@ class OneShape(ABC):
 
     @property
     def name(self) -> str:
-        """The card's name."""
         return self.card.name
 
     @property
     def members(self) -> int:
-        """Always 1."""
         return 1
 
     @property
@@ -156,7 +154,6 @@ class OneShape(ABC):
         return {"model": self.name, "model_hash": self.hash, "method": self.card.rival, "device": "cpu"}
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
-        """Draw the shape of each crop."""
         clock = Clock(1)
         for done, task in enumerate(tasks):
             try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,11 +28,11 @@ from napari_dispr.models.method import Members, Method, MethodEvent, OutOfMemory
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.ensemble import without_debris
 
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
+#: What predict takes: a shape model, which is sampled by the settings, or any other method.
+Model = ShapeModel | Method
 
 
-def as_method(model: "Model", settings: PredictSettings | None = None) -> Method:
+def as_method(model: Model, settings: PredictSettings | None = None) -> Method:
     """A model of the library as a method; ``settings`` say how a shape model is sampled.
 
     Raises
@@ -47,13 +47,7 @@ def as_method(model: "Model", settings: PredictSettings | None = None) -> Method
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """A shape model, and how it is sampled.
-
-    Attributes
-    ----------
-    steps : int
-        Evaluations of the network for each member.
-    """
+    """A shape model, and how it is sampled."""
 
     model: ShapeModel
     quality: str
@@ -69,17 +63,14 @@ class Sampling:
 
     @property
     def name(self) -> str:
-        """The model's name."""
         return self.model.name
 
     @property
     def card(self) -> Card:
-        """The model's card."""
         return self.model.card
 
     @property
     def hash(self) -> str:
-        """The model's hash."""
         return self.model.hash
 
     @property
@@ -99,7 +90,6 @@ class Sampling:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Model, settings and software."""
         return {
             "model": self.name,
             "model_hash": self.hash,
@@ -119,7 +109,6 @@ class Sampling:
         return process.times(self.steps)
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
-        """Sample the members of crops; see `Method.draw`."""
         orders = {id(task): _order(task) for task in tasks}
         pairs = [(task.crop, task.seeds[place]) for task in tasks for place in orders[id(task)]]
         waiting = deque(task for task in tasks if task.seeds)

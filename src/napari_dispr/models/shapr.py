@@ -20,15 +20,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 
 from napari_dispr import grid
 from napari_dispr.card import Card
+from napari_dispr.diffusion.checkpoints import write_tensors
 from napari_dispr.diffusion.model import check_finite
 from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
 from napari_dispr.models.method import OneShape
 
 FORMAT = "napari-dispr shapr 2"
@@ -234,13 +233,8 @@ class SHAPRModel(OneShape):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model file (safetensors) under a temporary name, then rename it."""
-        tensors = {
-            name: tensor.cpu().contiguous(memory_format=torch.contiguous_format)
-            for name, tensor in self.network.state_dict().items()
-        }
         metadata = {"format": FORMAT, "card": self.card.model_dump_json(by_alias=True)}
-        with written_aside(Path(path)) as aside:
-            aside.write_bytes(to_bytes(tensors, metadata))
+        write_tensors(Path(path), self.network.state_dict(), metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

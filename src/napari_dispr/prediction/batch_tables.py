@@ -54,13 +54,7 @@ def remove_tables(out: Path) -> None:
 
 
 def write_tables(out: Path, done: Sequence[tuple[Field, Path]]) -> int:
-    """Write ``cells.csv``, its column dictionary and, with pyarrow, ``cells.parquet``; the number of cells.
-
-    Parameters
-    ----------
-    done : sequence of (Field, Path)
-        The finished fields, each with its folder.
-    """
+    """Write ``cells.csv``, its columns and, with pyarrow, ``cells.parquet``; returns the number of cells."""
     own = list(dict.fromkeys(name for one, _ in done for name in one.columns))
     texts: dict[str, str] = {}
     measured: dict[str, None] = {}

@@ -30,8 +30,6 @@ class Completed:
         0 where all members of a cell agree, 1 where half of them are inside.
     affine : (4, 4) array
         From voxel-centre index to world, the depth of the picture in it.
-    unit : str
-        Of the world.
     """
 
     labels: NDArray[Any]

@@ -33,8 +33,6 @@ class Note:
         General: ``text`` is a sentence. Left out: the cell is not in the prediction; ``text`` is the reason.
         Unlike: the cell is unlike the training data; ``text`` says how. Cut: the grid's border cuts a member.
         Mask: the cell's mask is doubtful; ``text`` says why and what to do.
-    cell : int or None
-        Label of the cell.
     """
 
     kind: Kind
@@ -96,8 +94,6 @@ def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> li
     ----------
     names : mapping of int to str
         Names of cells; other cells are named by their labels.
-    cells : int
-        Number of cells in the prediction.
     """
     texts: list[str] = []
     unlike: dict[str, str] = {}

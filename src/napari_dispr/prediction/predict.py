@@ -7,7 +7,7 @@ code; closing it cancels within one step.
 import os
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,15 +20,12 @@ from napari_dispr.events import Step, in_one_go
 from napari_dispr.files import plain
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
-from napari_dispr.models.sampling import Sampling, as_method
+from napari_dispr.models.sampling import Model, Sampling, as_method
 from napari_dispr.prediction.members import CellDone, Event, iter_members, section_of
 from napari_dispr.prediction.notes import Note, mask_notes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.version import __version__
-
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
 
 __all__ = ["CellDone", "Event", "Step", "iter_predict", "iter_predict_crops", "predict"]
 
@@ -40,7 +37,7 @@ def iter_predict(
     image: ArrayLike | None,
     labels: ArrayLike,
     *,
-    model: "Model | str | os.PathLike[str]" = PredictSettings.model_fields["model"].default,
+    model: Model | str | os.PathLike[str] = PredictSettings.model_fields["model"].default,
     cells: Sequence[int] | None = None,
     depths: Sequence[float] | None = None,
     image_to_world: ArrayLike | None = None,
@@ -165,7 +162,7 @@ def _checked_affine(image_to_world: ArrayLike) -> NDArray[np.float64]:
 
 def iter_predict_crops(
     crops: Sequence[Crop],
-    model: "Model",
+    model: Model,
     settings: PredictSettings,
     *,
     image_to_world: NDArray[np.float64],
@@ -183,12 +180,8 @@ def iter_predict_crops(
     image_to_world : (3, 3) array
     image_shape : (int, int)
         Of the picture from which the crops were cut.
-    notes : sequence of Note
-        To be passed on with the result.
     names : mapping of label to str, optional
         Names of the cells, which replace labels in file names and in the seeds of the noise.
-    provenance : mapping, optional
-        Further provenance.
     """
     method = as_method(model, settings)
     if settings.picture == "projection":

@@ -101,7 +101,6 @@ class Prediction(Mapping[int, Ensemble]):
 
     @property
     def has_intervals(self) -> bool:
-        """Whether any cell has intervals."""
         return any(self.intervals_of(label) for label in self)
 
     @property
@@ -125,7 +124,6 @@ class Prediction(Mapping[int, Ensemble]):
 
     @property
     def warnings(self) -> list[str]:
-        """The notes in sentences."""
         return sentences(self.notes, self.names, len(self))
 
     @property

@@ -31,8 +31,6 @@ class EnsembleStore(Mapping[int, Ensemble]):
 
     Parameters
     ----------
-    ensembles : mapping of int to Ensemble
-        Cells in memory.
     saved : mapping of int to (CellFacts, callable)
         Cells in files: what is known of them, and what reads them.
     """

@@ -63,8 +63,6 @@ def measure_changed(prediction: Prediction, before: Prediction, measures: pd.Dat
     ----------
     before : Prediction
         The prediction that was changed. The two share the cells that were not changed.
-    measures : DataFrame
-        Its table.
     """
     changed = [label for label in prediction if not prediction.store.same_cell(before.store, label)]
     fresh, measured = [], set()

@@ -39,8 +39,6 @@ class Denoising:
     is_member : bool
         Whether the last frame is a member of the prediction. It is not if it was sampled with another number
         of steps, or was rejected.
-    steps : int
-        Evaluations of the network.
     """
 
     label: int
@@ -70,7 +68,6 @@ class Denoising:
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
-        """Number of frames."""
         return len(self.frames)
 
     def at(self, noise: ArrayLike) -> NDArray[np.float32]:

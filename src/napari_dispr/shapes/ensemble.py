@@ -5,13 +5,14 @@ Knows neither how members are sampled nor how they are shown.
 
 import os
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr import grid
@@ -95,11 +96,9 @@ class Ensemble:
         object.__setattr__(self, "zoom", float(self.zoom))
 
     def __len__(self) -> int:
-        """Number of members."""
         return len(self.signed_distance)
 
     def without(self, number: int) -> "Ensemble":
-        """The ensemble without the member of this number."""
         left = [i for i, one in enumerate(self.numbers) if one != number]
         return replace(self, signed_distance=self.signed_distance[left], numbers=self.numbers_at(left))
 
@@ -109,7 +108,6 @@ class Ensemble:
         return replace(self, signed_distance=both, numbers=self.numbers + other.numbers)
 
     def numbers_at(self, indices: Iterable[int]) -> tuple[int, ...]:
-        """Numbers of the members at these indices."""
         return tuple(self.numbers[i] for i in indices)
 
     @property
@@ -163,16 +161,7 @@ class Ensemble:
 
         0 if all members are equal, 1 if no two share a voxel.
         """
-        if len(self) == 1:
-            return float("nan")
-        return float(1 - pairwise_iou(self.members)[np.triu_indices(len(self), 1)].mean())
-
-    def imaged_plane_iou(self, mask: ArrayLike) -> NDArray[np.float64]:
-        """IoU of each member's imaged plane with the cell's mask (64, 64), (member,); 1 if both are empty."""
-        section = np.asarray(mask, dtype=np.float32) > 0.5
-        plane = grid.section(self.members)
-        either = (plane | section).sum(axis=(1, 2))
-        return np.where(either > 0, (plane & section).sum(axis=(1, 2)) / np.maximum(either, 1), 1.0)
+        return diversity(self.members)
 
     def save_npz(self, path: str | os.PathLike[str]) -> None:
         """Save all of the ensemble for `load_npz`, signed distances in float16."""
@@ -197,31 +186,17 @@ class Ensemble:
 
     @classmethod
     def load_npz(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a file of `save_npz`.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, damaged or of another kind.
-        """
-        name = Path(path).name
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(
-                    label=int(file["label"]),
-                    signed_distance=file["signed_distance"],
-                    grid_to_world=file["grid_to_world"],
-                    unit=str(file["unit"]),
-                    zoom=float(file["zoom"]),
-                    numbers=tuple(file["numbers"].tolist()),
-                    section=Section.of_arrays(file),
-                )
-        except FileNotFoundError:
-            raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
-        except Exception as error:  # a damaged file can raise anything
-            raise InputError(
-                f"{name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
-            ) from error
+        """Read a file of `save_npz`; see `arrays_of` for the errors."""
+        with arrays_of(path) as arrays:
+            return cls(
+                label=int(arrays["label"]),
+                signed_distance=arrays["signed_distance"],
+                grid_to_world=arrays["grid_to_world"],
+                unit=str(arrays["unit"]),
+                zoom=float(arrays["zoom"]),
+                numbers=tuple(arrays["numbers"].tolist()),
+                section=Section.of_arrays(arrays),
+            )
 
     def save_tiff(
         self,
@@ -260,6 +235,27 @@ class Ensemble:
             name = f"cell {self.label}" if one == "members" else f"cell {self.label}: {one}"
             images.append(OmeImage(getattr(self, one), name, to_world, self.unit, description))
         write_ome_tiff(path, images)
+
+
+@contextmanager
+def arrays_of(path: str | os.PathLike[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The arrays of a file of `Ensemble.save_npz`, read when they are asked for.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another kind.
+    """
+    name = Path(path).name
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except FileNotFoundError:
+        raise InputError(f"{name} is missing: give the folder of a complete prediction.") from None
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(
+            f"{name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
+        ) from error
 
 
 def without_debris(signed_distance: NDArray[np.float32], depths: Sequence[float] = ()) -> NDArray[np.float32]:
@@ -312,3 +308,10 @@ def pairwise_iou(members: NDArray[np.bool_]) -> NDArray[np.float64]:
     volume = np.diag(both)
     either = volume[:, None] + volume[None, :] - both
     return np.where(either > 0, both / np.maximum(either, 1.0), 1.0)
+
+
+def diversity(members: NDArray[np.bool_]) -> float:
+    """Mean 1 - IoU over all pairs of members (member, z, y, x); NaN for a single member."""
+    if len(members) == 1:
+        return float("nan")
+    return float(1 - pairwise_iou(members)[np.triu_indices(len(members), 1)].mean())

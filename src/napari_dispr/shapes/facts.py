@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.errors import InputError
 from napari_dispr.planes import mean_gap
-from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.ensemble import Ensemble, arrays_of
 from napari_dispr.shapes.section import Section
 
 #: First and last voxel (z, y, x) of the model grid that any member holds.
@@ -23,10 +22,6 @@ class Agreement:
 
     Attributes
     ----------
-    ambiguity : float
-        See `Ensemble.ambiguity`.
-    modes : tuple of tuple of int
-        See `Ensemble.modes`.
     box : GridBox or None
         None: all members are empty.
     """
@@ -69,32 +64,19 @@ class CellFacts:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Of a file that `Ensemble.save_npz` wrote, without reading its shapes.
-
-        Raises
-        ------
-        InputError
-            If the file is missing, damaged or of another kind.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                affine = grid.check_affine(file["grid_to_world"])
-                if "signed_distance" not in file or affine.shape != (4, 4):
-                    raise ValueError("no ensemble")
-                return cls(
-                    int(file["label"]),
-                    tuple(int(number) for number in file["numbers"]),
-                    affine,
-                    str(file["unit"]),
-                    float(file["zoom"]),
-                    gap=_gap(Section.of_arrays(file)) if "plane_depths" in file else None,
-                )
-        except FileNotFoundError:
-            raise InputError(f"{path.name} is missing: give the folder of a complete prediction.") from None
-        except Exception as error:  # a damaged file can raise anything
-            raise InputError(
-                f"{path.name} is not an ensemble of napari-dispr or is damaged: predict this cell again."
-            ) from error
+        """Of a file that `Ensemble.save_npz` wrote, without reading its shapes; see `arrays_of`."""
+        with arrays_of(path) as arrays:
+            affine = grid.check_affine(arrays["grid_to_world"])
+            if "signed_distance" not in arrays or affine.shape != (4, 4):
+                raise ValueError("no ensemble")
+            return cls(
+                int(arrays["label"]),
+                tuple(int(number) for number in arrays["numbers"]),
+                affine,
+                str(arrays["unit"]),
+                float(arrays["zoom"]),
+                gap=_gap(Section.of_arrays(arrays)) if "plane_depths" in arrays else None,
+            )
 
 
 def _gap(section: Section | None) -> float | None:

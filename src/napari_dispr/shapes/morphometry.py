@@ -33,8 +33,6 @@ def measure_ensembles(
 
     Parameters
     ----------
-    only : collection of str, optional
-        Names of measures of the set.
     set : {"first", "shapr"}
         `MEASURES`, or the features of the SHAPR notebooks.
 
@@ -109,8 +107,6 @@ def summarise(
 
     Parameters
     ----------
-    table : DataFrame
-        From `measure_ensembles`.
     intervals : callable, optional
         Gives the calibration of each measure of a cell, from the card of a model.
 

@@ -3,16 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.shapes.ensemble import pairwise_iou
+from napari_dispr.shapes.ensemble import diversity
 from napari_dispr.shapes.morphometry import iou
 
 Volume = NDArray[np.bool_]
-
-
-def diversity(members: Volume) -> float:
-    """Mean 1 - IoU over all pairs of members (member, z, y, x); NaN for a single member."""
-    apart = 1.0 - pairwise_iou(members)
-    return float(apart[np.triu_indices(len(members), 1)].mean()) if len(members) > 1 else np.nan
 
 
 def energy_score(members: Volume, truth: Volume) -> float:

@@ -8,16 +8,16 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.card import Card, Heights, VolumeLine
 from napari_dispr.cells.cropping import INSIDE, Crop
-from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes
+from napari_dispr.cells.folders import CellFile, DatasetNotes, read_notes, read_training_cells
 from napari_dispr.cells.heights import LEAST_CELLS, fit_line
 from napari_dispr.cells.novelty import at_extent, fit_novelty
 from napari_dispr.cells.splits import copies, real_cells
@@ -27,18 +27,15 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, in_one_go
 from napari_dispr.models import library
+from napari_dispr.models.sampling import Model
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.prediction.prior import with_known_height
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.intervals import CALIBRATED
 from napari_dispr.shapes.intervals import calibrate as fit_intervals
 from napari_dispr.shapes.one_shape import measure_shape
-from napari_dispr.shapes.scores import consensus_iou, energy_score
-from napari_dispr.training.validation import MEMBERS, spread
+from napari_dispr.training.validation import MEMBERS, CellScores, spread, summary_of, volume_errors
 from napari_dispr.version import __version__
-
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
 
 #: Most known cells that are drawn.
 MOST_CELLS = 60
@@ -47,7 +44,7 @@ Distance = NDArray[np.float32]
 
 
 def iter_calibrate(
-    model: "Model | str | os.PathLike[str]",
+    model: Model | str | os.PathLike[str],
     dataset: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -85,28 +82,16 @@ def iter_calibrate(
         If the model is no shape model, the cells are too few or have no objects, or ``out`` already exists.
     """
     path = Path(out)
-    check_out(path)
+    library.check_new_file(path)
     drawn_by = library.load_model(model) if isinstance(model, str | os.PathLike) else model
-    folder = Path(dataset)
-    part = "train" if (folder / "train").is_dir() else None
-    cells = read_dataset(folder, part, need_objects=True)
     calibrated = yield from iter_calibrate_cells(
-        drawn_by, cells, read_notes(folder), path.stem, device=device, **texts
+        drawn_by, read_training_cells(dataset), read_notes(dataset), path.stem, device=device, **texts
     )
     save_unchanged(calibrated, path)
     return calibrated
 
 
 calibrate = in_one_go(iter_calibrate, 'model = calibrate("generic", "cells", "my-nuclei.safetensors")')
-
-
-def check_out(path: Path) -> None:
-    """Raise an InputError if a model cannot get this file."""
-    if path.suffix != ".safetensors":
-        raise InputError(f"{path} cannot be the name of a model file: choose one that ends in .safetensors.")
-    library.check_name(path.stem)
-    if path.exists():
-        raise InputError(f"The model {path} already exists: remove it, or choose another name.")
 
 
 def save_unchanged(model: ShapeModel, path: Path) -> None:
@@ -117,7 +102,7 @@ def save_unchanged(model: ShapeModel, path: Path) -> None:
 
 
 def iter_calibrate_cells(
-    model: "Model",
+    model: Model,
     cells: Sequence[CellFile],
     notes: DatasetNotes,
     name: str,
@@ -263,23 +248,21 @@ def _learned(
     )
     scores, estimates = [], []
     for number in range(count):
-        scores.append(_scores(sized.left_out(number), sized.truths[number]))
+        scores.append(CellScores.of(np.array(sized.left_out(number)) > 0, sized.truths[number]))
         yield Step(number + 1, done + number + 1, done + 2 * count, None)
     for number in range(count):
         estimates.append(measures_of(auto.left_out(number), 1 / auto.zooms[number]))
         yield Step(number + 1, done + count + number + 1, done + 2 * count, None)
-    before = [
-        _scores(own.astype(np.float32), truth) for own, truth in zip(sized.shapes, sized.truths, strict=True)
-    ]
+    before = [CellScores.of(own > 0, truth) for own, truth in zip(sized.shapes, sized.truths, strict=True)]
     return {
         "heights": Heights(sized=sized.line(), unsized=auto.line(), cells=count),
         "intervals": fit_intervals(estimates, [true_measures(cell) for cell in cells], few=True),
         "scores": {
             "note": "the cells of the calibration, each left out of it",
             "cells": count,
-            "before": _summary(before),
-            "true_size": _summary(scores),
-            "auto": _volume_errors(
+            "before": summary_of(before),
+            "true_size": summary_of(scores),
+            "auto": volume_errors(
                 [
                     one["volume"].mean() / np.count_nonzero(truth)
                     for one, truth in zip(estimates, sized.truths, strict=True)
@@ -323,26 +306,3 @@ class _KnownCells:
             with_known_height(member.astype(np.float32), line, self.areas[number])
             for member in self.shapes[number]
         ]
-
-
-def _scores(members: ArrayLike, truth: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Energy score, IoU of the consensus, and mean volume relative to the truth."""
-    inside = np.asarray(members) > 0
-    volume = np.count_nonzero(inside) / len(inside) / np.count_nonzero(truth)
-    return energy_score(inside, truth), consensus_iou(inside, truth), volume
-
-
-def _summary(scores: Sequence[tuple[float, float, float]]) -> dict[str, float]:
-    energy, iou, volume = np.array(scores).T
-    own = {"energy_score": energy, "consensus_iou": iou}
-    return {name: round(float(values.mean()), 4) for name, values in own.items()} | _volume_errors(volume)
-
-
-def _volume_errors(volumes: ArrayLike) -> dict[str, float]:
-    """Errors of volumes that are relative to the true ones."""
-    error = np.asarray(volumes) - 1
-    return {
-        "volume_error_mean": round(float(np.abs(error).mean()), 4),
-        "volume_error_median": round(float(np.median(np.abs(error))), 4),
-        "volume_bias": round(float(error.mean()), 4),
-    }

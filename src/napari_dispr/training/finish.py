@@ -4,13 +4,11 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 
 from napari_dispr.card import Calibration, Card, Quality
 from napari_dispr.cells import volume
@@ -22,7 +20,6 @@ from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.original import dispr_qualities
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
 from napari_dispr.models.shapr import SHAPR, SHAPRModel
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
 from napari_dispr.shapes.ensemble import Ensemble
@@ -33,7 +30,7 @@ from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.run import Plan, Run
 from napari_dispr.training.shapr import best_weights
 from napari_dispr.training.state import State, topology_for
-from napari_dispr.training.validation import CellScores, score_cell, spread
+from napari_dispr.training.validation import CellScores, rounded_mean, score_cell, spread, summary_of
 from napari_dispr.version import __version__
 
 #: Most validation cells that are scored for the card.
@@ -68,16 +65,6 @@ class Trained:
 def process_of(settings: TrainSettings) -> RectifiedFlow | GaussianDiffusion:
     """The process that the settings train."""
     return GaussianDiffusion() if settings.method == "dispr" else RectifiedFlow(settings.shift)
-
-
-def keep_weights(network: UNet3D, path: Path) -> None:
-    """Write weights to a temporary file, then rename it."""
-    tensors = {
-        name: tensor.cpu().contiguous(memory_format=torch.contiguous_format)
-        for name, tensor in network.state_dict().items()
-    }
-    with written_aside(path) as aside:
-        aside.write_bytes(to_bytes(tensors))
 
 
 def card_of(trained: Trained) -> Card:
@@ -275,7 +262,7 @@ class Scored:
     @property
     def energy_score(self) -> float:
         """Mean at the quality ``balanced``."""
-        return _mean([one.energy_score for one in self.scores["balanced"]])
+        return rounded_mean([one.energy_score for one in self.scores["balanced"]])
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -283,18 +270,7 @@ class Scored:
         return {
             "note": "validation cells, which also chose the weights: slightly optimistic",
             "cells": len(self.ensembles),
-            **{
-                quality: {
-                    "energy_score": _mean([one.energy_score for one in scores]),
-                    "consensus_iou": _mean([one.consensus_iou for one in scores]),
-                    "volume_error_mean": _mean([abs(one.volume - 1) for one in scores]),
-                    "volume_error_median": round(
-                        float(np.median([abs(one.volume - 1) for one in scores])), 4
-                    ),
-                    "volume_bias": _mean([one.volume - 1 for one in scores]),
-                }
-                for quality, scores in self.scores.items()
-            },
+            **{quality: summary_of(scores) for quality, scores in self.scores.items()},
         }
 
     def intervals(self, cells: Sequence[CellFile]) -> dict[str, Calibration]:
@@ -353,7 +329,3 @@ def _novelty(cells: Sequence[CellFile], card: Card) -> Any:
         return fit_novelty(list(pictures.values()), extent=card.typical_extent)
     except InputError:  # too few
         return None
-
-
-def _mean(values: Sequence[float]) -> float:
-    return round(float(np.mean(values)), 4)

@@ -162,12 +162,8 @@ def iter_optimise(
         Takes the averaged network when it is the best so far. Only rank 0 calls it.
     stop : callable
         Called after each step: whether to save and end.
-    report_every : int
-        Steps between reports.
     save_every_s : float
         Seconds between checkpoints: the most that a crash loses.
-    clock : callable
-        Gives the time in seconds.
 
     Yields
     ------

@@ -50,11 +50,7 @@ def planned(
         If a name, a setting or a folder is wrong, or the model or the run already exists.
     """
     out = Path(out).absolute()
-    if out.suffix != ".safetensors":
-        raise InputError(f"{out} cannot be the name of a model file: choose one that ends in .safetensors.")
-    library.check_name(out.stem)
-    if out.exists():
-        raise InputError(f"The model {out} already exists: remove it, or choose another name.")
+    library.check_new_file(out)
     if not Path(dataset).is_dir():  # otherwise a run that cannot start would block the name
         raise InputError(f"There is no folder {dataset}: check its path.")
     if settings is None:

@@ -75,8 +75,6 @@ def process_group(processes: int, device: torch.device, command: Sequence[str]) 
 
     Parameters
     ----------
-    processes : int
-        Size of a new group.
     command : sequence of str
         The command of the other processes. They find their rank in the environment, as with ``torchrun``.
     """

@@ -52,13 +52,7 @@ class Plan(Settings):
 
 
 class RunFolder(ABC):
-    """A folder with the log of a run, and the process that works on it.
-
-    Attributes
-    ----------
-    name : str
-        Of the run.
-    """
+    """A folder with the log of a run, and the process that works on it."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -75,7 +69,6 @@ class RunFolder(ABC):
 
     @property
     def output(self) -> Path:
-        """The output of the process."""
         return self.folder / "process.log"
 
     @property
@@ -105,13 +98,11 @@ class RunFolder(ABC):
             raise InputError(f"{error.filename} cannot be deleted: {error.strerror or error}.") from error
 
     def _folders(self) -> tuple[Path, ...]:
-        """All folders of the run."""
         return (self.folder,)
 
     # --- the log ------------------------------------------------------------------------------------
 
     def write(self, kind: str, **content: Any) -> None:
-        """Append a line to the log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(plain({"kind": kind, **content}), allow_nan=False).encode() + b"\n"
         with self.log.open("ab+") as log:
@@ -141,7 +132,6 @@ class RunFolder(ABC):
         return [line for line in found if isinstance(line, dict)], since + len(whole)
 
     def last(self, kind: str) -> dict[str, Any] | None:
-        """The last line of a kind."""
         return next((line for line in reversed(self.reports()[0]) if line.get("kind") == kind), None)
 
     # --- the process --------------------------------------------------------------------------------
@@ -180,7 +170,6 @@ class RunFolder(ABC):
 
     @property
     def is_running(self) -> bool:
-        """Whether a process trains the run."""
         return self._owner() is not None or self._is_elsewhere
 
     def request_stop(self) -> None:
@@ -193,7 +182,6 @@ class RunFolder(ABC):
 
     @property
     def stop_requested(self) -> bool:
-        """Whether a stop of the process is requested."""
         return (self.folder / _STOP).exists()
 
     def kill(self) -> None:
@@ -261,7 +249,6 @@ class Run(RunFolder):
 
     @staticmethod
     def is_in(folder: Path) -> bool:
-        """Whether a folder holds a run."""
         return (folder / _PLAN).exists()
 
     @classmethod

@@ -28,8 +28,6 @@ class State(Trained[UNet3D]):
         Optimiser steps, and samples that they used.
     clock : float
         Seconds of training.
-    validated : int
-        Number of validations.
     lowest : list of float
         The scores of the cells in the validation with the lowest mean.
     since_lowest : int
@@ -79,7 +77,6 @@ class State(Trained[UNet3D]):
         return warm_and_decayed(self.step, self.share, self.settings.warmup, self.settings.decay)
 
     def update(self, samples: int) -> None:
-        """Make one optimiser step with the gradients of ``samples`` samples."""
         self.consistent = False
         share = self.learning_rate_share
         self.step += 1

@@ -7,21 +7,23 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from napari_dispr.card import Card
-from napari_dispr.cells.folders import CellFile, read_dataset, read_notes
+from napari_dispr.cells.folders import CellFile, read_notes, read_training_cells
 from napari_dispr.cells.splits import LEAST, check_cells, copies, split_cells
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.checkpoints import write_tensors
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.errors import InputError
 from napari_dispr.models import library
+from napari_dispr.models.sampling import Model
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
 from napari_dispr.training.finish import (
     Stopped,
@@ -29,20 +31,16 @@ from napari_dispr.training.finish import (
     card_of,
     finished_model,
     finished_rival,
-    keep_weights,
     process_of,
 )
 from napari_dispr.training.loop import Reason, Report, Validated, iter_optimise
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.plan import DEFAULT_START, check_extra, planned, run_for
 from napari_dispr.training.process_group import local_device, process_count, process_group
-from napari_dispr.training.run import Plan, Run
+from napari_dispr.training.run import Run
 from napari_dispr.training.samples import check_processes
 from napari_dispr.training.shapr import iter_train_rival
 from napari_dispr.training.validation import Validation, spread
-
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
 
 #: Bytes of free disk space that a run needs.
 _ROOM = 500_000_000
@@ -87,7 +85,7 @@ def train(
     resume: bool = False,
     progress: Callable[[Event], None] | None = None,
     **settings: Any,
-) -> "Model":
+) -> Model:
     """Train a shape model, or SHAPR for comparison, on the cells of a dataset folder.
 
     Parameters
@@ -196,7 +194,7 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
         yield Ended("finished", plan.out, made.scores)
         return
     start = ShapeModel.load(library.model_path(plan.start)) if plan.start else None
-    cells = read_cells(plan)
+    cells = read_training_cells(plan.dataset)
     trained = Trained(plan, read_notes(plan.dataset), *split(cells, settings, start), start)
     reason: Reason | None = "finished"
     if not finish:
@@ -244,7 +242,7 @@ def _train_ours(
             device=device,
             group=group,
             validator=validation,
-            keep_best=lambda best: keep_weights(best, run.best),
+            keep_best=lambda best: write_tensors(run.best, best.state_dict()),
             **loop,
         )
     return None if group.rank else reason
@@ -304,13 +302,6 @@ def made_before(run: Run) -> Card | None:
         return None
     runs = card.training.get("runs") or [None]
     return card if runs[-1] == run.plan.settings.model_dump(mode="json") else None
-
-
-def read_cells(plan: Plan) -> list[CellFile]:
-    """Read the cells of a plan's dataset, or of its part ``train``; see `read_dataset` for the errors."""
-    folder = Path(plan.dataset)
-    part = "train" if (folder / "train").is_dir() else None
-    return read_dataset(folder, part, need_objects=True)
 
 
 def split(

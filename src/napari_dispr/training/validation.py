@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
@@ -17,15 +17,13 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.files import written_aside
+from napari_dispr.models.sampling import Model
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.scores import consensus_iou, energy_score
 from napari_dispr.shapes.shading import shaded
 from napari_dispr.training.process_group import ProcessGroup
-
-if TYPE_CHECKING:
-    from napari_dispr.models.library import Model
 
 #: Members of each cell: a full batch on a CPU.
 MEMBERS = 5
@@ -40,6 +38,37 @@ class CellScores:
     energy_score: float
     consensus_iou: float
     volume: float
+
+    @classmethod
+    def of(cls, members: ArrayLike, truth: NDArray[np.bool_]) -> Self:
+        """Of members (n, 64, 64, 64), whether each voxel is inside."""
+        inside = np.asarray(members)
+        volume = np.count_nonzero(inside) / len(inside) / np.count_nonzero(truth)
+        return cls(energy_score(inside, truth), consensus_iou(inside, truth), volume)
+
+
+def summary_of(scores: Sequence[CellScores]) -> dict[str, float]:
+    """Means over cells, for a card."""
+    return {
+        "energy_score": rounded_mean([one.energy_score for one in scores]),
+        "consensus_iou": rounded_mean([one.consensus_iou for one in scores]),
+        **volume_errors([one.volume for one in scores]),
+    }
+
+
+def volume_errors(volumes: Sequence[float]) -> dict[str, float]:
+    """Errors of volumes that are relative to the true ones, for a card."""
+    errors = np.array(volumes) - 1
+    return {
+        "volume_error_mean": rounded_mean(np.abs(errors)),
+        "volume_error_median": round(float(np.median(np.abs(errors))), 4),
+        "volume_bias": rounded_mean(errors),
+    }
+
+
+def rounded_mean(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """For a card: four decimals are enough."""
+    return round(float(np.mean(values)), 4)
 
 
 class Validation:
@@ -87,7 +116,7 @@ class Validation:
 
 
 def score_cell(
-    model: "Model", cell: CellFile, quality: str, device: torch.device, label: int = 1
+    model: Model, cell: CellFile, quality: str, device: torch.device, label: int = 1
 ) -> tuple[CellScores, Ensemble]:
     """Sample `MEMBERS` members of a cell (one of a method without randomness) and score them.
 
@@ -97,10 +126,7 @@ def score_cell(
     settings = PredictSettings(members=MEMBERS, quality=quality, device=str(device))
     events = iter_predict_crops([cell.crop(label)], model, settings, image_to_world=np.eye(3))
     (ensemble,) = [event.ensemble for event in events if isinstance(event, CellDone)]
-    truth = cell.obj > 127
-    volume = np.mean([np.count_nonzero(member) for member in ensemble.members]) / np.count_nonzero(truth)
-    members = ensemble.members
-    return CellScores(energy_score(members, truth), consensus_iou(members, truth), float(volume)), ensemble
+    return CellScores.of(ensemble.members, cell.obj > 127), ensemble
 
 
 def spread(cells: Sequence[CellFile], most: int) -> list[CellFile]:

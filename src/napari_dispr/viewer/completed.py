@@ -1,17 +1,15 @@
 """The layers of a completed stack: all cells as isotropic 3D labels, and where they are uncertain. No Qt."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Layer
 
 from napari_dispr.prediction.completed import complete
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.layers import add_unselected, handle_of, transform_of
 from napari_dispr.viewer.opened import OpenPrediction
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from napari.components import ViewerModel
-    from napari.layers import Layer
 
 #: Key of a layer's metadata that holds the key of the prediction that it completes.
 _COMPLETED_KEY = "napari-dispr completed"
@@ -40,7 +38,7 @@ def completed_layers(opened: OpenPrediction) -> list[tuple[Any, dict[str, Any], 
     return [(stack.uncertainty, unsure, "image"), (stack.labels, labels, "labels")]
 
 
-def add_completed(viewer: "ViewerModel", opened: OpenPrediction, layers: "Sequence[Layer]") -> None:
+def add_completed(viewer: ViewerModel, opened: OpenPrediction, layers: Sequence[Layer]) -> None:
     """Add a completed stack in place of an earlier one; the members in the same place are hidden."""
     for layer in [one for one in viewer.layers if one.metadata.get(_COMPLETED_KEY) is opened.key]:
         viewer.layers.remove(layer)

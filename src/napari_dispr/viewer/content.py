@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pint
 from numpy.typing import NDArray
 
 from napari_dispr import grid
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.viewer.displayed import DisplayedPlane
-
-if TYPE_CHECKING:
-    import pint
-
-    from napari_dispr.prediction.result import Prediction
 
 #: Key of a layer's metadata; its presence marks a layer as a result of this plugin.
 METADATA_KEY = "napari-dispr"
@@ -54,8 +51,6 @@ class ResultContent:
         Of the world's axes.
     depth : float
         World z of the picture's plane.
-    numbers : tuple of int
-        Numbers of these members.
     features : tuple of DataFrame
         One for each member: ``index`` (the label) and its measures.
     metadata : mapping
@@ -66,10 +61,10 @@ class ResultContent:
         The layers of the consensus and of the kept shapes, if there are any.
     """
 
-    prediction: "Prediction"
+    prediction: Prediction
     volumes: tuple[NDArray[Any], ...]
     affine: NDArray[np.float64]
-    unit: "pint.Unit | str"
+    unit: pint.Unit | str
     depth: float
     numbers: tuple[int, ...]
     features: tuple[pd.DataFrame, ...]
@@ -80,7 +75,6 @@ class ResultContent:
 
     @property
     def style(self) -> LayerStyle:
-        """Which layers show this content."""
         return LayerStyle(self.stack is not None, self.consensus is not None)
 
 
@@ -93,7 +87,7 @@ class ExtraContent:
 
 
 def compose(
-    prediction: "Prediction",
+    prediction: Prediction,
     measures: pd.DataFrame,
     plane: DisplayedPlane,
     before: ResultContent | None = None,
@@ -116,7 +110,7 @@ def compose(
 
 
 def compose_saved(
-    prediction: "Prediction", measures: pd.DataFrame, before: ResultContent | None = None
+    prediction: Prediction, measures: pd.DataFrame, before: ResultContent | None = None
 ) -> ResultContent:
     """As `compose`, of a prediction that was read from a folder: its provenance describes the picture."""
     return _content(prediction, measures, prediction.unit, prediction.depth, {}, before)
@@ -128,9 +122,9 @@ def origin_of(plane: DisplayedPlane) -> dict[str, Any]:
 
 
 def _content(
-    prediction: "Prediction",
+    prediction: Prediction,
     measures: pd.DataFrame,
-    unit: "pint.Unit | str",
+    unit: pint.Unit | str,
     depth: float,
     origin: Mapping[str, Any],
     before: ResultContent | None,
@@ -157,7 +151,7 @@ def _content(
     )
 
 
-def _volumes(prediction: "Prediction", before: ResultContent | None) -> tuple[NDArray[Any], ...]:
+def _volumes(prediction: Prediction, before: ResultContent | None) -> tuple[NDArray[Any], ...]:
     """The label volume of each member; those of an earlier state that are the same."""
     known: dict[int, NDArray[Any]] = {}
     if before is not None and prediction.same_frame(before.prediction):
@@ -175,9 +169,7 @@ def _volumes(prediction: "Prediction", before: ResultContent | None) -> tuple[ND
     return tuple(known[number] for number in prediction.numbers)
 
 
-def _extra(
-    prediction: "Prediction", measures: pd.DataFrame, largest: int, *, consensus: bool
-) -> ExtraContent:
+def _extra(prediction: Prediction, measures: pd.DataFrame, largest: int, *, consensus: bool) -> ExtraContent:
     """The layer of the consensus of each cell, or of the kept shapes."""
     from napari_dispr.shapes.one_shape import measure_shape
 

@@ -1,19 +1,22 @@
 """The plane of a layer that the viewer shows, or its stack, and their place in the world. No Qt."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pint
+from napari.components import Dims
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.world import layer_to_world, position_in_layer, unit_ratio
 
-if TYPE_CHECKING:
-    import pint
-    from napari.components import Dims
-    from napari.layers import Image, Labels
+
+def finest(layer: Image | Labels) -> Any:
+    """The array of a layer at full resolution, not read yet: it may be lazy."""
+    return layer.data[0] if layer.multiscale else layer.data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,8 +25,6 @@ class DisplayedPlane:
 
     Attributes
     ----------
-    name : str
-        The layer's name, for messages.
     array : (y, x) array-like
         Not read yet: may be lazy. The finest level of a multiscale layer.
     to_world : (3, 3) float64
@@ -40,7 +41,7 @@ class DisplayedPlane:
     array: Any
     to_world: NDArray[np.float64]
     depth: float
-    unit: "pint.Unit"
+    unit: pint.Unit
     index: tuple[int, ...]
 
     @property
@@ -54,7 +55,7 @@ class DisplayedPlane:
         return None if ratio is None else grid.in_plane_scale(self.to_world) * ratio
 
 
-def displayed_plane(layer: "Image | Labels", dims: "Dims", unit: "pint.Unit | None" = None) -> DisplayedPlane:
+def displayed_plane(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = None) -> DisplayedPlane:
     """The plane of ``layer`` at the viewer's current position, without reading it.
 
     The last two axes of a layer are y and x; the viewer's sliders give the position on the other axes,
@@ -89,7 +90,7 @@ def displayed_plane(layer: "Image | Labels", dims: "Dims", unit: "pint.Unit | No
     own, affine = layer.units[-1], layer_to_world(layer, unit)
     if layer.ndim > 2 and not _turned_in_plane_only(affine):
         raise InputError(f'"{layer.name}" is turned out of its plane: remove the rotation about y or x.')
-    array = layer.data[0] if layer.multiscale else layer.data
+    array = finest(layer)
     index = _leading_index(layer, dims, array.shape)
     plane_start = affine @ [*index, 0, 0, 1]
     in_plane = np.eye(3)
@@ -111,8 +112,6 @@ class DisplayedStack:
 
     Attributes
     ----------
-    name : str
-        The layer's name, for messages.
     array : (plane, y, x) array-like
         Not read yet: may be lazy. The finest level of a multiscale layer.
     depths : (plane,) float64
@@ -128,7 +127,7 @@ class DisplayedStack:
     spaced: bool
 
 
-def displayed_stack(layer: "Image | Labels", dims: "Dims", unit: "pint.Unit | None" = None) -> DisplayedStack:
+def displayed_stack(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = None) -> DisplayedStack:
     """The planes of ``layer`` along the axis before y and x, without reading them; see `displayed_plane`.
 
     Raises
@@ -141,7 +140,7 @@ def displayed_stack(layer: "Image | Labels", dims: "Dims", unit: "pint.Unit | No
         raise InputError(f'"{layer.name}" has one plane only: choose a stack (z, y, x).')
     affine, across = layer_to_world(layer, plane.unit), layer.units[-3]
     step = float(affine[-4, -4])
-    array = layer.data[0] if layer.multiscale else layer.data
+    array = finest(layer)
     start = affine @ [*plane.index[:-1], 0, 0, 0, 1]
     default = str(across) == "pixel" and np.isclose(abs(step), grid.in_plane_scale(plane.to_world))
     stack = array[plane.index[:-1]] if len(plane.index) > 1 else array
@@ -159,7 +158,7 @@ def _turned_in_plane_only(affine: NDArray[np.float64]) -> bool:
     return bool(np.abs(across).max() <= 1e-6 * np.abs(linear).max())
 
 
-def _leading_index(layer: Any, dims: "Dims", shape: tuple[int, ...]) -> tuple[int, ...]:
+def _leading_index(layer: Any, dims: Dims, shape: tuple[int, ...]) -> tuple[int, ...]:
     leading = layer.ndim - 2
     position = position_in_layer(layer, dims.point, dims)[:leading]
     index = tuple(int(np.floor(coordinate + 0.5)) for coordinate in position)

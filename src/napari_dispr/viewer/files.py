@@ -159,11 +159,6 @@ def write_volumes(path: str, layers: Sequence[LayerData]) -> list[str]:
     layers : sequence of layer data tuples
         Of 2 to 4 axes.
 
-    Returns
-    -------
-    list of str
-        The file.
-
     Raises
     ------
     InputError

@@ -4,20 +4,19 @@ import copy
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from napari.components import ViewerModel
+from napari.layers import Labels, Layer, Surface
+from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.viewer.content import METADATA_KEY, ResultContent, mean_features
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 from napari_dispr.viewer.world import in_viewer
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Labels, Layer, Surface
 
 #: Key of a result layer's metadata that holds the `PredictionHandle` of its prediction.
 PREDICTION_KEY = "napari-dispr prediction"
@@ -32,18 +31,18 @@ _WORDS = {"members": "members", "consensus": "consensus", "kept": "kept shapes"}
 
 
 #: Layers that show colours for a while, as of a selected cell: their own colours, and those that they show.
-COLOURED: "weakref.WeakKeyDictionary[Labels, tuple[Any, Any]]" = weakref.WeakKeyDictionary()
+COLOURED: weakref.WeakKeyDictionary[Labels, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 
 #: Surfaces that are shown in the place of labels layers, which are hidden meanwhile.
-STAND_INS: "weakref.WeakKeyDictionary[Labels, Surface]" = weakref.WeakKeyDictionary()
+STAND_INS: weakref.WeakKeyDictionary[Labels, Surface] = weakref.WeakKeyDictionary()
 
 
-def is_seen(layer: "Labels") -> bool:
+def is_seen(layer: Labels) -> bool:
     """Whether a labels layer is on screen, itself or as a surface in its place."""
     return bool(layer.visible or (layer in STAND_INS and STAND_INS[layer].visible))
 
 
-def own_colormap(layer: "Labels") -> Any:
+def own_colormap(layer: Labels) -> Any:
     """The colours of a layer, without those that it only shows for a while."""
     layer = unwrapped(layer)
     own, shown = COLOURED.get(layer, (None, None))
@@ -69,7 +68,7 @@ class PredictionHandle:
         return f"{self.newest.name}: {words}"
 
 
-def handle_of(layer: "Layer") -> PredictionHandle | None:
+def handle_of(layer: Layer) -> PredictionHandle | None:
     """The prediction that a result layer shows; None for any other layer."""
     handle = unwrapped(layer).metadata.get(PREDICTION_KEY)
     return handle if isinstance(handle, PredictionHandle) else None
@@ -78,13 +77,7 @@ def handle_of(layer: "Layer") -> PredictionHandle | None:
 def result_layers(
     content: ResultContent, handle: PredictionHandle
 ) -> list[tuple[NDArray[Any], dict[str, Any]]]:
-    """Data and settings of all result layers of a prediction, without their colours.
-
-    Parameters
-    ----------
-    handle : PredictionHandle
-        The prediction, which names the layers.
-    """
+    """Data and settings of all result layers of a prediction, without their colours."""
     shown: list[tuple[NDArray[Any], pd.DataFrame, dict[str, Any]]] = []
     if content.stack is not None:
         shown.append((content.stack, mean_features(content), {"members": list(content.numbers)}))
@@ -151,11 +144,9 @@ class ResultLayers:
     ----------
     labels : Labels
         The layer whose colours the results take: the 2D labels, or one of the results.
-    handle : PredictionHandle
-        The prediction, which names the layers.
     """
 
-    def __init__(self, viewer: "ViewerModel", labels: "Labels", handle: PredictionHandle) -> None:
+    def __init__(self, viewer: ViewerModel, labels: Labels, handle: PredictionHandle) -> None:
         # A weak reference: a session must not keep its viewer alive.
         self._viewer_of = weakref.ref(unwrapped(viewer))
         self._handle = handle
@@ -168,7 +159,7 @@ class ResultLayers:
         self._layers: dict[int | str, Labels] = {}
 
     @classmethod
-    def found(cls, viewer: "ViewerModel", handle: PredictionHandle) -> "ResultLayers | None":
+    def found(cls, viewer: ViewerModel, handle: PredictionHandle) -> "ResultLayers | None":
         """The layers of a prediction that are in the viewer already, as after opening a saved one."""
         there = [layer for layer in viewer.layers if handle_of(layer) is handle]
         if not there:
@@ -178,20 +169,19 @@ class ResultLayers:
         return found
 
     @property
-    def _viewer(self) -> "ViewerModel":
+    def _viewer(self) -> ViewerModel:
         viewer = self._viewer_of()
         assert viewer is not None
         return viewer
 
     @property
-    def layers(self) -> "list[Labels]":
+    def layers(self) -> list[Labels]:
         """The layers of the members, by their numbers, then the others."""
         numbers = sorted(key for key in self._layers if not isinstance(key, str))
         return [self._layers[key] for key in (*numbers, *_WORDS) if key in self._layers]
 
     @property
     def in_viewer(self) -> bool:
-        """Whether any of the layers is in the viewer."""
         return any(layer in self._viewer.layers for layer in self._layers.values())
 
     def update(self, content: ResultContent) -> Iterator[None]:
@@ -235,8 +225,6 @@ class ResultLayers:
                 yield
 
     def _add(self, key: int | str, data: NDArray[Any], settings: dict[str, Any], depth: float) -> None:
-        from napari.layers import Labels
-
         layer = Labels(data, colormap=copy.deepcopy(self._colormap), **settings)
         self._layers[key] = layer  # first: an error of another listener must not add it again
         flat = self._viewer.dims.ndim == 2
@@ -245,7 +233,7 @@ class ResultLayers:
             dims = self._viewer.dims
             dims.set_point(layer.ndim - 3, depth * in_viewer(layer.units[-1], dims))
 
-    def _fill(self, layer: "Labels", data: NDArray[Any], settings: dict[str, Any]) -> None:
+    def _fill(self, layer: Labels, data: NDArray[Any], settings: dict[str, Any]) -> None:
         if layer not in self._viewer.layers:
             return
         place(layer, settings)
@@ -255,7 +243,7 @@ class ResultLayers:
         layer.metadata = settings["metadata"]
 
 
-def add_surfaces(viewer: "ViewerModel", surfaces: "Sequence[Layer]", handle: PredictionHandle) -> None:
+def add_surfaces(viewer: ViewerModel, surfaces: Sequence[Layer], handle: PredictionHandle) -> None:
     """Add the surfaces of a cell in place of those added before; the labels in the same place are hidden."""
     which = {layer.metadata[_SURFACE_KEY] for layer in surfaces}
     for layer in [one for one in viewer.layers if one.metadata.get(_SURFACE_KEY) in which]:
@@ -269,7 +257,7 @@ def add_surfaces(viewer: "ViewerModel", surfaces: "Sequence[Layer]", handle: Pre
         add_unselected(viewer, layer)
 
 
-def add_unselected(viewer: "ViewerModel", layer: "Layer", index: int | None = None) -> None:
+def add_unselected(viewer: ViewerModel, layer: Layer, index: int | None = None) -> None:
     """Add a layer and keep the user's layer selected, on which tools act."""
     selected, active = set(viewer.layers.selection), viewer.layers.selection.active
     cursor = unwrapped(viewer).cursor
@@ -281,7 +269,7 @@ def add_unselected(viewer: "ViewerModel", layer: "Layer", index: int | None = No
     viewer.layers.selection.active = active
 
 
-def place(layer: "Layer", transform: Mapping[str, Any]) -> None:
+def place(layer: Layer, transform: Mapping[str, Any]) -> None:
     """Give a layer a transform (`transform_of`); equal values are not set: napari repaints after each."""
     for name in _TRANSFORM & transform.keys():
         value = transform[name]
@@ -295,8 +283,6 @@ def transform_of(affine: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     It has scale, rotate, shear and translate, which users see and other plugins read, if these equal the
     affine; otherwise the affine itself.
     """
-    from napari.utils.transforms import Affine
-
     parts = Affine(affine_matrix=affine)
     shear, several = parts.shear, parts.ndim * (parts.ndim - 1) // 2
     if len(shear) != several:  # for a diagonal affine napari gives one zero for each axis

@@ -54,8 +54,6 @@ def add_layers(
 
     Parameters
     ----------
-    added : callable
-        Called with each layer.
     done : callable
         Called after the last one. Not called if the window was closed.
     """

@@ -1,9 +1,11 @@
 """The click tool: a click on the picture adds or removes a cell. No Qt."""
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from skimage.measure import find_contours
 
@@ -12,29 +14,17 @@ from napari_dispr.labels import Box
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.world import in_viewer, position_in_layer
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Image, Labels
-
 #: If press and release are further apart, in screen pixels, it is a drag, which pans.
 CLICK_RADIUS = 4
 
 
 class PickTool:
-    """While on, turns clicks on the canvas into cells of the label layer.
-
-    Parameters
-    ----------
-    layers : callable
-        Gives the chosen picture and label layer.
-    clicked : callable
-        Takes the label of each clicked cell.
-    """
+    """While on, turns clicks on the canvas into cells of the label layer."""
 
     def __init__(
         self,
-        viewer: "ViewerModel",
-        layers: Callable[[], "tuple[Image | None, Labels | None]"],
+        viewer: ViewerModel,
+        layers: Callable[[], tuple[Image | None, Labels | None]],
         clicked: Callable[[int], None],
     ) -> None:
         self._viewer = viewer
@@ -63,14 +53,12 @@ class PickTool:
     @property
     def interrupted(self) -> bool:
         """Whether the user has chosen another tool, or a layer of another kind, to which clicks belong."""
-        from napari.layers import Image, Labels
-
         active = self._viewer.layers.selection.active
         if active is None:
             return False
         return not isinstance(active, Image | Labels) or str(active.mode) != "pan_zoom"
 
-    def _on_press(self, viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
+    def _on_press(self, viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
         if event.button != 1 or event.modifiers or self.interrupted:
             return
         pressed_at, position = np.asarray(event.pos), np.asarray(event.position)
@@ -119,8 +107,6 @@ def outline(labels: NDArray[Any], cell: int, box: Box) -> NDArray[np.float32]:
     Parameters
     ----------
     labels : (y, x) integer array
-    box : pair of slices
-        The cell's bounding box.
 
     Returns
     -------

@@ -77,13 +77,7 @@ def simulated_nuclei_3d() -> list[tuple[Any, dict[str, Any], str]]:
 
 
 def model_reader(path: str | Sequence[str]) -> Callable[[Any], list[tuple[None]]]:
-    """The reader of shape models (``*.safetensors``): a dropped file is added to the user's models.
-
-    Returns
-    -------
-    callable
-        Takes the same path; returns no layers.
-    """
+    """The reader of shape models (``*.safetensors``): a dropped file is added to the user's models."""
     return read_model
 
 

@@ -1,9 +1,12 @@
 """Outlines of the chosen cells, and 3D views of results, in the viewer itself. No Qt."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pint
+from napari.components import Camera, ViewerModel
+from napari.layers import Image, Labels, Layer, Vectors
 from numpy.typing import NDArray
 
 from napari_dispr import grid
@@ -11,11 +14,6 @@ from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.viewer.layers import add_unselected, place, transform_of
 from napari_dispr.viewer.world import in_viewer
-
-if TYPE_CHECKING:
-    import pint
-    from napari.components import Camera, ViewerModel
-    from napari.layers import Image, Labels, Layer, Vectors
 
 #: Camera angles of the 3D view, in degrees.
 _SLANTED = (10.0, -20.0, 45.0)
@@ -37,7 +35,7 @@ _OUTLINE_WIDTH, _OUTLINE_COLOR = 0.03, "#ffd60a"
 class Outlines:
     """One layer that outlines the chosen cells; it exists only while cells are chosen."""
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._layer: Vectors | None = None
 
@@ -48,8 +46,6 @@ class Outlines:
         ----------
         cells : mapping of label to (segment, 2, 2) array
             From `picking.outline`, in pixels of ``plane``. None removes the layer.
-        plane : DisplayedPlane
-            The picture.
         """
         if not cells:
             self.remove()
@@ -66,9 +62,7 @@ class Outlines:
         layer.edge_width = max(1.0, _OUTLINE_WIDTH * extent)
         layer.data = np.pad(np.concatenate(list(cells.values())), ((0, 0), (0, 0), (ndim - 2, 0)))
 
-    def _added(self, ndim: int, unit: "pint.Unit") -> "Vectors":
-        from napari.layers import Vectors
-
+    def _added(self, ndim: int, unit: pint.Unit) -> Vectors:
         layer = Vectors(
             np.zeros((0, 2, ndim)),
             name="chosen cells",
@@ -83,7 +77,6 @@ class Outlines:
         return layer
 
     def remove(self) -> None:
-        """Remove the outlines."""
         if self._layer is not None and self._layer in self._viewer.layers:
             self._viewer.layers.remove(self._layer)
         self._layer = None
@@ -98,7 +91,7 @@ class View3D:
     lower halves of the shapes through it.
     """
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._sheet: Image | None = None
         self._hidden: list[Layer] = []
@@ -106,12 +99,9 @@ class View3D:
 
     @property
     def on(self) -> bool:
-        """Whether this view is on."""
         return self._sheet is not None
 
-    def enter(
-        self, image: "Image", labels: "Labels", plane: DisplayedPlane, results: "Sequence[Layer]"
-    ) -> None:
+    def enter(self, image: Image, labels: Labels, plane: DisplayedPlane, results: Sequence[Layer]) -> None:
         """Show ``results`` of the displayed ``plane`` of ``image`` in 3D, from an oblique angle."""
         results = [layer for layer in results if layer in self._viewer.layers]
         if self.on or not results:
@@ -132,7 +122,6 @@ class View3D:
         _look_at(self._viewer, results)
 
     def leave(self) -> None:
-        """Restore the 2D view."""
         sheet, self._sheet = self._sheet, None
         if sheet is None:
             return
@@ -150,13 +139,13 @@ class View3D:
 class StepsView:
     """Shows only one layer (step, z, y, x), from an oblique angle, until it is removed."""
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._layer: Layer | None = None
         self._hidden: list[Layer] = []
         self._before: dict[str, Any] = {}
 
-    def enter(self, layer: "Layer") -> None:
+    def enter(self, layer: Layer) -> None:
         """Add ``layer`` and show only it; the other layers and the view are restored when it is removed."""
         viewer = self._viewer
         if self._layer is None:
@@ -189,12 +178,12 @@ class StepsView:
             setattr(camera_of(self._viewer), name, value)
 
 
-def camera_of(viewer: "ViewerModel") -> "Camera":
+def camera_of(viewer: ViewerModel) -> Camera:
     """The camera of a viewer's canvas."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
 
 
-def _look_at(viewer: "ViewerModel", layers: "Sequence[Layer]") -> None:
+def _look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
     """Move the camera to layers of one unit, at an oblique angle."""
     low, high = _extent(layers) * in_viewer(layers[0].units[-1], viewer.dims)
     camera = camera_of(viewer)
@@ -205,10 +194,8 @@ def _look_at(viewer: "ViewerModel", layers: "Sequence[Layer]") -> None:
     camera.angles = _SLANTED
 
 
-def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -> "Image":
+def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64]) -> Image:
     """The picture around ``middle`` as a volume one pixel thick."""
-    from napari.layers import Image
-
     pixel = (np.linalg.inv(plane.to_world) @ [*middle[1:], 1])[:2]
     last = np.maximum(np.array(plane.shape) - _LARGEST_SHEET, 0)
     y, x = np.clip(pixel - _LARGEST_SHEET // 2, 0, last).astype(int)
@@ -228,7 +215,7 @@ def _sheet(image: "Image", plane: DisplayedPlane, middle: NDArray[np.float64]) -
     )
 
 
-def _extent(layers: "Sequence[Layer]") -> NDArray[np.float64]:
+def _extent(layers: Sequence[Layer]) -> NDArray[np.float64]:
     """First and last corner of all these layers in the world, (2, 3)."""
     corners = np.array([layer.extent.world[:, -3:] for layer in layers])
     return np.stack([corners[:, 0].min(axis=0), corners[:, 1].max(axis=0)])

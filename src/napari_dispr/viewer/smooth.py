@@ -1,9 +1,11 @@
 """Smooth surfaces in the place of result layers in the 3D view, where voxels look like terraces. No Qt."""
 
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Labels, Surface
 from numpy.typing import NDArray
 
 from napari_dispr import grid
@@ -11,10 +13,6 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.layers import STAND_INS, add_unselected, handle_of, is_seen, key_of
 from napari_dispr.viewer.opened import OpenPrediction
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Labels, Surface
 
 #: Up to so many cells have surfaces of every voxel, and of every second one. More cells stay labels: napari
 #: needs a second for a million triangles.
@@ -34,7 +32,7 @@ class SmoothShape(NamedTuple):
     cells: NDArray[np.int64]
 
 
-def smooth_shapes(layers: "Sequence[Labels]") -> "Generator[tuple[Labels, SmoothShape], None, None]":
+def smooth_shapes(layers: Sequence[Labels]) -> "Generator[tuple[Labels, SmoothShape], None, None]":
     """Compute the surfaces of result layers, in a thread; yields after each layer.
 
     Layers of too many cells, without any shape, or with a slider for the members are left out.
@@ -91,24 +89,22 @@ def _distance(prediction: Prediction, label: int, key: int | str) -> NDArray[np.
 class SmoothLayers:
     """The surface layers of a viewer that stand in for result layers, until they are removed."""
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self._surfaces: dict[Labels, tuple[Surface, SmoothShape]] = {}
 
-    def missing(self, results: "Sequence[Labels]") -> "list[Labels]":
+    def missing(self, results: Sequence[Labels]) -> list[Labels]:
         """Those of these layers that are on screen without a surface of their newest state."""
         return [layer for layer in results if is_seen(layer) and not self._is_new(layer)]
 
-    def _is_new(self, layer: "Labels") -> bool:
+    def _is_new(self, layer: Labels) -> bool:
         handle = handle_of(layer)
         if layer.visible or handle is None or layer not in self._surfaces:
             return False
         return self._surfaces[layer][1].prediction is handle.newest.prediction
 
-    def replace(self, layer: "Labels", shape: SmoothShape) -> None:
+    def replace(self, layer: Labels, shape: SmoothShape) -> None:
         """Show a surface in the place of a result layer on screen, in the same colours."""
-        from napari.layers import Surface
-
         handle = handle_of(layer)
         current = handle is not None and handle.newest.prediction is shape.prediction
         if layer not in self._viewer.layers or not is_seen(layer) or not current:
@@ -137,7 +133,7 @@ class SmoothLayers:
             if layer in self._viewer.layers:
                 layer.visible |= seen
 
-    def _take_out(self, layer: "Labels") -> None:
+    def _take_out(self, layer: Labels) -> None:
         surface, _ = self._surfaces.pop(layer, (None, None))
         STAND_INS.pop(layer, None)
         if surface is not None:
@@ -150,7 +146,7 @@ class SmoothLayers:
         surface.vertex_colors = _colours(event.source, shape)
 
 
-def _colours(layer: "Labels", shape: SmoothShape) -> NDArray[np.float32]:
+def _colours(layer: Labels, shape: SmoothShape) -> NDArray[np.float32]:
     """The colour of each vertex, RGBA."""
     cells, places = np.unique(shape.cells, return_inverse=True)
     return np.asarray(layer.colormap.map(cells), dtype=np.float32)[places]

@@ -1,28 +1,24 @@
 """Where layers lie, in one unit: two layers, and the viewer itself, may have different units. No Qt."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pint
+from napari.components import Dims
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import pint
-    from napari.components import Dims
-
-    Floats = Sequence[float] | NDArray[np.float64]
+Floats = Sequence[float] | NDArray[np.float64]
 
 
-def unit_ratio(unit: "pint.Unit | str", other: "pint.Unit | str") -> float | None:
+def unit_ratio(unit: pint.Unit | str, other: pint.Unit | str) -> float | None:
     """How long a unit is in another: 1000 for micrometer and nanometer; None for micrometer and pixel."""
-    import pint
-
     one = pint.Unit(unit)
     return float((1 * one).to(other).magnitude) if one.is_compatible_with(other) else None
 
 
 def in_one_unit(
-    affine: NDArray[np.float64], units: "Sequence[pint.Unit | str]", unit: "pint.Unit | str"
+    affine: NDArray[np.float64], units: Sequence[pint.Unit | str], unit: pint.Unit | str
 ) -> NDArray[np.float64]:
     """An affine (n + 1, n + 1) to axes with ``units``, as one to axes in ``unit``.
 
@@ -31,7 +27,7 @@ def in_one_unit(
     return np.array([*(unit_ratio(own, unit) or 1.0 for own in units), 1.0])[:, None] * affine
 
 
-def layer_to_world(layer: Any, unit: "pint.Unit | str | None" = None) -> NDArray[np.float64]:
+def layer_to_world(layer: Any, unit: pint.Unit | str | None = None) -> NDArray[np.float64]:
     """All of a layer's transforms as one affine from data to world, (ndim + 1, ndim + 1).
 
     Parameters
@@ -48,7 +44,7 @@ def layer_to_world(layer: Any, unit: "pint.Unit | str | None" = None) -> NDArray
     return in_one_unit(affine, layer.units, own if unit is None or unit_ratio(own, unit) is None else unit)
 
 
-def in_viewer(unit: "pint.Unit | str", dims: "Dims") -> float:
+def in_viewer(unit: pint.Unit | str, dims: Dims) -> float:
     """How long a unit is on the viewer's last axis, by which its camera and its sliders count.
 
     napari takes the smallest unit of all layers; if some are in pixels, it counts all units as equal.
@@ -57,7 +53,7 @@ def in_viewer(unit: "pint.Unit | str", dims: "Dims") -> float:
     return 1.0 if not units else unit_ratio(unit, units[-1]) or 1.0
 
 
-def in_units_of(layer: Any, vector: "Floats", dims: "Dims") -> NDArray[np.float64]:
+def in_units_of(layer: Any, vector: Floats, dims: Dims) -> NDArray[np.float64]:
     """A position or a direction in the viewer's world, on the axes of a layer and in its units.
 
     napari's own ``layer.get_value(..., world=True)`` and ``layer.world_to_data`` take such positions.
@@ -71,6 +67,6 @@ def in_units_of(layer: Any, vector: "Floats", dims: "Dims") -> NDArray[np.float6
     return np.array([unit_ratio(theirs, own) or 1.0 for theirs, own in pairs]) * world[-layer.ndim :]
 
 
-def position_in_layer(layer: Any, position: "Floats", dims: "Dims") -> NDArray[np.float64]:
+def position_in_layer(layer: Any, position: Floats, dims: Dims) -> NDArray[np.float64]:
     """A position in the viewer's world as data coordinates of ``layer``."""
     return np.asarray(layer.world_to_data(in_units_of(layer, position, dims)))

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
+from napari.components import ViewerModel
+from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QSpinBox, QWidget
 
@@ -19,9 +20,6 @@ from napari_dispr.widgets.compare.changes import Change, LayerData, changed, dra
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.run_bar import RunBar
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-
 _MOST_MEMBERS = 100
 #: Number of changes that can be undone.
 _MOST_CHANGES = 20
@@ -33,7 +31,7 @@ class CompareActions(QWidget):
     #: A new state of the prediction is ready to be shown.
     changed = Signal(object)
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer, self._session = viewer, Session.of(viewer)
         self._steps_view = StepsView(viewer)
@@ -113,7 +111,6 @@ class CompareActions(QWidget):
 
     @property
     def running(self) -> bool:
-        """Whether an action is running."""
         return self.run_bar.running
 
     def keep(self) -> None:
@@ -126,7 +123,6 @@ class CompareActions(QWidget):
         self._change(opened, opened.prediction.keep(look.cell, shape), "the layer of kept shapes")
 
     def reject(self) -> None:
-        """Remove the selected member."""
         opened, look = self._selected()
         assert look.cell is not None and isinstance(look.shape, int)
         try:
@@ -137,7 +133,6 @@ class CompareActions(QWidget):
         self._change(opened, prediction, "tables and layers")
 
     def undo(self) -> None:
-        """Undo the last change of the current prediction."""
         opened, _ = self._selected()
         last = self._last_change(opened)
         assert last is not None
@@ -156,13 +151,11 @@ class CompareActions(QWidget):
         self.changed.emit(change)
 
     def replace(self) -> None:
-        """Replace the selected member by a new one."""
         opened, look = self._selected()
         assert look.cell is not None and isinstance(look.shape, int)
         self._draw(opened, look.cell, 1, look.shape)
 
     def draw_more(self) -> None:
-        """Add members to the cell."""
         opened, look = self._selected()
         assert look.cell is not None
         there = len(opened.prediction[look.cell])
@@ -198,10 +191,6 @@ class CompareActions(QWidget):
             lambda step: completed_layers(opened), partial(self._add_completed, opened), first="all cells"
         )
 
-    def shut_down(self) -> None:
-        """Cancel what runs."""
-        self.run_bar.shut_down()
-
     # --- results ---------------------------------------------------------------------------------
 
     def _selected(self) -> tuple[OpenPrediction, Selection]:
@@ -219,8 +208,6 @@ class CompareActions(QWidget):
         self.run_bar.start(lambda step: changed(opened, prediction, before), on_result, first=what)
 
     def _on_replayed(self, layer_data: LayerData) -> None:
-        from napari.layers import Layer
-
         self._steps_view.enter(Layer.create(*layer_data))
         self.status.say(
             "The steps from noise to shape are a layer now: move or play its slider. Remove the "
@@ -228,14 +215,10 @@ class CompareActions(QWidget):
         )
 
     def _add_layers(self, opened: OpenPrediction, layers: list[LayerData]) -> None:
-        from napari.layers import Layer
-
         handle = self._session.handle(opened)
         add_surfaces(self._viewer, [Layer.create(*layer) for layer in layers], handle)
 
     def _add_completed(self, opened: OpenPrediction, layers: list[LayerData]) -> None:
-        from napari.layers import Layer
-
         add_completed(self._viewer, opened, [Layer.create(*layer) for layer in layers])
         self.status.say(
             f'"{opened.name}: completed" holds all cells; "{opened.name}: uncertainty" shows where their '

@@ -236,7 +236,6 @@ class ShapeCanvas(QWidget):
         self._next.start()
 
     def clear(self) -> None:
-        """Show nothing."""
         self._cell, self._tiles, self._waiting = None, [], []
         for node in self._nodes:
             node.node.visible = False
@@ -249,7 +248,6 @@ class ShapeCanvas(QWidget):
         return bool(self._waiting)
 
     def reset_view(self) -> None:
-        """Reset the camera."""
         self._zoom, self._angles, self._centre = 1.0, (_ELEVATION, _AZIMUTH), (0.0, 0.0, 0.0)
         self._fit()
 
@@ -389,8 +387,6 @@ class ShapeCanvas(QWidget):
         self._canvas, self._nodes, self._waiting = None, [], []
 
     def shut_down(self) -> None:
-        """Delete the OpenGL canvas."""
-        self._next.stop()
         self._drop()
         self._window = None
 

@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+from napari_dispr.events import mapped, steps_of
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import ResultContent, compose, compose_saved
 from napari_dispr.viewer.opened import OpenPrediction
@@ -11,7 +12,6 @@ from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
 
 LayerData = tuple[Any, dict[str, Any], str]
-_STEPS = "%v of %m steps"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,15 +23,7 @@ class Change:
 
 
 def changed(opened: OpenPrediction, prediction: Prediction, before: ResultContent | None) -> Change:
-    """Compute the tables and layers of another state of a prediction.
-
-    Parameters
-    ----------
-    prediction : Prediction
-        The other state.
-    before : ResultContent or None
-        What the layers show now.
-    """
+    """Compute the tables and layers of another state of a prediction."""
     after = opened.changed_to(prediction)
     if after.plane is None:
         return Change(after, compose_saved(prediction, after.measures, before))
@@ -72,10 +64,4 @@ def replay_denoising(opened: OpenPrediction, cell: int, number: int) -> Generato
 
 def _with_progress(events: Generator[Any, None, Any]) -> Generator[Progress, None, Any]:
     """The same generator with its steps as `Progress`."""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            return end.value
-        if hasattr(event, "total"):
-            yield Progress(event.done, event.total, _STEPS)
+    return mapped(steps_of(events), lambda step: Progress(step.done, step.total, "%v of %m steps"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Labels
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, map_coordinates
 
@@ -16,15 +17,13 @@ from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.mesh_files import meshes_of_labels
 from napari_dispr.shapes.meshes import surface_mesh
-from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.viewer.displayed import DisplayedPlane, finest
+from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.world import layer_to_world
 from napari_dispr.widgets.compare.sheets import Sheet, known_sheets
 
 if TYPE_CHECKING:
     import trimesh
-    from napari.layers import Labels
-
-    from napari_dispr.viewer.opened import OpenPrediction
 
 #: Pixels along a side of the picture under a shape.
 _PICTURE = 192
@@ -65,8 +64,6 @@ class Mode:
     ----------
     letter : str
         A, B, ..., the largest group first.
-    numbers : tuple of int
-        Numbers of its members.
     share : float
         Share of all members of the cell.
     """
@@ -159,7 +156,7 @@ def _letter(i: int) -> str:
 
 
 def cell_shapes(
-    opened: "OpenPrediction",
+    opened: OpenPrediction,
     label: int,
     truth: "Truth | None" = None,
     contrast: tuple[float, float] | None = None,
@@ -255,10 +252,9 @@ class Truth:
     to_world: NDArray[np.float64]
 
     @classmethod
-    def of(cls, layer: "Labels", opened: "OpenPrediction") -> "Truth":
+    def of(cls, layer: Labels, opened: OpenPrediction) -> "Truth":
         """A 3D labels layer, not read yet; the finest level of a multiscale one."""
-        array = layer.data[0] if layer.multiscale else layer.data
-        return cls(array, layer_to_world(layer, opened.unit))
+        return cls(finest(layer), layer_to_world(layer, opened.unit))
 
 
 def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: float) -> Surface | None:
@@ -280,7 +276,7 @@ def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: fl
 
 
 def _floor(
-    opened: "OpenPrediction", ensemble: Ensemble, half: float, contrast: tuple[float, float] | None
+    opened: OpenPrediction, ensemble: Ensemble, half: float, contrast: tuple[float, float] | None
 ) -> Floor | None:
     """The picture around a cell; if it is not open, the model's input."""
     steps = (np.arange(_PICTURE) + 0.5) / _PICTURE * 2 - 1

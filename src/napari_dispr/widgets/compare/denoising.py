@@ -1,16 +1,15 @@
 """The steps of a member from noise to shape as a napari layer, along its first axis. No Qt."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pint
+from napari.utils import Colormap
 
 from napari_dispr import grid
 from napari_dispr.shapes.denoising import Denoising
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.layers import transform_of
-
-if TYPE_CHECKING:
-    import pint
 
 #: Steps along the first axis, with evenly falling noise.
 FRAMES = 36
@@ -20,14 +19,12 @@ _CONTROLS = (0, 0.2, 0.7, 1)
 
 
 def denoising_layer(
-    denoising: Denoising, *, name: str, depth: float = 0.0, unit: "pint.Unit | str | None" = None
+    denoising: Denoising, *, name: str, depth: float = 0.0, unit: pint.Unit | str | None = None
 ) -> tuple[Any, dict[str, Any]]:
     """Data and settings of an image layer that shows a shape forming from noise.
 
     Parameters
     ----------
-    name : str
-        Of the prediction.
     depth : float
         World z of the picture's plane.
     unit : pint.Unit or str, optional
@@ -40,8 +37,6 @@ def denoising_layer(
     settings : dict
         For ``viewer.add_image(frames, **settings)``. The layer lies where the cell does.
     """
-    from napari.utils import Colormap
-
     unit = denoising.unit if unit is None else unit
     affine = np.eye(5)
     affine[1:, 1:] = grid.translation((depth, 0.0, 0.0)) @ denoising.grid_to_world

@@ -34,7 +34,6 @@ class TurnMovie(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether a movie is being made."""
         return self._next.isActive() or self._write.pending
 
     def start(self, path: str) -> None:
@@ -60,11 +59,6 @@ class TurnMovie(QObject):
             self._canvas.turn(*self._angles)
             frames, self._frames = self._frames, []
             self._write.ask(self._path, frames)
-
-    def shut_down(self) -> None:
-        """Make no movie any more."""
-        self._next.stop()
-        self._write.forget()
 
 
 def write_movie(path: str, frames: Sequence[NDArray[np.uint8]]) -> str:

@@ -90,10 +90,6 @@ class NextPlane(QCheckBox):
         self._found, self._sheet = answer, None
         self.changed.emit()
 
-    def stop(self) -> None:
-        """Look for nothing any more."""
-        self._gains.forget()
-
 
 def _gains(ensemble: Ensemble) -> tuple[Ensemble, PlaneGains | InputError]:
     try:

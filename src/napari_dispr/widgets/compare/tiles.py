@@ -98,10 +98,6 @@ def tiles_of(
 
     Parameters
     ----------
-    selected : int, "consensus" or None
-        The selected shape.
-    kept : int, "consensus" or None
-        The kept shape.
     notes : dict, optional
         Text below a shape, such as its volume.
     """

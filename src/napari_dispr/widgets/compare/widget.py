@@ -2,9 +2,10 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.layers import Image, Labels, Layer
+from napari.viewer import Viewer
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -46,9 +47,6 @@ from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.parts.wording import estimate
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 _NOTHING = (
     "Nothing to compare yet.\n\nPredict cells with Plugins > napari DISPR > Predict 3D shapes, or drop the "
     "folder of a saved prediction on the window.\n\nThis window then shows the members of a cell, all shapes "
@@ -72,7 +70,7 @@ _VIEWS = {
 class CompareWidget(DockedWidget):
     """Compare the members of one cell's ensemble, keep or reject them, sample more."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(unwrapped(napari_viewer))
         self._session = Session.of(self._viewer)
         self._opened: OpenPrediction | None = None
@@ -252,13 +250,11 @@ class CompareWidget(DockedWidget):
     # --- what is shown ---------------------------------------------------------------------------
 
     def show_view(self, view: View) -> None:
-        """Choose how to show the cell."""
         self._view = view
         self.view_buttons[view].setChecked(True)
         self._show()
 
     def _look(self, *_: Any) -> None:
-        """Compute the shapes of the selected cell, in a thread."""
         opened, cell = self._opened, self._session.selection.cell
         if opened is None or cell is None or cell not in opened.prediction:
             return
@@ -359,7 +355,6 @@ class CompareWidget(DockedWidget):
             self.save_picture(path)
 
     def save_picture(self, path: str) -> None:
-        """Save the canvas as PNG."""
         if not self.canvas.grab().save(path if path.lower().endswith(".png") else f"{path}.png"):
             self.headline.setText(f"⚠ {path} cannot be written: choose another folder.")
 
@@ -401,17 +396,13 @@ class CompareWidget(DockedWidget):
     # --- the end ---------------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
-        """Cancel what runs and disconnect from the viewer."""
+        """Disconnect from the viewer, and delete the canvas."""
         self._session.events.predictions.disconnect(self._on_predictions)
         self._session.events.selected.disconnect(self._on_selected)
         self._link.stop()
         self._colours.release()
-        self._shapes.forget()
-        self.next_plane.stop()
-        self.movie.shut_down()
         self._updater.finish()
         self.truth_choice.disconnect_layers()
-        self.actions.shut_down()
         self.canvas.shut_down()
 
 

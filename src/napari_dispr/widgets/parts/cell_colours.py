@@ -3,10 +3,11 @@ dimmed, and the others may show a measure. At the end the layers get their own c
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap, ensure_colormap
 from numpy.typing import NDArray
@@ -16,9 +17,6 @@ from napari_dispr.viewer.layers import COLOURED, own_colormap
 from napari_dispr.viewer.link import PictureLink, linked_layers
 from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.viewer.session import Session
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 #: Colour of the selected cell, and of cells that are filtered out.
 _SELECTED, _DIMMED = (1.0, 0.85, 0.1, 1.0), (0.5, 0.5, 0.5, 0.15)
@@ -33,7 +31,7 @@ class CellColours:
 
     _known: ClassVar["WeakKeyDictionary[ViewerModel, CellColours]"] = WeakKeyDictionary()
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         self._viewer, self._session = ref(viewer), Session.of(viewer)
         self._users = 0
         #: Layers that are coloured; `COLOURED` has their own colours, and ours.
@@ -48,7 +46,7 @@ class CellColours:
         self._next.timeout.connect(self._colour_one)
 
     @staticmethod
-    def of(viewer: "ViewerModel") -> "CellColours":
+    def of(viewer: ViewerModel) -> "CellColours":
         """The colours of a viewer, shared by its widgets; each of them calls `release` at its end."""
         viewer = unwrapped(viewer)
         if viewer not in CellColours._known:

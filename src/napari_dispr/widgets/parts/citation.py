@@ -1,14 +1,9 @@
 """How to cite the plugin: a link in every widget, which shows the text of CITATION.cff and copies it."""
 
-from typing import TYPE_CHECKING
-
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QWidget
+from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QPushButton, QWidget
 
 from napari_dispr.version import __version__
-
-if TYPE_CHECKING:
-    from qtpy.QtWidgets import QPushButton
 
 #: As in CITATION.cff; a test compares them.
 CITATION = (
@@ -30,7 +25,6 @@ class CiteLink(QLabel):
         self.linkActivated.connect(self.show_citation)
 
     def show_citation(self) -> None:
-        """Show the text, to be copied."""
         self.box = QMessageBox(self.window())
         self.box.setWindowTitle("Cite")
         self.box.setText("If this plugin helps your work, please cite it and the paper:")
@@ -43,7 +37,6 @@ class CiteLink(QLabel):
 
     @staticmethod
     def copy() -> None:
-        """Copy the text."""
         clipboard = QApplication.clipboard()
         if clipboard is not None:
             clipboard.setText(CITATION)

@@ -2,9 +2,10 @@
 when their dock closes.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.utils.theme import get_theme
+from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -22,9 +23,7 @@ from qtpy.QtWidgets import (
 from napari_dispr.viewer.opening import name_as_menu
 from napari_dispr.widgets.parts.citation import CiteLink
 from napari_dispr.widgets.parts.layouts import Item, column
-
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
+from napari_dispr.widgets.parts.threads import Job, LatestAnswer
 
 _PROBLEM = "problem"
 #: Colours of warnings that can be read on a dark and on a light theme.
@@ -110,7 +109,7 @@ class DockedWidget(QWidget):
     subclasses say how in `_clean_up`.
     """
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer: Any = viewer
         self._closed = False
@@ -188,15 +187,21 @@ class DockedWidget(QWidget):
     # --- the end ---------------------------------------------------------------------------------
 
     def shut_down(self) -> None:
-        """Cancel what runs and disconnect from the viewer; its layers stay."""
+        """Cancel what runs, deliver no answers any more, and disconnect from the viewer; its layers stay."""
         if self._closed:
             return
         self._closed = True
         self._viewer.events.theme.disconnect(self._on_theme)
         self._clean_up()
+        for job in self.findChildren(Job):
+            job.abandon()
+        for answer in self.findChildren(LatestAnswer):
+            answer.forget()
+        for timer in self.findChildren(QTimer):
+            timer.stop()
 
     def _clean_up(self) -> None:
-        """Cancel what runs in threads and disconnect from the viewer."""
+        """Disconnect from the viewer; the jobs, answers and timers of all parts end afterwards."""
 
 
 def _closed(dock: QDockWidget) -> bool:

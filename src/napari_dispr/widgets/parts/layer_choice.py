@@ -1,17 +1,15 @@
 """A combo box of the viewer's layers of one kind, which follows changes of the layers."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import Signal
 from superqt.utils import signals_blocked
 
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Layer
 
 
 class LayerChoice(ShortComboBox):
@@ -19,8 +17,6 @@ class LayerChoice(ShortComboBox):
 
     Parameters
     ----------
-    accepts : callable
-        Whether a layer is offered.
     none : str
         Label of an item for no layer, below the others. Empty: a layer is chosen whenever there is one.
     suggests : callable
@@ -32,11 +28,11 @@ class LayerChoice(ShortComboBox):
 
     def __init__(
         self,
-        viewer: "ViewerModel",
-        accepts: "Callable[[Layer], bool]",
+        viewer: ViewerModel,
+        accepts: Callable[[Layer], bool],
         tip: str,
         none: str = "",
-        suggests: "Callable[[Layer], bool]" = lambda layer: True,
+        suggests: Callable[[Layer], bool] = lambda layer: True,
     ) -> None:
         super().__init__(characters=12)
         self.setToolTip(tip)
@@ -50,21 +46,18 @@ class LayerChoice(ShortComboBox):
         self.offer()
 
     @property
-    def layer(self) -> "Layer | None":
-        """The chosen layer."""
+    def layer(self) -> Layer | None:
         return self._chosen
 
     @layer.setter
-    def layer(self, layer: "Layer | None") -> None:
+    def layer(self, layer: Layer | None) -> None:
         self.setCurrentIndex(len(self._offered) if layer is None else self._offered.index(layer))
 
     @property
-    def offered(self) -> "list[Layer]":
-        """All layers to choose from."""
+    def offered(self) -> list[Layer]:
         return list(self._offered)
 
     def disconnect_layers(self) -> None:
-        """Stop following the viewer."""
         for event in ("inserted", "removed", "reordered", "renamed"):
             getattr(self._viewer.layers.events, event).disconnect(self.offer)
 
@@ -106,15 +99,13 @@ class FollowedLayers:
     ----------
     names : sequence of str
         Of the events; a layer without one of them is followed by the others.
-    heard : callable
-        Called with each event.
     """
 
     def __init__(self, names: Sequence[str], heard: Callable[[Any], None]) -> None:
         self._names, self._heard = names, heard
         self._layers: dict[LayerChoice, Layer] = {}
 
-    def follow(self, choice: LayerChoice, layer: "Layer | None") -> bool:
+    def follow(self, choice: LayerChoice, layer: Layer | None) -> bool:
         """Listen to ``layer`` in place of the layer before; whether it is another one."""
         before = self._layers.get(choice)
         if before is layer:
@@ -130,20 +121,15 @@ class FollowedLayers:
         return True
 
     def stop(self) -> None:
-        """Listen to nothing any more."""
         for choice in list(self._layers):
             self.follow(choice, None)
 
 
-def is_picture(layer: "Layer") -> bool:
+def is_picture(layer: Layer) -> bool:
     """Whether a layer is an image of the user's."""
-    from napari.layers import Image
-
     return isinstance(layer, Image) and METADATA_KEY not in layer.metadata
 
 
-def is_segmentation(layer: "Layer") -> bool:
+def is_segmentation(layer: Layer) -> bool:
     """Whether a layer holds labels of the user's."""
-    from napari.layers import Labels
-
     return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata

@@ -71,8 +71,6 @@ class ModelChoice(ShortComboBox):
 
     Parameters
     ----------
-    other_file : bool
-        Offer a dialog that chooses any file.
     none : str, optional
         Label of an item for no model.
     rivals : bool
@@ -86,12 +84,11 @@ class ModelChoice(ShortComboBox):
         self,
         parent: QWidget | None = None,
         *,
-        other_file: bool = True,
         none: str | None = None,
         rivals: bool = False,
     ) -> None:
         super().__init__(parent)
-        self._other_file, self._none, self._rivals = other_file, none, rivals
+        self._none, self._rivals = none, rivals
         #: In the order of the entries: name or path, None for no model, _OTHER_FILE for the dialog.
         self._values: list[str | None] = []
         self._elsewhere: str | None = None  # a path, of a model that is not in the library
@@ -163,8 +160,7 @@ class ModelChoice(ShortComboBox):
                 Path(self._elsewhere).name,
                 f"{self._elsewhere}\n{_described(self._elsewhere)}",
             )
-        if self._other_file:
-            entries[_OTHER_FILE] = _OTHER_FILE, "A model file that is not among yours"
+        entries[_OTHER_FILE] = _OTHER_FILE, "A model file that is not among yours"
         with signals_blocked(self):
             for index in reversed(range(len(self._values))):
                 if self._values[index] not in entries:

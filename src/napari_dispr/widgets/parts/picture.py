@@ -58,7 +58,6 @@ class Picture(QWidget):
         return min(width / max(1, self._image.width()), _LARGEST_ZOOM)
 
     def heightForWidth(self, width: int) -> int:
-        """The height of the picture in this width."""
         return round(self._image.height() * self._zoom(width))
 
     def sizeHint(self) -> QSize:

@@ -39,12 +39,7 @@ class LayerUpdater(QObject):
         self._next = content
         self._timer.start()
 
-    def stop(self) -> None:
-        """Update nothing any more."""
-        self._timer.stop()
-
     def finish(self) -> None:
-        """Update all layers at once."""
         self._timer.stop()
         while self._step():
             pass

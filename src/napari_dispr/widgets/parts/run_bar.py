@@ -59,7 +59,6 @@ class RunBar(QWidget):
 
     @property
     def running(self) -> bool:
-        """Whether a job is running."""
         return self._job.running
 
     def start(

@@ -1,9 +1,11 @@
 """Which cells to predict: clicked, the selected label or all; with the click tool and the outlines."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QButtonGroup, QPushButton, QRadioButton, QWidget
 
@@ -16,28 +18,16 @@ from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.request import CellChoice, PredictRequest
 
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Image, Labels, Layer
-
 
 class CellsInput(QWidget):
-    """Chooses cells of the label layer and outlines them in the viewer.
-
-    Parameters
-    ----------
-    layers : callable
-        Gives the chosen image and label layer.
-    """
+    """Chooses cells of the label layer and outlines them in the viewer."""
 
     #: Other cells are chosen.
     changed = Signal()
     #: The boxes of the cells are known.
     found = Signal()
 
-    def __init__(
-        self, viewer: "ViewerModel", layers: Callable[[], "tuple[Image | None, Labels | None]"]
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, layers: Callable[[], tuple[Image | None, Labels | None]]) -> None:
         super().__init__()
         self._viewer, self._layers = viewer, layers
         self._clicked: list[int] = []
@@ -81,7 +71,6 @@ class CellsInput(QWidget):
 
     @property
     def choice(self) -> CellChoice:
-        """Which cells are chosen."""
         return next(choice for choice, button in self.buttons.items() if button.isChecked())
 
     @choice.setter
@@ -94,7 +83,6 @@ class CellsInput(QWidget):
         return tuple(self._clicked)
 
     def toggle(self, cell: int) -> None:
-        """Add a cell to the clicked ones, or take it away."""
         if cell in self._clicked:
             self._clicked.remove(cell)
         else:
@@ -102,7 +90,6 @@ class CellsInput(QWidget):
         self.changed.emit()
 
     def clear(self) -> None:
-        """Choose no cell."""
         self._clicked.clear()
         self.changed.emit()
 
@@ -168,7 +155,6 @@ class CellsInput(QWidget):
         self.found.emit()
 
     def show_outlines(self, request: PredictRequest | None) -> None:
-        """Outline the cells of a request."""
         cells = tuple(cell for cell in request.cells or () if cell in self._boxes) if request else ()
         place = (request.image.index, request.image.to_world.tobytes()) if request else None
         if (what := (cells, self._known, place) if cells else None) == self._outlined:
@@ -181,10 +167,7 @@ class CellsInput(QWidget):
         self._outlines.show(lines, request.image)
 
     def shut_down(self) -> None:
-        """Remove the click tool and the outlines from the viewer."""
-        self._scan.forget()
         self._tool.on = False
-        self._check_tool.stop()
         self._viewer.layers.selection.events.active.disconnect(self._on_active)
         if self._active is not None:
             self._active.events.mode.disconnect(self._on_mode)

@@ -1,15 +1,16 @@
 """New label layers that mend inputs of Predict: split into connected parts, or aligned in time. No Qt."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_dispr.labels import separate_parts, split_parts
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+from napari_dispr.viewer.displayed import finest
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -22,35 +23,16 @@ class Cure:
     ----------
     text, tip : str
         Of the button.
-    split : bool
-        Split the labels into connected parts; otherwise align them with the leading axes of the picture.
-    linked : bool
-        Whether parts that lie above one another, in planes with labels, stay one cell.
+    mended : callable
+        Makes the new label layer from picture and labels: its data, settings and type. For a thread.
     """
 
     text: str
     tip: str
-    split: bool
-    linked: bool = False
+    mended: Callable[[Image, Labels], LayerData]
 
 
-SPLIT = Cure(
-    "Split into cells", "Add a label layer in which each connected part has its own label", split=True
-)
-SPLIT_STACK = Cure(
-    "Split into cells",
-    "Add a label layer in which each part has its own label, the same in all planes that it reaches",
-    split=True,
-    linked=True,
-)
-ALIGN = Cure(
-    "Align labels",
-    "Add a label layer whose leading axes are those of the picture, for all channels",
-    split=False,
-)
-
-
-def misaligned(image: "Image", labels: "Labels") -> bool:
+def misaligned(image: Image, labels: Labels) -> bool:
     """Whether the labels lack an axis between time and y that the picture has.
 
     napari aligns axes from the last one, so that the time of the labels meets another axis of the picture.
@@ -59,21 +41,15 @@ def misaligned(image: "Image", labels: "Labels") -> bool:
     return 0 < len(ours) < len(theirs) and theirs[-len(ours) :] != ours and theirs[: len(ours)] == ours
 
 
-def cured(cure: Cure, image: "Image", labels: "Labels") -> LayerData:
-    """Data, settings and type of the new label layer. Call it in a thread.
+def _split(image: Image, labels: Labels, linked: bool) -> LayerData:
+    settings = {name: getattr(labels, name) for name in ("scale", "translate", "rotate", "shear", "affine")}
+    settings |= {"name": f"{labels.name}: split", "units": labels.units}
+    return split(np.asarray(finest(labels)), linked), settings, "labels"
 
-    Raises
-    ------
-    ValueError
-        If napari cannot show such a layer.
-    """
-    data = labels.data[0] if labels.multiscale else labels.data
-    if cure.split:
-        settings = {
-            name: getattr(labels, name) for name in ("scale", "translate", "rotate", "shear", "affine")
-        }
-        settings |= {"name": f"{labels.name}: split", "units": labels.units}
-        return split(np.asarray(data), cure.linked), settings, "labels"
+
+def _aligned(image: Image, labels: Labels) -> LayerData:
+    """The labels with the leading axes of the picture."""
+    data = finest(labels)
     leading, lengths = len(_leading(labels)), _leading(image)
     added = lengths[leading:]
     # One plane as thick as all channels, so that it is shown with each of them; it can be painted on.
@@ -88,11 +64,8 @@ def cured(cure: Cure, image: "Image", labels: "Labels") -> LayerData:
         "translate": translate,
         "units": image.units,
     }
-    return (
-        np.asarray(data).reshape(*data.shape[:leading], *(1,) * len(added), *data.shape[-2:]),
-        settings,
-        "labels",
-    )
+    shape = (*data.shape[:leading], *(1,) * len(added), *data.shape[-2:])
+    return np.asarray(data).reshape(shape), settings, "labels"
 
 
 def is_binary(labels: NDArray[Any]) -> bool:
@@ -100,8 +73,11 @@ def is_binary(labels: NDArray[Any]) -> bool:
     return int(labels.max(initial=0)) in (1, 255) and separate_parts(labels) > 1
 
 
-def split(labels: NDArray[Any], linked: bool = False) -> NDArray[np.int32]:
-    """Labels (..., y, x) with the connected parts of each plane numbered from 1; or of each stack, `Cure`."""
+def split(labels: NDArray[Any], linked: bool) -> NDArray[np.int32]:
+    """Labels (..., y, x) with the connected parts of each plane numbered from 1.
+
+    If they are ``linked``, parts that lie above one another, in planes with labels, stay one cell.
+    """
     if linked:
         result = np.zeros(labels.shape, np.int32)
         for index in np.ndindex(labels.shape[:-3]):
@@ -112,6 +88,22 @@ def split(labels: NDArray[Any], linked: bool = False) -> NDArray[np.int32]:
     return np.stack([split_parts(plane != 0) for plane in planes]).reshape(labels.shape)
 
 
-def _leading(layer: "Image | Labels") -> tuple[int, ...]:
-    data = layer.data[0] if layer.multiscale else layer.data
-    return tuple(int(length) for length in data.shape[:-2])
+def _leading(layer: Image | Labels) -> tuple[int, ...]:
+    return tuple(int(length) for length in finest(layer).shape[:-2])
+
+
+SPLIT = Cure(
+    "Split into cells",
+    "Add a label layer in which each connected part has its own label",
+    partial(_split, linked=False),
+)
+SPLIT_STACK = Cure(
+    "Split into cells",
+    "Add a label layer in which each part has its own label, the same in all planes that it reaches",
+    partial(_split, linked=True),
+)
+ALIGN = Cure(
+    "Align labels",
+    "Add a label layer whose leading axes are those of the picture, for all channels",
+    _aligned,
+)

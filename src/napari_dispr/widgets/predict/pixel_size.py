@@ -1,29 +1,20 @@
 """The size of a pixel and the distance of planes, where layers do not say it: written into the layers."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QPushButton, QWidget
 
 from napari_dispr.widgets.parts.layouts import row
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels, Layer
 
 _UNITS = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 
 
 class PixelSize(QWidget):
-    """Gives picture and labels the sizes that the user enters, as scale and units of the layers.
+    """Gives picture and labels the sizes that the user enters, as scale and units of the layers."""
 
-    Parameters
-    ----------
-    layers : callable
-        Gives the chosen image and label layer.
-    """
-
-    def __init__(self, layers: "Callable[[], tuple[Image | None, Labels | None]]") -> None:
+    def __init__(self, layers: Callable[[], tuple[Image | None, Labels | None]]) -> None:
         super().__init__()
         self._layers = layers
         self.size = _box(0.1, "Side of a pixel. The layer does not say it: sizes are in pixels")
@@ -51,8 +42,7 @@ class PixelSize(QWidget):
         return size or distance
 
     @staticmethod
-    def is_missing(layer: "Layer | None") -> bool:
-        """Whether the layer does not know the size of its pixels."""
+    def is_missing(layer: Layer | None) -> bool:
         return layer is not None and str(layer.units[-1]) == "pixel"
 
     def write(self) -> None:
@@ -85,7 +75,7 @@ def _box(value: float, tip: str) -> QDoubleSpinBox:
     return box
 
 
-def _unspaced(layer: "Layer | None") -> bool:
+def _unspaced(layer: Layer | None) -> bool:
     """Whether a stack does not say how far its planes are apart: in napari's default they are 1 apart."""
     if layer is None or layer.ndim < 3 or str(layer.units[-3]) != "pixel":
         return False

@@ -1,8 +1,8 @@
 """Whether cells are predicted from the displayed plane of a stack, or from all planes that have labels."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from napari.components import Dims
+from napari.layers import Labels, Layer
 from qtpy.QtCore import Signal
 
 from napari_dispr.cells.planes import known_planes
@@ -11,10 +11,6 @@ from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.displayed import DisplayedStack, displayed_plane, displayed_stack
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.threads import LatestAnswer
-
-if TYPE_CHECKING:
-    from napari.components import Dims
-    from napari.layers import Layer
 
 _TIP = (
     "<p>Displayed plane: each cell is predicted from the one plane on screen.</p>"
@@ -48,17 +44,14 @@ class PlanesInput(ShortComboBox):
 
     @property
     def several(self) -> bool:
-        """Whether cells are predicted from several planes."""
         return self._is_stack and self.currentIndex() == 1
 
     def edited(self) -> None:
         """Note that pixels of the label layer have changed."""
         self._edits += 1
 
-    def look(self, labels: "Layer | None", dims: "Dims") -> bool:
+    def look(self, labels: Layer | None, dims: Dims) -> bool:
         """Find the planes with labels of a layer, in a thread; whether the layer is a stack."""
-        from napari.layers import Labels
-
         self._is_stack = isinstance(labels, Labels) and labels.ndim > 2
         if not isinstance(labels, Labels) or not self._is_stack:
             return False
@@ -74,10 +67,6 @@ class PlanesInput(ShortComboBox):
 
     def _on_scanned(self, answer: str | InputError) -> None:
         self.setItemText(1, _SEVERAL if isinstance(answer, InputError) else answer)
-
-    def stop(self) -> None:
-        """Look for nothing any more."""
-        self._scan.forget()
 
 
 def _found(stack: DisplayedStack, unit: str) -> str:

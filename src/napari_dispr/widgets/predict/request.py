@@ -7,9 +7,10 @@ it in a thread.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.components import Dims
+from napari.layers import Image, Labels
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
@@ -24,11 +25,6 @@ from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, DisplayedStack, displayed_plane, displayed_stack
 from napari_dispr.widgets.parts.wording import cells_text
 from napari_dispr.widgets.predict.cures import is_binary, misaligned
-
-if TYPE_CHECKING:
-    from napari.components import Dims
-    from napari.layers import Image, Labels
-
 
 _MASK = " The labels are a mask with one value: all its parts count as one cell. Split them."
 
@@ -79,8 +75,6 @@ class Inspection:
         Cells that cannot be predicted, if all are chosen (cut by the border, too thin, too large).
     apart : bool
         Whether the labels lie elsewhere in the world than the picture.
-    notes : tuple of Note
-        On cells with doubtful masks.
     binary : bool
         Whether the labels are a mask with one value in several parts.
     step : int
@@ -119,9 +113,9 @@ class Inspection:
 
 
 def make_request(
-    image: "Image | None",
-    labels: "Labels | None",
-    dims: "Dims",
+    image: Image | None,
+    labels: Labels | None,
+    dims: Dims,
     choice: CellChoice,
     clicked: tuple[int, ...],
     settings: PredictSettings,
@@ -179,7 +173,7 @@ def _plane_text(image: DisplayedPlane, labels: DisplayedPlane) -> str:
     )
 
 
-def _stacks(image: "Image", labels: "Labels", dims: "Dims") -> tuple[DisplayedStack, DisplayedStack]:
+def _stacks(image: Image, labels: Labels, dims: Dims) -> tuple[DisplayedStack, DisplayedStack]:
     """The stacks of picture and labels, which have the same planes."""
     ours = displayed_stack(image, dims)
     theirs = displayed_stack(labels, dims, image.units[-1])
@@ -207,7 +201,7 @@ def _pixels(plane: DisplayedPlane) -> str:
     return f"{plane.shape[0]} x {plane.shape[1]} pixels"
 
 
-def _chosen_cells(labels: "Labels", choice: CellChoice, clicked: tuple[int, ...]) -> tuple[int, ...] | None:
+def _chosen_cells(labels: Labels, choice: CellChoice, clicked: tuple[int, ...]) -> tuple[int, ...] | None:
     if choice is CellChoice.ALL:
         return None
     if choice is CellChoice.SELECTED:

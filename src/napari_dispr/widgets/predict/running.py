@@ -7,22 +7,18 @@ the model, sampling, measuring, composing the label volumes.
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from napari.layers import Layer
 
+from napari_dispr.prediction.result import Prediction
+from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.viewer.content import ResultContent, compose, origin_of
+from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
 from napari_dispr.widgets.parts.wording import cells_text, duration
 from napari_dispr.widgets.predict.request import Inspection, PredictRequest, inspect
-
-if TYPE_CHECKING:
-    from napari.layers import Layer
-
-    from napari_dispr.prediction.result import Prediction
-    from napari_dispr.shapes.ensemble import Ensemble
-    from napari_dispr.viewer.layers import ResultLayers
 
 #: Layers are updated at most this often, in seconds.
 REFRESH = 1.0
@@ -44,7 +40,7 @@ class Results:
         Number of cells to predict.
     """
 
-    prediction: "Prediction"
+    prediction: Prediction
     measures: pd.DataFrame
     cells: pd.DataFrame
     content: ResultContent
@@ -139,7 +135,7 @@ class _Gathered:
     def finished(self) -> int:
         return len(self._tables)
 
-    def add(self, ensemble: "Ensemble", prediction: "Prediction") -> None:
+    def add(self, ensemble: Ensemble, prediction: Prediction) -> None:
         from napari_dispr.prediction.tables import measure_cells
         from napari_dispr.shapes.morphometry import measure_ensembles
 
@@ -148,7 +144,7 @@ class _Gathered:
         self._tables.append(measure_ensembles(alone))
         self._cells.append(measure_cells(replace(prediction, ensembles=alone), self._tables[-1]))
 
-    def set_prediction(self, prediction: "Prediction") -> None:
+    def set_prediction(self, prediction: Prediction) -> None:
         self._prediction = replace(prediction, provenance={**prediction.provenance, **self._origin})
 
     @property
@@ -192,7 +188,7 @@ def summary(results: Results, finished: bool) -> str:
     return " ".join([text, *results.warnings])
 
 
-def removed_text(inputs: "Sequence[Layer]", made: "ResultLayers | None") -> str:
+def removed_text(inputs: Sequence[Layer], made: ResultLayers | None) -> str:
     """Where the shapes are, if the user has removed picture or labels (``inputs``), or all result layers."""
     text = ""
     if inputs:

@@ -71,7 +71,6 @@ class SettingsForm(QWidget):
 
     @property
     def settings(self) -> PredictSettings:
-        """The settings that the form shows."""
         scale = self.scale.currentData()
         return PredictSettings(
             model=self.model_choice.model or PredictSettings().model,

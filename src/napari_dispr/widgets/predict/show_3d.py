@@ -1,8 +1,10 @@
 """The button that shows results in 3D: at once as voxels, then as smooth surfaces."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari.layers import Image, Labels
+from napari.viewer import Viewer
 from qtpy.QtWidgets import QPushButton
 
 from napari_dispr.errors import InputError
@@ -10,10 +12,6 @@ from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.viewer.scene import View3D
 from napari_dispr.viewer.smooth import SmoothLayers, smooth_shapes
 from napari_dispr.widgets.parts.threads import Cancelled, Job
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels
-    from napari.viewer import Viewer
 
 
 class Show3D(QPushButton):
@@ -30,9 +28,9 @@ class Show3D(QPushButton):
 
     def __init__(
         self,
-        viewer: "Viewer",
-        origin: "Callable[[], tuple[Image, Labels, DisplayedPlane] | None]",
-        results: "Callable[[], Sequence[Labels]]",
+        viewer: Viewer,
+        origin: Callable[[], tuple[Image, Labels, DisplayedPlane] | None],
+        results: Callable[[], Sequence[Labels]],
     ) -> None:
         super().__init__("Show in 3D", checkable=True)
         self._origin, self._results = origin, results
@@ -47,7 +45,6 @@ class Show3D(QPushButton):
 
     @property
     def on(self) -> bool:
-        """Whether the results are shown in 3D."""
         return self._view.on
 
     def look(self, event: object = None) -> None:
@@ -64,11 +61,6 @@ class Show3D(QPushButton):
         if layers := self._smooth.missing(self._results()):
             self._job.start(smooth_shapes(layers))
 
-    def stop(self) -> None:
-        """Leave the 3D view for good."""
-        self._job.abandon()
-        self._leave()
-
     def _on_toggled(self, on: bool) -> None:
         origin = self._origin()
         if on and origin is not None:
@@ -76,9 +68,10 @@ class Show3D(QPushButton):
             self.setChecked(self._view.on)  # the user may have removed the layers
             self.look()
         else:
-            self._leave()
+            self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Show the results in 2D, with the layers as they were."""
         self._job.cancel()
         for layer in self._followed:
             layer.events.visible.disconnect(self.look)

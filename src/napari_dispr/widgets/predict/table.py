@@ -57,16 +57,13 @@ class MorphometryTable(QWidget):
 
     @property
     def measures(self) -> pd.DataFrame:
-        """The measures, a row for each cell and member."""
         return self._measures
 
     @property
     def summary(self) -> pd.DataFrame:
-        """The estimates, a row for each cell."""
         return self._cells
 
     def show_measures(self, measures: pd.DataFrame, cells: pd.DataFrame) -> None:
-        """Show the tables of `measure` and `measure_cells`."""
         self._measures, self._cells = measures, cells
         content = cells_content(cells)
         self.tabs.setTabText(self.tabs.indexOf(self.cells_view), cells_tab(content))

@@ -2,13 +2,15 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.layers import Image, Labels, Layer
+from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_dispr.errors import InputError
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.layers import ResultLayers
@@ -27,7 +29,7 @@ from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.cells_input import CellsInput
-from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, SPLIT_STACK, Cure, LayerData, cured, misaligned
+from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, SPLIT_STACK, Cure, LayerData, misaligned
 from napari_dispr.widgets.predict.pixel_size import PixelSize
 from napari_dispr.widgets.predict.planes_input import PlanesInput
 from napari_dispr.widgets.predict.request import (
@@ -43,11 +45,6 @@ from napari_dispr.widgets.predict.settings_form import SettingsForm, recall_sett
 from napari_dispr.widgets.predict.show_3d import Show3D
 from napari_dispr.widgets.predict.table import MorphometryTable
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
-    from napari_dispr.prediction.result import Prediction
-
 #: Events that change the pixels of a layer, and all that may change the request.
 _EDITS = ("data", "set_data", "paint", "labels_update")
 _LAYER_EVENTS = (*_EDITS, "scale", "translate", "rotate", "shear", "affine", "units", "selected_label")
@@ -59,7 +56,7 @@ _SAVE_AFTER = 1000
 class PredictWidget(DockedWidget):
     """Predict an ensemble of 3D shapes for cells of a 2D picture, or of several planes of a stack."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         #: The newest prediction, of all cells finished so far.
         self.prediction: Prediction | None = None
@@ -291,7 +288,7 @@ class PredictWidget(DockedWidget):
             self._viewer.add_layer(Layer.create(*made))
             self.labels_choice.layer = unwrapped(self._viewer).layers[-1]
 
-        self.run_bar.start(lambda step: cured(cure, image, labels), added, first="labels")
+        self.run_bar.start(lambda step: cure.mended(image, labels), added, first="labels")
 
     def _say(self, text: str, *, problem: bool = False) -> None:
         """Show a message below the inputs; with a problem Predict is off until the inputs change."""
@@ -302,7 +299,6 @@ class PredictWidget(DockedWidget):
     # --- running ---------------------------------------------------------------------------------
 
     def predict(self) -> None:
-        """Predict the chosen cells, in a thread."""
         if self.running:
             return
         try:
@@ -324,7 +320,6 @@ class PredictWidget(DockedWidget):
 
     @property
     def running(self) -> bool:
-        """Whether a prediction is running."""
         return self.run_bar.running
 
     def _on_result(self, results: Results) -> None:
@@ -410,9 +405,8 @@ class PredictWidget(DockedWidget):
     # --- the end ---------------------------------------------------------------------------------
 
     def _clean_up(self) -> None:
-        """Cancel what runs, and end all changes of the viewer; result layers stay."""
-        self.run_bar.shut_down()
-        self.show_3d_button.stop()  # before the colours change, which would colour its surfaces again
+        """End all changes of the viewer; result layers stay."""
+        self.show_3d_button.leave()  # before the colours change, which would colour its surfaces again
         self._remember()
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()
@@ -422,9 +416,4 @@ class PredictWidget(DockedWidget):
         self._finish_growing()
         for event in _DIMS_EVENTS:
             getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
-        self._coming.stop()
-        self.updater.stop()
-        self._check.forget()
-        self._devices.forget()
-        self.planes.stop()
         self.cells.shut_down()

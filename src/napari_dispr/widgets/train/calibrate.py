@@ -1,10 +1,10 @@
 """The job that calibrates a model with the chosen cells; no Qt objects, and torch only in its thread."""
 
 from collections.abc import Generator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_dispr.events import mapped
 from napari_dispr.models.library import load_model, new_model_path
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
@@ -42,14 +42,7 @@ def calibrate(data: TrainingData, request: ModelRequest) -> Generator[Progress, 
         licence=request.licence,
         data_note=request.data_note,
     )
-    with closing(events):
-        while True:
-            try:
-                step = next(events)
-            except StopIteration as end:
-                model = end.value
-                break
-            yield Progress(step.done, step.total, "calibrating, %p %")
+    model = yield from mapped(events, lambda step: Progress(step.done, step.total, "calibrating, %p %"))
     path = new_model_path(name)
     training.save_unchanged(model, path)
     card = model.card

@@ -1,9 +1,10 @@
 """Which cells to train on: 3D layers or a dataset folder; shows what was found there."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal
@@ -18,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.content import METADATA_KEY
-from napari_dispr.viewer.displayed import displayed_plane
+from napari_dispr.viewer.displayed import displayed_plane, finest
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
 from napari_dispr.widgets.parts.layouts import column, form, row
@@ -39,9 +40,6 @@ from napari_dispr.widgets.train.request import (
     layers_spacing,
     stack_of,
 )
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
 
 #: Events that change the voxels of a layer, and those that change its frame. Not "set_data": each move of a
 #: slider sends it.
@@ -65,7 +63,7 @@ class DataInput(QWidget):
     #: ``data`` has changed, or the problem has.
     changed = Signal()
 
-    def __init__(self, viewer: "ViewerModel") -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = viewer
         #: The cells; None while they are being read, or if something is wrong.
@@ -148,7 +146,6 @@ class DataInput(QWidget):
 
     @property
     def pending(self) -> bool:
-        """Whether cells are still being read."""
         return self._check.pending
 
     def request(self) -> DataRequest:
@@ -172,7 +169,6 @@ class DataInput(QWidget):
             self._on_inputs()
 
     def use_folder(self, folder: Path) -> None:
-        """Choose a dataset folder."""
         self.folder.folder = folder
         self.folder_button.setChecked(True)
 
@@ -184,7 +180,7 @@ class DataInput(QWidget):
         if any(changed):
             self.spacing.edited = False
         if (labels := self.labels_choice.layer) is not None:
-            self.plane.allow((labels.data[0] if labels.multiscale else labels.data).shape[0])
+            self.plane.allow(finest(labels).shape[0])
         self._on_inputs()
 
     def _on_layer_event(self, event: Any) -> None:
@@ -273,24 +269,19 @@ class DataInput(QWidget):
     # --- dropping a folder -----------------------------------------------------------------------
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        """Take folders."""
         if event is not None and dropped_folder(event) is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
-        """Train on the dropped folder."""
         if event is not None and (folder := dropped_folder(event)) is not None:
             event.acceptProposedAction()
             self.use_folder(folder)
 
     def shut_down(self) -> None:
-        """Disconnect from the viewer."""
         for choice in (self.labels_choice, self.image_choice):
             choice.disconnect_layers()
         self._followed.stop()
-        self._coming.stop()
         self._forget()
-        self._enlarge.forget()
 
 
 def _is_picture(layer: Layer) -> bool:

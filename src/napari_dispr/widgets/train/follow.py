@@ -165,7 +165,6 @@ class FollowedRun(Followed):
 
     @property
     def model(self) -> str | None:
-        """The finished model's file."""
         return (self.log.end or {}).get("model") or None
 
     # --- in words --------------------------------------------------------------------------------

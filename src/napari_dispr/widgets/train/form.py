@@ -115,7 +115,6 @@ class ModelForm(QWidget):
             box.valueChanged.connect(self.changed)
 
     def _on_preset(self) -> None:
-        """Show the settings of the preset."""
         self.rows.setRowVisible(self.minutes, not self.calibrates)
         self.more.setVisible(not self.calibrates)
         if self.calibrates:
@@ -177,7 +176,6 @@ class ModelForm(QWidget):
         )
 
     def suggest_name(self) -> None:
-        """Fill in a name that is free."""
         self.name.setText(free_name())
 
     def problem(self) -> str:

@@ -69,14 +69,12 @@ class SpacingInput(QWidget):
 
     @property
     def spacing(self) -> Spacing:
-        """The value of the controls."""
         if not self.edited:
             return self._shown
         z, y, x = (box.value() for box in self.lengths.values())
         return Spacing((z, y, x), self.unit.currentData())
 
     def show_spacing(self, spacing: Spacing) -> None:
-        """Show the voxel size of the layers."""
         self.edited, self._shown = False, spacing
         with ExitStack() as blocked:
             for control in (*self.lengths.values(), self.unit):
@@ -116,7 +114,6 @@ class PlaneInput(QWidget):
 
     @property
     def plane(self) -> Plane:
-        """The value of the controls."""
         return self.slice.value() if self.kind.currentData() == "slice" else "middle"
 
     @plane.setter
@@ -126,7 +123,6 @@ class PlaneInput(QWidget):
         self.kind.setCurrentIndex(0 if plane == "middle" else 1)
 
     def allow(self, slices: int) -> None:
-        """Offer the slices of a stack."""
         self.slice.setMaximum(max(0, slices - 1))
 
     def _on_kind(self) -> None:
@@ -163,7 +159,6 @@ class FolderInput(QWidget):
 
     @property
     def folder(self) -> Path | None:
-        """The chosen folder."""
         text = self.path.text().strip()
         return Path(text).expanduser() if text else None
 

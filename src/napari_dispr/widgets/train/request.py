@@ -10,12 +10,19 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
-from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, read_notes, write_dataset
+from napari_dispr.cells.folders import (
+    CellFile,
+    DatasetNotes,
+    read_notes,
+    read_training_cells,
+    write_dataset,
+)
 from napari_dispr.cells.splits import check_cells, split_cells
 from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.cells.stacks import Stack, cut_stacks
@@ -24,12 +31,10 @@ from napari_dispr.export.pictures import montage
 from napari_dispr.models.library import available_models, new_model_path, user_folder
 from napari_dispr.settings import TrainSettings
 from napari_dispr.training.run import Plan, Run, runs_folder
+from napari_dispr.viewer.displayed import finest as finest
 from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.parts.loading import without_full_collections
 from napari_dispr.widgets.parts.wording import cells_text
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels
 
 Plane = Literal["middle"] | int
 
@@ -92,8 +97,6 @@ class ModelRequest:
     ----------
     start : str or None
         The start model; None: from scratch.
-    licence, data_note : str
-        For the model's card.
     """
 
     name: str
@@ -107,13 +110,13 @@ class ModelRequest:
 # --- from layers -------------------------------------------------------------------------------------
 
 
-def spacing_of(layer: "Image | Labels") -> Spacing:
+def spacing_of(layer: Image | Labels) -> Spacing:
     """Distance of a 3D layer's voxels along its axes; see `lengths_of`."""
     (z, y, x), unit = lengths_of(layer)
     return Spacing((z, y, x), unit)
 
 
-def lengths_of(layer: "Image | Labels") -> tuple[tuple[float, ...], str]:
+def lengths_of(layer: Image | Labels) -> tuple[tuple[float, ...], str]:
     """Distance of a layer's voxels along its last axes, at most three, also if it is rotated; and its unit.
 
     Raises
@@ -138,7 +141,7 @@ def lengths_of(layer: "Image | Labels") -> tuple[tuple[float, ...], str]:
     return tuple(float(f"{length:.7g}") for length in lengths), str(units[-1])
 
 
-def layers_spacing(image: "Image | None", labels: "Labels") -> Spacing:
+def layers_spacing(image: Image | None, labels: Labels) -> Spacing:
     """Voxel size of the labels; of the picture if the labels have none, like many segmentations."""
     spacing = spacing_of(labels)
     if image is not None and not spacing.is_known:
@@ -146,7 +149,7 @@ def layers_spacing(image: "Image | None", labels: "Labels") -> Spacing:
     return spacing
 
 
-def stack_of(image: "Image | None", labels: "Labels | None", spacing: Spacing) -> Stack:
+def stack_of(image: Image | None, labels: Labels | None, spacing: Spacing) -> Stack:
     """The chosen layers as a stack, without reading them.
 
     Raises
@@ -168,7 +171,7 @@ def stack_of(image: "Image | None", labels: "Labels | None", spacing: Spacing) -
     return Stack(name, voxels, marks, spacing.zyx, spacing.unit, _clash(image, labels, spacing))
 
 
-def _clash(image: "Image | None", labels: "Labels", spacing: Spacing) -> str:
+def _clash(image: Image | None, labels: Labels, spacing: Spacing) -> str:
     """A sentence if the picture states another voxel size than the labels, whose size is used."""
     if image is None or spacing != (own := spacing_of(labels)) or not own.is_known:
         return ""
@@ -181,12 +184,6 @@ def _clash(image: "Image | None", labels: "Labels", spacing: Spacing) -> str:
         f'"{image.name}" has voxels of {texts[0]}, "{labels.name}" of {texts[1]}. Those of the labels are '
         "used: give the voxel size above if they are wrong."
     )
-
-
-def finest(layer: "Image | Labels") -> NDArray[np.generic]:
-    """The pixels of a layer, at full resolution."""
-    array: NDArray[np.generic] = layer.data[0] if layer.multiscale else layer.data
-    return array
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -229,11 +226,8 @@ def gather(request: DataRequest, progress: Progress | None = None) -> TrainingDa
 
 
 def _of_folder(folder: Path) -> TrainingData:
-    part = "train" if (folder / "train").is_dir() else None  # cells for testing are not for training
-    cells = tuple(read_dataset(folder, part, need_objects=True))
-    notes = read_notes(folder)
-    summary = f"{cells_text(len(cells))} to train on."
-    return _checked(cells, folder, notes, summary, ())
+    cells = tuple(read_training_cells(folder))
+    return _checked(cells, folder, read_notes(folder), f"{cells_text(len(cells))} to train on.", ())
 
 
 def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:

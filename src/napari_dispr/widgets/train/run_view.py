@@ -51,7 +51,6 @@ class RunView(RunFollower[FollowedRun]):
 
     @property
     def run(self) -> Run | None:
-        """The run that is shown."""
         return None if self._followed is None else self._followed.run
 
     def follow(self, run: Run | None, *, started: bool = False) -> None:

@@ -5,9 +5,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from napari.utils.theme import get_theme
+from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -36,9 +37,6 @@ from napari_dispr.widgets.train.form import ModelForm
 from napari_dispr.widgets.train.request import start_run
 from napari_dispr.widgets.train.run_view import RunView
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 _NEW = "New model"
 #: How often the list of runs is read, milliseconds.
 _RELIST = 5000
@@ -50,7 +48,7 @@ Answer = Literal["stop", "go on", "cancel"]
 class TrainWidget(DockedWidget):
     """Train a shape model on cells whose 3D shape is known."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         #: Runs that were shown or started here, by folder.
         self._known: dict[str, Run] = {}
@@ -122,7 +120,6 @@ class TrainWidget(DockedWidget):
     # --- a new run -------------------------------------------------------------------------------
 
     def _on_inputs(self) -> None:
-        """Say why training cannot start."""
         problem = self.form.problem() if self.data.data is not None else ""
         self.train_button.setText("Calibrate" if self.form.calibrates else "Train")
         going = [name for _, name, state in self._listed if state == "running"]
@@ -182,7 +179,6 @@ class TrainWidget(DockedWidget):
         self._list.ask()
 
     def follow(self, folder: str) -> None:
-        """Show the run in a folder."""
         try:
             self._follow(self._known.get(folder) or Run.open(folder))
         except InputError as error:
@@ -249,7 +245,6 @@ class TrainWidget(DockedWidget):
 
     @property
     def going(self) -> list[Run]:
-        """Runs of this window that are training."""
         return [run for run in self._known.values() if run.is_running]
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
@@ -265,7 +260,6 @@ class TrainWidget(DockedWidget):
         return super().eventFilter(watched, event)
 
     def _may_close(self) -> bool:
-        """Whether the window may close now."""
         if self._closed or not (going := self.going):
             return True
         if self._closing:
@@ -316,12 +310,7 @@ class TrainWidget(DockedWidget):
         """Follow no run any more; training continues."""
         if self._window is not None:
             self._window.removeEventFilter(self)
-        self._relist.stop()
-        for answer in (self._list, self._devices):
-            answer.forget()
-        self.run_bar.shut_down()
         self.data.shut_down()
-        self.view.shut_down()
 
 
 def _heading(text: str) -> QLabel:
