@@ -121,8 +121,8 @@ def iter_make_synthesis(
         name = f"synthetic_{number:04d}"
         if name not in rows:
             population = yield from iter_make_population(source, settings, seed, number)
-            if before is None and number == 1:  # not before: settings that make no image leave no folder
-                _write_card(folder, request, notes)
+            if number == 1 and earlier_card(folder, CARD_FILE, request) is None:
+                _write_card(folder, request, notes)  # settings that make no image leave no folder
             _write(folder, name, population, layout)
             if population.notes:
                 notes[name] = list(population.notes)
