@@ -99,8 +99,7 @@ def iter_judge_synthesis(
     test_files = annotated_files(real_test)
     _check_apart(files[REAL], test_files)
     request = _request(files, test_files, settings)
-    if earlier_card(folder, JUDGE_FILE, request) is None:
-        write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
+    is_new = earlier_card(folder, JUDGE_FILE, request) is None
     train, tests = list(read_annotated(real_train)), list(read_annotated(real_test))
     for what, images in (("training", train), ("test", tests)):
         if not any(one.labels.any() for one in images):
@@ -117,6 +116,8 @@ def iter_judge_synthesis(
         tables[name] = cell_features(read_annotated(places[name]))
         distances[name] = kernel_distances(real_cells, tables[name])
         shown[name] = _first(read_annotated(places[name]))
+    if is_new:  # not before: wrong images leave no folder
+        write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
     save_panels(folder / PANELS_FILE, tables, train[0].unit)
     _save_images(folder / PREVIEW_FILE, shown)
     sets = _training_sets(examples)

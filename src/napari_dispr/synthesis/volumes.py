@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 
 from napari_dispr import signed_distance
 from napari_dispr.cells.cropping import crop_cell
-from napari_dispr.events import Clock, Step, steps_of
+from napari_dispr.events import Clock, Step, mapped, steps_of
 from napari_dispr.grid import CENTRE, SIZE
 from napari_dispr.labels import cell_box
 from napari_dispr.models.library import load_model
@@ -182,13 +182,7 @@ def from_harmonics(
 
 
 def _stepped(events: Generator[None, None, Floats], clock: Clock) -> Generator[Step, None, Floats]:
-    while True:
-        try:
-            next(events)
-        except StopIteration as end:
-            result: Floats = end.value
-            return result
-        yield clock.step(1, 1)
+    return mapped(events, lambda event: clock.step(1, 1))
 
 
 def enlarged(mask: Floats) -> tuple[Floats, float]:

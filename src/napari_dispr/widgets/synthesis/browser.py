@@ -131,8 +131,3 @@ class FieldBrowser(QWidget):
             return
         self.message.say("")
         self.show_layers(answer)
-
-    def shut_down(self) -> None:
-        """Read nothing any more."""
-        self._read.forget()
-        self.run_bar.shut_down()

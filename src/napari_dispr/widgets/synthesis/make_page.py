@@ -312,11 +312,3 @@ class MakePage(QWidget):
         self.browser.add_layers(
             Annotated("", population.image, population.labels, population.spacing, population.unit)
         )
-
-    def shut_down(self) -> None:
-        """Cancel what runs."""
-        self._soon.stop()
-        self._again = False
-        for bar in (self.preview_bar, self.run_bar):
-            bar.shut_down()
-        self.browser.shut_down()
