@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from napari_dispr.grid import translation
-from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
+from napari_dispr.synthesis.annotated import write_image
 
 #: What each set of synthetic stacks adds to the command.
 SETS = {
@@ -33,8 +32,6 @@ SETS = {
 
 def write_pair(data: Path, name: str, spacing: tuple[float, ...], folder: Path, slices: int | None) -> None:
     """A stack with its labels as OME-TIFF with a scale; of its labels only some slices, evenly over them."""
-    affine = translation((0.0, 0.0, 0.0))
-    affine[:3, :3] = np.diag(spacing)
     marks = tifffile.imread(data / "labels" / f"{name}.tif")
     if slices is not None:
         used = np.flatnonzero(marks.any(axis=(1, 2)))
@@ -47,7 +44,7 @@ def write_pair(data: Path, name: str, spacing: tuple[float, ...], folder: Path, 
     for kind, array in (("image", tifffile.imread(data / "image" / f"{name}.tif")), ("labels", marks)):
         path = folder / kind / f"{name}.tif"
         if not path.exists():
-            write_ome_tiff(path, [OmeImage(array, name, affine, "micrometer", {})])
+            write_image(path, array, spacing, "micrometer")
 
 
 def synthesise(*arguments: object) -> None:

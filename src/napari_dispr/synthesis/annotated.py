@@ -1,6 +1,6 @@
 """Annotated images, 2D and 3D: an image with the labels of its cells. Reads folders of several layouts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,6 +14,7 @@ from napari_dispr.cells.file_pairs import pair_files
 from napari_dispr.cells.stack_files import UNIT, read_stack
 from napari_dispr.errors import InputError
 from napari_dispr.labels import whole_numbers
+from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
 #: Names of the folders of images and of labels.
 _FOLDERS = (("image", "labels"), ("images", "masks"), ("images", "labels"), ("image", "mask"))
@@ -116,6 +117,18 @@ def read_annotated(
             yield Annotated(stack.name, stack.image[0], numbers[0], stack.spacing[1:], stack.unit)
         else:
             yield Annotated(stack.name, stack.image, numbers, stack.spacing, stack.unit)
+
+
+def write_image(
+    path: Path,
+    array: NDArray[Any],
+    spacing: Sequence[float],
+    unit: str,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an image or its labels, (z, y, x) or (y, x), as OME-TIFF with the size of its voxels."""
+    sides = [*[float(np.mean(spacing))] * (3 - len(spacing)), *spacing]
+    write_ome_tiff(path, [OmeImage(array, path.stem, np.diag([*sides, 1.0]), unit, about or {})])
 
 
 def all_annotated(
