@@ -1,13 +1,13 @@
 """Do synthetic stacks help a segmenter? The table of the paper and its ablations, by the shipped commands.
 
-    python benchmarks/synthetic_help.py TRAIN_IMAGE TRAIN_LABELS TEST_IMAGE TEST_LABELS --spacing 1.75,0.8,0.8
-        --out FOLDER [--slices 12,20,28,36] [--learn-steps 100] [--sets synthetic,harmonics,even] ...
+    python benchmarks/synthetic_help.py DATA --train NAME,NAME --test NAME --spacing 1.75,0.8,0.8 --out FOLDER
+        [--slices 2] [--learn-steps 100] [--sets synthetic,harmonics,even] ...
 
-Of the training stack only some slices are annotated. A model learns from them (`synthesise learn`), makes
-stacks (`synthesise make`), and `synthesise judge` trains segmenters on the slices, on the made stacks and on
-both, and tests them on the other stack. The ablations replace a part: `harmonics` are random bodies in place
-of volumes by the shape model, `ellipsoids` are ellipsoids fitted to the masks, `even` has no texture model.
-A stopped run continues with the same command.
+DATA holds image/NAME.tif and labels/NAME.tif. Of the training stacks only some slices are annotated. A model
+learns from them (`synthesise learn`), makes stacks (`synthesise make`), and `synthesise judge` trains
+segmenters on the slices, on the made stacks and on both, and tests them on other stacks. The ablations
+replace a part: `harmonics` are random bodies in place of volumes by the shape model, `ellipsoids` are
+ellipsoids fitted to the masks, `even` has no texture model. A stopped run continues with the same command.
 """
 
 import argparse
@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from napari_dispr.grid import translation
-from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
+from napari_dispr.synthesis.annotated import write_image
 
 #: What each set of synthetic stacks adds to the command.
 SETS = {
@@ -31,23 +30,21 @@ SETS = {
 }
 
 
-def write_pair(
-    folder: Path, image: Path, labels: Path, spacing: tuple[float, ...], slices: list[int] | None
-) -> None:
-    """A stack with its labels as OME-TIFF with a scale; without the labels of other slices."""
-    if (folder / "labels" / "stack.tif").exists():
-        return
-    affine = translation((0.0, 0.0, 0.0))
-    affine[:3, :3] = np.diag(spacing)
-    marks = tifffile.imread(labels)
+def write_pair(data: Path, name: str, spacing: tuple[float, ...], folder: Path, slices: int | None) -> None:
+    """A stack with its labels as OME-TIFF with a scale; of its labels only some slices, evenly over them."""
+    marks = tifffile.imread(data / "labels" / f"{name}.tif")
     if slices is not None:
+        used = np.flatnonzero(marks.any(axis=(1, 2)))
+        places = np.quantile(used, (np.arange(slices) + 1) / (slices + 1)).round().astype(int)
         kept = np.zeros_like(marks)
-        kept[slices] = marks[slices]
+        kept[places] = marks[places]
         marks = kept
         sections = sum(len(np.unique(plane[plane > 0])) for plane in marks)
-        print(f"{len(np.unique(marks)) - 1} cells in {sections} sections of {len(slices)} slices")
-    for kind, array in (("image", tifffile.imread(image)), ("labels", marks)):
-        write_ome_tiff(folder / kind / "stack.tif", [OmeImage(array, "stack", affine, "micrometer", {})])
+        print(f"{name}: {len(np.unique(marks)) - 1} cells, {sections} sections, slices {places.tolist()}")
+    for kind, array in (("image", tifffile.imread(data / "image" / f"{name}.tif")), ("labels", marks)):
+        path = folder / kind / f"{name}.tif"
+        if not path.exists():
+            write_image(path, array, spacing, "micrometer")
 
 
 def synthesise(*arguments: object) -> None:
@@ -59,11 +56,12 @@ def synthesise(*arguments: object) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    for name in ("train_image", "train_labels", "test_image", "test_labels"):
-        parser.add_argument(name, type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--train", required=True, help="names of the training stacks")
+    parser.add_argument("--test", required=True, help="names of the test stacks")
     parser.add_argument("--spacing", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--slices", help="annotated slices (four, evenly between the first and the last)")
+    parser.add_argument("--slices", type=int, default=2, help="annotated slices of each training stack")
     parser.add_argument("--size", default="20,96,96")
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--learn-steps", type=int, default=100)
@@ -73,14 +71,11 @@ def main() -> None:
     parser.add_argument("--sets", default="synthetic", help=f"of {', '.join(SETS)}")
     options = parser.parse_args()
     z, y, x = map(float, options.spacing.split(","))
-    if options.slices:
-        slices = [int(number) for number in options.slices.split(",")]
-    else:
-        used = np.flatnonzero(tifffile.imread(options.train_labels).any(axis=(1, 2)))
-        slices = np.quantile(used, (0.2, 0.4, 0.6, 0.8)).round().astype(int).tolist()
     train, test = options.out / "train", options.out / "test"
-    write_pair(train, options.train_image, options.train_labels, (z, y, x), slices)
-    write_pair(test, options.test_image, options.test_labels, (z, y, x), None)
+    for name in options.train.split(","):
+        write_pair(options.data, name, (z, y, x), train, options.slices)
+    for name in options.test.split(","):
+        write_pair(options.data, name, (z, y, x), test, None)
     model = options.out / "learned.safetensors"
     if not model.exists():
         synthesise("learn", train, "--out", model, "--steps", options.learn_steps)

@@ -6,7 +6,8 @@
 For real and made cells: how far from the edge of the label the edge of the image is (where the light is half
 way between inside and outside); mean and standard deviation of the light in the cell, in thirds from its
 middle slice to its ends; the strength of details by their size, between Gaussians of these widths in pixels;
-and how neighbouring slices correlate in the cell. All slices should be annotated.
+and how neighbouring slices correlate in the cell, in all their light and in its smallest details, which
+follow the start noise. All slices should be annotated.
 """
 
 import argparse
@@ -70,7 +71,10 @@ def measures(stacks: list[NDArray[np.float32]], masks: list[NDArray[np.bool_]]) 
                     found[f"details < {width}"].append((fine - coarse)[core].std())
             both = mask[z] & mask[z + 1] if z + 1 < depth else mask[z] & False
             if both.sum() >= _LEAST_PIXELS:
-                found["next slice"].append(np.corrcoef(image[z][both], image[z + 1][both])[0, 1])
+                pair = image[z : z + 2]
+                noise = pair - gaussian_filter(pair, (0, _WIDTHS[0], _WIDTHS[0]))
+                found["next slice"].append(np.corrcoef(*pair[:, both])[0, 1])
+                found["next, noise"].append(np.corrcoef(*noise[:, both])[0, 1])
     edges = np.array(found.pop("edge"))
     values = {name: float(np.mean(several)) for name, several in found.items()}
     return values | {"edge": float(np.nanmedian(edges)), "|edge|": float(np.nanmedian(np.abs(edges)))}

@@ -2,8 +2,9 @@
 
     xvfb-run -s "-screen 0 1280x800x24" python docs/make_synthesis_pictures.py [--minutes 2] [--images 3]
 
-opens the sample, learns from it, looks at a preview and makes stacks. Needs the installed plugin, writes into
-docs/images. The model, its run and the stacks go into a temporary folder.
+opens the sample, learns from it, looks at a preview, makes stacks, and judges them on another simulated stack
+(by short trainings: the scores mean little). Needs the installed plugin, writes into docs/images. The model,
+its run and the stacks go into a temporary folder.
 """
 
 import argparse
@@ -19,14 +20,26 @@ from make_screenshots import IMAGES, own_settings, press, wait  # noqa: E402
 from qtpy.QtCore import Qt  # noqa: E402
 from qtpy.QtTest import QTest  # noqa: E402
 
+from napari_dispr.synthesis.annotated import write_image  # noqa: E402
+from napari_dispr.synthesis.stacks import simulate_stack  # noqa: E402
+
 SIZE, DOCK = (1280, 800), 520
 NAME = "my-nuclei"
+
+
+def write_test(folder: Path) -> Path:
+    """A simulated stack, with other nuclei than the sample."""
+    stack = simulate_stack(16, (20, 160, 160), seed=7)
+    for kind, array in (("image", stack.image), ("labels", stack.labels)):
+        write_image(folder / kind / "test.tif", array, stack.spacing, stack.unit)
+    return folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--images", type=int, default=3)
+    parser.add_argument("--judge-steps", type=int, default=60)
     parser.add_argument("--to", type=Path, default=IMAGES)
     options = parser.parse_args()
     own_settings()
@@ -74,6 +87,14 @@ def main() -> None:
     wait(lambda: "synthetic labels" in viewer.layers, at_least=1)
     shoot("synthesis-make.png")
     show_tab(2)
+    judge = widget.judge
+    judge.folders["real_test"].folder = write_test(Path(HOME) / "test")
+    judge.folders["out"].folder = Path(HOME) / "judged"
+    judge.steps.setValue(options.judge_steps)
+    judge.seeds.setValue(1)
+    press(judge.judge_button)
+    wait(lambda: not judge.run_bar.running, at_least=2)
+    assert judge.table.isVisible(), judge.run_bar.status.text()
     shoot("synthesis-judge.png")
     viewer.close()
 

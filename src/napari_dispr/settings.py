@@ -29,6 +29,7 @@ class Settings(BaseModel):
 
 
 SettingsKind = TypeVar("SettingsKind", bound=Settings)
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PixelSize = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Scale = Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | Literal["auto", "physical"]
@@ -62,7 +63,10 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
             ) from None
         # A setting that may have several types has an error for each type.
         said = [
-            e["msg"][0].lower() + e["msg"][1:] for e in error.errors() if e["loc"][:1] == first["loc"][:1]
+            f"{message[0].lower()}{message[1:]}"
+            for e in error.errors()
+            if e["loc"][:1] == first["loc"][:1]
+            for message in [e["msg"].removeprefix("Value error, ")]
         ]
         raise InputError(
             f"The setting {name} cannot be {values.get(name)!r}: {', or '.join(said)}."
@@ -176,7 +180,7 @@ class TrainSettings(Settings):
     """Largest number of cells in each validation."""
     patience: NonNegativeInt = 0
     """The training ends after this number of validations in a row without a better one; 0: never."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     """Seed of the weights, samples and noise."""
     device: Device = "auto"
     processes: NonNegativeInt = 0
@@ -249,7 +253,7 @@ class RivalTrainSettings(Settings):
     """Dimension of the homology that topo-shapr compares: 2, the parts of a shape, or 0, its cavities."""
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of the cells that are used to choose the best weights and not for training."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     """Seed of the weights and samples."""
     device: Device = "auto"
 

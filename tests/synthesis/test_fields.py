@@ -106,6 +106,9 @@ def test_folders_of_others_are_refused(tmp_path: Path) -> None:
         make_synthesis(balls(2), other / "thesis.docx", 1, FLAT)
     with pytest.raises(InputError, match="make at least 1"):
         make_synthesis(balls(2), tmp_path / "none", 0, FLAT)
+    with pytest.raises(InputError, match="No cell of balls fits"):
+        make_synthesis(balls(3), tmp_path / "none", 1, PopulationSettings(size=(4, 64, 64), cut="none"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_folders_that_hold_no_annotated_images_are_named(tmp_path: Path) -> None:

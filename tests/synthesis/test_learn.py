@@ -4,6 +4,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from imageio.v3 import imread
 from support.balls import balls
 from support.learning import few_are_made  # noqa: F401
 
@@ -88,6 +89,14 @@ def test_clustering_is_that_of_the_images() -> None:
         assert examples_of(images).clustering == pytest.approx(wanted, abs=0.15)
 
 
+def test_an_exposure_that_cannot_be_seen_changes_nothing(field) -> None:
+    rng = np.random.default_rng(0)
+    noise = Annotated("noise", rng.normal(100, 5, field.image.shape), field.labels, SPACING, "micrometer")
+    pictures = examples_of([field, noise]).pictures
+    last = pictures[-1].image[pictures[-1].known]
+    assert last.std() == pytest.approx(5, rel=0.2)
+
+
 def test_exposures_are_brought_together(field) -> None:
     darker = Annotated("dark", field.image * 0.5 + 7, field.labels, SPACING, "micrometer")
     shown = [picture for picture in examples_of([field, darker]).pictures if picture.mask.any()]
@@ -149,7 +158,8 @@ def learned(few, tmp_path_factory):
         progress=events.append,
     )
     assert [event.done for event in events if hasattr(event, "done")] == [250, 500, 750, 1000]
-    assert (folder_of(out) / "preview.png").stat().st_size > 1000
+    preview = imread(folder_of(out) / "preview.png")
+    assert all((row[:, -8] == 0).any() for row in np.array_split(preview, 4)[:2])  # as wide as the page
     assert len((folder_of(out) / "log.jsonl").read_text("utf-8").splitlines()) >= 2
     return LearnedSynthesis.load(out)
 

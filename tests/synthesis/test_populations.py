@@ -6,9 +6,11 @@ from scipy.ndimage import binary_dilation
 from support.balls import BRIGHT, LEVEL, ball, balls
 
 from napari_dispr.errors import InputError
+from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis.background import Background, measure_background
 from napari_dispr.synthesis.populations import Placed, iter_make_population, make_population
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
+from napari_dispr.synthesis.simulated_sources import simulated_source
 
 FLAT = PopulationSettings(size=(90, 100), cells=20, clustering=0.2)
 DEEP = PopulationSettings(size=(24, 64, 64), cells=10, clustering=0.5, cut="all")
@@ -124,6 +126,18 @@ def test_bad_input_is_named(settings: PopulationSettings, message: str) -> None:
         make_population(balls(3), settings)
 
 
+@pytest.mark.parametrize(("spacing", "word"), [((100.0,) * 2, "finer"), ((1e-3,) * 3, "coarser")])
+def test_a_spacing_that_does_not_suit_the_cells_is_named(spacing: tuple[float, ...], word: str) -> None:
+    with pytest.raises(InputError, match=f"The cells of nuclei have about .* give a {word} spacing"):
+        make_population(simulated_source("nuclei", spacing), DEEP if len(spacing) == 3 else FLAT)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (16, 99_999, 64), (9,), (1024, 4096, 4096)])
+def test_sizes_that_cannot_be_made_are_named(size: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"size cannot be .*: (give y,x or z,y,x|.* make smaller images)"):
+        checked_settings(PopulationSettings, {"size": size})
+
+
 @pytest.mark.parametrize("shape", [(300, 300), (12, 160, 160)])
 def test_the_background_is_painted_as_it_was_measured(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
@@ -158,6 +172,17 @@ def test_light_of_cells_above_and_below_is_background_that_is_bright_in_few_plac
     )
     assert np.median(slow) - slow.min() < 0.4 * (slow.max() - np.median(slow))  # skewed, as the light is
     assert noise.std() == pytest.approx(5, rel=0.2)
+
+
+def test_noise_is_stronger_where_the_background_is_bright() -> None:
+    rng = np.random.default_rng(2)
+    light = np.tile(100 + 80 * np.sin(np.arange(240) / 12) ** 8, (240, 1))
+    labels = np.zeros(light.shape, int)
+    labels[100:120, 100:120] = 1
+    found = measure_background([(rng.normal(light, np.where(light > 140, 15, 3)) + 900 * labels, labels)])
+    slow, noise = found.paint((240, 240), (1.0, 1.0), rng)
+    dark, bright = (slow < np.median(slow)), slow > np.quantile(slow, 0.95)
+    assert noise[bright].std() > 2.5 * noise[dark].std()
 
 
 def test_a_background_that_cannot_be_seen_is_named() -> None:

@@ -90,7 +90,7 @@ def test_the_way_views_gives_a_volume_of_the_mask_in_its_unit(
     y, x = np.mgrid[:128, :128] - 63.5
     mask = (40 - np.hypot(y, x)).astype(np.float32)
     settings = CellSettings(way="views", views_model=str(model_file))
-    events = volumes.way_of("views")([mask], 0.2, [3], settings)
+    events = volumes.from_views([mask], 0.2, [3], settings)
     steps = []
     made = result_of(events, steps.append)[0]
     assert all(isinstance(step, Step) for step in steps) and len(steps) > 3

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
 from napari_dispr.synthesis.settings import CellSettings
-from napari_dispr.synthesis.volumes import Volume, from_harmonics, from_model, way_of
+from napari_dispr.synthesis.volumes import Volume, from_harmonics, from_model
 
 Z, Y, X = np.mgrid[:64, :64, :64].astype(np.float32) - 31.5
 BALL = Volume((18 - np.sqrt(Z**2 + Y**2 + X**2)).astype(np.float32), voxel=0.25)
@@ -53,8 +52,3 @@ def test_harmonics_keep_the_area_of_a_mask() -> None:
         area = (volume.signed_distance > 0).sum(axis=(1, 2)).max() * volume.voxel**2
         assert area == pytest.approx((mask > 0).sum() * 0.01, rel=0.01)
     assert not np.array_equal(one.signed_distance, other.signed_distance)
-
-
-def test_an_unknown_way_is_an_input_error() -> None:
-    with pytest.raises(InputError, match="no way 'magic'"):
-        way_of("magic")

@@ -84,7 +84,7 @@ def learn(options: argparse.Namespace) -> None:
     )
     model = _run(events, options.out)
     made = model.card.training
-    print(f"learned from {made['cells']} cells in {made['pictures']} slices: {options.out}")
+    print(f"learned from {made['cells']} cells in {made['pictures']} sections: {options.out}")
     if "overlap_with_held_out" in made:
         known, other = made["overlap_with_training"], made["overlap_with_held_out"]
         print(

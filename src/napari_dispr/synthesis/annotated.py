@@ -1,6 +1,6 @@
 """Annotated images, 2D and 3D: an image with the labels of its cells. Reads folders of several layouts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,11 +14,12 @@ from napari_dispr.cells.file_pairs import pair_files
 from napari_dispr.cells.stack_files import UNIT, read_stack
 from napari_dispr.errors import InputError
 from napari_dispr.labels import whole_numbers
+from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
 #: Names of the folders of images and of labels.
 _FOLDERS = (("image", "labels"), ("images", "masks"), ("images", "labels"), ("image", "mask"))
-#: Folders with images and labels together, as for Cellpose.
-_TOGETHER = ("train",)
+#: A folder with images and labels together, as for Cellpose.
+_TOGETHER = "train"
 
 
 #: A file or folder, an array, or several arrays.
@@ -78,7 +79,7 @@ def annotated_files(
                 images, labels = folder / one, folder / other
                 break
         else:
-            images = labels = next((folder / name for name in _TOGETHER if (folder / name).is_dir()), folder)
+            images = labels = folder / _TOGETHER if (folder / _TOGETHER).is_dir() else folder
     return [(image, path) for image, path in pair_files(images, labels) if image is not None]
 
 
@@ -104,10 +105,11 @@ def read_annotated(
         given = spacing if spacing is None or len(spacing) == 3 else (float(np.mean(spacing)), *spacing)
         stack = read_stack(image, path, given, unit, flat=True)
         assert stack.image is not None
-        if stack.image.shape != stack.labels.shape:
+        shapes = [array.shape[len(array) == 1 :] for array in (stack.image, stack.labels)]
+        if shapes[0] != shapes[1]:
             raise InputError(
-                f"{image} has the shape {stack.image.shape} and its labels {stack.labels.shape}: give labels "
-                "that were made from this image."
+                f"{image} has the shape {shapes[0]} and its labels {shapes[1]}: give labels that were made "
+                "from this image."
             )
         check_intensities(stack.image, stack.name)
         numbers = whole_numbers(stack.labels, stack.name)
@@ -115,6 +117,18 @@ def read_annotated(
             yield Annotated(stack.name, stack.image[0], numbers[0], stack.spacing[1:], stack.unit)
         else:
             yield Annotated(stack.name, stack.image, numbers, stack.spacing, stack.unit)
+
+
+def write_image(
+    path: Path,
+    array: NDArray[Any],
+    spacing: Sequence[float],
+    unit: str,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an image or its labels, (z, y, x) or (y, x), as OME-TIFF with the size of its voxels."""
+    sides = [*[float(np.mean(spacing))] * (3 - len(spacing)), *spacing]
+    write_ome_tiff(path, [OmeImage(array, path.stem, np.diag([*sides, 1.0]), unit, about or {})])
 
 
 def all_annotated(

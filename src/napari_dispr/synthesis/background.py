@@ -23,8 +23,11 @@ _GRAINS = np.linspace(0, 3, 61)
 _NONE = 1e-3
 #: The slow variation is what a Gaussian of this share of a cell's diameter leaves, at least this many pixels.
 _SLOW, _LEAST_SLOW = 0.2, 2.0
-#: The noise is measured where the slow variation is below this quantile: it is stronger in bright places.
+#: The grain of the noise is measured where the slow variation is below this quantile: bright places may hold
+#: structures.
 _DARK = 0.9
+#: Parts of the background, from dark to bright, in which the strength of the noise is measured; the least.
+_PARTS, _WEAKEST = 10, 0.05
 #: Fewer pixels than this do not show what the background is like.
 _LEAST = 50
 
@@ -45,6 +48,9 @@ class Background(BaseModel):
         Standard deviation, in pixels of the plane, of the Gaussian that smooths the slow variation.
     quantiles : tuple of float
         Of the noise, at equal steps of a normal deviate from -3.5 to 3.5; empty: no noise.
+    strengths : tuple of (float, float)
+        The noise is this many times as strong (second) where the slow variation has this value (first), since
+        noise of photons grows with the light; in between by straight lines. Empty: 1 everywhere.
     grain : tuple of float
         Standard deviation, in voxels along each axis, of the Gaussian that correlates neighbours.
     """
@@ -56,6 +62,7 @@ class Background(BaseModel):
     light: tuple[Grey, ...] = Field((), max_length=1000)
     length: float = Field(20.0, gt=0, le=10_000)
     quantiles: tuple[Grey, ...] = Field((), max_length=1000)
+    strengths: tuple[tuple[Grey, Annotated[float, Field(ge=0, le=1e6)]], ...] = Field((), max_length=100)
     grain: tuple[Annotated[float, Field(ge=0, le=100)], ...] = Field(
         (0.0, 0.0, 0.0), min_length=2, max_length=3
     )
@@ -82,12 +89,20 @@ class Background(BaseModel):
             return slow, np.zeros(shape, np.float32)
         normal = _smooth_noise(shape, self.grain[-len(shape) :], rng)
         noise = np.interp(normal, _deviates(len(self.quantiles)), self.quantiles)
-        return slow, noise.astype(np.float32)
+        return slow, (noise * _strength(slow - self.level, self.strengths)).astype(np.float32)
 
 
 def _deviates(count: int) -> NDArray[np.float64]:
     """The normal deviates at which quantiles are kept: dense in the middle, and still far in the tails."""
     return np.linspace(-3.5, 3.5, count)
+
+
+def _strength(slow: NDArray[Any], strengths: Sequence[tuple[float, float]]) -> NDArray[Any]:
+    """How strong the noise is, relative to its quantiles, at values of the slow variation."""
+    if not strengths:
+        return np.ones(slow.shape)
+    light, strength = np.array(strengths).T
+    return np.interp(slow, light, strength)
 
 
 def _smooth_noise(shape: tuple[int, ...], widths: ArrayLike, rng: np.random.Generator) -> Floats:
@@ -132,6 +147,7 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
     levels, slow, lengths, noise, correlations = zip(*found, strict=True)
     level = float(np.mean(levels))
     values, light = np.concatenate(noise), np.concatenate(slow)
+    strengths = _strengths(light, values)
     known = np.array(correlations, float)
     lag = [float(np.nanmean(c)) if np.isfinite(c).any() else 0.0 for c in known.T]
     return Background(
@@ -139,9 +155,20 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
         unevenness=round(float(light.std()), 4),
         light=_quantiles(light),
         length=round(float(np.mean(lengths)), 3),
-        quantiles=_quantiles(values),
+        quantiles=_quantiles(values / _strength(light, strengths)),
+        strengths=strengths,
         grain=tuple(round(float(g), 3) for g in np.interp(lag, _lag_one(), _GRAINS)),
     )
+
+
+def _strengths(slow: NDArray[Any], noise: NDArray[Any]) -> tuple[tuple[float, float], ...]:
+    """`Background.strengths`, in parts of equal size."""
+    overall = float(noise.std())
+    if not overall:
+        return ()
+    parts = np.array_split(np.argsort(slow), _PARTS)
+    found = [(float(slow[part].mean()), max(_WEAKEST, float(noise[part].std()) / overall)) for part in parts]
+    return tuple((round(light, 4), round(strength, 4)) for light, strength in found)
 
 
 def _quantiles(values: NDArray[Any]) -> tuple[float, ...]:
@@ -192,7 +219,7 @@ def _slices(image: NDArray[Any], labels: NDArray[Any]) -> list[_Found]:
         own = far / (2 * np.sqrt(-np.log(np.clip(apart, 0.01, 0.99))))
         own = np.sqrt(np.clip(own**2 - length**2, length**2, (8 * length) ** 2))
         lost = np.sqrt(1 + (length / own) ** 2)  # the Gaussian that found the slow variation lowered it
-        found.append((level, lost * slow[empty], float(own), rest[dark], lags))
+        found.append((level, lost * slow[empty], float(own), (plane - level - slow)[empty], lags))
         before = int(z), rest
     return found
 

@@ -12,6 +12,8 @@ from napari_dispr.synthesis.settings import Microscope
 
 #: Largest gap in voxels between a cell and an earlier one next to which it is placed.
 GAP = 3
+#: Cells with fewer voxels are left out.
+LEAST_VOXELS = 4
 #: ``draw(rng, count)`` yields `TexturedCell` without end and depends on ``rng`` alone. About ``count`` cells
 #: will be used, which helps to choose the size of batches. Other events that it yields are passed on.
 Draw = Callable[[np.random.Generator, int], Iterator[Any]]

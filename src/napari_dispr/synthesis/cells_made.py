@@ -13,17 +13,15 @@ from napari_dispr.diffusion import devices
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.grid import check_spacing
-from napari_dispr.synthesis.cell_sources import TexturedCell
+from napari_dispr.synthesis.cell_sources import LEAST_VOXELS, TexturedCell
 from napari_dispr.synthesis.learned import LearnedSynthesis
 from napari_dispr.synthesis.masks import iter_masks
 from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.textures import MULTIPLE, iter_textures
-from napari_dispr.synthesis.volumes import Volume, way_of
+from napari_dispr.synthesis.volumes import WAYS, Volume
 
 #: Cells whose networks run in one batch.
 BATCH = 12
-#: Cells with fewer voxels are left out.
-LEAST_VOXELS = 4
 Sampled = TypeVar("Sampled")
 #: Softness of the edge of cells without texture, in pixels.
 EDGE = 0.7
@@ -115,7 +113,7 @@ class _Maker:
         masks = yield from self._last(iter_masks(self._masks, [own[0] for own in seeds], *sampler))
         kept = [i for i, mask in enumerate(masks) if _is_whole(mask)]
         volumes = yield from self._volumes([masks[i] for i in kept], [seeds[i][1] for i in kept])
-        made = [(i, volume) for i, volume in zip(kept, volumes, strict=True) if volume is not None]
+        made = [(i, one) for i, one in zip(kept, volumes, strict=True) if one and self._is_seen(one)]
         grids = [(i, volume, self._grid(volume, seeds[i][2])) for i, volume in made]
         whole = [(i, volume, grid) for i, volume, grid in grids if grid.masks.any()]
         images = yield from self._images([grid for *_, grid in whole], [seeds[i][3] for i, *_ in whole])
@@ -179,8 +177,7 @@ class _Maker:
             return [Volume(mask, self.card.mask_pixel) for mask in masks]
         if not masks:
             return []
-        way = way_of(self.settings.way)
-        volumes = yield from way(masks, self.card.mask_pixel, seeds, self.settings)
+        volumes = yield from WAYS[self.settings.way](masks, self.card.mask_pixel, seeds, self.settings)
         if not (heights := self.card.heights):
             return volumes
         # Cells as high as those of the images: the shape model knows cells of many kinds.
@@ -190,6 +187,11 @@ class _Maker:
             volume and replace(volume, stretch=height / volume.height)
             for volume, height in zip(volumes, wanted.tolist(), strict=True)
         ]
+
+    def _is_seen(self, volume: Volume) -> bool:
+        """Whether a cell has enough voxels at the spacing that is wanted."""
+        own = np.count_nonzero(volume.signed_distance > 0) * np.prod(volume.sides)
+        return bool(own >= LEAST_VOXELS * np.prod(self.spacing))
 
     def _grid(self, volume: Volume, seed: int) -> _Grid:
         """Where the texture is drawn: the slices of the cell, and a margin."""

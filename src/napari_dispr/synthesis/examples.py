@@ -26,6 +26,9 @@ MASK_SIDE, MASK_ROOM = 128, 104
 LARGEST_SIDE = 128
 #: Pictures that are kept; more do not help in the time of a training.
 MOST_PICTURES = 2000
+#: Cells show the exposure of an image if they differ from their surroundings by this share of its standard
+#: deviation.
+LEAST_CONTRAST = 0.3
 #: Sections of a cell at least this large, relative to its largest one, are masks too.
 NEAR_LARGEST = 0.8
 
@@ -185,14 +188,17 @@ def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
         cells = one.labels[slices] > 0
         inside, outside = one.image[slices][cells], one.image[slices][~cells]
         level = float(np.median(outside)) if outside.size else float(inside.min())
-        levels.append((level, float(np.median(inside)) - level))
-    middle = sorted(range(len(levels)), key=lambda i: levels[i][1])[len(levels) // 2]
-    level, contrast = levels[middle]
+        contrast = float(np.median(inside)) - level
+        # Cells that do not stand out from the noise do not show the exposure.
+        levels.append((level, contrast if abs(contrast) > LEAST_CONTRAST * one.image[slices].std() else 0.0))
+    contrasts = sorted(contrast for _, contrast in levels if contrast)
+    usual = contrasts[len(contrasts) // 2] if contrasts else 0.0
+    middle = next(level for level, contrast in levels if contrast == usual or not usual)
     ranged = []
-    for one, (own_level, own_contrast) in zip(fields, levels, strict=True):
-        gain = contrast / own_contrast if own_contrast else 1.0
+    for one, (level, contrast) in zip(fields, levels, strict=True):
+        gain = usual / contrast if contrast else 1.0
         gain = gain if 0.1 < gain < 10 else 1.0
-        ranged.append(replace(one, image=((one.image - own_level) * gain + level).astype(np.float32)))
+        ranged.append(replace(one, image=((one.image - level) * gain + middle).astype(np.float32)))
     return ranged
 
 

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from napari_dispr.errors import InputError, counted
 from napari_dispr.events import in_one_go
 from napari_dispr.files import read_rows, write_json, write_rows, written_aside
-from napari_dispr.grid import translation
-from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
-from napari_dispr.synthesis.annotated import annotated_files, read_annotated
+from napari_dispr.synthesis.annotated import annotated_files, read_annotated, write_image
 from napari_dispr.synthesis.cell_sources import CellSource
 from napari_dispr.synthesis.populations import Population, check_population, iter_make_population
 from napari_dispr.synthesis.run_folder import earlier_card
@@ -116,13 +114,13 @@ def iter_make_synthesis(
     }
     before = earlier_card(folder, CARD_FILE, request)
     notes: dict[str, list[str]] = dict((before or {}).get("notes", {}))
-    if before is None:
-        _write_card(folder, request, notes)
     rows = _read_rows(folder)
     for number in range(1, images + 1):
         name = f"synthetic_{number:04d}"
         if name not in rows:
             population = yield from iter_make_population(source, settings, seed, number)
+            if number == 1 and earlier_card(folder, CARD_FILE, request) is None:
+                _write_card(folder, request, notes)  # settings that make no image leave no folder
             _write(folder, name, population, layout)
             if population.notes:
                 notes[name] = list(population.notes)
@@ -190,22 +188,15 @@ def _rows(name: str, population: Population) -> list[dict[str, str]]:
 def _write(folder: Path, name: str, population: Population, layout: Layout) -> None:
     """Write image and labels of one population."""
     images, labels, ending = LAYOUTS[layout]
+    parts = {name: (population.image, population.labels)}
     if layout == "cellpose" and population.labels.ndim == 3:
-        for z in np.flatnonzero(population.labels.any(axis=(1, 2))):
-            stem = f"{name}_z{z:03d}"
-            _write_array(folder / images / f"{stem}.tif", population.image[z], population)
-            _write_array(folder / labels / f"{stem}{ending}.tif", population.labels[z], population)
-        return
-    _write_array(folder / images / f"{name}.tif", population.image, population)
-    _write_array(folder / labels / f"{name}{ending}.tif", population.labels, population)
-
-
-def _write_array(path: Path, array: NDArray[Any], population: Population) -> None:
-    sides = population.spacing[-array.ndim :]
-    affine = translation((0.0, 0.0, 0.0))
-    affine[:3, :3] = np.diag([*[float(np.mean(sides))] * (3 - len(sides)), *sides])
+        used = np.flatnonzero(population.labels.any(axis=(1, 2)))
+        parts = {f"{name}_z{z:03d}": (population.image[z], population.labels[z]) for z in used}
     about = {"software": f"napari-dispr {__version__}", "synthetic": True}
-    write_ome_tiff(path, [OmeImage(array, path.stem, affine, population.unit, about)])
+    for stem, arrays in parts.items():
+        for path, array in zip((f"{images}/{stem}", f"{labels}/{stem}{ending}"), arrays, strict=True):
+            spacing = population.spacing[-array.ndim :]
+            write_image(folder / f"{path}.tif", array, spacing, population.unit, about)
 
 
 def _write_preview(folder: Path, layout: Layout) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.events import in_one_go, mapped
 from napari_dispr.files import read_rows, write_json, write_rows, written_aside
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
@@ -99,8 +99,7 @@ def iter_judge_synthesis(
     test_files = annotated_files(real_test)
     _check_apart(files[REAL], test_files)
     request = _request(files, test_files, settings)
-    if earlier_card(folder, JUDGE_FILE, request) is None:
-        write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
+    is_new = earlier_card(folder, JUDGE_FILE, request) is None
     train, tests = list(read_annotated(real_train)), list(read_annotated(real_test))
     for what, images in (("training", train), ("test", tests)):
         if not any(one.labels.any() for one in images):
@@ -117,6 +116,8 @@ def iter_judge_synthesis(
         tables[name] = cell_features(read_annotated(places[name]))
         distances[name] = kernel_distances(real_cells, tables[name])
         shown[name] = _first(read_annotated(places[name]))
+    if is_new:  # not before: wrong images leave no folder
+        write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
     save_panels(folder / PANELS_FILE, tables, train[0].unit)
     _save_images(folder / PREVIEW_FILE, shown)
     sets = _training_sets(examples)
@@ -324,10 +325,10 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
                 lines.append(f"| {name}{words} | {' | '.join([*segs, *kids])} |")
     lines += [
         "",
-        f"SEG: mean over the true cells of {tests} test images; slice by slice: over the sections of these "
-        f"cells in stacks, each slice segmented as a 2D image (mean ± standard deviation over "
-        f"{settings.seeds} seeds). Each segmenter was trained from scratch for {settings.steps} steps of "
-        f"{settings.batch} crops. KID: a kernel distance of our own features of cells (mean ± standard "
-        "deviation over random subsets).",
+        f"SEG: mean over the true cells of {counted(tests, 'test image')}; slice by slice: over the sections "
+        f"of these cells in stacks, each slice segmented as a 2D image (mean ± standard deviation over "
+        f"{counted(settings.seeds, 'seed')}). Each segmenter was trained from scratch for "
+        f"{counted(settings.steps, 'step')} of {settings.batch} crops. KID: a kernel distance of our own "
+        "features of cells (mean ± standard deviation over random subsets).",
     ]
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from skimage.measure import block_reduce
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.labels import Box
-from napari_dispr.synthesis.cell_sources import GAP, CellSource, TexturedCell
+from napari_dispr.synthesis.cell_sources import GAP, LEAST_VOXELS, CellSource, TexturedCell
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 
 Floats = NDArray[np.float32]
@@ -31,6 +31,8 @@ _TRIES, _VISIBLE = 20, 0.05
 _FAILURES = 3
 #: Cells in an image if neither their number nor their density is known.
 _USUAL = 20
+#: Most voxels of a cell: larger ones do not fit into the memory.
+_MOST_VOXELS = 2**23
 #: Larger images are searched at a lower resolution in the plane.
 _SEARCHED = 1_000_000
 
@@ -111,8 +113,8 @@ def iter_make_population(
     Raises
     ------
     InputError
-        If the size has other axes than the cells, no cell fits into the image, or a microscope is wanted for
-        cells that are blurred already.
+        If the size has other axes than the cells, the spacing does not suit them, no cell fits into the
+        image, or a microscope is wanted for cells that are blurred already.
     """
     settings = settings or PopulationSettings()
     check_population(source, settings)
@@ -139,6 +141,12 @@ def check_population(source: CellSource, settings: PopulationSettings) -> None:
         raise InputError(
             f"The size {settings.size} has {len(settings.size)} numbers, but {source.name} makes "
             f"{source.ndim}D cells: give the size as {axes}."
+        )
+    voxels = source.volume / float(np.prod(source.spacing)) if source.volume else LEAST_VOXELS
+    if not LEAST_VOXELS <= voxels <= _MOST_VOXELS:
+        raise InputError(
+            f"The cells of {source.name} have about {voxels:.2g} voxels of {_by(source.spacing)} "
+            f"{source.unit}: give a {'finer' if voxels < LEAST_VOXELS else 'coarser'} spacing."
         )
     if settings.microscope is not None and source.blurred:
         raise InputError(f"{source.blurred} Leave the microscope out.")
@@ -194,8 +202,8 @@ def _fill(
     return (f"Only {count} of {wanted} cells fit into the image; they fill {filled:.0%} of it.",)
 
 
-def _by(size: Sequence[int]) -> str:
-    return " x ".join(str(length) for length in size)
+def _by(size: Sequence[float]) -> str:
+    return " x ".join(f"{length:.6g}" for length in size)
 
 
 class _Canvas:

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, label, maximu
 from skimage.segmentation import find_boundaries, watershed
 from torch import Tensor
 
-from napari_dispr.diffusion.devices import choose
+from napari_dispr.diffusion.devices import choose, fast_dtype
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.errors import InputError
@@ -280,13 +280,16 @@ def iter_train_segmenter(
         torch.manual_seed(seed)
         network = UNet(_NETWORK)
     trained = Trained(network.to(device), *_RATES)
+    mixed = fast_dtype(device) is torch.bfloat16
     rng = np.random.default_rng((seed, 1))
     for step in range(settings.steps):
         crops = [_crop(sets[i % len(sets)], settings.crop, rng) for i in range(step, step + settings.batch)]
         image, target = (
             torch.from_numpy(np.stack([crop[part] for crop in crops])).to(device) for part in (0, 1)
         )
-        loss = _loss(trained.network(image, torch.zeros(len(image), device=device)), target)
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            out = trained.network(image, torch.zeros(len(image), device=device))
+        loss = _loss(out.float(), target)
         loss.backward()
         rate = warm_and_decayed(step, step / settings.steps, int(_RISE * settings.steps), _FALL)
         trained.apply(rate, 1.0, average_decay(0.98, step))

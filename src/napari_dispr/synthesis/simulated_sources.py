@@ -45,6 +45,9 @@ _FOCUS = 0.6
 #: Least distance of the planes of which a 2D image is made, micrometer.
 _PLANES = 0.3
 
+#: Diameter of a ball with the volume of a usual red blood cell, and of a nucleus, micrometer.
+_DIAMETERS = (5.6, 2 * float(np.mean(stacks.RADII)))
+
 _Drawn = tuple[Floats, Floats, str]
 
 
@@ -88,6 +91,7 @@ def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
         unit="micrometer",
         background=Background(level=0.03, unevenness=0.006, length=30.0),
         draw=draw,
+        volume=(np.pi / 4 if len(steps) == 2 else np.pi / 6) * _DIAMETERS[name == "nuclei"] ** len(steps),
         microscope=Microscope(),
         card={"simulated": name},
     )

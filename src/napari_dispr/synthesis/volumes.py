@@ -11,8 +11,7 @@ from scipy.ndimage import map_coordinates
 
 from napari_dispr import signed_distance
 from napari_dispr.cells.cropping import crop_cell
-from napari_dispr.errors import InputError
-from napari_dispr.events import Clock, Step, steps_of
+from napari_dispr.events import Clock, Step, mapped, steps_of
 from napari_dispr.grid import CENTRE, SIZE
 from napari_dispr.labels import cell_box
 from napari_dispr.models.library import load_model
@@ -67,7 +66,7 @@ class Volume:
     @property
     def box(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Centre (index) and size (unit of the model) of the box around the shape."""
-        (inside,) = [np.argwhere(self.signed_distance > 0)]
+        inside = np.argwhere(self.signed_distance > 0)
         first, last = inside.min(axis=0), inside.max(axis=0)
         return (first + last) / 2, (last - first + 1) * self.sides
 
@@ -183,13 +182,7 @@ def from_harmonics(
 
 
 def _stepped(events: Generator[None, None, Floats], clock: Clock) -> Generator[Step, None, Floats]:
-    while True:
-        try:
-            next(events)
-        except StopIteration as end:
-            result: Floats = end.value
-            return result
-        yield clock.step(1, 1)
+    return mapped(events, lambda event: clock.step(1, 1))
 
 
 def enlarged(mask: Floats) -> tuple[Floats, float]:
@@ -214,10 +207,3 @@ def _loaded(name: str) -> "Model":
 
 #: The ways from masks to volumes, by the name of the setting.
 WAYS: dict[str, Way] = {"model": from_model, "views": from_views, "harmonics": from_harmonics}
-
-
-def way_of(name: str) -> Way:
-    """The way of this name; an InputError if there is none."""
-    if name not in WAYS:
-        raise InputError(f"There is no way {name!r} from a mask to a volume: choose {', '.join(WAYS)}.")
-    return WAYS[name]

@@ -119,7 +119,8 @@ class View3D:
             layers.move(layers.index(outlines), len(layers))  # drawn last, so that no surface hides them
         self._viewer.dims.ndisplay = 3
         self._sheet = sheet
-        _look_at(self._viewer, results)
+        look_at(self._viewer, results)
+        camera_of(self._viewer).angles = _SLANTED
 
     def leave(self) -> None:
         sheet, self._sheet = self._sheet, None
@@ -160,7 +161,8 @@ class StepsView:
             other.visible = False
         viewer.dims.ndisplay = 3
         viewer.dims.set_current_step(0, 0)
-        _look_at(viewer, [layer])
+        look_at(viewer, [layer])
+        camera_of(viewer).angles = _SLANTED
 
     def _on_removed(self, event: Any) -> None:
         if event.value is not self._layer:
@@ -195,15 +197,14 @@ def make_current(viewer: ViewerModel | None) -> None:
         canvas._scene_canvas.set_current()
 
 
-def _look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
-    """Move the camera to layers of one unit, at an oblique angle."""
+def look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
+    """Move the camera so that layers of one unit fill the canvas."""
     low, high = _extent(layers) * in_viewer(layers[0].units[-1], viewer.dims)
     camera = camera_of(viewer)
     viewer.reset_view()
     everything = np.ptp(viewer.layers.extent.world[:, -2:], axis=0).max()
     camera.zoom *= min(_CLOSEST, _FILL * float(everything / (high - low)[-2:].max()))
     camera.center = tuple((low + high) / 2)
-    camera.angles = _SLANTED
 
 
 def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64]) -> Image:

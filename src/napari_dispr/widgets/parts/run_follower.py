@@ -202,10 +202,3 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         self._show()
         self._next_read.stop()
         self._ask()
-
-    def shut_down(self) -> None:
-        """Stop following; the process continues."""
-        self._next_read.stop()
-        for answer in (self._read, self._start, self._delete):
-            answer.forget()
-        self._followed = None

@@ -208,8 +208,6 @@ class BalanceWidget(DockedWidget):
         self.run_bar.start(run(request), written, kept=_CONTINUES)
 
     def _clean_up(self) -> None:
-        """Cancel what runs and disconnect from the viewer."""
-        self.run_bar.shut_down()
         self._followed.stop()
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()

@@ -16,6 +16,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import check_fields, crop_cells
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
+from napari_dispr.events import mapped
 from napari_dispr.models.library import read_card
 from napari_dispr.synthesis.balance_plan import Plan, plan
 from napari_dispr.viewer.displayed import DisplayedPlane
@@ -172,16 +173,17 @@ def run(request: BalanceRequest) -> Generator[Progress, None, str]:
     settings = {"quality": request.quality, "seed": request.seed}
     events = iter_write_balanced(sources, chosen, model, request.folder, notes=notes, settings=settings)
     progress = Progress(0, sum(chosen.members.values()), _SHAPES)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            counts = ", ".join(f"{count} {kind}" for kind, count in end.value["after"].items())
-            reasons = [f"Left out: {reason}" for reason in left_out]
-            return " ".join([f"Written to {request.folder}: {counts}.", *end.value["warnings"], *reasons])
+
+    def shown(event: Any) -> Progress:
+        nonlocal progress
         if isinstance(event, Augmented):
             progress = Progress(event.done, event.total, _SHAPES)
-        yield progress
+        return progress
+
+    written = yield from mapped(events, shown)
+    counts = ", ".join(f"{count} {kind}" for kind, count in written["after"].items())
+    reasons = [f"Left out: {reason}" for reason in left_out]
+    return " ".join([f"Written to {request.folder}: {counts}.", *written["warnings"], *reasons])
 
 
 def _crops(request: BalanceRequest) -> "tuple[list[Crop], list[str]]":

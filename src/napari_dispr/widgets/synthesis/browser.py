@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QListWidget, QListWidgetItem, QP
 from napari_dispr.errors import InputError, counted
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.viewer.layers import remove_layers
+from napari_dispr.viewer.scene import look_at
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.run_bar import RunBar
@@ -98,9 +99,9 @@ class FieldBrowser(QWidget):
     def add_layers(self, field: Annotated) -> None:
         """Add an image and its labels as new layers, and show the slice with most cells."""
         place = {"scale": field.spacing, "units": (field.unit,) * field.labels.ndim}
-        self._viewer.add_image(field.image, name=IMAGE_LAYER, **place)
+        image = self._viewer.add_image(field.image, name=IMAGE_LAYER, **place)
         self._viewer.add_labels(field.labels, name=LABELS_LAYER, opacity=0.5, **place)
-        self._viewer.reset_view()
+        look_at(self._viewer, [image])
         if field.labels.ndim == 3:
             z = int(np.argmax((field.labels > 0).sum(axis=(1, 2))))
             self._viewer.dims.set_current_step(self._viewer.dims.ndim - 3, z)
@@ -130,8 +131,3 @@ class FieldBrowser(QWidget):
             return
         self.message.say("")
         self.show_layers(answer)
-
-    def shut_down(self) -> None:
-        """Read nothing any more."""
-        self._read.forget()
-        self.run_bar.shut_down()

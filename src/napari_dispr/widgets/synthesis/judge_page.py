@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_dispr.events import mapped
 from napari_dispr.synthesis.settings import JudgeSettings
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form
@@ -151,10 +152,6 @@ class JudgePage(QWidget):
         self.table.setFixedHeight(above + self.table.rowHeight(0) * len(table) + 4)
         self.table.show()
 
-    def shut_down(self) -> None:
-        """Cancel what runs."""
-        self.run_bar.shut_down()
-
 
 def _text(value: Any, sd: float) -> str:
     if not isinstance(value, float):
@@ -175,13 +172,12 @@ def _iter_judge(
         places[name] for name in ("real_train", "real_test", "synthetic", "out")
     )
     assert real_train and real_test and synthetic and out
-    events = iter_judge_synthesis(real_train, real_test, synthetic, out, settings)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            table: pd.DataFrame = end.value
-            return table
-        yield Progress(event.done, event.total, "training segmenters, %p %")
+
+    def shown(event: Any) -> Progress | str:
         if isinstance(event, Judged):
-            yield f"{event.training}, repetition {event.seed + 1}: SEG {event.seg:.3f}"
+            return f"{event.training}, repetition {event.seed + 1}: SEG {event.seg:.3f}"
+        return Progress(event.done, event.total, "training segmenters, %p %")
+
+    events = iter_judge_synthesis(real_train, real_test, synthetic, out, settings)
+    table: pd.DataFrame = yield from mapped(events, shown)
+    return table

@@ -262,11 +262,8 @@ class LearnPage(QWidget):
         if self.run is not None:
             self.model_wanted.emit(self.run.model)
 
-    def shut_down(self) -> None:
-        """Stop following; the process continues."""
-        for answer in (self._list, self._start):
-            answer.forget()
-        self.view.shut_down()
+    def disconnect_layers(self) -> None:
+        """Follow the layers of the viewer no more."""
         self._layers.stop()
         for choice in (self.image_choice, self.labels_choice):
             choice.disconnect_layers()

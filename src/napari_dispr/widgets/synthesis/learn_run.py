@@ -19,10 +19,8 @@ from platformdirs import user_data_path
 
 from napari_dispr.errors import InputError
 from napari_dispr.files import write_json
-from napari_dispr.grid import translation
 from napari_dispr.models.library import check_name
-from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
-from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.annotated import Annotated, write_image
 from napari_dispr.synthesis.annotated_cells import check_annotated
 from napari_dispr.training.run import RunFolder
 from napari_dispr.widgets.parts.followed import Followed, last_line
@@ -190,16 +188,12 @@ def start_learning(layers: AnnotatedLayers, name: str, minutes: float) -> LearnR
     labels = np.asarray(layers.labels)
     check_annotated([Annotated("the image", np.asarray(layers.image), labels, layers.spacing, layers.unit)])
     run = LearnRun(models_folder() / f"{name}{_RUN}")
-    affine = translation((0.0, 0.0, 0.0))
-    sides = layers.spacing
-    affine[:3, :3] = np.diag([*[float(np.mean(sides))] * (3 - len(sides)), *sides])
     # Labels of 64 bit, which napari makes, do not go into OME-TIFF.
     small = labels.astype(np.min_scalar_type(int(labels.max())))
     try:
         write_json(run.folder / _PLAN, {"name": name, "minutes": minutes})
         for kind, array in (("image", np.asarray(layers.image)), ("labels", small)):
-            image = OmeImage(array, name, affine, layers.unit, {})
-            write_ome_tiff(run.folder / kind / f"{name}.tif", [image])
+            write_image(run.folder / kind / f"{name}.tif", array, layers.spacing, layers.unit)
         run.start()
     except OSError as error:
         shutil.rmtree(run.folder, ignore_errors=True)

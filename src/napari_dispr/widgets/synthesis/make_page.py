@@ -12,6 +12,7 @@ from superqt.utils import signals_blocked
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.populations import Population
+from napari_dispr.synthesis.settings import SIDES, SLICES
 from napari_dispr.synthesis.simulated_sources import SIMULATED
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form, narrow, row
@@ -104,7 +105,7 @@ class MakePage(QWidget):
         self.dimensions.addItem("2D images", 2)
         self.size = {axis: QSpinBox(toolTip=f"Voxels of an image along {axis}") for axis in "zyx"}
         for axis, box in self.size.items():
-            box.setRange(2 if axis == "z" else 8, 1024 if axis == "z" else 4096)
+            box.setRange(*(SLICES if axis == "z" else SIDES))
             box.setValue(16 if axis == "z" else 256)
             narrow(box)
         self.density = Slider(
@@ -300,25 +301,14 @@ class MakePage(QWidget):
         assert folder is not None
         self._folder = folder
         work = iter_folder(request, folder, images, self.layout_choice.currentData())
-        self.run_bar.start(work, self._on_made, on_event=self._on_thumb, kept=_CONTINUES)
+        self.run_bar.start(work, self.run_bar.status.say, on_event=self._on_thumb, kept=_CONTINUES)
 
     def _on_thumb(self, thumb: Thumb) -> None:
         if self.browser.folder != self._folder:
             self.browser.begin(self._folder)
         self.browser.add(thumb)
 
-    def _on_made(self, text: str) -> None:
-        self.run_bar.status.say(text)
-
     def _on_population(self, population: Population) -> None:
         self.browser.add_layers(
             Annotated("", population.image, population.labels, population.spacing, population.unit)
         )
-
-    def shut_down(self) -> None:
-        """Cancel what runs."""
-        self._soon.stop()
-        self._again = False
-        for bar in (self.preview_bar, self.run_bar):
-            bar.shut_down()
-        self.browser.shut_down()

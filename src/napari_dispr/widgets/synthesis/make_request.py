@@ -144,30 +144,26 @@ def iter_layers(request: MakeRequest, images: int) -> Generator[Any, None, str]:
     return f"Made {counted(images, 'image')} with {counted(cells, 'cell')}."
 
 
-def iter_folder(
-    request: MakeRequest, out: Path, images: int, layout: Layout
-) -> Generator[Progress | Thumb, None, str]:
+def iter_folder(request: MakeRequest, out: Path, images: int, layout: Layout) -> Generator[Any, None, str]:
     """Make images in a folder, and yield a small picture of each."""
     yield Progress(0, images, "loading")
     settings = request.settings
     events = iter_make_synthesis(source_of(request), out, images, settings, request.seed, layout)
-    notes, done = 0, 0
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            made = end.value
-            text = f"{out} holds {counted(made['images'], 'image')} with {counted(made['cells'], 'cell')}."
-            return text + (f" {counted(notes, 'image')} could not take all cells." if notes else "")
+    done = 0
+
+    def shown(event: Any) -> Progress | Thumb | None:
+        nonlocal done
         if isinstance(event, FieldMade):
-            done, notes = event.done, notes + bool(event.notes)
-            yield Progress(100 * done, 100 * images, f"image {done} of {images}")
-            if event.done <= MOST_THUMBS:
-                yield from _thumbs(out, layout, event.name)
-        elif isinstance(event, Placed):
-            yield _progress(event, done, images)
-        else:
-            yield Progress(100 * done, 100 * images, f"image {done + 1} of {images}: making cells")
+            done = event.done
+            return _thumb_of(out, layout, event.name) if done <= MOST_THUMBS else None
+        if isinstance(event, Placed):
+            return _progress(event, done, images)
+        return Progress(100 * done, 100 * images, f"image {done + 1} of {images}: making cells")
+
+    made = yield from mapped(events, shown)
+    text = f"{out} holds {counted(made['images'], 'image')} with {counted(made['cells'], 'cell')}."
+    notes = len(made["notes"])
+    return text + (f" {counted(notes, 'image')} could not take all cells." if notes else "")
 
 
 def iter_browse(folder: Path) -> Generator[Thumb | Progress, None, str]:
@@ -196,15 +192,13 @@ def made_with(folder: Path) -> str:
         return ""
 
 
-def _thumbs(out: Path, layout: Layout, name: str) -> Generator[Thumb, None, None]:
+def _thumb_of(out: Path, layout: Layout, name: str) -> Thumb:
     images, labels, ending = LAYOUTS[layout]
-    image, own = out / images / f"{name}.tif", out / labels / f"{name}{ending}.tif"
-    if image.exists():
-        yield _thumb(image, own)
-        return
-    slices = [path for path in sorted((out / images).glob(f"{name}_z*.tif")) if ending not in path.stem]
-    for path in slices[len(slices) // 2 :][:1]:  # of a stack in slices the middle one
-        yield _thumb(path, out / labels / f"{path.stem}{ending}.tif")
+    image = out / images / f"{name}.tif"
+    if not image.exists():  # of a stack in slices the middle one
+        slices = [path for path in sorted((out / images).glob(f"{name}_z*.tif")) if ending not in path.stem]
+        image = slices[len(slices) // 2]
+    return _thumb(image, out / labels / f"{image.stem}{ending}.tif")
 
 
 def _thumb(image: Path, labels: Path) -> Thumb:

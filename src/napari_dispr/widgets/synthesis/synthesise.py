@@ -59,6 +59,4 @@ class SynthesiseWidget(DockedWidget):
             self.judge.suggest(synthetic=folder)
 
     def _clean_up(self) -> None:
-        """Cancel what runs here; learning continues in its process."""
-        for page in self._pages:
-            page.shut_down()
+        self.learn.disconnect_layers()
