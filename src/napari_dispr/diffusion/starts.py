@@ -3,9 +3,9 @@
 A known shape with a similar section is changed as a local regression of shapes on sections says (approximate
 Bayesian computation with regression adjustment, Beaumont et al. 2002, Genetics 162, 2025), and then by the
 least change that gives it the cell's own sections, where the prior is Gaussian with the covariance S of the
-known shapes (with several sections half that of the nearest): x + S A^T (A S A^T + s)^-1 (d - A x), as in an ensemble Kalman
-filter (Hamill and Snyder 2000, Monthly Weather Review 128, 2905). Both are linear in the principal
-components, so that a shape stays as smooth as the known ones.
+known shapes: x + S A^T (A S A^T + s)^-1 (d - A x). With several sections, half of S is the covariance of the
+nearest shapes, as in a hybrid ensemble Kalman filter (Hamill and Snyder 2000, Monthly Weather Review 128,
+2905). Both changes are linear in the principal components, so that a shape stays as smooth as the known ones.
 """
 
 from collections.abc import Sequence
