@@ -1,14 +1,14 @@
 """How well models draw simulated red blood cells of each kind, of which the truth is known.
 
     python benchmarks/red_cell_kinds.py --models red-blood-cell OLD.safetensors --of-each 8 --out DIR
-    python benchmarks/red_cell_kinds.py --of-each 6 --out DIR --real DATASET --held-out MODEL --nuclei NUCLEI
+    python benchmarks/red_cell_kinds.py --of-each 6 --out DIR --real DATASET --nuclei NUCLEI
 
-The second command also prints the table of README, with the real red blood cells of DATASET that the known
-shapes of MODEL leave out (``known_shapes.py --fold 2``), and the scores of ``generic`` on the nuclei left out
-(``calibrate_generic.py``).
+The second command also prints the table of README, with every fifth real red blood cell of DATASET, drawn
+without its own known shapes, and the scores of ``generic`` on the nuclei left out (``calibrate_generic.py``).
 
 The cells come from other seeds than those trained with. DIR/red_cell_kinds.json holds the figures,
-DIR/cells the cells, and DIR/MODEL/KIND-000.npz the members, to look at and to calibrate with.
+DIR/cells the cells, and DIR/MODEL/KIND-000.npz the members, to look at and to calibrate with; DIR/held_out
+those of the real cells.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from calibrate_generic import left_out
+from known_shapes import without
 from numpy.typing import NDArray
 from train_red_blood_cell import split
 
@@ -115,8 +116,11 @@ def print_table(options: argparse.Namespace, kinds: dict[str, dict[str, dict[str
     fits = {name: kinds[name][common] for name in ("ellipsoid", "cylinder")}
     count = kinds[ours][common]["cells"]
     print(markdown(f"{count} simulated red blood cells of common kinds", kinds[ours][common], fits))
-    _, real = split(read_dataset(options.real, part="train", need_objects=True), 2)
-    members = drawn(load_model(options.held_out), real, options, options.out / "held_out")
+    cells = read_dataset(options.real, part="train", need_objects=True)
+    _, real = split(cells)
+    model = load_model(options.models[0])
+    assert isinstance(model, ShapeModel)
+    members = drawn(without(model, cells, {c.name for c in real}), real, options, options.out / "held_out")
     fits = {name: summarised(list(rows.values())) for name, rows in fitted(real).items()}
     print(markdown(f"{len(real)} real ones of four rare kinds", summarised(list(members.values())), fits))
     card = read_card("generic")
@@ -135,7 +139,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--auto", action="store_true", help="hide how large the cells really are")
     parser.add_argument("--real", type=Path, help="dataset of real red blood cells, for the table of README")
-    parser.add_argument("--held-out", type=Path, help="the model of which the known shapes leave them out")
     parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -93,6 +93,19 @@ def test_likely_shapes_have_the_section_of_the_cell(known: KnownShapes):
     assert len({one.tobytes() for one in drawn}) > 1
 
 
+def test_five_consecutive_seeds_take_shapes_of_all_sizes(known: KnownShapes):
+    """Their mean size varies far less than that of five random ones, and is the same on average."""
+    start = start_of(known, section(pear(-0.9, tall=9, long=22)))
+    sizes = np.array([np.count_nonzero(start.shape(seed) > 0) for seed in range(1000, 1200)])
+    random = [
+        np.count_nonzero(start.shape(int(seed)) > 0)
+        for seed in np.random.default_rng(0).integers(2**62, size=200)
+    ]
+    error = np.std(random) / 5**0.5
+    assert sizes.reshape(-1, 5).mean(axis=1).std() < 0.5 * error
+    assert sizes.mean() == pytest.approx(np.mean(random), abs=error)
+
+
 def test_starts_fit_the_section_of_a_cell_between_the_known_ones(known: KnownShapes):
     """None is 19 voxels long, and none has the section exactly; the shape stays as tall as a known one."""
     shape = pear(-0.9, tall=12, long=19)
@@ -132,7 +145,7 @@ def test_further_sections_choose_the_shape_and_bend_it(known: KnownShapes):
     assert not planes[-1].mask.any()
     found = {}
     for count in (0, 1, 3):
-        drawn = [start_of(known, section(shape), None, planes[:count]).shape(seed) for seed in range(4)]
+        drawn = [start_of(known, section(shape), None, planes[:count]).shape(seed) for seed in range(5)]
         found[count] = np.mean([iou(one, shape) for one in drawn])
     assert found[0] < 0.75 < 0.8 < found[1] < found[3], found
 

@@ -104,12 +104,6 @@ class Likely(NamedTuple):
     apart: Floats
     probability: NDArray[np.float64]
 
-    def drawn(self, rng: np.random.Generator) -> int:
-        """The place of a random one."""
-        cumulative = self.probability.cumsum()
-        place = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
-        return min(int(place), len(cumulative) - 1)
-
 
 @dataclass(frozen=True, eq=False)
 class KnownShapes:

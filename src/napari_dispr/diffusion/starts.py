@@ -52,6 +52,16 @@ def from_noise(planes: Sequence[KnownPlane], seed: int) -> bool:
     return bool(planes) and seed % 5 in FROM_NOISE
 
 
+def spread_evenly(number: int) -> float:
+    """Van der Corput's sequence in base 5: the digits of the number in reverse order after the point."""
+    share, unit = 0.0, 1.0
+    while number:
+        number, digit = divmod(number, 5)
+        unit /= 5
+        share += digit * unit
+    return share
+
+
 @dataclass(frozen=True, eq=False)
 class Start:
     """The known shapes that are likely for a cell, and how they are made to fit it.
@@ -97,8 +107,14 @@ class Start:
         return None if likely is None else cls(known, look, likely, sections, edges)
 
     def shape(self, seed: int) -> Floats:
-        """One of them (64, 64, 64), fitted and turned as the cell; in units of the truncation."""
-        place = np.array([self.likely.drawn(np.random.default_rng((seed, 1)))])
+        """One of them (64, 64, 64), fitted and turned as the cell; in units of the truncation.
+
+        Of five consecutive seeds each takes one from another fifth of the distribution of the sizes, so that
+        few members stand for all. For a random seed it is a random one.
+        """
+        order, cumulative = self._by_size
+        passed = np.searchsorted(cumulative, spread_evenly(seed) * cumulative[-1], side="right")
+        place = order[[min(int(passed), len(order) - 1)]]
         change = np.asarray((self._wanted - self._looks(place)) @ self._slopes, np.float32)
         scores = (self._scores(place) + change)[0]
         scores = scores + self._missing(self.sections.of(scores))
@@ -141,6 +157,17 @@ class Start:
         near, weight = self._near
         scores = _centred(self._scores(near), weight).astype(np.float64)
         return np.asarray(LOCAL * scores.T @ scores + (1 - LOCAL) * of_all)
+
+    @cached_property
+    def _by_size(self) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+        """The places of the likely shapes by their mean signed distance when they fit, and probabilities.
+
+        The latter are cumulative.
+        """
+        places, mean = np.arange(len(self.likely.numbers)), self.known.components[0]
+        size = self._scores(places) @ mean + (self._wanted - self._looks(places)) @ (self._slopes @ mean)
+        order = np.argsort(size, kind="stable")
+        return order, self.likely.probability[order].cumsum()
 
     def _scores(self, places: NDArray[np.int_]) -> Floats:
         """Components (n, K) of likely shapes, mirrored as they are likely."""

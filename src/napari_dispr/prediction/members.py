@@ -105,11 +105,11 @@ def section_of(crop: Crop) -> Section:
 
 
 def noise_seed(seed: int, prediction: Prediction, label: int, number: int) -> int:
-    """Seed of all noise of one member.
+    """Seed of all noise of one member; those of a cell are consecutive.
 
     A cell is identified by its name if cells have names, and labels only count them; otherwise by its label.
     """
     name = prediction.names.get(label)
     key = label if name is None else zlib.crc32(name.encode())
-    (state,) = np.random.SeedSequence((seed, key, number)).generate_state(1, np.uint64)
-    return int(state) >> 1
+    (state,) = np.random.SeedSequence((seed, key)).generate_state(1, np.uint64)
+    return (int(state) >> 2) + number
