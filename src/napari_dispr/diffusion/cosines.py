@@ -36,11 +36,14 @@ def coefficients_of(volume: Floats, angle: float) -> Floats:
     return plane_coefficients(turned_planes(along_z, angle), 0.0, MODES)
 
 
-def volume_of(coefficients: Floats, angle: float) -> Floats:
-    """The shape (64, 64, 64) of coefficients (16, 16, 16), turned so that its x axis lies at ``angle``."""
+def volume_of(coefficients: Floats, angle: float, outside: float = _OUTSIDE) -> Floats:
+    """The shape (64, 64, 64) of coefficients (16, 16, 16), turned so that its x axis lies at ``angle``.
+
+    ``outside`` is the value where the turned grid does not reach.
+    """
     products, beyond = _turned_products(-angle)
     volume = cosines(MODES).T @ (coefficients.reshape(MODES, -1) @ products)
-    volume[:, beyond] = _OUTSIDE
+    volume[:, beyond] = outside
     return np.asarray(volume.reshape(grid.SHAPE), np.float32)
 
 

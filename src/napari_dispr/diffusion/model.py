@@ -27,7 +27,7 @@ from napari_dispr.diffusion.condition import Condition, Known
 from napari_dispr.diffusion.known_shapes import KnownShapes
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
-from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser, GaussianDenoiser
+from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, Fit, FlowDenoiser, GaussianDenoiser
 from napari_dispr.diffusion.starts import Start
 from napari_dispr.errors import InputError
 from napari_dispr.planes import KnownPlane
@@ -250,16 +250,23 @@ class ShapeModel:
         is_slow = folded and device.type == "cpu" and fast is torch.float32
         return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
 
-    def denoiser(self, crops: Sequence[Conditioned], network: UNet3D, agree: bool = True) -> Denoiser:
+    def denoiser(
+        self,
+        crops: Sequence[Conditioned],
+        network: UNet3D,
+        agree: bool = True,
+        fits: Sequence[Fit | None] = (),
+    ) -> Denoiser:
         """The denoiser of a batch of crops, with a network from :meth:`ready`.
 
-        ``agree`` makes the sections of each shape, or its silhouette, agree with those that are known.
+        ``agree`` makes the sections of each shape, or its silhouette, agree with those that are known;
+        ``fits`` as in `FlowDenoiser`.
         """
         known = self.condition(crops).to(next(network.parameters()).device)
         if isinstance(self.process, GaussianDiffusion):
             return GaussianDenoiser(network, self.process, known.planes)
         sections = known.sections(self.card.truncation) if agree else None
-        return FlowDenoiser(network, self.process, known, sections)
+        return FlowDenoiser(network, self.process, known, sections, fits)
 
     def decode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Signed distances in voxels of sampled clean shapes, both (B, 64, 64, 64)."""

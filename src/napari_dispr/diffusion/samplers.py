@@ -53,6 +53,7 @@ class Denoiser(Protocol):
 
 
 FreshNoise = Callable[[], Tensor]
+Fit = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Sampler = Callable[[Denoiser, Tensor, Sequence[float], FreshNoise], Iterator[Tensor]]
 
 
@@ -137,6 +138,8 @@ class FlowDenoiser:
     sections : (depths, distances) or None
         Of `Condition.sections`. If given, each clean shape is made to agree with them, see
         :func:`agree_with_sections`.
+    fits : sequence of callable or None
+        Before that, they change the clean shapes of the network, one each, (64, 64, 64). Empty: none.
     """
 
     def __init__(
@@ -145,14 +148,19 @@ class FlowDenoiser:
         process: RectifiedFlow,
         condition: Condition,
         sections: tuple[Tensor, Tensor] | None,
+        fits: Sequence[Fit | None] = (),
     ) -> None:
-        self.network, self.process, self.sections = network, process, sections
+        self.network, self.process, self.sections, self.fits = network, process, sections, fits
         self.dtype = next(network.parameters()).dtype
         self.features = network.encode(condition.planes.to(self.dtype), condition.volumes.to(self.dtype))
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), 1000.0 * t, device=x.device)
-        return Denoised(self.agreeing(self.network(x.to(self.dtype), times, self.features).float()))
+        clean = self.network(x.to(self.dtype), times, self.features).float()
+        for shape, fit in zip(clean[:, 0], self.fits, strict=False):
+            if fit is not None:
+                shape.copy_(torch.from_numpy(fit(shape.clamp(-1, 1).cpu().numpy())))
+        return Denoised(self.agreeing(clean))
 
     def agreeing(self, clean: Tensor) -> Tensor:
         """Clean shapes (B, 1, 64, 64, 64) that agree with what is known of the cells."""

@@ -2,9 +2,10 @@
 
 A known shape with a similar section is changed as a local regression of shapes on sections says (approximate
 Bayesian computation with regression adjustment, Beaumont et al. 2002, Genetics 162, 2025), and then by the
-least change that gives it the cell's own section, where the prior is Gaussian with the variance of the
-known shapes: x + S A^T (A S A^T + s)^-1 (d - A x). Both are linear in the principal components, so that a
-shape stays as smooth as the known ones.
+least change that gives it the cell's own sections, where the prior is Gaussian with the covariance S of the
+known shapes: x + S A^T (A S A^T + s)^-1 (d - A x). With several sections, half of S is the covariance of the
+nearest shapes, as in a hybrid ensemble Kalman filter (Hamill and Snyder 2000, Monthly Weather Review 128,
+2905). Both changes are linear in the principal components, so that a shape stays as smooth as the known ones.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.diffusion.condition import MASK_TRUNCATION
@@ -24,6 +25,7 @@ from napari_dispr.diffusion.cosines import (
     cosines_at,
     mirrored,
     plane_coefficients,
+    turned_planes,
     volume_of,
 )
 from napari_dispr.diffusion.known_shapes import (
@@ -42,15 +44,20 @@ from napari_dispr.planes import KnownPlane
 REGRESSED, RIDGE = 800, 10.0
 #: Variance of the error of a section, of each cosine, and how often a section is fitted.
 ERROR, ROUNDS = 1.0, 3
-#: Share of the members of a cell with several known planes that start from noise alone: the two kinds of
-#: members err differently, so that both together are better than either (docs/planes.md).
-FROM_NOISE = 0.5
+#: Share of the covariance of the nearest shapes in the one with which shapes are fitted to several sections;
+#: the rest is that of all.
+LOCAL = 0.5
+#: Weight of the squared differences of further sections when shapes are chosen.
+FURTHER_WEIGHT = 0.3
+#: Of five consecutive seeds of a cell with several known planes, these start from noise alone: the two kinds
+#: of members err differently, so that both together are better than either (docs/planes.md).
+FROM_NOISE = (1, 3)
 _IMAGE, _ANSWER = np.sqrt((IMAGE_WEIGHT, ANSWER_WEIGHT)).astype(np.float32)
 
 
 def from_noise(planes: Sequence[KnownPlane], seed: int) -> bool:
     """Whether a member of a cell with these further planes starts from noise alone."""
-    return bool(planes) and float(np.random.default_rng((seed, 2)).random()) < FROM_NOISE
+    return bool(planes) and seed % 5 in FROM_NOISE
 
 
 def spread_evenly(number: int) -> float:
@@ -104,7 +111,7 @@ class Start:
         sections = Sections(known, [0.0, *(plane.depth for plane in planes)])
         further = None
         if planes:  # the section in the imaged plane is compared with the look of the known ones
-            unit = np.float32((truncation / MASK_TRUNCATION) ** 2)
+            unit = np.float32(FURTHER_WEIGHT * (truncation / MASK_TRUNCATION) ** 2)
             further = unit * Sections(known, [plane.depth for plane in planes]).apart(edges[1:])
         likely = known.likely(look, sized, further)
         return None if likely is None else cls(known, look, likely, sections, edges)
@@ -119,8 +126,47 @@ class Start:
         passed = np.searchsorted(cumulative, spread_evenly(seed) * cumulative[-1], side="right")
         place = order[[min(int(passed), len(order) - 1)]]
         change = np.asarray((self._wanted - self._looks(place)) @ self._slopes, np.float32)
-        scores = self.sections.fitted(self._scores(place) + change, self.edges)
-        return volume_of(self.known.coefficients(scores[0]), self.look.angle)
+        scores = (self._scores(place) + change)[0]
+        scores = scores + self._missing(self.sections.of(scores))
+        return volume_of(self.known.coefficients(scores), self.look.angle)
+
+    def fitted(self, shape: Floats) -> Floats:
+        """Any shape (64, 64, 64), changed in the same way so that it has the sections of the cell."""
+        planes = np.stack([grid.section(shape, depth) for depth in self.sections.depths])
+        change = self.known.components @ self._missing(turned_planes(planes, self.look.angle))
+        return shape + volume_of(change.reshape((MODES,) * 3), self.look.angle, outside=0.0)
+
+    def _missing(self, sections: Floats) -> Floats:
+        """The least change of the components (K,) that makes sections (D, 64, 64) possible for the edges.
+
+        A surface may be nearer than the edge of the section, see `samplers.agree_with_sections`.
+        """
+        near = self.edges / (NEARER if len(self.edges) == 1 else NEARER_OF_SEVERAL)
+        low, high = np.minimum(near, self.edges), np.maximum(near, self.edges)
+        change = np.zeros(len(self.known.shape_unit), np.float32)
+        for _ in range(ROUNDS):
+            missing = np.clip(sections, low, high) - sections
+            step = plane_coefficients(missing, 0.0, MODES).ravel() @ self._gain
+            change, sections = change + step, sections + self.sections.change(step)
+        return change
+
+    @cached_property
+    def _gain(self) -> Floats:
+        """Change of the components with that of the cosines of the sections, (D * 256, K)."""
+        # S A^T (A S A^T + s)^-1 = (S^-1 + A^T A / s)^-1 A^T / s, which does not grow with the sections.
+        read = self.sections.read
+        precision = np.linalg.inv(self._covariance) + read.T @ read / ERROR
+        return np.asarray(np.linalg.solve(precision, read.T / ERROR).T, np.float32)
+
+    @cached_property
+    def _covariance(self) -> NDArray[np.float64]:
+        """Of the components, (K, K)."""
+        of_all = np.diag(np.maximum(self.known.variance.astype(np.float64), 1e-9))
+        if len(self.edges) == 1:
+            return of_all
+        near, weight = self._near
+        scores = _centred(self._scores(near), weight).astype(np.float64)
+        return np.asarray(LOCAL * scores.T @ scores + (1 - LOCAL) * of_all)
 
     @cached_property
     def _by_size(self) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
@@ -167,24 +213,33 @@ class Start:
     @cached_property
     def _slopes(self) -> Floats:
         """Change of the components with the look, (D, K), by ridge regression weighted by nearness."""
-        near = np.argsort(self.likely.apart)[:REGRESSED]
-        if self.look.image is not None:
-            near = near[self.known.has_image[self.likely.numbers[near]] > 0]
+        near, weight = self._near
         if len(near) < 2:
             return np.zeros((len(self._wanted), len(self.known.shape_unit)), np.float32)
-        apart = self.likely.apart[near]
-        weight = np.maximum(1 - apart / max(apart.max(), 1e-9), 1e-3).astype(np.float32)[:, None]
-        weight /= weight.sum()
-        looks, scores = self._looks(near), self._scores(near)
-        looks, scores = (np.sqrt(weight) * (one - (weight * one).sum(axis=0)) for one in (looks, scores))
+        looks, scores = (_centred(one, weight) for one in (self._looks(near), self._scores(near)))
         ridge = RIDGE * (looks**2).sum() / len(near)
         return np.asarray(
             np.linalg.solve(looks.T @ looks + ridge * np.eye(looks.shape[1]), looks.T @ scores), np.float32
         )
 
+    @cached_property
+    def _near(self) -> tuple[NDArray[np.int_], Floats]:
+        """Places of the nearest shapes, and their weights (n, 1), which decrease with the difference."""
+        near = np.argsort(self.likely.apart)[:REGRESSED]
+        if self.look.image is not None:
+            near = near[self.known.has_image[self.likely.numbers[near]] > 0]
+        apart = self.likely.apart[near]
+        weight = np.maximum(1 - apart / max(apart.max(initial=0), 1e-9), 1e-3).astype(np.float32)[:, None]
+        return near, weight / max(weight.sum(), 1e-9)
+
+
+def _centred(rows: Floats, weight: Floats) -> Floats:
+    """Rows (n, D) less their weighted mean, times the roots of the weights (n, 1)."""
+    return np.asarray(np.sqrt(weight) * (rows - (weight * rows).sum(axis=0)), np.float32)
+
 
 class Sections:
-    """The sections of known shapes at some depths, and the least change that gives them others.
+    """The sections of known shapes at some depths.
 
     Parameters
     ----------
@@ -192,53 +247,41 @@ class Sections:
         From the imaged plane, in voxels.
     """
 
-    def __init__(self, known: KnownShapes, depths: ArrayLike) -> None:
+    def __init__(self, known: KnownShapes, depths: Sequence[float]) -> None:
         along_z = cosines_at(MODES, grid.IMAGED_PLANE + np.asarray(depths, np.float64))
         components = known.components.reshape(MODES, MODES**2, -1)
         read = np.einsum("dz,zpk->dpk", along_z, components, optimize=True)
+        self.depths = depths
+        #: Cosines of the sections of the components, (D * 256, K).
+        self.read: Floats = read.reshape(-1, components.shape[-1])
         self._known = known
-        self._read: Floats = read.reshape(-1, components.shape[-1])
         self._mean: Floats = (along_z @ known.mean.reshape(MODES, -1)).ravel()
 
-    @cached_property
-    def _products(self) -> Floats:
-        """Of the sections of the components, (K, K)."""
-        return self._read.T @ self._read
+    def of(self, scores: Floats) -> Floats:
+        """Those of the shape with components (K,), (D, 64, 64)."""
+        return _pictures(self.read @ scores + self._mean)
 
-    @cached_property
-    def _gain(self) -> Floats:
-        """Change of the components with that of the cosines of the sections, (D * 256, K)."""
-        # S A^T (A S A^T + s)^-1 = (S^-1 + A^T A / s)^-1 A^T / s, which does not grow with the sections.
-        precision = self._products + np.diag(ERROR / np.maximum(self._known.variance, 1e-9))
-        return np.asarray(np.linalg.solve(precision, self._read.T).T, np.float32)
+    def change(self, scores: Floats) -> Floats:
+        """Change of the sections with that of the components."""
+        return _pictures(self.read @ scores)
 
     def apart(self, distances: Floats) -> Floats:
         """Squared differences of the cosines of the sections of each shape, mirrored in each way, (4, N).
 
-        ``distances`` as in `fitted`.
+        Parameters
+        ----------
+        distances : (D, 64, 64)
+            Signed distance from the edges of the sections, in units of the truncation.
         """
         waves = plane_coefficients(distances, 0.0, MODES)
         wanted = np.stack([mirrored(waves, way).ravel() for way in range(4)]) - self._mean
         scores = self._known.shapes * self._known.shape_unit
-        norms = np.einsum("nk,nk->n", scores @ self._products, scores)
-        squares = norms - 2 * (wanted @ self._read) @ scores.T + np.square(wanted).sum(axis=1)[:, None]
+        norms = np.einsum("nk,nk->n", scores @ (self.read.T @ self.read), scores)
+        squares = norms - 2 * (wanted @ self.read) @ scores.T + np.square(wanted).sum(axis=1)[:, None]
         return np.asarray(np.maximum(squares, 0), np.float32)
 
-    def fitted(self, scores: Floats, distances: Floats) -> Floats:
-        """Components (n, K) changed so that the sections are possible for these edges.
 
-        Parameters
-        ----------
-        distances : (D, 64, 64)
-            Signed distance from the edges of the sections, in units of the truncation. A surface may be
-            nearer than the edge of the section, see `samplers.agree_with_sections`.
-        """
-        near = distances / (NEARER if len(distances) == 1 else NEARER_OF_SEVERAL)
-        low, high = np.minimum(near, distances), np.maximum(near, distances)
-        waves = cosines(MODES)
-        for _ in range(ROUNDS):
-            planes = (scores @ self._read.T + self._mean).reshape(len(scores), -1, MODES, MODES)
-            sections = waves.T @ planes @ waves
-            missing = plane_coefficients(np.clip(sections, low, high) - sections, 0.0, MODES)
-            scores = scores + missing.reshape(len(scores), -1) @ self._gain
-        return scores
+def _pictures(coefficients: Floats) -> Floats:
+    """Pictures (D, 64, 64) of cosines (D * 256,)."""
+    waves = cosines(MODES)
+    return np.asarray(waves.T @ coefficients.reshape(-1, MODES, MODES) @ waves, np.float32)

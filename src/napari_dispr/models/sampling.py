@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import takewhile
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser
-from napari_dispr.diffusion.starts import Start, from_noise
+from napari_dispr.diffusion.starts import from_noise
 from napari_dispr.errors import InputError
 from napari_dispr.events import Clock, Step
 from napari_dispr.models.method import Members, Method, MethodEvent, OutOfMemory, Task
@@ -157,11 +158,12 @@ class Batches:
         self._network = model.ready(self._device)
         self._size = size or devices.batch_size(self._device, model.network.config.fold**3)
         self._clock = Clock(sampling.steps)
-        self._last: tuple[Crop, Start | None] | None = None
+        # Kept for the crops that came last, because members follow.
+        self._start = lru_cache(maxsize=4)(partial(model.start, network=self._network))
 
     def close(self) -> None:
         """Free the device's memory."""
-        del self._network
+        del self._network, self._start
         devices.release(self._device)
 
     def sample(
@@ -199,21 +201,12 @@ class Batches:
 
     def _alike(self, pairs: Sequence[tuple[Crop, int]]) -> list[tuple[Crop, int]]:
         """The first pairs, which all start from known shapes, or all from noise alone."""
-        now = list(pairs[: self._size])
-        known = [self.starts_known(crop, seed) for crop, seed in now]
-        return [pair for pair, _ in takewhile(lambda one: one[1] == known[0], zip(now, known, strict=True))]
+        from_known = self.starts_known(*pairs[0])
+        return list(takewhile(lambda pair: self.starts_known(*pair) == from_known, pairs[: self._size]))
 
     def starts_known(self, crop: Crop, seed: int) -> bool:
         """Whether a member of a crop starts from a known shape."""
-        return self._start(crop, seed) is not None
-
-    def _start(self, crop: Crop, seed: int) -> Start | None:
-        """Where a member of a crop starts; kept for the crop that came last, because members follow."""
-        if from_noise(crop.planes, seed):
-            return None
-        if self._last is None or self._last[0] is not crop:
-            self._last = crop, self._sampling.model.start(crop, self._network)
-        return self._last[1]
+        return not from_noise(crop.planes, seed) and self._start(crop) is not None
 
     def _steps(
         self, now: Sequence[tuple[Crop, int]], watch: Callable[[Denoiser], Denoiser]
@@ -230,11 +223,18 @@ class Batches:
             return torch.stack([*noise, *[noise[-1]] * missing]).to(self._device)
 
         model, sampling = self._sampling.model, self._sampling
-        denoiser = model.denoiser(crops, self._network)
+        starts = [self._start(crop) for crop, _ in now]
+        from_known = self.starts_known(*now[0])
+        # Members from noise alone are only corrected near the sections: so they err differently.
+        fits = [
+            start.fitted if from_known and start and crop.planes else None
+            for (crop, _), start in zip(now, starts, strict=True)
+        ]
+        denoiser = model.denoiser(crops, self._network, fits=fits)
         first = fresh_noise()
-        known = [start.shape(seed) for crop, seed in now if (start := self._start(crop, seed)) is not None]
-        times = sampling.times(bool(known))
-        if known and isinstance(denoiser, FlowDenoiser):
+        times = sampling.times(from_known)
+        if from_known and isinstance(denoiser, FlowDenoiser):
+            known = [start.shape(seed) for (_, seed), start in zip(now, starts, strict=True) if start]
             shapes = torch.from_numpy(np.stack([*known, *[known[-1]] * missing]))[:, None].to(self._device)
             first = denoiser.process.diffuse(
                 denoiser.agreeing(shapes), torch.full((len(crops),), times[0], device=self._device), first

@@ -70,6 +70,7 @@ class PixelSize(QWidget):
 def _box(value: float, tip: str) -> QDoubleSpinBox:
     box = QDoubleSpinBox(toolTip=tip)
     box.setDecimals(4)
+    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # two numbers fit side by side
     box.setRange(0.0001, 10_000)
     box.setValue(value)
     return box
