@@ -73,7 +73,7 @@ def section(volume: Any, depth: float = 0.0) -> Any:
 
 
 def between(
-    planes: NDArray[np.float32], known: ArrayLike, places: NDArray[np.float64]
+    planes: NDArray[np.float32], known: ArrayLike, places: NDArray[np.floating[Any]]
 ) -> NDArray[np.float32]:
     """Planes (n, y, x) at some places along an axis, between those at the ``known`` places, which rise.
 
