@@ -8,13 +8,14 @@ from napari import Viewer
 from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtWidgets import QApplication, QScrollArea, QTextEdit, QWidget
+from support.windows import let_events_run
 
 import napari_dispr
 from napari_dispr.viewer.opening import DISPLAY_NAME, PLUGIN, open_window
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
 from napari_dispr.widgets.parts.citation import CITATION, CiteLink
-from napari_dispr.widgets.parts.docked import DockedWidget
+from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.threads import Job, LatestAnswer, Step, threads_running
 from napari_dispr.widgets.predict.widget import PredictWidget
 from napari_dispr.widgets.synthesis.balance import BalanceWidget
@@ -74,6 +75,22 @@ def test_widgets_are_tabs_and_the_menu_raises_them(
     assert open_window(viewer, "Balance classes") is last.widget()
     qtbot.waitUntil(lambda: last.widget()._in_front)
     assert len(viewer.window.dock_widgets) == before
+
+
+def test_a_message_shrinks_what_can_shrink(make_napari_viewer: Callable[..., Viewer], qtbot: QtBot) -> None:
+    """Without it the window would scroll as soon as some text in it wraps."""
+    widget, message, text = DockedWidget(make_napari_viewer()), Message(), QTextEdit()
+    widget._lay_out(message, text)
+    qtbot.addWidget(widget)
+    widget.resize(400, text.sizeHint().height())
+    widget.show()
+    bar = widget.findChild(QScrollArea).verticalScrollBar()
+    before = text.height()
+    message.say("3 of 6 rows pass the filter.")
+    qtbot.waitUntil(lambda: message.height() > 0 and text.height() != before)
+    let_events_run()
+    assert text.height() < before
+    assert text.height() >= text.minimumSizeHint().height() and bar.maximum() == 0
 
 
 def test_a_dock_of_a_script_has_the_name_of_the_menu(make_napari_viewer: Callable[..., Viewer]) -> None:

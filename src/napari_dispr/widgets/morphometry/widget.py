@@ -109,15 +109,8 @@ class MorphometryWidget(DockedWidget):
         self.splitter.setSizes([1, 1])  # halves
         self.empty = QLabel(_EMPTY, wordWrap=True, alignment=Qt.AlignmentFlag.AlignCenter)
         content = QWidget()
-        column(
-            tools,
-            self.rank.run_bar,
-            self.filter_line,
-            self.hint,
-            (self.splitter, 1),
-            self.exports,
-            parent=content,
-        )
+        above = (tools, self.rank.run_bar, self.filter_line, self.hint)
+        column(*above, (self.splitter, 1), self.exports, parent=content, low=True)
         self.stack = QStackedWidget()
         self.stack.addWidget(self.empty)
         self.stack.addWidget(content)

@@ -29,7 +29,7 @@ _PROBLEM = "problem"
 #: Colours of warnings that can be read on a dark and on a light theme.
 _ON_DARK, _ON_LIGHT = "#ffb454", "#a34a00"
 #: The least height of a dock's content, and the largest width that it demands, in pixels.
-_LOWEST, _WIDEST = 100, 480
+_LOWEST, _WIDEST = 100, 500
 
 
 class Message(QLabel):
@@ -95,6 +95,7 @@ class _ScrollArea(QScrollArea):
         assert style is not None
         bar = self.verticalScrollBar().sizeHint().width()
         bar += style.pixelMetric(QStyle.PixelMetric.PM_ScrollView_ScrollBarSpacing, None, self)
+        bar += 2 * self.frameWidth()  # napari's style draws one
         return QSize(min(content.minimumSizeHint().width(), _WIDEST) + bar, _LOWEST)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
@@ -126,7 +127,7 @@ class DockedWidget(QWidget):
     def _lay_out(self, *items: Item) -> None:
         """Controls below each other, which scroll if the dock is too small for them."""
         content = QWidget()
-        layout = column(*items, parent=content, margins=True)
+        layout = column(*items, parent=content, margins=True, low=True)
         layout.addStretch(0)
         layout.addWidget(CiteLink())
         column(_ScrollArea(content), parent=self)

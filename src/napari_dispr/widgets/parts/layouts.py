@@ -23,14 +23,32 @@ _NARROW = 36
 Layout = TypeVar("Layout", bound=QBoxLayout)
 
 
+class _LowColumn(QVBoxLayout):
+    """Demands its least height also while some text in it wraps, for which Qt demands the preferred one."""
+
+    _asked = False  # Qt finds the least height by a call of `heightForWidth`
+
+    def heightForWidth(self, width: int) -> int:
+        if self._asked:
+            return super().heightForWidth(width)
+        self._asked = True
+        least = self.minimumHeightForWidth(width)
+        self._asked = False
+        return least
+
+
 def row(*items: Item, parent: QWidget | None = None) -> QHBoxLayout:
     """Controls side by side; None takes the free space."""
     return _filled(QHBoxLayout(parent), items)
 
 
-def column(*items: Item, parent: QWidget | None = None, margins: bool = False) -> QVBoxLayout:
-    """Controls below each other; None takes the free space."""
-    layout = QVBoxLayout(parent)
+def column(
+    *items: Item, parent: QWidget | None = None, margins: bool = False, low: bool = False
+) -> QVBoxLayout:
+    """Controls below each other; None takes the free space. With ``low`` tables and plots in a scroll area
+    shrink before it scrolls.
+    """
+    layout = _LowColumn(parent) if low else QVBoxLayout(parent)
     before = layout.contentsMargins()
     _filled(layout, items)
     if margins:
