@@ -243,14 +243,15 @@ def test_members_start_from_known_shapes_whatever_else_is_drawn(known: KnownShap
     assert model.known is not None and model.hash != replace(shipped, known=None).hash
     ring = np.clip(4 - np.abs(np.hypot(Y[0], X[0]) - 22), 0, 1).astype(np.float32)
     further = (KnownPlane(5.0, section(pear(1.0), 5.0)),)
-    crops = [crop(1, section(pear(0.2))), crop(2, ring), replace(crop(3, section(pear(1.0))), planes=further)]
+    crops = [crop(1, section(pear(0.2))), crop(2, ring), *(crop(i, section(pear(1.0))) for i in (3, 4))]
+    crops[2:] = [replace(one, planes=further) for one in crops[2:]]
     network = model.ready(torch.device("cpu"))
-    assert [model.start(one, network) is not None for one in crops] == [True, False, True]
+    assert [model.start(one, network) is not None for one in crops] == [True, False, True, True]
     method = as_method(model, PredictSettings(steps=1, device="cpu"))
     tasks = [Task(one, [10 * one.label, 10 * one.label + 1]) for one in crops]
     assert [from_noise(further, seed) for seed in tasks[2].seeds] == [False, True], "both kinds of members"
     together = [event for event in method.draw(tasks) if isinstance(event, Members)]
-    assert [drawn.crop.label for drawn in together] == [1, 2, 3]
+    assert [drawn.crop.label for drawn in together] == [1, 2, 3, 4]
     for task, drawn in zip(tasks, together, strict=True):
         (alone,) = (event for event in method.draw([task]) if isinstance(event, Members))
         np.testing.assert_array_equal(alone.signed_distance, drawn.signed_distance)

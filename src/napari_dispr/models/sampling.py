@@ -110,7 +110,8 @@ class Sampling:
         return process.times(self.steps)
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
-        orders = {id(task): _order(task) for task in tasks}
+        # Every other cell begins with the members that start from noise, so that batches are full.
+        orders = {id(task): _order(task, bool(number % 2)) for number, task in enumerate(tasks)}
         pairs = [(task.crop, task.seeds[place]) for task in tasks for place in orders[id(task)]]
         waiting = deque(task for task in tasks if task.seeds)
         shapes: list[NDArray[np.float32]] = []
@@ -131,9 +132,10 @@ class Sampling:
                         shapes = []
 
 
-def _order(task: Task) -> list[int]:
+def _order(task: Task, noise_first: bool) -> list[int]:
     """Places of the seeds in the order of sampling: a batch holds members that start in one way."""
-    return sorted(range(len(task.seeds)), key=lambda place: from_noise(task.crop.planes, task.seeds[place]))
+    crop, seeds = task.crop, task.seeds
+    return sorted(range(len(seeds)), key=lambda place: from_noise(crop.planes, seeds[place]) != noise_first)
 
 
 def cleaned(distance: NDArray[np.float32], crop: Crop) -> NDArray[np.float32]:
