@@ -24,6 +24,7 @@ from napari_dispr import signed_distance
 from napari_dispr.labels import cell_boxes
 from napari_dispr.synthesis.annotated import read_annotated
 from napari_dispr.synthesis.learned import LearnedSynthesis
+from napari_dispr.synthesis.sources import learned_file
 from napari_dispr.synthesis.textures import iter_textures
 
 #: Widths of Gaussians that separate details by size, in pixels.
@@ -82,7 +83,7 @@ def measures(stacks: list[NDArray[np.float32]], masks: list[NDArray[np.bool_]]) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("model", help="file of a learned model, or sample")
     parser.add_argument("image")
     parser.add_argument("labels")
     parser.add_argument("--spacing", type=lambda text: tuple(map(float, text.split(","))))
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=6)
     parser.add_argument("--as-published", action="store_true")
     options = parser.parse_args()
-    learned = LearnedSynthesis.load(options.model)
+    learned = LearnedSynthesis.load(learned_file(options.model))
     card, side = learned.card, learned.card.side
     real, masks = [], []
     for field in read_annotated(options.image, options.labels, options.spacing):
