@@ -191,10 +191,11 @@ def make_current(viewer: ViewerModel | None) -> None:
     napari (0.9) frees the textures and shaders of a removed layer at once, in the context that is current. If
     that is another one, such as Qt's for the window, the next draw can crash the process.
     """
-    window = getattr(viewer, "window", None)
-    canvas = getattr(getattr(window, "_qt_viewer", None), "canvas", None)
+    canvas: Any = viewer
+    for name in ("window", "_qt_viewer", "canvas", "_scene_canvas"):  # a ViewerModel has no window
+        canvas = getattr(canvas, name, None)
     if canvas is not None:
-        canvas._scene_canvas.set_current()
+        canvas.set_current()
 
 
 def look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
