@@ -20,6 +20,8 @@ class PixelSize(QWidget):
         self.size = _box(0.1, "Side of a pixel. The layer does not say it: sizes are in pixels")
         self.distance = _box(1.0, "Distance between two planes of the stack, which the layer does not say")
         self.distance.setPrefix("planes: ")
+        self.distance.setDecimals(3)
+        self.distance.setMinimum(0.001)
         self.unit = QComboBox()
         for sign, name in _UNITS.items():
             self.unit.addItem(sign, name)
