@@ -7,8 +7,8 @@ import numpy as np
 import pyqtgraph
 from qtpy.QtCore import Qt, Signal
 
-#: Least distance of the names on an axis, in pixels.
-_LEAST_TICK = 24
+#: Least distance of the names on an axis, and room for a digit of a cell's label, in pixels.
+_LEAST_TICK, _DIGIT = 24, 9
 _LINE = "#e36bd0"
 
 
@@ -20,8 +20,10 @@ class NamedAxis(pyqtgraph.AxisItem):
     def tickSpacing(self, low: float, high: float, size: float) -> list[tuple[float, float]]:
         if self.labels is None:
             return list(super().tickSpacing(low, high, size))
+        cells = [_DIGIT * (len(str(one)) + 1) for one in self.labels if not isinstance(one, str)]
+        least = max([_LEAST_TICK, *cells])  # names of groups are never left out for being long
         # At whole numbers.
-        return [(max(1.0, float(np.ceil((high - low) * _LEAST_TICK / max(size, 1)))), 0.0)]
+        return [(max(1.0, float(np.ceil((high - low) * least / max(size, 1)))), 0.0)]
 
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         if self.labels is None:
