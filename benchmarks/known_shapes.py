@@ -21,10 +21,10 @@ from napari_dispr import grid
 from napari_dispr.card import Quality
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
-from napari_dispr.diffusion.known_shapes import START
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.models.library import load_model
-from napari_dispr.synthesis.generic import generic_training_cells
+from napari_dispr.synthesis.bodies import oval
+from napari_dispr.synthesis.generic import generic_training_cells, simulated_cell
 from napari_dispr.synthesis.microscopy import picture
 from napari_dispr.synthesis.red_cell_crops import membrane_picture, red_cell_volume
 from napari_dispr.synthesis.red_cells import KINDS
@@ -32,8 +32,10 @@ from napari_dispr.training.known_shapes import known_shapes, versions
 
 #: Share of the simulated red cells whose kinds are equally frequent; the others are as in the paper.
 EVEN = 0.4
-#: The time at which shapes of nuclei enter. How tall nuclei are is better left to the network.
-START_OF_NUCLEI = 36 / 37
+#: Heights of the real nuclei (see ``real_nuclei.HEIGHTS``): about as tall as wide. The network adds 8 %.
+HEIGHTS = (-0.05, 0.4)
+#: Share of the simulated cells of ``generic`` that are nearly ellipsoids, as most nuclei are.
+OVALS = 2 / 3
 #: Share of simulated red cells with a picture of another stain or microscope.
 OTHER_PICTURES = 0.12
 #: Versions of the real red blood cells, all cells in turn. They come before those of the simulated ones.
@@ -51,6 +53,18 @@ def red_cells(count: int, seed: int) -> Iterator[TrainingCell]:
         image = picture(obj, rng) if rng.random() < OTHER_PICTURES else membrane_picture(obj, rng)
         mask = obj[grid.IMAGED_PLANE].astype(np.float32) / 255
         yield training_cell(f"{kind}-{seed}-{number:04d}", mask, image, obj)
+
+
+def others(count: int, seed: int) -> Iterator[TrainingCell]:
+    """Simulated cells of many kinds, most of them nearly ellipsoids, in random order."""
+    kinds = generic_training_cells(count, seed)
+    for number, kind in enumerate(kinds):
+        rng = np.random.default_rng((seed, number, 78))
+        if rng.random() < OVALS:
+            obj, mask, image = simulated_cell(oval, rng)
+            yield training_cell(f"oval-{seed}-{number:04d}", mask, image, obj)
+        else:
+            yield kind
 
 
 def without(model: ShapeModel, cells: Sequence[CellFile], left_out: Collection[str]) -> ShapeModel:
@@ -94,8 +108,8 @@ def main() -> None:
         made = list(red_cells(options.simulated or 2600, options.seed))
         counts = options.of_real or OF_REAL, options.of_simulated or 5200
     else:
-        real = nuclei_to_train_on(options.nuclei, 400, options.seed)
-        made = list(generic_training_cells(options.simulated or 500, options.seed))
+        real = nuclei_to_train_on(options.nuclei, 400, options.seed, HEIGHTS)
+        made = list(others(options.simulated or 360, options.seed))
         counts = options.of_real or 3500, options.of_simulated or 3500
     drawn = [
         version
@@ -106,8 +120,7 @@ def main() -> None:
         name: Quality(sampler="euler", steps=steps) for name, steps in (("fast", 1), ("balanced", 2))
     }
     card = model.card.model_copy(update={"qualities": qualities})
-    start = START if options.nuclei is None else START_OF_NUCLEI
-    replace(model, known=known_shapes(drawn, start), card=card).save(options.out, torch.float16)
+    replace(model, known=known_shapes(drawn), card=card).save(options.out, torch.float16)
 
 
 if __name__ == "__main__":
