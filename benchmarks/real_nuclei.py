@@ -67,7 +67,8 @@ def nuclei_to_train_on(
 ) -> list[TrainingCell]:
     """Random versions of the nuclei: other heights, sizes on the grid and imaged planes.
 
-    ``heights`` are mean and standard deviation of their logarithm, see `HEIGHTS`. Each source gives the same number of versions, and in it each stack. Those of `LEFT_OUT` give none.
+    ``heights`` are mean and standard deviation of their logarithm, see `HEIGHTS`. Each source gives the same
+    number of versions, and in it each stack. Those of `LEFT_OUT` give none.
     """
     rng = np.random.default_rng(seed)
     kept = [name for name in STACKS if name not in LEFT_OUT]
