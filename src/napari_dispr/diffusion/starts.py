@@ -26,7 +26,15 @@ from napari_dispr.diffusion.cosines import (
     plane_coefficients,
     volume_of,
 )
-from napari_dispr.diffusion.known_shapes import IMAGE_WEIGHT, KnownShapes, Likely, Look, edge_of, look_of
+from napari_dispr.diffusion.known_shapes import (
+    ANSWER_WEIGHT,
+    IMAGE_WEIGHT,
+    KnownShapes,
+    Likely,
+    Look,
+    edge_of,
+    look_of,
+)
 from napari_dispr.diffusion.samplers import NEARER, NEARER_OF_SEVERAL
 from napari_dispr.planes import KnownPlane
 
@@ -37,7 +45,7 @@ ERROR, ROUNDS = 1.0, 3
 #: Share of the members of a cell with several known planes that start from noise alone: the two kinds of
 #: members err differently, so that both together are better than either (docs/planes.md).
 FROM_NOISE = 0.5
-_IMAGE = np.float32(np.sqrt(IMAGE_WEIGHT))
+_IMAGE, _ANSWER = np.sqrt((IMAGE_WEIGHT, ANSWER_WEIGHT)).astype(np.float32)
 
 
 def from_noise(planes: Sequence[KnownPlane], seed: int) -> bool:
@@ -83,12 +91,14 @@ class Start:
         *,
         sized: bool,
         truncation: float,
+        answer: Floats | None = None,
     ) -> Self | None:
         """For a cell with a section (64, 64) in the imaged plane, and further ones.
 
-        None if no known cell has a similar section in the imaged plane.
+        ``answer`` (64, 64, 64) is what the network makes of noise alone. The result is None if no known cell
+        has a similar section in the imaged plane.
         """
-        look = look_of(mask, image)
+        look = look_of(mask, image, answer)
         masks = [mask, *(plane.mask for plane in planes)]
         edges = np.stack([edge_of(one, look.angle, truncation) for one in masks])
         sections = Sections(known, [0.0, *(plane.depth for plane in planes)])
@@ -132,22 +142,27 @@ class Start:
     @cached_property
     def _wanted(self) -> Floats:
         """How the cell looks, as `_looks`."""
-        mask, image = self.look.mask.ravel(), self.look.image
-        return mask if image is None else np.concatenate([mask, _IMAGE * image.ravel()])
+        parts, image, answer = [self.look.mask.ravel()], self.look.image, self.look.answer
+        if image is not None:
+            parts.append(_IMAGE * image.ravel())
+        if answer is not None:
+            parts.append(_ANSWER * self.known.answer_of(answer))
+        return np.concatenate(parts)
 
     def _looks(self, places: NDArray[np.int_]) -> Floats:
-        """Cosines (n, D) of the masks, and of the images if the cell has one, of likely shapes.
+        """What likely shapes look like, (n, D): mask, image and answer, of which those that the cell has.
 
-        A shape without image looks as the cell does.
+        The image of a shape without image is that of the cell.
         """
-        ways, numbers = self.likely.ways[places], self.likely.numbers[places]
-        masks = self.known.plane_signs[ways] * self.known.mask_cosines[numbers]
-        if self.look.image is None:
-            return masks
-        images = _IMAGE * self.known.plane_signs[ways] * self.known.image_cosines[numbers]
-        without = self.known.has_image[numbers] == 0
-        images[without] = self._wanted[masks.shape[1] :]
-        return np.concatenate([masks, images], axis=1)
+        known, ways, numbers = self.known, self.likely.ways[places], self.likely.numbers[places]
+        parts = [known.plane_signs[ways] * known.mask_cosines[numbers]]
+        if self.look.image is not None:
+            images = _IMAGE * known.plane_signs[ways] * known.image_cosines[numbers]
+            images[known.has_image[numbers] == 0] = _IMAGE * self.look.image.ravel()
+            parts.append(images)
+        if self.look.answer is not None:
+            parts.append(_ANSWER * known.answer_signs[ways] * known.answer_scores[numbers])
+        return np.concatenate(parts, axis=1)
 
     @cached_property
     def _slopes(self) -> Floats:

@@ -211,15 +211,19 @@ class Batches:
     def _alike(self, pairs: Sequence[tuple[Crop, int]]) -> list[tuple[Crop, int]]:
         """The first pairs, which all start from known shapes, or all from noise alone."""
         now = list(pairs[: self._size])
-        known = [self._start(crop, seed) is not None for crop, seed in now]
+        known = [self.starts_known(crop, seed) for crop, seed in now]
         return [pair for pair, _ in takewhile(lambda one: one[1] == known[0], zip(now, known, strict=True))]
+
+    def starts_known(self, crop: Crop, seed: int) -> bool:
+        """Whether a member of a crop starts from a known shape."""
+        return self._start(crop, seed) is not None
 
     def _start(self, crop: Crop, seed: int) -> Start | None:
         """Where a member of a crop starts; kept for the crop that came last, because members follow."""
         if from_noise(crop.planes, seed):
             return None
         if self._last is None or self._last[0] is not crop:
-            self._last = crop, self._sampling.model.start(crop)
+            self._last = crop, self._sampling.model.start(crop, self._network)
         return self._last[1]
 
     def _steps(

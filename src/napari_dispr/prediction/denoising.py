@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.samplers import Denoised, Denoiser
-from napari_dispr.diffusion.starts import from_noise
 from napari_dispr.events import Step, in_one_go, steps_of
 from napari_dispr.models.sampling import Batches, Sampling, cleaned
 from napari_dispr.prediction.members import noise_seed
@@ -88,10 +87,10 @@ def iter_denoising(
     with closing(Batches(sampling, 1 if own_path else None)) as batches:
         seed = noise_seed(settings.seed, prediction, label, number)
         (last,) = yield from steps_of(batches.sample([(crop, seed)], watch))
+        visited = sampling.times(batches.starts_known(crop, seed))
 
     prior = Prior(crop, model.card)
     process = model.process
-    visited = sampling.times(not from_noise(crop.planes, seed) and model.start(crop) is not None)
     times = np.array([*(visited[i] for i in record.kept), visited[-1]])
     decoded = model.decode(np.stack([*record.states, last]))
     end = prior.applied(cleaned(decoded[-1], crop)).astype(np.float16).astype(np.float32)
