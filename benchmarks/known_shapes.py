@@ -58,13 +58,13 @@ def red_cells(count: int, seed: int) -> Iterator[TrainingCell]:
 def others(count: int, seed: int) -> Iterator[TrainingCell]:
     """Simulated cells of many kinds, most of them nearly ellipsoids, in random order."""
     kinds = generic_training_cells(count, seed)
-    for number, kind in enumerate(kinds):
+    for number in range(count):
         rng = np.random.default_rng((seed, number, 78))
         if rng.random() < OVALS:
             obj, mask, image = simulated_cell(oval, rng)
             yield training_cell(f"oval-{seed}-{number:04d}", mask, image, obj)
         else:
-            yield kind
+            yield next(kinds)
 
 
 def without(model: ShapeModel, cells: Sequence[CellFile], left_out: Collection[str]) -> ShapeModel:
@@ -84,7 +84,7 @@ def without(model: ShapeModel, cells: Sequence[CellFile], left_out: Collection[s
         for place in range(len(known.shapes))
         if place >= OF_REAL or cells[place % len(cells)].name not in left_out
     ]
-    rows = ("shapes", "masks", "images", "has_image", "sized")
+    rows = ("shapes", "masks", "images", "answers", "has_image", "sized")
     return replace(model, known=replace(known, **{name: getattr(known, name)[kept] for name in rows}))
 
 
@@ -93,9 +93,9 @@ def main() -> None:
     parser.add_argument("model", help="a name or a file")
     parser.add_argument("--red-cells", type=Path, help="dataset of real red blood cells")
     parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
-    parser.add_argument("--simulated", type=int, help="simulated cells (1300 red cells, or 500 others)")
-    parser.add_argument("--of-real", type=int, help="versions of the real cells (2700, or 3500)")
-    parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (2600, or 3500)")
+    parser.add_argument("--simulated", type=int, help="simulated cells (1300 red cells, or 360 others)")
+    parser.add_argument("--of-real", type=int, help="versions of the real cells (2700, or 1800)")
+    parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (2600, or 1200)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -110,7 +110,7 @@ def main() -> None:
     else:
         real = nuclei_to_train_on(options.nuclei, 400, options.seed, HEIGHTS)
         made = list(others(options.simulated or 360, options.seed))
-        counts = options.of_real or 3500, options.of_simulated or 3500
+        counts = options.of_real or 1800, options.of_simulated or 1200
     drawn = [
         version
         for group, count in zip((real, made), counts, strict=True)
