@@ -21,10 +21,10 @@ from napari_dispr import grid
 from napari_dispr.card import Quality
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
-from napari_dispr.diffusion.known_shapes import START
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.models.library import load_model
-from napari_dispr.synthesis.generic import generic_training_cells
+from napari_dispr.synthesis.bodies import oval
+from napari_dispr.synthesis.generic import generic_training_cells, simulated_cell
 from napari_dispr.synthesis.microscopy import picture
 from napari_dispr.synthesis.red_cell_crops import membrane_picture, red_cell_volume
 from napari_dispr.synthesis.red_cells import KINDS
@@ -32,12 +32,14 @@ from napari_dispr.training.known_shapes import known_shapes, versions
 
 #: Share of the simulated red cells whose kinds are equally frequent; the others are as in the paper.
 EVEN = 0.4
-#: The time at which shapes of nuclei enter. How tall nuclei are is better left to the network.
-START_OF_NUCLEI = 36 / 37
+#: Heights of the real nuclei (see ``real_nuclei.HEIGHTS``): about as tall as wide. The network adds 8 %.
+HEIGHTS = (-0.05, 0.4)
+#: Share of the simulated cells of ``generic`` that are nearly ellipsoids, as most nuclei are.
+OVALS = 2 / 3
 #: Share of simulated red cells with a picture of another stain or microscope.
 OTHER_PICTURES = 0.12
 #: Versions of the real red blood cells, all cells in turn. They come before those of the simulated ones.
-OF_REAL = 2700
+OF_REAL = 4500
 
 
 def red_cells(count: int, seed: int) -> Iterator[TrainingCell]:
@@ -51,6 +53,18 @@ def red_cells(count: int, seed: int) -> Iterator[TrainingCell]:
         image = picture(obj, rng) if rng.random() < OTHER_PICTURES else membrane_picture(obj, rng)
         mask = obj[grid.IMAGED_PLANE].astype(np.float32) / 255
         yield training_cell(f"{kind}-{seed}-{number:04d}", mask, image, obj)
+
+
+def others(count: int, seed: int) -> Iterator[TrainingCell]:
+    """Simulated cells of many kinds, most of them nearly ellipsoids, in random order."""
+    kinds = generic_training_cells(count, seed)
+    for number in range(count):
+        rng = np.random.default_rng((seed, number, 78))
+        if rng.random() < OVALS:
+            obj, mask, image = simulated_cell(oval, rng)
+            yield training_cell(f"oval-{seed}-{number:04d}", mask, image, obj)
+        else:
+            yield next(kinds)
 
 
 def without(model: ShapeModel, cells: Sequence[CellFile], left_out: Collection[str]) -> ShapeModel:
@@ -70,7 +84,7 @@ def without(model: ShapeModel, cells: Sequence[CellFile], left_out: Collection[s
         for place in range(len(known.shapes))
         if place >= OF_REAL or cells[place % len(cells)].name not in left_out
     ]
-    rows = ("shapes", "masks", "images", "has_image", "sized")
+    rows = ("shapes", "masks", "images", "answers", "has_image", "sized")
     return replace(model, known=replace(known, **{name: getattr(known, name)[kept] for name in rows}))
 
 
@@ -79,9 +93,9 @@ def main() -> None:
     parser.add_argument("model", help="a name or a file")
     parser.add_argument("--red-cells", type=Path, help="dataset of real red blood cells")
     parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
-    parser.add_argument("--simulated", type=int, help="simulated cells (1300 red cells, or 500 others)")
-    parser.add_argument("--of-real", type=int, help="versions of the real cells (2700, or 3500)")
-    parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (2600, or 3500)")
+    parser.add_argument("--simulated", type=int, help="simulated cells (2600 red cells, or 360 others)")
+    parser.add_argument("--of-real", type=int, help="versions of the real cells (4500, or 1800)")
+    parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (5200, or 1200)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -91,23 +105,24 @@ def main() -> None:
     if options.nuclei is None:
         cells = read_dataset(options.red_cells, part="train", need_objects=True)
         real = [training_cell(c.name, c.mask, c.image, c.obj) for c in cells if c.obj is not None]
-        made = list(red_cells(options.simulated or 1300, options.seed))
-        counts = options.of_real or OF_REAL, options.of_simulated or 2600
+        made = list(red_cells(options.simulated or 2600, options.seed))
+        counts = options.of_real or OF_REAL, options.of_simulated or 5200
     else:
-        real = nuclei_to_train_on(options.nuclei, 400, options.seed)
-        made = list(generic_training_cells(options.simulated or 500, options.seed))
-        counts = options.of_real or 3500, options.of_simulated or 3500
+        real = nuclei_to_train_on(options.nuclei, 400, options.seed, HEIGHTS)
+        made = list(others(options.simulated or 360, options.seed))
+        counts = options.of_real or 1800, options.of_simulated or 1200
+    # The answers of the network make nuclei better, and red blood cells no better.
+    answering = None if options.nuclei is None else model
     drawn = [
         version
         for group, count in zip((real, made), counts, strict=True)
-        for version in versions(group, count, model.card.truncation, options.seed, model)
+        for version in versions(group, count, model.card.truncation, options.seed, answering)
     ]
     qualities = {
         name: Quality(sampler="euler", steps=steps) for name, steps in (("fast", 1), ("balanced", 2))
     }
     card = model.card.model_copy(update={"qualities": qualities})
-    start = START if options.nuclei is None else START_OF_NUCLEI
-    replace(model, known=known_shapes(drawn, start), card=card).save(options.out, torch.float16)
+    replace(model, known=known_shapes(drawn), card=card).save(options.out, torch.float16)
 
 
 if __name__ == "__main__":

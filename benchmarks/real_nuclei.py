@@ -62,10 +62,13 @@ def nuclei_as_they_are(folder: Path, name: str, stretch: float = 1.0) -> list[Ce
     return cut_stacks([nucleus_stack(folder, name, stretch)]).cells
 
 
-def nuclei_to_train_on(folder: Path, count: int, seed: int = 0) -> list[TrainingCell]:
+def nuclei_to_train_on(
+    folder: Path, count: int, seed: int = 0, heights: tuple[float, float] = HEIGHTS
+) -> list[TrainingCell]:
     """Random versions of the nuclei: other heights, sizes on the grid and imaged planes.
 
-    Each source gives the same number of versions, and in it each stack. Those of `LEFT_OUT` give none.
+    ``heights`` are mean and standard deviation of their logarithm, see `HEIGHTS`. Each source gives the same
+    number of versions, and in it each stack. Those of `LEFT_OUT` give none.
     """
     rng = np.random.default_rng(seed)
     kept = [name for name in STACKS if name not in LEFT_OUT]
@@ -79,7 +82,7 @@ def nuclei_to_train_on(folder: Path, count: int, seed: int = 0) -> list[Training
             if rng.random() < TRUE_HEIGHTS:
                 stretch = MENDED.get(source, 1.0) * np.exp(rng.normal(0, NEAR))
             else:
-                stretch = np.clip(np.exp(rng.normal(*HEIGHTS)), SHORTEST, TALLEST) / typical
+                stretch = np.clip(np.exp(rng.normal(*heights)), SHORTEST, TALLEST) / typical
             cell = _version(nuclei[number % len(nuclei)], float(stretch), rng)
             if cell is not None and cell.obj is not None:
                 label = f"real-{cell.name}-{number:03d}"

@@ -92,6 +92,11 @@ def _smooth(rng: np.random.Generator) -> Shape:
     return star(rng, (2, 4), rng.uniform(1.5, 3), rng.uniform(0.04, 0.14), _axes(rng))
 
 
+def oval(rng: np.random.Generator) -> Shape:
+    """Nearly an ellipsoid, as most nuclei are."""
+    return star(rng, (2, 5), rng.uniform(1.5, 3), rng.uniform(0.01, 0.07), _axes(rng, 0.65))
+
+
 def _bumpy(rng: np.random.Generator) -> Shape:
     """Uneven at all lengths down to a tenth of the circumference."""
     return star(rng, (2, 10), rng.uniform(1.3, 2.3), rng.uniform(0.04, 0.12), _axes(rng, 0.5))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.bodies import BODIES, UNSEEN_BODIES, pose, waved
+from napari_dispr.synthesis.bodies import BODIES, UNSEEN_BODIES, Body, pose, waved
 from napari_dispr.synthesis.implicit import Floats, Shape, stretched, turned
 from napari_dispr.synthesis.microscopy import picture
 from napari_dispr.synthesis.phantoms import voxels
@@ -32,14 +32,14 @@ HEIGHT, SHORTEST, TALLEST = (0.15, 0.3), 0.5, 2.2
 
 
 def simulated_cell(
-    kind: str, rng: np.random.Generator
+    kind: str | Body, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     """One cell or nucleus of a kind on the model grid, its section, and a picture of it.
 
     Parameters
     ----------
-    kind : str
-        One of ``KINDS`` or ``UNSEEN_KINDS``.
+    kind : str or Body
+        One of ``KINDS`` or ``UNSEEN_KINDS``, or a body of another kind.
 
     Returns
     -------
@@ -58,13 +58,14 @@ def simulated_cell(
     InputError
         If there is no such kind.
     """
-    body = UNSEEN_BODIES[kind] if kind in UNSEEN_BODIES else BODIES[kind][0] if kind in BODIES else None
+    named = {**UNSEEN_BODIES, **{name: body for name, (body, _) in BODIES.items()}}
+    body = named.get(kind) if isinstance(kind, str) else kind
     if body is None:
         choice = ", ".join((*KINDS, *UNSEEN_KINDS))
         raise InputError(f"There is no kind of simulated cells {kind!r}: choose one of {choice}.")
     while True:
         shape = turned(body(rng), pose(rng, 1.0 if kind in LYING else 0.4))
-        if kind in BODIES:
+        if kind not in UNSEEN_BODIES:
             tall = float(np.clip(np.exp(rng.normal(*HEIGHT)), SHORTEST, TALLEST))
             # The volume does not change, so that the shape stays in view.
             shape = stretched(shape, (tall ** (2 / 3), tall ** (-1 / 3), tall ** (-1 / 3)))
