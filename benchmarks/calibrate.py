@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from napari_dispr.card import Calibration, Card
@@ -59,20 +60,29 @@ def drawn(path: Path, members: int) -> dict[str, np.ndarray]:
 
 
 def intervals(cells: list[CellFile], folder: Path, members: int) -> dict[str, Calibration]:
-    """Calibrate all measures; print the coverage on cells left out of the fit."""
+    """Calibrate all measures; print the coverage on cells left out of the fit.
+
+    The names of simulated cells have a hyphen.
+    """
     known = [cell for cell in cells if (folder / f"{cell.name}.npz").is_file()]
     estimates, truths = [], []
     for cell in known:
         estimates.append(drawn(folder / f"{cell.name}.npz", members))
         truths.append(true_measures(cell))
     print(f"intervals: {len(known)} of {len(cells)} cells have an ensemble of {members}")
-    fitted = calibrate(estimates, truths)
+    real = np.array(["-" not in cell.name for cell in known])
+    # Users have real cells: they count as much as the simulated ones.
+    times = np.where(real, max(round(np.sum(~real) / max(real.sum(), 1)), 1), 1)
+
+    def fit(places: NDArray[np.int_]) -> dict[str, Calibration]:
+        again = np.repeat(places, times[places])
+        return calibrate([estimates[i] for i in again], [truths[i] for i in again])
+
+    fitted = fit(np.arange(len(known)))
     fold = np.random.default_rng(0).permutation(len(known)) % 10
     covered: dict[tuple[str, float], list[tuple[bool, float]]] = {}
-    real = np.array(["-" not in cell.name for cell in known])
     for number in range(10):
-        rest = np.flatnonzero(fold != number)
-        own = calibrate([estimates[i] for i in rest], [truths[i] for i in rest])
+        own = fit(np.flatnonzero(fold != number))
         for i in np.flatnonzero(fold == number):
             for name, calibration in own.items():
                 for level in (0.5, 0.8, 0.9):

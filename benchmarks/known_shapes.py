@@ -39,7 +39,7 @@ OVALS = 2 / 3
 #: Share of simulated red cells with a picture of another stain or microscope.
 OTHER_PICTURES = 0.12
 #: Versions of the real red blood cells, all cells in turn. They come before those of the simulated ones.
-OF_REAL = 2700
+OF_REAL = 4500
 
 
 def red_cells(count: int, seed: int) -> Iterator[TrainingCell]:
@@ -93,9 +93,9 @@ def main() -> None:
     parser.add_argument("model", help="a name or a file")
     parser.add_argument("--red-cells", type=Path, help="dataset of real red blood cells")
     parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
-    parser.add_argument("--simulated", type=int, help="simulated cells (1300 red cells, or 360 others)")
-    parser.add_argument("--of-real", type=int, help="versions of the real cells (2700, or 1800)")
-    parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (2600, or 1200)")
+    parser.add_argument("--simulated", type=int, help="simulated cells (2600 red cells, or 360 others)")
+    parser.add_argument("--of-real", type=int, help="versions of the real cells (4500, or 1800)")
+    parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (5200, or 1200)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -105,16 +105,18 @@ def main() -> None:
     if options.nuclei is None:
         cells = read_dataset(options.red_cells, part="train", need_objects=True)
         real = [training_cell(c.name, c.mask, c.image, c.obj) for c in cells if c.obj is not None]
-        made = list(red_cells(options.simulated or 1300, options.seed))
-        counts = options.of_real or OF_REAL, options.of_simulated or 2600
+        made = list(red_cells(options.simulated or 2600, options.seed))
+        counts = options.of_real or OF_REAL, options.of_simulated or 5200
     else:
         real = nuclei_to_train_on(options.nuclei, 400, options.seed, HEIGHTS)
         made = list(others(options.simulated or 360, options.seed))
         counts = options.of_real or 1800, options.of_simulated or 1200
+    # The answers of the network make nuclei better, and red blood cells no better.
+    answering = None if options.nuclei is None else model
     drawn = [
         version
         for group, count in zip((real, made), counts, strict=True)
-        for version in versions(group, count, model.card.truncation, options.seed, model)
+        for version in versions(group, count, model.card.truncation, options.seed, answering)
     ]
     qualities = {
         name: Quality(sampler="euler", steps=steps) for name, steps in (("fast", 1), ("balanced", 2))
