@@ -1,7 +1,7 @@
 """Make docs/images/known-shapes.png: true shapes of simulated red blood cells, and members of each.
 
 python benchmarks/red_cell_kinds.py --models red-blood-cell --of-each 2 --seed 3000 --out KINDS
-python docs/make_known_shapes_picture.py KINDS --model red-blood-cell
+python docs/make_known_shapes_picture.py KINDS --model red-blood-cell --number 1
 """
 
 import argparse

@@ -153,11 +153,13 @@ def test_a_path_begins_with_a_known_shape_under_noise_and_ends_in_the_member(few
     np.testing.assert_array_equal(path.frames[-1].astype(np.float32), few[2].signed_distance[1])
     np.testing.assert_array_equal(path.clean[-1], path.frames[-1])
     noise = path.frames[0].astype(np.float64) / 8  # in units of the truncation
-    assert path.noise[0] == pytest.approx(START) and noise.std() == pytest.approx(START, abs=0.01)
-    neighbours = np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1]
-    assert abs(neighbours) < 0.02, "voxels hardly depend on each other"
     inside = path.frames[-1] > 0
     assert noise[inside].mean() > noise[~inside].mean() + 0.05, "the known shape shows through"
+    # The member is nearly the known shape. Without it noise is left, whose voxels hardly depend on each other.
+    noise -= (1 - START) * path.frames[-1] / 8
+    assert path.noise[0] == pytest.approx(START) and noise.std() == pytest.approx(START, abs=0.01)
+    neighbours = np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1]
+    assert abs(neighbours) < 0.02
     other = nd.denoising(few, 2, 0)
     assert (other.frames[0] != path.frames[0]).mean() > 0.9
 
@@ -174,8 +176,8 @@ def test_a_finer_path_ends_near_the_member(few, path):
     fine = nd.denoising(few, 2, 1, steps=3, progress=seen.append)
     assert not fine.is_member and len(fine) == 4 and fine.steps == 3
     assert [(step.done, step.total) for step in seen] == [(1, 3), (2, 3), (3, 3)]
-    # Only the corrections of the end differ, in proportion to the signal.
-    np.testing.assert_allclose(fine.frames[0], path.frames[0], atol=0.1)
+    # Only the corrections of the end differ, in proportion to the signal, such as the stretching.
+    assert np.abs(fine.frames[0].astype(np.float32) - path.frames[0]).mean() < 0.1
     assert fine.noise[0] == path.noise[0] and fine.noise[-1] == 0 and (np.diff(fine.noise) < 0).all()
     end, member = fine.frames[-1] > 0, path.frames[-1] > 0
     assert (end & member).sum() / (end | member).sum() > 0.8
