@@ -155,7 +155,7 @@ def test_a_path_begins_with_a_known_shape_under_noise_and_ends_in_the_member(few
     noise = path.frames[0].astype(np.float64) / 8  # in units of the truncation
     inside = path.frames[-1] > 0
     assert noise[inside].mean() > noise[~inside].mean() + 0.05, "the known shape shows through"
-    # The member is nearly the known shape. Without it noise is left, whose voxels hardly depend on each other.
+    # The member is nearly the known shape. Without it noise is left: voxels hardly depend on each other.
     noise -= (1 - START) * path.frames[-1] / 8
     assert path.noise[0] == pytest.approx(START) and noise.std() == pytest.approx(START, abs=0.01)
     neighbours = np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1]
