@@ -110,5 +110,9 @@ def test_wrong_folders_are_named(folders: dict[str, Path], tmp_path: Path) -> No
         judge_synthesis(empty, test, synthetic, tmp_path / "a", SETTINGS)
     with pytest.raises(InputError, match="hold no cell: choose a folder with cells"):
         judge_synthesis(train, test, empty, tmp_path / "b", SETTINGS)
+    started = iter_judge_synthesis(train, test, synthetic, tmp_path / "b", SETTINGS)
+    next(started)
+    started.close()
+    other = SETTINGS.model_copy(update={"steps": SETTINGS.steps + 1})
     with pytest.raises(InputError, match="started with other inputs"):
-        judge_synthesis(train, test, synthetic, tmp_path / "b", SETTINGS)
+        judge_synthesis(train, test, synthetic, tmp_path / "b", other)
