@@ -27,6 +27,7 @@ from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.samples import simulated_red_blood_cells
+from napari_dispr.viewer.scene import camera_of
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.parts.threads import threads_running
 from napari_dispr.widgets.parts.wording import estimate, mean_and_sd
@@ -564,6 +565,8 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     press(widget.pixel_size.set_button)
     for layer in (viewer.layers["picture"], viewer.layers["cells"]):
         assert (tuple(layer.scale), str(layer.units[-1])) == ((0.2, 0.2), "micrometer")
+    middle = viewer.layers["picture"].extent.world[:, -2:].mean(axis=0)
+    assert np.allclose(camera_of(viewer).center[-2:], middle, rtol=0.05), "the picture is still in view"
     qtbot.waitUntil(lambda: widget.pixel_size.isHidden())
     assert widget.form.settings.scale == "physical"
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 import numpy as np
+from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QPushButton, QWidget
 
+from napari_dispr.viewer.scene import look_at
 from napari_dispr.widgets.parts.layouts import row
 
 _UNITS = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}
@@ -14,9 +16,9 @@ _UNITS = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 class PixelSize(QWidget):
     """Gives picture and labels the sizes that the user enters, as scale and units of the layers."""
 
-    def __init__(self, layers: Callable[[], tuple[Image | None, Labels | None]]) -> None:
+    def __init__(self, viewer: ViewerModel, layers: Callable[[], tuple[Image | None, Labels | None]]) -> None:
         super().__init__()
-        self._layers = layers
+        self._viewer, self._layers = viewer, layers
         self.size = _box(0.1, "Side of a pixel. The layer does not say it: sizes are in pixels")
         self.distance = _box(1.0, "Distance between two planes of the stack, which the layer does not say")
         self.distance.setPrefix("planes: ")
@@ -48,7 +50,7 @@ class PixelSize(QWidget):
         return layer is not None and str(layer.units[-1]) == "pixel"
 
     def write(self) -> None:
-        """Set scale, place and units of both layers; the ratio of y and x is kept."""
+        """Set scale, place and units of both layers, and show them; the ratio of y and x is kept."""
         image, labels = self._layers()
         if image is None:
             return
@@ -67,6 +69,7 @@ class PixelSize(QWidget):
                     grown[-3], units[-3] = factor, unit  # planes whose distance is known in pixels
             layer.scale, layer.translate = layer.scale * grown, layer.translate * grown
             layer.units = tuple(units)
+        look_at(self._viewer, [image])  # it has another size in the world now
 
 
 def _box(value: float, tip: str) -> QDoubleSpinBox:

@@ -97,7 +97,7 @@ class PredictWidget(DockedWidget):
         self.pick_button = self.cells.pick_button
         self.form = SettingsForm()
         self.planes = PlanesInput()
-        self.pixel_size = PixelSize(lambda: (self.image_choice.layer, self.labels_choice.layer))
+        self.pixel_size = PixelSize(self._viewer, lambda: (self.image_choice.layer, self.labels_choice.layer))
         inputs = {
             "image": self.image_choice,
             "labels": self.labels_choice,
