@@ -59,6 +59,9 @@ def test_cells_are_cropped_from_all_planes_in_the_z_of_the_stack() -> None:
     assert [crop.label for crop in inspection.crops] == [1, 2]
     assert np.allclose(np.diff(inspection.depths), 0.6) and inspection.depths[0] >= 3.0
     assert "2 cells to predict, from" in inspection.text
+    image, dense = (np.pad(array, ((1, 1), (0, 0), (0, 0))) for array in (IMAGE, LABELS))
+    text = inspect(requested(image, dense)).text
+    assert text.startswith("2 cells to predict, from 11 planes (2 of them without labels)."), text
     crop = inspection.crops[0]
     assert len(crop.planes) >= 3 and all(plane.image is not None for plane in crop.planes)
 

@@ -81,6 +81,8 @@ class Inspection:
         About how many pixels along a voxel of the layers.
     depths : tuple of float
         World z of the planes, if there are several.
+    empty : int
+        How many of them have no labels: there the cells have ended.
     plane : str
         Which plane is used, if only one of picture and labels has several.
     """
@@ -92,12 +94,14 @@ class Inspection:
     binary: bool = False
     step: int = 1
     depths: tuple[float, ...] = ()
+    empty: int = 0
     plane: str = ""
 
     @property
     def text(self) -> str:
         """The inspection in words."""
         source = f", from {len(self.depths)} planes" if len(self.depths) > 1 else ""
+        source += f" ({self.empty} of them without labels)" if self.empty else ""
         text = f"{cells_text(len(self.crops))} to predict{source}.{self.plane}"
         if self.binary:
             text += _MASK
@@ -298,6 +302,7 @@ def _inspect_stacks(request: PredictRequest, image: DisplayedStack, labels: Disp
             {label: boxes[label][1:] for label in imaged}, 1 if card.rival else request.settings.members
         ),
         depths=tuple(planes.depths.tolist()),
+        empty=sum(not plane.any() for plane in planes.labels),
     )
 
 
