@@ -1,6 +1,6 @@
 """Write files under a temporary name and rename them, so that nobody ever reads half of one.
 
-Also what users are told of files that cannot be read.
+`reading` makes the sentence for a file that cannot be read.
 """
 
 import csv
