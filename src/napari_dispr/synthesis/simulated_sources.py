@@ -45,8 +45,8 @@ _FOCUS = 0.6
 #: Least distance of the planes of which a 2D image is made, micrometer.
 _PLANES = 0.3
 
-#: Diameter of a ball with the volume of a usual red blood cell, and of a nucleus, micrometer.
-_DIAMETERS = (5.6, 2 * float(np.mean(stacks.RADII)))
+#: Diameter of a ball with the volume of a usual nucleus, and of a red blood cell, micrometer.
+_NUCLEUS, _RED_CELL = 2 * float(np.mean(stacks.RADII)), 5.6
 
 _Drawn = tuple[Floats, Floats, str]
 
@@ -85,13 +85,14 @@ def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
             if cell is not None:
                 yield cell
 
+    diameter = _NUCLEUS if name == "nuclei" else _RED_CELL
     return CellSource(
         name=name,
         spacing=tuple(float(step) for step in steps),
         unit="micrometer",
         background=Background(level=0.03, unevenness=0.006, length=30.0),
         draw=draw,
-        volume=(np.pi / 4 if len(steps) == 2 else np.pi / 6) * _DIAMETERS[name == "nuclei"] ** len(steps),
+        volume=(np.pi / 4 if len(steps) == 2 else np.pi / 6) * diameter ** len(steps),
         microscope=Microscope(),
         card={"simulated": name},
     )
