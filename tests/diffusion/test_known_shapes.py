@@ -169,7 +169,7 @@ def test_further_sections_choose_the_shape_and_bend_it(known: KnownShapes):
     for count in (0, 1, 3):
         drawn = [start_of(known, section(shape), None, planes[:count]).shape(seed) for seed in range(5)]
         found[count] = np.mean([iou(one, shape) for one in drawn])
-    assert found[0] < 0.75 < 0.8 < found[1] < found[3], found
+    assert found[0] < 0.75 < 0.84 < found[1] < found[3], found
 
 
 def test_a_drawn_shape_gets_the_sections_of_the_cell_also_between_them(known: KnownShapes):
