@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_dispr.cells.pictures import read_picture
+from napari_dispr.cells.splits import read_table
+from napari_dispr.cells.stack_files import read_stack
+from napari_dispr.diffusion.model import ShapeModel
+from napari_dispr.errors import InputError
+from napari_dispr.evaluation.rows import trained_on
 from napari_dispr.files import write_json, written_aside
+from napari_dispr.models.library import read_card
+from napari_dispr.models.shapr import SHAPRModel
+from napari_dispr.prediction.saving import load_prediction
+from napari_dispr.synthesis.learned import LearnedSynthesis
+from napari_dispr.training.run import Run
 
 
 def test_a_file_takes_its_name_when_it_is_whole(tmp_path):
@@ -84,3 +95,28 @@ def test_others_may_read_the_file_as_they_may_any_new_file(tmp_path):
     plain.touch()
     write_json(tmp_path / "settings.json", {})
     assert stat.S_IMODE((tmp_path / "settings.json").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("m.safetensors", ShapeModel.load),
+        ("m.safetensors", SHAPRModel.load),
+        ("m.safetensors", LearnedSynthesis.load),
+        ("m.safetensors", read_card),
+        ("picture.tif", read_picture),
+        ("picture.png", read_picture),
+        ("stack.tif", lambda path: read_stack(None, path)),
+        ("classes.csv", lambda path: read_table(path, "class")),
+        ("cells.csv", lambda path: trained_on(path.parent, "model")),
+        ("plan.json", lambda path: Run.open(path.parent)),
+        ("prediction.json", lambda path: load_prediction(path.parent)),
+    ],
+)
+def test_a_file_that_may_not_be_read_is_not_called_missing_or_damaged(tmp_path, monkeypatch, name, read):
+    path = tmp_path / name
+    path.write_bytes(b"\xff anything")
+    # The superuser, who may run the tests, may read everything.
+    monkeypatch.setattr("napari_dispr.files.os.access", lambda file, mode: Path(file) != path)
+    with pytest.raises(InputError, match=rf"no permission to read .*{name}"):
+        read(path)

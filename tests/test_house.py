@@ -167,22 +167,20 @@ def test_import_of_the_package_is_light() -> None:
     assert not loaded & ({"torch", "napari", "numpy", "pandas", "vispy", "magicgui"} | QT)
 
 
-@pytest.mark.parametrize("room", WITHOUT_TORCH)
-def test_import_loads_no_torch(room: str) -> None:
-    names = [dotted(path) for path in MODULES if room_of(below_package(dotted(path))) == room]
+@pytest.mark.parametrize("in_napari", [False, True])
+def test_import_loads_no_torch(in_napari: bool) -> None:
+    rooms = [room for room in WITHOUT_TORCH if (room in ("viewer", "widgets")) == in_napari]
+    names = [dotted(path) for path in MODULES if room_of(below_package(dotted(path))) in rooms]
     loaded = loaded_by("import " + ", ".join(names))
     assert "torch" not in loaded
-    if room not in ("viewer", "widgets"):
-        assert not loaded & (QT | {"napari"})
+    assert in_napari or not loaded & (QT | {"napari"})
 
 
-@pytest.mark.parametrize(
-    "window",
-    ["predict.widget", "compare.widget", "morphometry.widget", "train.widget", "synthesis.balance"],
-)
-def test_window_opens_without_what_only_its_threads_need(window: str) -> None:
+def test_windows_open_without_what_only_their_threads_need() -> None:
+    windows = ("predict.widget", "compare.widget", "morphometry.widget", "train.widget", "synthesis.balance")
     slow = {"torch", "trimesh", "networkx", "scipy.stats", "scipy.signal", "scipy.interpolate"}
-    assert not modules_loaded_by(f"import napari_dispr.widgets.{window}") & slow
+    loaded = modules_loaded_by("import " + ", ".join(f"napari_dispr.widgets.{name}" for name in windows))
+    assert not loaded & slow
 
 
 @pytest.mark.parametrize("name", napari_dispr.__all__)

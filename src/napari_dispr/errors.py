@@ -1,4 +1,4 @@
-"""What sentences for users have in common: the exception for wrong input, and numbers of things."""
+"""What sentences for users have in common: the exception for wrong input, names, numbers and times."""
 
 
 class InputError(ValueError):
@@ -12,3 +12,17 @@ def counted(number: int, word: str) -> str:
     """Such as ``1 cell`` or ``3,000 cells``."""
     ending = "" if number == 1 else "es" if word.endswith("sh") else "s"
     return f"{number:,} {word}{ending}"
+
+
+def words_of(name: str) -> str:
+    """The name of a column or setting with spaces."""
+    return name.replace("_", " ")
+
+
+def duration(seconds: float) -> str:
+    """Such as ``40 s``, ``8 min`` or ``3 h 05 min``."""
+    seconds = max(0, round(seconds))
+    if seconds < 100:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -3,10 +3,10 @@
 import inspect
 import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 Result = TypeVar("Result")
 Event = TypeVar("Event")
@@ -55,31 +55,37 @@ class Clock:
         self._in_batch = 0
 
 
+class Running(Generic[Event, Result]):
+    """The events of a generator in a ``for`` loop, after which ``result`` is what it returned."""
+
+    result: Result
+
+    def __init__(self, events: Generator[Event, None, Result]) -> None:
+        self._events = events
+
+    def __iter__(self) -> Iterator[Event]:
+        self.result = yield from self._events
+
+
 def result_of(events: Generator[Any, None, Result], progress: Callable[[Any], None] | None = None) -> Result:
     """Run a generator to its end and return its result; ``progress`` is called with each event."""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            value: Result = end.value
-            return value
+    running = Running(events)
+    for event in running:
         if progress is not None:
             progress(event)
+    return running.result
 
 
 def mapped(
     events: Generator[Any, None, Result], change: Callable[[Any], Event | None]
 ) -> Generator[Event, None, Result]:
     """Pass on what ``change`` makes of each event, unless it is None, and return the generator's result."""
+    running = Running(events)
     with closing(events):
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as end:
-                value: Result = end.value
-                return value
+        for event in running:
             if (other := change(event)) is not None:
                 yield other
+    return running.result
 
 
 def steps_of(events: Generator[Any, None, Result]) -> Generator[Step, None, Result]:

@@ -4,6 +4,7 @@
 """
 
 import csv
+import errno
 import json
 import math
 import os
@@ -20,6 +21,11 @@ from typing import Any
 import numpy as np
 
 from napari_dispr.errors import InputError
+
+
+def as_file_name(name: str) -> str:
+    """A name without the characters that some systems do not allow in file names; empty if none is left."""
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(". ")
 
 
 @contextmanager
@@ -119,8 +125,9 @@ def _lock(descriptor: int) -> bool:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        # Some network file systems have no locks: there, files are written without.
+        return error.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
     return True
 
 
@@ -189,6 +196,23 @@ def plain(value: Any) -> Any:
     return value
 
 
+#: For `reading`: a table, and the cure of a damaged one.
+A_TABLE = ("a table", "save it as CSV with UTF-8")
+_MISSING = "There is no file {}: check the name."
+_NOT_ALLOWED = "There is no permission to read {}: change it, or choose another file."
+
+
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Raise an InputError if there is no such file, or no permission to read it.
+
+    For readers that do not tell these from a damaged file, as safetensors does not.
+    """
+    if not os.path.isfile(path):
+        raise InputError(_MISSING.format(path))
+    if not os.access(path, os.R_OK):
+        raise InputError(_NOT_ALLOWED.format(path))
+
+
 @contextmanager
 def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None]:
     """Make a sentence for the user of what a reader of a file raises: a damaged file can raise anything.
@@ -208,11 +232,11 @@ def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None
         raise InputError(
             f"There is not enough memory to read {path}: crop it, or close other programs."
         ) from error
-    except PermissionError as error:
-        raise InputError(
-            f"There is no permission to read {path}: change it, or choose another file."
-        ) from error
     except Exception as error:
+        if not path.exists():
+            raise InputError(_MISSING.format(path)) from error
+        if isinstance(error, PermissionError) or not os.access(path, os.R_OK):
+            raise InputError(_NOT_ALLOWED.format(path)) from error
         if kind.endswith("TIFF") and ("imagecodecs" in str(error) or isinstance(error, ImportError)):
             raise InputError(_compressed(path)) from error
         raise InputError(f"The file {path} cannot be read as {kind}: {cure}.") from error

@@ -73,6 +73,14 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
         ) from None
 
 
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a file in words: where it is, and what."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part)[:40] for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason
+
+
 class PredictSettings(Settings):
     """How the members of each cell are sampled."""
 

@@ -6,11 +6,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import check_fields, crop_cell, crop_cells, cut_by_border, zoom_for
+from napari_dispr.cells.cropping import Scaling, check_fields, crop_cell, crop_cells, cut_by_border
 from napari_dispr.errors import InputError
-from napari_dispr.labels import cell_boxes
-
-SIZES = {"typical_extent": 50.0, "pixel_size": None, "voxel_size": None}
+from napari_dispr.labels import cell_box, cell_boxes
 
 
 def blob(
@@ -52,7 +50,7 @@ def test_mask_comes_back_unchanged(zoom: float, centre: tuple[float, float]) -> 
 def test_mask_of_odd_and_even_size_is_centred(shape: tuple[int, int]) -> None:
     labels = np.zeros((80, 90), int)
     labels[13 : 13 + shape[0], 21 : 21 + shape[1]] = 1
-    crop = crop_cell(None, labels, 1, zoom=zoom_for(labels, 1, "auto", **SIZES))
+    crop = crop_cell(None, labels, 1, zoom=Scaling("auto", 50).zoom(cell_box(labels, 1)))
     np.testing.assert_allclose(crop.mask, crop.mask[::-1, ::-1], atol=1e-6)
     middle = (*grid.MIDDLE, 1)
     np.testing.assert_allclose(
@@ -64,7 +62,7 @@ def test_mask_of_odd_and_even_size_is_centred(shape: tuple[int, int]) -> None:
 def test_auto_brings_the_larger_side_to_the_typical_extent() -> None:
     labels = np.zeros((200, 200), int)
     labels[20:140, 30:90] = 5
-    zoom = zoom_for(labels, 5, "auto", **SIZES)
+    zoom = Scaling("auto", 50).zoom(cell_box(labels, 5))
     assert zoom == pytest.approx(50 / 120)
     rows = np.flatnonzero((crop_cell(None, labels, 5, zoom=zoom).mask > 0.5).any(axis=1))
     assert len(rows) == 50
@@ -142,10 +140,9 @@ def test_image_of_any_type_keeps_its_pattern(dtype: type) -> None:
 
 
 def test_physical_scale_and_numbers() -> None:
-    labels = blob((100, 100), (50, 50), 30).astype(int)
-    zoom = zoom_for(labels, 1, "physical", typical_extent=50, pixel_size=0.1, voxel_size=0.2)
-    assert zoom == pytest.approx(0.5)
-    assert zoom_for(labels, 1, 0.9, **SIZES) == 0.9
+    box = cell_box(blob((100, 100), (50, 50), 30).astype(int), 1)
+    assert Scaling("physical", 50, pixel_size=0.1, voxel_size=0.2).zoom(box) == pytest.approx(0.5)
+    assert Scaling(0.9, 50).zoom(box) == 0.9
 
 
 @pytest.mark.parametrize(
@@ -161,9 +158,7 @@ def test_physical_scale_and_numbers() -> None:
 )
 def test_scales_that_cannot_be_used(scale, pixel_size, voxel_size, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        zoom_for(
-            np.eye(3, dtype=int), 1, scale, typical_extent=50, pixel_size=pixel_size, voxel_size=voxel_size
-        )
+        Scaling(scale, 50, pixel_size, voxel_size).zoom(np.s_[0:3, 0:3])
 
 
 GOOD = np.pad(np.ones((6, 6), np.uint8), 3)
@@ -232,10 +227,7 @@ def test_pixels_that_are_not_square_are_resampled(sides: tuple[float, float]) ->
     y, x = (side * (np.arange(8 / side) + 0.5) for side in sides)
     labels = (np.hypot(y[:, None] - 4, x - 3.6) < 1.8).astype(np.uint8)
     to_world = np.diag([*sides, 1.0])
-    (crop,), _ = crop_cells(
-        None, labels, None, "auto", typical_extent=50, pixel_size=None, voxel_size=None,
-        sides=grid.pixel_sides(to_world),
-    )  # fmt: skip
+    (crop,), _ = crop_cells(None, labels, None, Scaling("auto", 50, sides=grid.pixel_sides(to_world)))
     to_grid = grid.pixel_to_world(to_world) @ crop.grid_to_pixel
     voxel = grid.spacing(to_grid)
     np.testing.assert_allclose(voxel, voxel[0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, zoom
 
-from napari_dispr.cells.cropping import crop_cells
+from napari_dispr.cells.cropping import Scaling, crop_cells
 from napari_dispr.cells.features import PICTURE, SHAPE, SIZE, features
 from napari_dispr.cells.folders import read_dataset
 from napari_dispr.cells.novelty import Novelty, fit_novelty, in_words, novelty_reason
@@ -183,7 +183,6 @@ def test_real_cells(red_blood_cells):
     for mask, image in others[::3]:
         field, labels = np.kron(image, np.ones((3, 3))), np.kron(mask > 0.5, np.ones((3, 3), int))
         field = gaussian_filter(np.pad(field, 5), 1)
-        crops += crop_cells(field, np.pad(labels, 5), None, "auto", typical_extent=50, pixel_size=None,
-                            voxel_size=None)[0]  # fmt: skip
+        crops += crop_cells(field, np.pad(labels, 5), None, Scaling("auto", 50))[0]
     found = reasons(known, [(crop.mask, crop.image) for crop in crops], sized=False)
     assert sum(reason is not None for reason in found) <= 3

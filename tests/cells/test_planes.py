@@ -7,18 +7,17 @@ import pytest
 from support.stacks import STEP, two_balls
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import crop_cells
+from napari_dispr.cells.cropping import Scaling, crop_cells
 from napari_dispr.cells.planes import check_planes, crop_planes
 from napari_dispr.errors import InputError
 from napari_dispr.planes import LEAST_SPACING, KnownPlane, mean_gap, useful
 
 IMAGE, LABELS = two_balls()
 DEPTHS = [STEP * k for k in range(9)]
-HOW = {"typical_extent": 44.0, "pixel_size": None, "voxel_size": None}
 
 
 def cropped(image=IMAGE, labels=LABELS, depths=DEPTHS, cells=None, scale="auto", **how):
-    return crop_planes(check_planes(image, labels, depths), cells, scale, **{**HOW, **how})
+    return crop_planes(check_planes(image, labels, depths), cells, Scaling(scale, 44.0, **how))
 
 
 def test_the_imaged_plane_is_cut_as_ever_and_the_others_lie_around_it():
@@ -26,7 +25,7 @@ def test_the_imaged_plane_is_cut_as_ever_and_the_others_lie_around_it():
     assert imaged == {1: 4, 2: 3} and not left_out
     for crop in crops:
         k = imaged[crop.label]
-        (alone,), _ = crop_cells(IMAGE[k], LABELS[k], [crop.label], crop.zoom, **HOW)
+        (alone,), _ = crop_cells(IMAGE[k], LABELS[k], [crop.label], Scaling(crop.zoom, 44.0))
         np.testing.assert_array_equal(crop.mask, alone.mask)
         np.testing.assert_array_equal(crop.image, alone.image)
         np.testing.assert_allclose(crop.grid_to_pixel[1:], alone.grid_to_pixel[1:])
@@ -36,7 +35,7 @@ def test_the_imaged_plane_is_cut_as_ever_and_the_others_lie_around_it():
             i = k + round(plane.depth / crop.zoom / STEP)
             assert plane.depth == pytest.approx((i - k) * STEP * crop.zoom)
             (same,), _ = (
-                crop_cells(IMAGE[i], LABELS[i], [crop.label], crop.zoom, **HOW)
+                crop_cells(IMAGE[i], LABELS[i], [crop.label], Scaling(crop.zoom, 44.0))
                 if (LABELS[i] == crop.label).any()
                 else ([None], {})
             )

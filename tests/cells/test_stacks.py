@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import check_fields, crop_cell, crop_cells
+from napari_dispr.cells.cropping import Scaling, check_fields, crop_cell, crop_cells
 from napari_dispr.cells.stacks import CutCells, Stack, cut_stacks
 from napari_dispr.errors import InputError
 from napari_dispr.signed_distance import crossings
@@ -65,13 +65,7 @@ def test_mask_and_image_are_those_that_predict_crops(stack: Stack, dtype: type |
         # Line by line what iter_predict does at scale "physical".
         picture, labels = check_fields(None if image is None else image[z], stack.labels[z])
         crops, _ = crop_cells(
-            picture,
-            labels,
-            [label],
-            "physical",
-            typical_extent=50.0,
-            pixel_size=stack.spacing[1],
-            voxel_size=cut.voxel_size,
+            picture, labels, [label], Scaling("physical", 50.0, stack.spacing[1], cut.voxel_size)
         )
         np.testing.assert_array_equal(cell.mask, crops[0].mask)
         if cell.image is None:

@@ -117,7 +117,7 @@ def saved(tmp_path):
 
 
 def test_missing_model(tmp_path):
-    assert "no model file" in refusal(tmp_path / "none.safetensors")
+    assert "There is no file" in refusal(tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize(

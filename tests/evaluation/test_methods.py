@@ -9,7 +9,7 @@ import torch
 import napari_dispr as nd
 from napari_dispr import InputError
 from napari_dispr.card import Card
-from napari_dispr.cells.cropping import crop_cells
+from napari_dispr.cells.cropping import Scaling, crop_cells
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.evaluation.evaluate import iter_shapes, method_names, method_of, methods_of
 from napari_dispr.events import result_of
@@ -32,7 +32,6 @@ LABELS = np.zeros((90, 120), np.uint8)
 LABELS[(Y - 40) ** 2 + (X - 40) ** 2 < 20**2] = 3
 LABELS[(Y - 50) ** 2 + (X - 90) ** 2 < 15**2] = 7
 LABELS[:5, 60:70] = 9
-SIZES = {"typical_extent": 50, "pixel_size": None, "voxel_size": None}
 IMAGE = np.where(LABELS > 0, 90.0, 20.0) + X % 7
 
 
@@ -102,7 +101,7 @@ def test_a_rival_predicts_an_ensemble_of_one(shapr, name, tmp_path):
 
 
 def test_what_is_drawn_is_what_is_evaluated(shapr):
-    (crop,), _ = crop_cells(IMAGE, LABELS, [3], "auto", **SIZES)
+    (crop,), _ = crop_cells(IMAGE, LABELS, [3], Scaling("auto", 50))
     for name in ("ellipsoid", "my-shapr"):
         method = method_of(name, PredictSettings())
         shapes = result_of(iter_shapes(CellFile("cell", crop.mask, crop.image, None), method, 1, 0))
@@ -113,7 +112,7 @@ def test_what_is_drawn_is_what_is_evaluated(shapr):
 
 
 def test_cells_that_a_rival_cannot_draw_are_left_out(shapr):
-    crops, _ = crop_cells(IMAGE, LABELS, [3, 7], "auto", **SIZES)
+    crops, _ = crop_cells(IMAGE, LABELS, [3, 7], Scaling("auto", 50))
     bare = replace(crops[0], image=None)
     events = iter_predict_crops([bare, crops[1]], shapr, PredictSettings(), image_to_world=np.eye(3))
     prediction = [event for event in events if isinstance(event, CellDone)][-1].prediction

@@ -20,7 +20,7 @@ def ball(radius: float) -> np.ndarray:
 
 def test_worth_of_known_errors() -> None:
     errors = np.arange(1.0, 11.0)
-    worth = worth_of(errors, errors**2, shares=(0.1, 0.2, 0.5))
+    worth = worth_of(errors, errors**2)
     assert worth["error"] == 5.5
     assert worth["correlation"] == pytest.approx(1)
     left = {share: (45, 36, 15)[place] / 10 for place, share in enumerate(("0.1", "0.2", "0.5"))}

@@ -7,7 +7,7 @@ import torch
 import napari_dispr as nd
 from napari_dispr import grid
 from napari_dispr.card import Calibration
-from napari_dispr.cells.cropping import crop_cells
+from napari_dispr.cells.cropping import Scaling, crop_cells
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.novelty import fit_novelty
 from napari_dispr.diffusion.model import ShapeModel
@@ -229,9 +229,7 @@ def bare(model):
 def calibrated(field, bare):
     """A model whose card can tell intervals, and knows cells brighter at the rim than the field's."""
     rng = np.random.default_rng(0)
-    crops, _ = crop_cells(
-        field.image, field.labels, None, "auto", typical_extent=50, pixel_size=None, voxel_size=None
-    )
+    crops, _ = crop_cells(field.image, field.labels, None, Scaling("auto", 50))
     own = [(c.mask, c.image + rng.normal(0, 0.01, c.image.shape).astype(np.float32)) for c in crops * 6]
     scores = tuple(np.linspace(-2, 2, 39).tolist())
     intervals = {name: Calibration(scores=scores, floor=0.1, sd=0.1, members=5) for name in CALIBRATED}

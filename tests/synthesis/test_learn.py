@@ -190,7 +190,7 @@ def test_learning_starts_from_the_sample_or_from_nothing(few, tmp_path) -> None:
         assert LearnedSynthesis.load(out).card.training["settings"]["start"] == start
     assert losses[0].texture_loss < 0.6 * losses[1].texture_loss
     assert losses[0].mask_loss < 0.2 * losses[1].mask_loss
-    with pytest.raises(InputError, match="no model file"):
+    with pytest.raises(InputError, match="There is no file"):
         next(run(few, tmp_path / "a.safetensors", steps=1, start="missing.safetensors"))
 
 
@@ -228,7 +228,7 @@ def test_a_run_that_was_killed_before_its_first_save_begins_again(few, tmp_path)
 
 def test_another_file_is_no_learned_model(tmp_path) -> None:
     path = tmp_path / "a.safetensors"
-    with pytest.raises(InputError, match="no model file"):
+    with pytest.raises(InputError, match="There is no file"):
         LearnedSynthesis.load(path)
     path.write_bytes(b"hello")
     with pytest.raises(InputError, match="no learned model"):

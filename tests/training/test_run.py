@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from napari_dispr import InputError
+from napari_dispr.files import locked
 from napari_dispr.training import run as runs
 from napari_dispr.training.run import Plan, Run
 
@@ -35,7 +36,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         Run.open(tmp_path)
     for wrong in (b'{"name": 3}', b"\xff\xfe\x00", b"{"):
         (tmp_path / "plan.json").write_bytes(wrong)
-        with pytest.raises(InputError, match="not written by this version"):
+        with pytest.raises(InputError, match="cannot be read as a plan of this version: start a new run"):
             Run.open(tmp_path)
 
 
@@ -88,18 +89,27 @@ def test_two_processes_do_not_train_one_run(run):
         other.wait()
 
 
+def test_no_other_process_can_begin_between_the_check_and_the_mark(run, monkeypatch):
+    marked = []
+
+    def mark(self, pid):
+        with pytest.raises(InputError, match="Another process is writing"), locked(run.folder / "lock"):
+            pass
+        marked.append(pid)
+
+    monkeypatch.setattr(Run, "_own", mark)
+    monkeypatch.setattr(Run, "command", lambda self, finish: [sys.executable, "-c", ""])
+    with run.owned():
+        pass
+    started = run.start()
+    started.wait(300)
+    assert marked == [os.getpid(), started.pid]
+
+
 def test_the_process_of_another_day_does_not_count(run):
     since = psutil.Process().create_time()
     (run.folder / "process.json").write_text(json.dumps({"pid": os.getpid(), "since": since - 3600}))
     assert not run.is_running
-
-
-def test_a_request_to_stop_is_for_the_process_that_runs(run):
-    run.request_stop()
-    process = run.start()  # which is another one
-    assert not run.stop_requested
-    run.request_stop()
-    assert process.wait(300) == 2 and run.stop_requested  # it found no cells, and kept the request
 
 
 def test_a_process_of_another_machine_counts_while_it_writes(run):
@@ -124,9 +134,12 @@ def test_the_line_after_half_a_line_counts(run):
     assert run.state == "finished"
 
 
-def test_a_process_that_cannot_begin_says_why(run):
+def test_a_process_that_cannot_begin_says_why_and_keeps_a_request_to_stop(run):
+    run.request_stop()  # of another process
     process = run.start()
-    assert process.wait(300) == 2
+    assert not run.stop_requested
+    run.request_stop()
+    assert process.wait(300) == 2 and run.stop_requested
     assert "There is no folder" in run.output.read_text() and not run.is_running
     assert "There is no folder" in run.last("problem")["text"]
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from napari import Viewer
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtWidgets import QAbstractSlider, QApplication, QScrollArea, QScrollBar
 
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
@@ -87,7 +88,7 @@ def test_preview_then_a_folder_and_its_browser_by_mouse(opened, qtbot: QtBot, tm
     qtbot.waitUntil(lambda: not make.preview_bar.running)
     first = make.picture.image
     assert not first.isNull()
-    make.density.value = 0.3  # the preview follows the sliders
+    make.density.setValue(0.3)  # the preview follows the sliders
     qtbot.waitUntil(lambda: make.picture.image != first and not make.preview_bar.running)
     make.folder.folder = out
     make.images.setValue(2)
@@ -172,15 +173,29 @@ def test_the_sliders_start_at_what_the_model_has_learned(opened) -> None:
     _, widget = opened()
     make = widget.make
     card = read_card(learned_file(SAMPLE))
-    make.cell_size.value = 1.4
+    make.cell_size.setValue(1.4)
     for dimensions in (2, 3):
         make.dimensions.setCurrentIndex(make.dimensions.findData(dimensions))
         make.source.setCurrentIndex(make.source.findData("nuclei"))
-        make.density.value, make.clustering.value = 0.4, 0.9
+        make.density.setValue(0.4)
+        make.clustering.setValue(0.9)
         make.source.setCurrentIndex(make.source.findData(SAMPLE))
-        assert make.density.value == pytest.approx(card.usual_density(dimensions), abs=0.01)
-        assert make.clustering.value == pytest.approx(card.clustering, abs=0.01)
-    assert make.cell_size.value == 1
+        assert make.density.value() == pytest.approx(card.usual_density(dimensions), abs=0.01)
+        assert make.clustering.value() == pytest.approx(card.clustering, abs=0.01)
+    assert make.cell_size.value() == 1
+
+
+def test_the_wheel_scrolls_and_moves_no_slider(opened) -> None:
+    make = opened()[1].make
+    wheel = QWheelEvent(
+        QPointF(3, 3), QPointF(3, 3), QPoint(0, 0), QPoint(0, -120), Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    before = make.request
+    for slider in make.findChildren(QAbstractSlider):
+        if not isinstance(slider, QScrollBar):
+            QApplication.sendEvent(slider, wheel)
+    assert make.request == before
 
 
 def test_every_page_fits_a_dock_of_440_pixels(opened, qtbot: QtBot) -> None:

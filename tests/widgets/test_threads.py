@@ -171,7 +171,7 @@ def test_cancel_ends_within_a_step_and_keeps_what_is_finished(bar: RunBar, qtbot
     ("error", "text"),
     [
         (InputError("The input is at fault."), "⚠ The input is at fault."),
-        (OSError(28, "Full", "a.csv"), "⚠ a.csv: Full. Choose another place, or make room there."),
+        (OSError(28, "Full", "a.csv"), "⚠ a.csv: Full. Choose another place, or free some space there."),
         (RuntimeError("a bug"), "⚠ Stopped by an error: see napari's notifications. 2 are kept."),
     ],
 )

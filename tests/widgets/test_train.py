@@ -307,6 +307,9 @@ def test_a_folder_is_dropped(opened, qtbot: QtBot, tmp_path: Path) -> None:
     folder = dataset(tmp_path / "cells")
     drop(widget.data, folder)
     assert widget.data.folder_button.isChecked() and widget.data.folder.folder == folder
+    widget.data.folder.folder = None
+    drop(widget.data.folder, folder)  # on the line itself, as in other windows
+    assert widget.data.folder.folder == folder
     cells_read(qtbot, widget)
     assert widget.data.data.folder == folder
     assert widget.data.data.notes.voxel_size == 0.2

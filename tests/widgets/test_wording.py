@@ -2,7 +2,8 @@
 
 import pytest
 
-from napari_dispr.widgets.parts.wording import cells_text, duration, plain
+from napari_dispr.errors import counted, duration
+from napari_dispr.widgets.parts.wording import plain
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,7 @@ def test_durations(seconds: float, words: str) -> None:
 
 
 def test_numbers_of_cells() -> None:
-    assert [cells_text(number) for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
+    assert [counted(number, "cell") for number in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
 
 
 def test_measures_have_four_digits_and_whole_volumes() -> None:

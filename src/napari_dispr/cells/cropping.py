@@ -122,20 +122,11 @@ def cut_by_border(labels: NDArray[Any], label: int, box: Box | None = None) -> b
     return any(side.start == 0 or side.stop == length for side, length in sides)
 
 
-def zoom_for(
-    labels: NDArray[Any],
-    label: int,
-    scale: str | float,
-    *,
-    typical_extent: float,
-    pixel_size: float | None,
-    voxel_size: float | None,
-    box: Box | None = None,
-    sides: tuple[float, float] = (1.0, 1.0),
-) -> float:
-    """Grid voxels per pixel for one cell.
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How large cells are on the grid.
 
-    Parameters
+    Attributes
     ----------
     scale : "auto", "physical" or float
         ``auto`` gives the larger side of the bounding box ``typical_extent`` voxels; ``physical`` keeps true
@@ -144,51 +135,55 @@ def zoom_for(
         Larger side of a cell in the training data, in voxels.
     pixel_size, voxel_size : float or None
         Side of a pixel and of the model's voxel in the same unit; only for ``physical``.
-    box : Box, optional
-        Bounding box of the cell, if it is known.
     sides : (float, float)
-        Sides (y, x) of a pixel over their mean, of `grid.pixel_sides`.
-
-    Raises
-    ------
-    InputError
-        If there is no such scale, or a size that ``physical`` needs is unknown.
+        Sides (y, x) of a pixel over their mean, of `grid.pixel_sides`: cells are resampled to square pixels.
     """
-    if scale == "auto":
-        return typical_extent / max(_extent(box or cell_box(labels, label), sides))
-    if scale == "physical":
-        if voxel_size is None:
-            raise InputError('Scale "physical" needs a model that states its voxel size: use scale "auto".')
-        if pixel_size is None or not (isfinite(pixel_size) and pixel_size > 0):
-            raise InputError('Scale "physical" needs the size of a pixel: state it, or use scale "auto".')
-        return pixel_size / voxel_size
-    if isinstance(scale, str) or not (isfinite(scale) and scale > 0):
-        raise InputError(
-            f'Scale is {scale!r}: use "auto", "physical" or a number (voxels per pixel) above 0.'
-        )
-    return float(scale)
+
+    scale: str | float
+    typical_extent: float
+    pixel_size: float | None = None
+    voxel_size: float | None = None
+    sides: tuple[float, float] = (1.0, 1.0)
+
+    def zoom(self, box: Box) -> float:
+        """Grid voxels per pixel for the cell in this box.
+
+        Raises
+        ------
+        InputError
+            If there is no such scale, or a size that ``physical`` needs is unknown.
+        """
+        scale, size = self.scale, self.pixel_size
+        if scale == "auto":
+            return self.typical_extent / max(_extent(box, self.sides))
+        if scale == "physical":
+            if self.voxel_size is None:
+                raise InputError(
+                    'Scale "physical" needs a model that states its voxel size: use scale "auto".'
+                )
+            if size is None or not (isfinite(size) and size > 0):
+                raise InputError('Scale "physical" needs the size of a pixel: state it, or use scale "auto".')
+            return size / self.voxel_size
+        if isinstance(scale, str) or not (isfinite(scale) and scale > 0):
+            raise InputError(
+                f'Scale is {scale!r}: use "auto", "physical" or a number (voxels per pixel) above 0.'
+            )
+        return float(scale)
 
 
 def crop_cells(
     image: NDArray[Any] | None,
     labels: NDArray[Any],
     cells: Sequence[int] | None,
-    scale: str | float,
-    *,
-    typical_extent: float,
-    pixel_size: float | None,
-    voxel_size: float | None,
+    scaling: Scaling,
     boxes: Mapping[int, Box] | None = None,
-    sides: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[list[Crop], dict[int, str]]:
-    """Crop many cells, each with the zoom of `zoom_for`.
+    """Crop many cells.
 
     Parameters
     ----------
     cells : sequence of int or None
         None: all cells that can be cropped.
-    sides : (float, float)
-        As in `zoom_for`: cells are resampled to square pixels.
 
     Returns
     -------
@@ -204,20 +199,11 @@ def crop_cells(
     crops: list[Crop] = []
     left_out: dict[int, str] = {}
     for label in boxes if cells is None else cells:
-        box = boxes.get(label)
-        zoom = zoom_for(
-            labels,
-            label,
-            scale,
-            typical_extent=typical_extent,
-            pixel_size=pixel_size,
-            voxel_size=voxel_size,
-            box=box,
-            sides=sides,
-        )
+        box = boxes.get(label) or cell_box(labels, label)
+        zoom = scaling.zoom(box)
         try:
-            crop = crop_cell(image, labels, label, zoom=zoom, box=box, sides=sides)
-            crops.append(replace(crop, known_scale=1.0) if scale == "physical" else crop)
+            crop = crop_cell(image, labels, label, zoom=zoom, box=box, sides=scaling.sides)
+            crops.append(replace(crop, known_scale=1.0) if scaling.scale == "physical" else crop)
         except InputError as error:
             if cells is not None:
                 raise
@@ -255,7 +241,7 @@ def crop_cell(
         From ``check_fields``.
     labels : (y, x) integer array
     zoom : float
-        Grid voxels per pixel, from ``zoom_for``.
+        Grid voxels per pixel.
     box : Box, optional
         Bounding box of the cell, if it is known.
 

@@ -23,8 +23,8 @@ from pydantic import ConfigDict, Field, ValidationError
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE, Crop
 from napari_dispr.errors import InputError
-from napari_dispr.files import reading, write_json, written_aside
-from napari_dispr.settings import Settings
+from napari_dispr.files import reading, write_json, write_rows, written_aside
+from napari_dispr.settings import Settings, first_fault
 
 PARTS = ("train", "test")
 #: The file next to the parts with the source of the cells.
@@ -178,7 +178,8 @@ def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes:
             _write_planes(aside, cell)
         write_json(folder / NOTES, notes.model_dump())
         if any(cell.predicted for cell in cells):
-            _write_kinds(folder / CELLS_FILE, cells)
+            kinds = [{_NAME: cell.name, _KIND: PREDICTED if cell.predicted else "real"} for cell in cells]
+            write_rows(folder / CELLS_FILE, [_NAME, _KIND], kinds)
         os.replace(aside, folder / "train")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -251,10 +252,8 @@ def read_notes(folder: str | PathLike[str]) -> DatasetNotes:
             try:
                 return DatasetNotes.model_validate_json(path.read_bytes())
             except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(str(part) for part in first["loc"]) or "its text"
                 raise InputError(
-                    f"The file {path} cannot be read ({where}): repair it, or remove it."
+                    f"The file {path} cannot be read ({first_fault(error)}): repair it, or remove it."
                 ) from None
     return DatasetNotes()
 
@@ -269,20 +268,11 @@ def _predicted(folder: Path) -> set[str]:
     path = next((path for path in _candidates(folder, CELLS_FILE) if path.is_file()), None)
     if path is None:
         return set()
-    try:
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            return {row.get(_NAME) or "" for row in csv.DictReader(file) if row.get(_KIND) == PREDICTED}
-    except (OSError, csv.Error):
-        raise InputError(
-            f"The file {path}, which lists predicted objects, cannot be read: repair it."
-        ) from None
-
-
-def _write_kinds(path: Path, cells: Sequence[CellFile]) -> None:
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow([_NAME, _KIND])
-        table.writerows([cell.name, PREDICTED if cell.predicted else "real"] for cell in cells)
+    with (
+        reading(path, "the list of predicted objects", "repair it"),
+        path.open(newline="", encoding="utf-8-sig", errors="replace") as file,
+    ):
+        return {row.get(_NAME) or "" for row in csv.DictReader(file) if row.get(_KIND) == PREDICTED}
 
 
 def _places(folder: Path, part: str | None) -> list[Path]:

@@ -56,7 +56,6 @@ def fit_novelty(
     strangers: Sequence[Seen] = (),
     *,
     extent: float = 50.0,
-    seed: int = 0,
     least: int = LEAST_CELLS,
 ) -> Novelty:
     """Learn what the training cells look like.
@@ -99,7 +98,7 @@ def fit_novelty(
     cells = pictured if len(pictured) >= least else [(mask, None) for mask, _ in cells]
     if len(cells) < least:
         raise InputError(f"{len(cells)} cells are too few for novelty detection: give at least {least}.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     seen = [[features(*version) for version in _versions(cell, extent, rng)] for cell in cells]
     spoiled = {
         name: np.array(

@@ -12,12 +12,12 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import (
     INSIDE,
     Crop,
+    Scaling,
     box_centre,
     check_intensities,
     crop_cell,
     cut_by_border,
     resampled_cell,
-    zoom_for,
 )
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
@@ -133,12 +133,7 @@ def known_planes(labels: NDArray[Any]) -> list[int]:
 def crop_planes(
     planes: Planes,
     cells: Sequence[int] | None,
-    scale: str | float,
-    *,
-    typical_extent: float,
-    pixel_size: float | None,
-    voxel_size: float | None,
-    sides: tuple[float, float] = (1.0, 1.0),
+    scaling: Scaling,
 ) -> tuple[list[Crop], dict[int, int], dict[int, str]]:
     """Crop many cells, each with the zoom that its imaged plane has by itself, or less if it must fit.
 
@@ -152,8 +147,6 @@ def crop_planes(
         Depths in pixels (of the mean side).
     cells : sequence of int or None
         None: all cells that can be cropped.
-    scale, typical_extent, pixel_size, voxel_size, sides
-        As in `crop_cells`.
 
     Returns
     -------
@@ -178,24 +171,15 @@ def crop_planes(
         if not own:
             raise InputError(f"The labels hold no cell {label}: choose among the values that they hold.")
         middle = _imaged_plane(planes, label, own)
-        zoom = zoom_for(
-            planes.labels[middle],
-            label,
-            scale,
-            typical_extent=typical_extent,
-            pixel_size=pixel_size,
-            voxel_size=voxel_size,
-            box=own[middle],
-            sides=sides,
-        )
+        zoom = scaling.zoom(own[middle])
         try:
-            crop = _crop(planes, label, own, middle, zoom, scale == "auto", sides)
+            crop = _crop(planes, label, own, middle, zoom, scaling.scale == "auto", scaling.sides)
         except InputError as error:
             if cells is not None:
                 raise
             left_out[label] = str(error)
             continue
-        crops.append(replace(crop, known_scale=1.0) if scale == "physical" else crop)
+        crops.append(replace(crop, known_scale=1.0) if scaling.scale == "physical" else crop)
         imaged[label] = middle
     if not crops:
         raise InputError(next(iter(left_out.values())))

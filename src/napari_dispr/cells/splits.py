@@ -16,6 +16,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
+from napari_dispr.files import A_TABLE, reading
 
 #: Least number of different cells for a training, validation cells included.
 LEAST = 5
@@ -249,11 +250,8 @@ def read_folds(table: str | os.PathLike[str], cells: Sequence[CellFile]) -> dict
 
 def read_table(table: str | os.PathLike[str], column: str) -> dict[str, str]:
     """A column of a CSV file by its column ``name``. Each name has one value."""
-    try:
-        with Path(table).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error):
-        raise InputError(f"The table {table} cannot be read: give a CSV file.") from None
+    with reading(Path(table), *A_TABLE), Path(table).open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
     if not rows or not {"name", column} <= rows[0].keys():
         raise InputError(f"The table {table} has no columns name and {column}: add them.")
     found: dict[str, str] = {}

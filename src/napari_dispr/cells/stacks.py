@@ -3,7 +3,6 @@
 Uses arrays and voxel sizes, but no files, layers or models.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from napari_dispr.cells.cropping import check_intensities, crop_cell
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.slices import Slice, between_slices, levels, square_slice, stack_on_grid
 from napari_dispr.errors import InputError
+from napari_dispr.files import as_file_name
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 
 Plane = Literal["middle"] | int
@@ -214,7 +214,7 @@ def checked_stack(stack: Stack) -> Stack:
 
 
 def _check_together(stacks: Sequence[Stack]) -> None:
-    names = Counter(_file_name(stack.name) for stack in stacks)
+    names = Counter(as_file_name(stack.name) or "stack" for stack in stacks)
     if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(f"There are two stacks with the name {twice[0]}: rename one of them.")
     units = {stack.unit: stack.name for stack in stacks}
@@ -313,10 +313,5 @@ def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float
             crop,
             candidate.plane,
         )
-    name = f"{_file_name(stack.name)}-{candidate.label}"
+    name = f"{as_file_name(stack.name) or 'stack'}-{candidate.label}"
     return CellFile(name, crop.mask, image, obj, stack=pictures)
-
-
-def _file_name(name: str) -> str:
-    """The name without characters that some systems do not allow in file names."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .") or "stack"

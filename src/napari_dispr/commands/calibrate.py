@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
         commands,
         "calibrate",
         calibrate,
-        "fit heights, intervals and warnings of a model to 5 or more known cells; its network stays",
+        "fit heights, intervals and warnings of a model to 5 or more cells of known shape; no training",
     )
     command.add_argument("model", help="name from `models list`, or a file")
     command.add_argument(
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--out", type=Path, help="model file to write, NAME.safetensors")
     command.add_argument(
-        "--name", help="instead of --out: name for the model, which is then among your models in Predict"
+        "--name", help="instead of --out: name of the new model, which you can then choose in Predict"
     )
     command.add_argument("--licence", help="text for the card: licence of the model")
     command.add_argument("--data-note", help="text for the card: where the cells come from")

@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
     command = common.add_command(
         commands, "complete", complete, "write the cells of a prediction as one isotropic stack of 3D labels"
     )
-    command.add_argument("folder", type=Path, help="folder of a saved prediction, best of several planes")
+    command.add_argument("folder", type=Path, help="folder of a saved prediction, best from several planes")
     command.add_argument(
         "--out", type=Path, required=True, help="folder for labels.ome.tif and uncertainty.ome.tif"
     )

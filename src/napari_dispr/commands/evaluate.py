@@ -43,9 +43,8 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--planes",
-        help="also give the methods sections of the object in further planes: so many planes in all, such as "
-        "1,2,3,5,9, which are compared with each other and plotted in planes.png; compare with the method "
-        "interpolation",
+        help="numbers of planes, such as 1,2,3,5,9, compared and plotted in planes.png: the methods "
+        "also get sections of the object at further depths; compare with the method interpolation",
     )
     common.add_settings(command, EvaluateSettings)
     folds = CrossValidateSettings.model_fields["folds"]

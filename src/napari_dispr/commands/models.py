@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_dispr.card import Card
 from napari_dispr.commands import common
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted, words_of
 
 
 def add(commands: Any) -> None:
@@ -88,8 +88,7 @@ def model_info(options: argparse.Namespace) -> None:
         print(json.dumps({**card, "hash": model.hash, "file": file}, indent=2))
         return
     qualities = (
-        f"{name} ({q.steps} evaluation{'s' * (q.steps > 1)}, {q.sampler})"
-        for name, q in model.card.qualities.items()
+        f"{name} ({counted(q.steps, 'evaluation')}, {q.sampler})" for name, q in model.card.qualities.items()
     )
     shipped = " (shipped with napari-dispr)" if is_shipped(path) else ""
     print(model.name)
@@ -139,7 +138,7 @@ def _on_one_line(numbers: Mapping[str, Any]) -> str | None:
     shown = {name: value["median"] for name, value in numbers.items()} if medians else numbers
     if not all(isinstance(value, int | float) for value in shown.values()):
         return None
-    line = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in shown.items())
+    line = ", ".join(f"{words_of(name)} {value:.3g}" for name, value in shown.items())
     return f"{line} (medians)" if medians else line
 
 

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
         "--worth",
         type=Path,
         metavar="EVALUATION",
-        help="how much error the ranking saves, on the shapes of `evaluate --save-shapes`",
+        help="how much error the ranking saves, measured on the shapes of `evaluate --save-shapes`",
     )
     command.add_argument(
         "--measure", default="volume", help="the measure to rank by; docs/measures.md lists them (volume)"
@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--planes",
         action="store_true",
-        help="say which plane of each cell to image next, and rank the cells by what it should gain",
+        help="say which plane of each cell to image next, and rank the cells by its expected gain",
     )
     command.add_argument("--out", type=Path, required=True, help="CSV table to write; with --worth: a folder")
 

@@ -30,6 +30,7 @@ from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, Fit, FlowDenoiser, GaussianDenoiser
 from napari_dispr.diffusion.starts import Start
 from napari_dispr.errors import InputError
+from napari_dispr.files import check_readable
 from napari_dispr.planes import KnownPlane
 
 PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
@@ -134,7 +135,8 @@ class ShapeModel:
         InputError
             If the file does not exist, or is not a model file of this package.
         """
-        if os.path.isfile(path) and os.path.getsize(path) > _LARGEST:
+        check_readable(path)
+        if os.path.getsize(path) > _LARGEST:
             raise InputError(f"{path} is larger than {_LARGEST / 1e9:.0f} GB: choose a smaller model.")
         try:
             with safe_open(path, framework="pt") as file:
@@ -158,8 +160,6 @@ class ShapeModel:
             network.load_state_dict(tensors, assign=True)
             model = cls(network, checked_config(PROCESSES[process.pop("kind")], process), card)
             model.known = KnownShapes.of_arrays(arrays) if arrays else None
-        except FileNotFoundError:
-            raise InputError(f"There is no model file {path}: check the name.") from None
         except (
             SafetensorError,
             LookupError,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from napari_dispr.errors import words_of
 from napari_dispr.evaluation.f1 import FoldResult
 from napari_dispr.evaluation.report import saved_figure, table, write_text
 from napari_dispr.files import write_json
@@ -81,7 +82,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 def _texts(score: Mapping[str, Any], sign: str = "") -> list[str]:
     """Mean and interval of a score in percent, then mean and deviation over folds if there are any."""
 
-    def percent(value: float | None, sign: str = sign) -> str:
+    def percent(value: float | None) -> str:
         return "–" if value is None else f"{100 * value:{sign}.1f}"
 
     low, high = score["interval"]
@@ -142,7 +143,7 @@ def _draw_matrix(axis: Any, arm: str, summary: Mapping[str, Any], *, named: bool
         if value >= 0.5:
             colour = "white" if value > 55 else "black"
             axis.text(x, y, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=_SMALL)
-    words = [kind.replace("_", " ") for kind in kinds]
+    words = [words_of(kind) for kind in kinds]
     axis.set_xticks(range(len(kinds)), words, rotation=40, ha="right", rotation_mode="anchor")
     numbers = [f"{word} ({summary['classes'][kind]})" for word, kind in zip(words, kinds, strict=True)]
     axis.set_yticks(range(len(kinds)), numbers if named else [])

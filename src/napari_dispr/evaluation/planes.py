@@ -10,7 +10,7 @@ from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.models.method import Method, MethodEvent, Task
 from napari_dispr.planes import KnownPlane
 
@@ -46,7 +46,7 @@ class InPlanes:
     @property
     def name(self) -> str:
         """The method's name, with the number of planes."""
-        return f"{self.method.name}, {self.planes} plane{'s' * (self.planes > 1)}"
+        return f"{self.method.name}, {counted(self.planes, 'plane')}"
 
     @property
     def card(self) -> Card:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from napari_dispr.errors import words_of
 from napari_dispr.evaluation.report import saved_figure, table, write_text
 from napari_dispr.files import write_json
 from napari_dispr.prediction.saving import write_table
@@ -72,5 +73,5 @@ def draw(summary: Mapping[str, Any], path: Path) -> None:
             axis.set_ylim(bottom=0)
             axis.spines[["top", "right"]].set_visible(False)
         kind = "mean relative error" if summary["errors"] == "relative" else "mean error (voxels)"
-        axes[0].set_ylabel(f"{kind} of {summary['measure'].replace('_', ' ')}")
+        axes[0].set_ylabel(f"{kind} of {words_of(summary['measure'])}")
         axes[0].legend(frameon=False)

@@ -23,7 +23,7 @@ from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.shapes.shapr_set import binarise
 
 Floats = NDArray[np.float64]
-#: Shares of the cells that are imaged in 3D.
+#: Shares of the cells that are imaged in 3D, each rounded to whole cells.
 SHARES = (0.1, 0.2, 0.5)
 #: Random orders with which a ranking is compared.
 ORDERS = 2000
@@ -139,7 +139,7 @@ def _measured(shape: NDArray[np.bool_], measure: str) -> float:
     return measure_shape(*level_of(shape), only=[measure])[measure]
 
 
-def worth_of(errors: ArrayLike, gains: ArrayLike, shares: Sequence[float] = SHARES) -> dict[str, Any]:
+def worth_of(errors: ArrayLike, gains: ArrayLike) -> dict[str, Any]:
     """Mean error that remains when the cells of the largest expected gain are imaged in 3D.
 
     Parameters
@@ -148,8 +148,6 @@ def worth_of(errors: ArrayLike, gains: ArrayLike, shares: Sequence[float] = SHAR
         Errors before any cell is imaged; a cell that is imaged in 3D has error 0.
     gains : (cell,) array
         The cells are ranked by these; unknown gains (NaN) come first.
-    shares : sequence of float
-        Shares of cells that are imaged, each rounded to whole cells.
 
     Returns
     -------
@@ -180,7 +178,7 @@ def worth_of(errors: ArrayLike, gains: ArrayLike, shares: Sequence[float] = SHAR
             "best": best[imaged],
             "p": float((random[:, imaged] <= ranked[imaged] + 1e-12).mean()),
         }
-        for share in shares
+        for share in SHARES
     }
     result["curve"] = {"ranked": ranked, "random": mean, "low": low, "high": high, "best": best}
     return result

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, words_of
 from napari_dispr.evaluation.truth import (
     AGREEMENTS,
     TOGETHER,
@@ -26,7 +26,7 @@ from napari_dispr.evaluation.truth import (
     measured,
     member_columns,
 )
-from napari_dispr.files import plain, write_json, written_aside
+from napari_dispr.files import plain, reading, write_json, written_aside
 
 Row = dict[str, Any]
 #: Columns of text, and columns of whole numbers.
@@ -221,12 +221,10 @@ def trained_on(evaluation: Path, method: str) -> set[str]:
     path = evaluation / "cells.csv"
     if not path.is_file():
         return set()
-    try:
+    with reading(path, "the table of an evaluation", "evaluate again"):
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row["method"] == method]
         seen = {row["cell"] for row in rows if int(row["trained_on"])}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
-        raise InputError(f"{path} is not the table of an evaluation: evaluate again.") from None
     if not rows:
         raise InputError(
             f"The shapes of {method} in {evaluation} are of an earlier evaluation, as {path.name} has no row "
@@ -250,6 +248,6 @@ def check_same(path: Path, settings: Mapping[str, Any]) -> None:
     for name in dict.fromkeys([*settings, *before]):
         if settings.get(name) != before.get(name):
             raise InputError(
-                f"The evaluation in {path.parent} was started with other {name.replace('_', ' ')}: give the "
+                f"The evaluation in {path.parent} was started with other {words_of(name)}: give the "
                 "same to resume it, or give another folder."
             )

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from napari_dispr.cells.fields import Field
-from napari_dispr.errors import InputError
-from napari_dispr.export.html import data_url, figure, header, html_table, number, spoken, write_page
+from napari_dispr.errors import InputError, counted, words_of
+from napari_dispr.export.html import data_url, figure, header, html_table, number, write_page
 from napari_dispr.export.report import MEMBER
 from napari_dispr.export.report_pictures import CROP, views
 from napari_dispr.prediction.batch_tables import CELLS_TABLE, FAILED, FIELDS, damaged
@@ -83,7 +83,7 @@ def report_batch(
     body = [
         _head(folder, cells, odd, group, len(groups)),
         _failed(folder),
-        f"<h2>Distributions{f' by {escape(spoken(group))}' if group else ''}</h2>",
+        f"<h2>Distributions{f' by {escape(words_of(group))}' if group else ''}</h2>",
         _boxes(dict(list(groups.items())[:_GROUPS]), units),
         "<p>The box holds the middle half of the cells, and the line reaches from the 5th to the 95th "
         "percentile, with a mark at the median. A dot is the median of one field.</p>",
@@ -155,7 +155,7 @@ def _failed(folder: Path) -> str:
     failed = pd.read_csv(folder / FAILED, keep_default_na=False, dtype=str)
     rows = [[escape(row["field"]), escape(row["reason"])] for _, row in failed.head(_FAILED).iterrows()]
     more = f"<p>{FAILED} lists all of them.</p>" if len(failed) > _FAILED else ""
-    title = f"{len(failed)} field{'s' * (len(failed) != 1)} failed"
+    title = f"{counted(len(failed), 'field')} failed"
     return f"<h2>{title}</h2>" + html_table(["field", "reason"], rows, "words") + more
 
 
@@ -188,7 +188,7 @@ def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
             spread = np.resize((0.0, 0.18, -0.18, 0.09, -0.09), len(medians)) * (len(medians) > 8)
             panel.plot(medians, place + spread, "o", zorder=3, **dots)
         panel.set_yticks(places, list(groups), fontsize=8)
-        panel.set_title(f"{spoken(name.removesuffix('_mean'))} {f'({unit})' if unit else ''}", fontsize=9)
+        panel.set_title(f"{words_of(name.removesuffix('_mean'))} {f'({unit})' if unit else ''}", fontsize=9)
         panel.tick_params(axis="x", labelsize=7)
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
@@ -199,7 +199,7 @@ def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
 
 def _medians(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
     head = ["", "fields", "cells"]
-    head += [f"{spoken(name.removesuffix('_mean'))} <i>{unit}</i>" for name, unit in units.items()]
+    head += [f"{words_of(name.removesuffix('_mean'))} <i>{unit}</i>" for name, unit in units.items()]
     rows = []
     for name, own in groups.items():
         row = [f"<b>{escape(name)}</b>", str(own["field"].nunique()), str(len(own))]

@@ -41,11 +41,6 @@ def header(title: str, facts: Iterable[tuple[str, str]], text: str) -> str:
     return f'<header><h1>{escape(title)}</h1><div class="facts">{items}</div><p>{text}</p></header>'
 
 
-def spoken(name: str) -> str:
-    """The name of a measure or setting in words."""
-    return name.replace("_", " ")
-
-
 def number(value: Any) -> str:
     """A number with three significant digits."""
     value = float(value)

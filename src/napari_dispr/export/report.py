@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from napari_dispr import grid
-from napari_dispr.errors import InputError
-from napari_dispr.export.html import figure, header, html_table, number, spoken, write_page
+from napari_dispr.errors import InputError, words_of
+from napari_dispr.export.html import figure, header, html_table, number, write_page
 from napari_dispr.export.report_pictures import Field, overview, views, volume_chart
 from napari_dispr.prediction.notes import sentences
 from napari_dispr.prediction.result import Prediction
@@ -177,7 +177,7 @@ def _summary(prediction: Prediction, cells: pd.DataFrame, detailed: list[int]) -
     columns = cells.attrs["columns"]
     shown = [name for name in HEADLINE if f"{name}_mean" in cells and name != "curvature"]
     units = {name: unit_sign(columns[f"{name}_mean"].partition(":")[0]) for name in shown}
-    head = ["cell", *(f"{spoken(name)} <i>{units[name]}</i>" for name in shown), "ambiguity", "kinds"]
+    head = ["cell", *(f"{words_of(name)} <i>{units[name]}</i>" for name in shown), "ambiguity", "kinds"]
     rows, elsewhere = [], {*detailed}
     for label, row in cells.iterrows():
         warning = escape(str(row["warning"]))
@@ -220,7 +220,7 @@ def _cell(
             own = unit_sign(columns.get(measure_name, "no unit").partition(":")[0])
             interval = _interval(row, measure_name)
             mean, sd = number(row[f"{measure_name}_mean"]), number(row[f"{measure_name}_sd"])
-            rows.append([spoken(measure_name), f"<b>{mean}</b>", sd, interval, f"<i>{own}</i>"])
+            rows.append([words_of(measure_name), f"<b>{mean}</b>", sd, interval, f"<i>{own}</i>"])
     head = [
         "measure",
         "mean",
@@ -265,7 +265,7 @@ def _repeat(prediction: Prediction) -> str:
     rows += [("unit", prediction.unit), ("image shape", " x ".join(str(n) for n in prediction.image_shape))]
     rows.append(("image to world (y, x)", np.array2string(prediction.image_to_world, precision=9)))
     texts = [
-        [escape(spoken(str(name))), escape("–" if value in (None, "") else str(value))]
+        [escape(words_of(str(name))), escape("–" if value in (None, "") else str(value))]
         for name, value in rows
     ]
     return "".join(parts) + html_table(["setting", "value"], texts, "settings")
@@ -277,7 +277,7 @@ def _meanings(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFrame) 
     for name in (*HEADLINE, "ambiguity", "modes"):
         if name in columns:
             unit, _, meaning = columns[name].partition(": ")
-            rows.append([escape(spoken(name)), escape(unit_sign(unit)), escape(meaning)])
+            rows.append([escape(words_of(name)), escape(unit_sign(unit)), escape(meaning)])
     more = (
         "The tables <code>cells.csv</code> and <code>morphometry.csv</code> of a saved prediction hold all "
         "measures; they count members from 0, so that member 1 of this page is member 0 there."

@@ -17,7 +17,7 @@ from platformdirs import user_data_path
 
 from napari_dispr.card import Card
 from napari_dispr.errors import InputError
-from napari_dispr.files import written_aside
+from napari_dispr.files import check_readable, written_aside
 
 if TYPE_CHECKING:
     from napari_dispr.models.fits import Fit
@@ -329,8 +329,7 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[Card, dict[str, str], di
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise InputError(f"There is no file {path}: check the name.")
+    check_readable(path)
     try:
         with safe_open(path, framework="numpy") as file:  # compares the header with the file's length
             metadata = file.metadata() or {}

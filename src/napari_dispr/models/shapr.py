@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from napari_dispr.card import Card
 from napari_dispr.diffusion.checkpoints import write_tensors
 from napari_dispr.diffusion.model import check_finite
 from napari_dispr.errors import InputError
+from napari_dispr.files import check_readable
 from napari_dispr.models.method import OneShape
 
 FORMAT = "napari-dispr shapr 2"
@@ -105,13 +107,14 @@ class SHAPR(nn.Module):
 class Discriminator(nn.Module):
     """Distinguishes true shapes (B, 1, 64, 64, 64) from predicted ones: logits (B,), above 0 for true.
 
-    Widths 10 to 160 are the publication's; each convolution halves the volume, down to 2 x 2 x 2.
+    The widths are the publication's; each convolution halves the volume, down to 2 x 2 x 2.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (10, 20, 40, 80, 160)) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        widths = (1, 10, 20, 40, 80, 160)
         layers: list[nn.Module] = []
-        for channels, out in zip((1, *widths), widths, strict=False):
+        for channels, out in pairwise(widths):
             layers += [nn.Conv3d(channels, out, 3, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         self.layers = nn.Sequential(*layers)
         self.layers.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -245,6 +248,7 @@ class SHAPRModel(OneShape):
         InputError
             If it is not there, or is no SHAPR of this package.
         """
+        check_readable(path)
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -253,8 +257,6 @@ class SHAPRModel(OneShape):
                 network = SHAPR()
                 network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
             model = cls(network, Card.model_validate_json(metadata["card"]))
-        except FileNotFoundError:
-            raise InputError(f"There is no model file {path}: check the name.") from None
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise InputError(
                 f"{path} is not a SHAPR of napari-dispr: choose a .safetensors file that its training wrote."

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from napari_dispr.events import Running
 from napari_dispr.prediction.index import INDEX_FILE, add_to_index, remove_torn_line
 from napari_dispr.prediction.members import CellDone, Event
 from napari_dispr.prediction.result import Prediction
@@ -74,18 +75,14 @@ def iter_saved(
 
     try:
         with closing(events):
-            while True:
-                try:
-                    event = next(events)
-                except StopIteration as end:
-                    prediction = end.value.with_provenance(**inputs or {})
-                    break
+            for event in (running := Running(events)):
                 if isinstance(event, CellDone):
                     now = event.prediction.with_provenance(**inputs or {})
                     waiting.append((event, writer.submit(growing.add, now, event.label)))
                 else:
                     yield event
                 yield from saved(_AHEAD)
+            prediction = running.result.with_provenance(**inputs or {})
             yield from saved(0)
     except BaseException:  # cancelled, interrupted or failed: what is saved is kept
         writer.shutdown(cancel_futures=True)

@@ -7,13 +7,13 @@ code; closing it cancels within one step.
 import os
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
+from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
 from napari_dispr.cells.planes import check_planes, crop_planes
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, in_one_go
@@ -92,16 +92,14 @@ def iter_predict(
     if pixel_size is None and unit == drawn_by.card.unit:
         pixel_size = grid.in_plane_scale(to_world)
     chosen_cells = None if cells is None else _checked_cells(cells)
-    how: _How = {
-        "typical_extent": drawn_by.card.typical_extent,
-        "pixel_size": pixel_size,
-        "voxel_size": drawn_by.card.voxel_size,
-        "sides": grid.pixel_sides(to_world),
-    }
+    card = drawn_by.card
+    scaling = Scaling(
+        chosen.scale, card.typical_extent, pixel_size, card.voxel_size, grid.pixel_sides(to_world)
+    )
     notes: list[Note] = []
     if depths is None:
         pixels, segmentation = check_fields(image, labels)
-        crops, left_out = crop_cells(pixels, segmentation, chosen_cells, chosen.scale, **how)
+        crops, left_out = crop_cells(pixels, segmentation, chosen_cells, scaling)
         notes += mask_notes(segmentation, [crop.label for crop in crops])
         shape, more = segmentation.shape, {}
     else:
@@ -111,7 +109,7 @@ def iter_predict(
             )
         planes = check_planes(image, labels, depths)
         in_pixels = replace(planes, depths=planes.depths / grid.in_plane_scale(to_world))
-        crops, imaged, left_out = crop_planes(in_pixels, chosen_cells, chosen.scale, **how)
+        crops, imaged, left_out = crop_planes(in_pixels, chosen_cells, scaling)
         for k in sorted(set(imaged.values())):
             notes += mask_notes(planes.labels[k], [label for label, one in imaged.items() if one == k])
         shape, more = planes.labels.shape[1:], {"depths": planes.depths.tolist()}
@@ -128,15 +126,6 @@ def iter_predict(
             earlier=earlier,
         )
     )
-
-
-class _How(TypedDict):
-    """How cells are brought to the model grid; see `crop_cells`."""
-
-    typical_extent: float
-    pixel_size: float | None
-    voxel_size: float | None
-    sides: tuple[float, float]
 
 
 def _checked_cells(cells: Sequence[int]) -> list[int]:

@@ -17,12 +17,19 @@ from pydantic import ValidationError
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.files import folder_written_aside, remove_temporary, write_json, written_aside
+from napari_dispr.files import (
+    check_readable,
+    folder_written_aside,
+    remove_temporary,
+    write_json,
+    written_aside,
+)
 from napari_dispr.prediction.index import INDEX_FILE, cell_entry, read_index
 from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.schema import SavedPrediction, first_fault
+from napari_dispr.prediction.schema import SavedPrediction
 from napari_dispr.prediction.store import EnsembleStore
+from napari_dispr.settings import first_fault
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.facts import CellFacts
 from napari_dispr.shapes.measures import MEASURES
@@ -182,6 +189,9 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
 def _read(folder: Path) -> SavedPrediction:
     """The content of ``prediction.json``, and of the index if the prediction is not complete."""
     path = folder / PREDICTION_FILE
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction.")
+    check_readable(path)
     try:
         text = path.read_bytes()
         if finished := read_index(folder):
@@ -197,10 +207,6 @@ def _read(folder: Path) -> SavedPrediction:
             content["notes"] = before + [note for note in new if note not in before]
             text = json.dumps(content).encode()
         return SavedPrediction.model_validate_json(text)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction."
-        ) from None
     except ValidationError as error:
         raise InputError(f"{path} is damaged ({first_fault(error)}): predict again.") from None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:

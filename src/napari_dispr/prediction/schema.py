@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from napari_dispr import grid
 from napari_dispr.card import Calibration, PlaneIntervals
@@ -132,11 +132,3 @@ class SavedPrediction(_Part):
             for name in self.__dict__ | (self.model_extra or {})
             if name in given and name not in own
         }
-
-
-def first_fault(error: ValidationError) -> str:
-    """The first fault of a file in words: where it is, and what."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part)[:40] for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {reason}" if place else reason

@@ -21,6 +21,7 @@ import psutil
 
 from napari_dispr.cells.fields import Field
 from napari_dispr.errors import InputError
+from napari_dispr.events import Running
 from napari_dispr.prediction.field_run import CellsDone, FieldResult, Job, iter_field
 
 if TYPE_CHECKING:
@@ -57,14 +58,10 @@ def run_here(fields: Sequence[Field], job: Job) -> Generator[CellsDone | FieldRe
     """Predict fields one after another in this process."""
     for one in fields:
         with closing(iter_field(one, job)) as events:
-            while True:
-                try:
-                    event = next(events)
-                except StopIteration as end:
-                    yield end.value
-                    break
+            for event in (running := Running(events)):
                 if isinstance(event, CellsDone):
                     yield event
+        yield running.result
 
 
 @contextmanager
@@ -230,14 +227,10 @@ def _on_worker(one: Field, job: Job, topic: str, gpus: int) -> FieldResult:
     if gpus > 1 and str(worker.name).isdecimal():  # before torch looks for GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = str(int(worker.name) % gpus)
     with closing(iter_field(one, job)) as events:
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as end:
-                result: FieldResult = end.value
-                return result
+        for event in (running := Running(events)):
             task = worker.state.tasks.get(key)
             if task is None or task.state == "cancelled":
                 return FieldResult(one.name, reason="cancelled")
             if isinstance(event, CellsDone):
                 worker.log_event(topic, [event.field, event.cells, event.total])
+    return running.result

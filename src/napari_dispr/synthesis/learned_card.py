@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 
 from napari_dispr.errors import InputError
+from napari_dispr.files import check_readable
 from napari_dispr.settings import PixelSize, Settings
 from napari_dispr.synthesis.background import Background, Grey
 
@@ -100,14 +101,13 @@ def read_card(path: str | os.PathLike[str]) -> SynthesisCard:
     InputError
         If the file does not exist, or is no learned model of synthesis.
     """
+    check_readable(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: Mapping[str, str] = file.metadata() or {}
         if metadata["format"] != FORMAT:
             raise ValueError(metadata["format"])
         return SynthesisCard.model_validate_json(metadata["card"])
-    except FileNotFoundError:
-        raise InputError(f"There is no model file {path}: check the name.") from None
     except (SafetensorError, LookupError, ValueError, OSError) as error:
         raise no_model(path) from error
 

@@ -22,14 +22,14 @@ from platformdirs import user_data_path
 from pydantic import Field
 
 from napari_dispr.errors import InputError
-from napari_dispr.files import plain, write_json
+from napari_dispr.files import locked, plain, reading, write_json
 from napari_dispr.settings import RivalTrainSettings, Settings, TrainSettings
 
 State = Literal["planned", "running", "stopped", "finished"]
 
 #: A process on another machine counts as ended if it has written nothing for this time, in seconds.
 _SILENCE = 600
-_PLAN, _LOG, _OWNER, _STOP = "plan.json", "log.jsonl", "process.json", "stop"
+_PLAN, _LOG, _OWNER, _STOP, _LOCK = "plan.json", "log.jsonl", "process.json", "stop", "lock"
 
 
 class Plan(Settings):
@@ -142,27 +142,33 @@ class RunFolder(ABC):
 
     def start(self, finish: bool = False) -> subprocess.Popen[bytes]:
         """Start a process, if the run has none. It continues when this process ends."""
-        if self.is_running:
-            raise InputError(f"{self.name!r} is being trained already: wait for it or stop it first.")
-        self.clear_stop_request()
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-        with self.output.open("wb") as output:
-            process = subprocess.Popen(
-                self.command(finish), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **apart
-            )
-        self._own(process.pid)  # so that it is not started twice while it loads
+        with self._free():
+            self.clear_stop_request()
+            with self.output.open("wb") as output:
+                process = subprocess.Popen(
+                    self.command(finish), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **apart
+                )
+            self._own(process.pid)  # so that it is not started twice while it loads
         return process
+
+    @contextlib.contextmanager
+    def _free(self, *but: int) -> Iterator[None]:
+        """Check that no process but these trains the run; until the block ends, none can begin."""
+        with locked(self.folder / _LOCK, wait=True):
+            owner = self._owner()
+            if (owner and owner.pid not in but) or self._is_elsewhere:
+                raise InputError(f"{self.name!r} is being trained already: wait for it or stop it first.")
+            yield
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
         """Mark the run as trained by this process; an InputError if another process trains it."""
         # Some launchers of Python are the parent of the process that they start.
-        owner = self._owner()
-        if (owner and owner.pid not in (os.getpid(), os.getppid())) or self._is_elsewhere:
-            raise InputError(f"{self.name!r} is being trained already: wait for it or stop it first.")
-        self._own(os.getpid())
+        with self._free(os.getpid(), os.getppid()):
+            self._own(os.getpid())
         try:
             yield
         finally:
@@ -255,14 +261,10 @@ class Run(RunFolder):
     def open(cls, folder: str | os.PathLike[str]) -> Self:
         """Open the run in a folder; an InputError if there is none, or another version wrote it."""
         folder = Path(folder).absolute()
-        try:
+        if not cls.is_in(folder):
+            raise InputError(f"There is no training run in {folder}: check the folder.")
+        with reading(folder / _PLAN, "a plan of this version", "start a new run"):
             return cls(folder, Plan.model_validate_json((folder / _PLAN).read_text("utf-8")))
-        except OSError:
-            raise InputError(f"There is no training run in {folder}: check the folder.") from None
-        except ValueError:  # no such plan, or no text
-            raise InputError(
-                f"The plan {folder / _PLAN} was not written by this version: start a new run."
-            ) from None
 
     @property
     def checkpoint(self) -> Path:

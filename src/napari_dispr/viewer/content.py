@@ -17,6 +17,9 @@ from napari_dispr.viewer.displayed import DisplayedPlane
 #: Key of a layer's metadata; its presence marks a layer as a result of this plugin.
 METADATA_KEY = "napari-dispr"
 
+#: Data, settings and type of a layer.
+LayerData = tuple[Any, dict[str, Any], str]
+
 #: Feature tables have a row for each label from 0 up to here; with larger labels only for the cells.
 _DENSE_ROWS = 100_000
 

@@ -20,14 +20,12 @@ from napari_dispr.prediction.saving import PREDICTION_FILE, write_table
 from napari_dispr.shapes.mesh_files import FORMATS, meshes_of_labels, write_mesh
 from napari_dispr.shapes.ome import OmeImage, spatial_affine, write_ome_tiff
 from napari_dispr.version import __version__
+from napari_dispr.viewer.content import METADATA_KEY, LayerData
 from napari_dispr.viewer.ome_files import LAYERS_KEY, described
 from napari_dispr.viewer.world import in_one_unit, unit_ratio
 
 if TYPE_CHECKING:
     import trimesh
-
-#: napari's layer data tuple: data, settings and type.
-LayerData = tuple[Any, dict[str, Any], str]
 
 # --- reading --------------------------------------------------------------------------------------------
 
@@ -51,10 +49,10 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
     file = _prediction_file(path)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:
-        return read_ensemble  # damaged: it shows a notification
+    except (OSError, ValueError):
+        return read_ensemble  # damaged, or not readable: it shows a notification
     ours = isinstance(content, dict) and not {"cells", "image_to_world"}.isdisjoint(content)
     return read_ensemble if ours else None
 
@@ -311,10 +309,7 @@ def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
 
 def _provenance(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance of a result layer; empty for other layers."""
-    from napari_dispr.viewer.content import METADATA_KEY
-
-    made = settings.get("metadata", {}).get(METADATA_KEY, {})
-    return dict(made)
+    return dict(settings.get("metadata", {}).get(METADATA_KEY, {}))
 
 
 def _unit(settings: Mapping[str, Any]) -> str:

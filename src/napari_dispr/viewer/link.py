@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import METADATA_KEY
+from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.layers import handle_of, is_seen
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.picking import CLICK_RADIUS
@@ -253,8 +254,7 @@ def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
     """Whether a layer has the shape and the place of a prediction's picture."""
     if layer.ndim != 2 or METADATA_KEY in layer.metadata or not hasattr(layer, "multiscale"):
         return False
-    array = layer.data[0] if layer.multiscale else layer.data
-    same = np.shape(array)[:2] == tuple(prediction.image_shape)
+    same = np.shape(finest(layer))[:2] == tuple(prediction.image_shape)
     return same and np.allclose(layer_to_world(layer, prediction.unit), prediction.image_to_world)
 
 

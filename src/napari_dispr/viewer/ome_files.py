@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.errors import InputError
 from napari_dispr.files import reading
+from napari_dispr.viewer.content import LayerData
 
 #: Key in the description of an image: what is needed to make the same layers again.
 LAYERS_KEY = "napari"
-
-LayerData = tuple[Any, dict[str, Any], str]
 
 
 def described(

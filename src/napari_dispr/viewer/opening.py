@@ -11,12 +11,11 @@ from qtpy.QtCore import QThread, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from superqt.utils import WorkerBase, create_worker
 
+from napari_dispr.viewer.content import LayerData
 from napari_dispr.viewer.session import Session
 
 #: Names of the plugin in Python and in napari's menus.
 PLUGIN, DISPLAY_NAME = "napari-dispr", "napari DISPR"
-
-LayerData = tuple[Any, dict[str, Any], str]
 
 # Python must not end while a thread of Qt is reading: napari waits for it only if its window is closed.
 atexit.register(WorkerBase.await_workers)

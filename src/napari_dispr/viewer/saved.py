@@ -12,12 +12,9 @@ from napari_dispr.errors import InputError
 from napari_dispr.labels import split_parts, whole_numbers
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_measures, load_pictures, load_prediction
-from napari_dispr.viewer.content import compose_saved
+from napari_dispr.viewer.content import LayerData, compose_saved
 from napari_dispr.viewer.layers import PredictionHandle, result_layers
 from napari_dispr.viewer.opened import OpenPrediction, opened
-
-#: napari's layer data tuple: data, settings and type.
-LayerData = tuple[Any, dict[str, Any], str]
 
 
 def open_saved(

@@ -11,12 +11,12 @@ from qtpy.QtWidgets import QPushButton, QSpinBox, QWidget
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Kept, Prediction
 from napari_dispr.viewer.completed import add_completed, completed_layers
-from napari_dispr.viewer.content import ResultContent
+from napari_dispr.viewer.content import LayerData, ResultContent
 from napari_dispr.viewer.layers import add_surfaces, surface_layers
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.scene import StepsView
 from napari_dispr.viewer.session import Selection, Session
-from napari_dispr.widgets.compare.changes import Change, LayerData, changed, draw_more, replay_denoising
+from napari_dispr.widgets.compare.changes import Change, changed, draw_more, replay_denoising
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.run_bar import RunBar
 

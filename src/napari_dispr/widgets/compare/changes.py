@@ -6,12 +6,10 @@ from typing import Any
 
 from napari_dispr.events import mapped, steps_of
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.viewer.content import ResultContent, compose, compose_saved
+from napari_dispr.viewer.content import LayerData, ResultContent, compose, compose_saved
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
-
-LayerData = tuple[Any, dict[str, Any], str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,10 +8,12 @@ from napari.layers import Layer
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QTabBar, QTabWidget, QToolButton, QWidget
 
+from napari_dispr.errors import counted
 from napari_dispr.prediction.result import Prediction
+from napari_dispr.viewer.content import LayerData
 from napari_dispr.viewer.layers import handle_of, remove_layers
 from napari_dispr.viewer.opened import unwrapped
-from napari_dispr.viewer.opening import LayerData, add_layers
+from napari_dispr.viewer.opening import add_layers
 from napari_dispr.viewer.saved import open_saved
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.array_table import ArrayView
@@ -20,7 +22,6 @@ from napari_dispr.widgets.parts.layouts import column
 from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import Step
-from napari_dispr.widgets.parts.wording import cells_text
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -39,8 +40,8 @@ class BatchPart(QWidget):
     #: The field of this row was opened.
     field_opened = Signal(int)
 
-    def __init__(self, viewer: "Viewer", parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: "Viewer") -> None:
+        super().__init__()
         self._viewer: Any = viewer
         self._session = Session.of(viewer)
         #: The table of the batch; None if none is open.
@@ -90,7 +91,7 @@ class BatchPart(QWidget):
         tabs.removeTab(tabs.indexOf(self.view))
         if self.content is None:
             return
-        place = tabs.insertTab(0, self.view, f"All fields ({cells_text(len(self.content))})")
+        place = tabs.insertTab(0, self.view, f"All fields ({counted(len(self.content), 'cell')})")
         tabs.setTabToolTip(place, str(self.content.folder))
         close = QToolButton(text="✕", autoRaise=True, toolTip="Close the batch; its last field stays open")
         close.clicked.connect(self.close_batch)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from napari_dispr.errors import words_of
 from napari_dispr.prediction.batch_tables import FIELDS, read_table
 from napari_dispr.widgets.morphometry.columns import (
     NO_MEMBER,
@@ -20,7 +21,7 @@ from napari_dispr.widgets.morphometry.columns import (
 )
 from napari_dispr.widgets.morphometry.content import TableContent
 from napari_dispr.widgets.parts.threads import Step
-from napari_dispr.widgets.parts.wording import plain, words_of
+from napari_dispr.widgets.parts.wording import plain
 
 _ABOUT_FIELD = "The picture: click a row to open it, with the shapes of its cells"
 _ABOUT_GIVEN = "A column of the table of fields"

@@ -14,10 +14,10 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from napari_dispr.errors import words_of
 from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.widgets.morphometry.content import TableContent
 from napari_dispr.widgets.parts.layouts import row
-from napari_dispr.widgets.parts.wording import words_of
 
 #: Titles of the groups of measures, in their order.
 GROUPS = {
@@ -41,8 +41,8 @@ class ColumnChoice(QPushButton):
     #: Other measures were chosen.
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Columns", parent)
+    def __init__(self) -> None:
+        super().__init__("Columns")
         self.setToolTip("Choose which measures the tables show; all of them can be copied and exported")
         self._chosen = set(HEADLINE)
         self.tree = QTreeWidget()

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from napari_dispr.errors import words_of
 from napari_dispr.shapes.intervals import LEVEL
 from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, unit_sign
-from napari_dispr.widgets.parts.wording import estimate, gain_text, heading, plain, words_of
+from napari_dispr.widgets.parts.wording import estimate, gain_text, heading, plain
 
 _ABOUT_SD = "Mean over the shapes ± their standard deviation."
 _ABOUT_INTERVAL = (

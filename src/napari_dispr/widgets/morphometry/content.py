@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.prediction.result import Kept
-from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.widgets.morphometry.columns import (
     NEXT_PLANE,
     NO_MEMBER,
@@ -293,15 +292,3 @@ def _words(column: "pd.Series[Any]") -> "pd.Series[Any]":
 def _shown_kept(column: "pd.Series[Any]") -> list[str]:
     """Members counted from 1."""
     return [f"member {int(one.split()[1]) + 1}" if one.startswith("member") else one for one in column]
-
-
-__all__ = [
-    "HEADLINE",
-    "NO_MEMBER",
-    "Column",
-    "Measured",
-    "TableContent",
-    "cells_content",
-    "members_content",
-    "tab_separated",
-]

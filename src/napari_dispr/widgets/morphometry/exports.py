@@ -29,6 +29,7 @@ from napari_dispr.files import folder_written_aside
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.mesh_files import FORMATS
+from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.widgets.morphometry.content import cells_content, members_content
 from napari_dispr.widgets.parts.layouts import column
@@ -70,9 +71,8 @@ class ExportBar(QWidget):
         opened: Callable[[], OpenPrediction | None],
         tables: Callable[[], tuple[pd.DataFrame, pd.DataFrame]] | None = None,
         selected: Callable[[], int | None] = lambda: None,
-        parent: QWidget | None = None,
     ) -> None:
-        super().__init__(parent)
+        super().__init__()
         self._opened, self._tables, self._selected = opened, tables, selected
         self.button = QPushButton(
             "Export", toolTip="Save tables, shapes, meshes or a report as files for other programs"
@@ -345,10 +345,10 @@ def picture_of(opened: OpenPrediction) -> tuple[NDArray[Any] | None, NDArray[Any
     axes = 3 if "depths" in opened.prediction.provenance else 2
     image = None if plane is None else np.asarray(plane.array)
     if plane is None and opened.image is not None:
-        image = np.asarray(opened.image.data[0] if opened.image.multiscale else opened.image.data)
+        image = np.asarray(finest(opened.image))
     labels = None
     if opened.labels is not None:
-        array = opened.labels.data[0] if opened.labels.multiscale else opened.labels.data
+        array = finest(opened.labels)
         leading = array.ndim - axes
         index = plane.index[-leading:] if plane is not None and leading > 0 else ()
         if len(index) == leading:

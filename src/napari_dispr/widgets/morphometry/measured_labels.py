@@ -11,6 +11,7 @@ from scipy import ndimage
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.content import METADATA_KEY
+from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.morphometry.content import Measured
 
@@ -77,7 +78,7 @@ def labels_source(layer: "Labels", unit: str | None = None) -> LabelsSource:
             f'"{layer.name}" is in {unit_sign(str(own))}, the prediction in {sign}: its scale was read as '
             f"{sign}."
         )
-    array = layer.data[0] if layer.multiscale else layer.data
+    array = finest(layer)
     return LabelsSource(layer.name, array, affine, wanted, note)
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from napari_dispr.errors import counted, words_of
 from napari_dispr.shapes.intervals import LEVEL
-from napari_dispr.widgets.morphometry.content import NO_MEMBER, TableContent
-from napari_dispr.widgets.parts.wording import cells_text, heading, plain, words_of
+from napari_dispr.widgets.morphometry.columns import NO_MEMBER
+from napari_dispr.widgets.morphometry.content import TableContent
+from napari_dispr.widgets.parts.wording import heading, plain
 
 Floats = NDArray[np.float64]
 
@@ -256,7 +258,7 @@ def agreement_text(cells: TableContent, name: str) -> str:
         return ""
     ours, real = ours[there], real[there]
     errors = values[ours] / values[real] - 1
-    text = f"{words_of(name).capitalize()} of {cells_text(len(ours))} in both sources: "
+    text = f"{words_of(name).capitalize()} of {counted(len(ours), 'cell')} in both sources: "
     text += f"mean error {np.abs(errors).mean():.1%}, bias {errors.mean():+.1%}"
     if f"{name}_low" in cells.arrays:
         low, high = cells.arrays[f"{name}_low"][ours], cells.arrays[f"{name}_high"][ours]

@@ -16,8 +16,10 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QWidget
 from skimage.measure import points_in_poly
 from superqt.utils import signals_blocked
 
+from napari_dispr.errors import words_of
 from napari_dispr.files import written_aside
-from napari_dispr.widgets.morphometry.content import NO_MEMBER, TableContent
+from napari_dispr.widgets.morphometry.columns import NO_MEMBER
+from napari_dispr.widgets.morphometry.content import TableContent
 from napari_dispr.widgets.morphometry.plot_content import (
     MOST_DRAWN,
     Points,
@@ -33,7 +35,7 @@ from napari_dispr.widgets.morphometry.plot_content import (
 )
 from napari_dispr.widgets.morphometry.plot_parts import LassoView, NamedAxis
 from napari_dispr.widgets.parts.layouts import column, row
-from napari_dispr.widgets.parts.wording import plain, words_of
+from napari_dispr.widgets.parts.wording import plain
 
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
 _ON_DARK = ("#4cc2ff", "#ffb454", "#e36bd0")
@@ -62,8 +64,8 @@ class PlotPanel(QWidget):
     #: The button to save the plot was clicked.
     save_requested = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._cells: TableContent | None = None
         self._members: TableContent | None = None
         self._shown: tuple[NDArray[np.intp], NDArray[np.intp]] = (np.zeros(0, int), np.zeros(0, int))

@@ -6,15 +6,16 @@ Its run bar shows the search for the planes.
 import pandas as pd
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QAction, QActionGroup
-from qtpy.QtWidgets import QMenu, QPushButton, QWidget
+from qtpy.QtWidgets import QMenu, QPushButton
 
+from napari_dispr.errors import words_of
 from napari_dispr.prediction.ranking import next_planes, rank_cells
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.measures import HEADLINE, MEASURES, unit_sign
 from napari_dispr.widgets.morphometry.columns import NEXT_PLANE
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import Step
-from napari_dispr.widgets.parts.wording import gain_text, plain, words_of
+from napari_dispr.widgets.parts.wording import gain_text, plain
 
 _ABOUT = (
     "<p><b>Which cells deserve a z-stack?</b></p><p>Ranks the cells by the expected error of a measure: "
@@ -31,8 +32,8 @@ class RankChoice(QPushButton):
     #: Another was chosen.
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Rank", parent)
+    def __init__(self) -> None:
+        super().__init__("Rank")
         self.setToolTip(_ABOUT)
         self._group = QActionGroup(self)  # one of them is checked
         self._group.triggered.connect(lambda: self.changed.emit())

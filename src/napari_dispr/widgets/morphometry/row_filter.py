@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, words_of
 from napari_dispr.widgets.morphometry.content import TableContent
 from napari_dispr.widgets.morphometry.words import Words
-from napari_dispr.widgets.parts.wording import words_of
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge, "<=": operator.le, "!=": operator.ne, "==": operator.eq, "≥": operator.ge,

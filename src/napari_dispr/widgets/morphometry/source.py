@@ -7,7 +7,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.content import Measured
@@ -30,8 +30,8 @@ class SourcePanel(QWidget):
     #: Another labels layer was chosen, or the chosen one was measured.
     changed = Signal()
 
-    def __init__(self, viewer: "Viewer", parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: "Viewer") -> None:
+        super().__init__()
         self._session = Session.of(viewer)
         self._known: WeakKeyDictionary[Layer, Measured] = WeakKeyDictionary()
         self._measuring: Labels | None = None
@@ -81,7 +81,7 @@ class SourcePanel(QWidget):
         self.prediction_choice.clear()
         for one in self._session.predictions:
             cells = len(one.prediction)
-            self.prediction_choice.addItem(f"{one.name} ({cells} cell{'s' if cells != 1 else ''})")
+            self.prediction_choice.addItem(f"{one.name} ({counted(cells, 'cell')})")
         if opened is None:
             self.prediction_choice.addItem("none open")
         else:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.session import Session
@@ -26,12 +26,8 @@ from napari_dispr.widgets.morphometry.array_table import ArrayView
 from napari_dispr.widgets.morphometry.batch import BatchPart
 from napari_dispr.widgets.morphometry.batch_content import BatchContent
 from napari_dispr.widgets.morphometry.column_choice import ColumnChoice
-from napari_dispr.widgets.morphometry.content import (
-    NO_MEMBER,
-    TableContent,
-    cells_content,
-    members_content,
-)
+from napari_dispr.widgets.morphometry.columns import NO_MEMBER
+from napari_dispr.widgets.morphometry.content import TableContent, cells_content, members_content
 from napari_dispr.widgets.morphometry.copying import CopyButton
 from napari_dispr.widgets.morphometry.exports import ExportBar
 from napari_dispr.widgets.morphometry.plots import PlotPanel
@@ -41,7 +37,6 @@ from napari_dispr.widgets.morphometry.source import SourcePanel
 from napari_dispr.widgets.parts.cell_colours import CellColours, colours_of
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layouts import column, row
-from napari_dispr.widgets.parts.wording import cells_text
 from napari_dispr.widgets.predict.table import cells_tab
 
 if TYPE_CHECKING:
@@ -322,7 +317,9 @@ class MorphometryWidget(DockedWidget):
             self._circled = frozenset(cells)
             for view, content in zip(self._views, self.contents, strict=True):
                 view.select(np.flatnonzero(np.isin(content.cells, list(cells))))
-        self.hint.say(f"{cells_text(len(cells))} inside the line: Ctrl+C copies their rows." if cells else "")
+        self.hint.say(
+            f"{counted(len(cells), 'cell')} inside the line: Ctrl+C copies their rows." if cells else ""
+        )
         self._colour_cells()
 
     def _plot_rows(self) -> None:

@@ -1,7 +1,7 @@
 """How to cite the plugin: a link in every widget, which shows the text of CITATION.cff and copies it."""
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QPushButton, QWidget
+from qtpy.QtWidgets import QApplication, QLabel, QMessageBox, QPushButton
 
 from napari_dispr.version import __version__
 
@@ -17,9 +17,9 @@ CITATION = (
 class CiteLink(QLabel):
     """A link that shows how to cite the plugin and the paper whose method it implements."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self) -> None:
         # Qt's own colour of links cannot be read on napari's dark theme.
-        super().__init__('<a href="cite" style="color: #3d8fd1">Cite</a>', parent)
+        super().__init__('<a href="cite" style="color: #3d8fd1">Cite</a>')
         self.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.setToolTip("How to cite this plugin and the paper whose method it implements")
         self.linkActivated.connect(self.show_citation)

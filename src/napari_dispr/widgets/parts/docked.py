@@ -9,6 +9,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
+    QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
     QDockWidget,
@@ -16,6 +17,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QMainWindow,
     QScrollArea,
+    QScrollBar,
     QStyle,
     QWidget,
 )
@@ -55,14 +57,16 @@ class CalmWheel(QObject):
     Parameters
     ----------
     within : QWidget
-        Applies to its combo and spin boxes, except the one that was clicked.
+        Applies to its combo and spin boxes and its sliders, except the one that was clicked.
     """
 
     def __init__(self, within: QWidget) -> None:
         super().__init__(within)
-        for kind in (QComboBox, QAbstractSpinBox):
-            for control in within.findChildren(kind):
+        for control in within.findChildren(QWidget):
+            if isinstance(control, QComboBox | QAbstractSpinBox):
                 control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+                control.installEventFilter(self)
+            elif isinstance(control, QAbstractSlider) and not isinstance(control, QScrollBar):
                 control.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:

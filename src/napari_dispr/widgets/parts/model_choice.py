@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from qtpy.QtCore import QFileSystemWatcher, Qt, QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
@@ -21,8 +21,8 @@ _PAUSE = 50
 class ShortComboBox(QComboBox):
     """A combo box that does not grow as wide as its longest item."""
 
-    def __init__(self, parent: QWidget | None = None, characters: int = 8) -> None:
-        super().__init__(parent)
+    def __init__(self, characters: int = 8) -> None:
+        super().__init__()
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(characters)
 
@@ -50,8 +50,8 @@ class QualityChoice(ShortComboBox):
 class DeviceChoice(ShortComboBox):
     """Offers ``auto``, and the devices of this machine once they are known."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.addItem("auto", "auto")
 
     def offer(self, found: Mapping[str, str]) -> None:
@@ -82,12 +82,11 @@ class ModelChoice(ShortComboBox):
 
     def __init__(
         self,
-        parent: QWidget | None = None,
         *,
         none: str | None = None,
         rivals: bool = False,
     ) -> None:
-        super().__init__(parent)
+        super().__init__()
         self._none, self._rivals = none, rivals
         #: In the order of the entries: name or path, None for no model, _OTHER_FILE for the dialog.
         self._values: list[str | None] = []

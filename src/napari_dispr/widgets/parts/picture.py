@@ -19,8 +19,8 @@ _WIDEST, _HIGHEST = 1180, 900
 class Picture(QWidget):
     """Shows a picture in the width of the widget, and adapts the height."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._image = QImage()
         self._scaled = QImage()
         self.setMinimumWidth(100)

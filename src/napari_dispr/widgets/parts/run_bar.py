@@ -33,8 +33,8 @@ class RunBar(QWidget):
     #: A job has started, or has ended and its result was handled.
     changed = Signal()
 
-    def __init__(self, cancel_tip: str, parent: QWidget | None = None, *, keeps_room: bool = False) -> None:
-        super().__init__(parent)
+    def __init__(self, cancel_tip: str, *, keeps_room: bool = False) -> None:
+        super().__init__()
         self.progress_bar = QProgressBar()
         self.cancel_button = QPushButton("Cancel", toolTip=cancel_tip)
         for part in (self.progress_bar, self.cancel_button):
@@ -135,7 +135,7 @@ class RunBar(QWidget):
             self.status.say(str(error), problem=True)
         elif isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""
-            text = f"{place}{error.strerror or error}. Choose another place, or make room there."
+            text = f"{place}{error.strerror or error}. Choose another place, or free some space there."
             self.status.say(text, problem=True)
         else:
             text = f"Stopped by an error: see napari's notifications. {self._kept()}"

@@ -1,11 +1,7 @@
-"""Numbers, units and times as text. No Qt."""
+"""Estimates and their units as text. No Qt."""
 
+from napari_dispr.errors import words_of
 from napari_dispr.shapes.measures import unit_sign
-
-
-def words_of(name: str) -> str:
-    """The name of a column with spaces."""
-    return name.replace("_", " ")
 
 
 def heading(name: str, unit: str, between: str = "\n") -> str:
@@ -41,17 +37,3 @@ def plain(value: float) -> str:
 def gain_text(gain: float, relative: bool) -> str:
     """The expected gain of a z-stack in per cent, or in the measure's unit."""
     return f"{gain:.0%}" if relative else plain(gain)
-
-
-def cells_text(number: int) -> str:
-    """Such as ``3 cells``."""
-    return "1 cell" if number == 1 else f"{number} cells"
-
-
-def duration(seconds: float) -> str:
-    """Such as ``40 s``, ``8 min`` or ``3 h 05 min``."""
-    seconds = max(0, round(seconds))
-    if seconds < 100:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

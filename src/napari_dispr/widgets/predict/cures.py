@@ -10,9 +10,8 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_dispr.labels import separate_parts, split_parts
+from napari_dispr.viewer.content import LayerData
 from napari_dispr.viewer.displayed import finest
-
-LayerData = tuple[Any, dict[str, Any], str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QPushButton, QWidget
 
+from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.scene import look_at
 from napari_dispr.widgets.parts.layouts import row
 
-_UNITS = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}
+_UNITS = ("micrometer", "nanometer", "millimeter")
 
 
 class PixelSize(QWidget):
@@ -25,8 +26,8 @@ class PixelSize(QWidget):
         self.distance.setDecimals(3)
         self.distance.setMinimum(0.001)
         self.unit = QComboBox()
-        for sign, name in _UNITS.items():
-            self.unit.addItem(sign, name)
+        for name in _UNITS:
+            self.unit.addItem(unit_sign(name), name)
         self.set_button = QPushButton("Set", toolTip="Write the size into the layers of picture and labels")
         row((self.size, 1), (self.distance, 1), self.unit, self.set_button, parent=self)
         self.set_button.clicked.connect(self.write)

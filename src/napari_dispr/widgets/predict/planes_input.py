@@ -6,7 +6,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import Signal
 
 from napari_dispr.cells.planes import known_planes
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.displayed import DisplayedStack, displayed_plane, displayed_stack
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
@@ -75,7 +75,7 @@ def _found(stack: DisplayedStack, unit: str) -> str:
     labelled = [k for k in known_planes(labels) if labels[k].any()]
     if not labelled:
         return "planes with labels: none found"
-    number = f"{len(labelled)} plane{'s' if len(labelled) > 1 else ''} with labels"
+    number = f"{counted(len(labelled), 'plane')} with labels"
     if len(labelled) == 1 or not stack.spaced:
         return number
     gaps = np.abs(np.diff(stack.depths[labelled]))

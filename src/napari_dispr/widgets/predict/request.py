@@ -13,9 +13,10 @@ from napari.components import Dims
 from napari.layers import Image, Labels
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import Crop, check_fields, crop_cells
+from napari_dispr.card import Card
+from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
 from napari_dispr.cells.planes import check_planes, crop_planes, known_planes
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.models.library import read_card
 from napari_dispr.prediction.notes import Note, mask_notes, sentences
@@ -23,7 +24,6 @@ from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.placement import LARGEST_VOLUMES
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, DisplayedStack, displayed_plane, displayed_stack
-from napari_dispr.widgets.parts.wording import cells_text
 from napari_dispr.widgets.predict.cures import is_binary, misaligned
 
 _MASK = " The labels are a mask with one value: all its parts count as one cell. Split them."
@@ -61,6 +61,11 @@ class PredictRequest:
         if self.stacks is None:
             return self.image
         return replace(self.image, array=self.stacks[0].array, depth=0.0, index=self.image.index[:-1])
+
+    def scaling(self, card: Card) -> Scaling:
+        """How large cells are on the grid of a model."""
+        size, sides = self.image.pixel_size(card.unit), grid.pixel_sides(self.image.to_world)
+        return Scaling(self.settings.scale, card.typical_extent, size, card.voxel_size, sides)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +107,7 @@ class Inspection:
         """The inspection in words."""
         source = f", from {len(self.depths)} planes" if len(self.depths) > 1 else ""
         source += f" ({self.empty} of them without labels)" if self.empty else ""
-        text = f"{cells_text(len(self.crops))} to predict{source}.{self.plane}"
+        text = f"{counted(len(self.crops), 'cell')} to predict{source}.{self.plane}"
         if self.binary:
             text += _MASK
         if self.step > 1:
@@ -112,7 +117,7 @@ class Inspection:
             text += " The labels lie elsewhere than the picture: shapes are placed where the picture is."
         if self.skipped:
             why = "too thin or too large" if not self.depths else "too large, or not above one another"
-            text += f" {cells_text(len(self.skipped))} left out: cut by the border, {why}."
+            text += f" {counted(len(self.skipped), 'cell')} left out: cut by the border, {why}."
         return " ".join([text, *sentences(self.notes, {}, len(self.crops))])
 
 
@@ -239,17 +244,7 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
     card = read_card(request.settings.model)
     binary = is_binary(labels)
     try:
-        crops, left_out = crop_cells(
-            image,
-            labels,
-            request.cells,
-            request.settings.scale,
-            typical_extent=card.typical_extent,
-            pixel_size=request.image.pixel_size(card.unit),
-            voxel_size=card.voxel_size,
-            boxes=boxes,
-            sides=grid.pixel_sides(request.image.to_world),
-        )
+        crops, left_out = crop_cells(image, labels, request.cells, request.scaling(card), boxes)
     except InputError as error:
         if binary:  # the reason is neither its border nor its size
             raise MaskError(_MASK.strip()) from error
@@ -281,11 +276,7 @@ def _inspect_stacks(request: PredictRequest, image: DisplayedStack, labels: Disp
         crops, imaged, left_out = crop_planes(
             replace(planes, depths=planes.depths / grid.in_plane_scale(to_world)),
             request.cells,
-            request.settings.scale,
-            typical_extent=card.typical_extent,
-            pixel_size=request.image.pixel_size(card.unit),
-            voxel_size=card.voxel_size,
-            sides=grid.pixel_sides(to_world),
+            request.scaling(card),
         )
     except InputError as error:
         if is_binary(planes.labels):

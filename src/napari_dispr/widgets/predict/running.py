@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from napari.layers import Layer
 
+from napari_dispr.errors import counted, duration
+from napari_dispr.events import Running
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.viewer.content import ResultContent, compose, origin_of
 from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
-from napari_dispr.widgets.parts.wording import cells_text, duration
 from napari_dispr.widgets.predict.request import Inspection, PredictRequest, inspect
 
 #: Layers are updated at most this often, in seconds.
@@ -95,12 +96,7 @@ def run(
     )
     gathered = _Gathered(request, len(inspection.crops), clock)
     try:
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as end:
-                gathered.set_prediction(end.value)
-                return gathered.results()
+        for event in (running := Running(events)):
             if isinstance(event, CellDone):
                 gathered.add(event.ensemble, event.prediction)
             else:
@@ -109,6 +105,8 @@ def run(
                 yield Progress(event.done, event.total, text)
             if gathered.is_due:
                 yield gathered.results()
+        gathered.set_prediction(running.result)
+        return gathered.results()
     except Exception:  # cancelled, or failed
         events.close()
         if gathered.is_pending:
@@ -183,7 +181,9 @@ def summary(results: Results, finished: bool) -> str:
     """The result in words, ``3 cells predicted.`` or, if the run ended early, ``1 of 3 cells finished.``"""
     done = len(results.prediction)
     text = (
-        f"{cells_text(done)} predicted." if finished else f"{done} of {cells_text(results.chosen)} finished."
+        f"{counted(done, 'cell')} predicted."
+        if finished
+        else f"{done} of {counted(results.chosen, 'cell')} finished."
     )
     return " ".join([text, *results.warnings])
 

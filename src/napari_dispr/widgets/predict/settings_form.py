@@ -25,8 +25,8 @@ class SettingsForm(QWidget):
     #: Some setting has changed.
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.model_choice = ModelChoice(rivals=True)
         self.members = _spin_box("members")
         self.quality = QualityChoice()

@@ -36,8 +36,8 @@ def cells_tab(content: TableContent) -> str:
 class MorphometryTable(QWidget):
     """Measures of all members, and estimates for each cell."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._measures = self._cells = pd.DataFrame()
         self.cells_view, self.members_view = ArrayView(), ArrayView()
         self.copy_button = QPushButton(

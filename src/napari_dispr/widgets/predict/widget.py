@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QPushButton
 
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.viewer.content import LayerStyle
+from napari_dispr.viewer.content import LayerData, LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.layers import ResultLayers, removed_together
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
@@ -29,7 +29,7 @@ from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.cells_input import CellsInput
-from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, SPLIT_STACK, Cure, LayerData, misaligned
+from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, SPLIT_STACK, Cure, misaligned
 from napari_dispr.widgets.predict.pixel_size import PixelSize
 from napari_dispr.widgets.predict.planes_input import PlanesInput
 from napari_dispr.widgets.predict.request import (

@@ -5,14 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.layers import Labels
-from qtpy.QtWidgets import (
-    QComboBox,
-    QHeaderView,
-    QPushButton,
-    QSpinBox,
-    QTableWidget,
-    QTableWidgetItem,
-)
+from qtpy.QtWidgets import QComboBox, QPushButton, QSpinBox
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
@@ -25,6 +18,7 @@ from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice,
 from napari_dispr.widgets.parts.layouts import form
 from napari_dispr.widgets.parts.model_choice import ModelChoice, QualityChoice
 from napari_dispr.widgets.parts.run_bar import RunBar
+from napari_dispr.widgets.parts.text_table import TextTable
 from napari_dispr.widgets.synthesis.balance_request import (
     BalanceRequest,
     class_columns,
@@ -76,12 +70,10 @@ class BalanceWidget(DockedWidget):
         self.at_most.setValue(AT_MOST)
         self.seed = QSpinBox()
         self.seed.setRange(0, 2**31 - 1)
-        self.folder = FolderInput()
+        self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.model_choice.setToolTip(PredictSettings.model_fields["model"].description or "")
         self.quality.setToolTip(PredictSettings.model_fields["quality"].description or "")
         self.seed.setToolTip(PredictSettings.model_fields["seed"].description or "")
-        self.folder.path.setToolTip("Folder to write to: a new one, or that of a cancelled run")
-        self.folder.browse_button.setToolTip("Choose the folder to write to")
         rows = form(
             {
                 "image": self.image_choice,
@@ -94,14 +86,13 @@ class BalanceWidget(DockedWidget):
                 "folder": self.folder,
             }
         )
-        self.table = QTableWidget(0, 3)
-        self.table.setHorizontalHeaderLabels(["class", "cells", "predicted"])
-        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
-        if (vertical := self.table.verticalHeader()) is not None:
-            vertical.hide()
-        if (header := self.table.horizontalHeader()) is not None:
-            header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.table = TextTable(
+            {
+                "class": "The classes in the column that is chosen above",
+                "cells": "Cells of this class in the table",
+                "predicted": "Shapes that will be predicted from them",
+            }
+        )
         #: What is wrong with the inputs.
         self.message = Message()
         self.balance_button = QPushButton("Balance classes", toolTip=_ABOUT)
@@ -176,15 +167,7 @@ class BalanceWidget(DockedWidget):
             after = planned(classes, self.at_most.value()).after
             kinds = list(classes.values())
             rows = [(kind, str(kinds.count(kind)), str(count)) for kind, count in after.items()]
-        self.table.setRowCount(len(rows))
-        for y, row in enumerate(rows):
-            for x, text in enumerate(row):
-                self.table.setItem(y, x, QTableWidgetItem(text))
-        height = self.table.rowHeight(0) if rows else 0
-        header = self.table.horizontalHeader()
-        above = 24 if header is None else header.sizeHint().height()
-        self.table.setFixedHeight(above + height * min(len(rows), _ROWS) + 4)
-        self.table.setVisible(bool(rows))
+        self.table.show_rows(rows, most=_ROWS)
 
     # --- running ---------------------------------------------------------------------------------
 

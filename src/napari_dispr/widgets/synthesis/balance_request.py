@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import check_fields, crop_cells
+from napari_dispr.cells.cropping import Scaling, check_fields, crop_cells
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.events import mapped
@@ -191,16 +191,10 @@ def _crops(request: BalanceRequest) -> "tuple[list[Crop], list[str]]":
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
     card = read_card(request.model)
     size = request.image.pixel_size(card.unit)
-    crops, left_out = crop_cells(
-        image,
-        labels,
-        None,
-        "physical" if size is not None and card.voxel_size is not None else "auto",
-        typical_extent=card.typical_extent,
-        pixel_size=size,
-        voxel_size=card.voxel_size,
-        sides=grid.pixel_sides(request.image.to_world),
-    )
+    scale = "physical" if size is not None and card.voxel_size is not None else "auto"
+    sides = grid.pixel_sides(request.image.to_world)
+    scaling = Scaling(scale, card.typical_extent, size, card.voxel_size, sides)
+    crops, left_out = crop_cells(image, labels, None, scaling)
     chosen = [crop for crop in crops if crop.label in request.classes]
     if len({request.classes[crop.label] for crop in chosen}) < 2:
         raise InputError("All cells in view have one class: show the picture that the table belongs to.")

@@ -5,16 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QHeaderView,
-    QLabel,
-    QPushButton,
-    QSpinBox,
-    QTableWidget,
-    QTableWidgetItem,
-    QWidget,
-)
+from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QWidget
 
 from napari_dispr.events import mapped
 from napari_dispr.synthesis.settings import JudgeSettings
@@ -23,6 +14,7 @@ from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.run_bar import RunBar
+from napari_dispr.widgets.parts.text_table import TextTable
 from napari_dispr.widgets.parts.threads import Progress
 from napari_dispr.widgets.train.inputs import FolderInput
 
@@ -57,11 +49,9 @@ class JudgePage(QWidget):
             "synthetic": "Folder of synthetic images",
             "out": "A new folder for the table and figures, or that of a cancelled run",
         }
-        self.folders = {name: FolderInput() for name in tips}
-        for name, tip in tips.items():
-            self.folders[name].path.setToolTip(tip)
-            self.folders[name].browse_button.setToolTip(tip)
-            self.folders[name].changed.connect(self._on_inputs)
+        self.folders = {name: FolderInput(tip) for name, tip in tips.items()}
+        for folder in self.folders.values():
+            folder.changed.connect(self._on_inputs)
         self.steps, self.seeds = QSpinBox(), QSpinBox()
         for box, field, most in ((self.steps, "steps", 1_000_000), (self.seeds, "seeds", 100)):
             about = JudgeSettings.model_fields[field]
@@ -71,18 +61,7 @@ class JudgePage(QWidget):
         self.message = Message()
         self.judge_button = QPushButton("Judge", toolTip="Train and test the segmenters in the background")
         self.run_bar = RunBar("Stop; finished segmenters are kept, and the same run can continue")
-        self.table = QTableWidget(0, len(_COLUMNS))
-        self.table.setHorizontalHeaderLabels(list(_COLUMNS))
-        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.hide()
-        if (vertical := self.table.verticalHeader()) is not None:
-            vertical.hide()
-        if (header := self.table.horizontalHeader()) is not None:
-            header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        for index, (_, _, tip) in enumerate(_COLUMNS.values()):
-            item = self.table.horizontalHeaderItem(index)
-            assert item is not None
-            item.setToolTip(tip)
+        self.table = TextTable({heading: tip for heading, (_, _, tip) in _COLUMNS.items()})
         self.picture = Picture()
         rows = form(
             {
@@ -140,17 +119,11 @@ class JudgePage(QWidget):
 
     def show_table(self, table: "pd.DataFrame") -> None:
         """A row for each training set."""
-        self.table.setRowCount(len(table))
-        for y, (_, values) in enumerate(table.iterrows()):
-            for x, (name, sd, _) in enumerate(_COLUMNS.values()):
-                item = QTableWidgetItem(_text(values[name], values[sd] if sd else np.nan))
-                if x:
-                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-                self.table.setItem(y, x, item)
-        header = self.table.horizontalHeader()
-        above = 24 if header is None else header.sizeHint().height()
-        self.table.setFixedHeight(above + self.table.rowHeight(0) * len(table) + 4)
-        self.table.show()
+        rows = [
+            [_text(values[name], values[sd] if sd else np.nan) for name, sd, _ in _COLUMNS.values()]
+            for _, values in table.iterrows()
+        ]
+        self.table.show_rows(rows, most=len(rows))
 
 
 def _text(value: Any, sd: float) -> str:

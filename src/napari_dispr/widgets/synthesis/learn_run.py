@@ -17,15 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, duration
 from napari_dispr.files import write_json
 from napari_dispr.models.library import check_name
+from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.synthesis.annotated import Annotated, write_image
 from napari_dispr.synthesis.annotated_cells import check_annotated
 from napari_dispr.training.run import RunFolder
+from napari_dispr.viewer.displayed import finest
 from napari_dispr.widgets.parts.followed import Followed, last_line
-from napari_dispr.widgets.parts.wording import duration
-from napari_dispr.widgets.train.request import finest, lengths_of, unit_symbol
+from napari_dispr.widgets.train.request import lengths_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -71,7 +72,7 @@ class AnnotatedLayers:
         size = "voxels" if len(self.spacing) == 3 else "pixels"
         if self.unit == "pixel":
             return f"{len(self.spacing)}D, {size} of {sides} (no unit: give the layers a scale and units)"
-        return f"{len(self.spacing)}D, {size} of {sides} {unit_symbol(self.unit)}"
+        return f"{len(self.spacing)}D, {size} of {sides} {unit_sign(self.unit)}"
 
 
 def annotated_layers(image: "Image | None", labels: "Labels | None") -> AnnotatedLayers:

@@ -1,12 +1,11 @@
 """The page "Make" of "Synthesise annotated images": sliders, a preview, images into layers or a folder."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QSlider, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QSpinBox, QWidget
+from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
@@ -42,42 +41,6 @@ _OTHER = "Other file…"
 _CONTINUES = "The images so far are kept; Make continues with them."
 
 
-class Slider(QWidget):
-    """A slider with its value; the wheel scrolls the page."""
-
-    def __init__(self, low: float, high: float, value: float, tip: str, show: Callable[[float], str]) -> None:
-        super().__init__()
-        self._low, self._high, self._text = low, high, show
-        self.slider = _CalmSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(0, 100)
-        self.label = QLabel()
-        self.label.setMinimumWidth(48)
-        self.setToolTip(tip)
-        row((self.slider, 1), self.label, parent=self)
-        self.slider.valueChanged.connect(self._show)
-        self.value = value
-        self._show()
-
-    @property
-    def value(self) -> float:
-        """The value."""
-        return round(self._low + (self._high - self._low) * self.slider.value() / 100, 4)
-
-    @value.setter
-    def value(self, value: float) -> None:
-        self.slider.setValue(round(100 * (value - self._low) / (self._high - self._low)))
-
-    def _show(self) -> None:
-        self.label.setText(self._text(self.value))
-
-
-class _CalmSlider(QSlider):
-    def wheelEvent(self, event: QWheelEvent | None) -> None:
-        """Pass the wheel on to the scroll area."""
-        if event is not None:
-            event.ignore()
-
-
 class MakePage(QWidget):
     """Makes annotated images."""
 
@@ -108,18 +71,15 @@ class MakePage(QWidget):
             box.setRange(*(SLICES if axis == "z" else SIDES))
             box.setValue(16 if axis == "z" else 256)
             narrow(box)
-        self.density = Slider(
-            0.01, 0.5, 0.1, "Share of the image that cells fill", lambda value: f"{value:.0%}"
-        )
+        self.density = _slider(0.01, 0.5, 0.1, "Share of the image that cells fill")
         tip = "Probability that a cell is placed next to another one"
-        self.clustering = Slider(0, 1, 0.3, tip, lambda value: f"{value:.0%}")
-        tip = "Diameter of the cells relative to those of the source"
-        self.cell_size = Slider(0.5, 1.5, 1.0, tip, lambda value: f"x {value:.2f}")
+        self.clustering = _slider(0, 1, 0.3, tip)
+        self.cell_size = _slider(0.5, 1.5, 1.0, "Diameter of the cells relative to those of the source")
         tip = (
             "How similar the textures of neighbouring slices of a cell are: weight of their common noise "
             "(rho). Only for 3D stacks of a learned model"
         )
-        self.consistency = Slider(0, 3, 0.0, tip, lambda value: f"{value:.2f}")
+        self.consistency = _slider(0, 3, 0.0, tip)
         self.seed = QSpinBox(toolTip="The same seed and settings make the same images")
         self.seed.setRange(0, 2**31 - 1)
         self.preview_button = QPushButton(
@@ -133,9 +93,7 @@ class MakePage(QWidget):
         self.images = QSpinBox(toolTip="Number of images")
         self.images.setRange(1, 1_000_000)
         self.images.setValue(20)
-        self.folder = FolderInput()
-        self.folder.path.setToolTip("Folder to write to: a new one, or that of a cancelled run")
-        self.folder.browse_button.setToolTip("Choose the folder to write to")
+        self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.layout_choice = ShortComboBox(characters=12)
         self.layout_choice.setToolTip("Names of folders and files, for the program that you train")
         for name, text in (
@@ -174,7 +132,7 @@ class MakePage(QWidget):
         for box in (self.dimensions, self.into):
             box.currentIndexChanged.connect(self._on_inputs)
         for slider in (self.density, self.clustering, self.cell_size, self.consistency):
-            slider.slider.valueChanged.connect(self._on_change)
+            slider.valueChanged.connect(self._on_change)
         for spin in (*self.size.values(), self.seed):
             spin.valueChanged.connect(self._on_change)
         for choice in (self.source, self.dimensions):
@@ -216,8 +174,9 @@ class MakePage(QWidget):
         """Move the sliders to what the chosen model has learned."""
         found = usual(self.source.currentData() or "", self.dimensions.currentData())
         if found is not None:
-            self.density.value, self.clustering.value = found
-        self.cell_size.value = 1.0
+            self.density.setValue(found[0])
+            self.clustering.setValue(found[1])
+        self.cell_size.setValue(1.0)
 
     def _on_source(self) -> None:
         if self.source.currentData() is None:
@@ -235,10 +194,10 @@ class MakePage(QWidget):
         return MakeRequest(
             source=self.source.currentData() or "",
             size=size[-self.dimensions.currentData() :],
-            density=self.density.value,
-            clustering=self.clustering.value,
-            cell_size=self.cell_size.value,
-            consistency=self.consistency.value,
+            density=round(self.density.value(), 2),
+            clustering=round(self.clustering.value(), 2),
+            cell_size=round(self.cell_size.value(), 2),
+            consistency=round(self.consistency.value(), 2),
             seed=self.seed.value(),
         )
 
@@ -312,3 +271,12 @@ class MakePage(QWidget):
         self.browser.add_layers(
             Annotated("", population.image, population.labels, population.spacing, population.unit)
         )
+
+
+def _slider(low: float, high: float, value: float, tip: str) -> QLabeledDoubleSlider:
+    slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+    slider.setRange(low, high)
+    slider.setDecimals(2)
+    slider.setValue(value)
+    slider.setToolTip(tip)
+    return slider

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pyqtgraph
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
 
 from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_logarithmic, set_up
 from napari_dispr.widgets.train.follow import Loss, RunLog
@@ -19,8 +18,8 @@ _HEIGHT = 300
 class Curves(pyqtgraph.GraphicsLayoutWidget):
     """Two plots over the share of the budget: training loss above, validation below."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setFixedHeight(_HEIGHT)
         self.ci.setContentsMargins(0, 0, 14, 0)  # room for half of "100 %"
         self.ci.setSpacing(0)

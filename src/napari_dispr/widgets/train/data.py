@@ -103,7 +103,10 @@ class DataInput(QWidget):
         self.image_choice = LayerChoice(self._viewer, _is_picture, tip, none="none: labels only")
         self.spacing = SpacingInput()
         self.plane = PlaneInput()
-        self.folder = FolderInput()
+        self.folder = FolderInput(
+            "Folder with obj, image and mask (or with a folder train), a TIFF file of 64 x 64 x 64 voxels "
+            "for each cell, in the format of DISPR and SHAPR"
+        )
         self.rows = form(
             {
                 "labels": self.labels_choice,

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from napari_dispr.errors import duration
 from napari_dispr.training.run import Plan, Run, State, all_runs
 from napari_dispr.widgets.parts.followed import Followed, last_line
-from napari_dispr.widgets.parts.wording import duration
 
 #: The most losses of a curve; beyond them every second one is dropped.
 _MOST_LOSSES = 2000

@@ -24,7 +24,7 @@ _PRESET, _START = "standard", "generic"
 _CALIBRATE = "calibrate only"
 _CALIBRATE_HELP = (
     "Seconds to minutes, with 5 or more cells: heights, intervals and warnings of the start model are fitted "
-    "to your cells; its network stays."
+    "to your cells; its network does not change."
 )
 _MOST_STEPS = 10_000_000
 
@@ -35,8 +35,8 @@ class ModelForm(QWidget):
     #: Some setting has changed.
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._build()
         self._on_preset()
         self._connect()
@@ -48,7 +48,7 @@ class ModelForm(QWidget):
         self.start.model = _START
         self.start.setToolTip(
             "Start model: it knows cells already, so that a few dozen of your cells are enough. "
-            "Training from scratch takes hundreds of cells, and hours."
+            "Training from scratch needs hundreds of cells, and takes hours."
         )
         self.preset = QComboBox()
         for name in PRESETS:

@@ -18,8 +18,9 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.widgets.parts.layouts import narrow, row
-from napari_dispr.widgets.train.request import Plane, Spacing, unit_symbol
+from napari_dispr.widgets.train.request import Plane, Spacing
 
 _UNITS = ("micrometer", "nanometer", "millimeter", "pixel")
 
@@ -49,7 +50,7 @@ class SpacingInput(QWidget):
         self.lengths = {axis: Length() for axis in "zyx"}
         self.unit = QComboBox(toolTip="Unit of the voxel size; pixel: unknown")
         for unit in _UNITS:
-            self.unit.addItem(unit_symbol(unit), unit)
+            self.unit.addItem(unit_sign(unit), unit)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
@@ -82,7 +83,7 @@ class SpacingInput(QWidget):
             for box, length in zip(self.lengths.values(), spacing.zyx, strict=True):
                 box.setValue(length)
             if self.unit.findData(spacing.unit) < 0:
-                self.unit.addItem(unit_symbol(spacing.unit), spacing.unit)
+                self.unit.addItem(unit_sign(spacing.unit), spacing.unit)
             self.unit.setCurrentIndex(self.unit.findData(spacing.unit))
 
     def _on_edit(self) -> None:
@@ -138,22 +139,19 @@ class PlaneInput(QWidget):
 
 
 class FolderInput(QWidget):
-    """The path of a dataset folder; a folder can be dropped on it."""
+    """The path of a folder, which can be dropped on it."""
 
     changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, tip: str) -> None:
         super().__init__()
-        self.path = QLineEdit()
+        self.setAcceptDrops(True)
+        self.path = QLineEdit(toolTip=tip)
         self.path.setPlaceholderText("Drop a folder here, or browse")
         self.path.setClearButtonEnabled(True)
-        self.browse_button = QPushButton("Browse…", toolTip="Choose a dataset folder")
-        self.path.setToolTip(
-            "Folder with obj, image and mask (or with a folder train), a TIFF file of 64 x 64 x 64 voxels "
-            "for each cell, in the format of DISPR and SHAPR"
-        )
+        self.browse_button = QPushButton("Browse…", toolTip=tip)
         row((self.path, 1), self.browse_button, parent=self)
-        self.path.setAcceptDrops(False)  # it would write "file:///..."; the parent takes drops
+        self.path.setAcceptDrops(False)  # it would write "file:///..."
         self.path.textChanged.connect(self.changed)
         self.browse_button.clicked.connect(self._browse)
 
@@ -167,9 +165,18 @@ class FolderInput(QWidget):
         self.path.setText("" if folder is None else str(folder))
 
     def _browse(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "A dataset folder", self.path.text())
+        chosen = QFileDialog.getExistingDirectory(self, "Choose a folder", self.path.text())
         if chosen:
             self.folder = Path(chosen)
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        if event is not None and dropped_folder(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        if event is not None and (folder := dropped_folder(event)) is not None:
+            event.acceptProposedAction()
+            self.folder = folder
 
 
 def dropped_folder(event: QDragEnterEvent | QDropEvent) -> Path | None:

@@ -26,15 +26,15 @@ from napari_dispr.cells.folders import (
 from napari_dispr.cells.splits import check_cells, split_cells
 from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.cells.stacks import Stack, cut_stacks
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.export.pictures import montage
 from napari_dispr.models.library import available_models, new_model_path, user_folder
 from napari_dispr.settings import TrainSettings
+from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.training.run import Plan, Run, runs_folder
-from napari_dispr.viewer.displayed import finest as finest
+from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.parts.loading import without_full_collections
-from napari_dispr.widgets.parts.wording import cells_text
 
 Plane = Literal["middle"] | int
 
@@ -179,7 +179,7 @@ def _clash(image: Image | None, labels: Labels, spacing: Spacing) -> str:
     theirs, ours = (np.multiply(s.zyx, micrometers(s.unit) or 1.0) for s in (other, own))
     if not other.is_known or np.allclose(theirs, ours, rtol=0.01):
         return ""
-    texts = [f"{' x '.join(f'{step:.4g}' for step in s.zyx)} {unit_symbol(s.unit)}" for s in (other, own)]
+    texts = [f"{' x '.join(f'{step:.4g}' for step in s.zyx)} {unit_sign(s.unit)}" for s in (other, own)]
     return (
         f'"{image.name}" has voxels of {texts[0]}, "{labels.name}" of {texts[1]}. Those of the labels are '
         "used: give the voxel size above if they are wrong."
@@ -227,7 +227,7 @@ def gather(request: DataRequest, progress: Progress | None = None) -> TrainingDa
 
 def _of_folder(folder: Path) -> TrainingData:
     cells = tuple(read_training_cells(folder))
-    return _checked(cells, folder, read_notes(folder), f"{cells_text(len(cells))} to train on.", ())
+    return _checked(cells, folder, read_notes(folder), f"{counted(len(cells), 'cell')} to train on.", ())
 
 
 def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
@@ -246,10 +246,9 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
         plane=cut.plane,
         left_out=cut.left_out,
     )
-    unit = "pixels" if cut.unit == "pixel" else unit_symbol(cut.unit)
-    summary = (
-        f"{cells_text(len(cut.cells))} to train on, a voxel of the model grid is {cut.voxel_size:.3g} {unit}."
-    )
+    unit = "pixels" if cut.unit == "pixel" else unit_sign(cut.unit)
+    number = counted(len(cut.cells), "cell")
+    summary = f"{number} to train on, a voxel of the model grid is {cut.voxel_size:.3g} {unit}."
     if cut.left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in cut.left_out.items())
         summary += f" Left out: {reasons}."
@@ -280,11 +279,6 @@ def large_picture(data: TrainingData) -> NDArray[np.uint8]:
     """A larger picture of more cells, (y, x, 3)."""
     with without_full_collections():
         return montage(data.cells, columns=LARGE[0], rows=LARGE[1])
-
-
-def unit_symbol(unit: str) -> str:
-    """Such as µm for micrometer."""
-    return {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm"}.get(unit, unit)
 
 
 # --- starting ---------------------------------------------------------------------------------------
