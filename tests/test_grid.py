@@ -62,3 +62,11 @@ def test_sizes_have_the_same_bounds_everywhere():
 
 def test_translation():
     np.testing.assert_array_equal(at(grid.translation((1.0, -2.0, 3.0)), 0, 0, 0), [1, -2, 3, 1])
+
+
+def test_box_of_what_is_inside():
+    inside = np.zeros((5, 6, 7), bool)
+    assert grid.box_of(inside) is None
+    inside[1, 2, 3] = inside[3, 2, 5] = True
+    assert grid.box_of(inside) == np.s_[1:4, 2:3, 3:6]
+    assert grid.box_of(inside, 2) == np.s_[0:5, 0:5, 1:7], "the margin ends with the array"

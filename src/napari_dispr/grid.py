@@ -86,6 +86,21 @@ def between(
     return planes[below] * (1 - share) + planes[above] * share
 
 
+def box_of(inside: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...] | None:
+    """The smallest part of an array that holds all that is inside, and a margin as far as the array reaches.
+
+    None if nothing is inside.
+    """
+    box = []
+    for axis, length in enumerate(inside.shape):
+        others = tuple(other for other in range(inside.ndim) if other != axis)
+        used = np.flatnonzero(inside.any(axis=others))
+        if not len(used):
+            return None
+        box.append(slice(max(int(used[0]) - margin, 0), min(int(used[-1]) + 1 + margin, length)))
+    return tuple(box)
+
+
 def depths_inside(shape: NDArray[np.bool_]) -> NDArray[np.int_]:
     """Distances from the imaged plane, in voxels, of the planes that a shape (z, y, x) reaches, rising."""
     return np.flatnonzero(shape.any(axis=(1, 2))) - IMAGED_PLANE

@@ -182,6 +182,21 @@ def test_flow_denoiser_draws_the_mask_from_untrained_weights():
     assert not np.array_equal(free.clean[0, 0, 32] > 0, mask > 0.5)
 
 
+def test_a_cell_is_encoded_once_whatever_else_is_in_the_batch(monkeypatch):
+    model = tiny_model()
+    for parameter in model.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    one, other = (crop(np.float32(disc(radius).numpy() > 0)) for radius in (12.0, 20.0))
+    network, counts = model.ready(CPU), []
+    encode = network.encode
+    monkeypatch.setattr(network, "encode", lambda *known: counts.append(len(known[0])) or encode(*known))
+    alone = model.denoiser([one], network).features
+    both = model.denoiser([other, one, one], network).features
+    assert counts == [1, 1, 1] and both[1].std() > 0
+    assert torch.equal(both[1], alone[0]) and torch.equal(both[2], alone[0])
+    assert not torch.equal(both[0], both[1])
+
+
 def test_denoiser_meets_further_planes_that_its_network_does_not_know():
     model = tiny_model()
     assert not model.network.config.volumes

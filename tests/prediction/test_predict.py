@@ -176,12 +176,12 @@ class Crowded(torch.nn.Module):
         self.network, self.config = network, network.config
 
     def encode(self, planes, volumes):
-        if len(planes) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
         return self.network.encode(planes, volumes)
 
-    def forward(self, *arguments):
-        return self.network(*arguments)
+    def forward(self, x, *arguments):
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.network(x, *arguments)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(field, model, prediction, monkeypatch):

@@ -80,7 +80,8 @@ def test_training_goes_where_sampling_goes(stage):
     process = RectifiedFlow()
     x, t = run_up_to(network, process, condition, 8.0, noise, stage)
     assert t == process.times(stage[0])[stage[1]] and not x.requires_grad
-    denoiser = FlowDenoiser(network, process, condition, condition.sections(8.0))
+    features = network.encode(condition.planes, volumes)
+    denoiser = FlowDenoiser(network, process, features, condition.sections(8.0))
     states = [noise]
     with torch.no_grad():
         states += list(ddim(denoiser, noise, process.times(stage[0]), lambda: noise))

@@ -51,9 +51,9 @@ def volume_of(coefficients: Floats, angle: float, outside: float = _OUTSIDE) -> 
 def _turned_products(angle: float) -> tuple[Floats, NDArray[np.bool_]]:
     """Products (256, 4096) of the cosines of y and x at the pixels of a turned picture; which are outside."""
     y, x = _turned_places(angle)
-    products = cosines_at(MODES, y)[:, :, None] * cosines_at(MODES, x)[:, None]
+    down, across = (np.ascontiguousarray(cosines_at(MODES, one).T) for one in (y, x))
     outside = np.maximum(np.abs(y - grid.CENTRE), np.abs(x - grid.CENTRE)) > grid.SIZE / 2
-    return products.reshape(len(y), -1).T.copy(), outside
+    return (down[:, None] * across).reshape(-1, len(y)), outside
 
 
 def plane_coefficients(planes: Floats, angle: float, modes: int = PLANE_MODES) -> Floats:

@@ -310,6 +310,11 @@ class KnownShapes:
         """Of the components, (K,)."""
         return np.square(self.shapes, dtype=np.float32).mean(axis=0) * self.shape_unit**2
 
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """Of the components, (K, K), diagonal and without zeros in it."""
+        return np.diag(np.maximum(self.variance.astype(np.float64), 1e-9))
+
     @cached_property
     def signs(self) -> Floats:
         """What mirroring in each way does to the components, (4, K)."""

@@ -188,19 +188,12 @@ class ShapeModel:
         return condition.signed_planes(mask, image, scale)[: self.network.config.planes]
 
     def condition(self, crops: Sequence[Conditioned]) -> Condition:
-        """The conditions of a batch of crops, on the CPU."""
-        # The members of a cell have the same crop.
-        each = {id(crop): crop for crop in crops}
-        places = [list(each).index(id(crop)) for crop in crops]
-        known = [
-            Known.of(crop.mask, crop.image, crop.planes, crop.picture == "projection")
-            for crop in each.values()
-        ]
+        """The conditions of crops, on the CPU."""
+        known = [Known.of(crop.mask, crop.image, crop.planes, crop.picture == "projection") for crop in crops]
         volumes = [one.volumes()[: self.network.config.volumes] for one in known]
-        planes = [self.planes(crop.mask, crop.image, crop.known_scale) for crop in each.values()]
-        depths, distances = condition.filled_up(known)
+        planes = [self.planes(crop.mask, crop.image, crop.known_scale) for crop in crops]
         stacked = torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(volumes))
-        return Condition(*(kind[places] for kind in (*stacked, depths, distances)))
+        return Condition(*stacked, *condition.filled_up(known))
 
     def start(self, crop: Conditioned, network: UNet3D) -> Start | None:
         """Where the members of a crop start, with a network from :meth:`ready`.
@@ -262,11 +255,19 @@ class ShapeModel:
         ``agree`` makes the sections of each shape, or its silhouette, agree with those that are known;
         ``fits`` as in `FlowDenoiser`.
         """
-        known = self.condition(crops).to(next(network.parameters()).device)
+        # The members of a cell have the same crop: it is encoded once, and alone, so that the features do not
+        # depend on the rest of the batch.
+        each = {id(crop): crop for crop in crops}
+        places = [list(each).index(id(crop)) for crop in crops]
+        weight = next(network.parameters())
+        known = self.condition(list(each.values())).to(weight.device)
         if isinstance(self.process, GaussianDiffusion):
-            return GaussianDenoiser(network, self.process, known.planes)
-        sections = known.sections(self.card.truncation) if agree else None
-        return FlowDenoiser(network, self.process, known, sections, fits)
+            return GaussianDenoiser(network, self.process, known.planes[places])
+        planes, volumes = known.planes.to(weight.dtype), known.volumes.to(weight.dtype)
+        features = [network.encode(planes[[i]], volumes[[i]]) for i in range(len(each))]
+        depths, distances = known.sections(self.card.truncation)
+        sections = (depths[places], distances[places]) if agree else None
+        return FlowDenoiser(network, self.process, torch.cat([features[i] for i in places]), sections, fits)
 
     def decode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Signed distances in voxels of sampled clean shapes, both (B, 64, 64, 64)."""

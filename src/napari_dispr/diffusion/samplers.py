@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_dispr import grid
-from napari_dispr.diffusion.condition import Condition
 from napari_dispr.diffusion.network import UNet, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, Process, RectifiedFlow
 
@@ -135,6 +134,8 @@ class FlowDenoiser:
 
     Parameters
     ----------
+    features : (B, width, D, H, W)
+        Of the network's ``encode``.
     sections : (depths, distances) or None
         Of `Condition.sections`. If given, each clean shape is made to agree with them, see
         :func:`agree_with_sections`.
@@ -146,13 +147,13 @@ class FlowDenoiser:
         self,
         network: UNet3D,
         process: RectifiedFlow,
-        condition: Condition,
+        features: Tensor,
         sections: tuple[Tensor, Tensor] | None,
         fits: Sequence[Fit | None] = (),
     ) -> None:
-        self.network, self.process, self.sections, self.fits = network, process, sections, fits
+        self.network, self.process, self.features = network, process, features
+        self.sections, self.fits = sections, fits
         self.dtype = next(network.parameters()).dtype
-        self.features = network.encode(condition.planes.to(self.dtype), condition.volumes.to(self.dtype))
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), 1000.0 * t, device=x.device)

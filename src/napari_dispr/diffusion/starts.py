@@ -10,7 +10,7 @@ nearest shapes, as in a hybrid ensemble Kalman filter (Hamill and Snyder 2000, M
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -108,7 +108,7 @@ class Start:
         look = look_of(mask, image, answer)
         masks = [mask, *(plane.mask for plane in planes)]
         edges = np.stack([edge_of(one, look.angle, truncation) for one in masks])
-        sections = Sections(known, [0.0, *(plane.depth for plane in planes)])
+        sections = Sections.at(known, (0.0, *(plane.depth for plane in planes)))
         further = None
         if planes:  # the section in the imaged plane is compared with the look of the known ones
             unit = np.float32(FURTHER_WEIGHT * (truncation / MASK_TRUNCATION) ** 2)
@@ -153,20 +153,11 @@ class Start:
     @cached_property
     def _gain(self) -> Floats:
         """Change of the components with that of the cosines of the sections, (D * 256, K)."""
-        # S A^T (A S A^T + s)^-1 = (S^-1 + A^T A / s)^-1 A^T / s, which does not grow with the sections.
-        read = self.sections.read
-        precision = np.linalg.inv(self._covariance) + read.T @ read / ERROR
-        return np.asarray(np.linalg.solve(precision, read.T / ERROR).T, np.float32)
-
-    @cached_property
-    def _covariance(self) -> NDArray[np.float64]:
-        """Of the components, (K, K)."""
-        of_all = np.diag(np.maximum(self.known.variance.astype(np.float64), 1e-9))
         if len(self.edges) == 1:
-            return of_all
+            return self.sections.gain_of_all
         near, weight = self._near
         scores = _centred(self._scores(near), weight).astype(np.float64)
-        return np.asarray(LOCAL * scores.T @ scores + (1 - LOCAL) * of_all)
+        return self.sections.gain(LOCAL * scores.T @ scores + (1 - LOCAL) * self.known.covariance)
 
     @cached_property
     def _by_size(self) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
@@ -247,6 +238,11 @@ class Sections:
         From the imaged plane, in voxels.
     """
 
+    @classmethod
+    @lru_cache(maxsize=1)  # most cells have one section, in the imaged plane
+    def at(cls, known: KnownShapes, depths: tuple[float, ...]) -> Self:
+        return cls(known, depths)
+
     def __init__(self, known: KnownShapes, depths: Sequence[float]) -> None:
         along_z = cosines_at(MODES, grid.IMAGED_PLANE + np.asarray(depths, np.float64))
         components = known.components.reshape(MODES, MODES**2, -1)
@@ -256,6 +252,17 @@ class Sections:
         self.read: Floats = read.reshape(-1, components.shape[-1])
         self._known = known
         self._mean: Floats = (along_z @ known.mean.reshape(MODES, -1)).ravel()
+
+    @cached_property
+    def gain_of_all(self) -> Floats:
+        """`gain` with the covariance of all known shapes."""
+        return self.gain(self._known.covariance)
+
+    def gain(self, covariance: NDArray[np.float64]) -> Floats:
+        """Change of the components with that of the cosines of the sections, (D * 256, K)."""
+        # S A^T (A S A^T + s)^-1 = (S^-1 + A^T A / s)^-1 A^T / s, which does not grow with the sections.
+        precision = np.linalg.inv(covariance) + self.read.T @ self.read / ERROR
+        return np.asarray(np.linalg.solve(precision, self.read.T / ERROR).T, np.float32)
 
     def of(self, scores: Floats) -> Floats:
         """Those of the shape with components (K,), (D, 64, 64)."""

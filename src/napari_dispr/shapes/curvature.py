@@ -30,7 +30,7 @@ def edges_of(faces: NDArray[np.integer]) -> Edges:
     """
     sides = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
     low, high = np.minimum(*sides.T), np.maximum(*sides.T)
-    order = np.argsort(low * (int(faces.max()) + 1) + high)
+    order = np.argsort(low * (int(faces.max()) + 1) + high, kind="stable")  # faster: sides come in runs
     first, second = order[0::2], order[1::2]
     return Edges(sides[first], np.stack([first // 3, second // 3], axis=1))
 
@@ -40,8 +40,9 @@ def integral_mean_curvature(vertices: _Floats, normals: _Floats, edges: Edges) -
 
     ``normals`` are the outward unit normals of the faces.
     """
-    along = vertices[edges.vertices[:, 1]] - vertices[edges.vertices[:, 0]]
-    one, other = normals[edges.faces[:, 0]], normals[edges.faces[:, 1]]
+    start, end = (vertices.take(edges.vertices[:, i], axis=0) for i in range(2))
+    one, other = (normals.take(edges.faces[:, i], axis=0) for i in range(2))
+    along = end - start
     # |along| sin and |along| cos of the angle, which is positive at ridges.
     length = np.sqrt(np.einsum("ij,ij->i", along, along))
     sine = np.einsum("ij,ij->i", cross(one, other), along)
@@ -96,44 +97,47 @@ def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> t
     other = near.copy()
     other[rows, axis] += np.where(aside[rows, axis] < 0, -1, 1)
     share = np.abs(aside[rows, axis])
-    (gradient, hessian), (next_gradient, next_hessian) = (
-        _derivatives(smooth, np.clip(voxels, -1, np.array(level.shape)) + 2) for voxels in (near, other)
-    )
-    gradient = gradient + share * (next_gradient - gradient)
-    hessian = hessian + share[:, None, None] * (next_hessian - hessian)
-    to_voxels = np.linalg.inv(frame)
-    g = gradient.T @ to_voxels
-    hessian = to_voxels.T @ hessian @ to_voxels
-    squared = np.maximum(np.einsum("ij,ij->i", g, g), 1e-12)
-    trace = np.trace(hessian, axis1=1, axis2=2)
-    mean = (squared * trace - (g * (hessian @ g[:, :, None])[:, :, 0]).sum(axis=1)) / (2 * squared**1.5)
-    # g^T adj(B) g; the rows of adj(B) are the cross products of the rows of B.
-    adjugate = np.stack([cross(hessian[:, (i + 1) % 3], hessian[:, (i + 2) % 3]) for i in range(3)], axis=1)
-    gaussian = (g * (adjugate @ g[:, :, None])[:, :, 0]).sum(axis=1) / squared**2
+    near, other = (np.clip(one, -1, np.array(level.shape)) + 2 for one in (near, other))
+    gradient, hessian = _derivatives(smooth, near, other, share)
+    to_world = np.linalg.inv(frame).T
+    g = to_world @ gradient
+    b = (np.kron(to_world, to_world) @ hessian.reshape(9, -1)).reshape(3, 3, -1)
+    squared = np.maximum((g * g).sum(axis=0), 1e-12)
+    mean = (squared * np.trace(b) - (g * (b * g).sum(axis=1)).sum(axis=0)) / (2 * squared**1.5)
+    # g^T adj(B) g; the entries of adj(B) are the minors of B.
+    adjugate = np.empty_like(b)
+    for i, j in np.ndindex(3, 3):
+        adjugate[i, j] = b[i - 2, j - 2] * b[i - 1, j - 1] - b[i - 2, j - 1] * b[i - 1, j - 2]
+    gaussian = (g * (adjugate * g).sum(axis=1)).sum(axis=0) / squared**2
     most = 1 / np.cbrt(abs(np.linalg.det(frame)))
     apart = np.sqrt(np.maximum(mean**2 - gaussian, 0))
     large, small = np.clip(mean + apart, -most, most), np.clip(mean - apart, -most, most)
     return (large + small) / 2, large * small
 
 
-def _derivatives(volume: NDArray[np.float32], voxels: _Ints) -> tuple[_Floats, _Floats]:
-    """Gradient (3, n) and Hessian (n, 3, 3) at voxels, by central differences."""
+def _derivatives(
+    volume: NDArray[np.float32], voxels: _Ints, others: _Ints, share: _Floats
+) -> tuple[_Floats, _Floats]:
+    """Gradient (3, n) and Hessian (3, 3, n) at a share of the way from voxels to others.
+
+    By central differences at both, interpolated.
+    """
     strides = np.array([volume.shape[1] * volume.shape[2], volume.shape[2], 1])
-    flat, centre = volume.ravel(), voxels @ strides
+    flat, first, second = volume.ravel(), voxels @ strides, others @ strides
 
     def at(step: int) -> _Floats:
-        return flat[centre + step].astype(np.float64)
+        return (1 - share) * flat.take(first + step) + share * flat.take(second + step)
 
     here = at(0)
-    gradient, hessian = np.empty((3, len(voxels))), np.empty((len(voxels), 3, 3))
+    gradient, hessian = np.empty((3, len(share))), np.empty((3, 3, len(share)))
     for a in range(3):
         plus, minus = at(strides[a]), at(-strides[a])
         gradient[a] = (plus - minus) / 2
-        hessian[:, a, a] = plus + minus - 2 * here
+        hessian[a, a] = plus + minus - 2 * here
         for b in range(a):
             along, across = strides[a] + strides[b], strides[a] - strides[b]
-            hessian[:, a, b] = (at(along) + at(-along) - at(across) - at(-across)) / 4
-            hessian[:, b, a] = hessian[:, a, b]
+            hessian[a, b] = (at(along) + at(-along) - at(across) - at(-across)) / 4
+            hessian[b, a] = hessian[a, b]
     return gradient, hessian
 
 

@@ -15,8 +15,8 @@ from napari_dispr.shapes.measures import DEGREES
 
 _Floats = NDArray[np.float64]
 
-#: Points at which thickness is measured.
-_POINTS = 500
+#: Thickness is measured at up to so many points.
+POINTS = 500
 #: For thickness, larger meshes keep fewer vertices, at least every third one.
 _VERTICES = 2000
 #: A matrix product finds the nearest vertices of so many points or more, on meshes of so many vertices.
@@ -39,7 +39,7 @@ def hull_measures(vertices: _Floats, volume: float, area: float) -> dict[str, fl
     corners = vertices[hull.vertices]
     corners = corners - corners.mean(axis=0)
     directions = _half_sphere(400)
-    widths = np.ptp(corners @ directions.T, axis=0)
+    widths = np.ptp(directions @ corners.T, axis=1)
     return {
         "convexity": float(hull.area / area),
         "solidity": float(volume / hull.volume),
@@ -58,7 +58,7 @@ def _extreme_width(corners: _Floats, direction: _Floats, sign: int) -> float:
         cap = direction + (radius * np.cos(angle))[:, None] * across[0]
         cap += (radius * np.sin(angle))[:, None] * across[1]
         cap /= np.linalg.norm(cap, axis=1, keepdims=True)
-        widths = np.ptp(corners @ cap.T, axis=0)
+        widths = np.ptp(cap @ corners.T, axis=1)
         best = int(np.argmax(sign * widths))
         direction, width = cap[best], float(widths[best])
     return width
@@ -111,7 +111,7 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
     vertices, normals : (n, 3) arrays
         Of the closed mesh; outward normals.
     inside : (m, 3) array
-        Even points inside.
+        Even points inside, about `POINTS`.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
 
     Notes
     -----
-    The definition of Hildebrand and Rueegsegger [1]_, for up to 500 points. The balls touch the surface
+    The definition of Hildebrand and Rueegsegger [1]_. The balls touch the surface
     at the place nearest to one of the points and lie inside; they are found by shrinking [2]_. No distances
     between voxels are used, so that the error is well below a voxel.
 
@@ -134,10 +134,9 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
     middle = vertices.mean(axis=0)
     # Vertices are about 0.6 voxel apart: on large meshes fewer of them bound the balls as well.
     step = min(1 + len(vertices) // _VERTICES, 3)
-    vertices, normals, inside = vertices[::step] - middle, normals[::step], inside - middle
+    vertices, normals, points = vertices[::step] - middle, normals[::step], inside - middle
     # A ball's centre is about as far from many vertices: large leaves take half of the time.
     tree = cKDTree(vertices, leafsize=64)
-    points = inside[:: len(inside) // _POINTS + 1]
     if not len(points):
         points = vertices.mean(axis=0, keepdims=True)
     own, below = tree.query(points)

@@ -83,15 +83,15 @@ class Ensemble:
         affine = grid.check_affine(self.grid_to_world)
         if affine.shape != (4, 4):
             raise ValueError(f"grid_to_world is a (4, 4) affine, not {self.grid_to_world}")
-        half = distance.astype(np.float16)
-        if not np.isfinite(half).all():
+        rounded = distance.astype(np.float16).astype(np.float32)
+        if not np.isfinite(rounded).all():
             raise ValueError(f"the signed distance of cell {self.label} is not finite")
         numbers = tuple(int(number) for number in self.numbers) or tuple(range(len(distance)))
         if len(numbers) != len(distance) or len(set(numbers)) != len(numbers):
             raise ValueError(f"{len(distance)} members have as many different numbers, not {self.numbers}")
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "label", int(self.label))
-        object.__setattr__(self, "signed_distance", half.astype(np.float32))
+        object.__setattr__(self, "signed_distance", rounded)
         object.__setattr__(self, "grid_to_world", affine)
         object.__setattr__(self, "zoom", float(self.zoom))
 
@@ -141,19 +141,8 @@ class Ensemble:
 
     @property
     def modes(self) -> list[tuple[int, ...]]:
-        """Groups of similar members, as indices (not numbers), the largest first.
-
-        Average linkage on 1 - IoU, cut at `MODE_DISTANCE` (0.5).
-        """
-        if len(self) == 1:
-            return [(0,)]
-        from scipy.cluster.hierarchy import fcluster, linkage
-        from scipy.spatial.distance import squareform
-
-        distance = 1.0 - pairwise_iou(self.members)
-        groups = fcluster(linkage(squareform(distance, checks=False), "average"), MODE_DISTANCE, "distance")
-        modes = [tuple(int(i) for i in np.flatnonzero(groups == group)) for group in np.unique(groups)]
-        return sorted(modes, key=lambda mode: (-len(mode), mode))
+        """Groups of similar members, see `modes_of`."""
+        return modes_of(pairwise_iou(self.members))
 
     @property
     def ambiguity(self) -> float:
@@ -262,9 +251,10 @@ def without_debris(signed_distance: NDArray[np.float32], depths: Sequence[float]
     not reach the imaged plane, where the mask would show it, or another known plane. These are at ``depths``
     in voxels from the imaged plane.
     """
-    parts, count = ndimage.label(signed_distance > 0)
-    if count < 2:
+    inside = signed_distance > 0
+    if ndimage.label(inside[grid.box_of(inside)])[1] < 2:
         return signed_distance
+    parts, _ = ndimage.label(inside)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     small = sizes < DEBRIS * sizes.sum()
@@ -300,15 +290,35 @@ def stretched(
 
 def pairwise_iou(members: NDArray[np.bool_]) -> NDArray[np.float64]:
     """IoU of all pairs of members, (member, member); 1 for two empty members."""
-    flat = members.reshape(len(members), -1).astype(np.float32)
+    box = grid.box_of(np.asarray(members.any(axis=0))) or ()
+    flat = members[:, *box].reshape(len(members), -1).astype(np.float32)
     both = (flat @ flat.T).astype(np.float64)  # counts up to 64^3 are exact in float32
     volume = np.diag(both)
     either = volume[:, None] + volume[None, :] - both
     return np.where(either > 0, both / np.maximum(either, 1.0), 1.0)
 
 
+def modes_of(alike: NDArray[np.float64]) -> list[tuple[int, ...]]:
+    """Groups of similar members, as indices (not numbers), the largest first, from their `pairwise_iou`.
+
+    Average linkage on 1 - IoU, cut at `MODE_DISTANCE` (0.5).
+    """
+    if len(alike) == 1:
+        return [(0,)]
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    tree = linkage(squareform(1.0 - alike, checks=False), "average")
+    groups = fcluster(tree, MODE_DISTANCE, "distance")
+    modes = [tuple(int(i) for i in np.flatnonzero(groups == group)) for group in np.unique(groups)]
+    return sorted(modes, key=lambda mode: (-len(mode), mode))
+
+
+def mean_apart(alike: NDArray[np.float64]) -> float:
+    """Mean 1 - IoU over all pairs of members, from their `pairwise_iou`; NaN for a single member."""
+    return float(1 - alike[np.triu_indices(len(alike), 1)].mean()) if len(alike) > 1 else float("nan")
+
+
 def diversity(members: NDArray[np.bool_]) -> float:
     """Mean 1 - IoU over all pairs of members (member, z, y, x); NaN for a single member."""
-    if len(members) == 1:
-        return float("nan")
-    return float(1 - pairwise_iou(members)[np.triu_indices(len(members), 1)].mean())
+    return mean_apart(pairwise_iou(members))

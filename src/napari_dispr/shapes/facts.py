@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.planes import mean_gap
-from napari_dispr.shapes.ensemble import Ensemble, arrays_of
+from napari_dispr.shapes.ensemble import Ensemble, arrays_of, mean_apart, modes_of, pairwise_iou
 from napari_dispr.shapes.section import Section
 
 #: First and last voxel (z, y, x) of the model grid that any member holds.
@@ -33,11 +33,13 @@ class Agreement:
     @classmethod
     def of(cls, ensemble: Ensemble) -> Self:
         """Computed from the shapes."""
-        inside = np.argwhere(ensemble.members.any(axis=0))
-        ends = (
-            [tuple(end.tolist()) for end in (inside.min(axis=0), inside.max(axis=0))] if len(inside) else []
-        )
-        return cls(ensemble.ambiguity, tuple(ensemble.modes), (ends[0], ends[1]) if ends else None)
+        members = ensemble.members
+        alike, box = pairwise_iou(members), grid.box_of(np.asarray(members.any(axis=0)))
+        ends = None
+        if box is not None:
+            z, y, x = box
+            ends = (z.start, y.start, x.start), (z.stop - 1, y.stop - 1, x.stop - 1)
+        return cls(mean_apart(alike), tuple(modes_of(alike)), ends)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

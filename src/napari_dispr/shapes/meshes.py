@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_dispr import grid
+
 if TYPE_CHECKING:
     import trimesh
 
@@ -43,11 +45,11 @@ def surface_mesh(signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0))
     from skimage.measure import marching_cubes
 
     distance = np.asarray(signed_distance, dtype=np.float32)
-    inside = np.argwhere(distance >= _NEAR_ZERO)
-    if not len(inside):
+    inside = grid.box_of(distance >= _NEAR_ZERO)
+    if inside is None:
         return trimesh.Trimesh()
     # Only the box of the shape and one voxel around it: most of the grid is outside.
-    low, high = inside.min(axis=0) - 1, inside.max(axis=0) + 2
+    low, high = np.array([(side.start - 1, side.stop + 1) for side in inside]).T
     box = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, distance.shape, strict=True))
     beyond = [(int(a < 0), int(b > n)) for a, b, n in zip(low, high, distance.shape, strict=True)]
     level = _closed(distance[box], beyond)

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, eye_array
 
+from napari_dispr import grid
 from napari_dispr.shapes import curvature, descriptors
 from napari_dispr.shapes.measures import HEADLINE, MEASURES
 from napari_dispr.shapes.meshes import affine_of, surface_mesh
@@ -18,6 +19,8 @@ from napari_dispr.shapes.meshes import affine_of, surface_mesh
 #: Laplacian steps of `roughness`. On a marching-cubes mesh, whose edges are about 0.7 voxel long, they have
 #: the effect of a Gaussian of 2 voxels on a volume.
 _SMOOTHING_STEPS = 20
+#: Voxels around a shape that the smoothing of `curvature.curvatures` needs.
+_MARGIN = 7
 
 
 def measure_shape(
@@ -75,7 +78,7 @@ def measure_shape(
     """
     wanted = [name for name in MEASURES if only is None or name in only]
     distance, linear = np.asarray(signed_distance, dtype=np.float32), affine_of(frame)[:3, :3]
-    within = _box(distance)
+    within = grid.box_of(distance > 0, _MARGIN)
     shape = None if within is None else _Shape(distance[within], linear)
     if shape is None or not len(shape.faces):
         return {name: 0.0 if name in ("volume", "parts") else float("nan") for name in wanted}
@@ -84,18 +87,6 @@ def measure_shape(
         if not names.isdisjoint(wanted):
             found |= measures(shape)
     return {name: float(found[name]) for name in wanted}
-
-
-def _box(distance: NDArray[np.float32]) -> tuple[slice, ...] | None:
-    """The box of the shape with a margin for the smoothing of `curvature.curvatures`."""
-    inside = distance > 0
-    slices = []
-    for axis, length in enumerate(distance.shape):
-        used = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not len(used):
-            return None
-        slices.append(slice(max(int(used[0]) - 9, 0), min(int(used[-1]) + 10, length)))
-    return tuple(slices)
 
 
 class _Shape:
@@ -113,7 +104,7 @@ class _Shape:
     @cached_property
     def corners(self) -> tuple[NDArray[np.float64], ...]:
         """The first, second and third vertex of each face, (face, 3) each."""
-        return tuple(self.vertices[self.faces[:, k]] for k in range(3))
+        return tuple(self.vertices.take(self.faces[:, k], axis=0) for k in range(3))
 
     @cached_property
     def crosses(self) -> NDArray[np.float64]:
@@ -204,11 +195,11 @@ def _roughness(shape: _Shape) -> dict[str, float]:
     # Each edge of a closed mesh is once in each direction in the faces.
     one, other = shape.faces.ravel(), shape.faces[:, [1, 2, 0]].ravel()
     count = len(shape.vertices)
-    neighbours = csr_array((np.ones(len(one)), (one, other)), shape=(count, count))
-    share = 1 / np.maximum(np.bincount(one, minlength=count), 1)[:, None]
+    share = 0.5 / np.maximum(np.bincount(one, minlength=count), 1)
+    halfway = csr_array((share[one], (one, other)), shape=(count, count)) + eye_array(count) / 2
     smooth = shape.vertices
     for _ in range(_SMOOTHING_STEPS):
-        smooth = (smooth + neighbours @ smooth * share) / 2
+        smooth = halfway @ smooth
     moved = np.einsum("ij,ij->i", shape.vertices - smooth, shape.normals)
     average = np.average(moved, weights=shape.areas)
     return {"roughness": np.sqrt(np.average((moved - average) ** 2, weights=shape.areas))}
@@ -219,7 +210,7 @@ def _hull(shape: _Shape) -> dict[str, float]:
 
 
 def _parts(shape: _Shape) -> dict[str, float]:
-    return {"parts": ndimage.label(shape.inside)[1]}
+    return {"parts": ndimage.label(shape.inside[grid.box_of(shape.inside)])[1]}
 
 
 def _axes(shape: _Shape) -> dict[str, float]:
@@ -229,8 +220,9 @@ def _axes(shape: _Shape) -> dict[str, float]:
 
 
 def _thickness(shape: _Shape) -> dict[str, float]:
-    inside = np.argwhere(shape.inside) @ shape.linear.T
-    return descriptors.thickness(shape.vertices, shape.normals, inside)
+    inside = np.flatnonzero(shape.inside)
+    some = np.unravel_index(inside[:: len(inside) // descriptors.POINTS + 1], shape.inside.shape)
+    return descriptors.thickness(shape.vertices, shape.normals, np.stack(some, axis=1) @ shape.linear.T)
 
 
 def _curvatures(shape: _Shape) -> dict[str, float]:

@@ -83,11 +83,13 @@ class Placement:
                 if signed_distance is None:
                     continue
                 distance = self._placed(label, signed_distance)
+                mine = distance > 0
                 # Cells have different zooms: compare in voxels of the volume.
-                depth = distance * (self._pixel(label)[0, 0] / self.step)
-                mine = (distance > 0) & (depth > winner[region])
+                depth = distance[mine] * (self._pixel(label)[0, 0] / self.step)
+                wins = depth > winner[region][mine]
+                mine[mine] = wins
                 volume[region][mine] = label
-                winner[region][mine] = depth[mine]
+                winner[region][mine] = depth[wins]
         return volumes
 
     def image(self, cells: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[np.float32]:
