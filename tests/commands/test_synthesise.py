@@ -48,6 +48,32 @@ def test_a_model_from_two_slices_and_from_a_picture(
     assert card.dimensions == 2 and card.spacing == (0.5, 0.5) and not card.neighbours
 
 
+def test_several_images_with_their_labels(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pairs, and as a folder: the same cells."""
+    pairs = [str(files / f"{name}.tif") for name in ("image", "labels", "image", "labels")]
+    quick = ("--steps", "1", "--batch", "2", "--device", "cpu", "--spacing", "1,0.5,0.5")
+    command = ["synthesise", "learn", *pairs]
+    assert main([*command, "--out", str(tmp_path / "a.safetensors"), *quick]) == 0
+    for number in (1, 2):
+        for kind in ("image", "labels"):
+            path = tmp_path / "both" / kind / f"{number}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((files / f"{kind}.tif").read_bytes())
+    command = ["synthesise", "learn", str(tmp_path / "both")]
+    assert main([*command, "--out", str(tmp_path / "b.safetensors"), *quick]) == 0
+    assert learn(files, "image", "labels", tmp_path / "one.safetensors", "--spacing", "1,0.5,0.5") == 0
+    cells = [
+        LearnedSynthesis.load(tmp_path / f"{name}.safetensors").card.training["cells"]
+        for name in ("a", "b", "one")
+    ]
+    assert cells[0] == cells[1] == 2 * cells[2]
+    capsys.readouterr()
+    assert main(["synthesise", "learn", *pairs[:3], "--out", str(tmp_path / "c.safetensors"), *quick]) == 2
+    assert "3 paths are given: give each image with its labels" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("image", "labels", "name", "more", "message"),
     [

@@ -160,7 +160,8 @@ def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[Cell]:
     for label, sections in ((label, sections) for label, parts in found.items() for sections in parts):
         ends = sections[0].z - 1, sections[-1].z + 1
         whole = label not in cut and all(0 <= z < len(annotated) and annotated[z] for z in ends)
-        cell = Cell(f"{field.name} {label} at {sections[0].z}", number, label, sections, whole)
+        name = f"{label} in slice {sections[0].z} of image {number}, {field.name}"
+        cell = Cell(name, number, label, sections, whole)
         height = step[0] * len(sections) if whole else None
         middle = cell.largest.z
         if len(annotated) > 1 and annotated[max(0, middle - 1) : middle + 2].sum() < 3:

@@ -115,10 +115,10 @@ def iter_learn_synthesis(
 
     Parameters
     ----------
-    images, labels : path, array or sequence of arrays
+    images, labels : path, array or sequence of either
         Images of one microscope and the labels of their cells, all (y, x) or all (z, y, x). A slice of a
         stack without any label counts as not annotated, so that a few annotated slices are enough. Paths are
-        those of two files or two folders with the same names; or of one folder with both, and no ``labels``.
+        those of files, or of two folders with the same names; or of one folder with both, and no ``labels``.
     out : path
         Model file to write, NAME.safetensors. The run is saved in the folder NAME.learning, with a log
         (``log.jsonl``) and a picture of its progress (``preview.png``). The same call again continues a run
