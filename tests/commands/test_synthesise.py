@@ -8,6 +8,8 @@ import tifffile
 from support.learning import few_are_made  # noqa: F401
 
 from napari_dispr.commands.cli import main
+from napari_dispr.synthesis.annotated import all_annotated
+from napari_dispr.synthesis.examples import examples_of
 from napari_dispr.synthesis.learned import LearnedSynthesis
 from napari_dispr.synthesis.stacks import simulate_stack
 
@@ -51,24 +53,24 @@ def test_a_model_from_two_slices_and_from_a_picture(
 def test_several_images_with_their_labels(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As pairs, and as a folder: the same cells."""
+    """As pairs, and as a folder: the same images."""
     pairs = [str(files / f"{name}.tif") for name in ("image", "labels", "image", "labels")]
-    quick = ("--steps", "1", "--batch", "2", "--device", "cpu", "--spacing", "1,0.5,0.5")
-    command = ["synthesise", "learn", *pairs]
-    assert main([*command, "--out", str(tmp_path / "a.safetensors"), *quick]) == 0
     for number in (1, 2):
         for kind in ("image", "labels"):
             path = tmp_path / "both" / kind / f"{number}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes((files / f"{kind}.tif").read_bytes())
-    command = ["synthesise", "learn", str(tmp_path / "both")]
-    assert main([*command, "--out", str(tmp_path / "b.safetensors"), *quick]) == 0
-    assert learn(files, "image", "labels", tmp_path / "one.safetensors", "--spacing", "1,0.5,0.5") == 0
-    cells = [
-        LearnedSynthesis.load(tmp_path / f"{name}.safetensors").card.training["cells"]
-        for name in ("a", "b", "one")
-    ]
-    assert cells[0] == cells[1] == 2 * cells[2]
+    fields = all_annotated(tmp_path / "both", None, (1, 0.5, 0.5), "micrometer")
+    for one, other in zip(
+        fields, all_annotated(pairs[::2], pairs[1::2], (1, 0.5, 0.5), "micrometer"), strict=True
+    ):
+        assert np.array_equal(one.image, other.image) and np.array_equal(one.labels, other.labels)
+    cells = len({mask.cell for mask in examples_of(fields).masks})
+    assert cells == 2 * len({mask.cell for mask in examples_of(fields[:1]).masks})
+    quick = ("--steps", "1", "--batch", "2", "--device", "cpu", "--spacing", "1,0.5,0.5")
+    out = tmp_path / "a.safetensors"
+    assert main(["synthesise", "learn", *pairs, "--out", str(out), *quick]) == 0
+    assert LearnedSynthesis.load(out).card.training["cells"] == cells
     capsys.readouterr()
     assert main(["synthesise", "learn", *pairs[:3], "--out", str(tmp_path / "c.safetensors"), *quick]) == 2
     assert "3 paths are given: give each image with its labels" in capsys.readouterr().err
