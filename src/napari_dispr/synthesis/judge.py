@@ -190,19 +190,26 @@ def _first(images: Iterator[Annotated]) -> list[Annotated]:
 
 
 def _save_images(path: Path, shown: dict[str, list[Annotated]]) -> None:
-    """Some images of each kind, a row for each, next to the same images with outlines."""
-    from imageio.v3 import imwrite
+    """Some images of each kind, a row with its name for each, next to the same images with outlines."""
+    from matplotlib.figure import Figure
 
-    rows = []
-    for images in shown.values():
+    rows = {}
+    for name, images in shown.items():
         tiles = [tile(one.image, one.labels, 160) for one in images]
         height = max(one.shape[0] for one in tiles)
-        padded = [np.pad(one, ((0, height - one.shape[0]), (0, 4), (0, 0))) for one in tiles]
-        rows.append(np.concatenate(padded, axis=1))
-    width = max(row.shape[1] for row in rows)
-    page = np.concatenate([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows])
+        space = [((0, height - one.shape[0]), (0, 4), (0, 0)) for one in tiles]
+        padded = [np.pad(one, pad, constant_values=255) for one, pad in zip(tiles, space, strict=True)]
+        rows[name] = np.concatenate(padded, axis=1)
+    heights = [len(row) for row in rows.values()]
+    width = max(row.shape[1] for row in rows.values())
+    figure = Figure(figsize=(0.4 + width / 100, 0.1 + sum(heights) / 100), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (name, row) in zip(axes, rows.items(), strict=True):
+        axis.imshow(row, interpolation="nearest", extent=(0, row.shape[1], len(row), 0))
+        axis.set(xlim=(0, width), xticks=[], yticks=[], ylabel=name)
+        axis.spines[:].set_visible(False)
     with written_aside(path) as aside:
-        imwrite(aside, page)
+        figure.savefig(aside, dpi=150)
 
 
 _SEG_COLUMNS = ["training", "seed", "image", "cells", "seg", "sections", "seg_2d"]
