@@ -166,7 +166,7 @@ def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[Cell]:
         middle = cell.largest.z
         if len(annotated) > 1 and annotated[max(0, middle - 1) : middle + 2].sum() < 3:
             depth = CAP / 2  # it is any section but a cap: the median depth
-            if (found_ends := light_ends(field, label, middle, cell.largest.box)) is not None:
+            if (found_ends := light_ends(field, annotated, label, middle, cell.largest.box)) is not None:
                 low, high = found_ends
                 depth = abs(2 * middle - low - high) / (high - low)
                 height = (high - low) * step[0]

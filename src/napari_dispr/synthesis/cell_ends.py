@@ -1,6 +1,7 @@
 """Where a cell of which one slice is annotated starts and ends along z, by its light in the other slices."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 
 from napari_dispr.labels import Box
@@ -13,11 +14,14 @@ LEAST_CONTRAST = 0.3
 _AROUND = 2
 
 
-def light_ends(field: Annotated, label: int, z: int, box: Box) -> tuple[float, float] | None:
+def light_ends(
+    field: Annotated, annotated: NDArray[np.bool_], label: int, z: int, box: Box
+) -> tuple[float, float] | None:
     """First and last depth of a cell, in slices; None if its light does not show them.
 
     The cell ends where the mean grey value above or below the inner half of its section in slice ``z`` has
-    fallen (or risen, if cells are dark) to the value at the edge of that section.
+    fallen (or risen, if cells are dark) to the value at the edge of that section. ``annotated`` says which
+    slices are.
     """
     window = (slice(None), *(slice(max(0, side.start - _AROUND), side.stop + _AROUND) for side in box))
     image, labels = field.image[window], field.labels[window]
@@ -33,7 +37,7 @@ def light_ends(field: Annotated, label: int, z: int, box: Box) -> tuple[float, f
     contrast = float(light[z]) - outside
     inside = (light - edge) * np.sign(contrast)
     # In other annotated slices the labels say whether the cell is there.
-    absent = field.labels.any(axis=(1, 2)) & ~(labels[:, core] == label).any(axis=1)
+    absent = annotated & ~(labels[:, core] == label).any(axis=1)
     inside[absent] = -np.abs(inside[absent])
     below, above = np.flatnonzero(inside[:z] <= 0), z + np.flatnonzero(inside[z:] <= 0)
     if abs(contrast) < LEAST_CONTRAST * image[z].std() or inside[z] <= 0 or not len(below) or not len(above):
