@@ -1,5 +1,6 @@
 """The fields of a batch: from a folder, a table or a plate, and plane by plane from a series."""
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
@@ -93,6 +94,29 @@ def test_series_and_channels(tmp_path):
     np.testing.assert_array_equal(cells, labels)
     with pytest.raises(InputError, match=r"2 channels: give .* --channel 0 to 1"):
         read_field(fields[2])
+
+
+def test_files_of_cellpose(tmp_path):
+    """Images as PNG, with its masks or its own file; a preview among other files is no field."""
+    image, labels = field(2, 0)
+    for name in ("a.png", "b.png"):
+        iio.imwrite(tmp_path / name, image)
+    iio.imwrite(tmp_path / "a_cp_masks.png", labels.astype(np.uint16))
+    np.save(tmp_path / "b_seg.npy", np.array({"masks": labels, "outlines": labels > 0}), allow_pickle=True)
+    for one in list_fields(tmp_path):
+        seen, segmented, _ = read_field(one)
+        np.testing.assert_array_equal(seen, image)
+        np.testing.assert_array_equal(segmented, labels)
+    iio.imwrite(tmp_path / "c.png", image)
+    with pytest.raises(InputError, match=r"c\.png has no labels"):
+        read_field(list_fields(tmp_path)[2])
+    for path in tmp_path.glob("*"):
+        path.unlink()
+    for name in ("a.tif", "a_masks.tif"):
+        tifffile.imwrite(tmp_path / name, labels)
+    for name in ("a.png", "preview.png"):
+        iio.imwrite(tmp_path / name, image)
+    assert [one.image for one in list_fields(tmp_path)] == [tmp_path / "a.tif"]
 
 
 @pytest.mark.parametrize("kind", ["compressed", "tiled", "contiguous", "imagej", "npy", "zarr"])

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
@@ -13,6 +14,7 @@ import zarr
 from PIL import Image
 
 from napari_dispr.cells.file_pairs import pair_files
+from napari_dispr.cells.pictures import read_plane
 from napari_dispr.cells.stack_files import read_stack, stated_pixel_size
 from napari_dispr.errors import InputError
 
@@ -194,7 +196,7 @@ def test_few_slices_are_no_colours(tmp_path: Path, slices: int) -> None:
         (np.stack([IMAGE] * 2, 1), {"imagej": True, "metadata": {"axes": "ZCYX"}}, "has 2 channels"),
         (np.stack([IMAGE] * 3), {"imagej": True, "metadata": {"axes": "TZYX"}}, "has 3 time points"),
         (IMAGE, {"imagej": True, "metadata": {"axes": "TYX"}}, "has 6 time points"),
-        (np.zeros((6, 20, 30, 3), np.uint8), {"photometric": "rgb"}, "has 3 colours"),
+        (np.arange(10800).reshape(6, 20, 30, 3).astype(np.uint8), {"photometric": "rgb"}, "has 3 colours"),
         (IMAGE[0], {}, "has the shape 20 x 30 and is not a 3D stack"),
         (np.stack([IMAGE] * 3), {"metadata": None}, "is not a 3D stack"),
     ],
@@ -207,6 +209,41 @@ def test_more_or_less_than_a_stack(tmp_path: Path, labels: Path, array, options,
     with pytest.raises(InputError, match=said) as caught:
         read_stack(path, labels)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("axes", ["ZCYX", "ZYXS"])
+def test_a_channel_is_chosen(tmp_path: Path, labels: Path, axes: str) -> None:
+    image = (IMAGE % 200).astype(np.uint8)
+    together = np.stack([image + 2, image, image + 1], axis=1 if axes == "ZCYX" else 3)
+    options = {"imagej": True, "metadata": {"axes": axes}} if axes == "ZCYX" else {"photometric": "rgb"}
+    path = write(tmp_path / "cells.tif", together, **options)
+    np.testing.assert_array_equal(read_stack(path, labels, channel=1).image, image)
+    for wrong in (None, 3, -1):
+        with pytest.raises(InputError, match=r"has 3 \w+: give the one .* --channel 0 to 2"):
+            read_stack(path, labels, channel=wrong)
+    with pytest.raises(InputError, match="save the labels as one channel"):
+        read_stack(path, path)
+
+
+def test_grey_values_in_colour(tmp_path: Path) -> None:
+    """Many programs save grey pictures, and labels, as RGB or RGBA."""
+    image, labels = ((one[0] % 200).astype(np.uint8) for one in (IMAGE, LABELS))
+    for name in ("cells.png", "cells.tif"):
+        opaque = np.full_like(image, 255)
+        iio.imwrite(tmp_path / name, np.stack([image, image, image, opaque], -1))
+        iio.imwrite(tmp_path / f"labels_{name}", np.stack([labels] * 3, -1))
+        np.testing.assert_array_equal(read_plane(tmp_path / name), image)
+        np.testing.assert_array_equal(read_plane(tmp_path / f"labels_{name}", labels=True), labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("a.czi", "open it in Fiji"), ("RoiSet.zip", "export a label image"), ("a.txt", "save it as TIFF")],
+)
+def test_other_formats_name_the_cure(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).write_bytes(b"something")
+    with pytest.raises(InputError, match=said):
+        read_plane(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +292,7 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
     zarr.open_group(tmp_path / "plain.zarr", mode="w")
     for name, said in (
         ("cells.npy", "cannot be read as NPY"),
-        ("cells.png", "is not TIFF, OME-Zarr or NPY"),
+        ("cells.png", "cannot be read as a picture: save it as TIFF"),
         ("empty.zarr", "cannot be read as an OME-Zarr image"),
         ("plain.zarr", "cannot be read as an OME-Zarr image"),
         ("nowhere.tif", "There is no file"),
@@ -334,6 +371,8 @@ def test_masks_of_cellpose(tmp_path: Path) -> None:
     np.save(path, np.array({"masks": tmp_path}), allow_pickle=True)  # would run code of another package
     with pytest.raises(InputError, match=r"a_seg\.npy cannot be read"):
         read_stack(None, path)
+    np.save(path, np.array({"masks": LABELS[0]}), allow_pickle=True)
+    np.testing.assert_array_equal(read_plane(path, labels=True), LABELS[0])
 
 
 # --- compressed files, palettes, units -------------------------------------------------------------------

@@ -141,7 +141,7 @@ def _of_folder(folder: Path) -> Iterator[Field]:
     )
     if (images == folder) != (labels == folder):
         images = labels = folder
-    pairs, alone = partners(images, labels)
+    pairs, alone = partners(images, labels, flat=True)
     found = [(stem_of(image), Field(stem_of(image), image, path)) for image, path in pairs]
     for path, fault in alone:
         found.append((stem_of(path), Field(stem_of(path), None, None, fault=fault)))

@@ -10,10 +10,12 @@ _LABEL_ENDINGS = tuple(
     mark + word for word in ("cp_masks", "masks", "mask", "labels", "label", "seg") for mark in "_-"
 )
 _ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr", ".npy")
+#: Formats of one plane; among other files, one without a partner is a preview, and is left out.
+_FLAT = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 def pair_files(
-    images: str | PathLike[str] | None, labels: str | PathLike[str]
+    images: str | PathLike[str] | None, labels: str | PathLike[str], *, flat: bool = False
 ) -> list[tuple[Path | None, Path]]:
     """Pair an image and a label file, or all files of two folders.
 
@@ -24,6 +26,8 @@ def pair_files(
     ----------
     images : path or None
         None: only labels.
+    flat : bool
+        Whether PNG, JPEG and BMP files of a folder count, too.
 
     Returns
     -------
@@ -48,14 +52,16 @@ def pair_files(
             raise InputError(f"{images} is given as the image and as its labels: give two files.")
         return [(None if images is None else Path(images), labels)]
     if images is None:
-        return [(None, path) for path in _files(labels).values()]
-    pairs, alone = partners(Path(images), labels)
+        return [(None, path) for path in _files(labels, flat).values()]
+    pairs, alone = partners(Path(images), labels, flat=flat)
     for _, fault in alone:
         raise InputError(fault)
     return list(pairs)
 
 
-def partners(images: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
+def partners(
+    images: Path, labels: Path, *, flat: bool = False
+) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
     """Pair the files of two folders, or of one, as `pair_files`.
 
     Returns
@@ -68,9 +74,9 @@ def partners(images: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[
     InputError
         If a folder has no such files, or two with the same name.
     """
-    of_labels = _files(labels)
+    of_labels = _files(labels, flat)
     together = labels.resolve() == images.resolve()
-    of_images = _files(images)
+    of_images = _files(images, flat)
     found = {
         stem: [of_labels[stem + e] for e in ("", *_LABEL_ENDINGS) if stem + e in of_labels]
         for stem in of_images
@@ -97,7 +103,9 @@ def partners(images: Path, labels: Path) -> tuple[list[tuple[Path, Path]], list[
         for path in of_labels.values()
         if path not in used
     ]
-    return pairs, alone
+    paired = {path.suffix.lower() for pair in pairs for path in pair}
+    previews = {suffix for suffix in _FLAT if suffix not in paired} if pairs else set()
+    return pairs, [(path, fault) for path, fault in alone if path.suffix.lower() not in previews]
 
 
 def _is_folder(path: Path) -> bool:
@@ -106,17 +114,23 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not zarr and path.suffix.lower() != ".zarr"
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """The files of a folder, by name without ending."""
+def _files(folder: Path, flat: bool) -> dict[str, Path]:
+    """The files of a folder, by name without ending; of files with one name, those of one plane come last."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(_ENDINGS):
-            continue
-        other = found.setdefault(stem_of(path), path)
-        if other != path:
-            raise InputError(f"The files {other} and {path.name} have the same name: rename or remove one.")
+    for endings in (_ENDINGS, _FLAT) if flat else (_ENDINGS,):
+        before = set(found)
+        for path in sorted(folder.iterdir()):
+            stem = stem_of(path)
+            if path.name.startswith(".") or not path.name.lower().endswith(endings) or stem in before:
+                continue
+            other = found.setdefault(stem, path)
+            if other != path:
+                raise InputError(
+                    f"The files {other} and {path.name} have the same name: rename or remove one."
+                )
     if not found:
-        raise InputError(f"The folder {folder} has no TIFF, OME-Zarr or NPY files: choose another.")
+        known = "TIFF, OME-Zarr, NPY or PNG" if flat else "TIFF, OME-Zarr or NPY"
+        raise InputError(f"The folder {folder} has no {known} files: choose another.")
     return found
 
 

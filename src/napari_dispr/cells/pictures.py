@@ -1,47 +1,20 @@
-"""Read one plane of a picture or of labels: TIFF, OME-Zarr, NPY, or any format that imageio reads."""
+"""Read one plane of a picture or of labels, and no other."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr.cells.stack_files import open_zarr, read_zarr_picture
+from napari_dispr.cells.stack_files import one_channel, open_zarr, read_file
 from napari_dispr.errors import InputError
 from napari_dispr.files import reading
 
 #: Axes along which a file may hold several fields: time points and slices.
 SERIES = "TZ"
-
-
-def read_picture(path: Path, *, labels: bool = False) -> NDArray[Any]:
-    """Read a whole picture, or labels.
-
-    Of labels in a PNG with a palette, the values are the indices of the palette.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it cannot be read.
-    """
-    if path.is_dir():
-        return read_zarr_picture(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}: check the name.")
-    suffix = path.suffix.lower()
-    if suffix in (".tif", ".tiff"):
-        with reading(path, "TIFF"):
-            return tifffile.imread(path)
-    with reading(path, "a picture", "save it as TIFF"):
-        if suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        from imageio.v3 import imread
-
-        with path.open("rb") as file:
-            has_palette = suffix == ".png" and file.read(26)[25:] == b"\3"  # the colour type
-        return imread(path, mode="P") if labels and has_palette else imread(path)
 
 
 def axes_of(path: Path) -> dict[str, int]:
@@ -71,13 +44,17 @@ def axes_of(path: Path) -> dict[str, int]:
 
 
 def read_plane(
-    path: Path, place: Mapping[str, int], channel: int | None = None, *, labels: bool = False
+    path: Path,
+    place: Mapping[str, int] = MappingProxyType({}),
+    channel: int | None = None,
+    *,
+    labels: bool = False,
 ) -> NDArray[Any]:
     """Read one plane of a picture or of labels.
 
     Parameters
     ----------
-    place : mapping of axis to int
+    place : mapping of axis to int, optional
         Index of the time point (T) and of the slice (Z), if there are several.
     channel : int, optional
         Which channel of a picture, from 0; needed if there are several.
@@ -85,7 +62,7 @@ def read_plane(
     Returns
     -------
     array
-        (y, x), but for pictures in colour and for axes that are not known.
+        (y, x), but for axes that are not known.
 
     Raises
     ------
@@ -94,7 +71,7 @@ def read_plane(
     """
     axes = axes_of(path)
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
-        array = read_picture(path, labels=labels)
+        array = one_channel(read_file(path, labels=labels), path, channel).array
         return array.reshape([length for length in array.shape if length > 1] or array.shape)
     wanted = {}
     for letter, length in list(axes.items())[:-2]:
@@ -105,14 +82,14 @@ def read_plane(
                 )
             wanted[letter] = place[letter]
         elif letter == "C" and not labels:
-            if channel is None or channel >= length:
+            if channel is None or not 0 <= channel < length:
                 raise InputError(
                     f"{path} has {length} channels: give the one that shows the cells, --channel 0 to "
                     f"{length - 1}."
                 )
             wanted[letter] = channel
         else:
-            raise InputError(f"{path} has an axis {letter} that its partner does not have: save one plane.")
+            raise InputError(f"{path} has {length} planes along {letter}, its partner one: save one of them.")
     return _read_plane(path, tuple(wanted.values()))
 
 

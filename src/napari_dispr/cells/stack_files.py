@@ -1,6 +1,5 @@
-"""Read 3D stacks with their voxel sizes from TIFF (OME, ImageJ and others), OME-Zarr and NPY files.
-
-Also the pixel size that a 2D picture states.
+"""Read stacks and pictures with their voxel sizes: TIFF (OME, ImageJ and others), OME-Zarr, NPY, and what
+imageio reads.
 """
 
 import json
@@ -34,11 +33,16 @@ _UNITS = {
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
     **dict.fromkeys(("å", "angstrom"), 1e-4),
 }
-#: Axes that a stack must not have, and what to do about them.
-_OTHER_AXES = {
-    "C": ("channels", "save the one that shows the cells, or call the axis z if these are slices"),
-    "S": ("colours", "save one channel of intensities"),
-    "T": ("time points", "save one of them, or call the axis z if these are slices"),
+#: Formats that are not read, and what to do about them.
+_OTHER_FORMATS = {
+    **dict.fromkeys(
+        (".czi", ".ims", ".lif", ".lsm5", ".nd2", ".oib", ".oif", ".oir", ".vsi"),
+        "is in the format of a microscope: open it in Fiji (Bio-Formats) and save it as OME-TIFF",
+    ),
+    **dict.fromkeys(
+        (".geojson", ".json", ".roi", ".zip"),
+        "holds outlines, not labels: export a label image from the program that drew them",
+    ),
 }
 
 #: Size of a voxel along (z, y, x); None: not in the file.
@@ -47,7 +51,7 @@ _UNKNOWN: _Sizes = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Read:
+class Read:
     """The content of a file: array, a letter for each axis, voxel size in ``unit``."""
 
     array: Any
@@ -64,13 +68,14 @@ def read_stack(
     unit: str = UNIT,
     *,
     flat: bool = False,
+    channel: int | None = None,
 ) -> Stack:
     """Read a 3D image and its segmentation.
 
     Parameters
     ----------
     image : path or None
-        TIFF, OME-TIFF, OME-Zarr (its largest resolution) or NPY; axes of length 1 are dropped.
+        TIFF, OME-TIFF, OME-Zarr (its largest resolution), NPY, PNG and others; axes of length 1 are dropped.
     labels : path
         Whole numbers with the same size.
     spacing : (z, y, x), optional
@@ -79,6 +84,8 @@ def read_stack(
         Of the given spacing. Units of length are converted to micrometer.
     flat : bool
         Whether 2D images are accepted too, as stacks of one slice.
+    channel : int, optional
+        Which channel of the image, from 0; needed if it has several.
 
     Returns
     -------
@@ -89,12 +96,14 @@ def read_stack(
     Raises
     ------
     InputError
-        If a file is missing or damaged, has colours, channels or time points, or is not a 3D stack, or if
-        the package for OME-Zarr is missing.
+        If a file is missing or damaged, has time points or channels of which none was chosen, or is not a 3D
+        stack, or if the package for OME-Zarr is missing.
     """
     named = Path(labels if image is None else image)
-    segmentation = _volume(Path(labels), flat)
-    picture = None if image is None else _volume(Path(image), flat)
+    segmentation = _in_space(read_file(Path(labels), labels=True), Path(labels), flat)
+    picture = None
+    if image is not None:
+        picture = _in_space(one_channel(read_file(Path(image)), Path(image), channel), Path(image), flat)
     given: tuple[float, ...]
     note = ""
     if spacing is not None:
@@ -120,7 +129,7 @@ def read_stack(
     )
 
 
-def _stated_spacing(image: _Read | None, labels: _Read) -> tuple[tuple[float, ...], str, str]:
+def _stated_spacing(image: Read | None, labels: Read) -> tuple[tuple[float, ...], str, str]:
     """Spacing and unit that the files state, and a note for the user (without the name of the file)."""
     reads = [read for read in (image, labels) if read is not None and None not in read.sizes]
     if not reads or all(read.unit != UNIT and set(read.sizes) == {1.0} for read in reads):
@@ -142,11 +151,6 @@ def _stated_spacing(image: _Read | None, labels: _Read) -> tuple[tuple[float, ..
 
 def _lengths(sizes: Sequence[float | None]) -> str:
     return " x ".join(f"{size:.4g}" for size in sizes if size is not None)
-
-
-def read_zarr_picture(path: Path) -> NDArray[Any]:
-    """The array of an OME-Zarr picture, its largest resolution."""
-    return _read_zarr(path).array
 
 
 def stated_pixel_size(path: Path) -> tuple[float, float] | None:
@@ -171,21 +175,71 @@ def stated_pixel_size(path: Path) -> tuple[float, float] | None:
     return y, x
 
 
-def _volume(path: Path, flat: bool = False) -> _Read:
-    """Read a file as an array (z, y, x)."""
+def read_file(path: Path, *, labels: bool = False) -> Read:
+    """Read a file as an array, with its axes and the size of its voxels.
+
+    Labels in a PNG with a palette are the indices of the palette; those in Cellpose's NAME_seg.npy its masks.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be read, or labels have channels or colours.
+    """
     if not path.exists():
-        raise InputError(f"There is no file {path}: check its path.")
+        raise InputError(f"There is no file {path}: check the name.")
+    suffix = path.suffix.lower()
     if path.is_dir():
         read = _read_zarr(path)
-    elif path.suffix.lower() in (".tif", ".tiff"):
+    elif suffix in (".tif", ".tiff"):
         read = _read_tiff(path)
-    elif path.suffix.lower() == ".npy":
+    elif suffix == ".npy":
         with reading(path, "NPY"):
             array = _read_cellpose(path) if stem_of(path).endswith("_seg") else np.load(path)
-        read = _Read(array, "?" * array.ndim)
+        read = Read(array, "?" * array.ndim)
+    elif suffix in _OTHER_FORMATS:
+        raise InputError(f"{path} {_OTHER_FORMATS[suffix]}.")
     else:
-        raise InputError(f"{path} is not TIFF, OME-Zarr or NPY: save it as TIFF.")
-    return _in_space(read, path, flat)
+        read = _read_picture(path, labels)
+    if not labels:
+        return read
+    try:
+        return one_channel(read, path, None)
+    except InputError as error:
+        what = str(error).partition(":")[0]
+        raise InputError(f"{what}: save the labels as one channel, with one number for each cell.") from None
+
+
+def one_channel(read: Read, path: Path, channel: int | None) -> Read:
+    """Choose a channel of a picture that has several; colours that are all equal need no choice.
+
+    Raises
+    ------
+    InputError
+        If the picture has several channels and none, or one that it does not have, was chosen.
+    """
+    axis = next((i for i, letter in enumerate(read.axes) if letter in "CS" and read.array.shape[i] > 1), None)
+    if axis is None:
+        return read
+    channels, colours = np.moveaxis(read.array, axis, 0), read.axes[axis] == "S"
+    if colours and all(np.array_equal(channels[0], other) for other in channels[1:3]):
+        channel = 0  # grey values, perhaps with an opacity
+    if channel is None or not 0 <= channel < len(channels):
+        raise InputError(
+            f"{path} has {len(channels)} {'colours' if colours else 'channels'}: give the one that shows the "
+            f"cells, --channel 0 to {len(channels) - 1}."
+        )
+    axes = read.axes[:axis] + read.axes[axis + 1 :]
+    return one_channel(replace(read, array=channels[channel], axes=axes), path, channel)
+
+
+def _read_picture(path: Path, labels: bool) -> Read:
+    from imageio.v3 import imread
+
+    with reading(path, "a picture", "save it as TIFF"):
+        with path.open("rb") as file:
+            has_palette = path.suffix.lower() == ".png" and file.read(26)[25:] == b"\3"  # the colour type
+        array = imread(path, mode="P") if labels and has_palette else imread(path)
+    return Read(array, {2: "YX", 3: "YXS"}.get(array.ndim, "?" * array.ndim))
 
 
 class _Arrays(pickle.Unpickler):
@@ -211,13 +265,15 @@ def _read_cellpose(path: Path) -> NDArray[Any]:
     return np.asarray(content.item()["masks"])
 
 
-def _in_space(read: _Read, path: Path, flat: bool) -> _Read:
+def _in_space(read: Read, path: Path, flat: bool) -> Read:
     """Drop axes of length 1, and check that the other axes are z, y and x; a flat image gets a z axis."""
     kept = [axis for axis, length in enumerate(read.array.shape) if length > 1]
     for axis in kept:
-        if (letter := read.axes[axis]) in _OTHER_AXES:
-            what, cure = _OTHER_AXES[letter]
-            raise InputError(f"{path} has {read.array.shape[axis]} {what}: {cure}.")
+        if read.axes[axis] == "T":
+            raise InputError(
+                f"{path} has {read.array.shape[axis]} time points: save one of them, or call the axis z if "
+                "these are slices."
+            )
     if flat and len(kept) == 2:
         _, y, x = read.sizes
         sizes = (None if y is None or x is None else (y + x) / 2, y, x)
@@ -235,7 +291,7 @@ def _in_space(read: _Read, path: Path, flat: bool) -> _Read:
 # --- TIFF -------------------------------------------------------------------------------------------
 
 
-def _read_tiff(path: Path) -> _Read:
+def _read_tiff(path: Path) -> Read:
     with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
         series = tiff.series[0]
         # By default tifffile writes three or four slices of whole numbers as colours.
@@ -243,7 +299,7 @@ def _read_tiff(path: Path) -> _Read:
         if array.size < _promised(tiff):
             raise ValueError("pages are missing")
         sizes, units, note = _tiff_sizes(tiff)
-    return _Read(array, axes, *_in_one_unit(sizes, units), note)
+    return Read(array, axes, *_in_one_unit(sizes, units), note)
 
 
 def _promised(tiff: tifffile.TiffFile) -> int:
@@ -305,13 +361,13 @@ def micrometers(unit: object) -> float | None:
 _ZARR = "an OME-Zarr image"
 
 
-def _read_zarr(path: Path) -> _Read:
+def _read_zarr(path: Path) -> Read:
     opened = open_zarr(path)
     with reading(path, _ZARR):
         return replace(opened, array=np.asarray(opened.array[...]))
 
 
-def open_zarr(path: Path) -> _Read:
+def open_zarr(path: Path) -> Read:
     """The largest resolution of an OME-Zarr image, whose pixels are read when the array is indexed."""
     try:
         import zarr
@@ -338,7 +394,7 @@ def open_zarr(path: Path) -> _Read:
             raise ValueError("each axis has a name")
     units = dict(axes)
     zyx = (sizes.get("z"), sizes.get("y"), sizes.get("x"))
-    return _Read(largest, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
+    return Read(largest, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:

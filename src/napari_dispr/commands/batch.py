@@ -38,9 +38,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--group", metavar="COLUMN", help="compare the groups of this column of the table in the report"
     )
-    command.add_argument(
-        "--channel", type=int, help="channel that shows the cells, from 0, if there are several"
-    )
+    common.add_channel(command)
     common.add_split(command)
     common.add_settings(command, PredictSettings)
 

@@ -187,6 +187,16 @@ def given_spacing(options: argparse.Namespace) -> tuple[tuple[float, ...] | None
     return None, UNIT
 
 
+def add_channel(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses a channel of the images."""
+    parser.add_argument(
+        "--channel",
+        type=int,
+        metavar="C",
+        help="channel that shows the cells, from 0, if there are several (in colours 0 is red)",
+    )
+
+
 def add_split(parser: argparse.ArgumentParser) -> None:
     """Add the option that makes cells of the parts of a binary mask."""
     parser.add_argument(

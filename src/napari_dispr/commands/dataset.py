@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
         "names; TIFF, OME-TIFF, OME-Zarr or NPY",
     )
     command.add_argument("--no-image", action="store_true", help="cells without images: give only LABELS")
+    common.add_channel(command)
     common.add_split(command)
     command.add_argument("--out", type=Path, required=True, help="folder for the dataset")
     common.add_spacing(command, "--spacing and --voxel-size")
@@ -59,7 +60,7 @@ def dataset(options: argparse.Namespace) -> None:
 
     check_no_dataset(options.out)
     pairs = pair_files(images, labels)
-    stacks = [read_stack(*pair, spacing, unit=unit) for pair in pairs]
+    stacks = [read_stack(*pair, spacing, unit=unit, channel=options.channel) for pair in pairs]
     stacks = [
         replace(stack, labels=common.split_labels(stack.labels, options, path))
         for stack, (_, path) in zip(stacks, pairs, strict=True)

@@ -38,6 +38,7 @@ def add(commands: Any) -> None:
         "from 0, such as 3,5,9; a cell has the same label in all its planes",
     )
     common.add_spacing(command)
+    common.add_channel(command)
     common.add_split(command)
     common.add_settings(command, PredictSettings)
 
@@ -59,8 +60,8 @@ def predict(options: argparse.Namespace) -> None:
     if options.labels is None:
         from napari_dispr.cells.folders import read_dataset
 
-        for name in ("cells", "scale", "split", "planes"):
-            if getattr(options, name):
+        for name in ("cells", "channel", "scale", "split", "planes"):
+            if getattr(options, name) not in (None, False):
                 raise InputError(
                     f"--{name} is not for dataset folders, whose cells are used as they are: leave it out."
                 )
@@ -100,6 +101,8 @@ def predict(options: argparse.Namespace) -> None:
     )
     if options.split:
         inputs["split"] = True
+    if options.channel is not None:
+        inputs["channel"] = options.channel
     inputs |= chosen
     prediction = common.run_and_save(events, options.out, inputs, added_to=earlier)
     for warning in prediction.warnings:
@@ -111,17 +114,18 @@ def _picture(options: argparse.Namespace, settings: PredictSettings) -> dict[str
     """Arguments of `iter_predict` for a picture of one plane."""
     import numpy as np
 
-    from napari_dispr.cells.pictures import read_picture
+    from napari_dispr.cells.pictures import SERIES, axes_of, read_plane
 
-    labels = read_picture(options.labels, labels=True)
-    stack = labels.squeeze()
-    if stack.ndim == 3 and stack.shape[-1] > 4:
+    if planes := [length for letter, length in axes_of(options.labels).items() if letter in SERIES]:
         raise InputError(
-            f"{options.labels} is a stack of {len(stack)} planes: give --planes all, or the numbers of the "
-            "planes to use, such as --planes 3,5,9."
+            f"{options.labels} has {planes[0]} planes: give --planes all, or the numbers of the planes to "
+            "use, such as --planes 3,5,9. Of a time series save one time point, or use napari-dispr batch."
         )
-    picture: dict[str, Any] = {"image": read_picture(options.image)}
-    picture["labels"] = common.split_labels(labels, options, options.labels)
+    labels = read_plane(options.labels, labels=True)
+    picture: dict[str, Any] = {
+        "image": read_plane(options.image, channel=options.channel),
+        "labels": common.split_labels(labels, options, options.labels),
+    }
     if settings.pixel_size is None and (sides := common.stated_pixel_size(options.image, options.labels)):
         picture |= {"image_to_world": np.diag([*sides, 1.0]), "unit": common.UNIT}
     return picture
@@ -135,7 +139,7 @@ def _stack(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]
     from napari_dispr.cells.stacks import checked_stack
 
     spacing, unit = common.given_spacing(options)
-    stack = read_stack(options.image, options.labels, spacing, unit)
+    stack = read_stack(options.image, options.labels, spacing, unit, channel=options.channel)
     if stack.unit == "pixel" and spacing is None:
         raise InputError(
             f"{options.image} does not say how far its planes are apart: give --spacing Z,Y,X, the distances "

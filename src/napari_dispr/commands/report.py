@@ -8,6 +8,8 @@ from napari_dispr.commands import common
 from napari_dispr.errors import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 
@@ -33,8 +35,7 @@ def report(options: argparse.Namespace) -> None:
     prediction = load_prediction(options.folder)
     made = prediction.provenance
     image, labels = (
-        _picture(getattr(options, name), made.get(f"{name}_file"), labels=name == "labels")
-        for name in ("image", "labels")
+        _picture(getattr(options, name), made, labels=name == "labels") for name in ("image", "labels")
     )
     if labels is not None and made.get("split"):
         labels = split_parts(labels)
@@ -44,10 +45,16 @@ def report(options: argparse.Namespace) -> None:
     print(f"{counted(len(prediction), 'cell')}: {options.out}")
 
 
-def _picture(given: Path | None, known: str | None, labels: bool) -> "NDArray[Any] | None":
+def _picture(given: Path | None, made: "Mapping[str, Any]", labels: bool) -> "NDArray[Any] | None":
     """The given picture, or the one that was predicted from, if it still exists."""
-    from napari_dispr.cells.pictures import read_picture
+    from napari_dispr.cells.pictures import read_plane
+    from napari_dispr.cells.stack_files import one_channel, read_file
 
-    if given is not None:
-        return read_picture(given, labels=labels)
-    return read_picture(Path(known), labels=labels) if known and Path(known).exists() else None
+    known = made.get("labels_file" if labels else "image_file")
+    path = given or (Path(known) if known and Path(known).exists() else None)
+    if path is None:
+        return None
+    channel = None if labels else made.get("channel")
+    if "planes" in made:
+        return one_channel(read_file(path, labels=labels), path, channel).array.squeeze()
+    return read_plane(path, made.get("place") or {}, channel, labels=labels)

@@ -314,11 +314,14 @@ def command_line(prediction: Prediction) -> str:
         part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))
     ]
     split = ["--split"] if made.get("split") else []
+    channel = ["--channel", str(made["channel"])] if made.get("channel") is not None else []
     stack = []
     if "planes" in made:
         stack = ["--planes", _listed(made["planes"]), "--spacing", _listed(made["spacing"])]
         stack += [] if prediction.unit == "micrometer" else ["--unit", prediction.unit]
-    return shlex.join(["napari-dispr", "predict", *inputs, "--out", "FOLDER", *split, *stack, *options])
+    return shlex.join(
+        ["napari-dispr", "predict", *inputs, "--out", "FOLDER", *channel, *split, *stack, *options]
+    )
 
 
 def python_call(prediction: Prediction) -> str:
@@ -332,18 +335,19 @@ def python_call(prediction: Prediction) -> str:
     if prediction.unit != "pixel":
         arguments["unit"] = prediction.unit
     files = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
+    channel = made.get("channel")
     lines = ["import napari_dispr as nd"]
-    if all(file.lower().endswith((".tif", ".tiff")) for file in files):
+    if channel is None and all(file.lower().endswith((".tif", ".tiff")) for file in files):
         image, labels = (f"tifffile.imread({file!r})" for file in files)
         lines.append("import tifffile")
-    else:  # another format, read as the command does
-        image, labels = f"read_picture(Path({files[0]!r}))", f"read_picture(Path({files[1]!r}), labels=True)"
-        lines = [
-            "from pathlib import Path",
-            "",
-            *lines,
-            "from napari_dispr.cells.pictures import read_picture",
-        ]
+    elif "planes" in made:
+        stack = f"read_stack({files[0]!r}, {files[1]!r}, channel={channel})"
+        image, labels = f"{stack}.image", f"{stack}.labels"
+        lines.append("from napari_dispr.cells.stack_files import read_stack")
+    else:  # read as the command does
+        image = f"read_plane(Path({files[0]!r}), channel={channel})"
+        labels = f"read_plane(Path({files[1]!r}), labels=True)"
+        lines = ["from pathlib import Path", "", *lines, "from napari_dispr.cells.pictures import read_plane"]
     if made.get("split"):
         labels = f"split_parts({labels})"
         lines.append("from napari_dispr.labels import split_parts")

@@ -92,6 +92,8 @@ class SavedPrediction(_Part):
     model_hash: str | None = None
     image_file: str | None = None
     labels_file: str | None = None
+    channel: _Number | None = None
+    place: dict[str, _Number] | None = None
     depths: list[float] | None = None
     planes: list[_Number] | None = None
     spacing: tuple[float, float, float] | None = None

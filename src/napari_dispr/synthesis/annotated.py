@@ -80,7 +80,7 @@ def annotated_files(
                 break
         else:
             images = labels = folder / _TOGETHER if (folder / _TOGETHER).is_dir() else folder
-    return [(image, path) for image, path in pair_files(images, labels) if image is not None]
+    return [(image, path) for image, path in pair_files(images, labels, flat=True) if image is not None]
 
 
 def read_annotated(
