@@ -1,5 +1,6 @@
 """``napari-dispr synthesise learn`` as users run it: a model from two files, one line for wrong input."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,19 @@ def test_several_images_with_their_labels(
     capsys.readouterr()
     assert main(["synthesise", "learn", *pairs[:3], "--out", str(tmp_path / "c.safetensors"), *quick]) == 2
     assert "3 paths are given: give each image with its labels" in capsys.readouterr().err
+
+
+def test_a_channel_is_chosen(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tifffile.imread(files / "image.tif")
+    both = np.stack([image[::-1], image], axis=1)
+    tifffile.imwrite(files / "both.tif", both.astype(np.uint16), imagej=True, metadata={"axes": "ZCYX"})
+    out, spacing = tmp_path / "stack.safetensors", ("--spacing", "1,0.5,0.5")
+    assert learn(files, "both", "labels", out, *spacing) == 2
+    assert "has 2 channels: give the one that shows the cells, --channel 0 to 1" in capsys.readouterr().err
+    assert learn(files, "both", "labels", out, *spacing, "--channel", "1") == 0
+    (field,) = all_annotated(files / "image.tif", files / "labels.tif", (1, 0.5, 0.5), "micrometer")
+    known = examples_of([replace(field, image=image.astype(np.uint16))])
+    assert LearnedSynthesis.load(out).card.light == pytest.approx(known.light)
 
 
 @pytest.mark.parametrize(

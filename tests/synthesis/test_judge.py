@@ -46,6 +46,8 @@ def test_the_table_compares_and_a_stopped_trial_goes_on(folders: dict[str, Path]
     margin = imread(whole / "images.png")[:, :40, :3]  # with the name of each row
     assert margin.mean() > 200 and all((half < 100).any() for half in np.array_split(margin, 2))
 
+    with pytest.raises(InputError, match="other inputs"):
+        next(iter_judge_synthesis(*folders.values(), whole, SETTINGS, channel=1))
     run = iter_judge_synthesis(*folders.values(), stopped, SETTINGS)
     for event in run:
         if isinstance(event, Judged):

@@ -37,6 +37,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--spacing", metavar="Z,Y,X", help="size of a voxel; Y,X for 2D (default: as in the files)"
     )
+    common.add_channel(command)
     command.add_argument("--unit", help=f"unit of --spacing ({common.UNIT})")
     command.add_argument(
         "--finish", action="store_true", help="make a model of what the run has learned so far"
@@ -81,6 +82,7 @@ def learn(options: argparse.Namespace) -> None:
         options.out,
         spacing=spacing,
         unit=options.unit or common.UNIT,
+        channel=options.channel,
         finish=options.finish,
         description=options.description,
         licence=options.licence,

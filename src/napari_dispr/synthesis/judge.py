@@ -59,6 +59,7 @@ def iter_judge_synthesis(
     synthetic: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     settings: JudgeSettings | None = None,
+    channel: int | None = None,
 ) -> Generator[Any, None, pd.DataFrame]:
     """Train segmenters on real images, on synthetic ones and on both, and compare them on other real images.
 
@@ -73,6 +74,8 @@ def iter_judge_synthesis(
     out : path
         A new or empty folder, or that of an interrupted run with the same images and settings, which is
         continued.
+    channel : int, optional
+        Of real images with several channels, that which shows the cells, from 0.
 
     Yields
     ------
@@ -98,9 +101,9 @@ def iter_judge_synthesis(
     files = {name: annotated_files(place) for name, place in places.items()}
     test_files = annotated_files(real_test)
     _check_apart(files[REAL], test_files)
-    request = _request(files, test_files, settings)
+    request = _request(files, test_files, settings) | ({} if channel is None else {"channel": channel})
     is_new = earlier_card(folder, JUDGE_FILE, request) is None
-    train, tests = list(read_annotated(real_train)), list(read_annotated(real_test))
+    train, tests = (list(read_annotated(place, channel=channel)) for place in (real_train, real_test))
     for what, images in (("training", train), ("test", tests)):
         if not any(one.labels.any() for one in images):
             raise InputError(f"The labels of the real {what} images hold no cell: annotate some cells.")

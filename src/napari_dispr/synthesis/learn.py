@@ -104,6 +104,7 @@ def iter_learn_synthesis(
     *,
     spacing: Sequence[float] | None = None,
     unit: str = UNIT,
+    channel: int | None = None,
     description: str = "",
     licence: str = "",
     attribution: str = "",
@@ -125,6 +126,8 @@ def iter_learn_synthesis(
         that was stopped.
     spacing : (z, y, x) or (y, x), optional
         Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
+    channel : int, optional
+        Of files with several channels, that which shows the cells, from 0.
     description, licence, attribution : str
         For the card of the model.
     finish : bool
@@ -153,7 +156,7 @@ def iter_learn_synthesis(
     chosen = checked_settings(LearnSettings, settings)
     check_is_new(out)
     out, folder = Path(out).absolute(), folder_of(out)
-    examples = examples_of(all_annotated(images, labels, spacing, unit), chosen.seed)
+    examples = examples_of(all_annotated(images, labels, spacing, unit, channel), chosen.seed)
     learner = Learner(examples, chosen, devices.choose(chosen.device))
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
