@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from napari_dispr.labels import cell_boxes
 from napari_dispr.synthesis.annotated import write_image
 
 #: What each set of synthetic stacks adds to the command.
@@ -45,6 +46,26 @@ def write_pair(data: Path, name: str, spacing: tuple[float, ...], folder: Path, 
         path = folder / kind / f"{name}.tif"
         if not path.exists():
             write_image(path, array, spacing, "micrometer")
+
+
+def print_sizes(folder: Path, spacing: tuple[float, ...]) -> None:
+    """Quartiles of sections that the sides do not cut, and of whole cells, over the stacks of a folder."""
+    sections, heights, voxels = [], [], []
+    for path in sorted((folder / "labels").glob("*.tif")):
+        marks = tifffile.imread(path)
+        for label, (depth, *box) in cell_boxes(marks).items():
+            if any(side.start == 0 or side.stop == n for side, n in zip(box, marks.shape[1:], strict=True)):
+                continue
+            areas = (marks[(depth, *box)] == label).sum(axis=(1, 2))
+            diameters = 2 * np.sqrt(areas / np.pi)
+            sections += diameters.tolist()
+            if depth.start > 0 and depth.stop < len(marks):
+                heights.append(len(areas) * spacing[0] / (spacing[2] * diameters.max()))
+                voxels.append(areas.sum())
+    names = ("diameter of sections, pixels", "height / diameter", "voxels")
+    for name, values in zip(names, (sections, heights, voxels), strict=True):
+        found = np.quantile(values, (0.25, 0.5, 0.75)).round(2).tolist() if values else "no whole cell"
+        print(f"{folder}: {name}: {found} of {len(values)}")
 
 
 def synthesise(*arguments: object) -> None:
@@ -84,6 +105,7 @@ def main() -> None:
         folder = options.out / name
         more = ("--images", options.images, "--size", options.size, *SETS[name])
         synthesise("make", model, "--out", folder, *more)
+        print_sizes(folder, (z, y, x))
     made = [options.out / name for name in names]
     settings = ("--steps", options.judge_steps, "--seeds", options.seeds, "--crop", options.crop)
     synthesise("judge", train, test, *made, "--out", options.out / "judged", *settings)

@@ -259,6 +259,7 @@ def test_output_that_nobody_takes(reader, status, lines):
     with os.fdopen(write, "wb") if reader == "pipe" else open(reader, "wb") as out:
         done = subprocess.run([*COMMAND, "models", "list"], stdout=out, stderr=subprocess.PIPE, text=True)
     assert done.returncode == status and done.stderr.count("\n") == lines
+    assert ("free some space there" in done.stderr) == (reader == "/dev/full")  # a full disk
 
 
 def test_nothing_but_one_line_is_on_the_standard_error(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from imageio.v3 import imread
 from support.balls import balls
 
 from napari_dispr.errors import InputError
@@ -41,8 +42,12 @@ def test_the_table_compares_and_a_stopped_trial_goes_on(folders: dict[str, Path]
     rows = pd.read_csv(whole / "seg.csv")
     assert len(rows) == 3 * 2 and set(rows["cells"]) == {6}
     assert (whole / "table.md").read_text("utf-8").startswith("| SEG | real | synthetic | both |")
-    assert all((whole / name).stat().st_size > 1000 for name in ("realism.png", "images.png"))
+    assert (whole / "realism.png").stat().st_size > 1000
+    margin = imread(whole / "images.png")[:, :40, :3]  # with the name of each row
+    assert margin.mean() > 200 and all((half < 100).any() for half in np.array_split(margin, 2))
 
+    with pytest.raises(InputError, match="other inputs"):
+        next(iter_judge_synthesis(*folders.values(), whole, SETTINGS, channel=1))
     run = iter_judge_synthesis(*folders.values(), stopped, SETTINGS)
     for event in run:
         if isinstance(event, Judged):

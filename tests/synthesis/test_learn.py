@@ -74,10 +74,44 @@ def test_pictures_show_one_cell_each(field) -> None:
 
 def test_two_annotated_slices_are_enough_and_caps_are_no_small_cells(field) -> None:
     examples = examples_of([sparse(field, 8, 16)])
-    assert not examples.beyond and not len(examples.heights)
+    assert not examples.beyond
     assert len(examples.masks) < len(examples.pictures) + 1
     widths = [(mask.distance > 0).sum() for mask in examples.masks]
     assert min(widths) > 0.2 * max(widths)
+
+
+@pytest.mark.parametrize("slices", [(8, 16), (6, 20), (4, 12), (8, 12, 16)])
+def test_cells_of_sparse_slices_are_as_large_as_those_of_all_slices(field, slices) -> None:
+    """A slice cuts a cell anywhere: its light in the other slices says where, and how high it is."""
+    full, few = examples_of([field]), examples_of([sparse(field, *slices)])
+    sections = [np.bincount(field.labels[z].ravel())[1:] for z in slices]
+    areas = np.concatenate([areas[areas > 0] for areas in sections]) * SPACING[1] ** 2
+    assert np.median(few.diameters) == pytest.approx(np.median(full.diameters), rel=0.06)
+    assert np.median(few.heights) == pytest.approx(np.median(full.heights), rel=0.11)
+    assert 2 * np.sqrt(np.median(areas) / np.pi) < 0.9 * np.median(full.diameters)  # as they are: too small
+    made = [2 * np.sqrt((mask.distance > 0).sum() / np.pi) * few.mask_pixel for mask in few.masks]
+    assert np.median(made) == pytest.approx(np.median(few.diameters), rel=0.03)
+
+
+def test_dark_cells_and_cells_without_light(field) -> None:
+    """Cells may be darker than their surroundings. Of those not seen, sections are as deep as the median."""
+    few = sparse(field, 8, 16)
+    seen = examples_of([few])
+    dark = examples_of([Annotated("dark", 255.0 - few.image, few.labels, SPACING, "micrometer")])
+    assert np.allclose(dark.diameters, seen.diameters) and np.allclose(dark.heights, seen.heights)
+    noise = np.random.default_rng(0).normal(100, 5, few.image.shape)
+    unseen = examples_of([Annotated("noise", noise, few.labels, SPACING, "micrometer")])
+    assert not len(unseen.heights)
+    assert np.median(unseen.diameters) == pytest.approx(np.median(seen.diameters), rel=0.1)
+
+
+def test_slices_may_be_numbered_one_by_one(field) -> None:
+    few = sparse(field, 8, 16)
+    labels = np.zeros_like(few.labels)
+    for z in (8, 16):
+        labels[z] = np.unique(few.labels[z], return_inverse=True)[1].reshape(labels[z].shape)
+    own = examples_of([Annotated("own", few.image, labels, SPACING, "micrometer")])
+    assert np.allclose(np.sort(own.diameters), np.sort(examples_of([few]).diameters))
 
 
 def test_clustering_is_that_of_the_images() -> None:
@@ -260,7 +294,8 @@ def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
     measure = [cell.mask.sum() * np.prod(spacing) for cell in cells]
     middle = sample.card.diameters[2]
     height = sample.card.heights[2]
-    usual = np.pi / 4 * middle**2 if len(spacing) == 2 else np.pi / 6 * middle**3 * height
+    # Slices cut cells anywhere: the median of 1 - depth^2 is 3/4.
+    usual = 3 / 4 * np.pi / 4 * middle**2 if len(spacing) == 2 else np.pi / 6 * middle**3 * height
     if spacing == (0.29, 0.26, 0.26):
         areas = [cell.mask.sum(axis=(1, 2)).max() * 0.26**2 for cell in cells]
         high = [0.29 * cell.mask.any(axis=(1, 2)).sum() for cell in cells]

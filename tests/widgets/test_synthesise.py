@@ -212,7 +212,7 @@ def test_every_page_fits_a_dock_of_440_pixels(opened, qtbot: QtBot) -> None:
         assert area.horizontalScrollBar().maximum() == 0
 
 
-def test_what_is_missing_is_said(opened) -> None:
+def test_what_is_missing_is_said(opened, tmp_path: Path) -> None:
     viewer, widget = opened()
     learn = widget.learn
     assert "2D, pixels of 0.1 x 0.1 µm" in learn.summary.text()
@@ -224,6 +224,15 @@ def test_what_is_missing_is_said(opened) -> None:
     assert "shape" in learn.message.text() and not learn.learn_button.isEnabled()
     viewer.layers.clear()
     assert "Choose an image and its labels" in learn.message.text()
+    learn.folder.folder = tmp_path
+    assert (
+        "give one with the folders image and labels" in learn.message.text()
+        or "no TIFF" in learn.message.text()
+    )
+    make_synthesis(cell_source("nuclei", 2), tmp_path / "two", 2, PopulationSettings(size=(96, 96), cells=6))
+    learn.folder.folder = tmp_path / "two"
+    assert learn.summary.text() == "2 images with labels" and learn.learn_button.isEnabled()
+    assert not learn.image_choice.isEnabled()
 
 
 def test_learning_in_a_process_then_making_with_the_model(opened, qtbot: QtBot) -> None:
@@ -258,6 +267,9 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
     run = LearnRun(tmp_path / "cells.run")
     learn_run.write_json(run.folder / "plan.json", {"name": "cells", "minutes": 3})
     assert run.command()[-2:] == ["--minutes", "3"] and run.state == "planned"
+    assert run.images == run.folder and str(run.folder) in run.command()
+    learn_run.write_json(run.folder / "plan.json", {"name": "cells", "minutes": 3, "images": "mine"})
+    assert run.images == Path("mine") and "mine" in run.command()
     run.learning.mkdir()
     lines = [
         {"kind": "step", "done": done, "total": 10, "step": done, "mask_loss": 0.5, "texture_loss": None}

@@ -1,6 +1,7 @@
 """The command line. Exit status 0; 2 for wrong input; 130 when interrupted."""
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -17,6 +18,9 @@ _COMMANDS = (
     *("demo", "predict", "batch", "more", "denoise", "measure", "rank", "complete", "export", "report"),
     *("dataset", "calibrate", "augment", "train", "evaluate", "classify", "synthesise", "models"),
 )
+
+#: What to do when a disk is full.
+_FULL = ": free some space there, or choose another folder, and repeat the command; finished results are kept"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + 13
     except OSError as error:
         what = error.filename or "a file or the output"
-        print(f"napari-dispr: {what}: {error.strerror or error}.", file=sys.stderr)
+        cure = _FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        print(f"napari-dispr: {what}: {error.strerror or error}{cure}.", file=sys.stderr)
         _drop_output()
         return 2
     except KeyboardInterrupt:

@@ -20,13 +20,12 @@ def add(commands: Any) -> None:
         parts, "learn", learn, "learn masks and textures of cells from annotated images, 2D or 3D"
     )
     command.add_argument(
-        "image", type=Path, help="image or folder of images; or a folder with the folders image and labels"
-    )
-    command.add_argument(
-        "labels",
+        "sources",
+        metavar="IMAGE LABELS",
         type=Path,
-        nargs="?",
-        help="their labels, with the same names; few labelled slices are enough",
+        nargs="+",
+        help="image and its labels, of which few labelled slices are enough; then more such pairs. Or two "
+        "folders with the same file names, or one folder with the folders image and labels",
     )
     command.add_argument(
         "--out",
@@ -38,6 +37,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--spacing", metavar="Z,Y,X", help="size of a voxel; Y,X for 2D (default: as in the files)"
     )
+    common.add_channel(command)
     command.add_argument("--unit", help=f"unit of --spacing ({common.UNIT})")
     command.add_argument(
         "--finish", action="store_true", help="make a model of what the run has learned so far"
@@ -67,15 +67,22 @@ def learn(options: argparse.Namespace) -> None:
         spacing = common.lengths("--spacing", options.spacing, 2 + (options.spacing.count(",") > 1))
     elif options.unit is not None:
         raise InputError("--unit is the unit of --spacing: give both, or neither.")
+    paths: list[Path] = options.sources
+    if len(paths) > 1 and len(paths) % 2:
+        raise InputError(
+            f"{len(paths)} paths are given: give each image with its labels, IMAGE LABELS IMAGE LABELS, or "
+            "one folder with the folders image and labels."
+        )
     from napari_dispr.synthesis.learn import check_is_new, iter_learn_synthesis
 
     check_is_new(options.out)
     events = iter_learn_synthesis(
-        options.image,
-        options.labels,
+        paths[0] if len(paths) == 1 else paths[::2],
+        None if len(paths) == 1 else paths[1::2],
         options.out,
         spacing=spacing,
         unit=options.unit or common.UNIT,
+        channel=options.channel,
         finish=options.finish,
         description=options.description,
         licence=options.licence,

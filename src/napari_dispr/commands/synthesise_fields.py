@@ -86,6 +86,7 @@ def add_judge(commands: Any) -> None:
         "synthetic", metavar="SYNTHETIC", type=Path, nargs="+", help="one or more folders of synthetic images"
     )
     command.add_argument("--out", type=Path, required=True, help="folder for the table and figures")
+    common.add_channel(command)
     common.add_settings(command, JudgeSettings)
 
 
@@ -98,7 +99,7 @@ def judge(options: argparse.Namespace) -> None:
             print(f"{event.training}, seed {event.seed}: SEG {event.seg:.3f}", flush=True)
 
     events = iter_judge_synthesis(
-        options.real_train, options.real_test, options.synthetic, options.out, settings
+        options.real_train, options.real_test, options.synthetic, options.out, settings, options.channel
     )
     common.run_with_progress(events, say)
     print((options.out / "table.md").read_text(encoding="utf-8"))

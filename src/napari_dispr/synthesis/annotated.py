@@ -22,8 +22,8 @@ _FOLDERS = (("image", "labels"), ("images", "masks"), ("images", "labels"), ("im
 _TOGETHER = "train"
 
 
-#: A file or folder, an array, or several arrays.
-Source = str | PathLike[str] | NDArray[Any] | Sequence[NDArray[Any]]
+#: A file or folder, an array, or several of them.
+Source = str | PathLike[str] | NDArray[Any] | Sequence[str | PathLike[str]] | Sequence[NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +88,7 @@ def read_annotated(
     labels: str | PathLike[str] | None = None,
     spacing: Sequence[float] | None = None,
     unit: str = UNIT,
+    channel: int | None = None,
 ) -> Iterator[Annotated]:
     """Read annotated images one by one; see `annotated_files`.
 
@@ -95,6 +96,8 @@ def read_annotated(
     ----------
     spacing : (z, y, x) or (y, x), optional
         Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
+    channel : int, optional
+        That shows the cells, from 0, if images have several.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def read_annotated(
     """
     for image, path in annotated_files(images, labels):
         given = spacing if spacing is None or len(spacing) == 3 else (float(np.mean(spacing)), *spacing)
-        stack = read_stack(image, path, given, unit, flat=True)
+        stack = read_stack(image, path, given, unit, flat=True, channel=channel)
         assert stack.image is not None
         shapes = [array.shape[len(array) == 1 :] for array in (stack.image, stack.labels)]
         if shapes[0] != shapes[1]:
@@ -132,18 +135,24 @@ def write_image(
 
 
 def all_annotated(
-    images: Source, labels: Source | None, spacing: Sequence[float] | None, unit: str
+    images: Source,
+    labels: Source | None,
+    spacing: Sequence[float] | None,
+    unit: str,
+    channel: int | None = None,
 ) -> list[Annotated]:
-    """Annotated images from two paths, or from arrays with their labels."""
-    if isinstance(images, str | PathLike) and (labels is None or isinstance(labels, str | PathLike)):
-        return list(read_annotated(images, labels, spacing, unit))
-    if labels is None or isinstance(images, str | PathLike) or isinstance(labels, str | PathLike):
-        raise InputError("Images and labels are of different kinds: give two paths, or arrays for both.")
-    if isinstance(images, np.ndarray) or isinstance(labels, np.ndarray):
-        images, labels = [np.asarray(images)], [np.asarray(labels)]
-    if len(images) != len(labels):
-        raise InputError(f"There are {len(images)} images and {len(labels)} labels: give one for the other.")
-    several = list(zip(images, labels, strict=True))
+    """Annotated images from a folder with both, or from paths or arrays and those of their labels."""
+    if isinstance(images, str | PathLike) and labels is None:
+        return list(read_annotated(images, None, spacing, unit, channel))
+    many, own = _several(images), _several(labels)
+    kinds = {isinstance(one, str | PathLike) for one in (*many, *own)}
+    if labels is None or len(kinds) > 1:
+        raise InputError("Images and labels are of different kinds: give paths for both, or arrays for both.")
+    if len(many) != len(own):
+        raise InputError(f"There are {len(many)} images and {len(own)} labels: give one for the other.")
+    several = list(zip(many, own, strict=True))
+    if kinds == {True}:
+        return [one for pair in several for one in read_annotated(*pair, spacing, unit, channel)]
     return [
         Annotated(
             f"image {number}" if len(several) > 1 else "the image",
@@ -154,3 +163,7 @@ def all_annotated(
         )
         for number, (image, own) in enumerate(several, start=1)
     ]
+
+
+def _several(source: Source | None) -> list[Any]:
+    return [source] if isinstance(source, str | PathLike | np.ndarray) else list(source or ())

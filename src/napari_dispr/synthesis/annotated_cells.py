@@ -10,9 +10,13 @@ from napari_dispr.errors import InputError
 from napari_dispr.grid import check_spacing
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.cell_ends import light_ends
 
 #: Fewer cells than this do not show how cells vary.
 LEAST_CELLS = 5
+#: Sections nearer to the end of a cell than this, as a share of the way from its middle, are caps: they say
+#: little about its outline. There an ellipsoid has half of its width.
+CAP = 0.75**0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,17 +34,40 @@ class Section:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cell:
-    """The sections of a cell. ``whole``: its first and last slice are known, and the border cuts nothing."""
+    """The sections of a cell.
+
+    Attributes
+    ----------
+    whole : bool
+        Its first and last slice are known, and the border cuts nothing.
+    depth : float
+        Of its largest annotated section, as a share of the way from the middle of the cell to its end.
+    height : float or None
+        Of the cell, in the unit of the spacing, if it is known.
+    """
 
     name: str
     field: int
     label: int
     sections: list[Section]
     whole: bool
+    depth: float = 0.0
+    height: float | None = None
 
     @property
     def largest(self) -> Section:
+        """The largest annotated section."""
         return max(self.sections, key=lambda section: section.diameter)
+
+    @property
+    def widening(self) -> float:
+        """Width of the middle of the cell over that of its largest annotated section, as in an ellipsoid."""
+        return float((1 - self.depth**2) ** -0.5)
+
+    @property
+    def diameter(self) -> float:
+        """Of a disk with the area of the cell's middle section."""
+        return self.widening * self.largest.diameter
 
 
 def check_annotated(
@@ -111,9 +138,9 @@ def _volume(field: Annotated) -> Annotated:
 def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[Cell]:
     """The cells of a stack, with their sections that the border does not cut."""
     annotated = np.asarray(field.labels.any(axis=(1, 2)))
-    found: dict[int, list[Section]] = {}
+    found: dict[int, list[list[Section]]] = {}
     cut: set[int] = set()
-    for z in np.flatnonzero(annotated):
+    for z in np.flatnonzero(annotated).tolist():
         plane = field.labels[z]
         for label, box in cell_boxes(plane).items():
             if any(side.start == 0 or side.stop == n for side, n in zip(box, plane.shape, strict=True)):
@@ -123,12 +150,30 @@ def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[Cell]:
             area = len(inside) * step[1] * step[2]
             offsets = (inside - (np.array([side.stop - side.start for side in box]) - 1) / 2) * step[1:]
             reach = float(np.hypot(*offsets.T).max()) + max(step[1:]) / 2
-            section = Section(int(z), box, 2 * (area / np.pi) ** 0.5, reach)
+            section = Section(z, box, 2 * (area / np.pi) ** 0.5, reach)
             if min(side.stop - side.start for side in box) >= 3:
-                found.setdefault(label, []).append(section)
+                parts = found.setdefault(label, [[]])
+                if parts[-1] and not _overlap(parts[-1][-1].box, box):
+                    parts.append([])  # slices that were annotated one by one may use a number twice
+                parts[-1].append(section)
     cells = []
-    for label, sections in found.items():
+    for label, sections in ((label, sections) for label, parts in found.items() for sections in parts):
         ends = sections[0].z - 1, sections[-1].z + 1
         whole = label not in cut and all(0 <= z < len(annotated) and annotated[z] for z in ends)
-        cells.append(Cell(f"{field.name} {label}", number, label, sections, whole))
+        name = f"{label} in slice {sections[0].z} of image {number}, {field.name}"
+        cell = Cell(name, number, label, sections, whole)
+        height = step[0] * len(sections) if whole else None
+        middle = cell.largest.z
+        if len(annotated) > 1 and annotated[max(0, middle - 1) : middle + 2].sum() < 3:
+            depth = CAP / 2  # it is any section but a cap: the median depth
+            if (found_ends := light_ends(field, annotated, label, middle, cell.largest.box)) is not None:
+                low, high = found_ends
+                depth = abs(2 * middle - low - high) / (high - low)
+                height = (high - low) * step[0]
+            cell = replace(cell, depth=depth)
+        cells.append(replace(cell, height=height))
     return cells
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))

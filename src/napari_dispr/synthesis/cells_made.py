@@ -174,7 +174,11 @@ class _Maker:
         self, masks: list[NDArray[np.float32]], seeds: list[int]
     ) -> Generator[Step, None, list[Volume | None]]:
         if self._flat:
-            return [Volume(mask, self.card.mask_pixel) for mask in masks]
+            # A slice of a stack cuts a cell anywhere, and an ellipsoid at this depth is so much narrower.
+            depths = [np.random.default_rng(seed).random() for seed in seeds]
+            shares = [(1 - depth**2) ** 0.5 if self.card.dimensions == 3 else 1.0 for depth in depths]
+            sides = [self.card.mask_pixel * share for share in shares]
+            return [Volume(mask, side) for mask, side in zip(masks, sides, strict=True)]
         if not masks:
             return []
         volumes = yield from WAYS[self.settings.way](masks, self.card.mask_pixel, seeds, self.settings)

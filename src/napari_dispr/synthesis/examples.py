@@ -14,8 +14,9 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, zoo
 from napari_dispr import signed_distance
 from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.synthesis.annotated import Annotated
-from napari_dispr.synthesis.annotated_cells import LEAST_CELLS, Cell, check_annotated
+from napari_dispr.synthesis.annotated_cells import CAP, LEAST_CELLS, Cell, check_annotated
 from napari_dispr.synthesis.background import Background, measure_background
+from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST
 from napari_dispr.synthesis.cell_sources import GAP
 
 Floats = NDArray[np.float32]
@@ -26,9 +27,6 @@ MASK_SIDE, MASK_ROOM = 128, 104
 LARGEST_SIDE = 128
 #: Pictures that are kept; more do not help in the time of a training.
 MOST_PICTURES = 2000
-#: Cells show the exposure of an image if they differ from their surroundings by this share of its standard
-#: deviation.
-LEAST_CONTRAST = 0.3
 #: Sections of a cell at least this large, relative to its largest one, are masks too.
 NEAR_LARGEST = 0.8
 
@@ -78,9 +76,9 @@ class Examples:
     beyond : bool
         Whether there are pictures of the slices above and below a cell.
     heights : (cell,) array
-        Height over the diameter of the largest section, of cells whose ends are seen; empty: too few are.
+        Height over the diameter of the middle section, of cells whose ends are seen; empty: too few are.
     diameters : (cell,) array
-        Diameter of a disk with the area of each cell's largest section, in the unit of the spacing.
+        Diameter of a disk with the area of each cell's middle section, in the unit of the spacing.
     light : (float, float)
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
     density : float
@@ -137,8 +135,8 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         picture_pixel=pixel,
         margin=margin,
         beyond=beyond,
-        heights=_heights(cells, step),
-        diameters=np.array([cell.largest.diameter for cell in cells]),
+        heights=_heights(cells),
+        diameters=np.array([cell.diameter for cell in _outlined(cells)]),
         density=float(np.mean([slices.mean() for slices in annotated])),
         clustering=_clustering(volumes),
         light=_light(volumes, cells),
@@ -150,8 +148,8 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     )
 
 
-def _heights(cells: Sequence[Cell], step: Sequence[float]) -> NDArray[np.float64]:
-    heights = [len(cell.sections) * step[0] / cell.largest.diameter for cell in cells if cell.whole]
+def _heights(cells: Sequence[Cell]) -> NDArray[np.float64]:
+    heights = [cell.height / cell.diameter for cell in _outlined(cells) if cell.height is not None]
     return np.array(heights if len(heights) >= LEAST_CELLS else [])
 
 
@@ -205,25 +203,30 @@ def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
 # --- masks -------------------------------------------------------------------------------------------
 
 
+def _outlined(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells whose outline is known: in sparse slices many sections are caps."""
+    shown = [cell for cell in cells if cell.depth <= CAP] or list(cells)
+    usual = float(np.quantile([cell.diameter for cell in shown], 0.9))
+    return [cell for cell in shown if cell.whole or cell.diameter >= usual / 2]
+
+
 def _masks(
     fields: Sequence[Annotated], cells: Sequence[Cell], step: Sequence[float]
 ) -> tuple[list[MaskExample], float]:
-    """The outlines of cells on one grid, and the side of its pixels."""
-    usual = float(np.quantile([cell.largest.diameter for cell in cells], 0.9))
-    # In sparse slices many sections are caps of cells, which would count as small cells.
-    used = [cell for cell in cells if cell.whole or cell.largest.diameter >= usual / 2] or list(cells)
-    pixel = 2 * float(np.quantile([cell.largest.reach for cell in used], 0.98)) / MASK_ROOM
+    """The outlines of the middle sections of cells on one grid, and the side of its pixels."""
+    used = _outlined(cells)
+    pixel = 2 * float(np.quantile([cell.widening * cell.largest.reach for cell in used], 0.98)) / MASK_ROOM
     examples = []
     for cell in used:
         for section in cell.sections:
             near = section.diameter >= NEAR_LARGEST * cell.largest.diameter
             if section is not cell.largest and not (cell.whole and near):
                 continue
-            if 2 * cell.largest.reach > (MASK_SIDE - 8) * pixel:
+            if 2 * cell.widening * cell.largest.reach > (MASK_SIDE - 8) * pixel:
                 continue
             mask = fields[cell.field].labels[section.z] == cell.label
-            # Other sections take the size of the largest one, which stands for the cell.
-            scale = section.diameter / cell.largest.diameter
+            # All sections take the size of the middle one, which stands for the cell.
+            scale = section.diameter / cell.diameter
             examples.append(MaskExample(cell.name, _outline(mask, section.box, step[1:], pixel * scale)))
     return examples, pixel
 

@@ -59,6 +59,7 @@ def iter_judge_synthesis(
     synthetic: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     settings: JudgeSettings | None = None,
+    channel: int | None = None,
 ) -> Generator[Any, None, pd.DataFrame]:
     """Train segmenters on real images, on synthetic ones and on both, and compare them on other real images.
 
@@ -73,6 +74,8 @@ def iter_judge_synthesis(
     out : path
         A new or empty folder, or that of an interrupted run with the same images and settings, which is
         continued.
+    channel : int, optional
+        Of real images with several channels, that which shows the cells, from 0.
 
     Yields
     ------
@@ -98,9 +101,9 @@ def iter_judge_synthesis(
     files = {name: annotated_files(place) for name, place in places.items()}
     test_files = annotated_files(real_test)
     _check_apart(files[REAL], test_files)
-    request = _request(files, test_files, settings)
+    request = _request(files, test_files, settings) | ({} if channel is None else {"channel": channel})
     is_new = earlier_card(folder, JUDGE_FILE, request) is None
-    train, tests = list(read_annotated(real_train)), list(read_annotated(real_test))
+    train, tests = (list(read_annotated(place, channel=channel)) for place in (real_train, real_test))
     for what, images in (("training", train), ("test", tests)):
         if not any(one.labels.any() for one in images):
             raise InputError(f"The labels of the real {what} images hold no cell: annotate some cells.")
@@ -190,19 +193,26 @@ def _first(images: Iterator[Annotated]) -> list[Annotated]:
 
 
 def _save_images(path: Path, shown: dict[str, list[Annotated]]) -> None:
-    """Some images of each kind, a row for each, next to the same images with outlines."""
-    from imageio.v3 import imwrite
+    """Some images of each kind, a row with its name for each, next to the same images with outlines."""
+    from matplotlib.figure import Figure
 
-    rows = []
-    for images in shown.values():
+    rows = {}
+    for name, images in shown.items():
         tiles = [tile(one.image, one.labels, 160) for one in images]
         height = max(one.shape[0] for one in tiles)
-        padded = [np.pad(one, ((0, height - one.shape[0]), (0, 4), (0, 0))) for one in tiles]
-        rows.append(np.concatenate(padded, axis=1))
-    width = max(row.shape[1] for row in rows)
-    page = np.concatenate([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows])
+        space = [((0, height - one.shape[0]), (0, 4), (0, 0)) for one in tiles]
+        padded = [np.pad(one, pad, constant_values=255) for one, pad in zip(tiles, space, strict=True)]
+        rows[name] = np.concatenate(padded, axis=1)
+    heights = [len(row) for row in rows.values()]
+    width = max(row.shape[1] for row in rows.values())
+    figure = Figure(figsize=(0.4 + width / 100, 0.1 + sum(heights) / 100), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (name, row) in zip(axes, rows.items(), strict=True):
+        axis.imshow(row, interpolation="nearest", extent=(0, row.shape[1], len(row), 0))
+        axis.set(xlim=(0, width), xticks=[], yticks=[], ylabel=name)
+        axis.spines[:].set_visible(False)
     with written_aside(path) as aside:
-        imwrite(aside, page)
+        figure.savefig(aside, dpi=150)
 
 
 _SEG_COLUMNS = ["training", "seed", "image", "cells", "seg", "sections", "seg_2d"]

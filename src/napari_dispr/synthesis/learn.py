@@ -104,6 +104,7 @@ def iter_learn_synthesis(
     *,
     spacing: Sequence[float] | None = None,
     unit: str = UNIT,
+    channel: int | None = None,
     description: str = "",
     licence: str = "",
     attribution: str = "",
@@ -115,16 +116,18 @@ def iter_learn_synthesis(
 
     Parameters
     ----------
-    images, labels : path, array or sequence of arrays
+    images, labels : path, array or sequence of either
         Images of one microscope and the labels of their cells, all (y, x) or all (z, y, x). A slice of a
         stack without any label counts as not annotated, so that a few annotated slices are enough. Paths are
-        those of two files or two folders with the same names; or of one folder with both, and no ``labels``.
+        those of files, or of two folders with the same names; or of one folder with both, and no ``labels``.
     out : path
         Model file to write, NAME.safetensors. The run is saved in the folder NAME.learning, with a log
         (``log.jsonl``) and a picture of its progress (``preview.png``). The same call again continues a run
         that was stopped.
     spacing : (z, y, x) or (y, x), optional
         Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
+    channel : int, optional
+        Of files with several channels, that which shows the cells, from 0.
     description, licence, attribution : str
         For the card of the model.
     finish : bool
@@ -153,7 +156,7 @@ def iter_learn_synthesis(
     chosen = checked_settings(LearnSettings, settings)
     check_is_new(out)
     out, folder = Path(out).absolute(), folder_of(out)
-    examples = examples_of(all_annotated(images, labels, spacing, unit), chosen.seed)
+    examples = examples_of(all_annotated(images, labels, spacing, unit, channel), chosen.seed)
     learner = Learner(examples, chosen, devices.choose(chosen.device))
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():

@@ -43,7 +43,7 @@ class SynthesisCard(Settings):
     beyond : bool
         Whether slices above and below cells were learned.
     heights : tuple of float
-        Quantiles 0, .25, .5, .75 and 1 of the height of the cells over the diameter of their largest section;
+        Quantiles 0, .25, .5, .75 and 1 of the height of the cells over the diameter of their middle section;
         empty: not known.
     diameters : tuple of float
         The same quantiles of these diameters.

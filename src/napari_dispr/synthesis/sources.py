@@ -88,6 +88,7 @@ def _learned_source(
 
     across = float(np.median(card.diameters))
     height = float(np.median(card.heights or 1))
+    cut = 2 / 3 if card.dimensions == 3 else 1  # a slice of a stack cuts a cell anywhere: mean area
     return CellSource(
         name=card.name,
         spacing=steps,
@@ -96,7 +97,7 @@ def _learned_source(
         draw=draw,
         density=card.usual_density(ndim),
         clustering=card.clustering,
-        volume=np.pi / 4 * across**2 if ndim == 2 else np.pi / 6 * across**3 * height,
+        volume=np.pi / 6 * across**3 * height if ndim == 3 else np.pi / 4 * across**2 * cut,
         dtype=card.dtype,
         blurred=f"The textures of {card.name} were learned from images that are already blurred by a "
         "microscope.",

@@ -30,10 +30,12 @@ from napari_dispr.widgets.synthesis.learn_run import (
     LearnRun,
     annotated_layers,
     free_name,
+    images_in,
     list_runs,
     name_problem,
     start_learning,
 )
+from napari_dispr.widgets.train.inputs import FolderInput
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -135,6 +137,10 @@ class LearnPage(QWidget):
         self.image_choice = LayerChoice(self._viewer, is_picture, tip)
         tip = "Its labels. Of a stack some labelled slices are enough: leave the others empty"
         self.labels_choice = LayerChoice(self._viewer, is_segmentation, tip)
+        self.folder = FolderInput()
+        tip = "Several images: a folder with the folders image and labels, which hold files of the same names"
+        for part in (self.folder.path, self.folder.browse_button):
+            part.setToolTip(tip)
         self.name = QLineEdit(free_name(), toolTip="Name of the learned model")
         self.minutes = QDoubleSpinBox(toolTip="Training time. It can be stopped and continued at any moment")
         self.minutes.setRange(0.1, 10_000)
@@ -151,6 +157,7 @@ class LearnPage(QWidget):
             {
                 "image": self.image_choice,
                 "labels": self.labels_choice,
+                "or folder": self.folder,
                 "name": self.name,
                 "time": self.minutes,
             }
@@ -165,6 +172,7 @@ class LearnPage(QWidget):
         self.runs.activated.connect(self._on_run_chosen)
         self.image_choice.layer_changed.connect(self._on_layers)
         self.labels_choice.layer_changed.connect(self._on_layers)
+        self.folder.changed.connect(self._on_inputs)
         self.name.textChanged.connect(self._on_inputs)
         self.learn_button.clicked.connect(self.learn)
         self.view.state_changed.connect(self._list.ask)
@@ -174,7 +182,9 @@ class LearnPage(QWidget):
 
     # --- a new run -------------------------------------------------------------------------------
 
-    def _chosen(self) -> AnnotatedLayers:
+    def _chosen(self) -> AnnotatedLayers | Path:
+        if self.folder.folder is not None:
+            return self.folder.folder
         image, labels = self.image_choice.layer, self.labels_choice.layer
         assert image is None or isinstance(image, Image)
         assert labels is None or isinstance(labels, Labels)
@@ -188,8 +198,11 @@ class LearnPage(QWidget):
     def _on_inputs(self) -> None:
         """Say what is chosen, and why learning cannot start."""
         problem = ""
+        for choice in (self.image_choice, self.labels_choice):
+            choice.setEnabled(self.folder.folder is None)
         try:
-            self.summary.say(self._chosen().summary)
+            chosen = self._chosen()
+            self.summary.say(images_in(chosen) if isinstance(chosen, Path) else chosen.summary)
         except InputError as error:
             self.summary.say("")
             problem = str(error)

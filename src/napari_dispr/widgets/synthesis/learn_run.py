@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
-from napari_dispr.errors import InputError, duration
+from napari_dispr.errors import InputError, counted, duration
 from napari_dispr.files import write_json
 from napari_dispr.models.library import check_name
 from napari_dispr.shapes.measures import unit_sign
-from napari_dispr.synthesis.annotated import Annotated, write_image
+from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated, write_image
 from napari_dispr.synthesis.annotated_cells import check_annotated
 from napari_dispr.training.run import RunFolder
 from napari_dispr.viewer.displayed import finest
@@ -105,6 +105,17 @@ def annotated_layers(image: "Image | None", labels: "Labels | None") -> Annotate
     return AnnotatedLayers(pixels, marks, spacing, unit)
 
 
+def images_in(folder: Path) -> str:
+    """How many annotated images a folder holds, in words; does not read them.
+
+    Raises
+    ------
+    InputError
+        If it is no folder of images and their labels.
+    """
+    return f"{counted(len(annotated_files(folder)), 'image')} with labels"
+
+
 def free_name() -> str:
     """A name that no learned model and no run has: my-cells, my-cells-2, ..."""
     names = itertools.chain([_NAME], (f"{_NAME}-{number}" for number in itertools.count(2)))
@@ -162,8 +173,14 @@ class LearnRun(RunFolder):
         plan = json.loads((self.folder / _PLAN).read_text("utf-8"))
         return float(plan["minutes"])
 
+    @property
+    def images(self) -> Path:
+        """The folder of the annotated images."""
+        plan = json.loads((self.folder / _PLAN).read_text("utf-8"))
+        return Path(plan.get("images") or self.folder)
+
     def command(self, finish: bool = False) -> list[str]:
-        start = [sys.executable, "-m", "napari_dispr", "synthesise", "learn", str(self.folder)]
+        start = [sys.executable, "-m", "napari_dispr", "synthesise", "learn", str(self.images)]
         budget = ["--out", str(self.model), "--minutes", f"{self.minutes:g}"]
         return [*start, *budget, *(["--finish"] if finish else [])]
 
@@ -176,8 +193,8 @@ class LearnRun(RunFolder):
         return self.learning, self.folder
 
 
-def start_learning(layers: AnnotatedLayers, name: str, minutes: float) -> LearnRun:
-    """Write the layers into a new run and start its process. Reads pixels: for a thread.
+def start_learning(source: AnnotatedLayers | Path, name: str, minutes: float) -> LearnRun:
+    """Start the process of a new run, into which layers are written first. Reads pixels: for a thread.
 
     Raises
     ------
@@ -186,15 +203,21 @@ def start_learning(layers: AnnotatedLayers, name: str, minutes: float) -> LearnR
     """
     if problem := name_problem(name):
         raise InputError(problem)
-    labels = np.asarray(layers.labels)
-    check_annotated([Annotated("the image", np.asarray(layers.image), labels, layers.spacing, layers.unit)])
     run = LearnRun(models_folder() / f"{name}{_RUN}")
-    # Labels of 64 bit, which napari makes, do not go into OME-TIFF.
-    small = labels.astype(np.min_scalar_type(int(labels.max())))
+    plan: dict[str, Any] = {"name": name, "minutes": minutes}
+    if isinstance(source, Path):
+        check_annotated(list(read_annotated(source)))
+        plan["images"] = str(source.absolute())
+    else:
+        image, labels = np.asarray(source.image), np.asarray(source.labels)
+        check_annotated([Annotated("the image", image, labels, source.spacing, source.unit)])
     try:
-        write_json(run.folder / _PLAN, {"name": name, "minutes": minutes})
-        for kind, array in (("image", np.asarray(layers.image)), ("labels", small)):
-            write_image(run.folder / kind / f"{name}.tif", array, layers.spacing, layers.unit)
+        write_json(run.folder / _PLAN, plan)
+        if not isinstance(source, Path):
+            # Labels of 64 bit, which napari makes, do not go into OME-TIFF.
+            small = labels.astype(np.min_scalar_type(int(labels.max())))
+            for kind, array in (("image", image), ("labels", small)):
+                write_image(run.folder / kind / f"{name}.tif", array, source.spacing, source.unit)
         run.start()
     except OSError as error:
         shutil.rmtree(run.folder, ignore_errors=True)

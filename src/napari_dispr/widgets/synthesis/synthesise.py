@@ -52,7 +52,7 @@ class SynthesiseWidget(DockedWidget):
         self.make.use_model(model)
         self.show_page(1)
         if self.learn.run is not None:
-            self.judge.suggest(real_train=self.learn.run.folder)
+            self.judge.suggest(real_train=self.learn.run.images)
 
     def _on_folder(self) -> None:
         if (folder := self.make.browser.folder) is not None:
