@@ -233,7 +233,7 @@ def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None
             f"There is not enough memory to read {path}: crop it, or close other programs."
         ) from error
     except Exception as error:
-        if not path.exists():
+        if not os.path.exists(path):
             raise InputError(_MISSING.format(path)) from error
         if isinstance(error, PermissionError) or not os.access(path, os.R_OK):
             raise InputError(_NOT_ALLOWED.format(path)) from error

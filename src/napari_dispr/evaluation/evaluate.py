@@ -24,7 +24,7 @@ from napari_dispr.evaluation.rows import Rows, rows_of
 from napari_dispr.evaluation.summary import summary_of
 from napari_dispr.evaluation.truth import Definitions, Truth
 from napari_dispr.events import Step, in_one_go, steps_of
-from napari_dispr.files import plain, write_json, written_aside
+from napari_dispr.files import as_file_name, plain, write_json, written_aside
 from napari_dispr.models.library import available_fits, available_models, load_model
 from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import Model, as_method
@@ -226,7 +226,7 @@ def check(
     if how.save_shapes and out is None:
         raise InputError("Shapes cannot be saved without a folder: give one as out.")
     for name in methods:
-        if not name or name in (".", "..") or set(name) & set('/\\:*?"<>|'):
+        if not name or as_file_name(name) != name:
             raise InputError(f"The name {name!r} cannot be that of a folder: use letters and digits.")
 
 

@@ -189,7 +189,7 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
 def _read(folder: Path) -> SavedPrediction:
     """The content of ``prediction.json``, and of the index if the prediction is not complete."""
     path = folder / PREDICTION_FILE
-    if not path.is_file():
+    if not os.path.isfile(path):  # which is False, too, where the folder may not be entered
         raise InputError(f"{folder} holds no {PREDICTION_FILE}: give the folder of a saved prediction.")
     check_readable(path)
     try:

@@ -88,13 +88,13 @@ class JudgePage(QWidget):
 
     def _on_inputs(self) -> None:
         words = {
-            "real_train": "real images to train on",
-            "real_test": "real images to test on",
-            "synthetic": "synthetic images",
-            "out": "the results",
+            "real_train": "of real images to train on",
+            "real_test": "of real images to test on",
+            "synthetic": "of synthetic images",
+            "out": "for the results",
         }
         missing = [words[name] for name, box in self.folders.items() if box.folder is None]
-        self.message.say(f"Choose a folder for {missing[0]}." if missing else "", problem=True)
+        self.message.say(f"Choose a folder {missing[0]}." if missing else "", problem=True)
         self.judge_button.setEnabled(not missing and not self.run_bar.running)
 
     def judge(self) -> None:
