@@ -2,11 +2,14 @@
 
     python benchmarks/calibrate_planes.py MODEL --dataset CELLS... --drawn-by FOLD_MODEL... --simulated 60 \
         --out MODEL2
+    python benchmarks/calibrate_planes.py generic --nuclei NUCLEI --out MODEL2
 
 Each model of ``--drawn-by`` draws the cells of the datasets that it was not trained on (models of a
 cross-validation that differ from MODEL in their training cells only); without it, MODEL does. MODEL also
-draws simulated red blood cells of seeds that it has not seen. Each cell is drawn several times, with random
-planes as real stacks have them. The coverage is that of cells left out of the fit with all their versions.
+draws simulated red blood cells of seeds that it has not seen. Of NUCLEI (``real_nuclei.py``) those are drawn
+that ``generic`` was not trained on, those of the embryo at both readings of its spacing. Each cell is drawn
+several times, with random planes as real stacks have them. The coverage is that of cells left out of the fit
+with all their versions.
 """
 
 import argparse
@@ -17,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from calibrate_generic import left_out
 
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.cells.folders import CellFile, read_dataset
@@ -120,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", help="name or file")
     parser.add_argument("--dataset", type=Path, nargs="*", default=[], help="cells of known shape")
+    parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
     parser.add_argument("--drawn-by", nargs="*", default=[], help="models that have not seen all of them")
     parser.add_argument("--simulated", type=int, default=0, help="simulated red blood cells (0)")
     parser.add_argument("--versions", type=int, default=4, help="sets of planes of each cell (4)")
@@ -131,6 +136,8 @@ def main() -> None:
     model = load_model(options.model)
     assert isinstance(model, ShapeModel)
     cells = [cell for folder in options.dataset for cell in read_dataset(folder, need_objects=True)]
+    if options.nuclei is not None:
+        cells += [cell for own in left_out(options.nuclei).values() for cell in own]
     rows = []
     for other in options.drawn_by or [options.model]:
         by = load_model(other)

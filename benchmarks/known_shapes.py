@@ -84,7 +84,7 @@ def without(model: ShapeModel, cells: Sequence[CellFile], left_out: Collection[s
         for place in range(len(known.shapes))
         if place >= OF_REAL or cells[place % len(cells)].name not in left_out
     ]
-    rows = ("shapes", "masks", "images", "answers", "has_image", "sized")
+    rows = ("shapes", "masks", "images", "has_image", "sized")
     return replace(model, known=replace(known, **{name: getattr(known, name)[kept] for name in rows}))
 
 
@@ -111,12 +111,10 @@ def main() -> None:
         real = nuclei_to_train_on(options.nuclei, 400, options.seed, HEIGHTS)
         made = list(others(options.simulated or 360, options.seed))
         counts = options.of_real or 1800, options.of_simulated or 1200
-    # The answers of the network make nuclei better, and red blood cells no better.
-    answering = None if options.nuclei is None else model
     drawn = [
         version
         for group, count in zip((real, made), counts, strict=True)
-        for version in versions(group, count, model.card.truncation, options.seed, answering)
+        for version in versions(group, count, model.card.truncation, options.seed)
     ]
     qualities = {
         name: Quality(sampler="euler", steps=steps) for name, steps in (("fast", 1), ("balanced", 2))

@@ -5,11 +5,8 @@ At high noise the best denoiser of a set of shapes is known in closed form: it c
 section, under noise (SDEdit, Meng et al., arXiv 2108.01073), and the network only has to fit it to the
 picture. That takes fewer evaluations, and members are as smooth and as folded as cells are.
 
-Cells are compared by mask, image, and what the network makes of noise alone, its answer: nearly the mean of
-all shapes that fit, and such a mean is the best summary to compare by (Fearnhead & Prangle 2012, J. R. Stat.
-Soc. B 74, 419).
-
-Shapes and sections are kept as cosines, in the frame in which the long axis of the mask lies along x.
+Cells are compared by mask and image. Shapes and sections are kept as cosines, in the frame in which the long
+axis of the mask lies along x.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +23,12 @@ from napari_dispr.diffusion.cosines import (
     PLANE_MODES,
     Floats,
     all_mirrored,
-    coefficients_of,
     plane_coefficients,
     turned_planes,
 )
 
-#: Weights of the squared differences of images and of answers against that of masks.
-IMAGE_WEIGHT, ANSWER_WEIGHT = 2.0, 0.02
-#: Answers are compared by so many principal components.
-_ANSWERS = 64
+#: Weight of the squared difference of images against that of masks.
+IMAGE_WEIGHT = 2.0
 #: A known cell is alike within so many times the distance of nine tenths of known cells to the nearest other.
 FAR = 2.0
 #: As many of the nearest shapes are likely for a cell, or this share if there are few.
@@ -59,25 +53,21 @@ class Look(NamedTuple):
     mask, image : (12, 12)
         Cosines (y, x) of the signed distance from the edge of the mask and of the normalised image; None: no
         image.
-    answer : (16, 16, 16)
-        Cosines (z, y, x) of the network's answer; None: not known.
     """
 
     angle: float
     mask: Floats
     image: Floats | None
-    answer: Floats | None = None
 
 
-def look_of(mask: Floats, image: Floats | None, answer: Floats | None = None) -> Look:
-    """The look of a mask and an image, (64, 64), and of the network's answer, (64, 64, 64)."""
+def look_of(mask: Floats, image: Floats | None) -> Look:
+    """The look of a mask and an image, (64, 64)."""
     angle = long_axis(mask)
     seen = None if image is None else normalise_inside(image, mask)
     return Look(
         angle,
         plane_coefficients(mask_distance(mask), angle),
         None if seen is None else plane_coefficients(seen, angle),
-        None if answer is None else coefficients_of(answer, angle),
     )
 
 
@@ -132,9 +122,6 @@ class KnownShapes:
     masks, images : (N, 144) int8
         Cosines of sections.
     mask_unit, image_unit : (1,) float32
-    answers : (N, A) int8
-        The first components of the network's answers; A is 0 if they are not known.
-    answer_unit : (A,) float32
     has_image, sized : (N,) uint8
         Whether there is an image, and whether the cell has its true size; the others have one size.
     farthest : (1,) float32
@@ -151,8 +138,6 @@ class KnownShapes:
     mask_unit: Floats
     images: NDArray[np.int8]
     image_unit: Floats
-    answers: NDArray[np.int8]
-    answer_unit: Floats
     has_image: NDArray[np.uint8]
     sized: NDArray[np.uint8]
     farthest: Floats
@@ -160,7 +145,6 @@ class KnownShapes:
 
     def __post_init__(self) -> None:
         number, size = self.shapes.shape
-        answers = min(self.answers.shape[-1], size)
         wanted: dict[str, tuple[tuple[int, ...], str]] = {
             "mean": ((MODES**3,), "float32"),
             "basis": ((MODES**3, size), "float16"),
@@ -170,8 +154,6 @@ class KnownShapes:
             "mask_unit": ((1,), "float32"),
             "images": ((number, PLANE_MODES**2), "int8"),
             "image_unit": ((1,), "float32"),
-            "answers": ((number, answers), "int8"),
-            "answer_unit": ((answers,), "float32"),
             "has_image": ((number,), "uint8"),
             "sized": ((number,), "uint8"),
             "farthest": ((1,), "float32"),
@@ -203,7 +185,6 @@ class KnownShapes:
         shapes : (N, 16, 16, 16)
             Of `coefficients_of`.
         looks : sequence of Look
-            Answers are kept if all have one.
         sized : (N,) bool
         groups : sequence
             Equal for versions of one cell.
@@ -221,14 +202,6 @@ class KnownShapes:
         )
         scores, shape_unit = _eight_bit(centred.reshape(len(looks), -1) @ basis.astype(np.float32), each=True)
         (masks8, mask_unit), (images8, image_unit) = _eight_bit(masks), _eight_bit(images)
-        answers = [look.answer for look in looks if look.answer is not None]
-        if len(answers) < len(looks):
-            answered = np.zeros((len(looks), 0), np.float32)
-        else:
-            answered = (np.stack(answers) - mean).reshape(len(looks), -1) @ basis[:, :_ANSWERS].astype(
-                np.float32
-            )
-        answers8, answer_unit = _eight_bit(answered, each=True)
         return cls(
             mean.ravel(),
             basis,
@@ -238,8 +211,6 @@ class KnownShapes:
             mask_unit,
             images8,
             image_unit,
-            answers8,
-            answer_unit,
             np.array([look.image is not None for look in looks], np.uint8),
             np.asarray(sized).astype(np.uint8),
             np.array([_usual_distance(masks, groups)], np.float32),
@@ -250,17 +221,12 @@ class KnownShapes:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For a model file."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: array for name, array in arrays.items() if array.size}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The inverse of `arrays`; a ValueError or KeyError if they are none."""
-        none: dict[str, NDArray[Any]] = {
-            "answers": np.zeros((len(arrays["shapes"]), 0), np.int8),
-            "answer_unit": np.zeros(0, np.float32),
-        }
-        return cls(**{field.name: {**none, **arrays}[field.name] for field in fields(cls)})
+        """The inverse of `arrays`; a ValueError or KeyError if they are none. Other arrays are ignored."""
+        return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
     # --- use --------------------------------------------------------------------------------------
 
@@ -282,10 +248,6 @@ class KnownShapes:
             # Cells without image may have any.
             other[:, ~with_image] = np.median(other[:, with_image])
             apart += IMAGE_WEIGHT * other
-        if look.answer is not None:
-            apart += ANSWER_WEIGHT * _squares(
-                self.answer_scores, self.answer_signs * self.answer_of(look.answer)
-            )
         if further is not None:
             apart += further
         apart[:, ~there] = np.inf
@@ -326,21 +288,6 @@ class KnownShapes:
     def plane_signs(self) -> Floats:
         """The same for the cosines of sections, (4, 144)."""
         return all_mirrored(np.ones((PLANE_MODES, PLANE_MODES), np.float32))
-
-    def answer_of(self, answer: Floats) -> Floats:
-        """The first components (A,) of an answer (16, 16, 16)."""
-        size = len(self.answer_unit)
-        return np.asarray((answer.ravel() - self.mean) @ self.components[:, :size], np.float32)
-
-    @cached_property
-    def answer_scores(self) -> Floats:
-        """The first components of the answers, (N, A)."""
-        return self.answers * self.answer_unit
-
-    @property
-    def answer_signs(self) -> Floats:
-        """What mirroring in each way does to them, (4, A)."""
-        return self.signs[:, : len(self.answer_unit)]
 
     @cached_property
     def mask_cosines(self) -> Floats:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
-from napari_dispr import grid, signed_distance
+from napari_dispr import signed_distance
 from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices, eight_bit
 from napari_dispr.diffusion.checkpoints import write_tensors
@@ -195,32 +195,12 @@ class ShapeModel:
         stacked = torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(volumes))
         return Condition(*stacked, *condition.filled_up(known))
 
-    def start(self, crop: Conditioned, network: UNet3D) -> Start | None:
-        """Where the members of a crop start, with a network from :meth:`ready`.
-
-        None: from noise alone, as for a projection.
-        """
+    def start(self, crop: Conditioned) -> Start | None:
+        """Where the members of a crop start; None: from noise alone, as for a projection."""
         if self.known is None or crop.picture != "section":
             return None
-        return Start.of(
-            self.known,
-            crop.mask,
-            crop.image,
-            crop.planes,
-            sized=crop.known_scale is not None,
-            truncation=self.card.truncation,
-            # Those of the known shapes are for one section, too.
-            answer=self.answer(crop, network) if len(self.known.answer_unit) and not crop.planes else None,
-        )
-
-    def answer(self, crop: Conditioned, network: UNet3D) -> NDArray[np.float32]:
-        """What the network makes of noise alone, (64, 64, 64), in units of the truncation.
-
-        It is nearly the mean of the shapes that fit. The noise is the same for all cells.
-        """
-        noise = torch.randn((1, 1, *grid.SHAPE), generator=torch.Generator().manual_seed(0))
-        clean = self.denoiser([crop], network)(noise.to(next(network.parameters()).device), 1.0).clean
-        return np.asarray(clean[0, 0].float().cpu().numpy())
+        sized, truncation = crop.known_scale is not None, self.card.truncation
+        return Start.of(self.known, crop.mask, crop.image, crop.planes, sized=sized, truncation=truncation)
 
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).

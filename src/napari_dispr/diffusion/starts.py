@@ -29,7 +29,6 @@ from napari_dispr.diffusion.cosines import (
     volume_of,
 )
 from napari_dispr.diffusion.known_shapes import (
-    ANSWER_WEIGHT,
     IMAGE_WEIGHT,
     KnownShapes,
     Likely,
@@ -52,7 +51,7 @@ FURTHER_WEIGHT = 0.3
 #: Of five consecutive seeds of a cell with several known planes, these start from noise alone: the two kinds
 #: of members err differently, so that both together are better than either (docs/planes.md).
 FROM_NOISE = (1, 3)
-_IMAGE, _ANSWER = np.sqrt((IMAGE_WEIGHT, ANSWER_WEIGHT)).astype(np.float32)
+_IMAGE = np.float32(np.sqrt(IMAGE_WEIGHT))
 
 
 def from_noise(planes: Sequence[KnownPlane], seed: int) -> bool:
@@ -98,14 +97,12 @@ class Start:
         *,
         sized: bool,
         truncation: float,
-        answer: Floats | None = None,
     ) -> Self | None:
         """For a cell with a section (64, 64) in the imaged plane, and further ones.
 
-        ``answer`` (64, 64, 64) is what the network makes of noise alone. The result is None if no known cell
-        has a similar section in the imaged plane.
+        None if no known cell has a similar section in the imaged plane.
         """
-        look = look_of(mask, image, answer)
+        look = look_of(mask, image)
         masks = [mask, *(plane.mask for plane in planes)]
         edges = np.stack([edge_of(one, look.angle, truncation) for one in masks])
         sections = Sections.at(known, (0.0, *(plane.depth for plane in planes)))
@@ -179,27 +176,21 @@ class Start:
     @cached_property
     def _wanted(self) -> Floats:
         """How the cell looks, as `_looks`."""
-        parts, image, answer = [self.look.mask.ravel()], self.look.image, self.look.answer
-        if image is not None:
-            parts.append(_IMAGE * image.ravel())
-        if answer is not None:
-            parts.append(_ANSWER * self.known.answer_of(answer))
-        return np.concatenate(parts)
+        mask, image = self.look.mask.ravel(), self.look.image
+        return mask if image is None else np.concatenate([mask, _IMAGE * image.ravel()])
 
     def _looks(self, places: NDArray[np.int_]) -> Floats:
-        """What likely shapes look like, (n, D): mask, image and answer, of which those that the cell has.
+        """What likely shapes look like, (n, D): the mask and, if the cell has one, the image.
 
         The image of a shape without image is that of the cell.
         """
         known, ways, numbers = self.known, self.likely.ways[places], self.likely.numbers[places]
-        parts = [known.plane_signs[ways] * known.mask_cosines[numbers]]
-        if self.look.image is not None:
-            images = _IMAGE * known.plane_signs[ways] * known.image_cosines[numbers]
-            images[known.has_image[numbers] == 0] = _IMAGE * self.look.image.ravel()
-            parts.append(images)
-        if self.look.answer is not None:
-            parts.append(_ANSWER * known.answer_signs[ways] * known.answer_scores[numbers])
-        return np.concatenate(parts, axis=1)
+        masks = known.plane_signs[ways] * known.mask_cosines[numbers]
+        if self.look.image is None:
+            return masks
+        images = _IMAGE * known.plane_signs[ways] * known.image_cosines[numbers]
+        images[known.has_image[numbers] == 0] = _IMAGE * self.look.image.ravel()
+        return np.concatenate([masks, images], axis=1)
 
     @cached_property
     def _slopes(self) -> Floats:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any, Self
 
@@ -161,7 +161,7 @@ class Batches:
         self._size = size or devices.batch_size(self._device, model.network.config.fold**3)
         self._clock = Clock(sampling.steps)
         # Kept for the crops that came last, because members follow.
-        self._start = lru_cache(maxsize=4)(partial(model.start, network=self._network))
+        self._start = lru_cache(maxsize=4)(model.start)
 
     def close(self) -> None:
         """Free the device's memory."""

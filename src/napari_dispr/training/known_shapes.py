@@ -4,14 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from napari_dispr.cells.training_cells import TrainingCell
 from napari_dispr.diffusion.cosines import coefficients_of
 from napari_dispr.diffusion.known_shapes import START, KnownShapes, Look, look_of
-from napari_dispr.diffusion.model import ShapeModel
-from napari_dispr.shapes.section import Section
 from napari_dispr.training.augmentation import augmented
 
 #: Share of the versions in which the true size is hidden, as with the scale "auto".
@@ -30,18 +27,12 @@ class Version(NamedTuple):
 
 
 def versions(
-    cells: Sequence[TrainingCell],
-    count: int,
-    truncation: float,
-    seed: int = 0,
-    model: ShapeModel | None = None,
+    cells: Sequence[TrainingCell], count: int, truncation: float, seed: int = 0
 ) -> Iterator[Version]:
     """Random versions of cells, turned, mirrored, scaled and bent as in training; all cells in turn.
 
-    ``truncation`` of the signed distance in voxels is that of the model. With ``model`` they get its answers,
-    which takes an evaluation of the network for each.
+    ``truncation`` of the signed distance in voxels is that of the model.
     """
-    network = None if model is None else model.ready(torch.device("cpu"))
     rng = np.random.default_rng((seed, 3))
     typical = float(np.median([cell.extent for cell in cells]))
     for number in range(count):
@@ -54,11 +45,7 @@ def versions(
             resliced=_RESLICED,
             image_dropout=_WITHOUT_IMAGE,
         )
-        answer = None
-        if model is not None and network is not None:
-            section = Section(sample.mask, sample.image, None if hidden else sample.scale)
-            answer = model.answer(section, network)
-        look = look_of(sample.mask, sample.image, answer)
+        look = look_of(sample.mask, sample.image)
         shape = np.clip(sample.signed_distance / truncation, -1, 1).astype(np.float32)
         yield Version(coefficients_of(shape, look.angle), look, not hidden, cell.name)
 
