@@ -137,10 +137,9 @@ class LearnPage(QWidget):
         self.image_choice = LayerChoice(self._viewer, is_picture, tip)
         tip = "Its labels. Of a stack some labelled slices are enough: leave the others empty"
         self.labels_choice = LayerChoice(self._viewer, is_segmentation, tip)
-        self.folder = FolderInput()
-        tip = "Several images: a folder with the folders image and labels, which hold files of the same names"
-        for part in (self.folder.path, self.folder.browse_button):
-            part.setToolTip(tip)
+        self.folder = FolderInput(
+            "Several images: a folder with the folders image and labels, which hold files of the same names"
+        )
         self.name = QLineEdit(free_name(), toolTip="Name of the learned model")
         self.minutes = QDoubleSpinBox(toolTip="Training time. It can be stopped and continued at any moment")
         self.minutes.setRange(0.1, 10_000)
