@@ -4,18 +4,21 @@
     python benchmarks/known_shapes.py generic --nuclei NUCLEI --out MODEL
 
 DATASET holds the real red blood cells, NUCLEI the real nuclei (``real_nuclei.py``). Simulated cells join
-them. Afterwards ``calibrate.py`` or ``calibrate_generic.py`` fits the intervals again. To measure a model on
-real red blood cells that it does not know, `without` takes their versions away (``red_cell_kinds.py``).
+them. For red blood cells the regression of volumes is fitted again, too. Afterwards ``calibrate.py`` or
+``calibrate_generic.py`` fits the intervals again. To measure a model on real red blood cells that its known
+shapes and its regression do not know, use `without` (``red_cell_kinds.py``).
 """
 
 import argparse
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from real_nuclei import nuclei_to_train_on
+from train_red_blood_cell import volume_of_all
 
 from napari_dispr import grid
 from napari_dispr.card import Quality
@@ -68,7 +71,7 @@ def others(count: int, seed: int) -> Iterator[TrainingCell]:
 
 
 def without(model: ShapeModel, cells: Sequence[CellFile], left_out: Collection[str]) -> ShapeModel:
-    """A red blood cell model without the known shapes of some real cells.
+    """A red blood cell model without the known shapes of some real cells, and its regression without them.
 
     Parameters
     ----------
@@ -85,7 +88,12 @@ def without(model: ShapeModel, cells: Sequence[CellFile], left_out: Collection[s
         if place >= OF_REAL or cells[place % len(cells)].name not in left_out
     ]
     rows = ("shapes", "masks", "images", "has_image", "sized")
-    return replace(model, known=replace(known, **{name: getattr(known, name)[kept] for name in rows}))
+    volume = volume_of_all([cell for cell in cells if cell.name not in left_out])
+    return replace(
+        model,
+        known=replace(known, **{name: getattr(known, name)[kept] for name in rows}),
+        card=model.card.model_copy(update={"volume": volume}),
+    )
 
 
 def main() -> None:
@@ -119,7 +127,10 @@ def main() -> None:
     qualities = {
         name: Quality(sampler="euler", steps=steps) for name, steps in (("fast", 1), ("balanced", 2))
     }
-    card = model.card.model_copy(update={"qualities": qualities})
+    found: dict[str, Any] = {"qualities": qualities}
+    if options.nuclei is None:
+        found["volume"] = volume_of_all(cells)
+    card = model.card.model_copy(update=found)
     replace(model, known=known_shapes(drawn), card=card).save(options.out, torch.float16)
 
 

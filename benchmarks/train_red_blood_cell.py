@@ -13,6 +13,8 @@ card.
 import argparse
 import json
 from dataclasses import asdict
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,13 @@ from napari_dispr.models.library import load_model
 from napari_dispr.models.sampling import as_method
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
 from napari_dispr.settings import PredictSettings, TrainSettings
-from napari_dispr.synthesis.red_cell_crops import VOXEL_SIZE, red_cell_training_cells
+from napari_dispr.synthesis.red_cell_crops import (
+    VOXEL_SIZE,
+    RedCellCrop,
+    red_cell_training_cells,
+    simulated_red_cell,
+)
+from napari_dispr.synthesis.red_cells import KINDS
 from napari_dispr.training.loop import iter_optimise
 from napari_dispr.training.state import State
 
@@ -55,8 +63,11 @@ _FREE = (
     *("steps", "minutes", "batch", "scored", "learning_rate", "adam_learning_rate", "warmup", "decay", "ema"),
     *("blended", "resliced", "projections", "further_planes", "seed", "workers"),
 )
-#: So many simulated cells join the real ones in the regression of volumes.
-_REGRESSED = 100
+#: Kinds of which there are no real cells.
+COMMON = tuple(kind for kind in KINDS if kind not in ("knizocyte", "keratocyte", "multilobate", "cluster"))
+#: So many simulated cells of each join the real ones in the regression of volumes, and its weight against the
+#: volume of a member (docs/model.md).
+_REGRESSED, _SHARE = 30, 0.65
 
 
 def split(cells: list[CellFile], fold: int = 2) -> tuple[list[CellFile], list[CellFile]]:
@@ -71,17 +82,22 @@ def split(cells: list[CellFile], fold: int = 2) -> tuple[list[CellFile], list[Ce
     return train, held_out
 
 
-def volume_of_all(train: list[CellFile], made: list[TrainingCell]) -> VolumeRegression:
-    """Volume by mask and picture, learned from the real cells and some of the simulated ones."""
-    some = made[:_REGRESSED]
-    return fit_volume(
-        [cell.mask for cell in (*train, *some)],
-        [cell.image for cell in (*train, *some)],
-        [
-            *(float(np.count_nonzero(cell.obj > 127)) for cell in train if cell.obj is not None),
-            *(float(np.count_nonzero(cell.signed_distance > 0)) for cell in some),
-        ],
-    )
+@cache
+def _simulated_to_regress() -> list[RedCellCrop]:
+    """Simulated cells of the kinds of which there are no real ones, of seeds of their own."""
+    places = product(enumerate(COMMON), range(_REGRESSED))
+    return [
+        simulated_red_cell(kind, np.random.default_rng((7001, place, number)))
+        for (place, kind), number in places
+    ]
+
+
+def volume_of_all(real: list[CellFile]) -> VolumeRegression:
+    """Volume by mask and picture, learned from real cells and simulated ones of the other kinds."""
+    cells = [*real, *_simulated_to_regress()]
+    volumes = [float(np.count_nonzero(cell.obj > 127)) for cell in cells if cell.obj is not None]
+    fitted = fit_volume([cell.mask for cell in cells], [cell.image for cell in cells], volumes)
+    return fitted.model_copy(update={"share": _SHARE})
 
 
 def card(
@@ -110,7 +126,7 @@ def card(
             "started_from": start.hash if start else None,
             "runs": [*(start.card.training["runs"] if start else []), settings.model_dump()],
         },
-        volume=volume_of_all(train, made),
+        volume=volume_of_all(train),
     )
 
 

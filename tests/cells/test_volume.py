@@ -102,14 +102,16 @@ def crop(mask, image):
     return Crop(1, mask, image, 1.0, grid.grid_to_pixel(1.0, (31.5, 31.5)), known_scale=1.0)
 
 
-def test_member_is_brought_half_way_by_itself(regression):
+@pytest.mark.parametrize("share", [0.5, 0.65, 0.0])
+def test_member_is_brought_part_of_the_way_by_itself(regression, share):
     masks, images, _ = simulated(1, seed=3)
-    card = Card(name="x", qualities={"fast": Quality(sampler="euler", steps=1)}, volume=regression)
+    weighted = regression.model_copy(update={"share": share})
+    card = Card(name="x", qualities={"fast": Quality(sampler="euler", steps=1)}, volume=weighted)
     prior = Prior(crop(masks[0], images[0]), card)
     for radius in (12.0, 15.0):
         before, after = ball(radius), prior.applied(ball(radius))
         volumes = np.log([(before > 0).sum(), (after > 0).sum(), prior.volume])
-        expected = np.clip((volumes[2] - volumes[0]) / 2, -np.log(MOST_STRETCH), np.log(MOST_STRETCH))
+        expected = np.clip(share * (volumes[2] - volumes[0]), -np.log(MOST_STRETCH), np.log(MOST_STRETCH))
         assert volumes[1] - volumes[0] == pytest.approx(expected, abs=0.03)
 
 
