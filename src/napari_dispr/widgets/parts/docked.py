@@ -119,6 +119,8 @@ class DockedWidget(QWidget):
         self._viewer: Any = viewer
         self._closed = False
         self._in_front = True  # its tab is the current one
+        self._raise_soon = QTimer(self, singleShot=True, interval=0)
+        self._raise_soon.timeout.connect(self._raise)
         viewer.events.theme.connect(self._on_theme)
         DockedWidget._on_theme(self)  # the controls that a subclass colours do not exist yet
 
@@ -166,7 +168,7 @@ class DockedWidget(QWidget):
         ]  # fmt: skip
         if tabs:
             window.tabifyDockWidget(tabs[-1], dock)
-        self._raise_soon()
+        self._raise_soon.start()
 
     def _on_front(self, front: bool) -> None:
         self._in_front = front
@@ -177,11 +179,8 @@ class DockedWidget(QWidget):
         if watched is dock and isinstance(dock, QDockWidget) and event is not None and not self._closed:
             shown = event.type() == QEvent.Type.Show and not event.spontaneous()
             if shown or (event.type() == QEvent.Type.Hide and _closed(dock) and not self._in_front):
-                self._raise_soon()
+                self._raise_soon.start()
         return super().eventFilter(watched, event)
-
-    def _raise_soon(self) -> None:
-        QTimer.singleShot(0, self._raise)
 
     def _raise(self) -> None:
         dock = self.parent()

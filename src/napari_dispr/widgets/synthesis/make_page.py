@@ -240,7 +240,7 @@ class MakePage(QWidget):
     def _on_preview_ended(self) -> None:
         if self._again and not self.preview_bar.running:
             self._again = False
-            QTimer.singleShot(0, self.preview)
+            self._soon.start()
 
     # --- making ----------------------------------------------------------------------------------
 
