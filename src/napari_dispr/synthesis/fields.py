@@ -41,8 +41,8 @@ COLUMNS = {
     "whole": "no unit: whether the border of the image cuts nothing off",
     "clustered": "no unit: whether it was placed next to an earlier cell",
 }
-#: Images in the preview, and the largest side of each.
-_SHOWN, _SIDE = 6, 256
+#: Images in the preview, the largest side of each, and pixels between an image and that with outlines.
+_SHOWN, _SIDE, _GAP = 6, 256, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,8 @@ def tile(image: NDArray[Any], labels: NDArray[Any], side: int = _SIDE) -> NDArra
     colours = _colours(int(labels.max()) + 1)
     edge = find_boundaries(labels, mode="inner")
     outlined[edge] = colours[labels[edge]]
-    return np.concatenate([plain, outlined], axis=1)
+    gap = np.full((len(plain), _GAP, 3), 255, np.uint8)
+    return np.concatenate([plain, gap, outlined], axis=1)
 
 
 def _colours(count: int) -> NDArray[np.uint8]:

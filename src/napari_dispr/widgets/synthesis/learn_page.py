@@ -48,7 +48,7 @@ _ABOUT_PICTURE = (
 )
 _ABOUT = (
     "Learn the masks and textures of your cells from annotated slices: about 20 cells are enough, 100 are "
-    "better. Slices without labels are not used."
+    "better. In each slice label all cells, or none."
 )
 
 
