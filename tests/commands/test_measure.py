@@ -10,9 +10,11 @@ from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
 from napari_dispr.commands.cli import main
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure
+from napari_dispr.shapes import morphometry
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.shapes.morphometry import SETS
+from napari_dispr.shapes.one_shape import measure_shape
 
 DISTANCE = np.linalg.norm(np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - [32, 31.5, 31.5], axis=-1)
 
@@ -39,6 +41,20 @@ def test_a_prediction_gives_its_own_table(prediction, tmp_path):
     columns = pd.read_csv(tmp_path / "table.columns.csv").set_index("column")
     assert list(columns.index) == ["file", "label", "member", *MEASURES]
     assert columns.loc["volume", "unit"] == "micrometer^3"
+
+
+def test_what_is_in_the_table_of_a_prediction_is_not_measured_again(prediction, tmp_path, monkeypatch):
+    prediction.save(tmp_path / "run")
+    counted = []
+    monkeypatch.setattr(
+        morphometry, "measure_shape", lambda *given: counted.append(1) or measure_shape(*given)
+    )
+    assert run(tmp_path / "run", "--out", tmp_path / "table.csv") == 0 and not counted
+    whole = pd.read_csv(tmp_path / "table.csv")
+    earlier = pd.read_csv(tmp_path / "run" / "morphometry.csv").drop(columns="roughness")
+    earlier.to_csv(tmp_path / "run" / "morphometry.csv", index=False)
+    assert run(tmp_path / "run", "--out", tmp_path / "table.csv") == 0 and len(counted) == 2
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), whole)
 
 
 def test_members_of_an_ome_tiff_are_nearly_the_same(prediction, tmp_path):

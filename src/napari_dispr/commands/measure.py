@@ -78,9 +78,9 @@ def _measure_path(
     path: Path, spacing: tuple[float, ...] | None, unit: str, options: argparse.Namespace
 ) -> "pd.DataFrame":
     """Measure a file or folder in its own units."""
-    from napari_dispr.prediction.saving import PREDICTION_FILE, load_prediction
+    from napari_dispr.prediction.saving import PREDICTION_FILE, load_measures, load_prediction
     from napari_dispr.shapes.ensemble import Ensemble
-    from napari_dispr.shapes.morphometry import measure_ensembles
+    from napari_dispr.shapes.morphometry import SETS, measure_ensembles
 
     chosen = options.set
     if not path.exists():
@@ -90,7 +90,11 @@ def _measure_path(
     if (ours or members is not None) and spacing is not None:
         raise InputError(f"{path} has its own voxel size: leave out --spacing.")
     if (path / PREDICTION_FILE).is_file():
-        return measure_ensembles(load_prediction(path), set=chosen)
+        prediction = load_prediction(path)
+        known = load_measures(path, prediction) if chosen == "first" else None
+        if known is not None and list(known.columns) == ["label", "member", *SETS[chosen]]:
+            return known  # from its own table, unless that of an earlier version has other measures
+        return measure_ensembles(prediction, set=chosen)
     if path.suffix.lower() == ".npz":
         ensemble = Ensemble.load_npz(path)
         return measure_ensembles({ensemble.label: ensemble}, set=chosen)

@@ -20,7 +20,7 @@ from napari_dispr.shapes.meshes import affine_of, surface_mesh
 #: the effect of a Gaussian of 2 voxels on a volume.
 _SMOOTHING_STEPS = 20
 #: Voxels around a shape that the smoothing of `curvature.curvatures` needs.
-_MARGIN = 7
+_MARGIN = 9
 
 
 def measure_shape(
