@@ -2,7 +2,7 @@
 
 import pydantic
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dispr.card import Card
@@ -10,7 +10,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import DisplayedPlane
-from napari_dispr.widgets.parts.layouts import row
+from napari_dispr.widgets.parts.layouts import form, row
 from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice, QualityChoice, ShortComboBox
 from napari_dispr.widgets.parts.remembered import recall
 
@@ -44,9 +44,7 @@ class SettingsForm(QWidget):
         self.scale_number.setSingleStep(0.05)
         scale_row = row((self.scale, 1), self.scale_number)
         #: The form's layout, to which the widget adds rows of its own.
-        self.rows = QFormLayout(self)
-        self.rows.setContentsMargins(0, 0, 0, 0)
-        self.rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.rows = form({}, parent=self)
         for name, control in {
             "model": self.model_choice,
             "members": self.members,

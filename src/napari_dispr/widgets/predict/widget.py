@@ -93,11 +93,11 @@ class PredictWidget(DockedWidget):
         self.image_choice = LayerChoice(self._viewer, is_picture, tip)
         tip = "The segmentation of the picture, one label for each cell"
         self.labels_choice = LayerChoice(self._viewer, is_segmentation, tip)
-        self.cells = CellsInput(self._viewer, lambda: (self.image_choice.layer, self.labels_choice.layer))
+        self.cells = CellsInput(self._viewer, self._layers)
         self.pick_button = self.cells.pick_button
         self.form = SettingsForm()
         self.planes = PlanesInput()
-        self.pixel_size = PixelSize(self._viewer, lambda: (self.image_choice.layer, self.labels_choice.layer))
+        self.pixel_size = PixelSize(self._viewer, self._layers)
         inputs = {
             "image": self.image_choice,
             "labels": self.labels_choice,
@@ -181,6 +181,10 @@ class PredictWidget(DockedWidget):
 
     # --- inputs ----------------------------------------------------------------------------------
 
+    def _layers(self) -> tuple[Any, Any]:
+        """The chosen picture and labels."""
+        return self.image_choice.layer, self.labels_choice.layer
+
     def request(self) -> PredictRequest:
         """The request that the inputs make; `InputError` if something is wrong at first sight."""
         style = LayerStyle(self.stacked.currentIndex() == 1, self.consensus.isChecked())
@@ -237,7 +241,7 @@ class PredictWidget(DockedWidget):
         self._check.forget()
         self._inspection = None
         self._offer_cure(None)
-        image, labels = self.image_choice.layer, self.labels_choice.layer
+        image, labels = self._layers()
         self.form.rows.setRowVisible(self.planes, self.planes.look(labels, self._viewer.dims))
         self.form.picture.setEnabled(not self.planes.several)
         self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.look(self.planes.several))
@@ -262,13 +266,13 @@ class PredictWidget(DockedWidget):
     def _on_checked(self, answer: Inspection | InputError) -> None:
         if isinstance(answer, InputError):
             self._say(str(answer), problem=True)
-            if isinstance(answer, MaskError):
-                self._offer_cure(SPLIT_STACK if self.planes.several else SPLIT)
+            binary = isinstance(answer, MaskError)
         else:
             self._inspection = answer
             self._say(answer.text)
-            if answer.binary:
-                self._offer_cure(SPLIT_STACK if self.planes.several else SPLIT)
+            binary = answer.binary
+        if binary:
+            self._offer_cure(SPLIT_STACK if self.planes.several else SPLIT)
 
     def _offer_cure(self, cure: Cure | None) -> None:
         self._cure = cure
@@ -279,7 +283,7 @@ class PredictWidget(DockedWidget):
 
     def _on_cure(self) -> None:
         """Add a mended label layer and choose it."""
-        image, labels, cure = self.image_choice.layer, self.labels_choice.layer, self._cure
+        (image, labels), cure = self._layers(), self._cure
         if cure is None or not isinstance(image, Image) or not isinstance(labels, Labels):
             return
 
@@ -306,7 +310,7 @@ class PredictWidget(DockedWidget):
         except InputError as error:
             self._say(str(error), problem=True)
             return
-        image, labels = self.image_choice.layer, self.labels_choice.layer
+        image, labels = self._layers()
         assert isinstance(image, Image) and isinstance(labels, Labels)
         self.updater.finish()
         self._back_to_3d = self.show_3d_button.isChecked()

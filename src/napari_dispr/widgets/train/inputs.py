@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QPushButton,
@@ -51,17 +50,13 @@ class SpacingInput(QWidget):
         self.unit = QComboBox(toolTip="Unit of the voxel size; pixel: unknown")
         for unit in _UNITS:
             self.unit.addItem(unit_sign(unit), unit)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(4)
+        items = [item for axis, box in self.lengths.items() for item in (QLabel(axis), (box, 1))]
+        row(*items, self.unit, parent=self).setSpacing(4)
         for axis, box in self.lengths.items():
-            row.addWidget(QLabel(axis))
-            row.addWidget(box, 1)
             box.setToolTip(
                 f"Distance of voxels along {axis}, from the layers. Change it here if it is wrong."
             )
             box.valueChanged.connect(self._on_edit)
-        row.addWidget(self.unit)
         self.unit.currentIndexChanged.connect(self._on_edit)
         #: Whether the user has changed the voxel size of the layers.
         self.edited = False
