@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -17,6 +16,7 @@ from napari_dispr.cells.file_pairs import partners, stem_of
 from napari_dispr.cells.pictures import SERIES, axes_of, read_plane
 from napari_dispr.cells.stack_files import stated_pixel_size
 from napari_dispr.errors import InputError
+from napari_dispr.files import A_TABLE, as_file_name, reading
 from napari_dispr.grid import LARGEST, SMALLEST
 
 #: Names of folders with the images and with the labels of a batch.
@@ -116,7 +116,7 @@ def read_field(
 
 def _planes(one: Field) -> Iterator[Field]:
     """The field itself, or one for each time point and slice of its labels."""
-    one = replace(one, name=_as_file_name(one.name))
+    one = replace(one, name=as_file_name(one.name) or "_")
     axes = {} if one.fault or one.labels is None else axes_of(one.labels)
     series = {letter: axes[letter] for letter in SERIES if letter in axes}
     if not series:
@@ -149,14 +149,12 @@ def _of_folder(folder: Path) -> Iterator[Field]:
 
 
 def _of_table(path: Path) -> Iterator[Field]:
-    try:
+    with reading(path, *A_TABLE):
         text = path.read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
         table = csv.DictReader(text.splitlines(), delimiter=separator)
         table.fieldnames = names = [name.strip() for name in table.fieldnames or ()]
         rows = list(table)
-    except (OSError, ValueError, csv.Error):
-        raise InputError(f"{path} cannot be read as a table: save it as CSV with UTF-8.") from None
     if not {"image", "labels"} <= set(names):
         raise InputError(
             f"{path} has the columns {', '.join(names) or 'none'}: a table of fields needs image and labels."
@@ -222,11 +220,6 @@ def _attributes(folder: Path) -> dict[str, Any]:
         except (OSError, ValueError, AttributeError):
             continue
     return {}
-
-
-def _as_file_name(name: str) -> str:
-    """A name without the letters that some file systems do not allow."""
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(". ") or "_"
 
 
 def numeric(values: list[str]) -> NDArray[np.float64] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands import common
-from napari_dispr.errors import counted
+from napari_dispr.errors import counted, duration
 from napari_dispr.settings import PredictSettings
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _SOME_FAILED = 3
 
 def add(commands: Any) -> None:
     command = common.add_command(
-        commands, "batch", batch, "predict the cells of many fields; the same command goes on after a stop"
+        commands, "batch", batch, "predict the cells of many fields; the same command continues after a stop"
     )
     command.add_argument(
         "fields",
@@ -85,20 +85,10 @@ def _run(events: Any) -> "Batch":
                 said = step.dashboard
                 common.warn(f"what the workers do is shown at {said}")
             bar.total = step.total
-            bar.set_postfix_str(
-                f"{step.cells} cells, {step.failed} failed{_left(step.seconds_left)}", refresh=False
-            )
+            left = "" if step.seconds_left is None else f", {duration(step.seconds_left)} left"
+            bar.set_postfix_str(f"{step.cells} cells, {step.failed} failed{left}", refresh=False)
             bar.update(step.done - bar.n)
             bar.refresh()
 
         done: Batch = result_of(events, show)
         return done
-
-
-def _left(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return (
-        f", {minutes // 60} h {minutes % 60} min left" if minutes >= 60 else f", {minutes} min {rest} s left"
-    )

@@ -46,12 +46,13 @@ def add_settings(
     """Add an option for each field; the settings themselves check the values."""
     for name, field in kind.model_fields.items():
         if only is None or name in only:
-            default = "" if field.default is None else f" ({field.default})"
+            default = f"{field.default:.3g}" if isinstance(field.default, float) else field.default
+            shown = "" if default in (None, "") else f" ({default})"
             parser.add_argument(
                 f"--{name.replace('_', '-')}",
                 metavar=name.upper(),
                 default=None,
-                help=f"{field.description}{default}".replace("%", "%%"),
+                help=f"{field.description}{shown}".replace("%", "%%"),
             )
 
 

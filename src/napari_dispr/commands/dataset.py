@@ -23,8 +23,8 @@ def add(commands: Any) -> None:
         type=Path,
         nargs="+",
         metavar="IMAGES LABELS",
-        help="a 3D image and its segmentation (one value per cell), or two folders with files of equal "
-        "names; TIFF, OME-TIFF, OME-Zarr or NPY",
+        help="a 3D image and its segmentation (one value per cell), or two folders with files of the "
+        "same names; TIFF, OME-TIFF, OME-Zarr or NPY",
     )
     command.add_argument("--no-image", action="store_true", help="cells without images: give only LABELS")
     common.add_channel(command)

@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
     for name in ("description", "licence", "attribution"):
         command.add_argument(f"--{name}", default="", help=f"{name} for the card of the model")
     command = common.add_command(
-        parts, "views", views, "train the multi-view model of the way views on random bodies"
+        parts, "views", views, "train the model that `make --way views` needs, on random bodies"
     )
     command.add_argument(
         "--out",
