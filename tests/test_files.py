@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_dispr.cells.pictures import read_picture
+from napari_dispr.cells.pictures import read_plane
 from napari_dispr.cells.splits import read_table
 from napari_dispr.cells.stack_files import read_stack
 from napari_dispr.diffusion.model import ShapeModel
@@ -104,8 +104,8 @@ def test_others_may_read_the_file_as_they_may_any_new_file(tmp_path):
         ("m.safetensors", SHAPRModel.load),
         ("m.safetensors", LearnedSynthesis.load),
         ("m.safetensors", read_card),
-        ("picture.tif", read_picture),
-        ("picture.png", read_picture),
+        ("picture.tif", read_plane),
+        ("picture.png", read_plane),
         ("stack.tif", lambda path: read_stack(None, path)),
         ("classes.csv", lambda path: read_table(path, "class")),
         ("cells.csv", lambda path: trained_on(path.parent, "model")),

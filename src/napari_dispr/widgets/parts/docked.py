@@ -187,6 +187,7 @@ class DockedWidget(QWidget):
         if isinstance(dock, QDockWidget) and not self._closed:
             dock.show()
             dock.raise_()
+            self._raise_soon.stop()  # which showing it has started again
 
     # --- the end ---------------------------------------------------------------------------------
 
