@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from napari_dispr.card import Card, VolumeLine
 from napari_dispr.cells.cropping import INSIDE, Crop
@@ -10,12 +9,9 @@ from napari_dispr.cells.features import GROUPS
 from napari_dispr.cells.heights import known_volume
 from napari_dispr.cells.novelty import novelty_reason
 from napari_dispr.cells.volume import expected_volume
-from napari_dispr.diffusion.starts import spread_evenly
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.ensemble import stretched
 
-#: Least and largest quantile of the predicted volume that a member takes.
-_QUANTILES = 0.02, 0.98
 #: Members are stretched at most by this factor to the volume that known cells give.
 _MOST = 4.0
 
@@ -33,8 +29,6 @@ class Prior:
     volume : float or None
         Predicted from mask and picture, in voxels; None if the card cannot predict it, or the cell is unlike
         the training data.
-    error : float
-        Standard deviation of the logarithm of that prediction.
     """
 
     def __init__(self, crop: Crop, card: Card) -> None:
@@ -43,7 +37,6 @@ class Prior:
         sized = crop.known_scale is not None
         self.unlike: str | None = None
         self.volume: float | None = None
-        self.error = 0.0
         self._share = card.volume.share if card.volume else 0.0
         self._line: VolumeLine | None = None
         self._area = float(np.count_nonzero(crop.mask > INSIDE))
@@ -54,21 +47,17 @@ class Prior:
         if card.novelty is not None:
             self.unlike = novelty_reason(card.novelty, crop.mask, crop.image, sized=sized)
         if card.volume is not None and self.unlike is None and not crop.planes:
-            self.volume, self.error = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
+            self.volume, _ = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
 
-    def applied(self, distance: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    def applied(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
         """Stretch a member (64, 64, 64) along z: to a volume between its own and the predicted one, and then
         to the volume that the known cells of a calibration give.
 
-        The prediction is a log-normal distribution, of which each member takes the quantile that it has
-        among the sizes of known shapes (`spread_evenly`): with one value the members would be too alike.
-        A member is stretched by its seed alone, so that it does not depend on how many are drawn.
+        Each member is stretched separately, so that it does not depend on how many are drawn.
         """
         volume = np.count_nonzero(distance > 0)
         if self.volume is not None and volume:
-            quantile = ndtri(np.clip(spread_evenly(seed), *_QUANTILES))
-            expected = self.volume * np.exp(self.error * quantile)
-            distance = stretched(distance, float(expected / volume) ** self._share)
+            distance = stretched(distance, (self.volume / volume) ** self._share)
         if self._line is not None:
             distance = with_known_height(distance, self._line, self._area)
         return distance
