@@ -8,13 +8,11 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QButtonGroup,
     QLabel,
     QPushButton,
     QRadioButton,
-    QWidget,
 )
 
 from napari_dispr.errors import InputError
@@ -27,9 +25,9 @@ from napari_dispr.widgets.parts.picture import Picture, PictureWindow
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.inputs import (
     FolderInput,
+    FolderTarget,
     PlaneInput,
     SpacingInput,
-    dropped_folder,
 )
 from napari_dispr.widgets.train.request import (
     DataRequest,
@@ -57,7 +55,7 @@ _ABOUT_PICTURE = (
 )
 
 
-class DataInput(QWidget):
+class DataInput(FolderTarget):
     """Chooses cells, and reads and checks them in a thread whenever the choice changes."""
 
     #: ``data`` has changed, or the problem has.
@@ -85,7 +83,7 @@ class DataInput(QWidget):
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.setAcceptDrops(True)
+        self.folder_dropped.connect(self.use_folder)
         self.layers_button = QRadioButton(
             "3D layers", toolTip="Cells of an open stack: a 3D label layer, with or without a picture"
         )
@@ -268,17 +266,6 @@ class DataInput(QWidget):
     def _show_large(self, picture: Any) -> None:
         self.preview_button.setEnabled(True)
         PictureWindow("Cells to train on", _ABOUT_PICTURE, picture, self).show()
-
-    # --- dropping a folder -----------------------------------------------------------------------
-
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        if event is not None and dropped_folder(event) is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent | None) -> None:
-        if event is not None and (folder := dropped_folder(event)) is not None:
-            event.acceptProposedAction()
-            self.use_folder(folder)
 
     def shut_down(self) -> None:
         for choice in (self.labels_choice, self.image_choice):

@@ -133,14 +133,42 @@ class PlaneInput(QWidget):
         self.slice.setVisible(self.kind.currentData() == "slice")
 
 
-class FolderInput(QWidget):
+class FolderTarget(QWidget):
+    """Takes a folder that is dropped on it."""
+
+    #: The path of the folder.
+    folder_dropped = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAcceptDrops(True)
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        if event is not None and _dropped_folder(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        if event is not None and (folder := _dropped_folder(event)) is not None:
+            event.acceptProposedAction()
+            self.folder_dropped.emit(folder)
+
+
+def _dropped_folder(event: QDragEnterEvent | QDropEvent) -> Path | None:
+    """The dragged folder; None for anything else."""
+    data = event.mimeData()
+    if data is None or not data.hasUrls() or len(data.urls()) != 1:
+        return None
+    path = Path(data.urls()[0].toLocalFile())
+    return path if path.is_dir() else None
+
+
+class FolderInput(FolderTarget):
     """The path of a folder, which can be dropped on it."""
 
     changed = Signal()
 
     def __init__(self, tip: str) -> None:
         super().__init__()
-        self.setAcceptDrops(True)
         self.path = QLineEdit(toolTip=tip)
         self.path.setPlaceholderText("Drop a folder here, or browse")
         self.path.setClearButtonEnabled(True)
@@ -149,6 +177,7 @@ class FolderInput(QWidget):
         self.path.setAcceptDrops(False)  # it would write "file:///..."
         self.path.textChanged.connect(self.changed)
         self.browse_button.clicked.connect(self._browse)
+        self.folder_dropped.connect(lambda folder: self.path.setText(str(folder)))
 
     @property
     def folder(self) -> Path | None:
@@ -163,21 +192,3 @@ class FolderInput(QWidget):
         chosen = QFileDialog.getExistingDirectory(self, "Choose a folder", self.path.text())
         if chosen:
             self.folder = Path(chosen)
-
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        if event is not None and dropped_folder(event) is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent | None) -> None:
-        if event is not None and (folder := dropped_folder(event)) is not None:
-            event.acceptProposedAction()
-            self.folder = folder
-
-
-def dropped_folder(event: QDragEnterEvent | QDropEvent) -> Path | None:
-    """The dragged folder; None for anything else."""
-    data = event.mimeData()
-    if data is None or not data.hasUrls() or len(data.urls()) != 1:
-        return None
-    path = Path(data.urls()[0].toLocalFile())
-    return path if path.is_dir() else None
