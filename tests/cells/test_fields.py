@@ -96,6 +96,14 @@ def test_series_and_channels(tmp_path):
         read_field(fields[2])
 
 
+@pytest.mark.parametrize(("axes", "what"), [("TYX", "time points"), ("ZYX", "slices"), ("CYX", "channels")])
+def test_several_planes_of_labels_where_one_is_expected(tmp_path, axes, what):
+    series = np.zeros((5, 20, 30), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", series, imagej=True, metadata={"axes": axes})
+    with pytest.raises(InputError, match=f"5 {what}, and one was expected: save one"):
+        read_plane(tmp_path / "a.tif", labels=True)
+
+
 def test_files_of_cellpose(tmp_path):
     """Images as PNG, with its masks or its own file; a preview among other files is no field."""
     image, labels = field(2, 0)

@@ -9,12 +9,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr.cells.stack_files import one_channel, open_zarr, read_file
+from napari_dispr.cells.stack_files import checked_channel, one_channel, open_zarr, read_file
 from napari_dispr.errors import InputError
 from napari_dispr.files import reading
 
 #: Axes along which a file may hold several fields: time points and slices.
 SERIES = "TZ"
+_PLANES = {"T": "time points", "Z": "slices", "C": "channels"}
 
 
 def axes_of(path: Path) -> dict[str, int]:
@@ -82,14 +83,10 @@ def read_plane(
                 )
             wanted[letter] = place[letter]
         elif letter == "C" and not labels:
-            if channel is None or not 0 <= channel < length:
-                raise InputError(
-                    f"{path} has {length} channels: give the one that shows the cells, --channel 0 to "
-                    f"{length - 1}."
-                )
-            wanted[letter] = channel
+            wanted[letter] = checked_channel(channel, path, length)
         else:
-            raise InputError(f"{path} has {length} planes along {letter}, its partner one: save one of them.")
+            what = _PLANES.get(letter, f"planes along {letter}")
+            raise InputError(f"{path} has {length} {what}, and one was expected: save one of them.")
     return _read_plane(path, tuple(wanted.values()))
 
 

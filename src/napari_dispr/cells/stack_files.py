@@ -223,13 +223,18 @@ def one_channel(read: Read, path: Path, channel: int | None) -> Read:
     channels, colours = np.moveaxis(read.array, axis, 0), read.axes[axis] == "S"
     if colours and all(np.array_equal(channels[0], other) for other in channels[1:3]):
         channel = 0  # grey values, perhaps with an opacity
-    if channel is None or not 0 <= channel < len(channels):
-        raise InputError(
-            f"{path} has {len(channels)} {'colours' if colours else 'channels'}: give the one that shows the "
-            f"cells, --channel 0 to {len(channels) - 1}."
-        )
+    channel = checked_channel(channel, path, len(channels), "colours" if colours else "channels")
     axes = read.axes[:axis] + read.axes[axis + 1 :]
     return one_channel(replace(read, array=channels[channel], axes=axes), path, channel)
+
+
+def checked_channel(channel: int | None, path: Path, count: int, what: str = "channels") -> int:
+    """The chosen channel; an InputError if none, or one that the picture does not have, was chosen."""
+    if channel is None or not 0 <= channel < count:
+        raise InputError(
+            f"{path} has {count} {what}: give the one that shows the cells, --channel 0 to {count - 1}."
+        )
+    return channel
 
 
 def _read_picture(path: Path, labels: bool) -> Read:
