@@ -8,21 +8,26 @@ import sys
 import time
 from contextlib import closing
 
+import dask
 import numpy as np
 import pandas as pd
 import psutil
 import pyarrow.parquet
 import pytest
 import tifffile
+from distributed import Client, LocalCluster, WorkerPlugin
 from support.folders import contents
 from support.screens import field, write_screen
 
 import napari_dispr as nd
-from napari_dispr.cells.fields import list_fields
+from napari_dispr.cells.fields import list_fields, read_field
+from napari_dispr.commands import batch as batch_command
 from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
+from napari_dispr.events import Running
 from napari_dispr.files import locked
-from napari_dispr.prediction.batch import iter_predict_batch, predict_batch
+from napari_dispr.prediction import field_run
+from napari_dispr.prediction.batch import Batch, BatchStep, iter_predict_batch, predict_batch
 from napari_dispr.prediction.field_run import field_seed
 
 FIELDS, CELLS = 3, 2
@@ -127,6 +132,50 @@ def test_killed_workers_and_a_killed_batch(screen, whole, tmp_path):
     assert not alive, "workers end with the batch"
     batch = predict_batch(screen, out, **HERE)
     assert not batch.failed and contents(out) == contents(whole.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_scheduler_without_workers_and_a_field_that_kills_them(screen, whole, tmp_path):
+    """The batch waits for a worker; the field that waits behind the deadly one is predicted."""
+
+    class Deadly(WorkerPlugin):
+        """Kills a worker that reads the second field, as a system does that is short of memory."""
+
+        def setup(self, worker):
+            def read(one, channel):
+                if one.name == "f1":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return read_field(one, channel)
+
+            field_run.read_field = read
+
+    spawned = {"distributed.worker.multiprocessing-method": "spawn", "distributed.worker.daemon": False}
+    with dask.config.set(spawned), LocalCluster(n_workers=0, threads_per_worker=1) as cluster:
+        with Client(cluster) as client:
+            client.register_plugin(Deadly())
+        steps = []
+        here = {"model": "ellipsoid", "scheduler": cluster.scheduler_address}
+        with closing(iter_predict_batch(screen, tmp_path, **here)) as going:
+            for step in (events := Running(going)):
+                steps.append(step)
+                if step.alone > 1 and not cluster.workers:
+                    cluster.scale(1)
+    assert set(events.result.failed) == {"f1"} and "killed again and again" in events.result.failed["f1"]
+    assert steps[-1].alone == 0 and steps[-1].done == FIELDS
+    for name in ("f0", "f2"):
+        assert contents(events.result.field(name)) == contents(whole.field(name))
+
+
+def test_missing_workers_are_reported_each_time(tmp_path, capsys):
+    def steps():
+        for alone in (0, 59, 61, 62, 0, 61):
+            yield BatchStep(0, 3, 0, 0, None, "http://here:1/status", alone)
+        return Batch(tmp_path, (), {}, 0)
+
+    assert batch_command._run(steps(), "tcp://here:2").cells == 0
+    said = capsys.readouterr().err
+    assert said.count("Start workers (dask worker tcp://here:2)") == 2 and said.count("is shown at") == 1
 
 
 @pytest.mark.slow

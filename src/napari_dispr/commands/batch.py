@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 #: Exit status if some fields failed.
 _SOME_FAILED = 3
+_NO_WORKERS = (
+    "the scheduler has no worker, so the batch waits for one. Start workers (dask worker {}), or wait until "
+    "your cluster does. Ctrl-C stops; the same command goes on later."
+)
 
 
 def add(commands: Any) -> None:
@@ -61,7 +65,7 @@ def batch(options: argparse.Namespace) -> int:
         split=options.split,
         **settings.model_dump(),
     )
-    done = _run(events)
+    done = _run(events, options.scheduler)
     if done.cells:
         report_batch(options.out, listed, group=options.group)
     print(f"{counted(done.cells, 'cell')} of {counted(len(done.fields), 'field')}: {options.out}")
@@ -70,22 +74,28 @@ def batch(options: argparse.Namespace) -> int:
     return _SOME_FAILED if done.failed else 0
 
 
-def _run(events: Any) -> "Batch":
+def _run(events: Any, scheduler: str | None) -> "Batch":
     """Run with a progress bar for fields, which also counts cells."""
     from tqdm import tqdm
 
     from napari_dispr.events import result_of
+    from napari_dispr.prediction.workers import PATIENCE
 
     with closing(events), tqdm(unit="field", disable=None, leave=False) as bar:
-        said = ""
+        said, alone = "", False
 
         def show(step: "BatchStep") -> None:
-            nonlocal said
+            nonlocal said, alone
             if step.dashboard != said:
                 said = step.dashboard
                 common.warn(f"what the workers do is shown at {said}")
+            if step.alone > PATIENCE and not alone:
+                common.warn(_NO_WORKERS.format(scheduler))
+            alone = step.alone > PATIENCE
             bar.total = step.total
             left = "" if step.seconds_left is None else f", {duration(step.seconds_left)} left"
+            if alone:
+                left = ", waiting for a worker"
             bar.set_postfix_str(f"{step.cells} cells, {step.failed} failed{left}", refresh=False)
             bar.update(step.done - bar.n)
             bar.refresh()

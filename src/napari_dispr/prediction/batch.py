@@ -27,7 +27,13 @@ from napari_dispr.prediction.batch_tables import (
     write_tables,
 )
 from napari_dispr.prediction.field_run import UNFINISHED, CellsDone, FieldResult, Job
-from napari_dispr.prediction.workers import run_here, run_on_workers, started, workers_that_pay
+from napari_dispr.prediction.workers import (
+    Idle,
+    run_here,
+    run_on_workers,
+    started,
+    workers_that_pay,
+)
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.version import __version__
 
@@ -53,6 +59,8 @@ class BatchStep:
         None until a cell is finished.
     dashboard : str
         Address of the page on which Dask shows what the workers do; empty without Dask.
+    alone : float
+        For how many seconds there has been no worker.
     """
 
     done: int
@@ -61,6 +69,7 @@ class BatchStep:
     failed: int
     seconds_left: float | None
     dashboard: str = ""
+    alone: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +144,8 @@ def iter_predict_batch(
     ------
     InputError
         If something is wrong with the fields or the settings, ``out`` holds another batch or is written by
-        another process, Dask is not installed, the scheduler is lost, or the disk is full.
+        another process, Dask is not installed, the scheduler is lost, or the disk is full. A scheduler
+        without workers is no error: the batch waits.
 
     Notes
     -----
@@ -157,6 +167,7 @@ def iter_predict_batch(
         _check_same(job, model.name, listed)
         left = [one for one in listed if not job.folder(one.name).exists()]
         progress = _Progress(listed, left)
+        events: Generator[CellsDone | FieldResult | Idle, None, None]
         try:
             with ExitStack() as stack:
                 if (workers == 0 and scheduler is None) or not left:
@@ -191,7 +202,7 @@ class _Progress:
 
     def __init__(self, listed: list[Field], left: list[Field]) -> None:
         self.failed: dict[str, str] = {}
-        self.dashboard = ""
+        self.dashboard, self._alone = "", 0.0
         self._total, self._before = len(listed), len(listed) - len(left)
         self._finished = 0
         #: Fields that are not complete: finished cells, and all.
@@ -199,7 +210,8 @@ class _Progress:
         self._cells = 0
         self._start = time.monotonic()
 
-    def add(self, event: CellsDone | FieldResult | None) -> None:
+    def add(self, event: CellsDone | FieldResult | Idle) -> None:
+        self._alone = event.alone if isinstance(event, Idle) else 0.0
         if isinstance(event, CellsDone):
             before, _ = self._going.get(event.field, (0, 0))
             self._cells += max(0, event.cells - before)
@@ -217,7 +229,8 @@ class _Progress:
         done, left = self._finished + part, self._total - self._before - self._finished - part
         seconds = (time.monotonic() - self._start) / done * left if done else None
         fields = self._before + self._finished
-        return BatchStep(fields, self._total, self._cells, len(self.failed), seconds, self.dashboard)
+        failed = len(self.failed)
+        return BatchStep(fields, self._total, self._cells, failed, seconds, self.dashboard, self._alone)
 
 
 def _absolute(one: Field) -> Field:

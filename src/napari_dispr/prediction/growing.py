@@ -11,9 +11,12 @@ from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from napari_dispr.events import Running
 from napari_dispr.prediction.index import INDEX_FILE, add_to_index, remove_torn_line
@@ -22,14 +25,13 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import (
     CELLS,
     load_measures,
-    read_cell,
     save_cell,
     save_tables,
     start_index,
 )
 from napari_dispr.prediction.tables import measure_changed
 from napari_dispr.shapes.measures import MEASURES
-from napari_dispr.shapes.morphometry import as_table, measure_members
+from napari_dispr.shapes.morphometry import measure_members, table_of_cells, values_of
 
 #: Drawn cells that may wait to be measured and saved: as many as a batch of a GPU holds with five members.
 _AHEAD = 8
@@ -98,11 +100,11 @@ class _Growing:
 
     def __init__(self, folder: Path, added_to: Prediction | None) -> None:
         self._folder, self._added_to = folder, added_to
-        self._rows: dict[int, _Rows] = {}
+        self._values: dict[int, NDArray[np.float64]] = {}
         if added_to is not None:
-            for row in load_measures(folder, added_to).to_dict("records"):
-                own = {str(name): value for name, value in row.items()}
-                self._rows.setdefault(own["label"], []).append(own)
+            values = load_measures(folder, added_to)[list(MEASURES)].to_numpy(float)
+            ends = np.cumsum([len(added_to.facts(label).numbers) for label in added_to])
+            self._values = dict(zip(added_to, np.split(values, ends[:-1]), strict=True))
             remove_torn_line(folder)
         #: The newest state whose cells are all saved; and whether a cell could not be saved completely.
         self._latest: Prediction | None = None
@@ -115,25 +117,28 @@ class _Growing:
         self._torn = True
         if self._latest is None and self._added_to is None:
             start_index(prediction, self._folder)
-        self._rows[label] = rows = self._measured(prediction, label)
+        rows = self._measured(prediction, label)
+        self._values[label] = values_of(rows)
         save_cell(prediction, self._folder, label)
         notes = [note for note in prediction.notes if (note.cell == label and note.kind in ("unlike", "cut"))]
         add_to_index(prediction, self._folder, label, notes, rows)
         path = self._folder.absolute() / CELLS / f"{prediction.stem(label)}.npz"
-        prediction.store.saved_as(label, partial(read_cell, path, prediction.facts(label)))
+        prediction.store.saved_as(label, path)
         self._latest, self._torn = prediction, False
 
     def _measured(self, prediction: Prediction, label: int) -> _Rows:
         """The measures of a cell; members that were measured before are not measured again."""
         before = self._added_to
-        if before is None or label not in before or label not in self._rows:
+        if before is None or label not in before:
             return measure_members(prediction[label])
         now, then = (replace(one, ensembles=one.store.chosen([label])) for one in (prediction, before))
-        changed = measure_changed(now, then, self._table([label], prediction.unit))
+        changed = measure_changed(now, then, self._table(then))
         return [{str(name): value for name, value in row.items()} for row in changed.to_dict("records")]
 
-    def _table(self, labels: list[int], unit: str) -> Any:
-        return as_table([row for label in labels for row in self._rows[label]], MEASURES, unit)
+    def _table(self, prediction: Prediction) -> pd.DataFrame:
+        """The table of a prediction whose cells are all measured."""
+        numbers = {label: prediction.facts(label).numbers for label in prediction}
+        return table_of_cells({label: self._values[label] for label in numbers}, numbers, prediction.unit)
 
     def finish(self, prediction: Prediction | None = None) -> None:
         """Write the tables and ``prediction.json``: of the whole prediction, or of the cells so far."""
@@ -141,5 +146,5 @@ class _Growing:
             if self._latest is None:
                 return
             prediction = self._latest
-        save_tables(prediction, self._folder, self._table(list(prediction), prediction.unit))
+        save_tables(prediction, self._folder, self._table(prediction))
         (self._folder / INDEX_FILE).unlink(missing_ok=True)

@@ -5,7 +5,7 @@ cell, the notes on it, and its measures.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,18 @@ def add_to_index(
         file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
 
 
-def read_index(folder: Path) -> dict[int, FinishedCell]:
-    """The cells that the index of an unfinished prediction lists; the last entry of a cell counts.
+def read_index(folder: Path) -> Iterator[FinishedCell]:
+    """The cells that the index of an unfinished prediction lists; of a cell's entries the last counts.
 
-    A line that a killed process did not complete is left out.
+    They are read one after another, since measures take much memory. A line that a killed process did not
+    complete is left out.
     """
-    try:
-        lines = (folder / INDEX_FILE).read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return {}
-    finished = [FinishedCell.model_validate(json.loads(line)) for line in lines]
-    return {one.label: one for one in finished}
+    if not (folder / INDEX_FILE).exists():
+        return
+    with open(folder / INDEX_FILE, "rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield FinishedCell.model_validate(json.loads(line))
 
 
 def remove_torn_line(folder: Path) -> None:

@@ -159,16 +159,15 @@ def crop_of(prediction: Prediction, label: int) -> Crop:
         If there is no such cell, or the prediction does not hold its section.
     """
     prediction.check_has(label)
-    ensemble = prediction[label]
-    if ensemble.section is None or not (ensemble.section.mask > INSIDE).any():
+    section, facts = prediction.store.section(label), prediction.facts(label)
+    if section is None or not (section.mask > INSIDE).any():
         raise InputError(f"The prediction does not hold what cell {label} was drawn from: predict it again.")
-    to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world)) @ ensemble.grid_to_world
-    section = ensemble.section
+    to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world)) @ facts.grid_to_world
     return Crop(
         label,
         section.mask,
         section.image,
-        ensemble.zoom,
+        facts.zoom,
         to_pixel,
         section.known_scale,
         section.planes,

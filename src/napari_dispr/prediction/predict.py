@@ -248,15 +248,15 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
         raise InputError(f"The earlier prediction has another pixel size: {_NOT_THE_SAME}")
     by_label = {crop.label: crop for crop in crops}
     to_world = grid.pixel_to_world(fresh.image_to_world)
-    for label, ensemble in earlier.items():
-        crop, section = by_label.get(label), ensemble.section
+    for label in earlier:  # without reading the shapes
+        crop, section, facts = by_label.get(label), earlier.store.section(label), earlier.facts(label)
         same = (
             crop is not None
             and section is not None
             and fresh.stem(label) == earlier.stem(label)
-            and ensemble.numbers == tuple(range(members))
+            and facts.numbers == tuple(range(members))
             and section.same(section_of(crop))
-            and np.allclose(ensemble.grid_to_world, to_world @ crop.grid_to_pixel)
+            and np.allclose(facts.grid_to_world, to_world @ crop.grid_to_pixel)
         )
         if not same:
             raise InputError(

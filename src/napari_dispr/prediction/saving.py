@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ from napari_dispr.prediction.index import INDEX_FILE, cell_entry, read_index
 from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.schema import SavedPrediction
-from napari_dispr.prediction.store import EnsembleStore
+from napari_dispr.prediction.store import CellFile, EnsembleStore
 from napari_dispr.settings import first_fault
-from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.facts import CellFacts
 from napari_dispr.shapes.measures import MEASURES
 
@@ -91,9 +89,8 @@ def earlier_prediction(folder: str | os.PathLike[str]) -> Prediction | None:
         return None
     for place in (folder, folder / CELLS):
         remove_temporary(place)
-    if not _read(folder).cells:
-        return None
-    return load_prediction(folder)
+    content = _read(folder)
+    return _loaded(folder, content) if content.cells else None
 
 
 def _write_content(
@@ -166,6 +163,10 @@ def load_prediction(folder: str | os.PathLike[str]) -> Prediction:
     content = _read(folder)
     if not content.cells:
         raise InputError(f"{folder} holds no finished cell: run the same prediction again.")
+    return _loaded(folder, content)
+
+
+def _loaded(folder: Path, content: SavedPrediction) -> Prediction:
     cells = {label: _found_cell(folder, content, label) for label in content.cells}
     # Either all cells have names, which decide their noise, or none; a name may equal the label.
     files = {label: cell.file for label, cell in content.cells.items()}
@@ -194,42 +195,27 @@ def _read(folder: Path) -> SavedPrediction:
     check_readable(path)
     try:
         text = path.read_bytes()
-        if finished := read_index(folder):
-            content = json.loads(text)
-            labels = {one.label for one in finished.values()}
-            content["cells"] |= {str(label): one.cell.model_dump() for label, one in finished.items()}
-            before = [
-                note
-                for note in content["notes"]
-                if note["kind"] not in ("unlike", "cut") or note["cell"] not in labels
-            ]
-            new = [asdict(note) for one in finished.values() for note in one.notes]
-            content["notes"] = before + [note for note in new if note not in before]
-            text = json.dumps(content).encode()
-        return SavedPrediction.model_validate_json(text)
+        finished = {one.label: (one.cell, one.notes) for one in read_index(folder)}
+        if not finished:
+            return SavedPrediction.model_validate_json(text)
+        content = json.loads(text)
+        content["cells"] |= {str(label): cell for label, (cell, _) in finished.items()}
+        before = [
+            note
+            for note in content["notes"]
+            if note["kind"] not in ("unlike", "cut") or note["cell"] not in finished
+        ]
+        new = [asdict(note) for _, notes in finished.values() for note in notes]
+        content["notes"] = before + [note for note in new if note not in before]
+        return SavedPrediction.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{path} is damaged ({first_fault(error)}): predict again.") from None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path} is damaged: predict again.") from error
 
 
-def read_cell(path: Path, facts: CellFacts) -> Ensemble:
-    """Read the ensemble of a cell, of which the facts are known.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged, or was replaced since the facts were read.
-    """
-    ensemble = Ensemble.load_npz(path)
-    same = ensemble.label == facts.label and ensemble.numbers == facts.numbers
-    if not same or not np.array_equal(ensemble.grid_to_world, facts.grid_to_world):
-        raise InputError(f"{path} was replaced after the prediction was opened: open the prediction again.")
-    return ensemble
-
-
-def _found_cell(folder: Path, content: SavedPrediction, label: int) -> tuple[CellFacts, partial[Ensemble]]:
-    """One cell, checked against what ``prediction.json`` says of it, and what reads its shapes."""
+def _found_cell(folder: Path, content: SavedPrediction, label: int) -> CellFile:
+    """The file of a cell, checked against what ``prediction.json`` says of it."""
     saved = content.cells[label]
     path = folder.absolute() / CELLS / f"{saved.file}.npz"
     facts = CellFacts.read(path)
@@ -254,7 +240,7 @@ def _found_cell(folder: Path, content: SavedPrediction, label: int) -> tuple[Cel
     agreement = saved.agreement
     if agreement is not None and sorted(sum(agreement.modes, ())) == list(range(len(facts.numbers))):
         facts = replace(facts, agreement=agreement)  # else the members were changed since it was written
-    return facts, partial(read_cell, path, facts)
+    return CellFile(path, facts)
 
 
 def _notes(content: SavedPrediction, names: Mapping[int, str]) -> tuple[Note, ...]:
@@ -287,11 +273,11 @@ def _same_cells(folder: Path, prediction: Prediction) -> bool:
         content = _read(folder)
         if content.image_shape != tuple(prediction.image_shape):
             return False
-        for label, ensemble in prediction.items():
+        for label in prediction:
             saved = content.cells.get(label)
             if saved is None or not np.allclose(saved.grid_to_world, prediction.grid_to_world(label)):
                 return False
-            before, section = _found_cell(folder, content, label)[1]().section, ensemble.section
+            before, section = _found_cell(folder, content, label).section(), prediction.store.section(label)
             if before is None or section is None or not before.same(section):
                 return False
     except InputError:
@@ -352,25 +338,32 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
 
     Cells that are missing in the file, or have other members, are measured again.
     """
-    from napari_dispr.shapes.morphometry import as_table, measure_members  # slow: windows open without it
+    from napari_dispr.shapes.morphometry import (  # slow: windows open without it
+        measure_members,
+        table_of_cells,
+        values_of,
+    )
 
     folder = Path(folder)
     expected = [(label, number) for label in prediction for number in prediction.facts(label).numbers]
     table = _written_measures(folder)
     if table is not None and list(zip(table["label"], table["member"], strict=True)) == expected:
         return table
-    known: dict[int, list[dict[str, Any]]] = {}
+    known: dict[int, tuple[tuple[int, ...], NDArray[np.float64]]] = {}
     if table is not None and list(table.columns) == ["label", "member", *MEASURES]:
-        for row in table.to_dict("records"):
-            known.setdefault(row["label"], []).append({str(name): value for name, value in row.items()})
-    known |= {label: one.measures for label, one in read_index(folder).items()}
-    rows: list[Mapping[str, Any]] = []
-    for label in prediction:
-        own = known.get(label, [])
-        if tuple(row.get("member") for row in own) != prediction.facts(label).numbers:
-            own = measure_members(prediction[label])
-        rows += own
-    return as_table(rows, MEASURES, prediction.unit)
+        for label, own in table.groupby("label", sort=False):
+            known[int(str(label))] = tuple(own["member"]), own[list(MEASURES)].to_numpy(float)
+    for one in read_index(folder):
+        if all(row.keys() == {"label", "member", *MEASURES} for row in one.measures):
+            known[one.label] = tuple(int(row["member"]) for row in one.measures), values_of(one.measures)
+    numbers = {label: prediction.facts(label).numbers for label in prediction}
+    values = {
+        label: known[label][1]
+        if known.get(label, ((), None))[0] == own
+        else values_of(measure_members(prediction[label]))
+        for label, own in numbers.items()
+    }
+    return table_of_cells(values, numbers, prediction.unit)
 
 
 def _written_measures(folder: Path) -> pd.DataFrame | None:

@@ -6,21 +6,55 @@ Predictions never change, so those that follow share their cells.
 import tempfile
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
-from napari_dispr.shapes.ensemble import Ensemble
+import numpy as np
+
+from napari_dispr.errors import InputError
+from napari_dispr.shapes.ensemble import Ensemble, arrays_of
 from napari_dispr.shapes.facts import Agreement, CellFacts
+from napari_dispr.shapes.section import Section
 
 #: Ensembles of one history that are held in memory, in bytes of signed distances. Older ones go to files.
 MOST_HELD = 512 * 2**20
 #: Ensembles that were read from files and stay in memory, of all predictions, in the same bytes.
 MOST_RECENT = 192 * 2**20
 
-#: Reads an ensemble from its file.
-Read = Callable[[], Ensemble]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellFile:
+    """A file of `Ensemble.save_npz`, and the facts of the cell in it.
+
+    ``folder`` is a temporary one, which lives as long as its files are needed.
+    """
+
+    path: Path
+    facts: CellFacts
+    folder: "tempfile.TemporaryDirectory[str] | None" = None
+
+    def ensemble(self) -> Ensemble:
+        """Read all.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, or was replaced since the facts were read.
+        """
+        ensemble, facts = Ensemble.load_npz(self.path), self.facts
+        same = ensemble.label == facts.label and ensemble.numbers == facts.numbers
+        if not same or not np.array_equal(ensemble.grid_to_world, facts.grid_to_world):
+            raise InputError(
+                f"{self.path} was replaced after the prediction was opened: open the prediction again."
+            )
+        return ensemble
+
+    def section(self) -> Section | None:
+        """Read what the members were sampled from, which takes a twentieth of the time."""
+        with arrays_of(self.path) as arrays:
+            return Section.of_arrays(arrays)
 
 
 class EnsembleStore(Mapping[int, Ensemble]):
@@ -31,17 +65,16 @@ class EnsembleStore(Mapping[int, Ensemble]):
 
     Parameters
     ----------
-    saved : mapping of int to (CellFacts, callable)
-        Cells in files: what is known of them, and what reads them.
+    saved : mapping of int to CellFile
     """
 
     def __init__(
         self,
         ensembles: Mapping[int, Ensemble] | None = None,
-        saved: Mapping[int, tuple[CellFacts, Read]] | None = None,
+        saved: Mapping[int, CellFile] | None = None,
     ) -> None:
-        cells = {label: _Cell(held=ensemble) for label, ensemble in (ensembles or {}).items()}
-        cells |= {label: _Cell(facts=facts, read=read) for label, (facts, read) in (saved or {}).items()}
+        cells = {label: _Cell(ensemble) for label, ensemble in (ensembles or {}).items()}
+        cells |= {label: _Cell(file=file) for label, file in (saved or {}).items()}
         self._overflow = _Overflow()
         self._set(cells)
 
@@ -78,6 +111,10 @@ class EnsembleStore(Mapping[int, Ensemble]):
         """How much the members of a cell agree; computed from the shapes if it is not known yet."""
         return self._cell(label).agreement
 
+    def section(self, label: int) -> Section | None:
+        """What the members of a cell were sampled from, without reading its shapes."""
+        return self._cell(label).section
+
     def same_cell(self, other: "EnsembleStore", label: int) -> bool:
         """Whether two stores share a cell, so that its shapes are equal."""
         return label in self and label in other and self._cell(label) is other._cell(label)
@@ -88,7 +125,7 @@ class EnsembleStore(Mapping[int, Ensemble]):
 
     def with_cell(self, ensemble: Ensemble) -> "EnsembleStore":
         """A store with one more cell, or with another ensemble of a cell."""
-        cell = _Cell(held=ensemble)
+        cell = _Cell(ensemble)
         self._overflow.add(cell)
         if ensemble.label in self or not self._turn:
             return self._with({**{label: self._cell(label) for label in self}, ensemble.label: cell})
@@ -108,20 +145,19 @@ class EnsembleStore(Mapping[int, Ensemble]):
         store._set(cells)
         return store
 
-    def saved_as(self, label: int, read: Read) -> None:
-        """The cell is in a file now, from which ``read`` reads it: its memory is given back."""
-        self._cell(label).saved_as(read)
+    def saved_as(self, label: int, path: Path) -> None:
+        """The cell is in a file now: its memory is given back."""
+        self._cell(label).saved_as(path)
 
 
 class _Cell:
     """One cell. What it holds does not change; where it lies may."""
 
-    __slots__ = ("_facts", "_held", "_read")
+    __slots__ = ("_facts", "_file", "_held")
 
-    def __init__(
-        self, held: Ensemble | None = None, facts: CellFacts | None = None, read: Read | None = None
-    ) -> None:
-        self._held, self._facts, self._read = held, facts, read
+    def __init__(self, held: Ensemble | None = None, file: CellFile | None = None) -> None:
+        self._held, self._file = held, file
+        self._facts = None if file is None else file.facts
 
     @property
     def held(self) -> bool:
@@ -133,8 +169,16 @@ class _Cell:
         held = self._held
         if held is not None:
             return held
-        assert self._read is not None
-        return _RECENT.get(self, self._read)
+        assert self._file is not None
+        return _RECENT.get(self, self._file)
+
+    @property
+    def section(self) -> Section | None:
+        held = self._held
+        if held is not None:
+            return held.section
+        assert self._file is not None
+        return self._file.section()
 
     @property
     def facts(self) -> CellFacts:
@@ -150,9 +194,10 @@ class _Cell:
         assert facts.agreement is not None
         return facts.agreement
 
-    def saved_as(self, read: Read) -> None:
+    def saved_as(self, path: Path, folder: "tempfile.TemporaryDirectory[str] | None" = None) -> None:
         _ = self.agreement
-        self._read = read  # before the memory is given back: another thread may be reading
+        # Before the memory is given back: another thread may be reading.
+        self._file = CellFile(path, self.facts, folder)
         self._held = None
 
 
@@ -164,12 +209,12 @@ class _Recent:
         self._ensembles: OrderedDict[_Cell, Ensemble] = OrderedDict()
         self._bytes = 0
 
-    def get(self, cell: _Cell, read: Read) -> Ensemble:
+    def get(self, cell: _Cell, file: CellFile) -> Ensemble:
         with self._lock:
             if cell in self._ensembles:
                 self._ensembles.move_to_end(cell)
                 return self._ensembles[cell]
-        ensemble = read()
+        ensemble = file.ensemble()
         with self._lock:
             if cell not in self._ensembles:
                 self._ensembles[cell] = ensemble
@@ -207,11 +252,6 @@ class _Overflow:
     def _write(self, cell: _Cell) -> None:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="napari-dispr-", ignore_cleanup_errors=True)
-        folder, path = self._folder, Path(self._folder.name) / f"{next(self._names)}.npz"
+        path = Path(self._folder.name) / f"{next(self._names)}.npz"
         cell.ensemble.save_npz(path)
-
-        def read() -> Ensemble:
-            _ = folder  # the files live as long as the cells that need them
-            return Ensemble.load_npz(path)
-
-        cell.saved_as(read)
+        cell.saved_as(path, self._folder)

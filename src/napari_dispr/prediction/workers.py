@@ -11,9 +11,13 @@ import queue
 import secrets
 import signal
 import sys
+import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +35,22 @@ if TYPE_CHECKING:
 WORKER_MEMORY = 1.2e9
 #: ... and its memory on a GPU.
 WORKER_GPU_MEMORY = 4e9
-#: How many workers may die with a field before the field counts as failed.
-_MOST_DEATHS = 20
+#: How often a field is begun and its worker dies, without a further cell, before the field counts as failed.
+_MOST_STARTS = 4
+#: How often Dask may give a field up without a further cell: it does so, too, with fields that waited for a
+#: worker that died.
+_MOST_GIVEN_UP = 5
+#: Seconds without a worker after which that is reported.
+PATIENCE = 60
+#: ... and after which those of this machine will not come back. One that is started again takes a while.
+_GONE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing happened for a second. ``alone`` is for how many seconds there has been no worker."""
+
+    alone: float = 0.0
 
 
 def workers_that_pay() -> int:
@@ -54,7 +72,7 @@ def _gpu_memory() -> list[int]:
     return [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
 
 
-def run_here(fields: Sequence[Field], job: Job) -> Generator[CellsDone | FieldResult | None, None, None]:
+def run_here(fields: Sequence[Field], job: Job) -> Generator[CellsDone | FieldResult, None, None]:
     """Predict fields one after another in this process."""
     for one in fields:
         with closing(iter_field(one, job)) as events:
@@ -97,7 +115,6 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
         # PyTorch fails in forked processes, and daemons cannot have children.
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.worker.daemon": False,
-        "distributed.scheduler.allowed-failures": _MOST_DEATHS,
         # Fields that wait are not memory: no worker is paused or restarted for what it holds.
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.target": False,
@@ -140,20 +157,19 @@ def _without_interrupts() -> Iterator[None]:
 
 def run_on_workers(
     client: "Client", fields: Sequence[Field], job: Job
-) -> Generator[CellsDone | FieldResult | None, None, None]:
+) -> Generator[CellsDone | FieldResult | Idle, None, None]:
     """Predict fields on the workers of a client; closing the generator cancels them.
 
     Yields
     ------
     CellsDone, FieldResult
         As they come, in any order.
-    None
-        Nothing happened for a second.
+    Idle
 
     Raises
     ------
     InputError
-        If the scheduler is lost. The finished fields are kept.
+        If the scheduler is lost, or the workers of this machine are. The finished fields are kept.
     """
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
@@ -162,12 +178,20 @@ def run_on_workers(
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     gpus = len(_gpu_memory()) if client.cluster is not None else 0
     client.subscribe_topic(topic, lambda event: events.put(CellsDone(*event[1])))
-    futures = {
-        client.submit(_on_worker, one, job, topic, gpus, key=f"{topic}-{one.name}", pure=False): one.name
-        for one in fields
-    }
-    for future in futures:
+    by_name = {one.name: one for one in fields}
+    starts, given_up = Counter[str](), Counter[str]()
+    futures: dict[Any, str] = {}
+
+    keys = (f"{topic}-{number}" for number in count())
+
+    def submit(name: str) -> None:
+        future = client.submit(_on_worker, by_name[name], job, topic, gpus, key=next(keys), pure=False)
+        futures[future] = name
         future.add_done_callback(events.put)
+
+    for name in by_name:
+        submit(name)
+    seen = time.monotonic()
     try:
         while futures:
             try:
@@ -175,16 +199,31 @@ def run_on_workers(
             except queue.Empty:
                 if client.status not in ("running", "connecting"):
                     raise InputError(_LOST) from None
-                yield None
+                with suppress(OSError):  # the next second tells whether the scheduler is lost
+                    if client.nthreads():
+                        seen = time.monotonic()
+                alone = time.monotonic() - seen
+                if alone > _GONE and client.cluster is not None:
+                    raise InputError(_NO_WORKERS) from None
+                yield Idle(alone)
                 continue
+            seen = time.monotonic()
             if isinstance(event, CellsDone):
-                yield event
+                if event.cells:
+                    starts[event.field] = given_up[event.field] = 0
+                    yield event
+                else:
+                    starts[event.field] += 1
                 continue
             name = futures.pop(event)
             try:
                 result: FieldResult = event.result()
             except KilledWorker:
-                result = FieldResult(name, reason="Its workers died again and again: use fewer workers.")
+                given_up[name] += 1
+                if starts[name] < _MOST_STARTS and given_up[name] < _MOST_GIVEN_UP:
+                    submit(name)
+                    continue
+                result = FieldResult(name, reason=_KILLED)
             except (FutureCancelledError, OSError):
                 raise InputError(_LOST) from None
             except Exception as error:
@@ -196,6 +235,11 @@ def run_on_workers(
         client.unsubscribe_topic(topic)
 
 
+_KILLED = (
+    "Its worker was killed again and again, as when there is not enough memory: run the same again with "
+    "fewer workers, or with more memory for each."
+)
+_NO_WORKERS = "All workers of this machine have ended: run the same command again to go on."
 _LOST = "The connection to the Dask scheduler is lost: run the same command again to go on."
 
 
@@ -226,6 +270,7 @@ def _on_worker(one: Field, job: Job, topic: str, gpus: int) -> FieldResult:
     key = worker.get_current_task()
     if gpus > 1 and str(worker.name).isdecimal():  # before torch looks for GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = str(int(worker.name) % gpus)
+    worker.log_event(topic, [one.name, 0, 0])
     with closing(iter_field(one, job)) as events:
         for event in (running := Running(events)):
             task = worker.state.tasks.get(key)

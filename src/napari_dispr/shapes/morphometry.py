@@ -84,6 +84,23 @@ def as_table(
     return table
 
 
+def values_of(rows: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+    """The measures in the rows of a cell, (member, measure): a tenth of the memory of the rows."""
+    return np.array([[row[name] for name in MEASURES] for row in rows], dtype=np.float64)
+
+
+def table_of_cells(
+    values: Mapping[int, NDArray[np.float64]], numbers: Mapping[int, Sequence[int]], unit: str
+) -> pd.DataFrame:
+    """The table of `measure_ensembles` from the `values_of` each cell and the numbers of its members."""
+    table = pd.DataFrame(np.concatenate(list(values.values())), columns=list(MEASURES))
+    members = [(label, number) for label in values for number in numbers[label]]
+    for place, name in enumerate(("label", "member")):
+        table.insert(place, name, [member[place] for member in members])
+    table.attrs["columns"] = column_texts(MEASURES, unit)
+    return table
+
+
 def without_attrs(table: pd.DataFrame) -> pd.DataFrame:
     """The table without its column dictionary, which pandas copies deeply in each step of a computation."""
     bare = pd.DataFrame(table)
