@@ -68,6 +68,28 @@ def print_sizes(folder: Path, spacing: tuple[float, ...]) -> None:
         print(f"{folder}: {name}: {found} of {len(values)}")
 
 
+def print_light(folder: Path) -> None:
+    """Light of whole cells above the background, relative to their middle, from it (0) to their ends (1).
+
+    Medians over the cells that no side of a stack cuts, at five depths, and their number.
+    """
+    depths, found = np.linspace(0, 1, 5), []
+    for path in sorted((folder / "labels").glob("*.tif")):
+        marks, image = tifffile.imread(path), tifffile.imread(folder / "image" / path.name)
+        level = np.median(image[marks == 0])
+        for label, box in cell_boxes(marks).items():
+            own = marks[box] == label
+            is_cut = any(side.start == 0 or side.stop == n for side, n in zip(box, marks.shape, strict=True))
+            if is_cut or len(own) < 6 or not own.any(axis=(1, 2)).all():
+                continue
+            light = [plane[mask].mean() - level for plane, mask in zip(image[box], own, strict=True)]
+            places = np.linspace(-1, 1, 2 * len(own) + 1)[1::2]
+            found.append(np.interp([depths, -depths], places, light).mean(axis=0))
+    if found:
+        light = np.median([one / one[0] for one in found], axis=0).round(2)
+        print(f"{folder}: light at depths {depths.tolist()}: {light.tolist()} of {len(found)} cells")
+
+
 def synthesise(*arguments: object) -> None:
     start = time.perf_counter()
     command = [sys.executable, "-m", "napari_dispr", "synthesise", *map(str, arguments)]
@@ -97,6 +119,7 @@ def main() -> None:
         write_pair(options.data, name, (z, y, x), train, options.slices)
     for name in options.test.split(","):
         write_pair(options.data, name, (z, y, x), test, None)
+    print_light(test)
     model = options.out / "learned.safetensors"
     if not model.exists():
         synthesise("learn", train, "--out", model, "--steps", options.learn_steps)
@@ -106,6 +129,7 @@ def main() -> None:
         more = ("--images", options.images, "--size", options.size, *SETS[name])
         synthesise("make", model, "--out", folder, *more)
         print_sizes(folder, (z, y, x))
+        print_light(folder)
     made = [options.out / name for name in names]
     settings = ("--steps", options.judge_steps, "--seeds", options.seeds, "--crop", options.crop)
     synthesise("judge", train, test, *made, "--out", options.out / "judged", *settings)

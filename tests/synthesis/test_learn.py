@@ -1,17 +1,22 @@
 """Learning: examples from annotated images, a run that goes on exactly, and cells from what was learned."""
 
+import json
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 from imageio.v3 import imread
 from support.balls import balls
 from support.learning import few_are_made  # noqa: F401
 
 import napari_dispr as nd
+from napari_dispr.diffusion.network import UNet
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.annotated_cells import check_annotated
 from napari_dispr.synthesis.cells_made import iter_textured_cells
 from napari_dispr.synthesis.examples import examples_of
 from napari_dispr.synthesis.learn import folder_of, iter_learn_synthesis
@@ -89,6 +94,13 @@ def test_cells_of_sparse_slices_are_as_large_as_those_of_all_slices(field, slice
     assert np.median(few.diameters) == pytest.approx(np.median(full.diameters), rel=0.06)
     assert np.median(few.heights) == pytest.approx(np.median(full.heights), rel=0.11)
     assert 2 * np.sqrt(np.median(areas) / np.pi) < 0.9 * np.median(full.diameters)  # as they are: too small
+    whole = {cell.label: cell for cell in check_annotated([field])[1] if cell.whole}
+    seen = [one for one in check_annotated([sparse(field, *slices)])[1] if one.label in whole and one.ends]
+    depths = [
+        (one.depth_at(part.z), whole[one.label].depth_at(part.z)) for one in seen for part in one.sections
+    ]
+    assert len(depths) >= 5 and np.ptp(depths) > 0.5
+    assert np.median(np.abs(np.diff(depths))) < 0.1
     made = [2 * np.sqrt((mask.distance > 0).sum() / np.pi) * few.mask_pixel for mask in few.masks]
     assert np.median(made) == pytest.approx(np.median(few.diameters), rel=0.03)
 
@@ -99,9 +111,11 @@ def test_dark_cells_and_cells_without_light(field) -> None:
     seen = examples_of([few])
     dark = examples_of([Annotated("dark", 255.0 - few.image, few.labels, SPACING, "micrometer")])
     assert np.allclose(dark.diameters, seen.diameters) and np.allclose(dark.heights, seen.heights)
-    noise = np.random.default_rng(0).normal(100, 5, few.image.shape)
-    unseen = examples_of([Annotated("noise", noise, few.labels, SPACING, "micrometer")])
-    assert not len(unseen.heights)
+    noise = np.random.default_rng(0).normal(100, 1, few.image.shape)
+    grain = 10 * (-1) ** np.indices(noise.shape).sum(axis=0)  # as bright as around the cells
+    grainy = noise + np.where(field.labels, grain, 0)
+    unseen = examples_of([Annotated("grainy", grainy, few.labels, SPACING, "micrometer")])
+    assert not len(unseen.heights) and {picture.depth for picture in unseen.pictures} == {None}
     assert np.median(unseen.diameters) == pytest.approx(np.median(seen.diameters), rel=0.1)
 
 
@@ -148,6 +162,8 @@ def test_exposures_are_brought_together(field) -> None:
         (lambda f: Annotated("a", f.image[0, 0], f.labels[0, 0], SPACING), "1 axes"),
         (lambda f: Annotated("a", f.image, f.labels, (0.5, 0.5)), "has 2 numbers: give z,y,x"),
         (lambda f: Annotated("a", f.image * 0, f.labels, SPACING), "same value everywhere"),
+        (lambda f: Annotated("a", wrapped(f), f.labels, SPACING), "image of a does not show its cells"),
+        (lambda f: Annotated("a", f.image, f.labels[::-1, ::-1], SPACING), "does not show its cells"),
     ],
 )
 def test_wrong_input_is_named(field, change, message) -> None:
@@ -159,6 +175,22 @@ def test_images_of_different_microscopes_are_refused(field) -> None:
     other = Annotated("b", field.image, field.labels, (1.0, 0.2, 0.2), "micrometer")
     with pytest.raises(InputError, match="different spacings"):
         examples_of([field, other])
+
+
+def wrapped(field):
+    """Grey values of which only the last 8 bits were kept."""
+    return np.rint(20 * field.image).astype(np.int64).astype(np.uint8)
+
+
+def test_one_image_of_several_that_does_not_show_its_cells_is_named(field, few, tmp_path) -> None:
+    other = Annotated("broken", wrapped(field), few.labels, SPACING, "micrometer")
+    assert not examples_of([few]).doubts
+    images, labels = [few.image, other.image.astype(np.float32)], [few.labels, other.labels]
+    out = tmp_path / "a.safetensors"
+    events = iter_learn_synthesis(images, labels, out, spacing=SPACING, steps=1, batch=2, device="cpu")
+    (doubt,) = next(events).doubts
+    assert "does not show its cells" in doubt and doubt.endswith("or leave it out.")
+    assert doubt in json.loads((folder_of(out) / "log.jsonl").read_text("utf-8"))["doubts"]
 
 
 # --- the run -----------------------------------------------------------------------------------------
@@ -316,3 +348,17 @@ def test_cells_of_few_voxels_are_an_input_error(sample) -> None:
 def test_the_spacing_fits_the_dimensions(learned) -> None:
     with pytest.raises(InputError, match="give y,x for 2D"):
         next(iter_textured_cells(learned, 0, (1.0, 1.0), 3))
+
+
+def test_a_model_from_before_the_depth_was_a_condition_makes_the_same(learned, tmp_path) -> None:
+    """Its network has a channel less; what is read has one more, without weight."""
+    state = learned.textures.state_dict()
+    stem, each = state["input_blocks.0.0.weight"], learned.textures.config.fold**2
+    older = UNet(replace(learned.textures.config, in_channels=4))
+    state["input_blocks.0.0.weight"] = torch.cat([stem[:, : 3 * each], stem[:, 4 * each :]], dim=1)
+    older.load_state_dict(state)
+    LearnedSynthesis(learned.masks, older, learned.card).save(tmp_path / "older.safetensors")
+    read = LearnedSynthesis.load(tmp_path / "older.safetensors")
+    x, t = torch.randn(2, 5, 32, 32), torch.tensor([10.0, 900.0])
+    assert torch.allclose(read.textures(x, t), older(x[:, [0, 1, 2, 4]], t), atol=1e-4)
+    assert read.textures.config == learned.textures.config  # it can be the start of a training

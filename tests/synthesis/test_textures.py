@@ -77,7 +77,7 @@ def test_a_sample_turns_picture_condition_and_weight_together() -> None:
     mask[4:12, 8:24] = True
     known = np.ones((32, 32), bool)
     known[:, 20:] = False
-    example = PictureExample(image, mask, known, (image + 1,))
+    example = PictureExample(image, mask, known, (image + 1,), depth=0.75)
     pictures = textures.Pictures.of([example], offset=500.0, scale=100.0)
     shown = []
     for seed in range(20):
@@ -86,6 +86,7 @@ def test_a_sample_turns_picture_condition_and_weight_together() -> None:
         assert np.array_equal(condition[0] > 0, mask.ravel()[back])
         assert np.array_equal(weight[0] > 0, known.ravel()[back])
         assert set(np.unique(condition[2])) in ({0.0}, {1.0})
+        assert (condition[3] == 0.5).all()  # from -1 in the middle of the cell to 1 at its end
         shown.append(condition[2, 0, 0])
         if condition[2, 0, 0]:
             assert np.corrcoef(condition[1].ravel(), clean.ravel())[0, 1] > 0.95
@@ -107,3 +108,8 @@ def test_stacks_are_reproducible_and_follow_their_neighbours() -> None:
     assert [picture.shape for picture in first] == [(3, 32, 32), (1, 32, 32)]
     assert all(np.array_equal(a, b) for a, b in zip(first, drawn(), strict=True))
     assert not np.allclose(first[0][0], drawn(with_neighbours=False)[0][0], atol=0.05)
+    # The depth of a slice counts; half way is the same as not known.
+    halfway = drawn(depths=[[0.5, 0.5, 0.5], [0.5]])
+    assert all(np.array_equal(a, b) for a, b in zip(first, halfway, strict=True))
+    deeper = drawn(depths=[[0.5, 0.5, 0.5], [1.0]])
+    assert np.array_equal(first[0], deeper[0]) and not np.allclose(first[1], deeper[1], atol=0.05)

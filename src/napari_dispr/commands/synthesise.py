@@ -114,9 +114,11 @@ def _run(events: Generator[Any, None, Any], out: Path) -> Any:
 
     with common.stop_signals() as signals:
 
-        def stop(event: Any) -> None:
+        def note(event: Any) -> None:
+            for doubt in getattr(event, "doubts", ()):
+                common.warn(doubt)
             if signals:
                 common.warn(f"saved in {folder_of(out)}; the same command continues.")
                 raise KeyboardInterrupt
 
-        return common.run_with_progress(events, stop)
+        return common.run_with_progress(events, note)

@@ -11,6 +11,7 @@ from napari_dispr.grid import check_spacing
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.cell_ends import light_ends
+from napari_dispr.synthesis.visible import shows_cells
 
 #: Fewer cells than this do not show how cells vary.
 LEAST_CELLS = 5
@@ -42,8 +43,8 @@ class Cell:
         Its first and last slice are known, and the border cuts nothing.
     depth : float
         Of its largest annotated section, as a share of the way from the middle of the cell to its end.
-    height : float or None
-        Of the cell, in the unit of the spacing, if it is known.
+    ends : (float, float) or None
+        Where it starts and ends along z, in slices, if that is known.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Cell:
     sections: list[Section]
     whole: bool
     depth: float = 0.0
-    height: float | None = None
+    ends: tuple[float, float] | None = None
 
     @property
     def largest(self) -> Section:
@@ -69,16 +70,23 @@ class Cell:
         """Of a disk with the area of the cell's middle section."""
         return self.widening * self.largest.diameter
 
+    def depth_at(self, z: int) -> float | None:
+        """Of a slice: from 0 in the middle of the cell to 1 at its end; None if its ends are not known."""
+        if self.ends is None:
+            return None
+        low, high = self.ends
+        return abs(2 * z - low - high) / (high - low)
+
 
 def check_annotated(
     fields: Sequence[Annotated],
-) -> tuple[list[Annotated], list[Cell], tuple[float, ...]]:
-    """The fields as stacks, their cells, and the size of a voxel.
+) -> tuple[list[Annotated], list[Cell], tuple[float, ...], tuple[str, ...]]:
+    """The fields as stacks, their cells, the size of a voxel, and doubts about single images, in sentences.
 
     Raises
     ------
     InputError
-        If image and labels do not fit together, or there are too few cells.
+        If image and labels do not fit together, no image shows its cells, or there are too few cells.
     """
     fields = [_checked(one) for one in fields]
     first = fields[0]
@@ -99,7 +107,21 @@ def check_annotated(
             f"The labels hold {count} in the annotated slices, cells cut by the border not counted: "
             f"label at least {LEAST_CELLS}, better 20 or more."
         )
-    return volumes, cells, step
+    hidden = [one.name for i, one in enumerate(volumes) if not _is_shown(one, i, cells)]
+    doubts = [
+        f"The image of {name} does not show its cells: grey values, texture and edges are the same around "
+        "them. Give the image and channel from which the labels were made; if grey values begin again at 0 "
+        "where the image should be brightest, export it with more bits"
+        for name in hidden
+    ]
+    if hidden and len(hidden) == len({cell.field for cell in cells}):
+        raise InputError(f"{doubts[0]}.")
+    return volumes, cells, step, tuple(f"{doubt}; or leave it out." for doubt in doubts)
+
+
+def _is_shown(field: Annotated, number: int, cells: Sequence[Cell]) -> bool:
+    own = [cell for cell in cells if cell.field == number]
+    return shows_cells(field, [(cell.label, part.z, part.box) for cell in own for part in cell.sections])
 
 
 def _checked(field: Annotated) -> Annotated:
@@ -162,16 +184,16 @@ def _cells(field: Annotated, number: int, step: Sequence[float]) -> list[Cell]:
         whole = label not in cut and all(0 <= z < len(annotated) and annotated[z] for z in ends)
         name = f"{label} in slice {sections[0].z} of image {number}, {field.name}"
         cell = Cell(name, number, label, sections, whole)
-        height = step[0] * len(sections) if whole else None
         middle = cell.largest.z
-        if len(annotated) > 1 and annotated[max(0, middle - 1) : middle + 2].sum() < 3:
-            depth = CAP / 2  # it is any section but a cap: the median depth
-            if (found_ends := light_ends(field, annotated, label, middle, cell.largest.box)) is not None:
-                low, high = found_ends
-                depth = abs(2 * middle - low - high) / (high - low)
-                height = (high - low) * step[0]
-            cell = replace(cell, depth=depth)
-        cells.append(replace(cell, height=height))
+        if whole:
+            cell = replace(cell, ends=(sections[0].z - 0.5, sections[-1].z + 0.5))
+        elif len(annotated) > 1 and annotated[max(0, middle - 1) : middle + 2].sum() < 3:
+            seen = sections[0].z, sections[-1].z
+            cell = replace(cell, ends=light_ends(field, annotated, label, middle, cell.largest.box, seen))
+            depth = cell.depth_at(middle)
+            # It is any section but a cap: the median depth, if it is not known.
+            cell = replace(cell, depth=CAP / 2 if depth is None else depth)
+        cells.append(cell)
     return cells
 
 

@@ -15,13 +15,13 @@ _AROUND = 2
 
 
 def light_ends(
-    field: Annotated, annotated: NDArray[np.bool_], label: int, z: int, box: Box
+    field: Annotated, annotated: NDArray[np.bool_], label: int, z: int, box: Box, seen: tuple[int, int]
 ) -> tuple[float, float] | None:
     """First and last depth of a cell, in slices; None if its light does not show them.
 
     The cell ends where the mean grey value above or below the inner half of its section in slice ``z`` has
     fallen (or risen, if cells are dark) to the value at the edge of that section. ``annotated`` says which
-    slices are.
+    slices are, and ``seen`` in which of them it is seen first and last.
     """
     window = (slice(None), *(slice(max(0, side.start - _AROUND), side.stop + _AROUND) for side in box))
     image, labels = field.image[window], field.labels[window]
@@ -39,8 +39,11 @@ def light_ends(
     # In other annotated slices the labels say whether the cell is there.
     absent = annotated & ~(labels[:, core] == label).any(axis=1)
     inside[absent] = -np.abs(inside[absent])
-    below, above = np.flatnonzero(inside[:z] <= 0), z + np.flatnonzero(inside[z:] <= 0)
-    if abs(contrast) < LEAST_CONTRAST * image[z].std() or inside[z] <= 0 or not len(below) or not len(above):
+    is_seen = abs(contrast) >= LEAST_CONTRAST * image[z].std() and inside[z] > 0
+    lowest, highest = seen
+    inside[lowest : highest + 1] = np.abs(inside[lowest : highest + 1])
+    below, above = np.flatnonzero(inside[:lowest] <= 0), highest + np.flatnonzero(inside[highest:] <= 0)
+    if not is_seen or not len(below) or not len(above):
         return None
     last, first = int(below[-1]), int(above[0])
     low = last + inside[last] / (inside[last] - inside[last + 1])

@@ -82,10 +82,13 @@ def iter_textured_cells(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Grid:
-    """The grid of a texture: masks on it, and the shift of its centre from that of the volume."""
+    """The grid of a texture: masks on it, the shift of its centre from that of the volume, and the depths of
+    its slices, from 0 in the middle of the cell to 1 at its end.
+    """
 
     masks: NDArray[np.bool_]
     shift: list[float]
+    depths: list[float]
 
 
 class _Maker:
@@ -149,6 +152,7 @@ class _Maker:
                     self._textures,
                     [_square(grids[i].masks, side) for i in alike],
                     [seeds[i] for i in alike],
+                    [grids[i].depths for i in alike] if self.card.depths else None,
                     sampler=self.settings.texture_sampler,
                     steps=self.settings.texture_steps,
                     rho=self.settings.rho,
@@ -177,8 +181,10 @@ class _Maker:
             # A slice of a stack cuts a cell anywhere, and an ellipsoid at this depth is so much narrower.
             depths = [np.random.default_rng(seed).random() for seed in seeds]
             shares = [(1 - depth**2) ** 0.5 if self.card.dimensions == 3 else 1.0 for depth in depths]
-            sides = [self.card.mask_pixel * share for share in shares]
-            return [Volume(mask, side) for mask, side in zip(masks, sides, strict=True)]
+            return [
+                Volume(mask, self.card.mask_pixel * share, depth=depth)
+                for mask, share, depth in zip(masks, shares, depths, strict=True)
+            ]
         if not masks:
             return []
         volumes = yield from WAYS[self.settings.way](masks, self.card.mask_pixel, seeds, self.settings)
@@ -204,17 +210,20 @@ class _Maker:
         margin = 2 * self.card.margin
         shape = [ceil(n / step + margin) for n, step in zip(size[-2:], self._drawn[-2:], strict=True)]
         if self._flat:
-            return _Grid((volume.sampled(self._drawn, shape, shift.tolist()) > 0)[None], shift.tolist())
+            mask = volume.sampled(self._drawn, shape, shift.tolist()) > 0
+            return _Grid(mask[None], shift.tolist(), [volume.depth])
         # One slice more on both sides, since the cell is moved by up to half a slice.
         shape.insert(0, ceil(size[0] / self._drawn[0]) + 2)
         masks = volume.sampled(self._drawn, shape, shift.tolist()) > 0
         used = np.flatnonzero(masks.any(axis=(1, 2)))
         if not len(used):
-            return _Grid(masks, shift.tolist())
+            return _Grid(masks, shift.tolist(), [])
         more = int(self.card.beyond)
         first, last = max(0, used[0] - more), min(len(masks) - 1, used[-1] + more)
+        places = (np.arange(len(masks)) - (len(masks) - 1) / 2) * self._drawn[0] + shift[0]
+        depths = np.abs(places[first : last + 1]) / (size[0] / 2)
         shift[0] += ((first + last) / 2 - (len(masks) - 1) / 2) * self._drawn[0]
-        return _Grid(masks[first : last + 1], shift.tolist())
+        return _Grid(masks[first : last + 1], shift.tolist(), depths.tolist())
 
     def _cell(
         self, volume: Volume, grid: _Grid, image: NDArray[np.float32], source: str

@@ -53,12 +53,15 @@ class PictureExample:
         False where another cell was, or outside the image.
     neighbours : tuple of (side, side) float32
         The image in the slices above and below, as far as there are any, without other cells.
+    depth : float or None
+        Of the slice: from 0 in the middle of the cell to 1 at its end, if it is known.
     """
 
     image: Floats
     mask: NDArray[np.bool_]
     known: NDArray[np.bool_]
     neighbours: tuple[Floats, ...]
+    depth: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +88,8 @@ class Examples:
         Share of the annotated slices that cells fill.
     clustering : float
         The probability of `PopulationSettings` that leaves as many cells next to another as there are.
+    doubts : tuple of str
+        What may be wrong with single images, in sentences.
     """
 
     masks: list[MaskExample]
@@ -103,6 +108,7 @@ class Examples:
     unit: str
     dtype: str
     limits: tuple[float, float]
+    doubts: tuple[str, ...]
 
 
 def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
@@ -118,9 +124,9 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     Raises
     ------
     InputError
-        If image and labels do not fit together, or there are too few cells.
+        If image and labels do not fit together, no image shows its cells, or there are too few cells.
     """
-    volumes, cells, step = check_annotated(fields)
+    volumes, cells, step, doubts = check_annotated(fields)
     first = fields[0]
     volumes = _in_one_range(volumes)
     background = measure_background([(one.image, one.labels) for one in volumes])
@@ -135,7 +141,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         picture_pixel=pixel,
         margin=margin,
         beyond=beyond,
-        heights=_heights(cells),
+        heights=_heights(cells, step),
         diameters=np.array([cell.diameter for cell in _outlined(cells)]),
         density=float(np.mean([slices.mean() for slices in annotated])),
         clustering=_clustering(volumes),
@@ -145,11 +151,13 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         unit=first.unit,
         dtype=str(np.asarray(first.image).dtype),
         limits=(float(values.min()), float(np.quantile(values, 0.9999))),
+        doubts=doubts,
     )
 
 
-def _heights(cells: Sequence[Cell]) -> NDArray[np.float64]:
-    heights = [cell.height / cell.diameter for cell in _outlined(cells) if cell.height is not None]
+def _heights(cells: Sequence[Cell], step: Sequence[float]) -> NDArray[np.float64]:
+    seen = [(cell, cell.ends) for cell in _outlined(cells) if cell.ends is not None]
+    heights = [step[0] * (high - low) / cell.diameter for cell, (low, high) in seen]
     return np.array(heights if len(heights) >= LEAST_CELLS else [])
 
 
@@ -272,7 +280,7 @@ def _pictures(
     if len(wanted) > MOST_PICTURES:
         wanted = [wanted[i] for i in sorted(rng.choice(len(wanted), MOST_PICTURES, replace=False))]
     pictures = [
-        _picture(fields[cell.field], cell.label, z, box, round(side * reduction), side, background, rng)
+        _picture(fields[cell.field], cell, z, box, round(side * reduction), side, background, rng)
         for cell, z, box in wanted
     ]
     return pictures, (step[1] * reduction, step[2] * reduction), margin / reduction, bool(beyond)
@@ -280,7 +288,7 @@ def _pictures(
 
 def _picture(
     field: Annotated,
-    label: int,
+    cell: Cell,
     z: int,
     box: Box,
     window: int,
@@ -295,14 +303,14 @@ def _picture(
     inside = np.outer((rows >= 0) & (rows < height), (columns >= 0) & (columns < width))
     around = np.ix_(np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1))
     labels = np.where(inside, field.labels[z][around], 0)
-    mask = labels == label
+    mask = labels == cell.label
     # Light of other cells reaches past their labels.
     other = ~inside | (binary_dilation((labels > 0) & ~mask, iterations=2) & ~binary_dilation(mask))
     slices = [n for n in (z - 1, z + 1) if 0 <= n < len(field.labels)]
     empty = [background.paint((window, window), (1.0, 1.0), rng) for _ in range(1 + len(slices))]
     images = [
         np.where(
-            other | (_others(field, n, label, around) if n != z else False),
+            other | (_others(field, n, cell.label, around) if n != z else False),
             sum(paint),
             field.image[n][around],
         )
@@ -312,7 +320,7 @@ def _picture(
         images = [zoom(image, side / window, order=1, grid_mode=True, mode="nearest") for image in images]
         mask, other = (_reduced(one, side) for one in (mask, other))
     image, *neighbours = (np.ascontiguousarray(one, np.float32) for one in images)
-    return PictureExample(image, mask, ~other, tuple(neighbours))
+    return PictureExample(image, mask, ~other, tuple(neighbours), cell.depth_at(z))
 
 
 def _others(field: Annotated, z: int, label: int, around: tuple[NDArray[np.int_], ...]) -> NDArray[np.bool_]:

@@ -76,6 +76,13 @@ class LearnStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubted:
+    """What may be wrong with single images, in sentences. It is the first event, if there is anything."""
+
+    doubts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Previewed:
     """A new picture of real and made masks and textures is in the file ``path``."""
 
@@ -111,7 +118,7 @@ def iter_learn_synthesis(
     finish: bool = False,
     clock: Callable[[], float] = time.monotonic,
     **settings: Any,
-) -> Generator[LearnStep | Previewed, None, LearnedSynthesis]:
+) -> Generator[Doubted | LearnStep | Previewed, None, LearnedSynthesis]:
     """Learn to make annotated images like given ones: masks of cells, and their textures.
 
     Parameters
@@ -139,7 +146,7 @@ def iter_learn_synthesis(
 
     Yields
     ------
-    LearnStep, Previewed
+    Doubted, LearnStep, Previewed
         Closing the generator saves the state.
 
     Returns
@@ -150,8 +157,8 @@ def iter_learn_synthesis(
     Raises
     ------
     InputError
-        If image and labels do not fit together, there are fewer than 5 cells, the model exists, or the folder
-        holds a run with other settings or cells.
+        If image and labels do not fit together, no image shows its cells, there are fewer than 5 cells, the
+        model exists, or the folder holds a run with other settings or cells.
     """
     chosen = checked_settings(LearnSettings, settings)
     check_is_new(out)
@@ -166,7 +173,10 @@ def iter_learn_synthesis(
     elif folder.exists() and any(path.name not in _OWN for path in folder.iterdir()):
         raise InputError(f"{folder} holds files of something else: choose another name for the model.")
     folder.mkdir(parents=True, exist_ok=True)
-    _log(folder, "begin", step=learner.step, cells=len({mask.cell for mask in examples.masks}))
+    cells = len({mask.cell for mask in examples.masks})
+    _log(folder, "begin", step=learner.step, cells=cells, doubts=examples.doubts)
+    if examples.doubts:
+        yield Doubted(examples.doubts)
     if not finish:
         yield from _iter_steps(learner, folder, clock)
     texts = {"name": out.stem, "description": description, "licence": licence, "attribution": attribution}
@@ -370,6 +380,7 @@ class Learner:
             scale=self.scale,
             neighbours=any(self.pictures.neighbours),
             beyond=examples.beyond,
+            depths=any(picture.depth is not None for picture in examples.pictures),
             heights=_quantiles(examples.heights),
             diameters=_quantiles(examples.diameters),
             light=examples.light,

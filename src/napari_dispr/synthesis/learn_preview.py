@@ -27,8 +27,9 @@ def write_preview(path: Path, learner: "Learner") -> None:
     assert made is not None
     which = rng.choice(len(learner.pictures.images), COLUMNS)
     pictures = learner.pictures.images[which]
-    cells = [learner.examples.pictures[int(i)].mask[None] for i in which]
-    *_, drawn = textures.iter_textures(learner.network("textures"), cells, range(COLUMNS))
+    examples = [learner.examples.pictures[int(i)] for i in which]
+    cells, depths = [one.mask[None] for one in examples], [[one.depth] for one in examples]
+    *_, drawn = textures.iter_textures(learner.network("textures"), cells, range(COLUMNS), depths)
     assert drawn is not None
     low, high = np.quantile(pictures, (0.005, 0.995))
     factor = ceil(MASK_SIDE / pictures.shape[-1])

@@ -42,6 +42,8 @@ class SynthesisCard(Settings):
         Whether the slice next to a slice was a condition of the training.
     beyond : bool
         Whether slices above and below cells were learned.
+    depths : bool
+        Whether it was learned how light changes from the middle of a cell to its ends.
     heights : tuple of float
         Quantiles 0, .25, .5, .75 and 1 of the height of the cells over the diameter of their middle section;
         empty: not known.
@@ -75,6 +77,7 @@ class SynthesisCard(Settings):
     scale: Grey = Field(gt=0)
     neighbours: bool
     beyond: bool
+    depths: bool = False
     heights: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
     diameters: tuple[PixelSize, ...] = Field(min_length=1, max_length=100)
     density: float = Field(ge=0, le=1)

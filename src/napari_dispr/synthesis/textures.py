@@ -19,17 +19,19 @@ from napari_dispr.synthesis.examples import PictureExample
 
 Floats = NDArray[np.float32]
 
-#: The channels: signed distance of the mask; a slice next to this one, and 1 where there is one; x_t.
+#: The channels: signed distance of the mask; a slice next to this one, and 1 where there is one; the depth of
+#: the slice in the cell; x_t.
 TOPOLOGY = PlaneNetworkConfig(
     num_channels=32,
     channel_mult=(2, 2, 2),
     attention_downsamplings=(),
     num_head_channels=32,
     use_scale_shift_norm=True,
-    in_channels=4,
+    in_channels=5,
     out_channels=1,
     fold=4,
 )
+CONDITIONS = TOPOLOGY.in_channels - 1
 PROCESS = GaussianDiffusion(schedule="later cosine", variance="fixed_small", predicts="velocity")
 #: Distances from the edge of the mask are cut off at this many pixels.
 TRUNCATION = 8.0
@@ -51,6 +53,11 @@ def mask_condition(masks: NDArray[np.bool_]) -> Floats:
     return np.stack(distances) / np.float32(TRUNCATION)
 
 
+def depth_condition(depth: float | None) -> float:
+    """From -1 in the middle of a cell to 1 at its end; 0 if the depth of the slice is not known."""
+    return 0.0 if depth is None else 2 * depth - 1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
     """The pictures of a training, normalised: (picture, side, side) each.
@@ -62,6 +69,7 @@ class Pictures:
     conditions: Floats
     known: NDArray[np.bool_]
     neighbours: Sequence[tuple[Floats, ...]]
+    depths: Sequence[float]
 
     @classmethod
     def of(cls, examples: Sequence[PictureExample], offset: float, scale: float) -> "Pictures":
@@ -75,15 +83,17 @@ class Pictures:
             mask_condition(np.stack([example.mask for example in examples])),
             np.stack([example.known for example in examples]),
             [tuple(normal(image) for image in example.neighbours) for example in examples],
+            [depth_condition(example.depth) for example in examples],
         )
 
     def sample(self, which: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-        """Condition (3, side, side), clean picture (1, side, side) and weight of the loss (1, side, side).
+        """Condition (4, side, side), clean picture (1, side, side) and weight of the loss (1, side, side).
 
         Turned by multiples of 90 degrees and mirrored, which keeps the noise of the pixels.
         """
-        condition = np.zeros((3, *self.images.shape[1:]), np.float32)
+        condition = np.zeros((CONDITIONS, *self.images.shape[1:]), np.float32)
         condition[0] = self.conditions[which]
+        condition[3] = self.depths[which]
         neighbours = self.neighbours[which]
         if neighbours and rng.random() < WITH_NEIGHBOUR:
             noise = rng.normal(0, rng.uniform(0, NEIGHBOUR_NOISE), condition.shape[1:])
@@ -94,7 +104,7 @@ class Pictures:
         if rng.random() < 0.5:
             stacked = stacked[:, ::-1]
         stacked = np.ascontiguousarray(stacked, np.float32)
-        return stacked[:3], stacked[3:4], stacked[4:]
+        return stacked[:CONDITIONS], stacked[CONDITIONS : CONDITIONS + 1], stacked[CONDITIONS + 1 :]
 
 
 def slice_noise(common: Tensor, own: Tensor, rho: float) -> Tensor:
@@ -119,6 +129,7 @@ def iter_textures(
     network: UNet,
     masks: Sequence[NDArray[np.bool_]],
     seeds: Sequence[int],
+    depths: Sequence[Sequence[float | None]] | None = None,
     *,
     sampler: str = "dpm-solver++",
     steps: int | None = None,
@@ -137,6 +148,8 @@ def iter_textures(
         One stack of masks for each cell. H and W are the same multiple of 16 for all.
     seeds : sequence of int
         One for each cell.
+    depths : sequence of (slice,), optional
+        Of the slices of each cell: from 0 in its middle to 1 at its end, as far as they are known.
     sampler : str
         "dpm-solver++" or "ddim", both without fresh noise.
     steps : int, optional
@@ -162,9 +175,10 @@ def iter_textures(
     pictures = [np.zeros(mask.shape, np.float32) for mask in masks]
     for batch in _in_turn([len(mask) for mask in masks], with_neighbours):
         shape = (len(batch), *masks[0].shape[1:])
-        condition = np.zeros((shape[0], 3, *shape[1:]), np.float32)
+        condition = np.zeros((shape[0], CONDITIONS, *shape[1:]), np.float32)
         condition[:, 0] = mask_condition(np.stack([masks[cell][z] for cell, z, _ in batch]))
-        for place, (cell, _, before) in enumerate(batch):
+        for place, (cell, z, before) in enumerate(batch):
+            condition[place, 3] = depth_condition(depths[cell][z] if depths else None)
             if before is not None:
                 condition[place, 1] = pictures[cell][before]
                 condition[place, 2] = 1

@@ -43,11 +43,14 @@ class Volume:
         Side of a voxel, in the unit of the learned model.
     stretch : float
         The shape is this many times as high along z.
+    depth : float
+        Of a mask: where it cuts its cell, from 0 in the middle to 1 at the end.
     """
 
     signed_distance: Floats
     voxel: float
     stretch: float = 1.0
+    depth: float = 0.0
 
     @property
     def sides(self) -> NDArray[np.float64]:

@@ -255,12 +255,15 @@ class FollowedLearning(Followed):
         self.losses: list[Losses] = []
         self.last: Mapping[str, Any] = {}
         self.end: Mapping[str, Any] = {}
+        self.doubts: list[str] = []
 
     def started(self, finish: bool = False) -> None:
         super().started(finish)
         self.last = self.end = {}
 
     def _add(self, line: Mapping[str, Any]) -> None:
+        if line.get("kind") == "begin":
+            self.doubts = line.get("doubts", [])
         if line.get("kind") == "end":
             self.end = line
         if line.get("kind") != "step":
@@ -310,7 +313,7 @@ class FollowedLearning(Followed):
 
     def problem(self) -> str:
         if self.state in ("running", "finished"):
-            return ""
+            return " ".join(self.doubts)
         printed = last_line(self.run.output)
         if not printed or printed.startswith(_INTERRUPTED):
             return ""
