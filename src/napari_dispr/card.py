@@ -140,26 +140,36 @@ class Novelty(_Part):
         return self
 
 
-class Weights(_Part):
-    """One Gaussian process of a `VolumeRegression`.
+class Process(_Part):
+    """A Gaussian process of a `VolumeRegression`.
 
     Attributes
     ----------
-    centre : float
-        Mean logarithm of the volume (or of volume / area^1.5).
     of_cells : tuple of float
         Weight of the kernel to each training cell.
     length, linear : float
         Length scale of the squared exponential kernel, and share of the linear one.
-    error : float
-        Root mean square error of the logarithm, of training cells left out one by one.
     """
 
     centre: _Number
     of_cells: tuple[_Number, ...]
     length: _Positive
     linear: _Number
+
+
+class Weights(Process):
+    """Predicts the logarithm of the volume (or of volume / area^1.5).
+
+    Attributes
+    ----------
+    error : float
+        Root mean square error of the logarithm, of training cells left out one by one.
+    errors : Process or None
+        Predicts the logarithm of the error of a cell. None: that of all is ``error``.
+    """
+
     error: _Number
+    errors: Process | None = None
 
 
 class VolumeRegression(_Part):
@@ -181,12 +191,18 @@ class VolumeRegression(_Part):
     weights: dict[str, Weights]
     share: float = Field(0.5, ge=0, le=1)
 
+    @property
+    def has_errors(self) -> bool:
+        """Whether the error of each cell is predicted, too."""
+        return all(weights.errors is not None for weights in self.weights.values())
+
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
         if not set(_KNOWN) <= set(self.weights):
             raise ValueError("weights are missing")
         _check_lengths(len(self.mean), self.sd, *self.cells)
-        _check_lengths(len(self.cells), *(weights.of_cells for weights in self.weights.values()))
+        processes = [one for own in self.weights.values() for one in (own, own.errors) if one is not None]
+        _check_lengths(len(self.cells), *(process.of_cells for process in processes))
         return self
 
 

@@ -64,6 +64,23 @@ def test_stated_error_is_that_of_other_cells(regression):
     assert stated == pytest.approx(np.sqrt(np.mean(errors(regression, True) ** 2)), rel=0.6)
 
 
+def test_a_cell_has_the_error_of_cells_like_it():
+    masks, images, volumes = simulated(120)
+    areas = np.array([mask.sum() for mask in masks])
+    large = areas > np.median(areas)
+    volumes[large] *= np.exp(np.random.default_rng(0).normal(0, 0.4, large.sum()))
+    regression = fit_volume(masks, images, volumes)
+    others = simulated(40, seed=1)[:2]
+    stated = np.array(
+        [expected_volume(regression, *other, sized=True)[1] for other in zip(*others, strict=True)]
+    )
+    large = np.array([mask.sum() for mask in others[0]]) > np.median(areas)
+    assert np.median(stated[large]) > 2 * np.median(stated[~large])
+    assert np.sqrt(np.mean(stated**2)) == pytest.approx(
+        regression.weights["size+shape+picture"].error, rel=0.3
+    )
+
+
 def test_gain_of_the_camera_changes_nothing(regression):
     masks, images, _ = simulated(1, seed=2)
     one = expected_volume(regression, masks[0], images[0], sized=True)
@@ -102,24 +119,48 @@ def crop(mask, image):
     return Crop(1, mask, image, 1.0, grid.grid_to_pixel(1.0, (31.5, 31.5)), known_scale=1.0)
 
 
+@pytest.fixture(scope="module")
+def uncertain():
+    masks, images, volumes = simulated(60)
+    return fit_volume(masks, images, volumes * np.exp(np.random.default_rng(0).normal(0, 0.2, 60)))
+
+
 @pytest.mark.parametrize("share", [0.5, 0.65, 0.0])
-def test_member_is_brought_part_of_the_way_by_itself(regression, share):
+@pytest.mark.parametrize("size", [0.95, 1.05])
+def test_members_are_brought_part_of_the_way_and_spread_by_the_error(uncertain, share, size):
     masks, images, _ = simulated(1, seed=3)
-    weighted = regression.model_copy(update={"share": share})
+    weighted = uncertain.model_copy(update={"share": share})
     card = Card(name="x", qualities={"fast": Quality(sampler="euler", steps=1)}, volume=weighted)
+    expected, error = expected_volume(weighted, masks[0], images[0], sized=True)
     prior = Prior(crop(masks[0], images[0]), card)
-    for radius in (12.0, 15.0):
-        before, after = ball(radius), prior.applied(ball(radius))
-        volumes = np.log([(before > 0).sum(), (after > 0).sum(), prior.volume])
-        expected = np.clip(share * (volumes[2] - volumes[0]), -np.log(MOST_STRETCH), np.log(MOST_STRETCH))
-        assert volumes[1] - volumes[0] == pytest.approx(expected, abs=0.03)
+    before = ball(size * np.cbrt(3 * expected / (4 * np.pi)))
+    volume = np.count_nonzero(before > 0)
+    found = [np.count_nonzero(prior.applied(before, seed) > 0) / volume for seed in range(35, 40)]
+    assert np.mean(found) == pytest.approx((expected / volume) ** share, rel=0.03)
+    spread = share * np.sqrt(error**2 - 0.09**2)
+    assert error > 0.15 and np.log(found[-1] / found[0]) == pytest.approx(2 * 1.2816 * spread, abs=0.03)
+
+
+def test_members_are_not_spread_where_the_volume_is_known_well(regression):
+    masks, images, _ = simulated(1, seed=3)
+    assert expected_volume(regression, masks[0], images[0], sized=True)[1] < 0.09
+    prior = Prior(crop(masks[0], images[0]), Card(name="x", qualities={}, volume=regression))
+    assert np.array_equal(prior.applied(ball(12.0), 0), prior.applied(ball(12.0), 4))
+
+
+def test_members_are_not_spread_if_the_errors_of_cells_are_not_known(uncertain):
+    masks, images, _ = simulated(1, seed=3)
+    weights = {name: own.model_copy(update={"errors": None}) for name, own in uncertain.weights.items()}
+    card = Card(name="x", qualities={}, volume=uncertain.model_copy(update={"weights": weights}))
+    prior = Prior(crop(masks[0], images[0]), card)
+    assert np.array_equal(prior.applied(ball(12.0), 0), prior.applied(ball(12.0), 4))
 
 
 def test_without_regression_nothing_is_expected():
     masks, images, _ = simulated(1)
     prior = Prior(crop(masks[0], images[0]), Card(name="x", qualities={}))
     shape = ball(10.0)
-    assert prior.volume is None and prior.unlike is None and prior.applied(shape) is shape
+    assert prior.volume is None and prior.unlike is None and prior.applied(shape, 0) is shape
 
 
 def test_shapes_that_the_grid_cuts_are_found():

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.card import VolumeRegression, Weights
+from napari_dispr.card import Process, VolumeRegression, Weights
 from napari_dispr.cells.features import GROUPS, KNOWN, SIZE, features, short
 from napari_dispr.errors import InputError
 
@@ -22,6 +22,9 @@ LEAST_CELLS = 20
 
 #: Limit of the logarithm of a predicted volume in voxels: far beyond the model grid.
 _LONGEST = 50.0
+
+#: Least error of a cell relative to the root mean square of all, and limit of the logarithm of that ratio.
+_LEAST, _FACTOR = 0.12, 1.5
 
 #: Hyperparameters to try: length scale, share of the linear kernel, variance of the noise.
 _TRIED = tuple(product((0.7, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0), (0.1, 0.3, 1.0)))
@@ -93,11 +96,14 @@ def expected_volume(
     own = np.concatenate([found[group] for group in known])
     own = (own - np.array(regression.mean)[columns]) / np.array(regression.sd)[columns]
     weights = regression.weights["+".join(known)]
-    kernel = _kernel(own[None], np.array(regression.cells)[:, columns], weights.length, weights.linear)
-    log_volume = float(weights.centre + (kernel @ np.array(weights.of_cells))[0])
+    cells = np.array(regression.cells)[:, columns]
+    log_volume = _predicted(weights, own, cells)
     if "size" not in known:
         log_volume += 1.5 * found["size"][SIZE.index("area")]
-    return float(np.exp(np.clip(log_volume, -_LONGEST, _LONGEST))), weights.error
+    error = weights.error
+    if weights.errors is not None:
+        error *= np.exp(np.clip(_predicted(weights.errors, own, cells), -_FACTOR, _FACTOR))
+    return float(np.exp(np.clip(log_volume, -_LONGEST, _LONGEST))), float(error)
 
 
 def _columns(known: Sequence[str]) -> NDArray[np.int64]:
@@ -111,22 +117,36 @@ def _kernel(a: Floats, b: Floats, length: float, linear: float) -> Floats:
     return np.asarray(np.exp(-apart / (2 * length**2)) + linear * (a @ b.T) / a.shape[1])
 
 
+def _predicted(process: Process, own: Floats, cells: Floats) -> float:
+    kernel = _kernel(own[None], cells, process.length, process.linear)
+    return float(process.centre + (kernel @ np.array(process.of_cells))[0])
+
+
 def _fitted(cells: Floats, target: Floats) -> Weights:
+    process, left_out = _process(cells, target)
+    error = max(float(np.sqrt(np.mean(left_out**2))), 1e-3 * float(target.std()), 1e-6)
+    # The size of the errors, relative to their root mean square; no cell is known better than some others.
+    sizes = np.log(np.abs(left_out) / error + _LEAST)
+    errors, off = _process(cells, sizes)
+    scale = np.log(np.mean((left_out / error / np.exp(sizes - off)) ** 2) + 1e-12) / 2
+    return Weights(
+        **process.model_dump(),
+        error=float(f"{error:.4g}"),
+        errors=errors.model_copy(update={"centre": float(errors.centre + scale)}),
+    )
+
+
+def _process(cells: Floats, target: Floats) -> tuple[Process, Floats]:
+    """The process, and the errors of cells left out one by one."""
     centre = float(target.mean())
-    spread = float(target.std())
-    best: tuple[float, Floats, float, float] | None = None
+    best: tuple[float, Floats, Floats, float, float] | None = None
     for length, linear, noise in _TRIED:
         inverse = np.linalg.inv(_kernel(cells, cells, length, linear) + noise * np.eye(len(cells)))
         of_cells = inverse @ (target - centre)
         left_out = of_cells / np.diag(inverse)  # Eq. 5.12: leave-one-out errors
-        error = float(np.sqrt(np.mean(left_out**2)))
+        error = float(np.mean(left_out**2))
         if best is None or error < best[0]:
-            best = error, of_cells, length, linear
+            best = error, of_cells, left_out, length, linear
     assert best is not None
-    return Weights(
-        centre=centre,
-        of_cells=short(best[1]),
-        length=best[2],
-        linear=best[3],
-        error=float(f"{max(best[0], 1e-3 * spread, 1e-6):.4g}"),
-    )
+    _, of_cells, left_out, length, linear = best
+    return Process(centre=centre, of_cells=short(of_cells), length=length, linear=linear), left_out

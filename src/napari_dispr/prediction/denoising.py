@@ -93,7 +93,7 @@ def iter_denoising(
     process = model.process
     times = np.array([*(visited[i] for i in record.kept), visited[-1]])
     decoded = model.decode(np.stack([*record.states, last]))
-    end = prior.applied(cleaned(decoded[-1], crop)).astype(np.float16).astype(np.float32)
+    end = prior.applied(cleaned(decoded[-1], crop), seed).astype(np.float16).astype(np.float32)
     ensemble = prediction[label]
     is_member = not own_path and number in ensemble.numbers
     if is_member:
@@ -101,7 +101,7 @@ def iter_denoising(
     signal = np.array([process.signal(t) for t in times], dtype=np.float32)
     frames = decoded + signal[:, None, None, None] * (end - decoded[-1])
     frames[-1] = end
-    guesses = [prior.applied(cleaned(one, crop)) for one in model.decode(np.stack(record.clean))]
+    guesses = [prior.applied(cleaned(one, crop), seed) for one in model.decode(np.stack(record.clean))]
     return Denoising(
         label=label,
         number=number,

@@ -55,10 +55,11 @@ def iter_members(
     InputError
         If the prediction would hold no cell, since the method cannot draw any.
     """
-    tasks = [
-        Task(crop, [noise_seed(seed, prediction, crop.label, number) for number in numbers[crop.label]])
+    seeds = {
+        crop.label: [noise_seed(seed, prediction, crop.label, number) for number in numbers[crop.label]]
         for crop in crops
-    ]
+    }
+    tasks = [Task(crop, seeds[crop.label]) for crop in crops]
     reason: InputError | None = None
     with closing(method.draw(tasks)) as events:
         for event in events:
@@ -66,8 +67,8 @@ def iter_members(
                 case Step():
                     yield event
                 case Members():
-                    prediction = _added(prediction, event, method, numbers[event.crop.label])
                     label = event.crop.label
+                    prediction = _added(prediction, event, method, numbers[label], seeds[label])
                     yield CellDone(label, prediction[label], prediction)
                 case NotDrawn(crop, why):
                     reason = why
@@ -81,12 +82,14 @@ def iter_members(
     return prediction
 
 
-def _added(prediction: Prediction, drawn: Members, method: Method, numbers: Sequence[int]) -> Prediction:
+def _added(
+    prediction: Prediction, drawn: Members, method: Method, numbers: Sequence[int], seeds: Sequence[int]
+) -> Prediction:
     """The prediction with the members of a cell."""
     crop, prior = drawn.crop, Prior(drawn.crop, method.card)
     ensemble = Ensemble(
         crop.label,
-        np.stack([prior.applied(distance) for distance in drawn.signed_distance]),
+        np.stack([prior.applied(one, seed) for one, seed in zip(drawn.signed_distance, seeds, strict=True)]),
         grid.pixel_to_world(prediction.image_to_world) @ crop.grid_to_pixel,
         prediction.unit,
         crop.zoom,

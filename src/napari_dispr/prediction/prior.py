@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from napari_dispr.card import Card, VolumeLine
 from napari_dispr.cells.cropping import INSIDE, Crop
@@ -14,6 +15,11 @@ from napari_dispr.shapes.ensemble import stretched
 
 #: Members are stretched at most by this factor to the volume that known cells give.
 _MOST = 4.0
+#: Of five consecutive members each takes another quantile (10, 30, 50, 70, 90 %) of a normal distribution.
+_QUANTILES = ndtri(np.linspace(0.1, 0.9, 5))
+#: Of the error of a predicted volume only what exceeds this counts: members differ nearly as much anyway, and
+#: where the volume is known so well (spheres) stretching would be visible.
+_SMALL = 0.09
 
 
 class Prior:
@@ -38,6 +44,7 @@ class Prior:
         self.unlike: str | None = None
         self.volume: float | None = None
         self._share = card.volume.share if card.volume else 0.0
+        self._factors = np.ones(len(_QUANTILES))
         self._line: VolumeLine | None = None
         self._area = float(np.count_nonzero(crop.mask > INSIDE))
         if crop.picture == "projection":
@@ -47,17 +54,23 @@ class Prior:
         if card.novelty is not None:
             self.unlike = novelty_reason(card.novelty, crop.mask, crop.image, sized=sized)
         if card.volume is not None and self.unlike is None and not crop.planes:
-            self.volume, _ = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
+            self.volume, error = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
+            if card.volume.has_errors:
+                spread = np.exp(self._share * np.sqrt(max(error**2 - _SMALL**2, 0)) * _QUANTILES)
+                self._factors = spread / spread.mean()
 
-    def applied(self, distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    def applied(self, distance: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
         """Stretch a member (64, 64, 64) along z: to a volume between its own and the predicted one, and then
         to the volume that the known cells of a calibration give.
 
-        Each member is stretched separately, so that it does not depend on how many are drawn.
+        The predicted volume has an error, of which the members take quantiles, in the order in which they
+        take those of the sizes of known shapes (`starts.Start.shape`). A member is stretched by its seed
+        alone, so that it does not depend on how many are drawn.
         """
         volume = np.count_nonzero(distance > 0)
         if self.volume is not None and volume:
-            distance = stretched(distance, (self.volume / volume) ** self._share)
+            factor = self._factors[seed % len(self._factors)]
+            distance = stretched(distance, (self.volume / volume) ** self._share * factor)
         if self._line is not None:
             distance = with_known_height(distance, self._line, self._area)
         return distance
