@@ -34,8 +34,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PixelSize = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Scale = Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | Literal["auto", "physical"]
 Device = Annotated[
-    str,
-    Field(description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."),
+    str, Field(description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ...")
 ]
 #: What a picture shows: a plane through the cells, or their projection, with their silhouettes as masks.
 PictureKind = Literal["section", "projection"]

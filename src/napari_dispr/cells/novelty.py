@@ -52,11 +52,7 @@ _LISTED = 20
 
 
 def fit_novelty(
-    cells: Sequence[Seen],
-    strangers: Sequence[Seen] = (),
-    *,
-    extent: float = 50.0,
-    least: int = LEAST_CELLS,
+    cells: Sequence[Seen], strangers: Sequence[Seen] = (), *, extent: float = 50.0, least: int = LEAST_CELLS
 ) -> Novelty:
     """Learn what the training cells look like.
 

@@ -131,9 +131,7 @@ def known_planes(labels: NDArray[Any]) -> list[int]:
 
 
 def crop_planes(
-    planes: Planes,
-    cells: Sequence[int] | None,
-    scaling: Scaling,
+    planes: Planes, cells: Sequence[int] | None, scaling: Scaling
 ) -> tuple[list[Crop], dict[int, int], dict[int, str]]:
     """Crop many cells, each with the zoom that its imaged plane has by itself, or less if it must fit.
 

@@ -161,9 +161,7 @@ def iter_classify(
     given = None if folds is None else read_folds(folds, cells)
     folder = None if out is None else Path(out)
     features = yield from iter_features(
-        cells,
-        _sources(shapes, kinds, rare, given or {}),
-        None if folder is None else folder / FEATURES_FILE,
+        cells, _sources(shapes, kinds, rare, given or {}), None if folder is None else folder / FEATURES_FILE
     )
     arms = _arms(shapes, features, pictured=all(cell.image is not None for cell in cells))
     results: list[FoldResult] = []

@@ -211,10 +211,7 @@ def finished(
 
 
 def check(
-    cells: Sequence[CellFile],
-    methods: Iterable[str],
-    how: Options,
-    out: str | os.PathLike[str] | None,
+    cells: Sequence[CellFile], methods: Iterable[str], how: Options, out: str | os.PathLike[str] | None
 ) -> None:
     """Make all quick checks; raise an `InputError` if the evaluation is impossible."""
     if not cells:

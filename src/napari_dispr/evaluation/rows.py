@@ -101,11 +101,7 @@ class Rows:
 
     @classmethod
     def start_or_resume(
-        cls,
-        folder: Path | None,
-        definitions: Definitions,
-        settings: Mapping[str, Any],
-        resume: bool,
+        cls, folder: Path | None, definitions: Definitions, settings: Mapping[str, Any], resume: bool
     ) -> Self:
         """Start an evaluation, or resume the one in the folder.
 

@@ -70,9 +70,7 @@ def _check_there(folder: Path, name: str) -> Path:
 
 
 def iter_features(
-    cells: Sequence[CellFile],
-    predicted: Mapping[str, tuple[Path, Sequence[str]]],
-    table: Path | None = None,
+    cells: Sequence[CellFile], predicted: Mapping[str, tuple[Path, Sequence[str]]], table: Path | None = None
 ) -> Generator[Described, None, pd.DataFrame]:
     """Features of the true shapes of cells, and of predicted ones.
 

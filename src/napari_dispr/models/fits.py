@@ -136,11 +136,7 @@ FITS: dict[str, Fit] = {
     fit.name: fit
     for fit in (
         _fit("cylinder", cylinder, "The mask extruded over the mean full axis of the fitted ellipse"),
-        _fit(
-            "ellipsoid",
-            ellipsoid,
-            "An ellipsoid about the fitted ellipse, with their mean as third axis",
-        ),
+        _fit("ellipsoid", ellipsoid, "An ellipsoid about the fitted ellipse, with their mean as third axis"),
         _fit(
             "cylinder-code", cylinder_code, "The cylinder at half its height, as the code of SHAPR draws it"
         ),

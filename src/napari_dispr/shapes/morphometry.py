@@ -16,10 +16,7 @@ from napari_dispr.shapes.facts import Agreement
 from napari_dispr.shapes.intervals import LEVEL, read_interval
 from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, Measure
 from napari_dispr.shapes.one_shape import measure_shape
-from napari_dispr.shapes.shapr_set import (
-    SHAPR_FEATURES,
-    shapr_features,
-)
+from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, shapr_features
 
 #: Sets of measures, by name.
 SETS: dict[str, dict[str, Measure]] = {"first": MEASURES, "shapr": SHAPR_FEATURES}

@@ -7,13 +7,7 @@ from typing import Any
 
 from napari_dispr.errors import InputError
 from napari_dispr.models import library
-from napari_dispr.settings import (
-    PRESETS,
-    RIVAL_PRESETS,
-    RivalTrainSettings,
-    TrainSettings,
-    checked_settings,
-)
+from napari_dispr.settings import PRESETS, RIVAL_PRESETS, RivalTrainSettings, TrainSettings, checked_settings
 from napari_dispr.training.run import Plan, Run
 
 #: The default for the model to start from.

@@ -25,14 +25,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.models import library
 from napari_dispr.models.sampling import Model
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
-from napari_dispr.training.finish import (
-    Stopped,
-    Trained,
-    card_of,
-    finished_model,
-    finished_rival,
-    process_of,
-)
+from napari_dispr.training.finish import Stopped, Trained, card_of, finished_model, finished_rival, process_of
 from napari_dispr.training.loop import Reason, Report, Validated, iter_optimise
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.plan import DEFAULT_START, check_extra, planned, run_for

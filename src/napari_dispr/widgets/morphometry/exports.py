@@ -188,10 +188,7 @@ class ExportBar(QWidget):
 
             export_kept(prediction, path)
 
-        self._start(
-            write,
-            f"{len(prediction.kept)} kept shapes were written to {Path(path).name}",
-        )
+        self._start(write, f"{len(prediction.kept)} kept shapes were written to {Path(path).name}")
 
     def save_report(self, path: str | Path) -> None:
         """Write the report."""

@@ -80,12 +80,7 @@ class ModelChoice(ShortComboBox):
     #: Another model is chosen, or the file of the chosen one has changed.
     model_changed = Signal()
 
-    def __init__(
-        self,
-        *,
-        none: str | None = None,
-        rivals: bool = False,
-    ) -> None:
+    def __init__(self, *, none: str | None = None, rivals: bool = False) -> None:
         super().__init__()
         self._none, self._rivals = none, rivals
         #: In the order of the entries: name or path, None for no model, _OTHER_FILE for the dialog.

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING
 import pyqtgraph
 from napari.layers import Image, Labels
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QDoubleSpinBox,
-    QLabel,
-    QLineEdit,
-    QPushButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QLineEdit, QPushButton, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError

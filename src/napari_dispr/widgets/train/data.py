@@ -8,12 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import (
-    QButtonGroup,
-    QLabel,
-    QPushButton,
-    QRadioButton,
-)
+from qtpy.QtWidgets import QButtonGroup, QLabel, QPushButton, QRadioButton
 
 from napari_dispr.errors import InputError
 from napari_dispr.viewer.content import METADATA_KEY
@@ -23,12 +18,7 @@ from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
 from napari_dispr.widgets.parts.layouts import column, form, row
 from napari_dispr.widgets.parts.picture import Picture, PictureWindow
 from napari_dispr.widgets.parts.threads import LatestAnswer
-from napari_dispr.widgets.train.inputs import (
-    FolderInput,
-    FolderTarget,
-    PlaneInput,
-    SpacingInput,
-)
+from napari_dispr.widgets.train.inputs import FolderInput, FolderTarget, PlaneInput, SpacingInput
 from napari_dispr.widgets.train.request import (
     DataRequest,
     Progress,

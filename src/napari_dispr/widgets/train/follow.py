@@ -14,10 +14,7 @@ _MOST_LOSSES = 2000
 #: A score is better than another if it is at most this share of it; smaller differences are noise.
 _BETTER = 0.98
 
-_PHASES = {
-    "flow": "learning what the cells look like",
-    "scored": "learning to sample shapes in a few steps",
-}
+_PHASES = {"flow": "learning what the cells look like", "scored": "learning to sample shapes in a few steps"}
 
 
 @dataclass(frozen=True, slots=True)

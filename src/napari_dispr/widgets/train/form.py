@@ -1,15 +1,7 @@
 """Settings of the new model: name, start, preset, budget, device, licence; the others are folded."""
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QLabel,
-    QLineEdit,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QLineEdit, QSpinBox, QWidget
 from superqt import QCollapsible
 
 from napari_dispr.errors import InputError

@@ -16,13 +16,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
-from napari_dispr.cells.folders import (
-    CellFile,
-    DatasetNotes,
-    read_notes,
-    read_training_cells,
-    write_dataset,
-)
+from napari_dispr.cells.folders import CellFile, DatasetNotes, read_notes, read_training_cells, write_dataset
 from napari_dispr.cells.splits import check_cells, split_cells
 from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.cells.stacks import Stack, cut_stacks
@@ -234,9 +228,7 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
     stack = request.stack
     assert stack is not None
     read = replace(
-        stack,
-        labels=np.asarray(stack.labels),
-        image=None if stack.image is None else np.asarray(stack.image),
+        stack, labels=np.asarray(stack.labels), image=None if stack.image is None else np.asarray(stack.image)
     )
     cut = cut_stacks([read], plane=request.plane, progress=progress)
     notes = DatasetNotes(

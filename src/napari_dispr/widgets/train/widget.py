@@ -11,14 +11,7 @@ from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import (
-    QComboBox,
-    QLabel,
-    QMainWindow,
-    QMessageBox,
-    QPushButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
