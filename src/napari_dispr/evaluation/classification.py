@@ -181,7 +181,9 @@ def iter_classify(
             "software": f"napari-dispr {__version__}",
             "settings": {
                 **chosen.model_dump(exclude={"jobs", "fold_count"}),
-                "folds": _fold_texts(given, chosen, folds),
+                "folds": f"{chosen.fold_count}, other ones in each repetition"
+                if given is None
+                else f"{len(set(given.values()))}, of {Path(folds or '').name}",
             },
             "rare": rare,
             **summarise(results, kinds),
@@ -329,9 +331,3 @@ def _check_inner(table: Path, tested: Sequence[str]) -> None:
 def _natural(fold: str) -> tuple[int, str]:
     """Sort key: numbers by size, other names alphabetically."""
     return (int(fold), "") if fold.isdigit() else (-1, fold)
-
-
-def _fold_texts(given: Mapping[str, str] | None, chosen: ClassifySettings, table: Any) -> Any:
-    if given is None:
-        return f"{chosen.fold_count}, other ones in each repetition"
-    return f"{len(set(given.values()))}, of {Path(table).name}"

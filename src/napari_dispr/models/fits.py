@@ -8,7 +8,6 @@ true height of a red blood cell lies between them.
 Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -115,11 +114,6 @@ class Fit(OneShape):
 
     card: Card
     shape: Callable[[ArrayLike], NDArray[np.bool_]]
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of its name, hexadecimal: it has no weights."""
-        return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
 
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.bool_], float]:
         """The shape and 0.5."""

@@ -228,7 +228,7 @@ def import_model(
     name = check_name(card.name if name is None else name)
     if load:
         load_model(source.absolute())  # as a path: there may be a model of the same name
-    for candidate in _numbered(name) if numbered else (name,):
+    for candidate in numbered_names(name) if numbered else (name,):
         other = _model_like(candidate)
         if other is None:
             out = user_folder() / f"{candidate}{_SUFFIX}"
@@ -236,7 +236,7 @@ def import_model(
             return Imported(candidate, out, new=True)
         if _same_content(source, other[1]):
             return Imported(*other, new=False)
-    free = next(one for one in _numbered(name) if _model_like(one) is None)
+    free = next(one for one in numbered_names(name) if _model_like(one) is None)
     raise InputError(
         f"There is another model called {name!r} already: import this one under another name, as with "
         f'--name "{free}".'
@@ -299,7 +299,8 @@ def remove_model(name: str) -> Path:
     return models[name]
 
 
-def _numbered(name: str) -> Iterator[str]:
+def numbered_names(name: str) -> Iterator[str]:
+    """NAME, NAME-2, NAME-3, ..., each short enough for a model."""
     yield name
     for number in itertools.count(2):
         ending = f"-{number}"

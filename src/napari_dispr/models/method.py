@@ -4,6 +4,7 @@ A method gets crops with a noise seed for each member, and draws the members. It
 files or predictions.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,9 +114,9 @@ class OneShape(ABC):
     uses_planes: ClassVar[bool] = False
 
     @property
-    @abstractmethod
     def hash(self) -> str:
-        """SHA-256 of all that decides what is drawn, hexadecimal."""
+        """SHA-256 of all that decides what is drawn, hexadecimal: of the name, if there are no weights."""
+        return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
 
     @abstractmethod
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[Any], float]:

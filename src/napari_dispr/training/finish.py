@@ -29,7 +29,7 @@ from napari_dispr.training.known_shapes import known_shapes, versions
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.run import Plan, Run
 from napari_dispr.training.shapr import best_weights
-from napari_dispr.training.state import State, topology_for
+from napari_dispr.training.state import State
 from napari_dispr.training.validation import CellScores, rounded_mean, score_cell, spread, summary_of
 from napari_dispr.version import __version__
 
@@ -130,14 +130,11 @@ def finished_model(
     """
     settings = trained.plan.settings
     assert isinstance(settings, TrainSettings)
-    config = topology_of(settings)
     if run.best.exists():
-        weights = load_file(run.best)
-        # Runs of earlier versions have no volumes.
-        network = UNet3D(config if "known.weight" in weights else replace(config, volumes=0))
-        network.load_state_dict(weights)
+        network = UNet3D(topology_of(settings))
+        network.load_state_dict(load_file(run.best))
     elif run.checkpoint.exists():
-        state = State(settings, topology_for(run.checkpoint, config), torch.device("cpu"))
+        state = State(settings, topology_of(settings), torch.device("cpu"))
         state.load(run.checkpoint)
         network = state.average
     else:
@@ -183,10 +180,8 @@ def _from_known_shapes(
     """The model with versions of its training cells to start from; ``step`` is called once for each cell."""
     prepared = [training_cell(c.name, c.mask, c.image, c.obj) for c in cells if c.obj is not None]
     each = min(_VERSIONS_OF_EACH, max(1, _VERSIONS // len(prepared)))
-    drawn = []
-    for number, version in enumerate(
-        versions(prepared, each * len(prepared), settings.truncation, settings.seed)
-    ):
+    drawn, wanted = [], versions(prepared, each * len(prepared), settings.truncation, settings.seed)
+    for number, version in enumerate(wanted):
         if stop():
             raise Stopped
         if number % each == 0:
@@ -206,10 +201,8 @@ def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda
     network = SHAPR()
     network.load_state_dict(weights)
     card = card_of(trained)
-    more: dict[str, Any] = {
-        "training": {**card.training, "steps": steps},
-        "novelty": _novelty(trained.cells, card),
-    }
+    training = {**card.training, "steps": steps}
+    more: dict[str, Any] = {"training": training, "novelty": _novelty(trained.cells, card)}
     model = SHAPRModel(network, card.model_copy(update=more))
     found = []
     apart = spread(trained.apart, _SCORED)

@@ -24,7 +24,7 @@ from napari_dispr.settings import TrainSettings
 from napari_dispr.training.objectives import Batch, objective_of, topology_of
 from napari_dispr.training.process_group import ProcessGroup
 from napari_dispr.training.samples import Samples, Units, check_processes, joined
-from napari_dispr.training.state import State, topology_for
+from napari_dispr.training.state import State
 
 Scores = NDArray[np.float64]
 #: Gives the time in seconds, as `time.monotonic`.
@@ -190,7 +190,7 @@ def iter_optimise(
         raise InputError(f"{checkpoint.parent} already holds a training run: resume it, or choose another.")
     device = device or torch.device("cpu")
     config = start.config if start else config or topology_of(settings)
-    state = State(settings, topology_for(checkpoint, config) if resume else config, device)
+    state = State(settings, config, device)
     if start is not None and not resume:
         state.start_from(start)
     state.cells = [f"{cell.name} {zlib.crc32(cell.signed_distance.tobytes()):08x}" for cell in cells]
