@@ -55,6 +55,11 @@ def square_slice(image: NDArray[Any] | None, labels: NDArray[Any], sides: tuple[
     return Slice(image, labels.take(sources[axis], axis), pixel, *sources)
 
 
+def touches_border(obj: NDArray[np.uint8]) -> bool:
+    """Whether an antialiased object reaches a face of the grid, which may cut it."""
+    return any((obj.take([0, -1], axis=axis) > 127).any() for axis in range(3))
+
+
 def levels(
     labels: NDArray[Any], label: int, box: Box, picture: Slice, crop: Crop
 ) -> tuple[NDArray[np.float64], int]:

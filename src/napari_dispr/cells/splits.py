@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
+from napari_dispr.cells.slices import touches_border
 from napari_dispr.errors import InputError
 from napari_dispr.files import A_TABLE, reading
 
@@ -93,7 +94,7 @@ def check_cells(cells: Sequence[CellFile]) -> list[str]:
         alone = "only the others validate the model"
         none = "no real object is left to validate the model"
         doubts.append(f"{predicted} objects are predicted: {alone if predicted < len(cells) else none}.")
-    if names := [cell.name for cell in cells if cell.obj is not None and _touches_border(cell.obj)]:
+    if names := [cell.name for cell in cells if cell.obj is not None and touches_border(cell.obj)]:
         doubts.append(
             f"The border of the grid cuts {_listed(names)}: use a larger voxel size, or remove them."
         )
@@ -134,11 +135,6 @@ def copies(cells: Sequence[CellFile]) -> list[list[int]]:
     for index, group in enumerate(connected_components(graph, directed=False)[1] if cells else ()):
         groups.setdefault(int(group), []).append(index)
     return list(groups.values())
-
-
-def _touches_border(obj: NDArray[np.uint8]) -> bool:
-    faces: Iterable[NDArray[np.uint8]] = (obj.take([0, -1], axis=axis) for axis in range(3))
-    return any((face > 127).any() for face in faces)
 
 
 def _agreement(cell: CellFile) -> float:
