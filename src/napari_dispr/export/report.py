@@ -221,13 +221,8 @@ def _cell(
             interval = _interval(row, measure_name)
             mean, sd = number(row[f"{measure_name}_mean"]), number(row[f"{measure_name}_sd"])
             rows.append([words_of(measure_name), f"<b>{mean}</b>", sd, interval, f"<i>{own}</i>"])
-    head = [
-        "measure",
-        "mean",
-        "sd of members",
-        f"{LEVEL:.0%} interval" if prediction.has_intervals else "",
-        "unit",
-    ]
+    ends = f"{LEVEL:.0%} interval" if prediction.has_intervals else ""
+    head = ["measure", "mean", "sd of members", ends, "unit"]
     said = [_modes(ensemble)]
     if ensemble.section is not None and ensemble.section.planes:
         said.append(f"Predicted from {1 + len(ensemble.section.planes)} planes.")
