@@ -3,9 +3,11 @@
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
 from napari_dispr import grid
@@ -18,10 +20,6 @@ from napari_dispr.viewer.picking import CLICK_RADIUS
 from napari_dispr.viewer.scene import camera_of
 from napari_dispr.viewer.session import Session
 from napari_dispr.viewer.world import in_units_of, in_viewer, layer_to_world, position_in_layer
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
 
 #: The part of the canvas in which a cell's centre counts as in view.
 _IN_VIEW = 0.9
@@ -45,7 +43,7 @@ class PictureLink:
     #: True while a link sets labels: then they are not the user's choice.
     _showing: ClassVar[bool] = False
 
-    def __init__(self, viewer: "ViewerModel", pick: Callable[[int, Shape], None]) -> None:
+    def __init__(self, viewer: ViewerModel, pick: Callable[[int, Shape], None]) -> None:
         self._viewer = unwrapped(viewer)
         self._session = Session.of(viewer)
         self._pick = pick
@@ -69,11 +67,11 @@ class PictureLink:
         self._followed = []
 
     @property
-    def layers(self) -> "list[Labels]":
+    def layers(self) -> list[Labels]:
         """The linked layers, the topmost first."""
         return list(self._followed)
 
-    def measured(self, layer: "Labels | None", centres: Mapping[int, NDArray[np.float64]]) -> None:
+    def measured(self, layer: Labels | None, centres: Mapping[int, NDArray[np.float64]]) -> None:
         """Also link a layer of the user, whose cells have these centres in the world."""
         self._measured, self._centres = unwrapped(layer), centres
         self.follow()
@@ -96,7 +94,7 @@ class PictureLink:
         if not PictureLink._showing and layer.selected_label > 0:
             self._chosen(layer, int(layer.selected_label))
 
-    def _on_press(self, viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
+    def _on_press(self, viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
         # Another cursor or mode means that some tool is active.
         active = self._viewer.layers.selection.active
         mode = str(getattr(active, "mode", "pan_zoom"))
@@ -137,7 +135,7 @@ class PictureLink:
                 self._chosen(layer, int(value))
                 return
 
-    def _chosen(self, layer: "Labels", cell: int) -> None:
+    def _chosen(self, layer: Labels, cell: int) -> None:
         opened = self._session.current
         known = opened is not None and cell in opened.prediction
         if not known and cell not in self._centres:
@@ -223,26 +221,24 @@ class PictureLink:
         return bool(abs(away @ up) <= height and abs(away @ right) <= width)
 
 
-def linked_layers(viewer: "ViewerModel", measured: "Labels | None" = None) -> "list[Labels]":
+def linked_layers(viewer: ViewerModel, measured: Labels | None = None) -> list[Labels]:
     """The current prediction's 2D labels and result layers, and a measured layer, the topmost first."""
     opened = Session.of(viewer).current
     under = None if opened is None else with_layers(opened, viewer).labels
     return [layer for layer in reversed(viewer.layers) if layer in (measured, under) or _shows(layer, opened)]
 
 
-def _shows(layer: "Layer", opened: OpenPrediction | None) -> bool:
+def _shows(layer: Layer, opened: OpenPrediction | None) -> bool:
     handle = handle_of(layer)
     same = opened is not None and handle is not None and handle.newest.key is opened.key
     return same and hasattr(layer, "selected_label")
 
 
-def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction:
+def with_layers(opened: OpenPrediction, viewer: ViewerModel) -> OpenPrediction:
     """A prediction with the layers of its picture and its 2D labels.
 
     For a prediction from a folder these are the layers with the shape and the place of its picture.
     """
-    from napari.layers import Image, Labels
-
     if opened.labels is not None:
         return replace(opened, image=unwrapped(opened.image), labels=unwrapped(opened.labels))
     under = [layer for layer in viewer.layers if _lies_under(layer, opened.prediction)]
@@ -250,7 +246,7 @@ def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction
     return replace(opened, image=image, labels=next((one for one in under if isinstance(one, Labels)), None))
 
 
-def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
+def _lies_under(layer: Layer, prediction: Prediction) -> bool:
     """Whether a layer has the shape and the place of a prediction's picture."""
     if layer.ndim != 2 or METADATA_KEY in layer.metadata or not hasattr(layer, "multiscale"):
         return False
@@ -258,6 +254,6 @@ def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
     return same and np.allclose(layer_to_world(layer, prediction.unit), prediction.image_to_world)
 
 
-def _canvas_size(viewer: "ViewerModel") -> tuple[float, float]:
+def _canvas_size(viewer: ViewerModel) -> tuple[float, float]:
     size = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size  # < 0.9
     return float(size[0]), float(size[1])

@@ -30,12 +30,9 @@ def simulated_red_blood_cells() -> list[tuple[Any, dict[str, Any], str]]:
         image, labels, pixel_size = field["image"], field["labels"], float(field["pixel_size"])
     place = {"scale": (pixel_size,) * 2, "units": ("micrometer",) * 2}
     bright = float(np.percentile(image, 99.9))
+    limits = (float(image.min()), bright)
     return [
-        (
-            image,
-            {"name": "red blood cells", "contrast_limits": (float(image.min()), bright), **place},
-            "image",
-        ),
+        (image, {"name": "red blood cells", "contrast_limits": limits, **place}, "image"),
         (labels, {"name": "segmentation", "opacity": 0.4, **place}, "labels"),
     ]
 
