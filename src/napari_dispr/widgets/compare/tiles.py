@@ -37,7 +37,7 @@ _FAINT, _TOGETHER = 0.08, 0.3
 _COARSE_FROM = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class TileSurface:
     """A surface in a tile.
 
@@ -80,6 +80,11 @@ class Tile:
     frame: tuple[float, float, float] | None = None
     selected: bool = False
     kept: bool = False
+
+    @property
+    def painted(self) -> tuple[bool, tuple[TileSurface, ...]]:
+        """What the canvas paints; the rest is captions."""
+        return self.volume, self.surfaces
 
 
 def mode_colour(letter: str) -> tuple[float, float, float]:

@@ -133,3 +133,8 @@ def is_picture(layer: Layer) -> bool:
 def is_segmentation(layer: Layer) -> bool:
     """Whether a layer holds labels of the user's."""
     return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata
+
+
+def is_3d_segmentation(layer: Layer) -> bool:
+    """The same, of labels with the axes z, y and x."""
+    return is_segmentation(layer) and layer.ndim == 3

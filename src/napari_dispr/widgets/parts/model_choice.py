@@ -89,7 +89,7 @@ class ModelChoice(ShortComboBox):
         self._chosen: str | None = None if none is not None else PredictSettings().model
         self._watcher = QFileSystemWatcher(self)
         self._soon = QTimer(self, singleShot=True, interval=_PAUSE)
-        self._watcher.directoryChanged.connect(self._on_directory)
+        self._watcher.directoryChanged.connect(lambda: self._soon.start())
         self._soon.timeout.connect(self.offer)
         self._offer()
         self._version = _version(self._chosen)
@@ -150,10 +150,8 @@ class ModelChoice(ShortComboBox):
             entries[None] = self._none, ""
         entries |= {name: (name, _described(name)) for name in self._names()}
         if self._elsewhere is not None:
-            entries[self._elsewhere] = (
-                Path(self._elsewhere).name,
-                f"{self._elsewhere}\n{_described(self._elsewhere)}",
-            )
+            tip = f"{self._elsewhere}\n{_described(self._elsewhere)}"
+            entries[self._elsewhere] = Path(self._elsewhere).name, tip
         entries[_OTHER_FILE] = _OTHER_FILE, "A model file that is not among yours"
         with signals_blocked(self):
             for index in reversed(range(len(self._values))):
@@ -174,9 +172,6 @@ class ModelChoice(ShortComboBox):
             folder.mkdir(parents=True, exist_ok=True)
         if folder.is_dir() and str(folder) not in self._watcher.directories():
             self._watcher.addPath(str(folder))
-
-    def _on_directory(self, _: str) -> None:
-        self._soon.start()
 
     def _on_index(self, index: int) -> None:
         if 0 <= index < len(self._values) and self._values[index] != _OTHER_FILE:
