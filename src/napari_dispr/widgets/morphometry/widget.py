@@ -1,10 +1,10 @@
 """The window "Morphometry": layout and signals."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.utils.theme import get_theme
+from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
@@ -39,9 +39,6 @@ from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.predict.table import cells_tab
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 _EMPTY = (
     "<p><b>Nothing to show yet.</b></p>"
     "<p>Predict cells in <i>Plugins &gt; napari DISPR &gt; Predict 3D shapes</i>,</p>"
@@ -57,7 +54,7 @@ _SIDE_BY_SIDE = 1.15
 class MorphometryWidget(DockedWidget):
     """Measures of predicted cells and of real ones: tables, plots, export."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._session = Session.of(napari_viewer)
         self._origin: object = None  # the part in which the user selected a cell
@@ -75,7 +72,7 @@ class MorphometryWidget(DockedWidget):
         self.link = PictureLink(napari_viewer, self._on_picture)
         self.colours = CellColours.of(napari_viewer)
         self._connect()
-        self._on_theme()
+        self._follow_theme(self.plots.set_colours)
         self._on_layer()
 
     # --- layout ------------------------------------------------------------------------------------
@@ -397,11 +394,6 @@ class MorphometryWidget(DockedWidget):
                 self.hint.say(f"{path}: {error.strerror}. Choose another place.", problem=True)
             else:
                 self.hint.say(f"Plot saved as {path}.")
-
-    def _on_theme(self, event: object = None) -> None:
-        super()._on_theme()
-        theme = get_theme(self._viewer.theme)
-        self.plots.set_colours(theme.text.as_hex(), theme.background.as_hex())
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Put the plots below the tables in a narrow dock, and right of them in a wide one."""
