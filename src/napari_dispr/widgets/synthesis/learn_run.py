@@ -4,22 +4,22 @@ A run named NAME has two folders in the user's data: NAME.run with the images, t
 NAME.learning, which the process writes. The learned model is the file NAME.safetensors next to them.
 """
 
-import itertools
 import json
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
 from napari_dispr.errors import InputError, counted, duration
 from napari_dispr.files import write_json
-from napari_dispr.models.library import check_name
+from napari_dispr.models.library import check_name, numbered_names
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated, write_image
 from napari_dispr.synthesis.annotated_cells import check_annotated
@@ -27,9 +27,6 @@ from napari_dispr.training.run import RunFolder
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.train.request import lengths_of
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels
 
 _NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
 _PLAN = "plan.json"
@@ -75,7 +72,7 @@ class AnnotatedLayers:
         return f"{len(self.spacing)}D, {size} of {sides} {unit_sign(self.unit)}"
 
 
-def annotated_layers(image: "Image | None", labels: "Labels | None") -> AnnotatedLayers:
+def annotated_layers(image: Image | None, labels: Labels | None) -> AnnotatedLayers:
     """Check two layers without reading their pixels.
 
     Raises
@@ -118,8 +115,7 @@ def images_in(folder: Path) -> str:
 
 def free_name() -> str:
     """A name that no learned model and no run has: my-cells, my-cells-2, ..."""
-    names = itertools.chain([_NAME], (f"{_NAME}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if not _is_taken(name))
+    return next(name for name in numbered_names(_NAME) if not _is_taken(name))
 
 
 def name_problem(name: str) -> str:

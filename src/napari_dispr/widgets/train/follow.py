@@ -177,7 +177,8 @@ class FollowedRun(Followed):
         if self.state == "planned" and not self.run.output.exists():
             return ""
         if self.log.begin is None:
-            return _ended_early(printed)
+            said = f': "{printed}"' if printed else ""
+            return f"The training process could not start{said}. Press Continue to try again."
         said = f' Its last output: "{printed}"' if printed else ""
         return (
             "The training process ended unexpectedly (killed, out of memory or switched off). "
@@ -198,7 +199,8 @@ class FollowedRun(Followed):
                 return "Continuing from the last save." if log.losses else first
             if log.share >= 1:
                 return "Finishing the model and scoring it on the validation cells."
-            return phase_words(str(log.step.get("phase", "")))
+            words = _PHASES.get(str(log.step.get("phase", "")), "learning")
+            return f"{words.capitalize()}."
         if self.state == "finished":
             return f'Finished: "{self.run.plan.name}" is now available in Predict.'
         if self.state == "planned":
@@ -266,17 +268,6 @@ def cells_words(begin: Mapping[str, Any]) -> str:
         processes = int(begin.get("processes") or 1)
         text += f"; on {device}" + (f" in {processes} processes" if processes > 1 else "")
     return text
-
-
-def phase_words(phase: str) -> str:
-    """What the network learns in a phase of the training."""
-    words = _PHASES.get(phase, "learning")
-    return f"{words[0].upper()}{words[1:]}."
-
-
-def _ended_early(printed: str) -> str:
-    said = f': "{printed}"' if printed else ""
-    return f"The training process could not start{said}. Press Continue to try again."
 
 
 def list_runs() -> list[tuple[str, str, State]]:

@@ -4,7 +4,6 @@
 writes them and starts the run: call both in a thread.
 """
 
-import itertools
 import re
 import shutil
 from collections.abc import Sequence
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_notes, read_training_cells, write_dataset
 from napari_dispr.cells.splits import check_cells, split_cells
 from napari_dispr.cells.stack_files import micrometers
-from napari_dispr.cells.stacks import Stack, cut_stacks
+from napari_dispr.cells.stacks import Stack, cut_stacks, in_words
 from napari_dispr.errors import InputError, counted
 from napari_dispr.export.pictures import montage
-from napari_dispr.models.library import available_models, new_model_path, user_folder
+from napari_dispr.models.library import available_models, new_model_path, numbered_names, user_folder
 from napari_dispr.settings import TrainSettings
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.training.run import Plan, Run, runs_folder
@@ -242,25 +241,19 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
     number = counted(len(cut.cells), "cell")
     summary = f"{number} to train on, a voxel of the model grid is {cut.voxel_size:.3g} {unit}."
     if cut.left_out:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in cut.left_out.items())
-        summary += f" Left out: {reasons}."
-    doubts: tuple[str, ...] = ()
+        summary += f" Left out: {in_words(cut.left_out)}."
+    doubts = [stack.note] if stack.note else []
     if not Spacing(stack.spacing, stack.unit).is_known:
-        doubts = (
+        doubts.insert(
+            0,
             "The layers have no voxel size. If slices are further apart than pixels, give the voxel size "
             "above: otherwise shapes become too flat.",
         )
-    if stack.note:
-        doubts = (*doubts, stack.note)
     return _checked(tuple(cut.cells), None, notes, summary, doubts)
 
 
 def _checked(
-    cells: tuple[CellFile, ...],
-    folder: Path | None,
-    notes: DatasetNotes,
-    summary: str,
-    doubts: tuple[str, ...],
+    cells: tuple[CellFile, ...], folder: Path | None, notes: DatasetNotes, summary: str, doubts: Sequence[str]
 ) -> TrainingData:
     split_cells(cells)  # raises if there are too few
     picture = montage(cells, columns=SMALL[0], rows=SMALL[1])
@@ -297,8 +290,7 @@ def new_name(name: str) -> str:
 def free_name() -> str:
     """A name that no model and no run has: my-cells, my-cells-2, ..."""
     taken = {model.casefold() for model in available_models()} | _run_names()
-    names = itertools.chain([_NAME], (f"{_NAME}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if name not in taken)
+    return next(name for name in numbered_names(_NAME) if name not in taken)
 
 
 def _run_names() -> set[str]:
