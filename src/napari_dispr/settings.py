@@ -61,14 +61,14 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
                 f"There is no setting {name!r}: choose among {', '.join(kind.model_fields)}."
             ) from None
         # A setting that may have several types has an error for each type.
-        said = [
+        reasons = [
             f"{message[0].lower()}{message[1:]}"
             for e in error.errors()
             if e["loc"][:1] == first["loc"][:1]
             for message in [e["msg"].removeprefix("Value error, ")]
         ]
         raise InputError(
-            f"The setting {name} cannot be {values.get(name)!r}: {', or '.join(said)}."
+            f"The setting {name} cannot be {values.get(name)!r}: {', or '.join(reasons)}."
         ) from None
 
 

@@ -154,8 +154,8 @@ def between_slices(level: NDArray[np.float64], thick: float, first: int) -> NDAr
     beyond = ceil(1 / thick)
     level = np.pad(level, ((beyond, beyond), (0, 0), (0, 0)))
     far = max(thick, 1.0)
-    apart = 1e9  # so far that slices do not affect each other
-    distance = np.maximum(from_level(level, truncation=2 * far, spacing=(apart, 1, 1)), -far)
+    gap = 1e9  # so far that slices do not affect each other
+    distance = np.maximum(from_level(level, truncation=2 * far, spacing=(gap, 1, 1)), -far)
     place = (np.arange(grid.SIZE) - grid.IMAGED_PLANE) / thick - (first - beyond)
     place = np.clip(place, 0, len(level) - 1)  # the slices at both ends are empty
     distance = PchipInterpolator(np.arange(len(level)), distance, axis=0)(place)

@@ -64,9 +64,9 @@ def split_cells(
     order = sorted(shuffled, key=lambda index: kinds[index])
     count = min(max(round(share * len(groups)), 1), len(groups) - 1)
     taken = np.floor((np.arange(count) + rng.uniform()) * len(groups) / count).astype(int)
-    apart = {member for position in taken for member in groups[order[position]]}
-    training = [cell for index, cell in enumerate(cells) if index not in apart]
-    return training, [cell for index, cell in enumerate(cells) if index in apart]
+    validation = {member for position in taken for member in groups[order[position]]}
+    training = [cell for index, cell in enumerate(cells) if index not in validation]
+    return training, [cell for index, cell in enumerate(cells) if index in validation]
 
 
 def real_cells(cells: Sequence[CellFile]) -> list[CellFile]:

@@ -32,8 +32,8 @@ def depths_of(count: int) -> tuple[int, ...]:
     """
     if not 1 <= count <= MOST_PLANES:
         raise InputError(f"The number of planes is {count}: give numbers from 1 to {MOST_PLANES}.")
-    apart = FEW_APART if count <= 3 else MORE_APART
-    return tuple(apart * (i // 2 + 1) * (-1) ** i for i in range(count - 1))
+    step = FEW_APART if count <= 3 else MORE_APART
+    return tuple(step * (i // 2 + 1) * (-1) ** i for i in range(count - 1))
 
 
 @dataclass(frozen=True)

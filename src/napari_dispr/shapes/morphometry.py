@@ -143,10 +143,10 @@ def summarise(
             )
             if name == "sphericity":  # at most 1
                 ends = np.minimum(ends, 1)
-            said = f"end of the {LEVEL:.0%} interval, calibrated on {min(known_cells)} cells"
+            ending = f"end of the {LEVEL:.0%} interval, calibrated on {min(known_cells)} cells"
             for end, word, values in zip(("low", "high"), ("lower", "upper"), ends.T, strict=True):
                 columns[f"{name}_{end}"] = pd.Series(values, index=sizes.index)
-                texts[f"{name}_{end}"] = f"{text} ({word} {said})"
+                texts[f"{name}_{end}"] = f"{text} ({word} {ending})"
     summary = pd.DataFrame(columns).reset_index()
     summary.attrs["columns"] = texts
     return summary

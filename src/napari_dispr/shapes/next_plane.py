@@ -69,8 +69,8 @@ def plane_gains(ensemble: Ensemble) -> PlaneGains:
     area = sections.sum(axis=2, dtype=np.float64)  # (member, z)
     both = np.einsum("izp,jzp->zij", sections, sections, optimize=True).astype(np.float64)
     either = area.T[:, :, None] + area.T[:, None, :] - both
-    apart = 1 - np.where(either > 0, both / np.maximum(either, 1), 1)
-    weight = np.exp(-apart / SHARPNESS) * (1 - np.eye(count))
+    distance = 1 - np.where(either > 0, both / np.maximum(either, 1), 1)
+    weight = np.exp(-distance / SHARPNESS) * (1 - np.eye(count))
     weight /= np.maximum(weight.sum(axis=2, keepdims=True), 1e-12)
     equal = (1 - np.eye(count))[None] / (count - 1)
 

@@ -53,12 +53,12 @@ _PUBLISHED_STEPS = 85_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A training as its card describes it; ``cells`` are for training, ``apart`` for validation."""
+    """A training as its card describes it; ``cells`` train, ``validation`` scores."""
 
     plan: Plan
     notes: DatasetNotes
     cells: list[CellFile]
-    apart: list[CellFile]
+    validation: list[CellFile]
     start: ShapeModel | None
 
 
@@ -91,7 +91,7 @@ def card_of(trained: Trained) -> Card:
             "date": datetime.now(UTC).date().isoformat(),
             "version": __version__,
             "cells": [cell.name for cell in trained.cells],
-            "kept_apart": [cell.name for cell in trained.apart],
+            "kept_apart": [cell.name for cell in trained.validation],
             "source": notes.source,
             "plane": notes.plane,
             "fingerprints": sorted(seen),
@@ -141,32 +141,32 @@ def finished_model(
         raise InputError(f"The run {run.plan.name!r} has not made a step yet: train it first.")
     card = _with_steps(card_of(trained), settings, _steps_of(run))
     model = ShapeModel(network.half().float(), process_of(settings), card)
-    if not trained.apart or settings.method == "dispr":
+    if not trained.validation or settings.method == "dispr":
         return model
-    apart = spread(trained.apart, _SCORED)
+    validation = spread(trained.validation, _SCORED)
     regression = _volume_regression(trained.cells)
     known = [cell for cell in trained.cells if not cell.predicted] or trained.cells
     turns = 2 if regression is None else 3
     steps = itertools.count()
 
     def step(_: int = 0) -> None:
-        run.scoring(next(steps), len(known) + turns * len(apart))
+        run.scoring(next(steps), len(known) + turns * len(validation))
 
-    found = scored(model, apart, device, stop, step)
+    found = scored(model, validation, device, stop, step)
     if regression is not None:
         second = replace(model, card=model.card.model_copy(update={"volume": regression}))
-        also = scored(second, apart, device, stop, step)
+        also = scored(second, validation, device, stop, step)
         if also.volume_error < found.volume_error:
             model, found = second, also
     second = _from_known_shapes(model, known, settings, stop, step)
-    also = scored(second, apart, device, stop, step)
+    also = scored(second, validation, device, stop, step)
     energy = {"from_noise": found.energy_score, "from_known_shapes": also.energy_score}
     if also.energy_score <= found.energy_score:
         model, found = second, also
     scores = {**found.summary, "energy_score_by_start": energy}
     more: dict[str, Any] = {"scores": scores, "novelty": _novelty(trained.cells, model.card)}
-    if len(apart) >= least_cells(LEVEL):
-        more["intervals"] = found.intervals(apart)
+    if len(validation) >= least_cells(LEVEL):
+        more["intervals"] = found.intervals(validation)
     return replace(model, card=model.card.model_copy(update=more))
 
 
@@ -205,11 +205,11 @@ def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda
     more: dict[str, Any] = {"training": training, "novelty": _novelty(trained.cells, card)}
     model = SHAPRModel(network, card.model_copy(update=more))
     found = []
-    apart = spread(trained.apart, _SCORED)
-    for done, cell in enumerate(apart):
+    validation = spread(trained.validation, _SCORED)
+    for done, cell in enumerate(validation):
         if stop():
             raise Stopped
-        run.scoring(done, len(apart))
+        run.scoring(done, len(validation))
         found.append(score_cell(model, cell, "balanced", torch.device("cpu")))
     if found:
         scores = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found]).summary

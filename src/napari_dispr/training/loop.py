@@ -369,9 +369,9 @@ class _Validations:
 
 def _not_clearly_worse(scores: Scores, lowest: Scores) -> bool:
     """Whether the mean of the paired differences is at most their standard error."""
-    apart = scores - lowest
-    error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
-    return bool(apart.mean() <= error)
+    differences = scores - lowest
+    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return bool(differences.mean() <= error)
 
 
 def _memory(device: torch.device) -> float:

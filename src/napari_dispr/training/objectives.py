@@ -176,10 +176,10 @@ def energy_score(first: Tensor, second: Tensor, clean: Tensor, weight: Tensor, t
     denoisers see De Bortoli et al., arXiv 2502.02483.
     """
 
-    def apart(a: Tensor, b: Tensor) -> Tensor:
+    def distance(a: Tensor, b: Tensor) -> Tensor:
         return shape_distance(a, b, weight, truncation)
 
-    return (apart(first, clean) + apart(second, clean) - apart(first, second)) / 2
+    return (distance(first, clean) + distance(second, clean) - distance(first, second)) / 2
 
 
 def run_up_to(

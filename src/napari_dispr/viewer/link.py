@@ -184,7 +184,7 @@ class PictureLink:
             camera.center = (camera.center[0], *centre[1:])
         return True
 
-    def come_closer(self, cell: int) -> None:
+    def zoom_to(self, cell: int) -> None:
         """Move the camera to a cell of the current prediction that is too small to see its shape."""
         opened = self._session.current
         if opened is None or cell not in opened.prediction:

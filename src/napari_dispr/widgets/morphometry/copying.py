@@ -25,7 +25,7 @@ class CopyButton(QPushButton):
     """
 
     #: Rows were copied: how many, in a sentence.
-    said = Signal(str)
+    message = Signal(str)
 
     def __init__(self, view: Callable[[], ArrayView]) -> None:
         super().__init__("Copy", toolTip="Copy the rows on screen, to paste them into a spreadsheet")
@@ -56,13 +56,13 @@ class CopyButton(QPushButton):
         if len(rows) * chosen.shape[1] <= _AT_ONCE:
             self._on_text(_text_of(chosen, rows))
         else:
-            self.said.emit(f"Copying {len(rows)} rows…")
+            self.message.emit(f"Copying {len(rows)} rows…")
             self._writing.ask(chosen, rows)
 
     def _on_text(self, found: tuple[str, int]) -> None:
         text, count = found
         QApplication.clipboard().setText(text)
-        self.said.emit(f"{count} rows copied: paste them into a spreadsheet.")
+        self.message.emit(f"{count} rows copied: paste them into a spreadsheet.")
 
 
 def _text_of(table: pd.DataFrame, rows: Any) -> tuple[str, int]:

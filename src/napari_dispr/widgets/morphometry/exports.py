@@ -216,15 +216,15 @@ class ExportBar(QWidget):
             return self._tables()
         opened = self._current()
         return (
-            cells_content(opened.cells, opened.name).filed,
-            members_content(opened.measures, opened.name).filed,
+            cells_content(opened.cells, opened.name).exported,
+            members_content(opened.measures, opened.name).exported,
         )
 
-    def _start(self, work: Callable[[Step], Any], said: str) -> None:
+    def _start(self, work: Callable[[Step], Any], done: str) -> None:
         """Write in a thread, then show a sentence."""
         self.run_bar.start(
             work,
-            lambda result: self.run_bar.status.say(f"{said}."),
+            lambda result: self.run_bar.status.say(f"{done}."),
             first="writing",
             kept="Nothing was written.",
         )

@@ -234,7 +234,7 @@ def axis_label(content: TableContent, name: str) -> str:
 
 
 def _unit(content: TableContent, name: str) -> str:
-    texts = content.filed.attrs.get("columns", {})
+    texts = content.exported.attrs.get("columns", {})
     text = str(texts.get(f"{name}_mean") or texts.get(name, ""))
     return text.partition(": ")[0] if ": " in text else "no unit"
 

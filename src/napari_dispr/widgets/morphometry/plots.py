@@ -190,7 +190,7 @@ class PlotPanel(QWidget):
         if self._cells is None or self._members is None or name is None:
             return
         self.plot.showGrid(y=True, x=kind == _SCATTER, alpha=0.15)
-        said = ""
+        limit = ""
         if kind == _BY_CELL:
             found = strips(self._cells, self._members, *self._shown, name, self._kept)
             self._draw_strips(found, name, "cell")
@@ -198,14 +198,14 @@ class PlotPanel(QWidget):
             found, count = group_strips(self._cells, self._shown[0], name, self.group.currentText())
             self._draw_strips(found, name, self.group.currentText())
             if count > len(found.labels):
-                said = f"The first {len(found.labels)} of {count} groups: filter the rows to see others."
+                limit = f"The first {len(found.labels)} of {count} groups: filter the rows to see others."
         elif kind == _HISTOGRAM:
             self._draw_histogram(name)
         else:
             self._draw_scatter(self.against.currentData(), name)
         if kind != _HISTOGRAM and any(len(points) > MOST_DRAWN for points in self._points):
-            said = f"{said} Of more than {MOST_DRAWN} points, {MOST_DRAWN} are drawn.".strip()
-        words = said or agreement_text(self._cells, name)
+            limit = f"{limit} Of more than {MOST_DRAWN} points, {MOST_DRAWN} are drawn.".strip()
+        words = limit or agreement_text(self._cells, name)
         self.note.setText(words)
         self.note.setVisible(bool(words))
         self.plot.enableAutoRange()

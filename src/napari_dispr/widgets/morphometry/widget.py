@@ -87,7 +87,7 @@ class MorphometryWidget(DockedWidget):
         self.rank = RankChoice()
         self.columns = ColumnChoice()
         self.copying = CopyButton(lambda: self._on_screen)
-        self.exports = ExportBar(self._opened, self._filed, lambda: self.selected)
+        self.exports = ExportBar(self._opened, self._exported, lambda: self.selected)
         tools = row(self.rank, self.columns, self.copying, self.exports.button)
         self.cells_view, self.members_view = ArrayView(), ArrayView()
         self.tabs = QTabWidget()
@@ -118,7 +118,7 @@ class MorphometryWidget(DockedWidget):
         self.batch.changed.connect(self._on_batch)
         self.batch.field_opened.connect(self._on_field)
         self.batch.view.picked.connect(self.batch.open_field)
-        self.copying.said.connect(self.hint.say)
+        self.copying.message.connect(self.hint.say)
         self.filter_line.textChanged.connect(lambda: self._filtering.start())
         self.rank.changed.connect(self._on_rank)
         self.columns.changed.connect(self._on_columns)
@@ -170,7 +170,7 @@ class MorphometryWidget(DockedWidget):
         content = self.batch.content
         if content is not None and self.batch.is_open(row):
             self._pick(cell := int(content.labels[row]), None, self.batch.view)
-            self.link.come_closer(cell)
+            self.link.zoom_to(cell)
 
     def _on_tab(self) -> None:
         """Another table is on screen."""
@@ -260,8 +260,8 @@ class MorphometryWidget(DockedWidget):
         opened = self._session.current
         return None if opened is None else with_layers(opened, unwrapped(self._viewer))
 
-    def _filed(self) -> tuple[Any, Any]:
-        return self._cells.filed, self._members.filed
+    def _exported(self) -> tuple[Any, Any]:
+        return self._cells.exported, self._members.exported
 
     # --- filter ------------------------------------------------------------------------------------
 

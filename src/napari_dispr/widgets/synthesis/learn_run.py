@@ -312,8 +312,8 @@ class FollowedLearning(Followed):
             return ""
         if printed.startswith(_SAYS):
             return printed.removeprefix(_SAYS)
-        said = "" if "%|" in printed else f' Its last output: "{printed}"'  # not a progress bar
+        output = "" if "%|" in printed else f' Its last output: "{printed}"'  # not a progress bar
         return (
             "The process ended unexpectedly (killed, out of memory or switched off). Its last save is kept: "
-            f"press Continue.{said}"
+            f"press Continue.{output}"
         )
