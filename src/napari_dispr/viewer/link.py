@@ -16,7 +16,7 @@ from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.layers import handle_of, is_seen
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
-from napari_dispr.viewer.picking import CLICK_RADIUS
+from napari_dispr.viewer.picking import is_click
 from napari_dispr.viewer.scene import camera_of
 from napari_dispr.viewer.session import Session
 from napari_dispr.viewer.world import in_units_of, in_viewer, layer_to_world, position_in_layer
@@ -102,12 +102,9 @@ class PictureLink:
             return
         if self._viewer.cursor.style != "standard":
             return
-        pressed_at, position = np.asarray(event.pos), np.asarray(event.position)
-        direction, displayed = event.view_direction, event.dims_displayed
-        yield
-        while event.type == "mouse_move":
-            yield
-        if np.abs(np.asarray(event.pos) - pressed_at).max() <= CLICK_RADIUS:
+        position, direction = np.asarray(event.position), event.view_direction
+        displayed = event.dims_displayed
+        if (yield from is_click(event)):
             self.click(position, direction, displayed)
 
     def click(self, position: NDArray[np.float64], direction: Any = None, displayed: Any = None) -> None:

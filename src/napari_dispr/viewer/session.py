@@ -66,7 +66,6 @@ class Session:
 
     @property
     def current(self) -> OpenPrediction | None:
-        """The current prediction."""
         return self.newest(self._current)
 
     def show(self, opened: OpenPrediction) -> None:
