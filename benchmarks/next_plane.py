@@ -59,7 +59,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     rows = []
     for cell in read_dataset(options.dataset, need_objects=True):
-        if cell.is_among(method.trained_on):
+        if cell.is_among(method.card.seen):
             continue
         assert cell.obj is not None
         truth, first = cell.obj > 127, drawn(cell, method, settings, [])

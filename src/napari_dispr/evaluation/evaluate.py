@@ -151,7 +151,7 @@ def iter_cell(
         if truth is None:
             truth = _truth(cell, how)
         members = method.members or how.members
-        known = cell.is_among(method.trained_on)
+        known = cell.is_among(method.card.seen)
         failed = ""
         try:
             shapes = yield from iter_shapes(cell, method, members, seed_of(cell.name, how.seed))

@@ -66,10 +66,6 @@ class InPlanes:
         return self.method.uses_planes
 
     @property
-    def trained_on(self) -> frozenset[str]:
-        return self.method.trained_on
-
-    @property
     def provenance(self) -> Mapping[str, Any]:
         """The method's, and the depths of the planes in voxels."""
         return {**self.method.provenance, "planes": self.planes, "plane_depths": [0, *depths_of(self.planes)]}

@@ -87,11 +87,6 @@ class Method(Protocol):
         ...
 
     @property
-    def trained_on(self) -> frozenset[str]:
-        """Fingerprints of the cells that it was trained on, and of their objects."""
-        ...
-
-    @property
     def provenance(self) -> Mapping[str, Any]:
         """What is needed to draw the same shapes again; JSON can hold it."""
         ...
@@ -143,11 +138,6 @@ class OneShape(ABC):
     @property
     def members(self) -> int:
         return 1
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """Fingerprints of the cells that it was trained on, and of their objects."""
-        return self.card.seen
 
     @property
     def provenance(self) -> Mapping[str, Any]:

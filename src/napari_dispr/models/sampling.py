@@ -85,11 +85,6 @@ class Sampling:
         return self.model.network.config.volumes > 0
 
     @property
-    def trained_on(self) -> frozenset[str]:
-        """Fingerprints of the cells that the model was trained on, and of their objects."""
-        return self.card.seen
-
-    @property
     def provenance(self) -> dict[str, Any]:
         return {
             "model": self.name,
