@@ -259,7 +259,6 @@ class Scored:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """For the card."""
         return {
             "note": "validation cells, which also chose the weights: slightly optimistic",
             "cells": len(self.ensembles),

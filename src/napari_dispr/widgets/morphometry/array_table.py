@@ -160,7 +160,6 @@ class ArrayView(QTableView):
 
     @property
     def table(self) -> ArrayModel | None:
-        """What is shown."""
         model = self.model()
         return model if isinstance(model, ArrayModel) else None
 

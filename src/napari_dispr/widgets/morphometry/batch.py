@@ -168,7 +168,6 @@ class BatchPart(QWidget):
         self._layers = []
 
     def shut_down(self) -> None:
-        """Cancel what runs."""
         self._next = None
         self._coming.stop()
         self.run_bar.shut_down()

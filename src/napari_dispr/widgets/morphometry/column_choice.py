@@ -62,7 +62,6 @@ class ColumnChoice(QPushButton):
         return set(self._chosen)
 
     def offer(self, content: TableContent) -> None:
-        """Offer the measures of a table."""
         offered = {
             words: [name for name in content.measures if content.columns[name].group == group]
             for group, words in GROUPS.items()

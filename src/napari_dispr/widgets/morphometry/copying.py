@@ -42,7 +42,6 @@ class CopyButton(QPushButton):
             self._copy(table.rows, whole)
 
     def copy_selected(self) -> None:
-        """Copy the selected rows."""
         view = self._view()
         if view.table is not None:
             self._copy(view.table.rows[view.table.places_of(view.selected)], whole=False)

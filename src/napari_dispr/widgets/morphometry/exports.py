@@ -143,7 +143,6 @@ class ExportBar(QWidget):
         self._start(write, f"{len(table)} rows written to {Path(path).name}")
 
     def save_prediction(self, folder: str | Path) -> None:
-        """Save the whole prediction."""
         opened = self._current()
 
         def write(step: Step) -> None:
@@ -230,7 +229,6 @@ class ExportBar(QWidget):
         )
 
     def shut_down(self) -> None:
-        """Cancel what runs."""
         self.run_bar.shut_down()
 
     # --- where to write ----------------------------------------------------------------------------------

@@ -44,7 +44,6 @@ class Points:
     members: NDArray[np.int64]
 
     def only(self, which: NDArray[np.bool_]) -> "Points":
-        """Some of them."""
         return Points(self.x[which], self.y[which], self.cells[which], self.members[which])
 
     def of(self, cell: int | None, member: int | None = None) -> NDArray[np.bool_]:

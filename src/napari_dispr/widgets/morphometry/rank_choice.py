@@ -122,7 +122,6 @@ class RankChoice(QPushButton):
 
     @staticmethod
     def summary(ranking: pd.DataFrame) -> str:
-        """The ranking in a sentence."""
         if "measure" not in ranking.attrs:
             best = ranking.iloc[0]
             unit = unit_sign(ranking.attrs["columns"][NEXT_PLANE["depth"]].partition(":")[0])

@@ -142,7 +142,6 @@ class MorphometryWidget(DockedWidget):
 
     @property
     def _on_screen(self) -> ArrayView:
-        """The table on screen."""
         view = self.tabs.currentWidget()
         assert isinstance(view, ArrayView)
         return view
@@ -154,7 +153,6 @@ class MorphometryWidget(DockedWidget):
 
     @property
     def selected(self) -> int | None:
-        """The selected cell."""
         return self._session.selection.cell if self._alone is None else self._alone
 
     def _on_batch(self) -> None:

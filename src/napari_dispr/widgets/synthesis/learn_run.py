@@ -165,7 +165,6 @@ class LearnRun(RunFolder):
 
     @property
     def minutes(self) -> float:
-        """Training time."""
         plan = json.loads((self.folder / _PLAN).read_text("utf-8"))
         return float(plan["minutes"])
 
