@@ -43,10 +43,7 @@ PictureKind = Literal["section", "projection"]
 def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> SettingsKind:
     """Settings of a verb from what a user gave.
 
-    Raises
-    ------
-    InputError
-        If a name is unknown or a value is out of its range.
+    Raises an InputError if a name is unknown or a value is out of its range.
     """
     try:
         return kind(**values)

@@ -99,10 +99,7 @@ def read_field(
 ) -> tuple[NDArray[Any] | None, NDArray[Any], tuple[float, float] | None]:
     """Image, labels and the sides (y, x) of a pixel in micrometer, None if they are not known.
 
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged, or the two do not belong together.
+    Raises an InputError if a file is missing or damaged, or the two do not belong together.
     """
     if one.fault:
         raise InputError(one.fault)

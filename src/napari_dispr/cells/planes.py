@@ -54,11 +54,8 @@ class Planes:
 def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[float]) -> Planes:
     """Check pictures of several planes and their labels.
 
-    Raises
-    ------
-    InputError
-        If shapes or depths do not fit one another, a depth is given twice, the image is not one channel, the
-        labels are empty, or they name different cells in different planes.
+    Raises an InputError if shapes or depths do not fit one another, a depth is given twice, the image is not
+    one channel, the labels are empty, or they name different cells in different planes.
     """
     labels = np.asarray(labels)
     if labels.ndim != 3:

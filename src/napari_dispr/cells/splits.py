@@ -168,11 +168,8 @@ def class_of(name: str) -> str:
 def classes_of(cells: Sequence[CellFile], table: str | os.PathLike[str] | None = None) -> dict[str, str]:
     """The class of each cell, by the cell's name.
 
-    Parameters
-    ----------
-    table : path, optional
-        A CSV file with the columns ``name`` and ``class``. Without it file names give the classes (see
-        `class_of`); if every cell then had its own class, all get the class ``cell``.
+    ``table`` is a CSV file with the columns ``name`` and ``class``. Without it file names give the classes
+    (see `class_of`); if every cell then had its own class, all get the class ``cell``.
     """
     if table is None:
         found = {cell.name: class_of(cell.name) for cell in cells}

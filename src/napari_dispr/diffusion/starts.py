@@ -221,13 +221,7 @@ def _centred(rows: Floats, weight: Floats) -> Floats:
 
 
 class Sections:
-    """The sections of known shapes at some depths.
-
-    Parameters
-    ----------
-    depths : (D,)
-        From the imaged plane, in voxels.
-    """
+    """The sections of known shapes at some depths from the imaged plane, in voxels."""
 
     @classmethod
     @lru_cache(maxsize=1)  # most cells have one section, in the imaged plane
@@ -266,10 +260,8 @@ class Sections:
     def apart(self, distances: Floats) -> Floats:
         """Squared differences of the cosines of the sections of each shape, mirrored in each way, (4, N).
 
-        Parameters
-        ----------
-        distances : (D, 64, 64)
-            Signed distance from the edges of the sections, in units of the truncation.
+        ``distances`` (D, 64, 64) are signed distances from the edges of the sections, in units of the
+        truncation.
         """
         waves = plane_coefficients(distances, 0.0, MODES)
         wanted = np.stack([mirrored(waves, way).ravel() for way in range(4)]) - self._mean

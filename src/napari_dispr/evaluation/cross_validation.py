@@ -309,10 +309,7 @@ def _chosen(
 ) -> list[CellFile]:
     """The cells to test now.
 
-    Raises
-    ------
-    InputError
-        There is no such fold or class, or the fold has no cell of these classes.
+    Raises an InputError if there is no such fold or class, or the fold has no cell of these classes.
     """
     if settings.fold is not None and settings.fold > settings.folds:
         raise InputError(f"There is no fold {settings.fold}: give a number from 1 to {settings.folds}.")

@@ -257,10 +257,7 @@ def iter_shapes(
 ) -> Generator[Step, None, NDArray[np.bool_]]:
     """Draw members (member, 64, 64, 64) of a cell of a dataset.
 
-    Raises
-    ------
-    InputError
-        If the method cannot draw the cell.
+    Raises an InputError if the method cannot draw the cell.
     """
     crop = crop_of(cell, method)
     settings = PredictSettings(members=members, seed=seed)
@@ -300,10 +297,7 @@ def method_of(name_or_path: str | os.PathLike[str], settings: PredictSettings) -
 def methods_of(names_or_paths: Iterable[str], settings: PredictSettings) -> dict[str, Method]:
     """Methods by the names under which they are evaluated, in their order, each once.
 
-    Raises
-    ------
-    InputError
-        If there is no such method, or two have the same name.
+    Raises an InputError if there is no such method, or two have the same name.
     """
     methods: dict[str, Method] = {}
     for one in dict.fromkeys(names_or_paths):

@@ -23,12 +23,8 @@ MOST_PLANES = 9
 def depths_of(count: int) -> tuple[int, ...]:
     """Depths of all planes but the imaged one, in voxels from it: alternately above and below it.
 
-    2: 8; 3: 8, -8; 5: 6, -6, 12, -12; ...
-
-    Raises
-    ------
-    InputError
-        If the number of planes is not from 1 to `MOST_PLANES`.
+    2: 8; 3: 8, -8; 5: 6, -6, 12, -12; ... Raises an InputError if the number of planes is not from 1 to
+    `MOST_PLANES`.
     """
     if not 1 <= count <= MOST_PLANES:
         raise InputError(f"The number of planes is {count}: give numbers from 1 to {MOST_PLANES}.")

@@ -49,10 +49,7 @@ class Described:
 def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
     """Members of a cell, (member, 64, 64, 64), as an evaluation saved them.
 
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged or of another size.
+    Raises an InputError if the file is missing, damaged or of another size.
     """
     path = _check_there(folder, name)
     with reading(path, "TIFF", "evaluate again"):

@@ -104,12 +104,8 @@ def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Fit(OneShape):
-    """A fit of the mask as a method; it uses neither image nor seed.
-
-    Attributes
-    ----------
-    shape : callable
-        From the mask (64, 64) to the shape (64, 64, 64).
+    """A fit of the mask as a method; it uses neither image nor seed. ``shape`` makes (64, 64, 64) of the mask
+    (64, 64).
     """
 
     card: Card

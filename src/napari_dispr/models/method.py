@@ -30,12 +30,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
-    """All members of a task are drawn.
-
-    Attributes
-    ----------
-    signed_distance : (member, 64, 64, 64) float32
-        In voxels, positive inside, in the order of the task's seeds.
+    """All members of a task are drawn: their signed distances (member, 64, 64, 64), float32, in voxels,
+    positive inside, in the order of the task's seeds.
     """
 
     crop: Crop
@@ -94,10 +90,7 @@ class Method(Protocol):
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
         """Draw the members of crops, one event after each step; closing the generator cancels.
 
-        Yields
-        ------
-        Step, OutOfMemory, Members, NotDrawn
-            For each task one `Members` or `NotDrawn`, in the order of the tasks.
+        For each task there is one `Members` or `NotDrawn`, in the order of the tasks.
         """
         ...
 

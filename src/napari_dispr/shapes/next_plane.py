@@ -50,14 +50,9 @@ class PlaneGains:
 def plane_gains(ensemble: Ensemble) -> PlaneGains:
     """Expected gain of a section at each z of the model grid.
 
-    Each member in turn is taken as the truth. The others are weighted by how well their section at this
-    depth agrees with its section, and their weighted mean volume and consensus are compared with it, as are
-    those of equal weights.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than three members.
+    Each member in turn is taken as the truth. The others are weighted by how well their section at this depth
+    agrees with its section, and their weighted mean volume and consensus are compared with it, as are those
+    of equal weights. Raises an InputError if there are fewer than three members.
     """
     count = len(ensemble)
     if count < 3:

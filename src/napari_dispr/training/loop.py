@@ -251,10 +251,8 @@ class _Loop:
     def step(self, stop: bool) -> bool:
         """Make one optimiser step. Returns whether any process asks to stop.
 
-        Raises
-        ------
-        InputError
-            If many losses in a row are not finite. The state is that before the first of them.
+        Raises an InputError if many losses in a row are not finite. The state is that before the first of
+        them.
         """
         state, scored = self.state, self.state.scored
         batch = self._batch(1 if scored or not state.settings.scored else 2)

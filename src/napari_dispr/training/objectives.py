@@ -105,10 +105,7 @@ class FlowObjective:
 class DisprObjective:
     """The paper's loss: squared error of the noise (Eq. 4), and the variational bound of its variance.
 
-    Parameters
-    ----------
-    network : UNet3D
-        With DISPR's topology: condition and x_t are its input channels.
+    The network has DISPR's topology: condition and x_t are its input channels.
     """
 
     def __init__(self, network: UNet3D) -> None:

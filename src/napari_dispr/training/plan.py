@@ -38,10 +38,7 @@ def planned(
 ) -> Run:
     """Plan a new run in a folder next to its model file, and make all quick checks.
 
-    Raises
-    ------
-    InputError
-        If a name, a setting or a folder is wrong, or the model or the run already exists.
+    Raises an InputError if a name, a setting or a folder is wrong, or the model or the run already exists.
     """
     out = Path(out).absolute()
     library.check_new_file(out)

@@ -83,10 +83,7 @@ class RunFolder(ABC):
     def delete(self) -> None:
         """Delete the run; its finished model stays.
 
-        Raises
-        ------
-        InputError
-            If it is running, or files cannot be deleted.
+        Raises an InputError if it is running, or files cannot be deleted.
         """
         if self.is_running:
             raise InputError(f"{self.name!r} is being trained: stop it first.")

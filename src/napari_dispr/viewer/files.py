@@ -65,10 +65,7 @@ def _index_file(path: str | Sequence[str], name: str) -> Path:
 def read_batch(path: str | Sequence[str]) -> list[Any]:
     """Show a batch in the window Morphometry of the current viewer; without a window, say so.
 
-    Returns
-    -------
-    list of layer data tuples
-        No layers: a click on a row of the table opens those of a field.
+    Returns no layers: a click on a row of the table opens those of a field.
     """
     from napari.utils.notifications import show_error
 

@@ -141,10 +141,7 @@ def surface_layers(opened: OpenPrediction, label: int) -> list[LayerData]:
 class ResultLayers:
     """The layers of one prediction: added when the first cell is finished, then updated.
 
-    Parameters
-    ----------
-    labels : Labels
-        The layer whose colours the results take: the 2D labels, or one of the results.
+    They take the colours of ``labels``: the 2D labels, or one of the results.
     """
 
     def __init__(self, viewer: ViewerModel, labels: Labels, handle: PredictionHandle) -> None:

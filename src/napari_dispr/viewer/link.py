@@ -32,12 +32,8 @@ class PictureLink:
 
     The linked layers are the 2D labels of the current prediction, its result layers, and a measured layer of
     the user. A click on a cell in one of them selects it (in a result layer with its member), and so does the
-    layer's control for the label. The selected cell becomes the selected label of all these layers.
-
-    Parameters
-    ----------
-    pick : callable
-        Takes the cell and the shape that the user selected in the picture.
+    layer's control for the label. The selected cell becomes the selected label of all these layers. ``pick``
+    takes the cell and the shape that the user selected in the picture.
     """
 
     #: True while a link sets labels: then they are not the user's choice.

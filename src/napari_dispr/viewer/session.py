@@ -34,11 +34,8 @@ class Selection:
 class Session:
     """The state that the windows of one viewer share; see `Session.of`.
 
-    Attributes
-    ----------
-    events : EmitterGroup
-        ``predictions``: the open predictions, the current one or its state have changed;
-        ``selected``: the selected cell or shape has changed.
+    Its event ``predictions`` says that the open predictions, the current one or its state have changed,
+    ``selected`` that the selected cell or shape has changed.
     """
 
     _open: dict[object, PredictionHandle] = field(default_factory=dict)

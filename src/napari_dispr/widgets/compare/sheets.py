@@ -43,15 +43,10 @@ class Sheet:
 
 
 def known_sheets(ensemble: Ensemble, half: float) -> tuple[Sheet, ...]:
-    """A sheet for each known plane of a cell that has several.
+    """A sheet for each known plane of a cell that has several; ``half`` is half of its side.
 
     It shows the picture inside the cell's outline, or the outline alone. A plane that is known to be empty is
     a circle.
-
-    Parameters
-    ----------
-    half : float
-        Half of the side of a sheet.
     """
     section = ensemble.section
     if section is None or not section.planes:
@@ -76,12 +71,8 @@ def known_sheets(ensemble: Ensemble, half: float) -> tuple[Sheet, ...]:
 
 
 def next_sheet(depth: float, half: float, radius: float) -> Sheet:
-    """The plane to image next: a disc within the ball of this radius around the cell.
-
-    Parameters
-    ----------
-    depth : float
-        From the imaged plane along z, in the unit of the world.
+    """The plane to image next, at a depth in the unit of the world: a disc within the ball of this radius
+    around the cell.
     """
     share = min(_LARGEST, np.sqrt(max(radius**2 - depth**2, (0.3 * half) ** 2)) / half)
     disc = _disc(share)

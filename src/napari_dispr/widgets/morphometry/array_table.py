@@ -28,10 +28,7 @@ _MOST_RUNS = 1000
 class ArrayModel(QAbstractTableModel):
     """Shows rows of a `TableContent`, sorted and filtered. A row number counts in the content.
 
-    Parameters
-    ----------
-    names : sequence of str
-        The columns to show; names that the content lacks are ignored.
+    ``names`` are the columns to show; names that the content lacks are ignored.
     """
 
     #: The rows or their order have changed.

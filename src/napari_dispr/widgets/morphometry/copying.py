@@ -16,13 +16,7 @@ _AT_ONCE = 50_000
 
 
 class CopyButton(QPushButton):
-    """Copies rows of the table on screen, tab-separated.
-
-    Parameters
-    ----------
-    view : callable
-        Gives the table on screen.
-    """
+    """Copies rows of the table on screen, which ``view`` gives, tab-separated."""
 
     #: Rows were copied: how many, in a sentence.
     message = Signal(str)

@@ -281,10 +281,7 @@ def nearest(
 ) -> tuple[int, int, float] | None:
     """The cell and member nearest to a place, and the distance in pixels; None if there is no point.
 
-    Parameters
-    ----------
-    pixel : (float, float)
-        Size of a pixel along x and y; infinite: ignore that axis.
+    ``pixel`` is the size of a pixel along x and y; infinite: ignore that axis.
     """
     best: tuple[int, int, float] | None = None
     for one in points:

@@ -53,12 +53,8 @@ class Message(QLabel):
 
 
 class CalmWheel(QObject):
-    """Makes the wheel scroll the widget, not change values.
-
-    Parameters
-    ----------
-    within : QWidget
-        Applies to its combo and spin boxes and its sliders, except the one that was clicked.
+    """Makes the wheel scroll a widget, not change values of its combo and spin boxes and sliders, except the
+    one that was clicked.
     """
 
     def __init__(self, within: QWidget) -> None:

@@ -93,12 +93,9 @@ class LayerChoice(ShortComboBox):
 
 
 class FollowedLayers:
-    """Listens to events of the layer that each of several choices shows.
+    """Listens to events, by their names, of the layer that each of several choices shows.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Of the events; a layer without one of them is followed by the others.
+    A layer without one of these events is followed by the others.
     """
 
     def __init__(self, names: Sequence[str], heard: Callable[[Any], None]) -> None:

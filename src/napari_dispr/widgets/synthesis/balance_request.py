@@ -54,13 +54,7 @@ class BalanceRequest:
 
 
 def class_columns(features: pd.DataFrame) -> list[str]:
-    """Columns of a label layer's table that may hold classes: at least two, and fewer than there are cells.
-
-    Parameters
-    ----------
-    features : DataFrame
-        ``layer.features``.
-    """
+    """Columns of ``layer.features`` that may hold classes: at least two, and fewer than there are cells."""
     found = []
     cells = features[_labels_of(features) > 0]
     for name in features.columns:
@@ -75,13 +69,10 @@ def class_columns(features: pd.DataFrame) -> list[str]:
 
 
 def classes_of_layer(features: pd.DataFrame, column: str) -> dict[int, str]:
-    """The class of each label that has one.
+    """The class of each label that has one, from ``layer.features``.
 
-    Parameters
-    ----------
-    features : DataFrame
-        ``layer.features``: the column ``index`` or ``label`` holds the label of a row. Without such a column
-        the row number is the label (row 0: background), as in napari.
+    The column ``index`` or ``label`` holds the label of a row. Without such a column the row number is the
+    label (row 0: background), as in napari.
     """
     values = features[column]
     return {
@@ -125,10 +116,7 @@ def make_request(
 ) -> BalanceRequest:
     """The request that the inputs make, without reading a pixel.
 
-    Raises
-    ------
-    InputError
-        If something is missing or does not fit together.
+    Raises an InputError if something is missing or does not fit together.
     """
     if image is None or labels is None or layer is None:
         raise InputError("Choose a picture and its labels.")

@@ -75,10 +75,7 @@ class AnnotatedLayers:
 def annotated_layers(image: Image | None, labels: Labels | None) -> AnnotatedLayers:
     """Check two layers without reading their pixels.
 
-    Raises
-    ------
-    InputError
-        If a layer is missing, or they are not one 2D or 3D image and its labels.
+    Raises an InputError if a layer is missing, or they are not one 2D or 3D image and its labels.
     """
     if image is None or labels is None:
         raise InputError(
@@ -105,10 +102,7 @@ def annotated_layers(image: Image | None, labels: Labels | None) -> AnnotatedLay
 def images_in(folder: Path) -> str:
     """How many annotated images a folder holds, in words; does not read them.
 
-    Raises
-    ------
-    InputError
-        If it is no folder of images and their labels.
+    Raises an InputError if it is no folder of images and their labels.
     """
     return f"{counted(len(annotated_files(folder)), 'image')} with labels"
 
@@ -191,10 +185,7 @@ class LearnRun(RunFolder):
 def start_learning(source: AnnotatedLayers | Path, name: str, minutes: float) -> LearnRun:
     """Start the process of a new run, into which layers are written first. Reads pixels: for a thread.
 
-    Raises
-    ------
-    InputError
-        If the name is taken, the labels hold too few cells, or files cannot be written.
+    Raises an InputError if the name is taken, the labels hold too few cells, or files cannot be written.
     """
     if problem := name_problem(name):
         raise InputError(problem)

@@ -139,10 +139,7 @@ class ModelForm(QWidget):
     def request(self) -> ModelRequest:
         """The settings of the form.
 
-        Raises
-        ------
-        InputError
-            If the name is taken or empty, or settings do not fit together.
+        Raises an InputError if the name is taken or empty, or settings do not fit together.
         """
         preset = self.preset.currentData()
         before = TrainSettings() if self.calibrates else PRESETS[preset]

@@ -84,13 +84,7 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """Settings of the new model.
-
-    Attributes
-    ----------
-    start : str or None
-        The start model; None: from scratch.
-    """
+    """Settings of the new model; ``start`` is the start model, None: from scratch."""
 
     name: str
     start: str | None
@@ -112,10 +106,7 @@ def spacing_of(layer: Image | Labels) -> Spacing:
 def lengths_of(layer: Image | Labels) -> tuple[tuple[float, ...], str]:
     """Distance of a layer's voxels along its last axes, at most three, also if it is rotated; and its unit.
 
-    Raises
-    ------
-    InputError
-        If the layer is sheared, or its axes have units that cannot be converted.
+    Raises an InputError if the layer is sheared, or its axes have units that cannot be converted.
     """
     units = layer.units[-3:]
     if None in [unit_ratio(unit, units[-1]) for unit in units]:
@@ -145,10 +136,7 @@ def layers_spacing(image: Image | None, labels: Labels) -> Spacing:
 def stack_of(image: Image | None, labels: Labels | None, spacing: Spacing) -> Stack:
     """The chosen layers as a stack, without reading them.
 
-    Raises
-    ------
-    InputError
-        If there are no labels, or they do not fit the picture.
+    Raises an InputError if there are no labels, or they do not fit the picture.
     """
     if labels is None:
         raise InputError("Open a 3D label layer (each cell a number), or choose a dataset folder.")
@@ -200,13 +188,7 @@ class Progress:
 
 
 def gather(request: DataRequest, progress: Progress | None = None) -> TrainingData:
-    """Read, crop and check the cells.
-
-    Raises
-    ------
-    InputError
-        If they cannot be used.
-    """
+    """Read, crop and check the cells. Raises an InputError if they cannot be used."""
     try:
         with without_full_collections():
             if request.folder is not None:
@@ -272,10 +254,7 @@ def large_picture(data: TrainingData) -> NDArray[np.uint8]:
 def new_name(name: str) -> str:
     """The name of a new model, checked.
 
-    Raises
-    ------
-    InputError
-        If a file cannot have this name, or a model or a run has it.
+    Raises an InputError if a file cannot have this name, or a model or a run has it.
     """
     if not name.strip():
         raise InputError("Give the model a name, such as my-nuclei.")
@@ -303,10 +282,7 @@ def _run_names() -> set[str]:
 def start_run(data: TrainingData, model: ModelRequest) -> Run:
     """Write the cells, unless a folder holds them, plan a run and start its process.
 
-    Raises
-    ------
-    InputError
-        If the name is taken, or files cannot be written.
+    Raises an InputError if the name is taken, or files cannot be written.
     """
     name = new_name(model.name)
     folder = runs_folder() / name
