@@ -21,9 +21,9 @@ from napari_dispr.diffusion.condition import MASK_TRUNCATION
 from napari_dispr.diffusion.cosines import (
     MODES,
     Floats,
+    all_mirrored,
     cosines,
     cosines_at,
-    mirrored,
     plane_coefficients,
     turned_planes,
     volume_of,
@@ -263,8 +263,7 @@ class Sections:
         ``distances`` (D, 64, 64) are signed distances from the edges of the sections, in units of the
         truncation.
         """
-        waves = plane_coefficients(distances, 0.0, MODES)
-        wanted = np.stack([mirrored(waves, way).ravel() for way in range(4)]) - self._mean
+        wanted = all_mirrored(plane_coefficients(distances, 0.0, MODES)) - self._mean
         scores = self._known.shapes * self._known.shape_unit
         norms = np.einsum("nk,nk->n", scores @ (self.read.T @ self.read), scores)
         squares = norms - 2 * (wanted @ self.read) @ scores.T + np.square(wanted).sum(axis=1)[:, None]
