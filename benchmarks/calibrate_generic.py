@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from real_nuclei import LEFT_OUT, MENDED, STACKS, nuclei_as_they_are, source_of
 from scipy.ndimage import gaussian_filter
-from train_generic import saved_cells
+from training_run import saved_cells
 
 from napari_dispr.card import Calibration
 from napari_dispr.cells.folders import CellFile

@@ -30,31 +30,33 @@ from napari_dispr.viewer.session import Session
 CELLS, MEMBERS, REPEATS = 200, 5, 5
 
 
-def prediction() -> tuple[Prediction, pd.DataFrame, pd.DataFrame]:
-    """A prediction and its tables."""
+def artificial_tables(one: Prediction, members: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The measures of the members, and the table of the cells; ``one`` has the first cell."""
     rng = np.random.default_rng(0)
-    radius = np.linalg.norm(np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - 32.0, axis=-1)
-    distance = np.stack([20 - member - radius for member in range(MEMBERS)]).astype(np.float32)
-    first = Ensemble(1, distance, np.eye(4))
-    calibration = Calibration(scores=tuple(np.linspace(-2, 2, 99)), floor=0.1, sd=0.05, members=MEMBERS)
-    one = Prediction({1: first}, intervals={"volume": calibration, "sphericity": calibration})
-    rows = [(label, member) for label in range(1, CELLS + 1) for member in range(MEMBERS)]
-    values = rng.lognormal(size=(len(rows), len(MEASURES)))
-    table = pd.DataFrame(values, columns=[*MEASURES])
+    rows = [(label, member) for label in range(1, CELLS + 1) for member in range(members)]
+    table = pd.DataFrame(rng.lognormal(size=(len(rows), len(MEASURES))), columns=[*MEASURES])
     table.insert(0, "label", [label for label, _ in rows])
     table.insert(1, "member", [member for _, member in rows])
     table.attrs["columns"] = column_texts(MEASURES, "pixel")
     summary = measure_cells(one, table)
     summary["ambiguity"], summary["modes"] = rng.uniform(0, 1, CELLS), rng.integers(1, 3, CELLS)
+    return table, summary
+
+
+def prediction() -> tuple[Prediction, pd.DataFrame, pd.DataFrame]:
+    """A prediction and its tables."""
+    radius = np.linalg.norm(np.indices(grid.SHAPE).transpose(1, 2, 3, 0) - 32.0, axis=-1)
+    distance = np.stack([20 - member - radius for member in range(MEMBERS)]).astype(np.float32)
+    first = Ensemble(1, distance, np.eye(4))
+    calibration = Calibration(scores=tuple(np.linspace(-2, 2, 99)), floor=0.1, sd=0.05, members=MEMBERS)
+    one = Prediction({1: first}, intervals={"volume": calibration, "sphericity": calibration})
     ensembles = dict.fromkeys(range(1, CELLS + 1), first)
-    return Prediction(ensembles, intervals=one.intervals), table, summary
+    return Prediction(ensembles, intervals=one.intervals), *artificial_tables(one, MEMBERS)
 
 
 def main() -> None:
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
     whole, table, summary = prediction()
-    viewer = napari.Viewer(show_welcome_screen=False)
-    viewer.window._qt_window.resize(1600, 1000)
+    viewer = own_viewer()
     _, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Morphometry")
     session = Session.of(viewer)
     entry = opened(whole, table, "cells", cells=summary)
@@ -100,10 +102,19 @@ def main() -> None:
     viewer.close()
 
 
-def settle() -> None:
+def own_viewer() -> napari.Viewer:
+    """A viewer that neither uses nor changes the settings of the user."""
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.window._qt_window.resize(1600, 1000)
+    return viewer
+
+
+def settle(busy: Callable[[], bool] = lambda: False) -> None:
     until = time.perf_counter() + 0.3
-    while time.perf_counter() < until:
+    while time.perf_counter() < until or busy():
         QApplication.processEvents()
+        time.sleep(0.001)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ far are evaluated; ``--resume`` goes on with the others. The paper samples with 
 """
 
 import argparse
-import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from train_red_blood_cell import ATTRIBUTION, check_unseen, split
+from training_run import trained
 
 from napari_dispr.card import Card
 from napari_dispr.cells.folders import CellFile, read_dataset
@@ -29,10 +28,8 @@ from napari_dispr.evaluation.evaluate import evaluate
 from napari_dispr.evaluation.summary import summary_table
 from napari_dispr.models.sampling import as_method
 from napari_dispr.settings import PredictSettings, TrainSettings
-from napari_dispr.training.loop import iter_optimise
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.plan import preset_settings
-from napari_dispr.training.state import State
 from napari_dispr.training.train import prepared_cell
 
 #: A network for a trial without a GPU.
@@ -71,27 +68,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.tiny:  # it folds the volume, and such networks would sample in bfloat16
         devices.fast_dtype = lambda device: torch.float32
-    out, checkpoint = options.out, options.out / "checkpoint.pt"
-    out.mkdir(parents=True, exist_ok=True)
+    out = options.out
     settings = preset_settings("dispr", steps=options.steps)
     assert isinstance(settings, TrainSettings)
     config = TINY if options.tiny else topology_of(settings)
     train, held_out = split(read_dataset(options.dataset, part="train", need_objects=True))
     print(f"{len(train)} cells to train on, {len(held_out)} held out", flush=True)
     until = time.monotonic() + 60 * options.minutes
-    reports = iter_optimise(
-        [prepared_cell(cell, settings) for cell in train],
-        checkpoint,
-        settings,
-        config=config,
-        resume=options.resume,
-        device=devices.choose(options.device),
-        stop=lambda: time.monotonic() > until,
-    )
-    for report in reports:
-        print(json.dumps(asdict(report)), flush=True)
-    state = State(settings, config, torch.device("cpu"))
-    state.load(checkpoint)
+    cells = [prepared_cell(cell, settings) for cell in train]
+    state = trained(cells, settings, options, config, stop=lambda: time.monotonic() > until)
     model = ShapeModel(state.network, GaussianDiffusion(), card(state.step, settings, train))
     model.save(out / "model.safetensors", torch.float16)
     model = ShapeModel.load(out / "model.safetensors")

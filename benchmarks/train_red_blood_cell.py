@@ -11,27 +11,24 @@ card.
 """
 
 import argparse
-import json
-from dataclasses import asdict
 from functools import cache
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
+from training_run import FREE, add_options, saved_cells, trained
 
 from napari_dispr.card import Card, Quality, VolumeRegression
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.cells.volume import fit_volume
-from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import DEFAULT
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.evaluate import evaluate
 from napari_dispr.evaluation.summary import summary_table
-from napari_dispr.files import written_aside
 from napari_dispr.models.library import load_model
 from napari_dispr.models.sampling import as_method
 from napari_dispr.prediction.predict import CellDone, iter_predict_crops
@@ -43,8 +40,6 @@ from napari_dispr.synthesis.red_cell_crops import (
     simulated_red_cell,
 )
 from napari_dispr.synthesis.red_cells import KINDS
-from napari_dispr.training.loop import iter_optimise
-from napari_dispr.training.state import State
 
 ATTRIBUTION = (
     "Trained on 108 red blood cells of Simionato et al. 2021 (PLOS Comput. Biol. 17(5), e1008934) as "
@@ -59,10 +54,7 @@ LIMITS = (
 )
 
 #: Settings that can be changed.
-_FREE = (
-    *("steps", "minutes", "batch", "scored", "learning_rate", "adam_learning_rate", "warmup", "decay", "ema"),
-    *("blended", "resliced", "projections", "further_planes", "seed", "workers"),
-)
+_FREE = (*FREE, "blended", "resliced", "projections", "further_planes", "workers")
 #: Kinds of which there are no real cells.
 COMMON = tuple(kind for kind in KINDS if kind not in ("knizocyte", "keratocyte", "multilobate", "cluster"))
 #: So many simulated cells of each join the real ones in the regression of volumes, and its weight against the
@@ -155,67 +147,40 @@ def predict_held_out(model: ShapeModel, held_out: list[CellFile], out: Path) -> 
         np.savez_compressed(out / "ensembles" / f"{cell.name}.npz", signed_distance=distance)
 
 
-def simulated(count: int, file: Path, seed: int = 0) -> list[TrainingCell]:
-    """Simulated cells to train with, from ``file`` where they were simulated before."""
-    names = ("mask", "image", "signed_distance", "surface")
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        cells = list(red_cell_training_cells(count, seed))
-        with written_aside(file) as aside, aside.open("wb") as out:
-            arrays = {f"{i}.{n}": getattr(c, n) for i, c in enumerate(cells) for n in names}
-            np.savez(out, allow_pickle=False, **arrays, names=np.array([c.name for c in cells]))
-    with np.load(file) as arrays:
-        return [
-            TrainingCell(str(name), *(arrays[f"{i}.{n}"] for n in names))
-            for i, name in enumerate(arrays["names"][:count])
-        ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--all", action="store_true", help="hold no cells out")
     parser.add_argument("--fold", type=int, default=2, choices=range(5), help="which fifth is held out")
     parser.add_argument("--start", help="model to start from: a name or a file")
     parser.add_argument("--simulated", type=int, default=900, help="simulated cells (900)")
-    parser.add_argument("--cells", type=Path, help="file for the simulated cells (OUT/simulated.npz)")
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    for name in _FREE:
-        default = TrainSettings.model_fields[name].default
-        kind = float if default is None else type(default)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
-    options = vars(parser.parse_args())
-    torch.set_num_threads(options["threads"])
-    settings = TrainSettings(**{name: options[name] for name in _FREE})
+    add_options(parser, _FREE)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    settings = TrainSettings(**{name: getattr(options, name) for name in _FREE})
 
-    cells = read_dataset(options["dataset"], part="train", need_objects=True)
-    train, held_out = (cells, []) if options["all"] else split(cells, options["fold"])
+    cells = read_dataset(options.dataset, part="train", need_objects=True)
+    train, held_out = (cells, []) if options.all else split(cells, options.fold)
     real = [training_cell(c.name, c.mask, c.image, c.obj) for c in train if c.obj is not None]
-    made = simulated(options["simulated"], options["cells"] or options["out"] / "simulated.npz")
+    made = saved_cells(
+        options.cells or options.out / "simulated.npz",
+        lambda: red_cell_training_cells(options.simulated, seed=0),
+    )[: options.simulated]
     # Half of all samples are of real cells.
     prepared = real * max(1, round(len(made) / len(real))) + made
-    start = load_model(options["start"]) if options["start"] else None
+    start = load_model(options.start) if options.start else None
     if start:
         check_unseen(start, held_out)
     network = start.network.with_inputs(DEFAULT.planes, DEFAULT.volumes) if start else None
-    out: Path = options["out"]
-    out.mkdir(parents=True, exist_ok=True)
     print(
         f"{len(train)} real and {len(made)} simulated cells to train on, {len(held_out)} held out", flush=True
     )
-    checkpoint = out / "checkpoint.pt"
-    how = {"start": network, "resume": options["resume"], "device": devices.choose(options["device"])}
-    for report in iter_optimise(prepared, checkpoint, settings, **how):
-        print(json.dumps(asdict(report)), flush=True)
-    state = State(settings, DEFAULT, torch.device("cpu"))
-    state.load(checkpoint)
+    state = trained(prepared, settings, options, start=network)
     model = ShapeModel(state.average, RectifiedFlow(settings.shift), card(settings, train, made, start))
-    model.save(out / "model.safetensors", torch.float16)
+    file = options.out / "model.safetensors"
+    model.save(file, torch.float16)
     if held_out:  # with 16-bit weights, as the model is used
-        predict_held_out(ShapeModel.load(out / "model.safetensors"), held_out, out)
+        predict_held_out(ShapeModel.load(file), held_out, options.out)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import napari
 import tifffile
-from make_screenshots import IMAGES, own_settings, wait
+from pictures import IMAGES, add_widget, open_napari, shoot, wait
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -38,23 +37,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="red-blood-cell")
     options = parser.parse_args()
-    own_settings()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         table = screen(folder)
         predict_batch(table, folder / "out", model=options.model, quality="fast", workers=0)
-        viewer = napari.Viewer(show_welcome_screen=False)
-        window = viewer.window._qt_window
-        window.resize(*SIZE)
-        dock, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Morphometry")
-        window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
+        viewer = open_napari(SIZE)
+        widget = add_widget(viewer, "Morphometry", DOCK)
         widget.batch.open(folder / "out")
         wait(lambda: widget.batch.content is not None and not widget.batch.run_bar.running, at_least=1)
         view = widget.batch.view
         place = view.visualRect(view.model().index(1, 0)).center()
         QTest.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
-        wait(lambda: widget.selected is not None, at_least=2)
-        viewer.window.screenshot(IMAGES / "batch.png", canvas_only=False, flash=False)
+        wait(lambda: widget.selected is not None, at_least=1)
+        shoot(viewer, IMAGES / "batch.png")
         viewer.close()
 
 

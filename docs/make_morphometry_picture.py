@@ -5,11 +5,9 @@
 Needs the installed plugin and writes docs/images/morphometry.png.
 """
 
-import napari
 import numpy as np
 from make_sample import true_shapes
-from make_screenshots import IMAGES, own_settings, press, wait
-from qtpy.QtCore import Qt
+from pictures import IMAGES, add_widget, open_napari, press, shoot, wait
 
 from napari_dispr.synthesis.phantoms import simulate_field
 from napari_dispr.widgets.predict.request import CellChoice
@@ -19,16 +17,12 @@ SIZE, DOCK = (1640, 1000), 620
 
 
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
-    own_settings()
     field = simulate_field(CELLS, SHAPE, SEED)
-    viewer = napari.Viewer(show_welcome_screen=False)
-    window = viewer.window._qt_window
-    window.resize(*SIZE)
+    viewer = open_napari(SIZE)
     place = {"scale": (field.pixel_size,) * 2, "units": ("micrometer",) * 2}
     viewer.add_image(field.image, name="picture", **place)
     viewer.add_labels(field.labels, name="cells", opacity=0.35, **place)
-    _, predict = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")
+    predict = add_widget(viewer, "Predict 3D shapes")
     predict.cells.choice = CellChoice.ALL
     predict.form.settings = predict.form.settings.model_copy(update={"members": MEMBERS})
     wait(lambda: predict.form.device.itemText(0) != "auto", at_least=2)
@@ -41,8 +35,7 @@ def main() -> None:
     )  # fmt: skip
     viewer.layers.selection = {viewer.layers["cells"]}
     viewer.window.remove_dock_widget(predict)
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Morphometry")
-    window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
+    widget = add_widget(viewer, "Morphometry", DOCK)
     wait(at_least=1)
     press(widget.source.measure_button)
     wait(lambda: widget.source.measured is not None)
@@ -50,8 +43,7 @@ def main() -> None:
     wait(at_least=1)
     widget.rank.choose("volume")
     widget.cells_view.selectRow(0)
-    wait(at_least=1)
-    viewer.window.screenshot(IMAGES / "morphometry.png", canvas_only=False, flash=False)
+    shoot(viewer, IMAGES / "morphometry.png")
     viewer.close()
 
 

@@ -5,10 +5,9 @@
 Needs the installed plugin and writes docs/images/planes-predict.png and docs/images/planes-compare.png.
 """
 
-import napari
 import numpy as np
-from make_screenshots import IMAGES, own_settings, press, wait
 from numpy.typing import NDArray
+from pictures import IMAGES, add_widget, open_napari, press, shoot, wait
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -45,17 +44,13 @@ def stack() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
-    own_settings()
-    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer = open_napari(SIZE)
     window = viewer.window._qt_window
-    window.resize(*SIZE)
     image, labels = stack()
     scale = (VOXEL_SIZE * (PLANES[1] - PLANES[0]), VOXEL_SIZE, VOXEL_SIZE)
     viewer.add_image(image, name="coarse stack", scale=scale, units=("um",) * 3)
     viewer.add_labels(labels, name="cells", scale=scale, units=("um",) * 3)
-    dock, predict = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")
-    window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
+    predict = add_widget(viewer, "Predict 3D shapes", DOCK)
     predict.cells.choice = CellChoice.ALL
     predict.form.settings = predict.form.settings.model_copy(update={"members": MEMBERS, "quality": "fast"})
     predict.planes.setFocus()
@@ -63,9 +58,7 @@ def main() -> None:
     wait(lambda: "to predict, from" in predict.message.text() and predict.predict_button.isEnabled(), 2)
     viewer.dims.set_current_step(0, len(PLANES) // 2)
     viewer.reset_view()
-    wait(at_least=1)
-    viewer.window.screenshot(IMAGES / "planes-predict.png", canvas_only=False, flash=False)
-
+    shoot(viewer, IMAGES / "planes-predict.png")
     press(predict.predict_button)
     wait(lambda: not predict.running and not predict.updater.busy)
     compare = open_window(viewer, "Compare members")
@@ -76,7 +69,7 @@ def main() -> None:
     press(compare.next_plane)
     wait(lambda: not compare.busy, at_least=2)
     window.grab()  # OpenGL has drawn all tiles by now
-    viewer.window.screenshot(IMAGES / "planes-compare.png", canvas_only=False, flash=False)
+    shoot(viewer, IMAGES / "planes-compare.png")
     press(compare.actions.complete_button)
     wait(lambda: "cells: completed" in viewer.layers)
     print({layer.name: layer.data.shape for layer in viewer.layers})

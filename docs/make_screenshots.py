@@ -6,33 +6,14 @@ opens the sample, clicks three cells, presses Predict and looks at the shapes in
 plugin and writes into docs/images.
 """
 
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
-
 import napari
 import numpy as np
-from qtpy.QtCore import QPoint, QSettings, Qt
+from pictures import IMAGES, add_widget, open_napari, press, shoot, wait
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QPushButton
 
 CELLS = (2, 5, 8)
 SIZE, DOCK = (1480, 900), 400
-IMAGES = Path(__file__).parent / "images"
-
-
-def wait(done: Callable[[], bool] = lambda: True, at_least: float = 0.5) -> None:
-    """Process events of the window until something is done."""
-    start = time.monotonic()
-    while time.monotonic() - start < at_least or not done():
-        QApplication.processEvents()
-        time.sleep(0.005)
-
-
-def own_settings() -> None:
-    """Use default settings; the settings of the user do not change."""
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
 
 
 def click_cell(viewer: napari.Viewer, cell: int) -> None:
@@ -47,37 +28,20 @@ def click_cell(viewer: napari.Viewer, cell: int) -> None:
     wait()
 
 
-def press(button: QPushButton) -> None:
-    """Press a button with the mouse."""
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-    wait()
-
-
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
-    own_settings()
-    viewer = napari.Viewer(show_welcome_screen=False)
-    window = viewer.window._qt_window
-    window.resize(*SIZE)
-    viewer.open_sample("napari-dispr", "simulated_red_blood_cells")
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")
-    window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
+    viewer = open_napari(SIZE, "simulated_red_blood_cells")
+    widget = add_widget(viewer, "Predict 3D shapes", DOCK)
     wait(lambda: widget.form.device.itemText(0) != "auto", at_least=2)
     viewer.reset_view()
-
-    def shoot(name: str, canvas_only: bool = False) -> None:
-        wait(at_least=1)
-        viewer.window.screenshot(IMAGES / name, canvas_only=canvas_only, flash=False)
-
     press(widget.pick_button)
     for cell in CELLS:
         click_cell(viewer, cell)
     assert set(widget.cells.clicked) == set(CELLS)
-    shoot("pick-cells.png")
+    shoot(viewer, IMAGES / "pick-cells.png")
     press(widget.predict_button)
     wait(lambda: not widget.running and not widget.updater.busy)
     press(widget.show_3d_button)
-    shoot("predicted-shapes.png")
+    shoot(viewer, IMAGES / "predicted-shapes.png")
     viewer.close()
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 HOME = tempfile.mkdtemp()
 os.environ["XDG_DATA_HOME"] = HOME
 
-import napari  # noqa: E402
-from make_screenshots import IMAGES, own_settings, press, wait  # noqa: E402
+from pictures import IMAGES, add_widget, open_napari, press, shoot, wait  # noqa: E402
 from qtpy.QtCore import Qt  # noqa: E402
 from qtpy.QtTest import QTest  # noqa: E402
 
@@ -42,18 +41,9 @@ def main() -> None:
     parser.add_argument("--judge-steps", type=int, default=60)
     parser.add_argument("--to", type=Path, default=IMAGES)
     options = parser.parse_args()
-    own_settings()
-    viewer = napari.Viewer(show_welcome_screen=False)
-    window = viewer.window._qt_window
-    window.resize(*SIZE)
-    viewer.open_sample("napari-dispr", "simulated_nuclei_3d")
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Synthesise annotated images")
-    window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
+    viewer = open_napari(SIZE, "simulated_nuclei_3d")
+    widget = add_widget(viewer, "Synthesise annotated images", DOCK)
     viewer.reset_view()
-
-    def shoot(name: str) -> None:
-        wait(at_least=1)
-        viewer.window.screenshot(options.to / name, canvas_only=False, flash=False)
 
     def show_tab(number: int) -> None:
         place = widget.tabs.tabRect(number).center()
@@ -67,7 +57,7 @@ def main() -> None:
     press(learn.learn_button)
     wait(lambda: learn.view.state == "finished" or learn.view.problem.isVisible(), at_least=5)
     assert learn.view.state == "finished", learn.view.problem.text()
-    shoot("synthesis-learn.png")
+    shoot(viewer, options.to / "synthesis-learn.png")
     press(learn.view.make_button)
     wait(lambda: make.isVisible() and make.source.currentText() == NAME)
     press(make.preview_button)
@@ -85,7 +75,7 @@ def main() -> None:
     place = make.browser.list.visualItemRect(make.browser.list.item(0)).center()
     QTest.mouseClick(make.browser.list.viewport(), Qt.MouseButton.LeftButton, pos=place)
     wait(lambda: "synthetic labels" in viewer.layers, at_least=1)
-    shoot("synthesis-make.png")
+    shoot(viewer, options.to / "synthesis-make.png")
     show_tab(2)
     judge = widget.judge
     judge.folders["real_test"].folder = write_test(Path(HOME) / "test")
@@ -95,7 +85,7 @@ def main() -> None:
     press(judge.judge_button)
     wait(lambda: not judge.run_bar.running, at_least=2)
     assert judge.table.isVisible(), judge.run_bar.status.text()
-    shoot("synthesis-judge.png")
+    shoot(viewer, options.to / "synthesis-judge.png")
     viewer.close()
 
 

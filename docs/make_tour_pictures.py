@@ -6,7 +6,7 @@ Needs the installed plugin and writes docs/images/compare*.png and docs/images/n
 """
 
 import napari
-from make_screenshots import IMAGES, own_settings, press, wait
+from pictures import IMAGES, add_widget, open_napari, press, shoot, wait
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPainter
 
@@ -23,13 +23,9 @@ STEPS = (0, 22, 30, 35)
 
 
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
-    own_settings()
-    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer = open_napari(SIZE, "simulated_red_blood_cells_3d")
     window = viewer.window._qt_window
-    window.resize(*SIZE)
-    viewer.open_sample("napari-dispr", "simulated_red_blood_cells_3d")
-    _, predict = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")
+    predict = add_widget(viewer, "Predict 3D shapes")
     predict.cells.choice = CellChoice.ALL
     predict.form.settings = predict.form.settings.model_copy(update={"members": MEMBERS})
     wait(lambda: predict.form.device.itemText(0) != "auto" and predict.predict_button.isEnabled(), at_least=2)
@@ -37,8 +33,7 @@ def main() -> None:
     wait(lambda: not predict.running and not predict.updater.busy)
     widget = open_window(viewer, "Compare members")
     assert isinstance(widget, CompareWidget)
-    dock = widget.parentWidget()
-    window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
+    window.resizeDocks([widget.parentWidget()], [DOCK], Qt.Orientation.Horizontal)
     wait(lambda: not widget.busy, at_least=2)
     viewer.reset_view()
     press(widget.ambiguous_first)
@@ -48,7 +43,7 @@ def main() -> None:
     widget.slider.setValue(2)
     wait(lambda: not widget.busy, at_least=2)
     window.grab()  # OpenGL has drawn all tiles by now
-    viewer.window.screenshot(IMAGES / "compare.png", canvas_only=False, flash=False)
+    shoot(viewer, IMAGES / "compare.png")
     shoot_views(widget)
     watch(viewer, widget)
     viewer.close()

@@ -15,37 +15,26 @@ HOME = tempfile.mkdtemp()
 os.environ["XDG_DATA_HOME"] = HOME
 
 import napari  # noqa: E402
-from make_screenshots import DOCK, IMAGES, SIZE, press, wait  # noqa: E402
-from qtpy.QtCore import QSettings, Qt  # noqa: E402
+from pictures import IMAGES, add_widget, open_napari, press, shoot, wait  # noqa: E402
 from qtpy.QtTest import QTest  # noqa: E402
 
 from napari_dispr.widgets.predict.request import CellChoice  # noqa: E402
 
+SIZE, DOCK = (1480, 900), 400
 #: Share of the budget at which a picture is taken.
 SHARE = 0.85
 NAME = "my-nuclei"
 
 
 def main() -> None:
-    IMAGES.mkdir(exist_ok=True)
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
-    viewer = napari.Viewer(show_welcome_screen=False)
-    window = viewer.window._qt_window
-    window.resize(*SIZE)
-    viewer.open_sample("napari-dispr", "simulated_nuclei_3d")
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-dispr", "Train a shape model")
-    window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
+    viewer = open_napari(SIZE, "simulated_nuclei_3d")
+    widget = add_widget(viewer, "Train a shape model", DOCK)
     viewer.reset_view()
-
-    def shoot(name: str) -> None:
-        wait(at_least=1)
-        viewer.window.screenshot(IMAGES / name, canvas_only=False, flash=False)
-
     wait(lambda: widget.data.data is not None, at_least=3)
     widget.form.name.clear()
     QTest.keyClicks(widget.form.name, NAME)
     widget.form.preset.setCurrentIndex(widget.form.preset.findData("quick"))
-    shoot("train-data.png")
+    shoot(viewer, IMAGES / "train-data.png")
     press(widget.train_button)
 
     def steps() -> float:
@@ -54,12 +43,12 @@ def main() -> None:
         return 0.0 if last is None else last["share"]
 
     wait(lambda: steps() >= SHARE or widget.view.state == "stopped", at_least=5)
-    shoot("train-running.png")
+    shoot(viewer, IMAGES / "train-running.png")
     start = time.monotonic()
     wait(lambda: widget.view.state == "finished" or time.monotonic() - start > 600)
     assert widget.view.state == "finished", widget.view.problem.text()
     assert (Path(HOME) / "napari-dispr" / "models" / f"{NAME}.safetensors").exists()
-    shoot("train-finished.png")
+    shoot(viewer, IMAGES / "train-finished.png")
     press(widget.view.use_button)
     predict(viewer)
     viewer.close()
@@ -73,8 +62,7 @@ def predict(viewer: napari.Viewer) -> None:
     press(widget.predict_button)
     wait(lambda: not widget.running and not widget.updater.busy, at_least=2)
     press(widget.show_3d_button)
-    wait(at_least=1)
-    viewer.window.screenshot(IMAGES / "train-predict.png", canvas_only=False, flash=False)
+    shoot(viewer, IMAGES / "train-predict.png")
 
 
 if __name__ == "__main__":

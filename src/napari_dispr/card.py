@@ -57,12 +57,8 @@ class Calibration(_Part):
 
 
 class PlaneIntervals(_Part):
-    """The calibrations of cells of which several planes are known.
-
-    Attributes
-    ----------
-    gap : float
-        Largest `planes.mean_gap` of a cell, in voxels, for which they hold.
+    """The calibrations of cells of which several planes are known; ``gap`` is the largest `planes.mean_gap`
+    of a cell, in voxels, for which they hold.
     """
 
     gap: _Positive
@@ -222,10 +218,8 @@ class VolumeLine(_Part):
 class Heights(_Part):
     """Gives members the volume of known cells of their kind; made and read by ``cells.heights``.
 
-    Attributes
-    ----------
-    sized, unsized : VolumeLine
-        For cells whose size on the grid is their true size, and for cells whose true size is not known.
+    ``sized`` is for cells whose size on the grid is their true size, ``unsized`` for those whose true size is
+    not known.
     """
 
     sized: VolumeLine

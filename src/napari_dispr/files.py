@@ -96,10 +96,7 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
 def locked(file: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of a file, which is made if needed; the system frees it when the process ends, however.
 
-    Raises
-    ------
-    InputError
-        If another process holds the lock, and this one does not wait.
+    Raises an InputError if another process holds the lock, and this one does not wait.
     """
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,10 +32,8 @@ GRID_TO_PIXEL = 1e4
 def check_affine(affine: ArrayLike) -> NDArray[np.float64]:
     """An affine (3, 3) or (4, 4) of a picture or a grid, as numbers that can be computed with.
 
-    Raises
-    ------
-    ValueError
-        If it is not finite and real, cannot be inverted, or has a scale that no microscope has.
+    Raises a ValueError if it is not finite and real, cannot be inverted, or has a scale that no microscope
+    has.
     """
     matrix = np.asarray(affine)
     if matrix.dtype.kind not in "iuf" or matrix.shape not in ((3, 3), (4, 4)):

@@ -109,12 +109,7 @@ def split_parts(labels: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def cell_boxes(labels: NDArray[Any]) -> dict[int, Box]:
-    """Bounding box of each cell, by label, from one pass over the array.
-
-    Parameters
-    ----------
-    labels : (y, x) or (z, y, x) integer array
-    """
+    """Bounding box of each cell, by label, from one pass over the array, (y, x) or (z, y, x)."""
     values: NDArray[Any] | None = None
     if labels.size and int(labels.max()) > _DENSE_LABELS:
         values, ranks = np.unique(labels, return_inverse=True)
@@ -127,13 +122,7 @@ def cell_boxes(labels: NDArray[Any]) -> dict[int, Box]:
 
 
 def cell_box(labels: NDArray[Any], label: int) -> Box:
-    """Bounding box of one cell.
-
-    Raises
-    ------
-    InputError
-        If there is no such cell.
-    """
+    """Bounding box of one cell. Raises an InputError if there is no such cell."""
     boxes = find_objects((labels == label).astype(np.uint8)) if label > 0 else ()
     if not boxes:
         raise InputError(f"The labels hold no cell {label}: choose among the values that they hold.")

@@ -34,8 +34,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PixelSize = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Scale = Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | Literal["auto", "physical"]
 Device = Annotated[
-    str,
-    Field(description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."),
+    str, Field(description="Device that computes: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ...")
 ]
 #: What a picture shows: a plane through the cells, or their projection, with their silhouettes as masks.
 PictureKind = Literal["section", "projection"]
@@ -44,10 +43,7 @@ PictureKind = Literal["section", "projection"]
 def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> SettingsKind:
     """Settings of a verb from what a user gave.
 
-    Raises
-    ------
-    InputError
-        If a name is unknown or a value is out of its range.
+    Raises an InputError if a name is unknown or a value is out of its range.
     """
     try:
         return kind(**values)
@@ -62,14 +58,14 @@ def checked_settings(kind: type[SettingsKind], values: Mapping[str, Any]) -> Set
                 f"There is no setting {name!r}: choose among {', '.join(kind.model_fields)}."
             ) from None
         # A setting that may have several types has an error for each type.
-        said = [
+        reasons = [
             f"{message[0].lower()}{message[1:]}"
             for e in error.errors()
             if e["loc"][:1] == first["loc"][:1]
             for message in [e["msg"].removeprefix("Value error, ")]
         ]
         raise InputError(
-            f"The setting {name} cannot be {values.get(name)!r}: {', or '.join(said)}."
+            f"The setting {name} cannot be {values.get(name)!r}: {', or '.join(reasons)}."
         ) from None
 
 

@@ -53,12 +53,12 @@ def test_methods_by_name_and_by_file(shapr, tmp_path):
         assert method_of(name, settings) is fit and fit.name == name and fit.members == 1
     model = method_of("model", settings)
     assert model.name == "red-blood-cell" and model.provenance["quality"] == "balanced"
-    assert model.trained_on == model.card.seen >= set(model.card.training["fingerprints"])
+    assert model.card.seen >= set(model.card.training["fingerprints"])
     assert method_of("generic", settings).name == "generic"
     path = export_model("my-shapr", tmp_path)
     for given in ("my-shapr", path, str(path)):
         method = method_of(given, settings)
-        assert method.name == "my-shapr" and method.trained_on == {"ab"} and method.members == 1
+        assert method.name == "my-shapr" and method.card.seen == {"ab"} and method.members == 1
         assert method.provenance["model_hash"] == shapr.hash
     assert list(methods_of(["cylinder", "model", "cylinder", "my-shapr"], settings)) == [
         "cylinder", "red-blood-cell", "my-shapr",

@@ -118,7 +118,7 @@ def test_model_file_keeps_all_and_draws_the_same(untrained, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["shapr.safetensors"]
     again = SHAPRModel.load(path)
     assert again.name == "mine" and again.hash == untrained.hash
-    assert again.trained_on == {"ab", "cd"} and again.card.rival == "shapr"
+    assert again.card.seen == {"ab", "cd"} and again.card.rival == "shapr"
     one = cell("one")
     np.testing.assert_array_equal(
         untrained.probabilities(one.mask, one.image), again.probabilities(one.mask, one.image)

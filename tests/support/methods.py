@@ -21,10 +21,10 @@ class FunctionMethod:
     members = None
     uses_planes = False
     name = hash = "function"
-    card = Card(name="function", qualities={})
 
     def __init__(self, shapes: Callable[..., Any], trained_on: Iterable[str] = ()) -> None:
-        self.shapes, self.trained_on = shapes, frozenset(trained_on)
+        self.shapes = shapes
+        self.card = Card(name="function", qualities={}, training={"fingerprints": [*trained_on]})
         self.provenance: dict[str, Any] = {}
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:

@@ -56,9 +56,9 @@ def test_from_a_folder_to_a_rival(trained, dataset):
     assert card.rival == "shapr" and card.name == "my-shapr" and card.voxel_size == 0.2
     assert card.training["preset"] == "shapr" and card.training["steps"] == 6
     apart = card.training["kept_apart"]
-    assert len(apart) == 1 and len(model.trained_on) == 2 * 5  # each by its picture and by its object
+    assert len(apart) == 1 and len(model.card.seen) == 2 * 5  # each by its picture and by its object
     (known,) = [one for one in read_dataset(dataset, need_objects=True) if one.name in apart]
-    assert not known.is_among(model.trained_on)
+    assert not known.is_among(model.card.seen)
     assert 0 <= card.scores["one_shape"]["consensus_iou"] <= 1
     assert events[-1].scores == card.scores
     drawn = nd.predict(known.image, known.mask > 0.5, model=out, scale=1.0)

@@ -106,28 +106,28 @@ def test_ranked_cells_stand_next_to_real_ones_that_have_no_rank() -> None:
         assert of_cell == dict(zip(ranking["label"], ranking["rank"], strict=True))
         assert texts(content, "rank")[2] == texts(content, "expected_gain")[2] == "", "a real cell is known"
         assert texts(content, "expected_gain")[0].endswith("%") == relative
-        assert content.filed.attrs["columns"]["rank"] == ranking.attrs["columns"]["rank"]
+        assert content.exported.attrs["columns"]["rank"] == ranking.attrs["columns"]["rank"]
     assert "rank" not in both()[0].columns and "rank" not in both()[0].frame
 
 
 def test_the_window_counts_members_from_1_and_files_from_0() -> None:
     cells, members = both()
     assert texts(cells, "kept") == ["consensus", "member 2", "", "", ""]
-    assert cells.filed["kept"].tolist() == ["consensus", "member 1", "", "", ""]
+    assert cells.exported["kept"].tolist() == ["consensus", "member 1", "", "", ""]
     assert members.frame["member"].dropna().tolist() == [1, 2, 3] * 3
-    assert members.filed["member"].dropna().tolist() == [0, 1, 2] * 3
-    assert members.filed["shape"].tolist()[:3] == ["member 1", "member 2", "member 3"]
+    assert members.exported["member"].dropna().tolist() == [0, 1, 2] * 3
+    assert members.exported["shape"].tolist()[:3] == ["member 1", "member 2", "member 3"]
     for content in (cells, members):
-        assert set(content.filed.columns) <= content.filed.attrs["columns"].keys()
+        assert set(content.exported.columns) <= content.exported.attrs["columns"].keys()
 
 
 def test_filed_members_are_the_table_of_the_prediction() -> None:
     content = members_content(tables()[0], "cells")
     expected = tables()[0].sort_values("label", kind="stable").reset_index(drop=True)
     pd.testing.assert_frame_equal(
-        content.filed[expected.columns], expected, check_dtype=False, check_exact=True, check_like=False
+        content.exported[expected.columns], expected, check_dtype=False, check_exact=True, check_like=False
     )
-    assert content.filed.attrs["columns"].items() >= tables()[0].attrs["columns"].items()
+    assert content.exported.attrs["columns"].items() >= tables()[0].attrs["columns"].items()
     assert "source" not in content.columns, "one source needs no column"
 
 

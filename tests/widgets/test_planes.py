@@ -22,7 +22,7 @@ from napari_dispr.widgets.compare.widget import CompareWidget
 from napari_dispr.widgets.morphometry import rank_choice
 from napari_dispr.widgets.morphometry.columns import NEXT_PLANE
 from napari_dispr.widgets.morphometry.rank_choice import BY_PLANE, RankChoice
-from napari_dispr.widgets.predict.cures import SPLIT_STACK
+from napari_dispr.widgets.predict.fixes import SPLIT_STACK
 from napari_dispr.widgets.predict.request import CellChoice, inspect, make_request
 from napari_dispr.widgets.predict.widget import PredictWidget
 
@@ -89,7 +89,7 @@ def test_a_mask_of_a_stack_is_split_into_cells_that_keep_their_number() -> None:
     assert inspection.binary and "a mask with one value" in inspection.text
     viewer = ViewerModel()
     layers = viewer.add_image(IMAGE, **PLACE), viewer.add_labels(mask, **PLACE)
-    data, settings, _ = SPLIT_STACK.mended(*layers)
+    data, settings, _ = SPLIT_STACK.fixed(*layers)
     assert np.array_equal(data > 0, SPARSE > 0)
     assert [len(np.unique(data[label == SPARSE])) for label in (1, 2)] == [1, 1]
     assert np.allclose(settings["scale"], PLACE["scale"])

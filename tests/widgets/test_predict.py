@@ -547,11 +547,11 @@ def test_a_mask_is_split_into_cells(opened, qtbot: QtBot) -> None:
     mask[:9, :9] = 255  # cut by the border: what is wrong is that all is one cell
     viewer, widget = opened(labels=mask)
     widget.cells.choice = CellChoice.ALL
-    qtbot.waitUntil(lambda: not widget.cure_button.isHidden())
+    qtbot.waitUntil(lambda: not widget.fix_button.isHidden())
     assert "mask with one value" in widget.message.text()
-    press(widget.cure_button)
+    press(widget.fix_button)
     qtbot.waitUntil(lambda: widget.message.text().startswith("6 cells to predict."))  # some touch
-    assert widget.labels_choice.layer.name == "cells: split" and widget.cure_button.isHidden()
+    assert widget.labels_choice.layer.name == "cells: split" and widget.fix_button.isHidden()
     assert not viewer.layers["cells"].visible
 
 

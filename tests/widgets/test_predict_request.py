@@ -15,7 +15,7 @@ from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.samples import simulated_red_blood_cells
 from napari_dispr.viewer.world import position_in_layer
 from napari_dispr.widgets.parts.threads import Cancelled, Progress
-from napari_dispr.widgets.predict.cures import ALIGN, SPLIT
+from napari_dispr.widgets.predict.fixes import ALIGN, SPLIT
 from napari_dispr.widgets.predict.request import CellChoice, PredictRequest, inspect, make_request
 from napari_dispr.widgets.predict.running import REFRESH, Results, run, summary
 
@@ -168,7 +168,7 @@ def test_a_mask_of_many_cells_is_split_in_each_plane(viewer: ViewerModel) -> Non
     inspection = inspect(requested(viewer, labels=mask, choice=CellChoice.ALL))
     assert inspection.binary and "mask with one value" in inspection.text
     layer = viewer.add_labels(np.stack([mask, np.zeros_like(mask)]), scale=(3, 1, 1))
-    data, settings, _ = SPLIT.mended(viewer.layers[0], layer)
+    data, settings, _ = SPLIT.fixed(viewer.layers[0], layer)
     assert data.shape == layer.data.shape and list(np.unique(data[0])) == list(range(7))
     assert not data[1].any() and tuple(settings["scale"]) == (3, 1, 1)
 
@@ -179,7 +179,7 @@ def test_labels_of_a_time_series_are_aligned_with_its_channels(viewer: ViewerMod
     labels = viewer.add_labels(moving, scale=(10, 0.5, 0.5))
     with pytest.raises(InputError, match="align them"):
         make_request(image, labels, viewer.dims, CellChoice.ALL, (), QUICK)
-    data, settings, _ = ALIGN.mended(image, labels)
+    data, settings, _ = ALIGN.fixed(image, labels)
     aligned = viewer.add_labels(data, **settings)
     for time, channel in ((0, 0), (2, 1), (1, 0)):
         viewer.dims.set_point((0, 1), (10 * time, 4 + channel))

@@ -148,10 +148,7 @@ class Scaling:
     def zoom(self, box: Box) -> float:
         """Grid voxels per pixel for the cell in this box.
 
-        Raises
-        ------
-        InputError
-            If there is no such scale, or a size that ``physical`` needs is unknown.
+        Raises an InputError if there is no such scale, or a size that ``physical`` needs is unknown.
         """
         scale, size = self.scale, self.pixel_size
         if scale == "auto":

@@ -99,10 +99,7 @@ def read_field(
 ) -> tuple[NDArray[Any] | None, NDArray[Any], tuple[float, float] | None]:
     """Image, labels and the sides (y, x) of a pixel in micrometer, None if they are not known.
 
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged, or the two do not belong together.
+    Raises an InputError if a file is missing or damaged, or the two do not belong together.
     """
     if one.fault:
         raise InputError(one.fault)
@@ -166,19 +163,17 @@ def _of_table(path: Path) -> Iterator[Field]:
             raise InputError(f"Line {number} of {path} has not as many values as the first line: correct it.")
         image, labels = ((row[what] or "").strip() for what in ("image", "labels"))
         name = (row.get("name") or stem_of(Path(image or labels))).strip()
-        try:
-            size = float(row["pixel_size"].replace(",", ".")) if row.get("pixel_size") else None
-            if size is not None and not SMALLEST <= size <= LARGEST:
-                raise ValueError
-            fault = "" if labels else f"Line {number} of {path} names no labels: give a segmentation."
-        except ValueError:
-            size, fault = (
-                None,
-                (
-                    f"Line {number} of {path} has the pixel size {row['pixel_size']!r}: give it in "
-                    "micrometer, such as 0.1."
-                ),
-            )
+        fault = "" if labels else f"Line {number} of {path} names no labels: give a segmentation."
+        size = None
+        if stated := row.get("pixel_size"):
+            found = numeric([stated.replace(",", ".")])
+            if found is not None and SMALLEST <= found[0] <= LARGEST:
+                size = float(found[0])
+            else:
+                fault = (
+                    f"Line {number} of {path} has the pixel size {stated!r}: give it in micrometer, such as "
+                    "0.1."
+                )
         yield Field(
             name,
             path.parent / image if image else None,
@@ -192,22 +187,19 @@ def _of_table(path: Path) -> Iterator[Field]:
 
 def _of_plate(folder: Path) -> Iterator[Field]:
     try:
-        yield from _sites(folder)
+        for well in _attributes(folder)["plate"]["wells"]:
+            place, (row, _, column) = folder / well["path"], well["path"].partition("/")
+            for image in _attributes(place).get("well", {}).get("images", []):
+                path = place / image["path"]
+                names = _attributes(path / "labels").get("labels") or []
+                fault = (
+                    "" if names else f"{path} has no labels: segment it, and save them in {path / 'labels'}."
+                )
+                columns = {"well": f"{row}{column}", "row": row, "column": column, "site": str(image["path"])}
+                labels = path / "labels" / names[0] if names else None
+                yield Field(f"{row}{column}_{image['path']}", path, labels, columns=columns, fault=fault)
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{folder} is a damaged OME-Zarr plate: write it again.") from None
-
-
-def _sites(folder: Path) -> Iterator[Field]:
-    for well in _attributes(folder)["plate"]["wells"]:
-        place = folder / well["path"]
-        for image in _attributes(place).get("well", {}).get("images", []):
-            path = place / image["path"]
-            names = _attributes(path / "labels").get("labels") or []
-            fault = "" if names else f"{path} has no labels: segment it, and save them in {path / 'labels'}."
-            row, _, column = well["path"].partition("/")
-            columns = {"well": f"{row}{column}", "row": row, "column": column, "site": str(image["path"])}
-            labels = path / "labels" / names[0] if names else None
-            yield Field(f"{row}{column}_{image['path']}", path, labels, columns=columns, fault=fault)
 
 
 def _attributes(folder: Path) -> dict[str, Any]:

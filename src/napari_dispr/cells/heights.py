@@ -62,9 +62,7 @@ def known_volume(line: VolumeLine, area: float, drawn: float) -> float:
 
 
 def _line(
-    target: NDArray[np.float64],
-    inputs: Sequence[NDArray[np.float64]],
-    priors: Sequence[tuple[float, float]],
+    target: NDArray[np.float64], inputs: Sequence[NDArray[np.float64]], priors: Sequence[tuple[float, float]]
 ) -> VolumeLine:
     """The line with the most probable slopes; ``target`` and the first input are per area^1.5."""
     table = np.stack(inputs, axis=1)

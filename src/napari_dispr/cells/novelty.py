@@ -52,11 +52,7 @@ _LISTED = 20
 
 
 def fit_novelty(
-    cells: Sequence[Seen],
-    strangers: Sequence[Seen] = (),
-    *,
-    extent: float = 50.0,
-    least: int = LEAST_CELLS,
+    cells: Sequence[Seen], strangers: Sequence[Seen] = (), *, extent: float = 50.0, least: int = LEAST_CELLS
 ) -> Novelty:
     """Learn what the training cells look like.
 
@@ -163,9 +159,9 @@ def in_words(reasons: Mapping[str, str], of: int) -> list[str]:
         return [f"Cell {name} is unlike the training data: {reason}." for name, reason in reasons.items()]
     names = list(reasons)
     listed = ", ".join(names[:_LISTED]) + (" and others" if len(names) > _LISTED else "")
-    said = list(reasons.values())
-    common = max(dict.fromkeys(said), key=said.count)
-    often = "of each" if said.count(common) == len(said) else f"of {said.count(common)} of them"
+    given = list(reasons.values())
+    common = max(dict.fromkeys(given), key=given.count)
+    often = "of each" if given.count(common) == len(given) else f"of {given.count(common)} of them"
     return [f"{len(names)} of {of} cells are unlike the training data: {listed} ({often}: {common})."]
 
 

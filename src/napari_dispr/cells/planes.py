@@ -54,11 +54,8 @@ class Planes:
 def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[float]) -> Planes:
     """Check pictures of several planes and their labels.
 
-    Raises
-    ------
-    InputError
-        If shapes or depths do not fit one another, a depth is given twice, the image is not one channel, the
-        labels are empty, or they name different cells in different planes.
+    Raises an InputError if shapes or depths do not fit one another, a depth is given twice, the image is not
+    one channel, the labels are empty, or they name different cells in different planes.
     """
     labels = np.asarray(labels)
     if labels.ndim != 3:
@@ -131,9 +128,7 @@ def known_planes(labels: NDArray[Any]) -> list[int]:
 
 
 def crop_planes(
-    planes: Planes,
-    cells: Sequence[int] | None,
-    scaling: Scaling,
+    planes: Planes, cells: Sequence[int] | None, scaling: Scaling
 ) -> tuple[list[Crop], dict[int, int], dict[int, str]]:
     """Crop many cells, each with the zoom that its imaged plane has by itself, or less if it must fit.
 

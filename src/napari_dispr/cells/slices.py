@@ -55,6 +55,11 @@ def square_slice(image: NDArray[Any] | None, labels: NDArray[Any], sides: tuple[
     return Slice(image, labels.take(sources[axis], axis), pixel, *sources)
 
 
+def touches_border(obj: NDArray[np.uint8]) -> bool:
+    """Whether an antialiased object reaches a face of the grid, which may cut it."""
+    return any((obj.take([0, -1], axis=axis) > 127).any() for axis in range(3))
+
+
 def levels(
     labels: NDArray[Any], label: int, box: Box, picture: Slice, crop: Crop
 ) -> tuple[NDArray[np.float64], int]:
@@ -149,8 +154,8 @@ def between_slices(level: NDArray[np.float64], thick: float, first: int) -> NDAr
     beyond = ceil(1 / thick)
     level = np.pad(level, ((beyond, beyond), (0, 0), (0, 0)))
     far = max(thick, 1.0)
-    apart = 1e9  # so far that slices do not affect each other
-    distance = np.maximum(from_level(level, truncation=2 * far, spacing=(apart, 1, 1)), -far)
+    gap = 1e9  # so far that slices do not affect each other
+    distance = np.maximum(from_level(level, truncation=2 * far, spacing=(gap, 1, 1)), -far)
     place = (np.arange(grid.SIZE) - grid.IMAGED_PLANE) / thick - (first - beyond)
     place = np.clip(place, 0, len(level) - 1)  # the slices at both ends are empty
     distance = PchipInterpolator(np.arange(len(level)), distance, axis=0)(place)

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
+from napari_dispr.cells.slices import touches_border
 from napari_dispr.errors import InputError
 from napari_dispr.files import A_TABLE, reading
 
@@ -63,9 +64,9 @@ def split_cells(
     order = sorted(shuffled, key=lambda index: kinds[index])
     count = min(max(round(share * len(groups)), 1), len(groups) - 1)
     taken = np.floor((np.arange(count) + rng.uniform()) * len(groups) / count).astype(int)
-    apart = {member for position in taken for member in groups[order[position]]}
-    training = [cell for index, cell in enumerate(cells) if index not in apart]
-    return training, [cell for index, cell in enumerate(cells) if index in apart]
+    validation = {member for position in taken for member in groups[order[position]]}
+    training = [cell for index, cell in enumerate(cells) if index not in validation]
+    return training, [cell for index, cell in enumerate(cells) if index in validation]
 
 
 def real_cells(cells: Sequence[CellFile]) -> list[CellFile]:
@@ -93,7 +94,7 @@ def check_cells(cells: Sequence[CellFile]) -> list[str]:
         alone = "only the others validate the model"
         none = "no real object is left to validate the model"
         doubts.append(f"{predicted} objects are predicted: {alone if predicted < len(cells) else none}.")
-    if names := [cell.name for cell in cells if cell.obj is not None and _touches_border(cell.obj)]:
+    if names := [cell.name for cell in cells if cell.obj is not None and touches_border(cell.obj)]:
         doubts.append(
             f"The border of the grid cuts {_listed(names)}: use a larger voxel size, or remove them."
         )
@@ -136,11 +137,6 @@ def copies(cells: Sequence[CellFile]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _touches_border(obj: NDArray[np.uint8]) -> bool:
-    faces: Iterable[NDArray[np.uint8]] = (obj.take([0, -1], axis=axis) for axis in range(3))
-    return any((face > 127).any() for face in faces)
-
-
 def _agreement(cell: CellFile) -> float:
     """IoU of the mask with the section of the object."""
     assert cell.obj is not None
@@ -172,11 +168,8 @@ def class_of(name: str) -> str:
 def classes_of(cells: Sequence[CellFile], table: str | os.PathLike[str] | None = None) -> dict[str, str]:
     """The class of each cell, by the cell's name.
 
-    Parameters
-    ----------
-    table : path, optional
-        A CSV file with the columns ``name`` and ``class``. Without it file names give the classes (see
-        `class_of`); if every cell then had its own class, all get the class ``cell``.
+    ``table`` is a CSV file with the columns ``name`` and ``class``. Without it file names give the classes
+    (see `class_of`); if every cell then had its own class, all get the class ``cell``.
     """
     if table is None:
         found = {cell.name: class_of(cell.name) for cell in cells}

@@ -179,11 +179,7 @@ def read_file(path: Path, *, labels: bool = False) -> Read:
     """Read a file as an array, with its axes and the size of its voxels.
 
     Labels in a PNG with a palette are the indices of the palette; those in Cellpose's NAME_seg.npy its masks.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it cannot be read, or labels have channels or colours.
+    Raises an InputError if there is no such file, it cannot be read, or labels have channels or colours.
     """
     if not path.exists():
         raise InputError(f"There is no file {path}: check the name.")
@@ -212,10 +208,8 @@ def read_file(path: Path, *, labels: bool = False) -> Read:
 def one_channel(read: Read, path: Path, channel: int | None) -> Read:
     """Choose a channel of a picture that has several; colours that are all equal need no choice.
 
-    Raises
-    ------
-    InputError
-        If the picture has several channels and none, or one that it does not have, was chosen.
+    Raises an InputError if the picture has several channels and none, or one that it does not have, was
+    chosen.
     """
     axis = next((i for i, letter in enumerate(read.axes) if letter in "CS" and read.array.shape[i] > 1), None)
     if axis is None:

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.cropping import check_intensities, crop_cell
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.cells.slices import Slice, between_slices, levels, square_slice, stack_on_grid
+from napari_dispr.cells.slices import (
+    Slice,
+    between_slices,
+    levels,
+    square_slice,
+    stack_on_grid,
+    touches_border,
+)
 from napari_dispr.errors import InputError
 from napari_dispr.files import as_file_name
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
@@ -123,7 +130,7 @@ def cut_stacks(
     """
     if not stacks:
         raise InputError("There is no stack: give an image with its labels.")
-    if not _is_plane(plane):
+    if plane != "middle" and (type(plane) is not int or plane < 0):
         raise InputError(f'The plane is {plane!r}: give "middle" or the number of a slice, from 0.')
     if voxel_size is not None and not (isfinite(voxel_size) and voxel_size > 0):
         raise InputError(f"The voxel size is {voxel_size}: give a length above 0, or leave it out.")
@@ -164,10 +171,6 @@ def cut_stacks(
     if not cells:
         raise _nothing_left(stacks, left_out)
     return CutCells(cells, voxel_size, stacks[0].unit, plane, dict(left_out))
-
-
-def _is_plane(plane: object) -> bool:
-    return plane == "middle" or (isinstance(plane, int) and not isinstance(plane, bool) and plane >= 0)
 
 
 def _nothing_left(stacks: Sequence[Stack], left_out: Mapping[str, int]) -> InputError:
@@ -297,21 +300,13 @@ def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float
             return "without light in the image"
     level, first = levels(stack.labels, candidate.label, candidate.box, picture, crop)
     obj = between_slices(level, stack.spacing[0] / voxel_size, first - candidate.plane)
-    faces = (obj.take([0, -1], axis=axis) for axis in range(3))
-    if any((face > 127).any() for face in faces):
+    if touches_border(obj):
         return "larger than the grid"
     pictures = None
     if stack.image is not None:
         pictures = stack_on_grid(
-            stack.image,
-            stack.labels,
-            candidate.label,
-            candidate.box,
-            stack.spacing,
-            voxel_size,
-            picture,
-            crop,
-            candidate.plane,
-        )
+            stack.image, stack.labels, candidate.label, candidate.box, stack.spacing, voxel_size, picture,
+            crop, candidate.plane,
+        )  # fmt: skip
     name = f"{as_file_name(stack.name) or 'stack'}-{candidate.label}"
     return CellFile(name, crop.mask, image, obj, stack=pictures)

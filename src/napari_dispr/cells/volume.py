@@ -113,8 +113,8 @@ def _columns(known: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _kernel(a: Floats, b: Floats, length: float, linear: float) -> Floats:
-    apart = ((a[:, None] - b[None]) ** 2).mean(axis=-1)
-    return np.asarray(np.exp(-apart / (2 * length**2)) + linear * (a @ b.T) / a.shape[1])
+    squared = ((a[:, None] - b[None]) ** 2).mean(axis=-1)
+    return np.asarray(np.exp(-squared / (2 * length**2)) + linear * (a @ b.T) / a.shape[1])
 
 
 def _predicted(process: Process, own: Floats, cells: Floats) -> float:

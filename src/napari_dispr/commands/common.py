@@ -179,10 +179,10 @@ def add_spacing(parser: argparse.ArgumentParser, options: str = "--spacing") -> 
     parser.add_argument("--unit", help=f"unit of {options} ({UNIT})")
 
 
-def given_spacing(options: argparse.Namespace) -> tuple[tuple[float, ...] | None, str]:
+def given_spacing(options: argparse.Namespace, count: int = 3) -> tuple[tuple[float, ...] | None, str]:
     """Spacing and unit from the options of :func:`add_spacing`."""
     if options.spacing is not None:
-        return lengths("--spacing", options.spacing, 3), options.unit or UNIT
+        return lengths("--spacing", options.spacing, count), options.unit or UNIT
     if options.unit is not None:
         raise InputError("--unit is the unit of --spacing: give both, or neither.")
     return None, UNIT

@@ -9,7 +9,7 @@ from napari_dispr.commands import common
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PredictSettings
 
-#: Marks the demo's own prediction, which the next demo may replace.
+#: Title of the picture; in ``prediction.json`` it marks a demo, which the next demo may replace.
 _DEMO = "simulated red blood cells"
 
 
@@ -56,8 +56,7 @@ def demo(options: argparse.Namespace) -> None:
         with written_aside(options.out / f"{name}.tif") as aside:
             tifffile.imwrite(aside, picture, resolution=(1 / field.pixel_size,) * 2, metadata={"unit": "um"})
     truths = {label: from_level(field.objects[label], 127.5, truncation=8.0) for label in prediction}
-    title = "simulated red blood cells"
-    save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, title)
+    save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, _DEMO)
     from napari_dispr.prediction.tables import measure_cells
 
     table = measure_cells(prediction)

@@ -62,11 +62,7 @@ def add(commands: Any) -> None:
 
 def learn(options: argparse.Namespace) -> None:
     settings = common.given_settings(options, LearnSettings)
-    spacing = None
-    if options.spacing is not None:
-        spacing = common.lengths("--spacing", options.spacing, 2 + (options.spacing.count(",") > 1))
-    elif options.unit is not None:
-        raise InputError("--unit is the unit of --spacing: give both, or neither.")
+    spacing, unit = common.given_spacing(options, 2 if (options.spacing or "").count(",") < 2 else 3)
     paths: list[Path] = options.sources
     if len(paths) > 1 and len(paths) % 2:
         raise InputError(
@@ -81,7 +77,7 @@ def learn(options: argparse.Namespace) -> None:
         None if len(paths) == 1 else paths[1::2],
         options.out,
         spacing=spacing,
-        unit=options.unit or common.UNIT,
+        unit=unit,
         channel=options.channel,
         finish=options.finish,
         description=options.description,

@@ -130,10 +130,7 @@ class ShapeModel:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a model file.
 
-        Raises
-        ------
-        InputError
-            If the file does not exist, or is not a model file of this package.
+        Raises an InputError if the file does not exist, or is not a model file of this package.
         """
         check_readable(path)
         if os.path.getsize(path) > _LARGEST:

@@ -104,13 +104,7 @@ class Trained(Generic[Network]):
 
 
 def warm_and_decayed(step: int, share: float, warmup: int, decay: float) -> float:
-    """Share of the peak learning rates: a linear rise, a plateau, and a linear fall to 0 at the end.
-
-    Parameters
-    ----------
-    decay : float
-        Share of the budget, at its end, of the fall.
-    """
+    """Share of the peak learning rates: a linear rise, a plateau, and a linear fall in the last ``decay``."""
     rise = (step + 1) / warmup if warmup else 1.0
     fall = (1 - share) / decay if decay else 1.0
     return min(1.0, rise, fall)

@@ -86,17 +86,11 @@ def linear_betas(steps: int) -> Array:
     return np.linspace(scale * 1e-4, scale * 0.02, steps, dtype=np.float64)
 
 
-def cosine_betas(steps: int, largest: float = 0.999) -> Array:
-    """The cosine schedule (Nichol & Dhariwal, arXiv 2102.09672, Eq. 17)."""
-    edges = np.arange(steps + 1, dtype=np.float64) / steps
-    bar = np.cos((edges + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.minimum(1 - bar[1:] / bar[:-1], largest)
+def cosine_betas(steps: int, factor: float = 1.0) -> Array:
+    """The cosine schedule (Nichol & Dhariwal, arXiv 2102.09672, Eq. 17).
 
-
-def later_cosine_betas(steps: int, factor: float = 4.0) -> Array:
-    """The cosine schedule with signal / noise divided by ``factor`` (Hoogeboom et al., arXiv 2301.11093).
-
-    Neighbouring pixels of pictures of one cell are so similar that the content is decided at high noise.
+    With signal / noise divided by ``factor`` (Hoogeboom et al., arXiv 2301.11093) it decides the content at
+    higher noise: neighbouring pixels of pictures of one cell are very similar.
     """
     edges = np.arange(steps + 1, dtype=np.float64) / steps
     bar = np.cos((edges + 0.008) / 1.008 * np.pi / 2) ** 2
@@ -151,8 +145,10 @@ class GaussianDiffusion:
     @cached_property
     def alphas_bar(self) -> Array:
         """Cumulative product of 1 - beta, shape (T,). Eq. 2."""
-        schedules = {"linear": linear_betas, "cosine": cosine_betas, "later cosine": later_cosine_betas}
-        betas: Array = schedules[self.schedule](self.steps)
+        if self.schedule == "linear":
+            betas = linear_betas(self.steps)
+        else:
+            betas = cosine_betas(self.steps, 1.0 if self.schedule == "cosine" else 4.0)
         return np.cumprod(1.0 - betas, dtype=np.float64)
 
     def alpha_bar(self, t: float) -> float:

@@ -21,9 +21,9 @@ from napari_dispr.diffusion.condition import MASK_TRUNCATION
 from napari_dispr.diffusion.cosines import (
     MODES,
     Floats,
+    all_mirrored,
     cosines,
     cosines_at,
-    mirrored,
     plane_coefficients,
     turned_planes,
     volume_of,
@@ -221,13 +221,7 @@ def _centred(rows: Floats, weight: Floats) -> Floats:
 
 
 class Sections:
-    """The sections of known shapes at some depths.
-
-    Parameters
-    ----------
-    depths : (D,)
-        From the imaged plane, in voxels.
-    """
+    """The sections of known shapes at some depths from the imaged plane, in voxels."""
 
     @classmethod
     @lru_cache(maxsize=1)  # most cells have one section, in the imaged plane
@@ -266,13 +260,10 @@ class Sections:
     def apart(self, distances: Floats) -> Floats:
         """Squared differences of the cosines of the sections of each shape, mirrored in each way, (4, N).
 
-        Parameters
-        ----------
-        distances : (D, 64, 64)
-            Signed distance from the edges of the sections, in units of the truncation.
+        ``distances`` (D, 64, 64) are signed distances from the edges of the sections, in units of the
+        truncation.
         """
-        waves = plane_coefficients(distances, 0.0, MODES)
-        wanted = np.stack([mirrored(waves, way).ravel() for way in range(4)]) - self._mean
+        wanted = all_mirrored(plane_coefficients(distances, 0.0, MODES)) - self._mean
         scores = self._known.shapes * self._known.shape_unit
         norms = np.einsum("nk,nk->n", scores @ (self.read.T @ self.read), scores)
         squares = norms - 2 * (wanted @ self.read) @ scores.T + np.square(wanted).sum(axis=1)[:, None]

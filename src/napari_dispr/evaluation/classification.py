@@ -161,9 +161,7 @@ def iter_classify(
     given = None if folds is None else read_folds(folds, cells)
     folder = None if out is None else Path(out)
     features = yield from iter_features(
-        cells,
-        _sources(shapes, kinds, rare, given or {}),
-        None if folder is None else folder / FEATURES_FILE,
+        cells, _sources(shapes, kinds, rare, given or {}), None if folder is None else folder / FEATURES_FILE
     )
     arms = _arms(shapes, features, pictured=all(cell.image is not None for cell in cells))
     results: list[FoldResult] = []
@@ -183,7 +181,9 @@ def iter_classify(
             "software": f"napari-dispr {__version__}",
             "settings": {
                 **chosen.model_dump(exclude={"jobs", "fold_count"}),
-                "folds": _fold_texts(given, chosen, folds),
+                "folds": f"{chosen.fold_count}, other ones in each repetition"
+                if given is None
+                else f"{len(set(given.values()))}, of {Path(folds or '').name}",
             },
             "rare": rare,
             **summarise(results, kinds),
@@ -331,9 +331,3 @@ def _check_inner(table: Path, tested: Sequence[str]) -> None:
 def _natural(fold: str) -> tuple[int, str]:
     """Sort key: numbers by size, other names alphabetically."""
     return (int(fold), "") if fold.isdigit() else (-1, fold)
-
-
-def _fold_texts(given: Mapping[str, str] | None, chosen: ClassifySettings, table: Any) -> Any:
-    if given is None:
-        return f"{chosen.fold_count}, other ones in each repetition"
-    return f"{len(set(given.values()))}, of {Path(table).name}"

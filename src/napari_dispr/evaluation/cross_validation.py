@@ -6,7 +6,7 @@ It can be resumed: an interrupted training continues from its last state, the ev
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, rea
 from napari_dispr.cells.splits import classes_of, folds_of, real_cells
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.evaluate import (
-    Evaluated,
     Options,
     check,
     finished,
@@ -154,12 +153,12 @@ def iter_cross_validate(
         name: {"start": one.start, "preset": one.preset, **one.settings.model_dump(mode="json")}
         for name, one in trained.items()
     }
-    if (folder / _PLAN).exists() and not resume:
-        raise InputError(f"{folder} already holds a cross-validation: resume it, or give another folder.")
-    if (folder / _PLAN).exists():
+    if not (folder / _PLAN).exists():
+        write_json(folder / _PLAN, plan)
+    elif resume:
         check_same(folder / _PLAN, plain(plan))
     else:
-        write_json(folder / _PLAN, plan)
+        raise InputError(f"{folder} already holds a cross-validation: resume it, or give another folder.")
     table = pd.DataFrame([(name, kinds[name], fold) for name, fold in folds.items()])
     with written_aside(folder / "folds.csv") as aside:
         table.to_csv(aside, index=False, header=["name", "class", "fold"])
@@ -188,12 +187,8 @@ def iter_cross_validate(
         for cell in tested:
             if stop():
                 return None
-            with closing(iter_cell(cell, drawn, how, rows)) as drawing:
-                for event in drawing:
-                    if isinstance(event, Evaluated):
-                        done += 1
-                        event = replace(event, done=done, total=total)
-                    yield event
+            yield from iter_cell(cell, drawn, how, rows, done, total)
+            done += len(drawn)
     known = [cell for cell in real if all(rows.has(cell.name, name) for name in names)]
     tested_folds = sorted({folds[cell.name] for cell in known})
     of_trained = {
@@ -314,10 +309,7 @@ def _chosen(
 ) -> list[CellFile]:
     """The cells to test now.
 
-    Raises
-    ------
-    InputError
-        There is no such fold or class, or the fold has no cell of these classes.
+    Raises an InputError if there is no such fold or class, or the fold has no cell of these classes.
     """
     if settings.fold is not None and settings.fold > settings.folds:
         raise InputError(f"There is no fold {settings.fold}: give a number from 1 to {settings.folds}.")

@@ -6,8 +6,7 @@ A generator does the work, so that a progress bar, a worker and the command line
 import os
 import zlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +127,9 @@ def iter_evaluate(
     rows = Rows.start_or_resume(
         folder, how.definitions, settings_of(cells, how) | {"methods": provenance}, resume
     )
-    done = 0
-    for cell in cells:
-        with closing(iter_cell(cell, drawn_by, how, rows)) as events:
-            for event in events:
-                if isinstance(event, Evaluated):
-                    done += 1
-                    event = replace(event, done=done, total=len(cells) * len(methods))
-                yield event
+    total = len(cells) * len(methods)
+    for place, cell in enumerate(cells):
+        yield from iter_cell(cell, drawn_by, how, rows, place * len(methods), total)
     return finished(rows, cells, provenance, how, predicted=given - len(cells))
 
 
@@ -143,18 +137,21 @@ evaluate = in_one_go(iter_evaluate, 'evaluate(cells, {"generic": load_model("gen
 
 
 def iter_cell(
-    cell: CellFile, methods: Mapping[str, Method], how: Options, rows: Rows
+    cell: CellFile, methods: Mapping[str, Method], how: Options, rows: Rows, done: int, total: int
 ) -> Generator[Step | Evaluated, None, None]:
-    """Let methods draw a cell, unless ``rows`` have it already, and add the rows."""
+    """Let methods draw a cell, unless ``rows`` have it already, and add the rows.
+
+    ``done`` of ``total`` pairs of a cell and a method were drawn before.
+    """
     truth: Truth | None = None
-    for name, method in methods.items():
+    for number, (name, method) in enumerate(methods.items(), start=done + 1):
         if rows.has(cell.name, name):
-            yield Evaluated(cell.name, name, 0, 0)
+            yield Evaluated(cell.name, name, number, total)
             continue
         if truth is None:
             truth = _truth(cell, how)
         members = method.members or how.members
-        known = cell.is_among(method.trained_on)
+        known = cell.is_among(method.card.seen)
         failed = ""
         try:
             shapes = yield from iter_shapes(cell, method, members, seed_of(cell.name, how.seed))
@@ -169,7 +166,7 @@ def iter_cell(
                 _save_shapes(path, shapes)
         errors, own = rows_of(cell.name, name, known, failed, shapes, truth)
         rows.add(errors, own)
-        yield Evaluated(cell.name, name, 0, 0, own["failed"] or None)
+        yield Evaluated(cell.name, name, number, total, own["failed"] or None)
 
 
 def finished(
@@ -211,10 +208,7 @@ def finished(
 
 
 def check(
-    cells: Sequence[CellFile],
-    methods: Iterable[str],
-    how: Options,
-    out: str | os.PathLike[str] | None,
+    cells: Sequence[CellFile], methods: Iterable[str], how: Options, out: str | os.PathLike[str] | None
 ) -> None:
     """Make all quick checks; raise an `InputError` if the evaluation is impossible."""
     if not cells:
@@ -263,10 +257,7 @@ def iter_shapes(
 ) -> Generator[Step, None, NDArray[np.bool_]]:
     """Draw members (member, 64, 64, 64) of a cell of a dataset.
 
-    Raises
-    ------
-    InputError
-        If the method cannot draw the cell.
+    Raises an InputError if the method cannot draw the cell.
     """
     crop = crop_of(cell, method)
     settings = PredictSettings(members=members, seed=seed)
@@ -275,14 +266,9 @@ def iter_shapes(
 
 
 def _save_shapes(path: Path, shapes: NDArray[np.bool_]) -> None:
+    how: dict[str, Any] = {"photometric": "minisblack", "compression": "zlib", "metadata": {"axes": "TZYX"}}
     with written_aside(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            shapes.astype(np.uint8),
-            photometric="minisblack",
-            compression="zlib",
-            metadata={"axes": "TZYX"},
-        )
+        tifffile.imwrite(temporary, shapes.astype(np.uint8), **how)
 
 
 # --- methods by name --------------------------------------------------------------------------------------
@@ -311,10 +297,7 @@ def method_of(name_or_path: str | os.PathLike[str], settings: PredictSettings) -
 def methods_of(names_or_paths: Iterable[str], settings: PredictSettings) -> dict[str, Method]:
     """Methods by the names under which they are evaluated, in their order, each once.
 
-    Raises
-    ------
-    InputError
-        If there is no such method, or two have the same name.
+    Raises an InputError if there is no such method, or two have the same name.
     """
     methods: dict[str, Method] = {}
     for one in dict.fromkeys(names_or_paths):

@@ -45,10 +45,8 @@ def f1_scores(matrix: Counts) -> tuple[float, float]:
 def summarise(results: Sequence[FoldResult], classes: Mapping[str, str]) -> dict[str, Any]:
     """Scores of each arm and differences between arms, with intervals from paired resamples.
 
-    Returns
-    -------
-    dict
-        ``classes`` (class to number of cells, in the order of the matrices), ``arms`` and ``differences``.
+    Returns ``classes`` (class to number of cells, in the order of the matrices), ``arms`` and
+    ``differences``.
     """
     kinds = sorted(set(classes.values()), key=lambda kind: (-list(classes.values()).count(kind), kind))
     place = {kind: index for index, kind in enumerate(kinds)}

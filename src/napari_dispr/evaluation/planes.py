@@ -23,17 +23,13 @@ MOST_PLANES = 9
 def depths_of(count: int) -> tuple[int, ...]:
     """Depths of all planes but the imaged one, in voxels from it: alternately above and below it.
 
-    2: 8; 3: 8, -8; 5: 6, -6, 12, -12; ...
-
-    Raises
-    ------
-    InputError
-        If the number of planes is not from 1 to `MOST_PLANES`.
+    2: 8; 3: 8, -8; 5: 6, -6, 12, -12; ... Raises an InputError if the number of planes is not from 1 to
+    `MOST_PLANES`.
     """
     if not 1 <= count <= MOST_PLANES:
         raise InputError(f"The number of planes is {count}: give numbers from 1 to {MOST_PLANES}.")
-    apart = FEW_APART if count <= 3 else MORE_APART
-    return tuple(apart * (i // 2 + 1) * (-1) ** i for i in range(count - 1))
+    step = FEW_APART if count <= 3 else MORE_APART
+    return tuple(step * (i // 2 + 1) * (-1) ** i for i in range(count - 1))
 
 
 @dataclass(frozen=True)
@@ -64,10 +60,6 @@ class InPlanes:
     @property
     def uses_planes(self) -> bool:
         return self.method.uses_planes
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        return self.method.trained_on
 
     @property
     def provenance(self) -> Mapping[str, Any]:

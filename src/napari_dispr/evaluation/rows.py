@@ -87,10 +87,7 @@ def _rounded(row: Row) -> Row:
 class Rows:
     """All rows of an evaluation so far; with a folder, each row is on disk as soon as it is known.
 
-    Attributes
-    ----------
-    errors, cells : list of dict
-        One row per member; one row per cell and method.
+    ``errors`` has a row per member, ``cells`` one per cell and method.
     """
 
     def __init__(self, folder: Path | None, definitions: Definitions) -> None:
@@ -101,11 +98,7 @@ class Rows:
 
     @classmethod
     def start_or_resume(
-        cls,
-        folder: Path | None,
-        definitions: Definitions,
-        settings: Mapping[str, Any],
-        resume: bool,
+        cls, folder: Path | None, definitions: Definitions, settings: Mapping[str, Any], resume: bool
     ) -> Self:
         """Start an evaluation, or resume the one in the folder.
 
@@ -213,10 +206,8 @@ def _read_row(columns: Sequence[str], values: Sequence[str]) -> Row:
 def trained_on(evaluation: Path, method: str) -> set[str]:
     """Names of the cells in a finished evaluation that a method was trained on; empty without ``cells.csv``.
 
-    Raises
-    ------
-    InputError
-        If the table is damaged or has no row of the method, whose shapes are then of an earlier evaluation.
+    Raises an InputError if the table is damaged or has no row of the method, whose shapes are then of an
+    earlier evaluation.
     """
     path = evaluation / "cells.csv"
     if not path.is_file():
@@ -236,10 +227,7 @@ def trained_on(evaluation: Path, method: str) -> set[str]:
 def check_same(path: Path, settings: Mapping[str, Any]) -> None:
     """Check that a file holds these settings.
 
-    Raises
-    ------
-    InputError
-        If not; the message names the first setting that differs.
+    Raises an InputError if not; the message names the first setting that differs.
     """
     try:
         before = json.loads(path.read_text("utf-8"))

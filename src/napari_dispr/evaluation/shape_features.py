@@ -49,10 +49,7 @@ class Described:
 def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
     """Members of a cell, (member, 64, 64, 64), as an evaluation saved them.
 
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged or of another size.
+    Raises an InputError if the file is missing, damaged or of another size.
     """
     path = _check_there(folder, name)
     with reading(path, "TIFF", "evaluate again"):
@@ -70,9 +67,7 @@ def _check_there(folder: Path, name: str) -> Path:
 
 
 def iter_features(
-    cells: Sequence[CellFile],
-    predicted: Mapping[str, tuple[Path, Sequence[str]]],
-    table: Path | None = None,
+    cells: Sequence[CellFile], predicted: Mapping[str, tuple[Path, Sequence[str]]], table: Path | None = None
 ) -> Generator[Described, None, pd.DataFrame]:
     """Features of the true shapes of cells, and of predicted ones.
 

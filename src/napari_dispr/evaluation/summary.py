@@ -191,13 +191,13 @@ def paired_tests(
     for first, second in pairs:
         for measure in measures:
             one, other = values[first][measure], values[second][measure]
-            apart = np.array([one[cell] - other[cell] for cell in one if cell in other], dtype=np.float64)
-            apart = apart[np.isfinite(apart)]
-            found = statistics(apart) | bootstrap_intervals(apart, seed, PAIRED_RESAMPLES)
+            differences = np.array([one[cell] - other[cell] for cell in one if cell in other], np.float64)
+            differences = differences[np.isfinite(differences)]
+            found = statistics(differences) | bootstrap_intervals(differences, seed, PAIRED_RESAMPLES)
             tests.append(
-                {"first": first, "second": second, "measure": measure, "n": len(apart)}
+                {"first": first, "second": second, "measure": measure, "n": len(differences)}
                 | {name: found[name] for name in ("mean", "mean_interval", "median", "median_interval")}
-                | {"wilcoxon_p": wilcoxon(apart)}
+                | {"wilcoxon_p": wilcoxon(differences)}
             )
     for test, p in zip(tests, holm([test["wilcoxon_p"] for test in tests]), strict=True):
         test |= {"holm_p": p, "decided": p < ALPHA}

@@ -161,7 +161,6 @@ def _failed(folder: Path) -> str:
 
 def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
     """A panel for each measure, with a box for each group, as a picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -169,7 +168,6 @@ def _boxes(groups: dict[str, pd.DataFrame], units: dict[str, str]) -> str:
     rows = -(-len(units) // columns)
     height = 0.9 + 0.3 * len(groups)
     page = Figure(figsize=(10.4, rows * height), layout=ConstrainedLayoutEngine(h_pad=0.1))
-    FigureCanvasAgg(page)
     panels = page.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     places = np.arange(len(groups))[::-1]
     for panel in panels[len(units) :]:

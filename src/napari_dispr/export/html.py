@@ -66,11 +66,8 @@ def data_url(png: io.BytesIO) -> str:
 
 
 def figure(picture: Picture, caption: str, text: str, over: str = "", kind: str = "") -> str:
-    """A picture with an overlay (SVG, in its pixels), caption (HTML) and description (``text``).
-
-    Parameters
-    ----------
-    picture : (y, x), (y, x, 3) or (y, x, 4) array in [0, 1]
+    """A picture, (y, x) or with 3 or 4 channels, with an overlay (SVG, in its pixels), caption (HTML) and
+    description (``text``).
     """
     from matplotlib.image import imsave
 

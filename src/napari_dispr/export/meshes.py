@@ -109,11 +109,8 @@ def export_meshes(
         "surface_area": f"{unit}^2: area of the surface",
     }
     write_table(folder / _TABLE, table)
-    frame = {
-        "axes": "x, y, z",
-        "unit": unit,
-        "world": "that of the image: scale, translation and rotation hold",
-    }
+    world = "that of the image: scale, translation and rotation hold"
+    frame = {"axes": "x, y, z", "unit": unit, "world": world}
     write_json(folder / _JSON, {**prediction.provenance, **frame, "warnings": prediction.warnings})
     return paths
 

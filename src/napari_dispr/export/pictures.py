@@ -171,7 +171,6 @@ def save_page(
     truths : mapping of label to (64, 64, 64) signed distance, optional
         The true shapes on the grid of the prediction.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import hsv_to_rgb
     from matplotlib.figure import Figure
 
@@ -179,7 +178,6 @@ def save_page(
     columns = members + 1 + bool(truths)
     height = max(4.0, 1.35 * len(cells))
     figure = Figure(figsize=(height + 1.35 * columns, height + 0.5), facecolor="#101418")
-    FigureCanvasAgg(figure)
     parts = figure.add_gridspec(
         1, 2, width_ratios=[height, 1.35 * columns], wspace=0.03, left=0.01, right=0.99, bottom=0.01, top=0.93
     )

@@ -221,27 +221,22 @@ def _cell(
             interval = _interval(row, measure_name)
             mean, sd = number(row[f"{measure_name}_mean"]), number(row[f"{measure_name}_sd"])
             rows.append([words_of(measure_name), f"<b>{mean}</b>", sd, interval, f"<i>{own}</i>"])
-    head = [
-        "measure",
-        "mean",
-        "sd of members",
-        f"{LEVEL:.0%} interval" if prediction.has_intervals else "",
-        "unit",
-    ]
-    said = [_modes(ensemble)]
+    ends = f"{LEVEL:.0%} interval" if prediction.has_intervals else ""
+    head = ["measure", "mean", "sd of members", ends, "unit"]
+    notes = [_modes(ensemble)]
     if ensemble.section is not None and ensemble.section.planes:
-        said.append(f"Predicted from {1 + len(ensemble.section.planes)} planes.")
+        notes.append(f"Predicted from {1 + len(ensemble.section.planes)} planes.")
     if np.isfinite(row["ambiguity"]):
-        said.append(f"Ambiguity {row['ambiguity']:.2f}.")
+        notes.append(f"Ambiguity {row['ambiguity']:.2f}.")
     if kept is not None:
-        said.append(f"Kept: {'the consensus' if kept == 'consensus' else f'member {kept + 1}'}.")
+        notes.append(f"Kept: {'the consensus' if kept == 'consensus' else f'member {kept + 1}'}.")
     if gone := prediction.rejected.get(label):
         which = ("members " if len(gone) > 1 else "member ") + ", ".join(str(one + 1) for one in gone)
-        said.append(f"Rejected by hand: {which}; so there is no interval.")
+        notes.append(f"Rejected by hand: {which}; so there is no interval.")
     warning = f'<p class="warning">⚠ {escape(str(row["warning"]))}</p>' if row["warning"] else ""
     return (
         f'<section class="cell" id="cell-{label}"><h3>{escape(name)}</h3>'
-        f"<p>{' '.join(filter(None, said))}</p>{warning}"
+        f"<p>{' '.join(filter(None, notes))}</p>{warning}"
         f'<div class="shapes">{"".join(figures)}</div>{html_table(head, rows, "numbers small")}</section>'
     )
 

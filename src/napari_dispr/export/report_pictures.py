@@ -100,19 +100,16 @@ def views(prediction: Prediction, label: int, field: Field | None = None) -> lis
     if section is None:
         picture = np.kron(grid.section(ensemble.occupancy), np.ones((CROP, CROP)))
         return [figure(picture, "section in the imaged plane", f"section of {name}", over, "crop")]
-    planes = [
-        (0.0, section.mask, section.image),
-        *((one.depth, one.mask, one.image) for one in section.planes),
-    ]
-    seen = [image for _, _, image in planes if image is not None]
-    low, high = (min(map(np.min, seen)), max(map(np.max, seen))) if seen else (0.0, 1.0)
+    low, high = section.brightness
     z, step = prediction.imaged_depth(label), ensemble.spacing[0]
     figures = []
-    for depth, mask, image in sorted(planes, key=lambda plane: plane[0]):
+    for plane in sorted(section.all_planes, key=lambda plane: plane.depth):
+        mask, image = plane.mask, plane.image
         grey = mask / 2 if image is None else (image - low) / max(high - low, 1e-12)
-        height = step * round(z / step + depth, 6)  # 0 is not written as 2e-16
+        height = step * round(z / step + plane.depth, 6)  # 0 is not written as 2e-16
         place = f"plane at z = {number(height)} {unit_sign(prediction.unit)}".rstrip()
-        caption = f"{place}<br>{'no cell' if mask.max() <= 0.5 else 'imaged plane' if not depth else ''}"
+        what = "no cell" if mask.max() <= 0.5 else "" if plane.depth else "imaged plane"
+        caption = f"{place}<br>{what}"
         caption = caption if section.planes else "section in the imaged plane"
         over = outline(_enlarged(mask) > 0.5) if mask.max() > 0.5 else ""
         figures.append(figure(_enlarged(grey), caption, f"{place} of {name}", over, "crop"))

@@ -8,7 +8,6 @@ true height of a red blood cell lies between them.
 Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscopic images. iScience 25(11).
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -105,21 +104,12 @@ def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Fit(OneShape):
-    """A fit of the mask as a method; it uses neither image nor seed.
-
-    Attributes
-    ----------
-    shape : callable
-        From the mask (64, 64) to the shape (64, 64, 64).
+    """A fit of the mask as a method; it uses neither image nor seed. ``shape`` makes (64, 64, 64) of the mask
+    (64, 64).
     """
 
     card: Card
     shape: Callable[[ArrayLike], NDArray[np.bool_]]
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of its name, hexadecimal: it has no weights."""
-        return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
 
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.bool_], float]:
         """The shape and 0.5."""
@@ -136,11 +126,7 @@ FITS: dict[str, Fit] = {
     fit.name: fit
     for fit in (
         _fit("cylinder", cylinder, "The mask extruded over the mean full axis of the fitted ellipse"),
-        _fit(
-            "ellipsoid",
-            ellipsoid,
-            "An ellipsoid about the fitted ellipse, with their mean as third axis",
-        ),
+        _fit("ellipsoid", ellipsoid, "An ellipsoid about the fitted ellipse, with their mean as third axis"),
         _fit(
             "cylinder-code", cylinder_code, "The cylinder at half its height, as the code of SHAPR draws it"
         ),

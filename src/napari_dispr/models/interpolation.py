@@ -4,7 +4,6 @@ Reference: Raya and Udupa (1990). Shape-based interpolation of multidimensional 
 Medical Imaging 9(1).
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,11 +26,6 @@ class Interpolation(OneShape):
 
     card: Card
     uses_planes: ClassVar[bool] = True
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of its name, hexadecimal: it has no weights."""
-        return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
 
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[Any], float]:
         """Always an `InputError`: there is nothing to interpolate."""

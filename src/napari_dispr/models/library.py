@@ -67,10 +67,7 @@ def is_shipped(path: Path) -> bool:
 def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     """File of a model given by name or by path.
 
-    Raises
-    ------
-    InputError
-        If there is neither a model of that name nor such a file.
+    Raises an InputError if there is neither a model of that name nor such a file.
     """
     models = available_models()
     if str(name_or_path) in models:
@@ -97,10 +94,7 @@ def check_new_file(path: Path) -> None:
 def read_card(name_or_path: str | os.PathLike[str]) -> Card:
     """The card of a model or fit; reads only the header of its file.
 
-    Raises
-    ------
-    InputError
-        If there is no such model, or the file is no shape model.
+    Raises an InputError if there is no such model, or the file is no shape model.
     """
     if fit := _fits().get(str(name_or_path)):
         return fit.card
@@ -147,13 +141,7 @@ def available_devices() -> dict[str, str]:
 
 
 class Imported(NamedTuple):
-    """A model that is now among the user's.
-
-    Attributes
-    ----------
-    new : bool
-        Whether it was not there before.
-    """
+    """A model that is now among the user's; ``new``: it was not there before."""
 
     name: str
     path: Path
@@ -163,10 +151,7 @@ class Imported(NamedTuple):
 def check_name(name: str) -> str:
     """The name of a model and of its file, without spaces around it and without the file's ending.
 
-    Raises
-    ------
-    InputError
-        If a file could not have that name on every system.
+    Raises an InputError if a file could not have that name on every system.
     """
     plain = unicodedata.normalize("NFC", name).strip().removesuffix(_SUFFIX)
     if not re.fullmatch(r"\w([\w .-]*[\w-])?", plain) or len(plain) > _LONGEST_NAME:
@@ -184,10 +169,7 @@ def check_name(name: str) -> str:
 def new_model_path(name: str) -> Path:
     """File for a new model of the user.
 
-    Raises
-    ------
-    InputError
-        If a file cannot have this name, or there is a model of this name.
+    Raises an InputError if a file cannot have this name, or there is a model of this name.
     """
     name = check_name(name)
     if _model_like(name) is not None:
@@ -228,7 +210,7 @@ def import_model(
     name = check_name(card.name if name is None else name)
     if load:
         load_model(source.absolute())  # as a path: there may be a model of the same name
-    for candidate in _numbered(name) if numbered else (name,):
+    for candidate in numbered_names(name) if numbered else (name,):
         other = _model_like(candidate)
         if other is None:
             out = user_folder() / f"{candidate}{_SUFFIX}"
@@ -236,7 +218,7 @@ def import_model(
             return Imported(candidate, out, new=True)
         if _same_content(source, other[1]):
             return Imported(*other, new=False)
-    free = next(one for one in _numbered(name) if _model_like(one) is None)
+    free = next(one for one in numbered_names(name) if _model_like(one) is None)
     raise InputError(
         f"There is another model called {name!r} already: import this one under another name, as with "
         f'--name "{free}".'
@@ -299,7 +281,8 @@ def remove_model(name: str) -> Path:
     return models[name]
 
 
-def _numbered(name: str) -> Iterator[str]:
+def numbered_names(name: str) -> Iterator[str]:
+    """NAME, NAME-2, NAME-3, ..., each short enough for a model."""
     yield name
     for number in itertools.count(2):
         ending = f"-{number}"
@@ -322,10 +305,7 @@ def _read_card(path: Path) -> Card:
 def _read(path: Path, *, tensors: bool = True) -> tuple[Card, dict[str, str], dict[str, Any]]:
     """Card, metadata and, if wanted, the tensors (NumPy) of a model file.
 
-    Raises
-    ------
-    InputError
-        If there is no such file, it is no model of this package, or it is not whole.
+    Raises an InputError if there is no such file, it is no model of this package, or it is not whole.
     """
     from safetensors import SafetensorError, safe_open
 

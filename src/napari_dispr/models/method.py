@@ -4,6 +4,7 @@ A method gets crops with a noise seed for each member, and draws the members. It
 files or predictions.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,12 +30,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Members:
-    """All members of a task are drawn.
-
-    Attributes
-    ----------
-    signed_distance : (member, 64, 64, 64) float32
-        In voxels, positive inside, in the order of the task's seeds.
+    """All members of a task are drawn: their signed distances (member, 64, 64, 64), float32, in voxels,
+    positive inside, in the order of the task's seeds.
     """
 
     crop: Crop
@@ -86,11 +83,6 @@ class Method(Protocol):
         ...
 
     @property
-    def trained_on(self) -> frozenset[str]:
-        """Fingerprints of the cells that it was trained on, and of their objects."""
-        ...
-
-    @property
     def provenance(self) -> Mapping[str, Any]:
         """What is needed to draw the same shapes again; JSON can hold it."""
         ...
@@ -98,10 +90,7 @@ class Method(Protocol):
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:
         """Draw the members of crops, one event after each step; closing the generator cancels.
 
-        Yields
-        ------
-        Step, OutOfMemory, Members, NotDrawn
-            For each task one `Members` or `NotDrawn`, in the order of the tasks.
+        For each task there is one `Members` or `NotDrawn`, in the order of the tasks.
         """
         ...
 
@@ -113,9 +102,9 @@ class OneShape(ABC):
     uses_planes: ClassVar[bool] = False
 
     @property
-    @abstractmethod
     def hash(self) -> str:
-        """SHA-256 of all that decides what is drawn, hexadecimal."""
+        """SHA-256 of all that decides what is drawn, hexadecimal: of the name, if there are no weights."""
+        return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
 
     @abstractmethod
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[Any], float]:
@@ -142,11 +131,6 @@ class OneShape(ABC):
     @property
     def members(self) -> int:
         return 1
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """Fingerprints of the cells that it was trained on, and of their objects."""
-        return self.card.seen
 
     @property
     def provenance(self) -> Mapping[str, Any]:

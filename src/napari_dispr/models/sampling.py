@@ -36,10 +36,8 @@ Model = ShapeModel | Method
 def as_method(model: Model, settings: PredictSettings | None = None) -> Method:
     """A model of the library as a method; ``settings`` say how a shape model is sampled.
 
-    Raises
-    ------
-    InputError
-        If the model has no such quality, sampler or number of evaluations, or there is no such device.
+    Raises an InputError if the model has no such quality, sampler or number of evaluations, or there is no
+    such device.
     """
     if isinstance(model, ShapeModel):
         return Sampling.of(model, settings or PredictSettings())
@@ -83,11 +81,6 @@ class Sampling:
     def uses_planes(self) -> bool:
         """Whether the network was trained with further planes."""
         return self.model.network.config.volumes > 0
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """Fingerprints of the cells that the model was trained on, and of their objects."""
-        return self.card.seen
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -148,10 +141,7 @@ def cleaned(distance: NDArray[np.float32], crop: Crop) -> NDArray[np.float32]:
 class Batches:
     """Samples batches of one size on a device; halves the size when the device runs out of memory.
 
-    Parameters
-    ----------
-    size : int, optional
-        Members in a batch; by default what suits the device.
+    ``size`` is the number of members in a batch, by default what suits the device.
     """
 
     def __init__(self, sampling: Sampling, size: int | None = None) -> None:

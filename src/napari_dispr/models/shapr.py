@@ -243,10 +243,7 @@ class SHAPRModel(OneShape):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a model file; that cannot run code.
 
-        Raises
-        ------
-        InputError
-            If it is not there, or is no SHAPR of this package.
+        Raises an InputError if it is not there, or is no SHAPR of this package.
         """
         check_readable(path)
         try:

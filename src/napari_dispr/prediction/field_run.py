@@ -83,10 +83,7 @@ class FieldResult:
 def iter_field(one: Field, job: Job) -> Generator[CellsDone | Step, None, FieldResult]:
     """Predict a field, unless it is finished. Errors of its input become the result's reason.
 
-    Yields
-    ------
-    CellsDone, Step
-        Closing the generator cancels; finished cells are kept.
+    Closing the generator cancels; finished cells are kept.
     """
     try:
         with locked(job.out / UNFINISHED / f"{one.name}.lock", wait=True), one_thread():

@@ -172,13 +172,8 @@ def next_planes(
 def expected_error(values: ArrayLike) -> float:
     """Mean absolute error of the members' mean if the truth were one more member.
 
-    Each member in turn is taken as the truth and compared with the mean of the others. NaN for fewer than two
-    members.
-
-    Parameters
-    ----------
-    values : (member,) array
-        NaN (of empty shapes) is ignored.
+    Each member in turn is taken as the truth and compared with the mean of the others. NaN (of empty shapes)
+    are ignored; the result is NaN for fewer than two members.
     """
     values = np.asarray(values, dtype=np.float64).ravel()
     values = values[np.isfinite(values)]

@@ -165,10 +165,7 @@ class Prediction(Mapping[int, Ensemble]):
     def reject(self, label: int, number: int) -> "Prediction":
         """This prediction without one member of a cell, whose number is never used again.
 
-        Raises
-        ------
-        InputError
-            If there is no such cell or member, or it is the cell's last.
+        Raises an InputError if there is no such cell or member, or it is the cell's last.
         """
         self.check_has(label, number)
         ensemble = self.ensembles[label]

@@ -59,10 +59,7 @@ def measure(
 def measure_changed(prediction: Prediction, before: Prediction, measures: pd.DataFrame) -> pd.DataFrame:
     """The table of :func:`measure` for a changed prediction: only new members are measured.
 
-    Parameters
-    ----------
-    before : Prediction
-        The prediction that was changed. The two share the cells that were not changed.
+    ``before`` is the prediction that was changed. The two share the cells that were not changed.
     """
     changed = [label for label in prediction if not prediction.store.same_cell(before.store, label)]
     fresh, measured = [], set()

@@ -110,8 +110,8 @@ def curvatures(level: NDArray[np.float32], places: _Floats, frame: _Floats) -> t
         adjugate[i, j] = b[i - 2, j - 2] * b[i - 1, j - 1] - b[i - 2, j - 1] * b[i - 1, j - 2]
     gaussian = (g * (adjugate * g).sum(axis=1)).sum(axis=0) / squared**2
     most = 1 / np.cbrt(abs(np.linalg.det(frame)))
-    apart = np.sqrt(np.maximum(mean**2 - gaussian, 0))
-    large, small = np.clip(mean + apart, -most, most), np.clip(mean - apart, -most, most)
+    half_gap = np.sqrt(np.maximum(mean**2 - gaussian, 0))
+    large, small = np.clip(mean + half_gap, -most, most), np.clip(mean - half_gap, -most, most)
     return (large + small) / 2, large * small
 
 

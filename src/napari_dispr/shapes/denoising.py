@@ -114,12 +114,9 @@ class Denoising:
         }
 
     def save_tiff(self, path: str | os.PathLike[str]) -> None:
-        """Save the frames as OME-TIFF, float32, axes TZYX with T = frame.
+        """Save the frames as OME-TIFF (``NAME.ome.tif``), float32, axes TZYX with T = frame.
 
-        Parameters
-        ----------
-        path : path
-            Usually ``NAME.ome.tif``. The description of the image contains `description` as JSON.
+        The description of the image contains `description` as JSON.
         """
         name = f"cell {self.label}, member {self.number}: from noise to shape"
         frames = self.frames.astype(np.float32)

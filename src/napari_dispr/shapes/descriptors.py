@@ -148,15 +148,15 @@ def thickness(vertices: _Floats, normals: _Floats, inside: _Floats) -> dict[str,
         centres = touched[active] + inwards[active] * radii[active, None]
         nearest, which = _nearest(vertices, tree, centres)
         too_large = nearest < radii[active] * (1 - 1e-6)
-        apart = vertices[which[too_large]] - touched[active[too_large]]
+        offsets = vertices[which[too_large]] - touched[active[too_large]]
         active = active[too_large]
         if not len(active):
             break
         # The ball that is tangent at the touched point and goes through the vertex inside the current ball.
-        depth = np.einsum("ij,ij->i", apart, inwards[active])
-        smaller = np.einsum("ij,ij->i", apart, apart) / np.maximum(2 * depth, 1e-300)
+        depth = np.einsum("ij,ij->i", offsets, inwards[active])
+        smaller = np.einsum("ij,ij->i", offsets, offsets) / np.maximum(2 * depth, 1e-300)
         # A vertex next to the touched point does not define a ball.
-        moved = (depth > 1e-6 * np.sqrt(np.einsum("ij,ij->i", apart, apart))) & (smaller < radii[active])
+        moved = (depth > 1e-6 * np.sqrt(np.einsum("ij,ij->i", offsets, offsets))) & (smaller < radii[active])
         radii[active] = np.where(moved, smaller, nearest[too_large])
         active = active[moved]
     centres = touched + inwards * radii[:, None]
@@ -192,8 +192,8 @@ def _nearest(vertices: _Floats, tree: cKDTree, points: _Floats) -> tuple[_Floats
     which = np.concatenate(
         [(homogeneous[i : i + 32] @ extended).argmax(axis=1) for i in range(0, len(points), 32)]
     )
-    apart = vertices[which] - points
-    return np.sqrt(np.einsum("ij,ij->i", apart, apart)), which
+    offsets = vertices[which] - points
+    return np.sqrt(np.einsum("ij,ij->i", offsets, offsets)), which
 
 
 def harmonics(

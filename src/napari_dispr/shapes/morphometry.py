@@ -16,10 +16,7 @@ from napari_dispr.shapes.facts import Agreement
 from napari_dispr.shapes.intervals import LEVEL, read_interval
 from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, Measure
 from napari_dispr.shapes.one_shape import measure_shape
-from napari_dispr.shapes.shapr_set import (
-    SHAPR_FEATURES,
-    shapr_features,
-)
+from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, shapr_features
 
 #: Sets of measures, by name.
 SETS: dict[str, dict[str, Measure]] = {"first": MEASURES, "shapr": SHAPR_FEATURES}
@@ -163,10 +160,10 @@ def summarise(
             )
             if name == "sphericity":  # at most 1
                 ends = np.minimum(ends, 1)
-            said = f"end of the {LEVEL:.0%} interval, calibrated on {min(known_cells)} cells"
+            ending = f"end of the {LEVEL:.0%} interval, calibrated on {min(known_cells)} cells"
             for end, word, values in zip(("low", "high"), ("lower", "upper"), ends.T, strict=True):
                 columns[f"{name}_{end}"] = pd.Series(values, index=sizes.index)
-                texts[f"{name}_{end}"] = f"{text} ({word} {said})"
+                texts[f"{name}_{end}"] = f"{text} ({word} {ending})"
     summary = pd.DataFrame(columns).reset_index()
     summary.attrs["columns"] = texts
     return summary

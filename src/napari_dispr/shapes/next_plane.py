@@ -50,14 +50,9 @@ class PlaneGains:
 def plane_gains(ensemble: Ensemble) -> PlaneGains:
     """Expected gain of a section at each z of the model grid.
 
-    Each member in turn is taken as the truth. The others are weighted by how well their section at this
-    depth agrees with its section, and their weighted mean volume and consensus are compared with it, as are
-    those of equal weights.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than three members.
+    Each member in turn is taken as the truth. The others are weighted by how well their section at this depth
+    agrees with its section, and their weighted mean volume and consensus are compared with it, as are those
+    of equal weights. Raises an InputError if there are fewer than three members.
     """
     count = len(ensemble)
     if count < 3:
@@ -69,8 +64,8 @@ def plane_gains(ensemble: Ensemble) -> PlaneGains:
     area = sections.sum(axis=2, dtype=np.float64)  # (member, z)
     both = np.einsum("izp,jzp->zij", sections, sections, optimize=True).astype(np.float64)
     either = area.T[:, :, None] + area.T[:, None, :] - both
-    apart = 1 - np.where(either > 0, both / np.maximum(either, 1), 1)
-    weight = np.exp(-apart / SHARPNESS) * (1 - np.eye(count))
+    distance = 1 - np.where(either > 0, both / np.maximum(either, 1), 1)
+    weight = np.exp(-distance / SHARPNESS) * (1 - np.eye(count))
     weight /= np.maximum(weight.sum(axis=2, keepdims=True), 1e-12)
     equal = (1 - np.eye(count))[None] / (count - 1)
 

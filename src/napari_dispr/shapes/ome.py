@@ -77,10 +77,7 @@ def write_ome_tiff(path: str | os.PathLike[str], images: Sequence[OmeImage]) -> 
     content = json.dumps(texts) + "".join(f"{zlib.crc32(array.tobytes())}" for array in arrays)
     texts[0]["UUID"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, content)}"
     large = sum(array.nbytes for array in arrays) > _LARGEST_CLASSIC
-    with (
-        written_aside(path) as temporary,
-        tifffile.TiffWriter(temporary, ome=True, bigtiff=large) as file,
-    ):
+    with written_aside(path) as temporary, tifffile.TiffWriter(temporary, ome=True, bigtiff=large) as file:
         for array, metadata in zip(arrays, texts, strict=True):
             file.write(array, photometric="minisblack", compression="zlib", metadata=metadata)
 

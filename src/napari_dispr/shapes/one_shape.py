@@ -24,9 +24,7 @@ _MARGIN = 9
 
 
 def measure_shape(
-    signed_distance: ArrayLike,
-    frame: ArrayLike = (1.0, 1.0, 1.0),
-    only: Collection[str] | None = None,
+    signed_distance: ArrayLike, frame: ArrayLike = (1.0, 1.0, 1.0), only: Collection[str] | None = None
 ) -> dict[str, float]:
     """Measure one shape by its surface mesh, with sub-voxel precision.
 

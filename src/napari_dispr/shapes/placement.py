@@ -130,10 +130,7 @@ class Placement:
 
 
 def _resampled(
-    volume: NDArray[np.float32],
-    step: NDArray[np.float64],
-    first: NDArray[np.float64],
-    shape: tuple[int, ...],
+    volume: NDArray[np.float32], step: NDArray[np.float64], first: NDArray[np.float64], shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """Linear interpolation at ``first + index * step``, axis by axis; beyond the border the nearest value.
 

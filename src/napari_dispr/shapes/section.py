@@ -44,6 +44,17 @@ class Section:
         if self.picture not in get_args(PictureKind) or (self.planes and self.picture != "section"):
             raise ValueError(f"the picture is a {self.picture!r} with {len(self.planes)} further planes")
 
+    @property
+    def all_planes(self) -> tuple[KnownPlane, ...]:
+        """The imaged plane, at depth 0, and the further ones."""
+        return KnownPlane(0.0, self.mask, self.image), *self.planes
+
+    @property
+    def brightness(self) -> tuple[float, float]:
+        """The least and the largest intensity in all planes; 0 and 1 without images."""
+        images = [plane.image for plane in self.all_planes if plane.image is not None]
+        return (float(np.min(images)), float(np.max(images))) if images else (0.0, 1.0)
+
     def same(self, other: "Section") -> bool:
         """Whether all is equal, so that the same members are sampled."""
         ours, theirs = self.arrays(), other.arrays()

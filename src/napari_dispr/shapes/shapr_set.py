@@ -115,13 +115,13 @@ def gaussian_curvature_within(obj: _Object) -> float:
         return 0.0
     start = np.asarray(mesh.center_mass)
     nearest = np.linalg.norm(mesh.triangles_center - start, axis=1).argmin()
-    apart = mesh.vertices - start
-    along = apart @ -mesh.face_normals[nearest]
-    # A sphere of radius r through the start contains a vertex if |apart|^2 < 2 r along.
+    offsets = mesh.vertices - start
+    along = offsets @ -mesh.face_normals[nearest]
+    # A sphere of radius r through the start contains a vertex if |offset|^2 < 2 r along.
     ahead = along > 1e-9
     if not ahead.any():
         return 0.0
-    radius = float((np.einsum("ij,ij->i", apart, apart)[ahead] / (2 * along[ahead])).min())
+    radius = float((np.einsum("ij,ij->i", offsets, offsets)[ahead] / (2 * along[ahead])).min())
     # The defect of a vertex counts once for every vertex within the radius, itself included.
     counts = _neighbours(np.rint(2 * mesh.vertices).astype(np.int64), 2 * radius)
     mean = float(np.asarray(mesh.vertex_defects) @ counts / len(counts))

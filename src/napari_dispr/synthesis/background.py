@@ -70,12 +70,8 @@ class Background(BaseModel):
     def paint(
         self, shape: tuple[int, ...], spacing: Sequence[float], rng: np.random.Generator
     ) -> tuple[Floats, Floats]:
-        """A background with these statistics.
-
-        Returns
-        -------
-        slow, noise : float32 arrays
-            Level with slow variation, and noise of mean 0. Their sum is the background.
+        """A background with these statistics: its level with slow variation, and noise of mean 0, to be added
+        to it.
         """
         in_voxels = self.length * spacing[-1] / np.asarray(spacing)
         slow = np.full(shape, self.level, np.float32)

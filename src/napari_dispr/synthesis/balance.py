@@ -137,10 +137,7 @@ def iter_augment(
 def shape_model_of(name_or_path: str | os.PathLike[str]) -> "ShapeModel":
     """The shape model of this name or file.
 
-    Raises
-    ------
-    InputError
-        If there is no such model, or if it is a method that draws only one shape of a cell.
+    Raises an InputError if there is no such model, or if it is a method that draws only one shape of a cell.
     """
     from napari_dispr.diffusion.model import ShapeModel
     from napari_dispr.models.library import load_model

@@ -125,10 +125,7 @@ _SIDE, _TURNS = 32, 24
 def nearest_overlap(masks: Sequence[Floats], others: Sequence[Floats]) -> NDArray[np.float64]:
     """Largest IoU of each mask with any of the others, in 24 directions and mirrored; shape (mask,).
 
-    Parameters
-    ----------
-    masks, others : sequences of (128, 128)
-        Signed distances in pixels.
+    Masks are signed distances (128, 128) in pixels.
     """
     own = np.stack([_reduced(mask, 0.0, mirrored=False) for mask in masks])
     turned = np.stack(

@@ -120,12 +120,9 @@ def _described(
 
 
 def squared_discrepancy(one: Floats, other: Floats) -> float:
-    """The unbiased squared maximum mean discrepancy with the kernel (x . y / d + 1)^3.
+    """The unbiased squared maximum mean discrepancy with the kernel (x . y / d + 1)^3; it may be below 0.
 
-    Parameters
-    ----------
-    one, other : (n, d) and (m, d) arrays
-        At least two rows each. The result may be below 0.
+    ``one`` (n, d) and ``other`` (m, d) have at least two rows each.
     """
 
     def kernel(a: Floats, b: Floats) -> Floats:

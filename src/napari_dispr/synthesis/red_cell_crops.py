@@ -94,10 +94,7 @@ class RedCellCrop:
 def simulated_red_cell(kind: str, rng: np.random.Generator) -> RedCellCrop:
     """One cell of a kind in its usual orientation, with picture and mask.
 
-    Raises
-    ------
-    InputError
-        If there is no such kind.
+    Raises an InputError if there is no such kind.
     """
     obj, cell = red_cell_volume(kind, rng)
     image = membrane_picture(obj, rng)

@@ -101,10 +101,7 @@ class Example:
 def resized_for(images: Sequence[Annotated], pixels: float) -> Resized:
     """How to resize images so that the median cell of these has a diameter of ``pixels``.
 
-    Raises
-    ------
-    InputError
-        If the images hold no cell.
+    Raises an InputError if the images hold no cell.
     """
     diameters = []
     for one in images:

@@ -36,10 +36,7 @@ _TABLE, _AROUND, _ACROSS = (48, 96), 96, 40
 class View:
     """A direction from which a body is seen, and the axes of its picture.
 
-    Attributes
-    ----------
-    polar, azimuth : float
-        Direction in radian: the angle to z, and the angle of its projection to x (towards y).
+    ``polar`` is the angle to z in radian, ``azimuth`` that of its projection to x (towards y).
     """
 
     polar: float

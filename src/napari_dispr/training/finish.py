@@ -29,7 +29,7 @@ from napari_dispr.training.known_shapes import known_shapes, versions
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.run import Plan, Run
 from napari_dispr.training.shapr import best_weights
-from napari_dispr.training.state import State, topology_for
+from napari_dispr.training.state import State
 from napari_dispr.training.validation import CellScores, rounded_mean, score_cell, spread, summary_of
 from napari_dispr.version import __version__
 
@@ -53,12 +53,12 @@ _PUBLISHED_STEPS = 85_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A training as its card describes it; ``cells`` are for training, ``apart`` for validation."""
+    """A training as its card describes it; ``cells`` train, ``validation`` scores."""
 
     plan: Plan
     notes: DatasetNotes
     cells: list[CellFile]
-    apart: list[CellFile]
+    validation: list[CellFile]
     start: ShapeModel | None
 
 
@@ -91,7 +91,7 @@ def card_of(trained: Trained) -> Card:
             "date": datetime.now(UTC).date().isoformat(),
             "version": __version__,
             "cells": [cell.name for cell in trained.cells],
-            "kept_apart": [cell.name for cell in trained.apart],
+            "kept_apart": [cell.name for cell in trained.validation],
             "source": notes.source,
             "plane": notes.plane,
             "fingerprints": sorted(seen),
@@ -130,46 +130,43 @@ def finished_model(
     """
     settings = trained.plan.settings
     assert isinstance(settings, TrainSettings)
-    config = topology_of(settings)
     if run.best.exists():
-        weights = load_file(run.best)
-        # Runs of earlier versions have no volumes.
-        network = UNet3D(config if "known.weight" in weights else replace(config, volumes=0))
-        network.load_state_dict(weights)
+        network = UNet3D(topology_of(settings))
+        network.load_state_dict(load_file(run.best))
     elif run.checkpoint.exists():
-        state = State(settings, topology_for(run.checkpoint, config), torch.device("cpu"))
+        state = State(settings, topology_of(settings), torch.device("cpu"))
         state.load(run.checkpoint)
         network = state.average
     else:
         raise InputError(f"The run {run.plan.name!r} has not made a step yet: train it first.")
     card = _with_steps(card_of(trained), settings, _steps_of(run))
     model = ShapeModel(network.half().float(), process_of(settings), card)
-    if not trained.apart or settings.method == "dispr":
+    if not trained.validation or settings.method == "dispr":
         return model
-    apart = spread(trained.apart, _SCORED)
+    validation = spread(trained.validation, _SCORED)
     regression = _volume_regression(trained.cells)
     known = [cell for cell in trained.cells if not cell.predicted] or trained.cells
     turns = 2 if regression is None else 3
     steps = itertools.count()
 
     def step(_: int = 0) -> None:
-        run.scoring(next(steps), len(known) + turns * len(apart))
+        run.scoring(next(steps), len(known) + turns * len(validation))
 
-    found = scored(model, apart, device, stop, step)
+    found = scored(model, validation, device, stop, step)
     if regression is not None:
         second = replace(model, card=model.card.model_copy(update={"volume": regression}))
-        also = scored(second, apart, device, stop, step)
+        also = scored(second, validation, device, stop, step)
         if also.volume_error < found.volume_error:
             model, found = second, also
     second = _from_known_shapes(model, known, settings, stop, step)
-    also = scored(second, apart, device, stop, step)
+    also = scored(second, validation, device, stop, step)
     energy = {"from_noise": found.energy_score, "from_known_shapes": also.energy_score}
     if also.energy_score <= found.energy_score:
         model, found = second, also
     scores = {**found.summary, "energy_score_by_start": energy}
     more: dict[str, Any] = {"scores": scores, "novelty": _novelty(trained.cells, model.card)}
-    if len(apart) >= least_cells(LEVEL):
-        more["intervals"] = found.intervals(apart)
+    if len(validation) >= least_cells(LEVEL):
+        more["intervals"] = found.intervals(validation)
     return replace(model, card=model.card.model_copy(update=more))
 
 
@@ -183,10 +180,8 @@ def _from_known_shapes(
     """The model with versions of its training cells to start from; ``step`` is called once for each cell."""
     prepared = [training_cell(c.name, c.mask, c.image, c.obj) for c in cells if c.obj is not None]
     each = min(_VERSIONS_OF_EACH, max(1, _VERSIONS // len(prepared)))
-    drawn = []
-    for number, version in enumerate(
-        versions(prepared, each * len(prepared), settings.truncation, settings.seed)
-    ):
+    drawn, wanted = [], versions(prepared, each * len(prepared), settings.truncation, settings.seed)
+    for number, version in enumerate(wanted):
         if stop():
             raise Stopped
         if number % each == 0:
@@ -206,17 +201,15 @@ def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda
     network = SHAPR()
     network.load_state_dict(weights)
     card = card_of(trained)
-    more: dict[str, Any] = {
-        "training": {**card.training, "steps": steps},
-        "novelty": _novelty(trained.cells, card),
-    }
+    training = {**card.training, "steps": steps}
+    more: dict[str, Any] = {"training": training, "novelty": _novelty(trained.cells, card)}
     model = SHAPRModel(network, card.model_copy(update=more))
     found = []
-    apart = spread(trained.apart, _SCORED)
-    for done, cell in enumerate(apart):
+    validation = spread(trained.validation, _SCORED)
+    for done, cell in enumerate(validation):
         if stop():
             raise Stopped
-        run.scoring(done, len(apart))
+        run.scoring(done, len(validation))
         found.append(score_cell(model, cell, "balanced", torch.device("cpu")))
     if found:
         scores = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found]).summary
@@ -266,7 +259,6 @@ class Scored:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """For the card."""
         return {
             "note": "validation cells, which also chose the weights: slightly optimistic",
             "cells": len(self.ensembles),

@@ -24,7 +24,7 @@ from napari_dispr.settings import TrainSettings
 from napari_dispr.training.objectives import Batch, objective_of, topology_of
 from napari_dispr.training.process_group import ProcessGroup
 from napari_dispr.training.samples import Samples, Units, check_processes, joined
-from napari_dispr.training.state import State, topology_for
+from napari_dispr.training.state import State
 
 Scores = NDArray[np.float64]
 #: Gives the time in seconds, as `time.monotonic`.
@@ -190,7 +190,7 @@ def iter_optimise(
         raise InputError(f"{checkpoint.parent} already holds a training run: resume it, or choose another.")
     device = device or torch.device("cpu")
     config = start.config if start else config or topology_of(settings)
-    state = State(settings, topology_for(checkpoint, config) if resume else config, device)
+    state = State(settings, config, device)
     if start is not None and not resume:
         state.start_from(start)
     state.cells = [f"{cell.name} {zlib.crc32(cell.signed_distance.tobytes()):08x}" for cell in cells]
@@ -251,10 +251,8 @@ class _Loop:
     def step(self, stop: bool) -> bool:
         """Make one optimiser step. Returns whether any process asks to stop.
 
-        Raises
-        ------
-        InputError
-            If many losses in a row are not finite. The state is that before the first of them.
+        Raises an InputError if many losses in a row are not finite. The state is that before the first of
+        them.
         """
         state, scored = self.state, self.state.scored
         batch = self._batch(1 if scored or not state.settings.scored else 2)
@@ -369,9 +367,9 @@ class _Validations:
 
 def _not_clearly_worse(scores: Scores, lowest: Scores) -> bool:
     """Whether the mean of the paired differences is at most their standard error."""
-    apart = scores - lowest
-    error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
-    return bool(apart.mean() <= error)
+    differences = scores - lowest
+    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return bool(differences.mean() <= error)
 
 
 def _memory(device: torch.device) -> float:

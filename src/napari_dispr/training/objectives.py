@@ -105,10 +105,7 @@ class FlowObjective:
 class DisprObjective:
     """The paper's loss: squared error of the noise (Eq. 4), and the variational bound of its variance.
 
-    Parameters
-    ----------
-    network : UNet3D
-        With DISPR's topology: condition and x_t are its input channels.
+    The network has DISPR's topology: condition and x_t are its input channels.
     """
 
     def __init__(self, network: UNet3D) -> None:
@@ -176,10 +173,10 @@ def energy_score(first: Tensor, second: Tensor, clean: Tensor, weight: Tensor, t
     denoisers see De Bortoli et al., arXiv 2502.02483.
     """
 
-    def apart(a: Tensor, b: Tensor) -> Tensor:
+    def distance(a: Tensor, b: Tensor) -> Tensor:
         return shape_distance(a, b, weight, truncation)
 
-    return (apart(first, clean) + apart(second, clean) - apart(first, second)) / 2
+    return (distance(first, clean) + distance(second, clean) - distance(first, second)) / 2
 
 
 def run_up_to(

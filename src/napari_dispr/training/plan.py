@@ -7,13 +7,7 @@ from typing import Any
 
 from napari_dispr.errors import InputError
 from napari_dispr.models import library
-from napari_dispr.settings import (
-    PRESETS,
-    RIVAL_PRESETS,
-    RivalTrainSettings,
-    TrainSettings,
-    checked_settings,
-)
+from napari_dispr.settings import PRESETS, RIVAL_PRESETS, RivalTrainSettings, TrainSettings, checked_settings
 from napari_dispr.training.run import Plan, Run
 
 #: The default for the model to start from.
@@ -44,10 +38,7 @@ def planned(
 ) -> Run:
     """Plan a new run in a folder next to its model file, and make all quick checks.
 
-    Raises
-    ------
-    InputError
-        If a name, a setting or a folder is wrong, or the model or the run already exists.
+    Raises an InputError if a name, a setting or a folder is wrong, or the model or the run already exists.
     """
     out = Path(out).absolute()
     library.check_new_file(out)

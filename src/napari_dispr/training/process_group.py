@@ -31,13 +31,7 @@ _PORT = "NAPARI_DISPR_MEETING"
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """The place of this process in its group.
-
-    Attributes
-    ----------
-    rank : int
-        Rank 0 saves and reports.
-    """
+    """The place of this process in its group. Rank 0 saves and reports."""
 
     rank: int = 0
     size: int = 1
@@ -73,10 +67,7 @@ def process_count(device: torch.device, batch: int, scored: bool) -> int:
 def process_group(processes: int, device: torch.device, command: Sequence[str]) -> Iterator[ProcessGroup]:
     """Join the group that ``torchrun`` or another process has started, or start the other processes.
 
-    Parameters
-    ----------
-    command : sequence of str
-        The command of the other processes. They find their rank in the environment, as with ``torchrun``.
+    ``command`` is that of the other processes. They find their rank in the environment, as with ``torchrun``.
     """
     backend = "nccl" if device.type == "cuda" else "gloo"
     size = int(os.environ.get("WORLD_SIZE", 1))

@@ -83,10 +83,7 @@ class RunFolder(ABC):
     def delete(self) -> None:
         """Delete the run; its finished model stays.
 
-        Raises
-        ------
-        InputError
-            If it is running, or files cannot be deleted.
+        Raises an InputError if it is running, or files cannot be deleted.
         """
         if self.is_running:
             raise InputError(f"{self.name!r} is being trained: stop it first.")
@@ -142,14 +139,14 @@ class RunFolder(ABC):
 
     def start(self, finish: bool = False) -> subprocess.Popen[bytes]:
         """Start a process, if the run has none. It continues when this process ends."""
-        apart: dict[str, Any] = {"start_new_session": True}
+        detached: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+            detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
         with self._free():
             self.clear_stop_request()
             with self.output.open("wb") as output:
                 process = subprocess.Popen(
-                    self.command(finish), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **apart
+                    self.command(finish), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **detached
                 )
             self._own(process.pid)  # so that it is not started twice while it loads
         return process
@@ -200,7 +197,7 @@ class RunFolder(ABC):
                 process.kill()
         # Not psutil.wait_procs, which would take the exit status from the parent process.
         until = time.monotonic() + 2
-        while any(map(_lives, family)) and time.monotonic() < until:
+        while any(map(_is_alive, family)) and time.monotonic() < until:
             time.sleep(0.01)
 
     def _own(self, pid: int) -> None:
@@ -224,7 +221,7 @@ class RunFolder(ABC):
                 return None
             process = psutil.Process(owner["pid"])
             same = abs(process.create_time() - owner["since"]) < 5
-            return process if same and _lives(process) else None
+            return process if same and _is_alive(process) else None
         except (ValueError, KeyError, TypeError, psutil.Error):
             return None
 
@@ -301,7 +298,7 @@ def all_runs() -> list[Run]:
     return found
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

@@ -51,7 +51,6 @@ class Samples(Dataset[Drawn]):
         self._typical = float(np.median(self._extents))
 
     def __getitem__(self, i: int) -> Drawn:
-        """Sample ``i``, a batch of one."""
         settings = self.settings
         epoch, place = divmod(i, len(self.cells))
         order = np.random.default_rng((settings.seed, 0, epoch)).permutation(len(self.cells))

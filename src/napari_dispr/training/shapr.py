@@ -183,10 +183,8 @@ class RivalState:
 
     def load(self, path: Path) -> None:
         """Continue from a saved state; see `read_checkpoint` for the errors."""
-        names = (*_MODULES, *_COUNTERS)
-        content = read_checkpoint(
-            path, names, self.settings, free=_FREE, cells=self.cells, device=self.device
-        )
+        names, cells = (*_MODULES, *_COUNTERS), self.cells
+        content = read_checkpoint(path, names, self.settings, free=_FREE, cells=cells, device=self.device)
         for name in _COUNTERS:
             setattr(self, name, content[name])
         for name in _MODULES:

@@ -1,11 +1,10 @@
 """The state of a training run: a resumed run equals an unbroken one."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from napari_dispr.diffusion.checkpoints import damaged, read_checkpoint, write_checkpoint
+from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.settings import TrainSettings
@@ -98,14 +97,3 @@ class State(Trained[UNet3D]):
         self.restore(content)
         for name in _COUNTERS:
             setattr(self, name, content[name])
-
-
-def topology_for(path: Path, config: NetworkConfig) -> NetworkConfig:
-    """The topology of the network in a checkpoint: ``config``, or that of a version without volumes."""
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["network"]
-        return config if "known.weight" in weights else replace(config, volumes=0)
-    except MemoryError:
-        raise
-    except Exception as error:  # a damaged file can raise anything
-        raise damaged(path) from error

@@ -75,8 +75,8 @@ def wasserstein_distance(first: Tensor, second: Tensor) -> Tensor:
         rows, columns = linear_sum_assignment(gain)
         paired = gain[rows, columns] < 0
         i, j = (torch.from_numpy(places[paired]).to(first.device) for places in (rows, columns))
-        apart = (first[i] - second[j]).abs().amax(1) ** 2
-        total = total + (apart - alone_first[i] - alone_second[j]).sum()
+        distance = (first[i] - second[j]).abs().amax(1) ** 2
+        total = total + (distance - alone_first[i] - alone_second[j]).sum()
     # Rounding leaves a rest of sums that cancel, and the root has no gradient at 0.
     return total.sqrt() if total > 1e-12 else total * 0
 

@@ -25,14 +25,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.models import library
 from napari_dispr.models.sampling import Model
 from napari_dispr.settings import RivalTrainSettings, TrainSettings
-from napari_dispr.training.finish import (
-    Stopped,
-    Trained,
-    card_of,
-    finished_model,
-    finished_rival,
-    process_of,
-)
+from napari_dispr.training.finish import Stopped, Trained, card_of, finished_model, finished_rival, process_of
 from napari_dispr.training.loop import Reason, Report, Validated, iter_optimise
 from napari_dispr.training.objectives import topology_of
 from napari_dispr.training.plan import DEFAULT_START, check_extra, planned, run_for
@@ -190,7 +183,7 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
     check_places(run)
     check_extra(settings)
     device = devices.choose(settings.device)
-    if (made := made_before(run)) is not None:
+    if (made := earlier_card(run)) is not None:
         yield Ended("finished", plan.out, made.scores)
         return
     start = ShapeModel.load(library.model_path(plan.start)) if plan.start else None
@@ -226,13 +219,13 @@ def _train_ours(
     network = None if trained.start is None else _network(trained.start, settings)
     prepared = [prepared_cell(cell, settings) for cell in trained.cells]
     validation = None
-    if trained.apart:
-        scored = spread(trained.apart, settings.validation_cells)
+    if trained.validation:
+        scored = spread(trained.validation, settings.validation_cells)
         validation = Validation(
             scored, card_of(trained), process_of(settings), device, run.picture, loop["stop"], run.scoring
         )
     with process_group(processes, device, run.command()) as group:
-        counts = len(trained.cells), len(trained.apart)
+        counts = len(trained.cells), len(trained.validation)
         yield Started(_step(run), *counts, str(device), group.size, doubts)
         reason = yield from iter_optimise(
             prepared,
@@ -256,8 +249,8 @@ def _train_rival(
     assert isinstance(settings, RivalTrainSettings)
     if int(os.environ.get("RANK", 0)):
         return None
-    yield Started(_step(run), len(trained.cells), len(trained.apart), str(device), 1, doubts)
-    cells = trained.cells, trained.apart
+    yield Started(_step(run), len(trained.cells), len(trained.validation), str(device), 1, doubts)
+    cells = trained.cells, trained.validation
     return (yield from iter_train_rival(*cells, run.checkpoint, settings, device=device, **loop))
 
 
@@ -275,7 +268,7 @@ def _save_model(trained: Trained, run: Run, device: torch.device, stop: Callable
 def check_places(run: Run) -> None:
     """Raise an InputError if the run and its model cannot be written."""
     out = Path(run.plan.out)
-    if out.exists() and made_before(run) is None:
+    if out.exists() and earlier_card(run) is None:
         raise InputError(f"The model {out} already exists: remove it, or train under another name.")
     for folder in (run.folder, out.parent):
         try:
@@ -291,7 +284,7 @@ def check_places(run: Run) -> None:
             )
 
 
-def made_before(run: Run) -> Card | None:
+def earlier_card(run: Run) -> Card | None:
     """The card of this run's model if the process wrote it but ended before it logged the end."""
     ended = run.last("end")
     if not run.checkpoint.exists() or not Path(run.plan.out).exists() or (ended and ended["model"]):

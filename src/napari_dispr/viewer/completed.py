@@ -7,7 +7,7 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 
 from napari_dispr.prediction.completed import complete
-from napari_dispr.viewer.content import METADATA_KEY
+from napari_dispr.viewer.content import METADATA_KEY, LayerData
 from napari_dispr.viewer.layers import add_unselected, handle_of, remove_layers, transform_of
 from napari_dispr.viewer.opened import OpenPrediction
 
@@ -15,7 +15,7 @@ from napari_dispr.viewer.opened import OpenPrediction
 _COMPLETED_KEY = "napari-dispr completed"
 
 
-def completed_layers(opened: OpenPrediction) -> list[tuple[Any, dict[str, Any], str]]:
+def completed_layers(opened: OpenPrediction) -> list[LayerData]:
     """The completed stack as layers (data, settings, type): first the uncertainty, then the labels.
 
     Takes about 0.1 s for each cell: call it in a thread.

@@ -130,10 +130,7 @@ class DisplayedStack:
 def displayed_stack(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = None) -> DisplayedStack:
     """The planes of ``layer`` along the axis before y and x, without reading them; see `displayed_plane`.
 
-    Raises
-    ------
-    InputError
-        If the layer has no such axis, or `displayed_plane` finds no plane.
+    Raises an InputError if the layer has no such axis, or `displayed_plane` finds no plane.
     """
     plane = displayed_plane(layer, dims, unit)
     if not plane.index:

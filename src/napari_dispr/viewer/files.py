@@ -44,11 +44,10 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
         if len(path) != 1:
             return None  # files to be stacked, not predictions
         (path,) = path
-    if _batch_file(path).is_file():
+    if _index_file(path, BATCH_FILE).is_file():
         return read_batch
-    file = _prediction_file(path)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(_index_file(path, PREDICTION_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
@@ -57,27 +56,20 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
     return read_ensemble if ours else None
 
 
-def _prediction_file(path: str) -> Path:
-    file = Path(path)
-    return file if file.name == PREDICTION_FILE else file / PREDICTION_FILE
-
-
-def _batch_file(path: str) -> Path:
-    file = Path(path)
-    return file if file.name == BATCH_FILE else file / BATCH_FILE
+def _index_file(path: str | Sequence[str], name: str) -> Path:
+    """The file of this name, in a folder or itself."""
+    file = Path(path if isinstance(path, str) else path[0])
+    return file if file.name == name else file / name
 
 
 def read_batch(path: str | Sequence[str]) -> list[Any]:
     """Show a batch in the window Morphometry of the current viewer; without a window, say so.
 
-    Returns
-    -------
-    list of layer data tuples
-        No layers: a click on a row of the table opens those of a field.
+    Returns no layers: a click on a row of the table opens those of a field.
     """
     from napari.utils.notifications import show_error
 
-    folder = _batch_file(path if isinstance(path, str) else path[0]).parent
+    folder = _index_file(path, BATCH_FILE).parent
     if _qt_is_loaded():
         from napari_dispr.viewer.opening import open_batch
 
@@ -100,22 +92,14 @@ def read_ensemble(path: str | Sequence[str]) -> list[Any]:
         A labels layer for each member, with measures (``features``) and provenance (``metadata``). Called
         from napari's window it returns no layers: they are added when a thread has read them.
     """
-    folder = _prediction_file(path if isinstance(path, str) else path[0]).parent
-    if _window_is_up():
-        from napari_dispr.viewer.opening import open_in_thread
+    folder = _index_file(path, PREDICTION_FILE).parent
+    if _qt_is_loaded():
+        from napari_dispr.viewer.opening import open_in_thread, window_is_up
 
-        open_in_thread(lambda: _layers_of(folder))
-        return [(None,)]
+        if window_is_up():  # and must not freeze; scripts wait for their layers
+            open_in_thread(lambda: _layers_of(folder))
+            return [(None,)]
     return _layers_of(folder) or [(None,)]
-
-
-def _window_is_up() -> bool:
-    """Whether napari's window calls this, which must not freeze; scripts wait for their layers."""
-    if not _qt_is_loaded():
-        return False
-    from napari_dispr.viewer.opening import window_is_up
-
-    return window_is_up()
 
 
 def _qt_is_loaded() -> bool:
@@ -131,9 +115,8 @@ def _layers_of(folder: Path) -> list[LayerData]:
     try:
         opened, layers = open_saved(folder)
     except InputError as error:
-        text = str(error).replace(
-            str(folder), folder.name
-        )  # napari shows only the beginning of a long sentence
+        # napari shows only the beginning of a long sentence.
+        text = str(error).replace(str(folder), folder.name)
         show_error(text if text.startswith(folder.name) else f"{folder.name}: {text}")
         return []
     for warning in opened.prediction.warnings:

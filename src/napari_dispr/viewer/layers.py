@@ -15,7 +15,7 @@ from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.viewer.content import METADATA_KEY, ResultContent, mean_features
+from napari_dispr.viewer.content import METADATA_KEY, LayerData, ResultContent, mean_features
 from napari_dispr.viewer.opened import OpenPrediction, unwrapped
 from napari_dispr.viewer.world import in_viewer
 
@@ -109,7 +109,7 @@ def result_layers(
     return layers
 
 
-def surface_layers(opened: OpenPrediction, label: int) -> list[tuple[Any, dict[str, Any], str]]:
+def surface_layers(opened: OpenPrediction, label: int) -> list[LayerData]:
     """The members and the consensus of a cell as surface layers (data, settings, type), in their place."""
     from napari_dispr.shapes.meshes import surface_mesh
 
@@ -141,10 +141,7 @@ def surface_layers(opened: OpenPrediction, label: int) -> list[tuple[Any, dict[s
 class ResultLayers:
     """The layers of one prediction: added when the first cell is finished, then updated.
 
-    Parameters
-    ----------
-    labels : Labels
-        The layer whose colours the results take: the 2D labels, or one of the results.
+    They take the colours of ``labels``: the 2D labels, or one of the results.
     """
 
     def __init__(self, viewer: ViewerModel, labels: Labels, handle: PredictionHandle) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
 from napari_dispr import grid
@@ -14,14 +16,10 @@ from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.layers import handle_of, is_seen
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
-from napari_dispr.viewer.picking import CLICK_RADIUS
+from napari_dispr.viewer.picking import is_click
 from napari_dispr.viewer.scene import camera_of
 from napari_dispr.viewer.session import Session
 from napari_dispr.viewer.world import in_units_of, in_viewer, layer_to_world, position_in_layer
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
 
 #: The part of the canvas in which a cell's centre counts as in view.
 _IN_VIEW = 0.9
@@ -34,18 +32,14 @@ class PictureLink:
 
     The linked layers are the 2D labels of the current prediction, its result layers, and a measured layer of
     the user. A click on a cell in one of them selects it (in a result layer with its member), and so does the
-    layer's control for the label. The selected cell becomes the selected label of all these layers.
-
-    Parameters
-    ----------
-    pick : callable
-        Takes the cell and the shape that the user selected in the picture.
+    layer's control for the label. The selected cell becomes the selected label of all these layers. ``pick``
+    takes the cell and the shape that the user selected in the picture.
     """
 
     #: True while a link sets labels: then they are not the user's choice.
     _showing: ClassVar[bool] = False
 
-    def __init__(self, viewer: "ViewerModel", pick: Callable[[int, Shape], None]) -> None:
+    def __init__(self, viewer: ViewerModel, pick: Callable[[int, Shape], None]) -> None:
         self._viewer = unwrapped(viewer)
         self._session = Session.of(viewer)
         self._pick = pick
@@ -69,11 +63,11 @@ class PictureLink:
         self._followed = []
 
     @property
-    def layers(self) -> "list[Labels]":
+    def layers(self) -> list[Labels]:
         """The linked layers, the topmost first."""
         return list(self._followed)
 
-    def measured(self, layer: "Labels | None", centres: Mapping[int, NDArray[np.float64]]) -> None:
+    def measured(self, layer: Labels | None, centres: Mapping[int, NDArray[np.float64]]) -> None:
         """Also link a layer of the user, whose cells have these centres in the world."""
         self._measured, self._centres = unwrapped(layer), centres
         self.follow()
@@ -96,7 +90,7 @@ class PictureLink:
         if not PictureLink._showing and layer.selected_label > 0:
             self._chosen(layer, int(layer.selected_label))
 
-    def _on_press(self, viewer: "ViewerModel", event: Any) -> Generator[None, None, None]:
+    def _on_press(self, viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
         # Another cursor or mode means that some tool is active.
         active = self._viewer.layers.selection.active
         mode = str(getattr(active, "mode", "pan_zoom"))
@@ -104,12 +98,9 @@ class PictureLink:
             return
         if self._viewer.cursor.style != "standard":
             return
-        pressed_at, position = np.asarray(event.pos), np.asarray(event.position)
-        direction, displayed = event.view_direction, event.dims_displayed
-        yield
-        while event.type == "mouse_move":
-            yield
-        if np.abs(np.asarray(event.pos) - pressed_at).max() <= CLICK_RADIUS:
+        position, direction = np.asarray(event.position), event.view_direction
+        displayed = event.dims_displayed
+        if (yield from is_click(event)):
             self.click(position, direction, displayed)
 
     def click(self, position: NDArray[np.float64], direction: Any = None, displayed: Any = None) -> None:
@@ -137,7 +128,7 @@ class PictureLink:
                 self._chosen(layer, int(value))
                 return
 
-    def _chosen(self, layer: "Labels", cell: int) -> None:
+    def _chosen(self, layer: Labels, cell: int) -> None:
         opened = self._session.current
         known = opened is not None and cell in opened.prediction
         if not known and cell not in self._centres:
@@ -186,7 +177,7 @@ class PictureLink:
             camera.center = (camera.center[0], *centre[1:])
         return True
 
-    def come_closer(self, cell: int) -> None:
+    def zoom_to(self, cell: int) -> None:
         """Move the camera to a cell of the current prediction that is too small to see its shape."""
         opened = self._session.current
         if opened is None or cell not in opened.prediction:
@@ -223,26 +214,24 @@ class PictureLink:
         return bool(abs(away @ up) <= height and abs(away @ right) <= width)
 
 
-def linked_layers(viewer: "ViewerModel", measured: "Labels | None" = None) -> "list[Labels]":
+def linked_layers(viewer: ViewerModel, measured: Labels | None = None) -> list[Labels]:
     """The current prediction's 2D labels and result layers, and a measured layer, the topmost first."""
     opened = Session.of(viewer).current
     under = None if opened is None else with_layers(opened, viewer).labels
     return [layer for layer in reversed(viewer.layers) if layer in (measured, under) or _shows(layer, opened)]
 
 
-def _shows(layer: "Layer", opened: OpenPrediction | None) -> bool:
+def _shows(layer: Layer, opened: OpenPrediction | None) -> bool:
     handle = handle_of(layer)
     same = opened is not None and handle is not None and handle.newest.key is opened.key
     return same and hasattr(layer, "selected_label")
 
 
-def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction:
+def with_layers(opened: OpenPrediction, viewer: ViewerModel) -> OpenPrediction:
     """A prediction with the layers of its picture and its 2D labels.
 
     For a prediction from a folder these are the layers with the shape and the place of its picture.
     """
-    from napari.layers import Image, Labels
-
     if opened.labels is not None:
         return replace(opened, image=unwrapped(opened.image), labels=unwrapped(opened.labels))
     under = [layer for layer in viewer.layers if _lies_under(layer, opened.prediction)]
@@ -250,7 +239,7 @@ def with_layers(opened: OpenPrediction, viewer: "ViewerModel") -> OpenPrediction
     return replace(opened, image=image, labels=next((one for one in under if isinstance(one, Labels)), None))
 
 
-def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
+def _lies_under(layer: Layer, prediction: Prediction) -> bool:
     """Whether a layer has the shape and the place of a prediction's picture."""
     if layer.ndim != 2 or METADATA_KEY in layer.metadata or not hasattr(layer, "multiscale"):
         return False
@@ -258,6 +247,6 @@ def _lies_under(layer: "Layer", prediction: Prediction) -> bool:
     return same and np.allclose(layer_to_world(layer, prediction.unit), prediction.image_to_world)
 
 
-def _canvas_size(viewer: "ViewerModel") -> tuple[float, float]:
+def _canvas_size(viewer: ViewerModel) -> tuple[float, float]:
     size = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size  # < 0.9
     return float(size[0]), float(size[1])

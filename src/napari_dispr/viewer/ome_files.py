@@ -72,13 +72,7 @@ def ome_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | 
 
 
 def read_ome(path: str | Sequence[str]) -> list[LayerData]:
-    """The layers of an OME-TIFF.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read.
-    """
+    """The layers of an OME-TIFF. Raises an InputError if the file cannot be read."""
     path = path if isinstance(path, str) else path[0]
     try:
         with reading(Path(path), "OME-TIFF"), tifffile.TiffFile(path) as file:

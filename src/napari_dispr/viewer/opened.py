@@ -1,16 +1,14 @@
 """A prediction that is open in a viewer, with its tables and the layers of its picture. No Qt."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
+import pint
+from napari.layers import Image, Labels
 
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.displayed import DisplayedPlane
-
-if TYPE_CHECKING:
-    import pint
-    from napari.layers import Image, Labels
 
 #: The selected shape of a cell: a member by its number, the consensus, or none.
 Shape = int | Literal["consensus"] | None
@@ -44,8 +42,8 @@ class OpenPrediction:
     measures: pd.DataFrame
     cells: pd.DataFrame
     plane: DisplayedPlane | None = None
-    image: "Image | None" = None
-    labels: "Labels | None" = None
+    image: Image | None = None
+    labels: Labels | None = None
     growing: bool = False
 
     @property
@@ -54,7 +52,7 @@ class OpenPrediction:
         return self.plane.depth if self.plane else self.prediction.depth
 
     @property
-    def unit(self) -> "pint.Unit | str":
+    def unit(self) -> pint.Unit | str:
         """Unit of the world's axes, for layers."""
         return self.plane.unit if self.plane else self.prediction.unit
 

@@ -34,13 +34,7 @@ def window_is_up() -> bool:
 
 
 def open_in_thread(read: Callable[[], Sequence[LayerData]]) -> None:
-    """Read layers in a thread and add them to the current viewer, one at a time.
-
-    Parameters
-    ----------
-    read : callable
-        Gives layer data tuples. The first layer is visible before the others are added.
-    """
+    """Read layer data tuples in a thread and add them to the current viewer, see `add_layers`."""
     viewer = napari.current_viewer()
     create_worker(read, _connect={"returned": lambda layers: add_layers(viewer, layers)}, _start_thread=True)
 
@@ -53,10 +47,7 @@ def add_layers(
 ) -> None:
     """Add layers to a viewer, one at a time, so that the first is visible before the others are added.
 
-    Parameters
-    ----------
-    done : callable
-        Called after the last one. Not called if the window was closed.
+    ``done`` is called after the last one, but not if the window was closed.
     """
 
     def add(waiting: Iterator[LayerData]) -> None:
@@ -98,13 +89,7 @@ def name_as_menu(dock: Any, window: QWidget) -> None:
 
 
 def open_window(viewer: Any, widget: str) -> QWidget:
-    """Open a window of this plugin and raise it; there is one of each kind.
-
-    Parameters
-    ----------
-    widget : str
-        Its name in the plugin's menu.
-    """
+    """Open a window of this plugin, by its name in the menu, and raise it; there is one of each kind."""
     inner = viewer.window.dock_widgets.get(f"{widget} ({DISPLAY_NAME})")
     if inner is None:
         _, inner = viewer.window.add_plugin_dock_widget(PLUGIN, widget)

@@ -15,7 +15,16 @@ from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.world import in_viewer, position_in_layer
 
 #: If press and release are further apart, in screen pixels, it is a drag, which pans.
-CLICK_RADIUS = 4
+_CLICK_RADIUS = 4
+
+
+def is_click(event: Any) -> Generator[None, None, bool]:
+    """Wait until the mouse button is released. Returns whether it was a click, not a drag."""
+    pressed_at = np.asarray(event.pos)
+    yield
+    while event.type == "mouse_move":
+        yield
+    return bool(np.abs(np.asarray(event.pos) - pressed_at).max() <= _CLICK_RADIUS)
 
 
 class PickTool:
@@ -61,15 +70,9 @@ class PickTool:
     def _on_press(self, viewer: ViewerModel, event: Any) -> Generator[None, None, None]:
         if event.button != 1 or event.modifiers or self.interrupted:
             return
-        pressed_at, position = np.asarray(event.pos), np.asarray(event.position)
-        direction = event.view_direction
-        yield
-        while event.type == "mouse_move":
-            yield
-        if np.abs(np.asarray(event.pos) - pressed_at).max() <= CLICK_RADIUS:
-            label = self.label_at(position, direction)
-            if label:
-                self._clicked(label)
+        position, direction = np.asarray(event.position), event.view_direction
+        if (yield from is_click(event)) and (label := self.label_at(position, direction)):
+            self._clicked(label)
 
     def label_at(self, position: NDArray[np.float64], direction: NDArray[np.float64] | None = None) -> int:
         """Label of the cell at a position in the viewer's world, 0 where there is none.

@@ -19,23 +19,15 @@ def simulated_red_blood_cells() -> list[tuple[Any, dict[str, Any], str]]:
     """A simulated picture of diseased red blood cells and its segmentation, for File > Open Sample.
 
     ``docs/make_sample.py`` simulated it; it is read from a file, as napari calls this on the GUI thread and
-    simulating takes a second.
-
-    Returns
-    -------
-    list of layer data tuples
-        An image and a label layer, (y, x), 0.1 micrometer a pixel.
+    simulating takes a second. An image and a label layer, (y, x), 0.1 micrometer a pixel.
     """
     with np.load(_SAMPLES / "red_blood_cells.npz", allow_pickle=False) as field:
         image, labels, pixel_size = field["image"], field["labels"], float(field["pixel_size"])
     place = {"scale": (pixel_size,) * 2, "units": ("micrometer",) * 2}
     bright = float(np.percentile(image, 99.9))
+    limits = (float(image.min()), bright)
     return [
-        (
-            image,
-            {"name": "red blood cells", "contrast_limits": (float(image.min()), bright), **place},
-            "image",
-        ),
+        (image, {"name": "red blood cells", "contrast_limits": limits, **place}, "image"),
         (labels, {"name": "segmentation", "opacity": 0.4, **place}, "labels"),
     ]
 
@@ -43,10 +35,7 @@ def simulated_red_blood_cells() -> list[tuple[Any, dict[str, Any], str]]:
 def simulated_red_blood_cells_3d() -> list[tuple[Any, dict[str, Any], str]]:
     """Like `simulated_red_blood_cells`, with the true shapes of the cells, to compare with predicted ones.
 
-    Returns
-    -------
-    list of layer data tuples
-        An image and a label layer, (y, x), and a hidden label layer, (z, y, x).
+    They are in a third layer, labels (z, y, x), which is hidden.
     """
     with np.load(_SAMPLES / "red_blood_cells_3d.npz", allow_pickle=False) as truth:
         labels, to_world = truth["labels"], truth["to_world"]
@@ -62,10 +51,7 @@ def simulated_red_blood_cells_3d() -> list[tuple[Any, dict[str, Any], str]]:
 def simulated_nuclei_3d() -> list[tuple[Any, dict[str, Any], str]]:
     """A simulated confocal stack of nuclei and its segmentation, for File > Open Sample: data to train on.
 
-    Returns
-    -------
-    list of layer data tuples
-        An image and a label layer, (z, y, x), with the size of their voxels in micrometer.
+    An image and a label layer, (z, y, x), with the size of their voxels in micrometer.
     """
     with np.load(_SAMPLES / "nuclei_3d.npz", allow_pickle=False) as stack:
         image, labels = stack["image"], stack["labels"]

@@ -71,12 +71,8 @@ def _pictures_of_field(prediction: Prediction) -> dict[str, NDArray[Any]]:
             continue
         with suppress(InputError):
             labels = what == "labels"
-            array = read_plane(
-                Path(path),
-                made.get("place") or {},
-                made.get("channel") if not labels else None,
-                labels=labels,
-            )
+            channel = None if labels else made.get("channel")
+            array = read_plane(Path(path), made.get("place") or {}, channel, labels=labels)
             if array.shape != tuple(prediction.image_shape):
                 continue
             if labels:

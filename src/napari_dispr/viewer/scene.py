@@ -40,13 +40,7 @@ class Outlines:
         self._layer: Vectors | None = None
 
     def show(self, cells: Mapping[int, NDArray[np.float32]], plane: DisplayedPlane) -> None:
-        """Outline these cells.
-
-        Parameters
-        ----------
-        cells : mapping of label to (segment, 2, 2) array
-            From `picking.outline`, in pixels of ``plane``. None removes the layer.
-        """
+        """Outline cells with segments of `picking.outline`, in pixels of ``plane``; None removes them."""
         if not cells:
             self.remove()
             return

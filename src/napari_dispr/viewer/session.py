@@ -9,20 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari.components import ViewerModel
+from napari.layers import Layer
 from napari.utils.events import EmitterGroup
 
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.layers import PredictionHandle, handle_of
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.scene import make_current
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Layer
-
-    from napari_dispr.prediction.result import Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +34,8 @@ class Selection:
 class Session:
     """The state that the windows of one viewer share; see `Session.of`.
 
-    Attributes
-    ----------
-    events : EmitterGroup
-        ``predictions``: the open predictions, the current one or its state have changed;
-        ``selected``: the selected cell or shape has changed.
+    Its event ``predictions`` says that the open predictions, the current one or its state have changed,
+    ``selected`` that the selected cell or shape has changed.
     """
 
     _open: dict[object, PredictionHandle] = field(default_factory=dict)
@@ -52,7 +46,7 @@ class Session:
         self.events = EmitterGroup(source=self, predictions=None, selected=None)
 
     @staticmethod
-    def of(viewer: "ViewerModel") -> "Session":
+    def of(viewer: ViewerModel) -> "Session":
         """The session of a viewer, made on first use; it ends with the viewer."""
         viewer = unwrapped(viewer)
         if viewer not in _sessions:
@@ -69,9 +63,7 @@ class Session:
 
     @property
     def current(self) -> OpenPrediction | None:
-        """The current prediction."""
-        handle = self._open.get(self._current)
-        return handle.newest if handle else None
+        return self.newest(self._current)
 
     def show(self, opened: OpenPrediction) -> None:
         """Make a prediction the current one: a new one, an open one, or a new state of it."""
@@ -149,7 +141,7 @@ class Session:
 
     # --- predictions from layers ----------------------------------------------------------------
 
-    def _follow(self, viewer: "ViewerModel") -> None:
+    def _follow(self, viewer: ViewerModel) -> None:
         viewer_of = weakref.ref(viewer)  # a session must not keep its viewer alive
         viewer.layers.events.removing.connect(lambda event: make_current(viewer_of()))
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -159,7 +151,7 @@ class Session:
     def _on_inserted(self, event: Any) -> None:
         self._open_from([event.value])
 
-    def _open_from(self, layers: "Iterable[Layer]") -> None:
+    def _open_from(self, layers: Iterable[Layer]) -> None:
         for layer in layers:
             handle = handle_of(layer)
             if handle is not None and handle.newest.key not in self._open:
@@ -199,7 +191,7 @@ class Session:
         self.events.predictions()
 
 
-def _chosen(prediction: "Prediction") -> bool:
+def _chosen(prediction: Prediction) -> bool:
     """Whether the user kept, rejected or added shapes."""
     drawn = (prediction.provenance.get("settings") or {}).get("members")
     added = drawn is not None and prediction.members > drawn

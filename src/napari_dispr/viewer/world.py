@@ -30,10 +30,8 @@ def in_one_unit(
 def layer_to_world(layer: Any, unit: pint.Unit | str | None = None) -> NDArray[np.float64]:
     """All of a layer's transforms as one affine from data to world, (ndim + 1, ndim + 1).
 
-    Parameters
-    ----------
-    unit : pint.Unit or str, optional
-        Of the world; that of the layer's last axis if it is None or of another kind. See `in_one_unit`.
+    ``unit`` is that of the world, or of the layer's last axis if it is None or of another kind; see
+    `in_one_unit`.
     """
     origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), dtype=np.float64)
     affine = np.eye(layer.ndim + 1)

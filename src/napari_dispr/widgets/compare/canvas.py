@@ -190,7 +190,8 @@ class ShapeCanvas(QWidget):
         self._values_to, self._picture = 1.0, True
         self._sheets: list[Sheet] = []
         self._zoom = 1.0
-        self._angles = (_ELEVATION, _AZIMUTH)
+        #: Elevation and azimuth of the camera, degrees.
+        self.angles = (_ELEVATION, _AZIMUTH)
         self._centre = (0.0, 0.0, 0.0)
         self._canvas: SceneCanvas | None = None
         self._window: weakref.ref[QWidget] | None = None
@@ -226,9 +227,10 @@ class ShapeCanvas(QWidget):
             return
         self._captions.say(self._tiles, cell, self._values_to)
         changed = [
-            i for i, tile in enumerate(tiles)
-            if not same_cell or i >= len(before) or not _same_surfaces(before[i], tile)
-        ]  # fmt: skip
+            i
+            for i, tile in enumerate(tiles)
+            if not same_cell or i >= len(before) or before[i].painted != tile.painted
+        ]
         self._waiting = sorted({*changed, *(i for i in self._waiting if same_cell and i < len(tiles))})
         for node in self._nodes[len(tiles) :]:
             node.node.visible = False
@@ -248,17 +250,12 @@ class ShapeCanvas(QWidget):
         return bool(self._waiting)
 
     def reset_view(self) -> None:
-        self._zoom, self._angles, self._centre = 1.0, (_ELEVATION, _AZIMUTH), (0.0, 0.0, 0.0)
+        self._zoom, self.angles, self._centre = 1.0, (_ELEVATION, _AZIMUTH), (0.0, 0.0, 0.0)
         self._fit()
-
-    @property
-    def angles(self) -> tuple[float, float]:
-        """Elevation and azimuth of the camera, degrees."""
-        return self._angles
 
     def turn(self, elevation: float, azimuth: float) -> None:
         """Look from another side, in degrees."""
-        self._angles = (elevation, azimuth)
+        self.angles = (elevation, azimuth)
         self._fit()
 
     def _fill_one(self) -> None:
@@ -289,7 +286,7 @@ class ShapeCanvas(QWidget):
         side = max(20.0, min(rect.width(), rect.height() - HEAD - FOOT))
         camera = self._view.camera
         self._placing = True
-        camera.elevation, camera.azimuth = self._angles
+        camera.elevation, camera.azimuth = self.angles
         camera.center = self._centre
         pixels = float(np.linalg.svd(self._pixels_a_unit(), compute_uv=False)[0])
         camera.scale_factor *= pixels / (_FILL * side / (2 * self._cell.radius) * self._zoom)
@@ -327,7 +324,7 @@ class ShapeCanvas(QWidget):
         camera = self._view.camera
         zoom = self._fitted / camera.scale_factor
         self._zoom = float(np.clip(zoom, _FARTHEST, _CLOSEST))
-        self._angles = (camera.elevation, camera.azimuth)
+        self.angles = (camera.elevation, camera.azimuth)
         self._centre = tuple(camera.center)
         if zoom != self._zoom:
             self._fit()
@@ -406,9 +403,3 @@ def _largest_value(tiles: Sequence[Tile]) -> float:
     """The value of the last colour: few values are above it."""
     values = [one.surface.values for tile in tiles for one in tile.surfaces if one.by_value]
     return max((float(np.percentile(some, 98)) for some in values if some is not None), default=0.0) or 1.0
-
-
-def _same_surfaces(before: Tile, after: Tile) -> bool:
-    return before.volume == after.volume and [
-        (one.surface, one.colour, one.by_value) for one in before.surfaces
-    ] == [(one.surface, one.colour, one.by_value) for one in after.surfaces]

@@ -18,13 +18,7 @@ _LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
 
 
 class Captions(QWidget):
-    """Painted over the canvas, which has no text.
-
-    Parameters
-    ----------
-    canvas : ShapeCanvas
-        Its ``tile_rects`` are the places of the tiles.
-    """
+    """Painted over the tiles of the canvas, which has no text."""
 
     def __init__(self, canvas: QWidget) -> None:
         super().__init__(canvas)

@@ -31,13 +31,7 @@ def changed(opened: OpenPrediction, prediction: Prediction, before: ResultConten
 def draw_more(
     opened: OpenPrediction, cell: int, members: int, replaced: int | None, before: ResultContent | None
 ) -> Generator[Progress, None, Change]:
-    """Sample further members of a cell.
-
-    Parameters
-    ----------
-    replaced : int or None
-        Number of a member that the new one replaces; None: all members stay.
-    """
+    """Sample further members of a cell. A new one may replace the member number ``replaced``."""
     load_torch()
     # Imported here: these need torch, which must not be loaded on the GUI thread.
     from napari_dispr.prediction.more import iter_more_members, iter_redraw_members

@@ -138,7 +138,11 @@ class CellShapes:
 def modes_of(ensemble: Ensemble) -> tuple[Mode, ...]:
     """The groups of similar members of an ensemble, the largest first."""
     return tuple(
-        Mode(_letter(i), ensemble.numbers_at(members), len(members) / len(ensemble))
+        Mode(
+            f"A{i}" if i > 25 else chr(ord("A") + i),
+            ensemble.numbers_at(members),
+            len(members) / len(ensemble),
+        )
         for i, members in enumerate(ensemble.modes)
     )
 
@@ -149,10 +153,6 @@ def modes_in_words(modes: tuple[Mode, ...]) -> str:
         return "one kind of shape fits" if len(modes[0].numbers) > 1 else "one shape"
     shares = ", ".join(f"{mode.letter} {mode.share:.0%}".replace("%", " %") for mode in modes)
     return f"{len(modes)} kinds of shape fit: {shares}"
-
-
-def _letter(i: int) -> str:
-    return chr(ord("A") + i) if i < 26 else f"A{i}"
 
 
 def cell_shapes(

@@ -64,10 +64,7 @@ class TurnMovie(QObject):
 def write_movie(path: str, frames: Sequence[NDArray[np.uint8]]) -> str:
     """Write a GIF that repeats, or an MP4. Returns the path.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be written, or imageio has no plugin for it.
+    Raises an InputError if the file cannot be written, or imageio has no plugin for it.
     """
     import imageio.v3 as iio
 

@@ -43,47 +43,36 @@ class Sheet:
 
 
 def known_sheets(ensemble: Ensemble, half: float) -> tuple[Sheet, ...]:
-    """A sheet for each known plane of a cell that has several.
+    """A sheet for each known plane of a cell that has several; ``half`` is half of its side.
 
     It shows the picture inside the cell's outline, or the outline alone. A plane that is known to be empty is
     a circle.
-
-    Parameters
-    ----------
-    half : float
-        Half of the side of a sheet.
     """
     section = ensemble.section
     if section is None or not section.planes:
         return ()
-    planes = [(0.0, section.mask, section.image)]
-    planes += [(plane.depth, plane.mask, plane.image) for plane in section.planes]
-    pictures = [image for _, _, image in planes if image is not None]
-    low, high = (min(map(np.min, pictures)), max(map(np.max, pictures))) if pictures else (0.0, 1.0)
+    low, high = section.brightness
     steps = (np.arange(_PIXELS) + 0.5) / _PIXELS * 2 - 1
     index = np.stack(np.meshgrid(steps, steps, indexing="ij")) * half
     index = index / ensemble.spacing[1:, None, None] + grid.CENTRE
     sheets = []
-    for depth, mask, image in planes:
+    disc = _disc(_LARGEST)
+    for plane in section.all_planes:
         pixels = np.zeros((_PIXELS, _PIXELS, 4), np.float32)
-        disc = _disc(_LARGEST)
-        inside = disc if mask.max() <= _EDGE else map_coordinates(mask, index, order=1) > _EDGE
-        if image is not None:
-            grey = (map_coordinates(image, index, order=1, mode="nearest") - low) / max(high - low, 1e-12)
+        inside = disc if plane.mask.max() <= _EDGE else map_coordinates(plane.mask, index, order=1) > _EDGE
+        if plane.image is not None:
+            seen = map_coordinates(plane.image, index, order=1, mode="nearest")
+            grey = (seen - low) / max(high - low, 1e-12)
             pixels[..., :3] = grey[..., None]
             pixels[..., 3] = np.where(inside, _OUTSIDE if inside is disc else _INSIDE, 0.0)
         pixels[_rim(inside)] = (*_OUTLINE, _LINES)
-        sheets.append(Sheet(pixels, half, -depth * float(ensemble.spacing[0])))
+        sheets.append(Sheet(pixels, half, -plane.depth * float(ensemble.spacing[0])))
     return tuple(sheets)
 
 
 def next_sheet(depth: float, half: float, radius: float) -> Sheet:
-    """The plane to image next: a disc within the ball of this radius around the cell.
-
-    Parameters
-    ----------
-    depth : float
-        From the imaged plane along z, in the unit of the world.
+    """The plane to image next, at a depth in the unit of the world: a disc within the ball of this radius
+    around the cell.
     """
     share = min(_LARGEST, np.sqrt(max(radius**2 - depth**2, (0.3 * half) ** 2)) / half)
     disc = _disc(share)

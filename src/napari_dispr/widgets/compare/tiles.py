@@ -37,15 +37,9 @@ _FAINT, _TOGETHER = 0.08, 0.3
 _COARSE_FROM = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class TileSurface:
-    """A surface in a tile.
-
-    Attributes
-    ----------
-    colour : (r, g, b, opacity)
-        If ``by_value``, the values of the surface colour it instead.
-    """
+    """A surface in a tile, of one colour (r, g, b, opacity) or, with ``by_value``, coloured by its values."""
 
     surface: Surface
     colour: Colour
@@ -81,6 +75,11 @@ class Tile:
     selected: bool = False
     kept: bool = False
 
+    @property
+    def painted(self) -> tuple[bool, tuple[TileSurface, ...]]:
+        """What the canvas paints; the rest is captions."""
+        return self.volume, self.surfaces
+
 
 def mode_colour(letter: str) -> tuple[float, float, float]:
     """The colour of a mode."""
@@ -94,12 +93,8 @@ def tiles_of(
     kept: Shape = None,
     notes: dict[Shape, str] | None = None,
 ) -> list[Tile]:
-    """The tiles of a view, in the order in which they are laid out.
-
-    Parameters
-    ----------
-    notes : dict, optional
-        Text below a shape, such as its volume.
+    """The tiles of a view, in the order in which they are laid out. ``notes``: text below a shape, such as
+    its volume.
     """
     notes = notes or {}
     if view is View.OVERLAY:

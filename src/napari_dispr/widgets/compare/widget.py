@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
@@ -25,7 +25,6 @@ from superqt.utils import signals_blocked
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.measures import unit_sign
-from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
@@ -41,7 +40,7 @@ from napari_dispr.widgets.compare.next_plane import NextPlane
 from napari_dispr.widgets.compare.tiles import View, tiles_of
 from napari_dispr.widgets.parts.cell_colours import CellColours
 from napari_dispr.widgets.parts.docked import DockedWidget
-from napari_dispr.widgets.parts.layer_choice import LayerChoice
+from napari_dispr.widgets.parts.layer_choice import LayerChoice, is_3d_segmentation
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.threads import LatestAnswer
@@ -89,17 +88,16 @@ class CompareWidget(DockedWidget):
         self.prediction_choice = QComboBox(toolTip="Which of the open predictions to show")
         self.cell_choice = QComboBox(toolTip="The cell. You can also click it in the picture.")
         self.cell_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.before_button, self.after_button = QToolButton(), QToolButton()
+        self.before_button = QToolButton(toolTip="Previous cell of the list")
         self.before_button.setArrowType(Qt.ArrowType.LeftArrow)
+        self.after_button = QToolButton(toolTip="Next cell of the list")
         self.after_button.setArrowType(Qt.ArrowType.RightArrow)
-        self.before_button.setToolTip("Previous cell of the list")
-        self.after_button.setToolTip("Next cell of the list")
         self.ambiguous_first = QCheckBox(
             "ambiguous first", toolTip="Sort the cells by ambiguity (1 - IoU of their members), not by label"
         )
         tip = "A 3D labels layer with the true shapes and the same labels, to show next to the members"
         self.truth_choice = LayerChoice(
-            self._viewer, _may_be_truth, tip, none="no truth", suggests=self._suggests_truth
+            self._viewer, is_3d_segmentation, tip, none="no truth", suggests=self._suggests_truth
         )
         self.picture = QCheckBox("picture", toolTip="Show the picture in the imaged plane; all known planes")
         self.picture.setChecked(True)
@@ -184,7 +182,8 @@ class CompareWidget(DockedWidget):
             return
         others = self._session.predictions
         self.prediction_choice.clear()
-        self.prediction_choice.addItems([_title(one) for one in others])
+        for one in others:
+            self.prediction_choice.addItem(f"{one.name}: {one.prediction.provenance.get('model', '')}")
         self.prediction_choice.setCurrentIndex([one.key for one in others].index(opened.key))
         self.prediction_choice.setVisible(len(others) > 1)
         self._offer_cells()
@@ -404,11 +403,3 @@ class CompareWidget(DockedWidget):
         self._updater.finish()
         self.truth_choice.disconnect_layers()
         self.canvas.shut_down()
-
-
-def _title(opened: OpenPrediction) -> str:
-    return f"{opened.name}: {opened.prediction.provenance.get('model', '')}"
-
-
-def _may_be_truth(layer: Layer) -> bool:
-    return isinstance(layer, Labels) and layer.ndim == 3 and METADATA_KEY not in layer.metadata

@@ -28,10 +28,7 @@ _MOST_RUNS = 1000
 class ArrayModel(QAbstractTableModel):
     """Shows rows of a `TableContent`, sorted and filtered. A row number counts in the content.
 
-    Parameters
-    ----------
-    names : sequence of str
-        The columns to show; names that the content lacks are ignored.
+    ``names`` are the columns to show; names that the content lacks are ignored.
     """
 
     #: The rows or their order have changed.
@@ -39,31 +36,16 @@ class ArrayModel(QAbstractTableModel):
 
     def __init__(self, content: TableContent, names: Sequence[str]) -> None:
         super().__init__()
-        self._content = content
-        self._names = [name for name in names if name in content.columns]
+        #: The column by which rows are sorted (empty: none), and whether the largest is first.
+        self.sorting = "", False
+        self._take(content, names)
+
+    def _take(self, content: TableContent, names: Sequence[str]) -> None:
+        self.content = content
+        #: The columns that are shown.
+        self.names = [name for name in names if name in content.columns]
         self._passing = np.ones(len(content), dtype=bool)
-        self._sorted_by, self._descending = "", False
         self._arrange()
-
-    @property
-    def content(self) -> TableContent:
-        """All rows and columns."""
-        return self._content
-
-    @property
-    def names(self) -> list[str]:
-        """The columns that are shown."""
-        return list(self._names)
-
-    @property
-    def rows(self) -> NDArray[np.intp]:
-        """The content's rows on screen, in their order."""
-        return self._rows
-
-    @property
-    def sorting(self) -> tuple[str, bool]:
-        """The column by which rows are sorted (empty: none), and whether the largest is first."""
-        return self._sorted_by, self._descending
 
     def places_of(self, rows: ArrayLike) -> NDArray[np.intp]:
         """Positions on screen of rows of the content, sorted; rows that are filtered out have none."""
@@ -73,16 +55,13 @@ class ArrayModel(QAbstractTableModel):
     def show(self, content: TableContent, names: Sequence[str]) -> None:
         """Show other content, sorted as before and not filtered; does not emit `rearranged`."""
         self.beginResetModel()
-        self._content = content
-        self._names = [name for name in names if name in content.columns]
-        self._passing = np.ones(len(content), dtype=bool)
-        self._arrange()
+        self._take(content, names)
         self.endResetModel()
 
     def choose(self, names: Sequence[str]) -> None:
         """Show other columns."""
         self.beginResetModel()
-        self._names = [name for name in names if name in self._content.columns]
+        self.names = [name for name in names if name in self.content.columns]
         self.endResetModel()
 
     def set_filter(self, passing: NDArray[np.bool_]) -> None:
@@ -96,13 +75,12 @@ class ArrayModel(QAbstractTableModel):
         self.rearranged.emit()
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        name = self._names[column] if 0 <= column < len(self._names) else ""
+        name = self.names[column] if 0 <= column < len(self.names) else ""
         wanted = (name, order == Qt.SortOrder.DescendingOrder)
         if wanted == self.sorting:
             return
         self.layoutAboutToBeChanged.emit()
-        self._sorted_by, self._descending = wanted
-        before = self._rows
+        self.sorting, before = wanted, self.rows
         self._arrange()
         old = self.persistentIndexList()
         new = [self.index(int(self._places[before[index.row()]]), index.column()) for index in old]
@@ -111,31 +89,32 @@ class ArrayModel(QAbstractTableModel):
         self.rearranged.emit()
 
     def _arrange(self) -> None:
-        rows = np.flatnonzero(self._passing)
-        if self._sorted_by in self._content.columns:
-            values = self._content.values(self._sorted_by)[rows]
+        rows, (name, descending) = np.flatnonzero(self._passing), self.sorting
+        if name in self.content.columns:
+            values = self.content.values(name)[rows]
             # Rows without a number come last in both orders.
-            rows = rows[np.argsort(-values if self._descending else values, kind="stable")]
-        self._rows = rows
-        self._places = np.full(len(self._content), -1, dtype=np.intp)
+            rows = rows[np.argsort(-values if descending else values, kind="stable")]
+        #: The content's rows on screen, in their order.
+        self.rows = rows
+        self._places = np.full(len(self.content), -1, dtype=np.intp)
         self._places[rows] = np.arange(len(rows))
 
     # --- called by Qt ------------------------------------------------------------------------------
 
     def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
-        return 0 if parent.isValid() else len(self._rows)
+        return 0 if parent.isValid() else len(self.rows)
 
     def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
-        return 0 if parent.isValid() else len(self._names)
+        return 0 if parent.isValid() else len(self.names)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
         if role == Qt.ItemDataRole.DisplayRole:
-            row = int(self._rows[index.row()])
-            return self._content.columns[self._names[index.column()]].text(row)
+            row = int(self.rows[index.row()])
+            return self.content.columns[self.names[index.column()]].text(row)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._content.notes[self._rows[index.row()]] or None
+            return self.content.notes[self.rows[index.row()]] or None
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            number = self._content.is_number(self._names[index.column()])
+            number = self.content.is_number(self.names[index.column()])
             side = Qt.AlignmentFlag.AlignRight if number else Qt.AlignmentFlag.AlignLeft
             return side | Qt.AlignmentFlag.AlignVCenter
         return None
@@ -143,9 +122,9 @@ class ArrayModel(QAbstractTableModel):
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> object:
-        if orientation == Qt.Orientation.Vertical or not 0 <= section < len(self._names):
+        if orientation == Qt.Orientation.Vertical or not 0 <= section < len(self.names):
             return None
-        column = self._content.columns[self._names[section]]
+        column = self.content.columns[self.names[section]]
         if role == Qt.ItemDataRole.DisplayRole:
             return column.heading
         if role == Qt.ItemDataRole.ToolTipRole:
@@ -172,12 +151,12 @@ class ArrayView(QTableView):
         self.setMinimumHeight(120)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        self._kept: NDArray[np.intp] = np.zeros(0, dtype=np.intp)  # rows that are selected
+        #: The selected rows of the content, also if they are filtered out.
+        self.selected: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
         self._choosing = False
 
     @property
     def table(self) -> ArrayModel | None:
-        """What is shown."""
         model = self.model()
         return model if isinstance(model, ArrayModel) else None
 
@@ -195,7 +174,7 @@ class ArrayView(QTableView):
             self.horizontalHeader().setSelectionModel(QItemSelectionModel(model, self.horizontalHeader()))
             self.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         else:
-            self._kept = np.zeros(0, dtype=np.intp)
+            self.selected = np.zeros(0, dtype=np.intp)
             model.show(content, names)
         self.fit_columns()
 
@@ -219,21 +198,16 @@ class ArrayView(QTableView):
                 self.setColumnWidth(section, min(max(width, header.sectionSizeHint(section)), _WIDEST))
         self.updateGeometries()
 
-    @property
-    def selected(self) -> NDArray[np.intp]:
-        """The selected rows of the content, also if they are filtered out."""
-        return self._kept
-
-    def select(self, rows: ArrayLike, *, scroll: bool = True) -> None:
+    def select(self, rows: ArrayLike) -> None:
         """Select rows of the content, without emitting `picked`. Of very many runs only some are marked."""
-        self._kept = np.asarray(rows, dtype=np.intp)
-        self._mark(scroll)
+        self.selected = np.asarray(rows, dtype=np.intp)
+        self._mark(scroll=True)
 
     def _mark(self, scroll: bool) -> None:
         model, selecting = self.table, self.selectionModel()
         if model is None or selecting is None:
             return
-        places = model.places_of(self._kept)
+        places = model.places_of(self.selected)
         selection = QItemSelection()
         for first, last in runs(places)[:_MOST_RUNS]:
             selection.select(model.index(first, 0), model.index(last, max(0, model.columnCount() - 1)))
@@ -267,11 +241,11 @@ class ArrayView(QTableView):
         chosen = np.zeros(len(model.rows), dtype=bool)
         for part in self.selectionModel().selection():  # of whole rows
             chosen[part.top() : part.bottom() + 1] = True
-        self._kept = model.rows[chosen]
+        self.selected = model.rows[chosen]
         current = self.currentIndex().row()
-        if len(self._kept):
+        if len(self.selected):
             picked = 0 <= current < len(chosen) and chosen[current]
-            self.picked.emit(int(model.rows[current] if picked else self._kept[0]))
+            self.picked.emit(int(model.rows[current] if picked else self.selected[0]))
 
 
 def runs(places: ArrayLike) -> list[tuple[int, int]]:

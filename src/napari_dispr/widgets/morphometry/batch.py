@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.layers import Layer
+from napari.viewer import Viewer
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QTabBar, QTabWidget, QToolButton, QWidget
 
@@ -21,10 +22,6 @@ from napari_dispr.widgets.morphometry.batch_content import BatchContent
 from napari_dispr.widgets.parts.layouts import column
 from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.run_bar import RunBar
-from napari_dispr.widgets.parts.threads import Step
-
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
 
 #: Key of the folder of the last batch in the remembered texts.
 _FOLDER_KEY = "batch/folder"
@@ -40,7 +37,7 @@ class BatchPart(QWidget):
     #: The field of this row was opened.
     field_opened = Signal(int)
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer: Any = viewer
         self._session = Session.of(viewer)
@@ -125,14 +122,13 @@ class BatchPart(QWidget):
             self._do_next(None)
             self.field_opened.emit(row)
             return
-        folder, name = content.folder_of(row), content.fields[row]
-
-        def read(step: Step) -> Any:
-            return open_saved(folder, step)
-
+        folder, first = content.folder_of(row), f"opening {content.fields[row]}"
         self._do_next(
             lambda: self.run_bar.start(
-                read, lambda found: self._on_field(row, *found), first=f"opening {name}", kept=""
+                lambda step: open_saved(folder, step),
+                lambda found: self._on_field(row, *found),
+                first=first,
+                kept="",
             )
         )
 
@@ -172,7 +168,6 @@ class BatchPart(QWidget):
         self._layers = []
 
     def shut_down(self) -> None:
-        """Cancel what runs."""
         self._next = None
         self._coming.stop()
         self.run_bar.shut_down()

@@ -29,13 +29,7 @@ _ABOUT_GIVEN = "A column of the table of fields"
 
 @dataclass(frozen=True, eq=False)
 class BatchContent(TableContent):
-    """The table of a batch. In ``cells`` each row has a number of its own: a label occurs in many fields.
-
-    Attributes
-    ----------
-    folder : Path
-        Of the batch.
-    """
+    """The table of a batch. In ``cells`` each row has a number of its own: a label occurs in many fields."""
 
     folder: Path = Path()
 
@@ -43,10 +37,7 @@ class BatchContent(TableContent):
     def read(cls, folder: Path, step: Step) -> "BatchContent":
         """Read the table of a batch; call it in a thread.
 
-        Raises
-        ------
-        InputError
-            If the folder has no such table.
+        Raises an InputError if the folder has no such table.
         """
         table = read_table(folder, step)
         texts, given = table.attrs["columns"], table.attrs["given"]

@@ -3,21 +3,13 @@
 from collections.abc import Iterable
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QMenu,
-    QPushButton,
-    QTreeWidget,
-    QTreeWidgetItem,
-    QVBoxLayout,
-    QWidget,
-    QWidgetAction,
-)
+from qtpy.QtWidgets import QMenu, QPushButton, QTreeWidget, QTreeWidgetItem, QWidget, QWidgetAction
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import words_of
 from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.widgets.morphometry.content import TableContent
-from napari_dispr.widgets.parts.layouts import row
+from napari_dispr.widgets.parts.layouts import column, row
 
 #: Titles of the groups of measures, in their order.
 GROUPS = {
@@ -54,10 +46,7 @@ class ColumnChoice(QPushButton):
         self.all_button = QPushButton("All")
         panel = QWidget()
         buttons = row(self.main_button, self.all_button)
-        layout = QVBoxLayout(panel)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.addLayout(buttons)
-        layout.addWidget(self.tree)
+        column(buttons, self.tree, parent=panel).setContentsMargins(6, 6, 6, 6)
         action = QWidgetAction(self)
         action.setDefaultWidget(panel)
         menu = QMenu(self)
@@ -73,13 +62,15 @@ class ColumnChoice(QPushButton):
         return set(self._chosen)
 
     def offer(self, content: TableContent) -> None:
-        """Offer the measures of a table."""
-        if list(self._items()) == [n for g in GROUPS for n in content.measures if _group(content, n) == g]:
+        offered = {
+            words: [name for name in content.measures if content.columns[name].group == group]
+            for group, words in GROUPS.items()
+        }
+        if list(self._items()) == [name for names in offered.values() for name in names]:
             return
         with signals_blocked(self.tree):
             self.tree.clear()
-            for group, words in GROUPS.items():
-                names = [name for name in content.measures if _group(content, name) == group]
+            for words, names in offered.items():
                 if not names:
                     continue
                 parent = QTreeWidgetItem([words])
@@ -114,10 +105,6 @@ class ColumnChoice(QPushButton):
         if chosen != self._chosen & set(self._items()):
             self._chosen = chosen
             self.changed.emit()
-
-
-def _group(content: TableContent, name: str) -> str:
-    return content.columns[name].group
 
 
 def _state(on: bool) -> Qt.CheckState:

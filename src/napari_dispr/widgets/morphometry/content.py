@@ -39,7 +39,7 @@ class TableContent:
         By name, in their order.
     frame : DataFrame
         The numbers on screen, which are copied: members count from 1.
-    filed : DataFrame
+    exported : DataFrame
         The numbers in files: members count from 0; ``attrs["columns"]`` has units and meanings.
     cells, members : (row,) int arrays
         Label of each row, and number of its member or `NO_MEMBER`.
@@ -53,7 +53,7 @@ class TableContent:
 
     columns: dict[str, Column]
     frame: pd.DataFrame
-    filed: pd.DataFrame
+    exported: pd.DataFrame
     cells: NDArray[np.int64]
     members: NDArray[np.int64]
     predicted: NDArray[np.bool_]
@@ -166,7 +166,7 @@ def cells_content(
         own[~predicted] = pd.NA
         frame = pd.concat([frame, own], axis=1)
         texts |= {one: ranking.attrs["columns"][one] for one in ranked}
-    filed = _filed(frame, texts)
+    exported = _exported(frame, texts)
     if "kept" in frame:
         frame = frame.assign(kept=_shown_kept(frame["kept"]))
     columns = {"cell": cell_column(frame)}
@@ -181,7 +181,7 @@ def cells_content(
     return TableContent(
         columns,
         frame,
-        filed,
+        exported,
         whole_numbers(frame, "label"),
         np.full(len(frame), NO_MEMBER),
         predicted,
@@ -221,7 +221,7 @@ def members_content(
     places = frame.assign(member=numbers)
     places.insert(3, "shape", shapes)
     texts["shape"] = "no unit: name of the member in the window, where they count from 1"
-    filed = _filed(places, texts)
+    exported = _exported(places, texts)
     labels = whole_numbers(frame, "label")
     chosen = np.array(
         [m >= 0 and (kept or {}).get(int(c)) == m for c, m in zip(labels, members, strict=True)], dtype=bool
@@ -237,7 +237,7 @@ def members_content(
         columns["source"] = source_column(frame)
     for one in measures_of(frame, ""):
         columns[one] = value_column(frame, one, texts[one])
-    return TableContent(columns, frame, filed, labels, members, predicted, [""] * len(frame))
+    return TableContent(columns, frame, exported, labels, members, predicted, [""] * len(frame))
 
 
 def tab_separated(table: pd.DataFrame) -> str:
@@ -275,14 +275,14 @@ def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame
     return frame.reindex(columns=columns), predicted[order]
 
 
-def _filed(frame: pd.DataFrame, texts: Mapping[str, str]) -> pd.DataFrame:
+def _exported(frame: pd.DataFrame, texts: Mapping[str, str]) -> pd.DataFrame:
     """The table with its column dictionary."""
-    filed = frame.copy()
-    filed.attrs["columns"] = {
+    exported = frame.copy()
+    exported.attrs["columns"] = {
         **texts,
         "source": "no unit: the prediction, or the labels layer that was measured",
     }
-    return filed
+    return exported
 
 
 def _words(column: "pd.Series[Any]") -> "pd.Series[Any]":

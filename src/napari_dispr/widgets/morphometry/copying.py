@@ -16,16 +16,10 @@ _AT_ONCE = 50_000
 
 
 class CopyButton(QPushButton):
-    """Copies rows of the table on screen, tab-separated.
-
-    Parameters
-    ----------
-    view : callable
-        Gives the table on screen.
-    """
+    """Copies rows of the table on screen, which ``view`` gives, tab-separated."""
 
     #: Rows were copied: how many, in a sentence.
-    said = Signal(str)
+    message = Signal(str)
 
     def __init__(self, view: Callable[[], ArrayView]) -> None:
         super().__init__("Copy", toolTip="Copy the rows on screen, to paste them into a spreadsheet")
@@ -42,7 +36,6 @@ class CopyButton(QPushButton):
             self._copy(table.rows, whole)
 
     def copy_selected(self) -> None:
-        """Copy the selected rows."""
         view = self._view()
         if view.table is not None:
             self._copy(view.table.rows[view.table.places_of(view.selected)], whole=False)
@@ -56,13 +49,13 @@ class CopyButton(QPushButton):
         if len(rows) * chosen.shape[1] <= _AT_ONCE:
             self._on_text(_text_of(chosen, rows))
         else:
-            self.said.emit(f"Copying {len(rows)} rows…")
+            self.message.emit(f"Copying {len(rows)} rows…")
             self._writing.ask(chosen, rows)
 
     def _on_text(self, found: tuple[str, int]) -> None:
         text, count = found
         QApplication.clipboard().setText(text)
-        self.said.emit(f"{count} rows copied: paste them into a spreadsheet.")
+        self.message.emit(f"{count} rows copied: paste them into a spreadsheet.")
 
 
 def _text_of(table: pd.DataFrame, rows: Any) -> tuple[str, int]:

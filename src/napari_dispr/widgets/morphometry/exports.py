@@ -143,15 +143,13 @@ class ExportBar(QWidget):
         self._start(write, f"{len(table)} rows written to {Path(path).name}")
 
     def save_prediction(self, folder: str | Path) -> None:
-        """Save the whole prediction."""
-        prediction, opened = self._prediction(), self._opened()
-        assert opened is not None
+        opened = self._current()
 
         def write(step: Step) -> None:
             from napari_dispr.export.meshes import export_prediction
             from napari_dispr.prediction.saving import save_pictures
 
-            export_prediction(prediction, folder, measures=opened.measures, progress=step)
+            export_prediction(opened.prediction, folder, measures=opened.measures, progress=step)
             pictures = picture_of(opened)
             if not any(array is not None and array.ndim > 2 for array in pictures):
                 save_pictures(folder, *pictures)
@@ -165,68 +163,72 @@ class ExportBar(QWidget):
         self, folder: str | Path, format: str = "stl", shapes: str = "all", cells: list[int] | None = None
     ) -> None:
         """Write surfaces; ``shapes`` is one of `SHAPES`."""
-        prediction = self._prediction()
+        prediction = self._current().prediction
         options: dict[str, dict[str, Any]] = {
             "all": {},
             "members": {"consensus": False},
             "consensus": {"members": ()},
             "kept": {"kept": True},
         }
-        wanted = options[shapes]
+
+        def write(step: Step) -> None:
+            from napari_dispr.export.meshes import export_meshes
+
+            with folder_written_aside(folder) as aside:
+                export_meshes(prediction, aside, format, cells=cells, progress=step, **options[shapes])
+
         self._start(
-            lambda step: _meshes(prediction, folder, format, cells, wanted, step),
+            write,
             f"Meshes were written to {Path(folder).name}: x, y, z in {unit_sign(prediction.unit)}; "
             "files count members from 0",
         )
 
     def save_kept(self, path: str | Path) -> None:
         """Write the shapes that were kept as an OME-TIFF."""
-        prediction = self._prediction()
+        prediction = self._current().prediction
 
         def write(step: Step) -> None:
             from napari_dispr.export.meshes import export_kept
 
             export_kept(prediction, path)
 
-        self._start(
-            write,
-            f"{len(prediction.kept)} kept shapes were written to {Path(path).name}",
-        )
+        self._start(write, f"{len(prediction.kept)} kept shapes were written to {Path(path).name}")
 
     def save_report(self, path: str | Path) -> None:
-        """Write the report."""
-        opened = self._opened()
-        assert opened is not None
-        self._start(
-            lambda step: _report(opened, path, step), f"The report is {Path(path).name}: open it in a browser"
-        )
+        opened = self._current()
 
-    def _prediction(self) -> Prediction:
+        def write(step: Step) -> None:
+            from napari_dispr.export.report import report
+
+            pictures, measures = picture_of(opened), opened.measures
+            report(opened.prediction, path, *pictures, title=opened.name, measures=measures, progress=step)
+
+        self._start(write, f"The report is {Path(path).name}: open it in a browser")
+
+    def _current(self) -> OpenPrediction:
         opened = self._opened()
         assert opened is not None, "the menu offers it with a prediction only"
-        return opened.prediction
+        return opened
 
     def _both_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         if self._tables is not None:
             return self._tables()
-        opened = self._opened()
-        assert opened is not None
+        opened = self._current()
         return (
-            cells_content(opened.cells, opened.name).filed,
-            members_content(opened.measures, opened.name).filed,
+            cells_content(opened.cells, opened.name).exported,
+            members_content(opened.measures, opened.name).exported,
         )
 
-    def _start(self, work: Callable[[Step], Any], said: str) -> None:
+    def _start(self, work: Callable[[Step], Any], done: str) -> None:
         """Write in a thread, then show a sentence."""
         self.run_bar.start(
             work,
-            lambda result: self.run_bar.status.say(f"{said}."),
+            lambda result: self.run_bar.status.say(f"{done}."),
             first="writing",
             kept="Nothing was written.",
         )
 
     def shut_down(self) -> None:
-        """Cancel what runs."""
         self.run_bar.shut_down()
 
     # --- where to write ----------------------------------------------------------------------------------
@@ -236,7 +238,7 @@ class ExportBar(QWidget):
             save(path)
 
     def _ask_meshes(self) -> None:
-        dialog = MeshDialog(self._prediction(), self._selected(), self)
+        dialog = MeshDialog(self._current().prediction, self._selected(), self)
         if dialog.exec():
             self._ask(
                 "Save the meshes in a new folder",
@@ -282,8 +284,7 @@ class MeshDialog(QDialog):
         form.addRow("shapes", self.shapes_choice)
         form.addRow("format", self.format_choice)
         where = f"One file a shape, in {unit_sign(prediction.unit)}, where napari shows it."
-        about = QLabel(where, wordWrap=True)
-        form.addRow(about)
+        form.addRow(QLabel(where, wordWrap=True))
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
         )
@@ -313,27 +314,6 @@ def last_folder() -> str:
     if folder and Path(folder).is_dir():
         return folder
     return QStandardPaths.writableLocation(QStandardPaths.StandardLocation.DocumentsLocation)
-
-
-def _meshes(
-    prediction: Prediction,
-    folder: str | Path,
-    format: str,
-    cells: list[int] | None,
-    wanted: dict[str, Any],
-    step: Step,
-) -> None:
-    from napari_dispr.export.meshes import export_meshes
-
-    with folder_written_aside(folder) as aside:
-        export_meshes(prediction, aside, format, cells=cells, progress=step, **wanted)
-
-
-def _report(opened: OpenPrediction, path: str | Path, step: Step) -> None:
-    from napari_dispr.export.report import report
-
-    image, labels = picture_of(opened)
-    report(opened.prediction, path, image, labels, title=opened.name, measures=opened.measures, progress=step)
 
 
 def picture_of(opened: OpenPrediction) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:

@@ -2,21 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.layers import Labels
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.measures import unit_sign
-from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.morphometry.content import Measured
-
-if TYPE_CHECKING:
-    from napari.layers import Labels, Layer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,14 +39,7 @@ class LabelsSource:
     note: str = ""
 
 
-def is_measurable(layer: "Layer") -> bool:
-    """Whether a layer is a 3D segmentation of the user, not a result, which has its table already."""
-    from napari.layers import Labels
-
-    return isinstance(layer, Labels) and layer.ndim == 3 and METADATA_KEY not in layer.metadata
-
-
-def labels_source(layer: "Labels", unit: str | None = None) -> LabelsSource:
+def labels_source(layer: Labels, unit: str | None = None) -> LabelsSource:
     """A layer as a source to measure.
 
     Parameters
@@ -78,8 +68,7 @@ def labels_source(layer: "Labels", unit: str | None = None) -> LabelsSource:
             f'"{layer.name}" is in {unit_sign(str(own))}, the prediction in {sign}: its scale was read as '
             f"{sign}."
         )
-    array = finest(layer)
-    return LabelsSource(layer.name, array, affine, wanted, note)
+    return LabelsSource(layer.name, finest(layer), affine, wanted, note)
 
 
 def measure_source(source: LabelsSource, step: Callable[[int, int], None]) -> Measured:

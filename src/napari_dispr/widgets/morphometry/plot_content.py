@@ -44,7 +44,6 @@ class Points:
     members: NDArray[np.int64]
 
     def only(self, which: NDArray[np.bool_]) -> "Points":
-        """Some of them."""
         return Points(self.x[which], self.y[which], self.cells[which], self.members[which])
 
     def of(self, cell: int | None, member: int | None = None) -> NDArray[np.bool_]:
@@ -234,7 +233,7 @@ def axis_label(content: TableContent, name: str) -> str:
 
 
 def _unit(content: TableContent, name: str) -> str:
-    texts = content.filed.attrs.get("columns", {})
+    texts = content.exported.attrs.get("columns", {})
     text = str(texts.get(f"{name}_mean") or texts.get(name, ""))
     return text.partition(": ")[0] if ": " in text else "no unit"
 
@@ -282,10 +281,7 @@ def nearest(
 ) -> tuple[int, int, float] | None:
     """The cell and member nearest to a place, and the distance in pixels; None if there is no point.
 
-    Parameters
-    ----------
-    pixel : (float, float)
-        Size of a pixel along x and y; infinite: ignore that axis.
+    ``pixel`` is the size of a pixel along x and y; infinite: ignore that axis.
     """
     best: tuple[int, int, float] | None = None
     for one in points:

@@ -70,7 +70,8 @@ class PlotPanel(QWidget):
         self._members: TableContent | None = None
         self._shown: tuple[NDArray[np.intp], NDArray[np.intp]] = (np.zeros(0, int), np.zeros(0, int))
         self._kept: dict[int, int] = {}
-        self._selected: tuple[int | None, int | None] = (None, None)
+        #: The marked cell and member.
+        self.highlighted: tuple[int | None, int | None] = (None, None)
         self._points: list[Points] = []
         self._text, self._background = "#f0f1f2", "#262930"
         self._predicted, self._real, self._kept_colour = _ON_DARK
@@ -114,11 +115,8 @@ class PlotPanel(QWidget):
         second = row(self.group, self.against_words, (self.against, 1), self.of_words, self.of, None)
         column(first, second, (self.plot, 1), self.note, parent=self)
         self._show_controls(self.kind.currentText())  # all of them would make the window wide
-        self.kind.currentTextChanged.connect(self.draw)
-        self.measure.currentTextChanged.connect(self.draw)
-        self.against.currentTextChanged.connect(self.draw)
-        self.of.currentTextChanged.connect(self.draw)
-        self.group.currentTextChanged.connect(self.draw)
+        for choice in (self.kind, self.measure, self.against, self.of, self.group):
+            choice.currentTextChanged.connect(self.draw)
         view.drawn.connect(self._on_lasso)
         self.measure.currentTextChanged.connect(self.coloured)
         self.colour_cells.toggled.connect(self.coloured)
@@ -192,7 +190,7 @@ class PlotPanel(QWidget):
         if self._cells is None or self._members is None or name is None:
             return
         self.plot.showGrid(y=True, x=kind == _SCATTER, alpha=0.15)
-        said = ""
+        limit = ""
         if kind == _BY_CELL:
             found = strips(self._cells, self._members, *self._shown, name, self._kept)
             self._draw_strips(found, name, "cell")
@@ -200,14 +198,14 @@ class PlotPanel(QWidget):
             found, count = group_strips(self._cells, self._shown[0], name, self.group.currentText())
             self._draw_strips(found, name, self.group.currentText())
             if count > len(found.labels):
-                said = f"The first {len(found.labels)} of {count} groups: filter the rows to see others."
+                limit = f"The first {len(found.labels)} of {count} groups: filter the rows to see others."
         elif kind == _HISTOGRAM:
             self._draw_histogram(name)
         else:
             self._draw_scatter(self.against.currentData(), name)
         if kind != _HISTOGRAM and any(len(points) > MOST_DRAWN for points in self._points):
-            said = f"{said} Of more than {MOST_DRAWN} points, {MOST_DRAWN} are drawn.".strip()
-        words = said or agreement_text(self._cells, name)
+            limit = f"{limit} Of more than {MOST_DRAWN} points, {MOST_DRAWN} are drawn.".strip()
+        words = limit or agreement_text(self._cells, name)
         self.note.setText(words)
         self.note.setVisible(bool(words))
         self.plot.enableAutoRange()
@@ -320,20 +318,15 @@ class PlotPanel(QWidget):
 
     def highlight(self, cell: int | None, member: int | None = None) -> None:
         """Mark the points of a cell, or of one member of it."""
-        if (cell, member) != self._selected:
-            self._selected = cell, member
+        if (cell, member) != self.highlighted:
+            self.highlighted = cell, member
             self._draw_selection()
-
-    @property
-    def highlighted(self) -> tuple[int | None, int | None]:
-        """The marked cell and member."""
-        return self._selected
 
     def _draw_selection(self) -> None:
         for item in (self._highlight, self._lines):
             if item.scene() is not None:
                 self.plot.removeItem(item)
-        chosen = [points.only(points.of(*self._selected)) for points in self._points]
+        chosen = [points.only(points.of(*self.highlighted)) for points in self._points]
         x, y = (np.concatenate([getattr(one, axis) for one in chosen] or [np.zeros(0)]) for axis in "xy")
         if not len(x):
             return

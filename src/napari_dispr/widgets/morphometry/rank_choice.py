@@ -70,13 +70,8 @@ class RankChoice(QPushButton):
     def ranking(self, prediction: Prediction, measures: pd.DataFrame) -> pd.DataFrame | None:
         """The ranked cells of a prediction; None if nothing is chosen, or the planes are not found yet.
 
-        Lengths, areas and volumes are ranked by relative errors, other measures, which may be 0, by
-        absolute ones.
-
-        Raises
-        ------
-        InputError
-            If the uncertainty of the measure is not known.
+        Lengths, areas and volumes are ranked by relative errors, other measures, which may be 0, by absolute
+        ones. Raises an InputError if the uncertainty of the measure is not known.
         """
         if not self.chosen or measures.empty:
             return None
@@ -122,7 +117,6 @@ class RankChoice(QPushButton):
 
     @staticmethod
     def summary(ranking: pd.DataFrame) -> str:
-        """The ranking in a sentence."""
         if "measure" not in ranking.attrs:
             best = ranking.iloc[0]
             unit = unit_sign(ranking.attrs["columns"][NEXT_PLANE["depth"]].partition(":")[0])

@@ -1,9 +1,9 @@
 """What Morphometry shows: a prediction of this viewer, and a 3D labels layer of the user to measure."""
 
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from napari.layers import Labels, Layer
+from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
@@ -11,14 +11,11 @@ from napari_dispr.errors import InputError, counted
 from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.content import Measured
-from napari_dispr.widgets.morphometry.measured_labels import is_measurable, labels_source, measure_source
+from napari_dispr.widgets.morphometry.measured_labels import labels_source, measure_source
 from napari_dispr.widgets.parts.docked import Message
-from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
+from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_3d_segmentation
 from napari_dispr.widgets.parts.layouts import form, row
 from napari_dispr.widgets.parts.run_bar import RunBar
-
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
 
 #: What changes the cells of a layer, or their size.
 _EDITS = ("data", "paint", "labels_update", "scale", "affine", "rotate", "shear", "units")
@@ -30,7 +27,7 @@ class SourcePanel(QWidget):
     #: Another labels layer was chosen, or the chosen one was measured.
     changed = Signal()
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._session = Session.of(viewer)
         self._known: WeakKeyDictionary[Layer, Measured] = WeakKeyDictionary()
@@ -43,16 +40,15 @@ class SourcePanel(QWidget):
             "on a row opens its field",
         )
         tip = "Your own 3D labels layer, such as real cells, to measure and compare with predicted cells"
-        self.labels_choice = LayerChoice(viewer, is_measurable, tip, none="none")
+        self.labels_choice = LayerChoice(viewer, is_3d_segmentation, tip, none="none")
         self.measure_button = QPushButton("Measure")
         self.run_bar = RunBar("Stop measuring")
         #: A note on the labels layer, or what is wrong with it.
         self.message = Message()
-        measuring = row((self.labels_choice, 1), self.measure_button)
         form(
             {
                 "prediction": row((self.prediction_choice, 1), self.batch_button),
-                "3D labels": measuring,
+                "3D labels": row((self.labels_choice, 1), self.measure_button),
                 "_run_bar": self.run_bar,
                 "_message": self.message,
             },

@@ -1,10 +1,10 @@
 """The window "Morphometry": layout and signals."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.utils.theme import get_theme
+from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
@@ -39,9 +39,6 @@ from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.predict.table import cells_tab
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 _EMPTY = (
     "<p><b>Nothing to show yet.</b></p>"
     "<p>Predict cells in <i>Plugins &gt; napari DISPR &gt; Predict 3D shapes</i>,</p>"
@@ -57,7 +54,7 @@ _SIDE_BY_SIDE = 1.15
 class MorphometryWidget(DockedWidget):
     """Measures of predicted cells and of real ones: tables, plots, export."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._session = Session.of(napari_viewer)
         self._origin: object = None  # the part in which the user selected a cell
@@ -75,7 +72,7 @@ class MorphometryWidget(DockedWidget):
         self.link = PictureLink(napari_viewer, self._on_picture)
         self.colours = CellColours.of(napari_viewer)
         self._connect()
-        self._on_theme()
+        self._follow_theme(self.plots.set_colours)
         self._on_layer()
 
     # --- layout ------------------------------------------------------------------------------------
@@ -90,7 +87,7 @@ class MorphometryWidget(DockedWidget):
         self.rank = RankChoice()
         self.columns = ColumnChoice()
         self.copying = CopyButton(lambda: self._on_screen)
-        self.exports = ExportBar(self._opened, self._filed, lambda: self.selected)
+        self.exports = ExportBar(self._opened, self._exported, lambda: self.selected)
         tools = row(self.rank, self.columns, self.copying, self.exports.button)
         self.cells_view, self.members_view = ArrayView(), ArrayView()
         self.tabs = QTabWidget()
@@ -121,7 +118,7 @@ class MorphometryWidget(DockedWidget):
         self.batch.changed.connect(self._on_batch)
         self.batch.field_opened.connect(self._on_field)
         self.batch.view.picked.connect(self.batch.open_field)
-        self.copying.said.connect(self.hint.say)
+        self.copying.message.connect(self.hint.say)
         self.filter_line.textChanged.connect(lambda: self._filtering.start())
         self.rank.changed.connect(self._on_rank)
         self.columns.changed.connect(self._on_columns)
@@ -145,7 +142,6 @@ class MorphometryWidget(DockedWidget):
 
     @property
     def _on_screen(self) -> ArrayView:
-        """The table on screen."""
         view = self.tabs.currentWidget()
         assert isinstance(view, ArrayView)
         return view
@@ -157,7 +153,6 @@ class MorphometryWidget(DockedWidget):
 
     @property
     def selected(self) -> int | None:
-        """The selected cell."""
         return self._session.selection.cell if self._alone is None else self._alone
 
     def _on_batch(self) -> None:
@@ -173,7 +168,7 @@ class MorphometryWidget(DockedWidget):
         content = self.batch.content
         if content is not None and self.batch.is_open(row):
             self._pick(cell := int(content.labels[row]), None, self.batch.view)
-            self.link.come_closer(cell)
+            self.link.zoom_to(cell)
 
     def _on_tab(self) -> None:
         """Another table is on screen."""
@@ -263,8 +258,8 @@ class MorphometryWidget(DockedWidget):
         opened = self._session.current
         return None if opened is None else with_layers(opened, unwrapped(self._viewer))
 
-    def _filed(self) -> tuple[Any, Any]:
-        return self._cells.filed, self._members.filed
+    def _exported(self) -> tuple[Any, Any]:
+        return self._cells.exported, self._members.exported
 
     # --- filter ------------------------------------------------------------------------------------
 
@@ -397,11 +392,6 @@ class MorphometryWidget(DockedWidget):
                 self.hint.say(f"{path}: {error.strerror}. Choose another place.", problem=True)
             else:
                 self.hint.say(f"Plot saved as {path}.")
-
-    def _on_theme(self, event: object = None) -> None:
-        super()._on_theme()
-        theme = get_theme(self._viewer.theme)
-        self.plots.set_colours(theme.text.as_hex(), theme.background.as_hex())
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Put the plots below the tables in a narrow dock, and right of them in a wide one."""

@@ -25,7 +25,6 @@ class Words:
 
     @classmethod
     def of(cls, values: ArrayLike) -> Self:
-        """Of an array of words."""
         codes, found = pd.factorize(np.asarray(values, dtype=object))
         order = {word: place for place, word in enumerate(sorted({str(word).lower() for word in found}))}
         places = np.array([order[str(word).lower()] for word in found], dtype=np.intp)

@@ -2,6 +2,7 @@
 when their dock closes.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from napari.utils.theme import get_theme
@@ -52,12 +53,8 @@ class Message(QLabel):
 
 
 class CalmWheel(QObject):
-    """Makes the wheel scroll the widget, not change values.
-
-    Parameters
-    ----------
-    within : QWidget
-        Applies to its combo and spin boxes and its sliders, except the one that was clicked.
+    """Makes the wheel scroll a widget, not change values of its combo and spin boxes and sliders, except the
+    one that was clicked.
     """
 
     def __init__(self, within: QWidget) -> None:
@@ -121,14 +118,23 @@ class DockedWidget(QWidget):
         self._in_front = True  # its tab is the current one
         self._raise_soon = QTimer(self, singleShot=True, interval=0)
         self._raise_soon.timeout.connect(self._raise)
+        self._set_colours: list[Callable[[str, str], None]] = []
         viewer.events.theme.connect(self._on_theme)
-        DockedWidget._on_theme(self)  # the controls that a subclass colours do not exist yet
+        self._on_theme()
+
+    def _follow_theme(self, set_colours: Callable[[str, str], None]) -> None:
+        """Give a plot the theme's colours of text and background, now and when they change."""
+        self._set_colours.append(set_colours)
+        self._on_theme()
 
     def _on_theme(self, event: Any = None) -> None:
-        """Give warnings a colour that can be read on the theme's background."""
-        background = QColor(get_theme(self._viewer.theme).background.as_hex())
-        colour = _ON_DARK if background.lightness() < 128 else _ON_LIGHT
-        self.setStyleSheet(f"QLabel#{_PROBLEM} {{ color: {colour}; }}")
+        """Give warnings a colour that can be read on the theme, and plots its colours."""
+        theme = get_theme(self._viewer.theme)
+        text, background = (QColor(colour.as_hex()) for colour in (theme.text, theme.background))
+        warning = _ON_DARK if background.lightness() < 128 else _ON_LIGHT
+        self.setStyleSheet(f"QLabel#{_PROBLEM} {{ color: {warning}; }}")
+        for set_colours in self._set_colours:
+            set_colours(text.name(), background.name())
 
     def _lay_out(self, *items: Item) -> None:
         """Controls below each other, which scroll if the dock is too small for them."""

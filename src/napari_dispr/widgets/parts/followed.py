@@ -40,10 +40,7 @@ class Followed(ABC):
     def read(self) -> Self:
         """Read what is new and return itself; for a thread, as disks may be slow.
 
-        Raises
-        ------
-        InputError
-            If the run's folder was deleted.
+        Raises an InputError if the run's folder was deleted.
         """
         if not self.run.folder.is_dir():
             raise InputError(f"The folder of the run {self.run.name!r} was deleted.")
@@ -120,10 +117,7 @@ def last_line(path: Path) -> str:
 def resume(run: RunFolder, finish: bool) -> tuple[RunFolder, bool]:
     """Continue a stopped run, or with ``finish`` make a model of what it has learned.
 
-    Raises
-    ------
-    InputError
-        If it is running, or its process cannot be started.
+    Raises an InputError if it is running, or its process cannot be started.
     """
     try:
         run.start(finish=finish)

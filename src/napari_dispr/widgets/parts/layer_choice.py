@@ -93,12 +93,9 @@ class LayerChoice(ShortComboBox):
 
 
 class FollowedLayers:
-    """Listens to events of the layer that each of several choices shows.
+    """Listens to events, by their names, of the layer that each of several choices shows.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Of the events; a layer without one of them is followed by the others.
+    A layer without one of these events is followed by the others.
     """
 
     def __init__(self, names: Sequence[str], heard: Callable[[Any], None]) -> None:
@@ -133,3 +130,8 @@ def is_picture(layer: Layer) -> bool:
 def is_segmentation(layer: Layer) -> bool:
     """Whether a layer holds labels of the user's."""
     return isinstance(layer, Labels) and METADATA_KEY not in layer.metadata
+
+
+def is_3d_segmentation(layer: Layer) -> bool:
+    """The same, of labels with the axes z, y and x."""
+    return is_segmentation(layer) and layer.ndim == 3

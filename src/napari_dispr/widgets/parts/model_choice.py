@@ -80,12 +80,7 @@ class ModelChoice(ShortComboBox):
     #: Another model is chosen, or the file of the chosen one has changed.
     model_changed = Signal()
 
-    def __init__(
-        self,
-        *,
-        none: str | None = None,
-        rivals: bool = False,
-    ) -> None:
+    def __init__(self, *, none: str | None = None, rivals: bool = False) -> None:
         super().__init__()
         self._none, self._rivals = none, rivals
         #: In the order of the entries: name or path, None for no model, _OTHER_FILE for the dialog.
@@ -94,7 +89,7 @@ class ModelChoice(ShortComboBox):
         self._chosen: str | None = None if none is not None else PredictSettings().model
         self._watcher = QFileSystemWatcher(self)
         self._soon = QTimer(self, singleShot=True, interval=_PAUSE)
-        self._watcher.directoryChanged.connect(self._on_directory)
+        self._watcher.directoryChanged.connect(lambda: self._soon.start())
         self._soon.timeout.connect(self.offer)
         self._offer()
         self._version = _version(self._chosen)
@@ -155,10 +150,8 @@ class ModelChoice(ShortComboBox):
             entries[None] = self._none, ""
         entries |= {name: (name, _described(name)) for name in self._names()}
         if self._elsewhere is not None:
-            entries[self._elsewhere] = (
-                Path(self._elsewhere).name,
-                f"{self._elsewhere}\n{_described(self._elsewhere)}",
-            )
+            tip = f"{self._elsewhere}\n{_described(self._elsewhere)}"
+            entries[self._elsewhere] = Path(self._elsewhere).name, tip
         entries[_OTHER_FILE] = _OTHER_FILE, "A model file that is not among yours"
         with signals_blocked(self):
             for index in reversed(range(len(self._values))):
@@ -179,9 +172,6 @@ class ModelChoice(ShortComboBox):
             folder.mkdir(parents=True, exist_ok=True)
         if folder.is_dir() and str(folder) not in self._watcher.directories():
             self._watcher.addPath(str(folder))
-
-    def _on_directory(self, _: str) -> None:
-        self._soon.start()
 
     def _on_index(self, index: int) -> None:
         if 0 <= index < len(self._values) and self._values[index] != _OTHER_FILE:

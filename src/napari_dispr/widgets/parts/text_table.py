@@ -7,13 +7,7 @@ from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
 
 class TextTable(QTableWidget):
-    """A table to read; hidden while it has no rows.
-
-    Parameters
-    ----------
-    columns : mapping
-        The headings, each with its tooltip.
-    """
+    """A table to read; hidden while it has no rows. ``columns`` are the headings, each with its tooltip."""
 
     def __init__(self, columns: Mapping[str, str]) -> None:
         super().__init__(0, len(columns))

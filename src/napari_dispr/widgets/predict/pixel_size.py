@@ -33,12 +33,8 @@ class PixelSize(QWidget):
         self.set_button.clicked.connect(self.write)
 
     def look(self, several: bool) -> bool:
-        """Ask for what the layers do not say; whether anything is missing.
-
-        Parameters
-        ----------
-        several : bool
-            Whether the distance of planes is needed.
+        """Ask for what the layers do not say, with ``several`` also for the distance of planes; whether
+        anything is missing.
         """
         image, labels = self._layers()
         size, distance = self.is_missing(image), several and (_unspaced(image) or _unspaced(labels))

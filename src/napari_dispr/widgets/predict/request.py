@@ -24,7 +24,7 @@ from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.placement import LARGEST_VOLUMES
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, DisplayedStack, displayed_plane, displayed_stack
-from napari_dispr.widgets.predict.cures import is_binary, misaligned
+from napari_dispr.widgets.predict.fixes import is_binary, misaligned
 
 _MASK = " The labels are a mask with one value: all its parts count as one cell. Split them."
 

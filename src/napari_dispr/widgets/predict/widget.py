@@ -29,7 +29,7 @@ from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.predict.cells_input import CellsInput
-from napari_dispr.widgets.predict.cures import ALIGN, SPLIT, SPLIT_STACK, Cure, misaligned
+from napari_dispr.widgets.predict.fixes import ALIGN, SPLIT, SPLIT_STACK, Fix, misaligned
 from napari_dispr.widgets.predict.pixel_size import PixelSize
 from napari_dispr.widgets.predict.planes_input import PlanesInput
 from napari_dispr.widgets.predict.request import (
@@ -60,7 +60,7 @@ class PredictWidget(DockedWidget):
         super().__init__(napari_viewer)
         #: The newest prediction, of all cells finished so far.
         self.prediction: Prediction | None = None
-        self._cure: Cure | None = None  # what the button below the message does
+        self._fix: Fix | None = None  # what the button below the message does
         self._problem = False  # something is wrong with the inputs
         self._inspection: Inspection | None = None  # of the current inputs
         self._last: Results | None = None
@@ -128,11 +128,11 @@ class PredictWidget(DockedWidget):
             "Compare", toolTip="Open the window that shows the shapes of a cell side by side in 3D"
         )
         self.run_bar = RunBar("Stop; finished cells are kept")
-        self.cure_button = QPushButton()
+        self.fix_button = QPushButton()
         buttons = row((self.predict_button, 2), (self.show_3d_button, 1), (self.compare_button, 1))
         self.table = MorphometryTable()
-        self._lay_out(self.form, self.message, self.cure_button, buttons, self.run_bar, (self.table, 1))
-        for later in (self.table, self.show_3d_button, self.compare_button, self.cure_button):
+        self._lay_out(self.form, self.message, self.fix_button, buttons, self.run_bar, (self.table, 1))
+        for later in (self.table, self.show_3d_button, self.compare_button, self.fix_button):
             later.hide()
 
     def _connect(self) -> None:
@@ -146,7 +146,7 @@ class PredictWidget(DockedWidget):
         for box in (self.consensus, self.keep_earlier):
             box.toggled.connect(self._on_inputs)
         self.predict_button.clicked.connect(self.predict)
-        self.cure_button.clicked.connect(self._on_cure)
+        self.fix_button.clicked.connect(self._on_fix)
         self.run_bar.changed.connect(self._on_run)
         self.compare_button.clicked.connect(lambda: open_window(self._viewer, "Compare members"))
         self._session.events.predictions.connect(self._on_session)
@@ -240,7 +240,7 @@ class PredictWidget(DockedWidget):
         self._unsaved.start()
         self._check.forget()
         self._inspection = None
-        self._offer_cure(None)
+        self._offer_fix(None)
         image, labels = self._layers()
         self.form.rows.setRowVisible(self.planes, self.planes.look(labels, self._viewer.dims))
         self.form.picture.setEnabled(not self.planes.several)
@@ -253,7 +253,7 @@ class PredictWidget(DockedWidget):
             self.cells.show_outlines(None)
             self._say(str(error), problem=True)
             if isinstance(image, Image) and isinstance(labels, Labels) and misaligned(image, labels):
-                self._offer_cure(ALIGN)
+                self._offer_fix(ALIGN)
             return
         self.cells.show_outlines(request)
         self._say("")
@@ -272,19 +272,19 @@ class PredictWidget(DockedWidget):
             self._say(answer.text)
             binary = answer.binary
         if binary:
-            self._offer_cure(SPLIT_STACK if self.planes.several else SPLIT)
+            self._offer_fix(SPLIT_STACK if self.planes.several else SPLIT)
 
-    def _offer_cure(self, cure: Cure | None) -> None:
-        self._cure = cure
-        self.cure_button.setVisible(cure is not None)
-        if cure is not None:
-            self.cure_button.setText(cure.text)
-            self.cure_button.setToolTip(cure.tip)
+    def _offer_fix(self, fix: Fix | None) -> None:
+        self._fix = fix
+        self.fix_button.setVisible(fix is not None)
+        if fix is not None:
+            self.fix_button.setText(fix.text)
+            self.fix_button.setToolTip(fix.tip)
 
-    def _on_cure(self) -> None:
-        """Add a mended label layer and choose it."""
-        (image, labels), cure = self._layers(), self._cure
-        if cure is None or not isinstance(image, Image) or not isinstance(labels, Labels):
+    def _on_fix(self) -> None:
+        """Add a fixed label layer and choose it."""
+        (image, labels), fix = self._layers(), self._fix
+        if fix is None or not isinstance(image, Image) or not isinstance(labels, Labels):
             return
 
         def added(made: LayerData) -> None:
@@ -292,7 +292,7 @@ class PredictWidget(DockedWidget):
             self._viewer.add_layer(Layer.create(*made))
             self.labels_choice.layer = unwrapped(self._viewer).layers[-1]
 
-        self.run_bar.start(lambda step: cure.mended(image, labels), added, first="labels")
+        self.run_bar.start(lambda step: fix.fixed(image, labels), added, first="labels")
 
     def _say(self, text: str, *, problem: bool = False) -> None:
         """Show a message below the inputs; with a problem Predict is off until the inputs change."""

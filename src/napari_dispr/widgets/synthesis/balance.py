@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from napari.layers import Labels
+from napari.viewer import Viewer
 from qtpy.QtWidgets import QComboBox, QPushButton, QSpinBox
 from superqt.utils import signals_blocked
 
@@ -29,9 +29,6 @@ from napari_dispr.widgets.synthesis.balance_request import (
 )
 from napari_dispr.widgets.train.inputs import FolderInput
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 _ABOUT = (
     "Writes a training folder (obj, image, mask and cells.csv) in which all classes have as many cells as "
     "the largest class. All shapes in it are predicted, not measured."
@@ -44,7 +41,7 @@ _ROWS = 8
 class BalanceWidget(DockedWidget):
     """Write a training folder in which rare classes have as many cells as frequent ones."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._followed = FollowedLayers(["features"], self._on_labels)
         self._written: Path | None = None  # the folder that the last run finished

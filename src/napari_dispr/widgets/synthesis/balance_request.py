@@ -7,13 +7,14 @@ import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from napari.layers import Labels
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import Scaling, check_fields, crop_cells
+from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.events import mapped
@@ -22,11 +23,6 @@ from napari_dispr.synthesis.balance_plan import Plan, plan
 from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
-
-if TYPE_CHECKING:
-    from napari.layers import Labels
-
-    from napari_dispr.cells.cropping import Crop
 
 #: Columns of a label layer's table that hold the label of each row.
 _LABEL_COLUMNS = ("index", "label")
@@ -58,13 +54,7 @@ class BalanceRequest:
 
 
 def class_columns(features: pd.DataFrame) -> list[str]:
-    """Columns of a label layer's table that may hold classes: at least two, and fewer than there are cells.
-
-    Parameters
-    ----------
-    features : DataFrame
-        ``layer.features``.
-    """
+    """Columns of ``layer.features`` that may hold classes: at least two, and fewer than there are cells."""
     found = []
     cells = features[_labels_of(features) > 0]
     for name in features.columns:
@@ -79,13 +69,10 @@ def class_columns(features: pd.DataFrame) -> list[str]:
 
 
 def classes_of_layer(features: pd.DataFrame, column: str) -> dict[int, str]:
-    """The class of each label that has one.
+    """The class of each label that has one, from ``layer.features``.
 
-    Parameters
-    ----------
-    features : DataFrame
-        ``layer.features``: the column ``index`` or ``label`` holds the label of a row. Without such a column
-        the row number is the label (row 0: background), as in napari.
+    The column ``index`` or ``label`` holds the label of a row. Without such a column the row number is the
+    label (row 0: background), as in napari.
     """
     values = features[column]
     return {
@@ -123,16 +110,13 @@ def _plain(kind: str) -> str:
 def make_request(
     image: DisplayedPlane | None,
     labels: DisplayedPlane | None,
-    layer: "Labels | None",
+    layer: Labels | None,
     column: str | None,
     **chosen: Any,
 ) -> BalanceRequest:
     """The request that the inputs make, without reading a pixel.
 
-    Raises
-    ------
-    InputError
-        If something is missing or does not fit together.
+    Raises an InputError if something is missing or does not fit together.
     """
     if image is None or labels is None or layer is None:
         raise InputError("Choose a picture and its labels.")
@@ -186,7 +170,7 @@ def run(request: BalanceRequest) -> Generator[Progress, None, str]:
     return " ".join([f"Written to {request.folder}: {counts}.", *written["warnings"], *reasons])
 
 
-def _crops(request: BalanceRequest) -> "tuple[list[Crop], list[str]]":
+def _crops(request: BalanceRequest) -> tuple[list[Crop], list[str]]:
     """The cells that have a class, on the model grid, and why others were left out."""
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
     card = read_card(request.model)

@@ -1,9 +1,10 @@
 """The browser of annotated images: small pictures; a click shows an image and its labels as layers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from napari.viewer import Viewer
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QFileDialog, QLabel, QListWidget, QListWidgetItem, QPushButton, QWidget
@@ -18,9 +19,6 @@ from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.synthesis.make_request import THUMB, Thumb, iter_browse, made_with, read_pair
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 #: Names of the two layers that show the chosen image.
 IMAGE_LAYER, LABELS_LAYER = "synthetic image", "synthetic labels"
 _HEIGHT = 250
@@ -32,10 +30,11 @@ class FieldBrowser(QWidget):
     #: Another folder is shown.
     folder_changed = Signal()
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer: Any = viewer
-        self._folder: Path | None = None
+        #: The folder that is shown.
+        self.folder: Path | None = None
         self.title = QLabel("Made images", wordWrap=True)
         self.open_button = QPushButton("Open folder…", toolTip="Show the images of another folder")
         self.list = QListWidget(
@@ -56,14 +55,9 @@ class FieldBrowser(QWidget):
         self.list.itemClicked.connect(self._on_clicked)
         self._show_title()
 
-    @property
-    def folder(self) -> Path | None:
-        """The folder that is shown."""
-        return self._folder
-
     def begin(self, folder: Path) -> None:
         """Empty the browser for the images of a folder."""
-        self._folder = folder
+        self.folder = folder
         self.list.clear()
         self._show_title()
         self.folder_changed.emit()
@@ -107,16 +101,15 @@ class FieldBrowser(QWidget):
             self._viewer.dims.set_current_step(self._viewer.dims.ndim - 3, z)
 
     def _show_title(self) -> None:
-        if self._folder is None:
+        if self.folder is None:
             self.title.setText("Made images: none yet.")
             return
-        self.title.setText(
-            f"{self._folder.name}: {counted(self.list.count(), 'image')}. {made_with(self._folder)}"
-        )
-        self.title.setToolTip(str(self._folder))
+        images = counted(self.list.count(), "image")
+        self.title.setText(f"{self.folder.name}: {images}. {made_with(self.folder)}")
+        self.title.setToolTip(str(self.folder))
 
     def _choose(self) -> None:
-        start = "" if self._folder is None else str(self._folder)
+        start = str(self.folder or "")
         chosen = QFileDialog.getExistingDirectory(self, "A folder of annotated images", start)
         if chosen:
             self.open(Path(chosen))

@@ -2,9 +2,10 @@
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QWidget
 
 from napari_dispr.events import mapped
@@ -17,9 +18,6 @@ from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.text_table import TextTable
 from napari_dispr.widgets.parts.threads import Progress
 from napari_dispr.widgets.train.inputs import FolderInput
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _ABOUT = (
     "Trains small segmenters on your real images, on the synthetic ones and on both, each from scratch and "
@@ -109,7 +107,7 @@ class JudgePage(QWidget):
             kept="Judge continues with the finished segmenters.",
         )
 
-    def _on_judged(self, table: "pd.DataFrame") -> None:
+    def _on_judged(self, table: pd.DataFrame) -> None:
         self.show_table(table)
         out = self.folders["out"].folder
         assert out is not None
@@ -117,7 +115,7 @@ class JudgePage(QWidget):
             self.picture.show_file(picture.read_bytes())
         self.run_bar.status.say(f"Table and figures are in {out}.")
 
-    def show_table(self, table: "pd.DataFrame") -> None:
+    def show_table(self, table: pd.DataFrame) -> None:
         """A row for each training set."""
         rows = [
             [_text(values[name], values[sd] if sd else np.nan) for name, sd, _ in _COLUMNS.values()]
@@ -136,14 +134,12 @@ def _text(value: Any, sd: float) -> str:
 
 def _iter_judge(
     places: dict[str, Path | None], settings: JudgeSettings
-) -> Generator[Any, None, "pd.DataFrame"]:
+) -> Generator[Any, None, pd.DataFrame]:
     """The events of `iter_judge_synthesis` as progress and sentences."""
     load_torch()
     from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis
 
-    real_train, real_test, synthetic, out = (
-        places[name] for name in ("real_train", "real_test", "synthetic", "out")
-    )
+    real_train, real_test, synthetic, out = places.values()
     assert real_train and real_test and synthetic and out
 
     def shown(event: Any) -> Progress | str:

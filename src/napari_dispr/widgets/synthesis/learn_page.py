@@ -1,18 +1,12 @@
 """The page "Learn" of "Synthesise annotated images": choose layers, start a run, follow it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyqtgraph
 from napari.layers import Image, Labels
+from napari.viewer import Viewer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QDoubleSpinBox,
-    QLabel,
-    QLineEdit,
-    QPushButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QLineEdit, QPushButton, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
@@ -36,9 +30,6 @@ from napari_dispr.widgets.synthesis.learn_run import (
     start_learning,
 )
 from napari_dispr.widgets.train.inputs import FolderInput
-
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
 
 _MINUTES = 20.0
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
@@ -114,7 +105,7 @@ class LearnPage(QWidget):
     #: A run has ended, or was deleted: other models may be there.
     models_changed = Signal()
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
         self._fresh = True  # not known yet whether some run is going on

@@ -4,22 +4,22 @@ A run named NAME has two folders in the user's data: NAME.run with the images, t
 NAME.learning, which the process writes. The learned model is the file NAME.safetensors next to them.
 """
 
-import itertools
 import json
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
 from napari_dispr.errors import InputError, counted, duration
 from napari_dispr.files import write_json
-from napari_dispr.models.library import check_name
+from napari_dispr.models.library import check_name, numbered_names
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated, write_image
 from napari_dispr.synthesis.annotated_cells import check_annotated
@@ -27,9 +27,6 @@ from napari_dispr.training.run import RunFolder
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.train.request import lengths_of
-
-if TYPE_CHECKING:
-    from napari.layers import Image, Labels
 
 _NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
 _PLAN = "plan.json"
@@ -75,13 +72,10 @@ class AnnotatedLayers:
         return f"{len(self.spacing)}D, {size} of {sides} {unit_sign(self.unit)}"
 
 
-def annotated_layers(image: "Image | None", labels: "Labels | None") -> AnnotatedLayers:
+def annotated_layers(image: Image | None, labels: Labels | None) -> AnnotatedLayers:
     """Check two layers without reading their pixels.
 
-    Raises
-    ------
-    InputError
-        If a layer is missing, or they are not one 2D or 3D image and its labels.
+    Raises an InputError if a layer is missing, or they are not one 2D or 3D image and its labels.
     """
     if image is None or labels is None:
         raise InputError(
@@ -108,18 +102,14 @@ def annotated_layers(image: "Image | None", labels: "Labels | None") -> Annotate
 def images_in(folder: Path) -> str:
     """How many annotated images a folder holds, in words; does not read them.
 
-    Raises
-    ------
-    InputError
-        If it is no folder of images and their labels.
+    Raises an InputError if it is no folder of images and their labels.
     """
     return f"{counted(len(annotated_files(folder)), 'image')} with labels"
 
 
 def free_name() -> str:
     """A name that no learned model and no run has: my-cells, my-cells-2, ..."""
-    names = itertools.chain([_NAME], (f"{_NAME}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if not _is_taken(name))
+    return next(name for name in numbered_names(_NAME) if not _is_taken(name))
 
 
 def name_problem(name: str) -> str:
@@ -169,7 +159,6 @@ class LearnRun(RunFolder):
 
     @property
     def minutes(self) -> float:
-        """Training time."""
         plan = json.loads((self.folder / _PLAN).read_text("utf-8"))
         return float(plan["minutes"])
 
@@ -196,10 +185,7 @@ class LearnRun(RunFolder):
 def start_learning(source: AnnotatedLayers | Path, name: str, minutes: float) -> LearnRun:
     """Start the process of a new run, into which layers are written first. Reads pixels: for a thread.
 
-    Raises
-    ------
-    InputError
-        If the name is taken, the labels hold too few cells, or files cannot be written.
+    Raises an InputError if the name is taken, the labels hold too few cells, or files cannot be written.
     """
     if problem := name_problem(name):
         raise InputError(problem)
@@ -319,8 +305,8 @@ class FollowedLearning(Followed):
             return ""
         if printed.startswith(_SAYS):
             return printed.removeprefix(_SAYS)
-        said = "" if "%|" in printed else f' Its last output: "{printed}"'  # not a progress bar
+        output = "" if "%|" in printed else f' Its last output: "{printed}"'  # not a progress bar
         return (
             "The process ended unexpectedly (killed, out of memory or switched off). Its last save is kept: "
-            f"press Continue.{said}"
+            f"press Continue.{output}"
         )

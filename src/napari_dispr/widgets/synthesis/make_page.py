@@ -1,8 +1,9 @@
 """The page "Make" of "Synthesise annotated images": sliders, a preview, images into layers or a folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider
@@ -32,9 +33,6 @@ from napari_dispr.widgets.synthesis.make_request import (
 )
 from napari_dispr.widgets.train.inputs import FolderInput
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 #: A preview follows the sliders after this pause, milliseconds.
 _PAUSE = 300
 _OTHER = "Other file…"
@@ -44,7 +42,7 @@ _CONTINUES = "The images so far are kept; Make continues with them."
 class MakePage(QWidget):
     """Makes annotated images."""
 
-    def __init__(self, viewer: "Viewer") -> None:
+    def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._again = False  # the sliders have moved since the running preview began
         self._live = False  # the preview follows the sliders
@@ -58,7 +56,7 @@ class MakePage(QWidget):
 
     # --- layout ----------------------------------------------------------------------------------
 
-    def _build(self, viewer: "Viewer") -> None:
+    def _build(self, viewer: Viewer) -> None:
         self.source = ShortComboBox(characters=12)
         self.source.setToolTip(
             "Where the cells come from: a model learned from your cells, or simulated cells"

@@ -1,10 +1,8 @@
 """The window "Synthesise annotated images": pages to learn from layers, to make images, and to judge them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from napari.utils.theme import get_theme
-from qtpy.QtGui import QColor
+from napari.viewer import Viewer
 from qtpy.QtWidgets import QTabBar
 
 from napari_dispr.widgets.parts.docked import DockedWidget
@@ -12,14 +10,11 @@ from napari_dispr.widgets.synthesis.judge_page import JudgePage
 from napari_dispr.widgets.synthesis.learn_page import LearnPage
 from napari_dispr.widgets.synthesis.make_page import MakePage
 
-if TYPE_CHECKING:
-    from napari.viewer import Viewer
-
 
 class SynthesiseWidget(DockedWidget):
     """Learn from a few annotated images, make many, and judge whether they help."""
 
-    def __init__(self, napari_viewer: "Viewer") -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self.learn = LearnPage(napari_viewer)
         self.make = MakePage(napari_viewer)
@@ -34,13 +29,7 @@ class SynthesiseWidget(DockedWidget):
         self.learn.model_wanted.connect(self._on_model)
         self.learn.models_changed.connect(self.make.offer_models)
         self.make.browser.folder_changed.connect(self._on_folder)
-        self._on_theme()
-
-    def _on_theme(self, event: Any = None) -> None:
-        super()._on_theme()
-        theme = get_theme(self._viewer.theme)
-        text, background = QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
-        self.learn.view.curve.set_colours(text.name(), background.name())
+        self._follow_theme(self.learn.view.curve.set_colours)
 
     def show_page(self, number: int) -> None:
         """Show a page; the others take no space."""

@@ -23,10 +23,7 @@ class Calibrated:
 def calibrate(data: TrainingData, request: ModelRequest) -> Generator[Progress, None, Calibrated]:
     """Calibrate the start model with the cells, and save the result among the user's models.
 
-    Raises
-    ------
-    InputError
-        If the name is taken, or the model or the cells cannot be used.
+    Raises an InputError if the name is taken, or the model or the cells cannot be used.
     """
     load_torch()
     from napari_dispr.training import calibrate as training

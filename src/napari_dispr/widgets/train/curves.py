@@ -35,10 +35,7 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
         self.scored = self.loss_plot.plot(pen=pen(_SCORED))
         self.energy = self._scores(_ENERGY)
         self.volume = self._scores(_VOLUME)
-        self.start_lines = {
-            "energy": self._line(_ENERGY),
-            "volume": self._line(_VOLUME),
-        }
+        self.start_lines = {"energy": self._line(_ENERGY), "volume": self._line(_VOLUME)}
         for plot in (self.loss_plot, self.score_plot):
             set_up(plot)
         self.loss_plot.getAxis("bottom").setStyle(showValues=False)

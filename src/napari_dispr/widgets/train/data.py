@@ -8,27 +8,21 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import (
-    QButtonGroup,
-    QLabel,
-    QPushButton,
-    QRadioButton,
-)
+from qtpy.QtWidgets import QButtonGroup, QLabel, QPushButton, QRadioButton
 
 from napari_dispr.errors import InputError
-from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import displayed_plane, finest
 from napari_dispr.widgets.parts.docked import Message
-from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
+from napari_dispr.widgets.parts.layer_choice import (
+    FollowedLayers,
+    LayerChoice,
+    is_3d_segmentation,
+    is_picture,
+)
 from napari_dispr.widgets.parts.layouts import column, form, row
 from napari_dispr.widgets.parts.picture import Picture, PictureWindow
 from napari_dispr.widgets.parts.threads import LatestAnswer
-from napari_dispr.widgets.train.inputs import (
-    FolderInput,
-    FolderTarget,
-    PlaneInput,
-    SpacingInput,
-)
+from napari_dispr.widgets.train.inputs import FolderInput, FolderTarget, PlaneInput, SpacingInput
 from napari_dispr.widgets.train.request import (
     DataRequest,
     Progress,
@@ -95,10 +89,10 @@ class DataInput(FolderTarget):
         for button in (self.layers_button, self.folder_button):
             group.addButton(button)
         tip = "The 3D segmentation, one label for each cell"
-        self.labels_choice = LayerChoice(self._viewer, _is_segmentation, tip)
+        self.labels_choice = LayerChoice(self._viewer, is_3d_segmentation, tip)
         self.labels_choice.setPlaceholderText("no 3D label layer is open")
         tip = "The 3D picture, one channel. Without it the model learns from outlines only."
-        self.image_choice = LayerChoice(self._viewer, _is_picture, tip, none="none: labels only")
+        self.image_choice = LayerChoice(self._viewer, _is_3d_picture, tip, none="none: labels only")
         self.spacing = SpacingInput()
         self.plane = PlaneInput()
         self.folder = FolderInput(
@@ -274,13 +268,5 @@ class DataInput(FolderTarget):
         self._forget()
 
 
-def _is_picture(layer: Layer) -> bool:
-    return isinstance(layer, Image) and _is_stack(layer) and not layer.rgb
-
-
-def _is_segmentation(layer: Layer) -> bool:
-    return isinstance(layer, Labels) and _is_stack(layer)
-
-
-def _is_stack(layer: Layer) -> bool:
-    return layer.ndim == 3 and METADATA_KEY not in layer.metadata
+def _is_3d_picture(layer: Layer) -> bool:
+    return is_picture(layer) and layer.ndim == 3 and not layer.rgb

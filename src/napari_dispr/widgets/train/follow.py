@@ -14,10 +14,7 @@ _MOST_LOSSES = 2000
 #: A score is better than another if it is at most this share of it; smaller differences are noise.
 _BETTER = 0.98
 
-_PHASES = {
-    "flow": "learning what the cells look like",
-    "scored": "learning to sample shapes in a few steps",
-}
+_PHASES = {"flow": "learning what the cells look like", "scored": "learning to sample shapes in a few steps"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +45,17 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """``done`` of ``of`` validation cells are scored, at ``time``; ``started``: the time of the first."""
+    """``done`` of ``total`` validation cells are scored, at ``time``; ``started``: the time of the first."""
 
     done: int
-    of: int
+    total: int
     time: float
     started: float
 
     @property
     def seconds_left(self) -> float | None:
         """From the speed so far; None before the first cell is scored."""
-        return (self.time - self.started) / self.done * (self.of - self.done) if self.done else None
+        return (self.time - self.started) / self.done * (self.total - self.done) if self.done else None
 
 
 @dataclass(slots=True)
@@ -180,11 +177,12 @@ class FollowedRun(Followed):
         if self.state == "planned" and not self.run.output.exists():
             return ""
         if self.log.begin is None:
-            return _ended_early(printed)
-        said = f' Its last output: "{printed}"' if printed else ""
+            output = f': "{printed}"' if printed else ""
+            return f"The training process could not start{output}. Press Continue to try again."
+        output = f' Its last output: "{printed}"' if printed else ""
         return (
             "The training process ended unexpectedly (killed, out of memory or switched off). "
-            f"Its last save is kept: press Continue.{said}"
+            f"Its last save is kept: press Continue.{output}"
         )
 
     def headline(self) -> str:
@@ -201,7 +199,8 @@ class FollowedRun(Followed):
                 return "Continuing from the last save." if log.losses else first
             if log.share >= 1:
                 return "Finishing the model and scoring it on the validation cells."
-            return phase_words(str(log.step.get("phase", "")))
+            words = _PHASES.get(str(log.step.get("phase", "")), "learning")
+            return f"{words.capitalize()}."
         if self.state == "finished":
             return f'Finished: "{self.run.plan.name}" is now available in Predict.'
         if self.state == "planned":
@@ -213,14 +212,14 @@ class FollowedRun(Followed):
         """The used share of the budget, 0 to 1; before and after the training, the share of scored cells."""
         log = self.log
         if self.state == "running" and log.scoring is not None and log.share in (0, 1):
-            return log.scoring.done / max(1, log.scoring.of)
+            return log.scoring.done / max(1, log.scoring.total)
         return log.share
 
     def numbers(self) -> str:
         step, scoring = self.log.step, self.log.scoring
         if self.state == "running" and scoring is not None and not self._starting:
             left = scoring.seconds_left
-            text = f"{scoring.done} of {scoring.of} cells"
+            text = f"{scoring.done} of {scoring.total} cells"
             return text if left is None else f"{text} · {duration(left)} left"
         if step is None or self.state != "running" or self._starting or self._finishing:
             return ""
@@ -269,17 +268,6 @@ def cells_words(begin: Mapping[str, Any]) -> str:
         processes = int(begin.get("processes") or 1)
         text += f"; on {device}" + (f" in {processes} processes" if processes > 1 else "")
     return text
-
-
-def phase_words(phase: str) -> str:
-    """What the network learns in a phase of the training."""
-    words = _PHASES.get(phase, "learning")
-    return f"{words[0].upper()}{words[1:]}."
-
-
-def _ended_early(printed: str) -> str:
-    said = f': "{printed}"' if printed else ""
-    return f"The training process could not start{said}. Press Continue to try again."
 
 
 def list_runs() -> list[tuple[str, str, State]]:

@@ -1,15 +1,7 @@
 """Settings of the new model: name, start, preset, budget, device, licence; the others are folded."""
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QLabel,
-    QLineEdit,
-    QSpinBox,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QLineEdit, QSpinBox, QWidget
 from superqt import QCollapsible
 
 from napari_dispr.errors import InputError
@@ -147,10 +139,7 @@ class ModelForm(QWidget):
     def request(self) -> ModelRequest:
         """The settings of the form.
 
-        Raises
-        ------
-        InputError
-            If the name is taken or empty, or settings do not fit together.
+        Raises an InputError if the name is taken or empty, or settings do not fit together.
         """
         preset = self.preset.currentData()
         before = TrainSettings() if self.calibrates else PRESETS[preset]

@@ -4,7 +4,6 @@
 writes them and starts the run: call both in a thread.
 """
 
-import itertools
 import re
 import shutil
 from collections.abc import Sequence
@@ -16,19 +15,13 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
-from napari_dispr.cells.folders import (
-    CellFile,
-    DatasetNotes,
-    read_notes,
-    read_training_cells,
-    write_dataset,
-)
+from napari_dispr.cells.folders import CellFile, DatasetNotes, read_notes, read_training_cells, write_dataset
 from napari_dispr.cells.splits import check_cells, split_cells
 from napari_dispr.cells.stack_files import micrometers
-from napari_dispr.cells.stacks import Stack, cut_stacks
+from napari_dispr.cells.stacks import Stack, cut_stacks, in_words
 from napari_dispr.errors import InputError, counted
 from napari_dispr.export.pictures import montage
-from napari_dispr.models.library import available_models, new_model_path, user_folder
+from napari_dispr.models.library import available_models, new_model_path, numbered_names, user_folder
 from napari_dispr.settings import TrainSettings
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.training.run import Plan, Run, runs_folder
@@ -91,13 +84,7 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """Settings of the new model.
-
-    Attributes
-    ----------
-    start : str or None
-        The start model; None: from scratch.
-    """
+    """Settings of the new model; ``start`` is the start model, None: from scratch."""
 
     name: str
     start: str | None
@@ -119,10 +106,7 @@ def spacing_of(layer: Image | Labels) -> Spacing:
 def lengths_of(layer: Image | Labels) -> tuple[tuple[float, ...], str]:
     """Distance of a layer's voxels along its last axes, at most three, also if it is rotated; and its unit.
 
-    Raises
-    ------
-    InputError
-        If the layer is sheared, or its axes have units that cannot be converted.
+    Raises an InputError if the layer is sheared, or its axes have units that cannot be converted.
     """
     units = layer.units[-3:]
     if None in [unit_ratio(unit, units[-1]) for unit in units]:
@@ -152,10 +136,7 @@ def layers_spacing(image: Image | None, labels: Labels) -> Spacing:
 def stack_of(image: Image | None, labels: Labels | None, spacing: Spacing) -> Stack:
     """The chosen layers as a stack, without reading them.
 
-    Raises
-    ------
-    InputError
-        If there are no labels, or they do not fit the picture.
+    Raises an InputError if there are no labels, or they do not fit the picture.
     """
     if labels is None:
         raise InputError("Open a 3D label layer (each cell a number), or choose a dataset folder.")
@@ -207,13 +188,7 @@ class Progress:
 
 
 def gather(request: DataRequest, progress: Progress | None = None) -> TrainingData:
-    """Read, crop and check the cells.
-
-    Raises
-    ------
-    InputError
-        If they cannot be used.
-    """
+    """Read, crop and check the cells. Raises an InputError if they cannot be used."""
     try:
         with without_full_collections():
             if request.folder is not None:
@@ -234,9 +209,7 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
     stack = request.stack
     assert stack is not None
     read = replace(
-        stack,
-        labels=np.asarray(stack.labels),
-        image=None if stack.image is None else np.asarray(stack.image),
+        stack, labels=np.asarray(stack.labels), image=None if stack.image is None else np.asarray(stack.image)
     )
     cut = cut_stacks([read], plane=request.plane, progress=progress)
     notes = DatasetNotes(
@@ -250,25 +223,19 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
     number = counted(len(cut.cells), "cell")
     summary = f"{number} to train on, a voxel of the model grid is {cut.voxel_size:.3g} {unit}."
     if cut.left_out:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in cut.left_out.items())
-        summary += f" Left out: {reasons}."
-    doubts: tuple[str, ...] = ()
+        summary += f" Left out: {in_words(cut.left_out)}."
+    doubts = [stack.note] if stack.note else []
     if not Spacing(stack.spacing, stack.unit).is_known:
-        doubts = (
+        doubts.insert(
+            0,
             "The layers have no voxel size. If slices are further apart than pixels, give the voxel size "
             "above: otherwise shapes become too flat.",
         )
-    if stack.note:
-        doubts = (*doubts, stack.note)
     return _checked(tuple(cut.cells), None, notes, summary, doubts)
 
 
 def _checked(
-    cells: tuple[CellFile, ...],
-    folder: Path | None,
-    notes: DatasetNotes,
-    summary: str,
-    doubts: tuple[str, ...],
+    cells: tuple[CellFile, ...], folder: Path | None, notes: DatasetNotes, summary: str, doubts: Sequence[str]
 ) -> TrainingData:
     split_cells(cells)  # raises if there are too few
     picture = montage(cells, columns=SMALL[0], rows=SMALL[1])
@@ -287,10 +254,7 @@ def large_picture(data: TrainingData) -> NDArray[np.uint8]:
 def new_name(name: str) -> str:
     """The name of a new model, checked.
 
-    Raises
-    ------
-    InputError
-        If a file cannot have this name, or a model or a run has it.
+    Raises an InputError if a file cannot have this name, or a model or a run has it.
     """
     if not name.strip():
         raise InputError("Give the model a name, such as my-nuclei.")
@@ -305,8 +269,7 @@ def new_name(name: str) -> str:
 def free_name() -> str:
     """A name that no model and no run has: my-cells, my-cells-2, ..."""
     taken = {model.casefold() for model in available_models()} | _run_names()
-    names = itertools.chain([_NAME], (f"{_NAME}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if name not in taken)
+    return next(name for name in numbered_names(_NAME) if name not in taken)
 
 
 def _run_names() -> set[str]:
@@ -319,10 +282,7 @@ def _run_names() -> set[str]:
 def start_run(data: TrainingData, model: ModelRequest) -> Run:
     """Write the cells, unless a folder holds them, plan a run and start its process.
 
-    Raises
-    ------
-    InputError
-        If the name is taken, or files cannot be written.
+    Raises an InputError if the name is taken, or files cannot be written.
     """
     name = new_name(model.name)
     folder = runs_folder() / name

@@ -7,18 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtGui import QColor
-from qtpy.QtWidgets import (
-    QComboBox,
-    QLabel,
-    QMainWindow,
-    QMessageBox,
-    QPushButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QComboBox, QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
@@ -66,7 +57,7 @@ class TrainWidget(DockedWidget):
         self._relist = QTimer(self, interval=_RELIST)
         self._relist.timeout.connect(self._list.ask)
         self._connect()
-        self._on_theme()
+        self._follow_theme(self.view.curves.set_colours)
         self._show_page()
         self._on_inputs()
         self._list.ask()
@@ -110,12 +101,6 @@ class TrainWidget(DockedWidget):
         self.view.gone.connect(self._on_gone)
         self.view.model_wanted.connect(self.use_in_predict)
         self.view.further_wanted.connect(self.train_further)
-
-    def _on_theme(self, event: Any = None) -> None:
-        super()._on_theme()
-        theme = get_theme(self._viewer.theme)
-        text, background = QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
-        self.view.curves.set_colours(text.name(), background.name())
 
     # --- a new run -------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""New label layers that mend inputs of Predict: split into connected parts, or aligned in time. No Qt."""
+"""New label layers that fix inputs of Predict: split into connected parts, or aligned in time. No Qt."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,20 +15,15 @@ from napari_dispr.viewer.displayed import finest
 
 
 @dataclass(frozen=True, slots=True)
-class Cure:
-    """What Predict offers to do with the label layer.
+class Fix:
+    """What Predict offers to do with the label layer; ``text`` and ``tip`` are those of the button.
 
-    Attributes
-    ----------
-    text, tip : str
-        Of the button.
-    mended : callable
-        Makes the new label layer from picture and labels: its data, settings and type. For a thread.
+    ``fixed`` makes the new label layer from picture and labels: its data, settings and type. For a thread.
     """
 
     text: str
     tip: str
-    mended: Callable[[Image, Labels], LayerData]
+    fixed: Callable[[Image, Labels], LayerData]
 
 
 def misaligned(image: Image, labels: Labels) -> bool:
@@ -91,17 +86,17 @@ def _leading(layer: Image | Labels) -> tuple[int, ...]:
     return tuple(int(length) for length in finest(layer).shape[:-2])
 
 
-SPLIT = Cure(
+SPLIT = Fix(
     "Split into cells",
     "Add a label layer in which each connected part has its own label",
     partial(_split, linked=False),
 )
-SPLIT_STACK = Cure(
+SPLIT_STACK = Fix(
     "Split into cells",
     "Add a label layer in which each part has its own label, the same in all planes that it reaches",
     partial(_split, linked=True),
 )
-ALIGN = Cure(
+ALIGN = Fix(
     "Align labels",
     "Add a label layer whose leading axes are those of the picture, for all channels",
     _aligned,
