@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("model", help="a name or a file")
     parser.add_argument("--red-cells", type=Path, help="dataset of real red blood cells")
     parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
-    parser.add_argument("--simulated", type=int, help="simulated cells (2600 red cells, or 360 others)")
+    parser.add_argument("--simulated", type=int, help="simulated cells (5200 red cells, or 360 others)")
     parser.add_argument("--of-real", type=int, help="versions of the real cells (4500, or 1800)")
     parser.add_argument("--of-simulated", type=int, help="versions of the simulated cells (5200, or 1200)")
     parser.add_argument("--seed", type=int, default=1)
@@ -113,7 +113,7 @@ def main() -> None:
     if options.nuclei is None:
         cells = read_dataset(options.red_cells, part="train", need_objects=True)
         real = [training_cell(c.name, c.mask, c.image, c.obj) for c in cells if c.obj is not None]
-        made = list(red_cells(options.simulated or 2600, options.seed))
+        made = list(red_cells(options.simulated or 5200, options.seed))
         counts = options.of_real or OF_REAL, options.of_simulated or 5200
     else:
         real = nuclei_to_train_on(options.nuclei, 400, options.seed, HEIGHTS)
@@ -121,8 +121,8 @@ def main() -> None:
         counts = options.of_real or 1800, options.of_simulated or 1200
     drawn = [
         version
-        for group, count in zip((real, made), counts, strict=True)
-        for version in versions(group, count, model.card.truncation, options.seed)
+        for group, count, varied in zip((real, made), counts, (True, False), strict=True)
+        for version in versions(group, count, model.card.truncation, options.seed, varied=varied)
     ]
     qualities = {
         name: Quality(sampler="euler", steps=steps) for name, steps in (("fast", 1), ("balanced", 2))

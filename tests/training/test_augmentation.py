@@ -11,6 +11,7 @@ from napari_dispr import InputError, grid, signed_distance
 from napari_dispr.cells.training_cells import STORED_TRUNCATION, TrainingCell, training_cell
 from napari_dispr.synthesis.phantoms import phantom
 from napari_dispr.training.augmentation import augmented, unaugmented
+from napari_dispr.training.known_shapes import versions
 
 #: The imaged plane, and the in-plane middle.
 MIDDLE = np.array([32.0, 31.5, 31.5])
@@ -85,6 +86,14 @@ def test_scales_are_as_wide_as_stated(discocyte):
     assert all(0.85 <= sample.scale <= 1.15 for sample in drawn)
     scales = np.cbrt([volume(s.signed_distance) / volume(discocyte.signed_distance) for s in drawn])
     assert 0.84 < scales.min() < 0.95 < scales.max() < 1.16
+
+
+def test_known_shapes_of_simulated_cells_keep_shape_and_size(discocyte):
+    for varied in (False, True):
+        shapes = [one for one in versions([discocyte], 30, 8.0, varied=varied) if one.sized]
+        # The zeroth cosine is the mean distance of all voxels.
+        spread = np.std([one.shape[0, 0, 0] for one in shapes])
+        assert len(shapes) > 10 and (spread < 1) != varied
 
 
 def test_scale_of_the_sample_is_correct(discocyte):

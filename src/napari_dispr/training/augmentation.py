@@ -23,8 +23,12 @@ PIVOT = np.array(grid.MIDDLE)
 NODES = 9
 #: Standard deviation, in voxels, of the long waves that bend a cell.
 BEND = 0.9
+#: Sizes vary by at most this share.
+SIZE_SPREAD = 0.15
 
 Map = NDArray[np.float32]
+#: The least and the largest size relative to the true size.
+_Sizes = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +55,7 @@ def augmented(
     blended: float = 0.0,
     partner: TrainingCell | None = None,
     bent: bool = True,
+    size_spread: float = SIZE_SPREAD,
     image_dropout: float = 0.1,
     with_stack: bool = False,
 ) -> Sample:
@@ -59,7 +64,7 @@ def augmented(
     Parameters
     ----------
     scale : float
-        Mean size relative to the true size; the size varies at random.
+        Mean size relative to the true size.
     resliced : float
         Share of samples whose volume is rotated in space, which gives a new section, without image. The
         section goes through the middle of the cell: off-centre sections are too small for their volume.
@@ -67,17 +72,20 @@ def augmented(
         Share of samples that are a shape between the cell and its ``partner``, without image.
     bent : bool
         Bend all samples slightly by long random waves. The imaged plane stays flat to a tenth of a voxel.
+    size_spread : float
+        Sizes vary at random by at most this share.
     image_dropout : float
         Share of the other samples without image.
     with_stack : bool
         Whether samples with image get the pictures at all depths, if the cell has them.
     """
     kind = rng.random()
+    sizes = scale * (1 - size_spread), scale * (1 + size_spread)
     if kind < resliced:
-        return _resliced(cell, rng, bent, scale)
+        return _resliced(cell, rng, bent, sizes)
     if partner is not None and kind < resliced + blended:
-        return _blend(cell, partner, rng, bent, scale)
-    move = _in_plane_map(cell, rng, bent, scale)
+        return _blend(cell, partner, rng, bent, sizes)
+    move = _in_plane_map(cell, rng, bent, sizes)
     distance = _moved(cell.signed_distance, move)
     mask = _moved_plane(cell.mask, move)
     image = stack = None
@@ -101,18 +109,18 @@ class _Move:
     scale: float
 
 
-def _in_plane_map(cell: TrainingCell, rng: np.random.Generator, bent: bool, about: float) -> _Move:
+def _in_plane_map(cell: TrainingCell, rng: np.random.Generator, bent: bool, sizes: _Sizes) -> _Move:
     turn = _in_plane_turn(rng)
-    scale = _fitting_scale(turn, cell.surface, PIVOT, rng, about)
+    scale = _fitting_scale(turn, cell.surface, PIVOT, rng, sizes)
     shift = np.array([0.0, *rng.uniform(-1.5, 1.5, 2)])
     return _move(scale * turn, PIVOT, PIVOT + shift, _waves(rng) if bent else None, scale)
 
 
-def _resliced(cell: TrainingCell, rng: np.random.Generator, bent: bool, about: float) -> Sample:
+def _resliced(cell: TrainingCell, rng: np.random.Generator, bent: bool, sizes: _Sizes) -> Sample:
     """Rotate the volume in space about its middle, so that another section is imaged."""
     turn = Rotation.random(random_state=rng).as_matrix()
     middle = (cell.surface.min(axis=0) + cell.surface.max(axis=0)) / 2
-    scale = _fitting_scale(turn, cell.surface, middle, rng, about)
+    scale = _fitting_scale(turn, cell.surface, middle, rng, sizes)
     move = _move(scale * turn, middle, PIVOT, _waves(rng) if bent else None, scale)
     distance = _moved(cell.signed_distance, move)
     section = _section(distance)
@@ -122,10 +130,10 @@ def _resliced(cell: TrainingCell, rng: np.random.Generator, bent: bool, about: f
 
 
 def _blend(
-    cell: TrainingCell, partner: TrainingCell, rng: np.random.Generator, bent: bool, about: float
+    cell: TrainingCell, partner: TrainingCell, rng: np.random.Generator, bent: bool, sizes: _Sizes
 ) -> Sample:
     """A shape between two cells: a randomly weighted mean of their signed distances."""
-    moves = [_in_plane_map(one, rng, bent, about) for one in (cell, partner)]
+    moves = [_in_plane_map(one, rng, bent, sizes) for one in (cell, partner)]
     share = np.float32(rng.uniform(0.2, 0.8))
     first, second = (
         _moved(one.signed_distance, move) for one, move in zip((cell, partner), moves, strict=True)
@@ -155,12 +163,12 @@ def _fitting_scale(
     surface: NDArray[np.float32],
     pivot: NDArray[np.float64],
     rng: np.random.Generator,
-    about: float,
+    sizes: _Sizes,
 ) -> float:
-    """A random scale around the given one, reduced if the rotated shape would leave the grid."""
+    """A random scale within the given ones, reduced if the rotated shape would leave the grid."""
     reach = np.abs((surface - pivot) @ turn.T).max(axis=0)
     room = np.array([grid.IMAGED_PLANE - 1.0, grid.CENTRE - 1.5, grid.CENTRE - 1.5])
-    return float(min(about * rng.uniform(0.85, 1.15), (room / reach).min()))
+    return float(min(rng.uniform(*sizes), (room / reach).min()))
 
 
 def _waves(rng: np.random.Generator) -> Map:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from napari_dispr.cells.training_cells import TrainingCell
 from napari_dispr.diffusion.cosines import coefficients_of
 from napari_dispr.diffusion.known_shapes import START, KnownShapes, Look, look_of
-from napari_dispr.training.augmentation import augmented
+from napari_dispr.training.augmentation import SIZE_SPREAD, augmented
 
 #: Share of the versions in which the true size is hidden, as with the scale "auto".
 _HIDDEN = 0.4
@@ -27,11 +27,17 @@ class Version(NamedTuple):
 
 
 def versions(
-    cells: Sequence[TrainingCell], count: int, truncation: float, seed: int = 0
+    cells: Sequence[TrainingCell], count: int, truncation: float, seed: int = 0, *, varied: bool = True
 ) -> Iterator[Version]:
-    """Random versions of cells, turned, mirrored, scaled and bent as in training; all cells in turn.
+    """Random versions of cells, turned and mirrored; all cells in turn.
 
-    ``truncation`` of the signed distance in voxels is that of the model.
+    Parameters
+    ----------
+    truncation : float
+        Of the signed distance, in voxels; that of the model.
+    varied : bool
+        They are also scaled and bent as in training, since few cells do not show how cells vary. Simulated
+        cells do, and bent ones would no longer be spheres or discs.
     """
     rng = np.random.default_rng((seed, 3))
     typical = float(np.median([cell.extent for cell in cells]))
@@ -43,6 +49,8 @@ def versions(
             rng,
             scale=typical / cell.extent if hidden else 1.0,
             resliced=_RESLICED,
+            bent=varied,
+            size_spread=SIZE_SPREAD if varied else 0.0,
             image_dropout=_WITHOUT_IMAGE,
         )
         look = look_of(sample.mask, sample.image)
