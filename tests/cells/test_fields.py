@@ -38,7 +38,7 @@ def test_folders_of_images_and_of_labels(tmp_path):
 def test_rows_of_a_table(tmp_path, separator):
     write_screen(tmp_path / "screen", 2, 1)
     rows = [
-        ["image", " labels", "pixel_size", "drug", "dose", ""],
+        ["Image", " labels", "pixel_size", "drug", "dose", ""],
         ["screen/f0.tif", "screen/f0_masks.tif", "0.25", "none", "0", ""],
         ["", "screen/f1_masks.tif", "", "taxol", "1.5", ""],
         ["screen/f1.tif", "screen/missing.tif", "", "taxol", "3", ""],
@@ -58,7 +58,8 @@ def test_rows_of_a_table(tmp_path, separator):
     ("text", "words"),
     [
         ("image,mask\na,b", "needs image and labels"),
-        ("image,labels\na.tif,b.tif\na.tif,c.tif", "two fields with the name a"),
+        ("", "has no columns: a table of fields needs image and labels"),
+        ("image,labels\na.tif,b.tif\na.tif,c.tif", "two fields with the name a: .* in a column name"),
         ("image,labels\na.tif", "Line 2 .* not as many values"),
         ("image,labels\n", "holds no fields"),
         pytest.param(f"image,labels\n{'x' * 200_000},b.tif", "cannot be read as a table", id="long"),
@@ -69,6 +70,11 @@ def test_wrong_tables(tmp_path, text, words):
     (tmp_path / "fields.csv").write_text(text)
     with pytest.raises(InputError, match=words):
         list_fields(tmp_path / "fields.csv")
+
+
+def test_one_picture_is_no_table(tmp_path):
+    with pytest.raises(InputError, match=r"f0\.tif is one file, .* napari-dispr predict"):
+        list_fields(write_screen(tmp_path, 1, 1) / "f0.tif")
 
 
 def test_wrong_rows_are_fields_that_fail(tmp_path):

@@ -26,7 +26,7 @@ from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
 from napari_dispr.events import Running
 from napari_dispr.files import locked
-from napari_dispr.prediction import field_run
+from napari_dispr.prediction import field_run, workers
 from napari_dispr.prediction.batch import Batch, BatchStep, iter_predict_batch, predict_batch
 from napari_dispr.prediction.field_run import field_seed
 
@@ -136,7 +136,7 @@ def test_killed_workers_and_a_killed_batch(screen, whole, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_scheduler_without_workers_and_a_field_that_kills_them(screen, whole, tmp_path):
+def test_a_scheduler_without_workers_and_a_field_that_kills_them(screen, whole, tmp_path, monkeypatch):
     """The batch waits for a worker; the field that waits behind the deadly one is predicted."""
 
     class Deadly(WorkerPlugin):
@@ -150,8 +150,13 @@ def test_a_scheduler_without_workers_and_a_field_that_kills_them(screen, whole, 
 
             field_run.read_field = read
 
-    spawned = {"distributed.worker.multiprocessing-method": "spawn", "distributed.worker.daemon": False}
-    with dask.config.set(spawned), LocalCluster(n_workers=0, threads_per_worker=1) as cluster:
+    monkeypatch.setattr(workers, "_MOST_STARTS", 2)
+    choices = {
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.worker.daemon": False,
+        "distributed.scheduler.allowed-failures": 0,
+    }
+    with dask.config.set(choices), LocalCluster(n_workers=0, threads_per_worker=1) as cluster:
         with Client(cluster) as client:
             client.register_plugin(Deadly())
         steps = []

@@ -21,6 +21,8 @@ from napari_dispr.grid import LARGEST, SMALLEST
 
 #: Names of folders with the images and with the labels of a batch.
 _FOLDERS = (("images", "image"), ("labels", "label", "masks", "mask"))
+#: How the name of a table ends.
+_TABLES = (".csv", ".tsv", ".txt")
 #: Columns of a CSV that say what to read; others are carried into the tables.
 _COLUMNS = ("name", "image", "labels", "pixel_size")
 
@@ -78,6 +80,11 @@ def list_fields(source: str | PathLike[str]) -> list[Field]:
     if not source.exists():
         raise InputError(f"There is no file or folder {source}: check its path.")
     if source.is_file():
+        if source.suffix.lower() not in _TABLES:
+            raise InputError(
+                f"{source} is one file, but no table: give the folder with all images and labels, "
+                f"a table ({', '.join(_TABLES)}), or use napari-dispr predict for one picture."
+            )
         found = _of_table(source)
     elif _attributes(source).get("plate"):
         found = _of_plate(source)
@@ -89,7 +96,10 @@ def list_fields(source: str | PathLike[str]) -> list[Field]:
     seen: set[str] = set()
     for one in fields:
         if one.name.lower() in seen:  # some file systems do not tell upper case from lower case
-            raise InputError(f"{source} has two fields with the name {one.name}: give them different names.")
+            where = " in a column name" if source.is_file() else ""
+            raise InputError(
+                f"{source} has two fields with the name {one.name}: give them different names{where}."
+            )
         seen.add(one.name.lower())
     return fields
 
@@ -150,11 +160,13 @@ def _of_table(path: Path) -> Iterator[Field]:
         text = path.read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
         table = csv.DictReader(text.splitlines(), delimiter=separator)
-        table.fieldnames = names = [name.strip() for name in table.fieldnames or ()]
+        names = [name.strip() for name in table.fieldnames or ()]
+        table.fieldnames = names = [name.lower() if name.lower() in _COLUMNS else name for name in names]
         rows = list(table)
     if not {"image", "labels"} <= set(names):
         raise InputError(
-            f"{path} has the columns {', '.join(names) or 'none'}: a table of fields needs image and labels."
+            f"{path} has {'the columns ' + ', '.join(names) if names else 'no columns'}: a table of fields "
+            "needs image and labels."
         )
     if twice := [name for name in names if name and names.count(name) > 1]:
         raise InputError(f"{path} has two columns {twice[0]!r}: rename one of them.")

@@ -29,7 +29,7 @@ from napari_dispr.events import Running
 from napari_dispr.prediction.field_run import CellsDone, FieldResult, Job, iter_field
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 #: Memory of a worker in bytes: Python with torch and a model, a field, and a batch of shapes.
 WORKER_MEMORY = 1.2e9
@@ -89,11 +89,11 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
     Raises
     ------
     InputError
-        If Dask is not installed, or nothing answers at the address of the scheduler.
+        If Dask is not installed, workers do not start, or nothing answers at the address of the scheduler.
     """
     try:
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
     except ImportError:
         raise InputError(
             'A batch needs one more package: run pip install "napari-dispr[batch]", or use --workers 0.'
@@ -106,7 +106,7 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
             client = Client(scheduler, timeout=5)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"No Dask scheduler answers at {scheduler}: start one, or correct it."
+                f"No Dask scheduler answers at {scheduler}: start one, or correct the address."
             ) from error
         with client:
             yield client
@@ -127,16 +127,28 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
     }
     with dask.config.set(choices):
         with _without_interrupts():
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                dashboard_address=":0",
-                silence_logs=logging.CRITICAL,
-            )
+            cluster = _local_cluster(workers)
         with cluster, Client(cluster) as client:
             yield client
+
+
+def _local_cluster(workers: int, left: int = _MOST_STARTS) -> "LocalCluster":
+    """Start workers on this machine; again, if one is killed while it starts, which ends all."""
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        )
+    except RuntimeError as error:
+        if left <= 1:
+            raise InputError(_NOT_STARTED) from error
+    return _local_cluster(workers, left - 1)
 
 
 @contextmanager
@@ -238,6 +250,10 @@ def run_on_workers(
 _KILLED = (
     "Its worker was killed again and again, as when there is not enough memory: run the same again with "
     "fewer workers, or with more memory for each."
+)
+_NOT_STARTED = (
+    "The workers do not start, as when there is not enough memory: run the same again with fewer workers, or "
+    "with 0 for this process alone."
 )
 _NO_WORKERS = "All workers of this machine have ended: run the same command again to go on."
 _LOST = "The connection to the Dask scheduler is lost: run the same command again to go on."
