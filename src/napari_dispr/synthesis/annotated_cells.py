@@ -11,7 +11,7 @@ from napari_dispr.grid import check_spacing
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.cell_ends import light_ends
-from napari_dispr.synthesis.visible import shows_cells
+from napari_dispr.synthesis.visible import Differences, are_shown, differences
 
 #: Fewer cells than this do not show how cells vary.
 LEAST_CELLS = 5
@@ -107,21 +107,23 @@ def check_annotated(
             f"The labels hold {count} in the annotated slices, cells cut by the border not counted: "
             f"label at least {LEAST_CELLS}, better 20 or more."
         )
-    hidden = [one.name for i, one in enumerate(volumes) if not _is_shown(one, i, cells)]
-    doubts = [
+    found = [_differences(one, [cell for cell in cells if cell.field == i]) for i, one in enumerate(volumes)]
+    if not are_shown([section for sections in found for section in sections]):
+        raise InputError(_hidden(volumes[cells[0].field].name) + ".")
+    hidden = [one.name for one, sections in zip(volumes, found, strict=True) if not are_shown(sections)]
+    return volumes, cells, step, tuple(f"{_hidden(name)}; or leave it out." for name in hidden)
+
+
+def _hidden(name: str) -> str:
+    return (
         f"The image of {name} does not show its cells: grey values, texture and edges are the same around "
         "them. Give the image and channel from which the labels were made; if grey values begin again at 0 "
         "where the image should be brightest, export it with more bits"
-        for name in hidden
-    ]
-    if hidden and len(hidden) == len({cell.field for cell in cells}):
-        raise InputError(f"{doubts[0]}.")
-    return volumes, cells, step, tuple(f"{doubt}; or leave it out." for doubt in doubts)
+    )
 
 
-def _is_shown(field: Annotated, number: int, cells: Sequence[Cell]) -> bool:
-    own = [cell for cell in cells if cell.field == number]
-    return shows_cells(field, [(cell.label, part.z, part.box) for cell in own for part in cell.sections])
+def _differences(field: Annotated, cells: Sequence[Cell]) -> list[Differences]:
+    return differences(field, [(cell.label, part.z, part.box) for cell in cells for part in cell.sections])
 
 
 def _checked(field: Annotated) -> Annotated:

@@ -11,9 +11,11 @@ from napari_dispr.labels import Box
 from napari_dispr.synthesis.annotated import Annotated
 
 Floats = NDArray[np.float32]
+#: Of a section, by grey values, texture, grey values of the outline, and slope of the outline.
+Differences = tuple[float, float, float, float]
 
-#: Sections that are looked at, and the fewest that say something.
-_SECTIONS, _FEWEST = 100, 5
+#: Sections of an image that are looked at, and the fewest that say something.
+_SECTIONS, _FEWEST = 50, 5
 #: Width of the surroundings of a cell, as a share of its smaller side; the least in pixels.
 _AROUND, _LEAST = 0.25, 3
 #: Least difference from 1/2 of the chance that a pixel of one part has a larger value than one of another.
@@ -22,22 +24,22 @@ _DIFFERENT = 0.13
 _TEXTURE, _SLOPE = 2.0, 1.0
 
 
-def shows_cells(field: Annotated, sections: Sequence[tuple[int, int, Box]]) -> bool:
-    """Whether grey values, texture or edges of an image (z, y, x) tell cells from their surroundings.
+def are_shown(sections: Sequence[Differences]) -> bool:
+    """Whether images tell cells from their surroundings. Few sections say nothing: True.
 
-    Bright and dark cells and cells that differ in their outline alone are all seen. Few sections say nothing.
-
-    Parameters
-    ----------
-    sections : sequence of (label, z, box)
+    Bright cells, dark cells, and cells that differ in their outline alone are all seen.
     """
+    return len(sections) < _FEWEST or bool(np.abs(np.median(sections, axis=0) - 0.5).max() >= _DIFFERENT)
+
+
+def differences(field: Annotated, sections: Sequence[tuple[int, int, Box]]) -> list[Differences]:
+    """How sections (label, z, box) of a stack differ from their surroundings; 1/2: not at all."""
     every = max(1, len(sections) // _SECTIONS)
     found = [_differences(field.image[z], field.labels[z], label, box) for label, z, box in sections[::every]]
-    seen = [one for one in found if one is not None]
-    return len(seen) < _FEWEST or bool(np.abs(np.median(seen, axis=0) - 0.5).max() >= _DIFFERENT)
+    return [one for one in found if one is not None]
 
 
-def _differences(image: Floats, labels: NDArray[np.int_], label: int, box: Box) -> tuple[float, ...] | None:
+def _differences(image: Floats, labels: NDArray[np.int_], label: int, box: Box) -> Differences | None:
     """How often a pixel of the cell is brighter or less even than one of the surroundings, and a pixel of its
     outline brighter or steeper than others; None if the cell has no surroundings.
     """

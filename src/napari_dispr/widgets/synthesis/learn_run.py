@@ -303,9 +303,11 @@ class FollowedLearning(Followed):
         printed = last_line(self.run.output)
         if not printed or printed.startswith(_INTERRUPTED):
             return ""
-        if printed.startswith(_SAYS):
-            return printed.removeprefix(_SAYS)
-        output = "" if "%|" in printed else f' Its last output: "{printed}"'  # not a progress bar
+        text = printed.removeprefix(_SAYS)
+        is_doubt = any(doubt.startswith(text.rstrip("…")) for doubt in self.doubts)  # said at the beginning
+        if printed.startswith(_SAYS) and not is_doubt:
+            return text
+        output = "" if is_doubt or "%|" in printed else f' Its last output: "{printed}"'  # not a progress bar
         return (
             "The process ended unexpectedly (killed, out of memory or switched off). Its last save is kept: "
             f"press Continue.{output}"
