@@ -53,7 +53,8 @@ def _texts(module: str) -> dict[tuple[str, str], str]:
         if isinstance(kind, ast.ClassDef)
         for field, text in pairwise(kind.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        if isinstance(text, ast.Expr)
+        if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
     }
 
 
