@@ -51,3 +51,9 @@ def test_labels_above_all_numbers_are_refused() -> None:
     for labels in (np.full((3, 3), 2**63, np.uint64), np.full((3, 3), 2.0**63)):
         with pytest.raises(InputError, match=r"2\^63 and more: number the cells from 1"):
             whole_numbers(labels)
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", ">f8", "u8", "i1"])
+def test_labels_of_every_type_of_number(kind: str) -> None:
+    found = whole_numbers((discs(30, 70) > 0).astype(kind))
+    assert found.dtype.kind in "ui" and set(np.unique(found)) == {0, 1}

@@ -3,13 +3,13 @@
 import pytest
 
 from napari_dispr import InputError
-from napari_dispr.settings import PredictSettings, TrainSettings, checked_settings
+from napari_dispr.settings import PredictSettings, RivalTrainSettings, TrainSettings, checked_settings
 
 
-@pytest.mark.parametrize("kind", [PredictSettings, TrainSettings])
+@pytest.mark.parametrize("kind", [PredictSettings, TrainSettings, RivalTrainSettings])
 def test_every_field_is_described_for_tooltips_and_help(kind):
-    for name, field in kind.model_fields.items():
-        assert field.description and field.description.endswith("."), name
+    for name in kind.model_fields:
+        assert kind.about(name).endswith("."), name
 
 
 def test_defaults():

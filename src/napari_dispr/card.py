@@ -16,7 +16,7 @@ _KNOWN = ("size+shape+picture", "size+shape", "shape+picture", "shape")
 class _Part(BaseModel):
     """A part of a card: no other fields, no changes, finite numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Quality(_Part):
@@ -259,7 +259,9 @@ class Card(BaseModel):
         Another method, which draws one shape of each cell; None: a shape model.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, populate_by_name=True, allow_inf_nan=False, defer_build=True
+    )
 
     name: str
     description: str = ""

@@ -16,11 +16,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 
 from napari_dispr.errors import InputError
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile
 
 
 def as_file_name(name: str) -> str:
@@ -196,6 +200,9 @@ def plain(value: Any) -> Any:
 #: For `reading`: a table, and the cure of a damaged one.
 A_TABLE = ("a table", "save it as CSV with UTF-8")
 _MISSING = "There is no file {}: check the name."
+#: More planes than a file has.
+_MOST_PLANES = 10**6
+_PLANES_MISSING = "{} says that it has more planes than there are: save it again, with all files of its set."
 _NOT_ALLOWED = "There is no permission to read {}: change it, or choose another file."
 
 
@@ -204,10 +211,17 @@ def check_readable(path: str | os.PathLike[str]) -> None:
 
     For readers that do not tell these from a damaged file, as safetensors does not.
     """
+    _check_regular(path)
     if not os.path.isfile(path):
         raise InputError(_MISSING.format(path))
     if not os.access(path, os.R_OK):
         raise InputError(_NOT_ALLOWED.format(path))
+
+
+def _check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise an InputError for a pipe, which could be waited for without end, and for a device."""
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise InputError(f"{path} is a pipe or a device, not a file: save what it gives as a file first.")
 
 
 @contextmanager
@@ -221,6 +235,7 @@ def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None
     cure : str
         What to do with a damaged file.
     """
+    _check_regular(path)
     try:
         yield
     except InputError:
@@ -237,6 +252,29 @@ def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None
         if kind.endswith("TIFF") and ("imagecodecs" in str(error) or isinstance(error, ImportError)):
             raise InputError(_compressed(path)) from error
         raise InputError(f"The file {path} cannot be read as {kind}: {cure}.") from error
+
+
+@contextmanager
+def open_tiff(path: str | os.PathLike[str]) -> "Iterator[TiffFile]":
+    """Open a TIFF. Unlike tifffile, this gives no zeros for planes that the metadata state but no file holds.
+
+    Raises
+    ------
+    InputError
+        If planes are missing.
+    """
+    import tifffile
+
+    _check_regular(path)
+    with tifffile.TiffFile(path) as tiff:
+        if tiff.is_ome and tiff.ome_metadata:
+            for pixels in ElementTree.fromstring(tiff.ome_metadata).findall(".//{*}Pixels"):
+                # tifffile makes a list of them, before it looks for them
+                if math.prod(int(pixels.get(f"Size{axis}", 1)) for axis in "CZT") > _MOST_PLANES:
+                    raise InputError(_PLANES_MISSING.format(path))
+            if any(page is None for series in tiff.series for page in series.pages):
+                raise InputError(_PLANES_MISSING.format(path))
+        yield tiff
 
 
 def _compressed(path: Path) -> str:

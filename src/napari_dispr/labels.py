@@ -44,7 +44,7 @@ def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
             raise InputError(f"{which} hold NaN or infinite values: replace them by 0, the background.")
         if (labels != np.rint(labels)).any():
             raise InputError(f"{which} hold fractions, as images do: give each cell one whole number.")
-    if labels.dtype.kind in "uf" and labels.size and labels.max() >= 2**63:
+    if labels.dtype.kind in "uf" and labels.size and int(labels.max()) >= 2**63:
         raise InputError(f"{which} hold values of 2^63 and more: number the cells from 1.")
     if labels.dtype.kind == "f":
         labels = labels.astype(np.int64)

@@ -1,6 +1,11 @@
 """One pydantic model for each verb: defaults, ranges and help texts for widget and command line."""
 
+import ast
+import inspect
+import sys
 from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -25,7 +30,32 @@ class Settings(BaseModel):
     The text below a field is its help on the command line and its tooltip.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+    @classmethod
+    def about(cls, name: str) -> str:
+        """The help of a field."""
+        kinds = (kind for kind in cls.__mro__ if issubclass(kind, Settings))
+        texts = (_texts(kind.__module__).get((kind.__name__, name)) for kind in kinds)
+        return next(filter(None, texts), None) or cls.model_fields[name].description or ""
+
+
+@cache
+def _texts(module: str) -> dict[tuple[str, str], str]:
+    """The text below each field, by class and field.
+
+    pydantic can read them while a class is made. It looks at all modules of napari then: 0.1 s in which the
+    window does not react.
+    """
+    return {
+        (kind.name, field.target.id): inspect.cleandoc(text.value.value)
+        for kind in ast.parse(inspect.getsource(sys.modules[module])).body
+        if isinstance(kind, ast.ClassDef)
+        for field, text in pairwise(kind.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr)
+        if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
 
 
 SettingsKind = TypeVar("SettingsKind", bound=Settings)

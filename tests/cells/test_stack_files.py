@@ -266,6 +266,26 @@ def test_damaged_files_are_named(tmp_path: Path, labels: Path, name: str, option
             assert str(path) in str(caught.value)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+@pytest.mark.parametrize("name", ["pipe.tif", "pipe.npy", "pipe.png"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, labels: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    for read in (lambda: read_stack(tmp_path / name, labels), lambda: read_plane(tmp_path / name)):
+        with pytest.raises(InputError, match=f"{name} is a pipe or a device, not a file"):
+            read()
+    assert stated_pixel_size(tmp_path / name) is None
+
+
+@pytest.mark.parametrize("count", [10, 999_999_999])
+def test_planes_that_are_stated_but_missing_are_not_zeros(tmp_path: Path, labels: Path, count: int) -> None:
+    path = write(tmp_path / "cut.ome.tif", metadata={"axes": "ZYX"})
+    stated = tifffile.tiffcomment(path).replace(f'SizeZ="{len(IMAGE)}"', f'SizeZ="{count}"')
+    tifffile.tiffcomment(path, stated)
+    for read in (lambda: read_stack(path, labels), lambda: read_plane(path, {"Z": 0})):
+        with pytest.raises(InputError, match=r"cut\.ome\.tif says that it has more planes than there are"):
+            read()
+
+
 def test_a_file_that_memory_cannot_hold_is_not_called_damaged(tmp_path: Path) -> None:
     path = tmp_path / "cells.npy"
     shape = (1 << 20, 1 << 20, 1 << 20)

@@ -115,7 +115,9 @@ def test_npz_gives_the_same_ensemble_back_to_the_last_bit(tmp_path):
     assert np.abs(ensemble.signed_distance[0] - shapes[0])[near].max() < 1e-3
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "cut", "flipped", "foreign", "wrong shape", "pickle"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "text", "cut", "flipped", "foreign", "wrong shape", "pickle", "bomb"]
+)
 def test_a_file_that_is_no_ensemble_is_named_in_one_sentence(tmp_path, damage):
     path = tmp_path / "7.npz"
     ensemble_of(ball(9)).save_npz(path)
@@ -140,6 +142,8 @@ def test_a_file_that_is_no_ensemble_is_named_in_one_sentence(tmp_path, damage):
         )
     elif damage == "pickle":
         np.savez(path, label=np.array({}, dtype=object))
+    elif damage == "bomb":
+        np.savez_compressed(path, signed_distance=np.zeros((300, *grid.SHAPE), "u1"))
     with pytest.raises(InputError, match=re.escape("7.npz")) as caught:
         Ensemble.load_npz(path)
     assert str(caught.value).count(".") == 2  # one sentence, and the dot in the file's name

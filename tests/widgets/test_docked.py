@@ -96,7 +96,7 @@ def test_a_message_shrinks_what_can_shrink(make_napari_viewer: Callable[..., Vie
 def test_a_dock_of_a_script_has_the_name_of_the_menu(make_napari_viewer: Callable[..., Viewer]) -> None:
     viewer = make_napari_viewer()
     dock = viewer.window.add_dock_widget(MorphometryWidget(viewer), name=f"Morphometry ({PLUGIN})")
-    assert dock.windowTitle() == f"Morphometry ({DISPLAY_NAME})"
+    assert dock.name == f"Morphometry ({DISPLAY_NAME})" and dock.windowTitle() == "Morphometry"
     assert open_window(viewer, "Morphometry") is dock.widget()
 
 

@@ -212,7 +212,7 @@ def test_every_page_fits_a_dock_of_440_pixels(opened, qtbot: QtBot) -> None:
         assert area.horizontalScrollBar().maximum() == 0
 
 
-def test_what_is_missing_is_said(opened, tmp_path: Path) -> None:
+def test_what_is_missing_is_said(opened, qtbot: QtBot, tmp_path: Path) -> None:
     viewer, widget = opened()
     learn = widget.learn
     assert "2D, pixels of 0.1 x 0.1 µm" in learn.summary.text()
@@ -225,13 +225,16 @@ def test_what_is_missing_is_said(opened, tmp_path: Path) -> None:
     viewer.layers.clear()
     assert "Choose an image and its labels" in learn.message.text()
     learn.folder.folder = tmp_path
+    assert "Looking" in learn.summary.text() and not learn.learn_button.isEnabled()
+    qtbot.waitUntil(lambda: bool(learn.message.text()))
     assert (
         "give one with the folders image and labels" in learn.message.text()
         or "no TIFF" in learn.message.text()
     )
     make_synthesis(cell_source("nuclei", 2), tmp_path / "two", 2, PopulationSettings(size=(96, 96), cells=6))
     learn.folder.folder = tmp_path / "two"
-    assert learn.summary.text() == "2 images with labels" and learn.learn_button.isEnabled()
+    qtbot.waitUntil(learn.learn_button.isEnabled)
+    assert learn.summary.text() == "2 images with labels" and not learn.message.text()
     assert not learn.image_choice.isEnabled()
 
 

@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE, Crop
 from napari_dispr.errors import InputError
-from napari_dispr.files import reading, write_json, write_rows, written_aside
+from napari_dispr.files import open_tiff, reading, write_json, write_rows, written_aside
 from napari_dispr.settings import Settings, first_fault
 
 PARTS = ("train", "test")
@@ -348,8 +348,8 @@ def _read_cell(files: dict[str, Path]) -> CellFile:
 
 
 def _read(path: Path, ndim: int) -> NDArray[np.generic]:
-    with reading(path, "TIFF"):
-        array = np.squeeze(tifffile.imread(path))
+    with reading(path, "TIFF"), open_tiff(path) as tiff:
+        array = np.squeeze(tiff.asarray())
     if array.shape != grid.SHAPE[:ndim]:
         size = " x ".join(["64"] * ndim)
         raise InputError(f"The file {path} has the shape {array.shape}: resize it to {size} voxels.")

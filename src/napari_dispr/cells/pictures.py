@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.stack_files import checked_channel, one_channel, open_zarr, read_file
 from napari_dispr.errors import InputError
-from napari_dispr.files import reading
+from napari_dispr.files import open_tiff, reading
 
 #: Axes along which a file may hold several fields: time points and slices.
 SERIES = "TZ"
@@ -28,9 +28,9 @@ def axes_of(path: Path) -> dict[str, int]:
             opened = open_zarr(path)
             shape, letters = opened.array.shape, opened.axes
         elif path.suffix.lower() in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as tiff:
+            with open_tiff(path) as tiff:
                 shape, letters = tiff.series[0].shape, tiff.series[0].axes
-        elif path.suffix.lower() == ".npy":
+        elif path.suffix.lower() == ".npy" and path.is_file():
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
             letters = "TYX" if len(shape) == 3 else "YX"
         else:
@@ -97,7 +97,7 @@ def _read_plane(path: Path, index: tuple[int, ...]) -> NDArray[Any]:
             return _plane_of(open_zarr(path).array, index)
         if path.suffix.lower() == ".npy":
             return _plane_of(np.load(path, mmap_mode="r", allow_pickle=False), index)
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             series = tiff.series[0]
             if series.dataoffset is not None:
                 return _plane_of(tifffile.memmap(path, mode="r"), index)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from napari_dispr.cells.file_pairs import stem_of
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.errors import InputError
-from napari_dispr.files import reading
+from napari_dispr.files import open_tiff, reading
 from napari_dispr.grid import check_spacing
 
 #: The unit of all stacks whose files have a unit.
@@ -162,7 +162,7 @@ def stated_pixel_size(path: Path) -> tuple[float, float] | None:
         if path.is_dir():
             sizes, unit = (read := open_zarr(path)).sizes, read.unit
         elif path.suffix.lower() in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as tiff:
+            with open_tiff(path) as tiff:
                 sizes, unit = _in_one_unit(*_tiff_sizes(tiff)[:2])
         else:
             return None
@@ -291,7 +291,7 @@ def _in_space(read: Read, path: Path, flat: bool) -> Read:
 
 
 def _read_tiff(path: Path) -> Read:
-    with reading(path, "TIFF"), tifffile.TiffFile(path) as tiff:
+    with reading(path, "TIFF"), open_tiff(path) as tiff:
         series = tiff.series[0]
         # By default tifffile writes three or four slices of whole numbers as colours.
         array, axes = series.asarray(), "ZYX" if series.axes == "SYX" else series.axes

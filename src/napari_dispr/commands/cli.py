@@ -3,6 +3,7 @@
 import argparse
 import errno
 import io
+import logging
 import os
 import signal
 import sys
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # messages of ours say what is wrong with a file
     # A request to end is as Ctrl-C: what is finished is kept, and temporary files go.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

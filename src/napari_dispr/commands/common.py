@@ -52,7 +52,7 @@ def add_settings(
                 f"--{name.replace('_', '-')}",
                 metavar=name.upper(),
                 default=None,
-                help=f"{field.description}{shown}".replace("%", "%%"),
+                help=f"{kind.about(name)}{shown}".replace("%", "%%"),
             )
 
 
@@ -232,7 +232,7 @@ def check_suffix(out: Path, *suffixes: str) -> None:
     _check_writable(out.absolute().parent)
     # Our tables have a dictionary of their columns; our other files name the software.
     ours = out.with_suffix(".columns.csv").exists() if ".csv" in suffixes else False
-    if out.exists() and not ours and b"napari-dispr" not in out.read_bytes():
+    if out.exists() and not ours and not (out.is_file() and b"napari-dispr" in out.read_bytes()):
         raise InputError(f"{out} already exists: give another name, or remove it first.")
 
 

@@ -47,8 +47,8 @@ def add(commands: Any) -> None:
         "also get sections of the object at further depths; compare with the method interpolation",
     )
     common.add_settings(command, EvaluateSettings)
-    folds = CrossValidateSettings.model_fields["folds"]
-    command.add_argument("--folds", metavar="N", help=folds.description)  # no default: without it, no folds
+    about = CrossValidateSettings.about("folds")
+    command.add_argument("--folds", metavar="N", help=about)  # no default: without it, no folds
     common.add_settings(command, CrossValidateSettings, CrossValidateSettings.model_fields.keys() - {"folds"})
     common.add_settings(
         command, PredictSettings, PredictSettings.model_fields.keys() - {"scale", "pixel_size", "steps"}

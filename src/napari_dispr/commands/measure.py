@@ -109,10 +109,10 @@ def _members(path: Path) -> tuple[Any, dict[str, Any]] | None:
     """Volumes and description of an OME-TIFF with members; None for any other file."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return None
-    import tifffile
+    from napari_dispr.files import open_tiff
 
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             root = ElementTree.fromstring(tiff.ome_metadata or "")
             text = next((e.text for e in root.iter() if e.tag.endswith("}Description")), None)
             description = json.loads(text or "")

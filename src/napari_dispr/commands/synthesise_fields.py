@@ -36,8 +36,8 @@ def add_make(commands: Any) -> None:
         "(train, with NAME_masks.tif; a file for each slice)",
     )
     microscope = command.add_argument_group("microscope, only for simulated cells")
-    microscope.add_argument("--blur", metavar="Z,Y,X", help=Microscope.model_fields["blur"].description)
-    microscope.add_argument("--photons", type=float, help=Microscope.model_fields["photons"].description)
+    microscope.add_argument("--blur", metavar="Z,Y,X", help=Microscope.about("blur"))
+    microscope.add_argument("--photons", type=float, help=Microscope.about("photons"))
 
 
 def make(options: argparse.Namespace) -> None:

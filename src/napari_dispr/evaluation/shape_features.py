@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tifffile
 from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.errors import InputError
-from napari_dispr.files import read_rows, reading, write_rows
+from napari_dispr.files import open_tiff, read_rows, reading, write_rows
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
 from napari_dispr.shapes.planes import measure_plane
 from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, binarise, shapr_features
@@ -52,8 +51,8 @@ def read_shapes(folder: Path, name: str) -> NDArray[np.bool_]:
     Raises an InputError if the file is missing, damaged or of another size.
     """
     path = _check_there(folder, name)
-    with reading(path, "TIFF", "evaluate again"):
-        array = np.asarray(tifffile.imread(path))
+    with reading(path, "TIFF", "evaluate again"), open_tiff(path) as tiff:
+        array = tiff.asarray()
     if array.shape[-3:] != grid.SHAPE:
         raise InputError(f"The file {path} has the shape {array.shape}: members of 64 x 64 x 64 are needed.")
     return array.reshape(-1, *grid.SHAPE) > 0

@@ -19,6 +19,8 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import (
     check_readable,
     folder_written_aside,
+    open_tiff,
+    reading,
     remove_temporary,
     write_json,
     written_aside,
@@ -142,8 +144,9 @@ def load_pictures(folder: str | os.PathLike[str], shape: tuple[int, ...]) -> dic
     """
     found = {}
     for what, name in PICTURES.items():
-        with suppress(OSError, ValueError, tifffile.TiffFileError):
-            array = np.asarray(tifffile.imread(Path(folder) / name))
+        path = Path(folder) / name
+        with suppress(InputError), reading(path, "TIFF"), open_tiff(path) as tiff:
+            array = tiff.asarray()
             if array.shape == tuple(shape):
                 found[what] = array
     return found

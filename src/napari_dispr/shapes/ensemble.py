@@ -32,6 +32,8 @@ MOST_STRETCH = 1.5
 
 #: How hard signed distances are compressed: 6, zlib's default, takes twice as long and saves 2 %.
 _COMPRESSION = 1
+#: A file that promises more than this many times its bytes, and more than the second number, is damaged.
+_MOST_PACKED, _SMALL = 100, 2**26
 
 #: A volume of an ensemble that can be written as OME-TIFF.
 Volume = Literal["members", "occupancy", "consensus"]
@@ -241,6 +243,9 @@ def arrays_of(path: str | os.PathLike[str]) -> Iterator[Mapping[str, NDArray[Any
         reading(Path(path), "an ensemble of napari-dispr", "predict this cell again"),
         np.load(path, allow_pickle=False) as arrays,
     ):
+        promised = sum(one.file_size for one in arrays.zip.infolist())
+        if promised > max(_MOST_PACKED * os.path.getsize(path), _SMALL):
+            raise ValueError(f"{promised} bytes are too many for such a small file")
         yield arrays
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.stack_files import micrometers
 from napari_dispr.errors import InputError
-from napari_dispr.files import reading
+from napari_dispr.files import open_tiff, reading
 from napari_dispr.viewer.content import LayerData
 
 #: Key in the description of an image: what is needed to make the same layers again.
@@ -75,7 +75,7 @@ def read_ome(path: str | Sequence[str]) -> list[LayerData]:
     """The layers of an OME-TIFF. Raises an InputError if the file cannot be read."""
     path = path if isinstance(path, str) else path[0]
     try:
-        with reading(Path(path), "OME-TIFF"), tifffile.TiffFile(path) as file:
+        with reading(Path(path), "OME-TIFF"), open_tiff(path) as file:
             content = tifffile.xml2dict(file.ome_metadata or "")["OME"]["Image"]
             images = content if isinstance(content, list) else [content]
             return [

@@ -20,10 +20,11 @@ from qtpy.QtWidgets import (
     QScrollArea,
     QScrollBar,
     QStyle,
+    QTabBar,
     QWidget,
 )
 
-from napari_dispr.viewer.opening import name_as_menu
+from napari_dispr.viewer.opening import DISPLAY_NAME, name_as_menu
 from napari_dispr.widgets.parts.citation import CiteLink
 from napari_dispr.widgets.parts.layouts import Item, column
 from napari_dispr.widgets.parts.threads import Job, LatestAnswer
@@ -165,6 +166,7 @@ class DockedWidget(QWidget):
             return
         dock.dockLocationChanged.disconnect(self._on_docked)
         name_as_menu(dock, window)
+        dock.setWindowTitle(dock.name.removesuffix(f" ({DISPLAY_NAME})"))  # the text of its tab
         docks = [one.parent() for one in window.findChildren(DockedWidget) if one is not self]
         tabs = [
             one for one in docks
@@ -194,6 +196,10 @@ class DockedWidget(QWidget):
             dock.show()
             dock.raise_()
             self._raise_soon.stop()  # which showing it has started again
+            for bar in dock.parent().findChildren(QTabBar):
+                if any(bar.tabText(tab) == dock.windowTitle() for tab in range(bar.count())):
+                    bar.setElideMode(Qt.TextElideMode.ElideNone)  # whole names, with arrows to reach them
+                    bar.setUsesScrollButtons(True)
 
     # --- the end ---------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class SettingsForm(QWidget):
             "device": self.device,
             "seed": self.seed,
         }.items():
-            control.setToolTip(PredictSettings.model_fields[name].description or "")
+            control.setToolTip(PredictSettings.about(name))
             self.rows.addRow(name, scale_row if control is self.scale else control)
         self._card: Card | None = None
         self.settings = PredictSettings()
@@ -106,13 +106,13 @@ class SettingsForm(QWidget):
             card = self._card = read_card(self.model_choice.model or "")
         except InputError:
             return
-        about = PredictSettings.model_fields["model"].description or ""
+        about = PredictSettings.about("model")
         self.model_choice.setToolTip(f"{about}\n{card.name}: {card.description}")
         random = {"members": self.members, "quality": self.quality, "device": self.device, "seed": self.seed}
         for name, control in random.items():
             control.setEnabled(card.rival is None)
             control.setToolTip(
-                PredictSettings.model_fields[name].description or ""
+                PredictSettings.about(name)
                 if card.rival is None
                 else f"{card.name} predicts one shape per cell, always the same: nothing to choose"
             )

@@ -68,9 +68,9 @@ class BalanceWidget(DockedWidget):
         self.seed = QSpinBox()
         self.seed.setRange(0, 2**31 - 1)
         self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
-        self.model_choice.setToolTip(PredictSettings.model_fields["model"].description or "")
-        self.quality.setToolTip(PredictSettings.model_fields["quality"].description or "")
-        self.seed.setToolTip(PredictSettings.model_fields["seed"].description or "")
+        self.model_choice.setToolTip(PredictSettings.about("model"))
+        self.quality.setToolTip(PredictSettings.about("quality"))
+        self.seed.setToolTip(PredictSettings.about("seed"))
         rows = form(
             {
                 "image": self.image_choice,

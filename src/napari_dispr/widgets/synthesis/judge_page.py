@@ -52,10 +52,9 @@ class JudgePage(QWidget):
             folder.changed.connect(self._on_inputs)
         self.steps, self.seeds = QSpinBox(), QSpinBox()
         for box, field, most in ((self.steps, "steps", 1_000_000), (self.seeds, "seeds", 100)):
-            about = JudgeSettings.model_fields[field]
             box.setRange(1, most)
-            box.setValue(about.default)
-            box.setToolTip(about.description or "")
+            box.setValue(JudgeSettings.model_fields[field].default)
+            box.setToolTip(JudgeSettings.about(field))
         self.message = Message()
         self.judge_button = QPushButton("Judge", toolTip="Train and test the segmenters in the background")
         self.run_bar = RunBar("Stop; finished segmenters are kept, and the same run can continue")

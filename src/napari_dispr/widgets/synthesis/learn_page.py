@@ -113,6 +113,7 @@ class LearnPage(QWidget):
         self._build()
         self._start = LatestAnswer(start_learning, self._on_started, self, pause=None)
         self._list = LatestAnswer(list_runs, self._on_listed, self, pause=None)
+        self._count = LatestAnswer(images_in, self._on_counted, self)
         self._connect()
         self._show_page()
         self._on_layers()
@@ -186,16 +187,31 @@ class LearnPage(QWidget):
         self._on_inputs()
 
     def _on_inputs(self) -> None:
-        """Say what is chosen, and why learning cannot start."""
-        problem = ""
+        """Say what is chosen, and why learning cannot start; a folder is looked at in a thread."""
         for choice in (self.image_choice, self.labels_choice):
             choice.setEnabled(self.folder.folder is None)
+        self._count.forget()
         try:
             chosen = self._chosen()
-            self.summary.say(images_in(chosen) if isinstance(chosen, Path) else chosen.summary)
         except InputError as error:
-            self.summary.say("")
-            problem = str(error)
+            self._say("", str(error))
+            return
+        if isinstance(chosen, AnnotatedLayers):
+            self._say(chosen.summary)
+            return
+        self._say("Looking into the folder…")
+        self.learn_button.setEnabled(False)
+        self._count.ask(chosen)
+
+    def _on_counted(self, answer: str | InputError) -> None:
+        if isinstance(answer, InputError):
+            self._say("", str(answer))
+        else:
+            self._say(answer)
+
+    def _say(self, summary: str, problem: str = "") -> None:
+        """Say what is chosen; without a problem of the inputs, or of the name, learning can start."""
+        self.summary.say(summary)
         problem = problem or name_problem(self.name.text())
         self.message.say(problem, problem=True)
         self.learn_button.setEnabled(not problem and not self._start.pending)
@@ -216,8 +232,8 @@ class LearnPage(QWidget):
     def _on_started(self, answer: LearnRun | InputError) -> None:
         self.learn_button.setText("Learn")
         if isinstance(answer, InputError):
-            self._on_inputs()
             self.message.say(str(answer), problem=True)
+            self.learn_button.setEnabled(True)
             return
         self.name.setText(free_name())
         self.follow(answer, started=True)
