@@ -159,7 +159,7 @@ def next_planes(
         "rank": "no unit: 1 is the cell with the largest expected gain",
         "label": "no unit: value of the cell in the label layer",
         "name": "no unit: what the cell's files are called",
-        "depth": f"{prediction.unit}: z of the plane where the members differ most",
+        "depth": f"{prediction.unit}: z of the plane from which the consensus should gain most",
         "distance": f"{prediction.unit}: its distance from the imaged plane along z",
         "disagreement": "no unit: mean area where the sections of two members differ, as a share of the "
         "largest section",

@@ -1,4 +1,4 @@
-"""Which plane of a cell to image next: where its members disagree, and what a section there gains.
+"""Which plane of a cell to image next: what a section at each depth tells about its members.
 
 Works on the members alone, without a network.
 """
@@ -43,8 +43,8 @@ class PlaneGains:
 
     @property
     def best(self) -> int:
-        """Index of the plane to image next: where the members disagree most."""
-        return int(np.argmax(self.disagreement))
+        """Index of the plane to image next: where the consensus gains most."""
+        return int(np.argmax(self.iou_gain))
 
 
 def plane_gains(ensemble: Ensemble) -> PlaneGains:

@@ -14,8 +14,8 @@ from napari_dispr.widgets.compare.sheets import Sheet, next_sheet
 from napari_dispr.widgets.parts.threads import LatestAnswer
 
 _TIP = (
-    "<p>Which plane of this cell to image next: the plane where the members disagree most, as a sheet across "
-    "the shapes, and what its picture is expected to gain.</p>"
+    "<p>Which plane of this cell to image next: the plane that should tell most about its shape, as a sheet "
+    "across the shapes, and what its picture is expected to gain.</p>"
 )
 #: Smaller gains, of the relative volume error and of the IoU, are called small, without a number.
 _LEAST_GAIN = 0.005
