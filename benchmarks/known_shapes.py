@@ -121,7 +121,7 @@ def main() -> None:
         counts = options.of_real or 1800, options.of_simulated or 1200
     drawn = [
         version
-        for group, count, varied in zip((real, made), counts, (True, False), strict=True)
+        for group, count, varied in zip((real, made), counts, (True, options.nuclei is not None), strict=True)
         for version in versions(group, count, model.card.truncation, options.seed, varied=varied)
     ]
     qualities = {
