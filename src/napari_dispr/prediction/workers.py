@@ -232,10 +232,13 @@ def run_on_workers(
                 result: FieldResult = event.result()
             except KilledWorker:
                 given_up[name] += 1
-                if starts[name] < _MOST_STARTS and given_up[name] < _MOST_GIVEN_UP:
+                if job.folder(name).exists():  # only the message was lost
+                    result = FieldResult(name)
+                elif starts[name] < _MOST_STARTS and given_up[name] < _MOST_GIVEN_UP:
                     submit(name)
                     continue
-                result = FieldResult(name, reason=_KILLED)
+                else:
+                    result = FieldResult(name, reason=_KILLED)
             except (FutureCancelledError, OSError):
                 raise InputError(_LOST) from None
             except Exception as error:
