@@ -112,7 +112,7 @@ def test_other_errors_are_not_hidden():
 
     with pytest.raises(RuntimeError, match="out of memory"):
         evaluate([ball_cell("a")], {"m": FunctionMethod(broken)})
-    with pytest.raises(ValueError, match="different numbers"):
+    with pytest.raises(ValueError, match="drew 1 members, not 3"):
         evaluate([ball_cell("a")], {"m": FunctionMethod(lambda *_: RADIUS[None] < 3)}, members=3)
 
 

@@ -65,7 +65,7 @@ def test_uncertain_voxels_and_the_next_plane_are_where_members_differ(prediction
     for label, ((_, y, x), _) in BALLS.items():
         frame = several.grid_to_world(label)
         end = frame[0, 0] * 40 + frame[0, 3]
-        assert end - 0.1 <= planes.depth[label] <= end + 1.5
+        assert end - 0.1 <= planes.depth[label] <= end + 2
         column = stack.uncertainty[:, round(y / PIXEL), round(x / PIXEL)]
         z = stack.affine[0, 3] + PIXEL * np.arange(len(column))
         assert column[z < end - 1].max() < 1e-6

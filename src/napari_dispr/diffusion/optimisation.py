@@ -1,11 +1,13 @@
 """A network in training: its optimisers, all gradients in one tensor, and the average of its weights."""
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from napari_dispr.diffusion.checkpoints import damaged
 from napari_dispr.diffusion.devices import channels_last
 from napari_dispr.diffusion.muon import Muon
 from napari_dispr.diffusion.network import UNet
@@ -95,12 +97,15 @@ class Trained(Generic[Network]):
             "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
         }
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Continue from the `content` of a checkpoint."""
-        self.network.load_state_dict(content["network"])
-        self.average.load_state_dict(content["average"])
-        for optimiser, state in zip(self._optimisers, content["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+    def restore(self, content: dict[str, Any], path: Path) -> None:
+        """Continue from the `content` of a checkpoint; an InputError if it is of another network."""
+        try:
+            self.network.load_state_dict(content["network"])
+            self.average.load_state_dict(content["average"])
+            for optimiser, state in zip(self._optimisers, content["optimisers"], strict=True):
+                optimiser.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise damaged(path) from error
 
 
 def warm_and_decayed(step: int, share: float, warmup: int, decay: float) -> float:

@@ -87,6 +87,8 @@ def _added(
 ) -> Prediction:
     """The prediction with the members of a cell."""
     crop, prior = drawn.crop, Prior(drawn.crop, method.card)
+    if len(drawn.signed_distance) != len(seeds):
+        raise ValueError(f"{method.name} drew {len(drawn.signed_distance)} members, not {len(seeds)}")
     ensemble = Ensemble(
         crop.label,
         np.stack([prior.applied(one, seed) for one, seed in zip(drawn.signed_distance, seeds, strict=True)]),

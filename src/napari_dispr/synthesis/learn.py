@@ -357,7 +357,7 @@ class Learner:
         names = (*self._trained, *_COUNTERS)
         content = read_checkpoint(path, names, self.settings, free=_FREE, cells=self._cells)
         for part, trained in self._trained.items():
-            trained.restore(content[part])
+            trained.restore(content[part], path)
         for name in _COUNTERS:
             setattr(self, name, content[name])
 

@@ -66,7 +66,7 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
     checkpoint, step = folder_of(out) / "checkpoint.pt", 0
     if checkpoint.exists():
         content = read_checkpoint(checkpoint, ("trained", "step"), chosen, free=set(), cells=())
-        trained.restore(content["trained"])
+        trained.restore(content["trained"], checkpoint)
         step = content["step"]
     mixed = devices.fast_dtype(torch.device("cpu")) is torch.bfloat16
     saved, whole = monotonic(), True

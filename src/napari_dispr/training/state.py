@@ -94,6 +94,6 @@ class State(Trained[UNet3D]):
         """Continue from a saved state; see `read_checkpoint` for the errors."""
         names = ("network", "average", "optimisers", *_COUNTERS)
         content = read_checkpoint(path, names, self.settings, free=_FREE, cells=self.cells)
-        self.restore(content)
+        self.restore(content, path)
         for name in _COUNTERS:
             setattr(self, name, content[name])
