@@ -1,4 +1,4 @@
-"""Splits that keep copies together and classes apart, and doubts that name the cells that raise them."""
+"""Splits that keep copies together and classes apart, and warnings that name the cells that raise them."""
 
 from dataclasses import replace
 
@@ -96,21 +96,21 @@ def test_too_few_cells_are_refused() -> None:
         split_cells([])
 
 
-# --- doubts -----------------------------------------------------------------------------------------
+# --- warnings -----------------------------------------------------------------------------------------
 
 
-def test_no_doubts_about_good_cells() -> None:
+def test_no_warnings_about_good_cells() -> None:
     assert check_cells(named({"a": 20})) == []
     without = [replace(c, image=None) for c in named({"a": 20})]
     assert check_cells(without) == []
 
 
 def test_few_cells() -> None:
-    (doubt,) = check_cells(named({"a": 7}))
-    assert "only 7 cells" in doubt
+    (warning,) = check_cells(named({"a": 7}))
+    assert "only 7 cells" in warning
 
 
-def test_each_doubt_names_its_cells() -> None:
+def test_each_warning_names_its_cells() -> None:
     cells = named({"a": 20})
     assert cells[0].obj is not None and cells[1].obj is not None and cells[2].obj is not None
     two_parts = cells[2].obj.copy()
@@ -122,7 +122,7 @@ def test_each_doubt_names_its_cells() -> None:
         replace(cells[3], name="copy"),
         replace(cell("plain", 17.3), image=None),
     ]
-    doubts = check_cells(cells + wrong)
+    warnings = check_cells(cells + wrong)
     said = (
         "cuts border:",
         "of shifted:",
@@ -130,21 +130,21 @@ def test_each_doubt_names_its_cells() -> None:
         "labels of parts.",
         "those of plain.",
     )
-    assert len(doubts) == len(said)
+    assert len(warnings) == len(said)
     for text in said:
-        (doubt,) = [doubt for doubt in doubts if text in doubt]
-        assert doubt.endswith(".") and "\n" not in doubt
+        (warning,) = [warning for warning in warnings if text in warning]
+        assert warning.endswith(".") and "\n" not in warning
 
 
 def test_at_most_three_are_named() -> None:
     cells = named({"a": 20}) + [cell(f"b{i}", 19 + i / 9, (15, 0, 0)) for i in range(5)]
-    (doubt,) = check_cells(cells)
-    assert "cuts b0, b1, b2 and 2 more:" in doubt
-    (doubt,) = check_cells(cells[:22])
-    assert "cuts b0 and b1:" in doubt
+    (warning,) = check_cells(cells)
+    assert "cuts b0, b1, b2 and 2 more:" in warning
+    (warning,) = check_cells(cells[:22])
+    assert "cuts b0 and b1:" in warning
 
 
-def test_parts_that_nearly_touch_and_debris_are_no_doubt() -> None:
+def test_parts_that_nearly_touch_and_debris_are_no_warning() -> None:
     cells = named({"a": 20})
     assert cells[0].obj is not None
     split, debris = cells[10].obj, cells[11].obj

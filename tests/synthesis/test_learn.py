@@ -184,13 +184,13 @@ def wrapped(field):
 
 def test_one_image_of_several_that_does_not_show_its_cells_is_named(field, few, tmp_path) -> None:
     other = Annotated("broken", wrapped(field), few.labels, SPACING, "micrometer")
-    assert not examples_of([few]).doubts
+    assert not examples_of([few]).warnings
     images, labels = [few.image, other.image.astype(np.float32)], [few.labels, other.labels]
     out = tmp_path / "a.safetensors"
     events = iter_learn_synthesis(images, labels, out, spacing=SPACING, steps=1, batch=2, device="cpu")
-    (doubt,) = next(events).doubts
-    assert "does not show its cells" in doubt and doubt.endswith("or leave it out.")
-    assert doubt in json.loads((folder_of(out) / "log.jsonl").read_text("utf-8"))["doubts"]
+    (warning,) = next(events).warnings
+    assert "does not show its cells" in warning and warning.endswith("or leave it out.")
+    assert warning in json.loads((folder_of(out) / "log.jsonl").read_text("utf-8"))["warnings"]
 
 
 # --- the run -----------------------------------------------------------------------------------------

@@ -278,8 +278,8 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
         {"kind": "step", "done": done, "total": 10, "step": done, "mask_loss": 0.5, "texture_loss": None}
         for done in (1, 2, 3, 2)  # continued from step 1
     ]
-    doubt = "The image of a does not show its cells."
-    begin = {"kind": "begin", "step": 0, "cells": 9, "doubts": [doubt]}
+    warning = "The image of a does not show its cells."
+    begin = {"kind": "begin", "step": 0, "cells": 9, "warnings": [warning]}
     run.log.write_text("".join(json.dumps(line) + "\n" for line in (begin, *lines)))
     run.output.write_text("napari-dispr: The labels hold only 2 cells: label at least 5.\n")
     followed = FollowedLearning(run).read()
@@ -290,13 +290,13 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
         ("napari-dispr: interrupted; finished results are kept.", ""),
         ("step:  45%|####      | 450/1000", "press Continue."),
         ("Killed", 'Its last output: "Killed"'),
-        (f"napari-dispr: {doubt}", "press Continue."),
+        (f"napari-dispr: {warning}", "press Continue."),
     ):
         run.output.write_text(f"{printed}\n")
         assert followed.read().problem().endswith(problem) and bool(problem) == bool(followed.problem())
     with run.log.open("a") as log:
         log.write(json.dumps({"kind": "end", "model": "cells.safetensors"}) + "\n")
-    assert followed.read().state == "finished" and followed.problem() == doubt
+    assert followed.read().state == "finished" and followed.problem() == warning
     run.delete()
     with pytest.raises(InputError, match="deleted"):
         followed.read()

@@ -149,7 +149,7 @@ def test_from_layers_to_a_model_in_predict(with_plugin, opened, qtbot: QtBot) ->
     cells_read(qtbot, widget)
     assert widget.data.message.text().startswith(f"{len(widget.data.data.cells)} cells to train on")
     assert "cut by the border" in widget.data.message.text()
-    assert "only 7 cells" in widget.data.doubts.text()
+    assert "only 7 cells" in widget.data.warnings.text()
     assert widget.data.picture.isVisible()
     press(widget.data.preview_button)
     qtbot.waitUntil(lambda: any(isinstance(w, PictureWindow) for w in QApplication.topLevelWidgets()))
@@ -263,7 +263,7 @@ def test_layers_without_a_scale_are_doubted(opened, qtbot: QtBot) -> None:
     viewer, widget = opened(stack=False)
     viewer.add_labels(STACK.labels, name="segmentation")
     cells_read(qtbot, widget)
-    assert "no voxel size" in widget.data.doubts.text()
+    assert "no voxel size" in widget.data.warnings.text()
 
 
 def test_the_displayed_slice_is_taken(opened, qtbot: QtBot) -> None:

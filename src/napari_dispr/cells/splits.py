@@ -84,35 +84,35 @@ def real_cells(cells: Sequence[CellFile]) -> list[CellFile]:
 
 def check_cells(cells: Sequence[CellFile]) -> list[str]:
     """Warnings about training cells that have objects, one sentence each."""
-    doubts = []
+    warnings = []
     if len(cells) < FEW:
-        doubts.append(
+        warnings.append(
             f"There are only {len(cells)} cells: train on {FEW} or more, so that the model learns how they "
             "differ, or only calibrate a model with these."
         )
     if predicted := sum(cell.predicted for cell in cells):
         alone = "only the others validate the model"
         none = "no real object is left to validate the model"
-        doubts.append(f"{predicted} objects are predicted: {alone if predicted < len(cells) else none}.")
+        warnings.append(f"{predicted} objects are predicted: {alone if predicted < len(cells) else none}.")
     if names := [cell.name for cell in cells if cell.obj is not None and touches_border(cell.obj)]:
-        doubts.append(
+        warnings.append(
             f"The border of the grid cuts {_listed(names)}: use a larger voxel size, or remove them."
         )
     if names := [cell.name for cell in cells if cell.obj is not None and _agreement(cell) < AGREEING]:
-        doubts.append(
+        warnings.append(
             f"Mask and shape disagree in the imaged plane (z = {grid.IMAGED_PLANE}) of {_listed(names)}: "
             "check that they are of the same cell."
         )
     same = ([index for index in group if not cells[index].predicted] for group in copies(cells))
     if groups := [group for group in same if len(group) > 1]:
         names = [" = ".join(cells[index].name for index in group[:3]) for group in groups]
-        doubts.append(f"Some cells are copies of others: {_listed(names)}.")
+        warnings.append(f"Some cells are copies of others: {_listed(names)}.")
     if names := [cell.name for cell in cells if cell.obj is not None and _scattered(cell.obj)]:
-        doubts.append(f"Some shapes have parts that are far apart: check the labels of {_listed(names)}.")
+        warnings.append(f"Some shapes have parts that are far apart: check the labels of {_listed(names)}.")
     names = [cell.name for cell in cells if cell.image is None]
     if 0 < len(names) < len(cells):
-        doubts.append(f"Some cells have no image: add those of {_listed(names)}.")
-    return doubts
+        warnings.append(f"Some cells have no image: add those of {_listed(names)}.")
+    return warnings
 
 
 def _listed(names: Sequence[str]) -> str:

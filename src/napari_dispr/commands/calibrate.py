@@ -37,7 +37,7 @@ def calibrate(options: argparse.Namespace) -> None:
     out = options.out if options.name is None else new_model_path(options.name)
     if not options.dataset.is_dir():
         raise InputError(f"There is no folder {options.dataset}: check its path.")
-    from napari_dispr.training.calibrate import doubts_of, in_words, iter_calibrate
+    from napari_dispr.training.calibrate import in_words, iter_calibrate, warnings_of
 
     model = common.run_with_progress(
         iter_calibrate(
@@ -49,7 +49,7 @@ def calibrate(options: argparse.Namespace) -> None:
             data_note=options.data_note or "",
         )
     )
-    for doubt in doubts_of(model.card):
-        common.warn(doubt)
+    for warning in warnings_of(model.card):
+        common.warn(warning)
     print(f"{model.name}: {out}")
     print(in_words(model.card))

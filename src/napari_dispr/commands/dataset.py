@@ -94,8 +94,8 @@ def dataset(options: argparse.Namespace) -> None:
     )
     if cut.left_out:
         print(f"left out: {in_words(cut.left_out)}")
-    for doubt in check_cells(cut.cells):
-        common.warn(doubt)
+    for warning in check_cells(cut.cells):
+        common.warn(warning)
 
 
 def _sources(options: argparse.Namespace) -> tuple[Path | None, Path]:

@@ -111,8 +111,8 @@ def _run(events: Generator[Any, None, Any], out: Path) -> Any:
     with common.stop_signals() as signals:
 
         def note(event: Any) -> None:
-            for doubt in getattr(event, "doubts", ()):
-                common.warn(doubt)
+            for warning in getattr(event, "warnings", ()):
+                common.warn(warning)
             if signals:
                 common.warn(f"saved in {folder_of(out)}; the same command continues.")
                 raise KeyboardInterrupt

@@ -102,8 +102,8 @@ def _train(options: argparse.Namespace, signals: list[int]) -> None:
         if leads:
             last = as_line(event)
             print(json.dumps(last), flush=True)
-            for doubt in last.get("doubts", ()):
-                common.warn(doubt)
+            for warning in last.get("warnings", ()):
+                common.warn(warning)
     if signals and last.get("reason") == "stopped":
         common.warn(f"saved; continue with --resume {run.folder}.")
         raise KeyboardInterrupt

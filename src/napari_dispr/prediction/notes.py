@@ -59,11 +59,11 @@ def mask_notes(
         Bounding boxes of the cells, if they are known already (`cell_boxes`).
     """
     boxes = cell_boxes(labels) if boxes is None else boxes
-    found = ((label, _doubt(labels[boxes[label]] == label)) for label in cells)
+    found = ((label, _problem(labels[boxes[label]] == label)) for label in cells)
     return [Note("mask", label, text) for label, text in found if text]
 
 
-def _doubt(mask: NDArray[np.bool_]) -> str:
+def _problem(mask: NDArray[np.bool_]) -> str:
     """What is doubtful about a mask and what to do; empty if nothing is."""
     if np.count_nonzero(mask) < _FEWEST_PIXELS:
         return (

@@ -142,8 +142,8 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
     table.loc[table["label"].isin(list(prediction.rejected)), ends] = np.nan
     kept = [prediction.kept.get(int(label), "") for label in table["label"]]
     table["kept"] = [f"member {one}" if isinstance(one, int) else one for one in kept]
-    doubts = {note.cell: note.text for note in prediction.notes if note.kind == "mask"}
-    texts = [[of.get(int(label), "") for of in (prediction.unlike, doubts)] for label in table["label"]]
+    warnings = {note.cell: note.text for note in prediction.notes if note.kind == "mask"}
+    texts = [[of.get(int(label), "") for of in (prediction.unlike, warnings)] for label in table["label"]]
     table["warning"] = ["; ".join(filter(None, both)) for both in texts]
     table.attrs["columns"] = {
         **summary.attrs["columns"],

@@ -81,7 +81,7 @@ class Cell:
 def check_annotated(
     fields: Sequence[Annotated],
 ) -> tuple[list[Annotated], list[Cell], tuple[float, ...], tuple[str, ...]]:
-    """The fields as stacks, their cells, the size of a voxel, and doubts about single images, in sentences.
+    """The fields as stacks, their cells, the size of a voxel, and warnings about single images, in sentences.
 
     Raises
     ------

@@ -88,7 +88,7 @@ class Examples:
         Share of the annotated slices that cells fill.
     clustering : float
         The probability of `PopulationSettings` that leaves as many cells next to another as there are.
-    doubts : tuple of str
+    warnings : tuple of str
         What may be wrong with single images, in sentences.
     """
 
@@ -108,7 +108,7 @@ class Examples:
     unit: str
     dtype: str
     limits: tuple[float, float]
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
@@ -126,7 +126,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     InputError
         If image and labels do not fit together, no image shows its cells, or there are too few cells.
     """
-    volumes, cells, step, doubts = check_annotated(fields)
+    volumes, cells, step, warnings = check_annotated(fields)
     first = fields[0]
     volumes = _in_one_range(volumes)
     background = measure_background([(one.image, one.labels) for one in volumes])
@@ -151,7 +151,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         unit=first.unit,
         dtype=str(np.asarray(first.image).dtype),
         limits=(float(values.min()), float(np.quantile(values, 0.9999))),
-        doubts=doubts,
+        warnings=warnings,
     )
 
 

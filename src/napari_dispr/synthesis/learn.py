@@ -76,10 +76,10 @@ class LearnStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubted:
+class Warned:
     """What may be wrong with single images, in sentences. It is the first event, if there is anything."""
 
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def iter_learn_synthesis(
     finish: bool = False,
     clock: Callable[[], float] = time.monotonic,
     **settings: Any,
-) -> Generator[Doubted | LearnStep | Previewed, None, LearnedSynthesis]:
+) -> Generator[Warned | LearnStep | Previewed, None, LearnedSynthesis]:
     """Learn to make annotated images like given ones: masks of cells, and their textures.
 
     Parameters
@@ -146,7 +146,7 @@ def iter_learn_synthesis(
 
     Yields
     ------
-    Doubted, LearnStep, Previewed
+    Warned, LearnStep, Previewed
         Closing the generator saves the state.
 
     Returns
@@ -174,9 +174,9 @@ def iter_learn_synthesis(
         raise InputError(f"{folder} holds files of something else: choose another name for the model.")
     folder.mkdir(parents=True, exist_ok=True)
     cells = len({mask.cell for mask in examples.masks})
-    _log(folder, "begin", step=learner.step, cells=cells, doubts=examples.doubts)
-    if examples.doubts:
-        yield Doubted(examples.doubts)
+    _log(folder, "begin", step=learner.step, cells=cells, warnings=examples.warnings)
+    if examples.warnings:
+        yield Warned(examples.warnings)
     if not finish:
         yield from _iter_steps(learner, folder, clock)
     texts = {"name": out.stem, "description": description, "licence": licence, "attribution": attribution}

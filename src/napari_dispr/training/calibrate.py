@@ -159,21 +159,21 @@ def in_words(card: Card) -> str:
     )
 
 
-def doubts_of(card: Card) -> list[str]:
+def warnings_of(card: Card) -> list[str]:
     """What may be wrong with a calibrated model, one sentence each."""
-    doubts = []
+    warnings = []
     calibrated, scores = card.training["calibrated"], card.scores
     if known := calibrated["trained_on"]:
-        doubts.append(
+        warnings.append(
             f"{calibrated['model']!r} was trained on {known} of these cells: intervals may be too narrow for "
             "others. Give cells that it has not seen."
         )
     if scores["true_size"]["volume_error_median"] > scores["before"]["volume_error_median"] + 0.02:
-        doubts.append(
+        warnings.append(
             "The volumes of these cells differ so much that the calibration does not help: check their 3D "
             "shapes and the distance of the slices, or add cells."
         )
-    return doubts
+    return warnings
 
 
 def measures_of(shapes: Sequence[Distance], voxel: float = 1.0) -> dict[str, NDArray[np.float64]]:

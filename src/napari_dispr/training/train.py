@@ -41,14 +41,14 @@ _ROOM = 500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run has started or was resumed; ``doubts`` are warnings about its cells, in sentences."""
+    """A run has started or was resumed; ``warnings`` about its cells are sentences."""
 
     step: int
     cells: int
     validation_cells: int
     device: str
     processes: int
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +191,10 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
     trained = Trained(plan, read_notes(plan.dataset), *split(cells, settings, start), start)
     reason: Reason | None = "finished"
     if not finish:
-        doubts = tuple(check_cells(cells))
+        warnings = tuple(check_cells(cells))
         train_method = _train_rival if isinstance(settings, RivalTrainSettings) else _train_ours
         loop = {"resume": run.checkpoint.exists(), "stop": stop, "report_every": report_every}
-        reason = yield from train_method(trained, run, device, doubts, loop)
+        reason = yield from train_method(trained, run, device, warnings, loop)
     if reason is None:
         return
     try:
@@ -208,7 +208,7 @@ def _events(run: Run, finish: bool, stop: Callable[[], bool], report_every: int)
 
 
 def _train_ours(
-    trained: Trained, run: Run, device: torch.device, doubts: tuple[str, ...], loop: dict[str, Any]
+    trained: Trained, run: Run, device: torch.device, warnings: tuple[str, ...], loop: dict[str, Any]
 ) -> Generator[Event, None, Reason | None]:
     """Train by the loop, in several processes. Returns why it ended; None in all processes but rank 0."""
     settings = trained.plan.settings
@@ -226,7 +226,7 @@ def _train_ours(
         )
     with process_group(processes, device, run.command()) as group:
         counts = len(trained.cells), len(trained.validation)
-        yield Started(_step(run), *counts, str(device), group.size, doubts)
+        yield Started(_step(run), *counts, str(device), group.size, warnings)
         reason = yield from iter_optimise(
             prepared,
             run.checkpoint,
@@ -242,14 +242,14 @@ def _train_ours(
 
 
 def _train_rival(
-    trained: Trained, run: Run, device: torch.device, doubts: tuple[str, ...], loop: dict[str, Any]
+    trained: Trained, run: Run, device: torch.device, warnings: tuple[str, ...], loop: dict[str, Any]
 ) -> Generator[Event, None, Reason | None]:
     """Train SHAPR in one process, which is enough for this small network."""
     settings = trained.plan.settings
     assert isinstance(settings, RivalTrainSettings)
     if int(os.environ.get("RANK", 0)):
         return None
-    yield Started(_step(run), len(trained.cells), len(trained.validation), str(device), 1, doubts)
+    yield Started(_step(run), len(trained.cells), len(trained.validation), str(device), 1, warnings)
     cells = trained.cells, trained.validation
     return (yield from iter_train_rival(*cells, run.checkpoint, settings, device=device, **loop))
 

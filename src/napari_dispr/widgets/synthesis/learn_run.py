@@ -241,7 +241,7 @@ class FollowedLearning(Followed):
         self.losses: list[Losses] = []
         self.last: Mapping[str, Any] = {}
         self.end: Mapping[str, Any] = {}
-        self.doubts: list[str] = []
+        self.warnings: list[str] = []
 
     def started(self, finish: bool = False) -> None:
         super().started(finish)
@@ -249,7 +249,7 @@ class FollowedLearning(Followed):
 
     def _add(self, line: Mapping[str, Any]) -> None:
         if line.get("kind") == "begin":
-            self.doubts = line.get("doubts", [])
+            self.warnings = line.get("warnings", [])
         if line.get("kind") == "end":
             self.end = line
         if line.get("kind") != "step":
@@ -299,15 +299,16 @@ class FollowedLearning(Followed):
 
     def problem(self) -> str:
         if self.state in ("running", "finished"):
-            return " ".join(self.doubts)
+            return " ".join(self.warnings)
         printed = last_line(self.run.output)
         if not printed or printed.startswith(_INTERRUPTED):
             return ""
         text = printed.removeprefix(_SAYS)
-        is_doubt = any(doubt.startswith(text.rstrip("…")) for doubt in self.doubts)  # said at the beginning
-        if printed.startswith(_SAYS) and not is_doubt:
+        # A warning at the beginning, or a progress bar, is not the reason of the end.
+        is_warning = any(warning.startswith(text.rstrip("…")) for warning in self.warnings)
+        if printed.startswith(_SAYS) and not is_warning:
             return text
-        output = "" if is_doubt or "%|" in printed else f' Its last output: "{printed}"'  # not a progress bar
+        output = "" if is_warning or "%|" in printed else f' Its last output: "{printed}"'
         return (
             "The process ended unexpectedly (killed, out of memory or switched off). Its last save is kept: "
             f"press Continue.{output}"

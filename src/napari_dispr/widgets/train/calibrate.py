@@ -17,7 +17,7 @@ class Calibrated:
 
     path: Path
     summary: str
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def calibrate(data: TrainingData, request: ModelRequest) -> Generator[Progress, None, Calibrated]:
@@ -43,4 +43,4 @@ def calibrate(data: TrainingData, request: ModelRequest) -> Generator[Progress, 
     path = new_model_path(name)
     training.save_unchanged(model, path)
     card = model.card
-    return Calibrated(path, training.in_words(card), tuple(training.doubts_of(card)))
+    return Calibrated(path, training.in_words(card), tuple(training.warnings_of(card)))

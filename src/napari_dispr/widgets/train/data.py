@@ -110,14 +110,14 @@ class DataInput(FolderTarget):
         )
         #: A problem of the cells, or how many were found.
         self.message = Message()
-        self.doubts = Message()
+        self.warnings = Message()
         self.picture = Picture()
         self.caption = QLabel(_ABOUT_PICTURE, wordWrap=True)
         self.caption.hide()
         self.preview_button = QPushButton("Preview", toolTip="Show more of the cells, larger")
         sources = row(self.layers_button, self.folder_button, None)
         found = row((self.message, 1), self.preview_button)
-        column(sources, self.rows, self.caption, self.picture, found, self.doubts, parent=self)
+        column(sources, self.rows, self.caption, self.picture, found, self.warnings, parent=self)
         self.preview_button.hide()
 
     def _connect(self) -> None:
@@ -205,7 +205,7 @@ class DataInput(FolderTarget):
         self._forget()
         self.data = None
         self.preview_button.hide()
-        self.doubts.say("")
+        self.warnings.say("")
         try:
             request = self.request()
         except InputError as error:
@@ -243,7 +243,7 @@ class DataInput(FolderTarget):
         else:
             self.data = answer
             self.message.say(answer.summary)
-            self.doubts.say("\n⚠ ".join(answer.doubts), problem=True)
+            self.warnings.say("\n⚠ ".join(answer.warnings), problem=True)
             self._show_picture(answer.picture)
             self.preview_button.show()
         self.changed.emit()

@@ -68,7 +68,7 @@ class TrainingData:
         The dataset that holds them already; None: the run writes them.
     summary : str
         How many they are, how many were left out and why.
-    doubts : tuple of str
+    warnings : tuple of str
         What may be wrong with them, one sentence each.
     picture : (y, x, 3) uint8
         Some of them.
@@ -78,7 +78,7 @@ class TrainingData:
     folder: Path | None
     notes: DatasetNotes
     summary: str
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
     picture: NDArray[np.uint8]
 
 
@@ -224,22 +224,26 @@ def _of_stack(request: DataRequest, progress: Progress | None) -> TrainingData:
     summary = f"{number} to train on, a voxel of the model grid is {cut.voxel_size:.3g} {unit}."
     if cut.left_out:
         summary += f" Left out: {in_words(cut.left_out)}."
-    doubts = [stack.note] if stack.note else []
+    warnings = [stack.note] if stack.note else []
     if not Spacing(stack.spacing, stack.unit).is_known:
-        doubts.insert(
+        warnings.insert(
             0,
             "The layers have no voxel size. If slices are further apart than pixels, give the voxel size "
             "above: otherwise shapes become too flat.",
         )
-    return _checked(tuple(cut.cells), None, notes, summary, doubts)
+    return _checked(tuple(cut.cells), None, notes, summary, warnings)
 
 
 def _checked(
-    cells: tuple[CellFile, ...], folder: Path | None, notes: DatasetNotes, summary: str, doubts: Sequence[str]
+    cells: tuple[CellFile, ...],
+    folder: Path | None,
+    notes: DatasetNotes,
+    summary: str,
+    warnings: Sequence[str],
 ) -> TrainingData:
     split_cells(cells)  # raises if there are too few
     picture = montage(cells, columns=SMALL[0], rows=SMALL[1])
-    return TrainingData(cells, folder, notes, summary, (*doubts, *check_cells(cells)), picture)
+    return TrainingData(cells, folder, notes, summary, (*warnings, *check_cells(cells)), picture)
 
 
 def large_picture(data: TrainingData) -> NDArray[np.uint8]:

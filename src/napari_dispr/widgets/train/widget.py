@@ -136,7 +136,7 @@ class TrainWidget(DockedWidget):
     def _on_calibrated(self, answer: Calibrated) -> None:
         self._calibrated = answer
         self.form.suggest_name()
-        lines = [f'"{answer.path.stem}" is now available in Predict: {answer.summary}.', *answer.doubts]
+        lines = [f'"{answer.path.stem}" is now available in Predict: {answer.summary}.', *answer.warnings]
         self.run_bar.status.say("\n⚠ ".join(lines))
         self.use_button.show()
 
