@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 WORKER_MEMORY = 1.2e9
 #: ... and its memory on a GPU.
 WORKER_GPU_MEMORY = 4e9
-#: How often a field is begun and its worker dies, without a further cell, before the field counts as failed.
+#: A field counts as failed after so many starts at which its worker died without a further cell.
 _MOST_STARTS = 4
 #: How often Dask may give a field up without a further cell: it does so, too, with fields that waited for a
 #: worker that died.
