@@ -75,7 +75,7 @@ def test_the_log_becomes_curves_and_words(run: Run) -> None:
         "nuclei": 0.24,
         "generic (start)": 0.30,
     }
-    assert followed.verdict() == "Better than generic on the validation cells."
+    assert followed.verdict() == "Better than generic on the validation cells, by the sum of both scores."
 
 
 def test_numbers_of_a_run_that_goes_on(run: Run) -> None:

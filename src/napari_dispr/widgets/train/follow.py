@@ -246,7 +246,7 @@ class FollowedRun(Followed):
         if best is None or start is None or plan.start is None:
             return ""
         if best.score < _BETTER * start.score:
-            return f"Better than {start_name(plan)} on the validation cells."
+            return f"Better than {start_name(plan)} on the validation cells, by the sum of both scores."
         if self.state == "running":
             return f"Not better than {start_name(plan)} yet."
         return (
