@@ -18,7 +18,7 @@ GridBox = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Agreement:
-    """How much the members of a cell agree, and the part of the grid that they fill; None: all are empty."""
+    """How much the members of a cell agree, and where they lie; ``box`` is None if all are empty."""
 
     ambiguity: float
     modes: tuple[tuple[int, ...], ...]

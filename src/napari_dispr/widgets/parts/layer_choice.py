@@ -133,5 +133,5 @@ def is_segmentation(layer: Layer) -> bool:
 
 
 def is_3d_segmentation(layer: Layer) -> bool:
-    """The same, of labels with the axes z, y and x."""
+    """Whether a layer is a segmentation of the user with the axes z, y and x, not a result."""
     return is_segmentation(layer) and layer.ndim == 3
