@@ -1,6 +1,7 @@
 """Several planes in the windows: Predict finds and takes them, Compare shows and completes them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -145,6 +146,16 @@ def test_predict_compare_and_complete_a_coarse_stack(
     qtbot.waitUntil(lambda: not compare.busy)
     assert "Next plane: z = " in compare.headline.text()
     assert len(compare.canvas._sheets) == len(heights) + 1
+    ensemble, gains = compare.next_plane._found
+    for volume, iou, text in (
+        (-0.01, 0.03, "Expected gain: IoU +0.03."),
+        (0.02, 0.0, "Expected gain: volume error −2.0%."),
+        (0.02, 0.03, "Expected gain: volume error −2.0%, IoU +0.03."),
+        (0.0, 0.001, "Expected gain: small, as far as these members show."),
+    ):
+        known = replace(gains, volume_gain=np.full(64, volume), iou_gain=np.full(64, iou))
+        compare.next_plane._found = ensemble, known
+        assert compare.next_plane.words(found, 1).endswith(text)
     compare.actions.complete_button.click()
     qtbot.waitUntil(lambda: "cells: completed" in viewer.layers)
     completed, unsure = viewer.layers["cells: completed"], viewer.layers["cells: uncertainty"]

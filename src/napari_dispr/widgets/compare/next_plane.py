@@ -17,7 +17,7 @@ _TIP = (
     "<p>Which plane of this cell to image next: the plane that should tell most about its shape, as a sheet "
     "across the shapes, and what its picture is expected to gain.</p>"
 )
-#: Smaller gains, of the relative volume error and of the IoU, are called small, without a number.
+#: Smaller gains, of the relative volume error and of the IoU, are not listed.
 _LEAST_GAIN = 0.005
 
 
@@ -71,10 +71,9 @@ class NextPlane(QCheckBox):
             f"{abs(depth):.3g} {unit} from the imaged plane, towards {'higher' if depth > 0 else 'lower'} z"
         )
         error, iou = float(gains.volume_gain[best]), float(gains.iou_gain[best])
-        if max(error, iou) < _LEAST_GAIN:
-            gain = "Expected gain: small, as far as these members show."
-        else:
-            gain = f"Expected gain: volume error −{max(error, 0):.1%}, IoU +{max(iou, 0):.2f}."
+        texts = {f"volume error −{error:.1%}": error, f"IoU +{iou:.2f}": iou}
+        listed = ", ".join(text for text, gain in texts.items() if gain >= _LEAST_GAIN)
+        gain = f"Expected gain: {listed or 'small, as far as these members show'}."
         return f"Next plane: z = {z:.3g} {unit} ({where}). {gain}"
 
     def _known(self) -> PlaneGains | InputError | None:
