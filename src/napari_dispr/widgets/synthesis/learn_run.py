@@ -17,6 +17,7 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
+from napari_dispr.cells.stack_files import UNIT, StatedSpacing
 from napari_dispr.errors import InputError, counted, duration
 from napari_dispr.files import write_json
 from napari_dispr.models.library import check_name, numbered_names
@@ -72,8 +73,12 @@ class AnnotatedLayers:
         return f"{len(self.spacing)}D, {size} of {sides} {unit_sign(self.unit)}"
 
 
-def annotated_layers(image: Image | None, labels: Labels | None) -> AnnotatedLayers:
+def annotated_layers(
+    image: Image | None, labels: Labels | None, stated: StatedSpacing | None = None
+) -> AnnotatedLayers:
     """Check two layers without reading their pixels.
+
+    If neither has a voxel size, it is that which their files state.
 
     Raises an InputError if a layer is missing, or they are not one 2D or 3D image and its labels.
     """
@@ -96,6 +101,9 @@ def annotated_layers(image: Image | None, labels: Labels | None) -> AnnotatedLay
     spacing, unit = lengths_of(labels)
     if unit == "pixel" and all(side == 1 for side in spacing):
         spacing, unit = lengths_of(image)
+    if unit == "pixel" and all(side == 1 for side in spacing) and stated:
+        own = tuple(side for side in stated[-len(spacing) :] if side is not None)
+        spacing, unit = (own, UNIT) if len(own) == len(spacing) else (spacing, unit)
     return AnnotatedLayers(pixels, marks, spacing, unit)
 
 
