@@ -27,6 +27,7 @@ from napari_dispr.synthesis.annotated_cells import check_annotated
 from napari_dispr.training.run import RunFolder
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.widgets.parts.followed import Followed, last_line
+from napari_dispr.widgets.parts.wording import AS_LABELS
 from napari_dispr.widgets.train.request import lengths_of
 
 _NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
@@ -84,7 +85,7 @@ def annotated_layers(
     """
     if image is None or labels is None:
         raise InputError(
-            "Choose an image and its labels. For a first try: File > Open Sample > napari DISPR."
+            f"Choose an image and its labels. For a first try: File > Open Sample > napari DISPR. {AS_LABELS}"
         )
     if getattr(image, "rgb", False):
         raise InputError(f'"{image.name}" is a colour image: split it into channels and choose one.')

@@ -28,6 +28,7 @@ from napari_dispr.training.run import Plan, Run, runs_folder
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.parts.loading import without_full_collections
+from napari_dispr.widgets.parts.wording import AS_LABELS
 
 Plane = Literal["middle"] | int
 
@@ -141,7 +142,9 @@ def stack_of(image: Image | None, labels: Labels | None, spacing: Spacing) -> St
     Raises an InputError if there are no labels, or they do not fit the picture.
     """
     if labels is None:
-        raise InputError("Open a 3D label layer (each cell a number), or choose a dataset folder.")
+        raise InputError(
+            f"Open a 3D label layer (each cell a number), or choose a dataset folder. {AS_LABELS}"
+        )
     voxels = None if image is None else finest(image)
     marks = finest(labels)
     if voxels is not None and tuple(voxels.shape) != tuple(marks.shape):
