@@ -36,25 +36,44 @@ class KnownPlane:
 def mean_gap(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> float:
     """Mean distance of the inside of a cell from its nearest known plane, in voxels, judged by the masks.
 
-    The area changes linearly from section to section. Beyond the outermost sections it falls to 0 within
-    `CAP` times the radius of a disc of their area, or at the next plane, which is empty.
+    The area changes linearly from section to section, and falls to 0 at the ends (`ends`).
 
     Parameters
     ----------
     mask : (64, 64) array
         Of the imaged plane.
     """
-    known = sorted([(0.0, float(mask.sum())), *((one.depth, float(one.mask.sum())) for one in planes)])
-    depths, areas = np.array(known).T
+    planes = tuple(planes)
+    depths, areas = _areas(mask, planes)
+    low, high = ends(mask, planes)
+    sections = areas > 0
+    z = np.linspace(low, high, 4 * grid.SIZE)
+    area = np.interp(z, np.r_[low, depths[sections], high], np.r_[0, areas[sections], 0])
+    return float((area * np.abs(z[:, None] - depths).min(axis=1)).sum() / max(area.sum(), 1e-9))
+
+
+def ends(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> tuple[float, float]:
+    """Depths at which a cell ends, judged by its masks: lower and upper, in voxels from the imaged plane.
+
+    Beyond its outermost sections it is as high as `CAP` times the radius of a disc of their area, or reaches
+    up to the next plane, which is empty.
+    """
+    depths, areas = _areas(mask, planes)
     inside = np.flatnonzero(areas)
     first, last = (inside[0], inside[-1]) if len(inside) else (0, 0)
     reach = CAP * np.sqrt(areas[[first, last]] / np.pi)
     low = max(depths[first] - reach[0], *depths[max(first - 1, 0) : first], -np.inf)
     high = min(depths[last] + reach[1], *depths[last + 1 : last + 2], np.inf)
-    z = np.linspace(low, high, 4 * grid.SIZE)
-    sections = slice(first, last + 1)
-    area = np.interp(z, np.r_[low, depths[sections], high], np.r_[0, areas[sections], 0])
-    return float((area * np.abs(z[:, None] - depths).min(axis=1)).sum() / max(area.sum(), 1e-9))
+    return float(low), float(high)
+
+
+def _areas(
+    mask: NDArray[np.float32], planes: Iterable[KnownPlane]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Depths of all known planes, rising, and the areas of their sections."""
+    known = sorted([(0.0, float(mask.sum())), *((one.depth, float(one.mask.sum())) for one in planes)])
+    depths, areas = np.array(known).T
+    return depths, areas
 
 
 def on_grid(depth: float) -> bool:

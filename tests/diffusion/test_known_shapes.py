@@ -10,7 +10,7 @@ from napari_dispr import grid, signed_distance
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion.cosines import coefficients_of, mirrored, volume_of
 from napari_dispr.diffusion.known_shapes import START, KnownShapes, long_axis, look_of
-from napari_dispr.diffusion.starts import Sections, Start, from_noise
+from napari_dispr.diffusion.starts import Sections, Start, from_noise, off_centre
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Members, Task
 from napari_dispr.models.sampling import as_method
@@ -157,6 +157,22 @@ def test_further_sections_choose_the_shape_and_bend_it(known: KnownShapes):
         drawn = [start_of(known, section(shape), None, planes[:count]).shape(seed) for seed in range(5)]
         found[count] = np.mean([iou(one, shape) for one in drawn])
     assert found[0] < 0.75 < 0.84 < found[1] < found[3], found
+
+
+def test_known_shapes_are_moved_if_the_imaged_plane_is_not_the_middle(known: KnownShapes):
+    """The known cells were cut in their middle; this one 8 voxels above it."""
+    shape = np.roll(pear(-0.9, tall=13, long=22), -8, axis=0)
+    planes = [KnownPlane(depth, section(shape, depth)) for depth in (-16.0, 7.0)]
+    assert not planes[-1].mask.any()
+    start = start_of(known, section(shape), None, planes)
+    assert start.shift == pytest.approx(-8, abs=2)
+    drawn = [start.shape(seed) for seed in range(5)]
+    assert min(iou(one, shape) for one in drawn) > 0.75, "in each the body is where it belongs"
+    fitted = start.fitted(np.roll(pear(-0.9, tall=10, long=18), -8, axis=0))
+    assert iou(fitted, shape) > 0.85 and not (fitted[-8:] > 0).any()
+    assert off_centre(section(shape), planes[:0]) == 0, "one plane does not say where the middle is"
+    above = [KnownPlane(4.0, section(pear(-0.9, tall=13, long=22), 4.0))]
+    assert off_centre(section(pear(-0.9)), above) == 0, "it may still be the middle"
 
 
 def test_a_drawn_shape_gets_the_sections_of_the_cell_also_between_them(known: KnownShapes):

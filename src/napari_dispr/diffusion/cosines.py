@@ -36,14 +36,16 @@ def coefficients_of(volume: Floats, angle: float) -> Floats:
     return plane_coefficients(turned_planes(along_z, angle), 0.0, MODES)
 
 
-def volume_of(coefficients: Floats, angle: float, outside: float = _OUTSIDE) -> Floats:
+def volume_of(coefficients: Floats, angle: float, outside: float = _OUTSIDE, shift: float = 0.0) -> Floats:
     """The shape (64, 64, 64) of coefficients (16, 16, 16), turned so that its x axis lies at ``angle``.
 
-    ``outside`` is the value where the turned grid does not reach.
+    It is moved along z by ``shift`` voxels. ``outside`` is the value where the moved grid does not reach.
     """
     products, beyond = _turned_products(-angle)
-    volume = cosines(MODES).T @ (coefficients.reshape(MODES, -1) @ products)
+    z = np.arange(grid.SIZE) - shift
+    volume = cosines_at(MODES, z) @ (coefficients.reshape(MODES, -1) @ products)
     volume[:, beyond] = outside
+    volume[np.abs(z - grid.CENTRE) > grid.SIZE / 2] = outside
     return np.asarray(volume.reshape(grid.SHAPE), np.float32)
 
 

@@ -230,11 +230,20 @@ class KnownShapes:
 
     # --- use --------------------------------------------------------------------------------------
 
-    def likely(self, look: Look, sized: bool, further: Floats | None = None) -> Likely | None:
+    def likely(
+        self, look: Look, sized: bool, further: Floats | None = None, off_centre: bool = False
+    ) -> Likely | None:
         """The shapes that are most likely for a cell; None if no known cell is alike.
 
-        ``sized`` says whether the cell has its true size on the grid; ``further`` are squared differences of
-        further sections, (4, N).
+        Parameters
+        ----------
+        sized : bool
+            Whether the cell has its true size on the grid.
+        further : (4, N), optional
+            Squared differences of further sections.
+        off_centre : bool
+            The look is not that of the middle of the cell, as the looks of the shapes are: only ``further``
+            decides between shapes.
         """
         there = self.sized == sized
         if not there.any():
@@ -242,7 +251,9 @@ class KnownShapes:
         apart = _squares(self.mask_cosines, all_mirrored(look.mask))
         if apart[:, there].min() > self.farthest[0]:
             return None
-        if look.image is not None and self.has_image.any():
+        if off_centre:
+            apart[:] = 0
+        elif look.image is not None and self.has_image.any():
             other = _squares(self.image_cosines, all_mirrored(look.image))
             with_image = self.has_image > 0
             # Cells without image may have any.

@@ -37,7 +37,7 @@ from napari_dispr.diffusion.known_shapes import (
     look_of,
 )
 from napari_dispr.diffusion.samplers import NEARER, NEARER_OF_SEVERAL
-from napari_dispr.planes import KnownPlane
+from napari_dispr.planes import KnownPlane, ends
 
 #: A regression uses so many of the nearest shapes. Its ridge, in units of the mean square of a shape's look.
 REGRESSED, RIDGE = 800, 10.0
@@ -51,12 +51,22 @@ FURTHER_WEIGHT = 0.3
 #: Of five consecutive seeds of a cell with several known planes, these start from noise alone: the two kinds
 #: of members err differently, so that both together are better than either (docs/planes.md).
 FROM_NOISE = (1, 3)
+#: A cell whose middle is farther from the imaged plane than this share of the radius of its section is moved.
+OFF_CENTRE = 0.4
 _IMAGE = np.float32(np.sqrt(IMAGE_WEIGHT))
 
 
 def from_noise(planes: Sequence[KnownPlane], seed: int) -> bool:
     """Whether a member of a cell with these further planes starts from noise alone."""
     return bool(planes) and seed % 5 in FROM_NOISE
+
+
+def off_centre(mask: Floats, planes: Sequence[KnownPlane]) -> float:
+    """How far the middle of a cell lies from its imaged plane, in voxels; 0 if not clearly apart."""
+    if not planes:
+        return 0.0
+    middle = sum(ends(mask, planes)) / 2
+    return middle if abs(middle) > OFF_CENTRE * np.sqrt(mask.sum() / np.pi) else 0.0
 
 
 def spread_evenly(number: int) -> float:
@@ -76,7 +86,9 @@ class Start:
     Attributes
     ----------
     sections : Sections
-        At the depths of the imaged plane and of all further planes.
+        At the depths of the imaged plane and of all further planes, in the known shapes.
+    shift : float
+        Known shapes are moved along z by so many voxels, because the imaged plane is not the cell's middle.
     edges : (D, 64, 64)
         Signed distance from the edges of their masks in the frame of the look, in units of the truncation.
     """
@@ -85,6 +97,7 @@ class Start:
     look: Look
     likely: Likely
     sections: "Sections"
+    shift: float
     edges: Floats
 
     @classmethod
@@ -105,13 +118,17 @@ class Start:
         look = look_of(mask, image)
         masks = [mask, *(plane.mask for plane in planes)]
         edges = np.stack([edge_of(one, look.angle, truncation) for one in masks])
-        sections = Sections.at(known, (0.0, *(plane.depth for plane in planes)))
+        shift = off_centre(mask, planes)
+        depths = [depth - shift for depth in (0.0, *(plane.depth for plane in planes))]
         further = None
-        if planes:  # the section in the imaged plane is compared with the look of the known ones
+        if planes:
+            # The section in the middle of a cell is compared with the look of the known ones.
+            own = 0 if shift else 1
             unit = np.float32(FURTHER_WEIGHT * (truncation / MASK_TRUNCATION) ** 2)
-            further = unit * Sections(known, [plane.depth for plane in planes]).apart(edges[1:])
-        likely = known.likely(look, sized, further)
-        return None if likely is None else cls(known, look, likely, sections, edges)
+            further = unit * Sections(known, depths[own:]).apart(edges[own:])
+        likely = known.likely(look, sized, further, off_centre=bool(shift))
+        sections = Sections.at(known, tuple(depths))
+        return None if likely is None else cls(known, look, likely, sections, shift, edges)
 
     def shape(self, seed: int) -> Floats:
         """One of them (64, 64, 64), fitted and turned as the cell; in units of the truncation.
@@ -125,13 +142,14 @@ class Start:
         change = np.asarray((self._wanted - self._looks(place)) @ self._slopes, np.float32)
         scores = (self._scores(place) + change)[0]
         scores = scores + self._missing(self.sections.of(scores))
-        return volume_of(self.known.coefficients(scores), self.look.angle)
+        return volume_of(self.known.coefficients(scores), self.look.angle, shift=self.shift)
 
     def fitted(self, shape: Floats) -> Floats:
         """Any shape (64, 64, 64), changed in the same way so that it has the sections of the cell."""
-        planes = np.stack([grid.section(shape, depth) for depth in self.sections.depths])
+        planes = np.stack([grid.section(shape, depth) for depth in self.sections.depths + self.shift])
         change = self.known.components @ self._missing(turned_planes(planes, self.look.angle))
-        return shape + volume_of(change.reshape((MODES,) * 3), self.look.angle, outside=0.0)
+        change = change.reshape((MODES,) * 3)
+        return shape + volume_of(change, self.look.angle, outside=0.0, shift=self.shift)
 
     def _missing(self, sections: Floats) -> Floats:
         """The least change of the components (K,) that makes sections (D, 64, 64) possible for the edges.
@@ -196,7 +214,7 @@ class Start:
     def _slopes(self) -> Floats:
         """Change of the components with the look, (D, K), by ridge regression weighted by nearness."""
         near, weight = self._near
-        if len(near) < 2:
+        if len(near) < 2 or self.shift:  # known looks are those of the middle
             return np.zeros((len(self._wanted), len(self.known.shape_unit)), np.float32)
         looks, scores = (_centred(one, weight) for one in (self._looks(near), self._scores(near)))
         ridge = RIDGE * (looks**2).sum() / len(near)
@@ -232,7 +250,7 @@ class Sections:
         along_z = cosines_at(MODES, grid.IMAGED_PLANE + np.asarray(depths, np.float64))
         components = known.components.reshape(MODES, MODES**2, -1)
         read = np.einsum("dz,zpk->dpk", along_z, components, optimize=True)
-        self.depths = depths
+        self.depths = np.asarray(depths, np.float64)
         #: Cosines of the sections of the components, (D * 256, K).
         self.read: Floats = read.reshape(-1, components.shape[-1])
         self._known = known
