@@ -12,9 +12,8 @@ from napari_dispr import grid
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.bodies import BODIES, UNSEEN_BODIES, Body, pose, waved
-from napari_dispr.synthesis.implicit import Floats, Shape, stretched, turned
+from napari_dispr.synthesis.implicit import Floats, Shape, stretched, turned, voxels
 from napari_dispr.synthesis.microscopy import picture
-from napari_dispr.synthesis.phantoms import voxels
 
 KINDS: tuple[str, ...] = tuple(BODIES)
 UNSEEN_KINDS: tuple[str, ...] = tuple(UNSEEN_BODIES)

@@ -1,6 +1,5 @@
 """Simulated cells whose 3D shape is known, and a simulated picture of a field of them with its labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.signal import fftconvolve
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.implicit import Floats, Shape
+from napari_dispr.synthesis.implicit import Floats
 from napari_dispr.synthesis.red_cell_crops import VOXEL_SIZE, membrane_light, red_cell_volume
 
 #: Kinds of red blood cells, the best known and most different ones first.
@@ -76,26 +75,10 @@ def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     return red_cell_volume(kind, rng, varied=False)[0]
 
 
-def _points(*axes: NDArray[np.float64]) -> Floats:
-    return np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
-
-
-def voxels(
-    shape: Shape, zoom: float, centre: NDArray[np.float64], place: NDArray[np.float64]
-) -> NDArray[np.uint8]:
-    """The shape on the grid, its point ``centre`` at the voxel ``place``; edges one voxel wide."""
-    index = np.arange(grid.SIZE)
-    value = shape(_points(*((index - p) / zoom + c for p, c in zip(place, centre, strict=True))))
-    slope = np.sqrt(sum(np.square(along) for along in np.gradient(value)))
-    level = np.clip(0.5 + value / np.maximum(slope, 0.1 / zoom), 0, 1)
-    return np.rint(255 * level).astype(np.uint8)
-
-
 def simulate_field(
     cells: int = 12,
     shape: tuple[int, int] = (512, 512),
     seed: int = 0,
-    kinds: Sequence[str] = KINDS,
 ) -> Field:
     """A picture of many simulated cells, one in three touching another, with labels and truth.
 
@@ -103,18 +86,16 @@ def simulate_field(
     ----------
     shape : (y, x)
         Pixels; a cell takes about 100 x 100.
-    kinds : sequence of str
-        Kinds of the cells, used in turn.
 
     Raises
     ------
     InputError
-        If the cells do not fit into the picture, or there is no such kind.
+        If the cells do not fit into the picture.
     """
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint16)
     light = np.zeros(shape)
-    order = [kinds[i % len(kinds)] for i in range(cells)]
+    order = [KINDS[i % len(KINDS)] for i in range(cells)]
     field_kinds = dict(enumerate(rng.permutation(order).tolist(), start=1))
     objects, centres = {}, {}
     for label, kind in field_kinds.items():
