@@ -303,10 +303,13 @@ def methods_of(names_or_paths: Iterable[str], settings: PredictSettings) -> dict
     for one in dict.fromkeys(names_or_paths):
         method = method_of(one, settings)
         if methods.setdefault(method.name, method).hash != method.hash:
-            raise InputError(
-                f"Two methods are called {method.name!r}: import one of the models under another name first."
-            )
+            raise two_called(method.name)
     return methods
+
+
+def two_called(name: str) -> InputError:
+    """The error for two methods with the same name."""
+    return InputError(f"Two methods are called {name!r}: import one of the models under another name first.")
 
 
 def method_names() -> list[str]:
