@@ -14,10 +14,11 @@ from napari_dispr.errors import InputError
 #: Least number of known cells.
 LEAST_CELLS = 5
 
-#: Before a cell is known: half of how the drawn volumes differ (at equal areas) is taken over, and volume
-#: grows as the area does, because sections of cells of one kind differ more than their heights. (In six
-#: stacks of nuclei the slope of log volume over log area is .2 to 1.4, 1.1 at the median.) Means and standard
-#: deviations of the two slopes, and of the errors of the logarithm of the volume.
+#: Priors: mean and standard deviation of the slope over the drawn volume, and of that over the area; standard
+#: deviation of the error of the logarithm of the volume. Half of a difference in drawn volume (at equal
+#: areas) is expected to be true. Volume is expected to grow in proportion to the area, because sections of
+#: cells of one kind differ more than their heights. (In six stacks of nuclei the slope of log volume over log
+#: area is .2 to 1.4, 1.1 at the median.)
 _OWN, _AREA, _ERROR = (0.5, 0.2), (-0.5, 0.5), 0.15
 
 

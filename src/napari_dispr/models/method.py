@@ -121,7 +121,7 @@ class OneShape(ABC):
         """
 
     def level_of(self, crop: Crop) -> tuple[NDArray[Any], float]:
-        """The same of a crop, for methods that use more of it than mask and image."""
+        """Volume and level for a crop, for methods that use more of it than mask and image; see `level`."""
         return self.level(crop.mask, crop.image)
 
     @property

@@ -67,11 +67,11 @@ class Cell:
 
     @property
     def diameter(self) -> float:
-        """Of a disk with the area of the cell's middle section."""
+        """Diameter of a disk with the area of the cell's middle section."""
         return self.widening * self.largest.diameter
 
     def depth_at(self, z: int) -> float | None:
-        """Of a slice: from 0 in the middle of the cell to 1 at its end; None if its ends are not known."""
+        """Depth of a slice: 0 in the middle of the cell, 1 at its end; None if its ends are not known."""
         if self.ends is None:
             return None
         low, high = self.ends

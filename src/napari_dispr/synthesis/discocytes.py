@@ -97,7 +97,7 @@ def outline(area: float, volume: float, dimple: float, bend: float = 0.0) -> NDA
 
 
 def _thickness(rho: NDArray[np.float64], thickest: float, dimple: float) -> NDArray[np.float64]:
-    """Of a disc at rho = r / R, micrometers; largest at ``_THICKEST``."""
+    """Thickness of a disc at rho = r / R, micrometers; largest at ``_THICKEST``."""
     # t = sqrt(1 - rho^2) (c0 + c2 rho^2 + c4 rho^4), t(p) = thickest, t'(p) = 0.
     p, c0 = _THICKEST, dimple * thickest
     root = np.sqrt(1 - p**2)

@@ -88,6 +88,7 @@ def passing(
     Raises
     ------
     InputError
+        If the filter is wrong, as in `matching`.
     """
     try:
         rows = _with_real_cells(text, shown)

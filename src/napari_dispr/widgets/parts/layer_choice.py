@@ -74,7 +74,7 @@ class LayerChoice(ShortComboBox):
         self._choose(self.currentIndex())
 
     def _offered_index(self) -> int:
-        """Of the chosen layer; if it may not stay, of the first that is suggested."""
+        """Index of the chosen layer; if that may not stay, of the first that is suggested."""
         chosen, user = self._chosen, self._by_user
         if chosen is not None and chosen in self._offered and (user or self._suggests(chosen)):
             return self._offered.index(chosen)
