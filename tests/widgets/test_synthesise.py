@@ -13,6 +13,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSlider, QApplication, QScrollArea, QScrollBar
+from support.windows import press
 
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
@@ -45,10 +46,6 @@ Opened = tuple[Viewer, SynthesiseWidget]
 def no_process_is_left() -> Iterator[None]:
     yield
     stop_runs([run for folder, *_ in list_runs() if (run := LearnRun(Path(folder))).is_running])
-
-
-def press(button) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture
