@@ -33,11 +33,10 @@ from napari_dispr.files import check_readable
 from napari_dispr.models.method import OneShape
 
 FORMAT = "napari-dispr shapr 2"
-#: Parameters that the publication's network is known to have. Its known list of layers does not say how
-#: large the decoder's kernels are: (1, 3, 3) and a last one of 3 x 3 x 3 come to 418,641, within 0.3 %;
-#: kernels of 3 x 3 x 3 throughout would come to 1,050,441.
-PUBLISHED_PARAMETERS = 419_720
 #: Decoder stages: channels in, channels out, and the factors (z, y, x) by which the volume grows after it.
+#: The published list of layers does not say how large the kernels are. The publication's network has 419,720
+#: parameters: kernels of (1, 3, 3) and a last one of 3 x 3 x 3 come to 418,641, kernels of 3 x 3 x 3
+#: throughout to 1,050,441.
 STAGES = (
     (80, 80, (2, 1, 1)),
     (80, 80, (2, 1, 1)),

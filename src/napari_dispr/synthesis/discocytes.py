@@ -18,8 +18,8 @@ AREA, VOLUME = 134.1, 94.1
 VOLUME_SD, AREA_BY_VOLUME, AREA_SD = 13.0, 1.05, 4.0
 #: A healthy cell passes a cylinder of this diameter (Canham and Burton 1968), micrometers.
 WIDEST_CYLINDER = 3.7
-#: Coefficients of the thickness of the mean discocyte (Evans and Fung 1972), and its radius.
-COEFFICIENTS, RADIUS = (0.207161, 2.002558, -1.122762), 3.91
+#: Radius of the mean discocyte (Evans and Fung 1972), micrometers.
+RADIUS = 3.91
 #: The cylinder coordinate, in units of the radius, at which a discocyte is thickest.
 _THICKEST = 0.7
 #: Step of the table that a body of revolution is read from, micrometers.
