@@ -107,7 +107,8 @@ def iter_rank_worth(
         yield Measured(cell.name, method.name, done, len(drawn))
     if not rows:
         raise InputError(
-            f"{folder} holds no shapes of two members or more by models new to the cells: evaluate one."
+            f"{folder} holds no shapes of two members or more by a model that was not trained on the cells: "
+            "evaluate such a model."
         )
     table = pd.DataFrame(rows)
     summary: dict[str, Any] = {
