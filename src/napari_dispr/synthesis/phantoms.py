@@ -122,9 +122,9 @@ def _section_in_pixels(obj: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArr
         grid.section(obj).astype(np.float32), np.meshgrid(pixel, pixel, indexing="ij"), order=1
     )
     mask = level > 127.5
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    offset = np.array([rows[0] + rows[-1], columns[0] + columns[-1]]) / 2 - reach
-    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], offset
+    box = grid.box_of(mask) or ()
+    offset = np.array([side.start + side.stop - 1 for side in box]) / 2 - reach
+    return mask[box], offset
 
 
 def _moved(obj: NDArray[np.uint8], offset: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -161,8 +161,5 @@ def _cell(
         if not mask.any():
             return None
     margin = np.ceil(np.maximum(1, 0.6 / steps[-ndim:])).astype(int)
-    box = []
-    for axis, pad in enumerate(margin):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(ndim) if a != axis)))
-        box.append(slice(max(0, int(filled[0] - pad)), int(filled[-1] + pad) + 1))
-    return TexturedCell(mask[tuple(box)], dye[tuple(box)].astype(np.float32), source)
+    box = grid.box_of(mask, margin)
+    return TexturedCell(mask[box], dye[box].astype(np.float32), source)
