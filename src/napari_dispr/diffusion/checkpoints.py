@@ -1,11 +1,13 @@
 """Files of weights, and checkpoints: the state of a run, from which it continues."""
 
 import io
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 
 from napari_dispr.errors import InputError
@@ -24,6 +26,14 @@ def write_tensors(
     }
     with written_aside(path) as aside:
         aside.write_bytes(to_bytes(plain, metadata))  # safetensors' own writer makes files private
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a safetensors file; it raises what safetensors raises."""
+    with safe_open(path, framework="pt") as file:
+        # Copied: tensors that stay mapped to the file would prevent its replacement on Windows.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return file.metadata() or {}, tensors
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 
 from napari_dispr import grid
 from napari_dispr.card import Card
-from napari_dispr.diffusion.checkpoints import write_tensors
+from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
 from napari_dispr.diffusion.model import check_finite
 from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
@@ -246,12 +246,11 @@ class SHAPRModel(OneShape):
         """
         check_readable(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata["format"] != FORMAT:
-                    raise ValueError(metadata["format"])
-                network = SHAPR()
-                network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            metadata, tensors = read_tensors(path)
+            if metadata["format"] != FORMAT:
+                raise ValueError(metadata["format"])
+            network = SHAPR()
+            network.load_state_dict(tensors)
             model = cls(network, Card.model_validate_json(metadata["card"]))
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise InputError(
