@@ -33,7 +33,6 @@ from napari_dispr.widgets.synthesis.learn_run import (
     LearnRun,
     annotated_layers,
     free_name,
-    list_runs,
     name_problem,
 )
 from napari_dispr.widgets.synthesis.make_request import MakeRequest, iter_folder, source_of
@@ -45,7 +44,7 @@ Opened = tuple[Viewer, SynthesiseWidget]
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     yield
-    stop_runs([run for folder, *_ in list_runs() if (run := LearnRun(Path(folder))).is_running])
+    stop_runs([run for run in learn_run.all_runs() if run.is_running])
 
 
 @pytest.fixture

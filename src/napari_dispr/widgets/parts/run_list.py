@@ -6,7 +6,7 @@ from typing import Any
 from qtpy.QtCore import QTimer, Signal
 from superqt.utils import signals_blocked
 
-from napari_dispr.training.run import State
+from napari_dispr.training.run import RunFolder, State
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.run_follower import RunFollower
 from napari_dispr.widgets.parts.threads import LatestAnswer
@@ -21,8 +21,8 @@ class RunList(ShortComboBox):
 
     Parameters
     ----------
-    list_runs : callable
-        Returns folder, name and state of each run, the newest first. It is called in a thread.
+    all_runs : callable
+        Returns the runs, the newest first. It is called in a thread, which also reads their states.
     view : RunFollower
         Shows the chosen run.
     """
@@ -30,16 +30,14 @@ class RunList(ShortComboBox):
     #: The user chose the run in this folder; None: a new run. At first: a run that was started before.
     chosen = Signal(object)
 
-    def __init__(
-        self, list_runs: Callable[[], Sequence[tuple[str, str, State]]], view: RunFollower[Any, Any]
-    ) -> None:
+    def __init__(self, all_runs: Callable[[], Sequence[RunFolder]], view: RunFollower[Any, Any]) -> None:
         super().__init__(characters=12)
         self.setToolTip("Start a new run, or show one that is running or stopped")
         self.addItem(_NEW, None)
         self._view = view
-        self._runs: Sequence[tuple[str, str, State]] = ()
+        self._runs: list[tuple[str, str, State]] = []
         self._fresh = True  # the runs were never listed, and none was chosen
-        self._list = LatestAnswer(list_runs, self._on_listed, self, pause=None)
+        self._list = LatestAnswer(lambda: _listed(all_runs()), self._on_listed, self, pause=None)
         timer = QTimer(self, interval=_PAUSE)
         timer.timeout.connect(self._list.ask)
         timer.start()
@@ -58,7 +56,7 @@ class RunList(ShortComboBox):
         self._show()
         self._list.ask()
 
-    def _on_listed(self, runs: Sequence[tuple[str, str, State]]) -> None:
+    def _on_listed(self, runs: list[tuple[str, str, State]]) -> None:
         self._runs = runs
         fresh, self._fresh = self._fresh, False
         if fresh and (going := [folder for folder, _, state in runs if state == "running"]):
@@ -80,3 +78,8 @@ class RunList(ShortComboBox):
                 for item in items:
                     self.addItem(*item)
         self.setCurrentIndex(next(i for i, (_, folder) in enumerate(items) if folder == shown))
+
+
+def _listed(runs: Sequence[RunFolder]) -> list[tuple[str, str, State]]:
+    """Folder, name and state of each run. Reads logs."""
+    return [(str(run.folder), run.name, run.state) for run in runs]

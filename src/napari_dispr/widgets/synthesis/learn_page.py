@@ -21,10 +21,10 @@ from napari_dispr.widgets.synthesis.learn_run import (
     AnnotatedLayers,
     FollowedLearning,
     LearnRun,
+    all_runs,
     annotated_layers,
     free_name,
     images_in,
-    list_runs,
     name_problem,
     start_learning,
 )
@@ -141,7 +141,7 @@ class LearnPage(QWidget):
         column(about, inputs, self.summary, self.message, self.learn_button, None, parent=self.page_new)
 
         self.view = LearnView()
-        self.runs = RunList(list_runs, self.view)
+        self.runs = RunList(all_runs, self.view)
         column(form({"run": self.runs}), self.page_new, self.view, parent=self)
 
     def _connect(self) -> None:

@@ -23,7 +23,7 @@ from napari_dispr.models.library import check_name, numbered_names
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated, write_image
 from napari_dispr.synthesis.annotated_cells import check_annotated
-from napari_dispr.training.run import RunFolder, State
+from napari_dispr.training.run import RunFolder
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.train.request import lengths_of
@@ -214,10 +214,10 @@ def start_learning(source: AnnotatedLayers | Path, name: str, minutes: float) ->
     return run
 
 
-def list_runs() -> list[tuple[str, str, State]]:
-    """Folder, name and state of each run, the newest first. Reads logs: for a thread."""
+def all_runs() -> list[LearnRun]:
+    """The runs in `models_folder`, the newest first."""
     folders = sorted(models_folder().glob(f"*{_RUN}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [(str(run.folder), run.name, run.state) for run in map(LearnRun, folders)]
+    return [LearnRun(folder) for folder in folders]
 
 
 # --- following ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
-from napari_dispr.training.run import Run
+from napari_dispr.training.run import Run, all_runs
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.followed import stop_runs
@@ -23,7 +23,6 @@ from napari_dispr.widgets.parts.run_list import RunList
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.calibrate import Calibrated, calibrate
 from napari_dispr.widgets.train.data import DataInput
-from napari_dispr.widgets.train.follow import list_runs
 from napari_dispr.widgets.train.form import ModelForm
 from napari_dispr.widgets.train.request import start_run
 from napari_dispr.widgets.train.run_view import RunView
@@ -72,7 +71,7 @@ class TrainWidget(DockedWidget):
         below = (self.message, self.train_button, self.run_bar, self.use_button, None)
         column(cells, self.data, model, self.form, *below, parent=self.page_new)
         self.view = RunView()
-        self.runs = RunList(list_runs, self.view)
+        self.runs = RunList(all_runs, self.view)
         self._lay_out(form({"run": self.runs}), (self.page_new, 1), (self.view, 1))
 
     def _connect(self) -> None:
