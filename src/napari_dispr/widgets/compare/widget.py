@@ -401,5 +401,4 @@ class CompareWidget(DockedWidget):
         self._link.stop()
         self._colours.release()
         self._updater.finish()
-        self.truth_choice.disconnect_layers()
         self.canvas.shut_down()

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from napari_dispr.viewer.opening import DISPLAY_NAME, name_as_menu
 from napari_dispr.widgets.parts.citation import CiteLink
+from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
 from napari_dispr.widgets.parts.layouts import Item, column
 from napari_dispr.widgets.parts.threads import Job, LatestAnswer
 
@@ -209,6 +210,10 @@ class DockedWidget(QWidget):
             return
         self._closed = True
         self._viewer.events.theme.disconnect(self._on_theme)
+        for choice in self.findChildren(LayerChoice):
+            choice.disconnect_layers()
+        for followed in self.findChildren(FollowedLayers):
+            followed.stop()
         self._clean_up()
         for job in self.findChildren(Job):
             job.abandon()
@@ -218,7 +223,11 @@ class DockedWidget(QWidget):
             timer.stop()
 
     def _clean_up(self) -> None:
-        """Disconnect from the viewer; the jobs, answers and timers of all parts end afterwards."""
+        """Disconnect from the viewer, and end what only this window has.
+
+        Choices of layers and what follows their layers have stopped already; the jobs, answers and timers of
+        all parts end afterwards.
+        """
 
 
 def _closed(dock: QDockWidget) -> bool:

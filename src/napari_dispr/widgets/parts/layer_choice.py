@@ -5,7 +5,7 @@ from typing import Any
 
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
 from napari_dispr.viewer.content import METADATA_KEY
@@ -92,13 +92,14 @@ class LayerChoice(ShortComboBox):
             self.layer_changed.emit()
 
 
-class FollowedLayers:
+class FollowedLayers(QObject):
     """Listens to events, by their names, of the layer that each of several choices shows.
 
     A layer without one of these events is followed by the others.
     """
 
-    def __init__(self, names: Sequence[str], heard: Callable[[Any], None]) -> None:
+    def __init__(self, names: Sequence[str], heard: Callable[[Any], None], parent: QObject) -> None:
+        super().__init__(parent)
         self._names, self._heard = names, heard
         self._layers: dict[LayerChoice, Layer] = {}
 

@@ -69,7 +69,7 @@ class PredictWidget(DockedWidget):
         self._back_to_3d = False  # as soon as there are layers
         self._origin: tuple[Image, Labels, DisplayedPlane] | None = None  # of the results, as displayed
         self._plane: DisplayedPlane | None = None  # the picture of the results
-        self._followed = FollowedLayers(_LAYER_EVENTS, self._on_layer_event)
+        self._followed = FollowedLayers(_LAYER_EVENTS, self._on_layer_event, self)
         # Moving a slider or inserting layers sends many events: read the inputs once after them.
         self._coming = QTimer(self, singleShot=True, interval=0)
         self._coming.timeout.connect(self._on_inputs)
@@ -413,9 +413,6 @@ class PredictWidget(DockedWidget):
         with removed_together(self._viewer):
             self.show_3d_button.leave()  # before the colours change, which would colour its surfaces again
             self._remember()
-            for choice in (self.image_choice, self.labels_choice):
-                choice.disconnect_layers()
-            self._followed.stop()
             self._session.events.predictions.disconnect(self._on_session)
             self._colours.release()
             self._finish_growing()

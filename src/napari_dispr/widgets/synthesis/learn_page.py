@@ -98,7 +98,7 @@ class LearnPage(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self._layers = FollowedLayers(["scale", "units", "set_data"], lambda event: self._on_inputs())
+        self._layers = FollowedLayers(["scale", "units", "set_data"], lambda event: self._on_inputs(), self)
         self._build()
         self._start = LatestAnswer(start_learning, self._on_started, self, pause=None)
         self._count = LatestAnswer(images_in, self._on_counted, self)
@@ -249,9 +249,3 @@ class LearnPage(QWidget):
     def _on_make(self) -> None:
         if self.run is not None:
             self.model_wanted.emit(self.run.model)
-
-    def disconnect_layers(self) -> None:
-        """Follow the layers of the viewer no more."""
-        self._layers.stop()
-        for choice in (self.image_choice, self.labels_choice):
-            choice.disconnect_layers()

@@ -249,7 +249,7 @@ class TrainWidget(DockedWidget):
         """Follow no run any more; training continues."""
         if self._window is not None:
             self._window.removeEventFilter(self)
-        self.data.shut_down()
+        self.data.forget()
 
 
 def _heading(text: str) -> QLabel:
