@@ -121,8 +121,14 @@ class DockedWidget(QWidget):
         self._raise_soon = QTimer(self, singleShot=True, interval=0)
         self._raise_soon.timeout.connect(self._raise)
         self._set_colours: list[Callable[[str, str], None]] = []
-        viewer.events.theme.connect(self._on_theme)
+        self._heard: list[tuple[Any, Callable[..., None]]] = []
+        self._listen(viewer.events.theme, self._on_theme)
         self._on_theme()
+
+    def _listen(self, emitter: Any, heard: Callable[..., None]) -> None:
+        """Call ``heard`` at the events of an emitter of napari, until the window closes."""
+        emitter.connect(heard)
+        self._heard.append((emitter, heard))
 
     def _follow_theme(self, set_colours: Callable[[str, str], None]) -> None:
         """Give a plot the theme's colours of text and background, now and when they change."""
@@ -209,7 +215,9 @@ class DockedWidget(QWidget):
         if self._closed:
             return
         self._closed = True
-        self._viewer.events.theme.disconnect(self._on_theme)
+        for emitter, heard in self._heard:
+            emitter.disconnect(heard)
+        self._heard.clear()
         for choice in self.findChildren(LayerChoice):
             choice.disconnect_layers()
         for followed in self.findChildren(FollowedLayers):
@@ -223,10 +231,10 @@ class DockedWidget(QWidget):
             timer.stop()
 
     def _clean_up(self) -> None:
-        """Disconnect from the viewer, and end what only this window has.
+        """End what only this window has.
 
-        Choices of layers and what follows their layers have stopped already; the jobs, answers and timers of
-        all parts end afterwards.
+        It hears no events of the viewer and its layers any more. Jobs, answers and timers of all parts end
+        afterwards.
         """
 
 
