@@ -25,6 +25,9 @@ _OWN, _AREA, _ERROR = (0.5, 0.2), (-0.5, 0.5), 0.15
 def fit_line(areas: ArrayLike, drawn: ArrayLike, volumes: ArrayLike, *, sized: bool) -> VolumeLine:
     """Fit the line that gives the volume of a cell from its drawn volume and the area of its mask.
 
+    Raises an InputError if there are fewer than `LEAST_CELLS` - 1 cells (one may be left out), or a value is
+    not above 0.
+
     Parameters
     ----------
     areas : (cell,) array
@@ -35,11 +38,6 @@ def fit_line(areas: ArrayLike, drawn: ArrayLike, volumes: ArrayLike, *, sized: b
         True volumes. All in voxels.
     sized : bool
         Whether the size on the grid is the true size. It is not with the scale "auto".
-
-    Raises
-    ------
-    InputError
-        If there are fewer than `LEAST_CELLS` - 1 cells (one may be left out), or a value is not above 0.
 
     Notes
     -----

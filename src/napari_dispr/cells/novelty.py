@@ -56,6 +56,8 @@ def fit_novelty(
 ) -> Novelty:
     """Learn what the training cells look like.
 
+    Raises an InputError if there are fewer than ``least`` cells.
+
     Parameters
     ----------
     cells : sequence of (mask, image or None)
@@ -68,11 +70,6 @@ def fit_novelty(
     least : int
         Least number of cells. Of few cells those left out are far from the others, so that the limits are
         wide: fewer cells that are unlike them get a warning.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than ``least`` cells.
 
     Notes
     -----

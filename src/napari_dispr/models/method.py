@@ -110,14 +110,11 @@ class OneShape(ABC):
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[Any], float]:
         """A volume (64, 64, 64), and the level of the shape's surface in it.
 
+        Raises an InputError if the method cannot draw this cell.
+
         Parameters
         ----------
         mask, image : (64, 64) arrays in [0, 1]
-
-        Raises
-        ------
-        InputError
-            If the method cannot draw this cell.
         """
 
     def level_of(self, crop: Crop) -> tuple[NDArray[Any], float]:

@@ -210,10 +210,7 @@ class SHAPRModel(OneShape):
     def probabilities(self, mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
         """Probability (64, 64, 64) that a voxel is inside.
 
-        Raises
-        ------
-        InputError
-            See `planes_of`.
+        See `planes_of` for the errors.
         """
         planes = torch.from_numpy(planes_of(mask, image)[None])
         with torch.inference_mode():
@@ -222,10 +219,7 @@ class SHAPRModel(OneShape):
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.float32], float]:
         """Probabilities (64, 64, 64) over their maximum, and Otsu's threshold, as in the published measures.
 
-        Raises
-        ------
-        InputError
-            See `planes_of`.
+        See `planes_of` for the errors.
         """
         level = self.probabilities(mask, image)
         if level.min() == level.max():  # the same everywhere: there is no threshold

@@ -86,10 +86,8 @@ def run_here(fields: Sequence[Field], job: Job) -> Generator[CellsDone | FieldRe
 def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
     """A client of the user's scheduler, or of a cluster on this machine that ends with the block.
 
-    Raises
-    ------
-    InputError
-        If Dask is not installed, workers do not start, or nothing answers at the address of the scheduler.
+    Raises an InputError if Dask is not installed, workers do not start, or nothing answers at the address of
+    the scheduler.
     """
     try:
         import dask
@@ -172,17 +170,15 @@ def run_on_workers(
 ) -> Generator[CellsDone | FieldResult | Idle, None, None]:
     """Predict fields on the workers of a client; closing the generator cancels them.
 
+    Raises an InputError if the scheduler is lost, or the workers of this machine are. The finished fields are
+    kept.
+
     Yields
     ------
     CellsDone, FieldResult
         As they come, in any order.
     Idle
         After each second without news.
-
-    Raises
-    ------
-    InputError
-        If the scheduler is lost, or the workers of this machine are. The finished fields are kept.
     """
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker

@@ -28,6 +28,8 @@ def measure_ensembles(
 ) -> pd.DataFrame:
     """Morphometry table of a prediction.
 
+    Raises a ValueError if the ensembles have different units, or there is no such set.
+
     Parameters
     ----------
     set : {"first", "shapr"}
@@ -38,11 +40,6 @@ def measure_ensembles(
     DataFrame
         One row per cell and member, with the columns ``label``, ``member`` and those of the set.
         ``attrs["columns"]`` maps each column to its unit and meaning.
-
-    Raises
-    ------
-    ValueError
-        If the ensembles have different units, or there is no such set.
     """
     if set not in SETS:
         raise ValueError(f"there is no set {set!r} of measures: choose among {', '.join(SETS)}")

@@ -83,10 +83,8 @@ def check_annotated(
 ) -> tuple[list[Annotated], list[Cell], tuple[float, ...], tuple[str, ...]]:
     """The fields as stacks, their cells, the size of a voxel, and warnings about single images, in sentences.
 
-    Raises
-    ------
-    InputError
-        If image and labels do not fit together, no image shows its cells, or there are too few cells.
+    Raises an InputError if image and labels do not fit together, no image shows its cells, or there are too
+    few cells.
     """
     fields = [_checked(one) for one in fields]
     first = fields[0]

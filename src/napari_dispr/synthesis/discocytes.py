@@ -49,6 +49,8 @@ def area_and_volume(rng: np.random.Generator) -> tuple[float, float]:
 def outline(area: float, volume: float, dimple: float, bend: float = 0.0) -> NDArray[np.float64]:
     """Half a section through the axis of a biconcave disc or a cup of the given area and volume.
 
+    Raises an InputError if there is no such cell.
+
     Parameters
     ----------
     area, volume : float
@@ -63,11 +65,6 @@ def outline(area: float, volume: float, dimple: float, bend: float = 0.0) -> NDA
     -------
     (n, 2) array
         (r, z) in micrometers, from the axis on one side to the axis on the other.
-
-    Raises
-    ------
-    InputError
-        If there is no such cell.
 
     Notes
     -----

@@ -66,10 +66,7 @@ class LearnedSynthesis:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a model file; that cannot run code.
 
-        Raises
-        ------
-        InputError
-            If the file does not exist, or is no learned model of synthesis.
+        Raises an InputError if the file does not exist, or is no learned model of synthesis.
         """
         card = read_card(path)
         try:

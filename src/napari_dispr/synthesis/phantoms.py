@@ -56,6 +56,8 @@ class Field:
 def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     """One simulated cell on the model grid, in any orientation. Each cell is different.
 
+    Raises an InputError if there is no such kind.
+
     Parameters
     ----------
     kind : str
@@ -66,11 +68,6 @@ def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     (64, 64, 64) uint8
         Antialiased, axes (z, y, x), inside above 127.5; a voxel is 0.14 micrometers. The imaged plane
         runs through the middle of the cell, and the box of that section is centred in the plane.
-
-    Raises
-    ------
-    InputError
-        If there is no such kind.
     """
     return red_cell_volume(kind, rng, varied=False)[0]
 
@@ -82,15 +79,12 @@ def simulate_field(
 ) -> Field:
     """A picture of many simulated cells, one in three touching another, with labels and truth.
 
+    Raises an InputError if the cells do not fit into the picture.
+
     Parameters
     ----------
     shape : (y, x)
         Pixels; a cell takes about 100 x 100.
-
-    Raises
-    ------
-    InputError
-        If the cells do not fit into the picture.
     """
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint16)

@@ -132,16 +132,13 @@ def red_cell_volume(
 ) -> tuple[NDArray[np.uint8], RedCell]:
     """One cell of a kind on the model grid, and what it is.
 
+    Raises an InputError if there is no such kind.
+
     Parameters
     ----------
     varied : bool
         Whether the imaged plane is sometimes not the middle of the cell, and the middle of the section not
         that of the grid, as in the real data.
-
-    Raises
-    ------
-    InputError
-        If there is no such kind.
     """
     stages = [name for name in KINDS if name == kind or (kind in ANY_STAGE and kind in name)]
     if not stages:

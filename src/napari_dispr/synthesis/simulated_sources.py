@@ -54,6 +54,8 @@ _Drawn = tuple[Floats, Floats, str]
 def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
     """Simulated cells as a source: sharp dye of brightness 0 to about 1, for a simulated microscope.
 
+    Raises an InputError if there is no such source, or the spacing does not suit a microscope.
+
     Parameters
     ----------
     name : str
@@ -61,11 +63,6 @@ def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
     spacing : (z, y, x) or (y, x)
         Size of a voxel in micrometer. 2D cells are what a microscope sees of a 3D cell at the plane through
         its middle.
-
-    Raises
-    ------
-    InputError
-        If there is no such source, or the spacing does not suit a microscope.
     """
     if name not in SIMULATED:
         raise InputError(f"There are no simulated cells {name!r}: choose one of {', '.join(SIMULATED)}.")
