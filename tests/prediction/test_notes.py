@@ -5,6 +5,7 @@ import pytest
 
 from napari_dispr.prediction.notes import mask_notes, sentences
 from napari_dispr.prediction.predict import predict
+from napari_dispr.prediction.saving import load_prediction, save_prediction
 from napari_dispr.prediction.tables import measure_cells
 
 MASKS = {
@@ -36,3 +37,14 @@ def test_a_prediction_has_the_notes_of_its_cells_in_one_sentence_and_in_the_tabl
     assert any(text.startswith("Cells 1, 2: the mask has fewer than 8") for text in found.warnings)
     warnings = measure_cells(found).set_index("label")["warning"]
     assert "8 pixels" in warnings[1] and "8 pixels" in warnings[2] and warnings[3] == ""
+
+
+def test_a_cell_that_the_border_cuts_fits_at_the_scale_that_the_note_names(tmp_path):
+    labels = np.zeros((60, 60), int)
+    labels[20:40, 20:40] = 1
+    cut = predict(None, labels, model="cylinder", scale=3.0)  # taller than the grid
+    *general, text = cut.warnings
+    assert text.endswith("predict it again with a smaller scale, such as 2.25 voxels per pixel.")
+    save_prediction(cut, tmp_path / "cut")
+    assert load_prediction(tmp_path / "cut").warnings == [*general, text]
+    assert predict(None, labels, model="cylinder", scale=2.25).warnings == general

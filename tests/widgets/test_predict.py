@@ -5,10 +5,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from napari import Viewer
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
@@ -558,6 +560,30 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     assert np.allclose(camera_of(viewer).center[-2:], middle, rtol=0.05), "the picture is still in view"
     qtbot.waitUntil(lambda: widget.pixel_size.isHidden())
     assert widget.form.settings.scale == "physical"
+
+
+def test_the_size_that_the_file_states_is_offered(make_napari_viewer, tmp_path: Path, qtbot: QtBot) -> None:
+    """napari's reader of TIFF leaves the size of a voxel out."""
+    stack = np.stack([IMAGE] * 9)
+    stated = {"metadata": {"axes": "ZYX", "spacing": 1.75, "unit": "um"}, "resolution": (1 / 0.4, 1 / 0.8)}
+    tifffile.imwrite(tmp_path / "stack.tif", stack.astype(np.float32), imagej=True, **stated)
+    viewer = make_napari_viewer()
+    (image,) = viewer.open(tmp_path / "stack.tif", plugin="napari")
+    labels = viewer.add_labels(np.stack([LABELS] * 9))
+    viewer.dims.set_current_step(0, 6)
+    widget = PredictWidget(viewer)
+    size = widget.pixel_size
+    qtbot.waitUntil(lambda: size.size.value() == pytest.approx(np.sqrt(0.32), abs=1e-4))
+    assert size.distance.value() == 1.75 and size.unit.currentData() == "micrometer"
+    widget.planes.setCurrentIndex(1)
+    qtbot.waitUntil(lambda: not size.distance.isHidden())
+    press(size.set_button)
+    for layer in (image, labels):
+        assert layer.scale == pytest.approx((1.75, 0.8, 0.4), abs=1e-4)
+    assert viewer.dims.current_step[0] == 6, "the same plane is displayed"
+    size.size.setValue(3.0)
+    qtbot.waitUntil(lambda: size.isHidden())
+    assert size.size.value() == 3.0, "what the user entered stays"
 
 
 def test_true_sizes_are_kept_unless_the_user_chose_a_scale(make_napari_viewer) -> None:

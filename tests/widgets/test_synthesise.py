@@ -304,6 +304,10 @@ def test_layers_that_cannot_be_learned_from(make_napari_viewer: Callable[..., Vi
     image = viewer.add_image(np.zeros((4, 8, 8)), scale=(1.0, 0.3, 0.3), units=("um",) * 3)
     found = annotated_layers(image, labels)
     assert found.spacing == (1.0, 0.3, 0.3) and found.unit == "micrometer"
+    bare = viewer.add_image(np.zeros((4, 8, 8)))
+    found = annotated_layers(bare, labels, (1.5, 0.2, 0.2))
+    assert found.spacing == (1.5, 0.2, 0.2) and found.unit == "micrometer"
+    assert annotated_layers(bare, labels, (None, 0.2, 0.2)).unit == "pixel"
     with pytest.raises(InputError, match="colour image"):
         annotated_layers(viewer.add_image(np.zeros((8, 8, 3)), rgb=True), labels)
     with pytest.raises(InputError, match="4 axes"):

@@ -217,6 +217,8 @@ def _crop(
                 f'the depths, or use scale "auto" or a number of at most {most:.3g}.'
             )
         zoom = float(most)
+    if automatic:
+        zoom = min(zoom, _ROOM[0] / _reach(planes.labels, label, own, depths, sides))
 
     def picture(k: int) -> NDArray[Any] | None:
         return None if planes.image is None else planes.image[k]
@@ -235,6 +237,27 @@ def _crop(
         )
     to_pixel = grid.translation((float(planes.depths[middle]), 0.0, 0.0)) @ crop.grid_to_pixel
     return replace(crop, planes=known, grid_to_pixel=to_pixel)
+
+
+def _reach(
+    labels: NDArray[Any],
+    label: int,
+    own: Mapping[int, Box],
+    depths: NDArray[np.float64],
+    sides: tuple[float, float],
+) -> float:
+    """How far a cell may extend from its imaged plane along z, in pixels.
+
+    Beyond its outermost sections it may be as high as a half ball on them, but not reach the next plane.
+    """
+    reach = 0.0
+    for k, following in ((min(own), min(own) - 1), (max(own), max(own) + 1)):
+        area = np.count_nonzero(labels[k][own[k]] == label) * sides[0] * sides[1]
+        beyond = float(np.sqrt(area / np.pi))
+        if 0 <= following < len(depths):
+            beyond = min(beyond, abs(depths[following] - depths[k]))
+        reach = max(reach, abs(depths[k]) + beyond)
+    return reach
 
 
 def _check_cell(labels: NDArray[Any], label: int, own: Mapping[int, Box]) -> None:

@@ -48,6 +48,8 @@ _OTHER_FORMATS = {
 #: Size of a voxel along (z, y, x); None: not in the file.
 _Sizes = tuple[float | None, float | None, float | None]
 _UNKNOWN: _Sizes = (None, None, None)
+#: Distances of voxels (z, y, x) in micrometer; that along z may not be known.
+StatedSpacing = tuple[float | None, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,9 +153,16 @@ def _lengths(sizes: Sequence[float | None]) -> str:
 
 
 def stated_pixel_size(path: Path) -> tuple[float, float] | None:
-    """Sides (y, x) of a pixel in micrometer, from the metadata of a TIFF or OME-Zarr picture.
+    """Sides (y, x) of a pixel in micrometer; None as in :func:`stated_spacing`."""
+    spacing = stated_spacing(path)
+    return spacing and spacing[1:]
 
-    None if the file does not state them, or if no microscope has such pixels.
+
+def stated_spacing(path: Path) -> StatedSpacing | None:
+    """Distances of voxels (z, y, x) in micrometer, from the metadata of a TIFF or OME-Zarr picture.
+
+    None if the file does not state the sides of a pixel, or if no microscope has such pixels; z alone may be
+    missing.
     """
     try:
         if path.is_dir():
@@ -163,13 +172,13 @@ def stated_pixel_size(path: Path) -> tuple[float, float] | None:
                 sizes, unit = _in_one_unit(*_tiff_sizes(tiff)[:2])
         else:
             return None
-        _, y, x = sizes
+        z, y, x = sizes
         if unit != UNIT or y is None or x is None:
             return None
-        check_spacing((y, y, x), unit)
+        check_spacing((z or y, y, x), unit)
     except Exception:  # damaged metadata can raise anything, and the picture may be fine without them
         return None
-    return y, x
+    return z, y, x
 
 
 def read_file(path: Path, *, labels: bool = False) -> Read:

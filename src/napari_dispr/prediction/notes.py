@@ -14,6 +14,8 @@ from napari_dispr.shapes.ensemble import Ensemble
 
 #: Above this number of voxels of a member in one face of the grid, its measures suffer.
 LEAST_CUT = 100
+#: A cell that the border cuts is tried at this share of its scale.
+_SMALLER = 0.75
 #: At most this many cells are listed in a sentence.
 _MOST_LISTED = 20
 
@@ -33,18 +35,23 @@ class Note:
         General: ``text`` is a sentence. Left out: the cell is not in the prediction; ``text`` is the reason.
         Unlike: the cell is unlike the training data; ``text`` says how. Cut: the grid's border cuts a member.
         Mask: the cell's mask is doubtful; ``text`` says why and what to do.
+    scale : float or None
+        Voxels per pixel at which a cell that is cut should fit.
     """
 
     kind: Kind
     cell: int | None = None
     text: str = ""
+    scale: float | None = None
 
 
-def is_cut(ensemble: Ensemble) -> bool:
-    """Whether the border of the model grid cuts a member."""
+def cut_notes(ensemble: Ensemble) -> list[Note]:
+    """A note if the border of the model grid cuts a member, with a scale at which it should fit."""
     inside = ensemble.members
     faces = (inside.take(end, axis=axis) for axis in (1, 2, 3) for end in (0, -1))
-    return any(np.count_nonzero(face, axis=(1, 2)).max() > LEAST_CUT for face in faces)
+    if any(np.count_nonzero(face, axis=(1, 2)).max() > LEAST_CUT for face in faces):
+        return [Note("cut", ensemble.label, scale=_SMALLER * ensemble.zoom)]
+    return []
 
 
 def mask_notes(
@@ -97,23 +104,25 @@ def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> li
     """
     texts: list[str] = []
     unlike: dict[str, str] = {}
-    cut: list[str] = []
+    cut: dict[str, float | None] = {}
     masks: dict[str, list[str]] = {}
     for note in notes:
         name = names.get(note.cell, str(note.cell)) if note.cell is not None else ""
         if note.kind == "unlike":
             unlike[name] = note.text
         elif note.kind == "cut":
-            cut.append(name)
+            cut[name] = note.scale
         elif note.kind == "mask":
             masks.setdefault(note.text, []).append(name)
         else:
             texts.append(f"Left out: {note.text}" if note.kind == "left out" else note.text)
     texts += in_words(unlike, cells)
     if cut:
+        scales = [scale for scale in cut.values() if scale is not None]
         texts.append(
-            f"The border of the model's grid cuts members of {_listed(cut)}, so their measures are too "
-            "small: give a smaller scale."
+            f"The border of the model's grid cuts members of {_listed([*cut])}, so their measures are too "
+            f"small: predict {'it' if len(cut) == 1 else 'them'} again with a smaller scale"
+            + (f", such as {min(scales):.3g} voxels per pixel." if scales else ".")
         )
     for text, alike in masks.items():
         listed = _listed(alike)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.card import Calibration, PlaneIntervals
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.notes import Note, is_cut, sentences
+from napari_dispr.prediction.notes import Note, cut_notes, sentences
 from napari_dispr.prediction.store import EnsembleStore
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.facts import Agreement, CellFacts
@@ -81,11 +81,10 @@ class Prediction(Mapping[int, Ensemble]):
 
     def with_cell(self, ensemble: Ensemble, *notes: Note) -> "Prediction":
         """This prediction with one more cell, or with other members of a cell, and with further notes."""
-        cut = Note("cut", ensemble.label)
         known = self.notes
         if ensemble.label in self:
-            known = tuple(note for note in known if note != cut)
-        notes += (cut,) if is_cut(ensemble) else ()
+            known = tuple(note for note in known if (note.kind, note.cell) != ("cut", ensemble.label))
+        notes += tuple(cut_notes(ensemble))
         return replace(self, ensembles=self.store.with_cell(ensemble), notes=known + notes)
 
     def with_provenance(self, **more: Any) -> "Prediction":

@@ -3,6 +3,11 @@
 from napari_dispr.errors import words_of
 from napari_dispr.shapes.measures import unit_sign
 
+#: napari opens labels in TIFF files as images.
+AS_LABELS = (
+    "If the labels are open as an image, right-click it in the layer list and choose Convert to Labels."
+)
+
 
 def heading(name: str, unit: str, between: str = "\n") -> str:
     """Such as ``volume (µm³)``, on two lines for a table."""

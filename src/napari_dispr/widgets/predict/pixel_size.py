@@ -1,4 +1,7 @@
-"""The size of a pixel and the distance of planes, where layers do not say it: written into the layers."""
+"""The size of a pixel and the distance of planes, where layers do not say it: written into the layers.
+
+What their files state stands in the fields at first.
+"""
 
 from collections.abc import Callable
 
@@ -7,9 +10,11 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QPushButton, QWidget
 
+from napari_dispr.cells.stack_files import StatedSpacing
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.scene import look_at
 from napari_dispr.widgets.parts.layouts import row
+from napari_dispr.widgets.parts.stated_size import StatedSize
 
 _UNITS = ("micrometer", "nanometer", "millimeter")
 
@@ -31,6 +36,9 @@ class PixelSize(QWidget):
         self.set_button = QPushButton("Set", toolTip="Write the size into the layers of picture and labels")
         row((self.size, 1), (self.distance, 1), self.unit, self.set_button, parent=self)
         self.set_button.clicked.connect(self.write)
+        self._stated = StatedSize(self)
+        self._stated.found.connect(self._offer_stated)
+        self._offered: tuple[Image, StatedSpacing] | None = None
 
     def look(self, several: bool) -> bool:
         """Ask for what the layers do not say, with ``several`` also for the distance of planes; whether
@@ -40,17 +48,39 @@ class PixelSize(QWidget):
         size, distance = self.is_missing(image), several and (_unspaced(image) or _unspaced(labels))
         self.size.setVisible(size)
         self.distance.setVisible(distance)
+        if size or distance:
+            self._offer_stated()
         return size or distance
+
+    def _offer_stated(self) -> None:
+        """Show what the files of the layers state, once: the user may change it."""
+        image, labels = self._layers()
+        stated = self._stated.of(image, labels)
+        if image is None or stated is None or self._offered == (image, stated):
+            return
+        self._offered = (image, stated)
+        self.unit.setCurrentIndex(self.unit.findData("micrometer"))
+        self.size.setValue(float(np.sqrt(stated[1] * stated[2])))
+        if stated[0] is not None:
+            self.distance.setValue(stated[0])
 
     @staticmethod
     def is_missing(layer: Layer | None) -> bool:
         return layer is not None and str(layer.units[-1]) == "pixel"
 
     def write(self) -> None:
-        """Set scale, place and units of both layers, and show them; the ratio of y and x is kept."""
+        """Set scale, place and units of both layers, and show them and the same plane.
+
+        The ratio of y and x is kept; where it is 1, it becomes that which the file states.
+        """
         image, labels = self._layers()
         if image is None:
             return
+        dims, ratio = self._viewer.dims, np.ones(2)
+        steps, displayed = dims.nsteps, dims.current_step
+        if self._offered and self._offered[0] is image and np.ptp(image.scale[-2:]) == 0:
+            sides = np.array(self._offered[1][1:])
+            ratio = sides / np.sqrt(sides.prod())
         unit: str = self.unit.currentData()
         factor = self.size.value() / float(np.sqrt(np.prod(image.scale[-2:])))
         distance = self.distance.value() if not self.distance.isHidden() else None
@@ -61,12 +91,14 @@ class PixelSize(QWidget):
             if distance is not None and _unspaced(layer):
                 grown[-3], units[-3] = distance / layer.scale[-3], unit
             if self.is_missing(layer):
-                grown[-2:], units[-2:] = factor, (unit, unit)
+                grown[-2:], units[-2:] = factor * ratio, (unit, unit)
                 if distance is None and layer.ndim > 2 and str(units[-3]) == "pixel" and not _unspaced(layer):
                     grown[-3], units[-3] = factor, unit  # planes whose distance is known in pixels
             layer.scale, layer.translate = layer.scale * grown, layer.translate * grown
             layer.units = tuple(units)
         look_at(self._viewer, [image])  # it has another size in the world now
+        if dims.nsteps == steps:
+            dims.current_step = displayed
 
 
 def _box(value: float, tip: str) -> QDoubleSpinBox:

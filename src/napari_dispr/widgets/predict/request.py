@@ -24,6 +24,7 @@ from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.placement import LARGEST_VOLUMES
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import DisplayedPlane, DisplayedStack, displayed_plane, displayed_stack
+from napari_dispr.widgets.parts.wording import AS_LABELS
 from napari_dispr.widgets.predict.fixes import is_binary, misaligned
 
 _MASK = " The labels are a mask with one value: all its parts count as one cell. Split them."
@@ -146,7 +147,7 @@ def make_request(
         )
     picture = displayed_plane(image, dims)
     if labels is None:
-        raise InputError("There is no label layer: open or paint a segmentation of the picture.")
+        raise InputError(f"There is no label layer: open or paint a segmentation of the picture. {AS_LABELS}")
     if misaligned(image, labels):
         raise InputError(
             f'"{labels.name}" lacks an axis that "{image.name}" has (such as channels), so that napari shows '

@@ -15,6 +15,7 @@ from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice,
 from napari_dispr.widgets.parts.layouts import column, form, row
 from napari_dispr.widgets.parts.run_follower import RunFollower
 from napari_dispr.widgets.parts.run_list import RunList
+from napari_dispr.widgets.parts.stated_size import StatedSize
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.synthesis.learn_run import (
     GRACE,
@@ -102,6 +103,7 @@ class LearnPage(QWidget):
         self._build()
         self._start = LatestAnswer(start_learning, self._on_started, self, pause=None)
         self._count = LatestAnswer(images_in, self._on_counted, self)
+        self._stated = StatedSize(self)
         self._connect()
         self._show_page()
         self._on_layers()
@@ -149,6 +151,7 @@ class LearnPage(QWidget):
         self.image_choice.layer_changed.connect(self._on_layers)
         self.labels_choice.layer_changed.connect(self._on_layers)
         self.folder.changed.connect(self._on_inputs)
+        self._stated.found.connect(self._on_inputs)
         self.name.textChanged.connect(self._on_inputs)
         self.learn_button.clicked.connect(self.learn)
         self.view.state_changed.connect(self.models_changed)
@@ -163,7 +166,7 @@ class LearnPage(QWidget):
         image, labels = self.image_choice.layer, self.labels_choice.layer
         assert image is None or isinstance(image, Image)
         assert labels is None or isinstance(labels, Labels)
-        return annotated_layers(image, labels)
+        return annotated_layers(image, labels, self._stated.of(image, labels))
 
     def _on_layers(self) -> None:
         for choice in (self.image_choice, self.labels_choice):

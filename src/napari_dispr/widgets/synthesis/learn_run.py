@@ -17,6 +17,7 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
+from napari_dispr.cells.stack_files import UNIT, StatedSpacing
 from napari_dispr.errors import InputError, counted, duration
 from napari_dispr.files import write_json
 from napari_dispr.models.library import check_name, numbered_names
@@ -26,6 +27,7 @@ from napari_dispr.synthesis.annotated_cells import check_annotated
 from napari_dispr.training.run import RunFolder
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.widgets.parts.followed import Followed, last_line
+from napari_dispr.widgets.parts.wording import AS_LABELS
 from napari_dispr.widgets.train.request import lengths_of
 
 _NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
@@ -72,14 +74,18 @@ class AnnotatedLayers:
         return f"{len(self.spacing)}D, {size} of {sides} {unit_sign(self.unit)}"
 
 
-def annotated_layers(image: Image | None, labels: Labels | None) -> AnnotatedLayers:
+def annotated_layers(
+    image: Image | None, labels: Labels | None, stated: StatedSpacing | None = None
+) -> AnnotatedLayers:
     """Check two layers without reading their pixels.
+
+    If neither has a voxel size, it is that which their files state.
 
     Raises an InputError if a layer is missing, or they are not one 2D or 3D image and its labels.
     """
     if image is None or labels is None:
         raise InputError(
-            "Choose an image and its labels. For a first try: File > Open Sample > napari DISPR."
+            f"Choose an image and its labels. For a first try: File > Open Sample > napari DISPR. {AS_LABELS}"
         )
     if getattr(image, "rgb", False):
         raise InputError(f'"{image.name}" is a colour image: split it into channels and choose one.')
@@ -96,6 +102,9 @@ def annotated_layers(image: Image | None, labels: Labels | None) -> AnnotatedLay
     spacing, unit = lengths_of(labels)
     if unit == "pixel" and all(side == 1 for side in spacing):
         spacing, unit = lengths_of(image)
+    if unit == "pixel" and all(side == 1 for side in spacing) and stated:
+        own = tuple(side for side in stated[-len(spacing) :] if side is not None)
+        spacing, unit = (own, UNIT) if len(own) == len(spacing) else (spacing, unit)
     return AnnotatedLayers(pixels, marks, spacing, unit)
 
 

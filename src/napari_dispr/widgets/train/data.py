@@ -21,6 +21,7 @@ from napari_dispr.widgets.parts.layer_choice import (
 )
 from napari_dispr.widgets.parts.layouts import column, form, row
 from napari_dispr.widgets.parts.picture import Picture, PictureWindow
+from napari_dispr.widgets.parts.stated_size import StatedSize
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.inputs import FolderInput, FolderTarget, PlaneInput, SpacingInput
 from napari_dispr.widgets.train.request import (
@@ -70,6 +71,7 @@ class DataInput(FolderTarget):
         self._next_progress.timeout.connect(self._show_progress)
         self._check = LatestAnswer(gather, self._on_gathered, self, pause=_PAUSE)
         self._enlarge = LatestAnswer(large_picture, self._show_large, self, pause=0)
+        self._stated = StatedSize(self)
         self._connect()
         self._on_source()
         self._follow_layers()
@@ -126,6 +128,7 @@ class DataInput(FolderTarget):
             choice.layer_changed.connect(self._follow_layers)
         for control in (self.spacing, self.plane, self.folder):
             control.changed.connect(self._on_inputs)
+        self._stated.found.connect(self._on_inputs)
         self.plane.take_button.clicked.connect(self._take_displayed)
         self.preview_button.clicked.connect(self._preview)
 
@@ -153,7 +156,7 @@ class DataInput(FolderTarget):
         assert image is None or isinstance(image, Image)
         assert labels is None or isinstance(labels, Labels)
         if labels is not None and not self.spacing.edited:
-            self.spacing.show_spacing(layers_spacing(image, labels))
+            self.spacing.show_spacing(layers_spacing(image, labels, self._stated.of(labels, image)))
         stack = stack_of(image, labels, self.spacing.spacing)
         return DataRequest(stack, self.plane.plane)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_notes, read_training_cells, write_dataset
 from napari_dispr.cells.splits import check_cells, split_cells
-from napari_dispr.cells.stack_files import micrometers
+from napari_dispr.cells.stack_files import UNIT, StatedSpacing, micrometers
 from napari_dispr.cells.stacks import Stack, cut_stacks, in_words
 from napari_dispr.errors import InputError, counted
 from napari_dispr.export.pictures import montage
@@ -28,6 +28,7 @@ from napari_dispr.training.run import Plan, Run, runs_folder
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.parts.loading import without_full_collections
+from napari_dispr.widgets.parts.wording import AS_LABELS
 
 Plane = Literal["middle"] | int
 
@@ -125,11 +126,13 @@ def lengths_of(layer: Image | Labels) -> tuple[tuple[float, ...], str]:
     return tuple(float(f"{length:.7g}") for length in lengths), str(units[-1])
 
 
-def layers_spacing(image: Image | None, labels: Labels) -> Spacing:
-    """Voxel size of the labels; of the picture if the labels have none, like many segmentations."""
+def layers_spacing(image: Image | None, labels: Labels, stated: StatedSpacing | None = None) -> Spacing:
+    """Voxel size of the labels; of the picture if they have none; what their files state if none has."""
     spacing = spacing_of(labels)
     if image is not None and not spacing.is_known:
-        return spacing_of(image)
+        spacing = spacing_of(image)
+    if not spacing.is_known and stated and stated[0] is not None:
+        return Spacing((stated[0], *stated[1:]), UNIT)
     return spacing
 
 
@@ -139,7 +142,9 @@ def stack_of(image: Image | None, labels: Labels | None, spacing: Spacing) -> St
     Raises an InputError if there are no labels, or they do not fit the picture.
     """
     if labels is None:
-        raise InputError("Open a 3D label layer (each cell a number), or choose a dataset folder.")
+        raise InputError(
+            f"Open a 3D label layer (each cell a number), or choose a dataset folder. {AS_LABELS}"
+        )
     voxels = None if image is None else finest(image)
     marks = finest(labels)
     if voxels is not None and tuple(voxels.shape) != tuple(marks.shape):
