@@ -41,7 +41,7 @@ class Clock:
         self._start = time.monotonic()
 
     def step(self, label: int, batches_left: int) -> Step:
-        """One more step is done; ``batches_left`` includes the current batch."""
+        """Count a step; ``batches_left`` includes the current batch."""
         self._in_batch += 1
         self._taken += 1
         done = self._before + self._in_batch
@@ -50,7 +50,7 @@ class Clock:
         return Step(label, done, done + left, seconds)
 
     def end_batch(self, *, finished: bool) -> None:
-        """The batch is finished, or it will be repeated."""
+        """End a batch that is finished, or that will be repeated."""
         self._before += self._in_batch if finished else 0
         self._in_batch = 0
 

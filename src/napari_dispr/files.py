@@ -258,10 +258,7 @@ def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None
 def open_tiff(path: str | os.PathLike[str]) -> "Iterator[TiffFile]":
     """Open a TIFF. Unlike tifffile, this gives no zeros for planes that the metadata state but no file holds.
 
-    Raises
-    ------
-    InputError
-        If planes are missing.
+    Raises an InputError if planes are missing.
     """
     import tifffile
 

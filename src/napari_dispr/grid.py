@@ -84,18 +84,19 @@ def between(
     return planes[below] * (1 - share) + planes[above] * share
 
 
-def box_of(inside: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...] | None:
+def box_of(inside: NDArray[np.bool_], margin: ArrayLike = 0) -> tuple[slice, ...] | None:
     """The smallest part of an array that holds all that is inside, and a margin as far as the array reaches.
 
-    None if nothing is inside.
+    None if nothing is inside. ``margin`` is one for all axes, or one for each.
     """
     box = []
-    for axis, length in enumerate(inside.shape):
+    margins = np.broadcast_to(np.asarray(margin, int), inside.ndim).tolist()
+    for axis, (length, room) in enumerate(zip(inside.shape, margins, strict=True)):
         others = tuple(other for other in range(inside.ndim) if other != axis)
         used = np.flatnonzero(inside.any(axis=others))
         if not len(used):
             return None
-        box.append(slice(max(int(used[0]) - margin, 0), min(int(used[-1]) + 1 + margin, length)))
+        box.append(slice(max(int(used[0]) - room, 0), min(int(used[-1]) + 1 + room, length)))
     return tuple(box)
 
 

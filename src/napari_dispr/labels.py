@@ -24,17 +24,14 @@ _PLANES, _THIN = 24, 40
 def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
     """Labels as an integer array.
 
+    Raises an InputError if the array holds NaN, infinity, fractions or negative values, or no numbers.
+
     Parameters
     ----------
     labels : array
         Booleans and whole numbers stored as floats are accepted.
     name : str
         Name of the file or layer, for messages.
-
-    Raises
-    ------
-    InputError
-        If the array holds NaN, infinity, fractions or negative values, or no numbers.
     """
     which = f"The labels of {name}" if name else "The labels"
     if labels.dtype.kind == "b":

@@ -9,6 +9,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import Scaling, check_fields, crop_cell, crop_cells, cut_by_border
 from napari_dispr.errors import InputError
 from napari_dispr.labels import cell_box, cell_boxes
+from napari_dispr.shapes.morphometry import iou
 
 
 def blob(
@@ -29,10 +30,6 @@ def back_to_pixels(mask: NDArray[np.float32], grid_to_pixel: NDArray[np.float64]
     z, y, x, _ = np.linalg.inv(grid_to_pixel) @ points
     np.testing.assert_allclose(z, grid.IMAGED_PLANE)
     return map_coordinates(mask, [y, x], order=1).reshape(shape) > 0.5
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / (a | b).sum())
 
 
 @pytest.mark.parametrize("zoom", [0.31, 0.5, 0.77, 1.0, 1.3, 2.0])

@@ -8,6 +8,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import Scaling, check_fields, crop_cell, crop_cells
 from napari_dispr.cells.stacks import CutCells, Stack, cut_stacks
 from napari_dispr.errors import InputError
+from napari_dispr.shapes.morphometry import iou
 from napari_dispr.signed_distance import crossings
 from napari_dispr.synthesis.stacks import simulate_stack
 
@@ -31,10 +32,6 @@ def box(*sides: slice, shape: tuple[int, int, int] = (24, 60, 60)) -> NDArray[np
     labels = np.zeros(shape, np.uint8)
     labels[sides] = 1
     return labels
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / (a | b).sum())
 
 
 def sections_agree(cut: CutCells, least: float) -> bool:

@@ -131,6 +131,13 @@ def test_a_start_that_has_seen_the_cells_is_refused(whole, dataset, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_two_methods_of_one_name_are_refused(whole, dataset, tmp_path):
+    other = str(whole[0] / "folds" / "1" / "model.safetensors")
+    with pytest.raises(InputError, match="Two methods are called 'model'"):
+        nd.cross_validate(dataset, tmp_path / "out", ["model", other], **OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_fold_alone_is_a_held_out_split_that_others_join(whole, dataset, cells, tmp_path):
     """It tests the cells of this fold; continued with the other folds, its files equal those of the whole."""
     out = tmp_path / "out"

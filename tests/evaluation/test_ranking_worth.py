@@ -6,16 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from support.geometry import ball
 
-from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, DatasetNotes, write_dataset
 from napari_dispr.commands.cli import main
 from napari_dispr.evaluation.ranking_worth import worth_of
-
-
-def ball(radius: float) -> np.ndarray:
-    z, y, x = np.indices(grid.SHAPE) - np.array([32.0, 31.5, 31.5]).reshape(3, 1, 1, 1)
-    return (radius - np.sqrt(z**2 + y**2 + x**2)).astype(np.float32)
 
 
 def test_worth_of_known_errors() -> None:

@@ -11,6 +11,7 @@ from napari_dispr.export.pictures import (
     BACKGROUND,
     ENLARGED,
     GAP,
+    LEVELS,
     OUTLINE,
     SEAM,
     denoising_overview,
@@ -112,11 +113,13 @@ def test_how_a_shape_came_to_be_is_seen_from_noise_to_shape():
     frames = np.stack([noise, BALL])
     mask = np.clip(BALL[grid.IMAGED_PLANE] + 0.5, 0, 1).astype(np.float32)
     path = Denoising(1, 0, frames, frames, np.array([1, 0]), np.array([1, 0]), np.eye(4))
-    page = denoising_overview(path, [1.0, 0.3, 0.0])
+    page = denoising_overview(path)
     side = grid.SIZE * ENLARGED
-    assert page.dtype == np.uint8 and page.shape == (2 * (side + GAP) + GAP, 3 * (side + GAP) + GAP, 3)
-    places = [GAP + i * (side + GAP) for i in range(3)]
-    shapes, planes = ([page[top : top + side, x : x + side] for x in places] for top in places[:2])
+    assert page.dtype == np.uint8
+    assert page.shape == (2 * (side + GAP) + GAP, len(LEVELS) * (side + GAP) + GAP, 3)
+    places = [GAP + i * (side + GAP) for i in range(len(LEVELS))]
+    picked = [places[i] for i in (0, LEVELS.index(0.33), -1)]
+    shapes, planes = ([page[top : top + side, x : x + side] for x in picked] for top in places[:2])
     covered = [(shape != BACKGROUND).any(axis=-1).mean() for shape in shapes]
     assert covered[0] > 0.95 and covered[0] > covered[1] > covered[2] > 0.1
     inside = np.repeat(np.repeat(mask > 0.5, ENLARGED, 0), ENLARGED, 1)
@@ -124,7 +127,7 @@ def test_how_a_shape_came_to_be_is_seen_from_noise_to_shape():
     assert contrast[2] > contrast[1] > 10 and abs(contrast[0]) < 5
     # With what it was drawn from, that comes first.
     section = Section(mask, mask * 0.6)
-    with_picture = denoising_overview(replace(path, section=section), [1.0, 0.3, 0.0])
+    with_picture = denoising_overview(replace(path, section=section))
     assert with_picture.shape[1] == page.shape[1] + side + GAP
     outlined = (with_picture == OUTLINE).all(axis=-1)
-    assert all(outlined[:, x : x + side].any() for x in (*places, places[2] + side + GAP))
+    assert all(outlined[:, x : x + side].any() for x in (*places, places[-1] + side + GAP))

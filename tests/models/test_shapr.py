@@ -12,7 +12,6 @@ from napari_dispr import InputError
 from napari_dispr.card import Card
 from napari_dispr.evaluation.evaluate import evaluate
 from napari_dispr.models.shapr import (
-    PUBLISHED_PARAMETERS,
     SHAPR,
     Discriminator,
     SHAPRModel,
@@ -40,7 +39,6 @@ def untrained():
 def test_network_is_the_published_one_but_for_what_is_not_known_of_it():
     network = SHAPR()
     assert sum(p.numel() for p in network.parameters()) == 418_641
-    assert abs(418_641 / PUBLISHED_PARAMETERS - 1) < 0.003
     blocks = [len([m for m in part.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)])
               for part in (network.encoder, network.decoder)]  # fmt: skip
     assert blocks == [2 * 3, 2 * 6]

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from support.geometry import ball
 
-from napari_dispr import grid
 from napari_dispr.card import Calibration
 from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
@@ -12,11 +12,6 @@ from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.ranking import expected_error, rank_cells
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
-
-
-def ball(radius: float) -> np.ndarray:
-    z, y, x = np.indices(grid.SHAPE) - np.array([32.0, 31.5, 31.5]).reshape(3, 1, 1, 1)
-    return (radius - np.sqrt(z**2 + y**2 + x**2)).astype(np.float32)
 
 
 def ensemble(label: int, *radii: float) -> Ensemble:

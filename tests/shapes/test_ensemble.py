@@ -7,17 +7,13 @@ import zipfile
 import numpy as np
 import pytest
 import tifffile
+from support.geometry import ball
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble, pairwise_iou, without_debris
 
 Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)
-
-
-def ball(radius, centre=(32, 31.5, 31.5)):
-    z, y, x = centre
-    return radius - np.sqrt((Z - z) ** 2 + (Y - y) ** 2 + (X - x) ** 2)
 
 
 def ensemble_of(*shapes, **fields):

@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from support.geometry import ball
 
 from napari_dispr import grid
 from napari_dispr.shapes.meshes import surface_mesh
 
 Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)
-
-
-def ball(radius, centre=(32, 31.5, 31.5)):
-    z, y, x = centre
-    return radius - np.sqrt((Z - z) ** 2 + (Y - y) ** 2 + (X - x) ** 2)
 
 
 def is_closed(mesh):

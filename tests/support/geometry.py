@@ -1,7 +1,17 @@
-"""Measures of ellipsoids by formula."""
+"""Balls as signed distances, and measures of ellipsoids by formula."""
 
 import numpy as np
 from scipy.special import ellipeinc, ellipkinc
+
+from napari_dispr import grid
+
+_Z, _Y, _X = np.indices(grid.SHAPE, dtype=np.float32)
+
+
+def ball(radius, centre=(32, 31.5, 31.5)):
+    """Signed distance (64, 64, 64) of a ball on the model grid."""
+    z, y, x = centre
+    return radius - np.sqrt((_Z - z) ** 2 + (_Y - y) ** 2 + (_X - x) ** 2)
 
 
 def ellipsoid_area(a, b, c):

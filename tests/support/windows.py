@@ -8,7 +8,7 @@ from napari import Viewer
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
 #: Long enough for a busy machine, milliseconds: what a test waits for is a condition, never a time.
 PATIENCE = 240_000
@@ -34,6 +34,11 @@ def let_events_run() -> None:
     """Work through all events that are due, those that they cause too."""
     for _ in range(5):
         QApplication.processEvents()
+
+
+def press(button: QWidget) -> None:
+    """A click of the left mouse button in the middle of a button."""
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def click_cell(viewer: Viewer, cell: int, drag: int = 0) -> None:

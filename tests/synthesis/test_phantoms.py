@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, label
 from scipy.spatial import ConvexHull
 
@@ -10,13 +9,10 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cell, cut_by_border
 from napari_dispr.errors import InputError
 from napari_dispr.labels import cell_boxes
+from napari_dispr.shapes.morphometry import iou
 from napari_dispr.signed_distance import from_level
 from napari_dispr.synthesis.phantoms import KINDS, Field, phantom, simulate_field
 from napari_dispr.synthesis.red_cell_crops import membrane_picture
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / (a | b).sum())
 
 
 @pytest.fixture(scope="module")

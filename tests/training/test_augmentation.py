@@ -9,6 +9,7 @@ from support.simulated import cell_of
 
 from napari_dispr import InputError, grid, signed_distance
 from napari_dispr.cells.training_cells import STORED_TRUNCATION, TrainingCell, training_cell
+from napari_dispr.shapes.morphometry import iou
 from napari_dispr.synthesis.phantoms import phantom
 from napari_dispr.training.augmentation import augmented, unaugmented
 from napari_dispr.training.known_shapes import versions
@@ -29,10 +30,6 @@ def knizocyte():
 
 def rng(seed):
     return np.random.default_rng(seed)
-
-
-def iou(a, b):
-    return (a & b).sum() / (a | b).sum()
 
 
 def test_training_cell_is_the_cell(discocyte):

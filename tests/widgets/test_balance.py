@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from napari import Viewer
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
+from support.windows import press
 
 from napari_dispr.cells.folders import read_dataset
 from napari_dispr.cells.splits import class_of
@@ -62,10 +61,6 @@ def opened(make_napari_viewer: Callable[..., Viewer]) -> Callable[..., tuple[Vie
 def rows(widget: BalanceWidget) -> list[list[str]]:
     table = widget.table
     return [[table.item(y, x).text() for x in range(3)] for y in range(table.rowCount())]
-
-
-def press(button) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def test_a_balanced_folder_by_mouse(opened, qtbot: QtBot, tmp_path: Path) -> None:

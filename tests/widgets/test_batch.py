@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tifffile
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QSettings, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QOpenGLContext
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QToolButton
@@ -25,11 +25,6 @@ from napari_dispr.widgets.morphometry.widget import MorphometryWidget
 from napari_dispr.widgets.parts import threads
 
 DRUGS = ("taxol", "NA", "taxol")
-
-
-@pytest.fixture(autouse=True)
-def own_settings(tmp_path):
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path))
 
 
 @pytest.fixture(scope="module")

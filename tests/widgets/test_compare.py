@@ -12,9 +12,9 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QImage
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QDockWidget, QWidget
+from qtpy.QtWidgets import QDockWidget
 from support.predictions import balls, discs
-from support.windows import click_cell, let_events_run
+from support.windows import click_cell, let_events_run, press
 
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure_cells
@@ -89,10 +89,6 @@ def settle(qtbot: QtBot, widget: CompareWidget) -> None:
     let_events_run()
     qtbot.waitUntil(lambda: not widget.busy)
     let_events_run()
-
-
-def press(button: QWidget) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def click_tile(widget: CompareWidget, index: int) -> None:

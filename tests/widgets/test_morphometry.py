@@ -16,7 +16,7 @@ from napari import Viewer
 from napari.components import ViewerModel
 from napari.layers import Labels, Layer
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QEvent, QPoint, QPointF, QSettings, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QImage, QMouseEvent
 from qtpy.QtSvg import QSvgRenderer
 from qtpy.QtTest import QTest
@@ -44,12 +44,6 @@ from napari_dispr.widgets.morphometry.plots import PlotPanel
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
 
 FRAME = FRAMES["turned"] | {"units": ("micrometer", "micrometer")}
-
-
-@pytest.fixture(autouse=True)
-def own_settings(tmp_path: Path) -> None:
-    """Settings of the test alone; Qt looks the folder up once only."""
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path))
 
 
 @cache

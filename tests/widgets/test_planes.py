@@ -10,7 +10,6 @@ import pytest
 from napari import Viewer
 from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QSettings
 from support.stacks import STEP, two_balls
 
 import napari_dispr.prediction.predict  # noqa: F401  before a thread does: rewriting is not thread-safe
@@ -32,11 +31,6 @@ QUICK = PredictSettings(members=3, quality="fast", device="cpu")
 #: Every second plane has labels; planes are 0.3 micrometer apart, from z = 3 on.
 SPARSE = np.where(np.arange(len(LABELS))[:, None, None] % 2 == 0, LABELS, 0)
 PLACE = {"scale": (0.1 * STEP, 0.1, 0.1), "translate": (3.0, 0.0, 0.0), "units": ("um",) * 3}
-
-
-@pytest.fixture(autouse=True)
-def own_settings(tmp_path) -> None:
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path))
 
 
 def test_the_planes_that_say_where_cells_are() -> None:

@@ -16,9 +16,8 @@ from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QSettings, Qt
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
-from support.windows import PATIENCE, click_cell, let_events_run
+from support.windows import PATIENCE, click_cell, let_events_run, press
 
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
 from napari_dispr.card import Card
@@ -41,12 +40,6 @@ from napari_dispr.widgets.predict.widget import PredictWidget
 QUICK = PredictSettings(members=2, quality="fast", device="cpu")
 
 
-@pytest.fixture(autouse=True)
-def own_settings(tmp_path) -> None:
-    """Settings of the test alone; Qt looks the folder up once only."""
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path))
-
-
 @pytest.fixture
 def opened(make_napari_viewer: Callable[..., Viewer]) -> Callable[..., tuple[Viewer, PredictWidget]]:
     """Opens a window with the sample, in any frame, and the widget in its dock."""
@@ -63,10 +56,6 @@ def opened(make_napari_viewer: Callable[..., Viewer]) -> Callable[..., tuple[Vie
         return viewer, widget
 
     return open_
-
-
-def press(button) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def run(qtbot: QtBot, widget: PredictWidget, *cells: int) -> None:

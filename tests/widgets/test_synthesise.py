@@ -13,6 +13,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSlider, QApplication, QScrollArea, QScrollBar
+from support.windows import press
 
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
@@ -32,7 +33,6 @@ from napari_dispr.widgets.synthesis.learn_run import (
     LearnRun,
     annotated_layers,
     free_name,
-    list_runs,
     name_problem,
 )
 from napari_dispr.widgets.synthesis.make_request import MakeRequest, iter_folder, source_of
@@ -44,11 +44,7 @@ Opened = tuple[Viewer, SynthesiseWidget]
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     yield
-    stop_runs([run for folder, *_ in list_runs() if (run := LearnRun(Path(folder))).is_running])
-
-
-def press(button) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    stop_runs([run for run in learn_run.all_runs() if run.is_running])
 
 
 @pytest.fixture

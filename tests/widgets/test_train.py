@@ -11,11 +11,11 @@ import pytest
 from napari import Viewer
 from npe2 import PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent, QWheelEvent
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QPushButton, QWidget
 from support.runs import WAITING
+from support.windows import press
 
 import napari_dispr
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
@@ -38,9 +38,8 @@ FEW_STEPS = TrainSettings(steps=4, batch=2, validations=1, validation_cells=1, p
 
 
 @pytest.fixture(autouse=True)
-def cheap_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of the test alone, and a preset of some seconds."""
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path))
+def cheap_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset of some seconds."""
     monkeypatch.setitem(PRESETS, "standard", FEW_STEPS)
 
 
@@ -77,10 +76,6 @@ def dock(viewer: Viewer) -> TrainWidget:
 def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of runs begin and then only wait to be stopped."""
     monkeypatch.setattr(Run, "command", lambda run, finish=False: WAITING.command_of(run))
-
-
-def press(button: QPushButton) -> None:
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def cells_read(qtbot: QtBot, widget: TrainWidget) -> None:

@@ -10,9 +10,9 @@ import pytest
 from support.runs import WAITING
 
 from napari_dispr.errors import InputError
-from napari_dispr.training.run import Plan, Run
+from napari_dispr.training.run import Plan, Run, all_runs, runs_folder
 from napari_dispr.widgets.parts.followed import last_line, stop_runs
-from napari_dispr.widgets.train.follow import FollowedRun, RunLog, cells_words, list_runs
+from napari_dispr.widgets.train.follow import FollowedRun, RunLog, cells_words
 
 STEP = {"learning_rate": 0.01, "samples_per_second": 14.1, "memory_gb": 1.94}
 
@@ -282,11 +282,9 @@ def test_a_removed_run_is_missed(run: Run) -> None:
 
 
 def test_runs_are_listed() -> None:
-    from napari_dispr.training.run import runs_folder
-
-    assert list_runs() == []
+    assert all_runs() == []
     Run.create(runs_folder() / "a", Plan(name="a", dataset="d", out="o"))
-    assert [entry[1:] for entry in list_runs()] == [("a", "planned")]
+    assert [(run.name, run.state) for run in all_runs()] == [("a", "planned")]
 
 
 def test_last_line(tmp_path: Path) -> None:

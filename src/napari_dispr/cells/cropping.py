@@ -56,18 +56,15 @@ class Crop:
 def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[Any] | None, NDArray[Any]]:
     """Check an image and its labels, and return them as 2D arrays.
 
+    Raises an InputError if they are not 2D, have different shapes, the labels are not whole numbers or are
+    empty, or the image has colours, NaN or a single value.
+
     Parameters
     ----------
     image : (y, x) array or None
         Any real data type; axes of length 1 are dropped.
     labels : (y, x) array
         0 is background, each other value is a cell. Booleans and floats become integers.
-
-    Raises
-    ------
-    InputError
-        If they are not 2D, have different shapes, the labels are not whole numbers or are empty, or the image
-        has colours, NaN or a single value.
     """
     labels = _plane(labels)
     if labels.ndim != 2:
@@ -177,6 +174,8 @@ def crop_cells(
 ) -> tuple[list[Crop], dict[int, str]]:
     """Crop many cells.
 
+    Raises an InputError if a named cell cannot be cropped, or no cell at all.
+
     Parameters
     ----------
     cells : sequence of int or None
@@ -186,11 +185,6 @@ def crop_cells(
     -------
     left_out : dict
         Cells that cannot be cropped, with the reason in words.
-
-    Raises
-    ------
-    InputError
-        If a named cell cannot be cropped, or no cell at all.
     """
     boxes = boxes or cell_boxes(labels)
     crops: list[Crop] = []
@@ -232,6 +226,9 @@ def crop_cell(
     Each voxel is the mean over a window of one voxel or one pixel, whichever is larger: the exact share of
     the area for small pixels, linear interpolation for large ones.
 
+    Raises an InputError if there is no such cell, the border cuts it, it does not fit the grid at this zoom,
+    or it is too thin.
+
     Parameters
     ----------
     image : (y, x) array or None
@@ -241,12 +238,6 @@ def crop_cell(
         Grid voxels per pixel.
     box : Box, optional
         Bounding box of the cell, if it is known.
-
-    Raises
-    ------
-    InputError
-        If there is no such cell, the border cuts it, it does not fit the grid at this zoom, or it is too
-        thin.
     """
     box = box or cell_box(labels, label)
     if cut_by_border(labels, label, box):

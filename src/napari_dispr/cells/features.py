@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 
 Plane = NDArray[np.float32]
@@ -54,8 +55,7 @@ def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:
     image : (64, 64) float32 or None
     """
     inside = mask > INSIDE
-    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
-    extent = float(max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1)
+    extent = float(max(side.stop - side.start for side in grid.box_of(inside) or ()))
     area = float(inside.sum())
     found = {"size": [np.log(extent), np.log(area)], "shape": _shape(inside, area, extent)}
     values = None if image is None else _normalised(image, inside)

@@ -59,6 +59,8 @@ class Field:
 def list_fields(source: str | PathLike[str]) -> list[Field]:
     """The fields of a batch, in the order of their names, or of the rows of the table.
 
+    Raises an InputError if there is no such file or folder, or it has no fields.
+
     Parameters
     ----------
     source : path
@@ -70,11 +72,6 @@ def list_fields(source: str | PathLike[str]) -> list[Field]:
     -------
     list of Field
         One for each time point and slice of a series. A file without a partner is a field with a ``fault``.
-
-    Raises
-    ------
-    InputError
-        If there is no such file or folder, or it has no fields.
     """
     source = Path(source)
     if not source.exists():

@@ -22,6 +22,9 @@ def pair_files(
     Partners have the same name without ending (.tif, .ome.tif, .zarr, .npy). Names of labels may end in
     _cp_masks, _masks, _labels, _seg and similar; in one folder with images and labels, they must.
 
+    Raises an InputError if one is a file and the other a folder, a folder has no such files, or a file has no
+    partner.
+
     Parameters
     ----------
     images : path or None
@@ -33,11 +36,6 @@ def pair_files(
     -------
     list of (image or None, labels)
         In the order of names.
-
-    Raises
-    ------
-    InputError
-        If one is a file and the other a folder, a folder has no such files, or a file has no partner.
     """
     labels = Path(labels)
     sources = [labels] if images is None else [Path(images), labels]
@@ -64,15 +62,12 @@ def partners(
 ) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
     """Pair the files of two folders, or of one, as `pair_files`.
 
+    Raises an InputError if a folder has no such files, or two with the same name.
+
     Returns
     -------
     alone : list of (path, str)
         Files without a partner, each with a sentence that says so.
-
-    Raises
-    ------
-    InputError
-        If a folder has no such files, or two with the same name.
     """
     of_labels = _files(labels, flat)
     together = labels.resolve() == images.resolve()

@@ -112,6 +112,9 @@ def read_dataset(
 ) -> list[CellFile]:
     """All cells of a dataset in the order of their names, ``train`` first.
 
+    Raises an InputError if the folder is not a dataset or is empty, or a file has no partner, cannot be read,
+    or has a wrong size or wrong values; the message names the file.
+
     Parameters
     ----------
     folder : path
@@ -121,12 +124,6 @@ def read_dataset(
         The part to read; None: all parts. Ignored if the folder is itself a part.
     need_objects : bool
         Whether to read the objects, too, and the pictures of further planes.
-
-    Raises
-    ------
-    InputError
-        If the folder is not a dataset or is empty, or a file has no partner, cannot be read, or has a wrong
-        size or wrong values; the message names the file.
     """
     kinds = ("mask", "image", "obj") if need_objects else ("mask", "image")
     cells = [
@@ -156,18 +153,15 @@ def write_dataset(folder: str | PathLike[str], cells: Sequence[CellFile], notes:
 
     :func:`read_dataset` gives the same cells, rounded to 8 bit, with the same fingerprints.
 
+    Raises an InputError if the folder already contains a dataset, a name is not allowed for a file or is used
+    twice, or only some cells have images.
+
     Parameters
     ----------
     folder : path
         May exist. It becomes a dataset only when everything is written.
     cells : sequence of CellFile
         With objects; all or none of them with images.
-
-    Raises
-    ------
-    InputError
-        If the folder already contains a dataset, a name is not allowed for a file or is used twice, or only
-        some cells have images.
     """
     folder = Path(folder)
     check_no_dataset(folder)

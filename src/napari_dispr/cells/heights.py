@@ -14,15 +14,19 @@ from napari_dispr.errors import InputError
 #: Least number of known cells.
 LEAST_CELLS = 5
 
-#: Before a cell is known: half of how the drawn volumes differ (at equal areas) is taken over, and volume
-#: grows as the area does, because sections of cells of one kind differ more than their heights. (In six
-#: stacks of nuclei the slope of log volume over log area is .2 to 1.4, 1.1 at the median.) Means and standard
-#: deviations of the two slopes, and of the errors of the logarithm of the volume.
+#: Priors: mean and standard deviation of the slope over the drawn volume, and of that over the area; standard
+#: deviation of the error of the logarithm of the volume. Half of a difference in drawn volume (at equal
+#: areas) is expected to be true. Volume is expected to grow in proportion to the area, because sections of
+#: cells of one kind differ more than their heights. (In six stacks of nuclei the slope of log volume over log
+#: area is .2 to 1.4, 1.1 at the median.)
 _OWN, _AREA, _ERROR = (0.5, 0.2), (-0.5, 0.5), 0.15
 
 
 def fit_line(areas: ArrayLike, drawn: ArrayLike, volumes: ArrayLike, *, sized: bool) -> VolumeLine:
     """Fit the line that gives the volume of a cell from its drawn volume and the area of its mask.
+
+    Raises an InputError if there are fewer than `LEAST_CELLS` - 1 cells (one may be left out), or a value is
+    not above 0.
 
     Parameters
     ----------
@@ -34,11 +38,6 @@ def fit_line(areas: ArrayLike, drawn: ArrayLike, volumes: ArrayLike, *, sized: b
         True volumes. All in voxels.
     sized : bool
         Whether the size on the grid is the true size. It is not with the scale "auto".
-
-    Raises
-    ------
-    InputError
-        If there are fewer than `LEAST_CELLS` - 1 cells (one may be left out), or a value is not above 0.
 
     Notes
     -----

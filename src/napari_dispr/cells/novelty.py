@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from napari_dispr import grid
 from napari_dispr.card import Direction, Novelty, Usual
-from napari_dispr.cells.cropping import INSIDE
+from napari_dispr.cells.cropping import INSIDE, box_centre
 from napari_dispr.cells.features import GROUPS, KNOWN, features, short
 from napari_dispr.errors import InputError
 
@@ -56,6 +56,8 @@ def fit_novelty(
 ) -> Novelty:
     """Learn what the training cells look like.
 
+    Raises an InputError if there are fewer than ``least`` cells.
+
     Parameters
     ----------
     cells : sequence of (mask, image or None)
@@ -68,11 +70,6 @@ def fit_novelty(
     least : int
         Least number of cells. Of few cells those left out are far from the others, so that the limits are
         wide: fewer cells that are unlike them get a warning.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than ``least`` cells.
 
     Notes
     -----
@@ -303,9 +300,9 @@ def _noisy(image: Plane, most: float, rng: np.random.Generator) -> Plane:
 
 def at_extent(mask: Plane, image: Plane | None, extent: float) -> Seen:
     """The cell at the scale "auto"."""
-    sides = [np.flatnonzero((mask > INSIDE).any(axis=1 - axis)) for axis in range(2)]
-    zoom = extent / (max(np.ptp(side) for side in sides) + 1)
-    middle = np.array([(side[0] + side[-1]) / 2 for side in sides]) - grid.CENTRE / zoom
+    box = grid.box_of(mask > INSIDE) or ()
+    zoom = extent / max(side.stop - side.start for side in box)
+    middle = np.array(box_centre(box)) - grid.CENTRE / zoom
 
     def moved(plane: Plane) -> Plane:
         return np.asarray(ndimage.affine_transform(plane, np.eye(2) / zoom, middle, order=1), np.float32)

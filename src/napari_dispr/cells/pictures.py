@@ -53,6 +53,9 @@ def read_plane(
 ) -> NDArray[Any]:
     """Read one plane of a picture or of labels.
 
+    Raises an InputError if the file cannot be read, has no such plane, or has several channels and none was
+    chosen.
+
     Parameters
     ----------
     place : mapping of axis to int, optional
@@ -64,11 +67,6 @@ def read_plane(
     -------
     array
         (y, x), but for axes that are not known.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, has no such plane, or has several channels and none was chosen.
     """
     axes = axes_of(path)
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it

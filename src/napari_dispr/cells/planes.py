@@ -136,6 +136,8 @@ def crop_planes(
     least 0.8 times as large as the largest. Planes without the cell are known to be empty next to its
     ends; between its sections they are taken as not segmented.
 
+    Raises an InputError if a named cell cannot be cropped, or no cell at all.
+
     Parameters
     ----------
     planes : Planes
@@ -151,11 +153,6 @@ def crop_planes(
         Index of the imaged plane of each cell.
     left_out : dict
         Cells that cannot be cropped, with the reason in words.
-
-    Raises
-    ------
-    InputError
-        If a named cell cannot be cropped, or no cell at all.
     """
     boxes = [cell_boxes(labels) for labels in planes.labels]
     crops: list[Crop] = []

@@ -38,16 +38,13 @@ def split_cells(
 
     Copies of a cell are never separated. The order of the cells has no effect.
 
+    Raises an InputError if there are fewer than ``LEAST`` different cells.
+
     Parameters
     ----------
     share : float
         Share of the validation cells, between 0 and 1; about the same in each class (the name without the
         digits at its end).
-
-    Raises
-    ------
-    InputError
-        If there are fewer than ``LEAST`` different cells.
     """
     groups = [group for _, group in sorted((min(cells[i].name for i in g), g) for g in copies(cells))]
     if len(groups) < LEAST:

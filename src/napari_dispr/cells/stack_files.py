@@ -74,6 +74,9 @@ def read_stack(
 ) -> Stack:
     """Read a 3D image and its segmentation.
 
+    Raises an InputError if a file is missing or damaged, has time points or channels of which none was
+    chosen, or is not a 3D stack, or if the package for OME-Zarr is missing.
+
     Parameters
     ----------
     image : path or None
@@ -94,12 +97,6 @@ def read_stack(
     Stack
         Named after the file of the image, or else of the labels. If no file contains the voxel size along
         all axes, voxels are cubes of one pixel, and ``note`` says so.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged, has time points or channels of which none was chosen, or is not a 3D
-        stack, or if the package for OME-Zarr is missing.
     """
     named = Path(labels if image is None else image)
     segmentation = _in_space(read_file(Path(labels), labels=True), Path(labels), flat)

@@ -102,6 +102,9 @@ def cut_stacks(
 ) -> CutCells:
     """Make a cell on the model grid, with its true shape, of every label of the stacks.
 
+    Raises an InputError if labels or image of a stack are wrong or do not fit, names or units clash, or no
+    label can be used.
+
     Parameters
     ----------
     stacks : sequence of Stack
@@ -122,11 +125,6 @@ def cut_stacks(
         Objects are clip(d + 0.5, 0, 1), where d is the signed distance in voxels: each slice is resampled
         like the mask, and signed distances are interpolated between slices (Raya and Udupa, IEEE Trans. Med.
         Imaging 9 (1990) 32).
-
-    Raises
-    ------
-    InputError
-        If labels or image of a stack are wrong or do not fit, names or units clash, or no label can be used.
     """
     if not stacks:
         raise InputError("There is no stack: give an image with its labels.")

@@ -40,7 +40,7 @@ class TrainingCell:
 
     @property
     def silhouette_extent(self) -> int:
-        """The same of the silhouette."""
+        """Larger side of the bounding box of the silhouette, in voxels; at least 1."""
         return larger_side(np.asarray(self.signed_distance.max(axis=0) > 0, np.float32))
 
 

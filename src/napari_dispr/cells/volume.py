@@ -35,6 +35,8 @@ def fit_volume(
 ) -> VolumeRegression:
     """Fit the volume of cells to features of mask and image.
 
+    Raises an InputError if there are fewer than `LEAST_CELLS` cells with an image.
+
     Parameters
     ----------
     masks, images : sequences of (64, 64) arrays
@@ -42,11 +44,6 @@ def fit_volume(
         left out.
     volumes : sequence of float
         In voxels.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than `LEAST_CELLS` cells with an image.
 
     Notes
     -----

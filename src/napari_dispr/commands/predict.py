@@ -10,7 +10,11 @@ from napari_dispr.errors import InputError, counted
 from napari_dispr.settings import PredictSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from numpy.typing import NDArray
+
+    from napari_dispr.prediction.result import Prediction
 
 
 def add(commands: Any) -> None:
@@ -50,64 +54,63 @@ def predict(options: argparse.Namespace) -> None:
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
     if options.planes is None and (options.spacing or options.unit):
         raise InputError("--spacing and --unit are for stacks: give --planes, too, or leave them out.")
-    import numpy as np
-
-    from napari_dispr.models.library import load_model
-    from napari_dispr.prediction.predict import iter_predict, iter_predict_crops
-
-    chosen: dict[str, Any] = {}
     earlier = None if options.overwrite else common.earlier_prediction(options.out)
-    if options.labels is None:
-        from napari_dispr.cells.folders import read_dataset
-
-        for name in ("cells", "channel", "scale", "split", "planes"):
-            if getattr(options, name) not in (None, False):
-                raise InputError(
-                    f"--{name} is not for dataset folders, whose cells are used as they are: leave it out."
-                )
-        files = read_dataset(options.image)
-        model = load_model(settings.model)
-        names = {label: file.name for label, file in enumerate(files, start=1)}
-        if len(set(names.values())) < len(names):
-            raise InputError(
-                f"{options.image} has cells with the same name in train and test: give one of these folders."
-            )
-        crops = [file.crop(label) for label, file in enumerate(files, start=1)]
-        size = settings.pixel_size or 1.0
-        events = iter_predict_crops(
-            crops,
-            model,
-            settings,
-            image_to_world=np.diag([size, size, 1.0]),
-            unit=model.card.unit if settings.pixel_size else "pixel",
-            names=names,
-            earlier=earlier,
-        )
-    else:
-        if options.planes is None:
-            picture = _picture(options, settings)
-        else:
-            picture, chosen = _stack(options)
-        events = iter_predict(
-            cells=common.whole_numbers("--cells", options.cells),
-            earlier=earlier,
-            **picture,
-            **settings.model_dump(),
-        )
-    inputs: dict[str, Any] = (
-        {"dataset": str(options.image)}
-        if options.labels is None
-        else {"image_file": str(options.image), "labels_file": str(options.labels)}
-    )
+    inputs: dict[str, Any] = {"image_file": str(options.image), "labels_file": str(options.labels)}
     if options.split:
         inputs["split"] = True
     if options.channel is not None:
         inputs["channel"] = options.channel
-    inputs |= chosen
+    if options.labels is None:
+        inputs = {"dataset": str(options.image)}
+        events = _predicted_dataset(options, settings, earlier)
+    else:
+        from napari_dispr.prediction.predict import iter_predict
+
+        if options.planes is None:
+            picture = _picture(options, settings)
+        else:
+            picture, chosen = _stack(options)
+            inputs |= chosen
+        cells = common.whole_numbers("--cells", options.cells)
+        events = iter_predict(cells=cells, earlier=earlier, **picture, **settings.model_dump())
     prediction = common.run_and_save(events, options.out, inputs, added_to=earlier)
     for warning in prediction.warnings:
         common.warn(warning)
     print(f"{counted(len(prediction), 'cell')}, {counted(prediction.members, 'member')} each: {options.out}")
+
+
+def _predicted_dataset(
+    options: argparse.Namespace, settings: PredictSettings, earlier: "Prediction | None"
+) -> "Generator[Any, None, Prediction]":
+    """Predict the cells of a dataset folder; yields the events of `iter_predict_crops`."""
+    import numpy as np
+
+    from napari_dispr.cells.folders import read_dataset
+    from napari_dispr.models.library import load_model
+    from napari_dispr.prediction.predict import iter_predict_crops
+
+    for name in ("cells", "channel", "scale", "split", "planes"):
+        if getattr(options, name) not in (None, False):
+            raise InputError(
+                f"--{name} is not for dataset folders, whose cells are used as they are: leave it out."
+            )
+    files = read_dataset(options.image)
+    model = load_model(settings.model)
+    names = {label: file.name for label, file in enumerate(files, start=1)}
+    if len(set(names.values())) < len(names):
+        raise InputError(
+            f"{options.image} has cells with the same name in train and test: give one of these folders."
+        )
+    size = settings.pixel_size or 1.0
+    return iter_predict_crops(
+        [file.crop(label) for label, file in enumerate(files, start=1)],
+        model,
+        settings,
+        image_to_world=np.diag([size, size, 1.0]),
+        unit=model.card.unit if settings.pixel_size else "pixel",
+        names=names,
+        earlier=earlier,
+    )
 
 
 def _picture(options: argparse.Namespace, settings: PredictSettings) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Files of weights, and checkpoints: the state of a run, from which it continues."""
 
 import io
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 
 from napari_dispr.errors import InputError
@@ -24,6 +26,14 @@ def write_tensors(
     }
     with written_aside(path) as aside:
         aside.write_bytes(to_bytes(plain, metadata))  # safetensors' own writer makes files private
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a safetensors file; it raises what safetensors raises."""
+    with safe_open(path, framework="pt") as file:
+        # Copied: tensors that stay mapped to the file would prevent its replacement on Windows.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return file.metadata() or {}, tensors
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -45,15 +55,12 @@ def read_checkpoint(
 ) -> dict[str, Any]:
     """Read the state that a run continues from.
 
+    Raises an InputError if the file is damaged, or the run has other settings or cells.
+
     Parameters
     ----------
     settings, cells
         Must be equal to those of the checkpoint, except for settings in ``free``; no cells: not compared.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, or the run has other settings or cells.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location=device or "cpu", weights_only=True)

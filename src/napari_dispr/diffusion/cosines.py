@@ -26,7 +26,7 @@ def mirrored(coefficients: Floats, way: int) -> Floats:
 
 
 def all_mirrored(coefficients: Floats) -> Floats:
-    """Of a picture (n, n), as it is and mirrored in the three ways, (4, n * n)."""
+    """Coefficients of a picture (n, n), unchanged and mirrored in each of the three ways, (4, n * n)."""
     return np.stack([mirrored(coefficients, way).ravel() for way in range(4)])
 
 
@@ -87,7 +87,7 @@ def cosines(modes: int) -> Floats:
 
 
 def cosines_at(modes: int, place: ArrayLike) -> Floats:
-    """The same at any places, (places, modes)."""
+    """The orthonormal cosines at any places, (places, modes)."""
     k = np.arange(modes)
     unit = np.sqrt(np.where(k == 0, 1, 2) / grid.SIZE)
     return (np.cos(np.pi / grid.SIZE * (np.asarray(place)[:, None] + 0.5) * k) * unit).astype(np.float32)

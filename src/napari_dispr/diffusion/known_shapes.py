@@ -29,14 +29,15 @@ from napari_dispr.diffusion.cosines import (
 
 #: Weight of the squared difference of images against that of masks.
 IMAGE_WEIGHT = 2.0
-#: A known cell is alike within so many times the distance of nine tenths of known cells to the nearest other.
+#: Nine tenths of the known cells are within some distance of another known cell. A known cell is similar to a
+#: new one within this many times that distance.
 FAR = 2.0
-#: As many of the nearest shapes are likely for a cell, or this share if there are few.
+#: So many of the nearest shapes are likely for a cell, in effect; this share of them if there are few.
 LIKELY, LIKELY_SHARE = 100.0, 0.05
 #: The time of rectified flow at which a known shape enters, unless a model has another. Later ones are
 #: smoother and look more like cells; earlier ones leave more to the network.
 START = 0.6
-#: Shapes beyond so many are never likely.
+#: Only this many of the nearest shapes can be likely.
 _NEAR = 2000
 
 #: The cosines (16, 16) that are odd in y, and in x.
@@ -125,7 +126,7 @@ class KnownShapes:
     has_image, sized : (N,) uint8
         Whether there is an image, and whether the cell has its true size; the others have one size.
     farthest : (1,) float32
-        Squared difference of masks within which a known cell is alike enough to be fitted.
+        Squared difference of masks within which a known cell is similar enough to be fitted.
     start : (1,) float32
         The time at which a shape enters. The smaller it is, the less of the shape changes.
     """
@@ -176,7 +177,6 @@ class KnownShapes:
         sized: ArrayLike,
         groups: Sequence[Any],
         components: int = 512,
-        start: float = START,
     ) -> Self:
         """Keep shapes and sections.
 
@@ -214,13 +214,13 @@ class KnownShapes:
             np.array([look.image is not None for look in looks], np.uint8),
             np.asarray(sized).astype(np.uint8),
             np.array([_usual_distance(masks, groups)], np.float32),
-            np.array([start], np.float32),
+            np.array([START], np.float32),
         )
 
     # --- files ------------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """For a model file."""
+        """All fields by name, for a model file."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
@@ -233,7 +233,7 @@ class KnownShapes:
     def likely(
         self, look: Look, sized: bool, further: Floats | None = None, off_centre: bool = False
     ) -> Likely | None:
-        """The shapes that are most likely for a cell; None if no known cell is alike.
+        """The shapes that are most likely for a cell; None if no known cell is similar.
 
         Parameters
         ----------
@@ -280,34 +280,34 @@ class KnownShapes:
 
     @cached_property
     def variance(self) -> Floats:
-        """Of the components, (K,)."""
+        """Variance of each component, (K,)."""
         return np.square(self.shapes, dtype=np.float32).mean(axis=0) * self.shape_unit**2
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """Of the components, (K, K), diagonal and without zeros in it."""
+        """Covariance of the components, (K, K): diagonal, without zeros on the diagonal."""
         return np.diag(np.maximum(self.variance.astype(np.float64), 1e-9))
 
     @cached_property
     def signs(self) -> Floats:
-        """What mirroring in each way does to the components, (4, K)."""
+        """The sign that each component gets when a shape is mirrored in each way, (4, K)."""
         weight = (self.components**2).reshape((MODES,) * 3 + (-1,)).sum(axis=0)
         y, x = (1 - 2 * weight[odd].reshape(-1, weight.shape[-1]).sum(axis=0) for odd in _ODD)
         return np.stack([np.ones_like(x), x, y, x * y]).round()
 
     @cached_property
     def plane_signs(self) -> Floats:
-        """The same for the cosines of sections, (4, 144)."""
+        """The same for each cosine of a section, (4, 144)."""
         return all_mirrored(np.ones((PLANE_MODES, PLANE_MODES), np.float32))
 
     @cached_property
     def mask_cosines(self) -> Floats:
-        """Of the masks, (N, 144)."""
+        """Cosines of the masks, (N, 144)."""
         return self.masks * self.mask_unit
 
     @cached_property
     def image_cosines(self) -> Floats:
-        """Of the images, (N, 144); 0 where there is none."""
+        """Cosines of the images, (N, 144); 0 for cells without an image."""
         return self.images * self.image_unit
 
 
@@ -349,17 +349,17 @@ def _squares(rows: Floats, others: Floats) -> Floats:
     return np.maximum(norms - 2 * others @ rows.T + own[:, None], 0)
 
 
-def _usual_distance(masks: Floats, groups: Sequence[Any], sample: int = 400, share: float = 0.9) -> float:
-    """Squared difference to the most similar mask of another cell, of a share of the cells, times `FAR`."""
+def _usual_distance(masks: Floats, groups: Sequence[Any]) -> float:
+    """90 % quantile of the squared difference to the most similar mask of another cell, times ``FAR**2``."""
     names = np.array([str(group) for group in groups])
-    places = np.random.default_rng(0).permutation(len(masks))[:sample]
+    places = np.random.default_rng(0).permutation(len(masks))[:400]
     nearest = []
     for place in places:
         others = names != names[place]
         if others.any():
             nearest.append(_squares(masks[others], masks[place, None]).min())
-    # With versions of one cell alone, all cells are alike.
-    return FAR**2 * float(np.quantile(nearest, share)) if nearest else float(np.finfo(np.float32).max)
+    # With versions of only one cell, all cells are similar.
+    return FAR**2 * float(np.quantile(nearest, 0.9)) if nearest else float(np.finfo(np.float32).max)
 
 
 def _softened(apart: Floats) -> NDArray[np.float64]:

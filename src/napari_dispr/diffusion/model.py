@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices, eight_bit
-from napari_dispr.diffusion.checkpoints import write_tensors
+from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
 from napari_dispr.diffusion.condition import Condition, Known
 from napari_dispr.diffusion.known_shapes import KnownShapes
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
@@ -136,20 +136,10 @@ class ShapeModel:
         if os.path.getsize(path) > _LARGEST:
             raise InputError(f"{path} is larger than {_LARGEST / 1e9:.0f} GB: choose a smaller model.")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                # Copied: tensors that stay mapped to the file would prevent its replacement on Windows.
-                names = set(file.keys())
-                arrays = {
-                    name.removeprefix(_KNOWN): file.get_tensor(name).numpy().copy()
-                    for name in names
-                    if name.startswith(_KNOWN)
-                }
-                tensors = {
-                    name: file.get_tensor(name).to(torch.float32, copy=True)
-                    for name in names
-                    if not name.startswith(_KNOWN)
-                }
+            metadata, found = read_tensors(path)
+            known = {name for name in found if name.startswith(_KNOWN)}
+            arrays = {name.removeprefix(_KNOWN): found[name].numpy() for name in known}
+            tensors = {name: tensor.float() for name, tensor in found.items() if name not in known}
             process = json.loads(metadata["process"])
             card = Card.model_validate_json(metadata["card"])
             with torch.device("meta"):  # a file that claims to be huge takes no memory

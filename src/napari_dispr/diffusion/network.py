@@ -129,11 +129,11 @@ def unfold(x: Tensor, n: int) -> Tensor:
     return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // n**3, d * n, h * n, w * n)
 
 
-def timestep_embedding(t: Tensor, width: int, max_period: float = 1e4) -> Tensor:
+def timestep_embedding(t: Tensor, width: int) -> Tensor:
     """Sinusoids [cos | sin] of (B,) times, shape (B, width), float32."""
     half = width // 2
     # Written as in the original, so that the rounding of large angles is the same.
-    exponent = -math.log(max_period) * torch.arange(half, dtype=torch.float32, device=t.device) / half
+    exponent = -math.log(1e4) * torch.arange(half, dtype=torch.float32, device=t.device) / half
     angles = t[:, None].float() * torch.exp(exponent)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

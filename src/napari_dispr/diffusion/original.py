@@ -70,16 +70,7 @@ def import_dispr_checkpoint(
     """
     state = checkpoint if isinstance(checkpoint, Mapping) else _read(checkpoint)
     source = "The state dict" if isinstance(checkpoint, Mapping) else str(checkpoint)
-    if num_heads is None and num_head_channels == -1:
-        raise InputError(
-            "A checkpoint does not contain its number of attention heads: give num_heads "
-            "(1 with the flags of DISPR's README, 4 without flags)."
-        )
-    if noise_schedule not in ("linear", "cosine"):
-        raise InputError(f"There is no noise_schedule {noise_schedule!r}: choose linear or cosine.")
-    fewest = 21 if noise_schedule == "linear" else 1  # with fewer the betas reach 1
-    if diffusion_steps < fewest:
-        raise InputError(f"diffusion_steps is {diffusion_steps}: give {fewest} or more.")
+    _check_given(num_heads, num_head_channels, noise_schedule, diffusion_steps)
     try:
         revealed = _revealed(state)
         _check_heads(state, num_heads, num_head_channels)
@@ -189,6 +180,22 @@ def _revealed(state: State) -> dict[str, Any]:
         "in_channels": first.shape[1],
         "out_channels": state["out.2.weight"].shape[0],
     }
+
+
+def _check_given(
+    num_heads: int | None, num_head_channels: int, noise_schedule: str, diffusion_steps: int
+) -> None:
+    """What the parameters do not reveal must be given, and be possible."""
+    if num_heads is None and num_head_channels == -1:
+        raise InputError(
+            "A checkpoint does not contain its number of attention heads: give num_heads "
+            "(1 with the flags of DISPR's README, 4 without flags)."
+        )
+    if noise_schedule not in ("linear", "cosine"):
+        raise InputError(f"There is no noise_schedule {noise_schedule!r}: choose linear or cosine.")
+    fewest = 21 if noise_schedule == "linear" else 1  # with fewer the betas reach 1
+    if diffusion_steps < fewest:
+        raise InputError(f"diffusion_steps is {diffusion_steps}: give {fewest} or more.")
 
 
 def _check_heads(state: State, num_heads: int | None, num_head_channels: int) -> None:

@@ -22,11 +22,11 @@ from napari_dispr.diffusion.process import GaussianDiffusion, Process, Rectified
 
 #: Standard deviation along z, in voxels, of a correction of a section, if no other section is near.
 CORRECTION_DEPTH = 3.0
-#: The same as a share of the distance from the nearest other section: no correction undoes another.
+#: The same as a share of the distance to the nearest other section, so that no correction undoes another.
 CORRECTION_SHARE = 2 / 3
-#: So many times nearer than the edge of a section the surface may be: for one section, and for several.
+#: The surface may be this many times nearer than the edge of the section (flat cells: 1 in 3), ...
 NEARER = 3.0
-#: Between several sections the corrections are interpolated. Held-out cells are better the less is allowed.
+#: ... and with several sections, between which corrections are interpolated. Lower limits score better there.
 NEARER_OF_SEVERAL = 4 / 3
 #: Signed distance that a silhouette demands in each of its columns, in units of the truncation.
 CLEAR = 0.08

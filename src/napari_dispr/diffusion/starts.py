@@ -43,8 +43,8 @@ from napari_dispr.planes import KnownPlane, ends
 REGRESSED, RIDGE = 800, 10.0
 #: Variance of the error of a section, of each cosine, and how often a section is fitted.
 ERROR, ROUNDS = 1.0, 3
-#: Share of the covariance of the nearest shapes in the one with which shapes are fitted to several sections;
-#: the rest is that of all.
+#: Shapes are fitted to several sections with a mixture of two covariances: this share of that of the nearest
+#: shapes, the rest of that of all shapes.
 LOCAL = 0.5
 #: Weight of the squared differences of further sections when shapes are chosen.
 FURTHER_WEIGHT = 0.3
@@ -111,7 +111,7 @@ class Start:
         sized: bool,
         truncation: float,
     ) -> Self | None:
-        """For a cell with a section (64, 64) in the imaged plane, and further ones.
+        """The start for a cell with a section (64, 64) in the imaged plane, and further ones.
 
         None if no known cell has a similar section in the imaged plane.
         """
@@ -131,10 +131,10 @@ class Start:
         return None if likely is None else cls(known, look, likely, sections, shift, edges)
 
     def shape(self, seed: int) -> Floats:
-        """One of them (64, 64, 64), fitted and turned as the cell; in units of the truncation.
+        """A known shape (64, 64, 64), fitted to the cell and turned like it; in units of the truncation.
 
-        Of five consecutive seeds each takes one from another fifth of the distribution of the sizes, so that
-        few members stand for all. For a random seed it is a random one.
+        Five consecutive seeds take shapes from different fifths of the distribution of sizes, so that few
+        members represent all sizes. A random seed takes a random shape.
         """
         order, cumulative = self._by_size
         passed = np.searchsorted(cumulative, spread_evenly(seed) * cumulative[-1], side="right")
@@ -176,9 +176,9 @@ class Start:
 
     @cached_property
     def _by_size(self) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
-        """The places of the likely shapes by their mean signed distance when they fit, and probabilities.
+        """Places of the likely shapes, by their size once they fit, and their cumulative probabilities.
 
-        The latter are cumulative.
+        Size is the mean signed distance.
         """
         places, mean = np.arange(len(self.likely.numbers)), self.known.components[0]
         size = self._scores(places) @ mean + (self._wanted - self._looks(places)) @ (self._slopes @ mean)
@@ -193,7 +193,7 @@ class Start:
 
     @cached_property
     def _wanted(self) -> Floats:
-        """How the cell looks, as `_looks`."""
+        """What the cell looks like, in the form of `_looks`."""
         mask, image = self.look.mask.ravel(), self.look.image
         return mask if image is None else np.concatenate([mask, _IMAGE * image.ravel()])
 
@@ -268,7 +268,7 @@ class Sections:
         return np.asarray(np.linalg.solve(precision, self.read.T / ERROR).T, np.float32)
 
     def of(self, scores: Floats) -> Floats:
-        """Those of the shape with components (K,), (D, 64, 64)."""
+        """The sections (D, 64, 64) of the shape with components (K,)."""
         return _pictures(self.read @ scores + self._mean)
 
     def change(self, scores: Floats) -> Floats:

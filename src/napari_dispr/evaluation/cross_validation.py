@@ -23,6 +23,7 @@ from napari_dispr.evaluation.evaluate import (
     method_names,
     method_of,
     settings_of,
+    two_called,
     voxel_of,
 )
 from napari_dispr.evaluation.rows import Rows, check_same
@@ -129,17 +130,9 @@ def iter_cross_validate(
         **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **options}
     )
     folder, cells = Path(out), read_dataset(dataset, need_objects=True)
-    trained: dict[str, _Training] = {}
-    untrained: dict[str, Method] = {}
-    names: list[str] = []
-    for name in dict.fromkeys(methods):
-        if name in TRAINED:
-            trained[name] = _Training.of(name, settings, predict, training or {})
-        else:
-            method = _untrained(name, predict)
-            name, untrained[method.name] = method.name, method
-        names.append(name)
-    _check_training(training or {}, list(trained))
+    by_name = _methods(methods, settings, predict, training or {})
+    names = list(by_name)
+    trained = {name: one for name, one in by_name.items() if isinstance(one, _Training)}
     real = real_cells(cells)
     check(real, names, how, out)
     for name, one in trained.items():
@@ -149,41 +142,31 @@ def iter_cross_validate(
     chosen = _chosen(real, folds, kinds, settings, classes)
     plan = settings_of(cells, how) | {"methods": names, "classes": kinds, "folds": folds}
     plan["drawing"] = predict.model_dump(mode="json", include={"quality", "sampler", "steps", "device"})
-    plan["training"] = {
-        name: {"start": one.start, "preset": one.preset, **one.settings.model_dump(mode="json")}
-        for name, one in trained.items()
-    }
-    if not (folder / _PLAN).exists():
-        write_json(folder / _PLAN, plan)
-    elif resume:
-        check_same(folder / _PLAN, plain(plan))
-    else:
-        raise InputError(f"{folder} already holds a cross-validation: resume it, or give another folder.")
-    table = pd.DataFrame([(name, kinds[name], fold) for name, fold in folds.items()])
-    with written_aside(folder / "folds.csv") as aside:
-        table.to_csv(aside, index=False, header=["name", "class", "fold"])
+    plan["training"] = {name: one.described for name, one in trained.items()}
+    _start_or_resume(folder, plan, resume)
     rows = Rows.start_or_resume(folder, how.definitions, plan, resume)
-    provenance: dict[str, dict[int, Any]] = {name: {} for name in trained}
+    provenance: dict[str, dict[str, Any]] = {
+        name: {} if isinstance(method, _Training) else dict(method.provenance)
+        for name, method in by_name.items()
+    }
     done, total = 0, len(chosen) * len(names)
     for fold in range(1, settings.folds + 1):
-        place = folder / "folds" / str(fold)
         tested = [cell for cell in chosen if folds[cell.name] == fold]
         drawn: dict[str, Method] = {}
-        for name in names:
-            if name in untrained:
-                drawn[name] = untrained[name]
-                continue
-            path = place / f"{name}.safetensors"
-            if not path.exists() or run_for(path).state != "finished":
-                if not tested:
-                    continue
-                others = [cell for cell in cells if folds[cell.name] != fold]
-                yield FoldStarted(fold, settings.folds, name, len(others))
-                with closing(trained[name].events(place / "cells", others, notes, path, stop)) as events:
-                    if not (yield from events):
+        for name, method in by_name.items():
+            if isinstance(method, _Training):
+                path = folder / "folds" / str(fold) / f"{name}.safetensors"
+                if not _is_trained(path):
+                    if not tested:
+                        continue
+                    others = [cell for cell in cells if folds[cell.name] != fold]
+                    yield FoldStarted(fold, settings.folds, name, len(others))
+                    if not (yield from method.events(others, notes, path, stop)):
                         return None
-            drawn[name] = method_of(path, predict)
-            provenance[name][fold] = drawn[name].provenance
+                drawn[name] = method_of(path, predict)
+                provenance[name][f"fold {fold}"] = drawn[name].provenance
+            else:
+                drawn[name] = method
         for cell in tested:
             if stop():
                 return None
@@ -191,13 +174,13 @@ def iter_cross_validate(
             done += len(drawn)
     known = [cell for cell in real if all(rows.has(cell.name, name) for name in names)]
     tested_folds = sorted({folds[cell.name] for cell in known})
-    of_trained = {
-        name: {f"fold {fold}": provenance[name].get(fold, {}) for fold in tested_folds} for name in trained
-    }
+    for name in trained:
+        places = [f"fold {fold}" for fold in tested_folds]
+        provenance[name] = {place: provenance[name].get(place, {}) for place in places}
     return finished(
         rows,
         known,
-        {name: of_trained[name] if name in trained else untrained[name].provenance for name in names},
+        provenance,
         how,
         predicted=len(cells) - len(real),
         folds=settings.folds,
@@ -239,18 +222,19 @@ class _Training:
         wanted = settings.init if name == MODEL else "auto"
         return cls(preset, start_of(None if wanted == "none" else wanted, own), own)
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """Everything that the weights depend on, except the cells."""
+        return {"start": self.start, "preset": self.preset, **self.settings.model_dump(mode="json")}
+
     def events(
-        self,
-        dataset: Path,
-        cells: Sequence[CellFile],
-        notes: DatasetNotes,
-        path: Path,
-        stop: Callable[[], bool],
+        self, cells: Sequence[CellFile], notes: DatasetNotes, path: Path, stop: Callable[[], bool]
     ) -> Generator[Any, None, bool]:
         """Train, or continue an interrupted training; returns whether it is complete."""
         if is_planned(path):
             run = run_for(path)
         else:
+            dataset = path.parent / "cells"
             if not (dataset / "train").exists():  # an interrupted write leaves no such folder
                 write_dataset(dataset, cells, notes)
             run = planned(dataset, path, start=self.start, preset=self.preset, settings=self.settings)
@@ -261,6 +245,44 @@ class _Training:
                 ended = isinstance(event, Ended) and event.model is not None
                 yield event
         return ended
+
+
+def _is_trained(path: Path) -> bool:
+    """Whether the model file is there and its run has ended."""
+    return path.exists() and run_for(path).state == "finished"
+
+
+def _methods(
+    names: Sequence[str],
+    settings: CrossValidateSettings,
+    predict: PredictSettings,
+    training: Mapping[str, Any],
+) -> dict[str, "_Training | Method"]:
+    """The methods by name, in their order, each once: those to be trained, and the others."""
+    found: dict[str, _Training | Method] = {}
+    for name in dict.fromkeys(names):
+        if name in TRAINED:
+            found[name] = _Training.of(name, settings, predict, training)
+        else:
+            method = _untrained(name, predict)
+            same = found.setdefault(method.name, method)
+            if isinstance(same, _Training) or same.hash != method.hash:
+                raise two_called(method.name)
+    _check_training(training, [name for name in found if name in TRAINED])
+    return found
+
+
+def _start_or_resume(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
+    """Write plan and folds of a new cross-validation, or check that the one in the folder is the same."""
+    if not (folder / _PLAN).exists():
+        write_json(folder / _PLAN, plan)
+    elif resume:
+        check_same(folder / _PLAN, plain(plan))
+    else:
+        raise InputError(f"{folder} already holds a cross-validation: resume it, or give another folder.")
+    table = pd.DataFrame([(name, plan["classes"][name], fold) for name, fold in plan["folds"].items()])
+    with written_aside(folder / "folds.csv") as aside:
+        table.to_csv(aside, index=False, header=["name", "class", "fold"])
 
 
 def _untrained(name: str, predict: PredictSettings) -> Method:

@@ -277,16 +277,13 @@ def _save_shapes(path: Path, shapes: NDArray[np.bool_]) -> None:
 def method_of(name_or_path: str | os.PathLike[str], settings: PredictSettings) -> Method:
     """A method by name.
 
+    Raises an InputError if there is no such method; the sentence lists the choices.
+
     Parameters
     ----------
     name_or_path : str or path
         ``model`` is the model of the settings. Otherwise a fit (`library.available_fits`), or the name or
         file of a shape model or SHAPR.
-
-    Raises
-    ------
-    InputError
-        If there is no such method; the sentence lists the choices.
     """
     wanted = settings.model if str(name_or_path) == "model" else name_or_path
     if str(wanted) not in (*available_models(), *available_fits()) and not os.path.isfile(wanted):
@@ -303,10 +300,13 @@ def methods_of(names_or_paths: Iterable[str], settings: PredictSettings) -> dict
     for one in dict.fromkeys(names_or_paths):
         method = method_of(one, settings)
         if methods.setdefault(method.name, method).hash != method.hash:
-            raise InputError(
-                f"Two methods are called {method.name!r}: import one of the models under another name first."
-            )
+            raise two_called(method.name)
     return methods
+
+
+def two_called(name: str) -> InputError:
+    """The error for two methods with the same name."""
+    return InputError(f"Two methods are called {name!r}: import one of the models under another name first.")
 
 
 def method_names() -> list[str]:

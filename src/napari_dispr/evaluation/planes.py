@@ -50,7 +50,7 @@ class InPlanes:
 
     @property
     def hash(self) -> str:
-        """The method's, and the number of planes."""
+        """The method's hash, and the number of planes."""
         return f"{self.method.hash} {self.planes}"
 
     @property
@@ -63,7 +63,7 @@ class InPlanes:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """The method's, and the depths of the planes in voxels."""
+        """The method's provenance, and the depths of the planes in voxels."""
         return {**self.method.provenance, "planes": self.planes, "plane_depths": [0, *depths_of(self.planes)]}
 
     def draw(self, tasks: Sequence[Task], /) -> Generator[MethodEvent, None, None]:

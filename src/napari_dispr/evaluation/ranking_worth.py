@@ -96,27 +96,19 @@ def iter_rank_worth(
             if cell.name not in truths:
                 assert cell.obj is not None
                 truths[cell.name] = _measured(binarise(cell.obj), measure)
+                if relative and not truths[cell.name]:
+                    raise InputError(
+                        f"The true {measure} of {cell.name} is 0, so there is no relative error: give "
+                        "--absolute."
+                    )
             values = [_measured(member, measure) for member in members]
-            estimate, truth = mean_of(values), truths[cell.name]
-            if relative and not truth:
-                raise InputError(
-                    f"The true {measure} of {cell.name} is 0, so there is no relative error: give --absolute."
-                )
-            error, gain = abs(estimate - truth), expected_error(values)
-            rows.append(
-                {
-                    "method": method.name,
-                    "cell": cell.name,
-                    "true": truth,
-                    "estimate": estimate,
-                    "error": error / abs(truth) if relative else error,
-                    "expected_gain": share_of(gain, estimate) if relative else gain,
-                }
-            )
+            row = _row(values, truths[cell.name], relative)
+            rows.append({"method": method.name, "cell": cell.name, **row})
         yield Measured(cell.name, method.name, done, len(drawn))
     if not rows:
         raise InputError(
-            f"{folder} holds no shapes of two members or more by models new to the cells: evaluate one."
+            f"{folder} holds no shapes of two members or more by a model that was not trained on the cells: "
+            "evaluate such a model."
         )
     table = pd.DataFrame(rows)
     summary: dict[str, Any] = {
@@ -130,6 +122,18 @@ def iter_rank_worth(
     if out is not None:
         write_worth(Path(out), summary, table)
     return summary
+
+
+def _row(values: Sequence[float], truth: float, relative: bool) -> dict[str, float]:
+    """Truth, estimate, its error and the expected gain of a cell, from the measure of each member."""
+    estimate, gain = mean_of(values), expected_error(values)
+    error = abs(estimate - truth)
+    return {
+        "true": truth,
+        "estimate": estimate,
+        "error": error / abs(truth) if relative else error,
+        "expected_gain": share_of(gain, estimate) if relative else gain,
+    }
 
 
 def _measured(shape: NDArray[np.bool_], measure: str) -> float:

@@ -102,17 +102,14 @@ class Rows:
     ) -> Self:
         """Start an evaluation, or resume the one in the folder.
 
+        Raises an InputError if the settings differ.
+
         Parameters
         ----------
         settings : mapping
             Everything that the rows depend on. To resume, it must equal that of the folder.
         resume : bool
             If false, start again; the tables of a complete evaluation stay until the new ones are complete.
-
-        Raises
-        ------
-        InputError
-            If the settings differ.
         """
         rows = cls(folder, definitions)
         if folder is None:

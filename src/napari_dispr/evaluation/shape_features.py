@@ -70,6 +70,8 @@ def iter_features(
 ) -> Generator[Described, None, pd.DataFrame]:
     """Features of the true shapes of cells, and of predicted ones.
 
+    Raises an InputError if the file of a predicted cell is missing.
+
     Parameters
     ----------
     cells : sequence of CellFile
@@ -85,11 +87,6 @@ def iter_features(
         Columns ``cell``, ``source`` ("true", or as in ``predicted``), ``member``, `PLANE_FEATURES` (of the
         mask and picture of the cell; NaN without a picture) and `SHAPE_FEATURES`, in voxels of the model
         grid.
-
-    Raises
-    ------
-    InputError
-        If the file of a predicted cell is missing.
     """
     by_name = {cell.name: cell for cell in cells}
     pairs = [(TRUE, name) for name in by_name]

@@ -145,15 +145,12 @@ def export_prediction(
 def export_kept(prediction: Prediction, file: str | os.PathLike[str]) -> None:
     """Write the kept shapes as one 3D label volume, with scale, place and provenance.
 
+    Raises an InputError if no shape was kept.
+
     Parameters
     ----------
     file : path
         Ends in ``.ome.tif``.
-
-    Raises
-    ------
-    InputError
-        If no shape was kept.
     """
     if not prediction.kept:
         raise InputError("No shape was kept: choose the shape of at least one cell first.")

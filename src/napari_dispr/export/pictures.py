@@ -21,8 +21,10 @@ from napari_dispr.shapes.shading import shaded
 BACKGROUND, OUTLINE, SHAPE = (16, 20, 24), (255, 190, 60), (0.55, 0.8, 1.0)
 #: Pixels per voxel; pixels between two cells, and between picture and shape of a cell.
 ENLARGED, GAP, SEAM = 2, 10, 2
-#: Noise in the pictures of sampling; signed distance that is brightest in their planes.
-LEVELS, PLANE_RANGE = (1.0, 0.6, 0.48, 0.4, 0.33, 0.2, 0.0), 10.0
+#: Standard deviation of the noise in the pictures of sampling, from 1 (only noise) to 0 (the finished shape).
+LEVELS = (1.0, 0.6, 0.48, 0.4, 0.33, 0.2, 0.0)
+#: Signed distance that is brightest in their planes.
+PLANE_RANGE = 10.0
 
 
 def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4) -> NDArray[np.uint8]:
@@ -95,13 +97,8 @@ def _on_background(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint(255 * alpha * picture[..., :3] + (1 - alpha) * np.array(BACKGROUND)).astype(np.uint8)
 
 
-def denoising_overview(path: Denoising, noise: Sequence[float] = LEVELS) -> NDArray[np.uint8]:
+def denoising_overview(path: Denoising) -> NDArray[np.uint8]:
     """The sampling of a member in one picture: the shape under less and less noise, and its imaged plane.
-
-    Parameters
-    ----------
-    noise : sequence of float
-        Standard deviation of the noise in each column, from 1 (only noise) to 0 (the finished shape).
 
     Returns
     -------
@@ -109,7 +106,7 @@ def denoising_overview(path: Denoising, noise: Sequence[float] = LEVELS) -> NDAr
         Shapes above, their imaged planes below, bright inside, with the outline of the cell's mask. The first
         column is the cell's picture, if there is one.
     """
-    frames = path.at(noise)
+    frames = path.at(LEVELS)
     side = grid.SIZE * ENLARGED
     height, width = 2 * side + GAP, side + GAP
     section = path.section

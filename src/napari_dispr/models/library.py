@@ -75,7 +75,9 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(name_or_path)
     if not path.is_file():
         if str(name_or_path) in available_fits():
-            raise InputError(f"{str(name_or_path)!r} is a fit, which is built in and has no file.")
+            raise InputError(
+                f"{str(name_or_path)!r} is a fit, which is built in and has no file: choose a model."
+            )
         raise InputError(
             f"There is no model {str(name_or_path)!r}: choose one of {', '.join(models)}, or a model file."
         )

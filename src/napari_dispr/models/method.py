@@ -110,18 +110,15 @@ class OneShape(ABC):
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[Any], float]:
         """A volume (64, 64, 64), and the level of the shape's surface in it.
 
+        Raises an InputError if the method cannot draw this cell.
+
         Parameters
         ----------
         mask, image : (64, 64) arrays in [0, 1]
-
-        Raises
-        ------
-        InputError
-            If the method cannot draw this cell.
         """
 
     def level_of(self, crop: Crop) -> tuple[NDArray[Any], float]:
-        """The same of a crop, for methods that use more of it than mask and image."""
+        """Volume and level for a crop, for methods that use more of it than mask and image; see `level`."""
         return self.level(crop.mask, crop.image)
 
     @property

@@ -20,24 +20,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 
 from napari_dispr import grid
 from napari_dispr.card import Card
-from napari_dispr.diffusion.checkpoints import write_tensors
+from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
 from napari_dispr.diffusion.model import check_finite
 from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
 from napari_dispr.models.method import OneShape
 
 FORMAT = "napari-dispr shapr 2"
-#: Parameters that the publication's network is known to have. Its known list of layers does not say how
-#: large the decoder's kernels are: (1, 3, 3) and a last one of 3 x 3 x 3 come to 418,641, within 0.3 %;
-#: kernels of 3 x 3 x 3 throughout would come to 1,050,441.
-PUBLISHED_PARAMETERS = 419_720
 #: Decoder stages: channels in, channels out, and the factors (z, y, x) by which the volume grows after it.
+#: The published list of layers does not say how large the kernels are. The publication's network has 419,720
+#: parameters: kernels of (1, 3, 3) and a last one of 3 x 3 x 3 come to 418,641, kernels of 3 x 3 x 3
+#: throughout to 1,050,441.
 STAGES = (
     (80, 80, (2, 1, 1)),
     (80, 80, (2, 1, 1)),
@@ -211,10 +210,7 @@ class SHAPRModel(OneShape):
     def probabilities(self, mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
         """Probability (64, 64, 64) that a voxel is inside.
 
-        Raises
-        ------
-        InputError
-            See `planes_of`.
+        See `planes_of` for the errors.
         """
         planes = torch.from_numpy(planes_of(mask, image)[None])
         with torch.inference_mode():
@@ -223,10 +219,7 @@ class SHAPRModel(OneShape):
     def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.float32], float]:
         """Probabilities (64, 64, 64) over their maximum, and Otsu's threshold, as in the published measures.
 
-        Raises
-        ------
-        InputError
-            See `planes_of`.
+        See `planes_of` for the errors.
         """
         level = self.probabilities(mask, image)
         if level.min() == level.max():  # the same everywhere: there is no threshold
@@ -247,12 +240,11 @@ class SHAPRModel(OneShape):
         """
         check_readable(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata["format"] != FORMAT:
-                    raise ValueError(metadata["format"])
-                network = SHAPR()
-                network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            metadata, tensors = read_tensors(path)
+            if metadata["format"] != FORMAT:
+                raise ValueError(metadata["format"])
+            network = SHAPR()
+            network.load_state_dict(tensors)
             model = cls(network, Card.model_validate_json(metadata["card"]))
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise InputError(

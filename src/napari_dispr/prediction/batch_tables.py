@@ -145,6 +145,8 @@ def damaged(out: Path) -> InputError:
 def read_table(out: Path, step: Callable[[int, int], None] = lambda done, total: None) -> pd.DataFrame:
     """The table of a batch: a row for each cell of all fields.
 
+    Raises an InputError if the folder is no batch, has no table yet, or the table is damaged.
+
     Parameters
     ----------
     step : callable
@@ -155,11 +157,6 @@ def read_table(out: Path, step: Callable[[int, int], None] = lambda done, total:
     DataFrame
         ``attrs["columns"]`` holds unit and meaning of each column; ``attrs["given"]`` names the columns that
         the user gave, such as a condition.
-
-    Raises
-    ------
-    InputError
-        If the folder is no batch, has no table yet, or the table is damaged.
     """
     if not (out / BATCH_FILE).is_file():
         raise InputError(f"{out} holds no {BATCH_FILE}: give the folder of a batch.")

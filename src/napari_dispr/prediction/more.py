@@ -110,10 +110,7 @@ def as_drawn(
 ) -> tuple[Sampling, PredictSettings]:
     """The method that drew a prediction, and its settings without the device.
 
-    Raises
-    ------
-    InputError
-        If the model is not installed, or is not the one that drew the prediction.
+    Raises an InputError if the model is not installed, or is not the one that drew the prediction.
     """
     made = prediction.provenance
     if made.get("method"):
@@ -153,10 +150,7 @@ def _checked_labels(labels: int | Iterable[int]) -> list[int]:
 def crop_of(prediction: Prediction, label: int) -> Crop:
     """The crop that a cell was drawn from.
 
-    Raises
-    ------
-    InputError
-        If there is no such cell, or the prediction does not hold its section.
+    Raises an InputError if there is no such cell, or the prediction does not hold its section.
     """
     prediction.check_has(label)
     section, facts = prediction.store.section(label), prediction.facts(label)

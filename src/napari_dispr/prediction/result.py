@@ -184,7 +184,7 @@ class Prediction(Mapping[int, Ensemble]):
     def check_has(self, label: int, number: int | None = None) -> None:
         """Raise an `InputError` if there is no such cell, or no such member of it."""
         if label not in self:
-            raise InputError(f"There is no cell {label} in the prediction.")
+            raise InputError(f"There is no cell {label} in the prediction: choose one that it holds.")
         if number is not None and number not in self.facts(label).numbers:
             known = ", ".join(map(str, self.facts(label).numbers))
             raise InputError(f"Cell {label} has no member {number}: choose among {known}.")

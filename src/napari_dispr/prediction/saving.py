@@ -81,10 +81,7 @@ def save_tables(
 def earlier_prediction(folder: str | os.PathLike[str]) -> Prediction | None:
     """The prediction in a folder, with which a stopped run goes on; None if no cell was finished.
 
-    Raises
-    ------
-    InputError
-        If the prediction is damaged.
+    Raises an InputError if the prediction is damaged.
     """
     folder = Path(folder)
     if not (folder / PREDICTION_FILE).exists():

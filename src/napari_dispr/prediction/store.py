@@ -38,10 +38,7 @@ class CellFile:
     def ensemble(self) -> Ensemble:
         """Read all.
 
-        Raises
-        ------
-        InputError
-            If the file is missing, damaged, or was replaced since the facts were read.
+        Raises an InputError if the file is missing, damaged, or was replaced since the facts were read.
         """
         ensemble, facts = Ensemble.load_npz(self.path), self.facts
         same = ensemble.label == facts.label and ensemble.numbers == facts.numbers

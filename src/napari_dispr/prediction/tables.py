@@ -52,7 +52,10 @@ def measure(
             raise InputError("The picture needs labels, which say where the cells are: give both.")
         return table
     if not isinstance(prediction, Prediction):
-        raise InputError("Measures of the picture need the size of its pixels: give a whole prediction.")
+        raise InputError(
+            "Measures of the picture need a prediction, which knows the size of a pixel: give that, not its "
+            "ensembles."
+        )
     return _with_plane(table, prediction, image, np.asarray(labels))
 
 

@@ -86,10 +86,8 @@ def run_here(fields: Sequence[Field], job: Job) -> Generator[CellsDone | FieldRe
 def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
     """A client of the user's scheduler, or of a cluster on this machine that ends with the block.
 
-    Raises
-    ------
-    InputError
-        If Dask is not installed, workers do not start, or nothing answers at the address of the scheduler.
+    Raises an InputError if Dask is not installed, workers do not start, or nothing answers at the address of
+    the scheduler.
     """
     try:
         import dask
@@ -172,16 +170,15 @@ def run_on_workers(
 ) -> Generator[CellsDone | FieldResult | Idle, None, None]:
     """Predict fields on the workers of a client; closing the generator cancels them.
 
+    Raises an InputError if the scheduler is lost, or the workers of this machine are. The finished fields are
+    kept.
+
     Yields
     ------
     CellsDone, FieldResult
         As they come, in any order.
     Idle
-
-    Raises
-    ------
-    InputError
-        If the scheduler is lost, or the workers of this machine are. The finished fields are kept.
+        After each second without news.
     """
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
@@ -193,7 +190,6 @@ def run_on_workers(
     by_name = {one.name: one for one in fields}
     starts, given_up = Counter[str](), Counter[str]()
     futures: dict[Any, str] = {}
-
     keys = (f"{topic}-{number}" for number in count())
 
     def submit(name: str) -> None:
@@ -209,23 +205,16 @@ def run_on_workers(
             try:
                 event = events.get(timeout=1.0)
             except queue.Empty:
-                if client.status not in ("running", "connecting"):
-                    raise InputError(_LOST) from None
-                with suppress(OSError):  # the next second tells whether the scheduler is lost
-                    if client.nthreads():
-                        seen = time.monotonic()
-                alone = time.monotonic() - seen
-                if alone > _GONE and client.cluster is not None:
-                    raise InputError(_NO_WORKERS) from None
-                yield Idle(alone)
+                seen = _last_seen(client, seen)
+                yield Idle(time.monotonic() - seen)
                 continue
             seen = time.monotonic()
             if isinstance(event, CellsDone):
-                if event.cells:
-                    starts[event.field] = given_up[event.field] = 0
-                    yield event
-                else:
+                if not event.cells:
                     starts[event.field] += 1
+                    continue
+                starts[event.field] = given_up[event.field] = 0
+                yield event
                 continue
             name = futures.pop(event)
             try:
@@ -248,6 +237,21 @@ def run_on_workers(
     finally:
         client.cancel(list(futures), force=True)
         client.unsubscribe_topic(topic)
+
+
+def _last_seen(client: "Client", before: float) -> float:
+    """When the client had a worker last, as `time.monotonic`; ``before``: as far as it was known.
+
+    Raises an InputError if the scheduler is lost, or the workers of this machine do not come back.
+    """
+    if client.status not in ("running", "connecting"):
+        raise InputError(_LOST)
+    with suppress(OSError):  # the next second tells whether the scheduler is lost
+        if client.nthreads():
+            return time.monotonic()
+    if time.monotonic() - before > _GONE and client.cluster is not None:
+        raise InputError(_NO_WORKERS)
+    return before
 
 
 _KILLED = (

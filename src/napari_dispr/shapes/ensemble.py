@@ -43,6 +43,9 @@ Volume = Literal["members", "occupancy", "consensus"]
 class Ensemble:
     """The members of one cell, member axis first, on the model grid.
 
+    Raises a ValueError if an array has a wrong shape, distances are not finite, or a member has no number of
+    its own.
+
     Parameters
     ----------
     label : int
@@ -61,11 +64,6 @@ class Ensemble:
         members does not change the numbers of the others.
     section : Section, optional
         Needed to sample more members.
-
-    Raises
-    ------
-    ValueError
-        If an array has a wrong shape, distances are not finite, or a member has no number of its own.
     """
 
     label: int
@@ -232,10 +230,7 @@ class Ensemble:
 def arrays_of(path: str | os.PathLike[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
     """The arrays of a file of `Ensemble.save_npz`, read when they are asked for.
 
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged or of another kind.
+    Raises an InputError if the file is missing, damaged or of another kind.
     """
     if not os.path.exists(path):
         raise InputError(f"{path} is missing: give the folder of a complete prediction.")

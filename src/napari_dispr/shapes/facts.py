@@ -26,7 +26,7 @@ class Agreement:
 
     @classmethod
     def of(cls, ensemble: Ensemble) -> Self:
-        """Computed from the shapes."""
+        """Compute it from the shapes."""
         members = ensemble.members
         alike, box = pairwise_iou(members), grid.box_of(np.asarray(members.any(axis=0)))
         ends = None
@@ -54,13 +54,13 @@ class CellFacts:
 
     @classmethod
     def of(cls, ensemble: Ensemble) -> Self:
-        """All that is known of an ensemble."""
+        """All facts of an ensemble."""
         e = ensemble
         return cls(e.label, e.numbers, e.grid_to_world, e.unit, e.zoom, Agreement.of(e), _gap(e.section))
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Of a file that `Ensemble.save_npz` wrote, without reading its shapes; see `arrays_of`."""
+        """Read the facts, without the shapes, from a file of `Ensemble.save_npz`; see `arrays_of`."""
         with arrays_of(path) as arrays:
             affine = grid.check_affine(arrays["grid_to_world"])
             if "signed_distance" not in arrays or affine.shape != (4, 4):

@@ -138,6 +138,8 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
 
     The estimate, the mean over the members, is its geometric middle.
 
+    Raises an InputError if the level is not between 0 and 1, or the calibration has too few cells for it.
+
     Parameters
     ----------
     values : (member,) array
@@ -149,11 +151,6 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
     -------
     low, high : float
         In the unit of the values; NaN if no member has a value above 0.
-
-    Raises
-    ------
-    InputError
-        If the level is not between 0 and 1, or the calibration has too few cells for it.
 
     Notes
     -----

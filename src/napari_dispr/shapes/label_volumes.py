@@ -130,10 +130,10 @@ def measure_mask(mask: NDArray[np.bool_], frame: ArrayLike = (1.0, 1.0, 1.0)) ->
     equivalent diameter and parts are measured. The others are NaN.
     """
     row = measure_shape(np.full((1, 1, 1), -1.0, np.float32))
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
+    box = grid.box_of(mask)
+    if box is None:
         return row
-    mask = mask[found[0]]
+    mask = mask[box]
     voxels = int(np.count_nonzero(mask))
     volume = float(voxels * abs(np.linalg.det(affine_of(frame)[:3, :3])))
     if voxels >= LEAST_VOXELS:

@@ -5,6 +5,8 @@ docs/measures.md has their formulas and sources.
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 #: Number of degrees of the spherical harmonics, from 0.
 DEGREES = 9
 
@@ -174,3 +176,10 @@ PICTURE_MEASURES: dict[str, Measure] = _by_name(
         "picture",
     ),
 )
+
+
+def without_attrs(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without its column dictionary, which pandas copies deeply in each step of a computation."""
+    bare = pd.DataFrame(table)
+    bare.attrs = {}
+    return bare

@@ -35,6 +35,8 @@ def mesh_format(name: str) -> str:
 def write_mesh(path: str | os.PathLike[str], meshes: "Mapping[str, trimesh.Trimesh]", note: str = "") -> None:
     """Write meshes into one file. The ending of its name decides the format.
 
+    Raises an InputError if there is no such format, or all meshes are empty.
+
     Parameters
     ----------
     path : path
@@ -44,11 +46,6 @@ def write_mesh(path: str | os.PathLike[str], meshes: "Mapping[str, trimesh.Trime
         and PLY they become one.
     note : str
         Unit and source, for the header of the file.
-
-    Raises
-    ------
-    InputError
-        If there is no such format, or all meshes are empty.
     """
     import trimesh  # takes longer than a window may take to open
 

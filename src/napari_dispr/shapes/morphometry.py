@@ -14,7 +14,7 @@ from napari_dispr.card import Calibration
 from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble
 from napari_dispr.shapes.facts import Agreement
 from napari_dispr.shapes.intervals import LEVEL, read_interval
-from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, Measure
+from napari_dispr.shapes.measures import MASK_MEASURES, MEASURES, PICTURE_MEASURES, Measure, without_attrs
 from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.shapes.shapr_set import SHAPR_FEATURES, shapr_features
 
@@ -28,6 +28,8 @@ def measure_ensembles(
 ) -> pd.DataFrame:
     """Morphometry table of a prediction.
 
+    Raises a ValueError if the ensembles have different units, or there is no such set.
+
     Parameters
     ----------
     set : {"first", "shapr"}
@@ -38,11 +40,6 @@ def measure_ensembles(
     DataFrame
         One row per cell and member, with the columns ``label``, ``member`` and those of the set.
         ``attrs["columns"]`` maps each column to its unit and meaning.
-
-    Raises
-    ------
-    ValueError
-        If the ensembles have different units, or there is no such set.
     """
     if set not in SETS:
         raise ValueError(f"there is no set {set!r} of measures: choose among {', '.join(SETS)}")
@@ -90,19 +87,11 @@ def table_of_cells(
     values: Mapping[int, NDArray[np.float64]], numbers: Mapping[int, Sequence[int]], unit: str
 ) -> pd.DataFrame:
     """The table of `measure_ensembles` from the `values_of` each cell and the numbers of its members."""
-    table = pd.DataFrame(np.concatenate(list(values.values())), columns=list(MEASURES))
     members = [(label, number) for label in values for number in numbers[label]]
-    for place, name in enumerate(("label", "member")):
-        table.insert(place, name, [member[place] for member in members])
+    index = pd.MultiIndex.from_tuples(members, names=["label", "member"])
+    table = pd.DataFrame(np.concatenate(list(values.values())), index, list(MEASURES)).reset_index()
     table.attrs["columns"] = column_texts(MEASURES, unit)
     return table
-
-
-def without_attrs(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without its column dictionary, which pandas copies deeply in each step of a computation."""
-    bare = pd.DataFrame(table)
-    bare.attrs = {}
-    return bare
 
 
 def column_texts(measures: Mapping[str, Measure], unit: str) -> dict[str, str]:

@@ -61,15 +61,13 @@ class OmeImage:
 def write_ome_tiff(path: str | os.PathLike[str], images: Sequence[OmeImage]) -> None:
     """Write images into one OME-TIFF, with lossless compression.
 
+    Raises an InputError if an image is empty, has other axes than t, z, y and x, or a data type that OME does
+    not have.
+
     Parameters
     ----------
     path : path
         Ends in ``.ome.tif``, so that other programs recognise it.
-
-    Raises
-    ------
-    InputError
-        If an image is empty, has other axes than t, z, y and x, or a data type that OME does not have.
     """
     arrays = [_for_ome(image) for image in images]
     texts = [_metadata(image) for image in images]

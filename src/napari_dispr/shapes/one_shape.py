@@ -170,7 +170,7 @@ class _Shape:
 
 
 def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of rows; `numpy.linalg.norm` takes longer."""
+    """Lengths of rows; `numpy.linalg.norm` takes longer."""
     return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, stats
 from skimage.measure import regionprops
 
-from napari_dispr import signed_distance
+from napari_dispr import grid, signed_distance
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
 
 #: Bins of the histogram for the entropy.
@@ -41,8 +41,7 @@ def measure_plane(
     names = [*MASK_MEASURES, *(PICTURE_MEASURES if picture is not None else ())]
     if not mask.any():
         return dict.fromkeys(names, float("nan"))
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    box = tuple(slice(max(int(a[0]) - _RIM, 0), int(a[-1]) + _RIM + 1) for a in (rows, columns))
+    box = grid.box_of(mask, _RIM)
     found = _of_mask(mask[box], (float(pixel[0]), float(pixel[1])))
     if picture is not None:
         free = ~mask[box] if others is None else ~mask[box] & ~np.asarray(others, dtype=bool)[box]

@@ -215,6 +215,8 @@ SHAPR_FEATURES: dict[str, Measure] = _features()
 def shapr_features(obj: _Object) -> dict[str, float]:
     """The features with which the SHAPR notebooks classify cells, as far as they are documented.
 
+    Raises a ValueError if the volume has another shape.
+
     Parameters
     ----------
     obj : (64, 64, 64) bool array
@@ -224,11 +226,6 @@ def shapr_features(obj: _Object) -> dict[str, float]:
     -------
     dict
         A value for each of `SHAPR_FEATURES`, in voxels; NaN where an empty shape has none.
-
-    Raises
-    ------
-    ValueError
-        If the volume has another shape.
 
     Notes
     -----

@@ -57,16 +57,13 @@ def annotated_files(
 ) -> list[tuple[Path, Path]]:
     """The files of annotated images, in the order of names.
 
+    Raises an InputError if a path is missing, a folder has none of these layouts, or a file has no partner.
+
     Parameters
     ----------
     images : path
         With ``labels`` an image or a folder of images. Alone a folder with the folders image and labels, or
         images and masks, or with NAME.tif and NAME_masks.tif.
-
-    Raises
-    ------
-    InputError
-        If a path is missing, a folder has none of these layouts, or a file has no partner.
     """
     folder = Path(images)
     if labels is None:
@@ -92,17 +89,15 @@ def read_annotated(
 ) -> Iterator[Annotated]:
     """Read annotated images one by one; see `annotated_files`.
 
+    Raises an InputError if a file cannot be read, image and labels have different shapes, or labels are not
+    whole numbers.
+
     Parameters
     ----------
     spacing : (z, y, x) or (y, x), optional
         Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
     channel : int, optional
         That shows the cells, from 0, if images have several.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, image and labels have different shapes, or labels are not whole numbers.
     """
     for image, path in annotated_files(images, labels):
         given = spacing if spacing is None or len(spacing) == 3 else (float(np.mean(spacing)), *spacing)

@@ -67,11 +67,11 @@ class Cell:
 
     @property
     def diameter(self) -> float:
-        """Of a disk with the area of the cell's middle section."""
+        """Diameter of a disk with the area of the cell's middle section."""
         return self.widening * self.largest.diameter
 
     def depth_at(self, z: int) -> float | None:
-        """Of a slice: from 0 in the middle of the cell to 1 at its end; None if its ends are not known."""
+        """Depth of a slice: 0 in the middle of the cell, 1 at its end; None if its ends are not known."""
         if self.ends is None:
             return None
         low, high = self.ends
@@ -83,10 +83,8 @@ def check_annotated(
 ) -> tuple[list[Annotated], list[Cell], tuple[float, ...], tuple[str, ...]]:
     """The fields as stacks, their cells, the size of a voxel, and warnings about single images, in sentences.
 
-    Raises
-    ------
-    InputError
-        If image and labels do not fit together, no image shows its cells, or there are too few cells.
+    Raises an InputError if image and labels do not fit together, no image shows its cells, or there are too
+    few cells.
     """
     fields = [_checked(one) for one in fields]
     first = fields[0]

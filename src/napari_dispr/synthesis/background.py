@@ -115,6 +115,8 @@ def _smooth_noise(shape: tuple[int, ...], widths: ArrayLike, rng: np.random.Gene
 def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Background:
     """The statistics of the background of annotated images.
 
+    Raises an InputError if cells fill the images, so that there is no background.
+
     Parameters
     ----------
     pairs : sequence of (image, labels)
@@ -126,11 +128,6 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
     Background
         Pixels close to a cell are left out. All else in a labelled slice is background: light of cells above
         and below it, and whatever else is no cell.
-
-    Raises
-    ------
-    InputError
-        If cells fill the images, so that there is no background.
     """
     found = [
         one for image, labels in pairs for one in _slices(np.atleast_3d(image.T).T, np.atleast_3d(labels.T).T)

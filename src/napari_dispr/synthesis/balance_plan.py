@@ -41,6 +41,8 @@ def plan(
 ) -> Plan:
     """Distribute predicted shapes over cells so that each class gets the same number of cells.
 
+    Raises an InputError if there is no cell, or a number is below 1.
+
     Parameters
     ----------
     classes : mapping of name to class
@@ -51,11 +53,6 @@ def plan(
         Number of cells of each class; by default that of the largest class. Larger classes keep their cells.
     at_most : int
         Most shapes predicted of one cell.
-
-    Raises
-    ------
-    InputError
-        If there is no cell, or a number is below 1.
     """
     if not classes:
         raise InputError("No cell has a class: give cells with classes.")
@@ -89,17 +86,14 @@ def predicted_names(cells: Sequence[str], members: Mapping[str, int]) -> dict[st
     A name is that of the real cell, with its last digits filled up with zeros to the longest number among the
     real cells, and three more digits. So the name without digits still gives the class.
 
+    Raises an InputError if two names are the same, or cannot be the name of a file.
+
     Parameters
     ----------
     cells : sequence of str
         Names of the real cells.
     members : mapping of name to int
         Number of shapes by cell.
-
-    Raises
-    ------
-    InputError
-        If two names are the same, or cannot be the name of a file.
     """
     stems = {name: name.rstrip("0123456789") for name in cells}
     widths: dict[str, int] = {}

@@ -38,6 +38,8 @@ def iter_textured_cells(
 ) -> Iterator[TexturedCell | Step]:
     """Make cells without end, in batches.
 
+    Raises an InputError if the spacing is not possible, or the cells would have only a few voxels.
+
     Parameters
     ----------
     seed : int
@@ -56,11 +58,6 @@ def iter_textured_cells(
         After each evaluation of a network.
     TexturedCell
         Slices above and below the cell are part of it only if the model learned them.
-
-    Raises
-    ------
-    InputError
-        If the spacing is not possible, or the cells would have only a few voxels.
     """
     steps = tuple(float(step) for step in spacing)
     if len(steps) != dimensions or dimensions not in (2, 3):

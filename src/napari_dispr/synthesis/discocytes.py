@@ -18,8 +18,8 @@ AREA, VOLUME = 134.1, 94.1
 VOLUME_SD, AREA_BY_VOLUME, AREA_SD = 13.0, 1.05, 4.0
 #: A healthy cell passes a cylinder of this diameter (Canham and Burton 1968), micrometers.
 WIDEST_CYLINDER = 3.7
-#: Coefficients of the thickness of the mean discocyte (Evans and Fung 1972), and its radius.
-COEFFICIENTS, RADIUS = (0.207161, 2.002558, -1.122762), 3.91
+#: Radius of the mean discocyte (Evans and Fung 1972), micrometers.
+RADIUS = 3.91
 #: The cylinder coordinate, in units of the radius, at which a discocyte is thickest.
 _THICKEST = 0.7
 #: Step of the table that a body of revolution is read from, micrometers.
@@ -49,6 +49,8 @@ def area_and_volume(rng: np.random.Generator) -> tuple[float, float]:
 def outline(area: float, volume: float, dimple: float, bend: float = 0.0) -> NDArray[np.float64]:
     """Half a section through the axis of a biconcave disc or a cup of the given area and volume.
 
+    Raises an InputError if there is no such cell.
+
     Parameters
     ----------
     area, volume : float
@@ -63,11 +65,6 @@ def outline(area: float, volume: float, dimple: float, bend: float = 0.0) -> NDA
     -------
     (n, 2) array
         (r, z) in micrometers, from the axis on one side to the axis on the other.
-
-    Raises
-    ------
-    InputError
-        If there is no such cell.
 
     Notes
     -----
@@ -97,7 +94,7 @@ def outline(area: float, volume: float, dimple: float, bend: float = 0.0) -> NDA
 
 
 def _thickness(rho: NDArray[np.float64], thickest: float, dimple: float) -> NDArray[np.float64]:
-    """Of a disc at rho = r / R, micrometers; largest at ``_THICKEST``."""
+    """Thickness of a disc at rho = r / R, micrometers; largest at ``_THICKEST``."""
     # t = sqrt(1 - rho^2) (c0 + c2 rho^2 + c4 rho^4), t(p) = thickest, t'(p) = 0.
     p, c0 = _THICKEST, dimple * thickest
     root = np.sqrt(1 - p**2)

@@ -114,17 +114,15 @@ class Examples:
 def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     """Cut the training examples out of annotated images.
 
+    Raises an InputError if image and labels do not fit together, no image shows its cells, or there are too
+    few cells.
+
     Parameters
     ----------
     fields : sequence of Annotated
         All 2D or all 3D, with the same spacing. Of a stack only slices with labels count as annotated.
     seed : int
         Chooses among the pictures if there are very many.
-
-    Raises
-    ------
-    InputError
-        If image and labels do not fit together, no image shows its cells, or there are too few cells.
     """
     volumes, cells, step, warnings = check_annotated(fields)
     first = fields[0]

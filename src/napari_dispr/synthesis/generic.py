@@ -12,9 +12,8 @@ from napari_dispr import grid
 from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.bodies import BODIES, UNSEEN_BODIES, Body, pose, waved
-from napari_dispr.synthesis.implicit import Floats, Shape, stretched, turned
+from napari_dispr.synthesis.implicit import Floats, Shape, stretched, turned, voxels
 from napari_dispr.synthesis.microscopy import picture
-from napari_dispr.synthesis.phantoms import voxels
 
 KINDS: tuple[str, ...] = tuple(BODIES)
 UNSEEN_KINDS: tuple[str, ...] = tuple(UNSEEN_BODIES)
@@ -36,6 +35,8 @@ def simulated_cell(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     """One cell or nucleus of a kind on the model grid, its section, and a picture of it.
 
+    Raises an InputError if there is no such kind.
+
     Parameters
     ----------
     kind : str or Body
@@ -52,11 +53,6 @@ def simulated_cell(
         The section, 0 to 1.
     image : (64, 64) float32
         The picture, 0 to 1, neither masked nor normalised.
-
-    Raises
-    ------
-    InputError
-        If there is no such kind.
     """
     named = {**UNSEEN_BODIES, **{name: body for name, (body, _) in BODIES.items()}}
     body = named.get(kind) if isinstance(kind, str) else kind

@@ -1,6 +1,6 @@
-"""Building blocks of simulated cells: smooth implicit functions, their unions, differences and turns.
+"""Building blocks of simulated cells: smooth implicit functions, how they are combined, and their voxels.
 
-Uses neither voxels nor data.
+Uses no data.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
+
+from napari_dispr import grid
 
 Floats = NDArray[np.float32]
 #: Rough signed distance of points, axis first (3, ...), in the cell's own frame, where its radius is
@@ -71,3 +73,27 @@ def turned(shape: Shape, turn: Rotation) -> Shape:
     """The shape turned about its origin."""
     back = turn.as_matrix().T.astype(np.float32)
     return lambda points: shape((back @ points.reshape(3, -1)).reshape(points.shape))
+
+
+def voxels(
+    shape: Shape,
+    zoom: float,
+    centre: NDArray[np.float64],
+    place: NDArray[np.float64],
+    least_slope: float = 0.1,
+) -> NDArray[np.uint8]:
+    """The shape on the model grid, its point ``centre`` at the voxel ``place``; edges one voxel wide.
+
+    Parameters
+    ----------
+    zoom : float
+        Voxels per unit of the shape.
+    least_slope : float
+        Flatter slopes of the shape's distance, as at ridges and hollows, count as this slope.
+    """
+    index = np.arange(grid.SIZE)
+    axes = [(index - p) / zoom + c for p, c in zip(place, centre, strict=True)]
+    value = shape(np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32))
+    slope = np.sqrt(sum(np.square(along) for along in np.gradient(value)))
+    level = np.clip(0.5 + value / np.maximum(slope, least_slope / zoom), 0, 1)
+    return np.rint(255 * level).astype(np.uint8)

@@ -4,8 +4,9 @@ The table has the form of Table 1 of Yilmaz et al. (2024).
 """
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def iter_judge_synthesis(
             raise InputError(f"The labels in {places[name]} hold no cell: choose a folder with cells.")
         tables[name] = cell_features(read_annotated(places[name]))
         distances[name] = kernel_distances(real_cells, tables[name])
-        shown[name] = _first(read_annotated(places[name]))
+        shown[name] = list(islice(read_annotated(places[name]), _SHOWN))
     if is_new:  # not before: wrong images leave no folder
         write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
     save_panels(folder / PANELS_FILE, tables, train[0].unit)
@@ -186,10 +187,6 @@ def _dense(one: Annotated) -> list[Annotated]:
     return [
         Annotated(f"{one.name}_z{z}", one.image[z], one.labels[z], one.spacing[1:], one.unit) for z in slices
     ]
-
-
-def _first(images: Iterator[Annotated]) -> list[Annotated]:
-    return [one for one, _ in zip(images, range(_SHOWN), strict=False)]
 
 
 def _save_images(path: Path, shown: dict[str, list[Annotated]]) -> None:

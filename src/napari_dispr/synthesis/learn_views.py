@@ -41,6 +41,8 @@ class ViewsStep:
 def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[ViewsStep, None, ShapeModel]:
     """Train a multi-view model.
 
+    Raises an InputError if the file exists, or its state has other settings.
+
     Parameters
     ----------
     out : path
@@ -53,11 +55,6 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
     ------
     ViewsStep
         Closing the generator saves the state.
-
-    Raises
-    ------
-    InputError
-        If the file exists, or its state has other settings.
     """
     chosen = checked_settings(ViewsSettings, settings)
     check_is_new(out)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Literal, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
+from safetensors import SafetensorError
 
 from napari_dispr.diffusion import devices
+from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
 from napari_dispr.diffusion.model import check_finite, checked_config
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
-from napari_dispr.files import written_aside
 from napari_dispr.synthesis.learned_card import FORMAT, SynthesisCard, no_model, read_card
 from napari_dispr.synthesis.textures import CONDITIONS
 
@@ -62,26 +60,18 @@ class LearnedSynthesis:
         """Write the model file, with weights of 16 bit, by way of a temporary file."""
         topologies = {part: json.dumps(asdict(network.config)) for part, network in self._networks().items()}
         metadata = {"format": FORMAT, "card": self.card.model_dump_json(), **topologies}
-        with written_aside(Path(path)) as aside:
-            aside.write_bytes(to_bytes(self._tensors(), metadata))
+        write_tensors(Path(path), self._tensors(), metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a model file; that cannot run code.
 
-        Raises
-        ------
-        InputError
-            If the file does not exist, or is no learned model of synthesis.
+        Raises an InputError if the file does not exist, or is no learned model of synthesis.
         """
         card = read_card(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata: Mapping[str, str] = file.metadata()
-                tensors = {
-                    name: file.get_tensor(name).to(torch.float32, copy=True)
-                    for name in file.keys()  # noqa: SIM118
-                }
+            metadata, found = read_tensors(path)
+            tensors = {name: tensor.float() for name, tensor in found.items()}
             networks = {}
             for part in PARTS:
                 config = checked_config(PlaneNetworkConfig, json.loads(metadata[part]))

@@ -99,10 +99,7 @@ class SynthesisCard(Settings):
 def read_card(path: str | os.PathLike[str]) -> SynthesisCard:
     """The card of a model file.
 
-    Raises
-    ------
-    InputError
-        If the file does not exist, or is no learned model of synthesis.
+    Raises an InputError if the file does not exist, or is no learned model of synthesis.
     """
     check_readable(path)
     try:

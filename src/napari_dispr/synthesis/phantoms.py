@@ -1,6 +1,5 @@
 """Simulated cells whose 3D shape is known, and a simulated picture of a field of them with its labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.signal import fftconvolve
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.implicit import Floats, Shape
+from napari_dispr.synthesis.implicit import Floats
 from napari_dispr.synthesis.red_cell_crops import VOXEL_SIZE, membrane_light, red_cell_volume
 
 #: Kinds of red blood cells, the best known and most different ones first.
@@ -57,6 +56,8 @@ class Field:
 def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     """One simulated cell on the model grid, in any orientation. Each cell is different.
 
+    Raises an InputError if there is no such kind.
+
     Parameters
     ----------
     kind : str
@@ -67,54 +68,28 @@ def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     (64, 64, 64) uint8
         Antialiased, axes (z, y, x), inside above 127.5; a voxel is 0.14 micrometers. The imaged plane
         runs through the middle of the cell, and the box of that section is centred in the plane.
-
-    Raises
-    ------
-    InputError
-        If there is no such kind.
     """
     return red_cell_volume(kind, rng, varied=False)[0]
-
-
-def _points(*axes: NDArray[np.float64]) -> Floats:
-    return np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32)
-
-
-def voxels(
-    shape: Shape, zoom: float, centre: NDArray[np.float64], place: NDArray[np.float64]
-) -> NDArray[np.uint8]:
-    """The shape on the grid, its point ``centre`` at the voxel ``place``; edges one voxel wide."""
-    index = np.arange(grid.SIZE)
-    value = shape(_points(*((index - p) / zoom + c for p, c in zip(place, centre, strict=True))))
-    slope = np.sqrt(sum(np.square(along) for along in np.gradient(value)))
-    level = np.clip(0.5 + value / np.maximum(slope, 0.1 / zoom), 0, 1)
-    return np.rint(255 * level).astype(np.uint8)
 
 
 def simulate_field(
     cells: int = 12,
     shape: tuple[int, int] = (512, 512),
     seed: int = 0,
-    kinds: Sequence[str] = KINDS,
 ) -> Field:
     """A picture of many simulated cells, one in three touching another, with labels and truth.
+
+    Raises an InputError if the cells do not fit into the picture.
 
     Parameters
     ----------
     shape : (y, x)
         Pixels; a cell takes about 100 x 100.
-    kinds : sequence of str
-        Kinds of the cells, used in turn.
-
-    Raises
-    ------
-    InputError
-        If the cells do not fit into the picture, or there is no such kind.
     """
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint16)
     light = np.zeros(shape)
-    order = [kinds[i % len(kinds)] for i in range(cells)]
+    order = [KINDS[i % len(KINDS)] for i in range(cells)]
     field_kinds = dict(enumerate(rng.permutation(order).tolist(), start=1))
     objects, centres = {}, {}
     for label, kind in field_kinds.items():
@@ -141,9 +116,9 @@ def _section_in_pixels(obj: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArr
         grid.section(obj).astype(np.float32), np.meshgrid(pixel, pixel, indexing="ij"), order=1
     )
     mask = level > 127.5
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    offset = np.array([rows[0] + rows[-1], columns[0] + columns[-1]]) / 2 - reach
-    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], offset
+    box = grid.box_of(mask) or ()
+    offset = np.array([side.start + side.stop - 1 for side in box]) / 2 - reach
+    return mask[box], offset
 
 
 def _moved(obj: NDArray[np.uint8], offset: NDArray[np.float64]) -> NDArray[np.uint8]:

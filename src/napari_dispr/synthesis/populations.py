@@ -15,6 +15,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filt
 from scipy.signal import fftconvolve
 from skimage.measure import block_reduce
 
+from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.labels import Box
@@ -173,7 +174,7 @@ def _fill(
         if not isinstance(cell, TexturedCell):
             yield cell
             continue
-        mask = cell.mask[_box(cell.mask)]
+        mask = cell.mask[grid.box_of(cell.mask)]
         clustered = bool(canvas.cells) and placing.random() < clustering
         found = _place(canvas, mask, clustered, settings.cut, placing)
         if found is None:
@@ -221,7 +222,8 @@ class _Canvas:
 
     def add(self, cell: TexturedCell, corner: NDArray[np.int_], clustered: bool) -> None:
         """Add a cell; the box of its mask starts at ``corner``. Its light is added to the light there."""
-        box = _box(cell.mask)
+        box = grid.box_of(cell.mask)
+        assert box is not None
         first = [side.start for side in box]
         there, here = _windows(corner - first, cell.mask.shape, self.labels.shape)
         weight = _fading(cell.mask, box)[here]
@@ -253,15 +255,6 @@ def _windows(corner: NDArray[np.int_], shape: ArrayLike, size: ArrayLike) -> tup
     there = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
     here = tuple(slice(int(a), int(b)) for a, b in zip(first - corner, last - corner, strict=True))
     return there, here
-
-
-def _box(mask: NDArray[np.bool_]) -> Box:
-    """The bounding box of a mask."""
-    sides = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        sides.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return tuple(sides)
 
 
 def _fading(mask: NDArray[np.bool_], box: Box) -> Floats:

@@ -52,7 +52,7 @@ class Distance:
     cells: int
 
 
-def cell_features(images: Iterable[Annotated], most: int = _MOST, seed: int = 0) -> pd.DataFrame:
+def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFrame:
     """Features of the cells of annotated images; of a cell in a stack, of its largest section.
 
     Returns
@@ -72,7 +72,7 @@ def cell_features(images: Iterable[Annotated], most: int = _MOST, seed: int = 0)
                 rows.append({"image": one.name, "label": label, **row})
     table = pd.DataFrame(rows, columns=["image", "label", *FEATURES])
     if len(table) > most:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(table))[:most])
+        chosen = np.sort(np.random.default_rng(0).permutation(len(table))[:most])
         table = table.iloc[chosen].reset_index(drop=True)
     return table
 
@@ -136,7 +136,7 @@ def squared_discrepancy(one: Floats, other: Floats) -> float:
     return within(one) + within(other) - 2 * float(kernel(one, other).mean())
 
 
-def kernel_distances(real: pd.DataFrame, synthetic: pd.DataFrame, seed: int = 0) -> tuple[Distance, Distance]:
+def kernel_distances(real: pd.DataFrame, synthetic: pd.DataFrame) -> tuple[Distance, Distance]:
     """Distances between random halves of the real cells, and from real to synthetic ones.
 
     Features are standardised by the real cells. All subsets have the same number of cells. Values are NaN if
@@ -151,7 +151,7 @@ def kernel_distances(real: pd.DataFrame, synthetic: pd.DataFrame, seed: int = 0)
     size = min(len(own) // 2, len(other))
     if size < _LEAST:
         return Distance(np.nan, np.nan, size), Distance(np.nan, np.nan, size)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     halves, across = [], []
     for _ in range(_REPEATS):
         mixed = own[rng.permutation(len(own))]

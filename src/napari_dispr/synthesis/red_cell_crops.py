@@ -18,7 +18,7 @@ from napari_dispr.cells.training_cells import TrainingCell, training_cell
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.bodies import waved
 from napari_dispr.synthesis.discocytes import RADIUS
-from napari_dispr.synthesis.implicit import Floats, Shape, random_turn, scaled, stretched, turned
+from napari_dispr.synthesis.implicit import Floats, Shape, random_turn, scaled, stretched, turned, voxels
 from napari_dispr.synthesis.microscopy import picture
 from napari_dispr.synthesis.red_cells import KINDS, RedCell
 
@@ -37,7 +37,7 @@ _LEAST_SHRINK = 0.86
 
 
 @dataclass(frozen=True, slots=True)
-class Optics:
+class _Optics:
     """Dye and microscope, fitted to the features of the real pictures; lengths in voxels.
 
     Attributes
@@ -64,7 +64,7 @@ class Optics:
     reach: float = 6.0
 
 
-_OPTICS = Optics()
+_OPTICS = _Optics()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,16 +132,13 @@ def red_cell_volume(
 ) -> tuple[NDArray[np.uint8], RedCell]:
     """One cell of a kind on the model grid, and what it is.
 
+    Raises an InputError if there is no such kind.
+
     Parameters
     ----------
     varied : bool
         Whether the imaged plane is sometimes not the middle of the cell, and the middle of the section not
         that of the grid, as in the real data.
-
-    Raises
-    ------
-    InputError
-        If there is no such kind.
     """
     stages = [name for name in KINDS if name == kind or (kind in ANY_STAGE and kind in name)]
     if not stages:
@@ -196,7 +193,7 @@ def _placed(shape: Shape, rng: np.random.Generator, varied: bool) -> NDArray[np.
     zoom = min(1 / VOXEL_SIZE, fitting)
     if zoom < _LEAST_SHRINK / VOXEL_SIZE:
         return None
-    obj = _voxels(shape, zoom, middle, place)
+    obj = voxels(shape, zoom, middle, place, least_slope=0.4)
     section = grid.section(obj) > 127
     if section.sum() < 200 or obj[1:-1, 1:-1, 1:-1].sum() != obj.sum():
         return None
@@ -210,18 +207,6 @@ def _section_middle(shape: Shape, z: float) -> NDArray[np.float64] | None:
     if not plane.any():
         return None
     return np.array([axis[np.flatnonzero(plane.any(axis=1 - a))[[0, -1]]].mean() for a in range(2)])
-
-
-def _voxels(
-    shape: Shape, zoom: float, centre: NDArray[np.float64], place: NDArray[np.float64]
-) -> NDArray[np.uint8]:
-    """The shape on the grid, its point ``centre`` at the voxel ``place``; edges one voxel wide."""
-    index = np.arange(grid.SIZE)
-    axes = [(index - p) / zoom + c for p, c in zip(place, centre, strict=True)]
-    value = shape(np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32))
-    slope = np.sqrt(sum(np.square(along) for along in np.gradient(value)))
-    level = np.clip(0.5 + value / np.maximum(slope, 0.4 / zoom), 0, 1)
-    return np.rint(255 * level).astype(np.uint8)
 
 
 def membrane_picture(
@@ -247,25 +232,22 @@ def membrane_picture(
 
 
 def membrane_light(
-    obj: NDArray[np.uint8],
-    rng: np.random.Generator,
-    plane: int = grid.IMAGED_PLANE,
-    optics: Optics = _OPTICS,
+    obj: NDArray[np.uint8], rng: np.random.Generator, plane: int = grid.IMAGED_PLANE
 ) -> Floats:
     """The light of one plane before background and noise, (64, 64), 0 to 1."""
     depth = slice(max(0, plane - 16), plane + 17)
     distance = signed_distance.from_level(obj, 127.5, 9.0)[depth]
     height = np.arange(grid.SIZE, dtype=np.float32)[depth] - plane
-    within = rng.normal(optics.within, 0.3)
-    membrane = np.exp(-((distance - within) ** 2) / (2 * optics.thickness**2)) / (2.5 * optics.thickness)
+    within = rng.normal(_OPTICS.within, 0.3)
+    membrane = np.exp(-((distance - within) ** 2) / (2 * _OPTICS.thickness**2)) / (2.5 * _OPTICS.thickness)
     inner = np.clip((distance - within) / 1.5 + 0.5, 0, 1)
     uneven = gaussian_filter(rng.normal(size=inner.shape).astype(np.float32), rng.uniform(2, 5))
     uneven *= rng.uniform(0.03, 0.09) / uneven.std()
-    cytosol = np.exp(rng.normal(np.log(optics.cytosol), 0.35))
+    cytosol = np.exp(rng.normal(np.log(_OPTICS.cytosol), 0.35))
     dye = (membrane + cytosol * inner) * (1 + uneven)
-    axial, lateral = optics.axial * rng.uniform(0.8, 1.25), optics.lateral * rng.uniform(0.85, 1.15)
+    axial, lateral = _OPTICS.axial * rng.uniform(0.8, 1.25), _OPTICS.lateral * rng.uniform(0.85, 1.15)
     focus, haze = np.exp(-(height**2) / (2 * axial**2)), np.exp(-np.abs(height) / 9)
-    share = optics.haze * rng.uniform(0.6, 1.4)
+    share = _OPTICS.haze * rng.uniform(0.6, 1.4)
     sharp = gaussian_filter(np.tensordot(focus / focus.sum(), dye, 1), lateral)
     light = (1 - share) * sharp + share * gaussian_filter(np.tensordot(haze / haze.sum(), dye, 1), 5.0)
     # Masks are from one threshold, so that the edge has nearly the same brightness everywhere.
@@ -273,9 +255,9 @@ def membrane_light(
     logs = np.log(light + 1e-3)
     typical = float(np.median(logs[at_edge > 0])) if at_edge.any() else -2.0
     # Far from the edge, as in the middle of a large disc, the level passes smoothly to the usual one.
-    near, level = (gaussian_filter(plane, optics.reach) for plane in (at_edge, at_edge * (logs - typical)))
+    near, level = (gaussian_filter(plane, _OPTICS.reach) for plane in (at_edge, at_edge * (logs - typical)))
     level = typical + level / (near + 0.02 * near.max() + 1e-6)
     wanted = EDGE * rng.uniform(0.9, 1.1)
-    light = light * wanted * np.exp(-optics.even * level - (1 - optics.even) * typical)
+    light = light * wanted * np.exp(-_OPTICS.even * level - (1 - _OPTICS.even) * typical)
     light *= min(1.0, rng.uniform(0.75, 1.0) / max(float(np.percentile(light, 99.8)), 1e-6))
     return light.astype(np.float32)

@@ -129,10 +129,9 @@ def normalised(image: NDArray[Any], limits: tuple[float, float]) -> Floats:
     return np.clip((image.astype(np.float32) - low) / max(high - low, 1e-6), -0.5, 2).astype(np.float32)
 
 
-def examples_of(images: Iterable[Annotated], resized: Resized, seed: int = 0) -> list[Example]:
+def examples_of(images: Iterable[Annotated], resized: Resized) -> list[Example]:
     """Training examples from the slices of images that hold labels."""
     found: list[Example] = []
-    rng = np.random.default_rng(seed)
     for one in images:
         factor, radius = resized.zoom(one.spacing), resized.radius(one.spacing)
         image = normalised(one.image, grey_range(one.image))
@@ -143,7 +142,8 @@ def examples_of(images: Iterable[Annotated], resized: Resized, seed: int = 0) ->
                     Example(_shrunk(volume[z], factor), _target(_nearest(labels[z], factor), radius))
                 )
     if len(found) > _MOST_SLICES:
-        found = [found[i] for i in np.sort(rng.permutation(len(found))[:_MOST_SLICES])]
+        chosen = np.random.default_rng(0).permutation(len(found))[:_MOST_SLICES]
+        found = [found[i] for i in np.sort(chosen)]
     return found
 
 
@@ -173,9 +173,7 @@ class Segmenter:
     def __init__(self, network: UNet, resized: Resized, crop: int) -> None:
         self.network, self.resized, self.crop = network.eval(), resized, crop
 
-    def segment(
-        self, image: NDArray[Any], spacing: Sequence[float], limits: tuple[float, float] | None = None
-    ) -> NDArray[np.int32]:
+    def segment(self, image: NDArray[Any], spacing: Sequence[float]) -> NDArray[np.int32]:
         """The cells of an image.
 
         Parameters
@@ -183,15 +181,16 @@ class Segmenter:
         image : (z, y, x) or (y, x) array
         spacing : (z, y, x) or (y, x)
             Size of a voxel, in the unit of the training images.
-        limits : (float, float), optional
-            The `grey_range` of the stack of which the image is a slice.
         """
-        return self.cells(self.maps(image, spacing, limits), spacing)
+        return self.cells(self.maps(image, spacing), spacing)
 
     def maps(
         self, image: NDArray[Any], spacing: Sequence[float], limits: tuple[float, float] | None = None
     ) -> Floats:
-        """Probability of a cell and distance from its edge, (2, ...), of an image; see `segment`."""
+        """Probability of a cell and distance from its edge, (2, ...); image and spacing as in `segment`.
+
+        ``limits`` is the `grey_range` of the stack of which the image is a slice.
+        """
         factor = self.resized.zoom(spacing)
         planes = np.atleast_3d(normalised(image, limits or grey_range(image)).T).T
         maps = np.stack([self._maps(_shrunk(plane, factor)) for plane in planes], axis=1)

@@ -54,6 +54,8 @@ _Drawn = tuple[Floats, Floats, str]
 def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
     """Simulated cells as a source: sharp dye of brightness 0 to about 1, for a simulated microscope.
 
+    Raises an InputError if there is no such source, or the spacing does not suit a microscope.
+
     Parameters
     ----------
     name : str
@@ -61,11 +63,6 @@ def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
     spacing : (z, y, x) or (y, x)
         Size of a voxel in micrometer. 2D cells are what a microscope sees of a 3D cell at the plane through
         its middle.
-
-    Raises
-    ------
-    InputError
-        If there is no such source, or the spacing does not suit a microscope.
     """
     if name not in SIMULATED:
         raise InputError(f"There are no simulated cells {name!r}: choose one of {', '.join(SIMULATED)}.")
@@ -161,8 +158,5 @@ def _cell(
         if not mask.any():
             return None
     margin = np.ceil(np.maximum(1, 0.6 / steps[-ndim:])).astype(int)
-    box = []
-    for axis, pad in enumerate(margin):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(ndim) if a != axis)))
-        box.append(slice(max(0, int(filled[0] - pad)), int(filled[-1] + pad) + 1))
-    return TexturedCell(mask[tuple(box)], dye[tuple(box)].astype(np.float32), source)
+    box = grid.box_of(mask, margin)
+    return TexturedCell(mask[box], dye[box].astype(np.float32), source)

@@ -39,6 +39,8 @@ def simulate_stack(
 ) -> Stack:
     """A confocal stack of fluorescent nuclei of various shapes, which do not overlap, with labels.
 
+    Raises an InputError if the nuclei do not fit into the stack.
+
     Parameters
     ----------
     cells : int
@@ -53,11 +55,6 @@ def simulate_stack(
     Stack
         Image uint16, labels uint16 (1 to ``cells``), unit micrometer. The light is blurred more
         along z than in the plane, and noisy.
-
-    Raises
-    ------
-    InputError
-        If the nuclei do not fit into the stack.
     """
     rng = np.random.default_rng(seed)
     labels = np.zeros(shape, np.uint16)

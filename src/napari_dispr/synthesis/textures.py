@@ -73,7 +73,7 @@ class Pictures:
 
     @classmethod
     def of(cls, examples: Sequence[PictureExample], offset: float, scale: float) -> "Pictures":
-        """With grey values (v - offset) / scale."""
+        """Normalise pictures: grey values v become (v - offset) / scale."""
 
         def normal(image: Floats) -> Floats:
             return (image - np.float32(offset)) / np.float32(scale)

@@ -295,7 +295,7 @@ class _KnownCells:
         self.volumes = np.array(sizes) * np.array(self.zooms) ** 3
 
     def line(self, but: int | None = None) -> VolumeLine:
-        """Fitted to all cells, or to all but one."""
+        """The line fitted to all cells, or to all but one."""
         used = np.array([number != but and self.drawn[number] > 0 for number in range(len(self.shapes))])
         return fit_line(self.areas[used], self.drawn[used], self.volumes[used], sized=self.sized)
 

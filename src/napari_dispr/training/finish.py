@@ -254,7 +254,7 @@ class Scored:
 
     @property
     def energy_score(self) -> float:
-        """Mean at the quality ``balanced``."""
+        """Mean energy score at the quality ``balanced``."""
         return rounded_mean([one.energy_score for one in self.scores["balanced"]])
 
     @property
@@ -302,7 +302,7 @@ def _qualities(settings: TrainSettings) -> dict[str, Quality]:
 
 
 def _volume_regression(cells: Sequence[CellFile]) -> Any:
-    """Fitted to real cells only: predicted objects contain no new information on volumes."""
+    """The volume regression, from real cells: predicted objects contain no new information on volumes."""
     cells = [cell for cell in cells if not cell.predicted]
     try:
         return volume.fit_volume(
@@ -315,7 +315,7 @@ def _volume_regression(cells: Sequence[CellFile]) -> Any:
 
 
 def _novelty(cells: Sequence[CellFile], card: Card) -> Any:
-    """Fitted to each image once, also if the dataset has several objects for it."""
+    """The novelty detector, from each image once, also if the dataset has several objects for it."""
     pictures = {cell.fingerprint: (cell.mask, cell.image) for cell in cells}
     try:
         return fit_novelty(list(pictures.values()), extent=card.typical_extent)

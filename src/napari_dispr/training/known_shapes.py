@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.training_cells import TrainingCell
 from napari_dispr.diffusion.cosines import coefficients_of
-from napari_dispr.diffusion.known_shapes import START, KnownShapes, Look, look_of
+from napari_dispr.diffusion.known_shapes import KnownShapes, Look, look_of
 from napari_dispr.training.augmentation import SIZE_SPREAD, augmented
 
 #: Share of the versions in which the true size is hidden, as with the scale "auto".
@@ -58,7 +58,7 @@ def versions(
         yield Version(coefficients_of(shape, look.angle), look, not hidden, cell.name)
 
 
-def known_shapes(drawn: Sequence[Version], start: float = START) -> KnownShapes:
-    """The known shapes of a model, and the time at which they enter."""
+def known_shapes(drawn: Sequence[Version]) -> KnownShapes:
+    """The known shapes of a model."""
     shapes, looks, sized, names = zip(*drawn, strict=True)
-    return KnownShapes.of(np.stack(shapes), looks, sized, names, start=start)
+    return KnownShapes.of(np.stack(shapes), looks, sized, names)

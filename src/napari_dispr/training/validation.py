@@ -41,7 +41,7 @@ class CellScores:
 
     @classmethod
     def of(cls, members: ArrayLike, truth: NDArray[np.bool_]) -> Self:
-        """Of members (n, 64, 64, 64), whether each voxel is inside."""
+        """Score members (n, 64, 64, 64) of booleans."""
         inside = np.asarray(members)
         volume = np.count_nonzero(inside) / len(inside) / np.count_nonzero(truth)
         return cls(energy_score(inside, truth), consensus_iou(inside, truth), volume)
@@ -57,7 +57,7 @@ def summary_of(scores: Sequence[CellScores]) -> dict[str, float]:
 
 
 def volume_errors(volumes: Sequence[float]) -> dict[str, float]:
-    """Errors of volumes that are relative to the true ones, for a card."""
+    """Errors of volumes, given relative to the true ones, for a card."""
     errors = np.array(volumes) - 1
     return {
         "volume_error_mean": rounded_mean(np.abs(errors)),

@@ -61,16 +61,14 @@ def displayed_plane(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = 
     The last two axes of a layer are y and x; the viewer's sliders give the position on the other axes,
     in the 3D view too.
 
+    Raises an InputError if the layer is RGB, has fewer than two axes, is turned out of its own plane, has
+    units along y and x that cannot be converted, or the viewer shows other axes or a position outside the
+    layer.
+
     Parameters
     ----------
     unit : pint.Unit, optional
         Unit of the world, as of another layer; that of the layer's x axis if it is None or of another kind.
-
-    Raises
-    ------
-    InputError
-        If the layer is RGB, has fewer than two axes, is turned out of its own plane, has units along y and
-        x that cannot be converted, or the viewer shows other axes or a position outside the layer.
     """
     if getattr(layer, "rgb", False):
         raise InputError(

@@ -133,17 +133,14 @@ def write_volumes(path: str, layers: Sequence[LayerData]) -> list[str]:
     Labels of one shape and place, like the members of a prediction, become one image with axes TZYX and
     T = layer; other layers become separate images in the same file.
 
+    Raises an InputError if a layer is RGB, or has too many axes or numbers that OME does not know.
+
     Parameters
     ----------
     path : str
         ``.ome.tif`` is added to a name without an extension.
     layers : sequence of layer data tuples
         Of 2 to 4 axes.
-
-    Raises
-    ------
-    InputError
-        If a layer is RGB, or has too many axes or numbers that OME does not know.
     """
     place = path if path.lower().endswith((".tif", ".tiff")) else f"{path}.ome.tif"
     images = [_ome_image(layer) for layer in layers]
@@ -190,6 +187,8 @@ def _ome_image(layer: LayerData) -> OmeImage:
 def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Write labels layers as smooth closed meshes, one for each cell, and surface layers unchanged.
 
+    Raises an InputError if a layer is 2D, or the layers have no cell.
+
     Parameters
     ----------
     path : str
@@ -201,11 +200,6 @@ def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
     -------
     list of str
         One file; for several meshes in STL or PLY one file each: ``NAME_LAYER_CELL.stl``.
-
-    Raises
-    ------
-    InputError
-        If a layer is 2D, or the layers have no cell.
     """
     suffix = Path(path).suffix.lower()
     place = Path(path) if suffix.lstrip(".") in FORMATS else Path(f"{path}.stl")
@@ -252,6 +246,8 @@ def _meshes(layer: LayerData, *, several: bool) -> "dict[str, trimesh.Trimesh]":
 def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Write the measures of labels layers as one table, with its column dictionary.
 
+    Raises an InputError if no layer has measures.
+
     Parameters
     ----------
     path : str
@@ -261,11 +257,6 @@ def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
     -------
     list of str
         ``NAME.csv`` and ``NAME.columns.csv``.
-
-    Raises
-    ------
-    InputError
-        If no layer has measures.
     """
     tables, texts = [], {"layer": "no unit: name of the layer"}
     for _, settings, _ in layers:

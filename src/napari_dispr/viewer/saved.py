@@ -22,6 +22,8 @@ def open_saved(
 ) -> tuple[OpenPrediction, list[LayerData]]:
     """Read a saved prediction, and make its layers; call it in a thread.
 
+    Raises an InputError if the folder is no saved prediction, or is damaged.
+
     Parameters
     ----------
     step : callable
@@ -32,11 +34,6 @@ def open_saved(
     opened : OpenPrediction
     layers : list of layer data tuples
         The picture and its labels, if they are known, then the members.
-
-    Raises
-    ------
-    InputError
-        If the folder is no saved prediction, or is damaged.
     """
     prediction = load_prediction(folder).with_provenance(folder=str(folder))
     step(1, 4)

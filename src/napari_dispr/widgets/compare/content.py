@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, map_coordinates
+from scipy.ndimage import map_coordinates
 
 from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
@@ -261,7 +261,7 @@ def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: fl
     if truth is None:
         return None
     labels = np.asarray(truth.array)
-    (box,) = find_objects((labels == label).astype(np.uint8)) or (None,)
+    box = grid.box_of(labels == label)
     if box is None:
         return None
     start = np.array([side.start for side in box], dtype=np.float64)

@@ -146,8 +146,8 @@ class CompareWidget(DockedWidget):
         return QSize(620, 800)
 
     def _connect(self) -> None:
-        self._session.events.predictions.connect(self._on_predictions)
-        self._session.events.selected.connect(self._on_selected)
+        self._listen(self._session.events.predictions, self._on_predictions)
+        self._listen(self._session.events.selected, self._on_selected)
         self.prediction_choice.activated.connect(self._on_prediction_chosen)
         self.cell_choice.activated.connect(lambda index: self._session.select(self._order[index]))
         self.before_button.clicked.connect(lambda: self._step(-1))
@@ -396,10 +396,7 @@ class CompareWidget(DockedWidget):
 
     def _clean_up(self) -> None:
         """Disconnect from the viewer, and delete the canvas."""
-        self._session.events.predictions.disconnect(self._on_predictions)
-        self._session.events.selected.disconnect(self._on_selected)
         self._link.stop()
         self._colours.release()
         self._updater.finish()
-        self.truth_choice.disconnect_layers()
         self.canvas.shut_down()

@@ -166,8 +166,3 @@ class BatchPart(QWidget):
         else:
             remove_layers(self._viewer, there)
         self._layers = []
-
-    def shut_down(self) -> None:
-        self._next = None
-        self._coming.stop()
-        self.run_bar.shut_down()

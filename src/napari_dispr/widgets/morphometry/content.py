@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.prediction.result import Kept
+from napari_dispr.shapes.measures import without_attrs
 from napari_dispr.widgets.morphometry.columns import (
     NEXT_PLANE,
     NO_MEMBER,
@@ -148,12 +149,12 @@ def cells_content(
         From `rank_cells`: which cells deserve a z-stack most; or from `next_planes`, with the names of
         `NEXT_PLANE`: which plane to image next.
     """
-    tables = [] if cells is None else [_bare(cells).assign(source=name, predicted=True)]
+    tables = [] if cells is None else [without_attrs(cells).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if cells is None else dict(cells.attrs["columns"])
     if measured is not None:
         known = [one for one in measured.table if one in SHOWN_MEASURES]
         renamed = {one: f"{one}_mean" for one in known}
-        other = _bare(measured.table)[["label", *known]].rename(columns=renamed)
+        other = without_attrs(measured.table)[["label", *known]].rename(columns=renamed)
         tables.append(other.assign(source=measured.name, predicted=False))
         own = measured.table.attrs["columns"]
         texts = {"label": own["label"], **{f"{one}_mean": own[one] for one in known}} | texts
@@ -161,7 +162,7 @@ def cells_content(
     frame = frame.assign(**{one: _words(frame[one]) for one in ("kept", "warning") if one in frame})
     if ranking is not None:
         ranked = [one for one in (*RANKING, *NEXT_PLANE.values()) if one in ranking]
-        own = _bare(ranking).set_index("label")[ranked].reindex(frame["label"])
+        own = without_attrs(ranking).set_index("label")[ranked].reindex(frame["label"])
         own = own.set_index(frame.index).astype({"rank": "Int64"})
         own[~predicted] = pd.NA
         frame = pd.concat([frame, own], axis=1)
@@ -206,11 +207,11 @@ def members_content(
     kept : mapping of int to int or "consensus", optional
         The kept shape of each cell.
     """
-    tables = [] if measures is None else [_bare(measures).assign(source=name, predicted=True)]
+    tables = [] if measures is None else [without_attrs(measures).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if measures is None else dict(measures.attrs["columns"])
     if measured is not None:
         known = [one for one in measured.table if one in SHOWN_MEASURES or one == "label"]
-        tables.append(_bare(measured.table)[known].assign(source=measured.name, predicted=False))
+        tables.append(without_attrs(measured.table)[known].assign(source=measured.name, predicted=False))
         texts = dict(measured.table.attrs["columns"]) | texts
     frame, predicted = _stacked(tables, [*texts])
     members = np.full(len(frame), NO_MEMBER)
@@ -251,13 +252,6 @@ def _pasted(value: Any) -> str:
     if value is pd.NA or value is None or value != value:
         return ""
     return str(value).replace("\t", " ").replace("\n", " ")
-
-
-def _bare(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without its attrs, which pandas copies at every step."""
-    bare = table.copy(deep=False)
-    bare.attrs = {}
-    return bare
 
 
 def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame, NDArray[np.bool_]]:

@@ -228,9 +228,6 @@ class ExportBar(QWidget):
             kept="Nothing was written.",
         )
 
-    def shut_down(self) -> None:
-        self.run_bar.shut_down()
-
     # --- where to write ----------------------------------------------------------------------------------
 
     def _ask(self, title: str, name: str, kind: str, save: Callable[[str], None]) -> None:

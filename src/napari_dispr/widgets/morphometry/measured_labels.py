@@ -42,15 +42,13 @@ class LabelsSource:
 def labels_source(layer: Labels, unit: str | None = None) -> LabelsSource:
     """A layer as a source to measure.
 
+    Raises an InputError if the layer has other axes than z, y and x, or units along them that cannot be
+    converted.
+
     Parameters
     ----------
     unit : str, optional
         Unit of the prediction that it is compared with.
-
-    Raises
-    ------
-    InputError
-        If the layer has other axes than z, y and x, or units along them that cannot be converted.
     """
     if layer.ndim != 3:
         raise InputError(f'"{layer.name}" has {layer.ndim} axes: choose labels with z, y and x.')
@@ -74,15 +72,12 @@ def labels_source(layer: Labels, unit: str | None = None) -> LabelsSource:
 def measure_source(source: LabelsSource, step: Callable[[int, int], None]) -> Measured:
     """Measure all cells of a labels layer; in a thread, at 0.1 s and more a cell.
 
+    Raises an InputError if the layer has no cell.
+
     Parameters
     ----------
     step : callable
         Called with the numbers of finished cells and of all; what it raises ends the work.
-
-    Raises
-    ------
-    InputError
-        If the layer has no cell.
     """
     from napari_dispr.shapes.label_volumes import measure_labels, without_surface  # slow: in the thread
 

@@ -35,6 +35,7 @@ from napari_dispr.widgets.morphometry.plot_content import (
 )
 from napari_dispr.widgets.morphometry.plot_parts import LassoView, NamedAxis
 from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.wording import plain
 
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
@@ -79,15 +80,13 @@ class PlotPanel(QWidget):
             toolTip="How to plot: every member by cell; how often values occur; two measures"
         )
         self.kind.addItems([_BY_CELL, _HISTOGRAM, _SCATTER])
-        self.measure, self.against, self.of = QComboBox(), QComboBox(), QComboBox()
-        self.group = QComboBox(toolTip="The column whose values are compared")
+        self.measure, self.against, self.group = (ShortComboBox(characters=10) for _ in range(3))
+        self.of = QComboBox()
+        self.group.setToolTip("The column whose values are compared")
         self.measure.setToolTip("The measure that is plotted")
         self.against.setToolTip("The measure along the horizontal axis")
         self.of.addItems([_CELLS, _MEMBERS])
         self.of.setToolTip("Whether a point, or a count, is a cell (its mean) or a member")
-        for choice in (self.measure, self.against, self.group):
-            choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            choice.setMinimumContentsLength(10)
         self.against_words, self.of_words = QLabel("against"), QLabel("of")
         self.save_button = QPushButton("Save plot…", toolTip="Save the plot as PNG or SVG")
         self.colour_cells = QCheckBox(

@@ -111,10 +111,6 @@ class RankChoice(QPushButton):
         elif self.chosen == BY_PLANE:
             self.changed.emit()
 
-    def stop(self) -> None:
-        """Look for nothing any more."""
-        self.run_bar.shut_down()
-
     @staticmethod
     def summary(ranking: pd.DataFrame) -> str:
         if "measure" not in ranking.attrs:

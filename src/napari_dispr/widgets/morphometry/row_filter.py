@@ -73,6 +73,8 @@ def passing(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which rows of two tables of the same cells pass a filter.
 
+    Raises an InputError if the filter is wrong, as in `matching`.
+
     Parameters
     ----------
     shown : TableContent
@@ -84,10 +86,6 @@ def passing(
     -------
     (row,) bool arrays
         For ``shown`` and for ``other``. Real cells pass together with the predicted ones.
-
-    Raises
-    ------
-    InputError
     """
     try:
         rows = _with_real_cells(text, shown)

@@ -32,7 +32,7 @@ class SourcePanel(QWidget):
         self._session = Session.of(viewer)
         self._known: WeakKeyDictionary[Layer, Measured] = WeakKeyDictionary()
         self._measuring: Labels | None = None
-        self._followed = FollowedLayers(_EDITS, self._on_edit)
+        self._followed = FollowedLayers(_EDITS, self._on_edit, self)
         self.prediction_choice = QComboBox(toolTip="The predictions that are open in this window")
         self.batch_button = QPushButton(
             "Open a batch…",
@@ -129,9 +129,3 @@ class SourcePanel(QWidget):
 
     def _on_run(self) -> None:
         self.measure_button.setEnabled(not self.run_bar.running and self.layer is not None)
-
-    def shut_down(self) -> None:
-        """Cancel what runs, and disconnect from the viewer."""
-        self.run_bar.shut_down()
-        self._followed.stop()
-        self.labels_choice.disconnect_layers()

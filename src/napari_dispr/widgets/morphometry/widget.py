@@ -111,8 +111,8 @@ class MorphometryWidget(DockedWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def _connect(self) -> None:
-        self._session.events.predictions.connect(self._on_predictions)
-        self._session.events.selected.connect(self._on_selected)
+        self._listen(self._session.events.predictions, self._on_predictions)
+        self._listen(self._session.events.selected, self._on_selected)
         self.source.changed.connect(self._on_layer)
         self.source.batch_button.clicked.connect(self.batch.ask)
         self.batch.changed.connect(self._on_batch)
@@ -400,11 +400,6 @@ class MorphometryWidget(DockedWidget):
         self.splitter.setOrientation(Qt.Orientation.Horizontal if wide else Qt.Orientation.Vertical)
 
     def _clean_up(self) -> None:
-        """Cancel what runs and disconnect from the viewer."""
-        for part in (self.source, self.batch, self.exports):
-            part.shut_down()
-        for running in (self.rank, self._coming, self._filtering, self.link):
-            running.stop()
+        """Disconnect from the viewer."""
+        self.link.stop()
         self.colours.release()
-        self._session.events.predictions.disconnect(self._on_predictions)
-        self._session.events.selected.disconnect(self._on_selected)

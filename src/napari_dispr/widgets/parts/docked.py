@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from napari_dispr.viewer.opening import DISPLAY_NAME, name_as_menu
 from napari_dispr.widgets.parts.citation import CiteLink
+from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
 from napari_dispr.widgets.parts.layouts import Item, column
 from napari_dispr.widgets.parts.threads import Job, LatestAnswer
 
@@ -120,8 +121,14 @@ class DockedWidget(QWidget):
         self._raise_soon = QTimer(self, singleShot=True, interval=0)
         self._raise_soon.timeout.connect(self._raise)
         self._set_colours: list[Callable[[str, str], None]] = []
-        viewer.events.theme.connect(self._on_theme)
+        self._heard: list[tuple[Any, Callable[..., None]]] = []
+        self._listen(viewer.events.theme, self._on_theme)
         self._on_theme()
+
+    def _listen(self, emitter: Any, heard: Callable[..., None]) -> None:
+        """Call ``heard`` at the events of an emitter of napari, until the window closes."""
+        emitter.connect(heard)
+        self._heard.append((emitter, heard))
 
     def _follow_theme(self, set_colours: Callable[[str, str], None]) -> None:
         """Give a plot the theme's colours of text and background, now and when they change."""
@@ -208,7 +215,13 @@ class DockedWidget(QWidget):
         if self._closed:
             return
         self._closed = True
-        self._viewer.events.theme.disconnect(self._on_theme)
+        for emitter, heard in self._heard:
+            emitter.disconnect(heard)
+        self._heard.clear()
+        for choice in self.findChildren(LayerChoice):
+            choice.disconnect_layers()
+        for followed in self.findChildren(FollowedLayers):
+            followed.stop()
         self._clean_up()
         for job in self.findChildren(Job):
             job.abandon()
@@ -218,7 +231,11 @@ class DockedWidget(QWidget):
             timer.stop()
 
     def _clean_up(self) -> None:
-        """Disconnect from the viewer; the jobs, answers and timers of all parts end afterwards."""
+        """End what only this window has.
+
+        It hears no events of the viewer and its layers any more. Jobs, answers and timers of all parts end
+        afterwards.
+        """
 
 
 def _closed(dock: QDockWidget) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
 from napari_dispr.viewer.content import METADATA_KEY
@@ -74,7 +74,7 @@ class LayerChoice(ShortComboBox):
         self._choose(self.currentIndex())
 
     def _offered_index(self) -> int:
-        """Of the chosen layer; if it may not stay, of the first that is suggested."""
+        """Index of the chosen layer; if that may not stay, of the first that is suggested."""
         chosen, user = self._chosen, self._by_user
         if chosen is not None and chosen in self._offered and (user or self._suggests(chosen)):
             return self._offered.index(chosen)
@@ -92,13 +92,14 @@ class LayerChoice(ShortComboBox):
             self.layer_changed.emit()
 
 
-class FollowedLayers:
+class FollowedLayers(QObject):
     """Listens to events, by their names, of the layer that each of several choices shows.
 
     A layer without one of these events is followed by the others.
     """
 
-    def __init__(self, names: Sequence[str], heard: Callable[[Any], None]) -> None:
+    def __init__(self, names: Sequence[str], heard: Callable[[Any], None], parent: QObject) -> None:
+        super().__init__(parent)
         self._names, self._heard = names, heard
         self._layers: dict[LayerChoice, Layer] = {}
 

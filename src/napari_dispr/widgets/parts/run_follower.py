@@ -16,14 +16,17 @@ from napari_dispr.widgets.parts.threads import LatestAnswer
 #: How often the log is read, milliseconds.
 POLL = 500
 
+AnyRun = TypeVar("AnyRun", bound=RunFolder)
 AnyFollowed = TypeVar("AnyFollowed", bound=Followed)
 
 
-class RunFollower(QWidget, Generic[AnyFollowed]):
+class RunFollower(QWidget, Generic[AnyRun, AnyFollowed]):
     """Follows one run. A subclass lays out the controls, and shows what only its kind of run has.
 
     Parameters
     ----------
+    kind : callable
+        Makes the `Followed` of a run.
     about_picture : str
         What the picture of the run's progress shows.
     grace : float
@@ -35,8 +38,12 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
     #: The run's folder was deleted.
     gone = Signal()
 
-    def __init__(self, about_picture: str, grace: float = GRACE) -> None:
+    def __init__(
+        self, kind: Callable[[AnyRun], AnyFollowed], about_picture: str, grace: float = GRACE
+    ) -> None:
         super().__init__()
+        self._kind = kind
+        self._run: AnyRun | None = None
         self._followed: AnyFollowed | None = None
         self._shown: tuple[object, int] = (None, 0)
         self._state: str = ""
@@ -84,16 +91,22 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         """State of the run; empty while it is not known."""
         return self._state if self._followed is not None else ""
 
-    def _follow(self, followed: AnyFollowed | None, *, started: bool = False) -> None:
+    @property
+    def run(self) -> AnyRun | None:
+        """The run that is shown."""
+        return None if self._followed is None else self._run
+
+    def follow(self, run: AnyRun | None, *, started: bool = False) -> None:
         """Show a run; ``started``: its process was started just now."""
         self._next_read.stop()
         self._read.forget()
         self._stopping = False
         self._state = ""
-        self._followed = followed
-        if followed is not None:
+        self._run = run
+        self._followed = None if run is None else self._kind(run)
+        if self._followed is not None:
             if started:
-                followed.started()
+                self._followed.started()
             self._show()
             self._ask()
 

@@ -48,7 +48,6 @@ from napari_dispr.widgets.predict.table import MorphometryTable
 #: Events that change the pixels of a layer, and all that may change the request.
 _EDITS = ("data", "set_data", "paint", "labels_update")
 _LAYER_EVENTS = (*_EDITS, "scale", "translate", "rotate", "shear", "affine", "units", "selected_label")
-_DIMS_EVENTS = ("point", "order", "ndisplay", "ndim")
 #: Settings are saved when they have not changed for this long, milliseconds.
 _SAVE_AFTER = 1000
 
@@ -69,7 +68,7 @@ class PredictWidget(DockedWidget):
         self._back_to_3d = False  # as soon as there are layers
         self._origin: tuple[Image, Labels, DisplayedPlane] | None = None  # of the results, as displayed
         self._plane: DisplayedPlane | None = None  # the picture of the results
-        self._followed = FollowedLayers(_LAYER_EVENTS, self._on_layer_event)
+        self._followed = FollowedLayers(_LAYER_EVENTS, self._on_layer_event, self)
         # Moving a slider or inserting layers sends many events: read the inputs once after them.
         self._coming = QTimer(self, singleShot=True, interval=0)
         self._coming.timeout.connect(self._on_inputs)
@@ -149,12 +148,12 @@ class PredictWidget(DockedWidget):
         self.fix_button.clicked.connect(self._on_fix)
         self.run_bar.changed.connect(self._on_run)
         self.compare_button.clicked.connect(lambda: open_window(self._viewer, "Compare members"))
-        self._session.events.predictions.connect(self._on_session)
+        self._listen(self._session.events.predictions, self._on_session)
         self._colours = CellColours.of(self._viewer)
         for view in (self.table.cells_view, self.table.members_view):
             view.picked.connect(self._on_row)
-        for event in _DIMS_EVENTS:
-            getattr(self._viewer.dims.events, event).connect(self._on_dims)
+        for event in ("point", "order", "ndisplay", "ndim"):
+            self._listen(getattr(self._viewer.dims.events, event), self._on_dims)
 
     def _restore(self) -> None:
         self.form.settings = recall_settings()
@@ -413,12 +412,6 @@ class PredictWidget(DockedWidget):
         with removed_together(self._viewer):
             self.show_3d_button.leave()  # before the colours change, which would colour its surfaces again
             self._remember()
-            for choice in (self.image_choice, self.labels_choice):
-                choice.disconnect_layers()
-            self._followed.stop()
-            self._session.events.predictions.disconnect(self._on_session)
             self._colours.release()
             self._finish_growing()
-            for event in _DIMS_EVENTS:
-                getattr(self._viewer.dims.events, event).disconnect(self._on_dims)
             self.cells.shut_down()

@@ -1,1 +1,1 @@
-"""The window Balance classes."""
+"""The windows Balance classes and Synthesise annotated images."""

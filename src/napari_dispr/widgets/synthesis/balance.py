@@ -43,7 +43,7 @@ class BalanceWidget(DockedWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
-        self._followed = FollowedLayers(["features"], self._on_labels)
+        self._followed = FollowedLayers(["features"], self._on_labels, self)
         self._written: Path | None = None  # the folder that the last run finished
         self._build()
         self._connect()
@@ -186,8 +186,3 @@ class BalanceWidget(DockedWidget):
             self.run_bar.status.say(text)
 
         self.run_bar.start(run(request), written, kept=_CONTINUES)
-
-    def _clean_up(self) -> None:
-        self._followed.stop()
-        for choice in (self.image_choice, self.labels_choice):
-            choice.disconnect_layers()

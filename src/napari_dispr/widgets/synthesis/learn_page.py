@@ -7,15 +7,14 @@ from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QLineEdit, QPushButton, QWidget
-from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_logarithmic, set_up
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import column, form, row
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.run_follower import RunFollower
+from napari_dispr.widgets.parts.run_list import RunList
 from napari_dispr.widgets.parts.stated_size import StatedSize
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.synthesis.learn_run import (
@@ -23,10 +22,10 @@ from napari_dispr.widgets.synthesis.learn_run import (
     AnnotatedLayers,
     FollowedLearning,
     LearnRun,
+    all_runs,
     annotated_layers,
     free_name,
     images_in,
-    list_runs,
     name_problem,
     start_learning,
 )
@@ -68,26 +67,17 @@ class LossCurve(pyqtgraph.PlotWidget):
         self.textures.setData(share, [max(one.textures, 1e-6) for one in followed.losses])
 
 
-class LearnView(RunFollower[FollowedLearning]):
+class LearnView(RunFollower[LearnRun, FollowedLearning]):
     """Follows one run."""
 
     def __init__(self) -> None:
-        super().__init__(_ABOUT_PICTURE, GRACE)
+        super().__init__(FollowedLearning, _ABOUT_PICTURE, GRACE)
         self.make_button = QPushButton("Make images", toolTip="Make annotated images with this model")
         self.curve = LossCurve()
         controls = (self.stop_button, self.continue_button, self.finish_button)
         buttons = row(*((button, 1) for button in (*controls, self.make_button, self.delete_button)))
         words = (self.headline, self.progress_bar, self.numbers, self.problem)
         column(*words, buttons, self.curve, self.caption, self.picture, None, parent=self)
-
-    @property
-    def run(self) -> LearnRun | None:
-        """The run that is shown."""
-        return None if self._followed is None else self._followed.run
-
-    def follow(self, run: LearnRun | None, *, started: bool = False) -> None:
-        """Show a run; ``started``: its process was started just now."""
-        self._follow(None if run is None else FollowedLearning(run), started=started)
 
     def _show_more(self, followed: FollowedLearning) -> None:
         self.curve.show_run(followed)
@@ -109,24 +99,18 @@ class LearnPage(QWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self._fresh = True  # not known yet whether some run is going on
-        self._layers = FollowedLayers(["scale", "units", "set_data"], lambda event: self._on_inputs())
+        self._layers = FollowedLayers(["scale", "units", "set_data"], lambda event: self._on_inputs(), self)
         self._build()
         self._start = LatestAnswer(start_learning, self._on_started, self, pause=None)
-        self._list = LatestAnswer(list_runs, self._on_listed, self, pause=None)
         self._count = LatestAnswer(images_in, self._on_counted, self)
         self._stated = StatedSize(self)
         self._connect()
         self._show_page()
         self._on_layers()
-        self._list.ask()
 
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.runs = ShortComboBox(characters=12)
-        self.runs.setToolTip("Learn a new model, or show a run")
-        self.runs.addItem("New model…", None)
         tip = "A 2D image or a 3D stack, one channel"
         self.image_choice = LayerChoice(self._viewer, is_picture, tip)
         tip = "Its labels. Of a stack some labelled slices are enough: leave the others empty"
@@ -159,17 +143,17 @@ class LearnPage(QWidget):
         column(about, inputs, self.summary, self.message, self.learn_button, None, parent=self.page_new)
 
         self.view = LearnView()
+        self.runs = RunList(all_runs, self.view)
         column(form({"run": self.runs}), self.page_new, self.view, parent=self)
 
     def _connect(self) -> None:
-        self.runs.activated.connect(self._on_run_chosen)
+        self.runs.chosen.connect(self._on_run_chosen)
         self.image_choice.layer_changed.connect(self._on_layers)
         self.labels_choice.layer_changed.connect(self._on_layers)
         self.folder.changed.connect(self._on_inputs)
         self._stated.found.connect(self._on_inputs)
         self.name.textChanged.connect(self._on_inputs)
         self.learn_button.clicked.connect(self.learn)
-        self.view.state_changed.connect(self._list.ask)
         self.view.state_changed.connect(self.models_changed)
         self.view.gone.connect(self._on_gone)
         self.view.make_button.clicked.connect(self._on_make)
@@ -250,27 +234,12 @@ class LearnPage(QWidget):
 
     def follow(self, run: LearnRun | None, *, started: bool = False) -> None:
         """Show a run, or the page for a new one."""
-        self._fresh = False
         self.view.follow(run, started=started)
         self._show_page()
-        self._list.ask()
+        self.runs.refresh()
 
-    def _on_run_chosen(self) -> None:
-        folder = self.runs.currentData()
+    def _on_run_chosen(self, folder: str | None) -> None:
         self.follow(None if folder is None else LearnRun(Path(folder)))
-
-    def _on_listed(self, listed: list[tuple[str, str, str]]) -> None:
-        going = [folder for folder, _, state in listed if state == "running"]
-        shown = None if self.run is None else str(self.run.folder)
-        with signals_blocked(self.runs):
-            self.runs.clear()
-            self.runs.addItem("New model…", None)
-            for folder, name, state in listed:
-                self.runs.addItem(f"{name}: {state}", folder)
-            self.runs.setCurrentIndex(max(0, self.runs.findData(shown)))
-        fresh, self._fresh = self._fresh, False
-        if fresh and going:
-            self.follow(LearnRun(Path(going[0])))  # started before this window was opened
 
     def _show_page(self) -> None:
         self.page_new.setVisible(self.run is None)
@@ -283,9 +252,3 @@ class LearnPage(QWidget):
     def _on_make(self) -> None:
         if self.run is not None:
             self.model_wanted.emit(self.run.model)
-
-    def disconnect_layers(self) -> None:
-        """Follow the layers of the viewer no more."""
-        self._layers.stop()
-        for choice in (self.image_choice, self.labels_choice):
-            choice.disconnect_layers()

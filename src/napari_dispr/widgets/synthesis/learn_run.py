@@ -223,10 +223,10 @@ def start_learning(source: AnnotatedLayers | Path, name: str, minutes: float) ->
     return run
 
 
-def list_runs() -> list[tuple[str, str, str]]:
-    """Folder, name and state of each run, the newest first. Reads logs: for a thread."""
+def all_runs() -> list[LearnRun]:
+    """The runs in `models_folder`, the newest first."""
     folders = sorted(models_folder().glob(f"*{_RUN}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [(str(run.folder), run.name, run.state) for run in map(LearnRun, folders)]
+    return [LearnRun(folder) for folder in folders]
 
 
 # --- following ---------------------------------------------------------------------------------------

@@ -57,6 +57,23 @@ class MakePage(QWidget):
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self, viewer: Viewer) -> None:
+        self._build_cells()
+        self._build_output()
+        self.preview_button = QPushButton(
+            "Preview", toolTip="Make one small image now; afterwards it follows the sliders"
+        )
+        self.preview_bar = RunBar("Stop the preview")
+        self.picture = Picture()
+        self.message = Message()
+        self.make_button = QPushButton("Make", toolTip="Make the images in the background")
+        self.run_bar = RunBar("Stop; finished images are kept, and the same run can continue with them")
+        self.browser = FieldBrowser(viewer)
+        preview = (self.preview_button, self.preview_bar, self.picture)
+        make = (self.message, self.make_button, self.run_bar, self.browser)
+        column(self.cells_form, *preview, self.out_form, *make, parent=self)
+
+    def _build_cells(self) -> None:
+        """Which cells, and how they are placed."""
         self.source = ShortComboBox(characters=12)
         self.source.setToolTip(
             "Where the cells come from: a model learned from your cells, or simulated cells"
@@ -80,11 +97,23 @@ class MakePage(QWidget):
         self.consistency = _slider(0, 3, 0.0, tip)
         self.seed = QSpinBox(toolTip="The same seed and settings make the same images")
         self.seed.setRange(0, 2**31 - 1)
-        self.preview_button = QPushButton(
-            "Preview", toolTip="Make one small image now; afterwards it follows the sliders"
+        self._size_row = QWidget()
+        row(*((box, 1) for box in self.size.values()), parent=self._size_row)
+        self.cells_form = form(
+            {
+                "cells": self.source,
+                "make": self.dimensions,
+                "size z, y, x": self._size_row,
+                "density": self.density,
+                "clustering": self.clustering,
+                "cell size": self.cell_size,
+                "consistency": self.consistency,
+                "seed": self.seed,
+            }
         )
-        self.preview_bar = RunBar("Stop the preview")
-        self.picture = Picture()
+
+    def _build_output(self) -> None:
+        """Where the images go."""
         self.into = QComboBox(toolTip="Where the images go")
         self.into.addItem("a folder", "folder")
         self.into.addItem("new layers", "layers")
@@ -100,30 +129,9 @@ class MakePage(QWidget):
             ("cellpose", "Cellpose: train/NAME_masks.tif, a file for each slice"),
         ):
             self.layout_choice.addItem(text, name)
-        self.message = Message()
-        self.make_button = QPushButton("Make", toolTip="Make the images in the background")
-        self.run_bar = RunBar("Stop; finished images are kept, and the same run can continue with them")
-        self.browser = FieldBrowser(viewer)
-        self._size_row = QWidget()
-        row(*((box, 1) for box in self.size.values()), parent=self._size_row)
-        self.cells_form = form(
-            {
-                "cells": self.source,
-                "make": self.dimensions,
-                "size z, y, x": self._size_row,
-                "density": self.density,
-                "clustering": self.clustering,
-                "cell size": self.cell_size,
-                "consistency": self.consistency,
-                "seed": self.seed,
-            }
-        )
         self.out_form = form(
             {"into": self.into, "images": self.images, "folder": self.folder, "files": self.layout_choice}
         )
-        preview = (self.preview_button, self.preview_bar, self.picture)
-        make = (self.message, self.make_button, self.run_bar, self.browser)
-        column(self.cells_form, *preview, self.out_form, *make, parent=self)
 
     def _connect(self) -> None:
         self.source.activated.connect(self._on_source)

@@ -46,6 +46,3 @@ class SynthesiseWidget(DockedWidget):
     def _on_folder(self) -> None:
         if (folder := self.make.browser.folder) is not None:
             self.judge.suggest(synthetic=folder)
-
-    def _clean_up(self) -> None:
-        self.learn.disconnect_layers()

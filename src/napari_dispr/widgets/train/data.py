@@ -61,7 +61,7 @@ class DataInput(FolderTarget):
         self._viewer = viewer
         #: The cells; None while they are being read, or if something is wrong.
         self.data: TrainingData | None = None
-        self._followed = FollowedLayers((*_EDITS, *_FRAME), self._on_layer_event)
+        self._followed = FollowedLayers((*_EDITS, *_FRAME), self._on_layer_event, self)
         self._active, self._stale = True, False
         self._progress = Progress()
         self._build()
@@ -205,7 +205,7 @@ class DataInput(FolderTarget):
         self._stale = not self._active
         if self._stale:
             return
-        self._forget()
+        self.forget()
         self.data = None
         self.preview_button.hide()
         self.warnings.say("")
@@ -221,7 +221,7 @@ class DataInput(FolderTarget):
             self._check.ask(request, self._progress)
         self.changed.emit()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Cancel the reading of earlier inputs."""
         self._progress.cancelled = True
         self._next_progress.stop()
@@ -263,12 +263,6 @@ class DataInput(FolderTarget):
     def _show_large(self, picture: Any) -> None:
         self.preview_button.setEnabled(True)
         PictureWindow("Cells to train on", _ABOUT_PICTURE, picture, self).show()
-
-    def shut_down(self) -> None:
-        for choice in (self.labels_choice, self.image_choice):
-            choice.disconnect_layers()
-        self._followed.stop()
-        self._forget()
 
 
 def _is_3d_picture(layer: Layer) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.errors import duration
-from napari_dispr.training.run import Plan, Run, State, all_runs
+from napari_dispr.training.run import Plan, Run
 from napari_dispr.widgets.parts.followed import Followed, last_line
 
 #: The most losses of a curve; beyond them every second one is dropped.
@@ -268,8 +268,3 @@ def cells_words(begin: Mapping[str, Any]) -> str:
         processes = int(begin.get("processes") or 1)
         text += f"; on {device}" + (f" in {processes} processes" if processes > 1 else "")
     return text
-
-
-def list_runs() -> list[tuple[str, str, State]]:
-    """Folder, name and state of each run, the newest first. Reads logs: for a thread."""
-    return [(str(run.folder), run.plan.name, run.state) for run in all_runs()]

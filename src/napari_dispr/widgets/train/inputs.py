@@ -1,4 +1,4 @@
-"""Small controls of Train: voxel size, plane, folder; and a wheel that only scrolls."""
+"""Small controls of Train: voxel size, plane, folder."""
 
 from contextlib import ExitStack
 from pathlib import Path

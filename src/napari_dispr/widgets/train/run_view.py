@@ -20,7 +20,7 @@ _ABOUT_PICTURE = (
 )
 
 
-class RunView(RunFollower[FollowedRun]):
+class RunView(RunFollower[Run, FollowedRun]):
     """Follows one training."""
 
     #: The user wants to train the model of a finished run further: the run and the model's file.
@@ -29,7 +29,7 @@ class RunView(RunFollower[FollowedRun]):
     model_wanted = Signal(str)
 
     def __init__(self) -> None:
-        super().__init__(_ABOUT_PICTURE)
+        super().__init__(FollowedRun, _ABOUT_PICTURE)
         self.summary = QLabel(wordWrap=True)
         self.verdict = Message()
         self.scores = QLabel()
@@ -48,14 +48,6 @@ class RunView(RunFollower[FollowedRun]):
         column(self.summary, *words, buttons, self.curves, self.caption, self.picture, None, parent=self)
         self.use_button.clicked.connect(self._on_use)
         self.further_button.clicked.connect(self._on_further)
-
-    @property
-    def run(self) -> Run | None:
-        return None if self._followed is None else self._followed.run
-
-    def follow(self, run: Run | None, *, started: bool = False) -> None:
-        """Show a run; ``started``: its process was started just now."""
-        self._follow(None if run is None else FollowedRun(run), started=started)
 
     def _show_more(self, followed: FollowedRun) -> None:
         plan, log = followed.run.plan, followed.log

@@ -8,30 +8,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QComboBox, QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
-from superqt.utils import signals_blocked
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
-from napari_dispr.training.run import Run
+from napari_dispr.training.run import Run, all_runs
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.followed import stop_runs
 from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import devices_found
 from napari_dispr.widgets.parts.run_bar import RunBar
+from napari_dispr.widgets.parts.run_list import RunList
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.train.calibrate import Calibrated, calibrate
 from napari_dispr.widgets.train.data import DataInput
-from napari_dispr.widgets.train.follow import list_runs
 from napari_dispr.widgets.train.form import ModelForm
 from napari_dispr.widgets.train.request import start_run
 from napari_dispr.widgets.train.run_view import RunView
-
-_NEW = "New model"
-#: How often the list of runs is read, milliseconds.
-_RELIST = 5000
-
 
 Answer = Literal["stop", "go on", "cancel"]
 
@@ -43,33 +37,23 @@ class TrainWidget(DockedWidget):
         super().__init__(napari_viewer)
         #: Runs that were shown or started here, by folder.
         self._known: dict[str, Run] = {}
-        self._listed: list[tuple[str, str, str]] = []
-        self._fresh = True  # not known yet whether some run is training
         self._closing = False
         self._window: QMainWindow | None = None  # of napari, once this widget is in it
         #: Asks what to do with running training when the window closes; tests replace it.
         self.ask_on_close: Callable[[Sequence[Run]], Answer] = self._ask_on_close
         self._build()
         self._start = LatestAnswer(start_run, self._on_started, self, pause=None)
-        self._list = LatestAnswer(list_runs, self._on_listed, self, pause=None)
         self._stop = LatestAnswer(stop_runs, self._on_all_stopped, self, pause=None)
         self._devices = LatestAnswer(devices_found, self.form.device.offer, self, pause=0)
-        self._relist = QTimer(self, interval=_RELIST)
-        self._relist.timeout.connect(self._list.ask)
         self._connect()
         self._follow_theme(self.view.curves.set_colours)
         self._show_page()
         self._on_inputs()
-        self._list.ask()
-        self._relist.start()
         self._devices.ask()
 
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.runs = QComboBox(toolTip="Start a new run, or show one that is running or stopped")
-        self.runs.addItem(f"{_NEW}…", None)
-        top = form({"run": self.runs})
         self.data = DataInput(self._viewer)
         self.form = ModelForm()
         #: What is wrong with the inputs.
@@ -87,17 +71,16 @@ class TrainWidget(DockedWidget):
         below = (self.message, self.train_button, self.run_bar, self.use_button, None)
         column(cells, self.data, model, self.form, *below, parent=self.page_new)
         self.view = RunView()
-        self._lay_out(top, (self.page_new, 1), (self.view, 1))
+        self.runs = RunList(all_runs, self.view)
+        self._lay_out(form({"run": self.runs}), (self.page_new, 1), (self.view, 1))
 
     def _connect(self) -> None:
-        self.runs.activated.connect(self._on_run_chosen)
+        self.runs.chosen.connect(self._on_run_chosen)
         self.data.changed.connect(self._on_inputs)
         self.form.changed.connect(self._on_inputs)
         self.train_button.clicked.connect(self.train)
         self.run_bar.changed.connect(self._on_inputs)
         self.use_button.clicked.connect(self._use_calibrated)
-        self.view.state_changed.connect(self._show_list)
-        self.view.state_changed.connect(self._list.ask)
         self.view.gone.connect(self._on_gone)
         self.view.model_wanted.connect(self.use_in_predict)
         self.view.further_wanted.connect(self.train_further)
@@ -107,8 +90,7 @@ class TrainWidget(DockedWidget):
     def _on_inputs(self) -> None:
         problem = self.form.problem() if self.data.data is not None else ""
         self.train_button.setText("Calibrate" if self.form.calibrates else "Train")
-        going = [name for _, name, state in self._listed if state == "running"]
-        if not problem and going:
+        if not problem and (going := self.runs.running):
             self.message.say(f"{going[0]!r} is being trained already: two runs at once take longer.")
         else:
             self.message.say(problem, problem=True)
@@ -155,13 +137,11 @@ class TrainWidget(DockedWidget):
     # --- runs ------------------------------------------------------------------------------------
 
     def _follow(self, run: Run | None, *, started: bool = False) -> None:
-        self._fresh = False
         if run is not None:
             self._known[str(run.folder)] = run
         self.view.follow(run, started=started)
         self._show_page()
-        self._show_list()
-        self._list.ask()
+        self.runs.refresh()
 
     def follow(self, folder: str) -> None:
         try:
@@ -170,39 +150,13 @@ class TrainWidget(DockedWidget):
             self._follow(None)
             self.message.say(str(error), problem=True)
 
-    def _on_run_chosen(self) -> None:
-        folder = self.runs.currentData()
+    def _on_run_chosen(self, folder: str | None) -> None:
         if folder is None:
             self._follow(None)
         elif self.view.run is None or folder != str(self.view.run.folder):
             self.follow(folder)
 
-    def _on_listed(self, listed: list[tuple[str, str, str]]) -> None:
-        self._listed = listed
-        fresh, self._fresh = self._fresh, False
-        if fresh and (going := [folder for folder, _, state in listed if state == "running"]):
-            self.follow(going[0])  # started before this window was opened
-        self._show_list()
-
-    def _show_list(self) -> None:
-        """Show the runs; the one on screen is chosen."""
-        shown = self.view.run
-        folder = None if shown is None else str(shown.folder)
-        items: list[tuple[str, str | None]] = [(f"{_NEW}…", None)]
-        for place, name, state in self._listed:
-            items.append((f"{name}: {self.view.state or state if place == folder else state}", place))
-        if shown is not None and folder not in [path for _, path in items]:
-            items.insert(1, (shown.plan.name, folder))
-        before = [(self.runs.itemText(i), self.runs.itemData(i)) for i in range(self.runs.count())]
-        if items != before and not self.runs.view().isVisible():
-            with signals_blocked(self.runs):
-                self.runs.clear()
-                for text, path in items:
-                    self.runs.addItem(text, path)
-        self.runs.setCurrentIndex(next(i for i, (_, path) in enumerate(items) if path == folder))
-
     def _on_gone(self) -> None:
-        self._listed = [entry for entry in self._listed if Path(entry[0]).is_dir()]
         self._known = {folder: run for folder, run in self._known.items() if run.folder.is_dir()}
         self._follow(None)
 
@@ -295,7 +249,7 @@ class TrainWidget(DockedWidget):
         """Follow no run any more; training continues."""
         if self._window is not None:
             self._window.removeEventFilter(self)
-        self.data.shut_down()
+        self.data.forget()
 
 
 def _heading(text: str) -> QLabel:
