@@ -178,7 +178,7 @@ def stated_pixel_size(path: Path) -> tuple[float, float] | None:
 def read_file(path: Path, *, labels: bool = False) -> Read:
     """Read a file as an array, with its axes and the size of its voxels.
 
-    Labels in a PNG with a palette are the indices of the palette; those in Cellpose's NAME_seg.npy its masks.
+    Labels in a picture with a palette are its indices; those in Cellpose's NAME_seg.npy its masks.
     Raises an InputError if there is no such file, it cannot be read, or labels have channels or colours.
     """
     if not path.exists():
@@ -236,12 +236,13 @@ def checked_channel(channel: int | None, path: Path, count: int, what: str = "ch
 
 
 def _read_picture(path: Path, labels: bool) -> Read:
-    from imageio.v3 import imread
+    from imageio.v3 import immeta, imread
 
     with reading(path, "a picture", "save it as TIFF"):
-        with path.open("rb") as file:
-            has_palette = path.suffix.lower() == ".png" and file.read(26)[25:] == b"\3"  # the colour type
-        array = imread(path, mode="P") if labels and has_palette else imread(path)
+        has_palette = labels and immeta(path, exclude_applied=False).get("mode") == "P"
+        array = imread(path, mode="P") if has_palette else imread(path)
+        if path.suffix.lower() == ".gif" and len(array) == 1:
+            array = array[0]
     return Read(array, {2: "YX", 3: "YXS"}.get(array.ndim, "?" * array.ndim))
 
 
