@@ -32,6 +32,11 @@ def as_file_name(name: str) -> str:
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(". ")
 
 
+def in_natural_order(name: str) -> list[tuple[int, str]]:
+    """A key to sort names by, with ``f2`` before ``f10``."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
 @contextmanager
 def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file under a temporary name in its folder; it gets its name when it is complete.
@@ -249,6 +254,8 @@ def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None
             raise InputError(_MISSING.format(path)) from error
         if isinstance(error, PermissionError) or not os.access(path, os.R_OK):
             raise InputError(_NOT_ALLOWED.format(path)) from error
+        if os.path.isfile(path) and not os.path.getsize(path):
+            raise InputError(f"The file {path} is empty: copy or save it again.") from error
         if kind.endswith("TIFF") and ("imagecodecs" in str(error) or isinstance(error, ImportError)):
             raise InputError(_compressed(path)) from error
         raise InputError(f"The file {path} cannot be read as {kind}: {cure}.") from error

@@ -170,8 +170,8 @@ PICTURE = np.arange(144, dtype=np.uint8).reshape(12, 12)
         (np.stack([PICTURE] * 5), GOOD, "one plane"),
         (PICTURE[:-1], GOOD, "made from this image"),
         (PICTURE * 1j, GOOD, "complex"),
-        (np.where(PICTURE == 5, np.nan, PICTURE), GOOD, "NaN"),
-        (np.where(PICTURE == 5, np.inf, PICTURE), GOOD, "infinite"),
+        (np.where(GOOD, np.nan, PICTURE), GOOD * 4, "NaN or infinite values in cells, such as 4: replace"),
+        (np.where(GOOD, -np.inf, PICTURE), GOOD, "infinite"),
         (np.full_like(PICTURE, 7), GOOD, "same value"),
         (PICTURE, GOOD * 0.5, "fractions"),
         (PICTURE, np.where(GOOD, 1, np.nan), "NaN"),
@@ -187,6 +187,17 @@ def test_wrong_fields_are_named_in_one_sentence(image, labels, said: str) -> Non
         check_fields(image, labels)
     text = str(caught.value)
     assert text.endswith(".") and "\n" not in text and ": " in text
+
+
+def test_only_cells_need_finite_numbers() -> None:
+    picture = PICTURE.astype(np.float32)
+    gaps = np.where(GOOD, picture, np.resize([np.nan, np.inf, -np.inf], picture.shape))
+    crops = [
+        crop_cells(*check_fields(image, GOOD), [1], Scaling("auto", 50))[0][0] for image in (picture, gaps)
+    ]
+    inside = crops[0].mask > 0
+    np.testing.assert_array_equal(crops[1].image[inside], crops[0].image[inside])
+    assert np.isfinite(crops[1].image).all()
 
 
 def test_good_fields_pass() -> None:

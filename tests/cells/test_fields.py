@@ -1,5 +1,7 @@
 """The fields of a batch: from a folder, a table or a plate, and plane by plane from a series."""
 
+from dataclasses import replace
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -24,6 +26,11 @@ def test_pairs_of_a_folder(tmp_path):
     assert sides is None
     with pytest.raises(InputError, match=r"f1\.tif has no labels .* f1_masks"):
         read_field(fields[1])
+
+
+def test_fields_are_in_the_order_of_their_numbers(tmp_path):
+    write_screen(tmp_path, 12, 1)
+    assert [one.name for one in list_fields(tmp_path)] == [f"f{number}" for number in range(12)]
 
 
 def test_folders_of_images_and_of_labels(tmp_path):
@@ -98,6 +105,8 @@ def test_series_and_channels(tmp_path):
     seen, cells, _ = read_field(fields[2], channel=0)
     np.testing.assert_array_equal(seen, image + 2)
     np.testing.assert_array_equal(cells, labels)
+    with pytest.raises(InputError, match="has one channel: leave out --channel 1"):
+        read_field(replace(fields[2], image=fields[2].labels), channel=1)
     with pytest.raises(InputError, match=r"2 channels: give .* --channel 0 to 1"):
         read_field(fields[2])
 

@@ -221,6 +221,8 @@ def test_a_channel_is_chosen(tmp_path: Path, labels: Path, axes: str) -> None:
     for wrong in (None, 3, -1):
         with pytest.raises(InputError, match=r"has 3 \w+: give the one .* --channel 0 to 2"):
             read_stack(path, labels, channel=wrong)
+    with pytest.raises(InputError, match="has one channel: leave out --channel 3"):
+        read_stack(labels, labels, channel=3)
     with pytest.raises(InputError, match="save the labels as one channel"):
         read_stack(path, path)
 
@@ -260,8 +262,9 @@ def test_damaged_files_are_named(tmp_path: Path, labels: Path, name: str, option
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:100], b"no picture at all", b""):
         path.write_bytes(damaged)
+        said = "cannot be read as TIFF" if damaged else "is empty: copy or save it again"
         for pair in ((path, labels), (labels, path)):
-            with pytest.raises(InputError, match="cannot be read as TIFF") as caught:
+            with pytest.raises(InputError, match=said) as caught:
                 read_stack(*pair)
             assert str(path) in str(caught.value)
 
@@ -309,11 +312,13 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
     (tmp_path / "cells.npy").write_bytes(b"nothing")
     (tmp_path / "cells.png").write_bytes(b"nothing")
     (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "empty.tif").touch()
     zarr.open_group(tmp_path / "plain.zarr", mode="w")
     for name, said in (
         ("cells.npy", "cannot be read as NPY"),
         ("cells.png", "cannot be read as a picture: save it as TIFF"),
         ("empty.zarr", "cannot be read as an OME-Zarr image"),
+        ("empty.tif", "is empty: copy or save it again"),
         ("plain.zarr", "cannot be read as an OME-Zarr image"),
         ("nowhere.tif", "There is no file"),
     ):

@@ -8,6 +8,7 @@ import pytest
 import zarr
 from PIL import Image
 
+from napari_dispr.cells.folders import read_dataset
 from napari_dispr.cells.pictures import read_plane
 from napari_dispr.commands.common import split_labels
 from napari_dispr.errors import InputError
@@ -16,8 +17,9 @@ LABELS = np.zeros((40, 40), np.uint8)
 LABELS[5:15, 5:15], LABELS[20:30, 20:30] = 1, 2
 
 
-def test_labels_in_a_palette_are_its_indices(tmp_path: Path) -> None:
-    path = tmp_path / "labels.png"
+@pytest.mark.parametrize("suffix", ["png", "gif", "bmp"])
+def test_labels_in_a_palette_are_its_indices(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"labels.{suffix}"
     image = Image.fromarray(LABELS, mode="L").convert("P")
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [9] * 759)
     image.putdata(LABELS.ravel().tolist())
@@ -33,6 +35,8 @@ def test_pictures_in_zarr(tmp_path: Path) -> None:
     group.create_array("0", data=LABELS[None], chunks=(1, 40, 40))
     group.attrs["multiscales"] = [{"version": "0.4", "axes": list("zyx"), "datasets": [{"path": "0"}]}]
     assert (read_plane(tmp_path / "a.zarr") == LABELS).all()
+    with pytest.raises(InputError, match="is an OME-Zarr image, not a dataset: give its segmentation"):
+        read_dataset(tmp_path / "a.zarr")
 
 
 def test_masks_are_split_or_named(capsys: pytest.CaptureFixture[str]) -> None:

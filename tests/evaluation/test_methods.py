@@ -97,7 +97,10 @@ def test_a_rival_predicts_an_ensemble_of_one(shapr, name, tmp_path):
         nd.more_members(again, 7, 1)
     one = nd.predict(IMAGE, LABELS, model=nd.load_model(name), cells=[7], members=1)
     np.testing.assert_array_equal(one[7].members, prediction[7].members)
-    assert not [text for text in one.warnings if "one shape of each cell" in text]
+    assert not [text for text in one.warnings if "one shape of each cell" in text or "no use" in text]
+    how = {"quality": "fast", "steps": 3, "device": "cuda:9"}
+    said = nd.predict(IMAGE, LABELS, model=nd.load_model(name), cells=[7], members=1, **how).warnings
+    assert any(text.startswith(f"{name} makes no use of quality, steps, device: ") for text in said)
 
 
 def test_what_is_drawn_is_what_is_evaluated(shapr):

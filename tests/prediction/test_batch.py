@@ -287,7 +287,9 @@ def test_wrong_workers(screen, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr("napari_dispr.prediction.batch.started", lambda count, scheduler: 1 // (count - FIELDS))
         predict_batch(screen, tmp_path / "many", model="ellipsoid", workers=10**9)
+    with pytest.raises(InputError, match="has no quality 'none': choose"):
+        predict_batch(screen, tmp_path / "out", workers=0, quality="none")
     with pytest.raises(InputError, match="workers is -1"):
         predict_batch(list_fields(screen), tmp_path, model="ellipsoid", workers=-1)
-    with pytest.raises(InputError, match="No Dask scheduler answers at tcp://127"):
+    with pytest.raises(InputError, match="No Dask scheduler answers at 'tcp://127"):
         predict_batch(screen, tmp_path / "none", model="ellipsoid", scheduler="tcp://127.0.0.1:9")

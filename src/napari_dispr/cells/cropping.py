@@ -74,35 +74,48 @@ def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[An
         )
     labels = whole_numbers(labels)
     if image is not None:
-        image = _check_image(image, labels.shape)
+        image = _check_image(image, labels)
     if not labels.any():
         raise InputError("The labels are empty: paint or segment at least one cell.")
     return image, labels
 
 
-def _check_image(image: ArrayLike, shape: tuple[int, ...]) -> NDArray[Any]:
+def _check_image(image: ArrayLike, labels: NDArray[Any]) -> NDArray[Any]:
     image = _plane(image)
     if image.ndim == 3 and image.shape[-1] in (3, 4):
         raise InputError("The image is RGB: convert it to one channel of intensities.")
     if image.ndim != 2:
         raise InputError(f"The image has the shape {image.shape}, not (y, x): choose one plane and channel.")
-    if image.shape != shape:
+    if image.shape != labels.shape:
         raise InputError(
-            f"The image has the shape {image.shape} and the labels {shape}: use labels made from this image."
+            f"The image has the shape {image.shape} and the labels {labels.shape}: use labels made from this "
+            "image."
         )
-    check_intensities(image)
-    return image
+    return check_intensities(image, labels)
 
 
-def check_intensities(image: NDArray[Any], name: str = "") -> None:
-    """Raise an InputError if an image is not of real, finite, different numbers."""
+def check_intensities(
+    image: NDArray[Any], labels: NDArray[Any] | None = None, name: str = ""
+) -> NDArray[Any]:
+    """Raise an InputError if an image is not of real, finite, different numbers.
+
+    With labels only the cells need finite numbers; returns the image with 0 in place of others elsewhere.
+    """
     which = f"The image of {name}" if name else "The image"
     if image.dtype.kind not in "buif":
         raise InputError(f"{which} has the data type {image.dtype}: convert it to real numbers.")
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise InputError(f"{which} has NaN or infinite values: replace them by numbers.")
+    if image.dtype.kind == "f" and not (finite := np.isfinite(image)).all():
+        if labels is None:
+            raise InputError(f"{which} has NaN or infinite values: replace them by numbers.")
+        if (inside := labels[~finite]).any():
+            raise InputError(
+                f"{which} has NaN or infinite values in cells, such as {inside[inside > 0].min()}: replace "
+                "them by numbers, or remove these cells from the labels."
+            )
+        image = np.where(finite, image, 0)
     if image.size and image.min() == image.max():
         raise InputError(f"{which} has the same value everywhere: choose the channel that shows the cells.")
+    return image
 
 
 def _plane(array: ArrayLike) -> NDArray[Any]:

@@ -16,7 +16,7 @@ from napari_dispr.cells.file_pairs import partners, stem_of
 from napari_dispr.cells.pictures import SERIES, axes_of, read_plane
 from napari_dispr.cells.stack_files import stated_pixel_size
 from napari_dispr.errors import InputError
-from napari_dispr.files import A_TABLE, as_file_name, reading
+from napari_dispr.files import A_TABLE, as_file_name, in_natural_order, reading
 from napari_dispr.grid import LARGEST, SMALLEST
 
 #: Names of folders with the images and with the labels of a batch.
@@ -149,7 +149,7 @@ def _of_folder(folder: Path) -> Iterator[Field]:
     found = [(stem_of(image), Field(stem_of(image), image, path)) for image, path in pairs]
     for path, fault in alone:
         found.append((stem_of(path), Field(stem_of(path), None, None, fault=fault)))
-    yield from (one for _, one in sorted(found, key=lambda pair: pair[0]))
+    yield from (one for _, one in sorted(found, key=lambda pair: in_natural_order(pair[0])))
 
 
 def _of_table(path: Path) -> Iterator[Field]:

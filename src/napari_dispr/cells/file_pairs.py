@@ -105,8 +105,13 @@ def partners(
 
 def _is_folder(path: Path) -> bool:
     """Whether a path is a folder of files, not an OME-Zarr."""
-    zarr = any((path / name).exists() for name in (".zgroup", ".zattrs", ".zarray", "zarr.json"))
-    return path.is_dir() and not zarr and path.suffix.lower() != ".zarr"
+    return path.is_dir() and not is_zarr(path)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is an OME-Zarr."""
+    inside = any((path / name).exists() for name in (".zgroup", ".zattrs", ".zarray", "zarr.json"))
+    return inside or path.suffix.lower() == ".zarr"
 
 
 def _files(folder: Path, flat: bool) -> dict[str, Path]:

@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE, Crop
+from napari_dispr.cells.file_pairs import is_zarr
 from napari_dispr.errors import InputError
 from napari_dispr.files import open_tiff, reading, write_json, write_rows, written_aside
 from napari_dispr.settings import Settings, first_fault
@@ -275,6 +276,11 @@ def _places(folder: Path, part: str | None) -> list[Path]:
         raise InputError(f"There is no folder {folder}: check its path.")
     if (folder / "mask").is_dir() or (folder / "image").is_dir():
         return [folder]
+    if is_zarr(folder):
+        raise InputError(
+            f"{folder} is an OME-Zarr image, not a dataset: give its segmentation after it, or cut cells "
+            "from both with napari-dispr dataset."
+        )
     wanted = PARTS if part is None else (part,)
     places = [folder / name for name in wanted if (folder / name).is_dir()]
     if not places:

@@ -72,6 +72,8 @@ def read_plane(
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
         array = one_channel(read_file(path, labels=labels), path, channel).array
         return array.reshape([length for length in array.shape if length > 1] or array.shape)
+    if not labels and "C" not in axes:
+        checked_channel(channel or 0, path, 1)
     wanted = {}
     for letter, length in list(axes.items())[:-2]:
         if letter in place:

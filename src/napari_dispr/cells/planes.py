@@ -81,9 +81,10 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
                 f"The image has the shape {pictures.shape} and the labels {labels.shape}: give one channel "
                 "of the same planes."
             )
-        check_intensities(pictures)
-        pictures = pictures[order]
-    labels = whole_numbers(labels)[order]
+    labels = whole_numbers(labels)
+    if pictures is not None:
+        pictures = check_intensities(pictures, labels)[order]
+    labels = labels[order]
     if not labels.any():
         raise InputError("The labels are empty in all planes: segment at least one cell in one of them.")
     _check_linked(labels)

@@ -184,7 +184,7 @@ def stated_spacing(path: Path) -> StatedSpacing | None:
 def read_file(path: Path, *, labels: bool = False) -> Read:
     """Read a file as an array, with its axes and the size of its voxels.
 
-    Labels in a PNG with a palette are the indices of the palette; those in Cellpose's NAME_seg.npy its masks.
+    Labels in a picture with a palette are its indices; those in Cellpose's NAME_seg.npy its masks.
     Raises an InputError if there is no such file, it cannot be read, or labels have channels or colours.
     """
     if not path.exists():
@@ -217,19 +217,23 @@ def one_channel(read: Read, path: Path, channel: int | None) -> Read:
     Raises an InputError if the picture has several channels and none, or one that it does not have, was
     chosen.
     """
-    axis = next((i for i, letter in enumerate(read.axes) if letter in "CS" and read.array.shape[i] > 1), None)
-    if axis is None:
+    several = [i for i, letter in enumerate(read.axes) if letter in "CS" and read.array.shape[i] > 1]
+    if not several:
+        checked_channel(channel or 0, path, 1)
         return read
+    axis = several[0]
     channels, colours = np.moveaxis(read.array, axis, 0), read.axes[axis] == "S"
-    if colours and all(np.array_equal(channels[0], other) for other in channels[1:3]):
+    if channel is None and colours and all(np.array_equal(channels[0], other) for other in channels[1:3]):
         channel = 0  # grey values, perhaps with an opacity
     channel = checked_channel(channel, path, len(channels), "colours" if colours else "channels")
-    axes = read.axes[:axis] + read.axes[axis + 1 :]
-    return one_channel(replace(read, array=channels[channel], axes=axes), path, channel)
+    read = replace(read, array=channels[channel], axes=read.axes[:axis] + read.axes[axis + 1 :])
+    return read if len(several) == 1 else one_channel(read, path, channel)
 
 
 def checked_channel(channel: int | None, path: Path, count: int, what: str = "channels") -> int:
     """The chosen channel; an InputError if none, or one that the picture does not have, was chosen."""
+    if count == 1 and channel != 0:
+        raise InputError(f"{path} has one channel: leave out --channel {channel}.")
     if channel is None or not 0 <= channel < count:
         raise InputError(
             f"{path} has {count} {what}: give the one that shows the cells, --channel 0 to {count - 1}."
@@ -238,12 +242,13 @@ def checked_channel(channel: int | None, path: Path, count: int, what: str = "ch
 
 
 def _read_picture(path: Path, labels: bool) -> Read:
-    from imageio.v3 import imread
+    from imageio.v3 import immeta, imread
 
     with reading(path, "a picture", "save it as TIFF"):
-        with path.open("rb") as file:
-            has_palette = path.suffix.lower() == ".png" and file.read(26)[25:] == b"\3"  # the colour type
-        array = imread(path, mode="P") if labels and has_palette else imread(path)
+        has_palette = labels and immeta(path, exclude_applied=False).get("mode") == "P"
+        array = imread(path, mode="P") if has_palette else imread(path)
+        if path.suffix.lower() == ".gif" and len(array) == 1:
+            array = array[0]
     return Read(array, {2: "YX", 3: "YXS"}.get(array.ndim, "?" * array.ndim))
 
 

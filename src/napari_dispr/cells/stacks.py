@@ -196,8 +196,6 @@ def checked_stack(stack: Stack) -> Stack:
             f"The image of {name} has the shape {image.shape} and its labels {labels.shape}: "
             "give one channel, and the labels of this channel."
         )
-    if image is not None:
-        check_intensities(image, name)
     spacing = tuple(float(step) for step in stack.spacing)
     if len(spacing) != 3 or not all(isfinite(step) and step > 0 for step in spacing):
         raise InputError(
@@ -209,6 +207,8 @@ def checked_stack(stack: Stack) -> Stack:
             "own (on the command line: --split)."
         )
     labels = whole_numbers(labels, name)
+    if image is not None:
+        image = check_intensities(image, labels, name)
     if not labels.any():
         raise InputError(f"The labels of {name} are empty: segment at least one cell.")
     return replace(stack, image=image, labels=labels, spacing=spacing)

@@ -71,6 +71,7 @@ def evaluate(options: argparse.Namespace) -> None:
     common.check_folder(options.out, "cross_validation.json", "evaluation.json", "evaluation.partial.json")
     from napari_dispr.cells.folders import read_dataset, read_notes
     from napari_dispr.evaluation.evaluate import iter_evaluate, voxel_of
+    from napari_dispr.models.sampling import unused_settings
 
     size, unit = voxel_of(read_notes(options.dataset), compared.pixel_size)
     how: dict[str, Any] = {
@@ -91,6 +92,9 @@ def evaluate(options: argparse.Namespace) -> None:
     if planes and len(each) > 1:
         raise InputError("--planes and several --steps cannot be compared at once: leave one out.")
     methods = _methods(options.methods, each)
+    unused = [unused_settings(method, settings) for method in methods.values()]
+    if all(unused):
+        common.warn(unused[0])
     if planes:
         from napari_dispr.evaluation.planes import in_planes
 

@@ -52,7 +52,7 @@ def predict(options: argparse.Namespace) -> None:
     common.check_folder(options.out, "prediction.json")
     if options.labels is None and not options.image.is_dir():
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
-    if options.planes is None and (options.spacing or options.unit):
+    if options.planes is None and (options.spacing, options.unit) != (None, None):
         raise InputError("--spacing and --unit are for stacks: give --planes, too, or leave them out.")
     earlier = None if options.overwrite else common.earlier_prediction(options.out)
     inputs: dict[str, Any] = {"image_file": str(options.image), "labels_file": str(options.labels)}

@@ -249,7 +249,7 @@ class ShapeModel:
             raise InputError(
                 f"The model {self.name!r} has no quality {quality!r}: choose one of {', '.join(known)}."
             )
-        name = sampler or known[quality].sampler
+        name = known[quality].sampler if sampler is None else sampler
         count = steps or known[quality].steps
         if name not in SAMPLERS:
             raise InputError(f"There is no sampler {name!r}: choose one of {', '.join(SAMPLERS)}.")

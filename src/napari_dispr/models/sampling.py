@@ -44,6 +44,21 @@ def as_method(model: Model, settings: PredictSettings | None = None) -> Method:
     return model
 
 
+def unused_settings(method: Method, settings: PredictSettings) -> str:
+    """A sentence on settings that were given and mean nothing to a method; empty if there are none."""
+    if isinstance(method, Sampling):
+        return ""
+    usual = PredictSettings()
+    chosen = {name: getattr(settings, name) for name in ("quality", "sampler", "steps", "device")}
+    unused = [
+        name
+        for name, value in chosen.items()
+        if value not in (getattr(usual, name), method.provenance.get(name))
+    ]
+    text = f"{method.name} makes no use of {', '.join(unused)}: leave out what has no effect."
+    return text if unused else ""
+
+
 @dataclass(frozen=True, eq=False)
 class Sampling:
     """A shape model, and how it is sampled."""

@@ -17,6 +17,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.files import locked, plain, write_json
 from napari_dispr.models.library import load_model
+from napari_dispr.models.sampling import as_method
 from napari_dispr.prediction.batch_tables import (
     BATCH_FILE,
     FIELDS,
@@ -159,7 +160,9 @@ def iter_predict_batch(
     check_columns(listed)
     listed = [_absolute(one) for one in listed]  # workers may have another current folder
     out = Path(out).absolute()
-    model = load_model(chosen.model)
+    # Workers of a scheduler may have other devices.
+    here = chosen if scheduler is None else chosen.model_copy(update={"device": "auto"})
+    model = as_method(load_model(chosen.model), here)
     if Path(chosen.model).exists():
         chosen = chosen.model_copy(update={"model": str(Path(chosen.model).absolute())})
     job = Job(out, chosen, model.hash, channel, split)

@@ -20,7 +20,7 @@ from napari_dispr.events import Step, in_one_go
 from napari_dispr.files import plain
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
-from napari_dispr.models.sampling import Model, Sampling, as_method
+from napari_dispr.models.sampling import Model, Sampling, as_method, unused_settings
 from napari_dispr.prediction.members import CellDone, Event, iter_members, section_of
 from napari_dispr.prediction.notes import Note, mask_notes
 from napari_dispr.prediction.result import Prediction
@@ -195,6 +195,8 @@ def iter_predict_crops(
         card = method.card
         prediction = replace(prediction, intervals=card.intervals, plane_intervals=card.plane_intervals)
     if text := _not_learned(method, crops):
+        prediction = prediction.noted(Note("general", None, text))
+    if text := unused_settings(method, settings):
         prediction = prediction.noted(Note("general", None, text))
     if members < settings.members:
         text = (

@@ -104,7 +104,7 @@ def started(workers: int, scheduler: str | None) -> Iterator["Client"]:
             client = Client(scheduler, timeout=5)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"No Dask scheduler answers at {scheduler}: start one, or correct the address."
+                f"No Dask scheduler answers at {scheduler!r}: start one, or correct the address."
             ) from error
         with client:
             yield client

@@ -109,7 +109,7 @@ def read_annotated(
                 f"{image} has the shape {shapes[0]} and its labels {shapes[1]}: give labels that were made "
                 "from this image."
             )
-        check_intensities(stack.image, stack.name)
+        check_intensities(stack.image, name=stack.name)
         numbers = whole_numbers(stack.labels, stack.name)
         if len(numbers) == 1:
             yield Annotated(stack.name, stack.image[0], numbers[0], stack.spacing[1:], stack.unit)

@@ -145,7 +145,7 @@ def _checked(field: Annotated) -> Annotated:
     check_spacing((field.spacing[0], *field.spacing)[-3:], field.unit)
     if not labels.any():
         raise InputError(f"The labels of {field.name} are empty: annotate at least one slice.")
-    check_intensities(image, field.name)
+    check_intensities(image, name=field.name)
     return replace(field, image=image, labels=labels)
 
 
