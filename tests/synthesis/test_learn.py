@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from imageio.v3 import imread
+from scipy.ndimage import zoom
 from support.balls import balls
 from support.learning import few_are_made  # noqa: F401
 
@@ -85,12 +86,23 @@ def test_two_annotated_slices_are_enough_and_caps_are_no_small_cells(field) -> N
     assert min(widths) > 0.2 * max(widths)
 
 
+def test_small_cells_of_one_image_are_no_caps_beside_large_ones_of_another(field) -> None:
+    """Embryos of different ages: the cells of one are half as wide as those of another."""
+    reduced = [zoom(array, 0.45, order=0) for array in (field.image, field.labels)]
+    small = sparse(Annotated("small", *reduced, SPACING, "micrometer"), 4, 8)
+    large = sparse(field, 8, 16)
+    alone = [len(examples_of([one]).diameters) for one in (large, small)]
+    assert min(alone) >= 5 and len(examples_of([large, small]).diameters) == sum(alone)
+
+
 @pytest.mark.parametrize("slices", [(8, 16), (6, 20), (4, 12), (8, 12, 16)])
 def test_cells_of_sparse_slices_are_as_large_as_those_of_all_slices(field, slices) -> None:
     """A slice cuts a cell anywhere: its light in the other slices says where, and how high it is."""
     full, few = examples_of([field]), examples_of([sparse(field, *slices)])
     sections = [np.bincount(field.labels[z].ravel())[1:] for z in slices]
     areas = np.concatenate([areas[areas > 0] for areas in sections]) * SPACING[1] ** 2
+    assert 0.1 < full.glow[0] < 0.8 and full.glow[-1] < 0.1
+    np.testing.assert_allclose(few.glow, full.glow, atol=0.16)
     assert np.median(few.diameters) == pytest.approx(np.median(full.diameters), rel=0.06)
     assert np.median(few.heights) == pytest.approx(np.median(full.heights), rel=0.11)
     assert 2 * np.sqrt(np.median(areas) / np.pi) < 0.9 * np.median(full.diameters)  # as they are: too small
@@ -334,6 +346,11 @@ def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
         ratios = np.array(high) / np.sqrt(np.array(areas) * 4 / np.pi)
         assert np.median(ratios) == pytest.approx(height, rel=0.1)
     assert np.median(measure) == pytest.approx(usual, rel=0.4)
+    if len(spacing) == 2:  # the light of a small section near an end is as wide as the cell
+        areas, windows = (
+            [array(cell) for cell in cells] for array in (lambda c: c.mask.sum(), lambda c: c.mask.size)
+        )
+        assert min(areas) < max(areas) / 4 and min(windows) > max(windows) / 2.5
     few, again = (cells_of(sample, spacing, 3) for _ in range(2))
     for one, other in zip(few, again, strict=True):
         assert one.source == other.source

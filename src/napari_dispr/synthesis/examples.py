@@ -16,7 +16,7 @@ from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.annotated_cells import CAP, LEAST_CELLS, Cell, check_annotated
 from napari_dispr.synthesis.background import Background, measure_background
-from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST
+from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST, light_beyond
 from napari_dispr.synthesis.cell_sources import GAP
 
 Floats = NDArray[np.float32]
@@ -84,6 +84,8 @@ class Examples:
         Diameter of a disk with the area of each cell's middle section, in the unit of the spacing.
     light : (float, float)
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
+    glow : (depth,) array
+        Light above and below a cell, relative to that in its middle, at `GLOW_DEPTHS`; empty: not known.
     density : float
         Share of the annotated slices that cells fill.
     clustering : float
@@ -100,6 +102,7 @@ class Examples:
     beyond: bool
     heights: NDArray[np.float64]
     diameters: NDArray[np.float64]
+    glow: NDArray[np.float64]
     density: float
     clustering: float
     light: tuple[float, float]
@@ -143,6 +146,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         beyond=beyond,
         heights=_heights(cells, step),
         diameters=np.array([cell.diameter for cell in _outlined(cells)]),
+        glow=_glow(volumes, cells, background.without_glow().level),
         density=float(np.mean([slices.mean() for slices in annotated])),
         clustering=_clustering(volumes),
         light=_light(volumes, cells),
@@ -159,6 +163,20 @@ def _heights(cells: Sequence[Cell], step: Sequence[float]) -> NDArray[np.float64
     seen = [(cell, cell.ends) for cell in _outlined(cells) if cell.ends is not None]
     heights = [step[0] * (high - low) / cell.diameter for cell, (low, high) in seen]
     return np.array(heights if len(heights) >= LEAST_CELLS else [])
+
+
+def _glow(fields: Sequence[Annotated], cells: Sequence[Cell], level: float) -> NDArray[np.float64]:
+    """Medians over the cells, which fall with the depth: where it rises, there is another cell."""
+    seen = [(cell, cell.largest, cell.ends) for cell in _outlined(cells) if cell.ends is not None]
+    found = [
+        light_beyond(fields[cell.field], cell.label, part.z, part.box, ends, level)
+        for cell, part, ends in seen
+    ]
+    values = np.concatenate(found) if found else np.zeros((0, 1))
+    counts = np.isfinite(values).sum(axis=0)
+    if not len(values) or counts.min() < LEAST_CELLS:
+        return np.array([])
+    return np.minimum.accumulate(np.clip(np.nanmedian(values, axis=0), 0, 1))
 
 
 def _light(fields: Sequence[Annotated], cells: Sequence[Cell]) -> tuple[float, float]:
@@ -212,10 +230,16 @@ def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
 
 
 def _outlined(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells whose outline is known: in sparse slices many sections are caps."""
+    """The cells whose outline is known: in sparse slices many sections are caps.
+
+    A section counts as one also if it is small among those of its image, where cells are about as large.
+    """
     shown = [cell for cell in cells if cell.depth <= CAP] or list(cells)
-    usual = float(np.quantile([cell.diameter for cell in shown], 0.9))
-    return [cell for cell in shown if cell.whole or cell.diameter >= usual / 2]
+    diameters: dict[int, list[float]] = {}
+    for cell in shown:
+        diameters.setdefault(cell.field, []).append(cell.diameter)
+    usual = {field: float(np.quantile(own, 0.9)) for field, own in diameters.items()}
+    return [cell for cell in shown if cell.whole or cell.diameter >= usual[cell.field] / 2]
 
 
 def _masks(

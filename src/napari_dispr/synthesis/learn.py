@@ -382,6 +382,7 @@ class Learner:
             beyond=examples.beyond,
             depths=any(picture.depth is not None for picture in examples.pictures),
             heights=_quantiles(examples.heights),
+            glow=tuple(examples.glow.tolist()),
             diameters=_quantiles(examples.diameters),
             light=examples.light,
             density=examples.density,

@@ -18,6 +18,7 @@ from skimage.measure import block_reduce
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.labels import Box
+from napari_dispr.synthesis.cell_ends import GLOW_DEPTHS
 from napari_dispr.synthesis.cell_sources import GAP, LEAST_VOXELS, CellSource, TexturedCell
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 
@@ -33,6 +34,8 @@ _FAILURES = 3
 _USUAL = 20
 #: Most voxels of a cell: larger ones do not fit into the memory.
 _MOST_VOXELS = 2**23
+#: The light above and below a cell is blurred by this share of its width.
+_GLOW_BLUR = 0.15
 #: Larger images are searched at a lower resolution in the plane.
 _SEARCHED = 1_000_000
 
@@ -119,9 +122,11 @@ def iter_make_population(
     settings = settings or PopulationSettings()
     check_population(source, settings)
     drawing, placing, painting = np.random.default_rng((seed, number)).spawn(3)
-    canvas = _Canvas(settings.size, source.spacing, source.background.level)
+    canvas = _Canvas(settings.size, source.spacing, source.background.level, source.glow)
     notes = yield from _fill(canvas, source, settings, drawing, placing)
-    slow, noise = source.background.paint(settings.size, source.spacing, painting)
+    if settings.cut == "all":
+        canvas.add_glow_from_outside(painting)
+    slow, noise = source.background.paint(settings.size, source.spacing, painting, canvas.glow)
     image = slow + canvas.light + noise * np.sqrt(np.maximum(0, 1 - canvas.weight))
     microscope = settings.microscope or source.microscope
     if microscope is not None:
@@ -209,11 +214,17 @@ def _by(size: Sequence[float]) -> str:
 class _Canvas:
     """Labels and light of an image to which cells are added."""
 
-    def __init__(self, size: tuple[int, ...], spacing: tuple[float, ...], level: float) -> None:
+    def __init__(
+        self, size: tuple[int, ...], spacing: tuple[float, ...], level: float, glow: tuple[float, ...]
+    ) -> None:
         self.labels = np.zeros(size, np.uint16)
         self.light = np.zeros(size, np.float32)
         #: Sum of the squared weights of the cells' images, which bring noise of their own.
         self.weight = np.zeros(size, np.float32)
+        #: Light above and below the cells, without noise, and what it is for each cell.
+        self.glow = np.zeros(size, np.float32)
+        self._glows: list[_Glow] = []
+        self._glow_shares = glow
         self.cells: list[PlacedCell] = []
         #: Corner and lengths of the box of each cell, of which a part may be outside.
         self.boxes: list[tuple[NDArray[np.int_], NDArray[np.int_]]] = []
@@ -227,6 +238,10 @@ class _Canvas:
         weight = _fading(cell.mask, box)[here]
         self.light[there] += weight * (cell.image[here] - np.float32(self.level))
         self.weight[there] += weight**2
+        if self._glow_shares:
+            shape = _glow_of(cell, box, self.level)
+            self._glows.append(shape)
+            self._add_glow(shape, corner, (there, weight))
         inside = cell.mask[here]
         label = len(self.cells) + 1
         self.labels[there][inside] = label
@@ -245,6 +260,67 @@ class _Canvas:
             )
         )
         self.boxes.append((corner, np.array([side.stop - side.start for side in box])))
+
+    def _add_glow(
+        self, glow: "_Glow", corner: NDArray[np.int_], shown: tuple[Box, Floats] | None = None
+    ) -> None:
+        """Add the light above and below a cell whose box starts at ``corner``.
+
+        ``shown`` is the window of the cell's image, which shows some of it, and its weight there.
+        """
+        depths = np.abs(np.arange(len(self.glow)) - corner[0] - (glow.height - 1) / 2) / (glow.height / 2)
+        shares = np.where(depths < 1, 0, np.interp(depths, GLOW_DEPTHS, self._glow_shares, right=0))
+        first = corner[1:] - glow.margin
+        plane, own = _windows(first, glow.plane.shape, self.glow.shape[1:])
+        light = shares.astype(np.float32)[:, None, None] * glow.plane[own]
+        self.glow[(slice(None), *plane)] += light
+        if shown is not None:
+            there, weight = shown
+            both = [
+                slice(max(a.start, b.start), min(a.stop, b.stop))
+                for a, b in zip(plane, there[1:], strict=True)
+            ]
+            of_light, of_weight = (
+                tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(both, windows, strict=True))
+                for windows in (plane, there[1:])
+            )
+            self.glow[(there[0], *both)] -= weight[(slice(None), *of_weight)] * light[(there[0], *of_light)]
+
+    def add_glow_from_outside(self, rng: np.random.Generator) -> None:
+        """Add the light of cells above and below the image, which is as dense there as inside."""
+        for glow in self._glows:
+            reach = (GLOW_DEPTHS[-1] - 1) * glow.height / 2
+            for _ in range(rng.poisson(2 * reach / len(self.glow))):
+                away = rng.uniform(0, reach)
+                top = len(self.glow) + away if rng.random() < 0.5 else -glow.height - away
+                place = [
+                    rng.uniform(-n, size)
+                    for n, size in zip(glow.plane.shape, self.glow.shape[1:], strict=True)
+                ]
+                self._add_glow(glow, np.rint([top, *place]).astype(int))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Glow:
+    """Light in the plane, (y, x), in the box of a cell with a margin; and its height in slices."""
+
+    plane: Floats
+    margin: int
+    height: int
+
+
+def _glow_of(cell: TexturedCell, box: Box, level: float) -> _Glow:
+    """Blurred light of the middle of a cell."""
+    depth, *sides = box
+    middle = (depth.start + depth.stop - 1) // 2
+    mask = cell.mask[middle]
+    width = 2 * (mask.sum() / np.pi) ** 0.5
+    margin = ceil(width / 2)
+    contrast = float(cell.image[middle][mask].mean()) - level if mask.any() else 0.0
+    seen = np.pad(mask[tuple(sides)].astype(np.float32), margin)
+    return _Glow(
+        np.float32(contrast) * gaussian_filter(seen, _GLOW_BLUR * width), margin, depth.stop - depth.start
+    )
 
 
 def _windows(corner: NDArray[np.int_], shape: ArrayLike, size: ArrayLike) -> tuple[Box, Box]:
@@ -265,9 +341,15 @@ def _box(mask: NDArray[np.bool_]) -> Box:
 
 
 def _fading(mask: NDArray[np.bool_], box: Box) -> Floats:
-    """The weight of a cell's image: 1 in the cell, falling smoothly to 0 just outside its margin."""
+    """The weight of a cell's image: 1 in the cell, falling smoothly to 0 just outside its margin.
+
+    In a stack it is 1 in the whole column of the cell: its light is as wide at its ends as in its middle.
+    """
     margins = [min(side.start, length - side.stop) + 1 for side, length in zip(box, mask.shape, strict=True)]
-    outside = distance_transform_edt(~mask, sampling=[1 / margin for margin in margins])
+    column = mask.copy()
+    if mask.ndim == 3:
+        column[box[0]] = mask.any(axis=0)
+    outside = distance_transform_edt(~column, sampling=[1 / margin for margin in margins])
     return np.cos(np.pi / 2 * np.minimum(outside, 1)).astype(np.float32) ** 2
 
 
