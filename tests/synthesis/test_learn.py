@@ -123,11 +123,13 @@ def test_dark_cells_and_cells_without_light(field) -> None:
     seen = examples_of([few])
     dark = examples_of([Annotated("dark", 255.0 - few.image, few.labels, SPACING, "micrometer")])
     assert np.allclose(dark.diameters, seen.diameters) and np.allclose(dark.heights, seen.heights)
+    assert len(seen.glow) and np.allclose(dark.glow, seen.glow, atol=0.03)
     noise = np.random.default_rng(0).normal(100, 1, few.image.shape)
     grain = 10 * (-1) ** np.indices(noise.shape).sum(axis=0)  # as bright as around the cells
     grainy = noise + np.where(field.labels, grain, 0)
     unseen = examples_of([Annotated("grainy", grainy, few.labels, SPACING, "micrometer")])
-    assert not len(unseen.heights) and {picture.depth for picture in unseen.pictures} == {None}
+    assert not len(unseen.heights) and not len(unseen.glow)
+    assert {picture.depth for picture in unseen.pictures} == {None}
     assert np.median(unseen.diameters) == pytest.approx(np.median(seen.diameters), rel=0.1)
 
 

@@ -10,7 +10,7 @@ from support.balls import BRIGHT, LEVEL, ball, balls
 from napari_dispr.errors import InputError
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis.background import Background, measure_background
-from napari_dispr.synthesis.cell_ends import GLOW_DEPTHS
+from napari_dispr.synthesis.glow import GLOW_DEPTHS
 from napari_dispr.synthesis.populations import Placed, iter_make_population, make_population
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 from napari_dispr.synthesis.simulated_sources import simulated_source
@@ -230,8 +230,10 @@ def test_the_background_without_glow_is_its_dark_half_mirrored() -> None:
     labels = np.zeros(light.shape, int)
     labels[:, 90:105, 90:105] = 1
     found = measure_background([(image, labels)])
-    dark = found.without_glow()
+    dark = found.without_glow(900)
     assert found.level > 106 and dark.level == pytest.approx(100, abs=2)
     slow, noise = dark.paint((4, 60, 60), (1.0, 1.0, 1.0), rng)
+    inverse = measure_background([(200 - image, labels)]).without_glow(-900)
+    assert inverse.level == pytest.approx(200 - dark.level, abs=0.1)
     assert np.ptp(slow) < 15 and noise.std() == pytest.approx(3, rel=0.2)
-    assert Background(level=5).without_glow() == Background(level=5)
+    assert Background(level=5).without_glow(9) == Background(level=5)

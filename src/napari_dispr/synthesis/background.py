@@ -67,21 +67,21 @@ class Background(BaseModel):
         (0.0, 0.0, 0.0), min_length=2, max_length=3
     )
 
-    def without_glow(self) -> "Background":
+    def without_glow(self, cells: float) -> "Background":
         """The background without the light of cells above and below a slice.
 
         Such light makes places brighter, never darker: so the dark half of the slow variation, mirrored, is
-        what varies without it.
+        what varies without it. ``cells`` is the grey value of cells; if they are dark, it is the bright half.
         """
         if not self.light:
             return self
         light = np.array(self.light)
         middle = float(np.median(light))
-        dark = np.minimum(light, middle) - middle
+        half = (np.minimum if cells > self.level else np.maximum)(light, middle) - middle
         return self.model_copy(
             update={
                 "level": self.level + middle,
-                "light": tuple((dark - dark[::-1]).tolist()),
+                "light": tuple((half - half[::-1]).tolist()),
                 "strengths": tuple((value - middle, strength) for value, strength in self.strengths),
             }
         )

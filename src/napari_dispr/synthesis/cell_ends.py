@@ -1,6 +1,4 @@
-"""Where a cell of which one slice is annotated starts and ends along z, by its light in the other slices, and
-how much light there is above and below it.
-"""
+"""Where a cell of which one slice is annotated starts and ends along z, by its light in the other slices."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +12,6 @@ from napari_dispr.synthesis.annotated import Annotated
 LEAST_CONTRAST = 0.3
 #: Width of the surroundings, in pixels.
 _AROUND = 2
-#: Depths at which the light above and below cells is measured: 0 is the middle of a cell, 1 its end.
-GLOW_DEPTHS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 
 
 def light_ends(
@@ -53,33 +49,3 @@ def light_ends(
     low = last + inside[last] / (inside[last] - inside[last + 1])
     high = first - inside[first] / (inside[first] - inside[first - 1])
     return float(low), float(high)
-
-
-def light_beyond(
-    field: Annotated, label: int, z: int, box: Box, ends: tuple[float, float], level: float
-) -> NDArray[np.float64]:
-    """Light in the column of the inner half of a section, relative to that in the middle of its cell.
-
-    Parameters
-    ----------
-    z : int
-        The slice of the section.
-    level : float
-        Grey value of the background.
-
-    Returns
-    -------
-    (2, len(GLOW_DEPTHS)) array
-        Below and above the cell; NaN outside the image and where another cell is annotated.
-    """
-    window = slice(None), *box
-    labels = field.labels[window]
-    depth = distance_transform_edt(np.pad(labels[z] == label, 1))[1:-1, 1:-1]
-    core = depth > depth.max() / 2
-    light = field.image[window][:, core].mean(axis=1) - level
-    light[((labels[:, core] > 0) & (labels[:, core] != label)).any(axis=1)] = np.nan
-    middle, half = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
-    slices = np.arange(len(light))
-    places = middle + half * np.outer((-1, 1), GLOW_DEPTHS)
-    found: NDArray[np.float64] = np.interp(places, slices, light, left=np.nan, right=np.nan)
-    return found / np.interp(middle, slices, light)

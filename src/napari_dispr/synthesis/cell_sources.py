@@ -62,7 +62,7 @@ class CellSource:
     microscope : Microscope or None
         The usual microscope for cells that are sharp and without noise.
     glow : tuple of float
-        Light above and below a cell, relative to that in its middle, at the depths `cell_ends.GLOW_DEPTHS`;
+        Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`;
         empty: none, or it is part of the background.
     blurred : str
         The reason why no microscope may be simulated, in one sentence; empty if it may.

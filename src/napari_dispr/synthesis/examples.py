@@ -16,8 +16,9 @@ from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.annotated_cells import CAP, LEAST_CELLS, Cell, check_annotated
 from napari_dispr.synthesis.background import Background, measure_background
-from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST, light_beyond
+from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST
 from napari_dispr.synthesis.cell_sources import GAP
+from napari_dispr.synthesis.glow import light_beyond
 
 Floats = NDArray[np.float32]
 
@@ -85,7 +86,7 @@ class Examples:
     light : (float, float)
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
     glow : (depth,) array
-        Light above and below a cell, relative to that in its middle, at `GLOW_DEPTHS`; empty: not known.
+        Light above and below a cell, relative to that in its middle, at `glow.GLOW_DEPTHS`; empty: not known.
     density : float
         Share of the annotated slices that cells fill.
     clustering : float
@@ -135,6 +136,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     background = measure_background([(one.image, one.labels) for one in volumes])
     masks, mask_pixel = _masks(volumes, cells, step)
     pictures, pixel, margin, beyond = _pictures(volumes, cells, step, background, np.random.default_rng(seed))
+    light = _light(volumes, cells)
     annotated = [one.labels[one.labels.any(axis=(1, 2))] > 0 for one in volumes]
     values = np.concatenate([one.image.ravel()[:: max(1, one.image.size // 100_000)] for one in volumes])
     return Examples(
@@ -146,10 +148,10 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         beyond=beyond,
         heights=_heights(cells, step),
         diameters=np.array([cell.diameter for cell in _outlined(cells)]),
-        glow=_glow(volumes, cells, background.without_glow().level),
+        glow=_glow(volumes, cells, background.without_glow(light[0]).level),
         density=float(np.mean([slices.mean() for slices in annotated])),
         clustering=_clustering(volumes),
-        light=_light(volumes, cells),
+        light=light,
         background=background,
         spacing=tuple(first.spacing),
         unit=first.unit,

@@ -11,6 +11,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
 from napari_dispr.settings import PixelSize, Settings, Share
 from napari_dispr.synthesis.background import Background, Grey
+from napari_dispr.synthesis.glow import GLOW_DEPTHS
 
 FORMAT = "napari-dispr synthesis 1"
 
@@ -50,7 +51,7 @@ class SynthesisCard(Settings):
     diameters : tuple of float
         The same quantiles of these diameters.
     glow : tuple of float
-        Light above and below a cell, relative to that in its middle, at the depths `cell_ends.GLOW_DEPTHS`;
+        Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`;
         empty: not known.
     light : (float, float) or None
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
@@ -91,6 +92,8 @@ class SynthesisCard(Settings):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
+        if len(self.glow) not in (0, len(GLOW_DEPTHS)):
+            raise ValueError("the light above and below a cell is known at all depths or at none")
         if len(self.spacing) != self.dimensions or self.limits[0] > self.limits[1]:
             raise ValueError("a spacing has as many numbers as dimensions, and limits rise")
         return self

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
 from scipy.signal import fftconvolve
 from skimage.measure import block_reduce
@@ -18,8 +18,8 @@ from skimage.measure import block_reduce
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.labels import Box
-from napari_dispr.synthesis.cell_ends import GLOW_DEPTHS
 from napari_dispr.synthesis.cell_sources import GAP, LEAST_VOXELS, CellSource, TexturedCell
+from napari_dispr.synthesis.glow import GLOW_DEPTHS, Glow, windows
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 
 Floats = NDArray[np.float32]
@@ -34,8 +34,6 @@ _FAILURES = 3
 _USUAL = 20
 #: Most voxels of a cell: larger ones do not fit into the memory.
 _MOST_VOXELS = 2**23
-#: The light above and below a cell is blurred by this share of its width.
-_GLOW_BLUR = 0.15
 #: Larger images are searched at a lower resolution in the plane.
 _SEARCHED = 1_000_000
 
@@ -223,7 +221,7 @@ class _Canvas:
         self.weight = np.zeros(size, np.float32)
         #: Light above and below the cells, without noise, and what it is for each cell.
         self.glow = np.zeros(size, np.float32)
-        self._glows: list[_Glow] = []
+        self._glows: list[Glow] = []
         self._glow_shares = glow
         self.cells: list[PlacedCell] = []
         #: Corner and lengths of the box of each cell, of which a part may be outside.
@@ -234,14 +232,14 @@ class _Canvas:
         """Add a cell; the box of its mask starts at ``corner``. Its light is added to the light there."""
         box = _box(cell.mask)
         first = [side.start for side in box]
-        there, here = _windows(corner - first, cell.mask.shape, self.labels.shape)
+        there, here = windows(corner - first, cell.mask.shape, self.labels.shape)
         weight = _fading(cell.mask, box)[here]
         self.light[there] += weight * (cell.image[here] - np.float32(self.level))
         self.weight[there] += weight**2
         if self._glow_shares:
-            shape = _glow_of(cell, box, self.level)
-            self._glows.append(shape)
-            self._add_glow(shape, corner, (there, weight))
+            glow = Glow.of(cell, box, self.level)
+            self._glows.append(glow)
+            glow.add_to(self.glow, corner, self._glow_shares, (there, weight))
         inside = cell.mask[here]
         label = len(self.cells) + 1
         self.labels[there][inside] = label
@@ -261,31 +259,6 @@ class _Canvas:
         )
         self.boxes.append((corner, np.array([side.stop - side.start for side in box])))
 
-    def _add_glow(
-        self, glow: "_Glow", corner: NDArray[np.int_], shown: tuple[Box, Floats] | None = None
-    ) -> None:
-        """Add the light above and below a cell whose box starts at ``corner``.
-
-        ``shown`` is the window of the cell's image, which shows some of it, and its weight there.
-        """
-        depths = np.abs(np.arange(len(self.glow)) - corner[0] - (glow.height - 1) / 2) / (glow.height / 2)
-        shares = np.where(depths < 1, 0, np.interp(depths, GLOW_DEPTHS, self._glow_shares, right=0))
-        first = corner[1:] - glow.margin
-        plane, own = _windows(first, glow.plane.shape, self.glow.shape[1:])
-        light = shares.astype(np.float32)[:, None, None] * glow.plane[own]
-        self.glow[(slice(None), *plane)] += light
-        if shown is not None:
-            there, weight = shown
-            both = [
-                slice(max(a.start, b.start), min(a.stop, b.stop))
-                for a, b in zip(plane, there[1:], strict=True)
-            ]
-            of_light, of_weight = (
-                tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(both, windows, strict=True))
-                for windows in (plane, there[1:])
-            )
-            self.glow[(there[0], *both)] -= weight[(slice(None), *of_weight)] * light[(there[0], *of_light)]
-
     def add_glow_from_outside(self, rng: np.random.Generator) -> None:
         """Add the light of cells above and below the image, which is as dense there as inside."""
         for glow in self._glows:
@@ -297,38 +270,7 @@ class _Canvas:
                     rng.uniform(-n, size)
                     for n, size in zip(glow.plane.shape, self.glow.shape[1:], strict=True)
                 ]
-                self._add_glow(glow, np.rint([top, *place]).astype(int))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Glow:
-    """Light in the plane, (y, x), in the box of a cell with a margin; and its height in slices."""
-
-    plane: Floats
-    margin: int
-    height: int
-
-
-def _glow_of(cell: TexturedCell, box: Box, level: float) -> _Glow:
-    """Blurred light of the middle of a cell."""
-    depth, *sides = box
-    middle = (depth.start + depth.stop - 1) // 2
-    mask = cell.mask[middle]
-    width = 2 * (mask.sum() / np.pi) ** 0.5
-    margin = ceil(width / 2)
-    contrast = float(cell.image[middle][mask].mean()) - level if mask.any() else 0.0
-    seen = np.pad(mask[tuple(sides)].astype(np.float32), margin)
-    return _Glow(
-        np.float32(contrast) * gaussian_filter(seen, _GLOW_BLUR * width), margin, depth.stop - depth.start
-    )
-
-
-def _windows(corner: NDArray[np.int_], shape: ArrayLike, size: ArrayLike) -> tuple[Box, Box]:
-    """The part of a box that lies in the image: as slices of the image, and as slices of the box."""
-    first, last = (np.clip(end, 0, size) for end in (corner, corner + np.asarray(shape)))
-    there = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    here = tuple(slice(int(a), int(b)) for a, b in zip(first - corner, last - corner, strict=True))
-    return there, here
+                glow.add_to(self.glow, np.rint([top, *place]).astype(int), self._glow_shares)
 
 
 def _box(mask: NDArray[np.bool_]) -> Box:
@@ -392,7 +334,7 @@ def _overlap(
     shape = np.array(mask.shape)
     if (high < low).any():
         return np.zeros(np.maximum(high - low + 1, 0), np.float32)
-    there, _ = _windows(low, high - low + shape, taken.shape)
+    there, _ = windows(low, high - low + shape, taken.shape)
     flipped = mask[tuple(slice(None, None, -1) for _ in shape)].astype(np.float32)
     counts = fftconvolve(taken[there].astype(np.float32), flipped)
     start = low - np.array([side.start for side in there]) + shape - 1
@@ -412,7 +354,7 @@ def _chosen(
     for _ in range(_TRIES if len(places) else 0):
         index = np.unravel_index(int(places[rng.integers(len(places))]), free.shape)
         corner: NDArray[np.int_] = (np.array(index) + first) * steps
-        inside = mask[_windows(corner, mask.shape, size)[1]]
+        inside = mask[windows(corner, mask.shape, size)[1]]
         if inside.sum() >= max(1, _VISIBLE * mask.sum()):
             return corner
     return None
