@@ -159,9 +159,14 @@ def test_an_exposure_that_cannot_be_seen_changes_nothing(field) -> None:
     assert last.std() == pytest.approx(5, rel=0.2)
 
 
-def test_exposures_are_brought_together(field) -> None:
-    darker = Annotated("dark", field.image * 0.5 + 7, field.labels, SPACING, "micrometer")
-    shown = [picture for picture in examples_of([field, darker]).pictures if picture.mask.any()]
+@pytest.mark.parametrize("gain", [0.5, 200])
+def test_exposures_are_brought_together(field, gain) -> None:
+    """Also images that were saved with 8 and with 16 bits."""
+    other = (field.image.astype(np.uint32) * gain + 7).astype(np.uint32)
+    other = Annotated("other", other, field.labels, SPACING, "micrometer")
+    examples = examples_of([field, other])
+    assert np.iinfo(examples.dtype).max >= other.image.max()
+    shown = [picture for picture in examples.pictures if picture.mask.any()]
     bright = [float(picture.image[picture.mask].mean()) for picture in shown]
     half = len(bright) // 2
     assert bright[:half] == pytest.approx(bright[half:], rel=0.02)

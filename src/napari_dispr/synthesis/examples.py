@@ -155,7 +155,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         background=background,
         spacing=tuple(first.spacing),
         unit=first.unit,
-        dtype=str(np.asarray(first.image).dtype),
+        dtype=str(np.result_type(*(np.asarray(one.image).dtype for one in fields))),
         limits=(float(values.min()), float(np.quantile(values, 0.9999))),
         warnings=warnings,
     )
@@ -223,7 +223,7 @@ def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
     ranged = []
     for one, (level, contrast) in zip(fields, levels, strict=True):
         gain = usual / contrast if contrast else 1.0
-        gain = gain if 0.1 < gain < 10 else 1.0
+        gain = gain if gain > 0 else 1.0
         ranged.append(replace(one, image=((one.image - level) * gain + middle).astype(np.float32)))
     return ranged
 
