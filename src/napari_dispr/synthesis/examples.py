@@ -53,7 +53,9 @@ class PictureExample:
     known : (side, side) bool
         False where another cell was, or outside the image.
     neighbours : tuple of (side, side) float32
-        The image in the slices above and below, as far as there are any, without other cells.
+        The image in the slices above and below, as far as there are any, without other cells. If the depth
+        is known, only that nearer to the middle of the cell: cells are made from there outwards, darker from
+        slice to slice.
     depth : float or None
         Of the slice: from 0 in the middle of the cell to 1 at its end, if it is known.
     """
@@ -332,7 +334,12 @@ def _picture(
     mask = labels == cell.label
     # Light of other cells reaches past their labels.
     other = ~inside | (binary_dilation((labels > 0) & ~mask, iterations=2) & ~binary_dilation(mask))
-    slices = [n for n in (z - 1, z + 1) if 0 <= n < len(field.labels)]
+    depth = cell.depth_at(z)
+    slices = [
+        n
+        for n in (z - 1, z + 1)
+        if 0 <= n < len(field.labels) and (depth is None or (cell.depth_at(n) or 0) < depth)
+    ]
     empty = [background.paint((window, window), (1.0, 1.0), rng) for _ in range(1 + len(slices))]
     images = [
         np.where(
@@ -346,7 +353,7 @@ def _picture(
         images = [zoom(image, side / window, order=1, grid_mode=True, mode="nearest") for image in images]
         mask, other = (_reduced(one, side) for one in (mask, other))
     image, *neighbours = (np.ascontiguousarray(one, np.float32) for one in images)
-    return PictureExample(image, mask, ~other, tuple(neighbours), cell.depth_at(z))
+    return PictureExample(image, mask, ~other, tuple(neighbours), depth)
 
 
 def _others(field: Annotated, z: int, label: int, around: tuple[NDArray[np.int_], ...]) -> NDArray[np.bool_]:
