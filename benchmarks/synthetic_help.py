@@ -1,9 +1,10 @@
 """Do synthetic stacks help a segmenter? The table of the paper and its ablations, by the shipped commands.
 
     python benchmarks/synthetic_help.py DATA --train NAME,NAME --test NAME --spacing 1.75,0.8,0.8 --out FOLDER
-        [--slices 2] [--learn-steps 100] [--sets synthetic,harmonics,even] ...
+        [--slices 2] [--copies 5] [--learn-steps 100] [--sets synthetic,harmonics,even] ...
 
-DATA holds image/NAME.tif and labels/NAME.tif. Of the training stacks only some slices are annotated. A model
+DATA holds image/NAME.tif and labels/NAME.tif. Of the training stacks only some slices are annotated. Copies
+of a stack, mirrored, with other exposures and other annotated slices, stand for several stacks. A model
 learns from them (`synthesise learn`), makes stacks (`synthesise make`), and `synthesise judge` trains
 segmenters on the slices, on the made stacks and on both, and tests them on other stacks. The ablations
 replace a part: `harmonics` are random bodies in place of volumes by the shape model, `ellipsoids` are
@@ -31,21 +32,39 @@ SETS = {
 }
 
 
-def write_pair(data: Path, name: str, spacing: tuple[float, ...], folder: Path, slices: int | None) -> None:
-    """A stack with its labels as OME-TIFF with a scale; of its labels only some slices, evenly over them."""
-    marks = tifffile.imread(data / "labels" / f"{name}.tif")
-    if slices is not None:
-        used = np.flatnonzero(marks.any(axis=(1, 2)))
-        places = np.quantile(used, (np.arange(slices) + 1) / (slices + 1)).round().astype(int)
-        kept = np.zeros_like(marks)
-        kept[places] = marks[places]
-        marks = kept
-        sections = sum(len(np.unique(plane[plane > 0])) for plane in marks)
-        print(f"{name}: {len(np.unique(marks)) - 1} cells, {sections} sections, slices {places.tolist()}")
-    for kind, array in (("image", tifffile.imread(data / "image" / f"{name}.tif")), ("labels", marks)):
+#: Gain and offset of the copies of a stack.
+EXPOSURES = ((1, 0), (0.6, 60), (1.6, -30), (0.8, 20), (1.25, 100))
+
+
+def write_pair(data: Path, name: str, spacing: tuple[float, ...], folder: Path) -> None:
+    """A stack with its labels as OME-TIFF with a scale."""
+    for kind in ("image", "labels"):
         path = folder / kind / f"{name}.tif"
         if not path.exists():
-            write_image(path, array, spacing, "micrometer")
+            write_image(path, tifffile.imread(data / kind / f"{name}.tif"), spacing, "micrometer")
+
+
+def write_sparse(
+    data: Path, name: str, spacing: tuple[float, ...], folder: Path, slices: int, copies: int
+) -> None:
+    """Copies of a stack; of the labels of each only some slices, all together evenly over the stack."""
+    image, marks = (tifffile.imread(data / kind / f"{name}.tif") for kind in ("image", "labels"))
+    used, count = np.flatnonzero(marks.any(axis=(1, 2))), slices * copies
+    places = np.quantile(used, (np.arange(count) + 1) / (count + 1)).round().astype(int)
+    for number in range(copies):
+        own = places[number::copies]
+        kept = np.zeros_like(marks)
+        kept[own] = marks[own]
+        sections = sum(len(np.unique(plane[plane > 0])) for plane in kept)
+        print(f"{name}: {len(np.unique(kept)) - 1} cells, {sections} sections, slices {own.tolist()}")
+        gain, offset = EXPOSURES[number % len(EXPOSURES)]
+        dark = float(image.min())
+        exposed = np.clip(np.rint((image - dark) * gain + dark + offset), 0, 65535).astype(np.uint16)
+        turned = (slice(None), slice(None, None, (-1) ** number), slice(None, None, (-1) ** (number // 2)))
+        path = f"{name}.tif" if copies == 1 else f"{name}_{number + 1}.tif"
+        for kind, array in (("image", exposed), ("labels", kept)):
+            if not (folder / kind / path).exists():
+                write_image(folder / kind / path, np.ascontiguousarray(array[turned]), spacing, "micrometer")
 
 
 def print_sizes(folder: Path, spacing: tuple[float, ...]) -> None:
@@ -105,6 +124,7 @@ def main() -> None:
     parser.add_argument("--spacing", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--slices", type=int, default=2, help="annotated slices of each training stack")
+    parser.add_argument("--copies", type=int, default=1, help="of each training stack, to stand for several")
     parser.add_argument("--size", default="20,96,96")
     parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--learn-steps", type=int, default=100)
@@ -116,9 +136,9 @@ def main() -> None:
     z, y, x = map(float, options.spacing.split(","))
     train, test = options.out / "train", options.out / "test"
     for name in options.train.split(","):
-        write_pair(options.data, name, (z, y, x), train, options.slices)
+        write_sparse(options.data, name, (z, y, x), train, options.slices, options.copies)
     for name in options.test.split(","):
-        write_pair(options.data, name, (z, y, x), test, None)
+        write_pair(options.data, name, (z, y, x), test)
     print_light(test)
     model = options.out / "learned.safetensors"
     if not model.exists():

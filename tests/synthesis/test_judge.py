@@ -13,7 +13,7 @@ from support.balls import balls
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.fields import make_synthesis
-from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis, judge_synthesis
+from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis, judge_synthesis, lacking, markdown
 from napari_dispr.synthesis.populations import make_population
 from napari_dispr.synthesis.segmentation import Resized, Trial, examples_of
 from napari_dispr.synthesis.settings import JudgeSettings, PopulationSettings
@@ -43,6 +43,9 @@ def test_the_table_compares_and_a_stopped_trial_goes_on(folders: dict[str, Path]
     assert len(rows) == 3 * 2 and set(rows["cells"]) == {6}
     assert (whole / "table.md").read_text("utf-8").startswith("| SEG | real | synthetic | both |")
     assert (whole / "realism.png").stat().st_size > 1000
+    assert not lacking(table)
+    unknown = table.assign(kid_real_synthetic=np.nan, kid_real_real=np.nan)
+    assert "8 real and 4 synthetic cells" in markdown(unknown, 2, SETTINGS)
     margin = imread(whole / "images.png")[:, :40, :3]  # with the name of each row
     assert margin.mean() > 200 and all((half < 100).any() for half in np.array_split(margin, 2))
 

@@ -1,5 +1,7 @@
 """Populations: cells where there is room, labels to the last voxel, light and background."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
@@ -8,6 +10,7 @@ from support.balls import BRIGHT, LEVEL, ball, balls
 from napari_dispr.errors import InputError
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis.background import Background, measure_background
+from napari_dispr.synthesis.glow import GLOW_DEPTHS
 from napari_dispr.synthesis.populations import Placed, iter_make_population, make_population
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 from napari_dispr.synthesis.simulated_sources import simulated_source
@@ -188,3 +191,49 @@ def test_noise_is_stronger_where_the_background_is_bright() -> None:
 def test_a_background_that_cannot_be_seen_is_named() -> None:
     with pytest.raises(InputError, match="background cannot be measured"):
         measure_background([(np.ones((40, 40)), np.ones((40, 40), int))])
+
+
+def test_light_above_and_below_a_cell_fades_with_the_distance() -> None:
+    """A segmenter must learn that such light is no cell: it has no label, and noise as where light is."""
+    shares = (0.4, 0.3, 0.2, 0.1, 0.05, 0.0)
+    source = replace(balls(3), glow=shares)
+    settings = PopulationSettings(size=(40, 32, 32), cells=1, cut="none")
+    made, without = (make_population(one, settings) for one in (source, balls(3)))
+    (cell,) = made.cells
+    np.testing.assert_array_equal(made.labels, without.labels)
+    filled = np.flatnonzero(made.labels.any(axis=(1, 2)))
+    middle, half = filled.mean(), len(filled) / 2
+    _, y, x = (int(c / step) for c, step in zip(cell.centre, made.spacing, strict=True))
+    column = (made.image[:, y, x] - LEVEL) / (BRIGHT - LEVEL)
+    depths = np.abs(np.arange(40) - middle) / half
+    outside = depths > 1 + 3 / half  # beyond the margin, where the image of the cell ends
+    expected = np.interp(depths, GLOW_DEPTHS, shares, right=0)
+    assert outside.sum() > 10
+    np.testing.assert_allclose(column[outside], expected[outside], atol=0.05)
+    assert (without.image[:, y, x][outside] == LEVEL).all()
+
+
+def test_low_stacks_show_the_light_of_cells_outside() -> None:
+    settings = PopulationSettings(size=(6, 64, 64), cells=8, cut="all")
+    bright = []
+    for glow in ((), (0.4, 0.3, 0.2, 0.1, 0.05, 0.0)):
+        made = make_population(replace(balls(3), glow=glow), settings)
+        bright.append((made.image[~binary_dilation(made.labels > 0, iterations=4)] > LEVEL + 20).mean())
+    assert bright[0] == 0 and bright[1] > 0.03
+
+
+def test_the_background_without_glow_is_its_dark_half_mirrored() -> None:
+    rng = np.random.default_rng(3)
+    light = np.zeros((4, 120, 120))
+    light[:, 20:50, 20:60] = 80  # a cell above
+    image = 100 + light + rng.normal(0, 3, light.shape)
+    labels = np.zeros(light.shape, int)
+    labels[:, 90:105, 90:105] = 1
+    found = measure_background([(image, labels)])
+    dark = found.without_glow(900)
+    assert found.level > 106 and dark.level == pytest.approx(100, abs=2)
+    slow, noise = dark.paint((4, 60, 60), (1.0, 1.0, 1.0), rng)
+    inverse = measure_background([(200 - image, labels)]).without_glow(-900)
+    assert inverse.level == pytest.approx(200 - dark.level, abs=0.1)
+    assert np.ptp(slow) < 15 and noise.std() == pytest.approx(3, rel=0.2)
+    assert Background(level=5).without_glow(9) == Background(level=5)

@@ -332,6 +332,8 @@ def test_judging_gives_the_table(opened, qtbot: QtBot, tmp_path: Path) -> None:
     judge.judge()
     qtbot.waitUntil(lambda: not judge.run_bar.running)
     assert "Table and figures" in judge.run_bar.status.text()
+    kids = [judge.table.item(row, 3).text() for row in range(judge.table.rowCount())]
+    assert bool(kids[1]) != ("KID needs 8 real" in judge.run_bar.status.text())
     rows = [judge.table.item(row, 0).text() for row in range(judge.table.rowCount())]
     assert rows == ["real", "synthetic", "real + synthetic"]
     assert not judge.picture.image.isNull() and (tmp_path / "out" / "table.csv").is_file()

@@ -67,11 +67,34 @@ class Background(BaseModel):
         (0.0, 0.0, 0.0), min_length=2, max_length=3
     )
 
+    def without_glow(self, cells: float) -> "Background":
+        """The background without the light of cells above and below a slice.
+
+        Such light makes places brighter, never darker: so the dark half of the slow variation, mirrored, is
+        what varies without it. ``cells`` is the grey value of cells; if they are dark, it is the bright half.
+        """
+        if not self.light:
+            return self
+        light = np.array(self.light)
+        middle = float(np.median(light))
+        half = (np.minimum if cells > self.level else np.maximum)(light, middle) - middle
+        return self.model_copy(
+            update={
+                "level": self.level + middle,
+                "light": tuple((half - half[::-1]).tolist()),
+                "strengths": tuple((value - middle, strength) for value, strength in self.strengths),
+            }
+        )
+
     def paint(
-        self, shape: tuple[int, ...], spacing: Sequence[float], rng: np.random.Generator
+        self,
+        shape: tuple[int, ...],
+        spacing: Sequence[float],
+        rng: np.random.Generator,
+        glow: Floats | float = 0.0,
     ) -> tuple[Floats, Floats]:
-        """A background with these statistics: its level with slow variation, and noise of mean 0, to be added
-        to it.
+        """A background with these statistics: its level with slow variation and ``glow``, the light of cells
+        above and below, and noise of mean 0, to be added to it.
         """
         in_voxels = self.length * spacing[-1] / np.asarray(spacing)
         slow = np.full(shape, self.level, np.float32)
@@ -81,6 +104,7 @@ class Background(BaseModel):
                 slow += np.interp(normal, _deviates(len(self.light)), self.light).astype(np.float32)
             else:
                 slow += np.float32(self.unevenness) * normal
+        slow += glow
         if not self.quantiles:
             return slow, np.zeros(shape, np.float32)
         normal = _smooth_noise(shape, self.grain[-len(shape) :], rng)
@@ -139,7 +163,9 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
         )
     levels, slow, lengths, noise, correlations = zip(*found, strict=True)
     level = float(np.mean(levels))
-    values, light = np.concatenate(noise), np.concatenate(slow)
+    # About the level of all slices: in one with much light from above and below, dark places are no darker.
+    light = np.concatenate([one + own - level for own, one in zip(levels, slow, strict=True)])
+    values = np.concatenate(noise)
     strengths = _strengths(light, values)
     known = np.array(correlations, float)
     lag = [float(np.nanmean(c)) if np.isfinite(c).any() else 0.0 for c in known.T]

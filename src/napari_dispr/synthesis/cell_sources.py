@@ -61,6 +61,9 @@ class CellSource:
         Data type of the images, such as "uint16".
     microscope : Microscope or None
         The usual microscope for cells that are sharp and without noise.
+    glow : tuple of float
+        Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`;
+        empty: none, or it is part of the background.
     blurred : str
         The reason why no microscope may be simulated, in one sentence; empty if it may.
     card : mapping
@@ -77,6 +80,7 @@ class CellSource:
     volume: float | None = None
     dtype: str = "uint16"
     microscope: Microscope | None = None
+    glow: tuple[float, ...] = ()
     blurred: str = ""
     card: Mapping[str, Any] = field(default_factory=dict)
 

@@ -204,6 +204,7 @@ class _Maker:
         """Where the texture is drawn: the slices of the cell, and a margin."""
         shift = np.random.default_rng(seed).uniform(-0.5, 0.5, len(self._drawn)) * self._drawn
         _, size = volume.box
+        size = size / (1 - volume.depth**2) ** 0.5  # the light of a cap is as wide as its cell
         margin = 2 * self.card.margin
         shape = [ceil(n / step + margin) for n, step in zip(size[-2:], self._drawn[-2:], strict=True)]
         if self._flat:

@@ -18,6 +18,7 @@ from napari_dispr.synthesis.annotated_cells import CAP, LEAST_CELLS, Cell, check
 from napari_dispr.synthesis.background import Background, measure_background
 from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST
 from napari_dispr.synthesis.cell_sources import GAP
+from napari_dispr.synthesis.glow import light_beyond
 
 Floats = NDArray[np.float32]
 
@@ -52,7 +53,9 @@ class PictureExample:
     known : (side, side) bool
         False where another cell was, or outside the image.
     neighbours : tuple of (side, side) float32
-        The image in the slices above and below, as far as there are any, without other cells.
+        The image in the slices above and below, as far as there are any, without other cells. If the depth
+        is known, only that nearer to the middle of the cell: cells are made from there outwards, darker from
+        slice to slice.
     depth : float or None
         Of the slice: from 0 in the middle of the cell to 1 at its end, if it is known.
     """
@@ -84,6 +87,8 @@ class Examples:
         Diameter of a disk with the area of each cell's middle section, in the unit of the spacing.
     light : (float, float)
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
+    glow : (depth,) array
+        Light above and below a cell, relative to that in its middle, at `glow.GLOW_DEPTHS`; empty: not known.
     density : float
         Share of the annotated slices that cells fill.
     clustering : float
@@ -100,6 +105,7 @@ class Examples:
     beyond: bool
     heights: NDArray[np.float64]
     diameters: NDArray[np.float64]
+    glow: NDArray[np.float64]
     density: float
     clustering: float
     light: tuple[float, float]
@@ -130,6 +136,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     background = measure_background([(one.image, one.labels) for one in volumes])
     masks, mask_pixel = _masks(volumes, cells, step)
     pictures, pixel, margin, beyond = _pictures(volumes, cells, step, background, np.random.default_rng(seed))
+    light = _light(volumes, cells)
     annotated = [one.labels[one.labels.any(axis=(1, 2))] > 0 for one in volumes]
     values = np.concatenate([one.image.ravel()[:: max(1, one.image.size // 100_000)] for one in volumes])
     return Examples(
@@ -141,13 +148,14 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         beyond=beyond,
         heights=_heights(cells, step),
         diameters=np.array([cell.diameter for cell in _outlined(cells)]),
+        glow=_glow(volumes, cells, background.without_glow(light[0]).level),
         density=float(np.mean([slices.mean() for slices in annotated])),
         clustering=_clustering(volumes),
-        light=_light(volumes, cells),
+        light=light,
         background=background,
         spacing=tuple(first.spacing),
         unit=first.unit,
-        dtype=str(np.asarray(first.image).dtype),
+        dtype=str(np.result_type(*(np.asarray(one.image).dtype for one in fields))),
         limits=(float(values.min()), float(np.quantile(values, 0.9999))),
         warnings=warnings,
     )
@@ -157,6 +165,20 @@ def _heights(cells: Sequence[Cell], step: Sequence[float]) -> NDArray[np.float64
     seen = [(cell, cell.ends) for cell in _outlined(cells) if cell.ends is not None]
     heights = [step[0] * (high - low) / cell.diameter for cell, (low, high) in seen]
     return np.array(heights if len(heights) >= LEAST_CELLS else [])
+
+
+def _glow(fields: Sequence[Annotated], cells: Sequence[Cell], level: float) -> NDArray[np.float64]:
+    """Medians over the cells, which fall with the depth: where it rises, there is another cell."""
+    seen = [(cell, cell.largest, cell.ends) for cell in _outlined(cells) if cell.ends is not None]
+    found = [
+        light_beyond(fields[cell.field], cell.label, part.z, part.box, ends, level)
+        for cell, part, ends in seen
+    ]
+    values = np.concatenate(found) if found else np.zeros((0, 1))
+    counts = np.isfinite(values).sum(axis=0)
+    if not len(values) or counts.min() < LEAST_CELLS:
+        return np.array([])
+    return np.minimum.accumulate(np.clip(np.nanmedian(values, axis=0), 0, 1))
 
 
 def _light(fields: Sequence[Annotated], cells: Sequence[Cell]) -> tuple[float, float]:
@@ -201,7 +223,7 @@ def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
     ranged = []
     for one, (level, contrast) in zip(fields, levels, strict=True):
         gain = usual / contrast if contrast else 1.0
-        gain = gain if 0.1 < gain < 10 else 1.0
+        gain = gain if gain > 0 else 1.0
         ranged.append(replace(one, image=((one.image - level) * gain + middle).astype(np.float32)))
     return ranged
 
@@ -210,10 +232,16 @@ def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
 
 
 def _outlined(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells whose outline is known: in sparse slices many sections are caps."""
+    """The cells whose outline is known: in sparse slices many sections are caps.
+
+    A section counts as one also if it is small among those of its image, where cells are about as large.
+    """
     shown = [cell for cell in cells if cell.depth <= CAP] or list(cells)
-    usual = float(np.quantile([cell.diameter for cell in shown], 0.9))
-    return [cell for cell in shown if cell.whole or cell.diameter >= usual / 2]
+    diameters: dict[int, list[float]] = {}
+    for cell in shown:
+        diameters.setdefault(cell.field, []).append(cell.diameter)
+    usual = {field: float(np.quantile(own, 0.9)) for field, own in diameters.items()}
+    return [cell for cell in shown if cell.whole or cell.diameter >= usual[cell.field] / 2]
 
 
 def _masks(
@@ -304,7 +332,12 @@ def _picture(
     mask = labels == cell.label
     # Light of other cells reaches past their labels.
     other = ~inside | (binary_dilation((labels > 0) & ~mask, iterations=2) & ~binary_dilation(mask))
-    slices = [n for n in (z - 1, z + 1) if 0 <= n < len(field.labels)]
+    depth = cell.depth_at(z)
+    slices = [
+        n
+        for n in (z - 1, z + 1)
+        if 0 <= n < len(field.labels) and (depth is None or (cell.depth_at(n) or 0) < depth)
+    ]
     empty = [background.paint((window, window), (1.0, 1.0), rng) for _ in range(1 + len(slices))]
     images = [
         np.where(
@@ -318,7 +351,7 @@ def _picture(
         images = [zoom(image, side / window, order=1, grid_mode=True, mode="nearest") for image in images]
         mask, other = (_reduced(one, side) for one in (mask, other))
     image, *neighbours = (np.ascontiguousarray(one, np.float32) for one in images)
-    return PictureExample(image, mask, ~other, tuple(neighbours), cell.depth_at(z))
+    return PictureExample(image, mask, ~other, tuple(neighbours), depth)
 
 
 def _others(field: Annotated, z: int, label: int, around: tuple[NDArray[np.int_], ...]) -> NDArray[np.bool_]:

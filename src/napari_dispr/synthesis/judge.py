@@ -18,7 +18,13 @@ from napari_dispr.events import in_one_go, mapped
 from napari_dispr.files import read_rows, write_json, write_rows, written_aside
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
 from napari_dispr.synthesis.fields import tile
-from napari_dispr.synthesis.realism import Distance, cell_features, kernel_distances, save_panels
+from napari_dispr.synthesis.realism import (
+    NEEDED,
+    Distance,
+    cell_features,
+    kernel_distances,
+    save_panels,
+)
 from napari_dispr.synthesis.run_folder import earlier_card
 from napari_dispr.synthesis.segmentation import (
     Example,
@@ -310,6 +316,12 @@ def _save_table(folder: Path, table: pd.DataFrame, tests: int, settings: JudgeSe
         aside.write_text(markdown(table, tests, settings), encoding="utf-8")
 
 
+def lacking(table: pd.DataFrame) -> list[str]:
+    """Why a kernel distance is missing in the table, in a sentence; empty if none is."""
+    is_synthetic = (table["training"] != REAL) & ~table["training"].str.startswith(_both(""))
+    return [NEEDED] if table.loc[is_synthetic, _KID[1]].isna().any() else []
+
+
 def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
     """The table in the form of the paper's Table 1."""
     by_name = table.set_index("training")
@@ -337,5 +349,6 @@ def markdown(table: pd.DataFrame, tests: int, settings: JudgeSettings) -> str:
         f"{counted(settings.seeds, 'seed')}). Each segmenter was trained from scratch for "
         f"{counted(settings.steps, 'step')} of {settings.batch} crops. KID: a kernel distance of our own "
         "features of cells (mean ± standard deviation over random subsets).",
+        *lacking(table),
     ]
     return "\n".join(lines) + "\n"

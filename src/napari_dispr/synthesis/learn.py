@@ -50,6 +50,11 @@ _FREE = {"device"}
 #: Files of a run that was killed before it saved.
 _OWN = {"log.jsonl", "preview.png"}
 _COUNTERS = ("step", "clock", "previews")
+#: What the card has from the examples as it is.
+_MEASURED = (
+    *("spacing", "unit", "dtype", "limits", "background", "mask_pixel", "picture_pixel", "margin", "beyond"),
+    *("light", "density", "clustering"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,25 +372,15 @@ class Learner:
         card = SynthesisCard(
             **texts,
             dimensions=3 if len(examples.spacing) == 3 else 2,
-            spacing=examples.spacing,
-            unit=examples.unit,
-            dtype=examples.dtype,
-            limits=examples.limits,
-            background=examples.background,
-            mask_pixel=examples.mask_pixel,
-            picture_pixel=examples.picture_pixel,
-            margin=examples.margin,
+            **{name: getattr(examples, name) for name in _MEASURED},
             side=self.pictures.images.shape[-1],
             offset=self.offset,
             scale=self.scale,
             neighbours=any(self.pictures.neighbours),
-            beyond=examples.beyond,
             depths=any(picture.depth is not None for picture in examples.pictures),
             heights=_quantiles(examples.heights),
+            glow=tuple(examples.glow.tolist()),
             diameters=_quantiles(examples.diameters),
-            light=examples.light,
-            density=examples.density,
-            clustering=examples.clustering,
             training={
                 "cells": len({mask.cell for mask in examples.masks}),
                 "masks": len(self.masks),

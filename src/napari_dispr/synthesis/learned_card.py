@@ -9,8 +9,9 @@ from safetensors import SafetensorError, safe_open
 
 from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
-from napari_dispr.settings import PixelSize, Settings
+from napari_dispr.settings import PixelSize, Settings, Share
 from napari_dispr.synthesis.background import Background, Grey
+from napari_dispr.synthesis.glow import GLOW_DEPTHS
 
 FORMAT = "napari-dispr synthesis 1"
 
@@ -49,6 +50,9 @@ class SynthesisCard(Settings):
         empty: not known.
     diameters : tuple of float
         The same quantiles of these diameters.
+    glow : tuple of float
+        Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`;
+        empty: not known.
     light : (float, float) or None
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
     density : float
@@ -79,6 +83,7 @@ class SynthesisCard(Settings):
     beyond: bool
     depths: bool = False
     heights: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
+    glow: tuple[Share, ...] = ()
     diameters: tuple[PixelSize, ...] = Field(min_length=1, max_length=100)
     density: float = Field(ge=0, le=1)
     clustering: float = Field(0.3, ge=0, le=1)
@@ -87,6 +92,8 @@ class SynthesisCard(Settings):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
+        if len(self.glow) not in (0, len(GLOW_DEPTHS)):
+            raise ValueError("the light above and below a cell is known at all depths or at none")
         if len(self.spacing) != self.dimensions or self.limits[0] > self.limits[1]:
             raise ValueError("a spacing has as many numbers as dimensions, and limits rise")
         return self

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
 from scipy.signal import fftconvolve
 from skimage.measure import block_reduce
@@ -20,6 +20,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.labels import Box
 from napari_dispr.synthesis.cell_sources import GAP, LEAST_VOXELS, CellSource, TexturedCell
+from napari_dispr.synthesis.glow import GLOW_DEPTHS, Glow, windows
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 
 Floats = NDArray[np.float32]
@@ -120,9 +121,11 @@ def iter_make_population(
     settings = settings or PopulationSettings()
     check_population(source, settings)
     drawing, placing, painting = np.random.default_rng((seed, number)).spawn(3)
-    canvas = _Canvas(settings.size, source.spacing, source.background.level)
+    canvas = _Canvas(settings.size, source.spacing, source.background.level, source.glow)
     notes = yield from _fill(canvas, source, settings, drawing, placing)
-    slow, noise = source.background.paint(settings.size, source.spacing, painting)
+    if settings.cut == "all":
+        canvas.add_glow_from_outside(painting)
+    slow, noise = source.background.paint(settings.size, source.spacing, painting, canvas.glow)
     image = slow + canvas.light + noise * np.sqrt(np.maximum(0, 1 - canvas.weight))
     microscope = settings.microscope or source.microscope
     if microscope is not None:
@@ -210,11 +213,17 @@ def _by(size: Sequence[float]) -> str:
 class _Canvas:
     """Labels and light of an image to which cells are added."""
 
-    def __init__(self, size: tuple[int, ...], spacing: tuple[float, ...], level: float) -> None:
+    def __init__(
+        self, size: tuple[int, ...], spacing: tuple[float, ...], level: float, glow: tuple[float, ...]
+    ) -> None:
         self.labels = np.zeros(size, np.uint16)
         self.light = np.zeros(size, np.float32)
         #: Sum of the squared weights of the cells' images, which bring noise of their own.
         self.weight = np.zeros(size, np.float32)
+        #: Light above and below the cells, without noise, and what it is for each cell.
+        self.glow = np.zeros(size, np.float32)
+        self._glows: list[Glow] = []
+        self._glow_shares = glow
         self.cells: list[PlacedCell] = []
         #: Corner and lengths of the box of each cell, of which a part may be outside.
         self.boxes: list[tuple[NDArray[np.int_], NDArray[np.int_]]] = []
@@ -225,10 +234,14 @@ class _Canvas:
         box = grid.box_of(cell.mask)
         assert box is not None
         first = [side.start for side in box]
-        there, here = _windows(corner - first, cell.mask.shape, self.labels.shape)
+        there, here = windows(corner - first, cell.mask.shape, self.labels.shape)
         weight = _fading(cell.mask, box)[here]
         self.light[there] += weight * (cell.image[here] - np.float32(self.level))
         self.weight[there] += weight**2
+        if self._glow_shares:
+            glow = Glow.of(cell, box, self.level)
+            self._glows.append(glow)
+            glow.add_to(self.glow, corner, self._glow_shares, (there, weight))
         inside = cell.mask[here]
         label = len(self.cells) + 1
         self.labels[there][inside] = label
@@ -248,19 +261,30 @@ class _Canvas:
         )
         self.boxes.append((corner, np.array([side.stop - side.start for side in box])))
 
-
-def _windows(corner: NDArray[np.int_], shape: ArrayLike, size: ArrayLike) -> tuple[Box, Box]:
-    """The part of a box that lies in the image: as slices of the image, and as slices of the box."""
-    first, last = (np.clip(end, 0, size) for end in (corner, corner + np.asarray(shape)))
-    there = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    here = tuple(slice(int(a), int(b)) for a, b in zip(first - corner, last - corner, strict=True))
-    return there, here
+    def add_glow_from_outside(self, rng: np.random.Generator) -> None:
+        """Add the light of cells above and below the image, which is as dense there as inside."""
+        for glow in self._glows:
+            reach = (GLOW_DEPTHS[-1] - 1) * glow.height / 2
+            for _ in range(rng.poisson(2 * reach / len(self.glow))):
+                away = rng.uniform(0, reach)
+                top = len(self.glow) + away if rng.random() < 0.5 else -glow.height - away
+                place = [
+                    rng.uniform(-n, size)
+                    for n, size in zip(glow.plane.shape, self.glow.shape[1:], strict=True)
+                ]
+                glow.add_to(self.glow, np.rint([top, *place]).astype(int), self._glow_shares)
 
 
 def _fading(mask: NDArray[np.bool_], box: Box) -> Floats:
-    """The weight of a cell's image: 1 in the cell, falling smoothly to 0 just outside its margin."""
+    """The weight of a cell's image: 1 in the cell, falling smoothly to 0 just outside its margin.
+
+    In a stack it is 1 in the whole column of the cell: its light is as wide at its ends as in its middle.
+    """
     margins = [min(side.start, length - side.stop) + 1 for side, length in zip(box, mask.shape, strict=True)]
-    outside = distance_transform_edt(~mask, sampling=[1 / margin for margin in margins])
+    column = mask.copy()
+    if mask.ndim == 3:
+        column[box[0]] = mask.any(axis=0)
+    outside = distance_transform_edt(~column, sampling=[1 / margin for margin in margins])
     return np.cos(np.pi / 2 * np.minimum(outside, 1)).astype(np.float32) ** 2
 
 
@@ -303,7 +327,7 @@ def _overlap(
     shape = np.array(mask.shape)
     if (high < low).any():
         return np.zeros(np.maximum(high - low + 1, 0), np.float32)
-    there, _ = _windows(low, high - low + shape, taken.shape)
+    there, _ = windows(low, high - low + shape, taken.shape)
     flipped = mask[tuple(slice(None, None, -1) for _ in shape)].astype(np.float32)
     counts = fftconvolve(taken[there].astype(np.float32), flipped)
     start = low - np.array([side.start for side in there]) + shape - 1
@@ -323,7 +347,7 @@ def _chosen(
     for _ in range(_TRIES if len(places) else 0):
         index = np.unravel_index(int(places[rng.integers(len(places))]), free.shape)
         corner: NDArray[np.int_] = (np.array(index) + first) * steps
-        inside = mask[_windows(corner, mask.shape, size)[1]]
+        inside = mask[windows(corner, mask.shape, size)[1]]
         if inside.sum() >= max(1, _VISIBLE * mask.sum()):
             return corner
     return None

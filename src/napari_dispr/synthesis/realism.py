@@ -32,8 +32,9 @@ FEATURES = (*(name for group in GROUPS.values() for name in group), *SURROUNDING
 _RING, _SIDE, _SMALLEST = 3, 50.0, 30
 #: Cells that are described of each set, and repetitions of the distance.
 _MOST, _REPEATS = 400, 40
-#: A distance needs at least this many cells in each of its sets.
+#: A distance needs at least this many cells in each of its sets, and the same in words.
 _LEAST = 4
+NEEDED = f"KID needs {2 * _LEAST} real and {_LEAST} synthetic cells that no border cuts; there are fewer."
 #: Measures in the figure: column, title.
 _PANELS = {
     "area": "area (log {unit}²)",

@@ -107,12 +107,14 @@ class JudgePage(QWidget):
         )
 
     def _on_judged(self, table: pd.DataFrame) -> None:
+        from napari_dispr.synthesis.judge import lacking
+
         self.show_table(table)
         out = self.folders["out"].folder
         assert out is not None
         if (picture := out / "realism.png").exists():
             self.picture.show_file(picture.read_bytes())
-        self.run_bar.status.say(f"Table and figures are in {out}.")
+        self.run_bar.status.say(" ".join([f"Table and figures are in {out}.", *lacking(table)]))
 
     def show_table(self, table: pd.DataFrame) -> None:
         """A row for each training set."""
