@@ -465,6 +465,8 @@ def test_units_and_axes_of_labels() -> None:
     assert source.unit == "micrometer" and "its scale was read as µm" in source.note
     np.testing.assert_allclose(np.diag(source.affine)[:3], (2, 1, 1))
     assert not labels_source(Labels(real_cells(), units=("mm",) * 3), "micrometer").note
+    assert "count as cubes: give the layer a scale" in labels_source(Labels(real_cells())).note
+    assert not labels_source(Labels(real_cells(), scale=(2, 1, 1))).note
     with pytest.raises(InputError, match="choose labels with z, y and x"):
         labels_source(Labels(discs()))
 

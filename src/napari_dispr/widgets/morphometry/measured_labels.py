@@ -66,6 +66,11 @@ def labels_source(layer: Labels, unit: str | None = None) -> LabelsSource:
             f'"{layer.name}" is in {unit_sign(str(own))}, the prediction in {sign}: its scale was read as '
             f"{sign}."
         )
+    elif str(own) == "pixel" and np.ptp(layer.scale) == 0:
+        note = (
+            f'"{layer.name}" does not say how large its voxels are, so they count as cubes: give the layer a '
+            "scale and units if they are not."
+        )
     return LabelsSource(layer.name, finest(layer), affine, wanted, note)
 
 
