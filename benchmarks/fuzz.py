@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import tifffile
 import torch
 from imageio.v3 import imwrite
@@ -490,20 +491,21 @@ def outcome(call: Callable[[], Any], log: Path) -> tuple[str, str]:
     start, child = time.monotonic(), os.fork()
     if child == 0:
         _run(call, log)
+    watched = psutil.Process(child)
     while True:
         pid, status, used = os.wait4(child, os.WNOHANG)
         if pid:
             break
-        if time.monotonic() - start > LONGEST:
+        if time.monotonic() - start > LONGEST or watched.memory_info().rss > MOST_MEMORY:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.01)
     lines = [line for line in re.split(r"[\r\n]+", log.read_text(errors="replace")) if line.strip()] or [""]
     memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        return ("HANG" if code == -signal.SIGKILL else "CRASH"), f"signal {-code}; {lines[-1]}"
     if memory > MOST_MEMORY:
         return "MEMORY", f"{memory / 2**30:.1f} GB"
+    if code < 0:
+        return ("HANG" if code == -signal.SIGKILL else "CRASH"), f"signal {-code}; {lines[-1]}"
     if code not in (0, 2) or any(line.startswith("Traceback") for line in lines):
         return "TRACEBACK", lines[-1]
     if raw := [line for line in lines if "Warning: " in line]:

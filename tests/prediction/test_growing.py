@@ -82,6 +82,17 @@ def run(folder, **more):
     return result_of(iter_saved(events(**more), folder, added_to=more.get("earlier")))
 
 
+def test_measures_that_a_table_lacks_are_measured(tmp_path):
+    """As in folders of versions with fewer measures."""
+    saved = prediction_of(ball(1, (40, 60), [9, 10]))
+    saved.save(tmp_path)
+    whole = load_measures(tmp_path, saved)
+    pd.read_csv(tmp_path / "morphometry.csv").drop(columns="volume").to_csv(
+        tmp_path / "morphometry.csv", index=False
+    )
+    pd.testing.assert_frame_equal(load_measures(tmp_path, saved), whole)
+
+
 @pytest.mark.parametrize("torn", ["", '{"label": 5, "cel'])
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch, torn):
     monkeypatch.setattr(growing, "_AHEAD", 0)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 import zipfile
 
 import numpy as np
@@ -11,7 +12,10 @@ from support.geometry import ball
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
+from napari_dispr.planes import KnownPlane
 from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble, pairwise_iou, without_debris
+from napari_dispr.shapes.facts import CellFacts
+from napari_dispr.shapes.section import Section
 
 Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)
 
@@ -143,6 +147,19 @@ def test_a_file_that_is_no_ensemble_is_named_in_one_sentence(tmp_path, damage):
     with pytest.raises(InputError, match=re.escape("7.npz")) as caught:
         Ensemble.load_npz(path)
     assert str(caught.value).count(".") == 2  # one sentence, and the dot in the file's name
+
+
+@pytest.mark.parametrize("name", ["label", "zoom", "numbers", "known_scale", "plane_depths"])
+def test_numbers_of_a_file_that_are_not_real_are_refused(tmp_path, name):
+    plane = np.ones((64, 64), np.float32)
+    known = Section(plane, None, 1.0, (KnownPlane(4.0, plane, None),))
+    ensemble_of(ball(9), section=known).save_npz(path := tmp_path / "7.npz")
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, name: arrays[name] + 1j})
+    for read in (Ensemble.load_npz, CellFacts.read):
+        with warnings.catch_warnings(action="ignore"), pytest.raises(InputError, match=re.escape("7.npz")):
+            read(path)
 
 
 @pytest.mark.parametrize("members", [1, 3])

@@ -50,9 +50,8 @@ def add(commands: Any) -> None:
     about = CrossValidateSettings.about("folds")
     command.add_argument("--folds", metavar="N", help=about)  # no default: without it, no folds
     common.add_settings(command, CrossValidateSettings, CrossValidateSettings.model_fields.keys() - {"folds"})
-    common.add_settings(
-        command, PredictSettings, PredictSettings.model_fields.keys() - {"scale", "pixel_size", "steps"}
-    )
+    sampling = PredictSettings.model_fields.keys() - {"scale", "pixel_size", "picture", "steps"}
+    common.add_settings(command, PredictSettings, sampling)
 
 
 def evaluate(options: argparse.Namespace) -> None:

@@ -336,7 +336,8 @@ def columns_file(path: str | os.PathLike[str]) -> Path:
 def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.DataFrame:
     """The table of a saved prediction as :func:`measure` gives it, read from its folder.
 
-    Cells that are missing in the file, or have other members, are measured again.
+    Cells that are missing in the file, or have other members, are measured again; all, if a measure is
+    missing.
     """
     from napari_dispr.shapes.morphometry import (  # slow: windows open without it
         measure_members,
@@ -347,7 +348,11 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
     folder = Path(folder)
     expected = [(label, number) for label in prediction for number in prediction.facts(label).numbers]
     table = _written_measures(folder)
-    if table is not None and list(zip(table["label"], table["member"], strict=True)) == expected:
+    if (
+        table is not None
+        and set(MEASURES) <= set(table.columns)
+        and list(zip(table["label"], table["member"], strict=True)) == expected
+    ):
         return table
     known: dict[int, tuple[tuple[int, ...], NDArray[np.float64]]] = {}
     if table is not None and list(table.columns) == ["label", "member", *MEASURES]:

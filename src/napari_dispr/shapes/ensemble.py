@@ -178,11 +178,11 @@ class Ensemble:
         """Read a file of `save_npz`; see `arrays_of` for the errors."""
         with arrays_of(path) as arrays:
             return cls(
-                label=int(arrays["label"]),
+                label=int(arrays["label"].item()),
                 signed_distance=arrays["signed_distance"],
                 grid_to_world=arrays["grid_to_world"],
                 unit=str(arrays["unit"]),
-                zoom=float(arrays["zoom"]),
+                zoom=float(arrays["zoom"].item()),
                 numbers=tuple(arrays["numbers"].tolist()),
                 section=Section.of_arrays(arrays),
             )

@@ -66,11 +66,12 @@ class CellFacts:
             if "signed_distance" not in arrays or affine.shape != (4, 4):
                 raise ValueError("no ensemble")
             return cls(
-                int(arrays["label"]),
-                tuple(int(number) for number in arrays["numbers"]),
+                # Plain values: NumPy makes real numbers of complex ones.
+                int(arrays["label"].item()),
+                tuple(int(number) for number in arrays["numbers"].tolist()),
                 affine,
                 str(arrays["unit"]),
-                float(arrays["zoom"]),
+                float(arrays["zoom"].item()),
                 gap=_gap(Section.of_arrays(arrays)) if "plane_depths" in arrays else None,
             )
 

@@ -82,7 +82,7 @@ class Section:
         """The section in named arrays; None if they hold none."""
         if "mask" not in arrays:
             return None
-        scale = float(arrays["known_scale"]) if "known_scale" in arrays else None
+        scale = float(arrays["known_scale"].item()) if "known_scale" in arrays else None
         picture: Any = str(arrays["picture"]) if "picture" in arrays else "section"
         return cls(arrays["mask"], arrays.get("image"), scale, tuple(_planes(arrays)), picture)
 
@@ -92,4 +92,4 @@ def _planes(arrays: Mapping[str, NDArray[Any]]) -> Iterator[KnownPlane]:
         images = iter(arrays["plane_images"])
         columns = (arrays[name] for name in ("plane_depths", "plane_masks", "plane_imaged"))
         for depth, mask, imaged in zip(*columns, strict=True):
-            yield KnownPlane(float(depth), mask, next(images) if imaged else None)
+            yield KnownPlane(float(depth.item()), mask, next(images) if imaged else None)

@@ -246,7 +246,10 @@ class Run(RunFolder):
         """Write a plan into a folder, which may exist but not contain a run."""
         folder = Path(folder).absolute()
         if cls.is_in(folder):
-            raise InputError(f"{folder} already holds a training run: resume it, or choose another name.")
+            raise InputError(
+                f"{folder} already holds a training run: resume it (on the command line: --resume), or "
+                "choose another name."
+            )
         write_json(folder / _PLAN, plan.model_dump(mode="json"))
         return cls(folder, plan)
 

@@ -255,7 +255,8 @@ class PredictWidget(DockedWidget):
                 self._offer_fix(ALIGN)
             return
         self.cells.show_outlines(request)
-        self._say("")
+        # A text stays until the check has answered, so that the button below it does not move.
+        self._say("Checking…" if self._problem or not self.message.text() else self.message.text())
         self._check.ask(request, None if self.planes.several else self.cells.boxes)
 
     def _show_outlines(self) -> None:
