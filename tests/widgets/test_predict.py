@@ -474,7 +474,7 @@ def test_results_are_not_offered_as_labels(opened, qtbot: QtBot) -> None:
 
 def spoiled() -> np.ndarray:
     image = IMAGE.astype(float)
-    image[3, 3] = np.nan
+    image[LABELS == 4] = np.nan
     return image
 
 

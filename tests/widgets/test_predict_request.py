@@ -52,7 +52,7 @@ def with_cell(rows: slice, columns: slice) -> np.ndarray:
 
 def spoiled(value: float) -> np.ndarray:
     image = IMAGE.astype(np.float32)
-    image[200, 200] = value
+    image[LABELS == 1] = value
     return image
 
 
