@@ -6,7 +6,7 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import find_objects, generate_binary_structure
 from scipy.ndimage import label as label_parts
 
@@ -124,3 +124,11 @@ def cell_box(labels: NDArray[Any], label: int) -> Box:
     if not boxes:
         raise InputError(f"The labels hold no cell {label}: choose among the values that they hold.")
     return boxes[0]
+
+
+def windows(corner: NDArray[np.int_], shape: ArrayLike, size: ArrayLike) -> tuple[Box, Box]:
+    """The part of a box that lies in the image: as slices of the image, and as slices of the box."""
+    first, last = (np.clip(end, 0, size) for end in (corner, corner + np.asarray(shape)))
+    there = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    here = tuple(slice(int(a), int(b)) for a, b in zip(first - corner, last - corner, strict=True))
+    return there, here

@@ -43,34 +43,33 @@ def mean_gap(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> float:
     mask : (64, 64) array
         Of the imaged plane.
     """
-    planes = tuple(planes)
-    depths, areas = _areas(mask, planes)
-    low, high = ends(mask, planes)
-    sections = areas > 0
+    depths, areas = section_areas(mask, planes)
+    low, high = ends(depths, areas)
+    inside = np.flatnonzero(areas)
+    sections = slice(inside[0], inside[-1] + 1) if len(inside) else slice(0, 1)
     z = np.linspace(low, high, 4 * grid.SIZE)
     area = np.interp(z, np.r_[low, depths[sections], high], np.r_[0, areas[sections], 0])
     return float((area * np.abs(z[:, None] - depths).min(axis=1)).sum() / max(area.sum(), 1e-9))
 
 
-def ends(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> tuple[float, float]:
-    """Depths at which a cell ends, judged by its masks: lower and upper, in voxels from the imaged plane.
+def ends(depths: NDArray[np.float64], areas: NDArray[np.float64], cap: float = CAP) -> tuple[float, float]:
+    """Depths at which a cell ends, lower and upper, judged by its sections at rising depths.
 
-    Beyond its outermost sections it is as high as `CAP` times the radius of a disc of their area, or reaches
-    up to the next plane, which is empty.
+    Beyond its outermost sections it is as high as ``cap`` times the radius of a disc of their area, or it
+    reaches up to the next plane, which is empty. Depths and radii have one unit.
     """
-    depths, areas = _areas(mask, planes)
     inside = np.flatnonzero(areas)
     first, last = (inside[0], inside[-1]) if len(inside) else (0, 0)
-    reach = CAP * np.sqrt(areas[[first, last]] / np.pi)
+    reach = cap * np.sqrt(areas[[first, last]] / np.pi)
     low = max(depths[first] - reach[0], *depths[max(first - 1, 0) : first], -np.inf)
     high = min(depths[last] + reach[1], *depths[last + 1 : last + 2], np.inf)
     return float(low), float(high)
 
 
-def _areas(
+def section_areas(
     mask: NDArray[np.float32], planes: Iterable[KnownPlane]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Depths of all known planes, rising, and the areas of their sections."""
+    """Depths of all known planes in voxels from the imaged plane, rising, and the areas of their sections."""
     known = sorted([(0.0, float(mask.sum())), *((one.depth, float(one.mask.sum())) for one in planes)])
     depths, areas = np.array(known).T
     return depths, areas

@@ -21,7 +21,7 @@ from napari_dispr.cells.cropping import (
 )
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
-from napari_dispr.planes import LEAST_SPACING, KnownPlane, useful
+from napari_dispr.planes import LEAST_SPACING, KnownPlane, ends, useful
 
 #: The imaged plane is that nearest to the middle of the cell, of those with this share of the largest area.
 _LARGE = 0.8
@@ -247,18 +247,13 @@ def _reach(
     depths: NDArray[np.float64],
     sides: tuple[float, float],
 ) -> float:
-    """How far a cell may extend from its imaged plane along z, in pixels.
-
-    Beyond its outermost sections it may be as high as a half ball on them, but not reach the next plane.
-    """
-    reach = 0.0
-    for k, following in ((min(own), min(own) - 1), (max(own), max(own) + 1)):
-        area = np.count_nonzero(labels[k][own[k]] == label) * sides[0] * sides[1]
-        beyond = float(np.sqrt(area / np.pi))
-        if 0 <= following < len(depths):
-            beyond = min(beyond, abs(depths[following] - depths[k]))
-        reach = max(reach, abs(depths[k]) + beyond)
-    return reach
+    """How far a cell may extend along z, in pixels, with half balls on its outermost sections."""
+    pixel = sides[0] * sides[1]
+    areas = [
+        pixel * np.count_nonzero(labels[k][own[k]] == label) if k in own else 0 for k in range(len(labels))
+    ]
+    low, high = ends(depths, np.array(areas, np.float64), cap=1.0)
+    return max(-low, high)
 
 
 def _check_cell(labels: NDArray[Any], label: int, own: Mapping[int, Box]) -> None:

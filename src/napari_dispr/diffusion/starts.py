@@ -37,7 +37,7 @@ from napari_dispr.diffusion.known_shapes import (
     look_of,
 )
 from napari_dispr.diffusion.samplers import NEARER, NEARER_OF_SEVERAL
-from napari_dispr.planes import KnownPlane, ends
+from napari_dispr.planes import KnownPlane, ends, section_areas
 
 #: A regression uses so many of the nearest shapes. Its ridge, in units of the mean square of a shape's look.
 REGRESSED, RIDGE = 800, 10.0
@@ -65,7 +65,7 @@ def off_centre(mask: Floats, planes: Sequence[KnownPlane]) -> float:
     """How far the middle of a cell lies from its imaged plane, in voxels; 0 if not clearly apart."""
     if not planes:
         return 0.0
-    middle = sum(ends(mask, planes)) / 2
+    middle = sum(ends(*section_areas(mask, planes))) / 2
     return middle if abs(middle) > OFF_CENTRE * np.sqrt(mask.sum() / np.pi) else 0.0
 
 

@@ -234,7 +234,7 @@ def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
 def _outlined(cells: Sequence[Cell]) -> list[Cell]:
     """The cells whose outline is known: in sparse slices many sections are caps.
 
-    A section counts as one also if it is small among those of its image, where cells are about as large.
+    A section less than half as wide as the largest ones of its image counts as a cap, too.
     """
     shown = [cell for cell in cells if cell.depth <= CAP] or list(cells)
     diameters: dict[int, list[float]] = {}

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from napari_dispr.labels import Box
+from napari_dispr.labels import Box, windows
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST
 from napari_dispr.synthesis.cell_sources import TexturedCell
@@ -55,7 +55,7 @@ def light_beyond(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Glow:
-    """The light of a made cell, as it is above and below it.
+    """The light of a made cell in the slices above and below it.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Glow:
 
     @classmethod
     def of(cls, cell: TexturedCell, box: Box, level: float) -> "Glow":
-        """That of a cell in a background of this level; ``box`` is that of its mask."""
+        """The glow of a cell in a background of this level; ``box`` is that of its mask."""
         depth, *sides = box
         middle = (depth.start + depth.stop - 1) // 2
         mask = cell.mask[middle]
@@ -111,11 +111,3 @@ class Glow:
             )
             light[(depth, *of_light)] *= 1 - weight[(slice(None), *of_weight)]
         image[(slice(None), *plane)] += light
-
-
-def windows(corner: NDArray[np.int_], shape: ArrayLike, size: ArrayLike) -> tuple[Box, Box]:
-    """The part of a box that lies in the image: as slices of the image, and as slices of the box."""
-    first, last = (np.clip(end, 0, size) for end in (corner, corner + np.asarray(shape)))
-    there = tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
-    here = tuple(slice(int(a), int(b)) for a, b in zip(first - corner, last - corner, strict=True))
-    return there, here

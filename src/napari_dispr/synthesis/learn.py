@@ -50,7 +50,7 @@ _FREE = {"device"}
 #: Files of a run that was killed before it saved.
 _OWN = {"log.jsonl", "preview.png"}
 _COUNTERS = ("step", "clock", "previews")
-#: What the card has from the examples as it is.
+#: Fields of the card that are copied from the examples.
 _MEASURED = (
     *("spacing", "unit", "dtype", "limits", "background", "mask_pixel", "picture_pixel", "margin", "beyond"),
     *("light", "density", "clustering"),

@@ -18,9 +18,9 @@ from skimage.measure import block_reduce
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
-from napari_dispr.labels import Box
+from napari_dispr.labels import Box, windows
 from napari_dispr.synthesis.cell_sources import GAP, LEAST_VOXELS, CellSource, TexturedCell
-from napari_dispr.synthesis.glow import GLOW_DEPTHS, Glow, windows
+from napari_dispr.synthesis.glow import GLOW_DEPTHS, Glow
 from napari_dispr.synthesis.settings import Microscope, PopulationSettings
 
 Floats = NDArray[np.float32]
@@ -220,7 +220,7 @@ class _Canvas:
         self.light = np.zeros(size, np.float32)
         #: Sum of the squared weights of the cells' images, which bring noise of their own.
         self.weight = np.zeros(size, np.float32)
-        #: Light above and below the cells, without noise, and what it is for each cell.
+        #: Light above and below the cells, without noise; then the glow of each cell.
         self.glow = np.zeros(size, np.float32)
         self._glows: list[Glow] = []
         self._glow_shares = glow

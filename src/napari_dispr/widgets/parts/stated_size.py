@@ -18,13 +18,16 @@ class StatedSize(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._known: dict[Path, StatedSpacing | None] = {}
+        self._asked: list[Path] = []
         self._read = LatestAnswer(_stated, self._on_read, self, pause=0)
 
     def of(self, *layers: Layer | None) -> StatedSpacing | None:
         """What the file of the first layer states whose file states anything; None also until it is read."""
         files = [Path(layer.source.path) for layer in layers if layer is not None and layer.source.path]
         if unread := [file for file in files if file not in self._known]:
-            self._read.ask(unread)
+            if unread != self._asked:
+                self._asked = unread
+                self._read.ask(unread)
             return None
         return next((size for file in files if (size := self._known[file])), None)
 

@@ -1,6 +1,6 @@
 """The size of a pixel and the distance of planes, where layers do not say it: written into the layers.
 
-What their files state stands in the fields at first.
+The fields first show the sizes that the files of the layers state.
 """
 
 from collections.abc import Callable
@@ -69,9 +69,9 @@ class PixelSize(QWidget):
         return layer is not None and str(layer.units[-1]) == "pixel"
 
     def write(self) -> None:
-        """Set scale, place and units of both layers, and show them and the same plane.
+        """Set scale, place and units of both layers; the view shows all of them, in the same plane.
 
-        The ratio of y and x is kept; where it is 1, it becomes that which the file states.
+        The ratio of y and x is kept. Where it is 1, that of the file is taken.
         """
         image, labels = self._layers()
         if image is None:

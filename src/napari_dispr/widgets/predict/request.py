@@ -187,8 +187,8 @@ def _stacks(image: Image, labels: Labels, dims: Dims) -> tuple[DisplayedStack, D
     for stack in (ours, theirs):
         if not stack.spaced:
             raise InputError(
-                f'"{stack.name}" does not say how far its planes are apart: enter their distance above and '
-                "press Set."
+                f'"{stack.name}" does not say how far its planes are apart: enter or check their distance '
+                "above and press Set."
             )
     if len(ours.depths) != len(theirs.depths):
         raise InputError(
