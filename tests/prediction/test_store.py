@@ -1,7 +1,9 @@
 """Predictions do not change: cells are shared between those that follow, and branches do not meet."""
 
+import numpy as np
 import pytest
 
+from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.prediction.result import Prediction
 from tests.support.predictions import ball
@@ -21,6 +23,13 @@ def test_each_prediction_keeps_its_own_cells():
     other = ball(1, (40, 40), [20])
     changed = both.with_cell(other)
     assert changed[1] is other and both[1] is CELLS[1] and list(changed) == [1, 2, 3]
+
+
+def test_labels_from_an_array_find_their_cells():
+    prediction, label = Prediction(CELLS), np.array([2])[0]
+    assert label in prediction and prediction.keep(label, 0).kept == {2: 0}
+    with pytest.raises(InputError, match="no cell 9"):
+        prediction.check_has(np.uint16(9))
 
 
 def test_adding_a_cell_copies_no_other(monkeypatch):

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +57,6 @@ class CellFile:
 class EnsembleStore(Mapping[int, Ensemble]):
     """A mapping of label to ensemble that does not change, in the order in which cells were added.
 
-    A new cell is appended to a list that all stores of one history share; each store shows the first part of
-    it. So the time for adding a cell does not depend on their number.
-
     Parameters
     ----------
     saved : mapping of int to CellFile
@@ -70,81 +67,56 @@ class EnsembleStore(Mapping[int, Ensemble]):
         ensembles: Mapping[int, Ensemble] | None = None,
         saved: Mapping[int, CellFile] | None = None,
     ) -> None:
-        cells = {label: _Cell(ensemble) for label, ensemble in (ensembles or {}).items()}
-        cells |= {label: _Cell(file=file) for label, file in (saved or {}).items()}
+        self._cells = {label: _Cell(ensemble) for label, ensemble in (ensembles or {}).items()}
+        self._cells |= {label: _Cell(file=file) for label, file in (saved or {}).items()}
         self._overflow = _Overflow()
-        self._set(cells)
-
-    def _set(self, cells: Mapping[int, "_Cell"]) -> None:
-        self._labels = list(cells)
-        self._cells = {label: (place, cell) for place, (label, cell) in enumerate(cells.items())}
-        self._count = len(cells)
-        # Only the thread that takes the one item may append to the shared list; taking it is atomic.
-        self._turn = [True]
-
-    def _cell(self, label: int) -> "_Cell":
-        place, cell = self._cells[label]
-        if place >= self._count:
-            raise KeyError(label)
-        return cell
 
     def __getitem__(self, label: int) -> Ensemble:
-        return self._cell(label).ensemble
+        return self._cells[label].ensemble
 
     def __contains__(self, label: object) -> bool:
-        return isinstance(label, int) and label in self._cells and self._cells[label][0] < self._count
+        return label in self._cells
 
     def __iter__(self) -> Iterator[int]:
-        return islice(self._labels, self._count)
+        return iter(self._cells)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._cells)
 
     def facts(self, label: int) -> CellFacts:
         """What is known of a cell without reading its shapes; its ``agreement`` may be None."""
-        return self._cell(label).facts
+        return self._cells[label].facts
 
     def agreement(self, label: int) -> Agreement:
         """How much the members of a cell agree; computed from the shapes if it is not known yet."""
-        return self._cell(label).agreement
+        return self._cells[label].agreement
 
     def section(self, label: int) -> Section | None:
         """What the members of a cell were sampled from, without reading its shapes."""
-        return self._cell(label).section
+        return self._cells[label].section
 
     def same_cell(self, other: "EnsembleStore", label: int) -> bool:
         """Whether two stores share a cell, so that its shapes are equal."""
-        return label in self and label in other and self._cell(label) is other._cell(label)
+        return label in self and self._cells[label] is other._cells.get(label)
 
     def chosen(self, labels: Iterable[int]) -> "EnsembleStore":
         """A store with some of the cells, in another order."""
-        return self._with({label: self._cell(label) for label in labels})
+        return self._with({label: self._cells[label] for label in labels})
 
     def with_cell(self, ensemble: Ensemble) -> "EnsembleStore":
         """A store with one more cell, or with another ensemble of a cell."""
         cell = _Cell(ensemble)
         self._overflow.add(cell)
-        if ensemble.label in self or not self._turn:
-            return self._with({**{label: self._cell(label) for label in self}, ensemble.label: cell})
-        try:
-            self._turn.pop()
-        except IndexError:  # another thread was faster
-            return self._with({**{label: self._cell(label) for label in self}, ensemble.label: cell})
-        longer = self._with({})
-        longer._labels, longer._cells, longer._count = self._labels, self._cells, self._count + 1
-        longer._cells[ensemble.label] = (self._count, cell)
-        longer._labels.append(ensemble.label)
-        return longer
+        return self._with({**self._cells, ensemble.label: cell})
 
-    def _with(self, cells: Mapping[int, "_Cell"]) -> "EnsembleStore":
+    def _with(self, cells: dict[int, "_Cell"]) -> "EnsembleStore":
         store = EnsembleStore()
-        store._overflow = self._overflow
-        store._set(cells)
+        store._overflow, store._cells = self._overflow, cells
         return store
 
     def saved_as(self, label: int, path: Path) -> None:
         """The cell is in a file now: its memory is given back."""
-        self._cell(label).saved_as(path)
+        self._cells[label].saved_as(path)
 
 
 class _Cell:
