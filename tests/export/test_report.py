@@ -111,6 +111,12 @@ def test_page_stands_alone_and_says_what_the_tables_say(
     assert len([tag for tag, attrs in page.tags if attrs.get("class") == "outline"]) == 4
 
 
+def test_numbers_have_three_digits() -> None:
+    numbers = {0: "0", 0.0123: "0.0123", -1.5: "-1.50", 99.96: "100", 999.4: "999", 999.6: "1\u202f000"}
+    assert {value: number(value) for value in numbers} == numbers
+    assert number(123456) == "123\u202f000" and number(np.nan) == number(np.inf) == "–"
+
+
 def test_page_says_what_was_chosen_by_hand(tmp_path: Path, prediction: Prediction) -> None:
     report(prediction.reject(4, 1).keep(4, 2).keep(9, "consensus"), tmp_path / "r.html")
     text = Page(tmp_path / "r.html").text

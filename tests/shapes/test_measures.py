@@ -329,6 +329,11 @@ def test_labels_that_are_none(labels, words):
         measure_labels(labels)
 
 
+def test_wrong_sets():
+    with pytest.raises(InputError, match="no set 'last'.*first, shapr"):
+        measure_labels(np.ones((9, 9, 9), bool), set="last")
+
+
 def test_the_shapr_set_needs_the_model_grid():
     with pytest.raises(InputError, match="model grid"):
         measure_labels(np.ones((9, 9, 9), bool), set="shapr")

@@ -41,10 +41,9 @@ def measure(options: argparse.Namespace) -> None:
 
     from napari_dispr.prediction.saving import write_table
     from napari_dispr.shapes.label_volumes import without_surface
-    from napari_dispr.shapes.morphometry import SETS
+    from napari_dispr.shapes.morphometry import measures_of
 
-    if options.set not in SETS:
-        raise InputError(f"There is no set {options.set!r} of measures: choose among {', '.join(SETS)}.")
+    measures_of(options.set)  # checks it before anything slow
     tables: list[pd.DataFrame] = []
     for path in options.files:
         table = _measure_path(path, spacing, unit, options)

@@ -46,7 +46,7 @@ def number(value: Any) -> str:
     value = float(value)
     if not np.isfinite(value):
         return "–"
-    if abs(value) < 1000:
+    if abs(value) < 999.5:  # else rounded to 1,000
         return f"{value:#.3g}".rstrip(".") if value else "0"
     digits = int(np.floor(np.log10(abs(value)))) - 2
     return f"{round(value, -digits):,.0f}".replace(",", "\u202f")

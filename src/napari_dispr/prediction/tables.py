@@ -12,7 +12,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
-from napari_dispr.shapes.morphometry import SETS, agreement, measure_ensembles, summarise
+from napari_dispr.shapes.morphometry import agreement, measure_ensembles, summarise
 from napari_dispr.shapes.planes import measure_plane
 
 
@@ -44,8 +44,6 @@ def measure(
     InputError
         If the picture or the labels are not those of the prediction, or there is no such set.
     """
-    if set not in SETS:
-        raise InputError(f"There is no set {set!r} of measures: choose among {', '.join(SETS)}.")
     table = measure_ensembles(prediction, set=set)
     if labels is None:
         if image is not None:

@@ -15,7 +15,7 @@ from napari_dispr import grid, signed_distance
 from napari_dispr.errors import InputError
 from napari_dispr.labels import cell_boxes, whole_numbers
 from napari_dispr.shapes.meshes import affine_of, surface_mesh
-from napari_dispr.shapes.morphometry import SETS, as_table
+from napari_dispr.shapes.morphometry import as_table, measures_of
 from napari_dispr.shapes.one_shape import measure_shape
 from napari_dispr.shapes.shapr_set import shapr_features
 
@@ -190,10 +190,10 @@ def measure_labels(
     Raises
     ------
     InputError
-        If the labels are not whole numbers with three axes, or hold no cell, or no microscope has such
-        voxels (`grid.check_spacing`).
+        If there is no such set, the labels are not whole numbers with three axes, or hold no cell, or no
+        microscope has such voxels (`grid.check_spacing`).
     """
-    volume = np.asarray(labels)
+    measures, volume = measures_of(set), np.asarray(labels)
     if volume.ndim != 3:
         raise InputError(f"The labels have the shape {volume.shape}: give those of a 3D stack (z, y, x).")
     volume = whole_numbers(volume)
@@ -215,4 +215,4 @@ def measure_labels(
         rows.append({"label": label, "member": 0, **measured})
         if progress is not None:
             progress(len(rows), len(boxes))
-    return as_table(rows, SETS[set], unit, set)
+    return as_table(rows, measures, unit, set)

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.card import Calibration
+from napari_dispr.errors import InputError
 from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble
 from napari_dispr.shapes.facts import Agreement
 from napari_dispr.shapes.intervals import LEVEL, read_interval
@@ -23,12 +24,19 @@ SETS: dict[str, dict[str, Measure]] = {"first": MEASURES, "shapr": SHAPR_FEATURE
 _ALL = MEASURES | MASK_MEASURES | PICTURE_MEASURES | SHAPR_FEATURES
 
 
+def measures_of(set: str) -> dict[str, Measure]:
+    """The measures of one of `SETS`; an InputError if there is no such set."""
+    if set not in SETS:
+        raise InputError(f"There is no set {set!r} of measures: choose among {', '.join(SETS)}.")
+    return SETS[set]
+
+
 def measure_ensembles(
     ensembles: Mapping[int, Ensemble], *, only: Collection[str] | None = None, set: str = "first"
 ) -> pd.DataFrame:
     """Morphometry table of a prediction.
 
-    Raises a ValueError if the ensembles have different units, or there is no such set.
+    Raises a ValueError if the ensembles have different units, an InputError if there is no such set.
 
     Parameters
     ----------
@@ -41,9 +49,7 @@ def measure_ensembles(
         One row per cell and member, with the columns ``label``, ``member`` and those of the set.
         ``attrs["columns"]`` maps each column to its unit and meaning.
     """
-    if set not in SETS:
-        raise ValueError(f"there is no set {set!r} of measures: choose among {', '.join(SETS)}")
-    measures = {name: one for name, one in SETS[set].items() if only is None or name in only}
+    measures = {name: one for name, one in measures_of(set).items() if only is None or name in only}
     rows = [row for ensemble in ensembles.values() for row in measure_members(ensemble, measures, set)]
     units = {ensemble.unit for ensemble in ensembles.values()} or {"pixel"}
     if len(units) > 1:
