@@ -2,11 +2,13 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import dask
 import numpy as np
@@ -20,7 +22,7 @@ from support.folders import contents
 from support.screens import field, write_screen
 
 import napari_dispr as nd
-from napari_dispr.cells.fields import list_fields, read_field
+from napari_dispr.cells.fields import Field, list_fields, read_field
 from napari_dispr.commands import batch as batch_command
 from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
@@ -28,6 +30,7 @@ from napari_dispr.events import Running
 from napari_dispr.files import locked
 from napari_dispr.prediction import field_run, workers
 from napari_dispr.prediction.batch import Batch, BatchStep, iter_predict_batch, predict_batch
+from napari_dispr.prediction.batch_tables import write_tables
 from napari_dispr.prediction.field_run import field_seed
 
 FIELDS, CELLS = 3, 2
@@ -257,6 +260,18 @@ def test_bad_fields_are_listed_and_the_others_are_done(tmp_path, capsys):
     (out / "cells.csv").write_bytes(b"field\n1")
     with pytest.raises(InputError, match="is damaged"):
         nd.report_batch(out)
+
+
+def test_tables_stay_as_they_were_if_new_ones_cannot_be_written(whole, tmp_path):
+    out = Path(shutil.copytree(whole.folder, tmp_path / "out"))
+    before = contents(out)
+    fields = [(Field(name, None, None), out / "cells" / name) for name in whole.fields]
+    table = out / "cells" / "f1" / "cells.csv"
+    table.write_bytes(table.read_bytes() + 9000 * b"0" + b"\xff\n")  # behind what is read with the head
+    with pytest.raises(InputError, match="f1 is damaged"):
+        write_tables(out, fields)
+    after = contents(out)
+    assert all(after[name] == before[name] for name in ("cells.csv", "cells.columns.csv", "cells.parquet"))
 
 
 def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):

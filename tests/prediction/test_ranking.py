@@ -9,7 +9,7 @@ from napari_dispr.card import Calibration
 from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note
-from napari_dispr.prediction.ranking import expected_error, rank_cells
+from napari_dispr.prediction.ranking import expected_error, next_planes, rank_cells
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 
@@ -53,6 +53,12 @@ def test_calibrated_intervals_rank_where_there_are_some(prediction) -> None:
     assert list(table["label"]) == [2, 3, 1]
     half = (table["high"] - table["low"]) / 2 / table["estimate"]
     assert np.allclose(table["expected_gain"], half)
+
+
+@pytest.mark.parametrize("ranked", [rank_cells, next_planes])
+def test_no_cells(ranked) -> None:
+    with pytest.raises(InputError, match="holds no cell"):
+        ranked(Prediction({}))
 
 
 def test_wrong_measures_and_single_members(prediction) -> None:

@@ -330,7 +330,7 @@ def test_labels_that_are_none(labels, words):
 
 
 def test_wrong_sets():
-    with pytest.raises(InputError, match="no set 'last'.*first, shapr"):
+    with pytest.raises(InputError, match="no set 'last' of measures"):
         measure_labels(np.ones((9, 9, 9), bool), set="last")
 
 

@@ -19,6 +19,8 @@ def add(commands: Any) -> None:
 
 
 def complete(options: argparse.Namespace) -> None:
+    import numpy as np
+
     from napari_dispr.prediction.completed import LABELS
     from napari_dispr.prediction.completed import complete as completed
     from napari_dispr.prediction.saving import load_prediction
@@ -27,4 +29,5 @@ def complete(options: argparse.Namespace) -> None:
     stack = completed(load_prediction(options.folder))
     stack.save(options.out)
     size = " x ".join(str(length) for length in stack.labels.shape)
-    print(f"{counted(len(set(stack.labels.flat) - {0}), 'cell')} in {size} voxels: {options.out}")
+    cells = int(np.count_nonzero(np.unique(stack.labels)))
+    print(f"{counted(cells, 'cell')} in {size} voxels: {options.out}")

@@ -131,8 +131,7 @@ def export_prediction(
     progress : callable, optional
         Called with the number of finished cells and of all cells. If it raises, nothing is written.
     """
-    if not prediction:
-        raise InputError("The prediction holds no cell: predict at least one.")
+    prediction.check_has_cells()
     with folder_written_aside(folder) as aside:
         for done, label in enumerate(prediction, start=1):
             save_cell(prediction, aside, label)

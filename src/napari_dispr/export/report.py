@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from napari_dispr import grid
-from napari_dispr.errors import InputError, words_of
+from napari_dispr.errors import words_of
 from napari_dispr.export.html import figure, header, html_table, number, write_page
 from napari_dispr.export.report_pictures import Field, overview, views, volume_chart
 from napari_dispr.prediction.notes import sentences
@@ -60,8 +60,7 @@ def report(
     InputError
         If the prediction holds no cell, or the picture is not that of the prediction.
     """
-    if not prediction:
-        raise InputError("The prediction holds no cell to report: predict at least one.")
+    prediction.check_has_cells()
     field = Field.checked(prediction, image, labels)
     table = measure(prediction) if measures is None else measures
     cells = measure_cells(prediction, table).set_index("label")

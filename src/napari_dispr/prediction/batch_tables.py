@@ -17,7 +17,7 @@ import pandas as pd
 from napari_dispr.cells.fields import Field, numeric
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
-from napari_dispr.prediction.saving import TABLES, columns_file, write_table
+from napari_dispr.prediction.saving import TABLES, columns_file, write_columns
 
 #: What makes a folder a batch, and the folder of the finished fields, a folder each.
 BATCH_FILE, FIELDS = "batch.json", "cells"
@@ -70,9 +70,6 @@ def write_tables(out: Path, done: Sequence[tuple[Field, Path]]) -> int:
                 raise ValueError("a column without a meaning")
     names = ["field", *own, *measured]
     texts |= {"field": "no unit: name of the field", **dict.fromkeys(own, f"{_GIVEN}: ")}
-    head = pd.DataFrame(columns=names)
-    head.attrs["columns"] = texts
-    write_table(out / CELLS_TABLE, head)
     count = 0
     with written_aside(out / CELLS_TABLE) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
@@ -80,6 +77,7 @@ def write_tables(out: Path, done: Sequence[tuple[Field, Path]]) -> int:
         for row in _rows(done):
             writer.writerow(row)
             count += 1
+        write_columns(out / CELLS_TABLE, {name: texts[name] for name in names})
     if find_spec("pyarrow"):
         _write_parquet(out, names, _kinds(done, own, names))
     else:

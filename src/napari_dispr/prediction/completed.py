@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 from napari_dispr.shapes.placement import Placement
@@ -60,8 +59,7 @@ def complete(prediction: Prediction) -> Completed:
     InputError
         If the prediction has no cell.
     """
-    if not prediction:
-        raise InputError("The prediction has no cell: predict at least one.")
+    prediction.check_has_cells()
     frames = {label: prediction.facts(label).grid_to_world for label in prediction}
     boxes = {label: one.box for label, one in prediction.agreements.items()}
     placement = Placement(frames, boxes, prediction.image_to_world, 2)

@@ -49,7 +49,7 @@ def rank_cells(
     Raises
     ------
     InputError
-        If there is no such measure, or nothing shows how certain it is.
+        If there is no such measure, the prediction has no cell, or nothing shows how certain the measure is.
 
     Notes
     -----
@@ -58,20 +58,20 @@ def rank_cells(
     error that is expected if the truth were one more member (`expected_error`).
     """
     chosen = checked_measure(measure)
+    prediction.check_has_cells()
     if measures is None:
         from napari_dispr.shapes.morphometry import measure_ensembles  # slow; windows have measured already
 
         measures = measure_ensembles(prediction, only=[measure])
-    table = measures
     found = {label: prediction.intervals_of(label).get(measure) for label in prediction}
     calibrated = None not in found.values()  # half intervals and expected errors cannot be compared
-    if not calibrated and min((len(prediction.facts(label).numbers) for label in prediction), default=0) < 2:
+    if not calibrated and min(len(prediction.facts(label).numbers) for label in prediction) < 2:
         raise InputError(
             f"Nothing shows how certain the measure {measure} is: predict two members or more of each cell."
         )
     rows = []
-    labels, places = np.unique(table["label"].to_numpy(), return_inverse=True)
-    drawn = table[measure].to_numpy(np.float64)
+    labels, places = np.unique(measures["label"].to_numpy(), return_inverse=True)
+    drawn = measures[measure].to_numpy(np.float64)
     for place, label in enumerate(labels):
         values = drawn[places == place]
         estimate, error = mean_of(values), expected_error(values)
@@ -134,8 +134,9 @@ def next_planes(
     Raises
     ------
     InputError
-        If a cell has fewer than three members.
+        If the prediction has no cell, or a cell has fewer than three members.
     """
+    prediction.check_has_cells()
     rows = []
     for done, (label, ensemble) in enumerate(prediction.items(), start=1):
         gains = plane_gains(ensemble)

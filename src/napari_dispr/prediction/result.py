@@ -234,10 +234,14 @@ class Prediction(Mapping[int, Ensemble]):
         shapes = ((label, [self.kept_distance(label)]) for label in self.kept)
         return self._placement.volumes(shapes, 1)[0], self._placement.affine
 
+    def check_has_cells(self) -> None:
+        """Raise an `InputError` if the prediction holds no cell."""
+        if not self:
+            raise InputError("The prediction holds no cell: predict at least one.")
+
     @cached_property
     def _placement(self) -> Placement:
-        if not self.ensembles:
-            raise InputError("The prediction holds no cell: predict at least one.")
+        self.check_has_cells()
         frames = {label: self.facts(label).grid_to_world for label in self}
         boxes = {label: one.box for label, one in self.agreements.items()}
         return Placement(frames, boxes, self.image_to_world, len(self.numbers))

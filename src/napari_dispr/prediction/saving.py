@@ -318,14 +318,18 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> list[Path]
         The two files. The dictionary has the columns ``column``, ``unit`` ("no unit" for plain numbers and
         words) and ``meaning``.
     """
-    path = Path(path)
-    texts = {name: table.attrs.get("columns", {}).get(name, "") for name in table.columns}
-    rows = [(name, *text.partition(": ")[::2]) for name, text in texts.items()]
-    columns = pd.DataFrame(rows, columns=["column", "unit", "meaning"])
-    for name, content in ((columns_file(path), columns), (path, table)):
-        with written_aside(name) as aside:
-            content.to_csv(aside, index=False)
+    path, texts = Path(path), table.attrs.get("columns", {})
+    write_columns(path, {name: texts.get(name, "") for name in table.columns})
+    with written_aside(path) as aside:
+        table.to_csv(aside, index=False)
     return [path, columns_file(path)]
+
+
+def write_columns(path: Path, texts: Mapping[str, str]) -> None:
+    """Write the column dictionary of a table."""
+    rows = [(name, *text.partition(": ")[::2]) for name, text in texts.items()]
+    with written_aside(columns_file(path)) as aside:
+        pd.DataFrame(rows, columns=["column", "unit", "meaning"]).to_csv(aside, index=False)
 
 
 def columns_file(path: str | os.PathLike[str]) -> Path:
