@@ -172,17 +172,9 @@ def test_table_of_cells(tmp_path):
     assert "19 cells" in columns["volume_high"] and "micrometer^3" in columns["volume_high"]
 
 
-def test_a_prediction_with_sentences_only(tmp_path):
-    """As the first saved predictions are."""
-    notes = (Note("left out", 3, "cell 3: no."), Note("unlike", 4, "it is odd"))
-    saved = prediction_of(ball(4, (50, 60), [20]), notes=notes)
-    saved.save(tmp_path)
+def test_damaged_intervals(tmp_path):
+    prediction_of(ball(4, (50, 60), [20])).save(tmp_path)
     content = json.loads((tmp_path / "prediction.json").read_text())
-    del content["notes"]
-    (tmp_path / "prediction.json").write_text(json.dumps(content))
-    loaded = load_prediction(tmp_path)
-    assert loaded.warnings == saved.warnings and loaded.unlike == {4: "it is odd"}
-    assert [note.kind for note in loaded.notes] == ["general", "unlike"]
     content["intervals"] = {"volume": {"scores": "many"}}
     (tmp_path / "prediction.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="damaged"):

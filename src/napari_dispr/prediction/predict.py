@@ -237,9 +237,7 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
     made = plain(fresh.provenance)
     before = plain({name: earlier.provenance.get(name) for name in made})
     for provenance in (made, before):
-        # Earlier versions have no kind of picture.
-        settings = {"picture": "section", **(provenance.pop("settings") or {})}
-        provenance.update(settings)
+        provenance |= provenance.pop("settings") or {}
         for name in ("device", "torch"):
             provenance.pop(name, None)
     for name in made:

@@ -26,7 +26,6 @@ from napari_dispr.files import (
     written_aside,
 )
 from napari_dispr.prediction.index import INDEX_FILE, cell_entry, read_index
-from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.schema import SavedPrediction
 from napari_dispr.prediction.store import CellFile, EnsembleStore
@@ -40,8 +39,6 @@ CELLS = "cells"
 TABLES = ("morphometry.csv", "cells.csv")
 #: The picture and its segmentation, (y, x), which a folder may also hold.
 PICTURES = {"image": "picture.tif", "labels": "segmentation.tif"}
-#: Folders of further TIFFs of each cell that earlier versions wrote.
-_EARLIER_FOLDERS = ("consensus", "occupancy")
 
 
 def save_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
@@ -171,15 +168,14 @@ def _loaded(folder: Path, content: SavedPrediction) -> Prediction:
     # Either all cells have names, which decide their noise, or none; a name may equal the label.
     files = {label: cell.file for label, cell in content.cells.items()}
     named = "dataset" in content.provenance or any(file != str(label) for label, file in files.items())
-    names = files if named else {}
     return Prediction(
         EnsembleStore(saved=cells),
         provenance=content.provenance,
         image_to_world=np.array(content.image_to_world, dtype=np.float64),
         image_shape=content.image_shape,
         unit=content.unit,
-        notes=_notes(content, names),
-        names=names,
+        notes=tuple(content.notes),
+        names=files if named else {},
         intervals=content.intervals,
         plane_intervals=content.plane_intervals,
         kept={label: cell.kept for label, cell in content.cells.items() if cell.kept is not None},
@@ -237,20 +233,9 @@ def _found_cell(folder: Path, content: SavedPrediction, label: int) -> CellFile:
         raise InputError(
             f"{saved.file}.npz {fault}, compared with {PREDICTION_FILE}: predict this cell again."
         )
-    agreement = saved.agreement
-    if agreement is not None and sorted(sum(agreement.modes, ())) == list(range(len(facts.numbers))):
-        facts = replace(facts, agreement=agreement)  # else the members were changed since it was written
+    if sorted(sum(saved.modes, ())) == list(range(len(facts.numbers))):
+        facts = replace(facts, agreement=saved.agreement)  # else members were changed since it was written
     return CellFile(path, facts)
-
-
-def _notes(content: SavedPrediction, names: Mapping[int, str]) -> tuple[Note, ...]:
-    """Notes of a saved prediction."""
-    if content.notes is not None:
-        return tuple(content.notes)
-    # The first saved predictions have sentences, and how cells are unlike the training data.
-    unlike = [Note("unlike", label, cell.warning) for label, cell in content.cells.items() if cell.warning]
-    known = sentences(unlike, names, len(content.cells))
-    return (*(Note("general", None, text) for text in content.warnings if text not in known), *unlike)
 
 
 def remove_prediction(folder: str | os.PathLike[str], successor: Prediction) -> None:
@@ -299,9 +284,8 @@ def _remove_files(folder: Path, stems: Iterable[str], pictures: Iterable[str]) -
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:
-        places = (CELLS, *_EARLIER_FOLDERS)
-        for place, suffix in ((CELLS, ".npz"), *((place, ".ome.tif") for place in places)):
-            (folder / place / f"{Path(stem).name}{suffix}").unlink(missing_ok=True)
+        for suffix in (".npz", ".ome.tif"):
+            (folder / CELLS / f"{stem}{suffix}").unlink(missing_ok=True)
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> list[Path]:

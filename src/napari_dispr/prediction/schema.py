@@ -46,17 +46,13 @@ class SavedCell(_Part):
     zoom: Annotated[float, Field(gt=0)]
     kept: _Number | Literal["consensus"] | None
     rejected: tuple[_Number, ...]
-    warning: str
-    # Predictions that were saved before have none of these; they are computed from the shapes then.
-    ambiguity: float | None = None
-    modes: tuple[tuple[_Number, ...], ...] | None = None
-    box: tuple[_Voxel, _Voxel] | None = None
+    ambiguity: float | None
+    modes: tuple[tuple[_Number, ...], ...]
+    box: tuple[_Voxel, _Voxel] | None
 
     @property
-    def agreement(self) -> Agreement | None:
-        """How much the members agree, if the file says it."""
-        if self.modes is None:
-            return None
+    def agreement(self) -> Agreement:
+        """How much the members agree."""
         return Agreement(np.nan if self.ambiguity is None else self.ambiguity, self.modes, self.box)
 
 
@@ -75,7 +71,7 @@ class SavedPrediction(_Part):
     model_config = ConfigDict(extra="allow")
 
     warnings: list[str]
-    notes: list[Note] | None = None
+    notes: list[Note]
     unit: _Unit
     image_to_world: _Affine
     image_shape: tuple[
