@@ -1,4 +1,4 @@
-"""Shared by the commands: options and their checks, progress bars, reading pictures, saving predictions.
+"""Shared by the commands: options and their checks, progress bars, reading pictures.
 
 The functions raise InputError, with a message for the user, if an option or a file is wrong.
 """
@@ -7,7 +7,7 @@ import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_dispr.cells.folders import CellFile
-    from napari_dispr.prediction.result import Prediction
 
 Result = TypeVar("Result")
 #: Default unit of lengths.
@@ -108,37 +107,6 @@ def run_with_progress(
 
     with progress_bar("step") as show, closing(events):
         return result_of(events, note)
-
-
-def run_and_save(
-    events: "Generator[Any, None, Prediction]",
-    out: Path,
-    inputs: Mapping[str, Any] | None = None,
-    *,
-    added_to: "Prediction | None" = None,
-) -> "Prediction":
-    """Run a prediction; save each finished cell, and the tables at the end or when interrupted.
-
-    Parameters
-    ----------
-    inputs : mapping, optional
-        The input files, and how they were read, for the provenance.
-    added_to : Prediction, optional
-        The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
-    """
-    from napari_dispr.prediction.growing import iter_saved
-
-    return run_with_progress(iter_saved(events, out, inputs, added_to=added_to))
-
-
-def earlier_prediction(out: Path) -> "Prediction | None":
-    """The prediction in a folder, which the same command continues; None in a new folder."""
-    from napari_dispr.prediction.saving import earlier_prediction as read
-
-    try:
-        return read(out)
-    except InputError as error:
-        raise InputError(f"{error} Give another folder, or --overwrite to replace it.") from None
 
 
 def whole_numbers(option: str, text: str | None) -> list[int] | None:

@@ -31,6 +31,7 @@ def demo(options: argparse.Namespace) -> None:
     from napari_dispr.export.pictures import save_page
     from napari_dispr.files import written_aside
     from napari_dispr.models.library import read_card
+    from napari_dispr.prediction.growing import iter_saved
     from napari_dispr.prediction.predict import iter_predict
     from napari_dispr.signed_distance import from_level
     from napari_dispr.synthesis.phantoms import simulate_field
@@ -40,18 +41,15 @@ def demo(options: argparse.Namespace) -> None:
     to_world = np.diag([field.pixel_size, field.pixel_size, 1.0])
     # If the model has this voxel size, "physical" is the same scale, and the model also gets the true sizes.
     scale = "physical" if read_card(settings.model).voxel_size == VOXEL_SIZE else field.zoom
-    prediction = common.run_and_save(
-        iter_predict(
-            field.image,
-            field.labels,
-            image_to_world=to_world,
-            unit="micrometer",
-            # At the scale of the simulation, so that shapes can be compared with the truth.
-            **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": scale}).model_dump(),
-        ),
-        options.out,
-        {"demo": _DEMO},
+    events = iter_predict(
+        field.image,
+        field.labels,
+        image_to_world=to_world,
+        unit="micrometer",
+        # At the scale of the simulation, so that shapes can be compared with the truth.
+        **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": scale}).model_dump(),
     )
+    prediction = common.run_with_progress(iter_saved(events, options.out, {"demo": _DEMO}))
     for name, picture in (("image", field.image), ("labels", field.labels)):
         with written_aside(options.out / f"{name}.tif") as aside:
             tifffile.imwrite(aside, picture, resolution=(1 / field.pixel_size,) * 2, metadata={"unit": "um"})

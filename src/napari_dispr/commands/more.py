@@ -32,6 +32,7 @@ def more(options: argparse.Namespace) -> None:
         raise InputError(
             "--reject needs one cell and excludes --members: give, for example, --cells 7 --reject 1,3."
         )
+    from napari_dispr.prediction.growing import iter_saved
     from napari_dispr.prediction.more import iter_more_members, iter_redraw_members
     from napari_dispr.prediction.saving import load_prediction
 
@@ -44,7 +45,7 @@ def more(options: argparse.Namespace) -> None:
         events = iter_more_members(before, cells, members, **how)
     else:
         events = iter_redraw_members(before, cells[0], rejected, **how)
-    prediction = common.run_and_save(events, options.folder, added_to=before)
+    prediction = common.run_with_progress(iter_saved(events, options.folder, added_to=before))
     for warning in prediction.warnings:
         if warning not in before.warnings:
             common.warn(warning)

@@ -54,7 +54,13 @@ def predict(options: argparse.Namespace) -> None:
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
     if options.planes is None and (options.spacing, options.unit) != (None, None):
         raise InputError("--spacing and --unit are for stacks: give --planes, too, or leave them out.")
-    earlier = None if options.overwrite else common.earlier_prediction(options.out)
+    from napari_dispr.prediction.growing import iter_saved
+    from napari_dispr.prediction.saving import earlier_prediction
+
+    try:
+        earlier = None if options.overwrite else earlier_prediction(options.out)
+    except InputError as error:
+        raise InputError(f"{error} Give another folder, or --overwrite to replace it.") from None
     inputs: dict[str, Any] = {"image_file": str(options.image), "labels_file": str(options.labels)}
     if options.split:
         inputs["split"] = True
@@ -73,7 +79,7 @@ def predict(options: argparse.Namespace) -> None:
             inputs |= chosen
         cells = common.whole_numbers("--cells", options.cells)
         events = iter_predict(cells=cells, earlier=earlier, **picture, **settings.model_dump())
-    prediction = common.run_and_save(events, options.out, inputs, added_to=earlier)
+    prediction = common.run_with_progress(iter_saved(events, options.out, inputs, added_to=earlier))
     for warning in prediction.warnings:
         common.warn(warning)
     print(f"{counted(len(prediction), 'cell')}, {counted(prediction.members, 'member')} each: {options.out}")

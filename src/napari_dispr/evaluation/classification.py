@@ -26,8 +26,6 @@ from napari_dispr.settings import ClassifySettings, checked_settings
 from napari_dispr.shapes.measures import PICTURE_MEASURES
 from napari_dispr.version import __version__
 
-__all__ = ["Arm", "Classified", "PredictedShapes", "classify", "iter_classify", "training_rows"]
-
 FEATURES_FILE = "features.csv"
 #: Placeholder for the test fold in the name of a source.
 _FOLD = "{fold}"

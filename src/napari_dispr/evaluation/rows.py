@@ -26,7 +26,7 @@ from napari_dispr.evaluation.truth import (
     measured,
     member_columns,
 )
-from napari_dispr.files import plain, reading, write_json, written_aside
+from napari_dispr.files import plain, reading, write_json, write_rows
 
 Row = dict[str, Any]
 #: Columns of text, and columns of whole numbers.
@@ -34,18 +34,19 @@ _WORDS = ("cell", "method", "failed")
 _COUNTS = ("member", "members", "trained_on")
 _SETTINGS = "evaluation"
 _TABLES = ("errors", "cells")
+#: Agreements of a cell: means over its members.
+_OF_CELLS = tuple(name for name in AGREEMENTS if name != "signed_volume")
 
 
 def columns_of(definitions: Definitions) -> dict[str, list[str]]:
     """The columns of ``errors`` (a row per member) and ``cells`` (a row per cell and method)."""
     measures, kinds = list(compared_by(definitions)), ("true", "estimate", "error", "member_error")
-    agreements = [name for name in AGREEMENTS if name != "signed_volume"]
     return {
         "errors": ["cell", "method", "member", "trained_on", "failed", *member_columns(definitions)],
         "cells": [
             *("cell", "method", "members", "trained_on", "failed"),
             *(f"{kind}_{name}" for name in measures for kind in kinds),
-            *agreements,
+            *_OF_CELLS,
             *TOGETHER,
         ],
     }
@@ -71,7 +72,7 @@ def rows_of(
     of_cell = head | {"members": len(members), "failed": why} | truth.together(members, values)
     for name in truth.measures:
         of_cell[f"member_error_{name}"] = np.mean([row[name] for row in rows])
-    for name in AGREEMENTS:
+    for name in _OF_CELLS:
         known = [row[name] for row in rows if not np.isnan(row[name])]
         of_cell[name] = np.mean(known) if known else np.nan
     return [_rounded(row) for row in rows], _rounded(of_cell)
@@ -82,6 +83,10 @@ def _rounded(row: Row) -> Row:
     return {
         name: value if name in (*_WORDS, *_COUNTS) else float(f"{value:.9g}") for name, value in row.items()
     }
+
+
+def _as_text(row: Row) -> Row:
+    return {name: f"{value:.9g}" if isinstance(value, float) else value for name, value in row.items()}
 
 
 class Rows:
@@ -119,11 +124,7 @@ class Rows:
         if resume and part is not None:
             check_same(folder / f"{_SETTINGS}{part}.json", kept)
             rows._read(part)
-        for name in _TABLES:
-            text = io.StringIO(newline="")
-            rows._write(text, name, getattr(rows, name), head=True)
-            with written_aside(folder / f"{name}.partial.csv") as aside:
-                aside.write_text(text.getvalue(), "utf-8", newline="")
+        rows._write(".partial")
         # Last, so that the folder never holds rows of an earlier evaluation with these settings.
         write_json(folder / f"{_SETTINGS}.partial.json", kept)
         return rows
@@ -139,7 +140,9 @@ class Rows:
         if self.folder is not None:
             for name, rows in (("errors", errors), ("cells", [cell])):
                 with (self.folder / f"{name}.partial.csv").open("a", newline="", encoding="utf-8") as file:
-                    self._write(file, name, rows)
+                    csv.DictWriter(file, self.columns[name], lineterminator="\n").writerows(
+                        map(_as_text, rows)
+                    )
 
     def keep(self, cells: Sequence[str], methods: Sequence[str]) -> None:
         """Keep only the rows of these cells and methods, in this order."""
@@ -152,23 +155,19 @@ class Rows:
     def completed(self) -> Iterator[None]:
         """Give the tables their final names when the block ends."""
         yield
-        if self.folder is None:
-            return
-        for name in _TABLES:
-            path = self.folder / f"{name}.csv"
-            with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-                self._write(file, name, getattr(self, name), head=True)
+        assert self.folder is not None
+        self._write("")
         os.replace(self.folder / f"{_SETTINGS}.partial.json", self.folder / f"{_SETTINGS}.json")
         for name in _TABLES:
             (self.folder / f"{name}.partial.csv").unlink()
 
-    def _write(self, file: Any, name: str, rows: Sequence[Row], head: bool = False) -> None:
-        table = csv.writer(file)
-        if head:
-            table.writerow(self.columns[name])
-        for row in rows:
-            values = (row[column] for column in self.columns[name])
-            table.writerow([f"{value:.9g}" if isinstance(value, float) else value for value in values])
+    def _write(self, part: str) -> None:
+        """Write all rows."""
+        assert self.folder is not None
+        for name in _TABLES:
+            write_rows(
+                self.folder / f"{name}{part}.csv", self.columns[name], map(_as_text, getattr(self, name))
+            )
 
     def _read(self, part: str) -> None:
         """Read all complete pairs; half a line and pairs that lack rows are skipped."""

@@ -22,8 +22,6 @@ from napari_dispr.shapes.measures import HEADLINE, unit_sign
 from napari_dispr.shapes.shading import shaded
 from napari_dispr.version import __version__
 
-__all__ = ["check_group", "report_batch"]
-
 REPORT = "report.html"
 _TITLE = "Cell shapes of a batch"
 #: How many cells are shown of each kind; how many groups, and failed fields.

@@ -17,8 +17,6 @@ from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 from napari_dispr.version import __version__
 
-__all__ = ["export_kept", "export_meshes", "export_prediction"]
-
 _TABLE, _JSON = "meshes.csv", "meshes.json"
 
 

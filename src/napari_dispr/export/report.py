@@ -23,8 +23,6 @@ from napari_dispr.shapes.measures import HEADLINE, unit_sign
 from napari_dispr.shapes.shading import shaded
 from napari_dispr.version import __version__
 
-__all__ = ["report"]
-
 #: Pixels per voxel in the picture of a shape, and the colours of shapes.
 _ENLARGED = 3
 MEMBER, _CONSENSUS = (0.52, 0.72, 0.92), (0.95, 0.72, 0.42)

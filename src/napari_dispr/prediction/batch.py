@@ -38,8 +38,6 @@ from napari_dispr.prediction.workers import (
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.version import __version__
 
-__all__ = ["Batch", "BatchStep", "iter_predict_batch", "predict_batch"]
-
 #: The file that is locked while a batch is written.
 LOCK_FILE = ".lock"
 

@@ -19,8 +19,6 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.shapes.denoising import Denoising
 
-__all__ = ["denoising", "iter_denoising"]
-
 #: Largest number of states that are kept.
 MOST_FRAMES = 61
 

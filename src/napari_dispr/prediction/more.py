@@ -20,8 +20,6 @@ from napari_dispr.prediction.members import CellDone, Event, iter_members
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 
-__all__ = ["iter_more_members", "iter_redraw_members", "more_members", "redraw_members"]
-
 
 def iter_more_members(
     prediction: Prediction,

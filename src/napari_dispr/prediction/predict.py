@@ -194,16 +194,13 @@ def iter_predict_crops(
     if settings.sampler is None and settings.steps is None and all(map(_is_calibrated, crops)):
         card = method.card
         prediction = replace(prediction, intervals=card.intervals, plane_intervals=card.plane_intervals)
-    if text := _not_learned(method, crops):
-        prediction = prediction.noted(Note("general", None, text))
-    if text := unused_settings(method, settings):
-        prediction = prediction.noted(Note("general", None, text))
+    texts = [_not_learned(method, crops), unused_settings(method, settings)]
     if members < settings.members:
-        text = (
+        texts.append(
             f"{method.name} draws one shape of each cell, not {settings.members}: the shapes do not show how "
             "certain they are."
         )
-        prediction = prediction.noted(Note("general", None, text))
+    prediction = prediction.noted(*(Note("general", None, text) for text in texts if text))
     numbers = {crop.label: range(members) for crop in crops}
     if earlier is None:
         return (yield from iter_members(prediction, crops, method, numbers, settings.seed))

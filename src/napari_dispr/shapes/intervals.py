@@ -13,8 +13,6 @@ from scipy.special import stdtrit
 from napari_dispr.card import Calibration, PlaneIntervals
 from napari_dispr.errors import InputError
 
-__all__ = ["CALIBRATED", "LEVEL", "Calibration", "calibrate", "read_interval"]
-
 #: Level of the intervals in tables.
 LEVEL = 0.9
 #: Measures that can be calibrated: they are positive, so that errors are those of the logarithm, without a
