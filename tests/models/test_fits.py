@@ -7,7 +7,7 @@ import pytest
 
 from napari_dispr.cells.folders import read_dataset
 from napari_dispr.errors import InputError
-from napari_dispr.models.fits import FITS, cylinder, cylinder_code, ellipsoid, ellipsoid_code, fit_ellipse
+from napari_dispr.models.fits import FITS, cylinder, ellipsoid, fit_ellipse
 from napari_dispr.shapes.morphometry import iou, relative_error
 from napari_dispr.shapes.shapr_set import binarise, shapr_measures
 
@@ -51,20 +51,20 @@ def test_mask_at_the_border_has_a_closed_contour():
     assert ellipse.centre == pytest.approx((31.5, 11.5), abs=0.1)
 
 
-@pytest.mark.parametrize(("fit", "height"), [(cylinder, 30), (cylinder_code, 15)])
+@pytest.mark.parametrize(("fit", "height"), [("cylinder", 30), ("cylinder-code", 15)])
 def test_cylinder_is_the_mask_over_its_height_about_the_imaged_plane(fit, height):
     mask = elliptic(20, 10)
-    shape = fit(mask)
+    shape = FITS[fit].shape(mask)
     planes = np.flatnonzero(shape.any(axis=(1, 2)))
     assert len(planes) == pytest.approx(height, abs=1)
     assert abs(planes.mean() - 32) <= 0.5
     assert (shape[planes] == (mask > 0.5)).all()
 
 
-@pytest.mark.parametrize(("fit", "radius"), [(ellipsoid, 15), (ellipsoid_code, 7.5)])
+@pytest.mark.parametrize(("fit", "radius"), [("ellipsoid", 15), ("ellipsoid-code", 7.5)])
 def test_ellipsoid_has_the_ellipse_in_the_imaged_plane_and_its_radius_across(fit, radius):
     mask = elliptic(20, 10, 0.5)
-    shape = fit(mask)
+    shape = FITS[fit].shape(mask)
     assert iou(shape[32], mask > 0.5) > 0.97
     assert shape.sum() == pytest.approx(4 / 3 * np.pi * 20 * 10 * radius, rel=0.02)
     planes = np.flatnonzero(shape.any(axis=(1, 2)))

@@ -10,6 +10,7 @@ Reference: Waibel et al. (2022). SHAPR predicts 3D cell shapes from 2D microscop
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,28 +79,29 @@ def _enclosed_area(contour: NDArray[np.float64]) -> float:
     return float(abs(np.dot(y[:-1], x[1:]) - np.dot(y[1:], x[:-1])) / 2)
 
 
-def cylinder(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Extrude the mask (64, 64) over the ellipse's mean full axis, a + b voxels, about the imaged plane.
+def cylinder(mask: ArrayLike, share: float = 1.0) -> NDArray[np.bool_]:
+    """Extrude the mask (64, 64) over a share of the ellipse's mean full axis, a + b voxels.
 
-    Returns (64, 64, 64), cut off at the border of the grid; holes and parts of the mask are kept. Raises what
-    `fit_ellipse` raises, as the other fits do.
+    Returns (64, 64, 64), about the imaged plane, cut off at the border of the grid; holes and parts of the
+    mask are kept. Raises what `fit_ellipse` raises, as the other fit does.
     """
-    return _extruded(mask, sum(fit_ellipse(mask).semi_axes))
+    planes = max(round(share * sum(fit_ellipse(mask).semi_axes)), 1)
+    first = grid.IMAGED_PLANE - planes // 2
+    shape = np.zeros(grid.SHAPE, dtype=bool)
+    shape[max(first, 0) : first + planes] = np.asarray(mask) > 0.5
+    return shape
 
 
-def cylinder_code(mask: ArrayLike) -> NDArray[np.bool_]:
-    """As `cylinder`, but over (a + b) / 2 voxels: the height in SHAPR's code."""
-    return _extruded(mask, sum(fit_ellipse(mask).semi_axes) / 2)
-
-
-def ellipsoid(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Ellipsoid about the fitted ellipse, with its mean semi-axis (a + b) / 2 across the imaged plane."""
-    return _ellipsoid(fit_ellipse(mask), 1 / 2)
-
-
-def ellipsoid_code(mask: ArrayLike) -> NDArray[np.bool_]:
-    """As `ellipsoid`, but with (a + b) / 4 across the imaged plane: the third radius in SHAPR's code."""
-    return _ellipsoid(fit_ellipse(mask), 1 / 4)
+def ellipsoid(mask: ArrayLike, share: float = 1.0) -> NDArray[np.bool_]:
+    """Ellipsoid about the fitted ellipse; across the imaged plane, a share of its mean semi-axis."""
+    ellipse = fit_ellipse(mask)
+    z, y, x = np.ogrid[: grid.SIZE, : grid.SIZE, : grid.SIZE]
+    y, x = y - ellipse.centre[0], x - ellipse.centre[1]
+    cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
+    first = (cos * x + sin * y) / ellipse.semi_axes[0]
+    second = (cos * y - sin * x) / ellipse.semi_axes[1]
+    third = (z - grid.IMAGED_PLANE) / (sum(ellipse.semi_axes) * (share / 2))
+    return np.asarray(first**2 + second**2 + third**2 <= 1)
 
 
 @dataclass(frozen=True)
@@ -121,38 +123,14 @@ def _fit(name: str, shape: Callable[[ArrayLike], NDArray[np.bool_]], description
     return Fit(Card(name=name, description=description, rival="fit", qualities={}), shape)
 
 
+_HALF = "at half its height, as the code of SHAPR draws it"
 #: The fits of one section, by name.
 FITS: dict[str, Fit] = {
     fit.name: fit
     for fit in (
         _fit("cylinder", cylinder, "The mask extruded over the mean full axis of the fitted ellipse"),
         _fit("ellipsoid", ellipsoid, "An ellipsoid about the fitted ellipse, with their mean as third axis"),
-        _fit(
-            "cylinder-code", cylinder_code, "The cylinder at half its height, as the code of SHAPR draws it"
-        ),
-        _fit(
-            "ellipsoid-code",
-            ellipsoid_code,
-            "The ellipsoid at half its height, as the code of SHAPR draws it",
-        ),
+        _fit("cylinder-code", partial(cylinder, share=0.5), f"The cylinder {_HALF}"),
+        _fit("ellipsoid-code", partial(ellipsoid, share=0.5), f"The ellipsoid {_HALF}"),
     )
 }
-
-
-def _extruded(mask: ArrayLike, height: float) -> NDArray[np.bool_]:
-    planes = max(round(height), 1)
-    first = grid.IMAGED_PLANE - planes // 2
-    shape = np.zeros(grid.SHAPE, dtype=bool)
-    shape[max(first, 0) : first + planes] = np.asarray(mask) > 0.5
-    return shape
-
-
-def _ellipsoid(ellipse: Ellipse, share: float) -> NDArray[np.bool_]:
-    """The third semi-axis is a share of the sum of the other two."""
-    z, y, x = np.ogrid[: grid.SIZE, : grid.SIZE, : grid.SIZE]
-    y, x = y - ellipse.centre[0], x - ellipse.centre[1]
-    cos, sin = np.cos(ellipse.angle), np.sin(ellipse.angle)
-    first = (cos * x + sin * y) / ellipse.semi_axes[0]
-    second = (cos * y - sin * x) / ellipse.semi_axes[1]
-    third = (z - grid.IMAGED_PLANE) / (sum(ellipse.semi_axes) * share)
-    return np.asarray(first**2 + second**2 + third**2 <= 1)
