@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, gaussian_filter, zoom
+from skimage.util import montage as skimage_montage
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cell
@@ -44,15 +45,17 @@ def montage(cells: Sequence[CellFile], columns: int = 6, rows: int = 4) -> NDArr
     """
     count = min(len(cells), columns * rows)
     chosen = np.sort(np.random.default_rng(0).permutation(len(cells))[:count])
-    columns = max(1, min(columns, count))
     tiles = [_tile(cells[index]) for index in chosen]
-    side = grid.SIZE * ENLARGED
-    height, width = side + GAP, 2 * side + SEAM + GAP
-    page = _canvas(max(1, -(-count // columns)) * height + GAP, columns * width + GAP)
-    for number, tile in enumerate(tiles):
-        top, left = GAP + number // columns * height, GAP + number % columns * width
-        page[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return page
+    return _page(tiles or [_canvas(ENLARGED * grid.SIZE, ENLARGED * grid.SIZE)], columns)
+
+
+def _page(tiles: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
+    """Pictures of one size in rows, with gaps."""
+    columns = min(columns, len(tiles))
+    shape = -(-len(tiles) // columns), columns
+    fill = np.array(BACKGROUND)
+    page = skimage_montage(tiles, fill, grid_shape=shape, padding_width=GAP, channel_axis=-1)
+    return np.asarray(page, np.uint8)
 
 
 def _canvas(height: int, width: int) -> NDArray[np.uint8]:
@@ -108,7 +111,7 @@ def denoising_overview(path: Denoising) -> NDArray[np.uint8]:
     """
     frames = path.at(LEVELS)
     side = grid.SIZE * ENLARGED
-    height, width = 2 * side + GAP, side + GAP
+    height = 2 * side + GAP
     section = path.section
     columns = []
     if section is not None:
@@ -121,11 +124,7 @@ def denoising_overview(path: Denoising) -> NDArray[np.uint8]:
         column[:side] = _on_background(shaded(frame, SHAPE, ENLARGED))
         column[-side:] = _plane(frame, None if section is None else section.mask)
         columns.append(column)
-    page = _canvas(height + 2 * GAP, len(columns) * width + GAP)
-    for number, column in enumerate(columns):
-        left = GAP + number * width
-        page[GAP : GAP + height, left : left + side] = column
-    return page
+    return _page(columns, len(columns))
 
 
 def save_denoising(file: str | os.PathLike[str], path: Denoising) -> None:
