@@ -21,7 +21,7 @@ from napari_dispr.evaluation.f1 import REPEATED, FoldResult, summarise
 from napari_dispr.evaluation.rows import trained_on
 from napari_dispr.evaluation.shape_features import PLANE_FEATURES, SHAPE_FEATURES, TRUE, iter_features
 from napari_dispr.events import in_one_go
-from napari_dispr.files import plain
+from napari_dispr.files import in_natural_order, plain
 from napari_dispr.settings import ClassifySettings, checked_settings
 from napari_dispr.shapes.measures import PICTURE_MEASURES
 from napari_dispr.version import __version__
@@ -168,7 +168,7 @@ def iter_classify(
         dealt = folds_of(cells, chosen.fold_count, kinds, seed) if given is None else {}
         of_cell = given or {name: str(fold) for name, fold in dealt.items()}
         for arm in arms:
-            for fold in sorted(set(of_cell.values()), key=_natural):
+            for fold in sorted(set(of_cell.values()), key=in_natural_order):
                 training = training_rows(features, arm, kinds, of_cell, fold, rare)
                 tested = features[(features["source"] == TRUE) & (features["cell"].map(of_cell) == fold)]
                 found = _classified(training, tested, arm, kinds, seed, chosen)
@@ -278,7 +278,7 @@ def _sources(
     for one in shapes:
         if one.inner:
             own = {}
-            for test in sorted(set(folds.values()), key=_natural):
+            for test in sorted(set(folds.values()), key=in_natural_order):
                 _check_inner(
                     one.folder / test / "folds.csv", [n for n, fold in folds.items() if fold == test]
                 )
@@ -324,8 +324,3 @@ def _check_inner(table: Path, tested: Sequence[str]) -> None:
             f"{table} has the cell {both[0]}, which is in the test fold {table.parent.name}: cross-validate "
             "again without the cells of that fold."
         )
-
-
-def _natural(fold: str) -> tuple[int, str]:
-    """Sort key: numbers by size, other names alphabetically."""
-    return (int(fold), "") if fold.isdigit() else (-1, fold)
