@@ -35,6 +35,9 @@ _MOST_LOST = 20
 #: duration of a validation.
 _PER_VALIDATION = 6.0
 Reason = Literal["finished", "converged", "stopped"]
+#: Scores the validation cells: (cell, 2), energy score and volume error. All processes call it at once with
+#: the averaged network. A stopped validation returns NaN.
+Validator = Callable[[UNet3D, ProcessGroup], Scores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +77,6 @@ class Validated:
     volume_error: float
     score: float
     best: bool
-
-
-class Validator(Protocol):
-    """Scores the validation cells: (cell, 2), energy score and volume error.
-
-    All processes call it at once with the averaged network. A stopped validation returns NaN.
-    """
-
-    def __call__(self, network: UNet3D, group: ProcessGroup) -> Scores: ...
 
 
 class Progress(Protocol):

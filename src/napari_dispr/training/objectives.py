@@ -6,7 +6,8 @@ sampling, and a score that is lowest if members are distributed as the truth is.
 a member, and each further one refines it.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,10 +57,8 @@ class Batch(NamedTuple):
         ]
 
 
-class Objective(Protocol):
-    """The mean loss over the samples of a batch."""
-
-    def __call__(self, batch: Batch, scored: bool, source: torch.Generator) -> Tensor: ...
+#: The mean loss over the samples of a batch: of the batch, whether the step is scored, and random numbers.
+Objective = Callable[[Batch, bool, torch.Generator], Tensor]
 
 
 class FlowObjective:
