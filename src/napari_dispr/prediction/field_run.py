@@ -20,13 +20,13 @@ import numpy as np
 from napari_dispr.cells.fields import Field, read_field
 from napari_dispr.cells.stack_files import UNIT
 from napari_dispr.errors import InputError
-from napari_dispr.events import Step
+from napari_dispr.events import Step, mapped
 from napari_dispr.files import locked
 from napari_dispr.labels import cell_boxes, split_parts
 from napari_dispr.models.library import load_model
 from napari_dispr.prediction.batch_tables import FIELDS
 from napari_dispr.prediction.growing import iter_saved
-from napari_dispr.prediction.members import CellDone, Event
+from napari_dispr.prediction.members import Event
 from napari_dispr.prediction.predict import iter_predict
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import earlier_prediction
@@ -144,38 +144,30 @@ def _predicted(one: Field, job: Job) -> Generator[CellsDone | Step, None, int]:
         frame = {"image_to_world": np.diag([*sides, 1.0]), "unit": UNIT}
         settings = settings.model_copy(update={"pixel_size": None})
     inputs, aside = _inputs(one, job), job.out / UNFINISHED / one.name
-    total, done = (len(cell_boxes(labels)) if labels.dtype.kind in "ui" else 0), 0
+    total, begun = (len(cell_boxes(labels)) if labels.dtype.kind in "ui" else 0), False
     arguments = {**settings.model_dump(), "model": model, **frame}
 
-    def events(earlier: Prediction | None) -> Generator[Event, None, Prediction]:
+    def counted(event: Event) -> CellsDone | Step:
+        nonlocal begun
+        begun = True
+        if isinstance(event, Step):
+            return event
+        done = len(event.prediction)
+        return CellsDone(one.name, done, max(total, done))
+
+    def events(earlier: Prediction | None) -> Generator[CellsDone | Step, None, Prediction]:
         drawn = iter_predict(image, labels, earlier=earlier, **arguments)
-        return iter_saved(drawn, aside, inputs, added_to=earlier)
+        return mapped(iter_saved(drawn, aside, inputs, added_to=earlier), counted)
 
     earlier = _unfinished(aside)
-    going = events(earlier)
-    while True:
-        try:
-            event = next(going)
-        except StopIteration as end:
-            prediction: Prediction = end.value
-            break
-        except InputError:
-            if earlier is None:
-                raise
-            # What is there was made from other files or in another way.
-            shutil.rmtree(aside)
-            earlier, going = None, events(None)
-            continue
-        earlier = None
-        try:
-            if isinstance(event, CellDone):
-                done = len(event.prediction)
-                yield CellsDone(one.name, done, max(total, done))
-            else:
-                yield event
-        except GeneratorExit:  # cancelled
-            going.close()
+    try:
+        prediction = yield from events(earlier)
+    except InputError:
+        if earlier is None or begun:
             raise
+        # What is there was made from other files or in another way.
+        shutil.rmtree(aside)
+        prediction = yield from events(None)
     job.folder(one.name).parent.mkdir(exist_ok=True)
     os.replace(aside, job.folder(one.name))
     return len(prediction)
