@@ -1,7 +1,7 @@
 """Sample a member again, and keep its states from noise to shape (`shapes.denoising`)."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -75,11 +75,17 @@ def iter_denoising(
         changed = checked_settings(PredictSettings, {**settings.model_dump(), "steps": steps})
         sampling = Sampling.of(model, changed)
     own_path = sampling.steps != usual
-    record = _Record(sampling.steps)
+    #: The evaluations before which a state is kept.
+    kept = (
+        np.rint(np.linspace(0, sampling.steps, min(sampling.steps + 1, MOST_FRAMES)))[:-1]
+        .astype(int)
+        .tolist()
+    )
+    attempts: list[_Watched] = []  # the last counts
 
     def watch(denoiser: Denoiser) -> Denoiser:
-        record.clear()
-        return _Watched(denoiser, record)
+        attempts.append(_Watched(denoiser, kept))
+        return attempts[-1]
 
     # A path with other steps may depend on the batch.
     with closing(Batches(sampling, 1 if own_path else None)) as batches:
@@ -89,8 +95,8 @@ def iter_denoising(
 
     prior = Prior(crop, model.card)
     process = model.process
-    times = np.array([*(visited[i] for i in record.kept), visited[-1]])
-    decoded = model.decode(np.stack([*record.states, last]))
+    times = np.array([*(visited[i] for i in kept), visited[-1]])
+    decoded = model.decode(np.stack([*attempts[-1].states, last]))
     end = prior.applied(cleaned(decoded[-1], crop), seed).astype(np.float16).astype(np.float32)
     ensemble = prediction[label]
     is_member = not own_path and number in ensemble.numbers
@@ -99,7 +105,7 @@ def iter_denoising(
     signal = np.array([process.signal(t) for t in times], dtype=np.float32)
     frames = decoded + signal[:, None, None, None] * (end - decoded[-1])
     frames[-1] = end
-    guesses = [prior.applied(cleaned(one, crop), seed) for one in model.decode(np.stack(record.clean))]
+    guesses = [prior.applied(cleaned(one, crop), seed) for one in model.decode(np.stack(attempts[-1].clean))]
     return Denoising(
         label=label,
         number=number,
@@ -120,32 +126,19 @@ def iter_denoising(
 denoising = in_one_go(iter_denoising, 'denoising(load_prediction("folder"), 7, steps=24)')
 
 
-class _Record:
-    """The states that are kept of a path; the finished shape is added later."""
+class _Watched:
+    """A denoiser that keeps the first shape of the batch before some evaluations, and their results."""
 
-    def __init__(self, steps: int) -> None:
-        frames = min(steps + 1, MOST_FRAMES)
-        #: The evaluations before which a state is kept.
-        self.kept = np.rint(np.linspace(0, steps, frames)).astype(int)[:-1].tolist()
-        self.clear()
-
-    def clear(self) -> None:
-        self.done = 0
+    def __init__(self, denoiser: Denoiser, kept: Sequence[int]) -> None:
+        self._denoiser, self._kept, self._done = denoiser, kept, 0
+        self.process = denoiser.process
         self.states: list[NDArray[np.float32]] = []
         self.clean: list[NDArray[np.float32]] = []
 
-
-class _Watched:
-    """A denoiser that records the first shape of the batch before each evaluation, and the result."""
-
-    def __init__(self, denoiser: Denoiser, record: _Record) -> None:
-        self._denoiser, self._record = denoiser, record
-        self.process = denoiser.process
-
     def __call__(self, x: torch.Tensor, t: float) -> Denoised:
-        denoised, record = self._denoiser(x, t), self._record
-        if record.done in record.kept:
-            record.states.append(x[0, 0].float().cpu().numpy())
-            record.clean.append(denoised.clean[0, 0].float().cpu().numpy())
-        record.done += 1
+        denoised = self._denoiser(x, t)
+        if self._done in self._kept:
+            self.states.append(x[0, 0].float().cpu().numpy())
+            self.clean.append(denoised.clean[0, 0].float().cpu().numpy())
+        self._done += 1
         return denoised
