@@ -59,7 +59,7 @@ def report(
         If the prediction holds no cell, or the picture is not that of the prediction.
     """
     prediction.check_has_cells()
-    field = Field.checked(prediction, image, labels)
+    field = Field(prediction, image, labels)
     table = measure(prediction) if measures is None else measures
     cells = measure_cells(prediction, table).set_index("label")
     sections = []

@@ -24,38 +24,33 @@ _CHART_ROWS = 40
 
 
 class Field:
-    """The picture of the prediction and its labels, if they are known."""
+    """The picture of the prediction and its labels, if they are known; an `InputError` if they are others.
 
-    def __init__(self, prediction: Prediction, image: Picture | None, labels: Picture | None) -> None:
-        self.image, self.labels = image, labels
+    Of several planes the brightest pixels and the largest labels.
+    """
+
+    def __init__(self, prediction: Prediction, image: ArrayLike | None, labels: ArrayLike | None) -> None:
+        self.image: Picture | None = None
+        self.labels: Picture | None = None
         #: Of several planes; then no picture shows all cells as they were seen.
         self.flattened = "depths" in prediction.provenance
         self._shape = prediction.image_shape
         self._to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world))
-        if image is not None:
-            low, high = np.percentile(image, (0.5, 99.8))
-            self._low, self._range = float(low), float(high - low) or 1.0
-
-    @classmethod
-    def checked(cls, prediction: Prediction, image: ArrayLike | None, labels: ArrayLike | None) -> "Field":
-        """Of several planes the brightest pixels and the largest labels."""
         if image is None and labels is None:
-            return cls(prediction, None, None)
-        if "depths" in prediction.provenance:
+            return
+        if self.flattened:
             image, labels = (None if stack is None else _flat(stack) for stack in (image, labels))
-        if labels is None:
-            pixels, plane = check_fields(image, np.ones_like(np.asarray(image), np.uint8))
-            found = None
-        else:
-            pixels, found = check_fields(image, labels)
-            plane = found
-        shape = plane.shape
-        if shape != tuple(prediction.image_shape):
-            there, wanted = (" x ".join(str(n) for n in sides) for sides in (shape, prediction.image_shape))
+        known = np.ones_like(np.asarray(image), np.uint8) if labels is None else labels
+        self.image, plane = check_fields(image, known)
+        self.labels = None if labels is None else plane
+        if plane.shape != tuple(self._shape):
+            there, wanted = (" x ".join(str(n) for n in sides) for sides in (plane.shape, self._shape))
             raise InputError(
                 f"The picture has {there} pixels, the prediction was made from one of {wanted}: give that."
             )
-        return cls(prediction, pixels, found)
+        if self.image is not None:
+            low, high = np.percentile(self.image, (0.5, 99.8))
+            self._low, self._range = float(low), float(high - low) or 1.0
 
     def grey(self, image: Picture) -> Picture:
         return np.clip((image - self._low) / self._range, 0, 1)
