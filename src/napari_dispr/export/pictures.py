@@ -53,8 +53,7 @@ def _page(tiles: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]
     """Pictures of one size in rows, with gaps."""
     columns = min(columns, len(tiles))
     shape = -(-len(tiles) // columns), columns
-    fill = np.array(BACKGROUND)
-    page = skimage_montage(tiles, fill, grid_shape=shape, padding_width=GAP, channel_axis=-1)
+    page = skimage_montage(tiles, BACKGROUND, grid_shape=shape, padding_width=GAP, channel_axis=-1)
     return np.asarray(page, np.uint8)
 
 
