@@ -131,7 +131,7 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
         (str(prediction.members), "shapes each" if prediction.members > 1 else "shape each"),
         (escape(str(made.get("model", "unknown"))), "method" if made.get("method") else "shape model"),
     ]
-    unlike = sum(bool(prediction.unlike.get(label)) for label in prediction)
+    unlike = sum(bool(text) and label in prediction for label, text in prediction.unlike.items())
     facts.append((str(unlike), "unlike the training data"))
     if cells["ambiguity"].notna().any():
         most = int(cells["ambiguity"].to_numpy().argmax())  # cells have equally many members: all NaN or none

@@ -69,7 +69,7 @@ def rank_cells(
         raise InputError(
             f"Nothing shows how certain the measure {measure} is: predict two members or more of each cell."
         )
-    rows = []
+    rows, unlike = [], prediction.unlike
     labels, places = np.unique(measures["label"].to_numpy(), return_inverse=True)
     drawn = measures[measure].to_numpy(np.float64)
     for place, label in enumerate(labels):
@@ -86,7 +86,7 @@ def rank_cells(
                 "expected_error": error,
                 **({"low": low, "high": high} if calibrated else {}),
                 "expected_gain": share_of(gain, estimate) if relative else gain,
-                "warning": prediction.unlike.get(int(label), ""),
+                "warning": unlike.get(int(label), ""),
             }
         )
     ranked = pd.DataFrame(rows)

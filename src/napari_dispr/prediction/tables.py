@@ -9,11 +9,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr.errors import InputError
+from napari_dispr.labels import cell_boxes, whole_numbers
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
 from napari_dispr.shapes.morphometry import agreement, measure_ensembles, summarise
-from napari_dispr.shapes.planes import measure_plane
+from napari_dispr.shapes.planes import RIM, measure_plane
 
 
 def measure(
@@ -54,7 +55,7 @@ def measure(
             "Measures of the picture need a prediction, which knows the size of a pixel: give that, not its "
             "ensembles."
         )
-    return _with_plane(table, prediction, image, np.asarray(labels))
+    return _with_plane(table, prediction, image, whole_numbers(np.asarray(labels)))
 
 
 def measure_changed(prediction: Prediction, before: Prediction, measures: pd.DataFrame) -> pd.DataFrame:
@@ -105,12 +106,13 @@ def _with_plane(
                 f"{prediction.image_shape}: give its own."
             )
     pixel = np.linalg.norm(prediction.image_to_world[:2, :2], axis=0)
-    rows = []
+    boxes, rows = cell_boxes(labels), []
     for label in prediction:
-        mask = labels == label
-        if not mask.any():
+        if label not in boxes:
             raise InputError(f"The labels hold no cell {label}: give those of the prediction.")
-        rows.append({"label": label, **measure_plane(mask, picture, pixel.tolist(), labels > 0)})
+        part = tuple(slice(max(side.start - RIM, 0), side.stop + RIM) for side in boxes[label])
+        own, seen = labels[part], None if picture is None else picture[part]
+        rows.append({"label": label, **measure_plane(own == label, seen, pixel.tolist(), own > 0)})
     measures = MASK_MEASURES | ({} if picture is None else PICTURE_MEASURES)
     planes = pd.DataFrame(rows, columns=["label", *measures])
     result = table.merge(planes, on="label", how="left", sort=False)
@@ -143,9 +145,10 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
     table.loc[table["label"].isin(list(prediction.rejected)), ends] = np.nan
     kept = [prediction.kept.get(int(label), "") for label in table["label"]]
     table["kept"] = [f"member {one}" if isinstance(one, int) else one for one in kept]
-    warnings = {note.cell: note.text for note in prediction.notes if note.kind == "mask"}
-    texts = [[of.get(int(label), "") for of in (prediction.unlike, warnings)] for label in table["label"]]
-    table["warning"] = ["; ".join(filter(None, both)) for both in texts]
+    masks = {note.cell: note.text for note in prediction.notes if note.kind == "mask"}
+    both = prediction.unlike, masks
+    texts = [[of.get(int(label), "") for of in both] for label in table["label"]]
+    table["warning"] = ["; ".join(filter(None, own)) for own in texts]
     table.attrs["columns"] = {
         **summary.attrs["columns"],
         **agreeing.attrs["columns"],

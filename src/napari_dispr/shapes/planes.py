@@ -12,8 +12,8 @@ from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
 
 #: Bins of the histogram for the entropy.
 _BINS = 32
-#: Width in pixels of the rim outside the mask, for the contrast.
-_RIM = 3
+#: Width in pixels of the rim outside the mask, for the contrast: what lies farther away does not matter.
+RIM = 3
 
 _Mask = NDArray[np.bool_]
 
@@ -41,7 +41,7 @@ def measure_plane(
     names = [*MASK_MEASURES, *(PICTURE_MEASURES if picture is not None else ())]
     if not mask.any():
         return dict.fromkeys(names, float("nan"))
-    box = grid.box_of(mask, _RIM)
+    box = grid.box_of(mask, RIM)
     found = _of_mask(mask[box], (float(pixel[0]), float(pixel[1])))
     if picture is not None:
         free = ~mask[box] if others is None else ~mask[box] & ~np.asarray(others, dtype=bool)[box]
@@ -92,7 +92,7 @@ def _of_picture(mask: _Mask, picture: NDArray[np.float64], free: _Mask) -> dict[
     share = share[share > 0]
     found["picture_entropy"] = -(share * np.log2(share)).sum() + 0.0
 
-    rim = ndimage.binary_dilation(mask, iterations=_RIM) & free
+    rim = ndimage.binary_dilation(mask, iterations=RIM) & free
     outside = picture[rim].mean() if rim.any() else nan
     found["picture_contrast"] = (mean - outside) / (mean + outside) if mean + outside > 0 else nan
 
