@@ -362,7 +362,9 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
 def _written_measures(folder: Path) -> pd.DataFrame | None:
     """The table of members in the folder of a prediction; None if there is none."""
     try:
-        table = pd.read_csv(folder / TABLES[0], float_precision="round_trip")
+        # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.
+        text = pd.read_csv(folder / TABLES[0], dtype=str)
+        table = text.apply(_numbers)
         content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
         columns = content["columns"][TABLES[0]]
         table.attrs["columns"] = {name: columns[name] for name in table.columns}
@@ -370,3 +372,9 @@ def _written_measures(folder: Path) -> pd.DataFrame | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return table
+
+
+def _numbers(text: pd.Series) -> pd.Series:
+    """Whole numbers where all are written as such, else floating ones."""
+    whole = text.str.fullmatch(r"-?\d+").eq(True).all()
+    return text.astype(int if whole else float)
