@@ -110,7 +110,7 @@ def test_what_is_drawn_is_what_is_evaluated(shapr):
         shapes = result_of(iter_shapes(CellFile("cell", crop.mask, crop.image, None), method, 1, 0))
         drawn = nd.predict(IMAGE, LABELS, model=name, cells=[3])[3]
         np.testing.assert_array_equal(drawn.members, shapes)
-        level, surface = method.level(crop.mask, crop.image)
+        level, surface = method.level(crop)
         np.testing.assert_array_equal(shapes, (level > surface)[None])
 
 

@@ -139,18 +139,18 @@ def test_wrong_model_file_is_one_sentence(content, tmp_path):
 
 def test_image_is_needed(untrained):
     with pytest.raises(InputError, match="needs an image"):
-        untrained.level(np.ones((64, 64), np.float32), None)
+        untrained.probabilities(np.ones((64, 64), np.float32), None)
     with pytest.raises(InputError, match="64 x 64"):
-        untrained.level(np.ones((32, 32), np.float32), np.ones((32, 32), np.float32))
+        untrained.probabilities(np.ones((32, 32), np.float32), np.ones((32, 32), np.float32))
 
 
 def test_probabilities_are_cut_by_otsu_after_division_by_their_maximum(untrained, monkeypatch):
     faint = np.where(ball(10), 0.3, 0.01).astype(np.float32)
     monkeypatch.setattr(untrained, "probabilities", lambda mask, image: faint)
-    level, surface = untrained.level(None, None)
+    level, surface = untrained.level(cell("a").crop(1))
     np.testing.assert_array_equal(level > surface, ball(10))
     monkeypatch.setattr(untrained, "probabilities", lambda mask, image: np.zeros_like(faint))
-    level, surface = untrained.level(None, None)
+    level, surface = untrained.level(cell("a").crop(1))
     assert not (level > surface).any()
 
 

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from napari_dispr import grid
 from napari_dispr.card import Card
+from napari_dispr.cells.cropping import Crop
 from napari_dispr.errors import InputError
 from napari_dispr.models.method import OneShape
 
@@ -113,9 +114,9 @@ class Fit(OneShape):
     card: Card
     shape: Callable[[ArrayLike], NDArray[np.bool_]]
 
-    def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.bool_], float]:
+    def level(self, crop: Crop) -> tuple[NDArray[np.bool_], float]:
         """The shape and 0.5."""
-        return self.shape(mask), 0.5
+        return self.shape(crop.mask), 0.5
 
 
 def _fit(name: str, shape: Callable[[ArrayLike], NDArray[np.bool_]], description: str) -> Fit:

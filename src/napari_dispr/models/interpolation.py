@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.card import Card
@@ -27,14 +27,10 @@ class Interpolation(OneShape):
     card: Card
     uses_planes: ClassVar[bool] = True
 
-    def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[Any], float]:
-        """Always an `InputError`: there is nothing to interpolate."""
-        raise InputError("Interpolation needs sections in two planes or more: give further planes.")
-
-    def level_of(self, crop: Crop) -> tuple[NDArray[Any], float]:
+    def level(self, crop: Crop) -> tuple[NDArray[Any], float]:
         """The interpolated signed distance in voxels, and 0."""
         if not crop.planes:
-            return self.level(crop.mask, crop.image)
+            raise InputError("Interpolation needs sections in two planes or more: give further planes.")
         sections = [(0.0, crop.mask), *((plane.depth, plane.mask) for plane in crop.planes)]
         sections.sort(key=lambda section: section[0])
         depths = np.array([depth for depth, _ in sections])

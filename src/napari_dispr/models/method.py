@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from napari_dispr import signed_distance
 from napari_dispr.card import Card
@@ -107,19 +107,11 @@ class OneShape(ABC):
         return hashlib.sha256(f"napari-dispr fit {self.name}".encode()).hexdigest()
 
     @abstractmethod
-    def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[Any], float]:
+    def level(self, crop: Crop) -> tuple[NDArray[Any], float]:
         """A volume (64, 64, 64), and the level of the shape's surface in it.
 
         Raises an InputError if the method cannot draw this cell.
-
-        Parameters
-        ----------
-        mask, image : (64, 64) arrays in [0, 1]
         """
-
-    def level_of(self, crop: Crop) -> tuple[NDArray[Any], float]:
-        """Volume and level for a crop, for methods that use more of it than mask and image; see `level`."""
-        return self.level(crop.mask, crop.image)
 
     @property
     def name(self) -> str:
@@ -138,7 +130,7 @@ class OneShape(ABC):
         clock = Clock(1)
         for done, task in enumerate(tasks):
             try:
-                level, surface = self.level_of(task.crop)
+                level, surface = self.level(task.crop)
             except InputError as error:
                 yield NotDrawn(task.crop, error)
                 continue

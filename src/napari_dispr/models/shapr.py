@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from napari_dispr import grid
 from napari_dispr.card import Card
+from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
 from napari_dispr.diffusion.model import check_finite
 from napari_dispr.errors import InputError
@@ -48,28 +49,20 @@ STAGES = (
 
 
 def _block_2d(channels: int, out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out, 3, padding=1),
-        nn.BatchNorm2d(out),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(out, out, 3, padding=1),
-        nn.BatchNorm2d(out),
-        nn.ReLU(inplace=True),
-    )
+    layers: list[nn.Module] = []
+    for given in (channels, out):
+        layers += [nn.Conv2d(given, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 def _block_3d(channels: int, out: int) -> nn.Sequential:
     # Planes exchange nothing here. They differ because the transposed convolutions split each plane into two
     # with different weights, and because of the last convolution.
-    kernel, padding = (1, 3, 3), (0, 1, 1)
-    return nn.Sequential(
-        nn.Conv3d(channels, out, kernel, padding=padding),
-        nn.BatchNorm3d(out),
-        nn.ReLU(inplace=True),
-        nn.Conv3d(out, out, kernel, padding=padding),
-        nn.BatchNorm3d(out),
-        nn.ReLU(inplace=True),
-    )
+    layers: list[nn.Module] = []
+    for given in (channels, out):
+        convolution = nn.Conv3d(given, out, (1, 3, 3), padding=(0, 1, 1))
+        layers += [convolution, nn.BatchNorm3d(out), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 class SHAPR(nn.Module):
@@ -216,12 +209,12 @@ class SHAPRModel(OneShape):
         with torch.inference_mode():
             return self.network(planes)[0, 0].sigmoid().contiguous().numpy()
 
-    def level(self, mask: ArrayLike, image: ArrayLike | None) -> tuple[NDArray[np.float32], float]:
+    def level(self, crop: Crop) -> tuple[NDArray[np.float32], float]:
         """Probabilities (64, 64, 64) over their maximum, and Otsu's threshold, as in the published measures.
 
         See `planes_of` for the errors.
         """
-        level = self.probabilities(mask, image)
+        level = self.probabilities(crop.mask, crop.image)
         if level.min() == level.max():  # the same everywhere: there is no threshold
             return level, 0.5
         level = level / level.max()
