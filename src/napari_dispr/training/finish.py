@@ -149,7 +149,7 @@ def finished_model(
     turns = 2 if regression is None else 3
     steps = itertools.count()
 
-    def step(_: int = 0) -> None:
+    def step() -> None:
         run.scoring(next(steps), len(known) + turns * len(validation))
 
     found = scored(model, validation, device, stop, step)
@@ -276,17 +276,17 @@ def scored(
     cells: Sequence[CellFile],
     device: torch.device,
     stop: Callable[[], bool],
-    progress: Callable[[int], None],
+    step: Callable[[], None],
 ) -> Scored:
-    """Sample and score cells at every quality; ``progress`` takes the number of scored cells."""
+    """Sample and score cells at every quality; ``step`` is called once for each cell."""
     scores: dict[str, list[CellScores]] = {quality: [] for quality in model.card.qualities}
     ensembles = []
-    for done, cell in enumerate(cells):
-        progress(done)
+    for label, cell in enumerate(cells, start=1):
+        step()
         for quality, found in scores.items():
             if stop():
                 raise Stopped
-            one, ensemble = score_cell(model, cell, quality, device, label=done + 1)
+            one, ensemble = score_cell(model, cell, quality, device, label)
             found.append(one)
             if quality == "balanced":
                 ensembles.append(ensemble)
