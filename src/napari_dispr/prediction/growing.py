@@ -123,7 +123,7 @@ class _Growing:
         notes = [note for note in prediction.notes if (note.cell == label and note.kind in ("unlike", "cut"))]
         add_to_index(prediction, self._folder, label, notes, rows)
         path = self._folder.absolute() / CELLS / f"{prediction.stem(label)}.npz"
-        prediction.store.saved_as(label, path)
+        prediction.store.cell(label).saved_as(path)
         self._latest, self._torn = prediction, False
 
     def _measured(self, prediction: Prediction, label: int) -> _Rows:

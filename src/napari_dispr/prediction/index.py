@@ -20,7 +20,7 @@ INDEX_FILE = "cells.jsonl"
 
 def cell_entry(prediction: Prediction, label: int, warning: str) -> dict[str, Any]:
     """What ``prediction.json`` says of a cell."""
-    facts, agreement = prediction.facts(label), prediction.store.agreement(label)
+    facts, agreement = prediction.facts(label), prediction.store.cell(label).agreement
     return {
         "file": prediction.stem(label),
         "grid_to_world": prediction.grid_to_world(label),

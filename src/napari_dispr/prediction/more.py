@@ -151,7 +151,7 @@ def crop_of(prediction: Prediction, label: int) -> Crop:
     Raises an InputError if there is no such cell, or the prediction does not hold its section.
     """
     prediction.check_has(label)
-    section, facts = prediction.store.section(label), prediction.facts(label)
+    section, facts = prediction.store.cell(label).section, prediction.facts(label)
     if section is None or not (section.mask > INSIDE).any():
         raise InputError(f"The prediction does not hold what cell {label} was drawn from: predict it again.")
     to_pixel = np.linalg.inv(grid.pixel_to_world(prediction.image_to_world)) @ facts.grid_to_world

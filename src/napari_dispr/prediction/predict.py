@@ -246,7 +246,7 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
     by_label = {crop.label: crop for crop in crops}
     to_world = grid.pixel_to_world(fresh.image_to_world)
     for label in earlier:  # without reading the shapes
-        crop, section, facts = by_label.get(label), earlier.store.section(label), earlier.facts(label)
+        crop, section, facts = by_label.get(label), earlier.store.cell(label).section, earlier.facts(label)
         same = (
             crop is not None
             and section is not None

@@ -110,12 +110,12 @@ class Prediction(Mapping[int, Ensemble]):
 
     def facts(self, label: int) -> CellFacts:
         """What is known of a cell without reading its shapes."""
-        return self.store.facts(label)
+        return self.store.cell(label).facts
 
     @property
     def agreements(self) -> dict[int, Agreement]:
         """How much the members of each cell agree."""
-        return {label: self.store.agreement(label) for label in self}
+        return {label: self.store.cell(label).agreement for label in self}
 
     def noted(self, *notes: Note) -> "Prediction":
         """This prediction with further notes."""

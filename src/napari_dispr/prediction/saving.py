@@ -262,7 +262,10 @@ def _same_cells(folder: Path, prediction: Prediction) -> bool:
             saved = content.cells.get(label)
             if saved is None or not np.allclose(saved.grid_to_world, prediction.grid_to_world(label)):
                 return False
-            before, section = _found_cell(folder, content, label).section(), prediction.store.section(label)
+            before, section = (
+                _found_cell(folder, content, label).section(),
+                prediction.store.cell(label).section,
+            )
             if before is None or section is None or not before.same(section):
                 return False
     except InputError:

@@ -67,8 +67,8 @@ class EnsembleStore(Mapping[int, Ensemble]):
         ensembles: Mapping[int, Ensemble] | None = None,
         saved: Mapping[int, CellFile] | None = None,
     ) -> None:
-        self._cells = {label: _Cell(ensemble) for label, ensemble in (ensembles or {}).items()}
-        self._cells |= {label: _Cell(file=file) for label, file in (saved or {}).items()}
+        self._cells = {label: StoredCell(ensemble) for label, ensemble in (ensembles or {}).items()}
+        self._cells |= {label: StoredCell(file=file) for label, file in (saved or {}).items()}
         self._overflow = _Overflow()
 
     def __getitem__(self, label: int) -> Ensemble:
@@ -83,17 +83,9 @@ class EnsembleStore(Mapping[int, Ensemble]):
     def __len__(self) -> int:
         return len(self._cells)
 
-    def facts(self, label: int) -> CellFacts:
-        """What is known of a cell without reading its shapes; its ``agreement`` may be None."""
-        return self._cells[label].facts
-
-    def agreement(self, label: int) -> Agreement:
-        """How much the members of a cell agree; computed from the shapes if it is not known yet."""
-        return self._cells[label].agreement
-
-    def section(self, label: int) -> Section | None:
-        """What the members of a cell were sampled from, without reading its shapes."""
-        return self._cells[label].section
+    def cell(self, label: int) -> "StoredCell":
+        """Where a cell lies, and what is known of it without reading its shapes."""
+        return self._cells[label]
 
     def same_cell(self, other: "EnsembleStore", label: int) -> bool:
         """Whether two stores share a cell, so that its shapes are equal."""
@@ -105,21 +97,17 @@ class EnsembleStore(Mapping[int, Ensemble]):
 
     def with_cell(self, ensemble: Ensemble) -> "EnsembleStore":
         """A store with one more cell, or with another ensemble of a cell."""
-        cell = _Cell(ensemble)
+        cell = StoredCell(ensemble)
         self._overflow.add(cell)
         return self._with({**self._cells, ensemble.label: cell})
 
-    def _with(self, cells: dict[int, "_Cell"]) -> "EnsembleStore":
+    def _with(self, cells: dict[int, "StoredCell"]) -> "EnsembleStore":
         store = EnsembleStore()
         store._overflow, store._cells = self._overflow, cells
         return store
 
-    def saved_as(self, label: int, path: Path) -> None:
-        """The cell is in a file now: its memory is given back."""
-        self._cells[label].saved_as(path)
 
-
-class _Cell:
+class StoredCell:
     """One cell. What it holds does not change; where it lies may."""
 
     __slots__ = ("_facts", "_file", "_held")
@@ -143,6 +131,7 @@ class _Cell:
 
     @property
     def section(self) -> Section | None:
+        """What the members were sampled from."""
         held = self._held
         if held is not None:
             return held.section
@@ -151,12 +140,14 @@ class _Cell:
 
     @property
     def facts(self) -> CellFacts:
+        """Their ``agreement`` may be None."""
         if self._facts is None:
             self._facts = CellFacts.of(self.ensemble)
         return self._facts
 
     @property
     def agreement(self) -> Agreement:
+        """How much the members agree; computed from the shapes if it is not known yet."""
         facts = self.facts
         if facts.agreement is None:
             facts = self._facts = replace(facts, agreement=Agreement.of(self.ensemble))
@@ -164,6 +155,7 @@ class _Cell:
         return facts.agreement
 
     def saved_as(self, path: Path, folder: "tempfile.TemporaryDirectory[str] | None" = None) -> None:
+        """The cell is in a file now: its memory is given back."""
         _ = self.agreement
         # Before the memory is given back: another thread may be reading.
         self._file = CellFile(path, self.facts, folder)
@@ -175,10 +167,10 @@ class _Recent:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ensembles: OrderedDict[_Cell, Ensemble] = OrderedDict()
+        self._ensembles: OrderedDict[StoredCell, Ensemble] = OrderedDict()
         self._bytes = 0
 
-    def get(self, cell: _Cell, file: CellFile) -> Ensemble:
+    def get(self, cell: StoredCell, file: CellFile) -> Ensemble:
         with self._lock:
             if cell in self._ensembles:
                 self._ensembles.move_to_end(cell)
@@ -202,12 +194,12 @@ class _Overflow:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: deque[tuple[_Cell, int]] = deque()
+        self._held: deque[tuple[StoredCell, int]] = deque()
         self._bytes = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._names = count()
 
-    def add(self, cell: _Cell) -> None:
+    def add(self, cell: StoredCell) -> None:
         size = cell.ensemble.signed_distance.nbytes
         with self._lock:
             self._held.append((cell, size))
@@ -218,7 +210,7 @@ class _Overflow:
                 if oldest.held:
                     self._write(oldest)
 
-    def _write(self, cell: _Cell) -> None:
+    def _write(self, cell: StoredCell) -> None:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="napari-dispr-", ignore_cleanup_errors=True)
         path = Path(self._folder.name) / f"{next(self._names)}.npz"
