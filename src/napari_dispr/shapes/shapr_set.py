@@ -1,10 +1,8 @@
 """The measures and features of the SHAPR notebooks for binary volumes, in voxels.
 
-Five measures compare a shape with the truth (`SHAPR_MEASURES`); all features together (`shapr_features`) are
+Five measures compare a shape with the truth (`shapr_measures`); all features together (`shapr_features`) are
 the input of a classifier.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 import trimesh
@@ -55,38 +53,31 @@ def _binary_mesh(obj: _Object) -> trimesh.Trimesh:
     return trimesh.Trimesh(vertices, faces, process=False)
 
 
-def volume_voxels(obj: _Object) -> float:
-    """Object voxels."""
-    return float(np.count_nonzero(obj))
+def shapr_measures(obj: _Object) -> dict[str, float]:
+    """The measures with which SHAPR and DISPR compare a binary volume (see `binarise`) with the truth.
 
-
-def surface_mesh_area(obj: _Object) -> float:
-    """Area of the unsmoothed marching-cubes mesh of the binary volume, in squared voxels."""
-    return float(_binary_mesh(obj).area)
-
-
-def surface_voxel(obj: _Object) -> float:
-    """Object voxels with background among their 26 neighbours; there is no background beyond the border."""
-    inner = ndimage.binary_erosion(obj, np.ones((3, 3, 3)), border_value=1)
-    return float(np.count_nonzero(obj & ~inner))
-
-
-def roughness_voxel(obj: _Object) -> float:
-    """Voxels that change under a Gaussian of sigma 2 and a threshold of 0.5."""
-    smooth = ndimage.gaussian_filter(obj.astype(np.float32), 2) > 0.5
-    return float(np.count_nonzero(smooth != obj))
-
-
-def roughness_mesh(obj: _Object) -> float:
-    """Root of the sum of squared moves of the mesh's vertices under Humphrey's filter, in voxels.
-
-    The filter is trimesh's `filter_humphrey` with its defaults, after Vollmer et al. (1999).
+    Returns
+    -------
+    dict
+        In voxels: ``volume`` (object voxels), ``surface_mesh`` (area of the unsmoothed marching-cubes mesh),
+        ``surface_voxel`` (object voxels with background among their 26 neighbours; there is none beyond the
+        border), ``roughness_mesh`` (root of the sum of squared moves of the mesh's vertices under trimesh's
+        `filter_humphrey` with its defaults, after Vollmer et al. 1999) and ``roughness_voxel`` (voxels that
+        change under a Gaussian of sigma 2 and a threshold of 0.5).
     """
-    mesh = _binary_mesh(obj)
-    if not len(mesh.faces):
-        return 0.0
-    smooth = trimesh.smoothing.filter_humphrey(mesh.copy())
-    return float(np.linalg.norm(mesh.vertices - smooth.vertices))
+    mesh, moved = _binary_mesh(obj), 0.0
+    if len(mesh.faces):
+        smooth = trimesh.smoothing.filter_humphrey(mesh.copy())
+        moved = float(np.linalg.norm(mesh.vertices - smooth.vertices))
+    inner = ndimage.binary_erosion(obj, np.ones((3, 3, 3)), border_value=1)
+    changed = (ndimage.gaussian_filter(obj.astype(np.float32), 2) > 0.5) != obj
+    return {
+        "volume": float(np.count_nonzero(obj)),
+        "surface_mesh": float(mesh.area),
+        "surface_voxel": float(np.count_nonzero(obj & ~inner)),
+        "roughness_mesh": moved,
+        "roughness_voxel": float(np.count_nonzero(changed)),
+    }
 
 
 def gaussian_curvature_within(obj: _Object) -> float:
@@ -138,21 +129,6 @@ def _neighbours(places: NDArray[np.int64], radius: float) -> NDArray[np.float32]
     within = (z**2 + y**2 + x**2 <= radius**2).astype(np.float32)
     near: NDArray[np.float32] = fftconvolve(there, within, mode="same")
     return np.rint(near[tuple(places.T)])
-
-
-#: The measures with which SHAPR and DISPR compare a binary volume with the truth.
-SHAPR_MEASURES: dict[str, Callable[[_Object], float]] = {
-    "volume": volume_voxels,
-    "surface_mesh": surface_mesh_area,
-    "surface_voxel": surface_voxel,
-    "roughness_mesh": roughness_mesh,
-    "roughness_voxel": roughness_voxel,
-}
-
-
-def shapr_measures(obj: _Object) -> dict[str, float]:
-    """All `SHAPR_MEASURES` of a binary volume (see `binarise`)."""
-    return {name: measure(obj) for name, measure in SHAPR_MEASURES.items()}
 
 
 # --- the features of the notebooks ------------------------------------------------------------------
