@@ -45,6 +45,13 @@ def test_interpolation_gets_better_with_every_plane(tmp_path):
     assert "planes.png" in (tmp_path / "table.md").read_text("utf-8")
 
 
+def test_a_method_that_draws_nothing_is_in_the_figure_without_distances(tmp_path):
+    methods = in_planes({"interpolation": INTERPOLATION}, [2, 3]) | {"failing": INTERPOLATION}
+    summary = evaluate([cone()], methods, members=1, definitions="ours", out=tmp_path)
+    assert summary["methods"]["failing"]["surface_distance"]["mean"] is None
+    assert (tmp_path / "planes.png").stat().st_size > 10_000
+
+
 def test_interpolation_needs_two_planes():
     summary = evaluate([cone()], {"interpolation": INTERPOLATION}, members=1, definitions="ours")
     assert summary["methods"]["interpolation"]["failed"] == 1

@@ -376,12 +376,12 @@ def curves_figure(
                     list(points), [one[statistic] for one in found], "o-", color=colour, ms=4, label=line
                 )
                 axes.fill_between(list(points), *np.transpose(ends), color=colour, alpha=0.15, linewidth=0)
-            for name, method in others.items():
-                axes.axhline(score(method)[statistic], color="0.6", linestyle="--", linewidth=1)
-                place = (0.02, score(method)[statistic])
-                axes.annotate(
-                    name, place, xycoords=("axes fraction", "data"), va="bottom", fontsize=7, color="0.4"
-                )
+            values = {name: score(method)[statistic] for name, method in others.items()}
+            for name, value in values.items():
+                if value is not None:  # without a shape there is no distance
+                    axes.axhline(value, color="0.6", linestyle="--", linewidth=1)
+                    place = ("axes fraction", "data")
+                    axes.annotate(name, (0.02, value), xycoords=place, va="bottom", fontsize=7, color="0.4")
             ticks = sorted({steps for points in curves.values() for steps in points})
             axes.set_xscale("log", base=2)
             axes.set_xticks(ticks, [str(tick) for tick in ticks])
