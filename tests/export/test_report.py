@@ -111,6 +111,13 @@ def test_page_stands_alone_and_says_what_the_tables_say(
     assert len([tag for tag, attrs in page.tags if attrs.get("class") == "outline"]) == 4
 
 
+def test_a_cell_with_one_member_is_not_the_most_ambiguous(tmp_path: Path, prediction: Prediction) -> None:
+    one = prediction.reject(4, 0).reject(4, 1)
+    report(one, tmp_path / "r.html")
+    share = measure_cells(one).set_index("label")["ambiguity"]
+    assert np.isnan(share[4]) and f"most ambiguous ({share[9]:.2f})" in Page(tmp_path / "r.html").text
+
+
 def test_numbers_have_three_digits() -> None:
     numbers = {0: "0", 0.0123: "0.0123", -1.5: "-1.50", 99.96: "100", 999.4: "999", 999.6: "1\u202f000"}
     assert {value: number(value) for value in numbers} == numbers

@@ -134,8 +134,7 @@ def _head(prediction: Prediction, cells: pd.DataFrame, title: str) -> str:
     unlike = sum(bool(text) and label in prediction for label, text in prediction.unlike.items())
     facts.append((str(unlike), "unlike the training data"))
     if cells["ambiguity"].notna().any():
-        most = int(cells["ambiguity"].to_numpy().argmax())  # cells have equally many members: all NaN or none
-        most, share = int(cells.index[most]), float(cells["ambiguity"].iloc[most])
+        most, share = int(str(cells["ambiguity"].idxmax())), float(cells["ambiguity"].max())
         link = f'<a href="#cell-{most}">{escape(_named(prediction, most))}</a>'
         facts.append((link, f"most ambiguous ({share:.2f})"))
     several = "depths" in made
