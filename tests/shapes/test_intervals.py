@@ -120,16 +120,10 @@ def test_a_calibration_survives_json():
     assert Calibration.model_validate_json(text) == fitted and len(text) < 2000
 
 
-def test_wrong_inputs():
+def test_too_few_cells():
     members, truths = simulated(np.random.default_rng(9), 40)
-    with pytest.raises(InputError, match="39"):
-        calibrate(members, truths[1:])
     with pytest.raises(InputError, match="at least 19"):
         calibrate(members[:18], truths[:18])
-    fitted = calibrate(members, truths)["volume"]
-    for level in (0, 1, 90):
-        with pytest.raises(InputError, match="level"):
-            read_interval([1.0], fitted, level)
 
 
 @pytest.mark.parametrize("cells", [5, 8, 15])

@@ -57,7 +57,7 @@ def calibrate(
     Raises
     ------
     InputError
-        If the two have different lengths, or there are too few cells for intervals of `LEVEL`.
+        If there are too few cells for intervals of `LEVEL`.
 
     Notes
     -----
@@ -81,10 +81,6 @@ def calibrate(
     .. [2] Vovk, Gammerman and Shafer (2005). Algorithmic Learning in a Random World. Springer.
     .. [3] Lei et al. (2018). Distribution-free predictive inference for regression. JASA 113(523).
     """
-    if len(members_by_cell) != len(truths):
-        raise InputError(
-            f"There are {len(members_by_cell)} ensembles but {len(truths)} truths: give one truth for each."
-        )
     least = LEAST_CELLS if few else least_cells(LEVEL)
     if len(truths) < least:
         raise InputError(
@@ -136,7 +132,7 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
 
     The estimate, the mean over the members, is its geometric middle.
 
-    Raises an InputError if the level is not between 0 and 1, or the calibration has too few cells for it.
+    Raises an InputError if the calibration has too few cells for the level.
 
     Parameters
     ----------
@@ -156,10 +152,6 @@ def read_interval(values: ArrayLike, calibration: Calibration, level: float = LE
     ``ceil((n + 1) level)`` of n in ascending order. With fewer members than in the calibration,
     their variance is pooled with the usual variance, and the larger variance of their mean is added.
     """
-    if not 0 < level < 1:
-        raise InputError(
-            f"The level of an interval is {level!r}: give a number between 0 and 1, such as 0.9."
-        )
     n = len(calibration.scores)
     if n < least_cells(level):
         raise InputError(
