@@ -67,6 +67,12 @@ class CellFile:
     stack: NDArray[np.uint8] | None = None
 
     @property
+    def known_object(self) -> NDArray[np.uint8]:
+        """The object of a cell that has one."""
+        assert self.obj is not None
+        return self.obj
+
+    @property
     def fingerprint(self) -> str:
         """Checksum of mask and image, to find out whether a model was trained on this cell."""
         planes = [plane for plane in (self.mask, self.image) if plane is not None]

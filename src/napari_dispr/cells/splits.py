@@ -136,8 +136,7 @@ def copies(cells: Sequence[CellFile]) -> list[list[int]]:
 
 def _agreement(cell: CellFile) -> float:
     """IoU of the mask with the section of the object."""
-    assert cell.obj is not None
-    mask, section = cell.mask > INSIDE, grid.section(cell.obj) > 127
+    mask, section = cell.mask > INSIDE, grid.section(cell.known_object) > 127
     return float((mask & section).sum() / max(1, (mask | section).sum()))
 
 

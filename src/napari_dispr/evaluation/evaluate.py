@@ -240,8 +240,7 @@ def voxel_of(notes: DatasetNotes, pixel_size: float | None = None) -> tuple[floa
 
 
 def _truth(cell: CellFile, how: Options) -> Truth:
-    assert cell.obj is not None
-    obj = binarise(cell.obj)
+    obj = binarise(cell.known_object)
     if not obj.any() or obj.all():
         raise InputError(f"The object of {cell.name} has no surface: repair or remove obj/{cell.name}.tif.")
     return Truth(obj, cell.mask, how.definitions, how.voxel_size)

@@ -91,9 +91,8 @@ def crop_of(cell: CellFile, method: Method) -> Crop:
     crop = cell.crop(1)
     if not isinstance(method, InPlanes):
         return crop
-    assert cell.obj is not None
     sections = (
-        KnownPlane(depth, (grid.section(cell.obj, depth) / np.float32(255)).astype(np.float32))
+        KnownPlane(depth, (grid.section(cell.known_object, depth) / np.float32(255)).astype(np.float32))
         for depth in depths_of(method.planes)
     )
     return replace(crop, planes=tuple(sections))

@@ -94,8 +94,7 @@ def iter_rank_worth(
         members = read_shapes(method, cell.name)
         if len(members) > 1:
             if cell.name not in truths:
-                assert cell.obj is not None
-                truths[cell.name] = _measured(binarise(cell.obj), measure)
+                truths[cell.name] = _measured(binarise(cell.known_object), measure)
                 if relative and not truths[cell.name]:
                     raise InputError(
                         f"The true {measure} of {cell.name} is 0, so there is no relative error: give "

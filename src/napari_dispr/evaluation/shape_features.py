@@ -100,8 +100,9 @@ def iter_features(
     try:
         for done, (source, name) in enumerate(pairs, start=1):
             cell = by_name[name]
-            assert cell.obj is not None
-            shapes = [binarise(cell.obj)] if source == TRUE else read_shapes(predicted[source][0], name)
+            shapes = (
+                [binarise(cell.known_object)] if source == TRUE else read_shapes(predicted[source][0], name)
+            )
             for member, shape in enumerate(shapes):
                 place = (name, source, member)
                 key = cell.fingerprint + sha256(np.packbits(shape).tobytes()).hexdigest()[:16]

@@ -24,7 +24,6 @@ from safetensors import SafetensorError
 from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 
-from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
@@ -151,29 +150,13 @@ def discriminator_loss(true_verdict: Tensor, drawn_verdict: Tensor) -> Tensor:
 
 
 def planes_of(mask: ArrayLike, image: ArrayLike | None) -> NDArray[np.float32]:
-    """Input of the network: mask, and image times mask.
+    """Input (2, 64, 64) of the network: mask, and image times mask, both in [0, 1].
 
-    Parameters
-    ----------
-    mask, image : (64, 64) arrays in [0, 1]
-
-    Returns
-    -------
-    (2, 64, 64) float32 array
-
-    Raises
-    ------
-    InputError
-        There is no image, or the sizes are wrong.
+    Raises an InputError if there is no image.
     """
     if image is None:
         raise InputError("SHAPR needs an image and a mask: add the image, or use a method that needs none.")
     mask, image = np.asarray(mask, np.float32), np.asarray(image, np.float32)
-    if mask.shape != grid.SHAPE[1:] or image.shape != grid.SHAPE[1:]:
-        raise InputError(
-            f"SHAPR takes a mask and an image of 64 x 64 voxels, not {mask.shape} and {image.shape}: "
-            "bring them onto the model grid."
-        )
     return np.stack([mask, image * mask])
 
 

@@ -184,8 +184,7 @@ def measures_of(shapes: Sequence[Distance], voxel: float = 1.0) -> dict[str, NDA
 
 def true_measures(cell: CellFile) -> dict[str, float]:
     """The same of the object of a cell."""
-    assert cell.obj is not None
-    return measure_shape(signed_distance.from_level(cell.obj, 127.5), only=CALIBRATED)
+    return measure_shape(signed_distance.from_level(cell.known_object, 127.5), only=CALIBRATED)
 
 
 def _for_cells(card: Card, cells: Sequence[CellFile], notes: DatasetNotes) -> Card:
@@ -213,10 +212,8 @@ def usual_extent(cells: Sequence[CellFile]) -> float:
     """Larger side of the masks at the median, or less if nine tenths of the cells would not fit the grid."""
     sides, fitting = [], []
     for cell in cells:
-        assert cell.obj is not None
-        heights_inside = np.flatnonzero((cell.obj > 127).any(axis=(1, 2))) - grid.IMAGED_PLANE
         sides.append(larger_side(cell.mask))
-        fitting.append(sides[-1] * ROOM / (np.abs(heights_inside).max() + 1))
+        fitting.append(sides[-1] * ROOM / (np.abs(grid.depths_inside(cell.known_object > 127)).max() + 1))
     return round(float(min(np.median(sides), np.quantile(fitting, 0.1, method="lower"))), 1)
 
 
@@ -290,7 +287,7 @@ class _KnownCells:
         self.zooms = [crop.zoom for crop in crops]
         self.areas = np.array([np.count_nonzero(crop.mask > INSIDE) for crop in crops], np.float64)
         self.drawn = np.array([np.mean([np.count_nonzero(m > 0) for m in own]) for own in shapes])
-        self.truths = [cell.obj > 127 for cell in cells if cell.obj is not None]
+        self.truths = [cell.known_object > 127 for cell in cells]
         sizes = [np.count_nonzero(truth) for truth in self.truths]
         self.volumes = np.array(sizes) * np.array(self.zooms) ** 3
 

@@ -178,7 +178,7 @@ def _from_known_shapes(
     step: Callable[[], None],
 ) -> ShapeModel:
     """The model with versions of its training cells to start from; ``step`` is called once for each cell."""
-    prepared = [training_cell(c.name, c.mask, c.image, c.obj) for c in cells if c.obj is not None]
+    prepared = [training_cell(c.name, c.mask, c.image, c.known_object) for c in cells]
     each = min(_VERSIONS_OF_EACH, max(1, _VERSIONS // len(prepared)))
     drawn, wanted = [], versions(prepared, each * len(prepared), settings.truncation, settings.seed)
     for number, version in enumerate(wanted):
@@ -308,7 +308,7 @@ def _volume_regression(cells: Sequence[CellFile]) -> Any:
         return volume.fit_volume(
             [cell.mask for cell in cells],
             [cell.image for cell in cells],
-            [float(np.count_nonzero(cell.obj > 127)) for cell in cells if cell.obj is not None],
+            [float(np.count_nonzero(cell.known_object > 127)) for cell in cells],
         )
     except InputError:  # too few
         return None

@@ -26,7 +26,6 @@ from napari_dispr.models.shapr import (
     Discriminator,
     discriminator_loss,
     generator_loss,
-    planes_of,
     supervised_loss,
 )
 from napari_dispr.settings import RivalTrainSettings
@@ -63,10 +62,8 @@ class Tensors:
         for cell in cells:
             if cell.image is None:
                 raise InputError(f"SHAPR learns from image and mask: add image/{cell.name}.tif.")
-            planes_of(cell.mask, cell.image)  # checks the sizes
-            assert cell.obj is not None
             planes.append(np.stack([cell.mask, cell.image]))
-            objects.append(cell.obj)
+            objects.append(cell.known_object)
         return cls(torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(objects)))
 
     def batch(self, chosen: Tensor, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
@@ -272,8 +269,7 @@ def iter_train_rival(
 
 
 def _checksum(cell: CellFile) -> str:
-    assert cell.obj is not None
-    return f"{cell.name} {zlib.crc32(cell.obj.tobytes()):08x}"
+    return f"{cell.name} {zlib.crc32(cell.known_object.tobytes()):08x}"
 
 
 def _samples(state: RivalState) -> Tensor:

@@ -324,9 +324,9 @@ def split(
 
 def prepared_cell(cell: CellFile, settings: TrainSettings) -> TrainingCell:
     """A cell of a dataset as a training cell."""
-    assert cell.obj is not None
-    # In the original every voxel above 0 is inside.
-    obj = np.where(cell.obj > 0, 255, 0).astype(np.uint8) if settings.method == "dispr" else cell.obj
+    obj = cell.known_object
+    if settings.method == "dispr":  # in the original every voxel above 0 is inside
+        obj = np.where(obj > 0, 255, 0).astype(np.uint8)
     return training_cell(cell.name, cell.mask, cell.image, obj, cell.stack)
 
 

@@ -122,11 +122,10 @@ def score_cell(
 
     Cells of one ``label`` get the same noise.
     """
-    assert cell.obj is not None
     settings = PredictSettings(members=MEMBERS, quality=quality, device=str(device))
     events = iter_predict_crops([cell.crop(label)], model, settings, image_to_world=np.eye(3))
     (ensemble,) = [event.ensemble for event in events if isinstance(event, CellDone)]
-    return CellScores.of(ensemble.members, cell.obj > 127), ensemble
+    return CellScores.of(ensemble.members, cell.known_object > 127), ensemble
 
 
 def spread(cells: Sequence[CellFile], most: int) -> list[CellFile]:
@@ -141,8 +140,7 @@ def save_picture(path: Path, sampled: Sequence[tuple[CellFile, Ensemble]]) -> No
 
     rows = []
     for cell, ensemble in sampled:
-        assert cell.obj is not None
-        truth = signed_distance.from_level(cell.obj, 127.5, truncation=8.0)
+        truth = signed_distance.from_level(cell.known_object, 127.5, truncation=8.0)
         shapes = [(truth, (0.85, 0.85, 0.85)), *((m, (0.35, 0.75, 1.0)) for m in ensemble.signed_distance)]
         tiles = [_picture(cell), *(_on_black(shaded(s, colour)) for s, colour in shapes[: _SHOWN + 1])]
         rows.append(np.concatenate(tiles, axis=1))
