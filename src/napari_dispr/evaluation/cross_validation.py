@@ -156,7 +156,7 @@ def iter_cross_validate(
         for name, method in by_name.items():
             if isinstance(method, _Training):
                 path = folder / "folds" / str(fold) / f"{name}.safetensors"
-                if not _is_trained(path):
+                if not path.exists() or run_for(path).state != "finished":
                     if not tested:
                         continue
                     others = [cell for cell in cells if folds[cell.name] != fold]
@@ -245,11 +245,6 @@ class _Training:
                 ended = isinstance(event, Ended) and event.model is not None
                 yield event
         return ended
-
-
-def _is_trained(path: Path) -> bool:
-    """Whether the model file is there and its run has ended."""
-    return path.exists() and run_for(path).state == "finished"
 
 
 def _methods(

@@ -191,7 +191,8 @@ def iter_predict_crops(
         names=names or {},
     )
     # Intervals are calibrated for sections with a picture that are sampled as the quality says.
-    if settings.sampler is None and settings.steps is None and all(map(_is_calibrated, crops)):
+    usual = settings.sampler is None and settings.steps is None
+    if usual and all(crop.image is not None and crop.picture == "section" for crop in crops):
         card = method.card
         prediction = replace(prediction, intervals=card.intervals, plane_intervals=card.plane_intervals)
     texts = [_not_learned(method, crops), unused_settings(method, settings)]
@@ -208,10 +209,6 @@ def iter_predict_crops(
     left = [crop for crop in crops if crop.label not in prediction]
     prediction = yield from iter_members(prediction, left, method, numbers, settings.seed)
     return _in_order(prediction, [crop.label for crop in crops])
-
-
-def _is_calibrated(crop: Crop) -> bool:
-    return crop.image is not None and crop.picture == "section"
 
 
 def _not_learned(method: Method, crops: Sequence[Crop]) -> str:

@@ -237,7 +237,8 @@ def iter_train_rival(
     """
     device = device or torch.device("cpu")
     learnt, validation = Tensors.of(cells), Tensors.of(watched or cells)
-    state = RivalState(settings, [_checksum(cell) for cell in cells], device)
+    checksums = [f"{cell.name} {zlib.crc32(cell.known_object.tobytes()):08x}" for cell in cells]
+    state = RivalState(settings, checksums, device)
     if resume:
         state.load(checkpoint)
     started = clock() - state.clock
@@ -266,10 +267,6 @@ def iter_train_rival(
     finally:
         if state.consistent:
             state.save(checkpoint)
-
-
-def _checksum(cell: CellFile) -> str:
-    return f"{cell.name} {zlib.crc32(cell.known_object.tobytes()):08x}"
 
 
 def _samples(state: RivalState) -> Tensor:
