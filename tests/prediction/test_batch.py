@@ -274,6 +274,21 @@ def test_tables_stay_as_they_were_if_new_ones_cannot_be_written(whole, tmp_path)
     assert all(after[name] == before[name] for name in ("cells.csv", "cells.columns.csv", "cells.parquet"))
 
 
+def test_fields_of_another_unit_are_not_in_the_table(tmp_path, capsys):
+    screen, out = write_screen(tmp_path / "screen", 3, 1), tmp_path / "out"
+    for path in (screen / "f0.tif", screen / "f2.tif"):
+        known = {"imagej": True, "resolution": (5, 5), "metadata": {"unit": "um"}}
+        tifffile.imwrite(path, tifffile.imread(path), **known)
+    assert main(["batch", str(screen), "--out", str(out), "--model", "ellipsoid", "--workers", "0"]) == 3
+    assert "1 field failed" in capsys.readouterr().err
+    table = pd.read_csv(out / "cells.csv")
+    assert table["field"].tolist() == ["f0", "f2"] and table["volume_mean"].max() < 1000
+    failed = pd.read_csv(out / "failed.csv").set_index("field")["reason"]
+    assert "in pixel, those of most fields in micrometer" in failed["f1"]
+    columns = pd.read_csv(out / "cells.columns.csv").set_index("column")
+    assert columns.loc["volume_mean", "unit"] == "micrometer^3"
+
+
 def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):
     write_screen(tmp_path / "screen", 3, 1)
     rows = [f"screen/f{n}.tif,screen/f{n}_masks.tif,0.1,{drug},{dose}" for n, drug, dose in

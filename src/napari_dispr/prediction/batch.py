@@ -24,6 +24,7 @@ from napari_dispr.prediction.batch_tables import (
     check_columns,
     read_table,
     remove_tables,
+    with_other_units,
     write_failed,
     write_tables,
 )
@@ -298,14 +299,18 @@ def _in_words(source: dict[str, Any]) -> str:
 
 
 def _write(job: Job, listed: list[Field], failed: dict[str, str]) -> int:
-    """Write the tables of the fields that are finished; the number of their cells."""
+    """Write the tables of the fields that are finished; the number of their cells.
+
+    Finished fields that do not fit into the table are added to ``failed``.
+    """
+    done = [(one, job.folder(one.name)) for one in listed if job.folder(one.name).exists()]
+    failed |= with_other_units(done)
     write_failed(job.out, [(one, failed[one.name]) for one in listed if one.name in failed])
-    done = [one for one in listed if job.folder(one.name).exists()]
     if not done:
         remove_tables(job.out)
         return 0
     try:
-        return write_tables(job.out, [(one, job.folder(one.name)) for one in done])
+        return write_tables(job.out, [(one, folder) for one, folder in done if one.name not in failed])
     except InputError:
         raise
     except (ValueError, LookupError) as error:  # a column has values of another one, or no meaning

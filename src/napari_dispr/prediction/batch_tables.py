@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import mode
 from typing import Any, TextIO
 
 import numpy as np
@@ -85,11 +86,28 @@ def write_tables(out: Path, done: Sequence[tuple[Field, Path]]) -> int:
     return count
 
 
+def with_other_units(done: Sequence[tuple[Field, Path]]) -> dict[str, str]:
+    """Why fields cannot be in one table with most others: their lengths have another unit."""
+    units = []
+    for _, folder in done:
+        with _table_of(folder, columns=True) as file:
+            texts = {row["column"]: row["unit"] for row in csv.DictReader(file)}
+            units.append(texts["volume_mean"].partition("^")[0])
+    usual = mode(units) if units else ""
+    return {
+        one.name: f"Its measures are in {unit}, those of most fields in {usual}: state the pixel size of all "
+        f"fields, or of none, and remove {folder} to predict this field again."
+        for (one, folder), unit in zip(done, units, strict=True)
+        if unit != usual
+    }
+
+
 @contextmanager
-def _table_of(folder: Path) -> Iterator[TextIO]:
-    """The open table of a field; errors of reading it are an `InputError`."""
+def _table_of(folder: Path, columns: bool = False) -> Iterator[TextIO]:
+    """The open table of a field, or its column dictionary; errors of reading it are an `InputError`."""
+    path = columns_file(folder / TABLES[1]) if columns else folder / TABLES[1]
     try:
-        with open(folder / TABLES[1], newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             yield file
     except (OSError, ValueError, LookupError, StopIteration, csv.Error):
         raise InputError(
