@@ -284,6 +284,7 @@ def test_large_and_long_voxels_are_measured_on_a_bounded_grid():
         ((1e160, 1, 1), "check the spacing"),
         ((0, 1, 1), "check the spacing"),
         ((np.nan, 1, 1), "check the spacing"),
+        ((2, 1), "give the spacing"),
     ],
 )
 def test_spacings_that_no_microscope_has(spacing, words):

@@ -79,7 +79,8 @@ def _measure_path(
     """Measure a file or folder in its own units."""
     from napari_dispr.prediction.saving import PREDICTION_FILE, load_measures, load_prediction
     from napari_dispr.shapes.ensemble import Ensemble
-    from napari_dispr.shapes.morphometry import SETS, measure_ensembles
+    from napari_dispr.shapes.measures import MEASURES
+    from napari_dispr.shapes.morphometry import measure_ensembles
 
     chosen = options.set
     if not path.exists():
@@ -90,9 +91,8 @@ def _measure_path(
         raise InputError(f"{path} has its own voxel size: leave out --spacing.")
     if (path / PREDICTION_FILE).is_file():
         prediction = load_prediction(path)
-        known = load_measures(path, prediction) if chosen == "first" else None
-        if known is not None and list(known.columns) == ["label", "member", *SETS[chosen]]:
-            return known  # from its own table, unless that of an earlier version has other measures
+        if chosen == "first":
+            return load_measures(path, prediction)[["label", "member", *MEASURES]]
         return measure_ensembles(prediction, set=chosen)
     if path.suffix.lower() == ".npz":
         ensemble = Ensemble.load_npz(path)

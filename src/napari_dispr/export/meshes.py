@@ -191,7 +191,6 @@ def _surfaces(
     ensemble, to_world = prediction[label], prediction.grid_to_world(label)
     shapes = dict(zip(ensemble.numbers, ensemble.signed_distance, strict=True))
     for number in members:
-        if number in shapes:
-            yield number, surface_mesh(shapes[number], to_world)
+        yield number, surface_mesh(shapes[number], to_world)
     if consensus:
         yield None, surface_mesh(ensemble.consensus_distance, to_world)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
+from napari_dispr.errors import InputError
 
 if TYPE_CHECKING:
     import trimesh
@@ -77,4 +78,6 @@ def affine_of(frame: ArrayLike) -> NDArray[np.float64]:
         return frame
     if frame.shape == (3,):
         return np.diag([*frame, 1.0])
-    raise ValueError(f"a frame is a spacing (3,) or an affine (4, 4), not of shape {frame.shape}")
+    raise InputError(
+        f"The frame has the shape {frame.shape}: give the spacing (z, y, x), or an affine of 4 x 4 numbers."
+    )
