@@ -339,14 +339,10 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
     folder = Path(folder)
     expected = [(label, number) for label in prediction for number in prediction.facts(label).numbers]
     table = _written_measures(folder)
-    if (
-        table is not None
-        and set(MEASURES) <= set(table.columns)
-        and list(zip(table["label"], table["member"], strict=True)) == expected
-    ):
+    if table is not None and list(zip(table["label"], table["member"], strict=True)) == expected:
         return table
     known: dict[int, tuple[tuple[int, ...], NDArray[np.float64]]] = {}
-    if table is not None and list(table.columns) == ["label", "member", *MEASURES]:
+    if table is not None:
         for label, own in table.groupby("label", sort=False):
             known[int(str(label))] = tuple(own["member"]), own[list(MEASURES)].to_numpy(float)
     for one in read_index(folder):
@@ -363,7 +359,7 @@ def load_measures(folder: str | os.PathLike[str], prediction: Prediction) -> pd.
 
 
 def _written_measures(folder: Path) -> pd.DataFrame | None:
-    """The table of members in the folder of a prediction; None if there is none."""
+    """The table of members in the folder of a prediction; None if there is none, or a measure is missing."""
     try:
         # As text first: Python's own numbers are exact, those of the reader in some versions of pandas not.
         text = pd.read_csv(folder / TABLES[0], dtype=str)
@@ -371,7 +367,7 @@ def _written_measures(folder: Path) -> pd.DataFrame | None:
         content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
         columns = content["columns"][TABLES[0]]
         table.attrs["columns"] = {name: columns[name] for name in table.columns}
-        _ = table["label"], table["member"]
+        _ = table[["label", "member", *MEASURES]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return table
