@@ -98,6 +98,11 @@ def test_others_are_drawn_for_rejected_members(few, at_once, folder):
     assert measure_changed(few.reject(1, 0), few, marked)["volume"].eq(-1).all(), "none of these is new"
     with pytest.raises(InputError, match="no member 7"):
         nd.redraw_members(few, 1, [7])
+    for cells in ("12", 1.5, [1, "2"], [[1, 2]]):  # "12" was read as the cells 1 and 2
+        with pytest.raises(InputError, match="as a list of whole numbers"):
+            nd.more_members(few, cells, 1)
+    with pytest.raises(InputError, match="No cells were given"):
+        nd.more_members(few, (), 1)
     with pytest.raises(InputError, match="No member was given"):
         nd.redraw_members(few, 1, [])
 

@@ -4,7 +4,7 @@ The noise of a member depends only on the seed, the cell and the member's number
 """
 
 import zlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -32,6 +32,17 @@ class CellDone:
 
 
 Event = Step | CellDone
+
+
+def checked_labels(cells: int | Iterable[int]) -> list[int]:
+    """The labels of cells in their order, each once; an InputError if there are none, or other values."""
+    given = list(cells) if isinstance(cells, Iterable) and not isinstance(cells, np.ndarray) else cells
+    values = np.atleast_1d(np.asarray(given))
+    if not values.size:
+        raise InputError("No cells were given: give at least one label.")
+    if values.ndim != 1 or values.dtype.kind not in "ui":
+        raise InputError(f"The cells are {cells!r}: give their labels as a list of whole numbers.")
+    return [int(label) for label in dict.fromkeys(values.tolist())]
 
 
 def iter_members(

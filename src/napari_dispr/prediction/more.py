@@ -16,7 +16,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go, steps_of
 from napari_dispr.models.library import load_model
 from napari_dispr.models.sampling import Sampling
-from napari_dispr.prediction.members import CellDone, Event, iter_members
+from napari_dispr.prediction.members import CellDone, Event, checked_labels, iter_members
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 
@@ -59,7 +59,7 @@ def iter_more_members(
         the cell was drawn from.
     """
     method, settings = as_drawn(prediction, model, device)
-    crops = [crop_of(prediction, label) for label in _checked_labels(labels)]
+    crops = [crop_of(prediction, label) for label in checked_labels(labels)]
     members = checked_settings(PredictSettings, {"members": members}).members
     numbers = {crop.label: _unused(prediction, crop.label, members) for crop in crops}
     return (yield from iter_members(prediction, crops, method, numbers, settings.seed))
@@ -136,13 +136,6 @@ def as_drawn(
             "that model, or predict again."
         )
     return Sampling.of(found, settings), settings
-
-
-def _checked_labels(labels: int | Iterable[int]) -> list[int]:
-    chosen = [labels] if isinstance(labels, int | np.integer) else list(labels)
-    if not chosen:
-        raise InputError("No cells were given: give at least one label.")
-    return [int(label) for label in dict.fromkeys(chosen)]
 
 
 def crop_of(prediction: Prediction, label: int) -> Crop:

@@ -21,7 +21,7 @@ from napari_dispr.files import plain
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import Model, Sampling, as_method, unused_settings
-from napari_dispr.prediction.members import CellDone, Event, iter_members, section_of
+from napari_dispr.prediction.members import CellDone, Event, checked_labels, iter_members, section_of
 from napari_dispr.prediction.notes import Note, mask_notes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
@@ -91,7 +91,7 @@ def iter_predict(
     pixel_size = chosen.pixel_size
     if pixel_size is None and unit == drawn_by.card.unit:
         pixel_size = grid.in_plane_scale(to_world)
-    chosen_cells = None if cells is None else _checked_cells(cells)
+    chosen_cells = None if cells is None else checked_labels(cells)
     card = drawn_by.card
     scaling = Scaling(
         chosen.scale, card.typical_extent, pixel_size, card.voxel_size, grid.pixel_sides(to_world)
@@ -126,16 +126,6 @@ def iter_predict(
             earlier=earlier,
         )
     )
-
-
-def _checked_cells(cells: Sequence[int]) -> list[int]:
-    """The labels in their order, each once."""
-    values = np.atleast_1d(np.asarray(cells))
-    if values.size and (values.ndim != 1 or values.dtype.kind not in "ui"):
-        raise InputError(f"The cells are {cells!r}: give their labels as a list of whole numbers.")
-    if not values.size:
-        raise InputError("No cells were given: give at least one label, or leave out cells to take all.")
-    return [int(label) for label in dict.fromkeys(values.tolist())]
 
 
 def _checked_affine(image_to_world: ArrayLike) -> NDArray[np.float64]:
