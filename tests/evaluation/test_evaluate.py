@@ -269,6 +269,8 @@ def with_empty_object(name):
         ([ball_cell("a")], {}, {}, "no method"),
         ([ball_cell("a")], {"m": balls(16)}, {"members": 0}, "at least one"),
         ([ball_cell("a")], {"m": balls(16)}, {"save_shapes": True}, "folder"),
+        ([ball_cell("a")], {"m": balls(16)}, {"definitions": "SHAPR"}, "choose one of ours, shapr, both"),
+        ([ball_cell("a")], {"m": balls(16)}, {"voxel_size": 0.0}, "above 0"),
         ([ball_cell("a"), ball_cell("a")], {"m": balls(16)}, {}, "named a"),
         ([ball_cell("a")], {"../m": balls(16)}, {}, "'../m'"),
         ([without_object("a")], {"m": balls(16)}, {}, "obj/a.tif"),

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import tifffile
@@ -217,6 +217,12 @@ def check(
         raise InputError("There is no method to evaluate: give at least one, such as cylinder.")
     if how.members < 1:
         raise InputError(f"The number of members is {how.members}: give at least one.")
+    if how.definitions not in get_args(Definitions):
+        raise InputError(
+            f"The definitions are {how.definitions!r}: choose one of {', '.join(get_args(Definitions))}."
+        )
+    if not how.voxel_size > 0:
+        raise InputError(f"The voxel size is {how.voxel_size}: give a number above 0.")
     if how.save_shapes and out is None:
         raise InputError("Shapes cannot be saved without a folder: give one as out.")
     for name in methods:
