@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from napari_dispr.errors import InputError
+from napari_dispr.export.meshes import export_meshes
 from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure_cells
 from tests.support.predictions import ball
 
 CELLS = {label: ball(label, (40, 40), [radius]) for label, radius in ((1, 10), (2, 12), (3, 14))}
@@ -30,6 +32,17 @@ def test_labels_from_an_array_find_their_cells():
     assert label in prediction and prediction.keep(label, 0).kept == {2: 0}
     with pytest.raises(InputError, match="no cell 9"):
         prediction.check_has(np.uint16(9))
+
+
+def test_the_kept_shape_is_a_number_or_the_consensus(tmp_path):
+    prediction, number = Prediction(CELLS), np.array([0])[0]
+    assert measure_cells(prediction.keep(2, number))["kept"].tolist() == ["", "member 0", ""]
+    assert [path.name for path in export_meshes(prediction.keep(2, number), tmp_path, kept=True)] == [
+        "2_member-0.stl"
+    ]
+    for wrong in ("consensu", 0.0, [0]):
+        with pytest.raises(InputError, match="give the number of a member, or consensus"):
+            prediction.keep(2, wrong)
 
 
 def test_adding_a_cell_copies_no_other(monkeypatch):

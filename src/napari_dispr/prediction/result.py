@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import index
 from typing import Any, Literal
 
 import numpy as np
@@ -155,8 +156,15 @@ class Prediction(Mapping[int, Ensemble]):
         Raises
         ------
         InputError
-            If there is no such cell or member.
+            If there is no such cell, member or shape.
         """
+        if shape is not None and shape != "consensus":
+            try:
+                shape = index(shape)  # also of NumPy
+            except TypeError:
+                raise InputError(
+                    f"The shape to keep is {shape!r}: give the number of a member, or consensus."
+                ) from None
         self.check_has(label, shape if isinstance(shape, int) else None)
         kept = {other: one for other, one in self.kept.items() if other != label}
         return replace(self, kept=kept if shape is None else {**kept, label: shape})
