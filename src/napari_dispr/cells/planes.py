@@ -29,6 +29,8 @@ _LARGE = 0.8
 _SMALL_END = 0.5
 #: Sections of a cell are at most this many voxels from its imaged plane, and from the centre in the plane.
 _ROOM = (30.0, grid.SIZE / 2)
+#: A cell with one section gets room up to the next planes, if these are at most so many of its radii away.
+_ROOM_OF_ONE = 2.3
 #: Cells are at most this many times as tall as wide; more means that depths and pixels have different units.
 _TALLEST = 12.0
 
@@ -252,6 +254,11 @@ def _reach(
     areas = [
         pixel * np.count_nonzero(labels[k][own[k]] == label) if k in own else 0 for k in range(len(labels))
     ]
+    if len(own) == 1 and 0 < min(own) < len(depths) - 1:
+        # Such a plane lies anywhere in the cell, which may reach up to its neighbours.
+        reach = max(-depths[min(own) - 1], depths[min(own) + 1])
+        if reach <= _ROOM_OF_ONE * np.sqrt(sum(areas) / np.pi):
+            return float(reach)
     low, high = ends(depths, np.array(areas, np.float64), cap=1.0)
     return max(-low, high)
 

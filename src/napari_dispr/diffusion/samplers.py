@@ -19,6 +19,7 @@ from torch import Tensor
 from napari_dispr import grid
 from napari_dispr.diffusion.network import UNet, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, Process, RectifiedFlow
+from napari_dispr.planes import WIDEST
 
 #: Standard deviation along z, in voxels, of a correction of a section, if no other section is near.
 CORRECTION_DEPTH = 3.0
@@ -28,7 +29,8 @@ CORRECTION_SHARE = 2 / 3
 NEARER = 3.0
 #: ... and with several sections, between which corrections are interpolated. Lower limits score better there.
 NEARER_OF_SEVERAL = 4 / 3
-#: Signed distance that a silhouette demands in each of its columns, in units of the truncation.
+#: Signed distance that a silhouette demands in each of its columns, and an empty section outside the cell, in
+#: units of the truncation.
 CLEAR = 0.08
 
 
@@ -233,9 +235,7 @@ def agree_with_sections(clean: Tensor, depths: Tensor, distances: Tensor) -> Ten
 
 def _with_sections(clean: Tensor, depths: NDArray[np.float32], distances: Tensor) -> Tensor:
     """One shape (64, 64, 64) with its sections at ``depths`` (K,); ``distances`` (K, 64, 64)."""
-    # An inclined surface is nearer than the edge of the section. Slopes flatter than 1 in 3 are rare.
-    near = distances / (NEARER if len(depths) == 1 else NEARER_OF_SEVERAL)
-    low, high = torch.minimum(near, distances), torch.maximum(near, distances)
+    low, high = section_limits(distances)
     place = grid.IMAGED_PLANE + depths
     below = np.clip(np.floor(place).astype(int), 0, grid.SIZE - 2)
     share = place - below
@@ -248,12 +248,28 @@ def _with_sections(clean: Tensor, depths: NDArray[np.float32], distances: Tensor
     return clean + reduce(torch.add, changes)
 
 
+def section_limits(distances: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest signed distance from the surface in all sections of a cell, (K, 64, 64).
+
+    ``distances`` (K, 64, 64) are those from the edges of the sections, in units of the truncation.
+    """
+    # An inclined surface is nearer than the edge of the section. Slopes flatter than 1 in 3 are rare.
+    near = distances / (NEARER if len(distances) == 1 else NEARER_OF_SEVERAL)
+    # The cell may end anywhere before an empty section.
+    is_empty = distances.amax(dim=(1, 2), keepdim=True) < 0
+    high = torch.maximum(near, distances)
+    return torch.minimum(near, distances), torch.where(is_empty, -CLEAR, high)
+
+
 def _profiles(
     depths: NDArray[np.float32], below: NDArray[np.int_], share: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Change along z, (64, K), that changes section k by 1 and the others, read between voxels, by 0."""
     apart = np.abs(depths[:, None] - depths) + np.where(np.eye(len(depths)), np.inf, 0)
-    width = np.minimum(CORRECTION_DEPTH, CORRECTION_SHARE * apart.min(axis=1)).astype(np.float32)
+    least = apart.min(axis=1)
+    width = np.minimum(CORRECTION_DEPTH, CORRECTION_SHARE * least)
+    # Between sections farther apart than networks know, corrections are interpolated.
+    width = np.where((least > WIDEST) & (least < np.inf), CORRECTION_SHARE * least, width).astype(np.float32)
     z = torch.from_numpy(grid.plane_distance()[:, None] - depths)
     spread = torch.exp(-0.5 * (z / torch.from_numpy(width)) ** 2).numpy().astype(np.float64)
     read = spread[below] * (1 - share[:, None]) + spread[below + 1] * share[:, None]
