@@ -75,7 +75,7 @@ def test_long_sections_stay_long():
 
 def cut_at_random(rng: np.random.Generator) -> tuple[dict[float, float], float]:
     """Radii by depth of an ellipsoid in a stack with planes 14 voxels apart, and its volume."""
-    radius, tall = np.exp(rng.uniform(np.log(4), np.log(28))), np.exp(0.1 + 0.35 * rng.standard_normal())
+    radius, tall = np.exp(rng.uniform(np.log(4), np.log(28))), np.exp(0.4 * rng.standard_normal())
     centre = rng.uniform(-7, 7)
 
     def section(depth: float) -> float:

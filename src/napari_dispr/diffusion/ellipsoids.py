@@ -21,9 +21,8 @@ from napari_dispr.diffusion.known_shapes import KnownShapes
 from napari_dispr.diffusion.starts import spread_evenly
 from napari_dispr.planes import WIDEST, KnownPlane
 
-#: Mean and standard deviation of the logarithm of ``a``: among known shapes 0 and .4 (`generic`), .1 and .4
-#: (`red-blood-cell`); among the means of 8 stacks of real nuclei .1 and .25, and .15 within a stack.
-_MEAN, _SPREAD = 0.1, 0.35
+#: Standard deviation of the logarithm of ``a`` among the known shapes of `generic`; its mean there is 0.
+_SPREAD = 0.4
 #: So many known shapes of a model are compared with ellipsoids, which must have this mean IoU with them. It
 #: is .81 in `generic`, and .63 in `red-blood-cell`, where members that start from known shapes are better.
 _COMPARED, _ALIKE = 40, 0.72
@@ -116,7 +115,7 @@ class Ellipsoids:
     def _chances(self) -> Numbers:
         """Chance of each ``a`` and each ``c``, (121, 77); with two sections one ``c`` is possible."""
         tall = _TALL[:, None]
-        prior = np.exp(-0.5 * ((np.log(tall) - _MEAN) / _SPREAD) ** 2)
+        prior = np.exp(-0.5 * (np.log(tall) / _SPREAD) ** 2)
         if len(self.depths) == 1:
             # Planes hit a cell the more often the taller it is, in all depths equally often. With radii of
             # any size, dR / R, the chance of the section is that of dR / R dc: a / sqrt(1 - off^2).

@@ -19,7 +19,6 @@ from torch import Tensor
 from napari_dispr import grid
 from napari_dispr.diffusion.network import UNet, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, Process, RectifiedFlow
-from napari_dispr.planes import WIDEST
 
 #: Standard deviation along z, in voxels, of a correction of a section, if no other section is near.
 CORRECTION_DEPTH = 3.0
@@ -266,10 +265,7 @@ def _profiles(
 ) -> NDArray[np.float32]:
     """Change along z, (64, K), that changes section k by 1 and the others, read between voxels, by 0."""
     apart = np.abs(depths[:, None] - depths) + np.where(np.eye(len(depths)), np.inf, 0)
-    least = apart.min(axis=1)
-    width = np.minimum(CORRECTION_DEPTH, CORRECTION_SHARE * least)
-    # Between sections farther apart than networks know, corrections are interpolated.
-    width = np.where((least > WIDEST) & (least < np.inf), CORRECTION_SHARE * least, width).astype(np.float32)
+    width = np.minimum(CORRECTION_DEPTH, CORRECTION_SHARE * apart.min(axis=1)).astype(np.float32)
     z = torch.from_numpy(grid.plane_distance()[:, None] - depths)
     spread = torch.exp(-0.5 * (z / torch.from_numpy(width)) ** 2).numpy().astype(np.float64)
     read = spread[below] * (1 - share[:, None]) + spread[below + 1] * share[:, None]
