@@ -80,7 +80,7 @@ def test_a_tall_cell_gets_a_smaller_zoom_or_is_refused():
 
 @pytest.mark.parametrize(("apart", "room"), [(25, True), (60, False)])
 def test_a_cell_with_one_section_gets_room_up_to_the_empty_planes(apart, room):
-    """Unless they are so far away that the cell would be small on the grid."""
+    """Unless it would be small on the grid, or the model knows how large cells are."""
     labels = np.zeros((3, 64, 64), int)
     labels[1] = np.hypot(*(np.indices((64, 64)) - 32)) < 15
     (crop,), _, _ = cropped(None, labels, [0, apart, 2 * apart])
@@ -90,6 +90,8 @@ def test_a_cell_with_one_section_gets_room_up_to_the_empty_planes(apart, room):
     else:
         (alone,), _ = crop_cells(None, labels[1], [1], Scaling("auto", 44.0))
         assert crop.zoom == alone.zoom and not crop.planes
+    (sized,), _, _ = cropped(None, labels, [0, apart, 2 * apart], voxel_size=0.14)
+    assert sized.zoom > 1.4
 
 
 def test_pixels_that_are_not_square():
