@@ -10,6 +10,8 @@ from napari_dispr import grid
 
 #: Planes that are closer than this many voxels to one that is used tell nothing new on the grid.
 LEAST_SPACING = 1.5
+#: Networks learn from planes that are at most this many voxels apart.
+WIDEST = 12.0
 #: Height of a cell beyond its last known section, relative to the radius of a disc as large as that.
 CAP = 0.8
 

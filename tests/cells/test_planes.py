@@ -78,6 +78,22 @@ def test_a_tall_cell_gets_a_smaller_zoom_or_is_refused():
         cropped(depths=tall, cells=[1], scale=3.0)
 
 
+@pytest.mark.parametrize(("apart", "room"), [(25, True), (60, False)])
+def test_a_cell_with_one_section_gets_room_up_to_the_empty_planes(apart, room):
+    """Unless it would be small on the grid, or the model knows how large cells are."""
+    labels = np.zeros((3, 64, 64), int)
+    labels[1] = np.hypot(*(np.indices((64, 64)) - 32)) < 15
+    (crop,), _, _ = cropped(None, labels, [0, apart, 2 * apart])
+    if room:
+        assert [plane.depth for plane in crop.planes] == pytest.approx([-30, 30])
+        assert not any(plane.mask.any() for plane in crop.planes)
+    else:
+        (alone,), _ = crop_cells(None, labels[1], [1], Scaling("auto", 44.0))
+        assert crop.zoom == alone.zoom and not crop.planes
+    (sized,), _, _ = cropped(None, labels, [0, apart, 2 * apart], voxel_size=0.14)
+    assert sized.zoom > 1.4
+
+
 def test_pixels_that_are_not_square():
     crops, _, _ = cropped(sides=(0.8, 1.2))
     for crop in crops:

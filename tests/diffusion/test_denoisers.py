@@ -127,6 +127,16 @@ def test_sections_of_a_shape_leave_it_alone():
     assert ((agreed > 0) ^ (shape > 0)).sum() < 0.01 * (shape > 0).sum()
 
 
+@pytest.mark.parametrize("end", [21.5, 24.0])
+def test_a_cell_may_end_anywhere_before_an_empty_section(end):
+    """A ball with a radius of 20 is not changed by an empty plane above it."""
+    z, y, x = np.indices(grid.SHAPE)
+    ball = np.clip(20.5 - np.sqrt((z - 32) ** 2 + (y - 31.5) ** 2 + (x - 31.5) ** 2), 0, 1) * 255
+    shape, empty = field(ball)[None, None], torch.full((64, 64), -1.0)
+    agreed = agree_with_sections(shape, torch.tensor([[0.0, end]]), torch.stack([disc(20.0), empty])[None])
+    assert (agreed - shape).abs().max() < 0.05
+
+
 def test_corrections_of_several_sections_fade_without_a_jump():
     shape = field(phantom("discocyte", np.random.default_rng(3)))[None, None]
     depths = torch.tensor([[0.0, 6.5, -7.0]])

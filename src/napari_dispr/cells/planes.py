@@ -29,6 +29,8 @@ _LARGE = 0.8
 _SMALL_END = 0.5
 #: Sections of a cell are at most this many voxels from its imaged plane, and from the centre in the plane.
 _ROOM = (30.0, grid.SIZE / 2)
+#: A cell with one section gets room up to the next planes, if these are at most so many of its radii away.
+_ROOM_OF_ONE = 2.3
 #: Cells are at most this many times as tall as wide; more means that depths and pixels have different units.
 _TALLEST = 12.0
 
@@ -166,7 +168,7 @@ def crop_planes(
         middle = _imaged_plane(planes, label, own)
         zoom = scaling.zoom(own[middle])
         try:
-            crop = _crop(planes, label, own, middle, zoom, scaling.scale == "auto", scaling.sides)
+            crop = _crop(planes, label, own, middle, zoom, scaling)
         except InputError as error:
             if cells is not None:
                 raise
@@ -192,11 +194,11 @@ def _crop(
     own: Mapping[int, Box],
     middle: int,
     zoom: float,
-    automatic: bool,
-    sides: tuple[float, float],
+    scaling: Scaling,
 ) -> Crop:
-    """Crop one cell; ``own`` are its boxes in its planes, ``automatic`` is whether the zoom may be less."""
+    """Crop one cell; ``own`` are its boxes in its planes. With the scale "auto" the zoom may be less."""
     _check_cell(planes.labels, label, own)
+    automatic, sides = scaling.scale == "auto", scaling.sides
     depths = planes.depths - planes.depths[middle]
     centre = box_centre(own[middle])
     tall = max(abs(depths[k]) for k in own)
@@ -219,7 +221,8 @@ def _crop(
             )
         zoom = float(most)
     if automatic:
-        zoom = min(zoom, _ROOM[0] / _reach(planes.labels, label, own, depths, sides))
+        any_size = scaling.voxel_size is None
+        zoom = min(zoom, _ROOM[0] / _reach(planes.labels, label, own, depths, sides, any_size))
 
     def picture(k: int) -> NDArray[Any] | None:
         return None if planes.image is None else planes.image[k]
@@ -246,12 +249,20 @@ def _reach(
     own: Mapping[int, Box],
     depths: NDArray[np.float64],
     sides: tuple[float, float],
+    any_size: bool,
 ) -> float:
-    """How far a cell may extend along z, in pixels, with half balls on its outermost sections."""
+    """How far a cell may extend along z, in pixels, with half balls on its outermost sections.
+
+    ``any_size`` is whether the model is for cells of any size: then the only section may lie anywhere.
+    """
     pixel = sides[0] * sides[1]
     areas = [
         pixel * np.count_nonzero(labels[k][own[k]] == label) if k in own else 0 for k in range(len(labels))
     ]
+    if any_size and len(own) == 1 and 0 < min(own) < len(depths) - 1:
+        reach = max(-depths[min(own) - 1], depths[min(own) + 1])
+        if reach <= _ROOM_OF_ONE * np.sqrt(sum(areas) / np.pi):
+            return float(reach)
     low, high = ends(depths, np.array(areas, np.float64), cap=1.0)
     return max(-low, high)
 

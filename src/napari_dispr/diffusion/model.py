@@ -24,6 +24,7 @@ from napari_dispr.card import Card
 from napari_dispr.diffusion import condition, devices, eight_bit
 from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
 from napari_dispr.diffusion.condition import Condition, Known
+from napari_dispr.diffusion.ellipsoids import Ellipsoids, describe
 from napari_dispr.diffusion.known_shapes import KnownShapes
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
@@ -182,11 +183,14 @@ class ShapeModel:
         stacked = torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(volumes))
         return Condition(*stacked, *condition.filled_up(known))
 
-    def start(self, crop: Conditioned) -> Start | None:
+    def start(self, crop: Conditioned) -> Start | Ellipsoids | None:
         """Where the members of a crop start; None: from noise alone, as for a projection."""
         if self.known is None or crop.picture != "section":
             return None
         sized, truncation = crop.known_scale is not None, self.card.truncation
+        ellipsoids = Ellipsoids.of(crop.mask, crop.planes, truncation)
+        if ellipsoids is not None and describe(self.known):
+            return ellipsoids
         return Start.of(self.known, crop.mask, crop.image, crop.planes, sized=sized, truncation=truncation)
 
     def ready(self, device: torch.device) -> UNet3D:

@@ -28,7 +28,8 @@ CORRECTION_SHARE = 2 / 3
 NEARER = 3.0
 #: ... and with several sections, between which corrections are interpolated. Lower limits score better there.
 NEARER_OF_SEVERAL = 4 / 3
-#: Signed distance that a silhouette demands in each of its columns, in units of the truncation.
+#: Signed distance that a silhouette demands in each of its columns, and an empty section outside the cell, in
+#: units of the truncation.
 CLEAR = 0.08
 
 
@@ -233,9 +234,7 @@ def agree_with_sections(clean: Tensor, depths: Tensor, distances: Tensor) -> Ten
 
 def _with_sections(clean: Tensor, depths: NDArray[np.float32], distances: Tensor) -> Tensor:
     """One shape (64, 64, 64) with its sections at ``depths`` (K,); ``distances`` (K, 64, 64)."""
-    # An inclined surface is nearer than the edge of the section. Slopes flatter than 1 in 3 are rare.
-    near = distances / (NEARER if len(depths) == 1 else NEARER_OF_SEVERAL)
-    low, high = torch.minimum(near, distances), torch.maximum(near, distances)
+    low, high = section_limits(distances)
     place = grid.IMAGED_PLANE + depths
     below = np.clip(np.floor(place).astype(int), 0, grid.SIZE - 2)
     share = place - below
@@ -246,6 +245,19 @@ def _with_sections(clean: Tensor, depths: NDArray[np.float32], distances: Tensor
         missing = torch.minimum(torch.maximum(section, low[k]), high[k]) - section
         changes.append(profile[:, k, None, None] * missing)
     return clean + reduce(torch.add, changes)
+
+
+def section_limits(distances: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest signed distance from the surface in all sections of a cell, (K, 64, 64).
+
+    ``distances`` (K, 64, 64) are those from the edges of the sections, in units of the truncation.
+    """
+    # An inclined surface is nearer than the edge of the section. Slopes flatter than 1 in 3 are rare.
+    near = distances / (NEARER if len(distances) == 1 else NEARER_OF_SEVERAL)
+    # The cell may end anywhere before an empty section.
+    is_empty = distances.amax(dim=(1, 2), keepdim=True) < 0
+    high = torch.maximum(near, distances)
+    return torch.minimum(near, distances), torch.where(is_empty, -CLEAR, high)
 
 
 def _profiles(

@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_dispr import grid
@@ -36,7 +37,7 @@ from napari_dispr.diffusion.known_shapes import (
     edge_of,
     look_of,
 )
-from napari_dispr.diffusion.samplers import NEARER, NEARER_OF_SEVERAL
+from napari_dispr.diffusion.samplers import section_limits
 from napari_dispr.planes import KnownPlane, ends, section_areas
 
 #: A regression uses so many of the nearest shapes. Its ridge, in units of the mean square of a shape's look.
@@ -154,16 +155,20 @@ class Start:
     def _missing(self, sections: Floats) -> Floats:
         """The least change of the components (K,) that makes sections (D, 64, 64) possible for the edges.
 
-        A surface may be nearer than the edge of the section, see `samplers.agree_with_sections`.
+        A surface may be nearer than the edge of the section, see `samplers.section_limits`.
         """
-        near = self.edges / (NEARER if len(self.edges) == 1 else NEARER_OF_SEVERAL)
-        low, high = np.minimum(near, self.edges), np.maximum(near, self.edges)
+        low, high = self._limits
         change = np.zeros(len(self.known.shape_unit), np.float32)
         for _ in range(ROUNDS):
             missing = np.clip(sections, low, high) - sections
             step = plane_coefficients(missing, 0.0, MODES).ravel() @ self._gain
             change, sections = change + step, sections + self.sections.change(step)
         return change
+
+    @cached_property
+    def _limits(self) -> tuple[Floats, Floats]:
+        low, high = section_limits(torch.from_numpy(self.edges))
+        return low.numpy(), high.numpy()
 
     @cached_property
     def _gain(self) -> Floats:

@@ -22,7 +22,7 @@ from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.process import RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, FlowDenoiser
-from napari_dispr.diffusion.starts import from_noise
+from napari_dispr.diffusion.starts import Start, from_noise
 from napari_dispr.errors import InputError
 from napari_dispr.events import Clock, Step
 from napari_dispr.models.method import Members, Method, MethodEvent, OutOfMemory, Task
@@ -110,10 +110,10 @@ class Sampling:
             **{name: text for name, text in self.card.training.items() if name == "undertrained"},
         }
 
-    def times(self, from_known: bool) -> tuple[float, ...]:
-        """The times that the sampler visits, from a known shape or from noise alone."""
+    def times(self, from_shape: bool) -> tuple[float, ...]:
+        """The times that the sampler visits, from a shape or from noise alone."""
         process, known = self.model.process, self.model.known
-        if from_known and known is not None and isinstance(process, RectifiedFlow):
+        if from_shape and known is not None and isinstance(process, RectifiedFlow):
             return process.times(self.steps, float(known.start[0]))
         return process.times(self.steps)
 
@@ -207,13 +207,17 @@ class Batches:
             yield OutOfMemory(self._size)
 
     def _alike(self, pairs: Sequence[tuple[Crop, int]]) -> list[tuple[Crop, int]]:
-        """The first pairs, which all start from known shapes, or all from noise alone."""
-        from_known = self.starts_known(*pairs[0])
-        return list(takewhile(lambda pair: self.starts_known(*pair) == from_known, pairs[: self._size]))
+        """The first pairs, which all start from shapes, or all from noise alone."""
+        from_shape = self.starts_shaped(*pairs[0])
+        return list(takewhile(lambda pair: self.starts_shaped(*pair) == from_shape, pairs[: self._size]))
 
-    def starts_known(self, crop: Crop, seed: int) -> bool:
-        """Whether a member of a crop starts from a known shape."""
-        return not from_noise(crop.planes, seed) and self._start(crop) is not None
+    def starts_shaped(self, crop: Crop, seed: int) -> bool:
+        """Whether a member of a crop starts from a known shape or an ellipsoid."""
+        match self._start(crop):
+            case Start():
+                return not from_noise(crop.planes, seed)
+            case start:
+                return start is not None
 
     def _steps(
         self, now: Sequence[tuple[Crop, int]], watch: Callable[[Denoiser], Denoiser]
@@ -231,16 +235,16 @@ class Batches:
 
         model, sampling = self._sampling.model, self._sampling
         starts = [self._start(crop) for crop, _ in now]
-        from_known = self.starts_known(*now[0])
+        from_shape = self.starts_shaped(*now[0])
         # Members from noise alone are only corrected near the sections: so they err differently.
         fits = [
-            start.fitted if from_known and start and crop.planes else None
+            start.fitted if from_shape and isinstance(start, Start) and crop.planes else None
             for (crop, _), start in zip(now, starts, strict=True)
         ]
         denoiser = model.denoiser(crops, self._network, fits=fits)
         first = fresh_noise()
-        times = sampling.times(from_known)
-        if from_known and isinstance(denoiser, FlowDenoiser):
+        times = sampling.times(from_shape)
+        if from_shape and isinstance(denoiser, FlowDenoiser):
             known = [start.shape(seed) for (_, seed), start in zip(now, starts, strict=True) if start]
             shapes = torch.from_numpy(np.stack([*known, *[known[-1]] * missing]))[:, None].to(self._device)
             first = denoiser.process.diffuse(

@@ -10,13 +10,13 @@ from scipy.ndimage import gaussian_filter
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.cells.novelty import other_optics
-from napari_dispr.planes import KnownPlane, useful
+from napari_dispr.planes import WIDEST, KnownPlane, useful
 from napari_dispr.training.augmentation import Sample
 
 #: Most known planes of a sample, the imaged one included.
 MOST_PLANES = 9
 #: Distances between the planes of a stack, in voxels.
-SPACINGS = (2.0, 12.0)
+SPACINGS = (2.0, WIDEST)
 #: Share of samples whose planes are a part of an evenly spaced stack; the others have any depths.
 _EVEN = 0.7
 #: Voxels beyond the ends of the cell where a plane, which is empty, may lie.
