@@ -6,7 +6,7 @@ from scipy import ndimage
 from support.geometry import ball
 
 from napari_dispr import grid
-from napari_dispr.shapes.meshes import surface_mesh
+from napari_dispr.shapes.meshes import surface_mesh, without_creases
 
 Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)
 
@@ -92,3 +92,14 @@ def test_noise_with_ambiguous_corners_is_closed():
 def test_a_frame_is_a_spacing_or_an_affine():
     with pytest.raises(ValueError, match="frame"):
         surface_mesh(ball(9), np.eye(3))
+
+
+def test_a_consensus_of_crossing_shapes_has_no_creases_to_look_at_and_keeps_its_volume():
+    discs = [ball(radius=18) - 0.7 * np.abs(np.tensordot(tilt, np.indices((64,) * 3) - 31.5, 1)) for tilt in
+             ([1, 0, 0], [0.8, 0.6, 0], [0.8, 0, 0.6])]  # fmt: skip
+    majority = surface_mesh(np.sort(discs, axis=0)[1])
+    smooth = without_creases(majority)
+    sharpest = [np.percentile(mesh.face_adjacency_angles, 99) for mesh in (majority, smooth)]
+    assert sharpest[1] < 0.7 * sharpest[0]
+    assert smooth.volume == pytest.approx(majority.volume, rel=5e-3) and smooth.is_watertight
+    assert not len(without_creases(surface_mesh(np.full((8,) * 3, -1.0))).faces)

@@ -294,6 +294,9 @@ def test_the_picture_cuts_the_shapes_in_3d(viewer: ViewerModel) -> None:
     assert viewer.dims.ndisplay == 3
     sheet = viewer.layers["picture: imaged plane"]
     assert sheet.visible and not image.visible
+    np.testing.assert_allclose(
+        sheet.colormap.map([0.0, 1.0])[:, 3], [0, 1], err_msg="a dark picture hides nothing"
+    )
     for corner in ((0, 0), (129, 169)):
         np.testing.assert_allclose(sheet.data_to_world((0, *corner)), (0, *image.data_to_world(corner)))
     thickness = sheet.data_to_world((0.5, 0, 0))[0] - sheet.data_to_world((-0.5, 0, 0))[0]

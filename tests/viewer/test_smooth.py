@@ -53,9 +53,13 @@ def test_a_surface_stands_in_for_the_layer_on_screen() -> None:
     surface = viewer.layers["cells: member 1 (smooth)"]
     assert isinstance(surface, Surface) and surface.visible and not first.visible
     assert is_seen(first) and not is_seen(second) and not smooth.missing(result.layers)
-    colours = {2: np.array([1, 0, 0, 1]), 5: np.array([0, 1, 0, 0.5]), None: np.zeros(4)}
+    colours = {2: np.array([0.5, 0, 0, 1]), 5: np.array([0, 1, 0, 0.5]), None: np.zeros(4)}
     first.colormap = DirectLabelColormap(color_dict=colours)
-    np.testing.assert_allclose(np.unique(surface.vertex_colors, axis=0), [[0, 1, 0, 0.5], [1, 0, 0, 1]])
+    np.testing.assert_allclose(
+        np.unique(surface.vertex_colors, axis=0),
+        [[0, 1, 0, 0.5], [1, 0, 0, 1]],
+        err_msg="as bright as can be",
+    )
     second.visible = True
     for made in smooth_shapes(smooth.missing(result.layers)):
         smooth.replace(*made)

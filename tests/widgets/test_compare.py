@@ -171,6 +171,8 @@ def test_every_view_draws_and_dragging_turns_all_tiles(compare, qtbot: QtBot) ->
     press(widget.view_buttons[View.OVERLAY])
     settle(qtbot, widget)
     assert len(widget.canvas.tile_rects()) == 1 and len(colours(widget, 0)) > 500
+    camera = widget.canvas._view.camera
+    assert camera.depth_value < 1e3 * widget._cell.radius  # a depth buffer of 24 bits resolves 1e-4 of a cell
     angles = widget.canvas.angles
     native = widget.canvas._canvas.native
     QTest.mousePress(native, Qt.MouseButton.LeftButton, pos=QPoint(100, 100))

@@ -111,7 +111,7 @@ def result_layers(
 
 def surface_layers(opened: OpenPrediction, label: int) -> list[LayerData]:
     """The members and the consensus of a cell as surface layers (data, settings, type), in their place."""
-    from napari_dispr.shapes.meshes import surface_mesh
+    from napari_dispr.shapes.meshes import surface_mesh, without_creases
 
     prediction, ensemble = opened.prediction, opened.prediction[label]
     to_world = grid.translation((opened.depth, 0.0, 0.0)) @ ensemble.grid_to_world
@@ -123,6 +123,8 @@ def surface_layers(opened: OpenPrediction, label: int) -> list[LayerData]:
     layers = []
     for name, shape, distance in shapes:
         mesh = surface_mesh(distance, to_world)
+        if shape == "consensus":
+            mesh = without_creases(mesh)
         if len(mesh.faces):
             settings = {
                 "name": f"cell {label}: {name}",

@@ -7,6 +7,7 @@ import numpy as np
 import pint
 from napari.components import Camera, ViewerModel
 from napari.layers import Image, Labels, Layer, Vectors
+from napari.utils import Colormap
 from numpy.typing import NDArray
 
 from napari_dispr import grid
@@ -22,8 +23,8 @@ _FILL, _CLOSEST = 0.8, 8.0
 #: Largest side of the sheet that shows the picture: all graphics cards support it for 3D textures.
 _LARGEST_SHEET = 2048
 
-#: Opacity of the sheet: the shapes below it stay visible.
-_SHEET_OPACITY = 0.5
+#: Opacity of the sheet where the picture is brightest: the shapes below it stay visible.
+_SHEET_OPACITY = 0.8
 
 #: Key of the metadata of the layer with the outlines.
 _OUTLINES_KEY = "napari-dispr outlines"
@@ -212,7 +213,7 @@ def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64]) -> 
     return Image(
         plane.array[y : y + _LARGEST_SHEET, x : x + _LARGEST_SHEET][np.newaxis],
         name=f"{image.name}: imaged plane",
-        colormap=image.colormap,
+        colormap=_clear_where_dark(image.colormap),
         contrast_limits=image.contrast_limits,
         gamma=image.gamma,
         units=(plane.unit,) * 3,
@@ -221,6 +222,13 @@ def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64]) -> 
         metadata={METADATA_KEY: {"of": image.name}},
         **transform_of(affine),
     )
+
+
+def _clear_where_dark(colormap: Colormap) -> Colormap:
+    """The same colours, so transparent where the picture is dark that it darkens no shape below it."""
+    colours = colormap.map(np.linspace(0, 1, 256))
+    colours[:, 3] *= colours[:, :3].max(axis=1)
+    return Colormap(colours, name=f"{colormap.name}, transparent where dark")
 
 
 def _extent(layers: Sequence[Layer]) -> NDArray[np.float64]:

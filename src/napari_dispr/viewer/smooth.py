@@ -147,6 +147,8 @@ class SmoothLayers:
 
 
 def _colours(layer: Labels, shape: SmoothShape) -> NDArray[np.float32]:
-    """The colour of each vertex, RGBA."""
+    """The colour of each vertex, RGBA: that of its cell, as bright as it can be (napari's light is dim)."""
     cells, places = np.unique(shape.cells, return_inverse=True)
-    return np.asarray(layer.colormap.map(cells), dtype=np.float32)[places]
+    colours = np.asarray(layer.colormap.map(cells), dtype=np.float32)
+    colours[:, :3] /= np.maximum(colours[:, :3].max(axis=1, keepdims=True), 1e-3)
+    return colours[places]

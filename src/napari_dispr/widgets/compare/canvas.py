@@ -30,6 +30,8 @@ from napari_dispr.widgets.compare.tiles import VALUE_COLOURS, Tile, TileSurface,
 _ELEVATION, _AZIMUTH = 32.0, -25.0
 #: Size of a tile relative to its shape; largest and smallest zoom.
 _FILL, _CLOSEST, _FARTHEST = 1.12, 8.0, 0.4
+#: Depth of the scene to each side of its centre, relative to the shape: panning must not leave it.
+_DEPTH = 100.0
 #: Opacity of the picture: shapes below it stay visible.
 _PICTURE_OPACITY = 0.5
 #: Order of painting: opaque surfaces from 0 on, then the picture, then translucent surfaces.
@@ -40,6 +42,8 @@ HEAD, FOOT = 22, 18
 _BETWEEN = 5
 #: If press and release are further apart, in pixels, it is a drag, which turns.
 _CLICK_RADIUS = 4
+#: Samples of a pixel, for smooth edges.
+_SAMPLES = 4
 _BACKGROUND = (0.11, 0.12, 0.14)
 
 
@@ -288,6 +292,8 @@ class ShapeCanvas(QWidget):
         self._placing = True
         camera.elevation, camera.azimuth = self.angles
         camera.center = self._centre
+        # vispy's default of a million units leaves too few steps of depth for cells of a few micrometres.
+        camera.depth_value = _DEPTH * self._cell.radius
         pixels = float(np.linalg.svd(self._pixels_a_unit(), compute_uv=False)[0])
         camera.scale_factor *= pixels / (_FILL * side / (2 * self._cell.radius) * self._zoom)
         self._fitted = camera.scale_factor * self._zoom
@@ -357,7 +363,9 @@ class ShapeCanvas(QWidget):
     def _make(self) -> None:
         self._window = weakref.ref(self.window())
         use_app(API_NAME)
-        self._canvas = SceneCanvas(keys=None, bgcolor=_BACKGROUND, size=(self.width(), self.height()))
+        self._canvas = SceneCanvas(
+            keys=None, bgcolor=_BACKGROUND, size=(self.width(), self.height()), config={"samples": _SAMPLES}
+        )
         self._view = self._canvas.central_widget.add_view(camera=TurntableCamera(fov=0, up="+z"))
         self._fitted = self._view.camera.scale_factor
         self.layout().addWidget(self._canvas.native)

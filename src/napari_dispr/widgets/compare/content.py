@@ -16,7 +16,7 @@ from scipy.ndimage import map_coordinates
 from napari_dispr import grid
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.mesh_files import meshes_of_labels
-from napari_dispr.shapes.meshes import surface_mesh
+from napari_dispr.shapes.meshes import surface_mesh, without_creases
 from napari_dispr.viewer.displayed import DisplayedPlane, finest
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.world import layer_to_world
@@ -224,7 +224,7 @@ def _seen(
 
 
 def _consensus(ensemble: Ensemble) -> Surface | None:
-    mesh = surface_mesh(ensemble.consensus_distance)
+    mesh = without_creases(surface_mesh(ensemble.consensus_distance))
     if not len(mesh.vertices):
         return None
     # How far apart the members' surfaces are: their signed distances along the consensus' surface.
