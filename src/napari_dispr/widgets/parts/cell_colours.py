@@ -159,5 +159,6 @@ def colours_of(cells: NDArray[np.int64], values: NDArray[np.float64]) -> dict[in
         return {}
     low, high = np.percentile(values[there], [2, 98])
     shares = np.clip((values[there] - low) / max(high - low, 1e-12), 0, 1)
-    colours = ensure_colormap("viridis").map(shares)
+    # Up to green: the yellow end would look like the selected cell.
+    colours = ensure_colormap("viridis").map(0.8 * shares)
     return dict(zip(cells[there].tolist(), colours.astype(np.float32), strict=True))

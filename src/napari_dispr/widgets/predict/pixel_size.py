@@ -37,7 +37,7 @@ class PixelSize(QWidget):
         row((self.size, 1), (self.distance, 1), self.unit, self.set_button, parent=self)
         self.set_button.clicked.connect(self.write)
         self._stated = StatedSize(self)
-        self._stated.found.connect(self._offer_stated)
+        self._stated.read.connect(self._offer_stated)
         self._offered: tuple[Image, StatedSpacing] | None = None
 
     def look(self, several: bool) -> bool:

@@ -151,7 +151,7 @@ class LearnPage(QWidget):
         self.image_choice.layer_changed.connect(self._on_layers)
         self.labels_choice.layer_changed.connect(self._on_layers)
         self.folder.changed.connect(self._on_inputs)
-        self._stated.found.connect(self._on_inputs)
+        self._stated.read.connect(self._on_inputs)
         self.name.textChanged.connect(self._on_inputs)
         self.learn_button.clicked.connect(self.learn)
         self.view.state_changed.connect(self.models_changed)
