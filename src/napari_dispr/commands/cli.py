@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, unknown = parser.parse_known_args(arguments)
         if unknown and "dataset" in options and not unknown[0].startswith("-"):
             raise InputError(
-                f"{options.dataset} and {unknown[0]} are two paths: give one folder of cells. If they are images "
-                "and labels, napari-dispr dataset cuts the cells from them."
+                f"{options.dataset} and {unknown[0]} are two paths: give one folder of cells. If they are "
+                "images and labels, napari-dispr dataset cuts the cells from them."
             )
         if unknown:
             parser.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -243,9 +243,10 @@ class Run(RunFolder):
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], plan: Plan) -> Self:
-        """Write a plan into a folder, which may exist but not contain a run, except one that failed to start."""
+        """Write a plan into a folder, which may exist but not contain a run."""
         run = cls(Path(folder).absolute(), plan)
         if cls.is_in(run.folder):
+            # A run that could not begin does not block its name.
             if run.is_running or run.last("begin") or not run.last("problem"):
                 raise InputError(
                     f"{run.folder} already holds a training run: resume it (on the command line: --resume), "
