@@ -23,8 +23,7 @@ from napari_dispr.grid import check_spacing
 
 #: The unit of all stacks whose files have a unit.
 UNIT = "micrometer"
-#: Names of units in files, in lower case, and their length in micrometer. Inches are left out: they state the
-#: resolution of a screen or a printer (72 dpi), which many programs write into every TIFF.
+#: Names of units in files, in lower case, and their length in micrometer.
 _UNITS = {
     **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre", "\\u00b5m"), 1.0),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
@@ -33,6 +32,11 @@ _UNITS = {
     **dict.fromkeys(("m", "meter", "metre"), 1e6),
     **dict.fromkeys(("å", "angstrom"), 1e-4),
 }
+#: The units of TIFF itself, by number: inch and centimeter in micrometer.
+_TIFF_UNITS = {2: 25_400.0, 3: 10_000.0}
+#: Sides of a pixel in micrometer that count with these units. Many programs write the resolution of a screen,
+#: a printer or a scanner (72 to 4800 dpi) into every TIFF: these pixels are larger.
+_LEAST_PIXEL, _LARGEST_PIXEL = 0.001, 5.0
 #: Formats that are not read, and what to do about them.
 _OTHER_FORMATS = {
     **dict.fromkeys(
@@ -321,7 +325,7 @@ def _promised(tiff: tifffile.TiffFile) -> int:
 
 
 def _tiff_sizes(tiff: tifffile.TiffFile) -> tuple[_Sizes, Sequence[object], str]:
-    """Voxel size and units from OME-XML, or from the description and tags of ImageJ; a note."""
+    """Voxel size and units from OME-XML, the description and tags of ImageJ, or the tags of TIFF; a note."""
     if tiff.is_ome and tiff.ome_metadata:
         return *_ome_sizes(tiff.ome_metadata), ""
     shaped: Any = tiff.shaped_metadata
@@ -334,10 +338,16 @@ def _tiff_sizes(tiff: tifffile.TiffFile) -> tuple[_Sizes, Sequence[object], str]
         pixels, per = tag.value if tag is not None else (0, 1)
         return per / pixels if pixels else None
 
+    y, x = in_plane("YResolution"), in_plane("XResolution")
+    tag = tiff.pages.first.tags.get("ResolutionUnit")
+    if tag is not None and y and x and not any(units):
+        y_side, x_side = (side * _TIFF_UNITS.get(int(tag.value), np.inf) for side in (y, x))
+        if min(y_side, x_side) >= _LEAST_PIXEL and max(y_side, x_side) <= _LARGEST_PIXEL:
+            return (None, y_side, x_side), (UNIT,) * 3, ""
     note, z = "", abs(float(metadata.get("spacing", 0)))
     if not z and tiff.is_imagej and micrometers(units[0]):
         note, z = "the distance of its slices is taken as 1 unit, the default of ImageJ.", 1.0
-    return (z or None, in_plane("YResolution"), in_plane("XResolution")), units, note
+    return (z or None, y, x), units, note
 
 
 def _ome_sizes(text: str) -> tuple[_Sizes, Sequence[object]]:
