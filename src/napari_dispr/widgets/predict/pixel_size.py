@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
 from napari_dispr.cells.stack_files import StatedSpacing
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.scene import look_at
+from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.parts.stated_size import StatedSize
 
@@ -101,10 +102,10 @@ class PixelSize(QWidget):
             dims.current_step = displayed
 
 
-def _box(value: float, tip: str) -> QDoubleSpinBox:
-    box = QDoubleSpinBox(toolTip=tip)
+def _box(value: float, tip: str) -> DecimalBox:
+    box = DecimalBox(toolTip=tip)
     box.setDecimals(4)
-    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # two numbers fit side by side
+    box.setButtonSymbols(DecimalBox.ButtonSymbols.NoButtons)  # two numbers fit side by side
     box.setRange(0.0001, 10_000)
     box.setValue(value)
     return box
