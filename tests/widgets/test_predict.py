@@ -562,7 +562,10 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     assert widget.form.settings.scale == "physical"
 
 
-def test_the_size_that_the_file_states_is_offered(make_napari_viewer, tmp_path: Path, qtbot: QtBot) -> None:
+@pytest.mark.parametrize("several", [True, False])
+def test_the_size_that_the_file_states_is_offered(
+    several: bool, make_napari_viewer, tmp_path: Path, qtbot: QtBot
+) -> None:
     """napari's reader of TIFF leaves the size of a voxel out."""
     stack = np.stack([IMAGE] * 9)
     stated = {"metadata": {"axes": "ZYX", "spacing": 1.75, "unit": "um"}, "resolution": (1 / 0.4, 1 / 0.8)}
@@ -575,11 +578,12 @@ def test_the_size_that_the_file_states_is_offered(make_napari_viewer, tmp_path: 
     size = widget.pixel_size
     qtbot.waitUntil(lambda: size.size.value() == pytest.approx(np.sqrt(0.32), abs=1e-4))
     assert size.distance.value() == 1.75 and size.unit.currentData() == "micrometer"
-    widget.planes.setCurrentIndex(1)
-    qtbot.waitUntil(lambda: not size.distance.isHidden())
+    widget.planes.setCurrentIndex(int(several))
+    qtbot.waitUntil(lambda: size.distance.isHidden() != several)
     press(size.set_button)
     for layer in (image, labels):
         assert layer.scale == pytest.approx((1.75, 0.8, 0.4), abs=1e-4)
+        assert {str(unit) for unit in layer.units} == {"micrometer"}
     assert viewer.dims.current_step[0] == 6, "the same plane is displayed"
     size.size.setValue(3.0)
     qtbot.waitUntil(lambda: size.isHidden())

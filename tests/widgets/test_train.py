@@ -8,6 +8,7 @@ from pathlib import Path
 import napari_builtins
 import numpy as np
 import pytest
+import tifffile
 from napari import Viewer
 from npe2 import PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
@@ -29,6 +30,7 @@ from napari_dispr.training.run import Plan, Run, all_runs, runs_folder
 from napari_dispr.widgets.parts.followed import stop_runs
 from napari_dispr.widgets.parts.picture import PictureWindow
 from napari_dispr.widgets.parts.threads import threads_running
+from napari_dispr.widgets.train import data as train_data
 from napari_dispr.widgets.train.request import DataRequest, gather
 from napari_dispr.widgets.train.widget import TrainWidget
 
@@ -225,6 +227,21 @@ def test_with_nothing_open_the_next_step_is_said(opened) -> None:
     assert not widget.train_button.isEnabled()
     press(widget.data.folder_button)
     assert widget.data.message.text().startswith("Choose a dataset folder")
+
+
+def test_cells_of_a_file_that_states_its_size_are_read_once(
+    make_napari_viewer, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr(train_data, "gather", lambda one, step: read.append(one) or gather(one, step))
+    stated = {"metadata": {"axes": "ZYX", "spacing": 0.3, "unit": "um"}, "resolution": (5, 5)}
+    tifffile.imwrite(tmp_path / "nuclei.tif", STACK.image.astype(np.float32), imagej=True, **stated)
+    viewer = make_napari_viewer()
+    widget = dock(viewer)
+    viewer.open(tmp_path / "nuclei.tif", plugin="napari")
+    viewer.add_labels(STACK.labels.copy(), name="segmentation")
+    qtbot.waitUntil(lambda: widget.data.data is not None)
+    assert [request.stack.spacing for request in read] == [pytest.approx((0.3, 0.2, 0.2))]
 
 
 def test_only_stacks_are_offered(opened, qtbot: QtBot) -> None:

@@ -72,19 +72,24 @@ class PixelSize(QWidget):
     def write(self) -> None:
         """Set scale, place and units of both layers; the view shows all of them, in the same plane.
 
-        The ratio of y and x is kept. Where it is 1, that of the file is taken.
+        The ratio of y and x is kept. Where it is 1, that of the file is taken. The distance of planes is that of
+        the file, too, if the user has not changed the size.
         """
         image, labels = self._layers()
         if image is None:
             return
         dims, ratio = self._viewer.dims, np.ones(2)
         steps, displayed = dims.nsteps, dims.current_step
-        if self._offered and self._offered[0] is image and np.ptp(image.scale[-2:]) == 0:
-            sides = np.array(self._offered[1][1:])
-            ratio = sides / np.sqrt(sides.prod())
         unit: str = self.unit.currentData()
-        factor = self.size.value() / float(np.sqrt(np.prod(image.scale[-2:])))
         distance = self.distance.value() if not self.distance.isHidden() else None
+        if self._offered and self._offered[0] is image:
+            sides = np.array(self._offered[1][1:])
+            side = np.sqrt(sides.prod())
+            if np.ptp(image.scale[-2:]) == 0:
+                ratio = sides / side
+            if distance is None and unit == "micrometer" and np.isclose(self.size.value(), side, rtol=1e-3):
+                distance = self._offered[1][0]
+        factor = self.size.value() / float(np.sqrt(np.prod(image.scale[-2:])))
         for layer in (image, labels):
             if layer is None:
                 continue
