@@ -72,8 +72,8 @@ class PixelSize(QWidget):
     def write(self) -> None:
         """Set scale, place and units of both layers; the view shows all of them, in the same plane.
 
-        The ratio of y and x is kept. Where it is 1, that of the file is taken. The distance of planes is that of
-        the file, too, if the user has not changed the size.
+        The ratio of y and x is kept. Where it is 1, that of the file is taken, and the distance of planes of
+        the file, if the user has not changed the size.
         """
         image, labels = self._layers()
         if image is None:
