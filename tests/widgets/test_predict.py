@@ -640,6 +640,15 @@ def test_table_copies_and_exports(opened, qtbot: QtBot, tmp_path) -> None:
         np.testing.assert_allclose(layer.features["volume"].dropna(), rows["volume"])
 
 
+def test_results_are_shown_with_their_own_labels_only(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    run(qtbot, widget, 1)
+    other = viewer.add_labels(LABELS, scale=viewer.layers["cells"].scale, name="other")
+    for layer, hidden in ((other, True), (viewer.layers["cells"], False)):
+        widget.labels_choice.layer = layer
+        assert (widget.table.isHidden(), widget.run_bar.status.isHidden()) == (hidden, hidden)
+
+
 def test_table_sorts_by_number(opened, qtbot: QtBot) -> None:
     _viewer, widget = opened()
     run(qtbot, widget, 1, 4, 8)
