@@ -233,7 +233,7 @@ class TrainSettings(Settings):
     @property
     def budget(self) -> str:
         """How long to train, in words."""
-        return f"{self.steps:,} steps" if self.minutes is None else f"{self.minutes:g} minutes"
+        return f"{self.steps:,} steps" if self.minutes is None else f"{self.minutes:g} min"
 
     @property
     def flow_steps(self) -> int:
@@ -295,7 +295,7 @@ class RivalTrainSettings(Settings):
     def budget(self) -> str:
         """How long to train, in words."""
         if self.minutes is not None:
-            return f"{self.minutes:g} minutes"
+            return f"{self.minutes:g} min"
         return f"{self.epochs:,} epochs" if self.steps is None else f"{self.steps:,} steps"
 
 

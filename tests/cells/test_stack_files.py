@@ -87,6 +87,25 @@ def test_imagej_tiff(tmp_path: Path, labels: Path) -> None:
     assert stack.spacing == pytest.approx((1.2e-3, 0.25e-3, 0.3e-3))
 
 
+@pytest.mark.parametrize(
+    ("unit", "pixels", "size"),
+    [
+        ("CENTIMETER", 1e5, 0.1),
+        ("INCH", 254_000, 0.1),
+        ("INCH", 300, None),
+        ("CENTIMETER", 1890, None),
+        ("CENTIMETER", 1e9, None),
+        ("NONE", 1e5, None),
+    ],
+)
+def test_the_resolution_of_a_plain_tiff_counts_if_a_microscope_has_it(
+    tmp_path: Path, unit: str, pixels: float, size: float | None
+) -> None:
+    path = tmp_path / "cells.tif"
+    tifffile.imwrite(path, np.zeros((8, 9), "u1"), resolution=(pixels, pixels), resolutionunit=unit)
+    assert stated_pixel_size(path) == (size and pytest.approx((size, size)))
+
+
 @pytest.mark.parametrize(("unit", "size"), [("um", (0.25, 0.3)), ("inch", None), ("", None)])
 def test_inches_are_the_resolution_of_a_screen(
     tmp_path: Path, unit: str, size: tuple[float, float] | None

@@ -314,6 +314,12 @@ WRONG = {
     "no model": (["predict", "image.tif", "labels.tif", "--model", "words.tif"], "words.tif"),
     "no partner": (["predict", "lonely"], "a.tif"),
     "out is a file": (["predict", "image.tif", "labels.tif", "--out", "image.tif"], "image.tif"),
+    "image to evaluate": (
+        ["evaluate", "image.tif"],
+        "not a dataset: cut its cells with napari-dispr dataset",
+    ),
+    "two paths": (["evaluate", "image.tif", "labels.tif"], "give one folder of cells"),
+    "images and labels": (["evaluate", "stacks"], "not yet a dataset: cut the cells"),
     "no method": (["evaluate", "lonely", "--methods", "guess"], "guess"),
     "option": (["predict", "image.tif", "labels.tif", "--colour", "red"], "colour"),
 }
@@ -325,6 +331,7 @@ def test_wrong_inputs_are_one_line(folder, tmp_path, monkeypatch, capsys, name):
     (folder / "words.tif").write_text("neither picture nor model")
     for part in ("image", "mask"):
         (folder / "lonely" / part).mkdir(parents=True, exist_ok=True)
+        (folder / "stacks" / part.replace("mask", "labels")).mkdir(parents=True, exist_ok=True)
     tifffile.imwrite("lonely/image/a.tif", np.zeros((64, 64), np.uint8))
     arguments, words = WRONG[name]
     if "--out" not in arguments:

@@ -35,7 +35,9 @@ def test_pictures_in_zarr(tmp_path: Path) -> None:
     group.create_array("0", data=LABELS[None], chunks=(1, 40, 40))
     group.attrs["multiscales"] = [{"version": "0.4", "axes": list("zyx"), "datasets": [{"path": "0"}]}]
     assert (read_plane(tmp_path / "a.zarr") == LABELS).all()
-    with pytest.raises(InputError, match="is an OME-Zarr image, not a dataset: give its segmentation"):
+    with pytest.raises(
+        InputError, match="is an image, not a dataset: cut its cells with napari-dispr dataset"
+    ):
         read_dataset(tmp_path / "a.zarr")
 
 

@@ -31,6 +31,16 @@ def test_a_folder_holds_one_run(run):
         Run.create(run.folder, run.plan)
 
 
+def test_a_run_that_failed_to_start_is_replaced(run):
+    run.write("problem", text="There is no folder cells: check its path.")
+    again = Run.create(run.folder, run.plan)
+    assert again.state == "planned" and again.last("problem") is None
+    again.write("begin")
+    again.write("problem", text="The disk is full.")
+    with pytest.raises(InputError, match="already holds a training run"):
+        Run.create(run.folder, run.plan)
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="There is no training run in"):
         Run.open(tmp_path)

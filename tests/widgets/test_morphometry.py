@@ -42,6 +42,7 @@ from napari_dispr.widgets.morphometry.exports import ExportBar, MeshDialog, pict
 from napari_dispr.widgets.morphometry.measured_labels import labels_source
 from napari_dispr.widgets.morphometry.plots import PlotPanel
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
+from napari_dispr.widgets.parts.cell_colours import CellColours
 
 FRAME = FRAMES["turned"] | {"units": ("micrometer", "micrometer")}
 
@@ -283,6 +284,25 @@ def test_the_layers_show_what_is_selected_and_filtered(window, qtbot: QtBot) -> 
     assert colours(labels)[2][3] > 0.2
     viewer.window.remove_dock_widget(widget)
     assert labels.colormap is own
+
+
+@pytest.mark.parametrize("large", [70_000, 2**32 - 2])
+def test_a_large_label_stands_out(large: int, qtbot: QtBot) -> None:
+    """Without numba, napari's own colormap ends at 2^16."""
+    viewer, labels = ViewerModel(), discs().astype(np.uint32)
+    labels[labels == 5] = large
+    layer = viewer.add_labels(labels)
+    colours = CellColours.of(viewer)
+    before = layer.colormap.map(labels)
+    colours.select_alone(layer, large)
+    qtbot.waitUntil(lambda: not colours.busy)
+    found = layer.colormap.map(labels)
+    np.testing.assert_allclose(
+        found[labels == large], [(1, 0.85, 0.1, 1)] * (labels == large).sum(), atol=1e-6
+    )
+    np.testing.assert_allclose(found[labels == 2], before[labels == 2] * (1, 1, 1, 0.5), atol=1e-6)
+    assert not found[labels == 0].any()
+    colours.release()
 
 
 def test_sort_filter_columns_copy(window, qtbot: QtBot) -> None:

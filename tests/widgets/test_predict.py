@@ -562,7 +562,10 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     assert widget.form.settings.scale == "physical"
 
 
-def test_the_size_that_the_file_states_is_offered(make_napari_viewer, tmp_path: Path, qtbot: QtBot) -> None:
+@pytest.mark.parametrize("several", [True, False])
+def test_the_size_that_the_file_states_is_offered(
+    several: bool, make_napari_viewer, tmp_path: Path, qtbot: QtBot
+) -> None:
     """napari's reader of TIFF leaves the size of a voxel out."""
     stack = np.stack([IMAGE] * 9)
     stated = {"metadata": {"axes": "ZYX", "spacing": 1.75, "unit": "um"}, "resolution": (1 / 0.4, 1 / 0.8)}
@@ -575,11 +578,12 @@ def test_the_size_that_the_file_states_is_offered(make_napari_viewer, tmp_path: 
     size = widget.pixel_size
     qtbot.waitUntil(lambda: size.size.value() == pytest.approx(np.sqrt(0.32), abs=1e-4))
     assert size.distance.value() == 1.75 and size.unit.currentData() == "micrometer"
-    widget.planes.setCurrentIndex(1)
-    qtbot.waitUntil(lambda: not size.distance.isHidden())
+    widget.planes.setCurrentIndex(int(several))
+    qtbot.waitUntil(lambda: size.distance.isHidden() != several)
     press(size.set_button)
     for layer in (image, labels):
         assert layer.scale == pytest.approx((1.75, 0.8, 0.4), abs=1e-4)
+        assert {str(unit) for unit in layer.units} == {"micrometer"}
     assert viewer.dims.current_step[0] == 6, "the same plane is displayed"
     size.size.setValue(3.0)
     qtbot.waitUntil(lambda: size.isHidden())
@@ -634,6 +638,15 @@ def test_table_copies_and_exports(opened, qtbot: QtBot, tmp_path) -> None:
     assert shown.index(0, 1).data() == estimate(*cells.reindex(columns=columns).loc[1])
     for layer, (_, rows) in zip(results(viewer), members.groupby("member"), strict=True):
         np.testing.assert_allclose(layer.features["volume"].dropna(), rows["volume"])
+
+
+def test_results_are_shown_with_their_own_labels_only(opened, qtbot: QtBot) -> None:
+    viewer, widget = opened()
+    run(qtbot, widget, 1)
+    other = viewer.add_labels(LABELS, scale=viewer.layers["cells"].scale, name="other")
+    for layer, hidden in ((other, True), (viewer.layers["cells"], False)):
+        widget.labels_choice.layer = layer
+        assert (widget.table.isHidden(), widget.run_bar.status.isHidden()) == (hidden, hidden)
 
 
 def test_table_sorts_by_number(opened, qtbot: QtBot) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import napari_builtins
 import numpy as np
 import pytest
+import tifffile
 from napari import Viewer
 from npe2 import PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
@@ -26,6 +28,7 @@ from napari_dispr.models.library import available_models, read_card, user_folder
 from napari_dispr.settings import PRESETS, TrainSettings
 from napari_dispr.synthesis.stacks import simulate_stack
 from napari_dispr.training.run import Plan, Run, all_runs, runs_folder
+from napari_dispr.widgets.parts import stated_size
 from napari_dispr.widgets.parts.followed import stop_runs
 from napari_dispr.widgets.parts.picture import PictureWindow
 from napari_dispr.widgets.parts.threads import threads_running
@@ -225,6 +228,24 @@ def test_with_nothing_open_the_next_step_is_said(opened) -> None:
     assert not widget.train_button.isEnabled()
     press(widget.data.folder_button)
     assert widget.data.message.text().startswith("Choose a dataset folder")
+
+
+def test_the_cells_wait_for_the_size_that_their_file_states(
+    make_napari_viewer, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, read = threading.Event(), stated_size.stated_spacing
+    monkeypatch.setattr(stated_size, "stated_spacing", lambda path: slow.wait(60) and read(path))
+    stated = {"metadata": {"axes": "ZYX", "spacing": 0.3, "unit": "um"}, "resolution": (5, 5)}
+    tifffile.imwrite(tmp_path / "nuclei.tif", STACK.image.astype(np.float32), imagej=True, **stated)
+    viewer = make_napari_viewer()
+    data = dock(viewer).data
+    viewer.open(tmp_path / "nuclei.tif", plugin="napari")
+    viewer.add_labels(STACK.labels.copy(), name="segmentation")
+    qtbot.waitUntil(lambda: data.message.text() == "Reading the cells…")
+    assert data.pending and not data._check.pending
+    slow.set()
+    qtbot.waitUntil(lambda: data.data is not None)
+    assert data.request().stack.spacing == pytest.approx((0.3, 0.2, 0.2))
 
 
 def test_only_stacks_are_offered(opened, qtbot: QtBot) -> None:

@@ -278,15 +278,21 @@ def _predicted(folder: Path) -> set[str]:
 
 def _places(folder: Path, part: str | None) -> list[Path]:
     """The folders that contain ``mask`` and its partners."""
-    if not folder.is_dir():
+    if not folder.exists():
         raise InputError(f"There is no folder {folder}: check its path.")
-    if (folder / "mask").is_dir() or (folder / "image").is_dir():
-        return [folder]
-    if is_zarr(folder):
+    if not folder.is_dir() or is_zarr(folder):
         raise InputError(
-            f"{folder} is an OME-Zarr image, not a dataset: give its segmentation after it, or cut cells "
-            "from both with napari-dispr dataset."
+            f"{folder} is an image, not a dataset: cut its cells with napari-dispr dataset IMAGES LABELS "
+            "--out DIR, and give that folder."
         )
+    images, labels = folder / "image", folder / "labels"
+    if labels.is_dir() and images.is_dir() and not (folder / "mask").is_dir():
+        raise InputError(
+            f"{folder} has images and labels, not yet a dataset: cut the cells with napari-dispr dataset "
+            f"{images} {labels} --out DIR, and give that folder."
+        )
+    if (folder / "mask").is_dir() or images.is_dir():
+        return [folder]
     wanted = PARTS if part is None else (part,)
     places = [folder / name for name in wanted if (folder / name).is_dir()]
     if not places:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -17,22 +16,11 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.file_pairs import stem_of
 from napari_dispr.cells.stacks import Stack
+from napari_dispr.cells.stated_sizes import UNIT, UNKNOWN, Sizes, in_one_unit, micrometers, tiff_sizes
 from napari_dispr.errors import InputError
 from napari_dispr.files import open_tiff, reading
 from napari_dispr.grid import check_spacing
 
-#: The unit of all stacks whose files have a unit.
-UNIT = "micrometer"
-#: Names of units in files, in lower case, and their length in micrometer. Inches are left out: they state the
-#: resolution of a screen or a printer (72 dpi), which many programs write into every TIFF.
-_UNITS = {
-    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre", "\\u00b5m"), 1.0),
-    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
-    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
-    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
-    **dict.fromkeys(("m", "meter", "metre"), 1e6),
-    **dict.fromkeys(("å", "angstrom"), 1e-4),
-}
 #: Formats that are not read, and what to do about them.
 _OTHER_FORMATS = {
     **dict.fromkeys(
@@ -45,9 +33,6 @@ _OTHER_FORMATS = {
     ),
 }
 
-#: Size of a voxel along (z, y, x); None: not in the file.
-_Sizes = tuple[float | None, float | None, float | None]
-_UNKNOWN: _Sizes = (None, None, None)
 #: Distances of voxels (z, y, x) in micrometer; that along z may not be known.
 StatedSpacing = tuple[float | None, float, float]
 
@@ -58,7 +43,7 @@ class Read:
 
     array: Any
     axes: str
-    sizes: _Sizes = _UNKNOWN
+    sizes: Sizes = UNKNOWN
     unit: str = UNIT
     note: str = ""
 
@@ -169,7 +154,7 @@ def stated_spacing(path: Path) -> StatedSpacing | None:
             sizes, unit = (read := open_zarr(path)).sizes, read.unit
         elif path.suffix.lower() in (".tif", ".tiff"):
             with open_tiff(path) as tiff:
-                sizes, unit = _in_one_unit(*_tiff_sizes(tiff)[:2])
+                sizes, unit = in_one_unit(*tiff_sizes(tiff)[:2])
         else:
             return None
         z, y, x = sizes
@@ -308,8 +293,8 @@ def _read_tiff(path: Path) -> Read:
         array, axes = series.asarray(), "ZYX" if series.axes == "SYX" else series.axes
         if array.size < _promised(tiff):
             raise ValueError("pages are missing")
-        sizes, units, note = _tiff_sizes(tiff)
-    return Read(array, axes, *_in_one_unit(sizes, units), note)
+        sizes, units, note = tiff_sizes(tiff)
+    return Read(array, axes, *in_one_unit(sizes, units), note)
 
 
 def _promised(tiff: tifffile.TiffFile) -> int:
@@ -318,51 +303,6 @@ def _promised(tiff: tifffile.TiffFile) -> int:
     if shaped:
         return int(np.prod(shaped[0].get("shape", ())))
     return int((tiff.imagej_metadata or {}).get("images", 1) * np.prod(tiff.pages.first.shape))
-
-
-def _tiff_sizes(tiff: tifffile.TiffFile) -> tuple[_Sizes, Sequence[object], str]:
-    """Voxel size and units from OME-XML, or from the description and tags of ImageJ; a note."""
-    if tiff.is_ome and tiff.ome_metadata:
-        return *_ome_sizes(tiff.ome_metadata), ""
-    shaped: Any = tiff.shaped_metadata
-    metadata: Mapping[str, Any] = tiff.imagej_metadata or (shaped[0] if shaped else {})
-    # ImageJ states the units of y and z only where they differ from that of x.
-    units = [metadata.get(name, metadata.get("unit")) for name in ("zunit", "yunit", "unit")]
-
-    def in_plane(name: str) -> float | None:
-        tag = tiff.pages.first.tags.get(name)
-        pixels, per = tag.value if tag is not None else (0, 1)
-        return per / pixels if pixels else None
-
-    note, z = "", abs(float(metadata.get("spacing", 0)))
-    if not z and tiff.is_imagej and micrometers(units[0]):
-        note, z = "the distance of its slices is taken as 1 unit, the default of ImageJ.", 1.0
-    return (z or None, in_plane("YResolution"), in_plane("XResolution")), units, note
-
-
-def _ome_sizes(text: str) -> tuple[_Sizes, Sequence[object]]:
-    pixels = next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}Pixels")), None)
-    if pixels is None:
-        return _UNKNOWN, (None,) * 3
-    z, y, x = (float(pixels.get(f"PhysicalSize{axis}", 0)) or None for axis in "ZYX")
-    return (z, y, x), [pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "ZYX"]
-
-
-def _in_one_unit(sizes: _Sizes, units: Sequence[object]) -> tuple[_Sizes, str]:
-    """Sizes in micrometer; in pixel, with their ratio, if no axis has a unit of length."""
-    lengths = [micrometers(unit) for unit in units]
-    unit = UNIT if any(lengths) else "pixel"
-    steps = [1.0 if unit == "pixel" else length for length in lengths]
-    usable = [
-        size * step if size and step and 0 < size * step < float("inf") else None
-        for size, step in zip(sizes, steps, strict=True)
-    ]
-    return (usable[0], usable[1], usable[2]), unit
-
-
-def micrometers(unit: object) -> float | None:
-    """Length of a unit, by any of its names in files; None for "pixel" and similar."""
-    return _UNITS.get(str(unit).strip().lower())
 
 
 # --- OME-Zarr ---------------------------------------------------------------------------------------
@@ -404,7 +344,7 @@ def open_zarr(path: Path) -> Read:
             raise ValueError("each axis has a name")
     units = dict(axes)
     zyx = (sizes.get("z"), sizes.get("y"), sizes.get("x"))
-    return Read(largest, letters, *_in_one_unit(zyx, [units.get(name) for name in "zyx"]))
+    return Read(largest, letters, *in_one_unit(zyx, [units.get(name) for name in "zyx"]))
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:

@@ -41,7 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A request to end is as Ctrl-C: what is finished is kept, and temporary files go.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        options = _parser().parse_args(arguments)
+        parser = _parser()
+        options, unknown = parser.parse_known_args(arguments)
+        if unknown and "dataset" in options and not unknown[0].startswith("-"):
+            raise InputError(
+                f"{options.dataset} and {unknown[0]} are two paths: give one folder of cells. If they are "
+                "images and labels, napari-dispr dataset cuts the cells from them."
+            )
+        if unknown:
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         status = options.command(options) or 0
         print(end="", flush=True)
         return status

@@ -53,8 +53,9 @@ def dataset(options: argparse.Namespace) -> None:
     from napari_dispr.cells.file_pairs import pair_files
     from napari_dispr.cells.folders import DatasetNotes, check_no_dataset, write_dataset
     from napari_dispr.cells.splits import check_cells
-    from napari_dispr.cells.stack_files import micrometers, read_stack
+    from napari_dispr.cells.stack_files import read_stack
     from napari_dispr.cells.stacks import cut_stacks, in_words
+    from napari_dispr.cells.stated_sizes import micrometers
     from napari_dispr.export.pictures import montage
     from napari_dispr.files import written_aside
 

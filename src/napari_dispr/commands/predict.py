@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_dispr.cells.file_pairs import is_zarr
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError, counted
 from napari_dispr.settings import PredictSettings
@@ -50,7 +51,7 @@ def add(commands: Any) -> None:
 def predict(options: argparse.Namespace) -> None:
     settings = common.given_settings(options, PredictSettings)
     common.check_folder(options.out, "prediction.json")
-    if options.labels is None and not options.image.is_dir():
+    if options.labels is None and (not options.image.is_dir() or is_zarr(options.image)):
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
     if options.planes is None and (options.spacing, options.unit) != (None, None):
         raise InputError("--spacing and --unit are for stacks: give --planes, too, or leave them out.")

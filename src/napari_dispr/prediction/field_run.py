@@ -18,7 +18,7 @@ from zlib import crc32
 import numpy as np
 
 from napari_dispr.cells.fields import Field, read_field
-from napari_dispr.cells.stack_files import UNIT
+from napari_dispr.cells.stated_sizes import UNIT
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, mapped
 from napari_dispr.files import locked

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.cropping import check_intensities
 from napari_dispr.cells.file_pairs import pair_files
-from napari_dispr.cells.stack_files import UNIT, read_stack
+from napari_dispr.cells.stack_files import read_stack
+from napari_dispr.cells.stated_sizes import UNIT
 from napari_dispr.errors import InputError
 from napari_dispr.labels import whole_numbers
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_dispr.cells.stack_files import UNIT
+from napari_dispr.cells.stated_sizes import UNIT
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet

@@ -42,7 +42,7 @@ def planned(
     """
     out = Path(out).absolute()
     library.check_new_file(out)
-    if not Path(dataset).is_dir():  # otherwise a run that cannot start would block the name
+    if not Path(dataset).is_dir():
         raise InputError(f"There is no folder {dataset}: check its path.")
     if settings is None:
         settings = preset_settings(preset, **changes)

@@ -244,14 +244,17 @@ class Run(RunFolder):
     @classmethod
     def create(cls, folder: str | os.PathLike[str], plan: Plan) -> Self:
         """Write a plan into a folder, which may exist but not contain a run."""
-        folder = Path(folder).absolute()
-        if cls.is_in(folder):
-            raise InputError(
-                f"{folder} already holds a training run: resume it (on the command line: --resume), or "
-                "choose another name."
-            )
-        write_json(folder / _PLAN, plan.model_dump(mode="json"))
-        return cls(folder, plan)
+        run = cls(Path(folder).absolute(), plan)
+        if cls.is_in(run.folder):
+            # A run that could not begin does not block its name.
+            if run.is_running or run.last("begin") or not run.last("problem"):
+                raise InputError(
+                    f"{run.folder} already holds a training run: resume it (on the command line: --resume), "
+                    "or choose another name."
+                )
+            run.delete()
+        write_json(run.folder / _PLAN, plan.model_dump(mode="json"))
+        return run
 
     @staticmethod
     def is_in(folder: Path) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr.cells.stack_files import micrometers
+from napari_dispr.cells.stated_sizes import micrometers
 from napari_dispr.errors import InputError
 from napari_dispr.files import open_tiff, reading
 from napari_dispr.viewer.content import LayerData

@@ -223,6 +223,9 @@ class ShapeCanvas(QWidget):
             Further planes across the shapes.
         """
         before = self._tiles
+        if cell is not self._cell:  # no shape stands under the caption of another
+            for node in self._nodes:
+                node.node.visible = False
         same_cell = cell is self._cell and picture == self._picture and list(sheets) == self._sheets
         self._cell, self._tiles, self._picture = cell, list(tiles), picture
         self._sheets = list(sheets)

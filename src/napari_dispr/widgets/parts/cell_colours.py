@@ -3,6 +3,7 @@ dimmed, and the others may show a measure. At the end the layers get their own c
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet, ref
 
@@ -24,6 +25,29 @@ _SELECTED, _DIMMED = (1.0, 0.85, 0.1, 1.0), (0.5, 0.5, 0.5, 0.15)
 _BEHIND = 0.5
 #: Labels up to this one keep their own colours, even if they were not predicted.
 _MOST = 2000
+
+
+class _Colormap(DirectLabelColormap):
+    """Takes labels of any size; without numba, those of napari end at 2^16."""
+
+    @cached_property
+    def _array_map(self) -> "_ArrayMap":
+        return _ArrayMap(self._values_mapping_to_minimum_values_set()[0])
+
+
+class _ArrayMap:
+    """Stands for an array with a value for each label, which large labels would make too long."""
+
+    def __init__(self, values: Mapping[int | None, int]) -> None:
+        known = sorted((label, value) for label, value in values.items() if label is not None)
+        self._labels, numbers = np.array(known, dtype=np.int64).T
+        self._values = numbers.astype(np.uint8 if numbers.max() < 254 else np.uint16)
+        self.shape = (int(self._labels[-1]) + 2,)
+
+    def __getitem__(self, labels: Any) -> Any:
+        labels = np.asarray(labels).astype(np.int64)
+        places = np.searchsorted(self._labels, labels).clip(max=len(self._labels) - 1)
+        return np.where(self._labels[places] == labels, self._values[places], self._values.dtype.type(0))[()]
 
 
 class CellColours:
@@ -132,7 +156,7 @@ class CellColours:
             if label == self.selected:
                 colours[row] = _SELECTED
         named = dict(zip(labels.tolist(), colours, strict=True))
-        return DirectLabelColormap(color_dict={None: np.array(_DIMMED), 0: np.zeros(4), **named})
+        return _Colormap(color_dict={None: np.array(_DIMMED), 0: np.zeros(4), **named})
 
     def _labels(self, layer: Labels) -> NDArray[Any]:
         """The labels of a layer that need a colour, without reading a layer from disk."""
@@ -141,7 +165,8 @@ class CellColours:
         known |= set() if self.selected is None else {self.selected}
         if isinstance(layer.data, np.ndarray) and layer.data.size:
             known |= set(range(1, min(int(layer.data.max()), _MOST) + 1))
-        fits = np.iinfo(layer.data.dtype if hasattr(layer.data, "dtype") else np.int64).max
+        dtype = np.dtype(layer.data.dtype if hasattr(layer.data, "dtype") else np.int64)
+        fits = np.iinfo(dtype).max - (dtype.itemsize > 2)  # napari counts to one more than the largest
         return np.array(sorted(label for label in known if label <= fits), dtype=np.int64)
 
     def _give_back(self, layer: Labels) -> None:
@@ -159,5 +184,6 @@ def colours_of(cells: NDArray[np.int64], values: NDArray[np.float64]) -> dict[in
         return {}
     low, high = np.percentile(values[there], [2, 98])
     shares = np.clip((values[there] - low) / max(high - low, 1e-12), 0, 1)
-    colours = ensure_colormap("viridis").map(shares)
+    # Up to green: the yellow end would look like the selected cell.
+    colours = ensure_colormap("viridis").map(0.8 * shares)
     return dict(zip(cells[there].tolist(), colours.astype(np.float32), strict=True))

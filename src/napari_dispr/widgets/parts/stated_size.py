@@ -12,14 +12,19 @@ from napari_dispr.widgets.parts.threads import LatestAnswer
 class StatedSize(QObject):
     """Reads the headers of files in a thread, each once."""
 
-    #: The size that a file states is known now.
-    found = Signal()
+    #: The files are read: `of` has an answer.
+    read = Signal()
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._known: dict[Path, StatedSpacing | None] = {}
         self._asked: list[Path] = []
         self._read = LatestAnswer(_stated, self._on_read, self, pause=0)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the files of the last layers are still being read."""
+        return self._read.pending
 
     def of(self, *layers: Layer | None) -> StatedSpacing | None:
         """What the file of the first layer states whose file states anything; None also until it is read."""
@@ -33,8 +38,7 @@ class StatedSize(QObject):
 
     def _on_read(self, sizes: dict[Path, StatedSpacing | None]) -> None:
         self._known |= sizes
-        if any(sizes.values()):
-            self.found.emit()
+        self.read.emit()
 
 
 def _stated(files: list[Path]) -> dict[Path, StatedSpacing | None]:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 
 from napari_dispr.cells.stack_files import StatedSpacing
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.scene import look_at
+from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.parts.stated_size import StatedSize
 
@@ -37,7 +38,7 @@ class PixelSize(QWidget):
         row((self.size, 1), (self.distance, 1), self.unit, self.set_button, parent=self)
         self.set_button.clicked.connect(self.write)
         self._stated = StatedSize(self)
-        self._stated.found.connect(self._offer_stated)
+        self._stated.read.connect(self._offer_stated)
         self._offered: tuple[Image, StatedSpacing] | None = None
 
     def look(self, several: bool) -> bool:
@@ -71,19 +72,24 @@ class PixelSize(QWidget):
     def write(self) -> None:
         """Set scale, place and units of both layers; the view shows all of them, in the same plane.
 
-        The ratio of y and x is kept. Where it is 1, that of the file is taken.
+        The ratio of y and x is kept. Where it is 1, that of the file is taken, and the distance of planes of
+        the file, if the user has not changed the size.
         """
         image, labels = self._layers()
         if image is None:
             return
         dims, ratio = self._viewer.dims, np.ones(2)
         steps, displayed = dims.nsteps, dims.current_step
-        if self._offered and self._offered[0] is image and np.ptp(image.scale[-2:]) == 0:
-            sides = np.array(self._offered[1][1:])
-            ratio = sides / np.sqrt(sides.prod())
         unit: str = self.unit.currentData()
-        factor = self.size.value() / float(np.sqrt(np.prod(image.scale[-2:])))
         distance = self.distance.value() if not self.distance.isHidden() else None
+        if self._offered and self._offered[0] is image:
+            sides = np.array(self._offered[1][1:])
+            side = np.sqrt(sides.prod())
+            if np.ptp(image.scale[-2:]) == 0:
+                ratio = sides / side
+            if distance is None and unit == "micrometer" and np.isclose(self.size.value(), side, rtol=1e-3):
+                distance = self._offered[1][0]
+        factor = self.size.value() / float(np.sqrt(np.prod(image.scale[-2:])))
         for layer in (image, labels):
             if layer is None:
                 continue
@@ -101,10 +107,10 @@ class PixelSize(QWidget):
             dims.current_step = displayed
 
 
-def _box(value: float, tip: str) -> QDoubleSpinBox:
-    box = QDoubleSpinBox(toolTip=tip)
+def _box(value: float, tip: str) -> DecimalBox:
+    box = DecimalBox(toolTip=tip)
     box.setDecimals(4)
-    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # two numbers fit side by side
+    box.setButtonSymbols(DecimalBox.ButtonSymbols.NoButtons)  # two numbers fit side by side
     box.setRange(0.0001, 10_000)
     box.setValue(value)
     return box

@@ -2,7 +2,7 @@
 
 import pydantic
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dispr.card import Card
@@ -10,6 +10,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import form, row
 from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice, QualityChoice, ShortComboBox
 from napari_dispr.widgets.parts.remembered import recall
@@ -34,7 +35,7 @@ class SettingsForm(QWidget):
         self.picture.addItem("section (one plane)", "section")
         self.picture.addItem("projection (all planes in one)", "projection")
         self.scale = ShortComboBox()
-        self.scale_number = QDoubleSpinBox(toolTip="Model grid voxels per pixel")
+        self.scale_number = DecimalBox(toolTip="Model grid voxels per pixel")
         self.device = DeviceChoice()
         self.seed = _spin_box("seed")
         for text, value in (("auto", "auto"), ("physical", "physical"), ("voxels per pixel:", _NUMBER)):

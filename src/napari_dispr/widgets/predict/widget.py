@@ -213,10 +213,11 @@ class PredictWidget(DockedWidget):
     def _follow_layers(self) -> None:
         """Follow the chosen layers instead of the earlier ones."""
         labels = self.labels_choice.layer
-        if (
-            self._origin is not None and self.prediction is not None and labels is not None
-        ):  # the table is that of other labels
-            self.table.setVisible(unwrapped(labels) is unwrapped(self._origin[1]))
+        if self._origin is not None and self.prediction is not None and labels is not None:
+            # The table and what the run said are those of its own labels.
+            own, said = unwrapped(labels) is unwrapped(self._origin[1]), self.run_bar.status
+            self.table.setVisible(own)
+            said.setVisible(own and bool(said.text()))
         self._followed.follow(self.image_choice, self.image_choice.layer)
         if self._followed.follow(self.labels_choice, self.labels_choice.layer):
             self.cells.clear()

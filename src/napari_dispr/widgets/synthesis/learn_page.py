@@ -6,10 +6,11 @@ import pyqtgraph
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import QLabel, QLineEdit, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_logarithmic, set_up
+from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import column, form, row
@@ -119,7 +120,7 @@ class LearnPage(QWidget):
             "Several images: a folder with the folders image and labels, which hold files of the same names"
         )
         self.name = QLineEdit(free_name(), toolTip="Name of the learned model")
-        self.minutes = QDoubleSpinBox(toolTip="Training time. It can be stopped and continued at any moment")
+        self.minutes = DecimalBox(toolTip="Training time. It can be stopped and continued at any moment")
         self.minutes.setRange(0.1, 10_000)
         self.minutes.setDecimals(1)
         self.minutes.setValue(_MINUTES)
@@ -151,7 +152,7 @@ class LearnPage(QWidget):
         self.image_choice.layer_changed.connect(self._on_layers)
         self.labels_choice.layer_changed.connect(self._on_layers)
         self.folder.changed.connect(self._on_inputs)
-        self._stated.found.connect(self._on_inputs)
+        self._stated.read.connect(self._on_inputs)
         self.name.textChanged.connect(self._on_inputs)
         self.learn_button.clicked.connect(self.learn)
         self.view.state_changed.connect(self.models_changed)

@@ -17,7 +17,8 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from platformdirs import user_data_path
 
-from napari_dispr.cells.stack_files import UNIT, StatedSpacing
+from napari_dispr.cells.stack_files import StatedSpacing
+from napari_dispr.cells.stated_sizes import UNIT
 from napari_dispr.errors import InputError, counted, duration
 from napari_dispr.files import write_json
 from napari_dispr.models.library import check_name, numbered_names

@@ -31,10 +31,10 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
         self.score_plot = self.addPlot(row=1, col=0)
         # The two phases measure different things, of different size.
         set_logarithmic(self.loss_plot)
-        self.flow = self.loss_plot.plot(pen=pen(_FLOW))
-        self.scored = self.loss_plot.plot(pen=pen(_SCORED))
-        self.energy = self._scores(_ENERGY)
-        self.volume = self._scores(_VOLUME)
+        self.flow = _curve(self.loss_plot, _FLOW)
+        self.scored = _curve(self.loss_plot, _SCORED)
+        self.energy = _curve(self.score_plot, _ENERGY)
+        self.volume = _curve(self.score_plot, _VOLUME)
         self.start_lines = {"energy": self._line(_ENERGY), "volume": self._line(_VOLUME)}
         for plot in (self.loss_plot, self.score_plot):
             set_up(plot)
@@ -43,11 +43,6 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
         self.score_plot.setLabel("left", "error")
         self.score_plot.setLabel("bottom", "share of the budget")
         self.set_colours("#f0f1f2", "#262930")
-
-    def _scores(self, colour: str) -> pyqtgraph.PlotDataItem:
-        return self.score_plot.plot(
-            pen=pen(colour), symbol="o", symbolSize=5, symbolBrush=colour, symbolPen=None
-        )
 
     def _line(self, colour: str) -> pyqtgraph.InfiniteLine:
         line = pyqtgraph.InfiniteLine(angle=0, pen=pen(colour, Qt.PenStyle.DashLine))
@@ -65,8 +60,10 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
 
     def show_log(self, log: RunLog, has_start: bool) -> None:
         """Plot losses and scores; ``has_start``: compare with the scores of the start model."""
-        self.flow.setData(*_losses([loss for loss in log.losses if loss.phase != "scored"]))
-        self.scored.setData(*_losses([loss for loss in log.losses if loss.phase == "scored"]))
+        for curve, scored in ((self.flow, False), (self.scored, True)):
+            losses = [loss for loss in log.losses if (loss.phase == "scored") == scored]
+            # One point makes no line.
+            curve.setData(*_losses(losses), symbol="o" if len(losses) == 1 else None)
         scores = [log.start, *log.scores] if log.start and has_start else log.scores
         x = [100 * score.share for score in scores]
         self.energy.setData(x, [score.energy_score for score in scores])
@@ -78,6 +75,11 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
             self.start_lines["energy"].setPos(start.energy_score)
             self.start_lines["volume"].setPos(start.volume_error)
         self.score_plot.enableAutoRange(axis="y")
+
+
+def _curve(plot: pyqtgraph.PlotItem, colour: str) -> pyqtgraph.PlotDataItem:
+    """A line with points."""
+    return plot.plot(pen=pen(colour), symbol="o", symbolSize=5, symbolBrush=colour, symbolPen=None)
 
 
 def _losses(losses: Sequence[Loss]) -> tuple[list[float], list[float]]:

@@ -81,7 +81,7 @@ class DataInput(FolderTarget):
     def _build(self) -> None:
         self.folder_dropped.connect(self.use_folder)
         self.layers_button = QRadioButton(
-            "3D layers", toolTip="Cells of an open stack: a 3D label layer, with or without a picture"
+            "3D layers", toolTip="Cells of an open stack: a 3D label layer, with or without an image"
         )
         self.folder_button = QRadioButton(
             "dataset folder", toolTip="Cells that were cropped already, in the format of DISPR and SHAPR"
@@ -93,7 +93,7 @@ class DataInput(FolderTarget):
         tip = "The 3D segmentation, one label for each cell"
         self.labels_choice = LayerChoice(self._viewer, is_3d_segmentation, tip)
         self.labels_choice.setPlaceholderText("no 3D label layer is open")
-        tip = "The 3D picture, one channel. Without it the model learns from outlines only."
+        tip = "The 3D image, one channel. Without it the model learns from outlines only."
         self.image_choice = LayerChoice(self._viewer, _is_3d_picture, tip, none="none: labels only")
         self.spacing = SpacingInput()
         self.plane = PlaneInput()
@@ -104,7 +104,7 @@ class DataInput(FolderTarget):
         self.rows = form(
             {
                 "labels": self.labels_choice,
-                "picture": self.image_choice,
+                "image": self.image_choice,
                 "voxel size": self.spacing,
                 "plane": self.plane,
                 "folder": self.folder,
@@ -128,7 +128,7 @@ class DataInput(FolderTarget):
             choice.layer_changed.connect(self._follow_layers)
         for control in (self.spacing, self.plane, self.folder):
             control.changed.connect(self._on_inputs)
-        self._stated.found.connect(self._on_inputs)
+        self._stated.read.connect(self._on_inputs)
         self.plane.take_button.clicked.connect(self._take_displayed)
         self.preview_button.clicked.connect(self._preview)
 
@@ -144,7 +144,7 @@ class DataInput(FolderTarget):
 
     @property
     def pending(self) -> bool:
-        return self._check.pending
+        return self._check.pending or self._stated.pending
 
     def request(self) -> DataRequest:
         """The request that the inputs make; `InputError` if something is wrong at first sight."""
@@ -216,9 +216,10 @@ class DataInput(FolderTarget):
             self.message.say(str(error), problem=self._anything_chosen)
         else:
             self.message.say(_READING)
-            self._progress = Progress()
-            self._next_progress.start()
-            self._check.ask(request, self._progress)
+            if not self._stated.pending:  # else the voxel size of the file comes first
+                self._progress = Progress()
+                self._next_progress.start()
+                self._check.ask(request, self._progress)
         self.changed.emit()
 
     def forget(self) -> None:

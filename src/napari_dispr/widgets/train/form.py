@@ -1,11 +1,12 @@
 """Settings of the new model: name, start, preset, budget, device, licence; the others are folded."""
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLabel, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QSpinBox, QWidget
 from superqt import QCollapsible
 
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PRESET_HELP, PRESETS, TrainSettings, checked_settings
+from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import column, form, row
 from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice
 from napari_dispr.widgets.train.request import ModelRequest, free_name, new_name
@@ -51,9 +52,7 @@ class ModelForm(QWidget):
         self.preset.setToolTip("\n".join(f"{name}: {text}" for name, text in texts.items()))
         self.preset_help = QLabel(wordWrap=True)
         self.preset_help.setStyleSheet("font-style: italic; padding: 0px; margin: 0px;")
-        self.minutes = QDoubleSpinBox(
-            toolTip="How long to train. You can stop earlier and save the model then."
-        )
+        self.minutes = DecimalBox(toolTip="How long to train. You can stop earlier and save the model then.")
         self.minutes.setRange(0.1, 100_000)
         self.minutes.setDecimals(1)
         self.minutes.setSuffix(" min")

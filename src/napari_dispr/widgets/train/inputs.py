@@ -7,7 +7,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QLabel,
     QLineEdit,
@@ -18,13 +17,14 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_dispr.shapes.measures import unit_sign
+from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import narrow, row
 from napari_dispr.widgets.train.request import Plane, Spacing
 
 _UNITS = ("micrometer", "nanometer", "millimeter", "pixel")
 
 
-class Length(QDoubleSpinBox):
+class Length(DecimalBox):
     """A length, without trailing zeros."""
 
     def __init__(self) -> None:

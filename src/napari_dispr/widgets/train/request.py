@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_notes, read_training_cells, write_dataset
 from napari_dispr.cells.splits import check_cells, split_cells
-from napari_dispr.cells.stack_files import UNIT, StatedSpacing, micrometers
+from napari_dispr.cells.stack_files import StatedSpacing
 from napari_dispr.cells.stacks import Stack, cut_stacks, in_words
+from napari_dispr.cells.stated_sizes import UNIT, micrometers
 from napari_dispr.errors import InputError, counted
 from napari_dispr.export.pictures import montage
 from napari_dispr.models.library import available_models, new_model_path, numbered_names, user_folder
