@@ -13,8 +13,10 @@ from napari_dispr.diffusion import devices
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.grid import check_spacing
+from napari_dispr.synthesis.cell_ends import inner_half
 from napari_dispr.synthesis.cell_sources import LEAST_VOXELS, TexturedCell
 from napari_dispr.synthesis.learned import LearnedSynthesis
+from napari_dispr.synthesis.learned_card import LIGHT_RANKS
 from napari_dispr.synthesis.masks import iter_masks
 from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.textures import MULTIPLE, iter_textures
@@ -25,6 +27,8 @@ BATCH = 12
 Sampled = TypeVar("Sampled")
 #: Softness of the edge of cells without texture, in pixels.
 EDGE = 0.7
+#: The light of a made cell is changed by at most this factor.
+MOST_GAIN = 4.0
 
 
 def iter_textured_cells(
@@ -108,7 +112,7 @@ class _Maker:
     def batch(self, base: int, numbers: Sequence[int]) -> Generator[Step, None, list[TexturedCell]]:
         """The cells with these numbers; cells of only a few voxels are left out."""
         settings = self.settings
-        seeds = np.array([np.random.SeedSequence((base, n)).generate_state(4) for n in numbers]).tolist()
+        seeds = np.array([np.random.SeedSequence((base, n)).generate_state(5) for n in numbers]).tolist()
         sampler = settings.mask_sampler, settings.mask_steps
         masks = yield from self._last(iter_masks(self._masks, [own[0] for own in seeds], *sampler))
         kept = [i for i, mask in enumerate(masks) if _is_whole(mask)]
@@ -118,7 +122,7 @@ class _Maker:
         whole = [(i, volume, grid) for i, volume, grid in grids if grid.masks.any()]
         images = yield from self._images([grid for *_, grid in whole], [seeds[i][3] for i, *_ in whole])
         cells = [
-            self._cell(volume, grid, image, f"mask {numbers[i]} of seed {base}")
+            self._cell(volume, grid, self._lit(grid, image, seeds[i][4]), f"mask {numbers[i]} of seed {base}")
             for (i, volume, grid), image in zip(whole, images, strict=True)
         ]
         return [cell for cell in cells if cell is not None]
@@ -170,6 +174,22 @@ class _Maker:
         inside = gaussian_filter(masks.astype(np.float32), (0, EDGE, EDGE))
         noise = background.paint(masks.shape, self._drawn, rng)[1]
         return np.float32(background.level) + np.float32(contrast) * inside + noise
+
+    def _lit(self, grid: _Grid, image: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+        """The image with the light of a real cell in its middle; alone the network makes cells too equal."""
+        card = self.card
+        if not (card.lights and card.light) or (self._flat and card.dimensions == 3):
+            return image
+        used = np.flatnonzero(grid.masks.any(axis=(1, 2)))
+        middle = (used[0] + used[-1]) // 2
+        level = card.background.without_glow(card.light[0]).level
+        own = float(image[middle][inner_half(grid.masks[middle])].mean()) - level
+        rank = np.random.default_rng(seed).random()
+        wanted = float(np.interp(rank, LIGHT_RANKS, card.lights))
+        gain = float(np.clip(wanted / own, 1 / MOST_GAIN, MOST_GAIN)) if own else 1.0
+        even = gaussian_filter(image, (0, 1, 1))
+        lit = level + gain * (even - level) + gain**0.5 * (image - even)  # photons: noise grows as the root
+        return lit.astype(np.float32)
 
     def _volumes(
         self, masks: list[NDArray[np.float32]], seeds: list[int]
