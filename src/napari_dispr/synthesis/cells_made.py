@@ -121,8 +121,9 @@ class _Maker:
         grids = [(i, volume, self._grid(volume, seeds[i][2])) for i, volume in made]
         whole = [(i, volume, grid) for i, volume, grid in grids if grid.masks.any()]
         images = yield from self._images([grid for *_, grid in whole], [seeds[i][3] for i, *_ in whole])
+        images = self._lit([grid for *_, grid in whole], images, [seeds[i][4] for i, *_ in whole])
         cells = [
-            self._cell(volume, grid, self._lit(grid, image, seeds[i][4]), f"mask {numbers[i]} of seed {base}")
+            self._cell(volume, grid, image, f"mask {numbers[i]} of seed {base}")
             for (i, volume, grid), image in zip(whole, images, strict=True)
         ]
         return [cell for cell in cells if cell is not None]
@@ -175,21 +176,28 @@ class _Maker:
         noise = background.paint(masks.shape, self._drawn, rng)[1]
         return np.float32(background.level) + np.float32(contrast) * inside + noise
 
-    def _lit(self, grid: _Grid, image: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-        """The image with the light of a real cell in its middle; alone the network makes cells too equal."""
+    def _lit(
+        self, grids: Sequence[_Grid], images: list[NDArray[np.float32]], seeds: Sequence[int]
+    ) -> list[NDArray[np.float32]]:
+        """The images with the light of real cells in their middles; the network makes them too equal.
+
+        The brightest cell of a batch stays the brightest: its edge and its size may depend on its light.
+        """
         card = self.card
         if not (card.lights and card.light) or (self._flat and card.dimensions == 3):
-            return image
-        used = np.flatnonzero(grid.masks.any(axis=(1, 2)))
-        middle = (used[0] + used[-1]) // 2
+            return images
         level = card.background.without_glow(card.light[0]).level
-        own = float(image[middle][inner_half(grid.masks[middle])].mean()) - level
-        rank = np.random.default_rng(seed).random()
-        wanted = float(np.interp(rank, LIGHT_RANKS, card.lights))
-        gain = float(np.clip(wanted / own, 1 / MOST_GAIN, MOST_GAIN)) if own else 1.0
-        even = gaussian_filter(image, (0, 1, 1))
-        lit = level + gain * (even - level) + gain**0.5 * (image - even)  # photons: noise grows as the root
-        return lit.astype(np.float32)
+        own = np.array([_middle_light(*pair) - level for pair in zip(grids, images, strict=True)])
+        places = np.argsort(np.argsort(own))
+        lit = []
+        for place, light, image, seed in zip(places, own, images, seeds, strict=True):
+            rank = (place + np.random.default_rng(seed).random()) / len(own)
+            wanted = np.interp(rank, LIGHT_RANKS, card.lights)
+            gain = np.float32(np.clip(wanted / light, 1 / MOST_GAIN, MOST_GAIN) if light else 1)
+            even = gaussian_filter(image, (0, 1, 1))
+            # The noise of photons grows as the root of the light.
+            lit.append(np.float32(level) + gain * (even - np.float32(level)) + gain**0.5 * (image - even))
+        return lit
 
     def _volumes(
         self, masks: list[NDArray[np.float32]], seeds: list[int]
@@ -272,6 +280,13 @@ def _is_whole(mask: NDArray[np.float32]) -> bool:
     inside = mask > 0
     edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
     return bool(inside.sum() >= 16 and not edge.any())
+
+
+def _middle_light(grid: _Grid, image: NDArray[np.float32]) -> float:
+    """Mean grey value of the inner half of the middle section."""
+    used = np.flatnonzero(grid.masks.any(axis=(1, 2)))
+    middle = (used[0] + used[-1]) // 2
+    return float(image[middle][inner_half(grid.masks[middle])].mean())
 
 
 def _square(masks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
