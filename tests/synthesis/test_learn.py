@@ -18,10 +18,12 @@ from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.annotated_cells import check_annotated
+from napari_dispr.synthesis.cell_ends import inner_half
 from napari_dispr.synthesis.cells_made import iter_textured_cells
 from napari_dispr.synthesis.examples import examples_of
 from napari_dispr.synthesis.learn import folder_of, iter_learn_synthesis
 from napari_dispr.synthesis.learned import LearnedSynthesis
+from napari_dispr.synthesis.learned_card import LIGHT_RANKS
 from napari_dispr.synthesis.populations import make_population
 from napari_dispr.synthesis.settings import CellSettings, PopulationSettings
 from napari_dispr.synthesis.sources import SAMPLE, learned_file
@@ -112,6 +114,9 @@ def test_cells_of_sparse_slices_are_as_large_as_those_of_all_slices(field, slice
     areas = np.concatenate([areas[areas > 0] for areas in sections]) * SPACING[1] ** 2
     assert 0.1 < full.glow[0] < 0.8 and full.glow[-1] < 0.1
     np.testing.assert_allclose(few.glow, full.glow, atol=0.16)
+    assert np.quantile(few.lights, (0.25, 0.5, 0.75)) == pytest.approx(
+        np.quantile(full.lights, (0.25, 0.5, 0.75)), rel=0.15
+    )
     assert np.median(few.diameters) == pytest.approx(np.median(full.diameters), rel=0.06)
     assert np.median(few.heights) == pytest.approx(np.median(full.heights), rel=0.11)
     assert 2 * np.sqrt(np.median(areas) / np.pi) < 0.9 * np.median(full.diameters)  # as they are: too small
@@ -133,6 +138,7 @@ def test_dark_cells_and_cells_without_light(field) -> None:
     dark = examples_of([Annotated("dark", 255.0 - few.image, few.labels, SPACING, "micrometer")])
     assert np.allclose(dark.diameters, seen.diameters) and np.allclose(dark.heights, seen.heights)
     assert len(seen.glow) and np.allclose(dark.glow, seen.glow, atol=0.03)
+    assert len(seen.lights) and np.allclose(-dark.lights, seen.lights, rtol=0.1)
     noise = np.random.default_rng(0).normal(100, 1, few.image.shape)
     grain = 10 * (-1) ** np.indices(noise.shape).sum(axis=0)  # as bright as around the cells
     grainy = noise + np.where(field.labels, grain, 0)
@@ -371,6 +377,24 @@ def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
     for one, other in zip(few, again, strict=True):
         assert one.source == other.source
         assert np.array_equal(one.mask, other.mask) and np.array_equal(one.image, other.image)
+
+
+@pytest.mark.parametrize("spacing", [(0.29, 0.26, 0.26), (0.26, 0.26)])
+def test_light_of_cells_is_spread_like_that_of_the_real_ones(sample, spacing) -> None:
+    card = sample.card
+    assert card.light is not None
+    level = card.background.without_glow(card.light[0]).level
+    wanted = tuple(5000.0 + 8000 * rank for rank in LIGHT_RANKS)
+    own = card.model_copy(
+        update={"lights": wanted, "dimensions": len(spacing), "spacing": card.spacing[-len(spacing) :]}
+    )
+    cells = cells_of(LearnedSynthesis(sample.masks, sample.textures, own), spacing, 12)
+    lights = []
+    for cell in cells:
+        shown = cell.mask.any(axis=(-2, -1)).nonzero()[0] if cell.mask.ndim == 3 else None
+        middle = ... if shown is None else (shown[0] + shown[-1]) // 2
+        lights.append(cell.image[middle][inner_half(cell.mask[middle])].mean() - level)
+    assert min(lights) > 5000 and max(lights) < 13000 and np.std(lights) > 1500
 
 
 def test_cells_of_few_voxels_are_an_input_error(sample) -> None:

@@ -188,6 +188,19 @@ def test_noise_is_stronger_where_the_background_is_bright() -> None:
     assert noise[bright].std() > 2.5 * noise[dark].std()
 
 
+def test_no_grey_value_is_below_that_of_a_dark_camera() -> None:
+    """The lowest percentile of an image becomes 0 in many programs: it decides how bright all else is."""
+    rng = np.random.default_rng(3)
+    labels = np.zeros((6, 120, 120), int)
+    labels[:, 40:80, 40:80] = 1
+    real = np.maximum(100 + rng.normal(3, 5, labels.shape), 100) + 80 * labels
+    found = measure_background([(real, labels)])
+    assert found.floor == 100
+    source = replace(balls(3), background=found)
+    made = make_population(source, PopulationSettings(size=(12, 64, 64), cells=8)).image
+    assert made.min() == 100 and np.mean(made == 100) > 0.1
+
+
 def test_a_background_that_cannot_be_seen_is_named() -> None:
     with pytest.raises(InputError, match="background cannot be measured"):
         measure_background([(np.ones((40, 40)), np.ones((40, 40), int))])

@@ -37,14 +37,16 @@ def test_every_slice_is_drawn_once_after_the_slice_that_it_needs() -> None:
 
 @dataclass
 class Normal:
-    """The best denoiser of details from N(0, sd^2)."""
+    """The best denoiser of details from N(mean, sd^2)."""
 
     process: GaussianDiffusion
     sd: float
+    mean: float = 0.0
 
     def __call__(self, x, t):
         signal, noise = self.process.signal(t), self.process.noise(t)
-        return Denoised(x * signal * self.sd**2 / (signal**2 * self.sd**2 + noise**2))
+        share = signal * self.sd**2 / (signal**2 * self.sd**2 + noise**2)
+        return Denoised(self.mean + share * (x - signal * self.mean))
 
 
 @pytest.mark.parametrize("sd", [1.0, 0.5, 0.2])
@@ -56,6 +58,17 @@ def test_few_evaluations_keep_the_strength_of_details(process, sd) -> None:
     assert end.item() / sd == pytest.approx(1, abs=0.06)
     *_, end = SAMPLERS["ddim"](Normal(process, sd), start, process.times(12), start.clone)
     assert end.item() / sd < 0.8  # even timesteps do not
+
+
+@pytest.mark.parametrize("process", [textures.PROCESS, masks.PROCESS])
+@pytest.mark.parametrize("steps", [10, 12, 30])
+def test_what_all_pixels_have_in_common_keeps_its_mean_and_strength(process, steps) -> None:
+    # The sum over 150 pixels of a cell whose light is 2 +- 0.7, relative to the noise of the sum.
+    mean, sd = 2 * 150**0.5, 0.7 * 150**0.5
+    start, times = torch.tensor([0.0, 1.0]), process.even_times(steps)
+    *_, end = SAMPLERS["dpm-solver++"](Normal(process, sd, mean), start, times, start.clone)
+    assert end[0].item() == pytest.approx(mean, rel=0.01)
+    assert (end[1] - end[0]).item() == pytest.approx(sd, rel=0.05)
 
 
 def disk(side, radius):

@@ -28,6 +28,8 @@ _SLOW, _LEAST_SLOW = 0.2, 2.0
 _DARK = 0.9
 #: Parts of the background, from dark to bright, in which the strength of the noise is measured; the least.
 _PARTS, _WEAKEST = 10, 0.05
+#: The quantile of an image that counts as its darkest grey value.
+_FLOOR = 0.001
 #: Fewer pixels than this do not show what the background is like.
 _LEAST = 50
 
@@ -51,6 +53,8 @@ class Background(BaseModel):
     strengths : tuple of (float, float)
         The noise is this many times as strong (second) where the slow variation has this value (first), since
         noise of photons grows with the light; in between by straight lines. Empty: 1 everywhere.
+    floor : float or None
+        The darkest grey value of a camera, which its offset decides.
     grain : tuple of float
         Standard deviation, in voxels along each axis, of the Gaussian that correlates neighbours.
     """
@@ -63,6 +67,7 @@ class Background(BaseModel):
     length: float = Field(20.0, gt=0, le=10_000)
     quantiles: tuple[Grey, ...] = Field((), max_length=1000)
     strengths: tuple[tuple[Grey, Annotated[float, Field(ge=0, le=1e6)]], ...] = Field((), max_length=100)
+    floor: Grey | None = None
     grain: tuple[Annotated[float, Field(ge=0, le=100)], ...] = Field(
         (0.0, 0.0, 0.0), min_length=2, max_length=3
     )
@@ -122,7 +127,10 @@ def _strength(slow: NDArray[Any], strengths: Sequence[tuple[float, float]]) -> N
     if not strengths:
         return np.ones(slow.shape)
     light, strength = np.array(strengths).T
-    return np.interp(slow, light, strength)
+    # Brighter than all that was measured: the variance of photon noise goes on to grow with the light.
+    growth = max(0.0, (strength[-1] ** 2 - strength[0] ** 2) / max(light[-1] - light[0], 1e-9))
+    brighter = np.maximum(slow - light[-1], 0)
+    return np.sqrt(np.interp(slow, light, strength) ** 2 + growth * brighter)
 
 
 def _smooth_noise(shape: tuple[int, ...], widths: ArrayLike, rng: np.random.Generator) -> Floats:
@@ -176,6 +184,7 @@ def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Ba
         length=round(float(np.mean(lengths)), 3),
         quantiles=_quantiles(values / _strength(light, strengths)),
         strengths=strengths,
+        floor=round(float(np.median([np.quantile(image, _FLOOR) for image, _ in pairs])), 4),
         grain=tuple(round(float(g), 3) for g in np.interp(lag, _lag_one(), _GRAINS)),
     )
 

@@ -14,6 +14,13 @@ LEAST_CONTRAST = 0.3
 _AROUND = 2
 
 
+def inner_half(section: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where a section (y, x) is more than half as far from its edge as at its deepest point."""
+    depth = distance_transform_edt(np.pad(section, 1))[1:-1, 1:-1]
+    inner: NDArray[np.bool_] = depth > depth.max() / 2
+    return inner
+
+
 def light_ends(
     field: Annotated, annotated: NDArray[np.bool_], label: int, z: int, box: Box, seen: tuple[int, int]
 ) -> tuple[float, float] | None:
@@ -29,8 +36,7 @@ def light_ends(
     around = binary_dilation(own, iterations=_AROUND) & (labels[z] == 0)
     if not around.any():
         return None
-    depth = distance_transform_edt(np.pad(own, 1))[1:-1, 1:-1]
-    core = depth > depth.max() / 2
+    core = inner_half(own)
     light = image[:, core].mean(axis=1)
     outside = float(image[z][around].mean())
     edge = (float(image[z][own & ~binary_erosion(own)].mean()) + outside) / 2

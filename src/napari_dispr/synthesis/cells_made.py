@@ -13,8 +13,10 @@ from napari_dispr.diffusion import devices
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.grid import check_spacing
+from napari_dispr.synthesis.cell_ends import inner_half
 from napari_dispr.synthesis.cell_sources import LEAST_VOXELS, TexturedCell
 from napari_dispr.synthesis.learned import LearnedSynthesis
+from napari_dispr.synthesis.learned_card import LIGHT_RANKS
 from napari_dispr.synthesis.masks import iter_masks
 from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.textures import MULTIPLE, iter_textures
@@ -25,6 +27,8 @@ BATCH = 12
 Sampled = TypeVar("Sampled")
 #: Softness of the edge of cells without texture, in pixels.
 EDGE = 0.7
+#: The light of a made cell is changed by at most this factor.
+MOST_GAIN = 4.0
 
 
 def iter_textured_cells(
@@ -108,7 +112,7 @@ class _Maker:
     def batch(self, base: int, numbers: Sequence[int]) -> Generator[Step, None, list[TexturedCell]]:
         """The cells with these numbers; cells of only a few voxels are left out."""
         settings = self.settings
-        seeds = np.array([np.random.SeedSequence((base, n)).generate_state(4) for n in numbers]).tolist()
+        seeds = np.array([np.random.SeedSequence((base, n)).generate_state(5) for n in numbers]).tolist()
         sampler = settings.mask_sampler, settings.mask_steps
         masks = yield from self._last(iter_masks(self._masks, [own[0] for own in seeds], *sampler))
         kept = [i for i, mask in enumerate(masks) if _is_whole(mask)]
@@ -117,6 +121,7 @@ class _Maker:
         grids = [(i, volume, self._grid(volume, seeds[i][2])) for i, volume in made]
         whole = [(i, volume, grid) for i, volume, grid in grids if grid.masks.any()]
         images = yield from self._images([grid for *_, grid in whole], [seeds[i][3] for i, *_ in whole])
+        images = self._lit([grid for *_, grid in whole], images, [seeds[i][4] for i, *_ in whole])
         cells = [
             self._cell(volume, grid, image, f"mask {numbers[i]} of seed {base}")
             for (i, volume, grid), image in zip(whole, images, strict=True)
@@ -170,6 +175,29 @@ class _Maker:
         inside = gaussian_filter(masks.astype(np.float32), (0, EDGE, EDGE))
         noise = background.paint(masks.shape, self._drawn, rng)[1]
         return np.float32(background.level) + np.float32(contrast) * inside + noise
+
+    def _lit(
+        self, grids: Sequence[_Grid], images: list[NDArray[np.float32]], seeds: Sequence[int]
+    ) -> list[NDArray[np.float32]]:
+        """The images with the light of real cells in their middles; the network makes them too equal.
+
+        The brightest cell of a batch stays the brightest: its edge and its size may depend on its light.
+        """
+        card = self.card
+        if not (card.lights and card.light) or (self._flat and card.dimensions == 3):
+            return images
+        level = card.background.without_glow(card.light[0]).level
+        own = np.array([_middle_light(*pair) - level for pair in zip(grids, images, strict=True)])
+        places = np.argsort(np.argsort(own))
+        lit = []
+        for place, light, image, seed in zip(places, own, images, seeds, strict=True):
+            rank = (place + np.random.default_rng(seed).random()) / len(own)
+            wanted = np.interp(rank, LIGHT_RANKS, card.lights)
+            gain = np.float32(np.clip(wanted / light, 1 / MOST_GAIN, MOST_GAIN) if light else 1)
+            even = gaussian_filter(image, (0, 1, 1))
+            # The noise of photons grows as the root of the light.
+            lit.append(np.float32(level) + gain * (even - np.float32(level)) + gain**0.5 * (image - even))
+        return lit
 
     def _volumes(
         self, masks: list[NDArray[np.float32]], seeds: list[int]
@@ -252,6 +280,13 @@ def _is_whole(mask: NDArray[np.float32]) -> bool:
     inside = mask > 0
     edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
     return bool(inside.sum() >= 16 and not edge.any())
+
+
+def _middle_light(grid: _Grid, image: NDArray[np.float32]) -> float:
+    """Mean grey value of the inner half of the middle section."""
+    used = np.flatnonzero(grid.masks.any(axis=(1, 2)))
+    middle = (used[0] + used[-1]) // 2
+    return float(image[middle][inner_half(grid.masks[middle])].mean())
 
 
 def _square(masks: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:

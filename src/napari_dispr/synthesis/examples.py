@@ -18,7 +18,7 @@ from napari_dispr.synthesis.annotated_cells import CAP, LEAST_CELLS, Cell, check
 from napari_dispr.synthesis.background import Background, measure_background
 from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST
 from napari_dispr.synthesis.cell_sources import GAP
-from napari_dispr.synthesis.glow import light_beyond
+from napari_dispr.synthesis.glow import light_along
 
 Floats = NDArray[np.float32]
 
@@ -87,6 +87,8 @@ class Examples:
         Diameter of a disk with the area of each cell's middle section, in the unit of the spacing.
     light : (float, float)
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
+    lights : (cell,) array
+        Light of the middle of each cell above the background; empty: it is known of too few cells.
     glow : (depth,) array
         Light above and below a cell, relative to that in its middle, at `glow.GLOW_DEPTHS`; empty: not known.
     density : float
@@ -105,6 +107,7 @@ class Examples:
     beyond: bool
     heights: NDArray[np.float64]
     diameters: NDArray[np.float64]
+    lights: NDArray[np.float64]
     glow: NDArray[np.float64]
     density: float
     clustering: float
@@ -137,6 +140,7 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
     masks, mask_pixel = _masks(volumes, cells, step)
     pictures, pixel, margin, beyond = _pictures(volumes, cells, step, background, np.random.default_rng(seed))
     light = _light(volumes, cells)
+    lights, glow = _along(volumes, cells, background.without_glow(light[0]).level)
     annotated = [one.labels[one.labels.any(axis=(1, 2))] > 0 for one in volumes]
     values = np.concatenate([one.image.ravel()[:: max(1, one.image.size // 100_000)] for one in volumes])
     return Examples(
@@ -148,7 +152,8 @@ def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
         beyond=beyond,
         heights=_heights(cells, step),
         diameters=np.array([cell.diameter for cell in _outlined(cells)]),
-        glow=_glow(volumes, cells, background.without_glow(light[0]).level),
+        lights=lights,
+        glow=glow,
         density=float(np.mean([slices.mean() for slices in annotated])),
         clustering=_clustering(volumes),
         light=light,
@@ -167,18 +172,25 @@ def _heights(cells: Sequence[Cell], step: Sequence[float]) -> NDArray[np.float64
     return np.array(heights if len(heights) >= LEAST_CELLS else [])
 
 
-def _glow(fields: Sequence[Annotated], cells: Sequence[Cell], level: float) -> NDArray[np.float64]:
-    """Medians over the cells, which fall with the depth: where it rises, there is another cell."""
-    seen = [(cell, cell.largest, cell.ends) for cell in _outlined(cells) if cell.ends is not None]
+def _along(
+    fields: Sequence[Annotated], cells: Sequence[Cell], level: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`Examples.lights` and `Examples.glow`. In 2D images each cell shows its middle, and no glow."""
+    seen = [(cell, cell.ends) for cell in _outlined(cells) if cell.ends is not None]
+    seen += [(cell, (-0.5, 0.5)) for cell in _outlined(cells) if len(fields[cell.field].image) == 1]
     found = [
-        light_beyond(fields[cell.field], cell.label, part.z, part.box, ends, level)
-        for cell, part, ends in seen
+        light_along(fields[cell.field], cell.label, cell.largest.z, cell.largest.box, ends, level)
+        for cell, ends in seen
     ]
-    values = np.concatenate(found) if found else np.zeros((0, 1))
-    counts = np.isfinite(values).sum(axis=0)
-    if not len(values) or counts.min() < LEAST_CELLS:
-        return np.array([])
-    return np.minimum.accumulate(np.clip(np.nanmedian(values, axis=0), 0, 1))
+    middles = np.array([middle for middle, _ in found])
+    middles = middles[np.isfinite(middles)]
+    beyond = np.concatenate([one for _, one in found]) if found else np.zeros((0, 1))
+    few = np.array([])
+    if not len(beyond) or np.isfinite(beyond).sum(axis=0).min() < LEAST_CELLS:
+        glow = few
+    else:  # it falls with the depth: where it rises, there is another cell
+        glow = np.minimum.accumulate(np.clip(np.nanmedian(beyond, axis=0), 0, 1))
+    return (middles if len(middles) >= LEAST_CELLS else few), glow
 
 
 def _light(fields: Sequence[Annotated], cells: Sequence[Cell]) -> tuple[float, float]:

@@ -6,11 +6,11 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from napari_dispr.labels import Box, windows
 from napari_dispr.synthesis.annotated import Annotated
-from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST
+from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST, inner_half
 from napari_dispr.synthesis.cell_sources import TexturedCell
 
 Floats = NDArray[np.float32]
@@ -21,10 +21,10 @@ GLOW_DEPTHS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 _BLUR = 0.15
 
 
-def light_beyond(
+def light_along(
     field: Annotated, label: int, z: int, box: Box, ends: tuple[float, float], level: float
-) -> NDArray[np.float64]:
-    """Light in the column of the inner half of a section, relative to that in the middle of its cell.
+) -> tuple[float, NDArray[np.float64]]:
+    """Light above the background in the column of the inner half of a section.
 
     Parameters
     ----------
@@ -35,22 +35,24 @@ def light_beyond(
 
     Returns
     -------
+    float
+        In the middle of the cell.
     (2, len(GLOW_DEPTHS)) array
-        Below and above the cell; NaN outside the image, where another cell is annotated, and if the cell does
-        not stand out.
+        Below and above the cell, relative to its middle. Both are NaN outside the image, where another cell
+        is annotated, and if the cell does not stand out.
     """
     window = slice(None), *box
     labels = field.labels[window]
-    depth = distance_transform_edt(np.pad(labels[z] == label, 1))[1:-1, 1:-1]
-    core = depth > depth.max() / 2
+    core = inner_half(labels[z] == label)
     light = field.image[window][:, core].mean(axis=1) - level
     light[((labels[:, core] > 0) & (labels[:, core] != label)).any(axis=1)] = np.nan
     middle, half = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2
     slices = np.arange(len(light))
     places = middle + half * np.outer((-1, 1), GLOW_DEPTHS)
-    found: NDArray[np.float64] = np.interp(places, slices, light, left=np.nan, right=np.nan)
     own = float(np.interp(middle, slices, light))
-    return found / own if abs(own) >= LEAST_CONTRAST * field.image[z].std() else np.full_like(found, np.nan)
+    if not abs(own) >= LEAST_CONTRAST * field.image[z].std():
+        own = float("nan")
+    return own, np.interp(places, slices, light, left=np.nan, right=np.nan) / own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,30 +86,12 @@ class Glow:
         plane = np.float32(contrast) * gaussian_filter(seen, _BLUR * width)
         return cls(plane, margin, depth.stop - depth.start)
 
-    def add_to(
-        self,
-        image: Floats,
-        corner: NDArray[np.int_],
-        shares: Sequence[float],
-        shown: tuple[Box, Floats] | None = None,
-    ) -> None:
+    def add_to(self, image: Floats, corner: NDArray[np.int_], shares: Sequence[float]) -> None:
         """Add the light above and below a cell whose box starts at ``corner``.
 
-        ``shares`` are those of the light at ``GLOW_DEPTHS``. ``shown`` is the window of the cell's own image,
-        which shows some of this light, and its weight there.
+        ``shares`` are those of the light at ``GLOW_DEPTHS``.
         """
         depths = np.abs(np.arange(len(image)) - corner[0] - (self.height - 1) / 2) / (self.height / 2)
         along = np.where(depths < 1, 0, np.interp(depths, GLOW_DEPTHS, shares, right=0)).astype(np.float32)
         plane, own = windows(corner[1:] - self.margin, self.plane.shape, image.shape[1:])
-        light = along[:, None, None] * self.plane[own]
-        if shown is not None:
-            (depth, *sides), weight = shown
-            both = [
-                slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(plane, sides, strict=True)
-            ]
-            of_light, of_weight = (
-                tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(both, parts, strict=True))
-                for parts in (plane, sides)
-            )
-            light[(depth, *of_light)] *= 1 - weight[(slice(None), *of_weight)]
-        image[(slice(None), *plane)] += light
+        image[(slice(None), *plane)] += along[:, None, None] * self.plane[own]

@@ -30,7 +30,7 @@ from napari_dispr.synthesis.annotated import Source, all_annotated
 from napari_dispr.synthesis.examples import Examples, examples_of
 from napari_dispr.synthesis.learn_preview import write_preview
 from napari_dispr.synthesis.learned import LearnedSynthesis, ready
-from napari_dispr.synthesis.learned_card import SynthesisCard
+from napari_dispr.synthesis.learned_card import LIGHT_RANKS, SynthesisCard
 from napari_dispr.synthesis.settings import LearnSettings
 from napari_dispr.synthesis.sources import learned_file
 
@@ -379,6 +379,7 @@ class Learner:
             neighbours=any(self.pictures.neighbours),
             depths=any(picture.depth is not None for picture in examples.pictures),
             heights=_quantiles(examples.heights),
+            lights=_quantiles(examples.lights, LIGHT_RANKS),
             glow=tuple(examples.glow.tolist()),
             diameters=_quantiles(examples.diameters),
             training={
@@ -414,8 +415,10 @@ class Learner:
         return {name: round(float(np.median(values)), 3) for name, values in found.items()}
 
 
-def _quantiles(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()) if len(values) else ()
+def _quantiles(
+    values: NDArray[np.float64], ranks: Sequence[float] = (0, 0.25, 0.5, 0.75, 1)
+) -> tuple[float, ...]:
+    return tuple(np.quantile(values, ranks).tolist()) if len(values) else ()
 
 
 def _finished(average: UNet) -> UNet:

@@ -14,6 +14,8 @@ from napari_dispr.synthesis.background import Background, Grey
 from napari_dispr.synthesis.glow import GLOW_DEPTHS
 
 FORMAT = "napari-dispr synthesis 1"
+#: Without the ends: in a few cells one is brighter than all others.
+LIGHT_RANKS = tuple(n / 20 for n in range(1, 20, 2))
 
 
 class SynthesisCard(Settings):
@@ -50,6 +52,9 @@ class SynthesisCard(Settings):
         empty: not known.
     diameters : tuple of float
         The same quantiles of these diameters.
+    lights : tuple of float
+        Quantiles, at ``LIGHT_RANKS``, of the light of the cells above the background, in the middle of each;
+        empty: not known.
     glow : tuple of float
         Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`;
         empty: not known.
@@ -83,6 +88,7 @@ class SynthesisCard(Settings):
     beyond: bool
     depths: bool = False
     heights: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
+    lights: tuple[Grey, ...] = ()
     glow: tuple[Share, ...] = ()
     diameters: tuple[PixelSize, ...] = Field(min_length=1, max_length=100)
     density: float = Field(ge=0, le=1)
@@ -92,6 +98,8 @@ class SynthesisCard(Settings):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
+        if len(self.lights) not in (0, len(LIGHT_RANKS)):
+            raise ValueError("the light of cells is known at all ranks or at none")
         if len(self.glow) not in (0, len(GLOW_DEPTHS)):
             raise ValueError("the light above and below a cell is known at all depths or at none")
         if len(self.spacing) != self.dimensions or self.limits[0] > self.limits[1]:

@@ -126,7 +126,12 @@ def iter_make_population(
     if settings.cut == "all":
         canvas.add_glow_from_outside(painting)
     slow, noise = source.background.paint(settings.size, source.spacing, painting, canvas.glow)
-    image = slow + canvas.light + noise * np.sqrt(np.maximum(0, 1 - canvas.weight))
+    # Where a cell's own image is shown, it holds the light of its surroundings and the noise.
+    bare = np.maximum(0, 1 - canvas.weight)
+    level = np.float32(source.background.level)
+    image = level + (slow - level) * (1 - np.sqrt(1 - bare)) + canvas.light + noise * np.sqrt(bare)
+    if source.background.floor is not None:
+        image = np.maximum(image, np.float32(source.background.floor))
     microscope = settings.microscope or source.microscope
     if microscope is not None:
         image = _recorded(image, microscope, source.spacing, painting)
@@ -241,7 +246,7 @@ class _Canvas:
         if self._glow_shares:
             glow = Glow.of(cell, box, self.level)
             self._glows.append(glow)
-            glow.add_to(self.glow, corner, self._glow_shares, (there, weight))
+            glow.add_to(self.glow, corner, self._glow_shares)
         inside = cell.mask[here]
         label = len(self.cells) + 1
         self.labels[there][inside] = label

@@ -54,7 +54,10 @@ class Distance:
 
 
 def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFrame:
-    """Features of the cells of annotated images; of a cell in a stack, of its largest section.
+    """Features of the cells of annotated images; of a cell in a stack, of one section, chosen at random.
+
+    Single annotated slices cut their cells anywhere, so the largest sections of stacks that are annotated
+    throughout, such as synthetic ones, would be of another kind.
 
     Returns
     -------
@@ -63,30 +66,30 @@ def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFram
         those with one grey value are left out. At most ``most`` cells, chosen at random.
     """
     rows = []
+    rng = np.random.default_rng(0)
     for one in images:
         labels, image = np.atleast_3d(one.labels.T).T, np.atleast_3d(one.image.T).T
         low, high = np.percentile(image, (1, 99.8))
         pixel = float(np.mean(one.spacing[-2:]))
-        for label, z in _sections(labels).items():
+        for label, z in _sections(labels, rng).items():
             row = _described(image[z], labels[z], label, pixel, float(low), float(high))
             if row is not None:
                 rows.append({"image": one.name, "label": label, **row})
     table = pd.DataFrame(rows, columns=["image", "label", *FEATURES])
     if len(table) > most:
-        chosen = np.sort(np.random.default_rng(0).permutation(len(table))[:most])
+        chosen = np.sort(rng.permutation(len(table))[:most])
         table = table.iloc[chosen].reset_index(drop=True)
     return table
 
 
-def _sections(labels: NDArray[Any]) -> dict[int, int]:
-    """The slice in which each cell is largest."""
-    largest: dict[int, tuple[int, int]] = {}
+def _sections(labels: NDArray[Any], rng: np.random.Generator) -> dict[int, int]:
+    """One slice of each cell in which it is not tiny."""
+    found: dict[int, list[int]] = {}
     for z, plane in enumerate(labels):
         values, counts = np.unique(plane[plane > 0], return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            if count > largest.get(value, (0, 0))[0]:
-                largest[value] = count, z
-    return {label: z for label, (count, z) in largest.items() if count >= _SMALLEST}
+        for value in values[counts >= _SMALLEST].tolist():
+            found.setdefault(value, []).append(z)
+    return {label: slices[int(rng.integers(len(slices)))] for label, slices in found.items()}
 
 
 def _described(
