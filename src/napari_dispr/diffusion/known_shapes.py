@@ -11,18 +11,20 @@ axis of the mask lies along x.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_dispr import grid
 from napari_dispr.diffusion.condition import MASK_TRUNCATION, mask_distance, normalise_inside
 from napari_dispr.diffusion.cosines import (
     MODES,
     PLANE_MODES,
     Floats,
     all_mirrored,
+    cosines_at,
     plane_coefficients,
     turned_planes,
 )
@@ -39,6 +41,10 @@ LIKELY, LIKELY_SHARE = 100.0, 0.05
 START = 0.6
 #: Only this many of the nearest shapes can be likely.
 _NEAR = 2000
+
+#: Radii, in voxels, of the circles around the middle of a section on which its waves are read, and numbers
+#: of waves on a circle. Fewer make up the whole outline, which is compared voxel by voxel.
+_CIRCLES, _WAVES = np.arange(4.0, 30.0, 2.0), np.arange(3, 17)
 
 #: The cosines (16, 16) that are odd in y, and in x.
 _ODD = np.indices((MODES, MODES)) % 2 == 1
@@ -70,6 +76,29 @@ def look_of(mask: Floats, image: Floats | None) -> Look:
         plane_coefficients(mask_distance(mask), angle),
         None if seen is None else plane_coefficients(seen, angle),
     )
+
+
+def waves_of(sections: Floats) -> Floats:
+    """Amplitudes (N, 14) of the waves of sections around their middle, from their cosines (N, 256).
+
+    They tell spicules and folds wherever around a cell these are: sections that are compared voxel by voxel
+    are more similar without any.
+    """
+    found = np.abs(sections @ _circular().reshape(-1, sections.shape[-1]).T)
+    return np.asarray(np.sqrt((found.reshape(len(sections), len(_CIRCLES), -1) ** 2).sum(axis=1)), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _circular() -> NDArray[np.complex64]:
+    """Products of cosines of y and x with waves on the circles, (circle, wave, 256)."""
+    angle = np.arange(64) * 2 * np.pi / 64
+    y, x = (
+        cosines_at(MODES, grid.CENTRE + (_CIRCLES[:, None] * along).ravel()).reshape(len(_CIRCLES), -1, MODES)
+        for along in (np.sin(angle), np.cos(angle))
+    )
+    turning = np.exp(1j * _WAVES[:, None] * angle).astype(np.complex64) / len(angle)
+    products = np.einsum("ka,raj,rai->rkji", turning, y, x, optimize=True)
+    return products * np.sqrt(_CIRCLES, dtype=np.float32)[:, None, None, None]
 
 
 def edge_of(mask: Floats, angle: float, truncation: float) -> Floats:
@@ -231,7 +260,7 @@ class KnownShapes:
     # --- use --------------------------------------------------------------------------------------
 
     def likely(
-        self, look: Look, sized: bool, further: Floats | None = None, off_centre: bool = False
+        self, look: Look, sized: bool, further: ArrayLike = 0.0, off_centre: bool = False
     ) -> Likely | None:
         """The shapes that are most likely for a cell; None if no known cell is similar.
 
@@ -239,8 +268,8 @@ class KnownShapes:
         ----------
         sized : bool
             Whether the cell has its true size on the grid.
-        further : (4, N), optional
-            Squared differences of further sections.
+        further : (4, N) or (N,), optional
+            Squared differences in other respects.
         off_centre : bool
             The look is not that of the middle of the cell, as the looks of the shapes are: only ``further``
             decides between shapes.
@@ -259,8 +288,7 @@ class KnownShapes:
             # Cells without image may have any.
             other[:, ~with_image] = np.median(other[:, with_image])
             apart += IMAGE_WEIGHT * other
-        if further is not None:
-            apart += further
+        apart += np.asarray(further, np.float32)
         apart[:, ~there] = np.inf
         apart = apart.ravel()
         near = np.argpartition(apart, _NEAR)[:_NEAR] if len(apart) > _NEAR else np.arange(len(apart))
@@ -268,6 +296,20 @@ class KnownShapes:
         ways, numbers = np.divmod(near, len(self.sized))
         apart = apart[near] - apart[near].min()
         return Likely(ways, numbers, apart, _softened(apart))
+
+    def waves_apart(self, section: Floats) -> Floats:
+        """Squared differences (N,) of the waves of each shape's section from those of a section (64, 64)."""
+        own = waves_of(plane_coefficients(section, 0.0, MODES).reshape(1, -1))
+        return np.square(self._waves - own).sum(axis=1)
+
+    @cached_property
+    def _waves(self) -> Floats:
+        """Waves of the imaged plane of each shape, (N, 14)."""
+        along_z = cosines_at(MODES, [grid.IMAGED_PLANE])[0]
+        mean, components = (
+            np.tensordot(along_z, one.reshape(MODES, MODES**2, -1), 1) for one in (self.mean, self.components)
+        )
+        return waves_of((self.shapes * self.shape_unit) @ components.T + mean.T)
 
     def coefficients(self, scores: Floats) -> Floats:
         """Coefficients (16, 16, 16) of the shape with components (K,)."""

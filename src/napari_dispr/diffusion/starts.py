@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from napari_dispr import grid
 from napari_dispr.diffusion.condition import MASK_TRUNCATION
@@ -48,10 +49,14 @@ ERROR, ROUNDS = 1.0, 3
 #: shapes, the rest of that of all shapes.
 LOCAL = 0.5
 #: Weight of the squared differences of further sections when shapes are chosen.
-FURTHER_WEIGHT = 0.3
+FURTHER_WEIGHT = np.float32(0.3)
+#: The same of the waves around the middle: of cells with spicules only such are likely, of smooth ones none.
+WAVES_WEIGHT = np.float32(640)
 #: Of five consecutive seeds of a cell with several known planes, these start from noise alone: the two kinds
 #: of members err differently, so that both together are better than either (docs/planes.md).
 FROM_NOISE = (1, 3)
+#: What a network changes of a known shape is smoothed by a Gaussian of so many voxels.
+DETAIL = 3.0
 #: A cell whose middle is farther from the imaged plane than this share of the radius of its section is moved.
 OFF_CENTRE = 0.4
 _IMAGE = np.float32(np.sqrt(IMAGE_WEIGHT))
@@ -121,12 +126,12 @@ class Start:
         edges = np.stack([edge_of(one, look.angle, truncation) for one in masks])
         shift = off_centre(mask, planes)
         depths = [depth - shift for depth in (0.0, *(plane.depth for plane in planes))]
-        further = None
+        unit = np.float32((truncation / MASK_TRUNCATION) ** 2)
+        # The section in the middle of a cell is compared with the look of the known ones.
+        further = np.zeros(1, np.float32) if shift else unit * WAVES_WEIGHT * known.waves_apart(edges[0])
         if planes:
-            # The section in the middle of a cell is compared with the look of the known ones.
             own = 0 if shift else 1
-            unit = np.float32(FURTHER_WEIGHT * (truncation / MASK_TRUNCATION) ** 2)
-            further = unit * Sections(known, depths[own:]).apart(edges[own:])
+            further = further + unit * FURTHER_WEIGHT * Sections(known, depths[own:]).apart(edges[own:])
         likely = known.likely(look, sized, further, off_centre=bool(shift))
         sections = Sections.at(known, tuple(depths))
         return None if likely is None else cls(known, look, likely, sections, shift, edges)
@@ -144,6 +149,14 @@ class Start:
         scores = (self._scores(place) + change)[0]
         scores = scores + self._missing(self.sections.of(scores))
         return volume_of(self.known.coefficients(scores), self.look.angle, shift=self.shift)
+
+    def adjusted(self, shape: Floats, start: Floats) -> Floats:
+        """What a network makes of a shape of this start, (64, 64, 64), with the fine details of the shape.
+
+        A network that learned to draw from noise takes spicules for noise.
+        """
+        changed = start + _smooth(shape - start)
+        return self.fitted(changed) if len(self.edges) > 1 else changed
 
     def fitted(self, shape: Floats) -> Floats:
         """Any shape (64, 64, 64), changed in the same way so that it has the sections of the cell."""
@@ -236,6 +249,14 @@ class Start:
         apart = self.likely.apart[near]
         weight = np.maximum(1 - apart / max(apart.max(initial=0), 1e-9), 1e-3).astype(np.float32)[:, None]
         return near, weight / max(weight.sum(), 1e-9)
+
+
+def _smooth(volume: Floats) -> Floats:
+    """A volume (64, 64, 64) without details finer than `DETAIL`."""
+    blur = gaussian_filter1d(np.eye(grid.SIZE, dtype=np.float32), DETAIL, mode="nearest")
+    for _ in range(volume.ndim):
+        volume = np.tensordot(volume, blur, (0, 0))  # the next axis is first then
+    return volume
 
 
 def _centred(rows: Floats, weight: Floats) -> Floats:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import takewhile
 from typing import Any, Self
 
@@ -234,18 +234,17 @@ class Batches:
             return torch.stack([*noise, *[noise[-1]] * missing]).to(self._device)
 
         model, sampling = self._sampling.model, self._sampling
-        starts = [self._start(crop) for crop, _ in now]
-        from_shape = self.starts_shaped(*now[0])
+        starts = [self._start(crop) for crop, _ in now] if self.starts_shaped(*now[0]) else []
+        known = [start.shape(seed) for (_, seed), start in zip(now, starts, strict=False) if start]
         # Members from noise alone are only corrected near the sections: so they err differently.
         fits = [
-            start.fitted if from_shape and isinstance(start, Start) and crop.planes else None
-            for (crop, _), start in zip(now, starts, strict=True)
+            partial(start.adjusted, start=shape) if isinstance(start, Start) else None
+            for start, shape in zip(starts, known, strict=True)
         ]
         denoiser = model.denoiser(crops, self._network, fits=fits)
         first = fresh_noise()
-        times = sampling.times(from_shape)
-        if from_shape and isinstance(denoiser, FlowDenoiser):
-            known = [start.shape(seed) for (_, seed), start in zip(now, starts, strict=True) if start]
+        times = sampling.times(bool(starts))
+        if known and isinstance(denoiser, FlowDenoiser):
             shapes = torch.from_numpy(np.stack([*known, *[known[-1]] * missing]))[:, None].to(self._device)
             first = denoiser.process.diffuse(
                 denoiser.agreeing(shapes), torch.full((len(crops),), times[0], device=self._device), first
