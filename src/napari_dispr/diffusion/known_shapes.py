@@ -45,6 +45,9 @@ _NEAR = 2000
 #: Radii, in voxels, of the circles around the middle of a section on which its waves are read, and numbers
 #: of waves on a circle. Fewer make up the whole outline, which is compared voxel by voxel.
 _CIRCLES, _WAVES = np.arange(4.0, 30.0, 2.0), np.arange(3, 17)
+#: Shapes have details if the amplitude of seven and more waves is larger, at the median: .24 in
+#: `red-blood-cell`, .12 in `generic`, whose nuclei are smooth.
+_FINE, _DETAILED = 7, 0.18
 
 #: The cosines (16, 16) that are odd in y, and in x.
 _ODD = np.indices((MODES, MODES)) % 2 == 1
@@ -301,6 +304,12 @@ class KnownShapes:
         """Squared differences (N,) of the waves of each shape's section from those of a section (64, 64)."""
         own = waves_of(plane_coefficients(section, 0.0, MODES).reshape(1, -1))
         return np.square(self._waves - own).sum(axis=1)
+
+    @cached_property
+    def detailed(self) -> bool:
+        """Whether many of the shapes have spicules or folds."""
+        fine = np.linalg.norm(self._waves[:, _WAVES >= _FINE], axis=1)
+        return float(np.median(fine)) > _DETAILED
 
     @cached_property
     def _waves(self) -> Floats:

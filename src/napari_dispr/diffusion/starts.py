@@ -128,7 +128,9 @@ class Start:
         depths = [depth - shift for depth in (0.0, *(plane.depth for plane in planes))]
         unit = np.float32((truncation / MASK_TRUNCATION) ** 2)
         # The section in the middle of a cell is compared with the look of the known ones.
-        further = np.zeros(1, np.float32) if shift else unit * WAVES_WEIGHT * known.waves_apart(edges[0])
+        further = np.zeros(1, np.float32)
+        if known.detailed and not shift:
+            further = unit * WAVES_WEIGHT * known.waves_apart(edges[0])
         if planes:
             own = 0 if shift else 1
             further = further + unit * FURTHER_WEIGHT * Sections(known, depths[own:]).apart(edges[own:])
@@ -155,7 +157,7 @@ class Start:
 
         A network that learned to draw from noise takes spicules for noise.
         """
-        changed = start + _smooth(shape - start)
+        changed = start + _smooth(shape - start) if self.known.detailed else shape
         return self.fitted(changed) if len(self.edges) > 1 else changed
 
     def fitted(self, shape: Floats) -> Floats:
