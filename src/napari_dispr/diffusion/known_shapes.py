@@ -84,8 +84,8 @@ def look_of(mask: Floats, image: Floats | None) -> Look:
 def waves_of(sections: Floats) -> Floats:
     """Amplitudes (N, 14) of the waves of sections around their middle, from their cosines (N, 256).
 
-    They tell spicules and folds wherever around a cell these are: sections that are compared voxel by voxel
-    are more similar without any.
+    They do not depend on where around a cell its spicules and folds are. Compared voxel by voxel, a section
+    with spicules is more similar to a smooth one than to one with spicules elsewhere.
     """
     found = np.abs(sections @ _circular().reshape(-1, sections.shape[-1]).T)
     return np.asarray(np.sqrt((found.reshape(len(sections), len(_CIRCLES), -1) ** 2).sum(axis=1)), np.float32)

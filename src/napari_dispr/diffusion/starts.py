@@ -153,9 +153,10 @@ class Start:
         return volume_of(self.known.coefficients(scores), self.look.angle, shift=self.shift)
 
     def adjusted(self, shape: Floats, start: Floats) -> Floats:
-        """What a network makes of a shape of this start, (64, 64, 64), with the fine details of the shape.
+        """The shape (64, 64, 64) that a network made of ``start``, with the fine details of ``start``.
 
-        A network that learned to draw from noise takes spicules for noise.
+        A network that learned to draw from noise takes spicules for noise. With several sections the shape
+        is fitted to them, too.
         """
         changed = start + _smooth(shape - start) if self.known.detailed else shape
         return self.fitted(changed) if len(self.edges) > 1 else changed

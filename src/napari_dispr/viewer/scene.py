@@ -225,7 +225,7 @@ def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64]) -> 
 
 
 def _clear_where_dark(colormap: Colormap) -> Colormap:
-    """The same colours, so transparent where the picture is dark that it darkens no shape below it."""
+    """The same colours, the more transparent the darker: a dark picture darkens no shape below it."""
     colours = colormap.map(np.linspace(0, 1, 256))
     colours[:, 3] *= colours[:, :3].max(axis=1)
     return Colormap(colours, name=f"{colormap.name}, transparent where dark")
