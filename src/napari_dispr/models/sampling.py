@@ -208,10 +208,10 @@ class Batches:
 
     def _alike(self, pairs: Sequence[tuple[Crop, int]]) -> list[tuple[Crop, int]]:
         """The first pairs, which all start from shapes, or all from noise alone."""
-        from_shape = self.starts_shaped(*pairs[0])
-        return list(takewhile(lambda pair: self.starts_shaped(*pair) == from_shape, pairs[: self._size]))
+        from_shape = self.starts_from_shape(*pairs[0])
+        return list(takewhile(lambda pair: self.starts_from_shape(*pair) == from_shape, pairs[: self._size]))
 
-    def starts_shaped(self, crop: Crop, seed: int) -> bool:
+    def starts_from_shape(self, crop: Crop, seed: int) -> bool:
         """Whether a member of a crop starts from a known shape or an ellipsoid."""
         match self._start(crop):
             case Start():
@@ -234,20 +234,20 @@ class Batches:
             return torch.stack([*noise, *[noise[-1]] * missing]).to(self._device)
 
         model, sampling = self._sampling.model, self._sampling
-        starts = [self._start(crop) for crop, _ in now] if self.starts_shaped(*now[0]) else []
-        known = [start.shape(seed) for (_, seed), start in zip(now, starts, strict=False) if start]
+        starts = [self._start(crop) for crop, _ in now] if self.starts_from_shape(*now[0]) else []
+        shapes = [start.shape(seed) for (_, seed), start in zip(now, starts, strict=False) if start]
         # Members from noise alone are only corrected near the sections: so they err differently.
         fits = [
             partial(start.adjusted, start=shape) if isinstance(start, Start) else None
-            for start, shape in zip(starts, known, strict=True)
+            for start, shape in zip(starts, shapes, strict=True)
         ]
         denoiser = model.denoiser(crops, self._network, fits=fits)
         first = fresh_noise()
         times = sampling.times(bool(starts))
-        if known and isinstance(denoiser, FlowDenoiser):
-            shapes = torch.from_numpy(np.stack([*known, *[known[-1]] * missing]))[:, None].to(self._device)
+        if shapes and isinstance(denoiser, FlowDenoiser):
+            known = torch.from_numpy(np.stack([*shapes, *[shapes[-1]] * missing]))[:, None].to(self._device)
             first = denoiser.process.diffuse(
-                denoiser.agreeing(shapes), torch.full((len(crops),), times[0], device=self._device), first
+                denoiser.agreeing(known), torch.full((len(crops),), times[0], device=self._device), first
             )
         # No inference_mode here: a generator would leave it switched on for its caller between steps. The
         # model's parameters need no gradient, so none is recorded.

@@ -91,7 +91,7 @@ def iter_denoising(
     with closing(Batches(sampling, 1 if own_path else None)) as batches:
         seed = noise_seed(settings.seed, prediction, label, number)
         (last,) = yield from steps_of(batches.sample([(crop, seed)], watch))
-        visited = sampling.times(batches.starts_shaped(crop, seed))
+        visited = sampling.times(batches.starts_from_shape(crop, seed))
 
     prior = Prior(crop, model.card)
     process = model.process

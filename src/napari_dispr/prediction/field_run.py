@@ -144,7 +144,8 @@ def _predicted(one: Field, job: Job) -> Generator[CellsDone | Step, None, int]:
         frame = {"image_to_world": np.diag([*sides, 1.0]), "unit": UNIT}
         settings = settings.model_copy(update={"pixel_size": None})
     inputs, aside = _inputs(one, job), job.out / UNFINISHED / one.name
-    total, begun = (len(cell_boxes(labels)) if labels.dtype.kind in "ui" else 0), False
+    total = len(cell_boxes(labels)) if labels.dtype.kind in "ui" else 0
+    begun = False  # whether a cell has been worked on, so that an error is not one of the earlier cells
     arguments = {**settings.model_dump(), "model": model, **frame}
 
     def counted(event: Event) -> CellsDone | Step:

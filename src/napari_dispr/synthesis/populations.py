@@ -126,7 +126,7 @@ def iter_make_population(
     if settings.cut == "all":
         canvas.add_glow_from_outside(painting)
     slow, noise = source.background.paint(settings.size, source.spacing, painting, canvas.glow)
-    # Where a cell's own image is shown, it holds the light of its surroundings and the noise.
+    # A cell's own image holds the light of its surroundings and the noise: `weight` is its squared weight.
     bare = np.maximum(0, 1 - canvas.weight)
     level = np.float32(source.background.level)
     image = level + (slow - level) * (1 - np.sqrt(1 - bare)) + canvas.light + noise * np.sqrt(bare)
