@@ -1,8 +1,12 @@
-"""Processes that act as a training."""
+"""Processes that act as a training, and what their folders say."""
 
 import sys
+from typing import TypeVar
 
 from napari_dispr.training.run import Run
+from napari_dispr.widgets.parts.followed import Followed
+
+AnyFollowed = TypeVar("AnyFollowed", bound=Followed)
 
 
 class Waiting:
@@ -25,3 +29,8 @@ with run.owned():
 
 
 WAITING = Waiting()
+
+
+def up_to_date(followed: AnyFollowed) -> AnyFollowed:
+    """The same, with everything that its run's folder says now."""
+    return followed.take(followed.read())

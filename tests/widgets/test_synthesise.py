@@ -13,6 +13,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSlider, QApplication, QScrollArea, QScrollBar
+from support.runs import up_to_date
 from support.windows import press
 
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
@@ -278,7 +279,7 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
     begin = {"kind": "begin", "step": 0, "cells": 9, "warnings": [warning]}
     run.log.write_text("".join(json.dumps(line) + "\n" for line in (begin, *lines)))
     run.output.write_text("napari-dispr: The labels hold only 2 cells: label at least 5.\n")
-    followed = FollowedLearning(run).read()
+    followed = up_to_date(FollowedLearning(run))
     assert [one.share for one in followed.losses] == [0.1, 0.2]
     assert followed.state == "stopped" and "Stopped at 20%" in followed.headline()
     assert followed.problem() == "The labels hold only 2 cells: label at least 5."
@@ -289,13 +290,13 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
         (f"napari-dispr: {warning}", "press Continue."),
     ):
         run.output.write_text(f"{printed}\n")
-        assert followed.read().problem().endswith(problem) and bool(problem) == bool(followed.problem())
+        assert up_to_date(followed).problem().endswith(problem) and bool(problem) == bool(followed.problem())
     with run.log.open("a") as log:
         log.write(json.dumps({"kind": "end", "model": "cells.safetensors"}) + "\n")
-    assert followed.read().state == "finished" and followed.problem() == warning
+    assert up_to_date(followed).state == "finished" and followed.problem() == warning
     run.delete()
     with pytest.raises(InputError, match="deleted"):
-        followed.read()
+        up_to_date(followed)
 
 
 def test_layers_that_cannot_be_learned_from(make_napari_viewer: Callable[..., Viewer]) -> None:

@@ -1,9 +1,10 @@
 """Follows a run that works in another process: its folder holds everything that is known about it. No Qt."""
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,20 @@ GRACE = 1.6
 _TAIL = 4000
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a run's folder says that was not known: its state, the log from there to byte ``position``.
+
+    ``picture`` and the time of its file are None and 0 if there is no newer one.
+    """
+
+    state: State
+    lines: Sequence[Mapping[str, Any]]
+    position: int
+    picture: bytes | None = None
+    picture_time: float = 0.0
+
+
 class Followed(ABC):
     """A run, its state, and its newest picture (a PNG; empty if there is none)."""
 
@@ -26,52 +41,43 @@ class Followed(ABC):
         #: Changes with each news from the run.
         self.news = 0
         self._starting = self._finishing = False
-        self._starts = 0
-        self._reading = threading.Lock()
         self._position = 0
         self._picture_time = 0.0
 
     def started(self, finish: bool = False) -> None:
         """Note that its process was started just now, which the log does not show yet."""
         self.state, self._starting, self._finishing = "running", True, finish
-        self._starts += 1
         self.news += 1
 
-    def read(self) -> Self:
-        """Read what is new and return itself; for a thread, as disks may be slow.
+    def read(self) -> News:
+        """Read what is new, and change nothing here; for a thread, as disks may be slow.
 
         Raises an InputError if the run's folder was deleted.
         """
         if not self.run.folder.is_dir():
             raise InputError(f"The folder of the run {self.run.name!r} was deleted.")
-        with self._reading:
-            return self._read_news()
-
-    def _read_news(self) -> Self:
-        starts = self._starts
         # The state first: then no line that a process wrote before its end is missed.
         state = self.run.state
-        lines, self._position = self.run.reports(self._position)
-        for line in lines:
+        news = News(state, *self.run.reports(self._position))
+        with suppress(OSError):  # no picture yet
+            changed = self.run.picture.stat().st_mtime
+            if changed != self._picture_time:
+                return replace(news, picture=self.run.picture.read_bytes(), picture_time=changed)
+        return news
+
+    def take(self, news: News) -> Self:
+        """Add what `read` has read since the last call, and return itself."""
+        for line in news.lines:
             self._add(line)
             self._starting &= line.get("kind") != "begin"
-        if self._read_picture() or lines or state != self.state:
+        if news.lines or news.picture is not None or news.state != self.state:
             self.news += 1
-        if starts == self._starts:  # otherwise it was started during the reading
-            self.state = state
-            if state != "running":
-                self._starting = self._finishing = False
+        self.state, self._position = news.state, news.position
+        if news.picture is not None:
+            self.picture, self._picture_time = news.picture, news.picture_time
+        if news.state != "running":
+            self._starting = self._finishing = False
         return self
-
-    def _read_picture(self) -> bool:
-        try:
-            changed = self.run.picture.stat().st_mtime
-            if changed == self._picture_time:
-                return False
-            self.picture, self._picture_time = self.run.picture.read_bytes(), changed
-            return True
-        except OSError:  # none yet
-            return False
 
     @abstractmethod
     def _add(self, line: Mapping[str, Any]) -> None:

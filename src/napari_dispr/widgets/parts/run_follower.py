@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QLabel, QMessageBox, QProgressBar, QPushButton, QWidg
 from napari_dispr.errors import InputError
 from napari_dispr.training.run import RunFolder
 from napari_dispr.widgets.parts.docked import Message
-from napari_dispr.widgets.parts.followed import GRACE, Followed, resume, stop_runs
+from napari_dispr.widgets.parts.followed import GRACE, Followed, News, resume, stop_runs
 from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.threads import LatestAnswer
 
@@ -114,11 +114,12 @@ class RunFollower(QWidget, Generic[AnyRun, AnyFollowed]):
         if self._followed is not None:
             self._read.ask(self._followed)
 
-    def _on_read(self, answer: Followed | InputError) -> None:
+    def _on_read(self, answer: News | InputError) -> None:
         if isinstance(answer, InputError):
             self._followed = None
             self.gone.emit()
-        elif answer is self._followed:
+        elif self._followed is not None:
+            self._followed.take(answer)
             self._stopping = self._stop.pending
             self._show()
             self._next_read.start()

@@ -266,7 +266,8 @@ class FollowedLearning(Followed):
             return
         share = line["done"] / line["total"]
         # A run that continues repeats what came after its last save.
-        self.losses = [one for one in self.losses if one.share < share]
+        while self.losses and self.losses[-1].share >= share:
+            self.losses.pop()
         values = (line[name] for name in ("mask_loss", "texture_loss"))
         self.losses.append(Losses(share, *(float("nan") if value is None else value for value in values)))
         if len(self.losses) > _MOST_LOSSES:
