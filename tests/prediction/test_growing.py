@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from support.folders import contents
 from support.predictions import ball, discs, prediction_of
+from support.windows import PATIENCE
 
 import napari_dispr as nd
 from napari_dispr.errors import InputError
@@ -137,7 +138,9 @@ def test_cells_are_drawn_while_others_are_saved(tmp_path, monkeypatch):
     save = growing.save_cell
 
     def save_cell(prediction, folder, label):
-        assert label == 5 or drawn.wait(60), "the next cell is not drawn before this one is saved"
+        assert label == 5 or drawn.wait(PATIENCE / 1000), (
+            "the next cell is not drawn before this one is saved"
+        )
         order.append(label)
         save(prediction, folder, label)
 

@@ -10,8 +10,8 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
-#: Long enough for a busy machine, milliseconds: what a test waits for is a condition, never a time.
-PATIENCE = 240_000
+#: Milliseconds, a little less than a whole test may take: tests wait for conditions, never for a time.
+PATIENCE = 840_000
 
 
 class PatientBot(QtBot):

@@ -150,7 +150,7 @@ def run(out, killed_at=None, **more):
 def run_in_its_own_process(*runs):
     # Other modules in a process can change how threads divide sums, and so the last decimals.
     code = RUN.format(tests=str(Path(__file__).parents[1])) + "\n".join(runs)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")

@@ -53,10 +53,8 @@ def run(tmp_path, processes, *launcher):
     script = tmp_path / "run.py"
     script.write_text(RUN.format(tests=str(Path(__file__).parents[1])))
     out = tmp_path / f"{processes}-{len(launcher)}"
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(out), str(processes)],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    command = [sys.executable, *launcher, str(script), str(out), str(processes)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return reports, torch.load(out / "checkpoint.pt", weights_only=True)

@@ -93,7 +93,7 @@ def test_two_processes_do_not_train_one_run(run):
         with pytest.raises(InputError, match="is being trained already"):
             run.start()
         run.kill()
-        assert other.wait(300) and not run.is_running
+        assert other.wait() and not run.is_running
     finally:
         other.kill()
         other.wait()
@@ -112,7 +112,7 @@ def test_no_other_process_can_begin_between_the_check_and_the_mark(run, monkeypa
     with run.owned():
         pass
     started = run.start()
-    started.wait(300)
+    started.wait()
     assert marked == [os.getpid(), started.pid]
 
 
@@ -149,7 +149,7 @@ def test_a_process_that_cannot_begin_says_why_and_keeps_a_request_to_stop(run):
     process = run.start()
     assert not run.stop_requested
     run.request_stop()
-    assert process.wait(300) == 2 and run.stop_requested
+    assert process.wait() == 2 and run.stop_requested
     assert "There is no folder" in run.output.read_text() and not run.is_running
     assert "There is no folder" in run.last("problem")["text"]
 

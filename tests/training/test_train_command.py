@@ -36,7 +36,7 @@ def test_ctrl_c_saves_and_ends_and_kill_9_loses_little(dataset, tmp_path):
     process = command(dataset, "--out", out, *long, "--steps=400", "--validations=1")
     lines_until(process, "step")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate()
     assert process.returncode == 130 and "continue with --resume" in errors and "Traceback" not in errors
     run = run_for(out)
     saved = torch.load(run.checkpoint, weights_only=True)["step"]
@@ -53,7 +53,7 @@ def test_two_processes_train_and_end_together(dataset, tmp_path):
     out = tmp_path / "m.safetensors"
     two = [argument for argument in ARGUMENTS if "processes" not in argument and "batch" not in argument]
     process = command(dataset, "--out", out, *two, "--processes=2", "--batch=4", "--steps=2")
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate()
     assert process.returncode == 0, errors
     lines = [json.loads(line) for line in output.splitlines()]
     assert lines[0]["processes"] == 2 and lines[-1]["kind"] == "end" and out.exists()
@@ -71,7 +71,7 @@ def test_a_full_disk_is_reported(dataset, tmp_path):
 
     out = tmp_path / "m.safetensors"
     process = command(dataset, "--out", out, *ARGUMENTS, preexec_fn=limit)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate()
     assert process.returncode == 2 and "Traceback" not in errors
     assert errors.strip().splitlines()[-1].endswith("checkpoint.pt: File too large.")
     run = run_for(out)

@@ -17,7 +17,7 @@ from napari.utils.notifications import notification_manager
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QSettings, Qt
 from qtpy.QtWidgets import QApplication
-from support.windows import PATIENCE, click_cell, let_events_run, press
+from support.windows import click_cell, let_events_run, press
 
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
 from napari_dispr.card import Card
@@ -710,7 +710,7 @@ def test_progress_in_words() -> None:
 
 def python(script: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE / 1000)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_torch_is_loaded_in_a_thread() -> None:
@@ -739,12 +739,7 @@ def test_torch_is_loaded_in_a_thread() -> None:
         viewer.close()
         print("in a thread")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE / 1000,
-    )
+    done = python(script)
     assert done.returncode == 0 and "in a thread" in done.stdout, done.stderr
 
 
@@ -758,10 +753,5 @@ def test_python_ends_while_torch_is_loading() -> None:
         for _ in range(20):
             QApplication.processEvents()
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE / 1000,
-    )
+    done = python(script)
     assert done.returncode == 0, done.stderr

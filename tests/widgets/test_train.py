@@ -17,7 +17,7 @@ from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QPushButton, QWidget
 from support.runs import WAITING
-from support.windows import press
+from support.windows import PATIENCE, press
 
 import napari_dispr
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
@@ -129,11 +129,11 @@ def test_calibrate_instead_of_train(with_plugin, opened, qtbot: QtBot, monkeypat
     press(widget.train_button)
     assert widget.run_bar.running and not widget.train_button.isEnabled()
     press(widget.run_bar.cancel_button)
-    qtbot.waitUntil(lambda: not widget.run_bar.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.run_bar.running)
     assert "No model was written" in widget.run_bar.status.text()
     assert "my-tall" not in available_models()
     press(widget.train_button)
-    qtbot.waitUntil(lambda: not widget.run_bar.running, timeout=120_000)
+    qtbot.waitUntil(lambda: not widget.run_bar.running)
     assert "now available in Predict" in widget.run_bar.status.text()
     assert "calibrated with 7 known cells" in read_card("my-tall").description
     press(widget.use_button)
@@ -233,7 +233,7 @@ def test_the_cells_wait_for_the_size_that_their_file_states(
     make_napari_viewer, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, read = threading.Event(), stated_size.stated_spacing
-    monkeypatch.setattr(stated_size, "stated_spacing", lambda path: slow.wait(60) and read(path))
+    monkeypatch.setattr(stated_size, "stated_spacing", lambda path: slow.wait(PATIENCE / 1000) and read(path))
     stated = {"metadata": {"axes": "ZYX", "spacing": 0.3, "unit": "um"}, "resolution": (5, 5)}
     tifffile.imwrite(tmp_path / "nuclei.tif", STACK.image.astype(np.float32), imagej=True, **stated)
     viewer = make_napari_viewer()
