@@ -85,10 +85,11 @@ def test_one_picture_is_no_table(tmp_path):
 
 
 def test_wrong_rows_are_fields_that_fail(tmp_path):
-    (tmp_path / "fields.csv").write_text("image,labels,pixel_size\na.tif,,\nb.tif,b.tif,tiny\nc.tif,d.tif,")
-    for one, words in zip(
-        list_fields(tmp_path / "fields.csv"), ("names no labels", "'tiny'", "no file"), strict=True
-    ):
+    text = 'image,labels,pixel_size,note\na.tif,,,"two\nlines"\n\nb.tif,b.tif,tiny,\nc.tif,d.tif,,'
+    (tmp_path / "fields.csv").write_text(text)
+    fields = list_fields(tmp_path / "fields.csv")
+    assert fields[0].columns == {"note": "two\nlines"}
+    for one, words in zip(fields, ("Line 3 .* names no labels", "Line 5 .* 'tiny'", "no file"), strict=True):
         with pytest.raises(InputError, match=words):
             read_field(one)
 

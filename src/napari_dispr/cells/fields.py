@@ -1,6 +1,7 @@
 """Which fields a batch has: pairs of image and labels in a folder, rows of a CSV, or an OME-Zarr plate."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -156,10 +157,10 @@ def _of_table(path: Path) -> Iterator[Field]:
     with reading(path, *A_TABLE):
         text = path.read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
-        table = csv.DictReader(text.splitlines(), delimiter=separator)
+        table = csv.DictReader(io.StringIO(text), delimiter=separator)
         names = [name.strip() for name in table.fieldnames or ()]
         table.fieldnames = names = [name.lower() if name.lower() in _COLUMNS else name for name in names]
-        rows = list(table)
+        rows = [(table.line_num, row) for row in table]
     if not {"image", "labels"} <= set(names):
         raise InputError(
             f"{path} has {'the columns ' + ', '.join(names) if names else 'no columns'}: a table of fields "
@@ -167,7 +168,7 @@ def _of_table(path: Path) -> Iterator[Field]:
         )
     if twice := [name for name in names if name and names.count(name) > 1]:
         raise InputError(f"{path} has two columns {twice[0]!r}: rename one of them.")
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         if None in row or None in row.values():
             raise InputError(f"Line {number} of {path} has not as many values as the first line: correct it.")
         image, labels = ((row[what] or "").strip() for what in ("image", "labels"))
