@@ -112,10 +112,12 @@ def test_other_folders_are_left_to_other_readers(plugins: PluginManager, tmp_pat
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
     assert ensemble_reader(str(tmp_path)) is None
     (tmp_path / "prediction.json").write_text('{"prediction": "of the weather"}')
+    (tmp_path / "batch.json").write_text('{"batch": "of jobs"}')
     assert ensemble_reader(str(tmp_path)) is None
     assert ensemble_reader([str(tmp_path), str(tmp_path)]) is None
     assert ensemble_reader(str(tmp_path / "nowhere")) is None
-    (tmp_path / "prediction.json").unlink()
+    for name in ("prediction.json", "batch.json"):
+        (tmp_path / name).unlink()
     (layer,) = ViewerModel().open(str(tmp_path), plugin="napari")
     assert layer.data.shape[-2:] == (4, 5)
 

@@ -44,16 +44,19 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
         if len(path) != 1:
             return None  # files to be stacked, not predictions
         (path,) = path
-    if _index_file(path, BATCH_FILE).is_file():
-        return read_batch
-    try:
-        content = json.loads(_index_file(path, PREDICTION_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError):
-        return read_ensemble  # damaged, or not readable: it shows a notification
-    ours = isinstance(content, dict) and not {"cells", "image_to_world"}.isdisjoint(content)
-    return read_ensemble if ours else None
+    for name, entries, read in (
+        (BATCH_FILE, {"model_hash", "fields"}, read_batch),
+        (PREDICTION_FILE, {"cells", "image_to_world"}, read_ensemble),
+    ):
+        try:
+            content = json.loads(_index_file(path, name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError):
+            return read  # damaged, or not readable: it shows a notification
+        if isinstance(content, dict) and not entries.isdisjoint(content):
+            return read
+    return None
 
 
 def _index_file(path: str | Sequence[str], name: str) -> Path:
