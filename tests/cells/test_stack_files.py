@@ -255,6 +255,11 @@ def test_grey_values_in_colour(tmp_path: Path) -> None:
         iio.imwrite(tmp_path / f"labels_{name}", np.stack([labels] * 3, -1))
         np.testing.assert_array_equal(read_plane(tmp_path / name), image)
         np.testing.assert_array_equal(read_plane(tmp_path / f"labels_{name}", labels=True), labels)
+    iio.imwrite(tmp_path / "opaque.png", np.stack([image, opaque], -1))
+    np.testing.assert_array_equal(read_plane(tmp_path / "opaque.png"), image)
+    iio.imwrite(tmp_path / "two.png", np.stack([image, labels], -1))
+    with pytest.raises(InputError, match="has 2 colours"):
+        read_plane(tmp_path / "two.png")
 
 
 @pytest.mark.parametrize(

@@ -208,8 +208,10 @@ def one_channel(read: Read, path: Path, channel: int | None) -> Read:
         return read
     axis = several[0]
     channels, colours = np.moveaxis(read.array, axis, 0), read.axes[axis] == "S"
-    if channel is None and colours and all(np.array_equal(channels[0], other) for other in channels[1:3]):
-        channel = 0  # grey values, perhaps with an opacity
+    if channel is None and colours:
+        opaque = len(channels) == 2 and np.ptp(channels[1]) == 0
+        if opaque or all(np.array_equal(channels[0], other) for other in channels[1:3]):
+            channel = 0  # grey values, perhaps with an opacity
     channel = checked_channel(channel, path, len(channels), "colours" if colours else "channels")
     read = replace(read, array=channels[channel], axes=read.axes[:axis] + read.axes[axis + 1 :])
     return read if len(several) == 1 else one_channel(read, path, channel)
@@ -262,25 +264,20 @@ def _read_cellpose(path: Path) -> NDArray[Any]:
 
 def _in_space(read: Read, path: Path, flat: bool) -> Read:
     """Drop axes of length 1, and check that the other axes are z, y and x; a flat image gets a z axis."""
-    kept = [axis for axis, length in enumerate(read.array.shape) if length > 1]
-    for axis in kept:
-        if read.axes[axis] == "T":
-            raise InputError(
-                f"{path} has {read.array.shape[axis]} time points: save one of them, or call the axis z if "
-                "these are slices."
-            )
-    if flat and len(kept) == 2:
-        _, y, x = read.sizes
-        sizes = (None if y is None or x is None else (y + x) / 2, y, x)
-        array = read.array.squeeze(tuple(axis for axis in range(read.array.ndim) if axis not in kept))
-        return replace(read, array=array[None], axes="ZYX", sizes=sizes)
-    if len(kept) != 3:
+    if (times := dict(zip(read.axes, read.array.shape, strict=True)).get("T", 1)) > 1:
+        raise InputError(
+            f"{path} has {times} time points: save one of them, or call the axis z if these are slices."
+        )
+    array, sizes = read.array.squeeze(), read.sizes
+    if flat and array.ndim == 2:
+        _, y, x = sizes
+        array, sizes = array[None], (None if y is None or x is None else (y + x) / 2, y, x)
+    if array.ndim != 3:
         shape = " x ".join(str(length) for length in read.array.shape)
         raise InputError(
             f"{path} has the shape {shape} and is not a 3D stack: save one with the axes z, y and x."
         )
-    dropped = tuple(axis for axis in range(read.array.ndim) if axis not in kept)
-    return replace(read, array=read.array.squeeze(dropped), axes="ZYX")
+    return replace(read, array=array, axes="ZYX", sizes=sizes)
 
 
 # --- TIFF -------------------------------------------------------------------------------------------
