@@ -137,9 +137,8 @@ class FlowDenoiser:
     ----------
     features : (B, width, D, H, W)
         Of the network's ``encode``.
-    sections : (depths, distances) or None
-        Of `Condition.sections`. If given, each clean shape is made to agree with them, see
-        :func:`agree_with_sections`.
+    sections : (depths, distances)
+        Of `Condition.sections`. Each clean shape is made to agree with them, see :func:`agree_with_sections`.
     fits : sequence of callable or None
         Before that, they change the clean shapes of the network, one each, (64, 64, 64). Empty: none.
     """
@@ -149,7 +148,7 @@ class FlowDenoiser:
         network: UNet3D,
         process: RectifiedFlow,
         features: Tensor,
-        sections: tuple[Tensor, Tensor] | None,
+        sections: tuple[Tensor, Tensor],
         fits: Sequence[Fit | None] = (),
     ) -> None:
         self.network, self.process, self.features = network, process, features
@@ -166,8 +165,7 @@ class FlowDenoiser:
 
     def agreeing(self, clean: Tensor) -> Tensor:
         """Clean shapes (B, 1, 64, 64, 64) that agree with what is known of the cells."""
-        clean = clean.clamp(-1, 1)
-        return clean if self.sections is None else agree_with_sections(clean, *self.sections)
+        return agree_with_sections(clean.clamp(-1, 1), *self.sections)
 
 
 class GaussianDenoiser:
