@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
+from napari_dispr.cells.training_cells import larger_side
 
 Plane = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:
     image : (64, 64) float32 or None
     """
     inside = mask > INSIDE
-    extent = float(max(side.stop - side.start for side in grid.box_of(inside) or ()))
+    extent = float(larger_side(mask))
     area = float(inside.sum())
     found = {"size": [np.log(extent), np.log(area)], "shape": _shape(inside, area, extent)}
     values = None if image is None else _normalised(image, inside)

@@ -26,6 +26,8 @@ _FOLDERS = (("images", "image"), ("labels", "label", "masks", "mask"))
 _TABLES = (".csv", ".tsv", ".txt")
 #: Columns of a CSV that say what to read; others are carried into the tables.
 _COLUMNS = ("name", "image", "labels", "pixel_size")
+#: Columns of the tables for the place in a series.
+_AXIS = {"T": "time_point", "Z": "slice"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Field:
     columns : mapping of str to str
         What else is known of the field, for the tables: its condition, its well.
     fault : str
-        Why it cannot be read; empty if that is not known to be so.
+        Why it cannot be read; empty if nothing is known to be wrong.
     """
 
     name: str
@@ -136,10 +138,6 @@ def _planes(one: Field) -> Iterator[Field]:
         yield replace(one, name=one.name + ends, place=place, columns=columns)
 
 
-#: Columns of the tables for the place in a series.
-_AXIS = {"T": "time_point", "Z": "slice"}
-
-
 def _of_folder(folder: Path) -> Iterator[Field]:
     images, labels = (
         next((folder / name for name in names if (folder / name).is_dir()), folder) for names in _FOLDERS
@@ -147,10 +145,9 @@ def _of_folder(folder: Path) -> Iterator[Field]:
     if (images == folder) != (labels == folder):
         images = labels = folder
     pairs, alone = partners(images, labels, flat=True)
-    found = [(stem_of(image), Field(stem_of(image), image, path)) for image, path in pairs]
-    for path, fault in alone:
-        found.append((stem_of(path), Field(stem_of(path), None, None, fault=fault)))
-    yield from (one for _, one in sorted(found, key=lambda pair: in_natural_order(pair[0])))
+    found = [Field(stem_of(image), image, path) for image, path in pairs]
+    found += [Field(stem_of(path), None, None, fault=fault) for path, fault in alone]
+    yield from sorted(found, key=lambda one: in_natural_order(one.name))
 
 
 def _of_table(path: Path) -> Iterator[Field]:

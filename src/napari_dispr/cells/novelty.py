@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr import grid
-from napari_dispr.card import Direction, Novelty, Usual
+from napari_dispr.card import Direction, FeatureGroup, Novelty
 from napari_dispr.cells.cropping import INSIDE, box_centre
-from napari_dispr.cells.features import GROUPS, KNOWN, features, short
+from napari_dispr.cells.features import GROUPS, KNOWN, Floats, Plane, features, short
 from napari_dispr.errors import InputError
 
-Plane = NDArray[np.float32]
-Floats = NDArray[np.float64]
 #: Mask and image (or None) of a cell on the model grid, (64, 64) each.
 Seen = tuple[Plane, Plane | None]
 
@@ -245,7 +243,7 @@ class _Training:
             centres[name] = short((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
         return Novelty(
             groups={
-                group: Usual(
+                group: FeatureGroup(
                     names=GROUPS[group],
                     mean=short(mean),
                     sd=short(sd),
