@@ -9,8 +9,8 @@ _LARGEST = 1e6
 _Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 _Positive = Annotated[float, Field(ge=1e-9, le=_LARGEST)]
 
-#: Sets of groups of features that may be known for a cell.
-_KNOWN = ("size+shape+picture", "size+shape", "shape+picture", "shape")
+#: Sets of groups of features that may be known for a cell, in the order of `cells.features.GROUPS`.
+KNOWN = ("size+shape+picture", "size+shape", "shape+picture", "shape")
 
 
 class _Part(BaseModel):
@@ -126,7 +126,7 @@ class Novelty(_Part):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        there = [known for known in _KNOWN if set(known.split("+")) <= set(self.groups)]
+        there = [known for known in KNOWN if set(known.split("+")) <= set(self.groups)]
         if not {"size", "shape"} <= set(self.groups) or not set(there) <= set(self.thresholds):
             raise ValueError("groups or thresholds are missing")
         if self.directions:
@@ -194,7 +194,7 @@ class VolumeRegression(_Part):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        if not set(_KNOWN) <= set(self.weights):
+        if not set(KNOWN) <= set(self.weights):
             raise ValueError("weights are missing")
         _check_lengths(len(self.mean), self.sd, *self.cells)
         processes = [one for own in self.weights.values() for one in (own, own.errors) if one is not None]

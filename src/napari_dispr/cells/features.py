@@ -41,8 +41,6 @@ PICTURE = (
 
 #: The features of each group.
 GROUPS = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
-#: Sets of groups that can be known for a cell.
-KNOWN = (("size", "shape", "picture"), ("size", "shape"), ("shape", "picture"), ("shape",))
 
 
 def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:

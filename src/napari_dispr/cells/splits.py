@@ -115,7 +115,8 @@ def _listed(names: Sequence[str]) -> str:
     """Up to three names, as a list in words."""
     if len(names) > 3:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def copies(cells: Sequence[CellFile]) -> list[list[int]]:

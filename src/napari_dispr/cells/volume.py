@@ -10,8 +10,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.card import GaussianProcess, VolumeProcess, VolumeRegression
-from napari_dispr.cells.features import GROUPS, KNOWN, SIZE, Floats, Plane, features, short
+from napari_dispr.card import KNOWN, GaussianProcess, VolumeProcess, VolumeRegression
+from napari_dispr.cells.features import GROUPS, SIZE, Floats, Plane, features, short
 from napari_dispr.errors import InputError
 
 #: Least number of training cells for a regression.
@@ -69,8 +69,9 @@ def fit_volume(
         sd=short(sd),
         cells=tuple(short(row) for row in cells),
         weights={
-            "+".join(known): _fitted(
-                cells[:, _columns(known)], log_volume if "size" in known else log_volume - 1.5 * log_area
+            known: _fitted(
+                cells[:, _columns(known.split("+"))],
+                log_volume if "size" in known else log_volume - 1.5 * log_area,
             )
             for known in KNOWN
         },
