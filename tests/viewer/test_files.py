@@ -32,6 +32,7 @@ from napari_dispr.viewer.content import METADATA_KEY, compose, origin_of
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.files import ensemble_reader, write_measures, write_surfaces, write_volumes
 from napari_dispr.viewer.layers import ResultLayers
+from napari_dispr.viewer.opening import add_layers
 from napari_dispr.viewer.world import layer_to_world
 
 SOURCE = Path(napari_dispr.__file__).parent
@@ -350,3 +351,15 @@ def test_dropped_on_the_window_it_opens_in_a_thread(
     assert [layer.name for layer in viewer.layers] == [layer.name for layer in shown.layers]
     assert [layer.visible for layer in viewer.layers] == [True, False]
     np.testing.assert_array_equal(viewer.layers[1].data, shown.layers[1].data)
+
+
+def test_layers_are_added_while_another_window_is_used(make_napari_viewer, qtbot: QtBot) -> None:
+    viewer, other = make_napari_viewer(), make_napari_viewer()
+    layers, done = [(discs(), {"name": name}, "labels") for name in "ab"], []
+    add_layers(viewer, layers, done=lambda: done.append("all"))
+    qtbot.waitUntil(lambda: done == ["all"])
+    assert [layer.name for layer in viewer.layers] == ["a", "b"] and not other.layers
+    add_layers(viewer, layers, lambda layer: viewer.close(), lambda: done.append("also after closing"))
+    QTimer.singleShot(0, lambda: done.append("later"))
+    qtbot.waitUntil(lambda: len(done) > 1)
+    assert done == ["all", "later"]
