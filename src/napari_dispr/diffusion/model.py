@@ -28,7 +28,7 @@ from napari_dispr.diffusion.ellipsoids import Ellipsoids, describe
 from napari_dispr.diffusion.known_shapes import KnownShapes
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
-from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, Fit, FlowDenoiser, GaussianDenoiser
+from napari_dispr.diffusion.samplers import SAMPLERS, Adjust, Denoiser, FlowDenoiser, GaussianDenoiser
 from napari_dispr.diffusion.starts import Start
 from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
@@ -213,9 +213,9 @@ class ShapeModel:
         return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
 
     def denoiser(
-        self, crops: Sequence[Conditioned], network: UNet3D, fits: Sequence[Fit | None] = ()
+        self, crops: Sequence[Conditioned], network: UNet3D, adjust: Sequence[Adjust | None] = ()
     ) -> Denoiser:
-        """The denoiser of a batch of crops, with a network of `ready`; ``fits`` as in `FlowDenoiser`."""
+        """The denoiser of a batch of crops, with a network of `ready`; ``adjust`` as in `FlowDenoiser`."""
         # The members of a cell have the same crop: it is encoded once, and alone, so that the features do not
         # depend on the rest of the batch.
         each = {id(crop): crop for crop in crops}
@@ -228,7 +228,7 @@ class ShapeModel:
         features = [network.encode(planes[[i]], volumes[[i]]) for i in range(len(each))]
         depths, distances = known.sections(self.card.truncation)
         sections = depths[places], distances[places]
-        return FlowDenoiser(network, self.process, torch.cat([features[i] for i in places]), sections, fits)
+        return FlowDenoiser(network, self.process, torch.cat([features[i] for i in places]), sections, adjust)
 
     def decode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Signed distances in voxels of sampled clean shapes, both (B, 64, 64, 64)."""
