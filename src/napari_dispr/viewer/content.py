@@ -69,7 +69,6 @@ class ResultContent:
     affine: NDArray[np.float64]
     unit: pint.Unit | str
     depth: float
-    numbers: tuple[int, ...]
     features: tuple[pd.DataFrame, ...]
     metadata: Mapping[str, Any]
     stack: NDArray[Any] | None = None
@@ -122,7 +121,6 @@ def compose(
         affine=grid.translation((picture.depth, 0.0, 0.0)) @ prediction.frame,
         unit=picture.unit,
         depth=picture.depth,
-        numbers=prediction.numbers,
         features=tuple(_features(rows, largest) for _, rows in measures.groupby("member")),
         metadata={**prediction.provenance, **(origin_of(plane) if plane else {}), "columns": columns},
         stack=stack,
@@ -140,7 +138,7 @@ def _volumes(prediction: Prediction, before: ResultContent | None) -> tuple[NDAr
     """The label volume of each member; those of an earlier state that are the same."""
     known: dict[int, NDArray[Any]] = {}
     if before is not None and prediction.same_frame(before.prediction):
-        for number, volume in zip(before.numbers, before.volumes, strict=True):
+        for number, volume in zip(before.prediction.numbers, before.volumes, strict=True):
             mine, theirs = (
                 {label for label in each if number in each.facts(label).numbers}
                 for each in (prediction, before.prediction)

@@ -81,9 +81,9 @@ def result_layers(
     """Data and settings of all result layers of a prediction, without their colours."""
     shown: list[tuple[NDArray[Any], pd.DataFrame, dict[str, Any]]] = []
     if content.stack is not None:
-        shown.append((content.stack, mean_features(content), {"members": list(content.numbers)}))
+        shown.append((content.stack, mean_features(content), {"members": list(content.prediction.numbers)}))
     else:
-        each = zip(content.volumes, content.features, content.numbers, strict=True)
+        each = zip(content.volumes, content.features, content.prediction.numbers, strict=True)
         shown += [(volume, features, {"member": number}) for volume, features, number in each]
     if content.consensus is not None:
         shown.append((content.consensus.volume, content.consensus.features, {"consensus": True}))
@@ -120,7 +120,7 @@ def surface_layers(opened: OpenPrediction, label: int) -> list[LayerData]:
         for number, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True)
     ]
     shapes.append(("consensus", "consensus", ensemble.consensus_distance))
-    layers = []
+    layers: list[LayerData] = []
     for name, shape, distance in shapes:
         mesh = surface_mesh(distance, to_world)
         if shape == "consensus":
@@ -134,7 +134,7 @@ def surface_layers(opened: OpenPrediction, label: int) -> list[LayerData]:
                 },
                 "units": (opened.unit,) * 3,
                 "shading": "smooth",
-                "visible": name == "member 1" or len(ensemble) == 1,
+                "visible": not layers,
             }
             layers.append(((np.asarray(mesh.vertices), np.asarray(mesh.faces)), settings, "surface"))
     return layers
