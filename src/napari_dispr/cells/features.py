@@ -145,6 +145,6 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 1e-9 else 0.0
 
 
-def short(values: Floats) -> tuple[float, ...]:
+def rounded(values: Floats) -> tuple[float, ...]:
     """Values for a card, rounded to six digits."""
     return tuple(float(f"{value:.6g}") for value in values)

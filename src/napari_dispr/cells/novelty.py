@@ -13,7 +13,7 @@ from scipy import ndimage
 from napari_dispr import grid
 from napari_dispr.card import KNOWN, Direction, FeatureGroup, Novelty
 from napari_dispr.cells.cropping import INSIDE, box_centre
-from napari_dispr.cells.features import GROUPS, Floats, Plane, features, short
+from napari_dispr.cells.features import GROUPS, Floats, Plane, features, rounded
 from napari_dispr.errors import InputError
 
 #: Mask and image (or None) of a cell on the model grid, (64, 64) each.
@@ -240,20 +240,20 @@ class _Training:
         centres = {}
         for name, others in self.others(everyone).items():
             mean, sd, _ = learned.groups["picture"]
-            centres[name] = short((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
+            centres[name] = rounded((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
         return Novelty(
             groups={
                 group: FeatureGroup(
                     names=GROUPS[group],
-                    mean=short(mean),
-                    sd=short(sd),
-                    whitening=tuple(short(row) for row in whitening),
+                    mean=rounded(mean),
+                    sd=rounded(sd),
+                    whitening=tuple(rounded(row) for row in whitening),
                     unit=units[group],
                 )
                 for group, (mean, sd, whitening) in learned.groups.items()
             },
             directions={
-                name: Direction(weights=short(weights), unit=units[name], centre=centres[name])
+                name: Direction(weights=rounded(weights), unit=units[name], centre=centres[name])
                 for name, weights in learned.directions.items()
             },
             thresholds=thresholds,

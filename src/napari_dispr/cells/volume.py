@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr.card import KNOWN, GaussianProcess, VolumeProcess, VolumeRegression
-from napari_dispr.cells.features import GROUPS, SIZE, Floats, Plane, features, short
+from napari_dispr.cells.features import GROUPS, SIZE, Floats, Plane, features, rounded
 from napari_dispr.errors import InputError
 
 #: Least number of training cells for a regression.
@@ -65,9 +65,9 @@ def fit_volume(
     mean, sd = table.mean(axis=0), table.std(axis=0) + 1e-3
     cells = np.round((table - mean) / sd, 4)
     return VolumeRegression(
-        mean=short(mean),
-        sd=short(sd),
-        cells=tuple(short(row) for row in cells),
+        mean=rounded(mean),
+        sd=rounded(sd),
+        cells=tuple(rounded(row) for row in cells),
         weights={
             known: _fitted(
                 cells[:, _columns(known.split("+"))],
@@ -141,4 +141,4 @@ def _process(cells: Floats, target: Floats) -> tuple[GaussianProcess, Floats]:
         left_out = of_cells / np.diag(inverse)  # Eq. 5.12: leave-one-out errors
         tried.append((float(np.mean(left_out**2)), of_cells, left_out, length, linear))
     _, of_cells, left_out, length, linear = min(tried, key=lambda one: one[0])
-    return GaussianProcess(centre=centre, of_cells=short(of_cells), length=length, linear=linear), left_out
+    return GaussianProcess(centre=centre, of_cells=rounded(of_cells), length=length, linear=linear), left_out

@@ -210,7 +210,7 @@ class KnownShapes:
         groups: Sequence[Any],
         components: int = 512,
     ) -> Self:
-        """Keep shapes and sections.
+        """Compress the shapes and sections of cells.
 
         Parameters
         ----------
