@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor
 from numbers import Real
 from typing import Any
 
@@ -18,6 +19,7 @@ from napari_dispr.cells.cropping import (
     crop_cell,
     cut_by_border,
     resampled_cell,
+    three_digits,
 )
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
@@ -217,7 +219,7 @@ def _crop(
         if not automatic:
             raise InputError(
                 f"The sections of cell {label} reach beyond the grid at {zoom:.3g} voxels per pixel: check "
-                f'the depths, or use scale "auto" or a number of at most {most:.3g}.'
+                f'the depths, or use scale "auto" or a number of at most {three_digits(most, floor):g}.'
             )
         zoom = float(most)
     if automatic:
