@@ -9,6 +9,7 @@ import tifffile
 import zarr
 from support.screens import field, write_screen
 
+from napari_dispr.cells.cropping import check_fields
 from napari_dispr.cells.fields import list_fields, read_field
 from napari_dispr.cells.pictures import read_plane
 from napari_dispr.errors import InputError
@@ -118,6 +119,14 @@ def test_several_planes_of_labels_where_one_is_expected(tmp_path, axes, what):
     tifffile.imwrite(tmp_path / "a.tif", series, imagej=True, metadata={"axes": axes})
     with pytest.raises(InputError, match=f"5 {what}, and one was expected: save one"):
         read_plane(tmp_path / "a.tif", labels=True)
+
+
+@pytest.mark.parametrize("shape", [(30,), (), (0, 5), (2, 3, 4, 5)])
+def test_arrays_of_other_shapes_are_left_to_the_check_of_their_axes(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.zeros(shape))
+    assert read_plane(tmp_path / "a.npy").shape == shape
+    with pytest.raises(InputError, match=r"shape|empty"):
+        check_fields(None, read_plane(tmp_path / "a.npy", labels=True))
 
 
 def test_files_of_cellpose(tmp_path):
