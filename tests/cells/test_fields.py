@@ -207,3 +207,9 @@ def test_a_plate(tmp_path):
     assert sides == (0.5, 0.5)
     with pytest.raises(InputError, match="has no labels: segment it"):
         read_field(other)
+
+
+def test_attributes_of_something_else_are_no_plate(tmp_path):
+    write_screen(tmp_path, 1, 1)
+    (tmp_path / "zarr.json").write_text('{"attributes": {"ome": 5}}')
+    assert [one.name for one in list_fields(tmp_path)] == ["f0"]

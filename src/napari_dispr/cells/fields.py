@@ -216,7 +216,7 @@ def _attributes(folder: Path) -> dict[str, Any]:
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             attributes = content.get("attributes", {}) if name == "zarr.json" else content
             return dict(attributes.get("ome", attributes))
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, TypeError):
             continue
     return {}
 
