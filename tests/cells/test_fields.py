@@ -70,6 +70,7 @@ def test_rows_of_a_table(tmp_path, separator):
         ("image,labels\na.tif,b.tif\na.tif,c.tif", "two fields with the name a: .* in a column name"),
         ("image,labels\na.tif", "Line 2 .* not as many values"),
         ("image,labels\n", "holds no fields"),
+        ('image,"pixel\nsize"\na.tif,1', "has the columns image, pixel size: a table"),
         pytest.param(f"image,labels\n{'x' * 200_000},b.tif", "cannot be read as a table", id="long"),
         ("image,labels,dose,dose\n", "two columns 'dose'"),
     ],

@@ -155,7 +155,7 @@ def _of_table(path: Path) -> Iterator[Field]:
         text = path.read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
         table = csv.DictReader(io.StringIO(text), delimiter=separator)
-        names = [name.strip() for name in table.fieldnames or ()]
+        names = [" ".join(name.split()) for name in table.fieldnames or ()]
         table.fieldnames = names = [name.lower() if name.lower() in _COLUMNS else name for name in names]
         rows = [(table.line_num, row) for row in table]
     if not {"image", "labels"} <= set(names):
