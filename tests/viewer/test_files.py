@@ -317,6 +317,9 @@ def test_measures_become_a_table_with_its_columns(plugins: PluginManager, tmp_pa
     own = Labels(discs(), features=pd.DataFrame({"area": [np.nan, np.nan, 5.0, np.nan, np.nan, 7.0]}))
     path, _ = write_measures(str(tmp_path / "own.csv"), [own.as_layer_data_tuple()])
     assert pd.read_csv(path).to_dict("list") == {"label": [2, 5], "area": [5, 7]}, "napari: row n is label n"
+    own.features = own.features.assign(index=range(6), label=range(6))
+    (path, _) = write_measures(str(tmp_path / "twice.csv"), [own.as_layer_data_tuple()] * 2)
+    assert list(pd.read_csv(path)) == ["layer", "area", "label"], "one column of labels"
     with pytest.raises(InputError, match="no measures"):
         write_measures(str(tmp_path / "n.csv"), [Labels(discs()).as_layer_data_tuple()])
 

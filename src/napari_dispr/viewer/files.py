@@ -265,8 +265,9 @@ def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
     for _, settings, _ in layers:
         features = settings.get("features")
         table = pd.DataFrame() if features is None else pd.DataFrame(features)
-        table = table.rename(columns={"index": "label"})
-        if "label" not in table:
+        if "index" in table:
+            table = table.drop(columns="label", errors="ignore").rename(columns={"index": "label"})
+        elif "label" not in table:
             table.insert(0, "label", table.index)  # as in napari
         table = table.dropna(how="all", subset=[name for name in table.columns if name != "label"])
         if table.shape[1] < 2 or not len(table):
