@@ -9,8 +9,8 @@ _LARGEST = 1e6
 _Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 _Positive = Annotated[float, Field(ge=1e-9, le=_LARGEST)]
 
-#: Sets of groups of features that may be known for a cell.
-_KNOWN = ("size+shape+picture", "size+shape", "shape+picture", "shape")
+#: Sets of groups of features that may be known for a cell, in the order of `cells.features.GROUPS`.
+KNOWN = ("size+shape+picture", "size+shape", "shape+picture", "shape")
 
 
 class _Part(BaseModel):
@@ -65,7 +65,7 @@ class PlaneIntervals(_Part):
     measures: dict[str, Calibration]
 
 
-class Usual(_Part):
+class FeatureGroup(_Part):
     """Mean and spread of some features over the training cells: how unusual is another cell?
 
     Attributes
@@ -119,14 +119,14 @@ class Novelty(_Part):
         For each set of groups that may be known for a cell, joined by "+": a cell above this is novel.
     """
 
-    groups: dict[Literal["size", "shape", "picture"], Usual]
+    groups: dict[Literal["size", "shape", "picture"], FeatureGroup]
     directions: dict[Literal["blurred", "inverted", "strange"], Direction] = Field(default_factory=dict)
     thresholds: dict[str, _Positive]
     cells: int
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        there = [known for known in _KNOWN if set(known.split("+")) <= set(self.groups)]
+        there = [known for known in KNOWN if set(known.split("+")) <= set(self.groups)]
         if not {"size", "shape"} <= set(self.groups) or not set(there) <= set(self.thresholds):
             raise ValueError("groups or thresholds are missing")
         if self.directions:
@@ -136,7 +136,7 @@ class Novelty(_Part):
         return self
 
 
-class Process(_Part):
+class GaussianProcess(_Part):
     """A Gaussian process of a `VolumeRegression`.
 
     Attributes
@@ -153,19 +153,19 @@ class Process(_Part):
     linear: _Number
 
 
-class Weights(Process):
+class VolumeProcess(GaussianProcess):
     """Predicts the logarithm of the volume (or of volume / area^1.5).
 
     Attributes
     ----------
     error : float
         Root mean square error of the logarithm, of training cells left out one by one.
-    errors : Process or None
+    errors : GaussianProcess or None
         Predicts the logarithm of the error of a cell. None: that of all is ``error``.
     """
 
     error: _Number
-    errors: Process | None = None
+    errors: GaussianProcess | None = None
 
 
 class VolumeRegression(_Part):
@@ -184,7 +184,7 @@ class VolumeRegression(_Part):
     mean: tuple[_Number, ...]
     sd: tuple[_Positive, ...]
     cells: tuple[tuple[_Number, ...], ...]
-    weights: dict[str, Weights]
+    weights: dict[str, VolumeProcess]
     share: float = Field(0.5, ge=0, le=1)
 
     @property
@@ -194,7 +194,7 @@ class VolumeRegression(_Part):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        if not set(_KNOWN) <= set(self.weights):
+        if not set(KNOWN) <= set(self.weights):
             raise ValueError("weights are missing")
         _check_lengths(len(self.mean), self.sd, *self.cells)
         processes = [one for own in self.weights.values() for one in (own, own.errors) if one is not None]

@@ -89,12 +89,9 @@ def _is_picture(labels: NDArray[Any]) -> bool:
 
 def separate_parts(labels: NDArray[Any]) -> int:
     """Number of connected parts of labels with one value, such as a binary mask; 1 for other labels."""
-    values = np.unique(labels)
-    return (
-        int(label_parts(labels > 0, generate_binary_structure(labels.ndim, labels.ndim))[1])
-        if np.count_nonzero(values) == 1
-        else 1
-    )
+    if np.count_nonzero(np.unique(labels)) != 1:
+        return 1
+    return int(label_parts(labels > 0, generate_binary_structure(labels.ndim, labels.ndim))[1])
 
 
 def split_parts(labels: NDArray[Any]) -> NDArray[np.int32]:

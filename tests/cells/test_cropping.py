@@ -222,6 +222,11 @@ def test_cells_that_cannot_be_cut() -> None:
     with pytest.raises(InputError, match=r"50 x 80 pixels.* at most 0.8"):
         crop_cell(None, labels, 4, zoom=1.0)
     assert crop_cell(None, labels, 4, zoom=0.8).mask.max() == 1
+    wide = np.zeros((10, 102), int)
+    wide[3:7, 2:99] = 1
+    with pytest.raises(InputError, match="at most") as caught:
+        crop_cell(None, wide, 1, zoom=1.0)
+    assert crop_cell(None, wide, 1, zoom=float(str(caught.value).split()[-1][:-1])).mask.max() > 0.9
     with pytest.raises(InputError, match="less than a voxel thick"):
         crop_cell(None, labels, 5, zoom=0.4)
     for label in (3, 0):

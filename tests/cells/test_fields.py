@@ -9,6 +9,7 @@ import tifffile
 import zarr
 from support.screens import field, write_screen
 
+from napari_dispr.cells.cropping import check_fields
 from napari_dispr.cells.fields import list_fields, read_field
 from napari_dispr.cells.pictures import read_plane
 from napari_dispr.errors import InputError
@@ -69,6 +70,7 @@ def test_rows_of_a_table(tmp_path, separator):
         ("image,labels\na.tif,b.tif\na.tif,c.tif", "two fields with the name a: .* in a column name"),
         ("image,labels\na.tif", "Line 2 .* not as many values"),
         ("image,labels\n", "holds no fields"),
+        ('image,"pixel\nsize"\na.tif,1', "has the columns image, pixel size: a table"),
         pytest.param(f"image,labels\n{'x' * 200_000},b.tif", "cannot be read as a table", id="long"),
         ("image,labels,dose,dose\n", "two columns 'dose'"),
     ],
@@ -85,10 +87,11 @@ def test_one_picture_is_no_table(tmp_path):
 
 
 def test_wrong_rows_are_fields_that_fail(tmp_path):
-    (tmp_path / "fields.csv").write_text("image,labels,pixel_size\na.tif,,\nb.tif,b.tif,tiny\nc.tif,d.tif,")
-    for one, words in zip(
-        list_fields(tmp_path / "fields.csv"), ("names no labels", "'tiny'", "no file"), strict=True
-    ):
+    text = 'image,labels,pixel_size,note\na.tif,,,"two\nlines"\n\nb.tif,b.tif,tiny,\nc.tif,d.tif,,'
+    (tmp_path / "fields.csv").write_text(text)
+    fields = list_fields(tmp_path / "fields.csv")
+    assert fields[0].columns == {"note": "two\nlines"}
+    for one, words in zip(fields, ("Line 3 .* names no labels", "Line 5 .* 'tiny'", "no file"), strict=True):
         with pytest.raises(InputError, match=words):
             read_field(one)
 
@@ -117,6 +120,14 @@ def test_several_planes_of_labels_where_one_is_expected(tmp_path, axes, what):
     tifffile.imwrite(tmp_path / "a.tif", series, imagej=True, metadata={"axes": axes})
     with pytest.raises(InputError, match=f"5 {what}, and one was expected: save one"):
         read_plane(tmp_path / "a.tif", labels=True)
+
+
+@pytest.mark.parametrize("shape", [(30,), (), (0, 5), (2, 3, 4, 5)])
+def test_arrays_of_other_shapes_are_left_to_the_check_of_their_axes(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.zeros(shape))
+    assert read_plane(tmp_path / "a.npy").shape == shape
+    with pytest.raises(InputError, match=r"shape|empty"):
+        check_fields(None, read_plane(tmp_path / "a.npy", labels=True))
 
 
 def test_files_of_cellpose(tmp_path):
@@ -197,3 +208,9 @@ def test_a_plate(tmp_path):
     assert sides == (0.5, 0.5)
     with pytest.raises(InputError, match="has no labels: segment it"):
         read_field(other)
+
+
+def test_attributes_of_something_else_are_no_plate(tmp_path):
+    write_screen(tmp_path, 1, 1)
+    (tmp_path / "zarr.json").write_text('{"attributes": {"ome": 5}}')
+    assert [one.name for one in list_fields(tmp_path)] == ["f0"]

@@ -1,5 +1,7 @@
 """Cells like those trained on pass; blurred, inverted, small or strange ones are found and named."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, zoom
@@ -147,6 +149,10 @@ def test_masks_alone_can_be_learned():
 def test_it_survives_json_and_is_small(novelty):
     text = novelty.model_dump_json()
     assert Novelty.model_validate_json(text) == novelty
+    # The entries of a JSON object have no order.
+    again = Novelty.model_validate_json(json.dumps(json.loads(text), sort_keys=True))
+    odd = inverted(*cell(np.random.default_rng(2)))
+    assert novelty_reason(again, *odd, sized=True) == novelty_reason(novelty, *odd, sized=True) is not None
     assert len(text) < 20_000
 
 

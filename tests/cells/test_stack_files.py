@@ -17,6 +17,7 @@ from napari_dispr.cells.file_pairs import pair_files
 from napari_dispr.cells.pictures import read_plane
 from napari_dispr.cells.stack_files import read_stack, stated_pixel_size
 from napari_dispr.errors import InputError
+from napari_dispr.viewer.ome_files import read_ome
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (6, 20, 30), np.uint16)
 LABELS = (IMAGE > 2000).astype(np.uint16) * 3
@@ -142,6 +143,20 @@ def test_ome_tiff_without_z(tmp_path: Path, labels: Path) -> None:
     assert stack.unit == "pixel" and stack.note
 
 
+@pytest.mark.parametrize("size", ["", "1,5", "nan", "none"])
+def test_a_size_that_is_no_number_is_not_known_and_the_picture_is_read(
+    tmp_path: Path, labels: Path, size: str
+) -> None:
+    path = write(tmp_path / "cells.ome.tif", metadata=OME)
+    text = tifffile.tiffcomment(path).replace('PhysicalSizeZ="1.2"', f'PhysicalSizeZ="{size}"')
+    tifffile.tiffcomment(path, text.encode())
+    for file in (path, write(tmp_path / "b.tif", metadata={"axes": "ZYX", "unit": "um", "spacing": size})):
+        stack = read_stack(file, labels)
+        assert stack.spacing == (1, 1, 1) and stack.note.startswith(f"{file} does not say how large")
+    ((_, settings, _),) = read_ome(str(path))
+    assert settings["scale"] == pytest.approx([1.0, 0.25, 0.3])
+
+
 def test_labels_know_what_the_image_does_not(tmp_path: Path) -> None:
     stack = read_stack(write(tmp_path / "cells.tif"), imagej(tmp_path / "labels.tif", LABELS, spacing=1.2))
     assert stack.spacing == pytest.approx((1.2, 0.25, 0.3)) and stack.note == ""
@@ -255,6 +270,11 @@ def test_grey_values_in_colour(tmp_path: Path) -> None:
         iio.imwrite(tmp_path / f"labels_{name}", np.stack([labels] * 3, -1))
         np.testing.assert_array_equal(read_plane(tmp_path / name), image)
         np.testing.assert_array_equal(read_plane(tmp_path / f"labels_{name}", labels=True), labels)
+    iio.imwrite(tmp_path / "opaque.png", np.stack([image, opaque], -1))
+    np.testing.assert_array_equal(read_plane(tmp_path / "opaque.png"), image)
+    iio.imwrite(tmp_path / "two.png", np.stack([image, labels], -1))
+    with pytest.raises(InputError, match="has 2 colours"):
+        read_plane(tmp_path / "two.png")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,3 @@ def test_other_errors_are_not_taken_for_it(error):
 def test_kernels_are_stored_channels_last():
     convolution = devices.channels_last(torch.nn.Conv3d(4, 4, 3))
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last_3d)
-
-
-def test_release_of_a_cpu_does_nothing_wrong():
-    devices.release(torch.device("cpu"))

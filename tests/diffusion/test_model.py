@@ -229,9 +229,10 @@ def test_each_network_gets_its_own_planes():
     mask = np.zeros((64, 64), np.float32)
     mask[20:40, 20:40] = 1
     image = np.random.default_rng(0).random((64, 64)).astype(np.float32)
-    assert tiny_model().planes(mask, image).shape == (4, 64, 64)
-    planes = dispr_model().planes(mask, image)
-    assert np.array_equal(planes, np.stack([mask, image * mask]))
+    crop = Crop(1, mask, image, 1.0, np.eye(4))
+    assert tiny_model().condition([crop]).planes.shape == (1, 4, 64, 64)
+    planes = dispr_model().condition([crop]).planes
+    assert np.array_equal(planes[0], np.stack([mask, image * mask]))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from napari_dispr.viewer.content import METADATA_KEY, compose, origin_of
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.files import ensemble_reader, write_measures, write_surfaces, write_volumes
 from napari_dispr.viewer.layers import ResultLayers
+from napari_dispr.viewer.opening import add_layers
 from napari_dispr.viewer.world import layer_to_world
 
 SOURCE = Path(napari_dispr.__file__).parent
@@ -112,10 +113,12 @@ def test_other_folders_are_left_to_other_readers(plugins: PluginManager, tmp_pat
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.uint8))
     assert ensemble_reader(str(tmp_path)) is None
     (tmp_path / "prediction.json").write_text('{"prediction": "of the weather"}')
+    (tmp_path / "batch.json").write_text('{"batch": "of jobs"}')
     assert ensemble_reader(str(tmp_path)) is None
     assert ensemble_reader([str(tmp_path), str(tmp_path)]) is None
     assert ensemble_reader(str(tmp_path / "nowhere")) is None
-    (tmp_path / "prediction.json").unlink()
+    for name in ("prediction.json", "batch.json"):
+        (tmp_path / name).unlink()
     (layer,) = ViewerModel().open(str(tmp_path), plugin="napari")
     assert layer.data.shape[-2:] == (4, 5)
 
@@ -311,6 +314,12 @@ def test_measures_become_a_table_with_its_columns(plugins: PluginManager, tmp_pa
     columns = pd.read_csv(paths[1]).set_index("column")
     assert columns.loc["volume", "unit"] == "micrometer^3"
     assert set(columns.index) == {"layer", *table.columns} and not columns.isna().any(axis=None)
+    own = Labels(discs(), features=pd.DataFrame({"area": [np.nan, np.nan, 5.0, np.nan, np.nan, 7.0]}))
+    path, _ = write_measures(str(tmp_path / "own.csv"), [own.as_layer_data_tuple()])
+    assert pd.read_csv(path).to_dict("list") == {"label": [2, 5], "area": [5, 7]}, "napari: row n is label n"
+    own.features = own.features.assign(index=range(6), label=range(6))
+    (path, _) = write_measures(str(tmp_path / "twice.csv"), [own.as_layer_data_tuple()] * 2)
+    assert list(pd.read_csv(path)) == ["layer", "area", "label"], "one column of labels"
     with pytest.raises(InputError, match="no measures"):
         write_measures(str(tmp_path / "n.csv"), [Labels(discs()).as_layer_data_tuple()])
 
@@ -345,3 +354,15 @@ def test_dropped_on_the_window_it_opens_in_a_thread(
     assert [layer.name for layer in viewer.layers] == [layer.name for layer in shown.layers]
     assert [layer.visible for layer in viewer.layers] == [True, False]
     np.testing.assert_array_equal(viewer.layers[1].data, shown.layers[1].data)
+
+
+def test_layers_are_added_while_another_window_is_used(make_napari_viewer, qtbot: QtBot) -> None:
+    viewer, other = make_napari_viewer(), make_napari_viewer()
+    layers, done = [(discs(), {"name": name}, "labels") for name in "ab"], []
+    add_layers(viewer, layers, done=lambda: done.append("all"))
+    qtbot.waitUntil(lambda: done == ["all"])
+    assert [layer.name for layer in viewer.layers] == ["a", "b"] and not other.layers
+    add_layers(viewer, layers, lambda layer: viewer.close(), lambda: done.append("also after closing"))
+    QTimer.singleShot(0, lambda: done.append("later"))
+    qtbot.waitUntil(lambda: len(done) > 1)
+    assert done == ["all", "later"]

@@ -274,6 +274,16 @@ def test_outlines_lie_on_the_border_of_the_cell(viewer: ViewerModel, frame: dict
     assert "chosen cells" not in viewer.layers
 
 
+def test_outlines_move_to_another_picture(viewer: ViewerModel) -> None:
+    outlines, segments = Outlines(viewer), outline(discs(), 2, (slice(20, 61), slice(30, 71)))
+    for frame in ({"scale": (-1, 1)}, *FRAMES.values(), {"scale": (2, -2)}, {}):
+        plane = displayed_plane(viewer.add_image(discs().astype(float), **frame), viewer.dims)
+        outlines.show({2: segments}, plane)
+        layer = viewer.layers["chosen cells"]
+        np.testing.assert_allclose(layer_to_world(layer), plane.to_world, atol=1e-9)
+        assert set(layer.units) == {plane.unit}
+
+
 def test_outline_follows_holes_and_parts() -> None:
     labels = np.zeros((40, 40), int)
     labels[5:15, 5:15] = 1

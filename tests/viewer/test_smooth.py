@@ -95,6 +95,9 @@ def test_surfaces_of_one_cell_hide_those_of_all_cells() -> None:
     handle = handle_of(first)
     add_surfaces(viewer, [Layer.create(*one) for one in surface_layers(handle.newest, 2)], handle)
     assert not is_seen(first) and viewer.layers["cell 2: member 1"].visible
+    other = handle.newest.changed_to(balls(discs(), np.eye(3), members=3).reject(2, 0))
+    visible = [settings["name"] for _, settings, _ in surface_layers(other, 2) if settings["visible"]]
+    assert visible == ["cell 2: member 2"], "the first that is left"
 
 
 def test_layers_with_a_slider_for_the_members_stay_voxels() -> None:

@@ -3,9 +3,9 @@
 Knows no models. Normalising is part of a model's condition.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import floor, isfinite, log10
 from typing import Any
 
 import numpy as np
@@ -263,7 +263,7 @@ def crop_cell(
         raise InputError(
             f"Cell {label} measures {height} x {width} pixels, which at {zoom:.3g} voxels per pixel is more "
             f"than the {grid.SIZE} voxels of the grid: "
-            f'use scale "auto" or a number of at most {grid.SIZE / extent:.3g}.'
+            f'use scale "auto" or a number of at most {three_digits(grid.SIZE / extent, floor):g}.'
         )
     centre = box_centre(box)
     mask, own = resampled_cell(image, labels, label, zoom, centre, sides)
@@ -273,6 +273,12 @@ def crop_cell(
             "leave it out, or give a larger scale."
         )
     return Crop(label, mask, own, zoom, grid.grid_to_pixel(zoom, centre, sides))
+
+
+def three_digits(number: float, way: Callable[[float], int]) -> float:
+    """A number above 0 with three digits; ``way`` is `math.floor` or `math.ceil`."""
+    digit = 10.0 ** (floor(log10(number)) - 2)
+    return float(f"{way(round(number / digit, 6)) * digit:.3g}")
 
 
 def box_centre(box: Box) -> tuple[float, float]:

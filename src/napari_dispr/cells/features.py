@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
+from napari_dispr.cells.training_cells import larger_side
 
 Plane = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -41,8 +41,6 @@ PICTURE = (
 
 #: The features of each group.
 GROUPS = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
-#: Sets of groups that can be known for a cell.
-KNOWN = (("size", "shape", "picture"), ("size", "shape"), ("shape", "picture"), ("shape",))
 
 
 def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:
@@ -55,7 +53,7 @@ def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:
     image : (64, 64) float32 or None
     """
     inside = mask > INSIDE
-    extent = float(max(side.stop - side.start for side in grid.box_of(inside) or ()))
+    extent = float(larger_side(mask))
     area = float(inside.sum())
     found = {"size": [np.log(extent), np.log(area)], "shape": _shape(inside, area, extent)}
     values = None if image is None else _normalised(image, inside)
@@ -147,6 +145,6 @@ def _correlation(a: Floats, b: Floats) -> float:
     return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread > 1e-9 else 0.0
 
 
-def short(values: Floats) -> tuple[float, ...]:
+def rounded(values: Floats) -> tuple[float, ...]:
     """Values for a card, rounded to six digits."""
     return tuple(float(f"{value:.6g}") for value in values)

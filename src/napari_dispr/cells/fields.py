@@ -1,6 +1,7 @@
 """Which fields a batch has: pairs of image and labels in a folder, rows of a CSV, or an OME-Zarr plate."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ _FOLDERS = (("images", "image"), ("labels", "label", "masks", "mask"))
 _TABLES = (".csv", ".tsv", ".txt")
 #: Columns of a CSV that say what to read; others are carried into the tables.
 _COLUMNS = ("name", "image", "labels", "pixel_size")
+#: Columns of the tables for the place in a series.
+_AXIS = {"T": "time_point", "Z": "slice"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Field:
     columns : mapping of str to str
         What else is known of the field, for the tables: its condition, its well.
     fault : str
-        Why it cannot be read; empty if that is not known to be so.
+        Why it cannot be read; empty if nothing is known to be wrong.
     """
 
     name: str
@@ -135,10 +138,6 @@ def _planes(one: Field) -> Iterator[Field]:
         yield replace(one, name=one.name + ends, place=place, columns=columns)
 
 
-#: Columns of the tables for the place in a series.
-_AXIS = {"T": "time_point", "Z": "slice"}
-
-
 def _of_folder(folder: Path) -> Iterator[Field]:
     images, labels = (
         next((folder / name for name in names if (folder / name).is_dir()), folder) for names in _FOLDERS
@@ -146,20 +145,19 @@ def _of_folder(folder: Path) -> Iterator[Field]:
     if (images == folder) != (labels == folder):
         images = labels = folder
     pairs, alone = partners(images, labels, flat=True)
-    found = [(stem_of(image), Field(stem_of(image), image, path)) for image, path in pairs]
-    for path, fault in alone:
-        found.append((stem_of(path), Field(stem_of(path), None, None, fault=fault)))
-    yield from (one for _, one in sorted(found, key=lambda pair: in_natural_order(pair[0])))
+    found = [Field(stem_of(image), image, path) for image, path in pairs]
+    found += [Field(stem_of(path), None, None, fault=fault) for path, fault in alone]
+    yield from sorted(found, key=lambda one: in_natural_order(one.name))
 
 
 def _of_table(path: Path) -> Iterator[Field]:
     with reading(path, *A_TABLE):
         text = path.read_text(encoding="utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
-        table = csv.DictReader(text.splitlines(), delimiter=separator)
-        names = [name.strip() for name in table.fieldnames or ()]
+        table = csv.DictReader(io.StringIO(text), delimiter=separator)
+        names = [" ".join(name.split()) for name in table.fieldnames or ()]
         table.fieldnames = names = [name.lower() if name.lower() in _COLUMNS else name for name in names]
-        rows = list(table)
+        rows = [(table.line_num, row) for row in table]
     if not {"image", "labels"} <= set(names):
         raise InputError(
             f"{path} has {'the columns ' + ', '.join(names) if names else 'no columns'}: a table of fields "
@@ -167,7 +165,7 @@ def _of_table(path: Path) -> Iterator[Field]:
         )
     if twice := [name for name in names if name and names.count(name) > 1]:
         raise InputError(f"{path} has two columns {twice[0]!r}: rename one of them.")
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         if None in row or None in row.values():
             raise InputError(f"Line {number} of {path} has not as many values as the first line: correct it.")
         image, labels = ((row[what] or "").strip() for what in ("image", "labels"))
@@ -218,7 +216,7 @@ def _attributes(folder: Path) -> dict[str, Any]:
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             attributes = content.get("attributes", {}) if name == "zarr.json" else content
             return dict(attributes.get("ome", attributes))
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, TypeError):
             continue
     return {}
 

@@ -52,8 +52,8 @@ def pair_files(
     if images is None:
         return [(None, path) for path in _files(labels, flat).values()]
     pairs, alone = partners(Path(images), labels, flat=flat)
-    for _, fault in alone:
-        raise InputError(fault)
+    if alone:
+        raise InputError(alone[0][1])
     return list(pairs)
 
 

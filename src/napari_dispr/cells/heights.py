@@ -3,10 +3,8 @@
 Knows arrays only.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from napari_dispr.card import VolumeLine
 from napari_dispr.errors import InputError
@@ -51,24 +49,18 @@ def fit_line(areas: ArrayLike, drawn: ArrayLike, volumes: ArrayLike, *, sized: b
     if not all((one > 0).all() and np.isfinite(one).all() for one in values):
         raise InputError("An area or a volume of the known cells is 0: leave out the cells that are empty.")
     area, own, truth = (np.log(one) for one in values)
-    inputs = [own - 1.5 * area, *([area] if sized else [])]
-    return _line(truth - 1.5 * area, inputs, (_OWN, _AREA)[: len(inputs)])
+    target = truth - 1.5 * area
+    inputs = np.stack([own - 1.5 * area, *([area] if sized else [])], axis=1)
+    mean, sd = np.array((_OWN, _AREA)[: inputs.shape[1]]).T
+    centre, middle = inputs.mean(axis=0), float(target.mean())
+    centred = inputs - centre
+    precision = centred.T @ centred / _ERROR**2 + np.diag(1 / sd**2)
+    error = target - middle - centred @ mean
+    slopes = mean + np.linalg.solve(precision, centred.T @ error / _ERROR**2)
+    slope, more = float(slopes[0]), float(slopes[1]) if sized else 0.0
+    return VolumeLine(constant=middle - float(slopes @ centre), own=slope, area=1.5 * (1 - slope) + more)
 
 
 def known_volume(line: VolumeLine, area: float, drawn: float) -> float:
     """Volume in voxels of a member of the volume ``drawn``, of a cell whose mask has this area."""
     return float(np.exp(line.constant + line.own * np.log(drawn) + line.area * np.log(area)))
-
-
-def _line(
-    target: NDArray[np.float64], inputs: Sequence[NDArray[np.float64]], priors: Sequence[tuple[float, float]]
-) -> VolumeLine:
-    """The line with the most probable slopes; ``target`` and the first input are per area^1.5."""
-    table = np.stack(inputs, axis=1)
-    centre, middle = table.mean(axis=0), float(target.mean())
-    mean, sd = np.array(priors).T
-    centred, rest = table - centre, target - middle
-    precision = centred.T @ centred / _ERROR**2 + np.diag(1 / sd**2)
-    slopes = mean + np.linalg.solve(precision, centred.T @ (rest - centred @ mean) / _ERROR**2)
-    own, area = float(slopes[0]), float(slopes[1]) if len(slopes) > 1 else 0.0
-    return VolumeLine(constant=middle - float(slopes @ centre), own=own, area=1.5 * (1 - own) + area)

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr import grid
-from napari_dispr.card import Direction, Novelty, Usual
+from napari_dispr.card import KNOWN, Direction, FeatureGroup, Novelty
 from napari_dispr.cells.cropping import INSIDE, box_centre
-from napari_dispr.cells.features import GROUPS, KNOWN, features, short
+from napari_dispr.cells.features import GROUPS, Floats, Plane, features, rounded
 from napari_dispr.errors import InputError
 
-Plane = NDArray[np.float32]
-Floats = NDArray[np.float64]
 #: Mask and image (or None) of a cell on the model grid, (64, 64) each.
 Seen = tuple[Plane, Plane | None]
 
@@ -118,7 +116,7 @@ def novelty_reason(novelty: Novelty, mask: Plane, image: Plane | None, *, sized:
     size on the grid is the true size. It is not with the scale "auto".
     """
     seen = features(mask, image)
-    known = [group for group in novelty.groups if group in seen and (group != "size" or sized)]
+    known = [one for one in GROUPS if one in novelty.groups and one in seen and (one != "size" or sized)]
     threshold = novelty.thresholds["+".join(known)]
     unusual: dict[str, float] = {}
     likely: dict[str, float] = {}
@@ -230,32 +228,32 @@ class _Training:
         units = {name: float(np.quantile(values, _UNIT)) for name, values in left_out.items()}
         thresholds = {}
         for known in KNOWN:
-            if set(known) <= self.tables.keys():
-                names = [name for name in left_out if (name if name in GROUPS else "picture") in known]
+            if set(groups := known.split("+")) <= self.tables.keys():
+                names = [name for name in left_out if (name if name in GROUPS else "picture") in groups]
                 largest = np.max([left_out[name] / units[name] for name in names], axis=0)
                 half = largest.shape[1] // 2  # in their true size; the other half at the extent of "auto"
-                values = np.sort((largest[:, :half] if "size" in known else largest[:, half:]).ravel())
+                values = np.sort((largest[:, :half] if "size" in groups else largest[:, half:]).ravel())
                 place = int(np.ceil((len(values) + 1) * (1 - FALSE_ALARMS)))
-                thresholds["+".join(known)] = float(f"{values[min(place, len(values)) - 1]:.6g}")
+                thresholds[known] = float(f"{values[min(place, len(values)) - 1]:.6g}")
         everyone = np.arange(count)
         learned = self.learn(everyone)
         centres = {}
         for name, others in self.others(everyone).items():
             mean, sd, _ = learned.groups["picture"]
-            centres[name] = short((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
+            centres[name] = rounded((others.reshape(-1, len(mean)).mean(axis=0) - mean) / sd)
         return Novelty(
             groups={
-                group: Usual(
+                group: FeatureGroup(
                     names=GROUPS[group],
-                    mean=short(mean),
-                    sd=short(sd),
-                    whitening=tuple(short(row) for row in whitening),
+                    mean=rounded(mean),
+                    sd=rounded(sd),
+                    whitening=tuple(rounded(row) for row in whitening),
                     unit=units[group],
                 )
                 for group, (mean, sd, whitening) in learned.groups.items()
             },
             directions={
-                name: Direction(weights=short(weights), unit=units[name], centre=centres[name])
+                name: Direction(weights=rounded(weights), unit=units[name], centre=centres[name])
                 for name, weights in learned.directions.items()
             },
             thresholds=thresholds,

@@ -39,7 +39,7 @@ def axes_of(path: Path) -> dict[str, int]:
         return {}
     if len(shape) == 3 and letters.endswith("YX"):
         letters = letters.replace("Q", "T").replace("I", "T")  # an axis without a name: planes
-    if len(set(letters)) < len(letters):
+    if not len(set(letters)) == len(letters) == len(shape):
         return {}
     return {letter: length for letter, length in zip(letters, shape, strict=True) if length > 1}
 
@@ -71,7 +71,7 @@ def read_plane(
     axes = axes_of(path)
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
         array = one_channel(read_file(path, labels=labels), path, channel).array
-        return array.reshape([length for length in array.shape if length > 1] or array.shape)
+        return array.reshape([length for length in array.shape if length != 1] or array.shape)
     if not labels and "C" not in axes:
         checked_channel(channel or 0, path, 1)
     wanted = {}

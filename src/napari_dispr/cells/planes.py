@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor
 from numbers import Real
 from typing import Any
 
@@ -18,6 +19,7 @@ from napari_dispr.cells.cropping import (
     crop_cell,
     cut_by_border,
     resampled_cell,
+    three_digits,
 )
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
@@ -217,7 +219,7 @@ def _crop(
         if not automatic:
             raise InputError(
                 f"The sections of cell {label} reach beyond the grid at {zoom:.3g} voxels per pixel: check "
-                f'the depths, or use scale "auto" or a number of at most {most:.3g}.'
+                f'the depths, or use scale "auto" or a number of at most {three_digits(most, floor):g}.'
             )
         zoom = float(most)
     if automatic:
@@ -272,23 +274,24 @@ def _check_cell(labels: NDArray[Any], label: int, own: Mapping[int, Box]) -> Non
 
     Nor may another cell lie between them.
     """
+    spans = zip(*own.values(), strict=True)
+    around = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in spans)
     before = None
     for k in range(min(own), max(own) + 1):
         if k not in own:
             assert before is not None
-            others, counts = np.unique(labels[k][before], return_counts=True)
+            others, counts = np.unique(labels[k][around][before], return_counts=True)
             if others[counts.argmax()] and counts.max() > counts.sum() / 2:
                 raise InputError(
                     f"Plane number {k} (from 0) names cell {others[counts.argmax()]} where the planes around "
                     f"it name cell {label}: give each cell the same number in all of its planes."
                 )
             continue
-        box = own[k]
-        if cut_by_border(labels[k], label, box):
+        if cut_by_border(labels[k], label, own[k]):
             raise InputError(
                 f"Cell {label} is cut by the border of the image: choose cells that are wholly in it."
             )
-        section = labels[k] == label
+        section = labels[k][around] == label
         if before is not None and not (before & section).any():
             raise InputError(
                 f"The sections of cell {label} do not lie above one another: give each cell the same number "

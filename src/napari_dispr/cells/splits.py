@@ -43,8 +43,7 @@ def split_cells(
     Parameters
     ----------
     share : float
-        Share of the validation cells, between 0 and 1; about the same in each class (the name without the
-        digits at its end).
+        Share of the validation cells, between 0 and 1; about the same in each class (see `class_of`).
     """
     groups = [group for _, group in sorted((min(cells[i].name for i in g), g) for g in copies(cells))]
     if len(groups) < LEAST:
@@ -52,7 +51,7 @@ def split_cells(
         raise InputError(
             f"There are only {len(groups)} different cells{also}: give at least {LEAST} to train on."
         )
-    kinds = [cells[group[0]].name.rstrip("0123456789") for group in groups]
+    kinds = [class_of(cells[group[0]].name) for group in groups]
     if len(set(kinds)) == len(groups):
         kinds = [""] * len(groups)
     # Shuffled within each class, then taken at even steps: each class gives its share.
@@ -116,7 +115,8 @@ def _listed(names: Sequence[str]) -> str:
     """Up to three names, as a list in words."""
     if len(names) > 3:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def copies(cells: Sequence[CellFile]) -> list[list[int]]:

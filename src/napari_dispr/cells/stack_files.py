@@ -38,7 +38,7 @@ StatedSpacing = tuple[float | None, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Read:
+class FileArray:
     """The content of a file: array, a letter for each axis, voxel size in ``unit``."""
 
     array: Any
@@ -113,7 +113,7 @@ def read_stack(
     )
 
 
-def _stated_spacing(image: Read | None, labels: Read) -> tuple[tuple[float, ...], str, str]:
+def _stated_spacing(image: FileArray | None, labels: FileArray) -> tuple[tuple[float, ...], str, str]:
     """Spacing and unit that the files state, and a note for the user (without the name of the file)."""
     reads = [read for read in (image, labels) if read is not None and None not in read.sizes]
     if not reads or all(read.unit != UNIT and set(read.sizes) == {1.0} for read in reads):
@@ -166,7 +166,7 @@ def stated_spacing(path: Path) -> StatedSpacing | None:
     return z, y, x
 
 
-def read_file(path: Path, *, labels: bool = False) -> Read:
+def read_file(path: Path, *, labels: bool = False) -> FileArray:
     """Read a file as an array, with its axes and the size of its voxels.
 
     Labels in a picture with a palette are its indices; those in Cellpose's NAME_seg.npy its masks.
@@ -182,7 +182,7 @@ def read_file(path: Path, *, labels: bool = False) -> Read:
     elif suffix == ".npy":
         with reading(path, "NPY"):
             array = _read_cellpose(path) if stem_of(path).endswith("_seg") else np.load(path)
-        read = Read(array, "?" * array.ndim)
+        read = FileArray(array, "?" * array.ndim)
     elif suffix in _OTHER_FORMATS:
         raise InputError(f"{path} {_OTHER_FORMATS[suffix]}.")
     else:
@@ -196,7 +196,7 @@ def read_file(path: Path, *, labels: bool = False) -> Read:
         raise InputError(f"{what}: save the labels as one channel, with one number for each cell.") from None
 
 
-def one_channel(read: Read, path: Path, channel: int | None) -> Read:
+def one_channel(read: FileArray, path: Path, channel: int | None) -> FileArray:
     """Choose a channel of a picture that has several; colours that are all equal need no choice.
 
     Raises an InputError if the picture has several channels and none, or one that it does not have, was
@@ -208,8 +208,10 @@ def one_channel(read: Read, path: Path, channel: int | None) -> Read:
         return read
     axis = several[0]
     channels, colours = np.moveaxis(read.array, axis, 0), read.axes[axis] == "S"
-    if channel is None and colours and all(np.array_equal(channels[0], other) for other in channels[1:3]):
-        channel = 0  # grey values, perhaps with an opacity
+    if channel is None and colours:
+        opaque = len(channels) == 2 and np.ptp(channels[1]) == 0
+        if opaque or all(np.array_equal(channels[0], other) for other in channels[1:3]):
+            channel = 0  # grey values, perhaps with an opacity
     channel = checked_channel(channel, path, len(channels), "colours" if colours else "channels")
     read = replace(read, array=channels[channel], axes=read.axes[:axis] + read.axes[axis + 1 :])
     return read if len(several) == 1 else one_channel(read, path, channel)
@@ -226,7 +228,7 @@ def checked_channel(channel: int | None, path: Path, count: int, what: str = "ch
     return channel
 
 
-def _read_picture(path: Path, labels: bool) -> Read:
+def _read_picture(path: Path, labels: bool) -> FileArray:
     from imageio.v3 import immeta, imread
 
     with reading(path, "a picture", "save it as TIFF"):
@@ -234,10 +236,10 @@ def _read_picture(path: Path, labels: bool) -> Read:
         array = imread(path, mode="P") if has_palette else imread(path)
         if path.suffix.lower() == ".gif" and len(array) == 1:
             array = array[0]
-    return Read(array, {2: "YX", 3: "YXS"}.get(array.ndim, "?" * array.ndim))
+    return FileArray(array, {2: "YX", 3: "YXS"}.get(array.ndim, "?" * array.ndim))
 
 
-class _Arrays(pickle.Unpickler):
+class _ArrayUnpickler(pickle.Unpickler):
     """Reads pickled arrays, and nothing that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -256,37 +258,32 @@ def _read_cellpose(path: Path) -> NDArray[Any]:
         )
         if read(file)[2] != np.dtype(object):
             return np.load(path)
-        content = _Arrays(file).load()
+        content = _ArrayUnpickler(file).load()
     return np.asarray(content.item()["masks"])
 
 
-def _in_space(read: Read, path: Path, flat: bool) -> Read:
+def _in_space(read: FileArray, path: Path, flat: bool) -> FileArray:
     """Drop axes of length 1, and check that the other axes are z, y and x; a flat image gets a z axis."""
-    kept = [axis for axis, length in enumerate(read.array.shape) if length > 1]
-    for axis in kept:
-        if read.axes[axis] == "T":
-            raise InputError(
-                f"{path} has {read.array.shape[axis]} time points: save one of them, or call the axis z if "
-                "these are slices."
-            )
-    if flat and len(kept) == 2:
-        _, y, x = read.sizes
-        sizes = (None if y is None or x is None else (y + x) / 2, y, x)
-        array = read.array.squeeze(tuple(axis for axis in range(read.array.ndim) if axis not in kept))
-        return replace(read, array=array[None], axes="ZYX", sizes=sizes)
-    if len(kept) != 3:
+    if (times := dict(zip(read.axes, read.array.shape, strict=True)).get("T", 1)) > 1:
+        raise InputError(
+            f"{path} has {times} time points: save one of them, or call the axis z if these are slices."
+        )
+    array, sizes = read.array.squeeze(), read.sizes
+    if flat and array.ndim == 2:
+        _, y, x = sizes
+        array, sizes = array[None], (None if y is None or x is None else (y + x) / 2, y, x)
+    if array.ndim != 3:
         shape = " x ".join(str(length) for length in read.array.shape)
         raise InputError(
             f"{path} has the shape {shape} and is not a 3D stack: save one with the axes z, y and x."
         )
-    dropped = tuple(axis for axis in range(read.array.ndim) if axis not in kept)
-    return replace(read, array=read.array.squeeze(dropped), axes="ZYX")
+    return replace(read, array=array, axes="ZYX", sizes=sizes)
 
 
 # --- TIFF -------------------------------------------------------------------------------------------
 
 
-def _read_tiff(path: Path) -> Read:
+def _read_tiff(path: Path) -> FileArray:
     with reading(path, "TIFF"), open_tiff(path) as tiff:
         series = tiff.series[0]
         # By default tifffile writes three or four slices of whole numbers as colours.
@@ -294,7 +291,7 @@ def _read_tiff(path: Path) -> Read:
         if array.size < _promised(tiff):
             raise ValueError("pages are missing")
         sizes, units, note = tiff_sizes(tiff)
-    return Read(array, axes, *in_one_unit(sizes, units), note)
+    return FileArray(array, axes, *in_one_unit(sizes, units), note)
 
 
 def _promised(tiff: tifffile.TiffFile) -> int:
@@ -311,13 +308,13 @@ def _promised(tiff: tifffile.TiffFile) -> int:
 _ZARR = "an OME-Zarr image"
 
 
-def _read_zarr(path: Path) -> Read:
+def _read_zarr(path: Path) -> FileArray:
     opened = open_zarr(path)
     with reading(path, _ZARR):
         return replace(opened, array=np.asarray(opened.array[...]))
 
 
-def open_zarr(path: Path) -> Read:
+def open_zarr(path: Path) -> FileArray:
     """The largest resolution of an OME-Zarr image, whose pixels are read when the array is indexed."""
     try:
         import zarr
@@ -344,7 +341,7 @@ def open_zarr(path: Path) -> Read:
             raise ValueError("each axis has a name")
     units = dict(axes)
     zyx = (sizes.get("z"), sizes.get("y"), sizes.get("x"))
-    return Read(largest, letters, *in_one_unit(zyx, [units.get(name) for name in "zyx"]))
+    return FileArray(largest, letters, *in_one_unit(zyx, [units.get(name) for name in "zyx"]))
 
 
 def _axis(axis: Any) -> tuple[str, str | None]:

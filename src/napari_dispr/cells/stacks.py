@@ -6,13 +6,13 @@ Uses arrays and voxel sizes, but no files, layers or models.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, floor, isfinite, log10
+from math import ceil, isfinite
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.cells.cropping import check_intensities, crop_cell
+from napari_dispr.cells.cropping import check_intensities, crop_cell, three_digits
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.slices import (
     Slice,
@@ -260,9 +260,7 @@ def _voxel_size(candidates: Sequence[_Candidate], extent: float) -> float:
     sides = sides[sides >= LEAST_SIDE / extent * np.quantile(sides, 0.9)]
     usual = float(np.median(sides)) / extent
     room = float(np.quantile([candidate.needs for candidate in candidates], FITTING, method="higher"))
-    exact = max(usual, room)
-    digit = 10.0 ** (floor(log10(exact)) - 2)
-    return float(f"{ceil(exact / digit - 1e-6) * digit:.3g}")
+    return three_digits(max(usual, room), ceil)
 
 
 def _cut(

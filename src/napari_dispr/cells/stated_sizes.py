@@ -1,6 +1,7 @@
 """Voxel sizes as files state them: units by their many names, and the metadata of TIFF files."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 from xml.etree import ElementTree
 
@@ -48,7 +49,7 @@ def tiff_sizes(tiff: tifffile.TiffFile) -> tuple[Sizes, Sequence[object], str]:
         y_side, x_side = (side * _TIFF_UNITS.get(int(tag.value), np.inf) for side in (y, x))
         if min(y_side, x_side) >= _LEAST_PIXEL and max(y_side, x_side) <= _LARGEST_PIXEL:
             return (None, y_side, x_side), (UNIT,) * 3, ""
-    note, z = "", abs(float(metadata.get("spacing", 0)))
+    note, z = "", abs(as_number(metadata.get("spacing")))
     if not z and tiff.is_imagej and micrometers(units[0]):
         note, z = "the distance of its slices is taken as 1 unit, the default of ImageJ.", 1.0
     return (z or None, y, x), units, note
@@ -58,8 +59,17 @@ def _ome_sizes(text: str) -> tuple[Sizes, Sequence[object]]:
     pixels = next((e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}Pixels")), None)
     if pixels is None:
         return UNKNOWN, (None,) * 3
-    z, y, x = (float(pixels.get(f"PhysicalSize{axis}", 0)) or None for axis in "ZYX")
+    z, y, x = (as_number(pixels.get(f"PhysicalSize{axis}")) or None for axis in "ZYX")
     return (z, y, x), [pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "ZYX"]
+
+
+def as_number(size: Any) -> float:
+    """A size in the metadata of a file; 0 if it is missing, or no finite number."""
+    try:
+        number = float(size)
+    except (TypeError, ValueError):
+        return 0.0
+    return number if isfinite(number) else 0.0
 
 
 def in_one_unit(sizes: Sizes, units: Sequence[object]) -> tuple[Sizes, str]:

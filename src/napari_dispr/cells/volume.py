@@ -10,12 +10,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dispr.card import Process, VolumeRegression, Weights
-from napari_dispr.cells.features import GROUPS, KNOWN, SIZE, features, short
+from napari_dispr.card import KNOWN, GaussianProcess, VolumeProcess, VolumeRegression
+from napari_dispr.cells.features import GROUPS, SIZE, Floats, Plane, features, rounded
 from napari_dispr.errors import InputError
-
-Plane = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 #: Least number of training cells for a regression.
 LEAST_CELLS = 20
@@ -68,12 +65,13 @@ def fit_volume(
     mean, sd = table.mean(axis=0), table.std(axis=0) + 1e-3
     cells = np.round((table - mean) / sd, 4)
     return VolumeRegression(
-        mean=short(mean),
-        sd=short(sd),
-        cells=tuple(short(row) for row in cells),
+        mean=rounded(mean),
+        sd=rounded(sd),
+        cells=tuple(rounded(row) for row in cells),
         weights={
-            "+".join(known): _fitted(
-                cells[:, _columns(known)], log_volume if "size" in known else log_volume - 1.5 * log_area
+            known: _fitted(
+                cells[:, _columns(known.split("+"))],
+                log_volume if "size" in known else log_volume - 1.5 * log_area,
             )
             for known in KNOWN
         },
@@ -114,36 +112,33 @@ def _kernel(a: Floats, b: Floats, length: float, linear: float) -> Floats:
     return np.asarray(np.exp(-squared / (2 * length**2)) + linear * (a @ b.T) / a.shape[1])
 
 
-def _predicted(process: Process, own: Floats, cells: Floats) -> float:
+def _predicted(process: GaussianProcess, own: Floats, cells: Floats) -> float:
     kernel = _kernel(own[None], cells, process.length, process.linear)
     return float(process.centre + (kernel @ np.array(process.of_cells))[0])
 
 
-def _fitted(cells: Floats, target: Floats) -> Weights:
+def _fitted(cells: Floats, target: Floats) -> VolumeProcess:
     process, left_out = _process(cells, target)
     error = max(float(np.sqrt(np.mean(left_out**2))), 1e-3 * float(target.std()), 1e-6)
-    # The size of the errors, relative to their root mean square; no cell is known better than some others.
+    # The size of the errors, relative to their root mean square; an error is not small only by chance.
     sizes = np.log(np.abs(left_out) / error + _LEAST)
     errors, off = _process(cells, sizes)
     scale = np.log(np.mean((left_out / error / np.exp(sizes - off)) ** 2) + 1e-12) / 2
-    return Weights(
+    return VolumeProcess(
         **process.model_dump(),
         error=float(f"{error:.4g}"),
         errors=errors.model_copy(update={"centre": float(errors.centre + scale)}),
     )
 
 
-def _process(cells: Floats, target: Floats) -> tuple[Process, Floats]:
+def _process(cells: Floats, target: Floats) -> tuple[GaussianProcess, Floats]:
     """The process, and the errors of cells left out one by one."""
     centre = float(target.mean())
-    best: tuple[float, Floats, Floats, float, float] | None = None
+    tried: list[tuple[float, Floats, Floats, float, float]] = []
     for length, linear, noise in _TRIED:
         inverse = np.linalg.inv(_kernel(cells, cells, length, linear) + noise * np.eye(len(cells)))
         of_cells = inverse @ (target - centre)
         left_out = of_cells / np.diag(inverse)  # Eq. 5.12: leave-one-out errors
-        error = float(np.mean(left_out**2))
-        if best is None or error < best[0]:
-            best = error, of_cells, left_out, length, linear
-    assert best is not None
-    _, of_cells, left_out, length, linear = best
-    return Process(centre=centre, of_cells=short(of_cells), length=length, linear=linear), left_out
+        tried.append((float(np.mean(left_out**2)), of_cells, left_out, length, linear))
+    _, of_cells, left_out, length, linear = min(tried, key=lambda one: one[0])
+    return GaussianProcess(centre=centre, of_cells=rounded(of_cells), length=length, linear=linear), left_out

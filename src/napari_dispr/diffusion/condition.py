@@ -50,7 +50,7 @@ class Known:
     ) -> Self:
         """From the mask and image of the picture, and further sections."""
         seen = [(mask, image), *((plane.mask, plane.image) for plane in planes)]
-        pictures = [None if image is None else normalise_inside(image, mask) for mask, image in seen]
+        pictures = [normalise_inside(image, mask) for mask, image in seen]
         return cls(
             np.array([np.nan if projection else 0, *(plane.depth for plane in planes)], np.float32),
             np.stack([mask_distance(mask) for mask, _ in seen]),
@@ -126,12 +126,14 @@ def mask_distance(mask: Plane) -> Plane:
     return signed_distance.from_level(mask, truncation=MASK_TRUNCATION) / np.float32(MASK_TRUNCATION)
 
 
-def normalise_inside(image: Plane, mask: Plane) -> Plane | None:
+def normalise_inside(image: Plane | None, mask: Plane) -> Plane | None:
     """Scale the 1st to 99th percentile inside the mask to [0, 1], and set the outside to 0.
 
-    Neighbours, background and the gain of the camera do not change the result. It is None if the image is
-    constant inside the mask.
+    Neighbours, background and the gain of the camera do not change the result. It is None without an image,
+    or if the image is constant inside the mask.
     """
+    if image is None:
+        return None
     inside = image[mask > 0.5]
     if not inside.size:
         return None
@@ -154,7 +156,7 @@ def signed_planes(mask: Plane, image: Plane | None, scale: float | None = None) 
         Size of the cell on the grid relative to its size in the training data; None: not known. Size
         matters for the shape: blood cells have similar volumes, so that large ones are flat.
     """
-    picture = None if image is None else normalise_inside(image, mask)
+    picture = normalise_inside(image, mask)
     return np.stack(
         [
             mask,

@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 
 def mirrored(coefficients: Floats, way: int) -> Floats:
-    """Coefficients (..., y, x) of a mirrored picture or volume: 1 along x, 2 along y, 3 along both."""
+    """Coefficients (..., y, x), mirrored: not at all (``way`` is 0), along x (1), along y (2) or both (3)."""
     sign = (1 - 2 * (np.arange(coefficients.shape[-1]) % 2)).astype(np.float32)
     if way & 1:
         coefficients = coefficients * sign

@@ -73,7 +73,7 @@ class Look(NamedTuple):
 def look_of(mask: Floats, image: Floats | None) -> Look:
     """The look of a mask and an image, (64, 64)."""
     angle = long_axis(mask)
-    seen = None if image is None else normalise_inside(image, mask)
+    seen = normalise_inside(image, mask)
     return Look(
         angle,
         plane_coefficients(mask_distance(mask), angle),
@@ -210,7 +210,7 @@ class KnownShapes:
         groups: Sequence[Any],
         components: int = 512,
     ) -> Self:
-        """Keep shapes and sections.
+        """Compress the shapes and sections of cells.
 
         Parameters
         ----------
@@ -329,15 +329,11 @@ class KnownShapes:
         """The principal components, (4096, K)."""
         return self.basis.astype(np.float32)
 
-    @cached_property
-    def variance(self) -> Floats:
-        """Variance of each component, (K,)."""
-        return np.square(self.shapes, dtype=np.float32).mean(axis=0) * self.shape_unit**2
-
     @property
     def covariance(self) -> NDArray[np.float64]:
         """Covariance of the components, (K, K): diagonal, without zeros on the diagonal."""
-        return np.diag(np.maximum(self.variance.astype(np.float64), 1e-9))
+        variance = np.square(self.shapes, dtype=np.float32).mean(axis=0) * self.shape_unit**2
+        return np.diag(np.maximum(variance.astype(np.float64), 1e-9))
 
     @cached_property
     def signs(self) -> Floats:

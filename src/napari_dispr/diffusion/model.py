@@ -28,7 +28,7 @@ from napari_dispr.diffusion.ellipsoids import Ellipsoids, describe
 from napari_dispr.diffusion.known_shapes import KnownShapes
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
-from napari_dispr.diffusion.samplers import SAMPLERS, Denoiser, Fit, FlowDenoiser, GaussianDenoiser
+from napari_dispr.diffusion.samplers import SAMPLERS, Adjust, Denoiser, FlowDenoiser, GaussianDenoiser
 from napari_dispr.diffusion.starts import Start
 from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
@@ -36,11 +36,11 @@ from napari_dispr.planes import KnownPlane
 
 PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
 
-
 #: Names of the tensors of known shapes in a model file begin so.
 _KNOWN = "known shapes."
 #: Bytes of a model file, which is read as a whole.
 _LARGEST = 2e9
+
 Checked = TypeVar("Checked")
 
 
@@ -167,19 +167,17 @@ class ShapeModel:
 
     # --- sampling ---------------------------------------------------------------------------------
 
-    def planes(
-        self, mask: NDArray[np.float32], image: NDArray[np.float32] | None, scale: float | None = None
-    ) -> NDArray[np.float32]:
-        """Condition planes (C, 64, 64) of a crop's mask, image and (if known) scale."""
-        if not self.network.config.planes:
-            return condition.dispr_planes(mask, image)
-        return condition.signed_planes(mask, image, scale)[: self.network.config.planes]
-
     def condition(self, crops: Sequence[Conditioned]) -> Condition:
         """The conditions of crops, on the CPU."""
+        config = self.network.config
         known = [Known.of(crop.mask, crop.image, crop.planes, crop.picture == "projection") for crop in crops]
-        volumes = [one.volumes()[: self.network.config.volumes] for one in known]
-        planes = [self.planes(crop.mask, crop.image, crop.known_scale) for crop in crops]
+        volumes = [one.volumes()[: config.volumes] for one in known]
+        planes = [
+            condition.signed_planes(crop.mask, crop.image, crop.known_scale)[: config.planes]
+            if config.planes
+            else condition.dispr_planes(crop.mask, crop.image)
+            for crop in crops
+        ]
         stacked = torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(volumes))
         return Condition(*stacked, *condition.filled_up(known))
 
@@ -215,17 +213,9 @@ class ShapeModel:
         return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
 
     def denoiser(
-        self,
-        crops: Sequence[Conditioned],
-        network: UNet3D,
-        agree: bool = True,
-        fits: Sequence[Fit | None] = (),
+        self, crops: Sequence[Conditioned], network: UNet3D, adjust: Sequence[Adjust | None] = ()
     ) -> Denoiser:
-        """The denoiser of a batch of crops, with a network from :meth:`ready`.
-
-        ``agree`` makes the sections of each shape, or its silhouette, agree with those that are known;
-        ``fits`` as in `FlowDenoiser`.
-        """
+        """The denoiser of a batch of crops, with a network of `ready`; ``adjust`` as in `FlowDenoiser`."""
         # The members of a cell have the same crop: it is encoded once, and alone, so that the features do not
         # depend on the rest of the batch.
         each = {id(crop): crop for crop in crops}
@@ -237,8 +227,8 @@ class ShapeModel:
         planes, volumes = known.planes.to(weight.dtype), known.volumes.to(weight.dtype)
         features = [network.encode(planes[[i]], volumes[[i]]) for i in range(len(each))]
         depths, distances = known.sections(self.card.truncation)
-        sections = (depths[places], distances[places]) if agree else None
-        return FlowDenoiser(network, self.process, torch.cat([features[i] for i in places]), sections, fits)
+        sections = depths[places], distances[places]
+        return FlowDenoiser(network, self.process, torch.cat([features[i] for i in places]), sections, adjust)
 
     def decode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Signed distances in voxels of sampled clean shapes, both (B, 64, 64, 64)."""
@@ -263,7 +253,7 @@ class ShapeModel:
                     f"The sampler 'ddpm' needs a Gaussian diffusion, and {self.name!r} is of another kind: "
                     "choose dpm-solver++, ddim or euler."
                 )
-        elif not 1 <= count <= self.process.steps:
+        elif count > self.process.steps:
             raise InputError(
                 f"{count} steps are more than the {self.process.steps} of {self.name!r}: choose fewer."
             )

@@ -1,4 +1,4 @@
-"""The optimiser Muon, quick also on processors that have no arithmetic of 16 bit."""
+"""The optimiser Muon, fast also on processors without 16-bit arithmetic."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ _A, _B, _C, _TIMES = 3.4445, -4.775, 2.0315, 5
 class Muon(torch.optim.Muon):
     """As PyTorch's Muon, with the same state.
 
-    The matrix products of that are always of 16 bit. Without hardware for these they take most of a training
+    PyTorch's Muon always multiplies matrices in 16 bit. Without hardware for it this takes most of a training
     step of a small network.
     """
 

@@ -42,9 +42,9 @@ class Trained(Generic[Network]):
         kernels = [p for p in self.network.parameters() if p.ndim >= 4 and p.shape[-1] == 3 and muon]
         ids = {id(p) for p in kernels}
         matrices = [nn.Parameter(_as_matrix(p.data)) for p in kernels]
+        device = next(network.parameters()).device
         #: All gradients in one tensor. Each parameter's gradient is a view of it, so that one operation sums
         #: them over the processes, clips them or sets them to 0.
-        device = next(network.parameters()).device
         self.gradient = torch.zeros(sum(p.numel() for p in self.network.parameters()), device=device)
         first = 0
         for p in self.network.parameters():

@@ -53,7 +53,7 @@ class Denoiser(Protocol):
 
 
 FreshNoise = Callable[[], Tensor]
-Fit = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Adjust = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Sampler = Callable[[Denoiser, Tensor, Sequence[float], FreshNoise], Iterator[Tensor]]
 
 
@@ -137,10 +137,9 @@ class FlowDenoiser:
     ----------
     features : (B, width, D, H, W)
         Of the network's ``encode``.
-    sections : (depths, distances) or None
-        Of `Condition.sections`. If given, each clean shape is made to agree with them, see
-        :func:`agree_with_sections`.
-    fits : sequence of callable or None
+    sections : (depths, distances)
+        Of `Condition.sections`. Each clean shape is made to agree with them, see :func:`agree_with_sections`.
+    adjust : sequence of callable or None
         Before that, they change the clean shapes of the network, one each, (64, 64, 64). Empty: none.
     """
 
@@ -149,25 +148,24 @@ class FlowDenoiser:
         network: UNet3D,
         process: RectifiedFlow,
         features: Tensor,
-        sections: tuple[Tensor, Tensor] | None,
-        fits: Sequence[Fit | None] = (),
+        sections: tuple[Tensor, Tensor],
+        adjust: Sequence[Adjust | None] = (),
     ) -> None:
         self.network, self.process, self.features = network, process, features
-        self.sections, self.fits = sections, fits
+        self.sections, self.adjust = sections, adjust
         self.dtype = next(network.parameters()).dtype
 
     def __call__(self, x: Tensor, t: float) -> Denoised:
         times = torch.full((len(x),), 1000.0 * t, device=x.device)
         clean = self.network(x.to(self.dtype), times, self.features).float()
-        for shape, fit in zip(clean[:, 0], self.fits, strict=False):
-            if fit is not None:
-                shape.copy_(torch.from_numpy(fit(shape.clamp(-1, 1).cpu().numpy())))
+        for shape, change in zip(clean[:, 0], self.adjust, strict=False):
+            if change is not None:
+                shape.copy_(torch.from_numpy(change(shape.clamp(-1, 1).cpu().numpy())))
         return Denoised(self.agreeing(clean))
 
     def agreeing(self, clean: Tensor) -> Tensor:
         """Clean shapes (B, 1, 64, 64, 64) that agree with what is known of the cells."""
-        clean = clean.clamp(-1, 1)
-        return clean if self.sections is None else agree_with_sections(clean, *self.sections)
+        return agree_with_sections(clean.clamp(-1, 1), *self.sections)
 
 
 class GaussianDenoiser:

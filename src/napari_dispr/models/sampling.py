@@ -237,11 +237,11 @@ class Batches:
         starts = [self._start(crop) for crop, _ in now] if self.starts_from_shape(*now[0]) else []
         shapes = [start.shape(seed) for (_, seed), start in zip(now, starts, strict=False) if start]
         # Members from noise alone are only corrected near the sections: so they err differently.
-        fits = [
+        adjust = [
             partial(start.adjusted, start=shape) if isinstance(start, Start) else None
             for start, shape in zip(starts, shapes, strict=True)
         ]
-        denoiser = model.denoiser(crops, self._network, fits=fits)
+        denoiser = model.denoiser(crops, self._network, adjust=adjust)
         first = fresh_noise()
         times = sampling.times(bool(starts))
         if shapes and isinstance(denoiser, FlowDenoiser):

@@ -69,7 +69,6 @@ class ResultContent:
     affine: NDArray[np.float64]
     unit: pint.Unit | str
     depth: float
-    numbers: tuple[int, ...]
     features: tuple[pd.DataFrame, ...]
     metadata: Mapping[str, Any]
     stack: NDArray[Any] | None = None
@@ -92,7 +91,7 @@ class ExtraContent:
 def compose(
     prediction: Prediction,
     measures: pd.DataFrame,
-    plane: DisplayedPlane,
+    plane: DisplayedPlane | None,
     before: ResultContent | None = None,
     style: LayerStyle | None = None,
 ) -> ResultContent:
@@ -102,39 +101,16 @@ def compose(
     ----------
     measures : DataFrame
         From `measure_ensembles`, a row for each cell and member.
-    plane : DisplayedPlane
-        The picture: gives the unit, and the z of its plane in the world.
+    plane : DisplayedPlane or None
+        The picture: gives the unit, and the z of its plane in the world. None for a prediction from a folder,
+        whose provenance describes the picture.
     before : ResultContent, optional
         Content of an earlier state of the prediction: equal volumes are taken from there.
     style : LayerStyle, optional
         Which layers there are; by default those of ``before``.
     """
-    return _content(prediction, measures, plane.unit, plane.depth, origin_of(plane), before, style)
-
-
-def compose_saved(
-    prediction: Prediction, measures: pd.DataFrame, before: ResultContent | None = None
-) -> ResultContent:
-    """As `compose`, of a prediction that was read from a folder: its provenance describes the picture."""
-    return _content(prediction, measures, prediction.unit, prediction.depth, {}, before)
-
-
-def origin_of(plane: DisplayedPlane) -> dict[str, Any]:
-    """Provenance of the picture: its name, its plane, and the z of that in the world."""
-    return {"image": plane.name, "plane": list(plane.index), "depth": plane.depth}
-
-
-def _content(
-    prediction: Prediction,
-    measures: pd.DataFrame,
-    unit: pint.Unit | str,
-    depth: float,
-    origin: Mapping[str, Any],
-    before: ResultContent | None,
-    style: LayerStyle | None = None,
-) -> ResultContent:
+    picture: Prediction | DisplayedPlane = plane or prediction
     style = style or (before.style if before else LayerStyle())
-    affine = prediction.frame
     largest = max(prediction)
     columns = dict(measures.attrs.get("columns", {}))
     volumes = _volumes(prediction, before)
@@ -142,23 +118,27 @@ def _content(
     return ResultContent(
         prediction=prediction,
         volumes=volumes if stack is None else tuple(stack),  # views of the stack, not a second copy
-        affine=grid.translation((depth, 0.0, 0.0)) @ affine,
-        unit=unit,
-        depth=depth,
-        numbers=prediction.numbers,
+        affine=grid.translation((picture.depth, 0.0, 0.0)) @ prediction.frame,
+        unit=picture.unit,
+        depth=picture.depth,
         features=tuple(_features(rows, largest) for _, rows in measures.groupby("member")),
-        metadata={**prediction.provenance, **origin, "columns": columns},
+        metadata={**prediction.provenance, **(origin_of(plane) if plane else {}), "columns": columns},
         stack=stack,
         consensus=_extra(prediction, measures, largest, consensus=True) if style.consensus else None,
         kept=_extra(prediction, measures, largest, consensus=False) if prediction.kept else None,
     )
 
 
+def origin_of(plane: DisplayedPlane) -> dict[str, Any]:
+    """Provenance of the picture: its name, its plane, and the z of that in the world."""
+    return {"image": plane.name, "plane": list(plane.index), "depth": plane.depth}
+
+
 def _volumes(prediction: Prediction, before: ResultContent | None) -> tuple[NDArray[Any], ...]:
     """The label volume of each member; those of an earlier state that are the same."""
     known: dict[int, NDArray[Any]] = {}
     if before is not None and prediction.same_frame(before.prediction):
-        for number, volume in zip(before.numbers, before.volumes, strict=True):
+        for number, volume in zip(before.prediction.numbers, before.volumes, strict=True):
             mine, theirs = (
                 {label for label in each if number in each.facts(label).numbers}
                 for each in (prediction, before.prediction)

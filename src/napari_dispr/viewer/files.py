@@ -44,16 +44,19 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
         if len(path) != 1:
             return None  # files to be stacked, not predictions
         (path,) = path
-    if _index_file(path, BATCH_FILE).is_file():
-        return read_batch
-    try:
-        content = json.loads(_index_file(path, PREDICTION_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError):
-        return read_ensemble  # damaged, or not readable: it shows a notification
-    ours = isinstance(content, dict) and not {"cells", "image_to_world"}.isdisjoint(content)
-    return read_ensemble if ours else None
+    for name, entries, read in (
+        (BATCH_FILE, {"model_hash", "fields"}, read_batch),
+        (PREDICTION_FILE, {"cells", "image_to_world"}, read_ensemble),
+    ):
+        try:
+            content = json.loads(_index_file(path, name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError):
+            return read  # damaged, or not readable: it shows a notification
+        if isinstance(content, dict) and not entries.isdisjoint(content):
+            return read
+    return None
 
 
 def _index_file(path: str | Sequence[str], name: str) -> Path:
@@ -262,7 +265,10 @@ def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
     for _, settings, _ in layers:
         features = settings.get("features")
         table = pd.DataFrame() if features is None else pd.DataFrame(features)
-        table = table.rename(columns={"index": "label"})
+        if "index" in table:
+            table = table.drop(columns="label", errors="ignore").rename(columns={"index": "label"})
+        elif "label" not in table:
+            table.insert(0, "label", table.index)  # as in napari
         table = table.dropna(how="all", subset=[name for name in table.columns if name != "label"])
         if table.shape[1] < 2 or not len(table):
             continue

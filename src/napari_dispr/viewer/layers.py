@@ -81,9 +81,9 @@ def result_layers(
     """Data and settings of all result layers of a prediction, without their colours."""
     shown: list[tuple[NDArray[Any], pd.DataFrame, dict[str, Any]]] = []
     if content.stack is not None:
-        shown.append((content.stack, mean_features(content), {"members": list(content.numbers)}))
+        shown.append((content.stack, mean_features(content), {"members": list(content.prediction.numbers)}))
     else:
-        each = zip(content.volumes, content.features, content.numbers, strict=True)
+        each = zip(content.volumes, content.features, content.prediction.numbers, strict=True)
         shown += [(volume, features, {"member": number}) for volume, features, number in each]
     if content.consensus is not None:
         shown.append((content.consensus.volume, content.consensus.features, {"consensus": True}))
@@ -120,7 +120,7 @@ def surface_layers(opened: OpenPrediction, label: int) -> list[LayerData]:
         for number, distance in zip(ensemble.numbers, ensemble.signed_distance, strict=True)
     ]
     shapes.append(("consensus", "consensus", ensemble.consensus_distance))
-    layers = []
+    layers: list[LayerData] = []
     for name, shape, distance in shapes:
         mesh = surface_mesh(distance, to_world)
         if shape == "consensus":
@@ -134,7 +134,7 @@ def surface_layers(opened: OpenPrediction, label: int) -> list[LayerData]:
                 },
                 "units": (opened.unit,) * 3,
                 "shading": "smooth",
-                "visible": name == "member 1" or len(ensemble) == 1,
+                "visible": not layers,
             }
             layers.append(((np.asarray(mesh.vertices), np.asarray(mesh.faces)), settings, "surface"))
     return layers
@@ -288,16 +288,17 @@ def place(layer: Layer, transform: Mapping[str, Any]) -> None:
 
 
 def transform_of(affine: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """A napari layer's transform that equals a (4, 4) affine.
+    """A napari layer's transform, with all its parts, that equals a (n + 1, n + 1) affine.
 
     It has scale, rotate, shear and translate, which users see and other plugins read, if these equal the
     affine; otherwise the affine itself.
     """
-    parts = Affine(affine_matrix=affine)
-    shear, several = parts.shear, parts.ndim * (parts.ndim - 1) // 2
-    if len(shear) != several:  # for a diagonal affine napari gives one zero for each axis
-        shear = np.zeros(several)
-    transform = {"scale": parts.scale, "rotate": parts.rotate, "shear": shear, "translate": parts.translate}
-    if np.allclose(Affine(**transform).affine_matrix, affine, rtol=1e-9, atol=1e-9 * np.abs(affine).max()):
-        return transform
-    return {"affine": affine}
+    own, ndim = Affine(affine_matrix=affine), len(affine) - 1
+    none = {"rotate": np.eye(ndim), "shear": np.zeros(ndim * (ndim - 1) // 2)}
+    turned = {"rotate": own.rotate, "shear": own.shear}
+    # Of a diagonal affine napari gives a scale with signs, and a rotation that has them once more.
+    is_diagonal = np.allclose(affine[:-1, :-1], np.diag(own.scale), rtol=0, atol=1e-8)
+    parts = {"scale": own.scale, "translate": own.translate, **(none if is_diagonal else turned)}
+    if np.allclose(Affine(**parts).affine_matrix, affine, rtol=1e-9, atol=1e-9 * np.abs(affine).max()):
+        return {**parts, "affine": np.eye(ndim + 1)}
+    return {"scale": np.ones(ndim), "translate": np.zeros(ndim), **none, "affine": affine}

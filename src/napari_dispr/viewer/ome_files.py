@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr.cells.stated_sizes import micrometers
+from napari_dispr.cells.stated_sizes import as_number, micrometers
 from napari_dispr.errors import InputError
 from napari_dispr.files import open_tiff, reading
 from napari_dispr.viewer.content import LayerData
@@ -107,7 +107,7 @@ def _foreign(array: NDArray[Any], axes: str, image: Mapping[str, Any]) -> LayerD
     pixels = image["Pixels"]
     settings: dict[str, Any] = {"scale": [], "units": []}
     for axis in axes.replace("S", "").replace("C", ""):
-        size = float(pixels.get(f"PhysicalSize{axis}", 0))
+        size = max(as_number(pixels.get(f"PhysicalSize{axis}")), 0.0)
         unit = micrometers(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         known = axis in "ZYX" and unit is not None and 0 < size * unit < float("inf")
         settings["scale"].append(size * unit if known and unit else size or 1.0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import napari
 from napari.layers import Layer
+from qtpy.compat import isalive
 from qtpy.QtCore import QThread, QTimer
 from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from superqt.utils import WorkerBase, create_worker
@@ -51,7 +52,8 @@ def add_layers(
     """
 
     def add(waiting: Iterator[LayerData]) -> None:
-        if napari.current_viewer() is not viewer:  # the window may have been closed since
+        window = getattr(viewer.window, "_qt_window", None)
+        if window is None or not isalive(window):  # it was closed meanwhile
             return
         data = next(waiting, None)
         if data is None:

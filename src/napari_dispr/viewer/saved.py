@@ -12,7 +12,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.labels import split_parts, whole_numbers
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_measures, load_pictures, load_prediction
-from napari_dispr.viewer.content import LayerData, compose_saved
+from napari_dispr.viewer.content import LayerData, compose
 from napari_dispr.viewer.layers import PredictionHandle, result_layers
 from napari_dispr.viewer.opened import OpenPrediction, opened
 
@@ -41,7 +41,7 @@ def open_saved(
     step(2, 4)
     pictures = load_pictures(folder, prediction.image_shape) or _pictures_of_field(prediction)
     step(3, 4)
-    content = compose_saved(prediction, measures)
+    content = compose(prediction, measures, None)
     made = prediction.provenance
     known = made.get("labels") or made.get("field")
     name = str(known or Path(made.get("labels_file") or folder.name).stem)

@@ -41,7 +41,7 @@ class Outlines:
         self._layer: Vectors | None = None
 
     def show(self, cells: Mapping[int, NDArray[np.float32]], plane: DisplayedPlane) -> None:
-        """Outline cells with segments of `picking.outline`, in pixels of ``plane``; None removes them."""
+        """Outline cells with segments of `picking.outline`, in pixels of ``plane``; no cells: none."""
         if not cells:
             self.remove()
             return
@@ -49,23 +49,23 @@ class Outlines:
         affine = grid.pixel_to_world(plane.to_world)
         affine[0, 3] = plane.depth
         extent = float(np.median([np.ptp(segments[:, 0], axis=0).max() for segments in cells.values()]))
-        layer = self._layer
-        if layer is None or layer not in self._viewer.layers or layer.ndim != ndim:
+        layer, units = self._layer, (plane.unit,) * ndim
+        if layer is None or layer not in self._viewer.layers or layer.units != units:
             self.remove()
-            layer = self._layer = self._added(ndim, plane.unit)
+            layer = self._layer = self._added(units)
         place(layer, transform_of(affine[3 - ndim :, 3 - ndim :]))
         layer.edge_width = max(1.0, _OUTLINE_WIDTH * extent)
         layer.data = np.pad(np.concatenate(list(cells.values())), ((0, 0), (0, 0), (ndim - 2, 0)))
 
-    def _added(self, ndim: int, unit: pint.Unit) -> Vectors:
+    def _added(self, units: tuple[pint.Unit, ...]) -> Vectors:
         layer = Vectors(
-            np.zeros((0, 2, ndim)),
+            np.zeros((0, 2, len(units))),
             name="chosen cells",
             vector_style="line",
             edge_color=_OUTLINE_COLOR,
             opacity=1.0,
             blending="translucent_no_depth",  # otherwise the picture hides half of them in 3D
-            units=(unit,) * ndim,
+            units=units,
             metadata={_OUTLINES_KEY: True},
         )
         add_unselected(self._viewer, layer)

@@ -6,7 +6,7 @@ from typing import Any
 
 from napari_dispr.events import mapped, steps_of
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.viewer.content import LayerData, ResultContent, compose, compose_saved
+from napari_dispr.viewer.content import LayerData, ResultContent, compose
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.widgets.parts.loading import load_torch
 from napari_dispr.widgets.parts.threads import Progress
@@ -23,8 +23,6 @@ class Change:
 def changed(opened: OpenPrediction, prediction: Prediction, before: ResultContent | None) -> Change:
     """Compute the tables and layers of another state of a prediction."""
     after = opened.changed_to(prediction)
-    if after.plane is None:
-        return Change(after, compose_saved(prediction, after.measures, before))
     return Change(after, compose(prediction, after.measures, after.plane, before))
 
 
