@@ -22,6 +22,7 @@ from napari_dispr.cells.cropping import (
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 from napari_dispr.planes import LEAST_SPACING, KnownPlane, ends, useful
+from napari_dispr.stereology import Numbers, Sizes, usual_sizes
 
 #: The imaged plane is that nearest to the middle of the cell, of those with this share of the largest area.
 _LARGE = 0.8
@@ -30,7 +31,7 @@ _SMALL_END = 0.5
 #: Sections of a cell are at most this many voxels from its imaged plane, and from the centre in the plane.
 _ROOM = (30.0, grid.SIZE / 2)
 #: A cell with one section gets room up to the next planes, if these are at most so many of its radii away.
-_ROOM_OF_ONE = 2.3
+_ROOM_OF_ONE = 3.0
 #: Cells are at most this many times as tall as wide; more means that depths and pixels have different units.
 _TALLEST = 12.0
 
@@ -161,6 +162,7 @@ def crop_planes(
     crops: list[Crop] = []
     imaged: dict[int, int] = {}
     left_out: dict[int, str] = {}
+    sizes = _sizes(planes, boxes, scaling.sides)
     for label in sorted(set().union(*boxes)) if cells is None else cells:
         own = {k: found[label] for k, found in enumerate(boxes) if label in found}
         if not own:
@@ -174,11 +176,24 @@ def crop_planes(
                 raise
             left_out[label] = str(error)
             continue
+        if sizes is not None and len(own) <= 2:
+            crop = replace(crop, sizes=sizes.zoomed(crop.zoom))
         crops.append(replace(crop, known_scale=1.0) if scaling.scale == "physical" else crop)
         imaged[label] = middle
     if not crops:
         raise InputError(next(iter(left_out.values())))
     return crops, imaged, left_out
+
+
+def _sizes(planes: Planes, boxes: list[dict[int, Box]], sides: tuple[float, float]) -> Sizes | None:
+    """Sizes of all cells of a stack, in pixels."""
+    areas: dict[int, Numbers] = {}
+    for k, (labels, found) in enumerate(zip(planes.labels, boxes, strict=True)):
+        for label, box in found.items():
+            own = areas.setdefault(label, np.zeros(len(boxes)))
+            cut = cut_by_border(labels, label, box)
+            own[k] = np.nan if cut else np.count_nonzero(labels[box] == label) * sides[0] * sides[1]
+    return usual_sizes(planes.depths, [own for own in areas.values() if np.isfinite(own).all()])
 
 
 def _imaged_plane(planes: Planes, label: int, own: Mapping[int, Box]) -> int:

@@ -140,7 +140,7 @@ class FlowDenoiser:
     sections : (depths, distances) or None
         Of `Condition.sections`. If given, each clean shape is made to agree with them, see
         :func:`agree_with_sections`.
-    fits : sequence of callable or None
+    fits : sequence of callable
         Before that, they change the clean shapes of the network, one each, (64, 64, 64). Empty: none.
     """
 
@@ -150,7 +150,7 @@ class FlowDenoiser:
         process: RectifiedFlow,
         features: Tensor,
         sections: tuple[Tensor, Tensor] | None,
-        fits: Sequence[Fit | None] = (),
+        fits: Sequence[Fit] = (),
     ) -> None:
         self.network, self.process, self.features = network, process, features
         self.sections, self.fits = sections, fits
@@ -160,8 +160,7 @@ class FlowDenoiser:
         times = torch.full((len(x),), 1000.0 * t, device=x.device)
         clean = self.network(x.to(self.dtype), times, self.features).float()
         for shape, fit in zip(clean[:, 0], self.fits, strict=False):
-            if fit is not None:
-                shape.copy_(torch.from_numpy(fit(shape.clamp(-1, 1).cpu().numpy())))
+            shape.copy_(torch.from_numpy(fit(shape.clamp(-1, 1).cpu().numpy())))
         return Denoised(self.agreeing(clean))
 
     def agreeing(self, clean: Tensor) -> Tensor:
