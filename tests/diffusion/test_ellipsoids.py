@@ -110,7 +110,7 @@ def test_members_have_the_sizes_of_the_other_cells_of_the_stack(tall):
     sizes = Sizes(np.log(14), 0.05, np.log(tall), 0.1)
     start = Ellipsoids.of(*planes_of({0: 13, 30: 0, -30: 0}), TRUNCATION, sizes)
     drawn = [np.count_nonzero(start.shape(seed) > 0) for seed in range(10**6, 10**6 + 10)]
-    assert np.mean(drawn) == pytest.approx(4 / 3 * np.pi * 14**3 * tall, rel=0.1)
+    assert np.mean(drawn) == pytest.approx(4 / 3 * np.pi * 14**3 * tall, rel=0.12)
     assert np.std(drawn) < 0.2 * np.mean(drawn)
     start = Ellipsoids.of(*planes_of({0: 13, 9: 0, -9: 0}), TRUNCATION, sizes)
     assert not (start.shape(3)[[grid.IMAGED_PLANE - 9, grid.IMAGED_PLANE + 9]] > 0).any()
