@@ -131,11 +131,11 @@ def usual_sizes(depths: Numbers, areas: Sequence[Numbers]) -> Sizes | None:
         since they may go on, and so are cells with a gap.
     """
     found = [one for area in areas if (one := _possible(depths, area)) is not None]
+    if len(found) < _LEAST:
+        return None
     # Sections much smaller than usual are nearer to an end of their cells than `OFF` reaches.
     least = np.array([radius.min() for radius, _, _ in found])
     found = [one for one, own in zip(found, least, strict=True) if own > np.median(least) - _NARROW]
-    if len(found) < _LEAST:
-        return None
     found = found[:: -(-len(found) // _MOST)]
     apart = float(np.diff(depths).mean())
     radius, tall, often = (np.concatenate(one) for one in zip(*found, strict=True))
@@ -168,7 +168,7 @@ def _possible(depths: Numbers, areas: Numbers) -> tuple[Numbers, Numbers, Number
         cut = Cut(depths[inside], squares, depths[first - 1], depths[last + 1])
         radius, tall, often = (one[::2, ::2].ravel() for one in cut.ellipsoids())
         kept = often > 0
-        return radius[kept], tall[kept], often[kept]
+        return (radius[kept], tall[kept], often[kept]) if kept.any() else None
     bend, slope, level = np.polyfit(depths[inside], squares, 2)
     if bend >= 0:
         return None
