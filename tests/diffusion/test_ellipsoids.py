@@ -116,6 +116,16 @@ def test_members_have_the_sizes_of_the_other_cells_of_the_stack(tall):
     assert not (start.shape(3)[[grid.IMAGED_PLANE - 9, grid.IMAGED_PLANE + 9]] > 0).any()
 
 
+@pytest.mark.parametrize("radii", [{0: 13}, {0: 13, 20: 0}])
+def test_a_section_at_the_end_of_a_stack_is_enough_if_sizes_are_known(radii):
+    """Members go on beyond it on either side, unless there is an empty plane."""
+    sizes = Sizes(np.log(15), 0.05, 0.0, 0.1)
+    start = Ellipsoids.of(*planes_of(radii), TRUNCATION, sizes)
+    depths = [grid.depths_inside(start.shape(seed) > 0) for seed in range(20)]
+    assert min(depth[0] for depth in depths) < -18 and max(depth[-1] for depth in depths) > 15
+    assert (max(depth[-1] for depth in depths) < 20) == (20 in radii)
+
+
 def test_members_of_a_coarse_stack_start_from_them_whatever_else_is_drawn():
     """In a model whose cells are about ellipsoids."""
     cells = [{0: 14, 24: 0, -24: 0}, {0: 15}, {0: 15, 18: 12}]

@@ -170,7 +170,7 @@ def crop_planes(
         middle = _imaged_plane(planes, label, own)
         zoom = scaling.zoom(own[middle])
         try:
-            crop = _crop(planes, label, own, middle, zoom, scaling)
+            crop = _crop(planes, label, own, middle, zoom, scaling, sizes)
         except InputError as error:
             if cells is not None:
                 raise
@@ -210,6 +210,7 @@ def _crop(
     middle: int,
     zoom: float,
     scaling: Scaling,
+    sizes: Sizes | None,
 ) -> Crop:
     """Crop one cell; ``own`` are its boxes in its planes. With the scale "auto" the zoom may be less."""
     _check_cell(planes.labels, label, own)
@@ -237,7 +238,7 @@ def _crop(
         zoom = float(most)
     if automatic:
         any_size = scaling.voxel_size is None
-        zoom = min(zoom, _ROOM[0] / _reach(planes.labels, label, own, depths, sides, any_size))
+        zoom = min(zoom, _ROOM[0] / _reach(planes.labels, label, own, depths, sides, any_size, sizes))
 
     def picture(k: int) -> NDArray[Any] | None:
         return None if planes.image is None else planes.image[k]
@@ -265,18 +266,23 @@ def _reach(
     depths: NDArray[np.float64],
     sides: tuple[float, float],
     any_size: bool,
+    sizes: Sizes | None,
 ) -> float:
     """How far a cell may extend along z, in pixels, with half balls on its outermost sections.
 
-    ``any_size`` is whether the model is for cells of any size: then the only section may lie anywhere.
+    ``any_size`` is whether the model is for cells of any size: then the only section may lie anywhere, up to
+    the next planes, which are empty, and in a cell as tall as others of the stack.
     """
     pixel = sides[0] * sides[1]
     areas = [
         pixel * np.count_nonzero(labels[k][own[k]] == label) if k in own else 0 for k in range(len(labels))
     ]
-    if any_size and len(own) == 1 and 0 < min(own) < len(depths) - 1:
-        reach = max(-depths[min(own) - 1], depths[min(own) + 1])
-        if reach <= _ROOM_OF_ONE * np.sqrt(sum(areas) / np.pi):
+    if any_size and len(own) == 1:
+        k, room = min(own), _ROOM_OF_ONE * np.sqrt(sum(areas) / np.pi)
+        reach = np.abs(depths[[k - 1, k + 1]]).max() if 0 < k < len(depths) - 1 else np.inf
+        if sizes is not None:
+            reach = min(reach, room, 2 * np.exp(sizes.radius + sizes.tall + sizes.tall_sd))
+        if reach <= room:
             return float(reach)
     low, high = ends(depths, np.array(areas, np.float64), cap=1.0)
     return max(-low, high)

@@ -50,7 +50,10 @@ class Ellipsoids:
     def of(
         cls, mask: Floats, planes: Sequence[KnownPlane], truncation: float, sizes: Sizes | None = None
     ) -> Self | None:
-        """None if the planes are not those of a coarse stack, or there are more sections."""
+        """None if the planes are not those of a coarse stack, or there are more sections.
+
+        The only section of a cell must have empty planes below and above if the sizes are not known.
+        """
         seen = sorted([(0.0, mask), *((one.depth, one.mask) for one in planes)], key=lambda one: one[0])
         inside = [k for k, (_, section) in enumerate(seen) if (section > 0.5).any()]
         if not 1 <= len(inside) <= 2 or inside[-1] - inside[0] != len(inside) - 1:
@@ -59,7 +62,8 @@ class Ellipsoids:
         low = seen[first - 1][0] if first else -np.inf
         high = seen[last + 1][0] if last + 1 < len(seen) else np.inf
         depths = np.array([seen[k][0] for k in inside])
-        if not (np.isfinite(low + high) if len(inside) == 1 else np.ptp(depths) > WIDEST):
+        closed = sizes is not None or np.isfinite(low + high)
+        if not (closed if len(inside) == 1 else np.ptp(depths) > WIDEST):
             return None
         squares = np.array([float(seen[k][1].sum()) / np.pi for k in inside])
         edges = [signed_distance.from_level(seen[k][1], truncation=grid.SIZE) for k in inside]
