@@ -1,15 +1,13 @@
 """Write into the card of a model the intervals of cells of which several planes are known.
 
-    python benchmarks/calibrate_planes.py MODEL --dataset CELLS... --drawn-by FOLD_MODEL... --simulated 60 \
-        --out MODEL2
-    python benchmarks/calibrate_planes.py generic --nuclei NUCLEI --out MODEL2
+    python benchmarks/calibrate_planes.py red-blood-cell --red-cells DATASET --simulated 60 --out MODEL
+    python benchmarks/calibrate_planes.py generic --nuclei NUCLEI --out MODEL
 
-Each model of ``--drawn-by`` draws the cells of the datasets that it was not trained on (models of a
-cross-validation that differ from MODEL in their training cells only); without it, MODEL does. MODEL also
-draws simulated red blood cells of seeds that it has not seen. Of NUCLEI (``real_nuclei.py``) those are drawn
-that ``generic`` was not trained on, those of the embryo at both readings of its spacing. Each cell is drawn
-several times, with random planes as real stacks have them. The coverage is that of cells left out of the fit
-with all their versions.
+DATASET holds the real red blood cells; each fifth is drawn without its own known shapes, but the network has
+seen the cells. Simulated ones are of seeds that the model has not seen. Of NUCLEI (``real_nuclei.py``) those
+are drawn that ``generic`` was not trained on, those of the embryo at both readings of its spacing. Each cell
+is drawn several times, with random planes as real stacks have them. The coverage is that of cells left out of
+the fit with all their versions.
 """
 
 import argparse
@@ -21,6 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 from calibrate_generic import left_out
+from known_shapes import without
+from train_red_blood_cell import split
 
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.cells.folders import CellFile, read_dataset
@@ -75,9 +75,8 @@ def with_planes(cells: Iterable[CellFile], versions: int, seed: int) -> Iterator
 
 
 def drawn(model: ShapeModel, cells: list[CellFile], kind: str, options: argparse.Namespace) -> list[Drawn]:
-    """The members of the cells that the model was not trained on."""
-    unseen = [cell for cell in cells if not cell.is_among(model.card.seen) and cell.image is not None]
-    pairs = list(with_planes(unseen, options.versions, options.seed))
+    """The members of cells with random planes."""
+    pairs = list(with_planes(cells, options.versions, options.seed))
     crops = [replace(crop, label=label) for label, (_, crop) in enumerate(pairs, start=1)]
     settings = PredictSettings(members=options.members, quality=options.quality)
     rows = []
@@ -123,9 +122,8 @@ def covered(rows: list[Drawn]) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", help="name or file")
-    parser.add_argument("--dataset", type=Path, nargs="*", default=[], help="cells of known shape")
+    parser.add_argument("--red-cells", type=Path, help="dataset of real red blood cells")
     parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
-    parser.add_argument("--drawn-by", nargs="*", default=[], help="models that have not seen all of them")
     parser.add_argument("--simulated", type=int, default=0, help="simulated red blood cells (0)")
     parser.add_argument("--versions", type=int, default=4, help="sets of planes of each cell (4)")
     parser.add_argument("--members", type=int, default=5)
@@ -135,14 +133,14 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(options.model)
     assert isinstance(model, ShapeModel)
-    cells = [cell for folder in options.dataset for cell in read_dataset(folder, need_objects=True)]
-    if options.nuclei is not None:
-        cells += [cell for own in left_out(options.nuclei).values() for cell in own]
     rows = []
-    for other in options.drawn_by or [options.model]:
-        by = load_model(other)
-        assert isinstance(by, ShapeModel)
-        rows += drawn(by, cells, "real", options)
+    if options.nuclei is not None:
+        rows += drawn(model, [c for own in left_out(options.nuclei).values() for c in own], "real", options)
+    if options.red_cells is not None:
+        cells = read_dataset(options.red_cells, part="train", need_objects=True)
+        for fold in range(5):
+            own = split(cells, fold)[1]
+            rows += drawn(without(model, cells, {cell.name for cell in own}), own, "real", options)
     rows += drawn(model, simulated(options.simulated), "simulated", options)
     fitted = calibrate_planes([r.gap for r in rows], [r.members for r in rows], [r.truth for r in rows])
     print(f"{len(rows)} ensembles; classes up to a gap of {', '.join(f'{one.gap:.2f}' for one in fitted)}")

@@ -164,3 +164,25 @@ def test_the_gap_between_planes_of_a_ball():
     empty = [KnownPlane(8, np.zeros((64, 64), np.float32)), KnownPlane(12, section(12))]
     # A plane between the sections in which the cell is missing counts, too (3.49 without it).
     assert mean_gap(section(0), empty) == pytest.approx(3.97, abs=0.02)
+
+
+def test_cells_with_one_or_two_sections_know_the_sizes_of_all_cells_of_the_stack():
+    """Whichever cells are chosen; 12 balls of radius 10, cut by planes 14 pixels apart."""
+    z, y, x = np.ogrid[:5, :120, :160]
+    labels = np.zeros((5, 120, 160), int)
+    for k in range(12):
+        height = 12 + 4 * k
+        distance = np.hypot(z * 14 - height, np.hypot(y - 20 - 40 * (k // 4), x - 20 - 40 * (k % 4)))
+        labels[distance < 10] = k + 1
+    crops, _, _ = cropped(None, labels, 14.0 * np.arange(5))
+    sections = [1 + sum(plane.mask.any() for plane in crop.planes) for crop in crops]
+    assert set(sections) == {1, 2}
+    for crop in crops:
+        assert np.exp(crop.sizes.radius) / crop.zoom == pytest.approx(10, rel=0.06)
+        assert np.exp(crop.sizes.tall) == pytest.approx(1, rel=0.1)
+    (alone,), _, _ = cropped(None, labels, 14.0 * np.arange(5), cells=[3])
+    assert alone.sizes == crops[2].sizes
+    # A ball whose only section is in the last plane may have its middle above or below: both fit the grid.
+    assert 24 < 2 * np.exp(crops[11].sizes.radius) < 30 and np.count_nonzero(labels[4] == 12) > 300
+    # Two balls are too few; and cells with more sections need no sizes.
+    assert all(crop.sizes is None for crop in cropped()[0])

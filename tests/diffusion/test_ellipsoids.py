@@ -12,6 +12,7 @@ from napari_dispr.models.sampling import as_method
 from napari_dispr.planes import WIDEST, KnownPlane
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.scores import iou
+from napari_dispr.stereology import Sizes
 
 Z, Y, X = np.indices(grid.SHAPE) - np.array([grid.IMAGED_PLANE, 31.5, 31.5])[:, None, None, None]
 TRUNCATION = 8.0
@@ -101,6 +102,28 @@ def test_volumes_are_unbiased_for_cells_that_planes_hit_at_random(sections):
         drawn = [np.count_nonzero(start.shape(seed) > 0) for seed in seeds.tolist()]
         ranks.append(np.mean(np.array(drawn) < volume))
     assert np.mean(ranks) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("tall", [0.7, 1.0, 1.4])
+def test_members_have_the_sizes_of_the_other_cells_of_the_stack(tall):
+    """Unless what is known of the cell says otherwise: no member reaches an empty plane."""
+    sizes = Sizes(np.log(14), 0.05, np.log(tall), 0.1)
+    start = Ellipsoids.of(*planes_of({0: 13, 30: 0, -30: 0}), TRUNCATION, sizes)
+    drawn = [np.count_nonzero(start.shape(seed) > 0) for seed in range(10**6, 10**6 + 10)]
+    assert np.mean(drawn) == pytest.approx(4 / 3 * np.pi * 14**3 * tall, rel=0.12)
+    assert np.std(drawn) < 0.2 * np.mean(drawn)
+    start = Ellipsoids.of(*planes_of({0: 13, 9: 0, -9: 0}), TRUNCATION, sizes)
+    assert not (start.shape(3)[[grid.IMAGED_PLANE - 9, grid.IMAGED_PLANE + 9]] > 0).any()
+
+
+@pytest.mark.parametrize("radii", [{0: 13}, {0: 13, 20: 0}])
+def test_a_section_at_the_end_of_a_stack_is_enough_if_sizes_are_known(radii):
+    """Members go on beyond it on either side, unless there is an empty plane."""
+    sizes = Sizes(np.log(15), 0.05, 0.0, 0.1)
+    start = Ellipsoids.of(*planes_of(radii), TRUNCATION, sizes)
+    depths = [grid.depths_inside(start.shape(seed) > 0) for seed in range(20)]
+    assert min(depth[0] for depth in depths) < -18 and max(depth[-1] for depth in depths) > 15
+    assert (max(depth[-1] for depth in depths) < 20) == (20 in radii)
 
 
 def test_members_of_a_coarse_stack_start_from_them_whatever_else_is_drawn():

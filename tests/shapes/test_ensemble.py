@@ -16,6 +16,7 @@ from napari_dispr.planes import KnownPlane
 from napari_dispr.shapes.ensemble import MODE_DISTANCE, Ensemble, pairwise_iou, without_debris
 from napari_dispr.shapes.facts import CellFacts
 from napari_dispr.shapes.section import Section
+from napari_dispr.stereology import Sizes
 
 Z, Y, X = np.indices(grid.SHAPE, dtype=np.float32)
 
@@ -149,10 +150,10 @@ def test_a_file_that_is_no_ensemble_is_named_in_one_sentence(tmp_path, damage):
     assert str(caught.value).count(".") == 2  # one sentence, and the dot in the file's name
 
 
-@pytest.mark.parametrize("name", ["label", "zoom", "numbers", "known_scale", "plane_depths"])
+@pytest.mark.parametrize("name", ["label", "zoom", "numbers", "known_scale", "plane_depths", "sizes"])
 def test_numbers_of_a_file_that_are_not_real_are_refused(tmp_path, name):
     plane = np.ones((64, 64), np.float32)
-    known = Section(plane, None, 1.0, (KnownPlane(4.0, plane, None),))
+    known = Section(plane, None, 1.0, (KnownPlane(4.0, plane, None),), sizes=Sizes(2.0, 0.1, 0.0, 0.2))
     ensemble_of(ball(9), section=known).save_npz(path := tmp_path / "7.npz")
     with np.load(path) as file:
         arrays = dict(file)

@@ -16,6 +16,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_box, cell_boxes, whole_numbers
 from napari_dispr.planes import KnownPlane
 from napari_dispr.settings import PictureKind
+from napari_dispr.stereology import Sizes
 
 #: Level of a mask above which a voxel belongs to the cell.
 INSIDE = 0.5
@@ -41,6 +42,8 @@ class Crop:
         Size on the grid relative to the training data; None: not known, because of the scale "auto".
     picture : "section" or "projection"
         What image and mask show. The mask of a projection is the silhouette of the whole cell.
+    sizes : Sizes or None
+        Of the cells of the stack, in grid voxels, if the cell has one or two sections.
     """
 
     label: int
@@ -51,6 +54,7 @@ class Crop:
     known_scale: float | None = None
     planes: tuple[KnownPlane, ...] = ()
     picture: PictureKind = "section"
+    sizes: Sizes | None = None
 
 
 def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[Any] | None, NDArray[Any]]:

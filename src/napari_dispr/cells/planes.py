@@ -24,6 +24,7 @@ from napari_dispr.cells.cropping import (
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 from napari_dispr.planes import LEAST_SPACING, KnownPlane, ends, useful
+from napari_dispr.stereology import Numbers, Sizes, usual_sizes
 
 #: The imaged plane is that nearest to the middle of the cell, of those with this share of the largest area.
 _LARGE = 0.8
@@ -32,7 +33,7 @@ _SMALL_END = 0.5
 #: Sections of a cell are at most this many voxels from its imaged plane, and from the centre in the plane.
 _ROOM = (30.0, grid.SIZE / 2)
 #: A cell with one section gets room up to the next planes, if these are at most so many of its radii away.
-_ROOM_OF_ONE = 2.3
+_ROOM_OF_ONE = 3.0
 #: Cells are at most this many times as tall as wide; more means that depths and pixels have different units.
 _TALLEST = 12.0
 
@@ -163,6 +164,7 @@ def crop_planes(
     crops: list[Crop] = []
     imaged: dict[int, int] = {}
     left_out: dict[int, str] = {}
+    sizes = _sizes(planes, boxes, scaling.sides)
     for label in sorted(set().union(*boxes)) if cells is None else cells:
         own = {k: found[label] for k, found in enumerate(boxes) if label in found}
         if not own:
@@ -170,17 +172,30 @@ def crop_planes(
         middle = _imaged_plane(planes, label, own)
         zoom = scaling.zoom(own[middle])
         try:
-            crop = _crop(planes, label, own, middle, zoom, scaling)
+            crop = _crop(planes, label, own, middle, zoom, scaling, sizes)
         except InputError as error:
             if cells is not None:
                 raise
             left_out[label] = str(error)
             continue
+        if sizes is not None and len(own) <= 2:
+            crop = replace(crop, sizes=sizes.zoomed(crop.zoom))
         crops.append(replace(crop, known_scale=1.0) if scaling.scale == "physical" else crop)
         imaged[label] = middle
     if not crops:
         raise InputError(next(iter(left_out.values())))
     return crops, imaged, left_out
+
+
+def _sizes(planes: Planes, boxes: list[dict[int, Box]], sides: tuple[float, float]) -> Sizes | None:
+    """Sizes of all cells of a stack, in pixels."""
+    areas: dict[int, Numbers] = {}
+    for k, (labels, found) in enumerate(zip(planes.labels, boxes, strict=True)):
+        for label, box in found.items():
+            own = areas.setdefault(label, np.zeros(len(boxes)))
+            cut = cut_by_border(labels, label, box)
+            own[k] = np.nan if cut else np.count_nonzero(labels[box] == label) * sides[0] * sides[1]
+    return usual_sizes(planes.depths, [own for own in areas.values() if np.isfinite(own).all()])
 
 
 def _imaged_plane(planes: Planes, label: int, own: Mapping[int, Box]) -> int:
@@ -197,6 +212,7 @@ def _crop(
     middle: int,
     zoom: float,
     scaling: Scaling,
+    sizes: Sizes | None,
 ) -> Crop:
     """Crop one cell; ``own`` are its boxes in its planes. With the scale "auto" the zoom may be less."""
     _check_cell(planes.labels, label, own)
@@ -224,7 +240,7 @@ def _crop(
         zoom = float(most)
     if automatic:
         any_size = scaling.voxel_size is None
-        zoom = min(zoom, _ROOM[0] / _reach(planes.labels, label, own, depths, sides, any_size))
+        zoom = min(zoom, _ROOM[0] / _reach(planes.labels, label, own, depths, sides, any_size, sizes))
 
     def picture(k: int) -> NDArray[Any] | None:
         return None if planes.image is None else planes.image[k]
@@ -252,18 +268,23 @@ def _reach(
     depths: NDArray[np.float64],
     sides: tuple[float, float],
     any_size: bool,
+    sizes: Sizes | None,
 ) -> float:
     """How far a cell may extend along z, in pixels, with half balls on its outermost sections.
 
-    ``any_size`` is whether the model is for cells of any size: then the only section may lie anywhere.
+    ``any_size`` is whether the model is for cells of any size: then the only section may lie anywhere, up to
+    the next planes, which are empty, and in a cell as tall as others of the stack.
     """
     pixel = sides[0] * sides[1]
     areas = [
         pixel * np.count_nonzero(labels[k][own[k]] == label) if k in own else 0 for k in range(len(labels))
     ]
-    if any_size and len(own) == 1 and 0 < min(own) < len(depths) - 1:
-        reach = max(-depths[min(own) - 1], depths[min(own) + 1])
-        if reach <= _ROOM_OF_ONE * np.sqrt(sum(areas) / np.pi):
+    if any_size and len(own) == 1:
+        k, room = min(own), _ROOM_OF_ONE * np.sqrt(sum(areas) / np.pi)
+        reach = np.abs(depths[[k - 1, k + 1]]).max() if 0 < k < len(depths) - 1 else np.inf
+        if sizes is not None:
+            reach = min(reach, room, 2 * np.exp(sizes.radius + sizes.tall + sizes.tall_sd))
+        if reach <= room:
             return float(reach)
     low, high = ends(depths, np.array(areas, np.float64), cap=1.0)
     return max(-low, high)

@@ -33,6 +33,7 @@ from napari_dispr.diffusion.starts import Start
 from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
 from napari_dispr.planes import KnownPlane
+from napari_dispr.stereology import Sizes
 
 PROCESSES = {"rectified_flow": RectifiedFlow, "gaussian_diffusion": GaussianDiffusion}
 
@@ -69,6 +70,8 @@ class Conditioned(Protocol):
     def planes(self) -> Sequence[KnownPlane]: ...
     @property
     def picture(self) -> str: ...
+    @property
+    def sizes(self) -> Sizes | None: ...
 
 
 @dataclass(eq=False)
@@ -186,7 +189,7 @@ class ShapeModel:
         if self.known is None or crop.picture != "section":
             return None
         sized, truncation = crop.known_scale is not None, self.card.truncation
-        ellipsoids = Ellipsoids.of(crop.mask, crop.planes, truncation)
+        ellipsoids = Ellipsoids.of(crop.mask, crop.planes, truncation, crop.sizes)
         if ellipsoids is not None and describe(self.known):
             return ellipsoids
         return Start.of(self.known, crop.mask, crop.image, crop.planes, sized=sized, truncation=truncation)
@@ -213,7 +216,7 @@ class ShapeModel:
         return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
 
     def denoiser(
-        self, crops: Sequence[Conditioned], network: UNet3D, adjust: Sequence[Adjust | None] = ()
+        self, crops: Sequence[Conditioned], network: UNet3D, adjust: Sequence[Adjust] = ()
     ) -> Denoiser:
         """The denoiser of a batch of crops, with a network of `ready`; ``adjust`` as in `FlowDenoiser`."""
         # The members of a cell have the same crop: it is encoded once, and alone, so that the features do not

@@ -139,7 +139,7 @@ class FlowDenoiser:
         Of the network's ``encode``.
     sections : (depths, distances)
         Of `Condition.sections`. Each clean shape is made to agree with them, see :func:`agree_with_sections`.
-    adjust : sequence of callable or None
+    adjust : sequence of callable
         Before that, they change the clean shapes of the network, one each, (64, 64, 64). Empty: none.
     """
 
@@ -149,7 +149,7 @@ class FlowDenoiser:
         process: RectifiedFlow,
         features: Tensor,
         sections: tuple[Tensor, Tensor],
-        adjust: Sequence[Adjust | None] = (),
+        adjust: Sequence[Adjust] = (),
     ) -> None:
         self.network, self.process, self.features = network, process, features
         self.sections, self.adjust = sections, adjust
@@ -159,8 +159,7 @@ class FlowDenoiser:
         times = torch.full((len(x),), 1000.0 * t, device=x.device)
         clean = self.network(x.to(self.dtype), times, self.features).float()
         for shape, change in zip(clean[:, 0], self.adjust, strict=False):
-            if change is not None:
-                shape.copy_(torch.from_numpy(change(shape.clamp(-1, 1).cpu().numpy())))
+            shape.copy_(torch.from_numpy(change(shape.clamp(-1, 1).cpu().numpy())))
         return Denoised(self.agreeing(clean))
 
     def agreeing(self, clean: Tensor) -> Tensor:

@@ -238,8 +238,8 @@ class Batches:
         shapes = [start.shape(seed) for (_, seed), start in zip(now, starts, strict=False) if start]
         # Members from noise alone are only corrected near the sections: so they err differently.
         adjust = [
-            partial(start.adjusted, start=shape) if isinstance(start, Start) else None
-            for start, shape in zip(starts, shapes, strict=True)
+            partial(start.adjusted, start=shape)
+            for start, shape in zip((start for start in starts if start), shapes, strict=True)
         ]
         denoiser = model.denoiser(crops, self._network, adjust=adjust)
         first = fresh_noise()

@@ -114,7 +114,7 @@ def _added(
 
 def section_of(crop: Crop) -> Section:
     """What a cell is drawn from, as its ensemble holds it."""
-    return Section(crop.mask, crop.image, crop.known_scale, crop.planes, crop.picture)
+    return Section(crop.mask, crop.image, crop.known_scale, crop.planes, crop.picture, crop.sizes)
 
 
 def noise_seed(seed: int, prediction: Prediction, label: int, number: int) -> int:

@@ -157,6 +157,7 @@ def crop_of(prediction: Prediction, label: int) -> Crop:
         section.known_scale,
         section.planes,
         section.picture,
+        section.sizes,
     )
 
 

@@ -1,7 +1,7 @@
 """What the members of a cell are sampled from: mask and image, and further known planes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.planes import KnownPlane, on_grid
 from napari_dispr.settings import PictureKind
+from napari_dispr.stereology import Sizes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +20,7 @@ class Section:
     ``mask`` (64, 64) is the share of each voxel that the cell covers. ``image`` (64, 64) has intensities
     from 0 to 1, neither masked nor normalised. ``known_scale`` is the size on the grid relative to the
     training data, None if it is not known. ``planes`` are further known planes of the cell. ``picture`` says
-    whether mask and image are a section or a projection.
+    whether mask and image are a section or a projection. ``sizes`` are those of the cells of its stack.
     """
 
     mask: NDArray[np.float32]
@@ -27,6 +28,7 @@ class Section:
     known_scale: float | None = None
     planes: tuple[KnownPlane, ...] = ()
     picture: PictureKind = "section"
+    sizes: Sizes | None = None
 
     def __post_init__(self) -> None:
         further = (array for plane in self.planes for array in (plane.mask, plane.image))
@@ -75,6 +77,8 @@ class Section:
             arrays["plane_images"] = np.array([plane.image for plane in imaged], np.float32)
         if self.picture != "section":
             arrays["picture"] = np.str_(self.picture)
+        if self.sizes is not None:
+            arrays["sizes"] = np.array(astuple(self.sizes))
         return arrays
 
     @classmethod
@@ -84,7 +88,8 @@ class Section:
             return None
         scale = float(arrays["known_scale"].item()) if "known_scale" in arrays else None
         picture: Any = str(arrays["picture"]) if "picture" in arrays else "section"
-        return cls(arrays["mask"], arrays.get("image"), scale, tuple(_planes(arrays)), picture)
+        sizes = Sizes(*arrays["sizes"].tolist()) if "sizes" in arrays else None
+        return cls(arrays["mask"], arrays.get("image"), scale, tuple(_planes(arrays)), picture, sizes)
 
 
 def _planes(arrays: Mapping[str, NDArray[Any]]) -> Iterator[KnownPlane]:
