@@ -413,8 +413,8 @@ def test_missing_partners_are_named(tmp_path: Path, labels: Path) -> None:
 
 
 def test_images_and_labels_in_one_folder(tmp_path: Path) -> None:
-    for name in ("a.tif", "a_cp_masks.tif", "b.tif", "b-labels.tif"):
-        write(tmp_path / name, LABELS)
+    for name in ("a.tif", "a_cp_masks.tif", "b.tif", "b-labels.tif", "a_flows.tif"):
+        write(tmp_path / name, LABELS)  # the last one is written by Cellpose when it trains
     np.save(tmp_path / "a_seg.npy", np.array({"masks": LABELS}), allow_pickle=True)
     pairs = pair_files(tmp_path, tmp_path)
     assert [(image.name, labels.name) for image, labels in pairs if image] == [

@@ -187,6 +187,14 @@ def test_exposures_are_brought_together(field, gain) -> None:
     assert bright[:half] == pytest.approx(bright[half:], rel=0.02)
 
 
+def test_which_slices_are_annotated_does_not_change_the_exposure(field) -> None:
+    """Two exposures of a stack: one is annotated where its cells are dim."""
+    fading = field.image * np.linspace(1, 0.4, len(field.image), dtype=np.float32)[:, None, None]
+    bright = sparse(Annotated("a", fading, field.labels, SPACING, "micrometer"), 6, 10)
+    dim = sparse(Annotated("b", 0.5 * fading + 7, field.labels, SPACING, "micrometer"), 16, 20)
+    assert examples_of([bright, dim]).limits == pytest.approx(examples_of([bright]).limits, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

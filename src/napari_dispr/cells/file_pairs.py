@@ -10,6 +10,8 @@ _LABEL_ENDINGS = tuple(
     mark + word for word in ("cp_masks", "masks", "mask", "labels", "label", "seg") for mark in "_-"
 )
 _ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr", ".npy")
+#: Cellpose writes a file with this ending for each image on which it is trained.
+_FLOWS = "_flows"
 #: Formats of one plane; among other files, one without a partner is a preview, and is left out.
 _FLAT = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -128,6 +130,8 @@ def _files(folder: Path, flat: bool) -> dict[str, Path]:
                 raise InputError(
                     f"The files {other} and {path.name} have the same name: rename or remove one."
                 )
+    own = {stem + _FLOWS for stem in found}
+    found = {stem: path for stem, path in found.items() if stem not in own}
     if not found:
         known = "TIFF, OME-Zarr, NPY or PNG" if flat else "TIFF, OME-Zarr or NPY"
         raise InputError(f"The folder {folder} has no {known} files: choose another.")

@@ -21,7 +21,8 @@ from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 _FOLDERS = (("image", "labels"), ("images", "masks"), ("images", "labels"), ("image", "mask"))
 #: A folder with images and labels together, as for Cellpose.
 _TOGETHER = "train"
-
+#: Percentiles of an image that become 0 and 1 for a segmenter.
+_RANGE = (1, 99.8)
 
 #: A file or folder, an array, or several of them.
 Source = str | PathLike[str] | NDArray[Any] | Sequence[str | PathLike[str]] | Sequence[NDArray[Any]]
@@ -51,6 +52,12 @@ class Annotated:
         if self.labels.ndim == 2:
             return (0,)
         return tuple(int(z) for z in np.flatnonzero(self.labels.any(axis=(1, 2))))
+
+
+def grey_range(image: NDArray[Any]) -> tuple[float, float]:
+    """The grey values of an image that become 0 and 1 for a segmenter."""
+    low, high = np.percentile(image, _RANGE)
+    return float(low), float(high)
 
 
 def annotated_files(

@@ -167,8 +167,6 @@ class _Maker:
 
     def _even(self, masks: NDArray[np.bool_], seed: int) -> NDArray[np.float32]:
         """Grey values without texture: light that is even in the cell, and the noise of the background."""
-        if self.card.light is None:
-            raise InputError(f"{self.card.name} was learned by an earlier version: learn it again.")
         rng = np.random.default_rng(seed)
         background = self.card.background
         contrast = rng.normal(*self.card.light) - background.level
@@ -184,7 +182,7 @@ class _Maker:
         The brightest cell of a batch stays the brightest: its edge and its size may depend on its light.
         """
         card = self.card
-        if not (card.lights and card.light) or (self._flat and card.dimensions == 3):
+        if not card.lights or (self._flat and card.dimensions == 3):
             return images
         level = card.background.without_glow(card.light[0]).level
         own = np.array([_middle_light(*pair) - level for pair in zip(grids, images, strict=True)])

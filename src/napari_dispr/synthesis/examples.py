@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, zoo
 
 from napari_dispr import signed_distance
 from napari_dispr.labels import Box, cell_boxes
-from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.annotated import Annotated, grey_range
 from napari_dispr.synthesis.annotated_cells import CAP, LEAST_CELLS, Cell, check_annotated
 from napari_dispr.synthesis.background import Background, measure_background
 from napari_dispr.synthesis.cell_ends import LEAST_CONTRAST
@@ -215,29 +215,39 @@ def _clustering(fields: Sequence[Annotated]) -> float:
 
 
 def _in_one_range(fields: Sequence[Annotated]) -> list[Annotated]:
-    """The images with the grey values of the one whose cells have the median brightness.
+    """The images with the grey values of the one of median contrast.
 
-    Linear maps bring the medians of background and cells together, so that differences between exposures of
-    one microscope do not count as texture.
+    Linear maps bring their levels and contrasts together, so that differences between exposures of one
+    microscope do not count as texture.
     """
-    levels = []
-    for one in fields:
-        slices = one.labels.any(axis=(1, 2))
-        cells = one.labels[slices] > 0
-        inside, outside = one.image[slices][cells], one.image[slices][~cells]
-        level = float(np.median(outside)) if outside.size else float(inside.min())
-        contrast = float(np.median(inside)) - level
-        # Cells that do not stand out from the noise do not show the exposure.
-        levels.append((level, contrast if abs(contrast) > LEAST_CONTRAST * one.image[slices].std() else 0.0))
-    contrasts = sorted(contrast for _, contrast in levels if contrast)
+    # Single slices of a stack cut few cells, and some near their dim ends: they do not show its exposure.
+    is_sparse = any(one.labels.any(axis=(1, 2)).mean() < 0.5 for one in fields)
+    exposures = [_range(one) if is_sparse else _contrast(one) for one in fields]
+    contrasts = sorted(contrast for _, contrast in exposures if contrast)
     usual = contrasts[len(contrasts) // 2] if contrasts else 0.0
-    middle = next(level for level, contrast in levels if contrast == usual or not usual)
+    middle = next(level for level, contrast in exposures if contrast == usual or not usual)
     ranged = []
-    for one, (level, contrast) in zip(fields, levels, strict=True):
+    for one, (level, contrast) in zip(fields, exposures, strict=True):
         gain = usual / contrast if contrast else 1.0
         gain = gain if gain > 0 else 1.0
         ranged.append(replace(one, image=((one.image - level) * gain + middle).astype(np.float32)))
     return ranged
+
+
+def _range(field: Annotated) -> tuple[float, float]:
+    """Darkest grey value of a stack, and its range, as segmenters see it."""
+    low, high = grey_range(field.image)
+    return low, high - low
+
+
+def _contrast(field: Annotated) -> tuple[float, float]:
+    """Median grey value of the background, and by how much that of cells is above; 0: not out of the noise."""
+    slices = field.labels.any(axis=(1, 2))
+    image, cells = field.image[slices], field.labels[slices] > 0
+    inside, outside = image[cells], image[~cells]
+    level = float(np.median(outside)) if outside.size else float(inside.min())
+    contrast = float(np.median(inside)) - level
+    return level, contrast if abs(contrast) > LEAST_CONTRAST * image.std() else 0.0
 
 
 # --- masks -------------------------------------------------------------------------------------------

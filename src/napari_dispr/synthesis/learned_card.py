@@ -58,7 +58,7 @@ class SynthesisCard(Settings):
     glow : tuple of float
         Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`;
         empty: not known.
-    light : (float, float) or None
+    light : (float, float)
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
     density : float
         Share of the annotated slices that cells fill.
@@ -90,10 +90,10 @@ class SynthesisCard(Settings):
     heights: tuple[Annotated[float, Field(gt=0, le=100)], ...] = ()
     lights: tuple[Grey, ...] = ()
     glow: tuple[Share, ...] = ()
+    light: tuple[Grey, Grey]
     diameters: tuple[PixelSize, ...] = Field(min_length=1, max_length=100)
     density: float = Field(ge=0, le=1)
     clustering: float = Field(0.3, ge=0, le=1)
-    light: tuple[Grey, Grey] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

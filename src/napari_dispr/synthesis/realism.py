@@ -19,7 +19,7 @@ from napari_dispr.cells.features import GROUPS, features
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.labels import cell_boxes
-from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.annotated import Annotated, grey_range
 
 Floats = NDArray[np.float64]
 
@@ -69,10 +69,10 @@ def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFram
     rng = np.random.default_rng(0)
     for one in images:
         labels, image = np.atleast_3d(one.labels.T).T, np.atleast_3d(one.image.T).T
-        low, high = np.percentile(image, (1, 99.8))
+        low, high = grey_range(image)
         pixel = float(np.mean(one.spacing[-2:]))
         for label, z in _sections(labels, rng).items():
-            row = _described(image[z], labels[z], label, pixel, float(low), float(high))
+            row = _described(image[z], labels[z], label, pixel, low, high)
             if row is not None:
                 rows.append({"image": one.name, "label": label, **row})
     table = pd.DataFrame(rows, columns=["image", "label", *FEATURES])

@@ -20,7 +20,7 @@ from napari_dispr.diffusion.devices import choose, fast_dtype
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.errors import InputError
-from napari_dispr.synthesis.annotated import Annotated
+from napari_dispr.synthesis.annotated import Annotated, grey_range
 from napari_dispr.synthesis.settings import JudgeSettings
 
 Floats = NDArray[np.float32]
@@ -39,8 +39,6 @@ _NETWORK = PlaneNetworkConfig(
 _RATES, _RISE, _FALL = (0.01, 1e-3), 0.05, 0.5
 #: At most this many slices are kept of all images of a set.
 _MOST_SLICES = 1500
-#: Percentiles of an image that become 0 and 1.
-_RANGE = (1, 99.8)
 #: Markers of cells: smoothing and neighbourhood as shares of the diameter, and least distance from the edge
 #: as a share of the radius.
 _SMOOTH, _APART, _DEEP = 0.08, 0.3, 0.25
@@ -115,12 +113,6 @@ def resized_for(images: Sequence[Annotated], pixels: float) -> Resized:
     if not diameters:
         raise InputError("The labels of the real training images hold no cell: annotate some cells.")
     return Resized(float(np.median(diameters)), pixels)
-
-
-def grey_range(image: NDArray[Any]) -> tuple[float, float]:
-    """The grey values of an image that become 0 and 1."""
-    low, high = np.percentile(image, _RANGE)
-    return float(low), float(high)
 
 
 def normalised(image: NDArray[Any], limits: tuple[float, float]) -> Floats:

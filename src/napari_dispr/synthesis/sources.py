@@ -88,13 +88,13 @@ def _learned_source(
 
     across = float(np.median(card.diameters))
     height = float(np.median(card.heights or 1))
-    glow = card.glow if ndim == 3 and card.light else ()
+    glow = card.glow if ndim == 3 else ()
     cut = 2 / 3 if card.dimensions == 3 else 1  # a slice of a stack cuts a cell anywhere: mean area
     return CellSource(
         name=card.name,
         spacing=steps,
         unit=card.unit,
-        background=card.background.without_glow(card.light[0]) if glow and card.light else card.background,
+        background=card.background.without_glow(card.light[0]) if glow else card.background,
         draw=draw,
         density=card.usual_density(ndim),
         clustering=card.clustering,
