@@ -11,6 +11,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.ranking import expected_error, next_planes, rank_cells
 from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 
 
@@ -66,6 +67,16 @@ def test_wrong_measures_and_single_members(prediction) -> None:
         rank_cells(prediction, "weight")
     with pytest.raises(InputError, match="two members"):
         rank_cells(Prediction({1: ensemble(1, 20)}))
+
+
+def test_measures_of_another_table(prediction) -> None:
+    with pytest.raises(InputError, match="no column 'volume'"):
+        rank_cells(prediction, measures=measure(prediction, set="shapr"))
+    whole = measure(prediction)
+    for other in (whole[1:], whole.assign(label=whole["label"] + 1), pd.concat([whole, whole[:1]])):
+        for use in (rank_cells, measure_cells):
+            with pytest.raises(InputError, match="of other cells or members"):
+                use(prediction, measures=other)
 
 
 def test_rank_command(prediction, tmp_path, capsys) -> None:

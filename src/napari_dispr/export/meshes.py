@@ -1,7 +1,7 @@
 """Predictions as surface meshes in files, in the image's world, with a table of what each file holds."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ import trimesh
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.files import folder_written_aside, write_json
+from napari_dispr.prediction.members import checked_numbers
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import remove_prediction, save_cell, save_tables, write_table
 from napari_dispr.shapes.mesh_files import mesh_format, write_mesh
@@ -176,7 +177,8 @@ def _chosen(wanted: Iterable[int] | None, there: Iterable[int], what: str) -> li
     known = list(there)
     if wanted is None:
         return known
-    chosen = list(dict.fromkeys(int(one) for one in wanted))
+    empty = isinstance(wanted, Sized) and not len(wanted)
+    chosen = [] if empty else checked_numbers(wanted, f"{what}s")
     if missing := [str(one) for one in chosen if one not in known]:
         some = ", ".join(str(one) for one in known[:10]) + (", ..." if len(known) > 10 else "")
         raise InputError(

@@ -21,7 +21,7 @@ from napari_dispr.files import plain
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import Model, Sampling, as_method, unused_settings
-from napari_dispr.prediction.members import CellDone, Event, checked_labels, iter_members, section_of
+from napari_dispr.prediction.members import CellDone, Event, checked_numbers, iter_members, section_of
 from napari_dispr.prediction.notes import Note, mask_notes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
@@ -91,7 +91,7 @@ def iter_predict(
     pixel_size = chosen.pixel_size
     if pixel_size is None and unit == drawn_by.card.unit:
         pixel_size = grid.in_plane_scale(to_world)
-    chosen_cells = None if cells is None else checked_labels(cells)
+    chosen_cells = None if cells is None else checked_numbers(cells)
     card = drawn_by.card
     scaling = Scaling(
         chosen.scale, card.typical_extent, pixel_size, card.voxel_size, grid.pixel_sides(to_world)

@@ -367,10 +367,10 @@ def _written_measures(folder: Path) -> pd.DataFrame | None:
         content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
         columns = content["columns"][TABLES[0]]
         table.attrs["columns"] = {name: columns[name] for name in table.columns}
-        _ = table[["label", "member", *MEASURES]]
-    except (OSError, ValueError, KeyError, TypeError):
+        fit = all(table[name].dtype == int for name in ("label", "member")) and not {*MEASURES} - {*table}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return table
+    return table if fit else None
 
 
 def _numbers(text: pd.Series) -> pd.Series:

@@ -138,7 +138,11 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
         chosen shape; and ``warning``, how the cell is unlike the training data, or what is doubtful about its
         mask. ``attrs["columns"]`` holds unit and meaning of each column.
     """
-    summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals_of)
+    if measures is None:
+        measures = measure(prediction)
+    else:
+        prediction.check_measures(measures)
+    summary = summarise(measures, prediction.intervals_of)
     agreeing = agreement(prediction.agreements)
     table = summary.merge(agreeing, on="label", how="left", sort=False)
     ends = [name for name in table if str(name).endswith(("_low", "_high"))]
