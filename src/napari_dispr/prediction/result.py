@@ -251,7 +251,7 @@ class Prediction(Mapping[int, Ensemble]):
             raise InputError("The prediction holds no cell: predict at least one.")
 
     def check_measures(self, table: "pd.DataFrame", *needed: str) -> None:
-        """Raise an `InputError` if a table is not that of the members of this prediction, or lacks a measure."""
+        """Raise an `InputError` if a table is not of the members of this prediction, or lacks a measure."""
         if missing := [name for name in ("label", "member", *needed) if name not in table]:
             raise InputError(
                 f"The table of measures has no column {missing[0]!r}: give that of measure(prediction)."
