@@ -39,8 +39,10 @@ def checked_numbers(given: int | Iterable[int], what: str = "cells") -> list[int
 
     Raises an InputError if there are none, or other values.
     """
-    is_list = isinstance(given, Iterable) and not isinstance(given, np.ndarray | str | bytes)
-    values = np.atleast_1d(np.asarray(list(given) if is_list else given))
+    listed = given
+    if isinstance(given, Iterable) and not isinstance(given, np.ndarray | str | bytes):
+        listed = list(given)
+    values = np.atleast_1d(np.asarray(listed))
     if not values.size:
         raise InputError(f"No {what} were given: give at least one.")
     if values.ndim != 1 or values.dtype.kind not in "ui":
