@@ -117,6 +117,9 @@ def test_several_planes_of_labels_where_one_is_expected(tmp_path, axes, what):
     tifffile.imwrite(tmp_path / "a.tif", series, imagej=True, metadata={"axes": axes})
     with pytest.raises(InputError, match=f"5 {what}, and one was expected: save one"):
         read_plane(tmp_path / "a.tif", labels=True)
+    np.save(tmp_path / "a.npy", series)  # it does not say that these are time points
+    with pytest.raises(InputError, match="5 planes, and one was expected"):
+        read_plane(tmp_path / "a.npy", labels=True)
 
 
 def test_files_of_cellpose(tmp_path):

@@ -1,6 +1,7 @@
 """3D files: what they say of their voxels, what is no stack, partners in folders, and damaged files."""
 
 import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -246,6 +247,25 @@ def test_a_channel_is_chosen(tmp_path: Path, labels: Path, axes: str) -> None:
         read_stack(path, path)
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_two_channels_behind_y_and_x_that_no_file_names(tmp_path: Path, suffix: str) -> None:
+    """As arrays of scikit-image; they were taken for 60 planes of 40 x 2 pixels."""
+    first = np.arange(2400, dtype=np.float32).reshape(60, 40)
+    path = tmp_path / f"cells{suffix}"
+    both = np.stack([first, first + 1], axis=-1)
+    np.save(path, both) if suffix == ".npy" else tifffile.imwrite(path, both)
+    np.testing.assert_array_equal(read_plane(path, channel=1), first + 1)
+    with pytest.raises(InputError, match="has 2 colours: give the one"):
+        read_plane(path)
+
+
+def test_microscopes_whose_files_are_tiff(tmp_path: Path) -> None:
+    planes = imagej(tmp_path / "a.tif").rename(tmp_path / "a.lsm")
+    stack = read_stack(planes, write(tmp_path / "a_masks.tif", LABELS))
+    np.testing.assert_array_equal(stack.image, IMAGE)
+    assert stack.spacing[1:] == pytest.approx((0.25, 0.3)) and stack.name == "a"
+
+
 def test_grey_values_in_colour(tmp_path: Path) -> None:
     """Many programs save grey pictures, and labels, as RGB or RGBA."""
     image, labels = ((one[0] % 200).astype(np.uint8) for one in (IMAGE, LABELS))
@@ -255,11 +275,18 @@ def test_grey_values_in_colour(tmp_path: Path) -> None:
         iio.imwrite(tmp_path / f"labels_{name}", np.stack([labels] * 3, -1))
         np.testing.assert_array_equal(read_plane(tmp_path / name), image)
         np.testing.assert_array_equal(read_plane(tmp_path / f"labels_{name}", labels=True), labels)
+    iio.imwrite(tmp_path / "opacity.png", np.stack([image, opaque], -1))
+    np.testing.assert_array_equal(read_plane(tmp_path / "opacity.png"), image)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("a.czi", "open it in Fiji"), ("RoiSet.zip", "export a label image"), ("a.txt", "save it as TIFF")],
+    [
+        ("a.czi", "open it in Fiji"),
+        ("RoiSet.zip", "unpack it, or, .* export a label image"),
+        ("a.npz", "save one of them as NPY"),
+        ("a.txt", "save it as TIFF"),
+    ],
 )
 def test_other_formats_name_the_cure(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / name).write_bytes(b"something")
@@ -331,6 +358,7 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
     (tmp_path / "cells.npy").write_bytes(b"nothing")
     (tmp_path / "cells.png").write_bytes(b"nothing")
     (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "folder").mkdir()
     (tmp_path / "empty.tif").touch()
     zarr.open_group(tmp_path / "plain.zarr", mode="w")
     for name, said in (
@@ -338,7 +366,8 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
         ("cells.png", "cannot be read as a picture: save it as TIFF"),
         ("empty.zarr", "cannot be read as an OME-Zarr image"),
         ("empty.tif", "is empty: copy or save it again"),
-        ("plain.zarr", "cannot be read as an OME-Zarr image"),
+        ("plain.zarr", "no OME-Zarr image: save it as OME-Zarr or TIFF"),
+        ("folder", "is a folder, and a picture was expected"),
         ("nowhere.tif", "There is no file"),
     ):
         with pytest.raises(InputError, match=said) as caught:
@@ -461,6 +490,15 @@ def test_image_and_labels_that_state_different_sizes(tmp_path: Path) -> None:
     stack = read_stack(path, imagej(tmp_path / "labels.tif", LABELS, spacing=2.4))
     assert stack.spacing == pytest.approx((1.2, 0.25, 0.3))
     assert "different voxel sizes, 1.2 x 0.25 x 0.3 and 2.4 x 0.25 x 0.3 micrometer. The first" in stack.note
+
+
+def test_groups_of_ome_zarr_name_an_image(tmp_path: Path, labels: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr" / "labels", mode="w")
+    group.attrs["ome"] = {"version": "0.5", "labels": ["nuclei"]}
+    image = ome_zarr(tmp_path / "a.zarr" / "labels" / "nuclei", LABELS)
+    with pytest.raises(InputError, match=f"choose an image in it, such as {re.escape(str(image))}"):
+        read_stack(None, image.parent)
+    np.testing.assert_array_equal(read_stack(None, image).labels, LABELS)
 
 
 def test_folder_of_bioformats2raw(tmp_path: Path, labels: Path) -> None:

@@ -4,12 +4,13 @@ from os import PathLike
 from pathlib import Path
 
 from napari_dispr.errors import InputError
+from napari_dispr.files import TIFF
 
 #: Endings that a label file may have after the name of its image.
 _LABEL_ENDINGS = tuple(
     mark + word for word in ("cp_masks", "masks", "mask", "labels", "label", "seg") for mark in "_-"
 )
-_ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr", ".npy")
+_ENDINGS = (".ome.tiff", ".ome.tif", *TIFF, ".ome.zarr", ".zarr", ".npy")
 #: Formats of one plane; among other files, one without a partner is a preview, and is left out.
 _FLAT = (".png", ".jpg", ".jpeg", ".bmp")
 
