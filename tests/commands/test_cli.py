@@ -321,7 +321,7 @@ WRONG = {
     "two paths": (["evaluate", "image.tif", "labels.tif"], "give one folder of cells"),
     "images and labels": (["evaluate", "stacks"], "not yet a dataset: cut the cells"),
     "no method": (["evaluate", "lonely", "--methods", "guess"], "guess"),
-    "option": (["predict", "image.tif", "labels.tif", "--colour", "red"], "colour"),
+    "option": (["predict", "image.tif", "labels.tif", "--colour", "red"], "see napari-dispr predict --help"),
 }
 
 
@@ -340,6 +340,13 @@ def test_wrong_inputs_are_one_line(folder, tmp_path, monkeypatch, capsys, name):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and words in error
     assert not (tmp_path / "out").exists(), "nothing is left behind"
+
+
+def test_too_little_memory_is_one_line(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("napari_dispr.commands.common.split_labels", lambda *_: bytearray(2**62))
+    assert main(["predict", *(str(folder / name) for name in ("image.tif", "labels.tif")), "--out", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "not enough memory: close other programs" in error
 
 
 def test_no_command_and_unknown_command_are_bad_input(capsys):

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "images and labels, napari-dispr dataset cuts the cells from them."
             )
         if unknown:
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         status = options.command(options) or 0
         print(end="", flush=True)
         return status
@@ -64,6 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cure = _FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         print(f"napari-dispr: {what}: {error.strerror or error}{cure}.", file=sys.stderr)
         _drop_output()
+        return 2
+    except MemoryError:
+        print(
+            "napari-dispr: There is not enough memory: close other programs, or use a smaller picture; "
+            "finished results are kept.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("napari-dispr: interrupted; finished results are kept.", file=sys.stderr)
