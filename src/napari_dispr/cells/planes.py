@@ -20,7 +20,7 @@ from napari_dispr.cells.cropping import (
     resampled_cell,
 )
 from napari_dispr.errors import InputError
-from napari_dispr.labels import Box, cell_boxes, whole_numbers
+from napari_dispr.labels import Box, as_array, cell_boxes, whole_numbers
 from napari_dispr.planes import LEAST_SPACING, KnownPlane, ends, useful
 
 #: The imaged plane is that nearest to the middle of the cell, of those with this share of the largest area.
@@ -59,7 +59,7 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
     Raises an InputError if shapes or depths do not fit one another, a depth is given twice, the image is not
     one channel, the labels are empty, or they name different cells in different planes.
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels, "segmentation")
     if labels.ndim != 3:
         raise InputError(
             f"The labels have the shape {labels.shape}, not (plane, y, x): give one segmentation for each "
@@ -77,7 +77,7 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
         raise InputError(f"The depth {deep[twice[0]]:g} is given twice: give each plane a depth of its own.")
     pictures = None
     if image is not None:
-        pictures = np.asarray(image)
+        pictures = as_array(image, "picture")
         if pictures.shape != labels.shape:
             raise InputError(
                 f"The image has the shape {pictures.shape} and the labels {labels.shape}: give one channel "

@@ -12,7 +12,13 @@ from napari_dispr.errors import InputError
 from napari_dispr.files import folder_written_aside, write_json
 from napari_dispr.prediction.members import checked_numbers
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.saving import remove_prediction, save_cell, save_tables, write_table
+from napari_dispr.prediction.saving import (
+    check_not_foreign,
+    remove_prediction,
+    save_cell,
+    save_tables,
+    write_table,
+)
 from napari_dispr.shapes.mesh_files import mesh_format, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
@@ -131,6 +137,7 @@ def export_prediction(
         Called with the number of finished cells and of all cells. If it raises, nothing is written.
     """
     prediction.check_has_cells()
+    check_not_foreign(prediction, folder)
     with folder_written_aside(folder) as aside:
         for done, label in enumerate(prediction, start=1):
             save_cell(prediction, aside, label)

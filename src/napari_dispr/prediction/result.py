@@ -305,7 +305,7 @@ class Prediction(Mapping[int, Ensemble]):
         dictionary of each table (`saving.write_table`), and ``prediction.json``.
 
         Each file gets its name when it is complete; the JSON, which makes the folder a prediction, comes
-        last. A prediction that is in the folder is replaced.
+        last. A prediction that is in the folder is replaced. Raises an InputError if other files would be.
         """
         from napari_dispr.prediction.saving import save_prediction
 

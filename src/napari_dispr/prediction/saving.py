@@ -37,17 +37,33 @@ from napari_dispr.shapes.measures import MEASURES
 PREDICTION_FILE = "prediction.json"
 CELLS = "cells"
 TABLES = ("morphometry.csv", "cells.csv")
+#: Endings of the two files of a cell.
+_SUFFIXES = (".npz", ".ome.tif")
 #: The picture and its segmentation, (y, x), which a folder may also hold.
 PICTURES = {"image": "picture.tif", "labels": "segmentation.tif"}
 
 
 def save_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
     """Write all files; see `Prediction.save`."""
+    check_not_foreign(prediction, folder)
     with folder_written_aside(folder) as aside:
         for label in prediction:
             save_cell(prediction, aside, label)
         save_tables(prediction, aside)
         remove_prediction(folder, prediction)
+
+
+def check_not_foreign(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
+    """Raise an InputError if saving would replace files that are not of a saved prediction."""
+    if (Path(folder) / PREDICTION_FILE).is_file():
+        return
+    files = [CELLS + f"/{prediction.stem(label)}{suffix}" for label in prediction for suffix in _SUFFIXES]
+    for name in (*TABLES, *(columns_file(table).name for table in TABLES), *files):
+        if (Path(folder) / name).exists():
+            raise InputError(
+                f"{folder} holds a file {name} that is not of a saved prediction: give a new or an empty "
+                "folder."
+            )
 
 
 def save_cell(prediction: Prediction, folder: str | os.PathLike[str], label: int) -> None:
@@ -287,7 +303,7 @@ def _remove_files(folder: Path, stems: Iterable[str], pictures: Iterable[str]) -
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:
-        for suffix in (".npz", ".ome.tif"):
+        for suffix in _SUFFIXES:
             (folder / CELLS / f"{stem}{suffix}").unlink(missing_ok=True)
 
 
