@@ -117,6 +117,9 @@ def test_several_planes_of_labels_where_one_is_expected(tmp_path, axes, what):
     tifffile.imwrite(tmp_path / "a.tif", series, imagej=True, metadata={"axes": axes})
     with pytest.raises(InputError, match=f"5 {what}, and one was expected: save one"):
         read_plane(tmp_path / "a.tif", labels=True)
+    for array in (series[0, 0], series[None, :, None]):
+        np.save(tmp_path / "a.npy", array)  # of other axes: checked by what uses it
+        assert read_plane(tmp_path / "a.npy").shape == tuple(n for n in array.shape if n > 1)
     np.save(tmp_path / "a.npy", series)  # it does not say that these are time points
     with pytest.raises(InputError, match="5 planes, and one was expected"):
         read_plane(tmp_path / "a.npy", labels=True)

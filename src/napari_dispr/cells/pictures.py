@@ -39,7 +39,7 @@ def axes_of(path: Path, unnamed: str = "T") -> dict[str, int]:
                 shape, letters = tiff.series[0].shape, tiff.series[0].axes
         elif path.suffix.lower() == ".npy" and path.is_file():
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-            letters = "QYX" if len(shape) == 3 else "YX"
+            letters = "YX".rjust(len(shape), "Q")
         else:
             return {}
     except Exception:  # a damaged file can raise anything; it is reported when it is read
@@ -47,7 +47,7 @@ def axes_of(path: Path, unnamed: str = "T") -> dict[str, int]:
     letters = named_axes(shape, letters)
     if len(shape) == 3 and letters.endswith("YX"):
         letters = letters.replace("Q", unnamed).replace("I", unnamed)
-    if len(set(letters)) < len(letters):
+    if len(set(letters)) < len(letters) or len(letters) != len(shape):
         return {}
     return {letter: length for letter, length in zip(letters, shape, strict=True) if length > 1}
 
