@@ -122,6 +122,17 @@ def test_imagej_leaves_a_distance_of_one_out(tmp_path: Path, labels: Path) -> No
     assert stack.note == f"{path}: the distance of its slices is taken as 1 unit, the default of ImageJ."
 
 
+@pytest.mark.parametrize(("unit", "side"), [("mm", 2e-4), ("nm", 500.0), ("um", 0.25)])
+@pytest.mark.parametrize("axes", ["YX", "TYX"])
+def test_the_distance_of_slices_does_not_count_where_there_are_none(tmp_path, unit, side, axes) -> None:
+    """ImageJ's default, 1 mm, is 5000 pixels."""
+    metadata = {"axes": axes, "unit": unit}
+    array = IMAGE[0] if axes == "YX" else IMAGE
+    path = write(tmp_path / "a.tif", array, imagej=True, resolution=(1 / side, 1 / side), metadata=metadata)
+    micrometer = {"mm": 0.2, "nm": 0.5, "um": 0.25}[unit]
+    assert stated_pixel_size(path) == pytest.approx((micrometer, micrometer))
+
+
 def test_tiff_of_tifffile(tmp_path: Path, labels: Path) -> None:
     options = {"resolution": (1 / 0.3, 1 / 0.25)}
     metadata = {"axes": "ZYX", "unit": "um", "spacing": 1.2}
@@ -256,6 +267,15 @@ def test_two_channels_behind_y_and_x_that_no_file_names(tmp_path: Path, suffix: 
     np.save(path, both) if suffix == ".npy" else tifffile.imwrite(path, both)
     np.testing.assert_array_equal(read_plane(path, channel=1), first + 1)
     with pytest.raises(InputError, match="has 2 colours: give the one"):
+        read_plane(path)
+
+
+def test_colours_one_after_another(tmp_path: Path) -> None:
+    first = (IMAGE[0] % 200).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack([first, first + 1, first]), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_plane(path, channel=1), first + 1)
+    with pytest.raises(InputError, match="has 3 colours: give the one"):
         read_plane(path)
 
 

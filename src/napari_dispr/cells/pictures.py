@@ -21,7 +21,7 @@ from napari_dispr.files import TIFF, open_tiff, reading
 
 #: Axes along which a file may hold several fields: time points and slices.
 SERIES = "TZ"
-_PLANES = {"T": "time points", "Z": "slices", "C": "channels", "Q": "planes"}
+_PLANES = {"T": "time points", "Z": "slices", "C": "channels", "S": "colours", "Q": "planes"}
 
 
 def axes_of(path: Path, unnamed: str = "T") -> dict[str, int]:
@@ -80,7 +80,7 @@ def read_plane(
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
         array = one_channel(read_file(path, labels=labels), path, channel).array
         return array.reshape([length for length in array.shape if length > 1] or array.shape)
-    if not labels and "C" not in axes:
+    if not labels and not {"C", "S"} & axes.keys():
         checked_channel(channel or 0, path, 1)
     wanted = {}
     for letter, length in list(axes.items())[:-2]:
@@ -90,8 +90,8 @@ def read_plane(
                     f"{path} has {length} planes along {letter}, fewer than its partner: check both."
                 )
             wanted[letter] = place[letter]
-        elif letter == "C" and not labels:
-            wanted[letter] = checked_channel(channel, path, length)
+        elif letter in "CS" and not labels:
+            wanted[letter] = checked_channel(channel, path, length, _PLANES[letter])
         else:
             if letter == "T" and "T" not in axes_of(path, unnamed="Q"):
                 letter = "Q"
