@@ -85,10 +85,16 @@ def test_one_picture_is_no_table(tmp_path):
 
 
 def test_wrong_rows_are_fields_that_fail(tmp_path):
-    (tmp_path / "fields.csv").write_text("image,labels,pixel_size\na.tif,,\nb.tif,b.tif,tiny\nc.tif,d.tif,")
-    for one, words in zip(
-        list_fields(tmp_path / "fields.csv"), ("names no labels", "'tiny'", "no file"), strict=True
-    ):
+    rows = (
+        "image,labels,pixel_size,unit",
+        "a.tif,,,",
+        "b.tif,b.tif,tiny,",
+        "c.tif,d.tif,,",
+        "e.tif,e.tif,90,nm",
+    )
+    (tmp_path / "fields.csv").write_text("\n".join(rows))
+    said = ("names no labels", "'tiny micrometer'", "no file", "'90 nm': give it in micrometer")
+    for one, words in zip(list_fields(tmp_path / "fields.csv"), said, strict=True):
         with pytest.raises(InputError, match=words):
             read_field(one)
 

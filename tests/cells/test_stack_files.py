@@ -420,6 +420,13 @@ def test_partners_of_two_folders(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_partners_whose_names_are_written_differently(tmp_path: Path) -> None:
+    """Ending in capitals; and an umlaut as macOS writes it, as u with two dots."""
+    pairs = [(write(tmp_path / "A.TIF"), write(tmp_path / "A_Masks.TIF"))]
+    pairs.append((write(tmp_path / "Zellu\u0308.tif"), write(tmp_path / "Zell\u00fc_Labels.tif")))
+    assert pair_files(tmp_path, tmp_path) == pairs
+
+
 def test_missing_partners_are_named(tmp_path: Path, labels: Path) -> None:
     for name in ("images/a.tif", "images/b.tif", "labels/a.tif"):
         write(tmp_path / name)
