@@ -85,3 +85,5 @@ def test_rank_command(prediction, tmp_path, capsys) -> None:
     said = capsys.readouterr()
     assert "unlike the training data" in said.err and "3 cells" in said.out
     assert list(pd.read_csv(tmp_path / "ranking.csv")["label"]) == [2, 3, 1]
+    assert main(["rank", str(tmp_path / "saved"), "--out", "x.csv", "--planes", "--absolute"]) == 2
+    assert "leave out --measure and --absolute" in capsys.readouterr().err
