@@ -299,7 +299,7 @@ def test_images_without_their_labels_are_refused(few, tmp_path) -> None:
     out = tmp_path / "nuclei.safetensors"
     with pytest.raises(InputError, match="different kinds"):
         next(iter_learn_synthesis(few.image, None, out))
-    with pytest.raises(InputError, match="2 images and 1 labels"):
+    with pytest.raises(InputError, match="The number of images is 2, that of labels 1"):
         next(iter_learn_synthesis([few.image] * 2, [few.labels], out))
 
 

@@ -70,7 +70,9 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
             raise InputError(f"Depth number {place} is {depth!r}: give a number for each plane.")
     deep = np.atleast_1d(np.asarray(depths, dtype=np.float64))
     if deep.shape != labels.shape[:1]:
-        raise InputError(f"There are {deep.size} depths for {len(labels)} planes: give one for each plane.")
+        raise InputError(
+            f"The number of depths is {deep.size}, that of planes {len(labels)}: give one for each plane."
+        )
     order = np.argsort(deep, kind="stable")
     deep = deep[order]
     if len(deep) > 1 and (twice := np.flatnonzero(np.diff(deep) <= 0)).size:
