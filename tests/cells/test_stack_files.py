@@ -1,8 +1,10 @@
 """3D files: what they say of their voxels, what is no stack, partners in folders, and damaged files."""
 
+import gc
 import os
 import re
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -393,6 +395,18 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
         with pytest.raises(InputError, match=said) as caught:
             read_stack(tmp_path / name, labels)
         assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_damaged_picture_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cells.png").write_bytes(b"nothing")
+    unraised: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraised.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        with pytest.raises(InputError):
+            read_plane(tmp_path / "cells.png")
+        gc.collect()
+    assert not unraised
 
 
 # --- partners ---------------------------------------------------------------------------------------

@@ -236,8 +236,10 @@ def _read_picture(path: Path, labels: bool) -> Read:
     from imageio.v3 import immeta, imread
 
     with reading(path, "a picture", "save it as TIFF"):
-        has_palette = labels and immeta(path, exclude_applied=False).get("mode") == "P"
-        array = imread(path, mode="P") if has_palette else imread(path)
+        content: Any = path.read_bytes()  # imageio leaves files open that it cannot read
+        kind = {"extension": path.suffix}
+        has_palette = labels and immeta(content, exclude_applied=False, **kind).get("mode") == "P"
+        array = imread(content, mode="P", **kind) if has_palette else imread(content, **kind)
         if path.suffix.lower() == ".gif" and len(array) == 1:
             array = array[0]
         if array.ndim == 3 and array.shape[2] == 2:  # grey values and opacity
