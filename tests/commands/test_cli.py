@@ -349,6 +349,12 @@ def test_too_little_memory_is_one_line(folder, tmp_path, monkeypatch, capsys):
     assert error.count("\n") == 1 and "not enough memory: close other programs" in error
 
 
+@pytest.mark.skipif(not os.path.isdir("/sys/kernel"), reason="a folder into which nobody may write")
+def test_without_permission_the_cure_is_named(capsys):
+    assert main(["models", "export", "red-blood-cell", "--out", "/sys/kernel/m.safetensors"]) == 2
+    assert "denied: change it, or choose another file or folder." in capsys.readouterr().err
+
+
 def test_no_command_and_unknown_command_are_bad_input(capsys):
     for arguments in ([], ["fly"]):
         assert main(arguments) == 2

@@ -237,7 +237,7 @@ def _read_picture(path: Path, labels: bool) -> Read:
 
     with reading(path, "a picture", "save it as TIFF"):
         content: Any = path.read_bytes()  # imageio leaves files open that it cannot read
-        kind = {"extension": path.suffix}
+        kind: dict[str, Any] = {"extension": path.suffix}
         has_palette = labels and immeta(content, exclude_applied=False, **kind).get("mode") == "P"
         array = imread(content, mode="P", **kind) if has_palette else imread(content, **kind)
         if path.suffix.lower() == ".gif" and len(array) == 1:
