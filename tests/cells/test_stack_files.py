@@ -5,6 +5,8 @@ import os
 import re
 import sys
 import warnings
+from collections import OrderedDict
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -480,10 +482,11 @@ def test_images_and_labels_in_one_folder(tmp_path: Path) -> None:
 
 def test_masks_of_cellpose(tmp_path: Path) -> None:
     path = tmp_path / "a_seg.npy"
-    np.save(path, np.array({"masks": LABELS, "est_diam": np.float64(3)}), allow_pickle=True)
+    others = {"filename": tmp_path, "changes": [datetime.now()], "more": OrderedDict(a=1), "run": os.system}
+    np.save(path, np.array({"masks": LABELS, "est_diam": np.float64(3), **others}), allow_pickle=True)
     assert (read_stack(None, path).labels == LABELS).all()
     np.save(path, np.array({"masks": tmp_path}), allow_pickle=True)  # would run code of another package
-    with pytest.raises(InputError, match=r"a_seg\.npy cannot be read"):
+    with pytest.raises(InputError, match=r"a_seg\.npy holds no masks: segment the picture"):
         read_stack(None, path)
     np.save(path, np.array({"masks": LABELS[0]}), allow_pickle=True)
     np.testing.assert_array_equal(read_plane(path, labels=True), LABELS[0])

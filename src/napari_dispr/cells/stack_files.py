@@ -255,13 +255,25 @@ def named_axes(shape: Sequence[int], axes: str) -> str:
     return "YXS" if is_colour else axes
 
 
+class _NoArray:
+    """Stands for any other object in a pickle, such as a path: takes its content and does nothing."""
+
+    def __init__(self, *content: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, value: Any) -> None: ...
+
+
 class _Arrays(pickle.Unpickler):
     """Reads pickled arrays, and nothing that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = ("_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype")
         if module.split(".")[0] != "numpy" or name not in known:
-            raise ValueError(f"{module}.{name} is no array")
+            return _NoArray
         return super().find_class(module, name)
 
 
@@ -275,7 +287,10 @@ def _read_cellpose(path: Path) -> NDArray[Any]:
         if read(file)[2] != np.dtype(object):
             return np.load(path)
         content = _Arrays(file).load()
-    return np.asarray(content.item()["masks"])
+    masks = content.item().get("masks") if isinstance(content, np.ndarray) else None
+    if not isinstance(masks, np.ndarray):
+        raise InputError(f"{path} holds no masks: segment the picture in Cellpose, and save it again.")
+    return masks
 
 
 def _in_space(read: Read, path: Path, flat: bool) -> Read:
