@@ -126,6 +126,10 @@ def test_several_planes_of_labels_where_one_is_expected(tmp_path, axes, what):
     for array in (series[0, 0], series[None, :, None]):
         np.save(tmp_path / "a.npy", array)  # of other axes: checked by what uses it
         assert read_plane(tmp_path / "a.npy").shape == tuple(n for n in array.shape if n > 1)
+    np.save(tmp_path / "a.npy", series + np.arange(5, dtype=np.uint16)[:, None, None])
+    assert (read_plane(tmp_path / "a.npy", channel=3) == 3).all(), "planes without a name may be channels"
+    with pytest.raises(InputError, match=r"5 planes: give the one .* --channel 0 to 4"):
+        read_plane(tmp_path / "a.npy")
     np.save(tmp_path / "a.npy", series)  # it does not say that these are time points
     with pytest.raises(InputError, match="5 planes, and one was expected"):
         read_plane(tmp_path / "a.npy", labels=True)

@@ -76,11 +76,11 @@ def read_plane(
     array
         (y, x), but for axes that are not known.
     """
-    axes = axes_of(path)
+    axes = axes_of(path, unnamed="T" if "T" in place else "Q")  # one without a name may be channels
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
         array = one_channel(read_file(path, labels=labels), path, channel).array
         return array.reshape([length for length in array.shape if length > 1] or array.shape)
-    if not labels and not {"C", "S"} & axes.keys():
+    if not labels and not {"C", "S", "Q"} & axes.keys():
         checked_channel(channel or 0, path, 1)
     wanted = {}
     for letter, length in list(axes.items())[:-2]:
@@ -90,11 +90,9 @@ def read_plane(
                     f"{path} has {length} planes along {letter}, fewer than its partner: check both."
                 )
             wanted[letter] = place[letter]
-        elif letter in "CS" and not labels:
+        elif letter in "CSQ" and not labels:
             wanted[letter] = checked_channel(channel, path, length, _PLANES[letter])
         else:
-            if letter == "T" and "T" not in axes_of(path, unnamed="Q"):
-                letter = "Q"
             what = _PLANES.get(letter, f"planes along {letter}")
             raise InputError(f"{path} has {length} {what}, and one was expected: save one of them.")
     return _read_plane(path, tuple(wanted.values()))
