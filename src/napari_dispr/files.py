@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from tifffile import TiffFile
 
 
+#: Endings of files that tifffile reads: TIFF, and the formats of microscopes that are TIFF inside.
+TIFF = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".ndpi", ".qptiff", ".scn", ".stk", ".svs")
+
+
 def as_file_name(name: str) -> str:
     """A name without the characters that some systems do not allow in file names; empty if none is left."""
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(". ")

@@ -182,7 +182,12 @@ def check_spacing(frame: ArrayLike, unit: str = "pixel") -> None:
 
     ``frame`` is the sides (z, y, x), or the (4, 4) affine from voxel-centre index to world.
     """
-    sides = np.asarray(frame, dtype=np.float64)
+    try:
+        sides = np.asarray(frame, dtype=np.float64)
+    except (TypeError, ValueError):  # words
+        sides = np.empty(0)
+    if sides.shape not in ((3,), (4, 4)):
+        raise InputError(f"The spacing is {frame!r}: give three numbers, along z, y and x.")
     if sides.shape == (4, 4):
         sides = np.hypot.reduce(sides[:3, :3])  # without overflow
     low, high = _SIDES.get(unit, (SMALLEST, LARGEST))

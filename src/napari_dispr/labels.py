@@ -3,6 +3,7 @@
 0 is background, each other value is a cell.
 """
 
+import os
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,15 @@ Box = tuple[slice, ...]
 _DENSE_LABELS = 1_000_000
 #: At most this many planes of a stack are checked; fewer thin pixels than this do not mean a picture.
 _PLANES, _THIN = 24, 40
+
+
+def as_array(array: ArrayLike, what: str) -> NDArray[Any]:
+    """The array; an InputError for the path of a file, which is to be read first."""
+    if isinstance(array, str | os.PathLike):
+        raise InputError(
+            f"The {what} is the path {os.fspath(array)}: read the file first, such as with tifffile.imread."
+        )
+    return np.asarray(array)
 
 
 def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
@@ -105,7 +115,9 @@ def split_parts(labels: NDArray[Any]) -> NDArray[np.int32]:
 def cell_boxes(labels: NDArray[Any]) -> dict[int, Box]:
     """Bounding box of each cell, by label, from one pass over the array, (y, x) or (z, y, x)."""
     values: NDArray[Any] | None = None
-    if labels.size and int(labels.max()) > _DENSE_LABELS:
+    if not labels.size:
+        return {}
+    if int(labels.max()) > _DENSE_LABELS:
         values, ranks = np.unique(labels, return_inverse=True)
         labels = ranks.reshape(labels.shape)
         if values[0] != 0:  # no background

@@ -1,5 +1,7 @@
 """Crops hold the cell that they were cut from, and nothing else; wrong inputs are said in one sentence."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -180,6 +182,8 @@ PICTURE = np.arange(144, dtype=np.uint8).reshape(12, 12)
         (PICTURE, GOOD.astype(str), "whole numbers"),
         (PICTURE, np.dstack([GOOD] * 3), "one plane"),
         (None, np.zeros((0, 0), int), "empty"),
+        ("picture.tif", GOOD, "picture is the path picture.tif: read the file first"),
+        (PICTURE, Path("masks.tif"), "segmentation is the path masks.tif: read"),
     ],
 )
 def test_wrong_fields_are_named_in_one_sentence(image, labels, said: str) -> None:

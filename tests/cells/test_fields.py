@@ -87,11 +87,20 @@ def test_one_picture_is_no_table(tmp_path):
 
 
 def test_wrong_rows_are_fields_that_fail(tmp_path):
-    text = 'image,labels,pixel_size,note\na.tif,,,"two\nlines"\n\nb.tif,b.tif,tiny,\nc.tif,d.tif,,'
+    text = (
+        'image,labels,pixel_size,unit,note\na.tif,,,,"two\nlines"\n\nb.tif,b.tif,tiny,,\nc.tif,d.tif,,,\n'
+        "e.tif,e.tif,90,nm,"
+    )
     (tmp_path / "fields.csv").write_text(text)
     fields = list_fields(tmp_path / "fields.csv")
     assert fields[0].columns == {"note": "two\nlines"}
-    for one, words in zip(fields, ("Line 3 .* names no labels", "Line 5 .* 'tiny'", "no file"), strict=True):
+    said = (
+        "Line 3 .* names no labels",
+        "Line 5 .*'tiny micrometer'",
+        "no file",
+        "'90 nm': give it in micrometer",
+    )
+    for one, words in zip(fields, said, strict=True):
         with pytest.raises(InputError, match=words):
             read_field(one)
 
@@ -120,6 +129,16 @@ def test_several_planes_of_labels_where_one_is_expected(tmp_path, axes, what):
     tifffile.imwrite(tmp_path / "a.tif", series, imagej=True, metadata={"axes": axes})
     with pytest.raises(InputError, match=f"5 {what}, and one was expected: save one"):
         read_plane(tmp_path / "a.tif", labels=True)
+    for array in (series[0, 0], series[None, :, None]):
+        np.save(tmp_path / "a.npy", array)  # of other axes: checked by what uses it
+        assert read_plane(tmp_path / "a.npy").shape == tuple(n for n in array.shape if n > 1)
+    np.save(tmp_path / "a.npy", series + np.arange(5, dtype=np.uint16)[:, None, None])
+    assert (read_plane(tmp_path / "a.npy", channel=3) == 3).all(), "planes without a name may be channels"
+    with pytest.raises(InputError, match=r"5 planes: give the one .* --channel 0 to 4"):
+        read_plane(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", series)  # it does not say that these are time points
+    with pytest.raises(InputError, match="5 planes, and one was expected"):
+        read_plane(tmp_path / "a.npy", labels=True)
 
 
 @pytest.mark.parametrize("shape", [(30,), (), (0, 5), (2, 3, 4, 5)])

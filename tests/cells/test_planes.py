@@ -108,7 +108,7 @@ RENAMED = np.where((np.arange(9)[:, None, None] == 5) & (LABELS == 1), 7, LABELS
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"depths": [0, 1]}, "2 depths for 9 planes"),
+        ({"depths": [0, 1]}, "The number of depths is 2, that of planes 9"),
         ({"depths": [0] * 9}, "depth 0 is given twice"),
         ({"depths": [np.nan] * 9}, "Depth number 1 is nan: give a number for each plane"),
         ({"depths": [0, "high", *range(2, 9)]}, "Depth number 2 is 'high'"),

@@ -1,7 +1,12 @@
 """3D files: what they say of their voxels, what is no stack, partners in folders, and damaged files."""
 
+import gc
 import os
+import re
 import sys
+import warnings
+from collections import OrderedDict
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -120,6 +125,17 @@ def test_imagej_leaves_a_distance_of_one_out(tmp_path: Path, labels: Path) -> No
     stack = read_stack(path, labels)
     assert stack.spacing == pytest.approx((1.0, 0.25, 0.3)) and stack.unit == "micrometer"
     assert stack.note == f"{path}: the distance of its slices is taken as 1 unit, the default of ImageJ."
+
+
+@pytest.mark.parametrize(("unit", "side"), [("mm", 2e-4), ("nm", 500.0), ("um", 0.25)])
+@pytest.mark.parametrize("axes", ["YX", "TYX"])
+def test_the_distance_of_slices_does_not_count_where_there_are_none(tmp_path, unit, side, axes) -> None:
+    """ImageJ's default, 1 mm, is 5000 pixels."""
+    metadata = {"axes": axes, "unit": unit}
+    array = IMAGE[0] if axes == "YX" else IMAGE
+    path = write(tmp_path / "a.tif", array, imagej=True, resolution=(1 / side, 1 / side), metadata=metadata)
+    micrometer = {"mm": 0.2, "nm": 0.5, "um": 0.25}[unit]
+    assert stated_pixel_size(path) == pytest.approx((micrometer, micrometer))
 
 
 def test_tiff_of_tifffile(tmp_path: Path, labels: Path) -> None:
@@ -261,6 +277,34 @@ def test_a_channel_is_chosen(tmp_path: Path, labels: Path, axes: str) -> None:
         read_stack(path, path)
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_two_channels_behind_y_and_x_that_no_file_names(tmp_path: Path, suffix: str) -> None:
+    """As arrays of scikit-image; they were taken for 60 planes of 40 x 2 pixels."""
+    first = np.arange(2400, dtype=np.float32).reshape(60, 40)
+    path = tmp_path / f"cells{suffix}"
+    both = np.stack([first, first + 1], axis=-1)
+    np.save(path, both) if suffix == ".npy" else tifffile.imwrite(path, both)
+    np.testing.assert_array_equal(read_plane(path, channel=1), first + 1)
+    with pytest.raises(InputError, match="has 2 colours: give the one"):
+        read_plane(path)
+
+
+def test_colours_one_after_another(tmp_path: Path) -> None:
+    first = (IMAGE[0] % 200).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack([first, first + 1, first]), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_plane(path, channel=1), first + 1)
+    with pytest.raises(InputError, match="has 3 colours: give the one"):
+        read_plane(path)
+
+
+def test_microscopes_whose_files_are_tiff(tmp_path: Path) -> None:
+    planes = imagej(tmp_path / "a.tif").rename(tmp_path / "a.lsm")
+    stack = read_stack(planes, write(tmp_path / "a_masks.tif", LABELS))
+    np.testing.assert_array_equal(stack.image, IMAGE)
+    assert stack.spacing[1:] == pytest.approx((0.25, 0.3)) and stack.name == "a"
+
+
 def test_grey_values_in_colour(tmp_path: Path) -> None:
     """Many programs save grey pictures, and labels, as RGB or RGBA."""
     image, labels = ((one[0] % 200).astype(np.uint8) for one in (IMAGE, LABELS))
@@ -270,16 +314,18 @@ def test_grey_values_in_colour(tmp_path: Path) -> None:
         iio.imwrite(tmp_path / f"labels_{name}", np.stack([labels] * 3, -1))
         np.testing.assert_array_equal(read_plane(tmp_path / name), image)
         np.testing.assert_array_equal(read_plane(tmp_path / f"labels_{name}", labels=True), labels)
-    iio.imwrite(tmp_path / "opaque.png", np.stack([image, opaque], -1))
-    np.testing.assert_array_equal(read_plane(tmp_path / "opaque.png"), image)
-    iio.imwrite(tmp_path / "two.png", np.stack([image, labels], -1))
-    with pytest.raises(InputError, match="has 2 colours"):
-        read_plane(tmp_path / "two.png")
+    iio.imwrite(tmp_path / "opacity.png", np.stack([image, opaque], -1))
+    np.testing.assert_array_equal(read_plane(tmp_path / "opacity.png"), image)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("a.czi", "open it in Fiji"), ("RoiSet.zip", "export a label image"), ("a.txt", "save it as TIFF")],
+    [
+        ("a.czi", "open it in Fiji"),
+        ("RoiSet.zip", "unpack it, or, .* export a label image"),
+        ("a.npz", "save one of them as NPY"),
+        ("a.txt", "save it as TIFF"),
+    ],
 )
 def test_other_formats_name_the_cure(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / name).write_bytes(b"something")
@@ -351,6 +397,7 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
     (tmp_path / "cells.npy").write_bytes(b"nothing")
     (tmp_path / "cells.png").write_bytes(b"nothing")
     (tmp_path / "empty.zarr").mkdir()
+    (tmp_path / "folder").mkdir()
     (tmp_path / "empty.tif").touch()
     zarr.open_group(tmp_path / "plain.zarr", mode="w")
     for name, said in (
@@ -358,12 +405,25 @@ def test_other_damaged_files_are_named(tmp_path: Path, labels: Path) -> None:
         ("cells.png", "cannot be read as a picture: save it as TIFF"),
         ("empty.zarr", "cannot be read as an OME-Zarr image"),
         ("empty.tif", "is empty: copy or save it again"),
-        ("plain.zarr", "cannot be read as an OME-Zarr image"),
+        ("plain.zarr", "no OME-Zarr image: save it as OME-Zarr or TIFF"),
+        ("folder", "is a folder, and a picture was expected"),
         ("nowhere.tif", "There is no file"),
     ):
         with pytest.raises(InputError, match=said) as caught:
             read_stack(tmp_path / name, labels)
         assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_damaged_picture_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cells.png").write_bytes(b"nothing")
+    unraised: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraised.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        with pytest.raises(InputError):
+            read_plane(tmp_path / "cells.png")
+        gc.collect()
+    assert not unraised
 
 
 # --- partners ---------------------------------------------------------------------------------------
@@ -389,6 +449,13 @@ def test_partners_of_two_folders(tmp_path: Path) -> None:
     assert [path.name for _, path in pair_files(None, tmp_path / "labels")] == [
         "a.tif", "b_labels.tif", "c_cp_masks.tif", "d.tif",
     ]  # fmt: skip
+
+
+def test_partners_whose_names_are_written_differently(tmp_path: Path) -> None:
+    """Ending in capitals; and an umlaut as macOS writes it, as u with two dots."""
+    pairs = [(write(tmp_path / "A.TIF"), write(tmp_path / "A_Masks.TIF"))]
+    pairs.append((write(tmp_path / "Zellu\u0308.tif"), write(tmp_path / "Zell\u00fc_Labels.tif")))
+    assert pair_files(tmp_path, tmp_path) == pairs
 
 
 def test_missing_partners_are_named(tmp_path: Path, labels: Path) -> None:
@@ -430,10 +497,11 @@ def test_images_and_labels_in_one_folder(tmp_path: Path) -> None:
 
 def test_masks_of_cellpose(tmp_path: Path) -> None:
     path = tmp_path / "a_seg.npy"
-    np.save(path, np.array({"masks": LABELS, "est_diam": np.float64(3)}), allow_pickle=True)
+    others = {"filename": tmp_path, "changes": [datetime.now()], "more": OrderedDict(a=1), "run": os.system}
+    np.save(path, np.array({"masks": LABELS, "est_diam": np.float64(3), **others}), allow_pickle=True)
     assert (read_stack(None, path).labels == LABELS).all()
     np.save(path, np.array({"masks": tmp_path}), allow_pickle=True)  # would run code of another package
-    with pytest.raises(InputError, match=r"a_seg\.npy cannot be read"):
+    with pytest.raises(InputError, match=r"a_seg\.npy holds no masks: segment the picture"):
         read_stack(None, path)
     np.save(path, np.array({"masks": LABELS[0]}), allow_pickle=True)
     np.testing.assert_array_equal(read_plane(path, labels=True), LABELS[0])
@@ -481,6 +549,15 @@ def test_image_and_labels_that_state_different_sizes(tmp_path: Path) -> None:
     stack = read_stack(path, imagej(tmp_path / "labels.tif", LABELS, spacing=2.4))
     assert stack.spacing == pytest.approx((1.2, 0.25, 0.3))
     assert "different voxel sizes, 1.2 x 0.25 x 0.3 and 2.4 x 0.25 x 0.3 micrometer. The first" in stack.note
+
+
+def test_groups_of_ome_zarr_name_an_image(tmp_path: Path, labels: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr" / "labels", mode="w")
+    group.attrs["ome"] = {"version": "0.5", "labels": ["nuclei"]}
+    image = ome_zarr(tmp_path / "a.zarr" / "labels" / "nuclei", LABELS)
+    with pytest.raises(InputError, match=f"choose an image in it, such as {re.escape(str(image))}"):
+        read_stack(None, image.parent)
+    np.testing.assert_array_equal(read_stack(None, image).labels, LABELS)
 
 
 def test_folder_of_bioformats2raw(tmp_path: Path, labels: Path) -> None:

@@ -39,7 +39,7 @@ def test_folders_of_stacks(stacks: Path, tmp_path: Path, capsys: pytest.CaptureF
     cells = read_dataset(out, need_objects=True)
     assert f"{len(cells)} cells: {out}" in printed.out
     assert "left out: 2 cut by the border of the stack" in printed.out
-    assert f"There are only {len(cells)} cells" in printed.err and printed.err.count("\n") == 1
+    assert f"The dataset has only {len(cells)} cells" in printed.err and printed.err.count("\n") == 1
     assert {cell.name.split("-")[0] for cell in cells} == {"plate1", "plate2"} and len(cells) >= 15
     notes = read_notes(out)
     assert notes.unit == "micrometer" and notes.plane == "middle"

@@ -128,6 +128,7 @@ def test_the_shapr_set(dataset, prediction, tmp_path):
         (["nothing.tif", "--out", "t.csv", "--set", "all"], "There is no set 'all'"),
         (["text.tif", "--out", "t.csv"], "text.tif cannot be read as TIFF"),
         (["empty.npy", "--out", "t.csv"], "empty.npy: The labels are empty"),
+        (["labels.npy", "./labels.npy", "--out", "t.csv"], "is given twice"),
         (["flat.npy", "--out", "t.csv"], "flat.npy"),
         (["labels.npy", "--out", "t.csv", "--set", "shapr"], "the SHAPR set needs cells on the model grid"),
     ],

@@ -23,7 +23,7 @@ from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.predict import predict
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_prediction
-from napari_dispr.prediction.tables import measure_cells
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.section import Section
 
@@ -171,6 +171,8 @@ def test_wrong_picture_and_no_cell(tmp_path: Path, prediction: Prediction) -> No
         report(prediction, tmp_path / "r.html", np.eye(30, 40), np.ones((30, 40), int))
     with pytest.raises(InputError, match="no cell"):
         report(Prediction({}), tmp_path / "r.html")
+    with pytest.raises(InputError, match="no column 'volume'"):
+        report(prediction, tmp_path / "r.html", measures=measure(prediction, set="shapr"))
     assert not list(tmp_path.iterdir())
 
 

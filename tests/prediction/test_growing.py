@@ -84,14 +84,15 @@ def run(folder, **more):
 
 
 def test_measures_that_a_table_lacks_are_measured(tmp_path):
-    """As in folders of versions with fewer measures."""
+    """As in folders of versions with fewer measures, or whose table was edited."""
     saved = prediction_of(ball(1, (40, 60), [9, 10]))
     saved.save(tmp_path)
     whole = load_measures(tmp_path, saved)
-    pd.read_csv(tmp_path / "morphometry.csv").drop(columns="volume").to_csv(
-        tmp_path / "morphometry.csv", index=False
-    )
-    pd.testing.assert_frame_equal(load_measures(tmp_path, saved), whole)
+    table = pd.read_csv(tmp_path / "morphometry.csv")
+    mixed = table.set_axis(table.columns[::-1], axis=1)  # the labels are no whole numbers
+    for changed in (table.drop(columns="volume"), mixed, table.assign(label="9" * 30)):
+        changed.to_csv(tmp_path / "morphometry.csv", index=False)
+        pd.testing.assert_frame_equal(load_measures(tmp_path, saved), whole)
 
 
 @pytest.mark.parametrize("torn", ["", '{"label": 5, "cel'])

@@ -101,9 +101,12 @@ def test_others_are_drawn_for_rejected_members(few, at_once, folder):
     for cells in ("12", 1.5, [1, "2"], [[1, 2]]):  # "12" was read as the cells 1 and 2
         with pytest.raises(InputError, match="as a list of whole numbers"):
             nd.more_members(few, cells, 1)
+    for numbers in ("01", [0.5], b"1"):
+        with pytest.raises(InputError, match=r"members are .* whole numbers"):
+            nd.redraw_members(few, 1, numbers)
     with pytest.raises(InputError, match="No cells were given"):
         nd.more_members(few, (), 1)
-    with pytest.raises(InputError, match="No member was given"):
+    with pytest.raises(InputError, match="No members were given"):
         nd.redraw_members(few, 1, [])
 
 

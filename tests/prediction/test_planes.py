@@ -78,6 +78,8 @@ def test_an_interrupted_prediction_goes_on_only_with_the_same_planes(prediction,
     other[5, 38:42, 28:32] = 0
     with pytest.raises(InputError, match="another cell 1"):
         nd.predict(IMAGE, other, depths=DEPTHS, model=model, earlier=first, **QUICK)
+    with pytest.raises(InputError, match="has cell 1, which is not chosen now, so it cannot be continued"):
+        nd.predict(IMAGE, LABELS, depths=DEPTHS, model=model, cells=[2], earlier=first, **QUICK)
 
 
 def test_what_is_calibrated_for_one_section_is_not_used_for_more(prediction, model):

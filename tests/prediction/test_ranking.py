@@ -11,6 +11,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.ranking import expected_error, next_planes, rank_cells
 from napari_dispr.prediction.result import Prediction
+from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 
 
@@ -68,9 +69,21 @@ def test_wrong_measures_and_single_members(prediction) -> None:
         rank_cells(Prediction({1: ensemble(1, 20)}))
 
 
+def test_measures_of_another_table(prediction) -> None:
+    with pytest.raises(InputError, match="no column 'volume'"):
+        rank_cells(prediction, measures=measure(prediction, set="shapr"))
+    whole = measure(prediction)
+    for other in (whole[1:], whole.assign(label=whole["label"] + 1), pd.concat([whole, whole[:1]])):
+        for use in (rank_cells, measure_cells):
+            with pytest.raises(InputError, match="of other cells or members"):
+                use(prediction, measures=other)
+
+
 def test_rank_command(prediction, tmp_path, capsys) -> None:
     prediction.save(tmp_path / "saved")
     assert main(["rank", str(tmp_path / "saved"), "--out", str(tmp_path / "ranking.csv")]) == 0
     said = capsys.readouterr()
     assert "unlike the training data" in said.err and "3 cells" in said.out
     assert list(pd.read_csv(tmp_path / "ranking.csv")["label"]) == [2, 3, 1]
+    assert main(["rank", str(tmp_path / "saved"), "--out", "x.csv", "--planes", "--absolute"]) == 2
+    assert "leave out --measure and --absolute" in capsys.readouterr().err

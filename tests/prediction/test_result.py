@@ -11,11 +11,17 @@ from support.predictions import CALIBRATION, DISTANCE, ball, prediction_of, rota
 from napari_dispr import grid
 from napari_dispr.card import PlaneIntervals
 from napari_dispr.errors import InputError
+from napari_dispr.export.meshes import export_prediction
 from napari_dispr.planes import KnownPlane
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.ranking import rank_cells
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.saving import load_pictures, load_prediction, save_pictures
+from napari_dispr.prediction.saving import (
+    load_pictures,
+    load_prediction,
+    save_pictures,
+    save_prediction,
+)
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes import placement
 from napari_dispr.shapes.ensemble import Ensemble
@@ -188,6 +194,17 @@ def test_a_new_prediction_replaces_the_one_that_lay_there(tmp_path):
     assert list(load_prediction(tmp_path)) == [4]
     names = sorted(path.name for path in (tmp_path / "cells").iterdir())
     assert names == ["4.npz", "4.ome.tif", "notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["cells.csv", "morphometry.columns.csv", "cells/4.ome.tif"])
+def test_other_files_are_not_replaced(tmp_path, name):
+    prediction = prediction_of(ball(4, (50, 60), [20]))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("the user's own")
+    for save in (save_prediction, export_prediction):
+        with pytest.raises(InputError, match=f"holds a file {name} that is not of a saved prediction"):
+            save(prediction, tmp_path)
+    assert (tmp_path / name).read_text() == "the user's own"
 
 
 def test_the_picture_stays_with_a_prediction_of_the_same_cells(tmp_path):

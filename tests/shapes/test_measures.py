@@ -284,12 +284,20 @@ def test_large_and_long_voxels_are_measured_on_a_bounded_grid():
         ((1e160, 1, 1), "check the spacing"),
         ((0, 1, 1), "check the spacing"),
         ((np.nan, 1, 1), "check the spacing"),
-        ((2, 1), "give the spacing"),
+        ((2, 1), "give three numbers"),
     ],
 )
 def test_spacings_that_no_microscope_has(spacing, words):
     with pytest.raises(InputError, match=words):
         measure_labels(np.ones((3, 3, 3), int), spacing)
+
+
+@pytest.mark.parametrize("spacing", [1.0, None, "abc"])
+def test_a_spacing_has_three_numbers(spacing):
+    with pytest.raises(InputError, match=r"The spacing is .*: give three numbers"):
+        measure_labels(np.ones((3, 3, 3), int), spacing)
+    with pytest.raises(InputError, match="The labels are empty"):
+        measure_labels(np.ones((0, 3, 3), int))
 
 
 def test_labels_in_a_table_like_that_of_a_prediction():

@@ -273,7 +273,7 @@ def learned(few, tmp_path_factory):
 
 
 def test_a_stopped_run_goes_on_exactly(few, learned, tmp_path) -> None:
-    out = tmp_path / "nuclei.safetensors"
+    out, own = tmp_path / "nuclei.safetensors", torch.get_rng_state()
     events = run(few, out, steps=4)
     for event in events:
         if getattr(event, "step", 0) == 2:
@@ -285,6 +285,7 @@ def test_a_stopped_run_goes_on_exactly(few, learned, tmp_path) -> None:
     for event in run(few, out, steps=4):
         assert getattr(event, "step", 3) >= 3
     assert LearnedSynthesis.load(out).hash == learned.hash
+    assert torch.equal(torch.get_rng_state(), own), "the random numbers of the caller go on"
     with pytest.raises(InputError, match="already exists"):
         next(run(few, out, steps=4))
 
@@ -306,7 +307,7 @@ def test_images_without_their_labels_are_refused(few, tmp_path) -> None:
     out = tmp_path / "nuclei.safetensors"
     with pytest.raises(InputError, match="different kinds"):
         next(iter_learn_synthesis(few.image, None, out))
-    with pytest.raises(InputError, match="2 images and 1 labels"):
+    with pytest.raises(InputError, match="The number of images is 2, that of labels 1"):
         next(iter_learn_synthesis([few.image] * 2, [few.labels], out))
 
 

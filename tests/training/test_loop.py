@@ -105,7 +105,9 @@ def test_reports(uninterrupted):
 
 
 def test_seed_decides_everything(cells, tmp_path, uninterrupted):
+    own = torch.get_rng_state()
     train(cells, tmp_path / "again")
+    assert torch.equal(torch.get_rng_state(), own), "the random numbers of the caller go on"
     assert_same(content(uninterrupted[0]), content(tmp_path / "again"))
     train(cells, tmp_path / "other", SHORT.model_copy(update={"seed": 1}))
     a, b = (content(folder)["network"]["out.2.weight"] for folder in (uninterrupted[0], tmp_path / "other"))

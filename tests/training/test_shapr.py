@@ -68,11 +68,13 @@ def test_from_a_folder_to_a_rival(trained, dataset):
 def test_resumed_training_equals_one_that_went_on(trained, dataset, tmp_path):
     out = tmp_path / "my-shapr.safetensors"
     run = planned(dataset, out, preset="shapr", **LITTLE)
+    own = torch.get_rng_state()
     # After an epoch before its validation, in the middle of one, and in the second part.
     stops = iter([False, True, True, False, True])
     for reason in ("stopped", "stopped", "stopped", "finished"):
         events = list(iter_train(Run.open(run.folder), stop=lambda: next(stops, False)))
         assert events[-1].reason == reason
+    assert torch.equal(torch.get_rng_state(), own), "the random numbers of the caller go on"
     again = nd.load_model(out)
     for name, tensor in trained[0].network.state_dict().items():
         assert torch.equal(again.network.state_dict()[name], tensor), name

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.labels import Box, cell_box, cell_boxes, whole_numbers
+from napari_dispr.labels import Box, as_array, cell_box, cell_boxes, whole_numbers
 from napari_dispr.planes import KnownPlane
 from napari_dispr.settings import PictureKind
 from napari_dispr.stereology import Sizes
@@ -70,7 +70,7 @@ def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[An
     labels : (y, x) array
         0 is background, each other value is a cell. Booleans and floats become integers.
     """
-    labels = _plane(labels)
+    labels = _plane(as_array(labels, "segmentation"))
     if labels.ndim != 2:
         raise InputError(
             f"The labels have the shape {labels.shape}, not (y, x): choose one plane of them, or give the "
@@ -85,7 +85,7 @@ def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[An
 
 
 def _check_image(image: ArrayLike, labels: NDArray[Any]) -> NDArray[Any]:
-    image = _plane(image)
+    image = _plane(as_array(image, "picture"))
     if image.ndim == 3 and image.shape[-1] in (3, 4):
         raise InputError("The image is RGB: convert it to one channel of intensities.")
     if image.ndim != 2:
@@ -122,9 +122,8 @@ def check_intensities(
     return image
 
 
-def _plane(array: ArrayLike) -> NDArray[Any]:
+def _plane(array: NDArray[Any]) -> NDArray[Any]:
     """Drop axes of length 1 as long as there are more than two axes."""
-    array = np.asarray(array)
     while array.ndim > 2 and 1 in array.shape:
         array = array.squeeze(array.shape.index(1))
     return array

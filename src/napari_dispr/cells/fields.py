@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_dispr.cells.file_pairs import partners, stem_of
 from napari_dispr.cells.pictures import SERIES, axes_of, read_plane
 from napari_dispr.cells.stack_files import stated_pixel_size
+from napari_dispr.cells.stated_sizes import UNIT, micrometers
 from napari_dispr.errors import InputError
 from napari_dispr.files import A_TABLE, as_file_name, in_natural_order, reading
 from napari_dispr.grid import LARGEST, SMALLEST
@@ -173,13 +174,13 @@ def _of_table(path: Path) -> Iterator[Field]:
         fault = "" if labels else f"Line {number} of {path} names no labels: give a segmentation."
         size = None
         if stated := row.get("pixel_size"):
-            found = numeric([stated.replace(",", ".")])
-            if found is not None and SMALLEST <= found[0] <= LARGEST:
+            found, unit = numeric([stated.replace(",", ".")]), row.get("unit") or UNIT
+            if found is not None and SMALLEST <= found[0] <= LARGEST and micrometers(unit) == 1:
                 size = float(found[0])
             else:
                 fault = (
-                    f"Line {number} of {path} has the pixel size {stated!r}: give it in micrometer, such as "
-                    "0.1."
+                    f"Line {number} of {path} has the pixel size {f'{stated} {unit}'!r}: give it in "
+                    "micrometer, such as 0.1."
                 )
         yield Field(
             name,

@@ -1,15 +1,17 @@
 """Which label file belongs to which image file, by their names. Reads no file."""
 
+import unicodedata
 from os import PathLike
 from pathlib import Path
 
 from napari_dispr.errors import InputError
+from napari_dispr.files import TIFF
 
 #: Endings that a label file may have after the name of its image.
 _LABEL_ENDINGS = tuple(
     mark + word for word in ("cp_masks", "masks", "mask", "labels", "label", "seg") for mark in "_-"
 )
-_ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr", ".npy")
+_ENDINGS = (".ome.tiff", ".ome.tif", *TIFF, ".ome.zarr", ".zarr", ".npy")
 #: Cellpose writes a file with this ending for each image on which it is trained.
 _FLOWS = "_flows"
 #: Formats of one plane; among other files, one without a partner is a preview, and is left out.
@@ -74,8 +76,13 @@ def partners(
     of_labels = _files(labels, flat)
     together = labels.resolve() == images.resolve()
     of_images = _files(images, flat)
+    named: dict[tuple[str, str], Path] = {}
+    for stem, path in of_labels.items():
+        for ending in ("", *_LABEL_ENDINGS):
+            if stem.lower().endswith(ending):
+                named.setdefault((_composed(stem[: len(stem) - len(ending)]), ending), path)
     found = {
-        stem: [of_labels[stem + e] for e in ("", *_LABEL_ENDINGS) if stem + e in of_labels]
+        stem: [named[_composed(stem), e] for e in ("", *_LABEL_ENDINGS) if (_composed(stem), e) in named]
         for stem in of_images
     }
     if together:  # an image is not its own partner, and labels are no images
@@ -103,6 +110,11 @@ def partners(
     paired = {path.suffix.lower() for pair in pairs for path in pair}
     previews = {suffix for suffix in _FLAT if suffix not in paired} if pairs else set()
     return pairs, [(path, fault) for path, fault in alone if path.suffix.lower() not in previews]
+
+
+def _composed(name: str) -> str:
+    """A name with one character for each letter: macOS writes an umlaut as two, other systems as one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _is_folder(path: Path) -> bool:

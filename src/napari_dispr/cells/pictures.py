@@ -9,36 +9,44 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr.cells.stack_files import checked_channel, one_channel, open_zarr, read_file
+from napari_dispr.cells.stack_files import (
+    checked_channel,
+    named_axes,
+    one_channel,
+    open_zarr,
+    read_file,
+)
 from napari_dispr.errors import InputError
-from napari_dispr.files import open_tiff, reading
+from napari_dispr.files import TIFF, open_tiff, reading
 
 #: Axes along which a file may hold several fields: time points and slices.
 SERIES = "TZ"
-_PLANES = {"T": "time points", "Z": "slices", "C": "channels"}
+_PLANES = {"T": "time points", "Z": "slices", "C": "channels", "S": "colours", "Q": "planes"}
 
 
-def axes_of(path: Path) -> dict[str, int]:
+def axes_of(path: Path, unnamed: str = "T") -> dict[str, int]:
     """The axes of a picture that are longer than 1, a letter each, and their lengths; without reading pixels.
 
-    Empty if the file cannot be read, or does not say its axes. NPY files of three axes are series of planes.
+    Empty if the file cannot be read, or does not say its axes. An axis without a name before y and x, as in
+    NPY files, is called ``unnamed``: a series of planes.
     """
     try:
         if path.is_dir():
             opened = open_zarr(path)
             shape, letters = opened.array.shape, opened.axes
-        elif path.suffix.lower() in (".tif", ".tiff"):
+        elif path.suffix.lower() in TIFF:
             with open_tiff(path) as tiff:
                 shape, letters = tiff.series[0].shape, tiff.series[0].axes
         elif path.suffix.lower() == ".npy" and path.is_file():
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-            letters = "TYX" if len(shape) == 3 else "YX"
+            letters = "YX".rjust(len(shape), "Q")
         else:
             return {}
     except Exception:  # a damaged file can raise anything; it is reported when it is read
         return {}
+    letters = named_axes(shape, letters)
     if len(shape) == 3 and letters.endswith("YX"):
-        letters = letters.replace("Q", "T").replace("I", "T")  # an axis without a name: planes
+        letters = letters.replace("Q", unnamed).replace("I", unnamed)
     if not len(set(letters)) == len(letters) == len(shape):
         return {}
     return {letter: length for letter, length in zip(letters, shape, strict=True) if length > 1}
@@ -68,11 +76,11 @@ def read_plane(
     array
         (y, x), but for axes that are not known.
     """
-    axes = axes_of(path)
+    axes = axes_of(path, unnamed="T" if "T" in place else "Q")  # one without a name may be channels
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
         array = one_channel(read_file(path, labels=labels), path, channel).array
         return array.reshape([length for length in array.shape if length != 1] or array.shape)
-    if not labels and "C" not in axes:
+    if not labels and not {"C", "S", "Q"} & axes.keys():
         checked_channel(channel or 0, path, 1)
     wanted = {}
     for letter, length in list(axes.items())[:-2]:
@@ -82,8 +90,8 @@ def read_plane(
                     f"{path} has {length} planes along {letter}, fewer than its partner: check both."
                 )
             wanted[letter] = place[letter]
-        elif letter == "C" and not labels:
-            wanted[letter] = checked_channel(channel, path, length)
+        elif letter in "CSQ" and not labels:
+            wanted[letter] = checked_channel(channel, path, length, _PLANES[letter])
         else:
             what = _PLANES.get(letter, f"planes along {letter}")
             raise InputError(f"{path} has {length} {what}, and one was expected: save one of them.")
@@ -92,7 +100,7 @@ def read_plane(
 
 def _read_plane(path: Path, index: tuple[int, ...]) -> NDArray[Any]:
     """The plane at an index of the axes before y and x that are longer than 1; no other is read."""
-    with reading(path, "TIFF" if path.suffix.lower() in (".tif", ".tiff") else "a picture"):
+    with reading(path, "TIFF" if path.suffix.lower() in TIFF else "a picture"):
         if path.is_dir():
             return _plane_of(open_zarr(path).array, index)
         if path.suffix.lower() == ".npy":

@@ -22,7 +22,7 @@ from napari_dispr.cells.cropping import (
     three_digits,
 )
 from napari_dispr.errors import InputError
-from napari_dispr.labels import Box, cell_boxes, whole_numbers
+from napari_dispr.labels import Box, as_array, cell_boxes, whole_numbers
 from napari_dispr.planes import LEAST_SPACING, KnownPlane, ends, useful
 from napari_dispr.stereology import Numbers, Sizes, usual_sizes
 
@@ -62,7 +62,7 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
     Raises an InputError if shapes or depths do not fit one another, a depth is given twice, the image is not
     one channel, the labels are empty, or they name different cells in different planes.
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels, "segmentation")
     if labels.ndim != 3:
         raise InputError(
             f"The labels have the shape {labels.shape}, not (plane, y, x): give one segmentation for each "
@@ -73,14 +73,16 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
             raise InputError(f"Depth number {place} is {depth!r}: give a number for each plane.")
     deep = np.atleast_1d(np.asarray(depths, dtype=np.float64))
     if deep.shape != labels.shape[:1]:
-        raise InputError(f"There are {deep.size} depths for {len(labels)} planes: give one for each plane.")
+        raise InputError(
+            f"The number of depths is {deep.size}, that of planes {len(labels)}: give one for each plane."
+        )
     order = np.argsort(deep, kind="stable")
     deep = deep[order]
     if len(deep) > 1 and (twice := np.flatnonzero(np.diff(deep) <= 0)).size:
         raise InputError(f"The depth {deep[twice[0]]:g} is given twice: give each plane a depth of its own.")
     pictures = None
     if image is not None:
-        pictures = np.asarray(image)
+        pictures = as_array(image, "picture")
         if pictures.shape != labels.shape:
             raise InputError(
                 f"The image has the shape {pictures.shape} and the labels {labels.shape}: give one channel "

@@ -16,7 +16,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.slices import touches_border
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.files import A_TABLE, reading
 
 #: Least number of different cells for a training, validation cells included.
@@ -83,8 +83,8 @@ def check_cells(cells: Sequence[CellFile]) -> list[str]:
     warnings = []
     if len(cells) < FEW:
         warnings.append(
-            f"There are only {len(cells)} cells: train on {FEW} or more, so that the model learns how they "
-            "differ, or only calibrate a model with these."
+            f"The dataset has only {counted(len(cells), 'cell')}: train on {FEW} or more, so that the model "
+            "learns how they differ, or only calibrate a model with these."
         )
     if predicted := sum(cell.predicted for cell in cells):
         alone = "only the others validate the model"

@@ -14,24 +14,30 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr.cells.file_pairs import stem_of
+from napari_dispr.cells.file_pairs import is_zarr, stem_of
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.cells.stated_sizes import UNIT, UNKNOWN, Sizes, in_one_unit, micrometers, tiff_sizes
 from napari_dispr.errors import InputError
-from napari_dispr.files import open_tiff, reading
+from napari_dispr.files import TIFF, open_tiff, reading
 from napari_dispr.grid import check_spacing
 
 #: Formats that are not read, and what to do about them.
 _OTHER_FORMATS = {
     **dict.fromkeys(
-        (".czi", ".ims", ".lif", ".lsm5", ".nd2", ".oib", ".oif", ".oir", ".vsi"),
+        (".czi", ".dv", ".ims", ".lif", ".nd2", ".oib", ".oif", ".oir", ".vsi", ".zvi"),
         "is in the format of a microscope: open it in Fiji (Bio-Formats) and save it as OME-TIFF",
     ),
     **dict.fromkeys(
-        (".geojson", ".json", ".roi", ".zip"),
+        (".geojson", ".json", ".roi"),
         "holds outlines, not labels: export a label image from the program that drew them",
     ),
+    ".zip": "is an archive: unpack it, or, if it holds ImageJ's outlines, export a label image from the "
+    "program that drew them",
+    ".npz": "is an archive of arrays: save one of them as NPY or TIFF",
 }
+
+#: The most colours, with opacity, and the shortest side of a picture in colour whose axes have no names.
+_COLOURS, _SHORTEST = 4, 16
 
 #: Distances of voxels (z, y, x) in micrometer; that along z may not be known.
 StatedSpacing = tuple[float | None, float, float]
@@ -152,7 +158,7 @@ def stated_spacing(path: Path) -> StatedSpacing | None:
     try:
         if path.is_dir():
             sizes, unit = (read := open_zarr(path)).sizes, read.unit
-        elif path.suffix.lower() in (".tif", ".tiff"):
+        elif path.suffix.lower() in TIFF:
             with open_tiff(path) as tiff:
                 sizes, unit = in_one_unit(*tiff_sizes(tiff)[:2])
         else:
@@ -177,12 +183,12 @@ def read_file(path: Path, *, labels: bool = False) -> FileArray:
     suffix = path.suffix.lower()
     if path.is_dir():
         read = _read_zarr(path)
-    elif suffix in (".tif", ".tiff"):
+    elif suffix in TIFF:
         read = _read_tiff(path)
     elif suffix == ".npy":
         with reading(path, "NPY"):
             array = _read_cellpose(path) if stem_of(path).endswith("_seg") else np.load(path)
-        read = FileArray(array, "?" * array.ndim)
+        read = FileArray(array, named_axes(array.shape, "Q" * array.ndim))
     elif suffix in _OTHER_FORMATS:
         raise InputError(f"{path} {_OTHER_FORMATS[suffix]}.")
     else:
@@ -232,11 +238,35 @@ def _read_picture(path: Path, labels: bool) -> FileArray:
     from imageio.v3 import immeta, imread
 
     with reading(path, "a picture", "save it as TIFF"):
-        has_palette = labels and immeta(path, exclude_applied=False).get("mode") == "P"
-        array = imread(path, mode="P") if has_palette else imread(path)
+        content: Any = path.read_bytes()  # imageio leaves files open that it cannot read
+        kind: dict[str, Any] = {"extension": path.suffix}
+        has_palette = labels and immeta(content, exclude_applied=False, **kind).get("mode") == "P"
+        array = imread(content, mode="P", **kind) if has_palette else imread(content, **kind)
         if path.suffix.lower() == ".gif" and len(array) == 1:
             array = array[0]
-    return FileArray(array, {2: "YX", 3: "YXS"}.get(array.ndim, "?" * array.ndim))
+        if array.ndim == 3 and array.shape[2] == 2:  # grey values and opacity
+            array = array[..., 0]
+    return FileArray(array, {2: "YX", 3: "YXS"}.get(array.ndim, "Q" * array.ndim))
+
+
+def named_axes(shape: Sequence[int], axes: str) -> str:
+    """The axes of a file; ``YXS`` for three without names of which the last is as short as colours."""
+    is_colour = (
+        len(shape) == 3 and axes[0] in "QI" and 2 <= shape[2] <= _COLOURS < _SHORTEST <= min(shape[:2])
+    )
+    return "YXS" if is_colour else axes
+
+
+class _NoArray:
+    """Stands for any other object in a pickle, such as a path: takes its content and does nothing."""
+
+    def __init__(self, *content: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, value: Any) -> None: ...
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -245,7 +275,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = ("_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype")
         if module.split(".")[0] != "numpy" or name not in known:
-            raise ValueError(f"{module}.{name} is no array")
+            return _NoArray
         return super().find_class(module, name)
 
 
@@ -259,7 +289,10 @@ def _read_cellpose(path: Path) -> NDArray[Any]:
         if read(file)[2] != np.dtype(object):
             return np.load(path)
         content = _ArrayUnpickler(file).load()
-    return np.asarray(content.item()["masks"])
+    masks = content.item().get("masks") if isinstance(content, np.ndarray) else None
+    if not isinstance(masks, np.ndarray):
+        raise InputError(f"{path} holds no masks: segment the picture in Cellpose, and save it again.")
+    return masks
 
 
 def _in_space(read: FileArray, path: Path, flat: bool) -> FileArray:
@@ -287,7 +320,8 @@ def _read_tiff(path: Path) -> FileArray:
     with reading(path, "TIFF"), open_tiff(path) as tiff:
         series = tiff.series[0]
         # By default tifffile writes three or four slices of whole numbers as colours.
-        array, axes = series.asarray(), "ZYX" if series.axes == "SYX" else series.axes
+        array = series.asarray()
+        axes = "ZYX" if series.axes == "SYX" else named_axes(array.shape, series.axes)
         if array.size < _promised(tiff):
             raise ValueError("pages are missing")
         sizes, units, note = tiff_sizes(tiff)
@@ -305,12 +339,12 @@ def _promised(tiff: tifffile.TiffFile) -> int:
 # --- OME-Zarr ---------------------------------------------------------------------------------------
 
 
-_ZARR = "an OME-Zarr image"
+_ZARR, _ZARR_CURE = "an OME-Zarr image", "save it as OME-Zarr or TIFF"
 
 
 def _read_zarr(path: Path) -> FileArray:
     opened = open_zarr(path)
-    with reading(path, _ZARR):
+    with reading(path, _ZARR, _ZARR_CURE):
         return replace(opened, array=np.asarray(opened.array[...]))
 
 
@@ -322,7 +356,9 @@ def open_zarr(path: Path) -> FileArray:
         raise InputError(
             f'{path} is OME-Zarr, which needs one more package: run pip install "napari-dispr[zarr]".'
         ) from None
-    with reading(path, _ZARR):
+    if not is_zarr(path):
+        raise InputError(f"{path} is a folder, and a picture was expected: give a file or an OME-Zarr in it.")
+    with reading(path, _ZARR, _ZARR_CURE):
         group = zarr.open_group(path, mode="r")
         attributes: Mapping[str, Any] = json.loads(json.dumps(dict(group.attrs)))
         attributes = attributes.get("ome", attributes)  # from version 0.5
@@ -332,6 +368,11 @@ def open_zarr(path: Path) -> FileArray:
                 one = path / images[0]
                 raise InputError(f"{path} has {len(images)} images: choose one of them, such as {one}.")
             return open_zarr(path / images[0])
+        if "multiscales" not in attributes:
+            # A group of label images, or of the wells and fields of a plate.
+            inner = sorted(name for name, _ in group.groups())
+            cure = f"choose an image in it, such as {path / inner[0]}" if inner else _ZARR_CURE
+            raise InputError(f"{path} is a Zarr, but no OME-Zarr image: {cure}.")
         image = attributes["multiscales"][0]
         largest: Any = group[image["datasets"][0]["path"]]
         axes = [_axis(axis) for axis in image.get("axes", "tczyx")]

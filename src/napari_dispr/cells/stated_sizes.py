@@ -50,9 +50,17 @@ def tiff_sizes(tiff: tifffile.TiffFile) -> tuple[Sizes, Sequence[object], str]:
         if min(y_side, x_side) >= _LEAST_PIXEL and max(y_side, x_side) <= _LARGEST_PIXEL:
             return (None, y_side, x_side), (UNIT,) * 3, ""
     note, z = "", abs(as_number(metadata.get("spacing")))
-    if not z and tiff.is_imagej and micrometers(units[0]):
+    if tiff.is_imagej and _slices(metadata) < 2:
+        z = 0.0
+    elif not z and tiff.is_imagej and micrometers(units[0]):
         note, z = "the distance of its slices is taken as 1 unit, the default of ImageJ.", 1.0
     return (z or None, y, x), units, note
+
+
+def _slices(metadata: Mapping[str, Any]) -> int:
+    """Number of slices that ImageJ states; it leaves out what is 1."""
+    series = {"channels", "frames"} & metadata.keys()
+    return int(metadata.get("slices", 1 if series else metadata.get("images", 1)))
 
 
 def _ome_sizes(text: str) -> tuple[Sizes, Sequence[object]]:

@@ -70,7 +70,11 @@ def batch(options: argparse.Namespace) -> int:
         report_batch(options.out, listed, group=options.group)
     print(f"{counted(done.cells, 'cell')} of {counted(len(done.fields), 'field')}: {options.out}")
     if done.failed:
-        common.warn(f"{counted(len(done.failed), 'field')} failed: {options.out / 'failed.csv'} says why.")
+        which, why = next(iter(done.failed.items()))
+        such = f"{which}: {why}" if len(done.failed) == 1 else f"such as {which}: {why}"
+        common.warn(
+            f"{counted(len(done.failed), 'field')} failed, {such} All are in {options.out / 'failed.csv'}."
+        )
     return _SOME_FAILED if done.failed else 0
 
 

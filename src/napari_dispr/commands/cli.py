@@ -20,8 +20,14 @@ _COMMANDS = (
     *("dataset", "calibrate", "augment", "train", "evaluate", "classify", "synthesise", "models"),
 )
 
-#: What to do when a disk is full.
-_FULL = ": free some space there, or choose another folder, and repeat the command; finished results are kept"
+#: What to do when a disk is full, and without permission, by the numbers of the errors.
+_CURES = {
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+    ): ": free some space there, or choose another folder, and repeat the command; finished results are kept",
+    (errno.EACCES, errno.EPERM, errno.EROFS): ": change it, or choose another file or folder",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "images and labels, napari-dispr dataset cuts the cells from them."
             )
         if unknown:
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         status = options.command(options) or 0
         print(end="", flush=True)
         return status
@@ -61,9 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + 13
     except OSError as error:
         what = error.filename or "a file or the output"
-        cure = _FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        cure = next((cure for numbers, cure in _CURES.items() if error.errno in numbers), "")
         print(f"napari-dispr: {what}: {error.strerror or error}{cure}.", file=sys.stderr)
         _drop_output()
+        return 2
+    except MemoryError:
+        print(
+            "napari-dispr: There is not enough memory: close other programs, or use a smaller picture; "
+            "finished results are kept.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("napari-dispr: interrupted; finished results are kept.", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -45,6 +46,8 @@ def measure(options: argparse.Namespace) -> None:
 
     measures_of(options.set)  # checks it before anything slow
     tables: list[pd.DataFrame] = []
+    if len({os.path.realpath(path) for path in options.files}) < len(options.files):
+        raise InputError("A file or folder is given twice: give each once.")
     for path in options.files:
         table = _measure_path(path, spacing, unit, options)
         if text := without_surface(table):

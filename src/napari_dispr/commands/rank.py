@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.commands import common
-from napari_dispr.errors import counted
+from napari_dispr.errors import InputError, counted
+
+_MEASURE = "volume"
 
 
 def add(commands: Any) -> None:
@@ -28,7 +30,7 @@ def add(commands: Any) -> None:
         help="how much error the ranking saves, measured on the shapes of `evaluate --save-shapes`",
     )
     command.add_argument(
-        "--measure", default="volume", help="the measure to rank by; docs/measures.md lists them (volume)"
+        "--measure", help=f"the measure to rank by; docs/measures.md lists them ({_MEASURE})"
     )
     command.add_argument(
         "--absolute",
@@ -44,6 +46,9 @@ def add(commands: Any) -> None:
 
 
 def rank(options: argparse.Namespace) -> None:
+    if options.planes and (options.measure is not None or options.absolute):
+        raise InputError("--planes ranks by its own gain: leave out --measure and --absolute.")
+    options.measure = options.measure or _MEASURE
     if options.worth is not None:
         _worth(options)
         return

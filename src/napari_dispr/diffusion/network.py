@@ -5,6 +5,8 @@ load without changes. The meaning of the condition planes is defined in `conditi
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, Literal, cast
@@ -109,6 +111,14 @@ DEFAULT = NetworkConfig(
     planes=6,
     volumes=4,
 )
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Random weights that are made inside depend on the seed; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def fold(x: Tensor, n: int) -> Tensor:
@@ -377,7 +387,8 @@ class UNet3D(UNet):
     def with_inputs(self, planes: int, volumes: int) -> "UNet3D":
         """A copy with fewer condition planes and volumes, or with more, whose weights are 0."""
         old, n = self.config, self.config.fold
-        new = UNet3D(replace(old, planes=planes, volumes=volumes))
+        with seeded():
+            new = UNet3D(replace(old, planes=planes, volumes=volumes))
         weights = self.state_dict()
         stem = weights["input_blocks.0.0.weight"]
         own = old.in_channels * n**3

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from napari_dispr.card import Card, Quality
 from napari_dispr.diffusion.model import ShapeModel
-from napari_dispr.diffusion.network import NetworkConfig, UNet3D
+from napari_dispr.diffusion.network import NetworkConfig, UNet3D, seeded
 from napari_dispr.diffusion.process import GaussianDiffusion
 from napari_dispr.errors import InputError
 
@@ -86,7 +86,8 @@ def import_dispr_checkpoint(
                 f"The checkpoint takes {config.in_channels} channels and gives {config.out_channels}, where "
                 "DISPR's takes 3 (mask, image, shape) and gives 1 or 2: choose a checkpoint of DISPR."
             )
-        network = UNet3D(config)
+        with seeded():
+            network = UNet3D(config)
         network.load_state_dict(dict(state))
     except InputError:
         raise

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from napari_dispr.errors import counted
 from napari_dispr.evaluation.rows import Row
 from napari_dispr.evaluation.truth import TOGETHER, Definitions, compared_by, member_columns
 from napari_dispr.files import plain
@@ -236,7 +237,8 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     for name, method in summary["methods"].items():
         print(f"\n{name}: {method['n']} members, {method['failed']} failed", file=text)
         if method["trained_on"]:
-            print(f"  left out, since it was trained on them: {len(method['trained_on'])} cells", file=text)
+            left_out = counted(len(method["trained_on"]), "cell")
+            print(f"  left out, since the method was trained on them: {left_out}", file=text)
         if not method["n"]:
             continue
         print(f"  {'':18}{'median':>8}{'90 %':>8}{'mean':>8}    sd", file=text)

@@ -1,7 +1,7 @@
 """Predictions as surface meshes in files, in the image's world, with a table of what each file holds."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +10,15 @@ import trimesh
 from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.files import folder_written_aside, write_json
+from napari_dispr.prediction.members import checked_numbers
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.saving import remove_prediction, save_cell, save_tables, write_table
+from napari_dispr.prediction.saving import (
+    check_not_foreign,
+    remove_prediction,
+    save_cell,
+    save_tables,
+    write_table,
+)
 from napari_dispr.shapes.mesh_files import mesh_format, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
@@ -130,6 +137,7 @@ def export_prediction(
         Called with the number of finished cells and of all cells. If it raises, nothing is written.
     """
     prediction.check_has_cells()
+    check_not_foreign(prediction, folder)
     with folder_written_aside(folder) as aside:
         for done, label in enumerate(prediction, start=1):
             save_cell(prediction, aside, label)
@@ -176,7 +184,8 @@ def _chosen(wanted: Iterable[int] | None, there: Iterable[int], what: str) -> li
     known = list(there)
     if wanted is None:
         return known
-    chosen = list(dict.fromkeys(int(one) for one in wanted))
+    empty = isinstance(wanted, Sized) and not len(wanted)
+    chosen = [] if empty else checked_numbers(wanted, f"{what}s")
     if missing := [str(one) for one in chosen if one not in known]:
         some = ", ".join(str(one) for one in known[:10]) + (", ..." if len(known) > 10 else "")
         raise InputError(

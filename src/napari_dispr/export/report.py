@@ -56,11 +56,12 @@ def report(
     Raises
     ------
     InputError
-        If the prediction holds no cell, or the picture is not that of the prediction.
+        If the prediction holds no cell, or the picture or the table is not that of the prediction.
     """
     prediction.check_has_cells()
     field = Field(prediction, image, labels)
     table = measure(prediction) if measures is None else measures
+    prediction.check_measures(table, "volume")
     cells = measure_cells(prediction, table).set_index("label")
     sections = []
     detailed = _detailed(cells)

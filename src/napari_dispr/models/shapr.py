@@ -28,6 +28,7 @@ from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop
 from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
 from napari_dispr.diffusion.model import check_finite
+from napari_dispr.diffusion.network import seeded
 from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
 from napari_dispr.models.method import OneShape
@@ -219,7 +220,8 @@ class SHAPRModel(OneShape):
             metadata, tensors = read_tensors(path)
             if metadata["format"] != FORMAT:
                 raise ValueError(metadata["format"])
-            network = SHAPR()
+            with seeded():
+                network = SHAPR()
             network.load_state_dict(tensors)
             model = cls(network, Card.model_validate_json(metadata["card"]))
         except (SafetensorError, LookupError, TypeError, ValueError, RuntimeError, OSError) as error:

@@ -34,15 +34,20 @@ class CellDone:
 Event = Step | CellDone
 
 
-def checked_labels(cells: int | Iterable[int]) -> list[int]:
-    """The labels of cells in their order, each once; an InputError if there are none, or other values."""
-    given = list(cells) if isinstance(cells, Iterable) and not isinstance(cells, np.ndarray) else cells
-    values = np.atleast_1d(np.asarray(given))
+def checked_numbers(given: int | Iterable[int], what: str = "cells") -> list[int]:
+    """The labels of cells, or the numbers of members, in their order, each once.
+
+    Raises an InputError if there are none, or other values.
+    """
+    listed = given
+    if isinstance(given, Iterable) and not isinstance(given, np.ndarray | str | bytes):
+        listed = list(given)
+    values = np.atleast_1d(np.asarray(listed))
     if not values.size:
-        raise InputError("No cells were given: give at least one label.")
+        raise InputError(f"No {what} were given: give at least one.")
     if values.ndim != 1 or values.dtype.kind not in "ui":
-        raise InputError(f"The cells are {cells!r}: give their labels as a list of whole numbers.")
-    return [int(label) for label in dict.fromkeys(values.tolist())]
+        raise InputError(f"The {what} are {given!r}: give them as a list of whole numbers.")
+    return [int(number) for number in dict.fromkeys(values.tolist())]
 
 
 def iter_members(

@@ -16,7 +16,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go, steps_of
 from napari_dispr.models.library import load_model
 from napari_dispr.models.sampling import Sampling
-from napari_dispr.prediction.members import CellDone, Event, checked_labels, iter_members
+from napari_dispr.prediction.members import CellDone, Event, checked_numbers, iter_members
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 
@@ -59,7 +59,7 @@ def iter_more_members(
         the cell was drawn from.
     """
     method, settings = as_drawn(prediction, model, device)
-    crops = [crop_of(prediction, label) for label in checked_labels(labels)]
+    crops = [crop_of(prediction, label) for label in checked_numbers(labels)]
     members = checked_settings(PredictSettings, {"members": members}).members
     numbers = {crop.label: _unused(prediction, crop.label, members) for crop in crops}
     return (yield from iter_members(prediction, crops, method, numbers, settings.seed))
@@ -85,9 +85,7 @@ def iter_redraw_members(
     numbers : iterable of int
         Of the members that are rejected.
     """
-    rejected = list(dict.fromkeys(int(number) for number in numbers))
-    if not rejected:
-        raise InputError("No member was given: give the number of at least one to reject.")
+    rejected = checked_numbers(numbers, "members")
     for number in rejected:
         prediction.check_has(label, number)
     # The cell is done only when the rejected members are gone.

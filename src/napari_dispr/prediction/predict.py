@@ -21,7 +21,7 @@ from napari_dispr.files import plain
 from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import Model, Sampling, as_method, unused_settings
-from napari_dispr.prediction.members import CellDone, Event, checked_labels, iter_members, section_of
+from napari_dispr.prediction.members import CellDone, Event, checked_numbers, iter_members, section_of
 from napari_dispr.prediction.notes import Note, mask_notes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
@@ -30,7 +30,9 @@ from napari_dispr.version import __version__
 __all__ = ["CellDone", "Event", "Step", "iter_predict", "iter_predict_crops", "predict"]
 
 #: After "The earlier prediction has ...": for the command, and for ``earlier`` in Python.
-_NOT_THE_SAME = "it cannot be continued: give another folder or --overwrite; in Python, leave out `earlier`."
+_NOT_THE_SAME = (
+    "so it cannot be continued: give another folder, or --overwrite (in Python, leave out `earlier`)."
+)
 
 
 def iter_predict(
@@ -91,7 +93,7 @@ def iter_predict(
     pixel_size = chosen.pixel_size
     if pixel_size is None and unit == drawn_by.card.unit:
         pixel_size = grid.in_plane_scale(to_world)
-    chosen_cells = None if cells is None else checked_labels(cells)
+    chosen_cells = None if cells is None else checked_numbers(cells)
     card = drawn_by.card
     scaling = Scaling(
         chosen.scale, card.typical_extent, pixel_size, card.voxel_size, grid.pixel_sides(to_world)
@@ -227,9 +229,9 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
     for name in made:
         if made[name] != before.get(name):
             what = f"{name.replace('_', ' ')} {before.get(name)!r}, not {made[name]!r}"
-            raise InputError(f"The earlier prediction has {what}: {_NOT_THE_SAME}")
+            raise InputError(f"The earlier prediction has {what}, {_NOT_THE_SAME}")
     if fresh.unit != earlier.unit or not np.allclose(fresh.image_to_world, earlier.image_to_world):
-        raise InputError(f"The earlier prediction has another pixel size: {_NOT_THE_SAME}")
+        raise InputError(f"The earlier prediction has another pixel size, {_NOT_THE_SAME}")
     by_label = {crop.label: crop for crop in crops}
     to_world = grid.pixel_to_world(fresh.image_to_world)
     for label in earlier:  # without reading the shapes
@@ -243,9 +245,9 @@ def _continued(fresh: Prediction, earlier: Prediction, crops: Sequence[Crop], me
             and np.allclose(facts.grid_to_world, to_world @ crop.grid_to_pixel)
         )
         if not same:
-            raise InputError(
-                f"The earlier prediction has another cell {earlier.stem(label)}: {_NOT_THE_SAME}"
-            )
+            other = "cell {}, which is not chosen now" if crop is None else "another cell {}"
+            what = other.format(earlier.stem(label))
+            raise InputError(f"The earlier prediction has {what}, {_NOT_THE_SAME}")
     ordered = _in_order(earlier, list(by_label))
     notes = tuple(note for note in ordered.notes if note.kind in ("unlike", "cut"))
     return replace(fresh, ensembles=ordered.ensembles, notes=fresh.notes + notes, kept=earlier.kept)

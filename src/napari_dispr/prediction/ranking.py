@@ -49,7 +49,8 @@ def rank_cells(
     Raises
     ------
     InputError
-        If there is no such measure, the prediction has no cell, or nothing shows how certain the measure is.
+        If there is no such measure, the prediction has no cell, nothing shows how certain the measure is, or
+        ``measures`` is the table of another prediction.
 
     Notes
     -----
@@ -63,6 +64,7 @@ def rank_cells(
         from napari_dispr.shapes.morphometry import measure_ensembles  # slow; windows have measured already
 
         measures = measure_ensembles(prediction, only=[measure])
+    prediction.check_measures(measures, measure)
     found = {label: prediction.intervals_of(label).get(measure) for label in prediction}
     calibrated = None not in found.values()  # half intervals and expected errors cannot be compared
     if not calibrated and min(len(prediction.facts(label).numbers) for label in prediction) < 2:

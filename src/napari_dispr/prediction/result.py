@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import index
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from napari_dispr.prediction.store import EnsembleStore
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.facts import Agreement, CellFacts
 from napari_dispr.shapes.placement import Placement
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: The shape that was kept of a cell: the number of a member, or the consensus.
 Kept = int | Literal["consensus"]
@@ -247,6 +250,18 @@ class Prediction(Mapping[int, Ensemble]):
         if not self:
             raise InputError("The prediction holds no cell: predict at least one.")
 
+    def check_measures(self, table: "pd.DataFrame", *needed: str) -> None:
+        """Raise an `InputError` if a table is not of the members of this prediction, or lacks a measure."""
+        if missing := [name for name in ("label", "member", *needed) if name not in table]:
+            raise InputError(
+                f"The table of measures has no column {missing[0]!r}: give that of measure(prediction)."
+            )
+        members = {(label, number) for label in self for number in self.facts(label).numbers}
+        if members != set(zip(table["label"], table["member"], strict=True)) or len(table) != len(members):
+            raise InputError(
+                "The table of measures is of other cells or members: give that of measure(prediction)."
+            )
+
     @cached_property
     def _placement(self) -> Placement:
         self.check_has_cells()
@@ -290,7 +305,7 @@ class Prediction(Mapping[int, Ensemble]):
         dictionary of each table (`saving.write_table`), and ``prediction.json``.
 
         Each file gets its name when it is complete; the JSON, which makes the folder a prediction, comes
-        last. A prediction that is in the folder is replaced.
+        last. A prediction that is in the folder is replaced. Raises an InputError if other files would be.
         """
         from napari_dispr.prediction.saving import save_prediction
 

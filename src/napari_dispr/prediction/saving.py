@@ -37,17 +37,33 @@ from napari_dispr.shapes.measures import MEASURES
 PREDICTION_FILE = "prediction.json"
 CELLS = "cells"
 TABLES = ("morphometry.csv", "cells.csv")
+#: Endings of the two files of a cell.
+_SUFFIXES = (".npz", ".ome.tif")
 #: The picture and its segmentation, (y, x), which a folder may also hold.
 PICTURES = {"image": "picture.tif", "labels": "segmentation.tif"}
 
 
 def save_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
     """Write all files; see `Prediction.save`."""
+    check_not_foreign(prediction, folder)
     with folder_written_aside(folder) as aside:
         for label in prediction:
             save_cell(prediction, aside, label)
         save_tables(prediction, aside)
         remove_prediction(folder, prediction)
+
+
+def check_not_foreign(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
+    """Raise an InputError if saving would replace files that are not of a saved prediction."""
+    if (Path(folder) / PREDICTION_FILE).is_file():
+        return
+    files = [CELLS + f"/{prediction.stem(label)}{suffix}" for label in prediction for suffix in _SUFFIXES]
+    for name in (*TABLES, *(columns_file(table).name for table in TABLES), *files):
+        if (Path(folder) / name).exists():
+            raise InputError(
+                f"{folder} holds a file {name} that is not of a saved prediction: give a new or an empty "
+                "folder."
+            )
 
 
 def save_cell(prediction: Prediction, folder: str | os.PathLike[str], label: int) -> None:
@@ -287,7 +303,7 @@ def _remove_files(folder: Path, stems: Iterable[str], pictures: Iterable[str]) -
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:
-        for suffix in (".npz", ".ome.tif"):
+        for suffix in _SUFFIXES:
             (folder / CELLS / f"{stem}{suffix}").unlink(missing_ok=True)
 
 
@@ -367,10 +383,10 @@ def _written_measures(folder: Path) -> pd.DataFrame | None:
         content = json.loads((folder / PREDICTION_FILE).read_text(encoding="utf-8"))
         columns = content["columns"][TABLES[0]]
         table.attrs["columns"] = {name: columns[name] for name in table.columns}
-        _ = table[["label", "member", *MEASURES]]
-    except (OSError, ValueError, KeyError, TypeError):
+        fit = all(table[name].dtype == int for name in ("label", "member")) and not {*MEASURES} - {*table}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return table
+    return table if fit else None
 
 
 def _numbers(text: pd.Series) -> pd.Series:

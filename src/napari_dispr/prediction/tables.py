@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr.errors import InputError
-from napari_dispr.labels import cell_boxes, whole_numbers
+from napari_dispr.labels import as_array, cell_boxes, whole_numbers
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MASK_MEASURES, PICTURE_MEASURES
@@ -55,7 +55,7 @@ def measure(
             "Measures of the picture need a prediction, which knows the size of a pixel: give that, not its "
             "ensembles."
         )
-    return _with_plane(table, prediction, image, whole_numbers(np.asarray(labels)))
+    return _with_plane(table, prediction, image, whole_numbers(as_array(labels, "segmentation")))
 
 
 def measure_changed(prediction: Prediction, before: Prediction, measures: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def _with_plane(
     table: pd.DataFrame, prediction: Prediction, image: ArrayLike | None, labels: NDArray[Any]
 ) -> pd.DataFrame:
     """The table with the measures of the imaged plane, the same for all members of a cell."""
-    picture = None if image is None else np.asarray(image)
+    picture = None if image is None else as_array(image, "picture")
     for name, plane in (("label layer", labels), ("picture", picture)):
         if plane is not None and plane.shape != tuple(prediction.image_shape):
             raise InputError(
@@ -138,7 +138,11 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
         chosen shape; and ``warning``, how the cell is unlike the training data, or what is doubtful about its
         mask. ``attrs["columns"]`` holds unit and meaning of each column.
     """
-    summary = summarise(measure(prediction) if measures is None else measures, prediction.intervals_of)
+    if measures is None:
+        measures = measure(prediction)
+    else:
+        prediction.check_measures(measures)
+    summary = summarise(measures, prediction.intervals_of)
     agreeing = agreement(prediction.agreements)
     table = summary.merge(agreeing, on="label", how="left", sort=False)
     ends = [name for name in table if str(name).endswith(("_low", "_high"))]

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.errors import InputError
-from napari_dispr.labels import cell_boxes, whole_numbers
+from napari_dispr.labels import as_array, cell_boxes, whole_numbers
 from napari_dispr.shapes.meshes import affine_of, surface_mesh
 from napari_dispr.shapes.morphometry import as_table, measures_of
 from napari_dispr.shapes.one_shape import measure_shape
@@ -193,7 +193,7 @@ def measure_labels(
         If there is no such set, the labels are not whole numbers with three axes, or hold no cell, or no
         microscope has such voxels (`grid.check_spacing`).
     """
-    measures, volume = measures_of(set), np.asarray(labels)
+    measures, volume = measures_of(set), as_array(labels, "segmentation")
     if volume.ndim != 3:
         raise InputError(f"The labels have the shape {volume.shape}: give those of a 3D stack (z, y, x).")
     volume = whole_numbers(volume)

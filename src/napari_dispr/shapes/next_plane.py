@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr import grid
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.shapes.ensemble import Ensemble
 
 Floats = NDArray[np.float64]
@@ -57,7 +57,8 @@ def plane_gains(ensemble: Ensemble) -> PlaneGains:
     count = len(ensemble)
     if count < 3:
         raise InputError(
-            f"Cell {ensemble.label} has {count} members: draw three or more to see which plane to image next."
+            f"Cell {ensemble.label} has {counted(count, 'member')}: draw three or more to see which plane to "
+            "image next."
         )
     members = ensemble.members
     sections = members.reshape(count, grid.SIZE, -1).astype(np.float32)

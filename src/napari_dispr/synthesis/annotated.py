@@ -152,7 +152,9 @@ def all_annotated(
     if labels is None or len(kinds) > 1:
         raise InputError("Images and labels are of different kinds: give paths for both, or arrays for both.")
     if len(many) != len(own):
-        raise InputError(f"There are {len(many)} images and {len(own)} labels: give one for the other.")
+        raise InputError(
+            f"The number of images is {len(many)}, that of labels {len(own)}: give one for the other."
+        )
     several = list(zip(many, own, strict=True))
     if kinds == {True}:
         return [one for pair in several for one in read_annotated(*pair, spacing, unit, channel)]

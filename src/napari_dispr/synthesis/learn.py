@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_dispr.cells.stated_sizes import UNIT
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
-from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
+from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet, seeded
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.diffusion.samplers import with_condition
 from napari_dispr.errors import InputError
@@ -251,11 +251,11 @@ class Learner:
 
     def __init__(self, examples: Examples, settings: LearnSettings, device: torch.device) -> None:
         self.examples, self.settings, self.device = examples, settings, device
-        torch.manual_seed(settings.seed)
-        self._trained = {
-            part: Trained(UNet(topology).to(device), settings.learning_rate, settings.adam_learning_rate)
-            for part, topology in (("masks", masks.TOPOLOGY), ("textures", textures.TOPOLOGY))
-        }
+        with seeded(settings.seed):
+            self._trained = {
+                part: Trained(UNet(topology).to(device), settings.learning_rate, settings.adam_learning_rate)
+                for part, topology in (("masks", masks.TOPOLOGY), ("textures", textures.TOPOLOGY))
+            }
         if settings.start != "none":
             self._start_from(LearnedSynthesis.load(learned_file(settings.start)))
         images = np.stack([picture.image for picture in examples.pictures])
@@ -423,6 +423,7 @@ def _quantiles(
 
 def _finished(average: UNet) -> UNet:
     """A copy with the weights of 16 bit that the file holds, so that it makes what the file makes."""
-    network = UNet(PlaneNetworkConfig(**asdict(average.config)))
+    with seeded():
+        network = UNet(PlaneNetworkConfig(**asdict(average.config)))
     network.load_state_dict({k: v.half().float().cpu() for k, v in average.state_dict().items()})
     return network

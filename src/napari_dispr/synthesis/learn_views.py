@@ -12,7 +12,7 @@ from napari_dispr.card import Card, Quality
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
 from napari_dispr.diffusion.model import ShapeModel
-from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.network import UNet3D, seeded
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.events import in_one_go
 from napari_dispr.settings import checked_settings
@@ -58,8 +58,8 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
     """
     chosen = checked_settings(ViewsSettings, settings)
     check_is_new(out)
-    torch.manual_seed(chosen.seed)
-    trained = Trained(UNet3D(TOPOLOGY), *RATES)
+    with seeded(chosen.seed):
+        trained = Trained(UNet3D(TOPOLOGY), *RATES)
     checkpoint, step = folder_of(out) / "checkpoint.pt", 0
     if checkpoint.exists():
         content = read_checkpoint(checkpoint, ("trained", "step"), chosen, free=set(), cells=())

@@ -17,7 +17,7 @@ from skimage.segmentation import find_boundaries, watershed
 from torch import Tensor
 
 from napari_dispr.diffusion.devices import choose, fast_dtype
-from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
+from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet, seeded
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.errors import InputError
 from napari_dispr.synthesis.annotated import Annotated, grey_range
@@ -264,8 +264,7 @@ def iter_train_segmenter(
         After each step.
     """
     device = choose(settings.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = UNet(_NETWORK)
     trained = Trained(network.to(device), *_RATES)
     mixed = fast_dtype(device) is torch.bfloat16

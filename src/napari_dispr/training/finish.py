@@ -16,7 +16,7 @@ from napari_dispr.cells.folders import CellFile, DatasetNotes
 from napari_dispr.cells.novelty import fit_novelty
 from napari_dispr.cells.training_cells import larger_side, training_cell
 from napari_dispr.diffusion.model import ShapeModel
-from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.network import UNet3D, seeded
 from napari_dispr.diffusion.original import dispr_qualities
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.errors import InputError
@@ -131,7 +131,8 @@ def finished_model(
     settings = trained.plan.settings
     assert isinstance(settings, TrainSettings)
     if run.best.exists():
-        network = UNet3D(topology_of(settings))
+        with seeded():
+            network = UNet3D(topology_of(settings))
         network.load_state_dict(load_file(run.best))
     elif run.checkpoint.exists():
         state = State(settings, topology_of(settings), torch.device("cpu"))
@@ -198,7 +199,8 @@ def _from_known_shapes(
 def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda: False) -> SHAPRModel:
     """SHAPR with the best weights of its run, and its scores; see `finished_model`."""
     weights, steps = best_weights(run.checkpoint)
-    network = SHAPR()
+    with seeded():
+        network = SHAPR()
     network.load_state_dict(weights)
     card = card_of(trained)
     training = {**card.training, "steps": steps}

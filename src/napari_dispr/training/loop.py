@@ -233,8 +233,10 @@ class _Loop:
         self.objective = objective_of(state.network, state.settings)
         config = state.network.config
         samples = Samples(cells, state.settings, config.planes, config.volumes)
+        # It takes a number from its generator, by default torch's own, which is the user's.
+        own, workers = torch.Generator(), state.settings.workers
         loader = DataLoader(
-            samples, batch_sampler=units, num_workers=state.settings.workers, collate_fn=joined
+            samples, batch_sampler=units, num_workers=workers, collate_fn=joined, generator=own
         )
         self.units, self.unit_size = iter(loader), units.size
         self._started = clock() - state.clock

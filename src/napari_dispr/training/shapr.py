@@ -20,6 +20,7 @@ from torch import Tensor
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.diffusion import devices
 from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
+from napari_dispr.diffusion.network import seeded
 from napari_dispr.errors import InputError
 from napari_dispr.models.shapr import (
     SHAPR,
@@ -113,9 +114,9 @@ class RivalState:
     """
 
     def __init__(self, settings: RivalTrainSettings, cells: Sequence[str], device: torch.device) -> None:
-        torch.manual_seed(settings.seed)
         self.settings, self.device = settings, device
-        self.network, self.discriminator = SHAPR().to(device), Discriminator().to(device)
+        with seeded(settings.seed):
+            self.network, self.discriminator = SHAPR().to(device), Discriminator().to(device)
         self.part = "supervised"
         self.step = self.epoch = self.place = self.watched = self.best_epoch = self.best_step = 0
         self.clock = 0.0

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
-from napari_dispr.diffusion.network import NetworkConfig, UNet3D
+from napari_dispr.diffusion.network import NetworkConfig, UNet3D, seeded
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.settings import TrainSettings
 
@@ -36,9 +36,10 @@ class State(Trained[UNet3D]):
     """
 
     def __init__(self, settings: TrainSettings, config: NetworkConfig, device: torch.device) -> None:
-        torch.manual_seed(settings.seed)
+        with seeded(settings.seed):
+            network = UNet3D(config)
         super().__init__(
-            UNet3D(config).to(device),
+            network.to(device),
             settings.learning_rate,
             settings.adam_learning_rate,
             muon=settings.method != "dispr",
