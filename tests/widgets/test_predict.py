@@ -435,6 +435,23 @@ def test_painting_moves_the_outline(opened, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: viewer.layers["chosen cells"].data[:, 0, 0].min() < before[:, 0, 0].min() - 3)
 
 
+@pytest.mark.parametrize("changed", ["cells", "picture"])
+def test_results_of_changed_layers_are_called_outdated(opened, qtbot: QtBot, changed: str) -> None:
+    viewer, widget = opened(labels=LABELS.copy())
+    run(qtbot, widget, 4)
+    said = widget.run_bar.status.text()
+    viewer.layers[changed].refresh()
+    assert widget.run_bar.status.text() == said
+    if changed == "cells":
+        viewer.layers["cells"].data_setitem((np.arange(3), np.arange(3)), 4)
+    else:
+        viewer.layers["picture"].data = IMAGE + 1
+    outdated = "The image or the labels have changed since then"
+    assert widget.run_bar.status.text().startswith(f"{said} {outdated}")
+    run(qtbot, widget, 4)
+    assert outdated not in widget.run_bar.status.text()
+
+
 def test_selected_label_is_outlined_and_predicted(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     press(widget.cells.buttons[CellChoice.SELECTED])
