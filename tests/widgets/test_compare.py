@@ -219,7 +219,10 @@ def test_keep_and_reject_go_into_table_layers_and_back(compare, qtbot: QtBot) ->
     widget.content.layout().activate()
     assert widget.actions.reject_button.mapTo(widget, QPoint()) == place, "no button moves during a short job"
     settle(qtbot, widget)
-    widget.actions.status.say("The movie was saved: /folder/of/the/experiment/with/a/long/name/shapes.gif")
+    widget.actions.status.say(
+        '"cells: completed" holds all cells; "cells: uncertainty" shows where their members differ. '
+        "Save both with File > Save Selected Layers."
+    )
     widget.content.layout().activate()
     assert widget.actions.reject_button.mapTo(widget, QPoint()) == place, "nor when its result is shown"
     opened = widget._session.current

@@ -17,6 +17,8 @@ from napari_dispr.widgets.parts.threads import Cancelled, Job, Progress, Work
 
 #: The progress bar repaints the window at each change: not at every step, milliseconds.
 _BETWEEN_PROGRESS = 200
+#: Lines of text for which a bar that keeps its room has room.
+_LINES = 3
 
 
 class RunBar(QWidget):
@@ -27,7 +29,7 @@ class RunBar(QWidget):
     cancel_tip : str
         What cancelling keeps, for the tooltip.
     keeps_room : bool
-        Progress and result share one place of two lines, which stays while nothing runs, so that they do
+        Progress and result share one place of three lines, which stays while nothing runs, so that they do
         not move what is above it.
     """
 
@@ -46,7 +48,7 @@ class RunBar(QWidget):
                 policy = part.sizePolicy()
                 policy.setRetainSizeWhenHidden(True)
                 part.setSizePolicy(policy)
-            self.status.setMinimumHeight(2 * self.fontMetrics().lineSpacing())
+            self.status.setMinimumHeight(_LINES * self.fontMetrics().lineSpacing())
             places = QGridLayout(self)
             places.setContentsMargins(0, 0, 0, 0)
             places.addLayout(progress, 0, 0)
