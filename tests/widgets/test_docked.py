@@ -139,6 +139,23 @@ def test_messages_do_not_move_buttons(
     assert shown.isVisible() and shown.mapTo(widget, QPoint(0, 0)) == before
 
 
+def test_the_message_of_a_filter_moves_nothing(
+    make_napari_viewer: Callable[..., Viewer], qtbot: QtBot
+) -> None:
+    widget = MorphometryWidget(make_napari_viewer())
+    qtbot.addWidget(widget)
+    widget.resize(500, 700)
+    widget.show()
+    let_events_run()
+    widget.stack.setCurrentIndex(1)  # as with a prediction
+    widget.stack.currentWidget().layout().activate()
+    before = widget.plots.save_button.mapTo(widget, QPoint(0, 0))
+    widget.hint.say("3 of 6 rows pass the filter.")
+    widget.stack.currentWidget().layout().activate()
+    assert widget.hint.isVisible()
+    assert widget.plots.save_button.mapTo(widget, QPoint(0, 0)) == before
+
+
 def test_a_dock_of_a_script_has_the_name_of_the_menu(make_napari_viewer: Callable[..., Viewer]) -> None:
     viewer = make_napari_viewer()
     dock = viewer.window.add_dock_widget(MorphometryWidget(viewer), name=f"Morphometry ({PLUGIN})")

@@ -41,14 +41,13 @@ class RunBar(QWidget):
         self.progress_bar = QProgressBar()
         self.cancel_button = QPushButton("Cancel", toolTip=cancel_tip)
         #: How the last job ended.
-        self.status = Message()
+        self.status = Message(_LINES if keeps_room else 0)
         progress = row((self.progress_bar, 1), self.cancel_button)
         if keeps_room:
-            for part in (self.progress_bar, self.cancel_button, self.status):
+            for part in (self.progress_bar, self.cancel_button):
                 policy = part.sizePolicy()
                 policy.setRetainSizeWhenHidden(True)
                 part.setSizePolicy(policy)
-            self.status.setMinimumHeight(_LINES * self.fontMetrics().lineSpacing())
             places = QGridLayout(self)
             places.setContentsMargins(0, 0, 0, 0)
             places.addLayout(progress, 0, 0)
