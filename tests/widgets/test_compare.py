@@ -219,6 +219,12 @@ def test_keep_and_reject_go_into_table_layers_and_back(compare, qtbot: QtBot) ->
     widget.content.layout().activate()
     assert widget.actions.reject_button.mapTo(widget, QPoint()) == place, "no button moves during a short job"
     settle(qtbot, widget)
+    widget.actions.status.say(
+        '"cells: completed" holds all cells; "cells: uncertainty" shows where their members differ. '
+        "Save both with File > Save Selected Layers."
+    )
+    widget.content.layout().activate()
+    assert widget.actions.reject_button.mapTo(widget, QPoint()) == place, "nor when its result is shown"
     opened = widget._session.current
     assert opened.prediction[5].numbers == (1, 2, 3, 4) and opened.prediction.rejected == {5: (0,)}
     assert set(np.unique(viewer.layers["cells: member 1"].data)) == {0, 2}, "the other cell keeps its member"

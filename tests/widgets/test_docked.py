@@ -1,13 +1,15 @@
 """All windows of the plugin are tabs of one group, one of each kind, and the napari window never grows."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
+import pytest
 import yaml
 from napari import Viewer
 from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QPoint, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea, QTextEdit, QWidget
 from support.windows import let_events_run
 
@@ -19,6 +21,8 @@ from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.threads import Job, LatestAnswer, Step, threads_running
 from napari_dispr.widgets.predict.widget import PredictWidget
 from napari_dispr.widgets.synthesis.balance import BalanceWidget
+from napari_dispr.widgets.synthesis.synthesise import SynthesiseWidget
+from napari_dispr.widgets.train.widget import TrainWidget
 
 NAMES = {
     PredictWidget: "Predict 3D shapes",
@@ -91,6 +95,65 @@ def test_a_message_shrinks_what_can_shrink(make_napari_viewer: Callable[..., Vie
     let_events_run()
     assert text.height() < before
     assert text.height() >= text.minimumSizeHint().height() and bar.maximum() == 0
+
+
+@pytest.mark.parametrize(
+    ("window", "of", "button", "messages"),
+    [
+        (PredictWidget, "", "predict_button", ("message",)),
+        (TrainWidget, "", "train_button", ("message",)),
+        (TrainWidget, "view", "delete_button", ("problem", "verdict")),
+        (BalanceWidget, "", "balance_button", ("message",)),
+        (SynthesiseWidget, "learn", "learn_button", ("summary", "message")),
+        (SynthesiseWidget, "learn.view", "delete_button", ("problem",)),
+        (SynthesiseWidget, "make", "make_button", ("message",)),
+        (SynthesiseWidget, "judge", "judge_button", ("message",)),
+    ],
+)
+def test_messages_do_not_move_buttons(
+    make_napari_viewer: Callable[..., Viewer],
+    qtbot: QtBot,
+    window: type[DockedWidget],
+    of: str,
+    button: str,
+    messages: tuple[str, ...],
+) -> None:
+    """A click on a button that moves would miss it."""
+    widget = window(make_napari_viewer())
+    qtbot.addWidget(widget)
+    widget.resize(400, 3000)  # else what is above shrinks
+    widget.show()
+    part = attrgetter(of)(widget) if of else widget
+    if isinstance(widget, SynthesiseWidget):
+        widget.tabs.setCurrentIndex(("learn", "make", "judge").index(of.partition(".")[0]))
+    part.show()
+    shown = getattr(part, button)
+    shown.show()
+    for message in messages:
+        getattr(part, message).say("")
+    let_events_run()
+    before = shown.mapTo(widget, QPoint(0, 0))
+    for message in messages:
+        getattr(part, message).say("This sentence needs more than one line in a window of this width. " * 3)
+    qtbot.waitUntil(lambda: all(getattr(part, message).height() > 30 for message in messages))
+    assert shown.isVisible() and shown.mapTo(widget, QPoint(0, 0)) == before
+
+
+def test_the_message_of_a_filter_moves_nothing(
+    make_napari_viewer: Callable[..., Viewer], qtbot: QtBot
+) -> None:
+    widget = MorphometryWidget(make_napari_viewer())
+    qtbot.addWidget(widget)
+    widget.resize(500, 700)
+    widget.show()
+    let_events_run()
+    widget.stack.setCurrentIndex(1)  # as with a prediction
+    widget.stack.currentWidget().layout().activate()
+    before = widget.plots.save_button.mapTo(widget, QPoint(0, 0))
+    widget.hint.say("3 of 6 rows pass the filter.")
+    widget.stack.currentWidget().layout().activate()
+    assert widget.hint.isVisible()
+    assert widget.plots.save_button.mapTo(widget, QPoint(0, 0)) == before
 
 
 def test_a_dock_of_a_script_has_the_name_of_the_menu(make_napari_viewer: Callable[..., Viewer]) -> None:

@@ -226,10 +226,10 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     before = viewer.dims.point
     first, second = results(viewer)
     press(widget.show_3d_button)
-    qtbot.waitUntil(lambda: "cells: member 1 (smooth)" in viewer.layers)
+    qtbot.waitUntil(lambda: "member 1 (smooth)" in viewer.layers)
     assert not first.visible
     second.visible = True
-    qtbot.waitUntil(lambda: "cells: member 2 (smooth)" in viewer.layers)
+    qtbot.waitUntil(lambda: "member 2 (smooth)" in viewer.layers)
     press(widget.show_3d_button)
     let_events_run()
     assert viewer.dims.point == before and first.visible and second.visible
@@ -433,6 +433,23 @@ def test_painting_moves_the_outline(opened, qtbot: QtBot) -> None:
     grown = (np.arange(rows.min() - 5, rows.min() + 5), np.full(10, int(columns.mean())))
     labels.data_setitem(grown, 4)
     qtbot.waitUntil(lambda: viewer.layers["chosen cells"].data[:, 0, 0].min() < before[:, 0, 0].min() - 3)
+
+
+@pytest.mark.parametrize("changed", ["cells", "picture"])
+def test_results_of_changed_layers_are_called_outdated(opened, qtbot: QtBot, changed: str) -> None:
+    viewer, widget = opened(labels=LABELS.copy())
+    run(qtbot, widget, 4)
+    said = widget.run_bar.status.text()
+    viewer.layers[changed].refresh()
+    assert widget.run_bar.status.text() == said
+    if changed == "cells":
+        viewer.layers["cells"].data_setitem((np.arange(3), np.arange(3)), 4)
+    else:
+        viewer.layers["picture"].data = IMAGE + 1
+    outdated = "The image or the labels have changed since then"
+    assert widget.run_bar.status.text().startswith(f"{said} {outdated}")
+    run(qtbot, widget, 4)
+    assert outdated not in widget.run_bar.status.text()
 
 
 def test_selected_label_is_outlined_and_predicted(opened, qtbot: QtBot) -> None:

@@ -83,7 +83,7 @@ class MorphometryWidget(DockedWidget):
         self.filter_line = QLineEdit(clearButtonEnabled=True, toolTip=ABOUT_FILTER)
         self.filter_line.setPlaceholderText(FILTER_EXAMPLE)
         #: What is wrong with the filter, or how many rows pass it.
-        self.hint = Message()
+        self.hint = Message(lines=1)
         self.rank = RankChoice()
         self.columns = ColumnChoice()
         self.copying = CopyButton(lambda: self._on_screen)

@@ -38,10 +38,21 @@ _LOWEST, _WIDEST = 100, 500
 
 
 class Message(QLabel):
-    """A sentence about the inputs. It has the colour of warnings if something is wrong."""
+    """A sentence about the inputs. It has the colour of warnings if something is wrong.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    lines : int
+        It has room for so many lines also without a text, so that it does not move the controls around it.
+    """
+
+    def __init__(self, lines: int = 0) -> None:
         super().__init__(wordWrap=True)
+        if lines:
+            policy = self.sizePolicy()
+            policy.setRetainSizeWhenHidden(True)
+            self.setSizePolicy(policy)
+            self.setMinimumHeight(lines * self.fontMetrics().lineSpacing())
         self.hide()
 
     def say(self, text: str, *, problem: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.parts.docked import Message
@@ -17,6 +17,8 @@ from napari_dispr.widgets.parts.threads import Cancelled, Job, Progress, Work
 
 #: The progress bar repaints the window at each change: not at every step, milliseconds.
 _BETWEEN_PROGRESS = 200
+#: Lines of text for which a bar that keeps its room has room.
+_LINES = 3
 
 
 class RunBar(QWidget):
@@ -27,7 +29,8 @@ class RunBar(QWidget):
     cancel_tip : str
         What cancelling keeps, for the tooltip.
     keeps_room : bool
-        The bar takes room also while nothing runs, so that short jobs do not move what is above it.
+        Progress and result share one place of three lines, which stays while nothing runs, so that they do
+        not move what is above it.
     """
 
     #: A job has started, or has ended and its result was handled.
@@ -37,13 +40,20 @@ class RunBar(QWidget):
         super().__init__()
         self.progress_bar = QProgressBar()
         self.cancel_button = QPushButton("Cancel", toolTip=cancel_tip)
-        for part in (self.progress_bar, self.cancel_button):
-            policy = part.sizePolicy()
-            policy.setRetainSizeWhenHidden(keeps_room)
-            part.setSizePolicy(policy)
         #: How the last job ended.
-        self.status = Message()
-        column(row((self.progress_bar, 1), self.cancel_button), self.status, parent=self)
+        self.status = Message(_LINES if keeps_room else 0)
+        progress = row((self.progress_bar, 1), self.cancel_button)
+        if keeps_room:
+            for part in (self.progress_bar, self.cancel_button):
+                policy = part.sizePolicy()
+                policy.setRetainSizeWhenHidden(True)
+                part.setSizePolicy(policy)
+            places = QGridLayout(self)
+            places.setContentsMargins(0, 0, 0, 0)
+            places.addLayout(progress, 0, 0)
+            places.addWidget(self.status, 0, 0)
+        else:
+            column(progress, self.status, parent=self)
         self._job = Job(self)
         self._on_result: Callable[[Any], None] = lambda result: None
         self._on_event: Callable[[Any], None] = lambda event: None

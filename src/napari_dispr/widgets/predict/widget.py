@@ -47,7 +47,9 @@ from napari_dispr.widgets.predict.table import MorphometryTable
 
 #: Events that change the pixels of a layer, and all that may change the request.
 _EDITS = ("data", "set_data", "paint", "labels_update")
+_PIXELS = ("data", "paint", "labels_update")  # napari sends ``set_data`` also when it shows another plane
 _LAYER_EVENTS = (*_EDITS, "scale", "translate", "rotate", "shear", "affine", "units", "selected_label")
+_OUTDATED = "The image or the labels have changed since then: press Predict to predict the cells again."
 #: Settings are saved when they have not changed for this long, milliseconds.
 _SAVE_AFTER = 1000
 
@@ -65,6 +67,7 @@ class PredictWidget(DockedWidget):
         self._last: Results | None = None
         self._session = Session.of(napari_viewer)
         self._key: object = None  # of the newest prediction, in the session
+        self._outdated = False  # the layers of the newest prediction have changed
         self._back_to_3d = False  # as soon as there are layers
         self._origin: tuple[Image, Labels, DisplayedPlane] | None = None  # of the results, as displayed
         self._plane: DisplayedPlane | None = None  # the picture of the results
@@ -130,7 +133,8 @@ class PredictWidget(DockedWidget):
         self.fix_button = QPushButton()
         buttons = row((self.predict_button, 2), (self.show_3d_button, 1), (self.compare_button, 1))
         self.table = MorphometryTable()
-        self._lay_out(self.form, self.message, self.fix_button, buttons, self.run_bar, (self.table, 1))
+        # Messages come and go: they stand below the buttons, which would move away from a click.
+        self._lay_out(self.form, buttons, self.message, self.fix_button, self.run_bar, (self.table, 1))
         for later in (self.table, self.show_3d_button, self.compare_button, self.fix_button):
             later.hide()
 
@@ -227,6 +231,10 @@ class PredictWidget(DockedWidget):
         if event.type in _EDITS:
             self.cells.edited()
             self.planes.edited()
+        if event.type in _PIXELS and self._origin is not None and not self._outdated:
+            self._outdated = any(unwrapped(one) is event.source for one in self._origin[:2])
+            if self._outdated and self._last is not None and not self.running:
+                self.run_bar.status.say(f"{self.run_bar.status.text()} {_OUTDATED}".strip())
         self._coming.start()
 
     def _on_dims(self, event: Any) -> None:
@@ -319,6 +327,7 @@ class PredictWidget(DockedWidget):
         self._origin = (image, labels, request.image)
         self._plane = request.origin
         self._last = self.prediction = None
+        self._outdated = False
         self._key = object()
         work = run(request, self._inspection)
         self.run_bar.start(work, self._on_result, on_event=self._show, kept=self._kept)
@@ -338,7 +347,8 @@ class PredictWidget(DockedWidget):
         """The result in words, also where it is if the user has removed layers during the run."""
         assert self._origin is not None
         inputs = [one for one in self._origin[:2] if unwrapped(one) not in self._viewer.layers]
-        return summary(results, finished) + removed_text(inputs, self.updater.layers)
+        said = summary(results, finished) + removed_text(inputs, self.updater.layers)
+        return f"{said} {_OUTDATED}" if self._outdated else said
 
     def _show(self, results: Results, *, replacing: bool = False) -> None:
         """Pass the results on to the tables, to the other windows and to the layers.

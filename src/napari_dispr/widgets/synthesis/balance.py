@@ -96,7 +96,7 @@ class BalanceWidget(DockedWidget):
         self.run_bar = RunBar("Stop; what is written is kept, and the same run can continue with it")
         about = Message()
         about.say(_ABOUT)
-        below = (self.table, self.message, self.balance_button, self.run_bar)
+        below = (self.table, self.balance_button, self.message, self.run_bar)
         self._lay_out(about, rows, *below)
 
     def _connect(self) -> None:

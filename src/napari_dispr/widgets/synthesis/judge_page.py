@@ -71,7 +71,7 @@ class JudgePage(QWidget):
             }
         )
         about = QLabel(_ABOUT, wordWrap=True)
-        below = (self.message, self.judge_button, self.run_bar, self.table, self.picture)
+        below = (self.judge_button, self.message, self.run_bar, self.table, self.picture)
         column(about, rows, *below, parent=self)
         self.judge_button.clicked.connect(self.judge)
         self.run_bar.changed.connect(self._on_inputs)

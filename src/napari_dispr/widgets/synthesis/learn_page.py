@@ -77,8 +77,8 @@ class LearnView(RunFollower[LearnRun, FollowedLearning]):
         self.curve = LossCurve()
         controls = (self.stop_button, self.continue_button, self.finish_button)
         buttons = row(*((button, 1) for button in (*controls, self.make_button, self.delete_button)))
-        words = (self.headline, self.progress_bar, self.numbers, self.problem)
-        column(*words, buttons, self.curve, self.caption, self.picture, None, parent=self)
+        words = (self.headline, self.progress_bar, self.numbers)
+        column(*words, buttons, self.problem, self.curve, self.caption, self.picture, None, parent=self)
 
     def _show_more(self, followed: FollowedLearning) -> None:
         self.curve.show_run(followed)
@@ -141,7 +141,7 @@ class LearnPage(QWidget):
             }
         )
         self.page_new = QWidget()
-        column(about, inputs, self.summary, self.message, self.learn_button, None, parent=self.page_new)
+        column(about, inputs, self.learn_button, self.summary, self.message, None, parent=self.page_new)
 
         self.view = LearnView()
         self.runs = RunList(all_runs, self.view)

@@ -69,7 +69,7 @@ class MakePage(QWidget):
         self.run_bar = RunBar("Stop; finished images are kept, and the same run can continue with them")
         self.browser = FieldBrowser(viewer)
         preview = (self.preview_button, self.preview_bar, self.picture)
-        make = (self.message, self.make_button, self.run_bar, self.browser)
+        make = (self.make_button, self.message, self.run_bar, self.browser)
         column(self.cells_form, *preview, self.out_form, *make, parent=self)
 
     def _build_cells(self) -> None:

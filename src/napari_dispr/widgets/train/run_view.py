@@ -44,8 +44,9 @@ class RunView(RunFollower[Run, FollowedRun]):
         )
         save = (self.finish_button, self.use_button, self.further_button, self.delete_button)
         buttons = row(*((button, 1) for button in (self.stop_button, self.continue_button, *save)))
-        words = (self.headline, self.progress_bar, self.numbers, self.problem, self.verdict, self.scores)
-        column(self.summary, *words, buttons, self.curves, self.caption, self.picture, None, parent=self)
+        words = (self.headline, self.progress_bar, self.numbers)
+        below = (self.problem, self.verdict, self.scores, self.curves, self.caption, self.picture, None)
+        column(self.summary, *words, buttons, *below, parent=self)
         self.use_button.clicked.connect(self._on_use)
         self.further_button.clicked.connect(self._on_further)
 

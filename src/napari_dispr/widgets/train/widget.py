@@ -68,7 +68,7 @@ class TrainWidget(DockedWidget):
         self._calibrated: Calibrated | None = None
         self.page_new = QWidget()
         cells, model = _heading("Cells"), _heading("Model")
-        below = (self.message, self.train_button, self.run_bar, self.use_button, None)
+        below = (self.train_button, self.message, self.run_bar, self.use_button, None)
         column(cells, self.data, model, self.form, *below, parent=self.page_new)
         self.view = RunView()
         self.runs = RunList(all_runs, self.view)
