@@ -78,6 +78,14 @@ def test_wrong_stacks_in_words(inputs: dict, words: str) -> None:
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_a_displayed_plane_without_labels_names_both_cures() -> None:
+    viewer = ViewerModel()
+    layers = viewer.add_image(IMAGE, **PLACE), viewer.add_labels(SPARSE, name="cells", **PLACE)
+    viewer.dims.set_current_step(0, int(np.flatnonzero(~SPARSE.any(axis=(1, 2)))[0]))
+    with pytest.raises(InputError, match='"cells" has no labels in the displayed plane: move the slider'):
+        inspect(make_request(*layers, viewer.dims, CellChoice.ALL, (), QUICK))
+
+
 def test_a_mask_of_a_stack_is_split_into_cells_that_keep_their_number() -> None:
     mask = (SPARSE > 0).astype(np.uint8)
     inspection = inspect(requested(labels=mask))

@@ -235,7 +235,13 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
     """
     if request.stacks is not None:
         return _inspect_stacks(request, *request.stacks)
-    image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
+    segmentation = np.asarray(request.labels.array)
+    if request.labels.index and not segmentation.any():
+        raise InputError(
+            f'"{request.labels.name}" has no labels in the displayed plane: move the slider to a plane that '
+            "has some, or choose the planes that have labels."
+        )
+    image, labels = check_fields(np.asarray(request.image.array), segmentation)
     card = read_card(request.settings.model)
     binary = is_binary(labels)
     try:
