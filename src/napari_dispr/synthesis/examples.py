@@ -241,7 +241,7 @@ def _range(field: Annotated) -> tuple[float, float]:
 
 
 def _contrast(field: Annotated) -> tuple[float, float]:
-    """Median grey value of the background, and by how much that of cells is above; 0: not out of the noise."""
+    """Median grey value of the background, and how far that of cells is above it; 0: lost in noise."""
     slices = field.labels.any(axis=(1, 2))
     image, cells = field.image[slices], field.labels[slices] > 0
     inside, outside = image[cells], image[~cells]

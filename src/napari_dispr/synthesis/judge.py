@@ -16,7 +16,7 @@ import pandas as pd
 from napari_dispr.errors import InputError, counted
 from napari_dispr.events import in_one_go, mapped
 from napari_dispr.files import read_rows, write_json, write_rows, written_aside
-from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated
+from napari_dispr.synthesis.annotated import Annotated, annotated_files, grey_range, read_annotated
 from napari_dispr.synthesis.fields import tile
 from napari_dispr.synthesis.realism import (
     NEEDED,
@@ -32,7 +32,6 @@ from napari_dispr.synthesis.segmentation import (
     Segmenter,
     Trial,
     examples_of,
-    grey_range,
     iter_train_segmenter,
     resized_for,
     seg_scores,
