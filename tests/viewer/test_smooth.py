@@ -50,7 +50,7 @@ def test_a_surface_stands_in_for_the_layer_on_screen() -> None:
     assert [set(shape.cells.tolist()) for _, shape in smooth_shapes([first, kept])] == [{2, 5}, {5}]
     for made in smooth_shapes([first]):
         smooth.replace(*made)
-    surface = viewer.layers["member 1 (smooth)"]
+    surface = viewer.layers["cells: member 1 (smooth)"]
     assert isinstance(surface, Surface) and surface.visible and not first.visible
     assert is_seen(first) and not is_seen(second) and not smooth.missing(result.layers)
     colours = {2: np.array([0.5, 0, 0, 1]), 5: np.array([0, 1, 0, 0.5]), None: np.zeros(4)}

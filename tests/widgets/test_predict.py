@@ -226,10 +226,10 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     before = viewer.dims.point
     first, second = results(viewer)
     press(widget.show_3d_button)
-    qtbot.waitUntil(lambda: "member 1 (smooth)" in viewer.layers)
+    qtbot.waitUntil(lambda: "cells: member 1 (smooth)" in viewer.layers)
     assert not first.visible
     second.visible = True
-    qtbot.waitUntil(lambda: "member 2 (smooth)" in viewer.layers)
+    qtbot.waitUntil(lambda: "cells: member 2 (smooth)" in viewer.layers)
     press(widget.show_3d_button)
     let_events_run()
     assert viewer.dims.point == before and first.visible and second.visible

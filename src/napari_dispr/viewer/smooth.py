@@ -112,8 +112,7 @@ class SmoothLayers:
         self._take_out(layer)
         surface = Surface(
             (shape.vertices, shape.faces),
-            # A long name makes napari's layer list wide, and the canvas small.
-            name=f"{layer.name.rpartition(': ')[2]} (smooth)",
+            name=f"{layer.name} (smooth)",
             vertex_colors=_colours(layer, shape),
             shading="smooth",
             units=layer.units,
