@@ -223,10 +223,16 @@ def test_a_run_in_the_3d_view_ends_in_it(opened, qtbot: QtBot) -> None:
 def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     viewer, widget = opened(show=True)
     run(qtbot, widget, 1)
-    before = viewer.dims.point
+    before, controls = viewer.dims.point, viewer.window._qt_viewer.dockLayerControls
     first, second = results(viewer)
+    viewer.add_surface(
+        (np.eye(3), np.array([[0, 1, 2]])), name="napari's own"
+    )  # such controls are the widest
+    narrow = controls.minimumSizeHint().width()
+    viewer.layers.remove("napari's own")
     press(widget.show_3d_button)
     qtbot.waitUntil(lambda: "cells: member 1 (smooth)" in viewer.layers)
+    assert controls.minimumSizeHint().width() <= narrow, "the canvas is not made smaller"
     assert not first.visible
     second.visible = True
     qtbot.waitUntil(lambda: "cells: member 2 (smooth)" in viewer.layers)

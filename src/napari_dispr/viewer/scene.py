@@ -228,7 +228,8 @@ def _clear_where_dark(colormap: Colormap) -> Colormap:
     """The same colours, the more transparent the darker: a dark picture darkens no shape below it."""
     colours = colormap.map(np.linspace(0, 1, 256))
     colours[:, 3] *= colours[:, :3].max(axis=1)
-    return Colormap(colours, name=f"{colormap.name}, transparent where dark")
+    # napari's layer controls are as wide as the longest name of a colormap, whatever layer is active.
+    return Colormap(colours, name=f"{colormap.name} (clear)")
 
 
 def _extent(layers: Sequence[Layer]) -> NDArray[np.float64]:

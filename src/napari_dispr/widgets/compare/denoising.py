@@ -51,7 +51,7 @@ def denoising_layer(
         "attenuation": 0.2,
         "blending": "translucent_no_depth",
         "contrast_limits": (0.0, max(1.1 * float(frames[-1].max()), 1.0)),
-        "colormap": Colormap(_COLOURS, controls=_CONTROLS, name="from noise to shape"),
+        "colormap": Colormap(_COLOURS, controls=_CONTROLS, name="noise to shape"),
         **transform_of(affine),
     }
     return frames, settings
