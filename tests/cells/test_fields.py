@@ -93,7 +93,7 @@ def test_wrong_rows_are_fields_that_fail(tmp_path):
     )
     (tmp_path / "fields.csv").write_text(text)
     fields = list_fields(tmp_path / "fields.csv")
-    assert fields[0].columns == {"note": "two\nlines"}
+    assert fields[0].columns["note"] == "two\nlines"
     said = (
         "Line 3 .* names no labels",
         "Line 5 .*'tiny micrometer'",

@@ -359,7 +359,7 @@ def test_an_earlier_prediction_in_memory_is_continued(field):
     whole = nd.predict(field.image, field.labels, earlier=with_one, **how)
     assert list(whole) == [1, 2, 3, 4] and whole[1] is with_one[1]
     assert whole.warnings == nd.predict(field.image, field.labels, **how).warnings
-    with pytest.raises(InputError, match=r"seed 1, not 2.*--overwrite; in Python, leave out"):
+    with pytest.raises(InputError, match=r"seed 1, not 2.*--overwrite .in Python, leave out"):
         nd.predict(field.image, field.labels, earlier=with_one, **{**how, "seed": 2})
 
 
