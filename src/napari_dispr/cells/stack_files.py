@@ -214,10 +214,8 @@ def one_channel(read: FileArray, path: Path, channel: int | None) -> FileArray:
         return read
     axis = several[0]
     channels, colours = np.moveaxis(read.array, axis, 0), read.axes[axis] == "S"
-    if channel is None and colours:
-        opaque = len(channels) == 2 and np.ptp(channels[1]) == 0
-        if opaque or all(np.array_equal(channels[0], other) for other in channels[1:3]):
-            channel = 0  # grey values, perhaps with an opacity
+    if channel is None and colours and all(np.array_equal(channels[0], other) for other in channels[1:3]):
+        channel = 0  # grey values, perhaps with an opacity
     channel = checked_channel(channel, path, len(channels), "colours" if colours else "channels")
     read = replace(read, array=channels[channel], axes=read.axes[:axis] + read.axes[axis + 1 :])
     return read if len(several) == 1 else one_channel(read, path, channel)

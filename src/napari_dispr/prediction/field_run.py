@@ -145,7 +145,7 @@ def _predicted(one: Field, job: Job) -> Generator[CellsDone | Step, None, int]:
         settings = settings.model_copy(update={"pixel_size": None})
     inputs, aside = _inputs(one, job), job.out / UNFINISHED / one.name
     total = len(cell_boxes(labels)) if labels.dtype.kind in "ui" else 0
-    begun = False  # an error before the first event: the earlier cells do not fit
+    begun = False  # until an event comes, an error means that the earlier cells do not fit
     arguments = {**settings.model_dump(), "model": model, **frame}
 
     def counted(event: Event) -> CellsDone | Step:

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 from napari_dispr.viewer.opening import DISPLAY_NAME, name_as_menu
 from napari_dispr.widgets.parts.citation import CiteLink
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
-from napari_dispr.widgets.parts.layouts import Item, column
+from napari_dispr.widgets.parts.layouts import Item, column, keep_room
 from napari_dispr.widgets.parts.threads import Job, LatestAnswer
 
 _PROBLEM = "problem"
@@ -49,9 +49,7 @@ class Message(QLabel):
     def __init__(self, lines: int = 0) -> None:
         super().__init__(wordWrap=True)
         if lines:
-            policy = self.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            self.setSizePolicy(policy)
+            keep_room(self)
             self.setMinimumHeight(lines * self.fontMetrics().lineSpacing())
         self.hide()
 

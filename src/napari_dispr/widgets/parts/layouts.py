@@ -76,6 +76,13 @@ def narrow(box: QAbstractSpinBox) -> None:
     box.setStyleSheet(f"min-width: {_NARROW}px; padding: 1px 4px;")
 
 
+def keep_room(control: QWidget) -> None:
+    """Let a control take its room also while it is hidden, so that it does not move those around it."""
+    policy = control.sizePolicy()
+    policy.setRetainSizeWhenHidden(True)
+    control.setSizePolicy(policy)
+
+
 def _filled(layout: Layout, items: tuple[Item, ...]) -> Layout:
     layout.setContentsMargins(0, 0, 0, 0)
     for item in items:

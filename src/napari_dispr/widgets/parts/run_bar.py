@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.parts.docked import Message
-from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.layouts import column, keep_room, row
 from napari_dispr.widgets.parts.threads import Cancelled, Job, Progress, Work
 
 #: The progress bar repaints the window at each change: not at every step, milliseconds.
@@ -45,9 +45,7 @@ class RunBar(QWidget):
         progress = row((self.progress_bar, 1), self.cancel_button)
         if keeps_room:
             for part in (self.progress_bar, self.cancel_button):
-                policy = part.sizePolicy()
-                policy.setRetainSizeWhenHidden(True)
-                part.setSizePolicy(policy)
+                keep_room(part)
             places = QGridLayout(self)
             places.setContentsMargins(0, 0, 0, 0)
             places.addLayout(progress, 0, 0)
