@@ -230,6 +230,12 @@ def test_evaluate(dataset, tmp_path, capsys):
     printed = summary["methods"]["red-blood-cell"]["provenance"]
     assert printed["model_hash"] == nd.load_model("red-blood-cell").hash and printed["steps"] == 1
     assert nd.__version__ in summary["software"]
+    # A second evaluation does not replace the first one.
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
+    assert main([*command, "--methods", "cylinder"]) == 2
+    assert "already holds an evaluation: continue it with --resume" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+    assert main([*command, "--save-shapes", "--resume"]) == 0
 
 
 def test_demo(tmp_path):

@@ -293,7 +293,7 @@ def test_command(whole, dataset, tmp_path, capsys):
         "shapr",
     ]
     command += ["--save-shapes", "--out", str(tmp_path / "out")]
-    assert main(command) == 2 and "resume it" in capsys.readouterr().err
+    assert main(command) == 2 and "continue it with --resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
     assert "model: 8 members, 0 failed" in capsys.readouterr().out
     assert (tmp_path / "out" / "table.md").read_bytes() == (whole[0] / "table.md").read_bytes()

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from napari_dispr.models.method import Method
 
 _STOPPED = "saved; continue with the same command and --resume."
+#: One of these is in the folder of an evaluation.
+_FILES = ("cross_validation.json", "evaluation.json", "evaluation.partial.json")
 #: Options that have a meaning only with --folds.
 _FOLD_OPTIONS = ("preset", "init", "minutes", "fold", "classes", "class_table", "training")
 
@@ -67,7 +69,11 @@ def evaluate(options: argparse.Namespace) -> None:
         for steps in dict.fromkeys(several)
     ]
     settings = each[0]
-    common.check_folder(options.out, "cross_validation.json", "evaluation.json", "evaluation.partial.json")
+    common.check_folder(options.out, *_FILES)
+    if not options.resume and any((options.out / name).exists() for name in _FILES):
+        raise InputError(
+            f"{options.out} already holds an evaluation: continue it with --resume, or give another folder."
+        )
     from napari_dispr.cells.folders import read_dataset, read_notes
     from napari_dispr.evaluation.evaluate import iter_evaluate, voxel_of
     from napari_dispr.models.sampling import unused_settings
