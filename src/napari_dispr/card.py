@@ -266,22 +266,22 @@ class Card(BaseModel):
     name: str
     description: str = ""
     licence: str = ""
-    attribution: str = ""
-    limits: str = ""
+    attribution: str = Field("", repr=False)
+    limits: str = Field("", repr=False)
     representation: Literal["signed_distance", "occupancy"] = "signed_distance"
     truncation: float = Field(8.0, gt=0, le=1000)
     typical_extent: float = Field(50.0, gt=0, le=64)
     voxel_size: float | None = Field(None, gt=0)
     unit: str = "micrometer"
     qualities: dict[str, Quality]
-    training: dict[str, Any] = Field(default_factory=dict)
-    scores: dict[str, Any] = Field(default_factory=dict)
-    intervals: dict[str, Calibration] = Field(default_factory=dict)
-    plane_intervals: tuple[PlaneIntervals, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict, repr=False)
+    scores: dict[str, Any] = Field(default_factory=dict, repr=False)
+    intervals: dict[str, Calibration] = Field(default_factory=dict, repr=False)
+    plane_intervals: tuple[PlaneIntervals, ...] = Field((), repr=False)
     #: Called "familiarity" in model files.
-    novelty: Novelty | None = Field(None, alias="familiarity")
-    volume: VolumeRegression | None = None
-    heights: Heights | None = None
+    novelty: Novelty | None = Field(None, alias="familiarity", repr=False)
+    volume: VolumeRegression | None = Field(None, repr=False)
+    heights: Heights | None = Field(None, repr=False)
     rival: Literal["fit", "shapr", "topo-shapr"] | None = None
 
     @property

@@ -1,7 +1,7 @@
 """Known planes: sections of a cell parallel to the imaged plane, each with its depth."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,8 @@ class KnownPlane:
     """
 
     depth: float
-    mask: NDArray[np.float32]
-    image: NDArray[np.float32] | None = None
+    mask: NDArray[np.float32] = field(repr=False)
+    image: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 def mean_gap(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> float:

@@ -201,6 +201,13 @@ def test_provenance(field, model, prediction):
     assert found["settings"]["seed"] == 0 and nd.__version__ in found["software"]
 
 
+def test_a_notebook_shows_no_arrays_or_weights(model, prediction):
+    first = next(iter(prediction.values()))
+    for shown in (model, model.card, prediction, first, first.section):
+        assert len(repr(shown)) < 500
+    assert f"<Prediction of {len(prediction)} cells (" in repr(prediction) and model.name in repr(prediction)
+
+
 def test_the_model_is_left_as_it_was(field, model):
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     nd.predict(field.image, field.labels, model=model, cells=[1], **QUICK)

@@ -4,7 +4,7 @@ Knows no models. Normalising is part of a model's condition.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import floor, isfinite, log10
 from typing import Any
 
@@ -47,10 +47,10 @@ class Crop:
     """
 
     label: int
-    mask: NDArray[np.float32]
-    image: NDArray[np.float32] | None
+    mask: NDArray[np.float32] = field(repr=False)
+    image: NDArray[np.float32] | None = field(repr=False)
     zoom: float
-    grid_to_pixel: NDArray[np.float64]
+    grid_to_pixel: NDArray[np.float64] = field(repr=False)
     known_scale: float | None = None
     planes: tuple[KnownPlane, ...] = ()
     picture: PictureKind = "section"

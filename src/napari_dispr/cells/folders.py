@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
@@ -60,11 +60,11 @@ class CellFile:
     """
 
     name: str
-    mask: NDArray[np.float32]
-    image: NDArray[np.float32] | None
-    obj: NDArray[np.uint8] | None
+    mask: NDArray[np.float32] = field(repr=False)
+    image: NDArray[np.float32] | None = field(repr=False)
+    obj: NDArray[np.uint8] | None = field(repr=False)
     predicted: bool = False
-    stack: NDArray[np.uint8] | None = None
+    stack: NDArray[np.uint8] | None = field(default=None, repr=False)
 
     @property
     def known_object(self) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -78,10 +78,10 @@ class Conditioned(Protocol):
 class ShapeModel:
     """A network with its weights, its process and its card, and known shapes to start from."""
 
-    network: UNet3D
+    network: UNet3D = field(repr=False)
     process: RectifiedFlow | GaussianDiffusion
     card: Card
-    known: KnownShapes | None = None
+    known: KnownShapes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(False)

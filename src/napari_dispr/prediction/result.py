@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_dispr import grid
 from napari_dispr.card import Calibration, PlaneIntervals
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, counted
 from napari_dispr.prediction.notes import Note, cut_notes, sentences
 from napari_dispr.prediction.store import EnsembleStore
 from napari_dispr.shapes.ensemble import Ensemble
@@ -82,6 +83,11 @@ class Prediction(Mapping[int, Ensemble]):
 
     def __len__(self) -> int:
         return len(self.ensembles)
+
+    def __repr__(self) -> str:
+        labels = [*map(str, islice(self, 5)), *["..."] * (len(self) > 5)]
+        cells = f"{counted(len(self), 'cell')} ({', '.join(labels)})" if labels else "no cells"
+        return f"<Prediction of {cells}, model {self.provenance.get('model', 'unknown')}, unit {self.unit}>"
 
     def with_cell(self, ensemble: Ensemble, *notes: Note) -> "Prediction":
         """This prediction with one more cell, or with other members of a cell, and with further notes."""

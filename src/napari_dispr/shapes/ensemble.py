@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -67,12 +67,12 @@ class Ensemble:
     """
 
     label: int
-    signed_distance: NDArray[np.float32]
-    grid_to_world: NDArray[np.float64]
+    signed_distance: NDArray[np.float32] = field(repr=False)
+    grid_to_world: NDArray[np.float64] = field(repr=False)
     unit: str = "pixel"
     zoom: float = 1.0
     numbers: tuple[int, ...] = ()
-    section: Section | None = None
+    section: Section | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         distance = np.asarray(self.signed_distance)

@@ -1,7 +1,7 @@
 """What the members of a cell are sampled from: mask and image, and further known planes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -23,8 +23,8 @@ class Section:
     whether mask and image are a section or a projection. ``sizes`` are those of the cells of its stack.
     """
 
-    mask: NDArray[np.float32]
-    image: NDArray[np.float32] | None = None
+    mask: NDArray[np.float32] = field(repr=False)
+    image: NDArray[np.float32] | None = field(default=None, repr=False)
     known_scale: float | None = None
     planes: tuple[KnownPlane, ...] = ()
     picture: PictureKind = "section"

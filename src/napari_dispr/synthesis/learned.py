@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -27,8 +27,8 @@ PARTS = ("masks", "textures")
 class LearnedSynthesis:
     """The networks of masks and textures, and their card."""
 
-    masks: UNet
-    textures: UNet
+    masks: UNet = field(repr=False)
+    textures: UNet = field(repr=False)
     card: SynthesisCard
 
     def __post_init__(self) -> None:
