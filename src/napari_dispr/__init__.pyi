@@ -1,5 +1,6 @@
 """The public names: type checkers read them here, and `__init__` loads each when it is first used."""
 
+from .cells.folders import read_dataset as read_dataset
 from .diffusion.model import ShapeModel as ShapeModel
 from .diffusion.original import import_dispr_checkpoint as import_dispr_checkpoint
 from .errors import InputError as InputError

@@ -133,7 +133,7 @@ def iter_evaluate(
     return finished(rows, cells, provenance, how, predicted=given - len(cells))
 
 
-evaluate = in_one_go(iter_evaluate, 'evaluate(cells, {"generic": load_model("generic"), **FITS}, members=5)')
+evaluate = in_one_go(iter_evaluate, 'evaluate(cells, {"generic": load_model("generic")}, out="results")')
 
 
 def iter_cell(
