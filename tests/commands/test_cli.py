@@ -18,6 +18,7 @@ import napari_dispr as nd
 from napari_dispr.commands.cli import main
 from napari_dispr.labels import split_parts
 from napari_dispr.synthesis.phantoms import simulate_field
+from napari_dispr.viewer.saved import open_saved
 
 COMMAND = [sys.executable, "-m", "napari_dispr"]
 
@@ -193,7 +194,7 @@ def test_the_pixel_size_of_ome_tiff(folder, tmp_path):
     assert prediction.unit == "micrometer"
 
 
-def test_the_report_of_a_split_mask_shows_its_cells(folder, tmp_path):
+def test_the_report_of_a_split_mask_shows_its_cells_and_napari_its_files(folder, tmp_path):
     mask = np.load(folder / "labels.npy") > 0
     np.save(tmp_path / "mask.npy", mask[None])
     np.save(tmp_path / "image.npy", tifffile.imread(folder / "image.tif")[None])
@@ -202,6 +203,9 @@ def test_the_report_of_a_split_mask_shows_its_cells(folder, tmp_path):
     assert main(["report", str(tmp_path / "out"), "--out", str(tmp_path / "mask.html")]) == 0
     page = (tmp_path / "mask.html").read_text()
     assert f"{files[1]} --out FOLDER --split" in page and "labels import split_parts" in page
+    layers = {settings["name"]: data for data, settings, _ in open_saved(tmp_path / "out")[1]}
+    np.testing.assert_array_equal(layers["mask"], split_parts(mask))
+    np.testing.assert_array_equal(layers["mask: picture"], np.load(files[0])[0])
     np.save(tmp_path / "cells.npy", split_parts(mask))
     command = ["report", str(tmp_path / "out"), "--out", str(tmp_path / "cells.html")]
     assert main([*command, "--labels", str(tmp_path / "cells.npy")]) == 0

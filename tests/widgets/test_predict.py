@@ -88,7 +88,7 @@ def test_click_predict_compare_read(opened, qtbot: QtBot) -> None:
         click_cell(viewer, cell)
     assert widget.cells.clicked == (1, 4, 8)
     qtbot.waitUntil(lambda: "chosen cells" in viewer.layers)
-    qtbot.waitUntil(lambda: widget.message.text() == "3 cells to predict.")
+    qtbot.waitUntil(lambda: widget.message.text().startswith("3 cells to predict."))
     press(widget.predict_button)
     assert not widget.predict_button.isEnabled()
     assert widget.run_bar.cancel_button.isVisible() and widget.run_bar.cancel_button.isEnabled()
@@ -542,7 +542,7 @@ def test_wrong_settings(opened, qtbot: QtBot, tmp_path) -> None:
     qtbot.waitUntil(lambda: "is not a shape model" in widget.message.text())
     assert not widget.predict_button.isEnabled()
     widget.form.settings = QUICK
-    qtbot.waitUntil(lambda: widget.message.text() == "1 cell to predict.")
+    qtbot.waitUntil(lambda: widget.message.text().startswith("1 cell to predict."))
     assert widget.predict_button.isEnabled()
 
 
@@ -575,6 +575,8 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     SHAPRModel(SHAPR(), card).save(user_folder() / "sized.safetensors")
     widget.use_model("sized")
     assert widget.form.settings.scale == "auto" and not widget.pixel_size.isHidden()
+    widget.cells.toggle(4)
+    qtbot.waitUntil(lambda: "in pixels: check the pixel size above and press Set." in widget.message.text())
     widget.pixel_size.size.setValue(0.2)
     press(widget.pixel_size.set_button)
     for layer in (viewer.layers["picture"], viewer.layers["cells"]):
@@ -583,6 +585,7 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     assert np.allclose(camera_of(viewer).center[-2:], middle, rtol=0.05), "the picture is still in view"
     qtbot.waitUntil(lambda: widget.pixel_size.isHidden())
     assert widget.form.settings.scale == "physical"
+    qtbot.waitUntil(lambda: widget.message.text() == "1 cell to predict.")
 
 
 @pytest.mark.parametrize("several", [True, False])

@@ -49,9 +49,12 @@ def demo(options: argparse.Namespace) -> None:
         # At the scale of the simulation, so that shapes can be compared with the truth.
         **settings.model_copy(update={"pixel_size": field.pixel_size, "scale": scale}).model_dump(),
     )
-    prediction = common.run_with_progress(iter_saved(events, options.out, {"demo": _DEMO}))
-    for name, picture in (("image", field.image), ("labels", field.labels)):
-        with written_aside(options.out / f"{name}.tif") as aside:
+    files = {what: options.out / f"{what}.tif" for what in ("image", "labels")}
+    inputs = {f"{what}_file": str(file.absolute()) for what, file in files.items()}
+    prediction = common.run_with_progress(iter_saved(events, options.out, {"demo": _DEMO, **inputs}))
+    for what, file in files.items():
+        picture = getattr(field, what)
+        with written_aside(file) as aside:
             tifffile.imwrite(aside, picture, resolution=(1 / field.pixel_size,) * 2, metadata={"unit": "um"})
     truths = {label: from_level(field.objects[label], 127.5, truncation=8.0) for label in prediction}
     save_page(options.out / "picture.png", prediction, field.image, field.labels, truths, _DEMO)

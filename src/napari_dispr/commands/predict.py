@@ -62,17 +62,20 @@ def predict(options: argparse.Namespace) -> None:
         earlier = None if options.overwrite else earlier_prediction(options.out)
     except InputError as error:
         raise InputError(f"{error} Give another folder, or --overwrite to replace it.") from None
-    inputs: dict[str, Any] = {"image_file": str(options.image), "labels_file": str(options.labels)}
-    if options.split:
-        inputs["split"] = True
-    if options.channel is not None:
-        inputs["channel"] = options.channel
+    inputs: dict[str, Any]
     if options.labels is None:
         inputs = {"dataset": str(options.image)}
         events = _predicted_dataset(options, settings, earlier)
     else:
         from napari_dispr.prediction.predict import iter_predict
 
+        # Absolute, so that the files are found when the prediction is opened from another folder.
+        files = {"image_file": options.image, "labels_file": options.labels}
+        inputs = {name: str(file.absolute()) for name, file in files.items()}
+        if options.split:
+            inputs["split"] = True
+        if options.channel is not None:
+            inputs["channel"] = options.channel
         if options.planes is None:
             picture = _picture(options, settings)
         else:

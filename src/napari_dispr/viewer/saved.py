@@ -39,7 +39,7 @@ def open_saved(
     step(1, 4)
     measures = load_measures(folder, prediction)
     step(2, 4)
-    pictures = load_pictures(folder, prediction.image_shape) or _pictures_of_field(prediction)
+    pictures = load_pictures(folder, prediction.image_shape) or _recorded_pictures(prediction)
     step(3, 4)
     content = compose(prediction, measures, None)
     made = prediction.provenance
@@ -56,12 +56,12 @@ def open_saved(
     return handle.newest, layers
 
 
-def _pictures_of_field(prediction: Prediction) -> dict[str, NDArray[Any]]:
-    """Picture and labels of a field of a batch, from its files; those that are missing, or of another shape
-    than the prediction's picture, are left out.
+def _recorded_pictures(prediction: Prediction) -> dict[str, NDArray[Any]]:
+    """Picture and labels of one plane from the files that a command predicted; those that are missing, or of
+    another shape than the prediction's picture, are left out.
     """
     made, found = prediction.provenance, {}
-    if "field" not in made:
+    if "planes" in made:
         return {}
     for what in ("image", "labels"):
         if not (path := made.get(f"{what}_file")):

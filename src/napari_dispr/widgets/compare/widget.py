@@ -44,7 +44,7 @@ from napari_dispr.widgets.parts.layer_choice import LayerChoice, is_3d_segmentat
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.threads import LatestAnswer
-from napari_dispr.widgets.parts.wording import estimate
+from napari_dispr.widgets.parts.wording import estimate, plain
 
 _NOTHING = (
     "Nothing to compare yet.\n\nPredict cells with Plugins > napari DISPR > Predict 3D shapes, or drop the "
@@ -312,12 +312,12 @@ class CompareWidget(DockedWidget):
         unit = unit_sign(f"{cell.unit}^3")
         own = opened.measures[opened.measures["label"] == cell.label]
         notes: dict[Shape, str] = {
-            int(n): f"{volume:.4g} {unit}" for n, volume in zip(own["member"], own["volume"], strict=True)
+            int(n): f"{plain(volume)} {unit}" for n, volume in zip(own["member"], own["volume"], strict=True)
         }
         if cell.consensus is not None:
-            notes["consensus"] = f"{cell.consensus.volume:.4g} {unit}"
+            notes["consensus"] = f"{plain(cell.consensus.volume)} {unit}"
         if cell.truth is not None:
-            notes[None] = f"{cell.truth.volume:.4g} {unit}"
+            notes[None] = f"{plain(cell.truth.volume)} {unit}"
         return notes
 
     def _headline(self, opened: OpenPrediction, cell: CellShapes) -> str:

@@ -69,6 +69,13 @@ class PixelSize(QWidget):
     def is_missing(layer: Layer | None) -> bool:
         return layer is not None and str(layer.units[-1]) == "pixel"
 
+    @property
+    def hint(self) -> str:
+        """What to do so that sizes are not in pixels; empty if the picture says its pixel size."""
+        if not self.is_missing(self._layers()[0]):
+            return ""
+        return " Sizes will be in pixels: check the pixel size above and press Set."
+
     def write(self) -> None:
         """Set scale, place and units of both layers; the view shows all of them, in the same plane.
 

@@ -278,7 +278,7 @@ class PredictWidget(DockedWidget):
             binary = isinstance(answer, MaskError)
         else:
             self._inspection = answer
-            self._say(answer.text)
+            self._say(answer.text + self.pixel_size.hint)
             binary = answer.binary
         if binary:
             self._offer_fix(SPLIT_STACK if self.planes.several else SPLIT)
