@@ -255,7 +255,7 @@ def test_command_makes_the_same_prediction_and_the_report(
     assert cli.main(["report", "a", "--out", "r.html", "--title", "Run 7"]) == 0
     text = Page(Path("r.html")).text
     assert "The picture, with the cells" in text and "Run 7" in text
-    assert "'my image.tif'" in text
+    assert "my image.tif'" in text
     Path("my image.tif").unlink()
     assert cli.main(["report", "a", "--out", "r.html"]) == 0
     assert cli.main(["report", "a", "--out", "r.txt"]) == 2
