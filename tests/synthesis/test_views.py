@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from napari_dispr.commands.cli import main
+from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, result_of
-from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.synthesis import learn_views as training
 from napari_dispr.synthesis import surface_fit, volumes
 from napari_dispr.synthesis.learn_views import ViewsStep, iter_learn_views, learn_views

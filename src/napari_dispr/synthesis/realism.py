@@ -154,7 +154,7 @@ def kernel_distances(real: pd.DataFrame, synthetic: pd.DataFrame) -> tuple[Dista
     )
     size = min(len(own) // 2, len(other))
     if size < _LEAST:
-        return Distance(np.nan, np.nan, size), Distance(np.nan, np.nan, size)
+        return (Distance(np.nan, np.nan, size),) * 2
     rng = np.random.default_rng(0)
     halves, across = [], []
     for _ in range(_REPEATS):
@@ -162,7 +162,8 @@ def kernel_distances(real: pd.DataFrame, synthetic: pd.DataFrame) -> tuple[Dista
         drawn = other[rng.permutation(len(other))[:size]]
         halves.append(squared_discrepancy(mixed[:size], mixed[size : 2 * size]))
         across.append(squared_discrepancy(mixed[:size], drawn))
-    return tuple(Distance(float(np.mean(v)), float(np.std(v)), size) for v in (halves, across))  # type: ignore[return-value]
+    among, to_real = (Distance(float(np.mean(v)), float(np.std(v)), size) for v in (halves, across))
+    return among, to_real
 
 
 def save_panels(path: Path, tables: Mapping[str, pd.DataFrame], unit: str) -> None:
