@@ -284,20 +284,12 @@ def test_large_and_long_voxels_are_measured_on_a_bounded_grid():
         ((1e160, 1, 1), "check the spacing"),
         ((0, 1, 1), "check the spacing"),
         ((np.nan, 1, 1), "check the spacing"),
-        ((2, 1), "give three numbers"),
+        *((spacing, r"The spacing is .*: give three numbers") for spacing in ((2, 1), 1.0, None, "abc")),
     ],
 )
 def test_spacings_that_no_microscope_has(spacing, words):
     with pytest.raises(InputError, match=words):
         measure_labels(np.ones((3, 3, 3), int), spacing)
-
-
-@pytest.mark.parametrize("spacing", [1.0, None, "abc"])
-def test_a_spacing_has_three_numbers(spacing):
-    with pytest.raises(InputError, match=r"The spacing is .*: give three numbers"):
-        measure_labels(np.ones((3, 3, 3), int), spacing)
-    with pytest.raises(InputError, match="The labels are empty"):
-        measure_labels(np.ones((0, 3, 3), int))
 
 
 def test_labels_in_a_table_like_that_of_a_prediction():
@@ -326,6 +318,7 @@ def test_labels_in_a_table_like_that_of_a_prediction():
     ("labels", "words"),
     [
         (np.zeros((3, 3, 3), int), "are empty"),
+        (np.ones((0, 3, 3), int), "are empty"),
         (np.ones((3, 3), int), "3D stack"),
         (np.full((3, 3, 3), 0.5), "fractions"),
         (np.full((3, 3, 3), np.nan), "NaN"),
@@ -338,14 +331,10 @@ def test_labels_that_are_none(labels, words):
         measure_labels(labels)
 
 
-def test_wrong_sets():
-    with pytest.raises(InputError, match="no set 'last' of measures"):
-        measure_labels(np.ones((9, 9, 9), bool), set="last")
-
-
-def test_the_shapr_set_needs_the_model_grid():
-    with pytest.raises(InputError, match="model grid"):
-        measure_labels(np.ones((9, 9, 9), bool), set="shapr")
+@pytest.mark.parametrize(("set", "words"), [("last", "no set 'last' of measures"), ("shapr", "model grid")])
+def test_wrong_sets(set, words):
+    with pytest.raises(InputError, match=words):
+        measure_labels(np.ones((9, 9, 9), bool), set=set)
 
 
 # --- the SHAPR set --------------------------------------------------------------------------------

@@ -145,18 +145,6 @@ def test_shape_that_touches_the_border_is_measured_as_a_closed_one():
     assert measures["surface_area"] == pytest.approx(3 * np.pi * 20**2 + np.pi * 20, rel=0.01)
 
 
-def test_empty_shape_has_volume_0_and_nothing_else():
-    measures = measure_shape(EMPTY)
-    assert measures.pop("volume") == measures.pop("parts") == 0
-    assert np.isnan(list(measures.values())).all()
-
-
-def test_one_voxel_can_be_measured():
-    shape = EMPTY.copy()
-    shape[32, 32, 32] = 0.5
-    assert all(np.isfinite(list(measure_shape(shape).values())))
-
-
 def test_real_cells_have_measures_within_reason(red_blood_cells):
     paths = sorted((red_blood_cells / "train" / "obj").glob("*.tif"))[::40]
     for path in paths:
