@@ -53,7 +53,7 @@ class Distance:
     cells: int
 
 
-def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFrame:
+def cell_features(images: Iterable[Annotated]) -> pd.DataFrame:
     """Features of the cells of annotated images; of a cell in a stack, of one section, chosen at random.
 
     Single annotated slices cut their cells anywhere, so the largest sections of stacks that are annotated
@@ -63,7 +63,7 @@ def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFram
     -------
     DataFrame
         Columns ``image``, ``label`` and `FEATURES`. Cells that the border of a slice cuts, tiny ones and
-        those with one grey value are left out. At most ``most`` cells, chosen at random.
+        those with one grey value are left out. At most `_MOST` cells, chosen at random.
     """
     rows = []
     rng = np.random.default_rng(0)
@@ -76,8 +76,8 @@ def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFram
             if row is not None:
                 rows.append({"image": one.name, "label": label, **row})
     table = pd.DataFrame(rows, columns=["image", "label", *FEATURES])
-    if len(table) > most:
-        chosen = np.sort(rng.permutation(len(table))[:most])
+    if len(table) > _MOST:
+        chosen = np.sort(rng.permutation(len(table))[:_MOST])
         table = table.iloc[chosen].reset_index(drop=True)
     return table
 

@@ -119,9 +119,7 @@ class Stopped(Exception):
     """The user stopped the scoring of a model."""
 
 
-def finished_model(
-    trained: Trained, run: Run, device: torch.device, stop: Callable[[], bool] = lambda: False
-) -> ShapeModel:
+def finished_model(trained: Trained, run: Run, device: torch.device, stop: Callable[[], bool]) -> ShapeModel:
     """The model with the best weights, and its scores on the validation cells.
 
     The volume regression goes into the card only if it lowers the volume error of the validation cells, and
@@ -196,7 +194,7 @@ def _from_known_shapes(
     return replace(model, known=known_shapes(drawn), card=card)
 
 
-def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda: False) -> SHAPRModel:
+def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool]) -> SHAPRModel:
     """SHAPR with the best weights of its run, and its scores; see `finished_model`."""
     weights, steps = best_weights(run.checkpoint)
     with seeded():
