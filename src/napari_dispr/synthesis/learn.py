@@ -194,7 +194,7 @@ def _iter_steps(
             losses.append(learner.update())
             learner.clock = clock() - started
             mask_loss, texture_loss = np.nanmean(losses, axis=0).tolist()
-            left = learner.clock * (1 - learner.share) / learner.share
+            left = learner.clock * (1 - learner.share) / max(learner.share, 1e-9)
             report = LearnStep(
                 done=int(1000 * learner.share),
                 total=1000,
