@@ -165,11 +165,11 @@ def red_cell_pose(cell: RedCell, rng: np.random.Generator) -> Rotation:
 def _placed(shape: Shape, rng: np.random.Generator, varied: bool) -> NDArray[np.uint8] | None:
     """The shape on the grid, with an imaged plane; None if it does not fit or its section is too small."""
     inside = shape(np.stack(np.meshgrid(_LOOK, _LOOK, _LOOK, indexing="ij"))) > 0
-    if not inside.any():
+    box = grid.box_of(inside)
+    if box is None:
         return None
     step = float(_LOOK[1] - _LOOK[0])
-    ends = [_LOOK[np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {a})))[[0, -1]]] for a in range(3)]
-    low, high = np.array(ends, np.float64).T
+    low, high = np.array([_LOOK[[side.start, side.stop - 1]] for side in box], np.float64).T
     low, high = low - step / 2, high + step / 2
     middle = (low + high) / 2
     # In the data the imaged plane is the middle of a cell; users choose the plane where they see a cell best.
@@ -204,9 +204,8 @@ def _section_middle(shape: Shape, z: float) -> NDArray[np.float64] | None:
     """Middle of the box of the section at a height; None where there is none."""
     axis = np.linspace(_LOOK[0], _LOOK[-1], 209, dtype=np.float32)
     plane = shape(np.stack(np.meshgrid(np.array([z], np.float32), axis, axis, indexing="ij")))[0] > 0
-    if not plane.any():
-        return None
-    return np.array([axis[np.flatnonzero(plane.any(axis=1 - a))[[0, -1]]].mean() for a in range(2)])
+    box = grid.box_of(plane)
+    return None if box is None else np.array([axis[[side.start, side.stop - 1]].mean() for side in box])
 
 
 def membrane_picture(
