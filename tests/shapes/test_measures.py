@@ -64,6 +64,11 @@ def bent(z, y, x):
 @pytest.mark.parametrize("radius", [6, 12, 24])
 def test_sphere(radius):
     found = measure_shape(ball(radius, *turned(radius)))
+    # A polyhedron with corners on a sphere is too small; the error falls with the square of the radius.
+    volume, area = 4 / 3 * np.pi * radius**3, 4 * np.pi * radius**2
+    for name, value in zip(HEADLINE, (volume, area, 1, None, 1 / radius, 2 * radius), strict=True):
+        assert value is None or found[name] == pytest.approx(value, rel=0.6 / radius**2), name
+    assert found["roughness"] < 0.07  # voxels, at any size
     near = {"rel": 1 / radius**2 + 0.003}
     for name in ("largest_diameter", "least_width", "mean_width", "major_axis", "minor_axis", "box_z"):
         assert found[name] == pytest.approx(2 * radius, **near), name
@@ -104,6 +109,10 @@ def test_torus():
     ring, tube = 18, 8
     found = measure_shape(torus(ring, tube, *turned(3)))
     assert (found["euler_number"], found["parts"]) == (0, 1)
+    assert found["volume"] == pytest.approx(2 * np.pi**2 * ring * tube**2, rel=0.005)
+    assert found["surface_area"] == pytest.approx(4 * np.pi**2 * ring * tube, rel=0.002)
+    # Mean curvature integrates to 2 pi^2 R over an area of 4 pi^2 R r: the hole counts against the rim.
+    assert found["curvature"] == pytest.approx(1 / (2 * tube), rel=0.002)
     # Principal curvatures 1 / r and 1 / (R + r) outside, -1 / (R - r) inside.
     outside, inside = 1 / (tube * (ring + tube)), -1 / (tube * (ring - tube))
     assert inside < found["gaussian_curvature_low"] < 0 < found["gaussian_curvature_high"] < 1.05 * outside
