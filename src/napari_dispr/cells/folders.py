@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tifffile
@@ -112,6 +112,15 @@ class DatasetNotes(Settings):
     source: list[str] = Field(default_factory=list)
     plane: Literal["middle"] | int | None = None
     left_out: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def size_on_card(self) -> dict[str, Any]:
+        """``voxel_size`` and ``unit`` as the card of a model states them: pixels are no physical size."""
+        known = self.voxel_size is not None and self.unit != "pixel"
+        return {
+            "voxel_size": self.voxel_size if known else None,
+            "unit": self.unit if known else "micrometer",
+        }
 
 
 def read_dataset(

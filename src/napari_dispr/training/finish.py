@@ -76,7 +76,6 @@ def card_of(trained: Trained) -> Card:
     attribution = [f"Trained on {len(trained.cells)} cells. {plan.data_note}".strip()]
     if start:
         attribution.append(f"Started from the model {start.name}: {start.card.attribution}")
-    physical = notes.voxel_size is not None and notes.unit != "pixel"
     return Card(
         name=plan.name,
         description=plan.description or _DESCRIPTIONS[settings.method].format(len(trained.cells)),
@@ -84,8 +83,7 @@ def card_of(trained: Trained) -> Card:
         attribution=" ".join(attribution),
         limits=_LIMITS,
         typical_extent=round(float(np.median([larger_side(cell.mask) for cell in trained.cells])), 1),
-        voxel_size=notes.voxel_size if physical else None,
-        unit=notes.unit if physical else "micrometer",
+        **notes.size_on_card,
         **_sampling(settings),
         training={
             "date": datetime.now(UTC).date().isoformat(),
