@@ -116,11 +116,9 @@ class DatasetNotes(Settings):
     @property
     def size_on_card(self) -> dict[str, Any]:
         """``voxel_size`` and ``unit`` as the card of a model states them: pixels are no physical size."""
-        known = self.voxel_size is not None and self.unit != "pixel"
-        return {
-            "voxel_size": self.voxel_size if known else None,
-            "unit": self.unit if known else "micrometer",
-        }
+        if self.voxel_size is None or self.unit == "pixel":
+            return {"voxel_size": None, "unit": "micrometer"}
+        return {"voxel_size": self.voxel_size, "unit": self.unit}
 
 
 def read_dataset(
