@@ -331,8 +331,10 @@ def test_a_folder_of_something_else_is_left_alone(few, tmp_path) -> None:
 
 def test_a_run_that_was_killed_before_its_first_save_begins_again(few, tmp_path) -> None:
     (tmp_path / "mine.learning").mkdir()
-    (tmp_path / "mine.learning" / "log.jsonl").write_text('{"kind": "begin", "step": 0}\n', encoding="utf-8")
+    log = tmp_path / "mine.learning" / "log.jsonl"
+    log.write_text('{"kind": "begin", "st', encoding="utf-8")
     assert next(run(few, tmp_path / "mine.safetensors", steps=4)).step == 1
+    assert json.loads(log.read_text("utf-8").splitlines()[1])["kind"] == "begin"
 
 
 def test_another_file_is_no_learned_model(tmp_path) -> None:

@@ -1,6 +1,5 @@
 """Learn masks and textures from annotated images, step by step; a stopped run goes on where it was."""
 
-import json
 import os
 import time
 import zlib
@@ -23,7 +22,7 @@ from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and
 from napari_dispr.diffusion.samplers import with_condition
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
-from napari_dispr.files import plain
+from napari_dispr.files import append_json
 from napari_dispr.models.library import check_new_file
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis import masks, textures
@@ -222,8 +221,7 @@ def _iter_steps(
 
 
 def _log(folder: Path, kind: str, **content: Any) -> None:
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(plain({"kind": kind, **content})) + "\n")
+    append_json(folder / "log.jsonl", {"kind": kind, **content})
 
 
 learn_synthesis = in_one_go(iter_learn_synthesis)
