@@ -169,6 +169,18 @@ def write_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def append_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Add a line of JSON, as of `write_json`, to a file; half a line that a crash left stays a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(plain(data), allow_nan=False).encode() + b"\n"
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+
+
 def write_rows(
     path: str | os.PathLike[str], columns: Iterable[str], rows: Iterable[Mapping[str, Any]]
 ) -> None:

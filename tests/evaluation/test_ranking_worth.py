@@ -60,6 +60,8 @@ def test_worth_of_an_evaluation(tmp_path, capsys) -> None:
     assert table["error"].drop("a_2").max() < 0.02
     assert table.loc["a_2", "error"] == pytest.approx((18**3 + 22**3) / 2 / 16**3 - 1, abs=0.02)
     assert table["expected_gain"].idxmax() == "a_2"
+    units = pd.read_csv(tmp_path / "worth" / "worth.columns.csv").set_index("column")["unit"]
+    assert units["true"] == units["estimate"] == "voxel^3" and units["error"] == "no unit"
     assert (tmp_path / "worth" / "worth.png").stat().st_size > 1000
     shutil.copytree(place, place.parent / "before")
     assert main([*command, "--out", str(tmp_path / "worth")]) == 2

@@ -51,13 +51,10 @@ def test_a_page(tmp_path):
     affine = grid.pixel_to_world(np.eye(3)) @ grid.grid_to_pixel(1.0, (39.5, 39.5))
     ensemble = Ensemble(3, np.stack([BALL, BALL - 5]).clip(-8, 8).astype(np.float32), affine)
     image = rng.integers(0, 255, labels.shape, np.uint8)
-    sizes = []
-    for truths in (None, {3: BALL.astype(np.float32)}):
-        save_page(tmp_path / "page.png", Prediction({3: ensemble}), image, labels, truths, "title")
-        page = imread(tmp_path / "page.png")
-        assert np.unique(page.reshape(-1, page.shape[-1]), axis=0).shape[0] > 200
-        sizes.append(page.shape)
-    assert sizes[1][1] > sizes[0][1], "the truth has a column of its own"
+    truths = {3: BALL.astype(np.float32)}
+    save_page(tmp_path / "page.png", Prediction({3: ensemble}), image, labels, truths, "title")
+    page = imread(tmp_path / "page.png")
+    assert np.unique(page.reshape(-1, page.shape[-1]), axis=0).shape[0] > 200
 
 
 def tiles(page, columns):

@@ -148,11 +148,6 @@ def test_masks_keep_holes_and_parts(field, model):
     assert not drawn[53:57, 42:46].any() and drawn[74:86, 69:77].all()
 
 
-def test_without_a_picture(field, model):
-    prediction = nd.predict(None, field.labels, model=model, cells=[1], **QUICK)
-    assert prediction[1].members.any()
-
-
 def test_events_and_cancelling(field, model):
     events = iter_predict(field.image, field.labels, model=model, cells=[1, 2], members=5, steps=3)
     first = next(events)

@@ -11,7 +11,6 @@ from support.predictions import CALIBRATION, DISTANCE, ball, prediction_of, rota
 from napari_dispr import grid
 from napari_dispr.card import PlaneIntervals
 from napari_dispr.errors import InputError
-from napari_dispr.export.meshes import export_prediction
 from napari_dispr.planes import KnownPlane
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.ranking import rank_cells
@@ -201,9 +200,8 @@ def test_other_files_are_not_replaced(tmp_path, name):
     prediction = prediction_of(ball(4, (50, 60), [20]))
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("the user's own")
-    for save in (save_prediction, export_prediction):
-        with pytest.raises(InputError, match=f"holds a file {name} that is not of a saved prediction"):
-            save(prediction, tmp_path)
+    with pytest.raises(InputError, match=f"holds a file {name} that is not of a saved prediction"):
+        save_prediction(prediction, tmp_path)
     assert (tmp_path / name).read_text() == "the user's own"
 
 

@@ -64,6 +64,11 @@ def bent(z, y, x):
 @pytest.mark.parametrize("radius", [6, 12, 24])
 def test_sphere(radius):
     found = measure_shape(ball(radius, *turned(radius)))
+    # A polyhedron with corners on a sphere is too small; the error falls with the square of the radius.
+    volume, area = 4 / 3 * np.pi * radius**3, 4 * np.pi * radius**2
+    for name, value in zip(HEADLINE, (volume, area, 1, None, 1 / radius, 2 * radius), strict=True):
+        assert value is None or found[name] == pytest.approx(value, rel=0.6 / radius**2), name
+    assert found["roughness"] < 0.07  # voxels, at any size
     near = {"rel": 1 / radius**2 + 0.003}
     for name in ("largest_diameter", "least_width", "mean_width", "major_axis", "minor_axis", "box_z"):
         assert found[name] == pytest.approx(2 * radius, **near), name
@@ -104,6 +109,10 @@ def test_torus():
     ring, tube = 18, 8
     found = measure_shape(torus(ring, tube, *turned(3)))
     assert (found["euler_number"], found["parts"]) == (0, 1)
+    assert found["volume"] == pytest.approx(2 * np.pi**2 * ring * tube**2, rel=0.005)
+    assert found["surface_area"] == pytest.approx(4 * np.pi**2 * ring * tube, rel=0.002)
+    # Mean curvature integrates to 2 pi^2 R over an area of 4 pi^2 R r: the hole counts against the rim.
+    assert found["curvature"] == pytest.approx(1 / (2 * tube), rel=0.002)
     # Principal curvatures 1 / r and 1 / (R + r) outside, -1 / (R - r) inside.
     outside, inside = 1 / (tube * (ring + tube)), -1 / (tube * (ring - tube))
     assert inside < found["gaussian_curvature_low"] < 0 < found["gaussian_curvature_high"] < 1.05 * outside
@@ -284,20 +293,12 @@ def test_large_and_long_voxels_are_measured_on_a_bounded_grid():
         ((1e160, 1, 1), "check the spacing"),
         ((0, 1, 1), "check the spacing"),
         ((np.nan, 1, 1), "check the spacing"),
-        ((2, 1), "give three numbers"),
+        *((spacing, r"The spacing is .*: give three numbers") for spacing in ((2, 1), 1.0, None, "abc")),
     ],
 )
 def test_spacings_that_no_microscope_has(spacing, words):
     with pytest.raises(InputError, match=words):
         measure_labels(np.ones((3, 3, 3), int), spacing)
-
-
-@pytest.mark.parametrize("spacing", [1.0, None, "abc"])
-def test_a_spacing_has_three_numbers(spacing):
-    with pytest.raises(InputError, match=r"The spacing is .*: give three numbers"):
-        measure_labels(np.ones((3, 3, 3), int), spacing)
-    with pytest.raises(InputError, match="The labels are empty"):
-        measure_labels(np.ones((0, 3, 3), int))
 
 
 def test_labels_in_a_table_like_that_of_a_prediction():
@@ -326,6 +327,7 @@ def test_labels_in_a_table_like_that_of_a_prediction():
     ("labels", "words"),
     [
         (np.zeros((3, 3, 3), int), "are empty"),
+        (np.ones((0, 3, 3), int), "are empty"),
         (np.ones((3, 3), int), "3D stack"),
         (np.full((3, 3, 3), 0.5), "fractions"),
         (np.full((3, 3, 3), np.nan), "NaN"),
@@ -338,14 +340,10 @@ def test_labels_that_are_none(labels, words):
         measure_labels(labels)
 
 
-def test_wrong_sets():
-    with pytest.raises(InputError, match="no set 'last' of measures"):
-        measure_labels(np.ones((9, 9, 9), bool), set="last")
-
-
-def test_the_shapr_set_needs_the_model_grid():
-    with pytest.raises(InputError, match="model grid"):
-        measure_labels(np.ones((9, 9, 9), bool), set="shapr")
+@pytest.mark.parametrize(("set", "words"), [("last", "no set 'last' of measures"), ("shapr", "model grid")])
+def test_wrong_sets(set, words):
+    with pytest.raises(InputError, match=words):
+        measure_labels(np.ones((9, 9, 9), bool), set=set)
 
 
 # --- the SHAPR set --------------------------------------------------------------------------------

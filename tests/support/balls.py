@@ -22,9 +22,7 @@ def ball(radius: float, ndim: int, source: str = "ball") -> TexturedCell:
     return TexturedCell(mask, image.astype(np.float32), source)
 
 
-def balls(
-    ndim: int = 3, spacing: tuple[float, ...] = (), blurred: str = "", noise: bool = False
-) -> CellSource:
+def balls(ndim: int = 3, blurred: str = "", noise: bool = False) -> CellSource:
     """A source of balls of radius 3 to 6 voxels."""
 
     def draw(rng: np.random.Generator, count: int) -> Iterator[TexturedCell]:
@@ -35,12 +33,14 @@ def balls(
             yield replace(cell, image=cell.image + texture)
 
     quantiles = tuple(np.linspace(-20, 20, 9)) if noise else ()
+    spacing = (1.0, 0.5, 0.5)[-ndim:]
     return CellSource(
         name="balls",
-        spacing=spacing or (1.0, 0.5, 0.5)[-ndim:],
+        spacing=spacing,
         unit="micrometer",
         background=Background(level=LEVEL, quantiles=quantiles),
         draw=draw,
+        volume=float((np.pi / 6 if ndim == 3 else np.pi / 4) * 9**ndim * np.prod(spacing)),
         blurred=blurred,
         card={"model": "balls"},
     )

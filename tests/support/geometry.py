@@ -1,9 +1,10 @@
-"""Balls as signed distances, and measures of ellipsoids by formula."""
+"""Balls as signed distances, and measures of ellipsoids by formula, and how objects end."""
 
 import numpy as np
 from scipy.special import ellipeinc, ellipkinc
 
 from napari_dispr import grid
+from napari_dispr.signed_distance import from_level
 
 _Z, _Y, _X = np.indices(grid.SHAPE, dtype=np.float32)
 
@@ -28,3 +29,12 @@ def mean_width(a, b, c):
     polar, azimuth = np.arccos(1 - i / 10_000), np.pi * (1 + 5**0.5) * i
     n = np.cos(polar), np.sin(polar) * np.sin(azimuth), np.sin(polar) * np.cos(azimuth)
     return 2 * np.sqrt((a * n[0]) ** 2 + (b * n[1]) ** 2 + (c * n[2]) ** 2).mean()
+
+
+def check_antialiased(obj: np.ndarray) -> None:
+    """The edges of an object are one voxel wide."""
+    distance = from_level(obj, 127.5, truncation=3)
+    assert (obj[distance > 1.5] == 255).mean() > 0.99
+    assert (obj[distance < -1.5] == 0).mean() > 0.99
+    near = np.abs(distance) < 0.4
+    assert np.abs(obj[near] / 255 - 0.5 - distance[near]).mean() < 0.1

@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 from scipy.spatial import ConvexHull
+from support.geometry import check_antialiased
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.signed_distance import from_level
 from napari_dispr.synthesis.bodies import star
 from napari_dispr.synthesis.generic import KINDS, UNSEEN_KINDS, generic_training_cells, simulated_cell
 from napari_dispr.synthesis.microscopy import picture
@@ -68,11 +68,7 @@ def test_section_is_the_mask_of_the_size_that_crops_have(kind: str, cells: dict[
 @every_kind
 def test_edges_are_antialiased_by_a_voxel(kind: str, cells: dict[str, list[Cell]]) -> None:
     obj = cells[kind][0][0]
-    distance = from_level(obj, 127.5, truncation=3)
-    assert (obj[distance > 1.5] == 255).mean() > 0.99
-    assert (obj[distance < -1.5] == 0).mean() > 0.99
-    near = np.abs(distance) < 0.4
-    assert np.abs(obj[near] / 255 - 0.5 - distance[near]).mean() < 0.1
+    check_antialiased(obj)
 
 
 def test_the_seed_decides_and_no_two_are_alike() -> None:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, label
 from scipy.spatial import ConvexHull
+from support.geometry import check_antialiased
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import crop_cell, cut_by_border
 from napari_dispr.errors import InputError
 from napari_dispr.labels import cell_boxes
 from napari_dispr.shapes.morphometry import iou
-from napari_dispr.signed_distance import from_level
 from napari_dispr.synthesis.phantoms import KINDS, Field, phantom, simulate_field
 from napari_dispr.synthesis.red_cell_crops import membrane_picture
 
@@ -43,11 +43,7 @@ def test_phantoms_have_the_size_of_real_cells(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_edges_are_antialiased_by_a_voxel(kind: str) -> None:
     obj = phantom(kind, np.random.default_rng(2))
-    distance = from_level(obj, 127.5, truncation=3)
-    assert (obj[distance > 1.5] == 255).mean() > 0.995
-    assert (obj[distance < -1.5] == 0).mean() > 0.995
-    near = np.abs(distance) < 0.4
-    assert np.abs(obj[near] / 255 - 0.5 - distance[near]).mean() < 0.1
+    check_antialiased(obj)
 
 
 def test_no_two_are_alike_and_the_seed_decides() -> None:

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from napari_dispr.commands.cli import main
+from napari_dispr.diffusion.network import UNet3D
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, result_of
+from napari_dispr.synthesis import learn_views as training
 from napari_dispr.synthesis import surface_fit, volumes
 from napari_dispr.synthesis.learn_views import ViewsStep, iter_learn_views, learn_views
 from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.silhouettes import FIRST, TRUNCATION, VIEWS, random_silhouettes
-from napari_dispr.synthesis.views import iter_views, views_model
+from napari_dispr.synthesis.views import iter_views, views_loss, views_model
 
 ALL = (FIRST, *VIEWS)
 
@@ -41,8 +43,29 @@ def test_a_stopped_training_continues_to_the_same_model(model_file: Path, tmp_pa
         learn_views(path, steps=4, batch=2)
 
 
+def test_noise_and_time_of_a_step_do_not_repeat_the_numbers_of_its_bodies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the times would depend on how rough the bodies are."""
+    drawn = []
+
+    def kept(count: int, generator: torch.Generator) -> np.ndarray:
+        drawn.append(generator.get_state())
+        return random_silhouettes(count, generator)
+
+    def loss(network: UNet3D, silhouettes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        of_bodies = torch.Generator().set_state(drawn[-1])
+        assert not torch.equal(torch.rand(4, generator=of_bodies), torch.rand(4, generator=generator))
+        return views_loss(network, silhouettes, generator)
+
+    monkeypatch.setattr(training, "random_silhouettes", kept)
+    monkeypatch.setattr(training, "views_loss", loss)
+    learn_views(tmp_path / "views.safetensors", steps=1, batch=1)
+    assert len(drawn) == 1
+
+
 def test_views_depend_on_their_own_seed_alone(model_file: Path) -> None:
-    first = random_silhouettes(2, seed=0)[:, 0]
+    first = random_silhouettes(2, torch.Generator().manual_seed(0))[:, 0]
     model = views_model(str(model_file))
     both = result_of(iter_views(model, first, [5, 6], steps=2))
     assert both.shape == (2, 16, 64, 64)

@@ -152,14 +152,6 @@ def test_a_run_stops_within_a_step_with_an_error(dataset, tmp_path, tiny):
     assert torch.load(run.checkpoint, weights_only=True)["step"] == validated + 1
 
 
-def test_a_stopped_run_gives_a_model(dataset, tmp_path, tiny):
-    out = tmp_path / "early.safetensors"
-    run = planned(dataset, out, **tiny)
-    list(iter_train(run, stop=lambda: True))
-    events = list(iter_train(Run.open(run.folder), finish=True))
-    assert events[-1].model == str(out) and nd.load_model(out).name == "early"
-
-
 @pytest.mark.parametrize("gain", [0.1, -0.1])
 def test_members_start_from_known_shapes_if_that_is_better(dataset, tmp_path, tiny, monkeypatch, gain):
     run = planned(dataset, tmp_path / "m.safetensors", **tiny)
@@ -252,7 +244,6 @@ def test_presets():
     ("change", "message"),
     [
         ({"start": "nobody"}, "There is no model 'nobody'"),
-        ({"preset": "slow"}, "There is no preset 'slow'"),
         ({"minutes": -1}, "The setting minutes cannot be -1"),
         ({"device": "cuda:9"}, "There is no device 'cuda:9' here"),
         ({"processes": 5}, "5 processes need a batch"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tifffile
@@ -112,6 +112,13 @@ class DatasetNotes(Settings):
     source: list[str] = Field(default_factory=list)
     plane: Literal["middle"] | int | None = None
     left_out: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def size_on_card(self) -> dict[str, Any]:
+        """``voxel_size`` and ``unit`` as the card of a model states them: pixels are no physical size."""
+        if self.voxel_size is None or self.unit == "pixel":
+            return {"voxel_size": None, "unit": "micrometer"}
+        return {"voxel_size": self.voxel_size, "unit": self.unit}
 
 
 def read_dataset(

@@ -69,9 +69,8 @@ def learn(options: argparse.Namespace) -> None:
             f"{len(paths)} paths are given: give each image with its labels, IMAGE LABELS IMAGE LABELS, or "
             "one folder with the folders image and labels."
         )
-    from napari_dispr.synthesis.learn import check_is_new, iter_learn_synthesis
+    from napari_dispr.synthesis.learn import iter_learn_synthesis
 
-    check_is_new(options.out)
     events = iter_learn_synthesis(
         paths[0] if len(paths) == 1 else paths[::2],
         None if len(paths) == 1 else paths[1::2],

@@ -38,6 +38,7 @@ from napari_dispr.settings import (
     PredictSettings,
     RivalTrainSettings,
     TrainSettings,
+    checked_settings,
 )
 from napari_dispr.training.plan import is_planned, planned, preset_settings, run_for, start_of
 from napari_dispr.training.train import Ended, iter_train
@@ -126,9 +127,8 @@ def iter_cross_validate(
     settings, predict = settings or CrossValidateSettings(), predict or PredictSettings()
     notes = read_notes(dataset)
     size, unit = voxel_of(notes)
-    how = Options(
-        **{"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit, **options}
-    )
+    own = {"members": predict.members, "seed": predict.seed, "voxel_size": size, "unit": unit}
+    how = checked_settings(Options, {**own, **options})
     folder, cells = Path(out), read_dataset(dataset, need_objects=True)
     by_name = _methods(methods, settings, predict, training or {})
     names = list(by_name)

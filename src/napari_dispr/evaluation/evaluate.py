@@ -6,13 +6,14 @@ A generator does the work, so that a progress bar, a worker and the command line
 import os
 import zlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from napari_dispr import grid
 from napari_dispr.cells.folders import CellFile, DatasetNotes
@@ -28,7 +29,7 @@ from napari_dispr.models.library import available_fits, available_models, load_m
 from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import Model, as_method
 from napari_dispr.prediction.predict import iter_predict_crops
-from napari_dispr.settings import PredictSettings
+from napari_dispr.settings import PredictSettings, Settings, checked_settings
 from napari_dispr.shapes.shapr_set import binarise
 from napari_dispr.version import __version__
 
@@ -46,22 +47,17 @@ class Evaluated:
     failed: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Settings):
     """How cells are drawn and compared.
 
-    Attributes
-    ----------
-    members : int
-        Shapes of each cell, for methods that can draw several.
-    voxel_size : float
-        Side of a grid voxel in ``unit``, for surface distances.
+    ``members`` is for methods that can draw several shapes of a cell, ``voxel_size`` the side of a grid voxel
+    in ``unit``, for surface distances.
     """
 
-    members: int = 5
-    seed: int = 0
+    members: Annotated[int, Field(ge=1, le=100)] = 5
+    seed: NonNegativeInt = 0
     definitions: Definitions = "both"
-    voxel_size: float = 1.0
+    voxel_size: PositiveFloat = 1.0
     unit: str = "voxel"
     save_shapes: bool = False
 
@@ -110,8 +106,8 @@ def iter_evaluate(
     Raises
     ------
     InputError
-        There are no cells or methods, a cell has no object, two cells have one name, shapes are to be saved
-        without a folder, or the evaluation to be continued has other settings.
+        There are no cells or methods, an option is wrong, a cell has no object, two cells have one name,
+        shapes are to be saved without a folder, or the evaluation to be continued has other settings.
 
     Notes
     -----
@@ -119,7 +115,7 @@ def iter_evaluate(
     lists the measures. An empty member, and every member of a cell that a method cannot draw, counts as error
     1 and IoU 0. Closing the generator keeps the rows so far.
     """
-    how, given = Options(**options), len(cells)
+    how, given = checked_settings(Options, options), len(cells)
     cells, drawn_by = real_cells(cells), {name: as_method(model) for name, model in methods.items()}
     check(cells, methods, how, out)
     folder = None if out is None else Path(out)
@@ -191,7 +187,7 @@ def finished(
     settings = {
         "software": f"napari-dispr {__version__}",
         "cells": len(cells),
-        **{name: value for name, value in asdict(how).items() if name != "save_shapes"},
+        **how.model_dump(exclude={"save_shapes"}),
         "predicted": predicted,
         **also,
     }
@@ -215,14 +211,6 @@ def check(
         raise InputError("There are no cells to evaluate: give a dataset with obj, image and mask.")
     if not list(methods):
         raise InputError("There is no method to evaluate: give at least one, such as cylinder.")
-    if how.members < 1:
-        raise InputError(f"The number of members is {how.members}: give at least one.")
-    if how.definitions not in get_args(Definitions):
-        raise InputError(
-            f"The definitions are {how.definitions!r}: choose one of {', '.join(get_args(Definitions))}."
-        )
-    if not how.voxel_size > 0:
-        raise InputError(f"The voxel size is {how.voxel_size}: give a number above 0.")
     if how.save_shapes and out is None:
         raise InputError("Shapes cannot be saved without a folder: give one as out.")
     for name in methods:
@@ -233,7 +221,7 @@ def check(
 def settings_of(cells: Sequence[CellFile], how: Options) -> dict[str, Any]:
     """Everything that the rows depend on, except the methods."""
     known = {cell.name: [cell.fingerprint, cell.shape_fingerprint] for cell in cells}
-    return {"version": __version__, **asdict(how), "cells": known}
+    return {"version": __version__, **how.model_dump(), "cells": known}
 
 
 def voxel_of(notes: DatasetNotes, pixel_size: float | None = None) -> tuple[float, str]:

@@ -11,16 +11,18 @@ from napari_dispr.errors import words_of
 from napari_dispr.evaluation.report import saved_figure, table, write_text
 from napari_dispr.files import write_json
 from napari_dispr.prediction.saving import write_table
+from napari_dispr.shapes.measures import MEASURES
 
 
 def write_worth(folder: Path, summary: Mapping[str, Any], rows: pd.DataFrame) -> None:
     """Write ``worth.csv``, ``worth.md``, ``worth.png`` and ``worth.json``."""
-    unit = "no unit" if summary["errors"] == "relative" else "voxel"
+    own = MEASURES[summary["measure"]].unit("voxel")
+    unit = "no unit" if summary["errors"] == "relative" else own
     rows.attrs["columns"] = {
         "method": "no unit: method that predicted the shapes",
         "cell": "no unit: name of the cell",
-        "true": f"voxel: {summary['measure']} of the true shape",
-        "estimate": f"voxel: {summary['measure']}, mean over the members",
+        "true": f"{own}: {summary['measure']} of the true shape",
+        "estimate": f"{own}: {summary['measure']}, mean over the members",
         "error": f"{unit}: absolute error of the estimate ({summary['errors']})",
         "expected_gain": f"{unit}: expected error if the truth were one more member; ranks the cells",
     }
@@ -72,6 +74,7 @@ def draw(summary: Mapping[str, Any], path: Path) -> None:
             axis.set_xlim(0, 100)
             axis.set_ylim(bottom=0)
             axis.spines[["top", "right"]].set_visible(False)
-        kind = "mean relative error" if summary["errors"] == "relative" else "mean error (voxels)"
+        unit = MEASURES[summary["measure"]].unit("voxel")
+        kind = "mean relative error" if summary["errors"] == "relative" else f"mean error ({unit})"
         axes[0].set_ylabel(f"{kind} of {words_of(summary['measure'])}")
         axes[0].legend(frameon=False)

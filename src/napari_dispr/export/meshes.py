@@ -9,16 +9,10 @@ import trimesh
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.files import folder_written_aside, write_json
+from napari_dispr.files import write_json
 from napari_dispr.prediction.members import checked_numbers
 from napari_dispr.prediction.result import Prediction
-from napari_dispr.prediction.saving import (
-    check_not_foreign,
-    remove_prediction,
-    save_cell,
-    save_tables,
-    write_table,
-)
+from napari_dispr.prediction.saving import write_table
 from napari_dispr.shapes.mesh_files import mesh_format, write_mesh
 from napari_dispr.shapes.meshes import surface_mesh
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
@@ -118,33 +112,6 @@ def export_meshes(
     frame = {"axes": "x, y, z", "unit": unit, "world": world}
     write_json(folder / _JSON, {**prediction.provenance, **frame, "warnings": prediction.warnings})
     return paths
-
-
-def export_prediction(
-    prediction: Prediction,
-    folder: str | os.PathLike[str],
-    *,
-    measures: pd.DataFrame | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Save a prediction as `Prediction.save` does; an older one in the folder stays until all is written.
-
-    Parameters
-    ----------
-    measures : DataFrame, optional
-        Its table (`napari_dispr.measure`), if it was measured before.
-    progress : callable, optional
-        Called with the number of finished cells and of all cells. If it raises, nothing is written.
-    """
-    prediction.check_has_cells()
-    check_not_foreign(prediction, folder)
-    with folder_written_aside(folder) as aside:
-        for done, label in enumerate(prediction, start=1):
-            save_cell(prediction, aside, label)
-            if progress is not None:
-                progress(done, len(prediction))
-        save_tables(prediction, aside, measures)
-        remove_prediction(folder, prediction)
 
 
 def export_kept(prediction: Prediction, file: str | os.PathLike[str]) -> None:

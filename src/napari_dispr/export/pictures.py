@@ -155,22 +155,22 @@ def save_page(
     prediction: Prediction,
     image: NDArray[Any],
     labels: NDArray[Any],
-    truths: Mapping[int, NDArray[np.float32]] | None = None,
-    title: str = "",
+    truths: Mapping[int, NDArray[np.float32]],
+    title: str,
 ) -> None:
-    """Write a PNG: the picture with the cells outlined, and each cell's crop and members.
+    """Write a PNG: the picture with the cells outlined, and each cell's crop, true shape and members.
 
     Parameters
     ----------
     image, labels : (y, x) arrays
-    truths : mapping of label to (64, 64, 64) signed distance, optional
+    truths : mapping of label to (64, 64, 64) signed distance
         The true shapes on the grid of the prediction.
     """
     from matplotlib.colors import hsv_to_rgb
     from matplotlib.figure import Figure
 
     cells, members = list(prediction), prediction.members
-    columns = members + 1 + bool(truths)
+    columns = members + 2
     height = max(4.0, 1.35 * len(cells))
     figure = Figure(figsize=(height + 1.35 * columns, height + 0.5), facecolor="#101418")
     parts = figure.add_gridspec(
@@ -187,7 +187,7 @@ def save_page(
     axes.set_axis_off()
     axes.set_title(title, color="white", fontsize=10)
     tiles = parts[1].subgridspec(len(cells), columns, wspace=0.02, hspace=0.02).subplots(squeeze=False)
-    heads = ["picture", *(["truth"] if truths else []), *[f"member {m + 1}" for m in range(members)]]
+    heads = ["picture", "truth", *[f"member {m + 1}" for m in range(members)]]
     for row, (cell, ensemble) in zip(tiles, prediction.items(), strict=True):
         crop = crop_cell(
             image, labels, cell, zoom=ensemble.zoom, sides=grid.pixel_sides(prediction.image_to_world)
@@ -195,10 +195,9 @@ def save_page(
         assert crop.image is not None
         row[0].imshow(crop.image * crop.mask, cmap="gray")
         row[0].text(2, 8, str(cell), color=colours[cell], fontsize=10)
-        shapes = [*([truths[cell]] if truths else []), *ensemble.signed_distance]
-        for i, (tile, shape) in enumerate(zip(row[1:], shapes, strict=True)):
-            known = bool(truths) and i == 0
-            tile.imshow(shaded(shape, (0.85, 0.85, 0.85) if known else tuple(colours[cell])))
+        row[1].imshow(shaded(truths[cell], (0.85, 0.85, 0.85)))
+        for tile, shape in zip(row[2:], ensemble.signed_distance, strict=True):
+            tile.imshow(shaded(shape, tuple(colours[cell])))
     for tile in tiles.flat:
         tile.set_facecolor("#101418")
         tile.set_xticks([])

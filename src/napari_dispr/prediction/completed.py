@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dispr import grid
+from napari_dispr.labels import windows
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
-from napari_dispr.shapes.placement import Placement
 
 LABELS, UNCERTAINTY = "labels.ome.tif", "uncertainty.ome.tif"
 
@@ -59,10 +59,7 @@ def complete(prediction: Prediction) -> Completed:
     InputError
         If the prediction has no cell.
     """
-    prediction.check_has_cells()
-    frames = {label: prediction.facts(label).grid_to_world for label in prediction}
-    boxes = {label: one.box for label, one in prediction.agreements.items()}
-    placement = Placement(frames, boxes, prediction.image_to_world, 2)
+    placement = prediction.placement(2)
     (labels,) = placement.volumes(((label, [_shape(prediction, label)]) for label in prediction), 1)
     uncertainty = placement.image(
         (label, 1 - np.abs(2 * one.occupancy - 1)) for label, one in prediction.items()
@@ -88,10 +85,6 @@ def _in_picture(
     to_world = grid.pixel_to_world(prediction.image_to_world)
     first = np.rint(np.linalg.solve(to_world, affine)[:3, 3]).astype(int)
     result = np.zeros((len(volume), *prediction.image_shape), volume.dtype)
-    into, from_ = [slice(None)], [slice(None)]
-    for start, length, size in zip(first[1:], volume.shape[1:], prediction.image_shape, strict=True):
-        low, high = max(start, 0), min(start + length, size)
-        into.append(slice(low, high))
-        from_.append(slice(low - start, high - start))
-    result[tuple(into)] = volume[tuple(from_)]
+    there, here = windows(first[1:], volume.shape[1:], prediction.image_shape)
+    result[:, *there] = volume[:, *here]
     return result, to_world @ grid.translation((float(first[0]), 0.0, 0.0))

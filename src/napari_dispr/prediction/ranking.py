@@ -3,7 +3,8 @@
 The gain is largest where a measure is least certain.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -91,16 +92,9 @@ def rank_cells(
                 "warning": unlike.get(int(label), ""),
             }
         )
-    ranked = pd.DataFrame(rows)
-    ranked = ranked.sort_values("expected_gain", ascending=False, kind="stable", na_position="first")
-    ranked.insert(0, "rank", range(1, len(ranked) + 1))
     unit = chosen.unit(prediction.unit)
     what = f"half of the {LEVEL:.0%} interval" if calibrated else "the error expected of the estimate"
-    ranked.attrs |= {"measure": measure, "relative": relative}
-    ranked.attrs["columns"] = {
-        "rank": "no unit: 1 is the cell with the largest expected gain",
-        "label": "no unit: value of the cell in the label layer",
-        "name": "no unit: what the cell's files are called",
+    texts = {
         "estimate": f"{unit}: {chosen.description} (mean over the members)",
         "expected_error": f"{unit}: mean error of the estimate if the truth were one more member",
         "low": f"{unit}: lower end of the {LEVEL:.0%} interval",
@@ -110,7 +104,9 @@ def rank_cells(
         "warning": "no unit: how the cell is unlike the model's training data, so that the ensemble may be "
         "certain and wrong; empty otherwise",
     }
-    return ranked.reset_index(drop=True)
+    ranked = _ranked(rows, "expected_gain", texts)
+    ranked.attrs |= {"measure": measure, "relative": relative}
+    return ranked
 
 
 def next_planes(
@@ -156,18 +152,28 @@ def next_planes(
         )
         if progress is not None:
             progress(done, len(prediction))
-    ranked = pd.DataFrame(rows).sort_values("iou_gain", ascending=False, kind="stable", ignore_index=True)
-    ranked.insert(0, "rank", range(1, len(ranked) + 1))
-    ranked.attrs["columns"] = {
-        "rank": "no unit: 1 is the cell with the largest expected gain",
-        "label": "no unit: value of the cell in the label layer",
-        "name": "no unit: what the cell's files are called",
+    texts = {
         "depth": f"{prediction.unit}: z of the plane from which the consensus should gain most",
         "distance": f"{prediction.unit}: its distance from the imaged plane along z",
         "disagreement": "no unit: mean area where the sections of two members differ, as a share of the "
         "largest section",
         "volume_gain": "no unit: by how much the relative error of the volume should fall",
         "iou_gain": "no unit: by how much the IoU of the consensus should rise",
+    }
+    return _ranked(rows, "iou_gain", texts)
+
+
+def _ranked(rows: Sequence[Mapping[str, Any]], by: str, texts: Mapping[str, str]) -> pd.DataFrame:
+    """A table in falling order of a gain, unknown ones first, with the column dictionary ``texts``."""
+    ranked = pd.DataFrame(rows).sort_values(
+        by, ascending=False, kind="stable", na_position="first", ignore_index=True
+    )
+    ranked.insert(0, "rank", range(1, len(ranked) + 1))
+    ranked.attrs["columns"] = {
+        "rank": "no unit: 1 is the cell with the largest expected gain",
+        "label": "no unit: value of the cell in the label layer",
+        "name": "no unit: what the cell's files are called",
+        **texts,
     }
     return ranked
 

@@ -268,12 +268,16 @@ class Prediction(Mapping[int, Ensemble]):
                 "The table of measures is of other cells or members: give that of measure(prediction)."
             )
 
-    @cached_property
-    def _placement(self) -> Placement:
+    def placement(self, volumes: int) -> Placement:
+        """The frame of so many volumes with all cells; raises an `InputError` if there is none."""
         self.check_has_cells()
         frames = {label: self.facts(label).grid_to_world for label in self}
         boxes = {label: one.box for label, one in self.agreements.items()}
-        return Placement(frames, boxes, self.image_to_world, len(self.numbers))
+        return Placement(frames, boxes, self.image_to_world, volumes)
+
+    @cached_property
+    def _placement(self) -> Placement:
+        return self.placement(len(self.numbers))
 
     @property
     def step(self) -> int:

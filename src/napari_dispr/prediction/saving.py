@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -43,17 +43,33 @@ _SUFFIXES = (".npz", ".ome.tif")
 PICTURES = {"image": "picture.tif", "labels": "segmentation.tif"}
 
 
-def save_prediction(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
-    """Write all files; see `Prediction.save`."""
-    check_not_foreign(prediction, folder)
+def save_prediction(
+    prediction: Prediction,
+    folder: str | os.PathLike[str],
+    *,
+    measures: pd.DataFrame | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write all files; see `Prediction.save`.
+
+    Parameters
+    ----------
+    measures : DataFrame, optional
+        Its table (`measure`), if it was measured before.
+    progress : callable, optional
+        Called with the number of finished cells and of all cells. If it raises, nothing is written.
+    """
+    _check_not_foreign(prediction, folder)
     with folder_written_aside(folder) as aside:
-        for label in prediction:
+        for done, label in enumerate(prediction, start=1):
             save_cell(prediction, aside, label)
-        save_tables(prediction, aside)
-        remove_prediction(folder, prediction)
+            if progress is not None:
+                progress(done, len(prediction))
+        save_tables(prediction, aside, measures)
+        _remove_prediction(folder, prediction)
 
 
-def check_not_foreign(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
+def _check_not_foreign(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
     """Raise an InputError if saving would replace files that are not of a saved prediction."""
     if (Path(folder) / PREDICTION_FILE).is_file():
         return
@@ -254,7 +270,7 @@ def _found_cell(folder: Path, content: SavedPrediction, label: int) -> CellFile:
     return CellFile(path, facts)
 
 
-def remove_prediction(folder: str | os.PathLike[str], successor: Prediction) -> None:
+def _remove_prediction(folder: str | os.PathLike[str], successor: Prediction) -> None:
     """Remove a saved prediction, so that its files do not mix with those of the one that follows.
 
     Only files that its ``prediction.json`` lists are removed. Its picture and segmentation stay if all cells

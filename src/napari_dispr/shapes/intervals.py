@@ -20,6 +20,8 @@ LEVEL = 0.9
 CALIBRATED = ("volume", "surface_area", "sphericity", "roughness", "equivalent_diameter")
 #: Least number of cells if few are allowed.
 LEAST_CELLS = 5
+#: Classes of cells of which several planes are known.
+_CLASSES = 4
 #: Number of quantiles that stand for the scores of few cells: enough for intervals of 95 %.
 _QUANTILES = 39
 #: Floors to try, as multiples of the root mean square error.
@@ -103,12 +105,11 @@ def calibrate_planes(
     gaps: Sequence[float],
     members_by_cell: Sequence[Mapping[str, ArrayLike]],
     truths: Sequence[Mapping[str, float]],
-    classes: int = 4,
 ) -> tuple[PlaneIntervals, ...]:
     """Calibrate the intervals of cells of which several planes are known.
 
-    The cells are divided by their gaps into classes of equal size, each with a calibration of its own: the
-    more planes, the narrower the intervals.
+    The cells are divided by their gaps into up to `_CLASSES` classes of equal size, each with its own
+    calibration: the more planes, the narrower the intervals.
 
     Parameters
     ----------
@@ -116,10 +117,8 @@ def calibrate_planes(
         `planes.mean_gap` of each cell. A cell may be given several times, with different planes.
     members_by_cell, truths
         As in `calibrate`.
-    classes : int
-        At most so many; fewer if there are too few cells.
     """
-    count = max(1, min(classes, len(gaps) // least_cells(LEVEL)))
+    count = max(1, min(_CLASSES, len(gaps) // least_cells(LEVEL)))
     found = []
     for part in np.array_split(np.argsort(gaps, kind="stable"), count):
         own = calibrate([members_by_cell[i] for i in part], [truths[i] for i in part])

@@ -222,8 +222,7 @@ def _slices(image: NDArray[Any], labels: NDArray[Any]) -> list[_Found]:
     before: tuple[int, NDArray[Any]] | None = None
     for z in np.flatnonzero(labels.any(axis=(1, 2))):
         cells = labels[z] > 0
-        sizes = np.bincount(labels[z].ravel().astype(np.int64) if labels.max() < 1e6 else cells.ravel())[1:]
-        across = float(np.sqrt(np.median(sizes[sizes > 0])))
+        across = float(np.sqrt(np.median(np.unique(labels[z][cells], return_counts=True)[1])))
         margin, length = max(2, round(0.25 * across)), max(_LEAST_SLOW, _SLOW * across)
         empty = ~binary_dilation(cells, iterations=margin)
         if empty.sum() < _LEAST:

@@ -4,6 +4,7 @@ The result is a dataset folder in which each class has as many cells as the larg
 says which objects are real and which are predicted.
 """
 
+import json
 import os
 from collections.abc import Generator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -28,16 +29,14 @@ from napari_dispr.cells.folders import (
 from napari_dispr.cells.splits import real_cells, several_classes
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go, steps_of
-from napari_dispr.files import write_json
+from napari_dispr.files import plain, write_json
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.prediction.saving import write_table
-from napari_dispr.settings import PredictSettings, Settings, checked_settings
+from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.synthesis.balance_plan import AT_MOST, Plan, plan, predicted_names
 
 if TYPE_CHECKING:
     from napari_dispr.diffusion.model import ShapeModel
-
-__all__ = ["Augmented", "Source", "augment", "iter_augment", "iter_write_balanced"]
 
 #: File with the settings of a run, which decide whether it can be continued.
 REQUEST_FILE = "augment.json"
@@ -153,15 +152,6 @@ def shape_model_of(name_or_path: str | os.PathLike[str]) -> "ShapeModel":
 augment = in_one_go(iter_augment)
 
 
-class _Request(Settings):
-    """Cells and settings of a run; a second run with the same ones continues the first."""
-
-    model: str
-    settings: dict[str, Any]
-    members: dict[str, int]
-    cells: dict[str, str]
-
-
 def iter_write_balanced(
     sources: Sequence[Source],
     chosen: Plan,
@@ -219,23 +209,25 @@ def _start_or_continue(
 ) -> None:
     """Write the settings of a new run, or check that the folder was started with the same ones."""
     check_no_dataset(folder)
-    request = _Request(
-        model=model.hash,
-        settings=sampling.model_dump(exclude={"model", "members", "device", "scale", "pixel_size"}),
-        members=chosen.members,
-        cells={source.name: _file(source).fingerprint for source in sources},
+    request = plain(
+        {
+            "model": model.hash,
+            "settings": sampling.model_dump(exclude={"model", "members", "device", "scale", "pixel_size"}),
+            "members": chosen.members,
+            "cells": {source.name: _file(source).fingerprint for source in sources},
+        }
     )
     path = folder / REQUEST_FILE
     if path.is_file():
         try:
-            before = _Request.model_validate_json(path.read_bytes())
+            before = json.loads(path.read_bytes())
         except ValueError:
             before = None
         if before != request:
             raise InputError(
                 f"{folder} was started with other cells or settings: give another folder, or remove this one."
             )
-    write_json(path, request.model_dump())
+    write_json(path, request)
 
 
 def _predicted_objects(

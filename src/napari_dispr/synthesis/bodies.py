@@ -22,7 +22,7 @@ from napari_dispr.synthesis.implicit import (
     random_turn,
     scaled,
     spread,
-    union,
+    united,
 )
 from napari_dispr.synthesis.red_cells import KINDS
 
@@ -116,8 +116,7 @@ def _lobed(rng: np.random.Generator) -> Shape:
         size = rng.uniform(0.42, 0.62)
         half = size * rng.uniform(0.85, 1.15, 3)
         lobes.append(ellipsoid(half, direction * rng.uniform(0.65, 0.95) * size, random_turn(rng)))
-    blend = rng.uniform(0.1, 0.3)
-    return lambda points: reduce(lambda a, b: union(a, b, blend), (lobe(points) for lobe in lobes))
+    return united(lobes, rng.uniform(0.1, 0.3))
 
 
 def _dents(body: Shape, half: Floats, rng: np.random.Generator, count: int) -> Shape:
@@ -221,8 +220,7 @@ def _chain(rng: np.random.Generator) -> Shape:
     places -= places.mean(axis=0)
     # Neighbours overlap: half their distance is below the least half axis.
     lobes = [ellipsoid(rng.uniform(0.29, 0.4, 3), place, random_turn(rng)) for place in places]
-    blend = rng.uniform(0.15, 0.3)
-    return lambda points: reduce(lambda a, b: union(a, b, blend), (lobe(points) for lobe in lobes))
+    return united(lobes, rng.uniform(0.15, 0.3))
 
 
 def _pear(rng: np.random.Generator) -> Shape:

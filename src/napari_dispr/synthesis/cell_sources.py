@@ -51,12 +51,12 @@ class CellSource:
     background : Background
         Of the images in which the cells lie.
     draw : Draw
+    volume : float
+        Typical volume (3D) or area (2D) of a cell in powers of the unit.
     density : float or None
         Share of the real images that cells fill, if it is known.
     clustering : float
         Probability that a cell is placed next to an earlier one.
-    volume : float or None
-        Typical volume (3D) or area (2D) of a cell in powers of the unit, if it is known.
     dtype : str
         Data type of the images, such as "uint16".
     microscope : Microscope or None
@@ -75,9 +75,9 @@ class CellSource:
     unit: str
     background: Background
     draw: Draw
+    volume: float
     density: float | None = None
     clustering: float = 0.3
-    volume: float | None = None
     dtype: str = "uint16"
     microscope: Microscope | None = None
     glow: tuple[float, ...] = ()

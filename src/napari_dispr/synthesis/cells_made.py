@@ -34,11 +34,9 @@ MOST_GAIN = 4.0
 def iter_textured_cells(
     learned: LearnedSynthesis,
     seed: int,
-    spacing: Sequence[float],
-    dimensions: int,
-    *,
-    count: int = BATCH,
-    settings: CellSettings | None = None,
+    spacing: tuple[float, ...],
+    count: int,
+    settings: CellSettings,
 ) -> Iterator[TexturedCell | Step]:
     """Make cells without end, in batches.
 
@@ -50,11 +48,8 @@ def iter_textured_cells(
         All depends on it.
     spacing : (z, y, x) or (y, x)
         Of the cells, in the unit of the model.
-    dimensions : 2 or 3
-        Of the cells.
     count : int
         Cells that will be used, which decides the size of the batches.
-    settings : CellSettings, optional
 
     Yields
     ------
@@ -63,18 +58,15 @@ def iter_textured_cells(
     TexturedCell
         Slices above and below the cell are part of it only if the model learned them.
     """
-    steps = tuple(float(step) for step in spacing)
-    if len(steps) != dimensions or dimensions not in (2, 3):
-        raise InputError(f"The spacing has {len(steps)} numbers: give y,x for 2D or z,y,x for 3D cells.")
-    check_spacing((steps[0], *steps)[-3:], learned.card.unit)
-    maker = _Maker(learned, steps, settings or CellSettings())
+    check_spacing((spacing[0], *spacing)[-3:], learned.card.unit)
+    maker = _Maker(learned, spacing, settings)
     batch = ceil(count / max(1, ceil(count / BATCH)))
     first = 0
     while True:
         cells = yield from maker.batch(seed, range(first, first + batch))
         if not cells:
             raise InputError(
-                f"The cells of {learned.card.name!r} have only a few voxels of {_text(steps)} "
+                f"The cells of {learned.card.name!r} have only a few voxels of {_text(spacing)} "
                 f"{learned.card.unit}: give a finer spacing, or let it learn longer."
             )
         yield from cells

@@ -350,10 +350,8 @@ def _picture(
     rows, columns = (np.arange(window) + c for c in corner)
     inside = np.outer((rows >= 0) & (rows < height), (columns >= 0) & (columns < width))
     around = np.ix_(np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1))
-    labels = np.where(inside, field.labels[z][around], 0)
-    mask = labels == cell.label
-    # Light of other cells reaches past their labels.
-    other = ~inside | (binary_dilation((labels > 0) & ~mask, iterations=2) & ~binary_dilation(mask))
+    mask = inside & (field.labels[z][around] == cell.label)
+    other = ~inside | _others(field, z, cell.label, around)
     depth = cell.depth_at(z)
     slices = [
         n
@@ -362,11 +360,7 @@ def _picture(
     ]
     empty = [background.paint((window, window), (1.0, 1.0), rng) for _ in range(1 + len(slices))]
     images = [
-        np.where(
-            other | (_others(field, n, cell.label, around) if n != z else False),
-            sum(paint),
-            field.image[n][around],
-        )
+        np.where(other | _others(field, n, cell.label, around), sum(paint), field.image[n][around])
         for n, paint in zip([z, *slices], empty, strict=True)
     ]
     if window != side:
@@ -377,7 +371,7 @@ def _picture(
 
 
 def _others(field: Annotated, z: int, label: int, around: tuple[NDArray[np.int_], ...]) -> NDArray[np.bool_]:
-    """Where other cells are in a slice, as far as it is annotated."""
+    """Where other cells are in a slice, as far as it is annotated; their light reaches past their labels."""
     labels = field.labels[z][around]
     own = labels == label
     return binary_dilation((labels > 0) & ~own, iterations=2) & ~binary_dilation(own)

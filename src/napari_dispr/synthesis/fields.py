@@ -35,7 +35,7 @@ COLUMNS = {
     "source": "no unit: the mask and the seed that made the cell",
     "voxels": "no unit: its voxels in the image",
     "volume": "unit^3 (3D) or unit^2 (2D): volume or area of the whole cell",
-    "z": "unit: centre of its visible voxels (3D)",
+    "z": "unit: centre of its visible voxels, from the centre of the first one (3D)",
     "y": "unit: the same along y",
     "x": "unit: the same along x",
     "whole": "no unit: whether the border of the image cuts nothing off",

@@ -95,11 +95,11 @@ def generic_training_cells(count: int, seed: int) -> Iterator[TrainingCell]:
 def _placed(shape: Shape, rng: np.random.Generator) -> NDArray[np.uint8] | None:
     """The shape on the grid, with an imaged plane; None if its section is too small."""
     inside = shape(np.stack(np.meshgrid(LOOK, LOOK, LOOK, indexing="ij"))) > 0
-    if not inside.any():
+    box = grid.box_of(inside)
+    if box is None:
         return None
     step = float(LOOK[1] - LOOK[0])
-    boxes = [LOOK[np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {a})))[[0, -1]]] for a in range(3)]
-    low, high = np.array(boxes, np.float64).T
+    low, high = np.array([LOOK[[side.start, side.stop - 1]] for side in box], np.float64).T
     low, high = low - step / 2, high + step / 2
     plane = _imaged_height(inside.sum(axis=(1, 2)), low[0], high[0], rng)
     top_left, bottom_right, area = _section(shape, plane)
@@ -133,9 +133,9 @@ def _section(shape: Shape, z: float) -> tuple[NDArray[np.float64], NDArray[np.fl
     axis: Floats = np.linspace(LOOK[0], LOOK[-1], 160, dtype=np.float32)
     points = np.stack(np.meshgrid(np.full(1, z, np.float32), axis, axis, indexing="ij"))
     inside = shape(points)[0] > 0
-    if not inside.any():
+    box = grid.box_of(inside)
+    if box is None:
         return np.zeros(2), np.zeros(2), 0.0
     step = float(axis[1] - axis[0])
-    sides = [axis[np.flatnonzero(inside.any(axis=1 - a))[[0, -1]]] for a in range(2)]
-    low, high = np.array(sides, np.float64).T
+    low, high = np.array([axis[[side.start, side.stop - 1]] for side in box], np.float64).T
     return low - step / 2, high + step / 2, float(inside.sum() * step**2)

@@ -3,7 +3,8 @@
 Uses no data.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,11 @@ def union(a: Floats, b: Floats, blend: float) -> Floats:
     """The larger of two distances, rounded where they are within ``blend`` of each other."""
     share = np.clip(0.5 + 0.5 * (a - b) / blend, 0, 1)
     return b + (a - b) * share + blend * share * (1 - share)
+
+
+def united(shapes: Sequence[Shape], blend: float) -> Shape:
+    """The union of shapes, rounded where two meet."""
+    return lambda points: reduce(lambda a, b: union(a, b, blend), (shape(points) for shape in shapes))
 
 
 def difference(a: Floats, b: Floats, blend: float) -> Floats:

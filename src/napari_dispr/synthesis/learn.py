@@ -1,9 +1,9 @@
 """Learn masks and textures from annotated images, step by step; a stopped run goes on where it was."""
 
-import json
 import os
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and
 from napari_dispr.diffusion.samplers import with_condition
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
-from napari_dispr.files import plain
-from napari_dispr.models.library import check_name
+from napari_dispr.files import append_json
+from napari_dispr.models.library import check_new_file
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis import masks, textures
 from napari_dispr.synthesis.annotated import Source, all_annotated
@@ -99,16 +99,6 @@ def folder_of(out: str | os.PathLike[str]) -> Path:
     return Path(out).absolute().with_suffix(".learning")
 
 
-def check_is_new(out: str | os.PathLike[str]) -> None:
-    """Raise an InputError if no new model file can have this name."""
-    out = Path(out).absolute()
-    if out.suffix != ".safetensors":
-        raise InputError(f"{out} cannot be the name of a model file: choose one that ends in .safetensors.")
-    check_name(out.stem)
-    if out.exists():
-        raise InputError(f"The model {out} already exists: remove it, or choose another name.")
-
-
 def iter_learn_synthesis(
     images: Source,
     labels: Source | None,
@@ -166,8 +156,9 @@ def iter_learn_synthesis(
         model exists, or the folder holds a run with other settings or cells.
     """
     chosen = checked_settings(LearnSettings, settings)
-    check_is_new(out)
-    out, folder = Path(out).absolute(), folder_of(out)
+    out = Path(out).absolute()
+    check_new_file(out)
+    folder = folder_of(out)
     examples = examples_of(all_annotated(images, labels, spacing, unit, channel), chosen.seed)
     learner = Learner(examples, chosen, devices.choose(chosen.device))
     checkpoint = folder / "checkpoint.pt"
@@ -196,13 +187,13 @@ def _iter_steps(
 ) -> Generator[LearnStep | Previewed, None, None]:
     started = clock() - learner.clock
     saved = drawn = clock()
-    losses: list[tuple[float, float]] = []
+    losses: deque[tuple[float, float]] = deque(maxlen=REPORT_EVERY)
     try:
         while learner.share < 1:
             losses.append(learner.update())
             learner.clock = clock() - started
-            mask_loss, texture_loss = np.nanmean(losses[-REPORT_EVERY:], axis=0).tolist()
-            left = learner.clock * (1 - learner.share) / learner.share
+            mask_loss, texture_loss = np.nanmean(losses, axis=0).tolist()
+            left = learner.clock * (1 - learner.share) / max(learner.share, 1e-9)
             report = LearnStep(
                 done=int(1000 * learner.share),
                 total=1000,
@@ -230,8 +221,7 @@ def _iter_steps(
 
 
 def _log(folder: Path, kind: str, **content: Any) -> None:
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(plain({"kind": kind, **content})) + "\n")
+    append_json(folder / "log.jsonl", {"kind": kind, **content})
 
 
 learn_synthesis = in_one_go(iter_learn_synthesis)

@@ -15,8 +15,9 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D, seeded
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.events import in_one_go
+from napari_dispr.models.library import check_new_file
 from napari_dispr.settings import checked_settings
-from napari_dispr.synthesis.learn import check_is_new, folder_of
+from napari_dispr.synthesis.learn import folder_of
 from napari_dispr.synthesis.settings import ViewsSettings
 from napari_dispr.synthesis.silhouettes import DECLINE, DEGREE, EXTENT, TRUNCATION, random_silhouettes
 from napari_dispr.synthesis.views import PROCESS, STEPS, TOPOLOGY, views_loss
@@ -57,7 +58,7 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
         Closing the generator saves the state.
     """
     chosen = checked_settings(ViewsSettings, settings)
-    check_is_new(out)
+    check_new_file(Path(out).absolute())
     with seeded(chosen.seed):
         trained = Trained(UNet3D(TOPOLOGY), *RATES)
     checkpoint, step = folder_of(out) / "checkpoint.pt", 0
@@ -69,9 +70,8 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
     saved, whole = monotonic(), True
     try:
         while step < chosen.steps:
-            number = chosen.seed * 1_000_003 + step
-            silhouettes = torch.from_numpy(random_silhouettes(chosen.batch, number))
-            source = torch.Generator().manual_seed(number)
+            source = torch.Generator().manual_seed(chosen.seed * 1_000_003 + step)
+            silhouettes = torch.from_numpy(random_silhouettes(chosen.batch, source))
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 loss = views_loss(trained.network, silhouettes, source)
             whole = False

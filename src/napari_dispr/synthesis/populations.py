@@ -48,7 +48,8 @@ class PlacedCell:
     source : str
         The mask and the seed that made it.
     centre : tuple of float
-        Centre of its visible voxels along (z, y, x) or (y, x), in the unit of the spacing.
+        Centre of its visible voxels along (z, y, x) or (y, x), in the unit of the spacing; 0 is the centre of
+        the first voxel, as in the files and in napari.
     voxels : int
         Its voxels in the image.
     volume : float
@@ -151,7 +152,7 @@ def check_population(source: CellSource, settings: PopulationSettings) -> None:
             f"The size {settings.size} has {len(settings.size)} numbers, but {source.name} makes "
             f"{source.ndim}D cells: give the size as {axes}."
         )
-    voxels = source.volume / float(np.prod(source.spacing)) if source.volume else LEAST_VOXELS
+    voxels = source.volume / float(np.prod(source.spacing))
     if not LEAST_VOXELS <= voxels <= _MOST_VOXELS:
         raise InputError(
             f"The cells of {source.name} have about {voxels:.2g} voxels of {_by(source.spacing)} "
@@ -174,7 +175,7 @@ def _fill(
         density = source.density
     clustering = source.clustering if settings.clustering is None else settings.clustering
     wanted = settings.cells or _USUAL
-    if density is not None and source.volume:  # an estimate, so that few cells are drawn in vain
+    if density is not None:  # an estimate, so that few cells are drawn in vain
         space = float(np.prod(settings.size) * np.prod(source.spacing))
         wanted = max(1, ceil(density * space / source.volume))
     failures = 0
@@ -251,7 +252,7 @@ class _Canvas:
         label = len(self.cells) + 1
         self.labels[there][inside] = label
         places = np.argwhere(inside) + [side.start for side in there]
-        centre = (places.mean(axis=0) + 0.5) * self.spacing
+        centre = places.mean(axis=0) * self.spacing
         whole = int(cell.mask.sum())
         self.cells.append(
             PlacedCell(

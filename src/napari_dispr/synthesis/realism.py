@@ -53,7 +53,7 @@ class Distance:
     cells: int
 
 
-def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFrame:
+def cell_features(images: Iterable[Annotated]) -> pd.DataFrame:
     """Features of the cells of annotated images; of a cell in a stack, of one section, chosen at random.
 
     Single annotated slices cut their cells anywhere, so the largest sections of stacks that are annotated
@@ -63,7 +63,7 @@ def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFram
     -------
     DataFrame
         Columns ``image``, ``label`` and `FEATURES`. Cells that the border of a slice cuts, tiny ones and
-        those with one grey value are left out. At most ``most`` cells, chosen at random.
+        those with one grey value are left out. At most `_MOST` cells, chosen at random.
     """
     rows = []
     rng = np.random.default_rng(0)
@@ -76,8 +76,8 @@ def cell_features(images: Iterable[Annotated], most: int = _MOST) -> pd.DataFram
             if row is not None:
                 rows.append({"image": one.name, "label": label, **row})
     table = pd.DataFrame(rows, columns=["image", "label", *FEATURES])
-    if len(table) > most:
-        chosen = np.sort(rng.permutation(len(table))[:most])
+    if len(table) > _MOST:
+        chosen = np.sort(rng.permutation(len(table))[:_MOST])
         table = table.iloc[chosen].reset_index(drop=True)
     return table
 
@@ -154,7 +154,7 @@ def kernel_distances(real: pd.DataFrame, synthetic: pd.DataFrame) -> tuple[Dista
     )
     size = min(len(own) // 2, len(other))
     if size < _LEAST:
-        return Distance(np.nan, np.nan, size), Distance(np.nan, np.nan, size)
+        return (Distance(np.nan, np.nan, size),) * 2
     rng = np.random.default_rng(0)
     halves, across = [], []
     for _ in range(_REPEATS):
@@ -162,7 +162,8 @@ def kernel_distances(real: pd.DataFrame, synthetic: pd.DataFrame) -> tuple[Dista
         drawn = other[rng.permutation(len(other))[:size]]
         halves.append(squared_discrepancy(mixed[:size], mixed[size : 2 * size]))
         across.append(squared_discrepancy(mixed[:size], drawn))
-    return tuple(Distance(float(np.mean(v)), float(np.std(v)), size) for v in (halves, across))  # type: ignore[return-value]
+    among, to_real = (Distance(float(np.mean(v)), float(np.std(v)), size) for v in (halves, across))
+    return among, to_real
 
 
 def save_panels(path: Path, tables: Mapping[str, pd.DataFrame], unit: str) -> None:

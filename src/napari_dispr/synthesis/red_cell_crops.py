@@ -35,36 +35,17 @@ _LOOK = np.linspace(-6.5, 6.5, 53, dtype=np.float32)
 #: A cell that does not fit the grid is shrunk, down to this factor; one that is still larger is replaced.
 _LEAST_SHRINK = 0.86
 
-
-@dataclass(frozen=True, slots=True)
-class _Optics:
-    """Dye and microscope, fitted to the features of the real pictures; lengths in voxels.
-
-    Attributes
-    ----------
-    within, thickness : float
-        Depth of the membrane inside the mask, whose threshold is low, and thickness of the membrane.
-    cytosol : float
-        Dye inside the cell, relative to that in the membrane.
-    lateral, axial : float
-        Standard deviations of the point-spread function.
-    haze : float
-        Share of the light that comes from far out of focus.
-    even, reach : float
-        How even the brightness along the mask's edge is, and over which distance.
-    """
-
-    within: float = 2.3
-    thickness: float = 0.9
-    cytosol: float = 0.3
-    lateral: float = 1.6
-    axial: float = 3.0
-    haze: float = 0.16
-    even: float = 0.8
-    reach: float = 6.0
-
-
-_OPTICS = _Optics()
+# Dye and microscope, fitted to the features of the real pictures; lengths in voxels.
+#: Depth of the membrane inside the mask, whose threshold is low, and its thickness.
+_WITHIN, _THICKNESS = 2.3, 0.9
+#: Dye inside the cell, relative to that in the membrane.
+_CYTOSOL = 0.3
+#: Standard deviations of the point-spread function.
+_LATERAL, _AXIAL = 1.6, 3.0
+#: Share of the light that comes from far out of focus.
+_HAZE = 0.16
+#: How even the brightness along the mask's edge is, and over which distance.
+_EVEN, _REACH = 0.8, 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,11 +146,11 @@ def red_cell_pose(cell: RedCell, rng: np.random.Generator) -> Rotation:
 def _placed(shape: Shape, rng: np.random.Generator, varied: bool) -> NDArray[np.uint8] | None:
     """The shape on the grid, with an imaged plane; None if it does not fit or its section is too small."""
     inside = shape(np.stack(np.meshgrid(_LOOK, _LOOK, _LOOK, indexing="ij"))) > 0
-    if not inside.any():
+    box = grid.box_of(inside)
+    if box is None:
         return None
     step = float(_LOOK[1] - _LOOK[0])
-    ends = [_LOOK[np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {a})))[[0, -1]]] for a in range(3)]
-    low, high = np.array(ends, np.float64).T
+    low, high = np.array([_LOOK[[side.start, side.stop - 1]] for side in box], np.float64).T
     low, high = low - step / 2, high + step / 2
     middle = (low + high) / 2
     # In the data the imaged plane is the middle of a cell; users choose the plane where they see a cell best.
@@ -204,9 +185,8 @@ def _section_middle(shape: Shape, z: float) -> NDArray[np.float64] | None:
     """Middle of the box of the section at a height; None where there is none."""
     axis = np.linspace(_LOOK[0], _LOOK[-1], 209, dtype=np.float32)
     plane = shape(np.stack(np.meshgrid(np.array([z], np.float32), axis, axis, indexing="ij")))[0] > 0
-    if not plane.any():
-        return None
-    return np.array([axis[np.flatnonzero(plane.any(axis=1 - a))[[0, -1]]].mean() for a in range(2)])
+    box = grid.box_of(plane)
+    return None if box is None else np.array([axis[[side.start, side.stop - 1]].mean() for side in box])
 
 
 def membrane_picture(
@@ -238,16 +218,16 @@ def membrane_light(
     depth = slice(max(0, plane - 16), plane + 17)
     distance = signed_distance.from_level(obj, 127.5, 9.0)[depth]
     height = np.arange(grid.SIZE, dtype=np.float32)[depth] - plane
-    within = rng.normal(_OPTICS.within, 0.3)
-    membrane = np.exp(-((distance - within) ** 2) / (2 * _OPTICS.thickness**2)) / (2.5 * _OPTICS.thickness)
+    within = rng.normal(_WITHIN, 0.3)
+    membrane = np.exp(-((distance - within) ** 2) / (2 * _THICKNESS**2)) / (2.5 * _THICKNESS)
     inner = np.clip((distance - within) / 1.5 + 0.5, 0, 1)
     uneven = gaussian_filter(rng.normal(size=inner.shape).astype(np.float32), rng.uniform(2, 5))
     uneven *= rng.uniform(0.03, 0.09) / uneven.std()
-    cytosol = np.exp(rng.normal(np.log(_OPTICS.cytosol), 0.35))
+    cytosol = np.exp(rng.normal(np.log(_CYTOSOL), 0.35))
     dye = (membrane + cytosol * inner) * (1 + uneven)
-    axial, lateral = _OPTICS.axial * rng.uniform(0.8, 1.25), _OPTICS.lateral * rng.uniform(0.85, 1.15)
+    axial, lateral = _AXIAL * rng.uniform(0.8, 1.25), _LATERAL * rng.uniform(0.85, 1.15)
     focus, haze = np.exp(-(height**2) / (2 * axial**2)), np.exp(-np.abs(height) / 9)
-    share = _OPTICS.haze * rng.uniform(0.6, 1.4)
+    share = _HAZE * rng.uniform(0.6, 1.4)
     sharp = gaussian_filter(np.tensordot(focus / focus.sum(), dye, 1), lateral)
     light = (1 - share) * sharp + share * gaussian_filter(np.tensordot(haze / haze.sum(), dye, 1), 5.0)
     # Masks are from one threshold, so that the edge has nearly the same brightness everywhere.
@@ -255,9 +235,9 @@ def membrane_light(
     logs = np.log(light + 1e-3)
     typical = float(np.median(logs[at_edge > 0])) if at_edge.any() else -2.0
     # Far from the edge, as in the middle of a large disc, the level passes smoothly to the usual one.
-    near, level = (gaussian_filter(plane, _OPTICS.reach) for plane in (at_edge, at_edge * (logs - typical)))
+    near, level = (gaussian_filter(plane, _REACH) for plane in (at_edge, at_edge * (logs - typical)))
     level = typical + level / (near + 0.02 * near.max() + 1e-6)
     wanted = EDGE * rng.uniform(0.9, 1.1)
-    light = light * wanted * np.exp(-_OPTICS.even * level - (1 - _OPTICS.even) * typical)
+    light = light * wanted * np.exp(-_EVEN * level - (1 - _EVEN) * typical)
     light *= min(1.0, rng.uniform(0.75, 1.0) / max(float(np.percentile(light, 99.8)), 1e-6))
     return light.astype(np.float32)

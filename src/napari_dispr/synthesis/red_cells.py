@@ -25,6 +25,7 @@ from napari_dispr.synthesis.implicit import (
     stretched,
     turned,
     union,
+    united,
 )
 
 #: Step of the grid that measures a volume, micrometers.
@@ -278,10 +279,8 @@ def _multilobate(rng: np.random.Generator) -> RedCell:
     for direction in random_turn(rng).apply(spread(max(count, 4), 0.9, rng))[:count]:
         place = direction * rng.uniform(0.5, 0.75)
         lobes.append(ellipsoid(rng.uniform(0.16, 0.42, 3), place, random_turn(rng)))
-    shape: Shape = lambda points: reduce(  # noqa: E731
-        lambda a, b: union(a, b, 0.12), (lobe(points) for lobe in lobes)
-    )
-    return RedCell(of_volume(shape, float(np.clip(rng.normal(113, 25), 65, 150)), 1.8), spicules=count)
+    volume = float(np.clip(rng.normal(113, 25), 65, 150))
+    return RedCell(of_volume(united(lobes, 0.12), volume, 1.8), spicules=count)
 
 
 #: Kinds of cells in clusters, and their frequencies.
@@ -314,8 +313,7 @@ def _cluster(rng: np.random.Generator) -> RedCell:
         steps = np.arange(0, 9, 0.15, dtype=np.float32)
         apart = next((s for s in steps if part(filled - s * towards).max() < 0.4), steps[-1])
         moved = _moved(part, apart * towards)
-        before = whole
-        whole = _united(before, moved)
+        whole = united((whole, moved), 0.1)
         filled = np.concatenate([filled, points[:, part(points) > 0] + apart * towards], axis=1)
     assert whole is not None and filled is not None
     middle = (filled.min(axis=1) + filled.max(axis=1)).reshape(3, 1) / 2
@@ -328,10 +326,6 @@ def _cluster(rng: np.random.Generator) -> RedCell:
 
 def _moved(shape: Shape, by: Floats) -> Shape:
     return lambda points: shape((points.reshape(3, -1) - by).reshape(points.shape))
-
-
-def _united(a: Shape, b: Shape) -> Shape:
-    return lambda points: union(a(points), b(points), 0.1)
 
 
 #: The function for each kind, and its approximate number among the 825 cells of Simionato et al. (2021).

@@ -175,12 +175,12 @@ def drawn(edges: Tensor) -> NDArray[np.float32]:
     return signed_distance.from_level(stack, 0.0, TRUNCATION, apart).reshape(level.shape)
 
 
-def random_silhouettes(count: int, seed: int) -> NDArray[np.float32]:
+def random_silhouettes(count: int, generator: torch.Generator) -> NDArray[np.float32]:
     """Silhouettes of random bodies: (count, 17, 64, 64) signed distances in pixels, the first view first.
 
     Bodies that are taller than the grid are left out.
     """
-    return drawn(random_outlines(count, torch.Generator().manual_seed(seed))[1])
+    return drawn(random_outlines(count, generator)[1])
 
 
 def random_outlines(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

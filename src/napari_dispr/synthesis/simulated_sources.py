@@ -1,13 +1,12 @@
 """Simulated cells as a source of populations: nuclei of many kinds, and red blood cells as in a disease."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_dispr import grid
-from napari_dispr.errors import InputError
 from napari_dispr.synthesis import stacks
 from napari_dispr.synthesis.background import Background
 from napari_dispr.synthesis.cell_sources import CellSource, TexturedCell
@@ -54,7 +53,7 @@ _Drawn = tuple[Floats, Floats, str]
 def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
     """Simulated cells as a source: sharp dye of brightness 0 to about 1, for a simulated microscope.
 
-    Raises an InputError if there is no such source, or the spacing does not suit a microscope.
+    Raises an InputError if the spacing does not suit a microscope.
 
     Parameters
     ----------
@@ -64,19 +63,15 @@ def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
         Size of a voxel in micrometer. 2D cells are what a microscope sees of a 3D cell at the plane through
         its middle.
     """
-    if name not in SIMULATED:
-        raise InputError(f"There are no simulated cells {name!r}: choose one of {', '.join(SIMULATED)}.")
     steps = np.asarray(spacing, np.float64)
     whole = steps if len(steps) == 3 else np.array([max(_PLANES, steps.mean()), *steps])
     grid.check_spacing(whole, "micrometer")
-    draw_one: Callable[[np.random.Generator, NDArray[np.float64], Mapping[str, float]], _Drawn]
-    draw_one = _nucleus if name == "nuclei" else _red_cell
 
     def draw(rng: np.random.Generator, count: int) -> Iterator[TexturedCell]:
-        shares = blood_shares(name, rng) if name in BLOOD else {}
+        shares = blood_shares(name, rng) if name in BLOOD else None
         number = 0
         while True:
-            level, dye, kind = draw_one(rng, whole, shares)
+            level, dye, kind = _nucleus(rng, whole) if shares is None else _red_cell(rng, whole, shares)
             cell = _cell(level, dye, len(steps), whole, f"{kind} {number}")
             number += 1
             if cell is not None:
@@ -115,7 +110,7 @@ def _rendered(shape: Shape, reach: float, scale: float, steps: NDArray[np.float6
     return stacks.filled_share(shape, box, half * steps, scale, steps)
 
 
-def _nucleus(rng: np.random.Generator, steps: NDArray[np.float64], shares: Mapping[str, float]) -> _Drawn:
+def _nucleus(rng: np.random.Generator, steps: NDArray[np.float64]) -> _Drawn:
     radius = rng.uniform(*stacks.RADII)
     level = _rendered(stacks.nucleus(rng), stacks.REACH * radius, radius, steps)
     inside = level > 0.5

@@ -84,7 +84,7 @@ def _learned_source(
 
     def draw(rng: np.random.Generator, count: int) -> Iterator[Any]:
         seed = int(rng.integers(2**31))
-        return iter_textured_cells(learned, seed, steps, ndim, count=count, settings=chosen)
+        return iter_textured_cells(learned, seed, steps, count, chosen)
 
     across = float(np.median(card.diameters))
     height = float(np.median(card.heights or 1))

@@ -14,6 +14,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.labels import Box
 from napari_dispr.synthesis.bodies import BODIES, pose, waved
 from napari_dispr.synthesis.implicit import Floats, Shape, turned
+from napari_dispr.synthesis.settings import Microscope
 
 #: Bodies of the nuclei, and their frequencies.
 KINDS = {"ellipsoid": 0.3, "smooth": 0.25, "bumpy": 0.1, "bent": 0.15, "lobed": 0.1, "dented": 0.1}
@@ -23,10 +24,6 @@ CUT = 6
 RADII = (4.2, 6.2)
 #: No point of a body is further from its origin than this, in its own unit.
 REACH = 1.6
-#: Standard deviation of the point-spread function along (z, y, x), micrometer.
-BLUR = (0.75, 0.22, 0.22)
-#: Photons that a bright voxel gives; counts of the camera without light, and their noise.
-PHOTONS, OFFSET, READ_NOISE = 220, 100, 4.0
 #: Number of places that are tried for each nucleus.
 TRIES = 400
 
@@ -68,9 +65,10 @@ def simulate_stack(
         texture = 1 + rng.uniform(0.1, 0.3) * chromatin[box]
         texture *= without_nucleoli(box, inside, steps, rng)
         dye[box] += rng.uniform(0.55, 1.0) * level * np.maximum(texture, 0.05)
-    light = gaussian_filter(dye, np.asarray(BLUR) / steps)
-    photons = rng.poisson(PHOTONS * (light + 0.02))
-    counts = OFFSET + photons + rng.normal(0, READ_NOISE, shape)
+    microscope = Microscope()
+    light = gaussian_filter(dye, np.asarray(microscope.blur) / steps)
+    photons = rng.poisson(microscope.photons * (light + 0.02))
+    counts = microscope.offset + photons + rng.normal(0, microscope.read_noise, shape)
     image = np.clip(np.rint(counts), 0, 65535).astype(np.uint16)
     return Stack("simulated nuclei", image, labels, (steps[0], steps[1], steps[2]), "micrometer")
 

@@ -189,7 +189,6 @@ def true_measures(cell: CellFile) -> dict[str, float]:
 
 def _for_cells(card: Card, cells: Sequence[CellFile], notes: DatasetNotes) -> Card:
     """The card with the size of the cells on the grid, and their warnings."""
-    physical = notes.voxel_size is not None and notes.unit != "pixel"
     extent = usual_extent(cells)
     pictures = {cell.fingerprint: (cell.mask, cell.image) for cell in cells}
     novelty = card.novelty
@@ -198,8 +197,7 @@ def _for_cells(card: Card, cells: Sequence[CellFile], notes: DatasetNotes) -> Ca
     return card.model_copy(
         update={
             "typical_extent": extent,
-            "voxel_size": notes.voxel_size if physical else None,
-            "unit": notes.unit if physical else "micrometer",
+            **notes.size_on_card,
             "novelty": novelty,
             "heights": None,
             "intervals": {},

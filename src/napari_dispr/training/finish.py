@@ -76,7 +76,6 @@ def card_of(trained: Trained) -> Card:
     attribution = [f"Trained on {len(trained.cells)} cells. {plan.data_note}".strip()]
     if start:
         attribution.append(f"Started from the model {start.name}: {start.card.attribution}")
-    physical = notes.voxel_size is not None and notes.unit != "pixel"
     return Card(
         name=plan.name,
         description=plan.description or _DESCRIPTIONS[settings.method].format(len(trained.cells)),
@@ -84,8 +83,7 @@ def card_of(trained: Trained) -> Card:
         attribution=" ".join(attribution),
         limits=_LIMITS,
         typical_extent=round(float(np.median([larger_side(cell.mask) for cell in trained.cells])), 1),
-        voxel_size=notes.voxel_size if physical else None,
-        unit=notes.unit if physical else "micrometer",
+        **notes.size_on_card,
         **_sampling(settings),
         training={
             "date": datetime.now(UTC).date().isoformat(),
@@ -119,9 +117,7 @@ class Stopped(Exception):
     """The user stopped the scoring of a model."""
 
 
-def finished_model(
-    trained: Trained, run: Run, device: torch.device, stop: Callable[[], bool] = lambda: False
-) -> ShapeModel:
+def finished_model(trained: Trained, run: Run, device: torch.device, stop: Callable[[], bool]) -> ShapeModel:
     """The model with the best weights, and its scores on the validation cells.
 
     The volume regression goes into the card only if it lowers the volume error of the validation cells, and
@@ -196,7 +192,7 @@ def _from_known_shapes(
     return replace(model, known=known_shapes(drawn), card=card)
 
 
-def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda: False) -> SHAPRModel:
+def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool]) -> SHAPRModel:
     """SHAPR with the best weights of its run, and its scores; see `finished_model`."""
     weights, steps = best_weights(run.checkpoint)
     with seeded():
@@ -214,9 +210,8 @@ def finished_rival(trained: Trained, run: Run, stop: Callable[[], bool] = lambda
         run.scoring(done, len(validation))
         found.append(score_cell(model, cell, "balanced", torch.device("cpu")))
     if found:
-        scores = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found]).summary
-        scores["note"] = "validation cells, which also chose the weights: slightly optimistic"
-        more["scores"] = scores
+        own = Scored({"one_shape": [one for one, _ in found]}, [shape for _, shape in found])
+        more["scores"] = own.summary
     return SHAPRModel(network, card.model_copy(update=more))
 
 

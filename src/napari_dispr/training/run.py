@@ -22,7 +22,7 @@ from platformdirs import user_data_path
 from pydantic import Field
 
 from napari_dispr.errors import InputError
-from napari_dispr.files import locked, plain, reading, write_json
+from napari_dispr.files import append_json, locked, reading, write_json
 from napari_dispr.settings import RivalTrainSettings, Settings, TrainSettings
 
 State = Literal["planned", "running", "stopped", "finished"]
@@ -100,14 +100,7 @@ class RunFolder(ABC):
     # --- the log ------------------------------------------------------------------------------------
 
     def write(self, kind: str, **content: Any) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(plain({"kind": kind, **content}), allow_nan=False).encode() + b"\n"
-        with self.log.open("ab+") as log:
-            if log.tell():
-                log.seek(-1, os.SEEK_END)
-                if log.read(1) != b"\n":  # a crash left half a line
-                    line = b"\n" + line
-            log.write(line)
+        append_json(self.log, {"kind": kind, **content})
 
     def scoring(self, done: int, of: int) -> None:
         """Write to the log how many validation cells are scored."""

@@ -146,10 +146,10 @@ class ExportBar(QWidget):
         opened = self._current()
 
         def write(step: Step) -> None:
-            from napari_dispr.export.meshes import export_prediction
-            from napari_dispr.prediction.saving import save_pictures
+            from napari_dispr.prediction.saving import save_pictures, save_prediction
 
-            export_prediction(opened.prediction, folder, measures=opened.measures, progress=step)
+            opened.prediction.check_has_cells()
+            save_prediction(opened.prediction, folder, measures=opened.measures, progress=step)
             pictures = picture_of(opened)
             if not any(array is not None and array.ndim > 2 for array in pictures):
                 save_pictures(folder, *pictures)
