@@ -88,6 +88,17 @@ def test_touching_cells_come_apart(
     assert seg_scores(truth, found).min() > 0.75
 
 
+def test_small_sections_near_the_ends_of_cells_are_found() -> None:
+    """From what a perfect network predicts: sections of 6 and 12 % of the area of a typical cell."""
+    labels = discs((80, 80), [(15, 15), (15, 45), (50, 15)], 9)
+    labels[48:52, 43:47], labels[48:53, 63:69] = 4, 5
+    one = Annotated("a slice", 100.0 + labels, labels, (1.0, 1.0))
+    resized = resized_for([one], 18.0)
+    cell, distance = examples_of([one], resized)[0].target
+    found = cells_from(cell > 0.5, distance, np.full(2, resized.diameter))
+    assert seg_scores(labels, found).min() == 1
+
+
 def field(seed: int) -> Annotated:
     rng = np.random.default_rng(seed)
     places = [tuple(rng.integers(8, 88, 2)) for _ in range(7)]

@@ -39,9 +39,8 @@ _NETWORK = PlaneNetworkConfig(
 _RATES, _RISE, _FALL = (0.01, 1e-3), 0.05, 0.5
 #: At most this many slices are kept of all images of a set.
 _MOST_SLICES = 1500
-#: Markers of cells: smoothing and neighbourhood as shares of the diameter, and least distance from the edge
-#: as a share of the radius.
-_SMOOTH, _APART, _DEEP = 0.08, 0.3, 0.25
+#: Markers of cells: smoothing and neighbourhood as shares of the diameter.
+_SMOOTH, _APART = 0.08, 0.3
 #: Smaller parts than this share of a typical cell are no cells.
 _SMALLEST = 0.05
 
@@ -235,7 +234,7 @@ def cells_from(
     """
     smooth = gaussian_filter(distance, _SMOOTH * diameter)
     apart = 2 * np.maximum(1, np.rint(_APART * diameter)).astype(int) + 1
-    peaks = (smooth == maximum_filter(smooth, tuple(apart))) & (smooth > _DEEP) & foreground
+    peaks = (smooth == maximum_filter(smooth, tuple(apart))) & (smooth > 0) & foreground
     markers, _ = label(peaks, np.ones((3,) * peaks.ndim))
     cells: NDArray[np.int32] = watershed(-smooth, markers, mask=foreground)
     typical = np.prod(diameter) * (np.pi / 6 if cells.ndim == 3 else np.pi / 4)
