@@ -358,7 +358,8 @@ def sample():
 
 @pytest.mark.parametrize("spacing", [(0.29, 0.26, 0.26), (1.5, 0.4, 0.6), (0.5, 0.5)])
 def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
-    cells = cells_of(sample, spacing, 16)  # sizes differ: the median of few cells says little
+    # Sizes differ, most where slices cut cells anywhere: the median of few cells says little.
+    cells = cells_of(sample, spacing, 32 if len(spacing) == 2 else 16)
     for cell in cells:
         assert cell.mask.shape == cell.image.shape
         assert cell.mask.dtype == bool and cell.image.dtype == np.float32
