@@ -99,6 +99,16 @@ def test_small_sections_near_the_ends_of_cells_are_found() -> None:
     assert seg_scores(labels, found).min() == 1
 
 
+def test_a_tall_cell_stays_one_cell() -> None:
+    """Slices are predicted one by one: their distances differ a little, without a second cell."""
+    truth = discs((30, 40, 40), [(15, 20, 20)], 9, squeeze=0.7)
+    distance = np.stack([distance_transform_edt(plane) for plane in truth]) / 9
+    distance[14:17] -= 0.15 * (truth[14:17] > 0)
+    distance = np.where(truth > 0, distance, -1).astype(np.float32)
+    found = cells_from(truth > 0, distance, np.array([8.0, 18.0, 18.0]))
+    assert found.max() == 1 and seg_scores(truth, found).min() == 1
+
+
 def field(seed: int) -> Annotated:
     rng = np.random.default_rng(seed)
     places = [tuple(rng.integers(8, 88, 2)) for _ in range(7)]
