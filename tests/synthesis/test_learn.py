@@ -1,7 +1,6 @@
 """Learning: examples from annotated images, a run that goes on exactly, and cells from what was learned."""
 
 import json
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -13,7 +12,6 @@ from support.balls import balls
 from support.learning import few_are_made  # noqa: F401
 
 import napari_dispr as nd
-from napari_dispr.diffusion.network import UNet
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.synthesis.annotated import Annotated
@@ -362,7 +360,8 @@ def sample():
 
 @pytest.mark.parametrize("spacing", [(0.29, 0.26, 0.26), (1.5, 0.4, 0.6), (0.5, 0.5)])
 def test_cells_have_the_size_of_the_real_ones(sample, spacing) -> None:
-    cells = cells_of(sample, spacing, 16)  # sizes differ: the median of few cells says little
+    # Sizes differ, most where slices cut cells anywhere: the median of few cells says little.
+    cells = cells_of(sample, spacing, 32 if len(spacing) == 2 else 16)
     for cell in cells:
         assert cell.mask.shape == cell.image.shape
         assert cell.mask.dtype == bool and cell.image.dtype == np.float32
@@ -411,17 +410,3 @@ def test_light_of_cells_is_spread_like_that_of_the_real_ones(sample, spacing) ->
 def test_cells_of_few_voxels_are_an_input_error(sample) -> None:
     with pytest.raises(InputError, match="finer spacing"):
         cells_of(sample, (90.0, 90.0))
-
-
-def test_a_model_from_before_the_depth_was_a_condition_makes_the_same(learned, tmp_path) -> None:
-    """Its network has a channel less; what is read has one more, without weight."""
-    state = learned.textures.state_dict()
-    stem, each = state["input_blocks.0.0.weight"], learned.textures.config.fold**2
-    older = UNet(replace(learned.textures.config, in_channels=4))
-    state["input_blocks.0.0.weight"] = torch.cat([stem[:, : 3 * each], stem[:, 4 * each :]], dim=1)
-    older.load_state_dict(state)
-    LearnedSynthesis(learned.masks, older, learned.card).save(tmp_path / "older.safetensors")
-    read = LearnedSynthesis.load(tmp_path / "older.safetensors")
-    x, t = torch.randn(2, 5, 32, 32), torch.tensor([10.0, 900.0])
-    assert torch.allclose(read.textures(x, t), older(x[:, [0, 1, 2, 4]], t), atol=1e-4)
-    assert read.textures.config == learned.textures.config  # it can be the start of a training

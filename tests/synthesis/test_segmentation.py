@@ -88,6 +88,27 @@ def test_touching_cells_come_apart(
     assert seg_scores(truth, found).min() > 0.75
 
 
+def test_small_sections_near_the_ends_of_cells_are_found() -> None:
+    """From what a perfect network predicts: sections of 6 and 12 % of the area of a typical cell."""
+    labels = discs((80, 80), [(15, 15), (15, 45), (50, 15)], 9)
+    labels[48:52, 43:47], labels[48:53, 63:69] = 4, 5
+    one = Annotated("a slice", 100.0 + labels, labels, (1.0, 1.0))
+    resized = resized_for([one], 18.0)
+    cell, distance = examples_of([one], resized)[0].target
+    found = cells_from(cell > 0.5, distance, np.full(2, resized.diameter))
+    assert seg_scores(labels, found).min() == 1
+
+
+def test_a_tall_cell_stays_one_cell() -> None:
+    """Slices are predicted one by one: their distances differ a little, without a second cell."""
+    truth = discs((30, 40, 40), [(15, 20, 20)], 9, squeeze=0.7)
+    distance = np.stack([distance_transform_edt(plane) for plane in truth]) / 9
+    distance[14:17] -= 0.15 * (truth[14:17] > 0)
+    distance = np.where(truth > 0, distance, -1).astype(np.float32)
+    found = cells_from(truth > 0, distance, np.array([8.0, 18.0, 18.0]))
+    assert found.max() == 1 and seg_scores(truth, found).min() == 1
+
+
 def field(seed: int) -> Annotated:
     rng = np.random.default_rng(seed)
     places = [tuple(rng.integers(8, 88, 2)) for _ in range(7)]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -17,7 +17,6 @@ from napari_dispr.diffusion.checkpoints import read_tensors, write_tensors
 from napari_dispr.diffusion.model import check_finite, checked_config
 from napari_dispr.diffusion.network import PlaneNetworkConfig, UNet
 from napari_dispr.synthesis.learned_card import FORMAT, SynthesisCard, no_model, read_card
-from napari_dispr.synthesis.textures import CONDITIONS
 
 #: The two networks of a model.
 PARTS = ("masks", "textures")
@@ -80,12 +79,6 @@ class LearnedSynthesis:
                     for name, tensor in tensors.items()
                     if name.startswith(f"{part}.")
                 }
-                if part == "textures" and config.in_channels == CONDITIONS:
-                    # Learned when the depth was not a condition yet: it has the weight 0.
-                    config = replace(config, in_channels=CONDITIONS + 1)
-                    stem = own["input_blocks.0.0.weight"]
-                    known, noisy = stem.split(((CONDITIONS - 1) * config.fold**2, config.fold**2), dim=1)
-                    own["input_blocks.0.0.weight"] = torch.cat([known, torch.zeros_like(noisy), noisy], dim=1)
                 with torch.device("meta"):  # a file that claims to be huge takes no memory
                     network = UNet(config)
                 network.load_state_dict(own, assign=True)

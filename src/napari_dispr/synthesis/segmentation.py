@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter, label, maximum_filter, zoom
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label, zoom
+from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import find_boundaries, watershed
 from torch import Tensor
 
@@ -39,9 +40,9 @@ _NETWORK = PlaneNetworkConfig(
 _RATES, _RISE, _FALL = (0.01, 1e-3), 0.05, 0.5
 #: At most this many slices are kept of all images of a set.
 _MOST_SLICES = 1500
-#: Markers of cells: smoothing and neighbourhood as shares of the diameter, and least distance from the edge
-#: as a share of the radius.
-_SMOOTH, _APART, _DEEP = 0.08, 0.3, 0.25
+#: Markers of cells: smoothing as a share of the diameter. Between two of them the distance from the edge
+#: falls by this share of a typical radius; between the slices of one cell it falls less.
+_SMOOTH, _FALLS = 0.08, 0.2
 #: Smaller parts than this share of a typical cell are no cells.
 _SMALLEST = 0.05
 
@@ -234,9 +235,8 @@ def cells_from(
         Typical diameter of a cell along each axis, in voxels.
     """
     smooth = gaussian_filter(distance, _SMOOTH * diameter)
-    apart = 2 * np.maximum(1, np.rint(_APART * diameter)).astype(int) + 1
-    peaks = (smooth == maximum_filter(smooth, tuple(apart))) & (smooth > _DEEP) & foreground
-    markers, _ = label(peaks, np.ones((3,) * peaks.ndim))
+    filled = reconstruction(smooth - _FALLS, smooth)
+    markers, _ = label(local_maxima(filled) & (filled > -_FALLS), np.ones((3,) * smooth.ndim))
     cells: NDArray[np.int32] = watershed(-smooth, markers, mask=foreground)
     typical = np.prod(diameter) * (np.pi / 6 if cells.ndim == 3 else np.pi / 4)
     sizes = np.bincount(cells.ravel())
