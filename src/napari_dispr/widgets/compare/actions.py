@@ -93,7 +93,7 @@ class CompareActions(QWidget):
         """Enable the buttons that fit the selection."""
         opened, look = self._session.current, self._session.selection
         cell = look.cell is not None and opened is not None and look.cell in opened.prediction
-        idle = cell and not self.running and opened is not None and not opened.growing
+        idle = cell and not self.run_bar.running and opened is not None and not opened.growing
         member = isinstance(look.shape, int)
         several = cell and opened is not None and len(opened.prediction[look.cell or 0]) > 1
         self.keep_button.setEnabled(idle and look.shape is not None)
@@ -108,10 +108,6 @@ class CompareActions(QWidget):
         self.replay_button.setEnabled(idle and member)
         self.surfaces_button.setEnabled(idle)
         self.complete_button.setEnabled(idle)
-
-    @property
-    def running(self) -> bool:
-        return self.run_bar.running
 
     def keep(self) -> None:
         """Keep the selected shape as the cell's; undo that if it is kept already."""

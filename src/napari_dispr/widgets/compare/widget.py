@@ -285,8 +285,7 @@ class CompareWidget(DockedWidget):
         shape = look.shape if look.cell == cell.label else None
         tiles = tiles_of(cell, self._view, shape, kept, self._notes(opened, cell))
         known = cell.sheets if self.picture.isChecked() else ()
-        sheets = (*known, *self.next_plane.sheet(cell))
-        self.canvas.show_tiles(cell, tiles, picture=self.picture.isChecked(), sheets=sheets)
+        self.canvas.show_tiles(cell, tiles, (*known, *self.next_plane.sheet(cell)))
         words = (self._headline(opened, cell), self.next_plane.words(opened.prediction, cell.label))
         self.headline.setText("<br>".join(filter(None, words)))
         shapes = self._steps(cell)
@@ -389,7 +388,7 @@ class CompareWidget(DockedWidget):
     @property
     def busy(self) -> bool:
         """Whether something is still running or not yet on screen."""
-        running = self._shapes.pending or self.next_plane.pending or self.actions.running
+        running = self._shapes.pending or self.next_plane.pending or self.actions.run_bar.running
         return running or self.canvas.busy or self._updater.busy
 
     # --- the end ---------------------------------------------------------------------------------
