@@ -263,15 +263,15 @@ def test_only_stacks_are_offered(opened, qtbot: QtBot) -> None:
 def test_voxel_size_is_the_layers_until_the_user_says_otherwise(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     spacing = widget.data.spacing
-    assert (spacing.spacing.zyx, spacing.spacing.unit) == (STACK.spacing, "micrometer")
+    assert (spacing.spacing.sides, spacing.spacing.unit) == (STACK.spacing, "micrometer")
     cells_read(qtbot, widget)
     before = widget.data.data.notes.voxel_size
     spacing.lengths["z"].setValue(2.0)
     cells_read(qtbot, widget)
-    assert spacing.spacing.zyx == (2.0, *STACK.spacing[1:])
+    assert spacing.spacing.sides == (2.0, *STACK.spacing[1:])
     assert widget.data.data.notes.voxel_size > before, "cells are twice as high"
     viewer.layers["segmentation"].scale = (1.5, 0.3, 0.3)
-    qtbot.waitUntil(lambda: spacing.spacing.zyx == (1.5, 0.3, 0.3))
+    qtbot.waitUntil(lambda: spacing.spacing.sides == (1.5, 0.3, 0.3))
 
 
 def test_layers_without_a_scale_are_doubted(opened, qtbot: QtBot) -> None:

@@ -50,8 +50,6 @@ class RunFollower(QWidget, Generic[AnyRun, AnyFollowed]):
         self._stopping = False
         self._grace = grace
         self._drawn_picture = b""
-        #: Asks whether to delete a run; tests replace it.
-        self.confirm: Callable[[str], bool] = self._confirm
         self._build(about_picture)
         self._read = LatestAnswer(Followed.read, self._on_read, self, pause=None)
         self._start = LatestAnswer(resume, self._on_started, self, pause=None)
@@ -197,7 +195,8 @@ class RunFollower(QWidget, Generic[AnyRun, AnyFollowed]):
             self._delete.ask(self._followed.run)
             self._show_buttons(self._followed)
 
-    def _confirm(self, text: str) -> bool:
+    def confirm(self, text: str) -> bool:
+        """Ask whether to delete a run."""
         answer = QMessageBox.question(self, "Delete run", text)
         return bool(answer == QMessageBox.StandardButton.Yes)
 

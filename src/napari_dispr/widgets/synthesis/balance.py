@@ -153,7 +153,7 @@ class BalanceWidget(DockedWidget):
         # After a run its folder exists: the status says so, no warning is needed.
         finished = self._written is not None and self.folder.folder == self._written
         self.message.say("" if finished else problem, problem=True)
-        self.balance_button.setEnabled(not problem and not self.running)
+        self.balance_button.setEnabled(not problem and not self.run_bar.running)
 
     def _show_classes(self) -> None:
         """A row for each class: its cells, and how many shapes will be predicted from them."""
@@ -167,11 +167,6 @@ class BalanceWidget(DockedWidget):
         self.table.show_rows(rows, most=_ROWS)
 
     # --- running ---------------------------------------------------------------------------------
-
-    @property
-    def running(self) -> bool:
-        """Whether shapes are being predicted."""
-        return self.run_bar.running
 
     def balance(self) -> None:
         """Predict and write the folder, in a thread."""

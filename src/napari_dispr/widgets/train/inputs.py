@@ -67,15 +67,14 @@ class SpacingInput(QWidget):
     def spacing(self) -> Spacing:
         if not self.edited:
             return self._shown
-        z, y, x = (box.value() for box in self.lengths.values())
-        return Spacing((z, y, x), self.unit.currentData())
+        return Spacing(tuple(box.value() for box in self.lengths.values()), self.unit.currentData())
 
     def show_spacing(self, spacing: Spacing) -> None:
         self.edited, self._shown = False, spacing
         with ExitStack() as blocked:
             for control in (*self.lengths.values(), self.unit):
                 blocked.enter_context(signals_blocked(control))
-            for box, length in zip(self.lengths.values(), spacing.zyx, strict=True):
+            for box, length in zip(self.lengths.values(), spacing.sides, strict=True):
                 box.setValue(length)
             if self.unit.findData(spacing.unit) < 0:
                 self.unit.addItem(unit_sign(spacing.unit), spacing.unit)

@@ -3,7 +3,7 @@
 `data` chooses the cells to train on, `form` the settings of the new model, `run_view` shows a run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,8 +39,6 @@ class TrainWidget(DockedWidget):
         self._known: dict[str, Run] = {}
         self._closing = False
         self._window: QMainWindow | None = None  # of napari, once this widget is in it
-        #: Asks what to do with running training when the window closes; tests replace it.
-        self.ask_on_close: Callable[[Sequence[Run]], Answer] = self._ask_on_close
         self._build()
         self._start = LatestAnswer(start_run, self._on_started, self, pause=None)
         self._stop = LatestAnswer(stop_runs, self._on_all_stopped, self, pause=None)
@@ -209,7 +207,8 @@ class TrainWidget(DockedWidget):
             self._stop.ask(going)
         return answer == "go on"
 
-    def _ask_on_close(self, runs: Sequence[Run]) -> Answer:
+    def ask_on_close(self, runs: Sequence[Run]) -> Answer:
+        """Ask what to do with running training when napari closes."""
         names = ", ".join(run.plan.name for run in runs)
         box = QMessageBox(self)
         box.setWindowTitle("Training is running")
