@@ -6,7 +6,7 @@ from functools import partial
 from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Kept, Prediction
@@ -18,6 +18,7 @@ from napari_dispr.viewer.scene import StepsView
 from napari_dispr.viewer.session import Selection, Session
 from napari_dispr.widgets.compare.changes import Change, changed, draw_more, replay_denoising
 from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.number_boxes import whole_box
 from napari_dispr.widgets.parts.run_bar import RunBar
 
 _MOST_MEMBERS = 100
@@ -54,9 +55,7 @@ class CompareActions(QWidget):
         self.undo_button = _button("Undo", "Undo the last change of this prediction", self.undo)
         self.replace_button = _button("Redraw", "Replace the selected member by a new one", self.replace)
         self.more_button = _button("Draw more", "Add members to this cell, from new noise", self.draw_more)
-        self.more = QSpinBox(toolTip="How many members to add")
-        self.more.setRange(1, 20)
-        self.more.setValue(5)
+        self.more = whole_box(1, 20, "How many members to add", 5)
         self.replay_button = _button(
             "Replay denoising",
             "Sample the selected member again, and show its steps from noise to shape as a layer",

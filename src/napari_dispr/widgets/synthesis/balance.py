@@ -5,7 +5,7 @@ from pathlib import Path
 
 from napari.layers import Labels
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QComboBox, QPushButton, QSpinBox
+from qtpy.QtWidgets import QComboBox, QPushButton
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
@@ -17,6 +17,7 @@ from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import form
 from napari_dispr.widgets.parts.model_choice import ModelChoice, QualityChoice
+from napari_dispr.widgets.parts.number_boxes import LARGEST, whole_box
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.text_table import TextTable
 from napari_dispr.widgets.synthesis.balance_request import (
@@ -62,15 +63,12 @@ class BalanceWidget(DockedWidget):
         self.column.setPlaceholderText("no column of classes")
         self.model_choice = ModelChoice()
         self.quality = QualityChoice()
-        self.at_most = QSpinBox(toolTip="The most shapes that are predicted from the picture of one cell")
-        self.at_most.setRange(1, 100)
-        self.at_most.setValue(AT_MOST)
-        self.seed = QSpinBox()
-        self.seed.setRange(0, 2**31 - 1)
+        tip = "The most shapes that are predicted from the picture of one cell"
+        self.at_most = whole_box(1, 100, tip, AT_MOST)
+        self.seed = whole_box(0, LARGEST, PredictSettings.about("seed"))
         self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.model_choice.setToolTip(PredictSettings.about("model"))
         self.quality.setToolTip(PredictSettings.about("quality"))
-        self.seed.setToolTip(PredictSettings.about("seed"))
         rows = form(
             {
                 "image": self.image_choice,

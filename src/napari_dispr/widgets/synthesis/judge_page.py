@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QWidget
 
 from napari_dispr.events import mapped
 from napari_dispr.synthesis.settings import JudgeSettings
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import load_torch
+from napari_dispr.widgets.parts.number_boxes import whole_box
 from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.text_table import TextTable
@@ -50,11 +51,9 @@ class JudgePage(QWidget):
         self.folders = {name: FolderInput(tip) for name, tip in tips.items()}
         for folder in self.folders.values():
             folder.changed.connect(self._on_inputs)
-        self.steps, self.seeds = QSpinBox(), QSpinBox()
-        for box, field, most in ((self.steps, "steps", 1_000_000), (self.seeds, "seeds", 100)):
-            box.setRange(1, most)
-            box.setValue(JudgeSettings.model_fields[field].default)
-            box.setToolTip(JudgeSettings.about(field))
+        usual = JudgeSettings()
+        self.steps = whole_box(1, 1_000_000, JudgeSettings.about("steps"), usual.steps)
+        self.seeds = whole_box(1, 100, JudgeSettings.about("seeds"), usual.seeds)
         self.message = Message()
         self.judge_button = QPushButton("Judge", toolTip="Train and test the segmenters in the background")
         self.run_bar = RunBar("Stop; finished segmenters are kept, and the same run can continue")

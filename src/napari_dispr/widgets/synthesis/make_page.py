@@ -5,7 +5,7 @@ from typing import Any
 
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QWidget
 from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
@@ -17,6 +17,7 @@ from napari_dispr.synthesis.simulated_sources import SIMULATED
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form, narrow, row
 from napari_dispr.widgets.parts.model_choice import ShortComboBox
+from napari_dispr.widgets.parts.number_boxes import LARGEST, whole_box
 from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.synthesis.browser import FieldBrowser
@@ -81,11 +82,10 @@ class MakePage(QWidget):
         self.dimensions = QComboBox(toolTip="Make 3D stacks or 2D images")
         self.dimensions.addItem("3D stacks", 3)
         self.dimensions.addItem("2D images", 2)
-        self.size = {axis: QSpinBox(toolTip=f"Voxels of an image along {axis}") for axis in "zyx"}
-        for axis, box in self.size.items():
-            box.setRange(*(SLICES if axis == "z" else SIDES))
-            box.setValue(16 if axis == "z" else 256)
-            narrow(box)
+        self.size = {}
+        for axis, limits, usual_size in (("z", SLICES, 16), ("y", SIDES, 256), ("x", SIDES, 256)):
+            self.size[axis] = whole_box(*limits, f"Voxels of an image along {axis}", usual_size)
+            narrow(self.size[axis])
         self.density = _slider(0.01, 0.5, 0.1, "Share of the image that cells fill")
         tip = "Probability that a cell is placed next to another one"
         self.clustering = _slider(0, 1, 0.3, tip)
@@ -95,8 +95,7 @@ class MakePage(QWidget):
             "(rho). Only for 3D stacks of a learned model"
         )
         self.consistency = _slider(0, 3, 0.0, tip)
-        self.seed = QSpinBox(toolTip="The same seed and settings make the same images")
-        self.seed.setRange(0, 2**31 - 1)
+        self.seed = whole_box(0, LARGEST, "The same seed and settings make the same images")
         self._size_row = QWidget()
         row(*((box, 1) for box in self.size.values()), parent=self._size_row)
         self.cells_form = form(
@@ -117,9 +116,7 @@ class MakePage(QWidget):
         self.into = QComboBox(toolTip="Where the images go")
         self.into.addItem("a folder", "folder")
         self.into.addItem("new layers", "layers")
-        self.images = QSpinBox(toolTip="Number of images")
-        self.images.setRange(1, 1_000_000)
-        self.images.setValue(20)
+        self.images = whole_box(1, 1_000_000, "Number of images", 20)
         self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.layout_choice = ShortComboBox(characters=12)
         self.layout_choice.setToolTip("Names of folders and files, for the program that you train")

@@ -17,8 +17,8 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_dispr.shapes.measures import unit_sign
-from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import narrow, row
+from napari_dispr.widgets.parts.number_boxes import DecimalBox
 from napari_dispr.widgets.train.request import Plane, Spacing
 
 _UNITS = ("micrometer", "nanometer", "millimeter", "pixel")
@@ -28,9 +28,7 @@ class Length(DecimalBox):
     """A length, without trailing zeros."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.setDecimals(6)
-        self.setRange(1e-6, 1e6)
+        super().__init__(1e-6, 1e6, 6)
         self.setKeyboardTracking(False)  # do not check "0." while "0.3" is typed
         narrow(self)
 
