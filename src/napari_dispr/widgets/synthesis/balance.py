@@ -35,8 +35,6 @@ _ABOUT = (
     "the largest class. All shapes in it are predicted, not measured."
 )
 _CONTINUES = "Start the same run again to continue with what is written."
-#: Rows of the table of classes that show without scrolling.
-_ROWS = 8
 
 
 class BalanceWidget(DockedWidget):
@@ -162,7 +160,7 @@ class BalanceWidget(DockedWidget):
             after = planned(classes, self.at_most.value()).after
             kinds = list(classes.values())
             rows = [(kind, str(kinds.count(kind)), str(count)) for kind, count in after.items()]
-        self.table.show_rows(rows, most=_ROWS)
+        self.table.show_rows(rows)
 
     # --- running ---------------------------------------------------------------------------------
 

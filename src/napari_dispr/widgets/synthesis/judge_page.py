@@ -35,6 +35,25 @@ _COLUMNS = {
         "Kernel distance of cell features to the real ones; 0: not different",
     ),
 }
+#: Label, words for a message, and tip of each folder.
+_FOLDERS = {
+    "real_train": (
+        "real, to train",
+        "of real images to train on",
+        "Folder of real annotated images to train on, such as those you learned from",
+    ),
+    "real_test": (
+        "real, to test",
+        "of real images to test on",
+        "Folder of other real annotated images, for the test",
+    ),
+    "synthetic": ("synthetic", "of synthetic images", "Folder of synthetic images"),
+    "out": (
+        "results",
+        "for the results",
+        "A new folder for the table and figures, or that of a cancelled run",
+    ),
+}
 
 
 class JudgePage(QWidget):
@@ -42,13 +61,7 @@ class JudgePage(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        tips = {
-            "real_train": "Folder of real annotated images to train on, such as those you learned from",
-            "real_test": "Folder of other real annotated images, for the test",
-            "synthetic": "Folder of synthetic images",
-            "out": "A new folder for the table and figures, or that of a cancelled run",
-        }
-        self.folders = {name: FolderInput(tip) for name, tip in tips.items()}
+        self.folders = {name: FolderInput(tip) for name, (_, _, tip) in _FOLDERS.items()}
         for folder in self.folders.values():
             folder.changed.connect(self._on_inputs)
         usual = JudgeSettings()
@@ -59,16 +72,8 @@ class JudgePage(QWidget):
         self.run_bar = RunBar("Stop; finished segmenters are kept, and the same run can continue")
         self.table = TextTable({heading: tip for heading, (_, _, tip) in _COLUMNS.items()})
         self.picture = Picture()
-        rows = form(
-            {
-                "real, to train": self.folders["real_train"],
-                "real, to test": self.folders["real_test"],
-                "synthetic": self.folders["synthetic"],
-                "results": self.folders["out"],
-                "steps": self.steps,
-                "repetitions": self.seeds,
-            }
-        )
+        folders = {_FOLDERS[name][0]: box for name, box in self.folders.items()}
+        rows = form({**folders, "steps": self.steps, "repetitions": self.seeds})
         about = QLabel(_ABOUT, wordWrap=True)
         below = (self.judge_button, self.message, self.run_bar, self.table, self.picture)
         column(about, rows, *below, parent=self)
@@ -83,13 +88,7 @@ class JudgePage(QWidget):
                 self.folders[name].folder = folder
 
     def _on_inputs(self) -> None:
-        words = {
-            "real_train": "of real images to train on",
-            "real_test": "of real images to test on",
-            "synthetic": "of synthetic images",
-            "out": "for the results",
-        }
-        missing = [words[name] for name, box in self.folders.items() if box.folder is None]
+        missing = [_FOLDERS[name][1] for name, box in self.folders.items() if box.folder is None]
         self.message.say(f"Choose a folder {missing[0]}." if missing else "", problem=True)
         self.judge_button.setEnabled(not missing and not self.run_bar.running)
 
@@ -121,7 +120,7 @@ class JudgePage(QWidget):
             [_text(values[name], values[sd] if sd else np.nan) for name, sd, _ in _COLUMNS.values()]
             for _, values in table.iterrows()
         ]
-        self.table.show_rows(rows, most=len(rows))
+        self.table.show_rows(rows)
 
 
 def _text(value: Any, sd: float) -> str:

@@ -24,7 +24,7 @@ from napari_dispr.models.library import check_name, numbered_names
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated, write_image
 from napari_dispr.synthesis.annotated_cells import check_annotated
-from napari_dispr.training.run import RunFolder
+from napari_dispr.training.run import RunFolder, written_at
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.parts.wording import AS_LABELS
@@ -49,7 +49,7 @@ def models_folder() -> Path:
 def learned_models() -> list[Path]:
     """The user's learned models, the newest first."""
     found = [path for path in models_folder().glob(f"*{_MODEL}") if not path.name.startswith(".")]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(found, key=written_at, reverse=True)
 
 
 # --- what to learn from ------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def start_learning(source: AnnotatedLayers | Path, name: str, minutes: float) ->
 
 def all_runs() -> list[LearnRun]:
     """The runs in `models_folder`, the newest first."""
-    folders = sorted(models_folder().glob(f"*{_RUN}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = sorted(models_folder().glob(f"*{_RUN}"), key=written_at, reverse=True)
     return [LearnRun(folder) for folder in folders]
 
 
