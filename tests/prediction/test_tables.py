@@ -59,6 +59,13 @@ def test_without_a_calibration_there_is_the_sd(qtbot: QtBot) -> None:
     assert table.tabs.tabText(0) == "Cells (mean ± sd)" and "±" in column(table, 1)[0]
 
 
+def test_rows_are_sorted_by_number(qtbot: QtBot) -> None:
+    table = shown(qtbot, prediction_of())
+    table.members_view.sortByColumn(2, Qt.SortOrder.AscendingOrder)
+    volumes = [float(table.members_view.model().index(row, 2).data()) for row in range(4)]
+    assert volumes == sorted(volumes) and volumes[0] < 1e4 < volumes[1], "not by their first digits"
+
+
 def test_ambiguity_and_modes(qtbot: QtBot) -> None:
     table = shown(qtbot, prediction_of())
     first, second = column(table, 7)

@@ -687,15 +687,6 @@ def test_results_are_shown_with_their_own_labels_only(opened, qtbot: QtBot) -> N
         assert (widget.table.isHidden(), widget.run_bar.status.isHidden()) == (hidden, hidden)
 
 
-def test_table_sorts_by_number(opened, qtbot: QtBot) -> None:
-    _viewer, widget = opened()
-    run(qtbot, widget, 1, 4, 8)
-    view = widget.table.cells_view
-    view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
-    volumes = [float(view.model().index(row, 1).data().split()[0]) for row in range(3)]
-    assert volumes == sorted(volumes, reverse=True)
-
-
 def test_settings_are_remembered(make_napari_viewer) -> None:
     viewer = make_napari_viewer()
     chosen = PredictSettings(members=7, quality="fast", scale=0.7, seed=11, device="cpu")

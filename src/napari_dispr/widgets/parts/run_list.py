@@ -30,7 +30,7 @@ class RunList(ShortComboBox):
     #: The user chose the run in this folder; None: a new run. At first: a run that was started before.
     chosen = Signal(object)
 
-    def __init__(self, all_runs: Callable[[], Sequence[RunFolder]], view: RunFollower[Any, Any]) -> None:
+    def __init__(self, all_runs: Callable[[], Sequence[RunFolder]], view: RunFollower[Any]) -> None:
         super().__init__(characters=12)
         self.setToolTip("Start a new run, or show one that is running or stopped")
         self.addItem(_NEW, None)

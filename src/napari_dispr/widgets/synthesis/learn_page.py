@@ -68,7 +68,7 @@ class LossCurve(pyqtgraph.PlotWidget):
         self.textures.setData(share, [max(one.textures, 1e-6) for one in followed.losses])
 
 
-class LearnView(RunFollower[LearnRun, FollowedLearning]):
+class LearnView(RunFollower[FollowedLearning]):
     """Follows one run."""
 
     def __init__(self) -> None:
@@ -229,7 +229,8 @@ class LearnPage(QWidget):
     @property
     def run(self) -> LearnRun | None:
         """The run that is shown."""
-        return self.view.run
+        run: LearnRun | None = self.view.run
+        return run
 
     def follow(self, run: LearnRun | None, *, started: bool = False) -> None:
         """Show a run, or the page for a new one."""
