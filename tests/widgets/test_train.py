@@ -23,7 +23,7 @@ import napari_dispr
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
 from napari_dispr.cells.folders import DatasetNotes, read_dataset, write_dataset
 from napari_dispr.cells.stacks import cut_stacks
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, problem_of
 from napari_dispr.models.library import available_models, read_card, user_folder
 from napari_dispr.settings import PRESETS, TrainSettings
 from napari_dispr.synthesis.stacks import simulate_stack
@@ -383,7 +383,7 @@ def test_presets_fill_the_form(opened) -> None:
     form.by_steps.setChecked(True)
     form.steps.setValue(70)
     form.batch.setValue(7)
-    assert "even batch" in form.problem()
+    assert "even batch" in problem_of(form.request)
     form.preset.setCurrentIndex(form.preset.findData("dispr"))
     assert form.request().settings == PRESETS["dispr"] and form.request().start is None
     assert not form.start.isEnabled()

@@ -34,8 +34,8 @@ from napari_dispr.widgets.morphometry.plot_content import (
     strips,
 )
 from napari_dispr.widgets.morphometry.plot_parts import LassoView, NamedAxis
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill, values_of
 from napari_dispr.widgets.parts.layouts import column, row
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.wording import plain
 
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
@@ -141,29 +141,15 @@ class PlotPanel(QWidget):
     def show_content(self, cells: TableContent, members: TableContent, kept: dict[int, int]) -> None:
         """Plot other tables; call `show_rows` afterwards. Of a batch ``members`` is the same table."""
         self._cells, self._members, self._kept = cells, members, {} if cells.groups else kept
-        names = cells.measures
-        before = self.group.currentText()
-        with signals_blocked(self.kind), signals_blocked(self.group):
+        with signals_blocked(self.kind):
             self.kind.setItemText(0, _BY_GROUP if cells.groups else _BY_CELL)
-            self.group.clear()
-            self.group.addItems(cells.groups)
-            self.group.setCurrentIndex(max(0, self.group.findText(before)))
-        extra = [name for name in ("ambiguity",) if name in cells.columns]
-        for choice, offered, first in (
-            (self.measure, [*names, *extra], "volume"),
-            (self.against, [*names, *extra], "sphericity"),
-        ):
-            if [choice.itemData(i) for i in range(choice.count())] == offered:
-                continue
-            before = choice.currentData() or first
-            with signals_blocked(choice):
-                choice.clear()
-                for name in offered:
-                    choice.addItem(words_of(name), name)
-                    choice.setItemData(
-                        choice.count() - 1, cells.columns[name].about, Qt.ItemDataRole.ToolTipRole
-                    )
-                choice.setCurrentIndex(max(0, choice.findData(before)))
+        refill(self.group, {name: name for name in cells.groups}, self.group.currentText())
+        names = [*cells.measures, *(["ambiguity"] if "ambiguity" in cells.columns else [])]
+        for choice, first in ((self.measure, "volume"), (self.against, "sphericity")):
+            if values_of(choice) != names:
+                refill(choice, {name: words_of(name) for name in names}, choice.currentData() or first)
+                for index, name in enumerate(names):
+                    choice.setItemData(index, cells.columns[name].about, Qt.ItemDataRole.ToolTipRole)
 
     def show_rows(self, cells: NDArray[np.intp], members: NDArray[np.intp]) -> None:
         """Plot these rows of the tables, in this order."""

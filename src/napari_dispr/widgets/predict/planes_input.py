@@ -9,7 +9,7 @@ from napari_dispr.cells.planes import known_planes
 from napari_dispr.errors import InputError, counted
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.displayed import DisplayedStack, displayed_plane, displayed_stack
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.threads import LatestAnswer
 
 _TIP = (

@@ -10,8 +10,9 @@ from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import DisplayedPlane
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.layouts import form, row
-from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice, QualityChoice, ShortComboBox
+from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice, QualityChoice
 from napari_dispr.widgets.parts.number_boxes import LARGEST, DecimalBox, whole_box
 from napari_dispr.widgets.parts.remembered import recall
 

@@ -19,11 +19,11 @@ from napari_dispr.viewer.opening import open_window
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.array_table import ArrayView
 from napari_dispr.widgets.parts.cell_colours import CellColours
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.parts.loading import devices_found
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar

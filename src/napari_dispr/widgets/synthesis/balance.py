@@ -6,13 +6,13 @@ from pathlib import Path
 from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QComboBox, QPushButton
-from superqt.utils import signals_blocked
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, problem_of
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.synthesis.balance_plan import AT_MOST
 from napari_dispr.viewer.displayed import displayed_plane
+from napari_dispr.widgets.parts.combo_boxes import refill
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import form
@@ -128,12 +128,7 @@ class BalanceWidget(DockedWidget):
         layer = self.labels_choice.layer
         self._followed.follow(self.labels_choice, layer)
         columns = [] if layer is None else class_columns(layer.features)
-        before = self.column.currentData()
-        with signals_blocked(self.column):
-            self.column.clear()
-            for name in columns:
-                self.column.addItem(name, name)
-            self.column.setCurrentIndex(max(self.column.findData(before), 0) if columns else -1)
+        refill(self.column, {name: name for name in columns}, self.column.currentData())
         self._on_inputs()
 
     def _on_inputs(self) -> None:
@@ -141,11 +136,7 @@ class BalanceWidget(DockedWidget):
         with suppress(InputError):  # a file that is no model: the run says so
             self.quality.offer(list(read_card(self.model_choice.model or "").qualities))
         self._show_classes()
-        problem = ""
-        try:
-            self.request()
-        except InputError as error:
-            problem = str(error)
+        problem = problem_of(self.request)
         # After a run its folder exists: the status says so, no warning is needed.
         finished = self._written is not None and self.folder.folder == self._written
         self.message.say("" if finished else problem, problem=True)

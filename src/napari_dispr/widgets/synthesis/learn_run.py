@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from platformdirs import user_data_path
 
 from napari_dispr.cells.stack_files import StatedSpacing
-from napari_dispr.errors import InputError, counted, duration
+from napari_dispr.errors import InputError, counted, duration, problem_of
 from napari_dispr.files import write_json
 from napari_dispr.models.library import check_name, numbered_names
 from napari_dispr.shapes.measures import unit_sign
@@ -118,13 +118,9 @@ def name_problem(name: str) -> str:
     """Why a new model cannot have this name, in a sentence; empty if it can."""
     if not name.strip():
         return "Give the model a name, such as my-cells."
-    try:
-        check_name(name)
-    except InputError as error:
-        return str(error)
-    if _is_taken(name):
+    if not (problem := problem_of(lambda: check_name(name))) and _is_taken(name):
         return f"There is a learned model or a run {name!r} already: choose another name."
-    return ""
+    return problem
 
 
 def _is_taken(name: str) -> bool:

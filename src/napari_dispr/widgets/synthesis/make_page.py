@@ -7,16 +7,15 @@ from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QWidget
 from superqt import QLabeledDoubleSlider
-from superqt.utils import signals_blocked
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import problem_of
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.populations import Population
 from napari_dispr.synthesis.settings import SIDES, SLICES
 from napari_dispr.synthesis.simulated_sources import SIMULATED
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form, narrow, row
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.number_boxes import LARGEST, whole_box
 from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.run_bar import RunBar
@@ -157,12 +156,7 @@ class MakePage(QWidget):
         items |= sources()
         if before and before not in items:
             items = {before: Path(before).stem} | items
-        with signals_blocked(self.source):
-            self.source.clear()
-            for key, text in items.items():
-                self.source.addItem(text, key)
-            self.source.addItem(_OTHER, None)
-            self.source.setCurrentIndex(self.source.findData(before) if before else 0)
+        refill(self.source, {**items, None: _OTHER}, before or next(iter(items)))
         self._on_inputs()
 
     def use_model(self, model: Path) -> None:
@@ -250,10 +244,8 @@ class MakePage(QWidget):
     def make(self) -> None:
         """Make the images, in a thread."""
         request, images = self.request, self.images.value()
-        try:
-            _ = request.settings
-        except InputError as error:
-            self.message.say(str(error), problem=True)
+        if problem := problem_of(lambda: request.settings):
+            self.message.say(problem, problem=True)
             return
         if self.into.currentData() == "layers":
             work = iter_layers(request, images)

@@ -163,11 +163,3 @@ class ModelForm(QWidget):
 
     def suggest_name(self) -> None:
         self.name.setText(free_name())
-
-    def problem(self) -> str:
-        """What is wrong, in words; empty if nothing."""
-        try:
-            self.request()
-        except InputError as error:
-            return str(error)
-        return ""

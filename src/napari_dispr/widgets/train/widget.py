@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, problem_of
 from napari_dispr.training.run import Run, all_runs
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
@@ -86,7 +86,7 @@ class TrainWidget(DockedWidget):
     # --- a new run -------------------------------------------------------------------------------
 
     def _on_inputs(self) -> None:
-        problem = self.form.problem() if self.data.data is not None else ""
+        problem = problem_of(self.form.request) if self.data.data is not None else ""
         self.train_button.setText("Calibrate" if self.form.calibrates else "Train")
         if not problem and (going := self.runs.running):
             self.message.say(f"{going[0]!r} is being trained already: two runs at once take longer.")
