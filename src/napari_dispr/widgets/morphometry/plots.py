@@ -62,8 +62,6 @@ class PlotPanel(QWidget):
     circled = Signal(object)
     #: Whether the cells take the colours of the measure, or another measure was chosen.
     coloured = Signal()
-    #: The button to save the plot was clicked.
-    save_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +117,6 @@ class PlotPanel(QWidget):
         view.drawn.connect(self._on_lasso)
         self.measure.currentTextChanged.connect(self.coloured)
         self.colour_cells.toggled.connect(self.coloured)
-        self.save_button.clicked.connect(self.save_requested)
         self.plot.scene().sigMouseClicked.connect(self._on_click)
         self._highlight = pyqtgraph.ScatterPlotItem(size=13, brush=None)
         self._lines = pyqtgraph.PlotDataItem(connect="pairs")
