@@ -250,13 +250,11 @@ class PlotPanel(QWidget):
         ours, real = scatter(content, shown, x, y)
         of_members = self.of.currentText() == _MEMBERS
         self._add_points(ours, "o", 6 if of_members else 9, self._predicted)
-        kept = np.array([self._kept.get(c) == m for c, m in zip(ours.cells, ours.members, strict=True)], bool)
-        self._add_points(ours.only(kept), "star", 14, self._kept_colour)
+        kept = ours.kept(self._kept)
+        self._add_points(kept, "star", 14, self._kept_colour)
         self._add_points(real, "d", 11, self._real)
         legend = [("&#9679;", self._predicted, "member" if of_members else "cell (mean)")]
-        self._label(
-            axis_label(content, y), axis_label(content, x), [*legend, *self._signs(ours.only(kept), real)]
-        )
+        self._label(axis_label(content, y), axis_label(content, x), [*legend, *self._signs(kept, real)])
 
     def _chosen(self) -> tuple[TableContent, NDArray[np.intp]]:
         assert self._cells is not None and self._members is not None
