@@ -91,22 +91,21 @@ class CompareActions(QWidget):
     def refresh(self) -> None:
         """Enable the buttons that fit the selection."""
         opened, look = self._session.current, self._session.selection
-        cell = look.cell is not None and opened is not None and look.cell in opened.prediction
-        idle = cell and not self.run_bar.running and opened is not None and not opened.growing
-        member = isinstance(look.shape, int)
-        several = cell and opened is not None and len(opened.prediction[look.cell or 0]) > 1
-        self.keep_button.setEnabled(idle and look.shape is not None)
-        kept = opened.prediction.kept.get(look.cell or 0) if cell and opened else None
+        cell = look.cell or 0  # no cell has the label 0
+        prediction = {} if opened is None else opened.prediction
+        idle = opened is not None and cell in prediction and not (self.run_bar.running or opened.growing)
+        member = idle and isinstance(look.shape, int)
+        kept = None if opened is None else opened.prediction.kept.get(cell)
         is_kept = kept is not None and kept == look.shape
         self.keep_button.setText("Undo keep" if is_kept else "Keep consensus" if look.shape == "consensus"
                                  else "Keep this shape")  # fmt: skip
-        self.reject_button.setEnabled(idle and member and several)
-        self.replace_button.setEnabled(idle and member)
-        self.more_button.setEnabled(idle)
-        self.undo_button.setEnabled(bool(idle and opened and self._last_change(opened)))
-        self.replay_button.setEnabled(idle and member)
-        self.surfaces_button.setEnabled(idle)
-        self.complete_button.setEnabled(idle)
+        self.keep_button.setEnabled(idle and look.shape is not None)
+        self.reject_button.setEnabled(member and len(prediction[cell]) > 1)
+        for button in (self.replace_button, self.replay_button):
+            button.setEnabled(member)
+        for button in (self.more_button, self.surfaces_button, self.complete_button):
+            button.setEnabled(idle)
+        self.undo_button.setEnabled(opened is not None and idle and self._last_change(opened) is not None)
 
     def keep(self) -> None:
         """Keep the selected shape as the cell's; undo that if it is kept already."""

@@ -77,8 +77,9 @@ class NextPlane(QCheckBox):
         return f"Next plane: z = {z:.3g} {unit} ({where}). {gain}"
 
     def _known(self) -> PlaneGains | InputError | None:
-        known = self.isChecked() and self._found is not None and self._found[0] is self._ensemble
-        return self._found[1] if known and self._found is not None else None
+        if self.isChecked() and self._found is not None and self._found[0] is self._ensemble:
+            return self._found[1]
+        return None
 
     def _on_toggled(self) -> None:
         if self._ensemble is not None:
