@@ -41,7 +41,7 @@ class NextPlane(QCheckBox):
         """Whether the plane is being looked for."""
         return self._gains.pending
 
-    def look(self, ensemble: Ensemble) -> None:
+    def search(self, ensemble: Ensemble) -> None:
         """Find the plane of this cell, if the switch is on."""
         self._ensemble = ensemble
         if self.isChecked() and (self._found is None or self._found[0] is not ensemble):
@@ -83,7 +83,7 @@ class NextPlane(QCheckBox):
 
     def _on_toggled(self) -> None:
         if self._ensemble is not None:
-            self.look(self._ensemble)
+            self.search(self._ensemble)
         self.changed.emit()
 
     def _on_found(self, answer: tuple[Ensemble, PlaneGains | InputError]) -> None:

@@ -45,7 +45,7 @@ class PixelSize(QWidget):
         self._stated.read.connect(self._offer_stated)
         self._offered: tuple[Image, StatedSpacing] | None = None
 
-    def look(self, several: bool) -> bool:
+    def refresh(self, several: bool) -> bool:
         """Ask for what the layers do not say, with ``several`` also for the distance of planes; whether
         anything is missing.
         """

@@ -50,7 +50,7 @@ class PlanesInput(ShortComboBox):
         """Note that pixels of the label layer have changed."""
         self._edits += 1
 
-    def look(self, labels: Layer | None, dims: Dims) -> bool:
+    def refresh(self, labels: Layer | None, dims: Dims) -> bool:
         """Find the planes with labels of a layer, in a thread; whether the layer is a stack."""
         self._is_stack = isinstance(labels, Labels) and labels.ndim > 2
         if not isinstance(labels, Labels) or not self._is_stack:

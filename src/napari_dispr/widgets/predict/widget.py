@@ -250,10 +250,10 @@ class PredictWidget(DockedWidget):
         self._inspection = None
         self._offer_fix(None)
         image, labels = self._layers()
-        self.form.rows.setRowVisible(self.planes, self.planes.look(labels, self._viewer.dims))
+        self.form.rows.setRowVisible(self.planes, self.planes.refresh(labels, self._viewer.dims))
         self.form.picture.setEnabled(not self.planes.several)
-        self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.look(self.planes.several))
-        self.cells.look()
+        self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.refresh(self.planes.several))
+        self.cells.refresh()
         self._suggest_scale()
         try:
             request = self.request()
@@ -383,7 +383,7 @@ class PredictWidget(DockedWidget):
         if self._back_to_3d and self._results_in_viewer():
             self._back_to_3d = False
             self.show_3d_button.setChecked(True)
-        self.show_3d_button.look()
+        self.show_3d_button.refresh()
 
     def _results_in_viewer(self) -> list[Labels]:
         layers = self.updater.layers
