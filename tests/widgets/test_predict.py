@@ -317,7 +317,7 @@ def test_closing_the_window_cancels(opened, qtbot: QtBot) -> None:
     widget.form.settings = QUICK.model_copy(update={"members": 50})
     widget.cells.choice = CellChoice.ALL
     press(widget.predict_button)
-    assert threads_running()
+    assert threads_running() and not widget.fix_button.isEnabled(), "it would do nothing"
     viewer.close()
     qtbot.waitUntil(lambda: not threads_running())
     let_events_run()  # no result may reach the closed window

@@ -130,6 +130,20 @@ def test_a_cancelled_folder_continues(opened, qtbot: QtBot, tmp_path: Path) -> N
     assert "notes.txt" in make.run_bar.status.text()
 
 
+def test_another_folder_is_shown_in_place_of_the_one_that_is_being_read(
+    opened, qtbot: QtBot, tmp_path: Path
+) -> None:
+    _, widget = opened()
+    browser = widget.make.browser
+    for name, images in (("first", 3), ("second", 1)):
+        settings = PopulationSettings(size=(96, 96), cells=4)
+        make_synthesis(cell_source("nuclei", 2), tmp_path / name, images, settings)
+    browser.open(tmp_path / "first")
+    browser.open(tmp_path / "second")
+    qtbot.waitUntil(lambda: "1 image in" in browser.run_bar.status.text())
+    assert browser.list.count() == 1 and browser.title.text().startswith("second: 1 image.")
+
+
 def test_images_become_layers(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     small(widget)

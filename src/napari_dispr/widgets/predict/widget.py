@@ -391,6 +391,7 @@ class PredictWidget(DockedWidget):
 
     def _on_run(self) -> None:
         self.predict_button.setEnabled(not self.running and not self._problem)
+        self.fix_button.setEnabled(not self.running)
         if not self.running:
             self._finish_growing()
 

@@ -57,15 +57,17 @@ class FieldBrowser(QWidget):
         self._show_title()
 
     def begin(self, folder: Path) -> None:
-        """Empty the browser for the images of a folder."""
+        """Empty the browser for the images of a folder; those of another are not read any more."""
+        self.run_bar.cancel()
         self.folder = folder
         self.list.clear()
         self._show_title()
         self.folder_changed.emit()
 
     def add(self, thumb: Thumb) -> None:
-        """Add an image, unless it is shown already."""
-        if self.list.findItems(thumb.name, Qt.MatchFlag.MatchExactly):
+        """Add an image, unless it is shown already, or another folder is."""
+        shown = self.list.findItems(thumb.name, Qt.MatchFlag.MatchExactly)
+        if shown or self.folder not in thumb.image.parents:
             return
         item = QListWidgetItem(QIcon(QPixmap.fromImage(image_of(thumb.picture))), thumb.name)
         item.setData(Qt.ItemDataRole.UserRole, (str(thumb.image), str(thumb.labels)))
@@ -75,7 +77,7 @@ class FieldBrowser(QWidget):
     def open(self, folder: Path) -> None:
         """Show the images of a folder."""
         self.begin(folder)
-        self.run_bar.start(
+        self.run_bar.restart(
             iter_browse(folder), self.run_bar.status.say, on_event=self.add, first="reading", kept=""
         )
 

@@ -44,7 +44,6 @@ class MakePage(QWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self._again = False  # the sliders have moved since the running preview began
         self._live = False  # the preview follows the sliders
         self._folder = Path()  # to which images are written
         self._build(viewer)
@@ -145,7 +144,6 @@ class MakePage(QWidget):
         self.preview_button.clicked.connect(self.preview)
         self.make_button.clicked.connect(self.make)
         self.run_bar.changed.connect(self._on_inputs)
-        self.preview_bar.changed.connect(self._on_preview_ended)
 
     # --- inputs ----------------------------------------------------------------------------------
 
@@ -223,21 +221,12 @@ class MakePage(QWidget):
     def preview(self) -> None:
         """Make a small image; a running preview ends and starts again."""
         self._live = True
-        if self.preview_bar.running:
-            self._again = True
-            self.preview_bar.cancel()
-            return
-        self.preview_bar.start(iter_preview(self.request), self._on_preview, kept="")
+        self.preview_bar.restart(iter_preview(self.request), self._on_preview, kept="")
 
     def _on_preview(self, result: tuple[Any, tuple[str, ...]]) -> None:
         picture, notes = result
         self.picture.show_array(picture)
         self.preview_bar.status.say(" ".join(notes))
-
-    def _on_preview_ended(self) -> None:
-        if self._again and not self.preview_bar.running:
-            self._again = False
-            self._soon.start()
 
     # --- making ----------------------------------------------------------------------------------
 
