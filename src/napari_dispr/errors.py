@@ -1,11 +1,22 @@
 """What sentences for users have in common: the exception for wrong input, names, numbers and times."""
 
+from collections.abc import Callable
+
 
 class InputError(ValueError):
     """Wrong input. The text is one sentence that names the input and says what to do.
 
     Widgets show the text next to the inputs; the command line prints it and exits with status 2.
     """
+
+
+def problem_of(request: Callable[[], object]) -> str:
+    """Why a request cannot be made, in words; empty if it can."""
+    try:
+        request()
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def counted(number: int, word: str) -> str:

@@ -59,6 +59,13 @@ def test_without_a_calibration_there_is_the_sd(qtbot: QtBot) -> None:
     assert table.tabs.tabText(0) == "Cells (mean ± sd)" and "±" in column(table, 1)[0]
 
 
+def test_rows_are_sorted_by_number(qtbot: QtBot) -> None:
+    table = shown(qtbot, prediction_of())
+    table.members_view.sortByColumn(2, Qt.SortOrder.AscendingOrder)
+    volumes = [float(table.members_view.model().index(row, 2).data()) for row in range(4)]
+    assert volumes == sorted(volumes) and volumes[0] < 1e4 < volumes[1], "not by their first digits"
+
+
 def test_ambiguity_and_modes(qtbot: QtBot) -> None:
     table = shown(qtbot, prediction_of())
     first, second = column(table, 7)
@@ -85,6 +92,8 @@ def test_unlike_cells_are_marked_and_the_tooltip_says_why(qtbot: QtBot) -> None:
         ((1234.5, 56.7, 1000.0, 1600.0), "1234 [1000, 1600]"),
         ((92.123, 4.28, np.nan, np.nan), "92.1 ± 4.3"),
         ((92.123, 4.28), "92.1 ± 4.3"),
+        ((1234.5, 56.7), "1234 ± 57"),
+        ((0.8591, 0.0123), "0.859 ± 0.012"),
         ((5.0, np.nan), "5"),
         ((5.0, np.nan, 4.0, 6.5), "5.0 [4.0, 6.5]"),
     ],

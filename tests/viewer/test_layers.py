@@ -343,7 +343,7 @@ def test_a_path_from_noise_to_shape_lies_where_its_cell_does(viewer: ViewerModel
     frames = np.stack([noise, ensemble.signed_distance[1]])
     path = Denoising(5, 1, frames, frames, np.array([1, 0]), np.array([1, 0]), ensemble.grid_to_world)
     depth = 3.0 * grid.in_plane_scale(opened.prediction.image_to_world)
-    data, settings = denoising_layer(path, name="cells", depth=depth, unit=image.units[0])
+    data, settings, _ = denoising_layer(path, "cells", depth, image.units[0])
     layer = viewer.add_image(data, **settings)
     assert layer.name == "cells: cell 5, member 2, from noise to shape" and layer.metadata[METADATA_KEY]
     assert data.shape == (STEPS, *grid.SHAPE) and layer.axis_labels == ("step", "z", "y", "x")

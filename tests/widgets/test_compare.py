@@ -215,7 +215,7 @@ def test_keep_and_reject_go_into_table_layers_and_back(compare, qtbot: QtBot) ->
     click_tile(widget, 0)
     place = widget.actions.reject_button.mapTo(widget, QPoint())
     press(widget.actions.reject_button)
-    assert widget.actions.running
+    assert widget.actions.run_bar.running
     widget.content.layout().activate()
     assert widget.actions.reject_button.mapTo(widget, QPoint()) == place, "no button moves during a short job"
     settle(qtbot, widget)

@@ -96,11 +96,13 @@ def test_the_picture_lies_under_its_cell() -> None:
     prediction = balls(discs(), plane.to_world)
     opened = OpenPrediction(object(), "cells", prediction, pd.DataFrame(), pd.DataFrame(), plane, image)
     cell = cell_shapes(opened, 5, contrast=(0, 20))
-    rows, columns = np.nonzero(cell.floor.picture > 0.9)
-    pixel = 2 * cell.floor.half / len(cell.floor.picture)
-    place = (np.array([columns.mean(), rows.mean()]) + 0.5) * pixel - cell.floor.half
+    (sheet,) = cell.sheets
+    picture = sheet.pixels[..., 0]
+    rows, columns = np.nonzero(picture > 0.9)
+    pixel = 2 * sheet.half / len(picture)
+    place = (np.array([columns.mean(), rows.mean()]) + 0.5) * pixel - sheet.half
     np.testing.assert_allclose(place, [0.1 * 7.5, 0.0], atol=0.06)
-    edge = cell.floor.picture[len(cell.floor.picture) // 2] > 0.1
+    edge = picture[len(picture) // 2] > 0.1
     assert edge.sum() * pixel == pytest.approx(2 * RADIUS * 0.1, rel=0.06)
 
 
@@ -108,11 +110,11 @@ def test_without_the_picture_what_the_model_saw_of_it_is_shown() -> None:
     mask = (np.hypot(Y[0], X[0]) < 12).astype(np.float32)
     image = np.where(X[0] > 0, 0.8, 0.2).astype(np.float32)
     ensemble = ensemble_of(ball_at(0, 0, 0, 12), section=Section(mask, image))
-    floor = cell_shapes(opened_of(ensemble), 3).floor
-    half = len(floor.picture) // 2
-    assert floor.picture[half, half + 20] == 1.0
-    assert floor.picture[half, half - 20] == pytest.approx(0.25, abs=0.02)
-    assert cell_shapes(opened_of(ensemble_of(ball_at(0, 0, 0, 12))), 3).floor is None
+    (sheet,) = cell_shapes(opened_of(ensemble), 3).sheets
+    half = len(sheet.pixels) // 2
+    assert sheet.height == 0 and sheet.pixels[half, half + 20, 0] == 1.0
+    assert sheet.pixels[half, half - 20, 0] == pytest.approx(0.25, abs=0.02)
+    assert not cell_shapes(opened_of(ensemble_of(ball_at(0, 0, 0, 12))), 3).sheets
 
 
 # --- tiles ----------------------------------------------------------------------------------------------

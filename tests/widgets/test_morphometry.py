@@ -499,13 +499,21 @@ def exported(qtbot: QtBot, bar: ExportBar) -> str:
     return bar.run_bar.status.text()
 
 
-@pytest.fixture
-def bar(qtbot: QtBot) -> ExportBar:
-    """The button alone, with the prediction and the layers that it is of."""
-    opened = show_prediction(ViewerModel())
-    bar = ExportBar(lambda: opened)
+def export_bar(qtbot: QtBot, shown: list[OpenPrediction]) -> ExportBar:
+    """The button alone, with the last of these predictions, and no cell selected."""
+
+    def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+        cells, measures = (shown[-1].cells, shown[-1].measures) if shown else (None, None)
+        return cells_content(cells).exported, members_content(measures).exported
+
+    bar = ExportBar(lambda: shown[-1] if shown else None, tables, lambda: None)
     qtbot.addWidget(bar)
     return bar
+
+
+@pytest.fixture
+def bar(qtbot: QtBot) -> ExportBar:
+    return export_bar(qtbot, [show_prediction(ViewerModel())])
 
 
 def test_tables_as_files(bar: ExportBar, qtbot: QtBot, tmp_path: Path) -> None:
@@ -588,8 +596,7 @@ def test_a_cancelled_or_failed_export_leaves_what_was_there(
 def test_what_is_offered_for_export(qtbot: QtBot) -> None:
     prediction, measures, cells = predicted()
     shown: list[OpenPrediction] = []
-    bar = ExportBar(lambda: shown[-1] if shown else None)
-    qtbot.addWidget(bar)
+    bar = export_bar(qtbot, shown)
     assert not bar.button.isEnabled()
     shown.append(OpenPrediction(object(), "cells", prediction.keep(5, None), measures, cells))
     bar.refresh()

@@ -171,8 +171,8 @@ def test_predict_compare_and_complete_a_coarse_stack(
     qtbot.addWidget(rank)
     opened = Session.of(viewer).current
     rank.choose(BY_PLANE)
-    assert rank.ranking(opened.prediction, opened.measures) is None and rank.pending
-    qtbot.waitUntil(lambda: not rank.pending)
+    assert rank.ranking(opened.prediction, opened.measures) is None and rank.run_bar.running
+    qtbot.waitUntil(lambda: not rank.run_bar.running)
     ranking = rank.ranking(opened.prediction, opened.measures)
     assert {*NEXT_PLANE.values()} <= {*ranking.columns} and ranking["rank"].tolist() == [1, 2]
     assert "one more plane, at z = " in rank.summary(ranking)
@@ -190,8 +190,8 @@ def test_the_search_for_planes_can_be_cancelled(qtbot, monkeypatch: pytest.Monke
     rank, prediction = RankChoice(), Prediction({}, provenance={})
     qtbot.addWidget(rank)
     rank.choose(BY_PLANE)
-    assert rank.ranking(prediction, pd.DataFrame([1])) is None and rank.pending
+    assert rank.ranking(prediction, pd.DataFrame([1])) is None and rank.run_bar.running
     rank.run_bar.cancel_button.click()
     cancelled.set()
-    qtbot.waitUntil(lambda: not rank.pending)
+    qtbot.waitUntil(lambda: not rank.run_bar.running)
     assert rank.chosen == "" and rank.run_bar.status.text() == "Cancelled. The cells are not ranked."

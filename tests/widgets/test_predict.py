@@ -16,7 +16,7 @@ from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QSettings, Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog
 from support.windows import click_cell, let_events_run, press
 
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
@@ -31,7 +31,7 @@ from napari_dispr.viewer.samples import simulated_red_blood_cells
 from napari_dispr.viewer.scene import camera_of
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.parts.threads import threads_running
-from napari_dispr.widgets.parts.wording import estimate, mean_and_sd
+from napari_dispr.widgets.parts.wording import estimate
 from napari_dispr.widgets.predict.request import CellChoice
 from napari_dispr.widgets.predict.running import progress_text
 from napari_dispr.widgets.predict.widget import PredictWidget
@@ -317,7 +317,7 @@ def test_closing_the_window_cancels(opened, qtbot: QtBot) -> None:
     widget.form.settings = QUICK.model_copy(update={"members": 50})
     widget.cells.choice = CellChoice.ALL
     press(widget.predict_button)
-    assert threads_running()
+    assert threads_running() and not widget.fix_button.isEnabled(), "it would do nothing"
     viewer.close()
     qtbot.waitUntil(lambda: not threads_running())
     let_events_run()  # no result may reach the closed window
@@ -666,6 +666,21 @@ def test_table_copies_and_exports(opened, qtbot: QtBot, tmp_path) -> None:
         np.testing.assert_allclose(layer.features["volume"].dropna(), rows["volume"])
 
 
+def test_a_table_that_cannot_be_written_is_said(opened, qtbot: QtBot, tmp_path, monkeypatch) -> None:
+    _, widget = opened()
+    run(qtbot, widget, 1)
+    table = widget.table
+    (tmp_path / "file").write_text("")
+    for path, text in (
+        (tmp_path / "file" / "cells.csv", "Choose another place"),
+        (tmp_path / "a.csv", "Saved"),
+    ):
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, path=path: (str(path), "Every member"))
+        press(table.export_button)
+        qtbot.waitUntil(lambda: not table.run_bar.running)
+        assert text in table.run_bar.status.text()
+
+
 def test_results_are_shown_with_their_own_labels_only(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     run(qtbot, widget, 1)
@@ -673,28 +688,6 @@ def test_results_are_shown_with_their_own_labels_only(opened, qtbot: QtBot) -> N
     for layer, hidden in ((other, True), (viewer.layers["cells"], False)):
         widget.labels_choice.layer = layer
         assert (widget.table.isHidden(), widget.run_bar.status.isHidden()) == (hidden, hidden)
-
-
-def test_table_sorts_by_number(opened, qtbot: QtBot) -> None:
-    _viewer, widget = opened()
-    run(qtbot, widget, 1, 4, 8)
-    view = widget.table.cells_view
-    view.sortByColumn(1, Qt.SortOrder.DescendingOrder)
-    volumes = [float(view.model().index(row, 1).data().split()[0]) for row in range(3)]
-    assert volumes == sorted(volumes, reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("mean", "sd", "text"),
-    [
-        (92.123, 4.28, "92.1 ± 4.3"),
-        (1234.5, 56.7, "1234 ± 57"),
-        (0.8591, 0.0123, "0.859 ± 0.012"),
-        (5.0, np.nan, "5"),
-    ],
-)
-def test_mean_and_sd(mean: float, sd: float, text: str) -> None:
-    assert mean_and_sd(mean, sd) == text
 
 
 def test_settings_are_remembered(make_napari_viewer) -> None:

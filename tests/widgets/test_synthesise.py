@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from napari import Viewer
+from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -19,7 +21,7 @@ from support.windows import press
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
-from napari_dispr.synthesis.annotated import read_annotated
+from napari_dispr.synthesis.annotated import read_annotated, write_image
 from napari_dispr.synthesis.fields import make_synthesis
 from napari_dispr.synthesis.learned_card import read_card
 from napari_dispr.synthesis.phantoms import simulate_field
@@ -28,7 +30,7 @@ from napari_dispr.synthesis.settings import PopulationSettings
 from napari_dispr.synthesis.sources import SAMPLE, cell_source, learned_file
 from napari_dispr.widgets.parts.followed import stop_runs
 from napari_dispr.widgets.synthesis import learn_run
-from napari_dispr.widgets.synthesis.browser import IMAGE_LAYER, LABELS_LAYER
+from napari_dispr.widgets.synthesis.browser import IMAGE_LAYER, LABELS_LAYER, FieldBrowser
 from napari_dispr.widgets.synthesis.learn_run import (
     FollowedLearning,
     LearnRun,
@@ -128,6 +130,19 @@ def test_a_cancelled_folder_continues(opened, qtbot: QtBot, tmp_path: Path) -> N
     make.make()
     qtbot.waitUntil(lambda: not make.run_bar.running)
     assert "notes.txt" in make.run_bar.status.text()
+
+
+def test_another_folder_is_shown_in_place_of_the_one_that_is_being_read(qtbot: QtBot, tmp_path: Path) -> None:
+    browser = FieldBrowser(ViewerModel())
+    qtbot.addWidget(browser)
+    for folder, images in (("first", "abc"), ("second", "d")):
+        for kind, name in product(("image", "labels"), images):
+            pixels = np.eye(24, dtype=np.uint8)
+            write_image(tmp_path / folder / kind / f"{name}.tif", pixels, (1.0, 1.0), "micrometer")
+    browser.open(tmp_path / "first")
+    browser.open(tmp_path / "second")
+    qtbot.waitUntil(lambda: "1 image in" in browser.run_bar.status.text())
+    assert browser.list.count() == 1 and browser.title.text().startswith("second: 1 image.")
 
 
 def test_images_become_layers(opened, qtbot: QtBot) -> None:

@@ -167,6 +167,19 @@ def test_cancel_ends_within_a_step_and_keeps_what_is_finished(bar: RunBar, qtbot
     assert len(events) == 1 and bar.status.text() == f"Cancelled. So {events[0]}."
 
 
+def test_a_job_that_replaces_another_waits_for_its_end(bar: RunBar, qtbot: QtBot) -> None:
+    first, last, results = Steps(), Steps(), []
+    bar.start(first.run(), pytest.fail)
+    bar.restart(Steps().run(), pytest.fail)
+    bar.restart(last.run(), results.append)
+    assert not last.started.is_set()
+    first.leave.release(4)
+    qtbot.waitUntil(last.started.is_set)
+    last.leave.release(4)
+    qtbot.waitUntil(lambda: not bar.running)
+    assert results == [4] and not bar.status.text()
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [

@@ -23,7 +23,7 @@ import napari_dispr
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
 from napari_dispr.cells.folders import DatasetNotes, read_dataset, write_dataset
 from napari_dispr.cells.stacks import cut_stacks
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, problem_of
 from napari_dispr.models.library import available_models, read_card, user_folder
 from napari_dispr.settings import PRESETS, TrainSettings
 from napari_dispr.synthesis.stacks import simulate_stack
@@ -263,15 +263,15 @@ def test_only_stacks_are_offered(opened, qtbot: QtBot) -> None:
 def test_voxel_size_is_the_layers_until_the_user_says_otherwise(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     spacing = widget.data.spacing
-    assert (spacing.spacing.zyx, spacing.spacing.unit) == (STACK.spacing, "micrometer")
+    assert (spacing.spacing.sides, spacing.spacing.unit) == (STACK.spacing, "micrometer")
     cells_read(qtbot, widget)
     before = widget.data.data.notes.voxel_size
     spacing.lengths["z"].setValue(2.0)
     cells_read(qtbot, widget)
-    assert spacing.spacing.zyx == (2.0, *STACK.spacing[1:])
+    assert spacing.spacing.sides == (2.0, *STACK.spacing[1:])
     assert widget.data.data.notes.voxel_size > before, "cells are twice as high"
     viewer.layers["segmentation"].scale = (1.5, 0.3, 0.3)
-    qtbot.waitUntil(lambda: spacing.spacing.zyx == (1.5, 0.3, 0.3))
+    qtbot.waitUntil(lambda: spacing.spacing.sides == (1.5, 0.3, 0.3))
 
 
 def test_layers_without_a_scale_are_doubted(opened, qtbot: QtBot) -> None:
@@ -383,7 +383,7 @@ def test_presets_fill_the_form(opened) -> None:
     form.by_steps.setChecked(True)
     form.steps.setValue(70)
     form.batch.setValue(7)
-    assert "even batch" in form.problem()
+    assert "even batch" in problem_of(form.request)
     form.preset.setCurrentIndex(form.preset.findData("dispr"))
     assert form.request().settings == PRESETS["dispr"] and form.request().start is None
     assert not form.start.isEnabled()

@@ -279,7 +279,8 @@ def test_reading_in_a_thread_changes_nothing_that_the_window_shows(run: Run) -> 
     run.picture.write_bytes(b"one")
     news = followed.read()
     assert (followed.log, followed.state, followed.picture) == (RunLog(), "planned", b"")
-    assert (followed.take(news).progress, followed.state, followed.picture) == (0.4, "stopped", b"one")
+    followed.take(news)
+    assert (followed.progress, followed.state, followed.picture) == (0.4, "stopped", b"one")
 
 
 def test_a_removed_run_is_missed(run: Run) -> None:

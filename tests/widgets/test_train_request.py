@@ -89,8 +89,8 @@ def test_labels_without_a_scale_take_the_pictures() -> None:
     assert layers_spacing(image, labels(scale=(3, 1, 1))) == Spacing((3.0, 1.0, 1.0), "pixel")
     assert layers_spacing(None, labels()) == Spacing((1.0, 1.0, 1.0), "pixel")
     stated = Spacing((1.5, 0.3, 0.2), "micrometer")
-    assert layers_spacing(None, labels(), stated.zyx) == stated, "of the file, which napari does not keep"
-    assert layers_spacing(image, labels(), stated.zyx) == Spacing((2.0, 0.2, 0.2), "micrometer")
+    assert layers_spacing(None, labels(), stated.sides) == stated, "of the file, which napari does not keep"
+    assert layers_spacing(image, labels(), stated.sides) == Spacing((2.0, 0.2, 0.2), "micrometer")
     assert layers_spacing(None, labels(), (None, 0.3, 0.2)) == Spacing((1.0, 1.0, 1.0), "pixel")
 
 

@@ -199,7 +199,7 @@ def check_suffix(out: Path, *suffixes: str) -> None:
         raise InputError(f"{out} is a folder: give the name of a file to write.")
     _check_writable(out.absolute().parent)
     # Our tables have a dictionary of their columns; our other files name the software.
-    ours = out.with_suffix(".columns.csv").exists() if ".csv" in suffixes else False
+    ours = ".csv" in suffixes and out.with_suffix(".columns.csv").exists()
     if out.exists() and not ours and not (out.is_file() and b"napari-dispr" in out.read_bytes()):
         raise InputError(f"{out} already exists: give another name, or remove it first.")
 

@@ -204,7 +204,7 @@ class RunFolder(ABC):
         host = self._marked().get("host", platform.node())
         return (
             host != platform.node()
-            and time.time() - max(_written(path) for path in (self.folder / _OWNER, self.log)) < _SILENCE
+            and time.time() - max(written_at(path) for path in (self.folder / _OWNER, self.log)) < _SILENCE
         )
 
     def _owner(self) -> psutil.Process | None:
@@ -291,7 +291,7 @@ def runs_folder() -> Path:
 def all_runs() -> list[Run]:
     """The runs in `runs_folder`, newest first."""
     found = []
-    for plan in sorted(runs_folder().glob(f"*/{_PLAN}"), key=_written, reverse=True):
+    for plan in sorted(runs_folder().glob(f"*/{_PLAN}"), key=written_at, reverse=True):
         with contextlib.suppress(InputError):
             found.append(Run.open(plan.parent))
     return found
@@ -304,8 +304,9 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _written(path: Path) -> float:
+def written_at(path: Path) -> float:
+    """The time when a file was last written; 0 if it is gone."""
     try:
         return path.stat().st_mtime
-    except OSError:  # it does not exist
+    except OSError:
         return 0.0

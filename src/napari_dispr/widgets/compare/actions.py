@@ -6,18 +6,19 @@ from functools import partial
 from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_dispr.errors import InputError
-from napari_dispr.prediction.result import Kept, Prediction
+from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.completed import add_completed, completed_layers
 from napari_dispr.viewer.content import LayerData, ResultContent
 from napari_dispr.viewer.layers import add_surfaces, surface_layers
-from napari_dispr.viewer.opened import OpenPrediction
+from napari_dispr.viewer.opened import OpenPrediction, Shape
 from napari_dispr.viewer.scene import StepsView
-from napari_dispr.viewer.session import Selection, Session
+from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.compare.changes import Change, changed, draw_more, replay_denoising
 from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.number_boxes import whole_box
 from napari_dispr.widgets.parts.run_bar import RunBar
 
 _MOST_MEMBERS = 100
@@ -54,9 +55,7 @@ class CompareActions(QWidget):
         self.undo_button = _button("Undo", "Undo the last change of this prediction", self.undo)
         self.replace_button = _button("Redraw", "Replace the selected member by a new one", self.replace)
         self.more_button = _button("Draw more", "Add members to this cell, from new noise", self.draw_more)
-        self.more = QSpinBox(toolTip="How many members to add")
-        self.more.setRange(1, 20)
-        self.more.setValue(5)
+        self.more = whole_box(1, 20, "How many members to add", 5)
         self.replay_button = _button(
             "Replay denoising",
             "Sample the selected member again, and show its steps from noise to shape as a layer",
@@ -91,49 +90,41 @@ class CompareActions(QWidget):
 
     def refresh(self) -> None:
         """Enable the buttons that fit the selection."""
-        opened, look = self._session.current, self._session.selection
-        cell = look.cell is not None and opened is not None and look.cell in opened.prediction
-        idle = cell and not self.running and opened is not None and not opened.growing
-        member = isinstance(look.shape, int)
-        several = cell and opened is not None and len(opened.prediction[look.cell or 0]) > 1
-        self.keep_button.setEnabled(idle and look.shape is not None)
-        kept = opened.prediction.kept.get(look.cell or 0) if cell and opened else None
-        is_kept = kept is not None and kept == look.shape
-        self.keep_button.setText("Undo keep" if is_kept else "Keep consensus" if look.shape == "consensus"
+        opened, shape = self._session.current, self._session.selection.shape
+        cell = self._session.selection.cell or 0  # no cell has the label 0
+        prediction = {} if opened is None else opened.prediction
+        idle = opened is not None and cell in prediction and not (self.run_bar.running or opened.growing)
+        member = idle and isinstance(shape, int)
+        kept = None if opened is None else opened.prediction.kept.get(cell)
+        is_kept = kept is not None and kept == shape
+        self.keep_button.setText("Undo keep" if is_kept else "Keep consensus" if shape == "consensus"
                                  else "Keep this shape")  # fmt: skip
-        self.reject_button.setEnabled(idle and member and several)
-        self.replace_button.setEnabled(idle and member)
-        self.more_button.setEnabled(idle)
-        self.undo_button.setEnabled(bool(idle and opened and self._last_change(opened)))
-        self.replay_button.setEnabled(idle and member)
-        self.surfaces_button.setEnabled(idle)
-        self.complete_button.setEnabled(idle)
-
-    @property
-    def running(self) -> bool:
-        return self.run_bar.running
+        self.keep_button.setEnabled(idle and shape is not None)
+        self.reject_button.setEnabled(member and len(prediction[cell]) > 1)
+        for button in (self.replace_button, self.replay_button):
+            button.setEnabled(member)
+        for button in (self.more_button, self.surfaces_button, self.complete_button):
+            button.setEnabled(idle)
+        self.undo_button.setEnabled(opened is not None and idle and self._last_change(opened) is not None)
 
     def keep(self) -> None:
         """Keep the selected shape as the cell's; undo that if it is kept already."""
-        opened, look = self._selected()
-        assert look.cell is not None and look.shape is not None
-        shape: Kept | None = look.shape
-        if opened.prediction.kept.get(look.cell) == shape:
-            shape = None
-        self._change(opened, opened.prediction.keep(look.cell, shape), "the layer of kept shapes")
+        opened, cell, shape = self._selected()
+        kept = None if opened.prediction.kept.get(cell) == shape else shape
+        self._change(opened, opened.prediction.keep(cell, kept), "the layer of kept shapes")
 
     def reject(self) -> None:
-        opened, look = self._selected()
-        assert look.cell is not None and isinstance(look.shape, int)
+        opened, cell, member = self._selected()
+        assert isinstance(member, int)
         try:
-            prediction = opened.prediction.reject(look.cell, look.shape)
+            prediction = opened.prediction.reject(cell, member)
         except InputError as error:
             self.status.say(str(error), problem=True)
             return
         self._change(opened, prediction, "tables and layers")
 
     def undo(self) -> None:
-        opened, _ = self._selected()
+        opened, _, _ = self._selected()
         last = self._last_change(opened)
         assert last is not None
         work = partial(changed, opened, last[0], self._before(opened))
@@ -151,19 +142,18 @@ class CompareActions(QWidget):
         self.changed.emit(change)
 
     def replace(self) -> None:
-        opened, look = self._selected()
-        assert look.cell is not None and isinstance(look.shape, int)
-        self._draw(opened, look.cell, 1, look.shape)
+        opened, cell, member = self._selected()
+        assert isinstance(member, int)
+        self._draw(opened, cell, 1, member)
 
     def draw_more(self) -> None:
-        opened, look = self._selected()
-        assert look.cell is not None
-        there = len(opened.prediction[look.cell])
+        opened, cell, _ = self._selected()
+        there = len(opened.prediction[cell])
         if there + self.more.value() > _MOST_MEMBERS:
-            text = f"Cell {look.cell} has {there} members: a cell takes at most {_MOST_MEMBERS}."
+            text = f"Cell {cell} has {there} members: a cell takes at most {_MOST_MEMBERS}."
             self.status.say(text, problem=True)
             return
-        self._draw(opened, look.cell, self.more.value(), None)
+        self._draw(opened, cell, self.more.value(), None)
 
     def _draw(self, opened: OpenPrediction, cell: int, members: int, replaced: int | None) -> None:
         work = draw_more(opened, cell, members, replaced, self._before(opened))
@@ -171,32 +161,31 @@ class CompareActions(QWidget):
 
     def replay(self) -> None:
         """Show the steps of the selected member from noise to shape as a layer."""
-        opened, look = self._selected()
-        assert look.cell is not None and isinstance(look.shape, int)
-        self.run_bar.start(replay_denoising(opened, look.cell, look.shape), self._on_replayed)
+        opened, cell, member = self._selected()
+        assert isinstance(member, int)
+        self.run_bar.start(replay_denoising(opened, cell, member), self._on_replayed)
 
     def add_surfaces(self) -> None:
         """Add the cell's shapes as surface layers."""
-        opened, look = self._selected()
-        cell = look.cell
-        assert cell is not None
+        opened, cell, _ = self._selected()
         self.run_bar.start(
             lambda step: surface_layers(opened, cell), partial(self._add_layers, opened), first="surfaces"
         )
 
     def complete(self) -> None:
         """Add all cells as one isotropic stack of labels, and where they are uncertain."""
-        opened, _ = self._selected()
+        opened, _, _ = self._selected()
         self.run_bar.start(
             lambda step: completed_layers(opened), partial(self._add_completed, opened), first="all cells"
         )
 
     # --- results ---------------------------------------------------------------------------------
 
-    def _selected(self) -> tuple[OpenPrediction, Selection]:
-        opened = self._session.current
-        assert opened is not None
-        return opened, self._session.selection
+    def _selected(self) -> tuple[OpenPrediction, int, Shape]:
+        """The prediction, the cell and the shape that are selected: the buttons are off without a cell."""
+        opened, selection = self._session.current, self._session.selection
+        assert opened is not None and selection.cell is not None
+        return opened, selection.cell, selection.shape
 
     def _before(self, opened: OpenPrediction) -> ResultContent | None:
         layers = self._session.handle(opened).layers

@@ -32,10 +32,8 @@ _ELEVATION, _AZIMUTH = 32.0, -25.0
 _FILL, _CLOSEST, _FARTHEST = 1.12, 8.0, 0.4
 #: Depth of the scene to each side of its centre, relative to the shape: panning must not leave it.
 _DEPTH = 100.0
-#: Opacity of the picture: shapes below it stay visible.
-_PICTURE_OPACITY = 0.5
-#: Order of painting: opaque surfaces from 0 on, then the picture, then translucent surfaces.
-_FLOOR_ORDER, _CLEAR_ORDER = 50, 100
+#: Order of painting: opaque surfaces from 0 on, then sheets, then translucent surfaces.
+_SHEET_ORDER, _CLEAR_ORDER = 50, 100
 #: Height of the text above and below a tile, pixels.
 HEAD, FOOT = 22, 18
 #: Pause between two tiles, milliseconds: OpenGL compiles for each.
@@ -54,7 +52,6 @@ class _TileNode:
         self.node = Node(parent=parent)
         self.node.transform = STTransform()
         self._meshes: list[Mesh] = []
-        self._floor: Image | None = None
         self._sheets: list[Image] = []
         self._heights: list[float] = []
         self._volume: Volume | None = None
@@ -63,34 +60,21 @@ class _TileNode:
     def meshes(self) -> list[Mesh]:
         return [mesh for mesh in self._meshes if mesh.visible]
 
-    def fill(
-        self, tile: Tile, cell: CellShapes, values_to: float, picture: bool, sheets: Sequence[Sheet]
-    ) -> None:
+    def fill(self, tile: Tile, cell: CellShapes, values_to: float, sheets: Sequence[Sheet]) -> None:
         for i, surface in enumerate(tile.surfaces):
             if i == len(self._meshes):
                 self._meshes.append(_lit_mesh(surface, self.node))
             _fill_mesh(self._meshes[i], surface, i, values_to)
         for mesh in self._meshes[len(tile.surfaces) :]:
             mesh.visible = False
-        self._fill_floor(cell, picture)
         self._fill_sheets(sheets)
         self._fill_volume(cell, tile.volume)
-
-    def _fill_floor(self, cell: CellShapes, wanted: bool) -> None:
-        if cell.floor is None or not wanted:
-            if self._floor is not None:
-                self._floor.visible = False
-            return
-        picture = _disc(cell.floor.picture)
-        if self._floor is None:
-            self._floor = _flat_picture(picture, self.node)
-        _lay(self._floor, picture, cell.floor.half, 0.0)
 
     def _fill_sheets(self, sheets: Sequence[Sheet]) -> None:
         for i, sheet in enumerate(sheets):
             if i == len(self._sheets):
                 self._sheets.append(_flat_picture(sheet.pixels, self.node))
-            _lay(self._sheets[i], sheet.pixels, sheet.half, sheet.height)
+            _lay(self._sheets[i], sheet)
         for picture in self._sheets[len(sheets) :]:
             picture.visible = False
         self._heights = [sheet.height for sheet in sheets]
@@ -99,8 +83,8 @@ class _TileNode:
         """Paint the farthest sheet first: a translucent one hides those that are painted later behind it."""
         order = np.argsort(np.argsort(self._heights if from_above else np.negative(self._heights)))
         for picture, place in zip(self._sheets, order.tolist(), strict=False):
-            if picture.order != _FLOOR_ORDER + 1 + place:
-                picture.order = _FLOOR_ORDER + 1 + place
+            if picture.order != _SHEET_ORDER + place:
+                picture.order = _SHEET_ORDER + place
 
     def _fill_volume(self, cell: CellShapes, wanted: bool) -> None:
         if not wanted:
@@ -122,17 +106,15 @@ class _TileNode:
 def _flat_picture(picture: NDArray[np.float32], parent: Node) -> Image:
     image = Image(picture, parent=parent)
     image.set_gl_state("translucent", depth_test=True, cull_face=False)
-    image.order = _FLOOR_ORDER
     # Transparent pixels must not hide a neighbouring tile.
     image.attach(Filter(fcode="void cut() { if (gl_FragColor.a < 0.01) discard; }", fpos=100))
     return image
 
 
-def _lay(image: Image, picture: NDArray[np.float32], half: float, height: float) -> None:
-    """Show a picture of this half side at this height."""
-    image.set_data(picture)
-    pixel = 2 * half / len(picture)
-    image.transform = STTransform(scale=(pixel, -pixel, 1), translate=(-half, half, height))
+def _lay(image: Image, sheet: Sheet) -> None:
+    image.set_data(sheet.pixels)
+    pixel = 2 * sheet.half / len(sheet.pixels)
+    image.transform = STTransform(scale=(pixel, -pixel, 1), translate=(-sheet.half, sheet.half, sheet.height))
     image.visible = True
 
 
@@ -166,14 +148,6 @@ def _fill_mesh(mesh: Mesh, painted: TileSurface, order: int, values_to: float) -
     mesh.order = order + (0 if solid else _CLEAR_ORDER)
 
 
-def _disc(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The picture (h, w) as a round RGBA picture, which stays in its tile at any angle."""
-    side = len(picture)
-    y, x = (np.indices(picture.shape) + 0.5) * 2 / side - 1
-    inside = np.clip((1 - np.hypot(y, x)) * side / 4, 0, 1)
-    return np.dstack([picture, picture, picture, _PICTURE_OPACITY * inside]).astype(np.float32)
-
-
 def _haze() -> Colormap:
     """Transparent where no member is; a haze where few are."""
     return Colormap([(0, 0, 0, 0), (0.27, 0.4, 0.75, 0.02), (0.35, 0.72, 0.76, 0.05), (1, 0.95, 0.7, 0.22)])
@@ -191,7 +165,7 @@ class ShapeCanvas(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self._cell: CellShapes | None = None
         self._tiles: list[Tile] = []
-        self._values_to, self._picture = 1.0, True
+        self._values_to = 1.0
         self._sheets: list[Sheet] = []
         self._zoom = 1.0
         #: Elevation and azimuth of the camera, degrees.
@@ -210,25 +184,14 @@ class ShapeCanvas(QWidget):
 
     # --- what is shown ---------------------------------------------------------------------------
 
-    def show_tiles(
-        self, cell: CellShapes, tiles: Sequence[Tile], *, picture: bool = True, sheets: Sequence[Sheet] = ()
-    ) -> None:
-        """Show these tiles of a cell, one after another.
-
-        Parameters
-        ----------
-        picture : bool
-            Whether to show the picture in the imaged plane.
-        sheets : sequence of Sheet
-            Further planes across the shapes.
-        """
+    def show_tiles(self, cell: CellShapes, tiles: Sequence[Tile], sheets: Sequence[Sheet]) -> None:
+        """Show these tiles of a cell, one after another, each with these sheets across its shapes."""
         before = self._tiles
         if cell is not self._cell:  # no shape stands under the caption of another
             for node in self._nodes:
                 node.node.visible = False
-        same_cell = cell is self._cell and picture == self._picture and list(sheets) == self._sheets
-        self._cell, self._tiles, self._picture = cell, list(tiles), picture
-        self._sheets = list(sheets)
+        same_cell = cell is self._cell and list(sheets) == self._sheets
+        self._cell, self._tiles, self._sheets = cell, list(tiles), list(sheets)
         self._values_to = _largest_value(tiles)
         if self._canvas is None:
             return
@@ -271,7 +234,7 @@ class ShapeCanvas(QWidget):
         i = self._waiting.pop(0)
         while len(self._nodes) <= i:
             self._nodes.append(_TileNode(self._view.scene))
-        self._nodes[i].fill(self._tiles[i], self._cell, self._values_to, self._picture, self._sheets)
+        self._nodes[i].fill(self._tiles[i], self._cell, self._values_to, self._sheets)
         self._nodes[i].node.visible = True
         self._place()
         if self._waiting:
@@ -381,7 +344,7 @@ class ShapeCanvas(QWidget):
         self._canvas.events.mouse_double_click.connect(lambda event: self.reset_view())
         if self._cell is not None:
             cell, self._cell = self._cell, None
-            self.show_tiles(cell, self._tiles, picture=self._picture, sheets=self._sheets)
+            self.show_tiles(cell, self._tiles, self._sheets)
 
     def _drop(self) -> None:
         if self._canvas is None:

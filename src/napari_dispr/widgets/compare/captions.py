@@ -14,7 +14,8 @@ from napari_dispr.widgets.compare.tiles import VALUE_COLOURS, Tile
 
 _WORDS, _QUIET, _SELECTED = QColor(235, 238, 242), QColor(150, 156, 165), QColor(255, 255, 255)
 _BAR_HEIGHT, _BAR_MARGIN = 10, 46
-_LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
+_MIDDLE = Qt.AlignmentFlag.AlignVCenter
+_LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft | _MIDDLE, Qt.AlignmentFlag.AlignRight | _MIDDLE
 
 
 class Captions(QWidget):
@@ -54,22 +55,16 @@ class Captions(QWidget):
         painter.setPen(_WORDS if tile.frame is None else QColor.fromRgbF(*tile.frame).lighter(118))
         words = f"✓ kept, {tile.caption}" if tile.kept else tile.caption
         top = QRectF(inner.x() + 8, inner.y() + 3, inner.width() - 16, 20)
-        metrics = painter.fontMetrics()
-        left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(top, left, metrics.elidedText(words, Qt.TextElideMode.ElideRight, int(top.width())))
+        _write(painter, top, words)
         if tile.note:
             painter.setFont(self.font())
             painter.setPen(_QUIET)
-            bottom = QRectF(inner.x() + 8, inner.bottom() - 21, inner.width() - 16, 18)
-            painter.drawText(
-                bottom, left, metrics.elidedText(tile.note, Qt.TextElideMode.ElideRight, int(bottom.width()))
-            )
+            _write(painter, QRectF(inner.x() + 8, inner.bottom() - 21, inner.width() - 16, 18), tile.note)
         if any(one.by_value for one in tile.surfaces):
-            unit = unit_sign(self._cell.unit) if self._cell else ""
-            title = "spread of surfaces (sd)"
-            self._paint_bar(painter, inner, "0", f"{self._values_to:.2g} {unit}", title)
+            self._paint_bar(painter, inner)
 
-    def _paint_bar(self, painter: QPainter, rect: QRectF, low: str, high: str, title: str) -> None:
+    def _paint_bar(self, painter: QPainter, rect: QRectF) -> None:
+        """The colours of the spread of surfaces, from 0 to the value of the last colour."""
         width = rect.width() - 2.4 * _BAR_MARGIN
         bar = QRectF(rect.x() + _BAR_MARGIN, rect.bottom() - 22, width, _BAR_HEIGHT)
         gradient = QLinearGradient(QPointF(bar.left(), 0), QPointF(bar.right(), 0))
@@ -81,10 +76,15 @@ class Captions(QWidget):
         painter.drawRect(bar)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.setPen(_WORDS)
-        left, right = (one | Qt.AlignmentFlag.AlignVCenter for one in (_LEFT, _RIGHT))
-        painter.drawText(QRectF(rect.x(), bar.y() - 5, _BAR_MARGIN - 6, 20), right, low)
-        painter.drawText(QRectF(bar.right() + 6, bar.y() - 5, 90, 20), left, high)
+        unit = unit_sign(self._cell.unit) if self._cell else ""
+        painter.drawText(QRectF(rect.x(), bar.y() - 5, _BAR_MARGIN - 6, 20), _RIGHT, "0")
+        painter.drawText(QRectF(bar.right() + 6, bar.y() - 5, 90, 20), _LEFT, f"{self._values_to:.2g} {unit}")
         painter.setPen(_QUIET)
         above = QRectF(bar.x(), bar.y() - 20, rect.right() - bar.x(), 18)
-        words = painter.fontMetrics().elidedText(title, Qt.TextElideMode.ElideRight, int(above.width()))
-        painter.drawText(above, _LEFT, words)
+        _write(painter, above, "spread of surfaces (sd)")
+
+
+def _write(painter: QPainter, place: QRectF, text: str) -> None:
+    """Write as much of a text as there is room for."""
+    shown = painter.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, int(place.width()))
+    painter.drawText(place, _LEFT, shown)

@@ -49,7 +49,7 @@ def replay_denoising(opened: OpenPrediction, cell: int, number: int) -> Generato
     from napari_dispr.widgets.compare.denoising import denoising_layer
 
     path = yield from _with_progress(iter_denoising(opened.prediction, cell, number))
-    return (*denoising_layer(path, name=opened.name, depth=opened.depth, unit=opened.unit), "image")
+    return denoising_layer(path, opened.name, opened.depth, opened.unit)
 
 
 def _with_progress(events: Generator[Any, None, Any]) -> Generator[Progress, None, Any]:

@@ -20,13 +20,11 @@ from napari_dispr.shapes.meshes import surface_mesh, without_creases
 from napari_dispr.viewer.displayed import DisplayedPlane, finest
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.world import layer_to_world
-from napari_dispr.widgets.compare.sheets import Sheet, known_sheets
+from napari_dispr.widgets.compare.sheets import Sheet, known_sheets, picture_sheet, places_on_grid
 
 if TYPE_CHECKING:
     import trimesh
 
-#: Pixels along a side of the picture under a shape.
-_PICTURE = 192
 #: How much more than the shapes the picture shows around them.
 _MARGIN = 1.12
 #: Middle of a cell on the grid, (z, y, x).
@@ -74,22 +72,6 @@ class Mode:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Floor:
-    """The picture in the imaged plane.
-
-    Attributes
-    ----------
-    picture : (h, w) float32
-        Rows downwards, as in the picture; 0 to 1 within its contrast limits.
-    half : float
-        Half of its side, in the unit of the world.
-    """
-
-    picture: NDArray[np.float32]
-    half: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class CellShapes:
     """The shapes of one cell, ready for painting.
 
@@ -107,12 +89,12 @@ class CellShapes:
         Side of a voxel.
     first : (3,) float
         Centre of the occupancy's first voxel, (x, y, z).
-    floor : Floor or None
-        None also for a cell with several known planes, which ``sheets`` shows.
     radius : float
         Radius of a ball around the centre that contains all shapes.
     half : float
-        Half of the side of the pictures.
+        Half of the side of the sheets.
+    sheets : tuple of Sheet
+        The known planes of a cell that has several; else the picture, if there is one.
     """
 
     label: int
@@ -125,10 +107,9 @@ class CellShapes:
     occupancy: NDArray[np.float32]
     voxel: float
     first: tuple[float, float, float]
-    floor: Floor | None
     radius: float
-    half: float = 1.0
-    sheets: tuple[Sheet, ...] = ()
+    half: float
+    sheets: tuple[Sheet, ...]
 
     def mode_of(self, number: int) -> Mode:
         """The group that a member belongs to."""
@@ -183,9 +164,9 @@ def cell_shapes(
     radius = max((float(np.linalg.norm(one.vertices, axis=1).max()) for one in surfaces
                   if len(one.vertices)), default=half)  # fmt: skip
     voxel = float(ensemble.spacing.mean())
-    # Axes z and y of the grid are opposite to those of the view.
-    sheets = known_sheets(ensemble, half)
+    sheets = known_sheets(ensemble, half) or _picture(opened, ensemble, half, contrast)
     tallest = max((abs(sheet.height) for sheet in sheets), default=0.0)
+    # Axes z and y of the grid are opposite to those of the view.
     first = -(np.array([grid.SIZE - 1, grid.SIZE - 1, 0]) - _MIDDLE) * [1, 1, -1] * voxel
     return CellShapes(
         label=label,
@@ -198,7 +179,6 @@ def cell_shapes(
         occupancy=np.ascontiguousarray(ensemble.occupancy[::-1, ::-1]),
         voxel=voxel,
         first=(float(first[2]), float(first[1]), float(first[0])),
-        floor=None if sheets else _floor(opened, ensemble, half, contrast),
         radius=max(radius, half, tallest),
         half=half,
         sheets=sheets,
@@ -275,23 +255,20 @@ def _true_surface(ensemble: Ensemble, label: int, truth: Truth | None, depth: fl
 # --- the picture ----------------------------------------------------------------------------------------
 
 
-def _floor(
+def _picture(
     opened: OpenPrediction, ensemble: Ensemble, half: float, contrast: tuple[float, float] | None
-) -> Floor | None:
-    """The picture around a cell; if it is not open, the model's input."""
-    steps = (np.arange(_PICTURE) + 0.5) / _PICTURE * 2 - 1
-    y, x = np.meshgrid(steps * half, steps * half, indexing="ij")
-    index = np.stack([y, x]) / ensemble.spacing[1:, None, None] + grid.CENTRE
+) -> tuple[Sheet, ...]:
+    """The picture around a cell; if it is not open, the model's input; nothing if that is unknown, too."""
+    index = places_on_grid(ensemble, half)
     if opened.plane is not None and "depths" not in opened.prediction.provenance:
         sampled = _of_picture(opened.plane, opened.prediction.image_to_world, ensemble, index)
     elif ensemble.section is not None and ensemble.section.image is not None:
         seen = ensemble.section.image * (ensemble.section.mask > 0)
         sampled, contrast = map_coordinates(seen, index, order=1, mode="constant"), None
     else:
-        return None
+        return ()
     low, high = contrast if contrast is not None else (float(sampled.min()), float(sampled.max()))
-    picture = np.clip((sampled - low) / max(high - low, 1e-12), 0, 1)
-    return Floor(picture.astype(np.float32), half)
+    return (picture_sheet(np.clip((sampled - low) / max(high - low, 1e-12), 0, 1), half),)
 
 
 def _of_picture(

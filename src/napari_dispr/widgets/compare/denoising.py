@@ -1,14 +1,12 @@
 """The steps of a member from noise to shape as a napari layer, along its first axis. No Qt."""
 
-from typing import Any
-
 import numpy as np
 import pint
 from napari.utils import Colormap
 
 from napari_dispr import grid
 from napari_dispr.shapes.denoising import Denoising
-from napari_dispr.viewer.content import METADATA_KEY
+from napari_dispr.viewer.content import METADATA_KEY, LayerData
 from napari_dispr.viewer.layers import transform_of
 
 #: Steps along the first axis, with evenly falling noise.
@@ -18,26 +16,18 @@ _COLOURS = ((0.1, 0.3, 0.6, 0), (0.1, 0.3, 0.6, 1), (0.55, 0.8, 1, 1), (0.95, 0.
 _CONTROLS = (0, 0.2, 0.7, 1)
 
 
-def denoising_layer(
-    denoising: Denoising, *, name: str, depth: float = 0.0, unit: pint.Unit | str | None = None
-) -> tuple[Any, dict[str, Any]]:
-    """Data and settings of an image layer that shows a shape forming from noise.
+def denoising_layer(denoising: Denoising, name: str, depth: float, unit: pint.Unit | str) -> LayerData:
+    """An image layer (step, z, y, x) of `FRAMES` signed distances; the last one is the finished shape.
 
     Parameters
     ----------
+    name : str
+        Of the prediction.
     depth : float
         World z of the picture's plane.
-    unit : pint.Unit or str, optional
-        Of the world's axes; by default that of the prediction.
-
-    Returns
-    -------
-    frames : (step, z, y, x) float32 array
-        Signed distances, `FRAMES` of them; the last one is the finished shape.
-    settings : dict
-        For ``viewer.add_image(frames, **settings)``. The layer lies where the cell does.
+    unit : pint.Unit or str
+        Of the world's axes.
     """
-    unit = denoising.unit if unit is None else unit
     affine = np.eye(5)
     affine[1:, 1:] = grid.translation((depth, 0.0, 0.0)) @ denoising.grid_to_world
     frames = denoising.at(np.linspace(float(denoising.noise[0]), 0, FRAMES))
@@ -54,4 +44,4 @@ def denoising_layer(
         "colormap": Colormap(_COLOURS, controls=_CONTROLS, name="noise to shape"),
         **transform_of(affine),
     }
-    return frames, settings
+    return frames, settings, "image"

@@ -47,13 +47,12 @@ class TurnMovie(QObject):
             return
         elevation, azimuth = self._angles
         self._canvas.turn(elevation, azimuth + 360 * len(self._frames) / FRAMES)
-        picture = self._canvas.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
-        width, height, line = picture.width(), picture.height(), picture.bytesPerLine()
+        picture = self._canvas.grab().toImage().convertToFormat(QImage.Format.Format_RGBX8888)
         content = picture.constBits()
         if hasattr(content, "setsize"):  # PyQt
             content.setsize(picture.sizeInBytes())
-        pixels = np.frombuffer(content, np.uint8).reshape(height, line)[:, : 3 * width]
-        self._frames.append(pixels.reshape(height, width, 3).copy())
+        pixels = np.frombuffer(content, np.uint8).reshape(picture.height(), picture.width(), 4)
+        self._frames.append(pixels[..., :3].copy())
         if len(self._frames) == FRAMES:
             self._next.stop()
             self._canvas.turn(*self._angles)

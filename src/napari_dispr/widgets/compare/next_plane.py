@@ -41,7 +41,7 @@ class NextPlane(QCheckBox):
         """Whether the plane is being looked for."""
         return self._gains.pending
 
-    def look(self, ensemble: Ensemble) -> None:
+    def search(self, ensemble: Ensemble) -> None:
         """Find the plane of this cell, if the switch is on."""
         self._ensemble = ensemble
         if self.isChecked() and (self._found is None or self._found[0] is not ensemble):
@@ -77,12 +77,13 @@ class NextPlane(QCheckBox):
         return f"Next plane: z = {z:.3g} {unit} ({where}). {gain}"
 
     def _known(self) -> PlaneGains | InputError | None:
-        known = self.isChecked() and self._found is not None and self._found[0] is self._ensemble
-        return self._found[1] if known and self._found is not None else None
+        if self.isChecked() and self._found is not None and self._found[0] is self._ensemble:
+            return self._found[1]
+        return None
 
     def _on_toggled(self) -> None:
         if self._ensemble is not None:
-            self.look(self._ensemble)
+            self.search(self._ensemble)
         self.changed.emit()
 
     def _on_found(self, answer: tuple[Ensemble, PlaneGains | InputError]) -> None:

@@ -1,4 +1,4 @@
-"""Sheets across the shapes of a cell: its known planes, and the plane to image next. No Qt."""
+"""Sheets across the shapes of a cell: its picture or known planes, and the plane to image next. No Qt."""
 
 from dataclasses import dataclass
 
@@ -52,9 +52,7 @@ def known_sheets(ensemble: Ensemble, half: float) -> tuple[Sheet, ...]:
     if section is None or not section.planes:
         return ()
     low, high = section.brightness
-    steps = (np.arange(_PIXELS) + 0.5) / _PIXELS * 2 - 1
-    index = np.stack(np.meshgrid(steps, steps, indexing="ij")) * half
-    index = index / ensemble.spacing[1:, None, None] + grid.CENTRE
+    index = places_on_grid(ensemble, half)
     sheets = []
     disc = _disc(_LARGEST)
     for plane in section.all_planes:
@@ -68,6 +66,21 @@ def known_sheets(ensemble: Ensemble, half: float) -> tuple[Sheet, ...]:
         pixels[_rim(inside)] = (*_OUTLINE, _LINES)
         sheets.append(Sheet(pixels, half, -plane.depth * float(ensemble.spacing[0])))
     return tuple(sheets)
+
+
+def picture_sheet(picture: _Pixels, half: float) -> Sheet:
+    """The picture (h, w), from 0 to 1, in the imaged plane. It is round, so that it stays in its tile when it
+    turns.
+    """
+    inside = np.clip((1 - _from_middle()) * _PIXELS / 4, 0, 1)
+    return Sheet(np.dstack([picture, picture, picture, _INSIDE * inside]).astype(np.float32), half, 0.0)
+
+
+def places_on_grid(ensemble: Ensemble, half: float) -> NDArray[np.float64]:
+    """Grid indices (2, h, w) along y and x of the pixels of a sheet."""
+    steps = (np.arange(_PIXELS) + 0.5) / _PIXELS * 2 - 1
+    index = np.stack(np.meshgrid(steps, steps, indexing="ij")) * half
+    return np.asarray(index / ensemble.spacing[1:, None, None] + grid.CENTRE)
 
 
 def next_sheet(depth: float, half: float, radius: float) -> Sheet:
@@ -84,8 +97,13 @@ def next_sheet(depth: float, half: float, radius: float) -> Sheet:
 
 def _disc(share: float) -> NDArray[np.bool_]:
     """A disc that takes this share of the side."""
+    return _from_middle() < share
+
+
+def _from_middle() -> NDArray[np.float64]:
+    """Distance of each pixel of a sheet from its middle, relative to half of its side."""
     y, x = (np.indices((_PIXELS, _PIXELS)) + 0.5) * 2 / _PIXELS - 1
-    return np.asarray(np.hypot(y, x) < share)
+    return np.asarray(np.hypot(y, x))
 
 
 def _rim(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:

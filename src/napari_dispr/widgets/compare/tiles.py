@@ -104,36 +104,27 @@ def tiles_of(
     several = len(cell.modes) > 1
     shown = len(cell.members) + (cell.consensus is not None) + (cell.truth is not None)
     surfaces = cell.coarse if shown >= _COARSE_FROM else cell.members
+
+    def tile(shape: Shape, caption: str, surface: Surface, colour: tuple[float, float, float]) -> Tile:
+        return Tile(
+            shape,
+            caption,
+            notes.get(shape, ""),
+            (TileSurface(surface, (*colour, 1.0)),),
+            frame=colour if several and isinstance(shape, int) else None,
+            selected=shape is not None and selected == shape,
+            kept=shape is not None and kept == shape,
+        )
+
     tiles = []
     for mode in cell.modes:
-        colour = mode_colour(mode.letter)
         for number in mode.numbers:
-            name = f"member {number + 1}"
-            tiles.append(
-                Tile(
-                    shape=number,
-                    caption=f"{mode.letter}: {name}" if several else name,
-                    note=notes.get(number, ""),
-                    surfaces=(TileSurface(surfaces[number], (*colour, 1.0)),),
-                    frame=colour if several else None,
-                    selected=selected == number,
-                    kept=kept == number,
-                )
-            )
+            caption = f"{mode.letter}: {_name(number)}" if several else _name(number)
+            tiles.append(tile(number, caption, surfaces[number], mode_colour(mode.letter)))
     if cell.consensus is not None and len(cell.members) > 1:
-        tiles.append(
-            Tile(
-                shape="consensus",
-                caption="consensus",
-                note=notes.get("consensus", ""),
-                surfaces=(TileSurface(cell.consensus, (*CONSENSUS_COLOUR, 1.0)),),
-                selected=selected == "consensus",
-                kept=kept == "consensus",
-            )
-        )
+        tiles.append(tile("consensus", "consensus", cell.consensus, CONSENSUS_COLOUR))
     if cell.truth is not None:
-        truth = (TileSurface(cell.truth, (*TRUTH_COLOUR, 1.0)),)
-        tiles.append(Tile(shape=None, caption="truth", note=notes.get(None, ""), surfaces=truth))
+        tiles.append(tile(None, "truth", cell.truth, TRUTH_COLOUR))
     return tiles
 
 

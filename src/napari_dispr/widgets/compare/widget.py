@@ -153,7 +153,7 @@ class CompareWidget(DockedWidget):
         self.before_button.clicked.connect(lambda: self._step(-1))
         self.after_button.clicked.connect(lambda: self._step(1))
         self.ambiguous_first.toggled.connect(self._offer_cells)
-        self.truth_choice.layer_changed.connect(self._look)
+        self.truth_choice.layer_changed.connect(self._ask_shapes)
         self.picture.toggled.connect(self._show)
         self.next_plane.changed.connect(self._show)
         for view, button in self.view_buttons.items():
@@ -191,7 +191,7 @@ class CompareWidget(DockedWidget):
         if cell is None:
             self._session.select(self._order[0])
         elif before is None or before.prediction.get(cell) is not opened.prediction[cell]:
-            self._look()
+            self._ask_shapes()
         else:
             self._show()
 
@@ -239,7 +239,7 @@ class CompareWidget(DockedWidget):
         if self._cell is not None and self._cell.label == cell and not self._shapes.pending:
             self._show()
         else:
-            self._look()
+            self._ask_shapes()
 
     def _on_picture(self, cell: int, shape: Shape) -> None:
         """A cell was clicked in the picture or in a result layer."""
@@ -253,7 +253,7 @@ class CompareWidget(DockedWidget):
         self.view_buttons[view].setChecked(True)
         self._show()
 
-    def _look(self, *_: Any) -> None:
+    def _ask_shapes(self, *_: Any) -> None:
         opened, cell = self._opened, self._session.selection.cell
         if opened is None or cell is None or cell not in opened.prediction:
             return
@@ -273,20 +273,19 @@ class CompareWidget(DockedWidget):
             return
         self._cell = answer
         if self._opened is not None and answer.label in self._opened.prediction:
-            self.next_plane.look(self._opened.prediction[answer.label])
+            self.next_plane.search(self._opened.prediction[answer.label])
         self._show()
 
     def _show(self, *_: Any) -> None:
         cell, opened = self._cell, self._opened
         if cell is None or opened is None or cell.label not in opened.prediction:
             return
-        look = self._session.selection
+        selection = self._session.selection
         kept = opened.prediction.kept.get(cell.label)
-        shape = look.shape if look.cell == cell.label else None
+        shape = selection.shape if selection.cell == cell.label else None
         tiles = tiles_of(cell, self._view, shape, kept, self._notes(opened, cell))
         known = cell.sheets if self.picture.isChecked() else ()
-        sheets = (*known, *self.next_plane.sheet(cell))
-        self.canvas.show_tiles(cell, tiles, picture=self.picture.isChecked(), sheets=sheets)
+        self.canvas.show_tiles(cell, tiles, (*known, *self.next_plane.sheet(cell)))
         words = (self._headline(opened, cell), self.next_plane.words(opened.prediction, cell.label))
         self.headline.setText("<br>".join(filter(None, words)))
         shapes = self._steps(cell)
@@ -389,7 +388,7 @@ class CompareWidget(DockedWidget):
     @property
     def busy(self) -> bool:
         """Whether something is still running or not yet on screen."""
-        running = self._shapes.pending or self.next_plane.pending or self.actions.running
+        running = self._shapes.pending or self.next_plane.pending or self.actions.run_bar.running
         return running or self.canvas.busy or self._updater.busy
 
     # --- the end ---------------------------------------------------------------------------------

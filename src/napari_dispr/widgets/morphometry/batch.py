@@ -1,6 +1,7 @@
 """A batch in Morphometry: opens its folder, shows the table of all fields, and opens the field of a row."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,8 @@ class BatchPart(QWidget):
 
     def open(self, folder: Path) -> None:
         """Read the table of a batch in a thread, and show it."""
-        self._do_next(
-            lambda: self.run_bar.start(
-                lambda step: BatchContent.read(folder, step), self._on_read, first="reading the table"
-            )
-        )
+        work = partial(BatchContent.read, folder)
+        self._do_next(partial(self.run_bar.restart, work, self._on_read, first="reading the table"))
 
     def close_batch(self) -> None:
         """Show no batch any more; the layers of its last field stay."""
@@ -122,23 +120,15 @@ class BatchPart(QWidget):
             self._do_next(None)
             self.field_opened.emit(row)
             return
-        folder, first = content.folder_of(row), f"opening {content.fields[row]}"
-        self._do_next(
-            lambda: self.run_bar.start(
-                lambda step: open_saved(folder, step),
-                lambda found: self._on_field(row, *found),
-                first=first,
-                kept="",
-            )
-        )
+        work, first = partial(open_saved, content.folder_of(row)), f"opening {content.fields[row]}"
+        on_result = partial(self._on_field, row)
+        self._do_next(partial(self.run_bar.restart, work, on_result, first=first, kept=""))
 
     def _do_next(self, start: Callable[[], None] | None) -> None:
         """Cancel what runs; start this job when it has ended, unless another one comes soon."""
         self._next = start
-        if self.run_bar.running:
-            self.run_bar.cancel()
-        elif start is not None:
-            self._coming.start()
+        self.run_bar.cancel()
+        self._coming.start()
 
     def _start_next(self) -> None:
         start, self._next = self._next, None
@@ -147,10 +137,9 @@ class BatchPart(QWidget):
 
     def _on_run(self) -> None:
         self.setVisible(self.run_bar.running or bool(self.run_bar.status.text()))
-        if not self.run_bar.running and self._next is not None:
-            self._coming.start()
 
-    def _on_field(self, row: int, opened: Any, layers: list[LayerData]) -> None:
+    def _on_field(self, row: int, found: tuple[Any, list[LayerData]]) -> None:
+        opened, layers = found
         self._remove_layers()
         self._shown = opened.prediction
         add_layers(unwrapped(self._viewer), layers, self._layers.append, lambda: self.field_opened.emit(row))

@@ -18,10 +18,11 @@ from napari_dispr.widgets.morphometry.columns import (
     estimate_column,
     measures_of,
     notes,
+    numbers_column,
+    words_column,
 )
 from napari_dispr.widgets.morphometry.content import TableContent
 from napari_dispr.widgets.parts.threads import Step
-from napari_dispr.widgets.parts.wording import plain
 
 _ABOUT_FIELD = "The picture: click a row to open it, with the shapes of its cells"
 _ABOUT_GIVEN = "A column of the table of fields"
@@ -90,8 +91,5 @@ class BatchContent(TableContent):
 
 def _given_column(table: pd.DataFrame, name: str, about: str) -> Column:
     values = table[name].to_numpy()
-    numbers = values.dtype.kind == "f"
-    return Column(
-        name, words_of(name), about, "", name, (name,),
-        lambda row: plain(values[row]) if numbers else str(values[row]),
-    )  # fmt: skip
+    made = numbers_column if values.dtype.kind == "f" else words_column
+    return made(name, words_of(name), about, values)

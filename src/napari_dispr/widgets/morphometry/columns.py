@@ -64,23 +64,25 @@ class Column:
         With the unit, on up to two lines.
     about : str
         Its meaning, for a tooltip.
-    group : str
-        Group of the measure; empty for other columns.
-    key : str
-        The column of the frame that sorts it.
-    parts : tuple of str
-        The columns of the frame that it shows and copies.
     text : callable
         The text of a row.
+    parts : tuple of str
+        The columns of the frame that it shows and copies; the first one sorts it.
+    group : str
+        Group of the measure; empty for other columns.
     """
 
     name: str
     heading: str
     about: str
-    group: str
-    key: str
-    parts: tuple[str, ...]
     text: Callable[[int], str]
+    parts: tuple[str, ...]
+    group: str = ""
+
+    @property
+    def key(self) -> str:
+        """The column of the frame that sorts it."""
+        return self.parts[0]
 
 
 def whole_numbers(frame: pd.DataFrame, name: str) -> NDArray[np.int64]:
@@ -100,20 +102,29 @@ def measures_of(frame: pd.DataFrame, end: str) -> list[str]:
     return [name for name in SHOWN_MEASURES if f"{name}{end}" in frame]
 
 
+def words_column(name: str, heading: str, about: str, values: NDArray[Any]) -> Column:
+    """A column of words."""
+    return Column(name, heading, about, lambda row: str(values[row]), (name,))
+
+
+def numbers_column(
+    name: str, heading: str, about: str, values: NDArray[np.float64], group: str = ""
+) -> Column:
+    """A column of numbers with up to four digits."""
+    return Column(name, heading, about, lambda row: plain(values[row]), (name,), group)
+
+
 def cell_column(frame: pd.DataFrame) -> Column:
     """Label of the cell, with a mark if there is a warning."""
     labels = whole_numbers(frame, "label")
     # A cell that the model may get wrong is marked; the tooltip of its row says why.
     marks = ["⚠ " if note else "" for note in notes(frame)]
-    return Column(
-        "cell", "cell", _ABOUT_CELL, "", "label", ("label",), lambda row: f"{marks[row]}{labels[row]}"
-    )
+    return Column("cell", "cell", _ABOUT_CELL, lambda row: f"{marks[row]}{labels[row]}", ("label",))
 
 
 def source_column(frame: pd.DataFrame) -> Column:
     """The prediction, or the labels layer that was measured."""
-    sources = frame["source"].to_numpy(dtype=str)
-    return Column("source", "source", _ABOUT_SOURCE, "", "source", ("source",), lambda row: str(sources[row]))
+    return words_column("source", "source", _ABOUT_SOURCE, frame["source"].to_numpy())
 
 
 def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
@@ -125,10 +136,11 @@ def estimate_column(frame: pd.DataFrame, name: str, text: str) -> Column:
     values = [frame[part].to_numpy(dtype=np.float64) for part in parts]  # no copies: a batch has many rows
     sd = () if len(parts) > 1 else (float("nan"),)
     about = f"<p>{meaning}</p><p>{_ABOUT_INTERVAL if calibrated else _ABOUT_SD}</p>"
-    return Column(
-        name, heading(name, unit), about, SHOWN_MEASURES[name].group, parts[0], parts,
-        lambda row: "" if values[0][row] != values[0][row] else estimate(*(one[row] for one in values), *sd),
-    )  # fmt: skip
+
+    def text_of(row: int) -> str:
+        return "" if values[0][row] != values[0][row] else estimate(*(one[row] for one in values), *sd)
+
+    return Column(name, heading(name, unit), about, text_of, parts, SHOWN_MEASURES[name].group)
 
 
 def ranking_columns(frame: pd.DataFrame, attrs: Mapping[Hashable, Any]) -> dict[str, Column]:
@@ -144,33 +156,23 @@ def ranking_columns(frame: pd.DataFrame, attrs: Mapping[Hashable, Any]) -> dict[
     sign = unit_sign(unit)
     own_unit = f", in {sign}" if sign else ""
     about = f"<p>{meaning[0].upper()}{meaning[1:]}{own_unit}: expected effect of a z-stack</p>"
+    title = f"expected gain\n{words_of(attrs['measure'])}"
     return {
-        "rank": _rank_column(ranks, _ABOUT_RANK),
-        "expected_gain": Column(
-            "expected_gain", f"expected gain\n{words_of(attrs['measure'])}", about, "", "expected_gain",
-            ("expected_gain",), gain,
-        ),
-    }  # fmt: skip
-
-
-def _rank_column(ranks: NDArray[np.float64], about: str) -> Column:
-    return Column(
-        "rank", "rank", about, "", "rank", ("rank",),
-        lambda row: "" if ranks[row] != ranks[row] else f"{ranks[row]:.0f}",
-    )  # fmt: skip
+        "rank": numbers_column("rank", "rank", _ABOUT_RANK, ranks),
+        "expected_gain": Column("expected_gain", title, about, gain, ("expected_gain",)),
+    }
 
 
 def _plane_columns(frame: pd.DataFrame, texts: Mapping[str, str]) -> dict[str, Column]:
     """Which plane of each cell to image next, and what it should gain."""
-    columns = {"rank": _rank_column(frame["rank"].to_numpy(np.float64, na_value=np.nan), _ABOUT_PLANE_RANK)}
+    ranks = frame["rank"].to_numpy(np.float64, na_value=np.nan)
+    columns = {"rank": numbers_column("rank", "rank", _ABOUT_PLANE_RANK, ranks)}
     for name in NEXT_PLANE.values():
         unit, _, meaning = texts[name].partition(": ")
         values = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
         title = heading(name.removeprefix("next_plane_"), unit, " ").replace("iou", "IoU")
-        columns[name] = Column(
-            name, f"next plane:\n{title}", f"<p>{meaning[0].upper()}{meaning[1:]}</p>", "", name, (name,),
-            lambda row, values=values: plain(values[row]),  # type: ignore[misc]
-        )  # fmt: skip
+        about = f"<p>{meaning[0].upper()}{meaning[1:]}</p>"
+        columns[name] = numbers_column(name, f"next plane:\n{title}", about, values)
     return columns
 
 
@@ -178,10 +180,7 @@ def value_column(frame: pd.DataFrame, name: str, text: str) -> Column:
     """A measure of one shape; ``text`` is from the column dictionary."""
     unit, _, meaning = text.partition(": ")
     values = frame[name].to_numpy(dtype=np.float64)
-    return Column(
-        name, heading(name, unit), meaning, SHOWN_MEASURES[name].group, name, (name,),
-        lambda row: plain(values[row]),
-    )  # fmt: skip
+    return numbers_column(name, heading(name, unit), meaning, values, SHOWN_MEASURES[name].group)
 
 
 def agreement_columns(frame: pd.DataFrame) -> dict[str, Column]:
@@ -193,17 +192,12 @@ def agreement_columns(frame: pd.DataFrame) -> dict[str, Column]:
         return "" if ambiguity[row] != ambiguity[row] else f"{ambiguity[row]:.2f}{several}"
 
     columns = [
-        Column(
-            "ambiguity", "ambiguity", f"<p>{_ABOUT_AMBIGUITY}</p>", "", "ambiguity",
-            ("ambiguity", "modes"), share,
-        ),
-        Column("modes", "modes", f"<p>{_ABOUT_MODES}</p>", "", "modes", ("modes",),
-               lambda row: plain(modes[row])),
-    ]  # fmt: skip
+        Column("ambiguity", "ambiguity", f"<p>{_ABOUT_AMBIGUITY}</p>", share, ("ambiguity", "modes")),
+        numbers_column("modes", "modes", f"<p>{_ABOUT_MODES}</p>", modes),
+    ]
     for name, about in (
         ("kept", "The kept shape; empty: none"),
         ("warning", "How the cell differs from the cells that the model was trained on; empty: it does not"),
     ):
-        words = frame[name].to_numpy(dtype=str)
-        columns.append(Column(name, name, about, "", name, (name,), lambda row, w=words: str(w[row])))  # type: ignore[misc]
+        columns.append(words_column(name, name, about, frame[name].to_numpy()))
     return {column.name: column for column in columns}

@@ -227,13 +227,15 @@ def members_content(
     chosen = np.array(
         [m >= 0 and (kept or {}).get(int(c)) == m for c, m in zip(labels, members, strict=True)], dtype=bool
     )
+
+    def member(row: int) -> str:
+        return "" if members[row] < 0 else f"{members[row] + 1}{' ★' if chosen[row] else ''}"
+
+    about = "Member, from 1; ★: the kept shape"
     columns = {
         "cell": cell_column(frame),
-        "member": Column(
-            "member", "member", "Member, from 1; ★: the kept shape", "", "member", ("member",),
-            lambda row: "" if members[row] < 0 else f"{members[row] + 1}{' ★' if chosen[row] else ''}",
-        ),
-    }  # fmt: skip
+        "member": Column("member", "member", about, member, ("member",)),
+    }
     if measured is not None:
         columns["source"] = source_column(frame)
     for one in measures_of(frame, ""):

@@ -31,7 +31,6 @@ from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.mesh_files import FORMATS
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.viewer.opened import OpenPrediction
-from napari_dispr.widgets.morphometry.content import cells_content, members_content
 from napari_dispr.widgets.parts.layouts import column
 from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.run_bar import RunBar
@@ -60,17 +59,17 @@ class ExportBar(QWidget):
     ----------
     opened : callable
         Gives the prediction to export, None if there is none.
-    tables : callable, optional
-        Gives the tables of cells and of members to export, if they contain more than those of the prediction.
-    selected : callable, optional
-        Gives the selected cell.
+    tables : callable
+        Gives the tables of cells and of members to export.
+    selected : callable
+        Gives the selected cell, None if there is none.
     """
 
     def __init__(
         self,
         opened: Callable[[], OpenPrediction | None],
-        tables: Callable[[], tuple[pd.DataFrame, pd.DataFrame]] | None = None,
-        selected: Callable[[], int | None] = lambda: None,
+        tables: Callable[[], tuple[pd.DataFrame, pd.DataFrame]],
+        selected: Callable[[], int | None],
     ) -> None:
         super().__init__()
         self._opened, self._tables, self._selected = opened, tables, selected
@@ -121,7 +120,7 @@ class ExportBar(QWidget):
         """Enable the exports that are possible now."""
         opened = self._opened()
         there = opened is not None and len(opened.prediction) > 0
-        tables = there or (self._tables is not None and len(self._tables()[0]) > 0)
+        tables = len(self._tables()[0]) > 0
         kept = bool(opened is not None and opened.prediction.kept)
         for name, action in self.actions_by_name.items():
             on = tables if name in ("cells", "members") else kept if name == "kept" else there
@@ -133,7 +132,7 @@ class ExportBar(QWidget):
 
     def save_table(self, path: str | Path, *, members: bool) -> None:
         """Write the table of cells or of members as CSV, and its column dictionary."""
-        table = self._both_tables()[members]
+        table = self._tables()[members]
 
         def write(step: Step) -> None:
             from napari_dispr.prediction.saving import write_table
@@ -209,15 +208,6 @@ class ExportBar(QWidget):
         opened = self._opened()
         assert opened is not None, "the menu offers it with a prediction only"
         return opened
-
-    def _both_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        if self._tables is not None:
-            return self._tables()
-        opened = self._current()
-        return (
-            cells_content(opened.cells, opened.name).exported,
-            members_content(opened.measures, opened.name).exported,
-        )
 
     def _start(self, work: Callable[[Step], Any], done: str) -> None:
         """Write in a thread, then show a sentence."""

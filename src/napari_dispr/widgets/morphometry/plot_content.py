@@ -1,7 +1,7 @@
 """The data of the plots of morphometry, from the content of the tables. No Qt."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,6 @@ _FEWEST, _MOST = 5, 40
 MOST_GROUPS = 40
 #: Points of one kind that are drawn; with more the plot would be slow, and its points would hide each other.
 MOST_DRAWN = 5000
-
-
-def _none() -> Floats:
-    return np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +49,11 @@ class Points:
             found & ((self.members == member) | (self.members == NO_MEMBER)) if member is not None else found
         )
 
+    def kept(self, members: Mapping[int, int]) -> "Points":
+        """The kept members, of which there is at most one for each cell."""
+        pairs = zip(self.cells.tolist(), self.members.tolist(), strict=True)
+        return self.only(np.array([members.get(cell) == member for cell, member in pairs], dtype=bool))
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -80,10 +81,10 @@ class Strips:
     members: Points
     kept: Points
     real: Points
-    means: Floats = field(default_factory=_none)
-    low: Floats = field(default_factory=_none)
-    high: Floats = field(default_factory=_none)
-    bar: str = ""
+    means: Floats
+    low: Floats
+    high: Floats
+    bar: str
 
 
 def strips(
@@ -117,15 +118,11 @@ def strips(
     every = Points(x + offset, _value(members, name)[shown], members.cells[shown], numbers)
     every, predicted = _finite(every, predicted)
     ours, real = every.only(predicted), every.only(~predicted)
-    chosen = np.array(
-        [kept.get(c) == m for c, m in zip(ours.cells.tolist(), ours.members.tolist(), strict=True)],
-        dtype=bool,
-    )
     rows = {int(cells.cells[row]): int(row) for row in shown_cells if cells.predicted[row]}
     own = np.array([rows.get(label, -1) for label in labels], dtype=int)
     means, low, high, bar = _bars(cells, name)
     means, low, high = (np.where(own >= 0, column[own], np.nan) for column in (means, low, high))
-    return Strips(labels, ours, ours.only(chosen), real, means, low, high, bar)
+    return Strips(labels, ours, ours.kept(kept), real, means, low, high, bar)
 
 
 def group_strips(content: TableContent, shown: NDArray[np.intp], name: str, group: str) -> tuple[Strips, int]:
@@ -243,27 +240,18 @@ def agreement_text(cells: TableContent, name: str) -> str:
     values = cells.arrays.get(f"{name}_mean")
     if values is None or cells.predicted.all():
         return ""
-    predicted = {int(c): i for i, c in enumerate(cells.cells) if cells.predicted[i]}
-    pairs = [
-        (predicted[int(c)], i)
-        for i, c in enumerate(cells.cells)
-        if not cells.predicted[i] and int(c) in predicted
-    ]
-    ours, real = np.array([p for p, _ in pairs], dtype=int), np.array([r for _, r in pairs], dtype=int)
-    there = (
-        np.isfinite(values[ours]) & np.isfinite(values[real]) & (values[real] != 0) if pairs else np.zeros(0)
-    )
-    if not there.any():
+    ends = {end: cells.arrays.get(f"{name}_{end}", np.nan) for end in ("low", "high")}
+    rows = pd.DataFrame({"mean": values, **ends}, index=cells.cells)
+    both = rows[cells.predicted].join(rows.loc[~cells.predicted, "mean"].rename("real"), how="inner")
+    both = both[np.isfinite(both["mean"]) & np.isfinite(both["real"]) & (both["real"] != 0)]
+    if both.empty:
         return ""
-    ours, real = ours[there], real[there]
-    errors = values[ours] / values[real] - 1
-    text = f"{words_of(name).capitalize()} of {counted(len(ours), 'cell')} in both sources: "
-    text += f"mean error {np.abs(errors).mean():.1%}, bias {errors.mean():+.1%}"
+    errors = both["mean"] / both["real"] - 1
+    text = f"{words_of(name).capitalize()} of {counted(len(both), 'cell')} in both sources: "
+    text += f"mean error {errors.abs().mean():.1%}, bias {errors.mean():+.1%}"
     if f"{name}_low" in cells.arrays:
-        low, high = cells.arrays[f"{name}_low"][ours], cells.arrays[f"{name}_high"][ours]
-        with_interval = np.isfinite(low)
-        inside = (values[real] >= low) & (values[real] <= high)
-        text += f"; {inside.sum()} of {with_interval.sum()} real values in the {LEVEL:.0%} interval"
+        inside = both["real"].between(both["low"], both["high"]).sum()
+        text += f"; {inside} of {both['low'].count()} real values in the {LEVEL:.0%} interval"
     return text + "."
 
 

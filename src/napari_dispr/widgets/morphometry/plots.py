@@ -34,8 +34,8 @@ from napari_dispr.widgets.morphometry.plot_content import (
     strips,
 )
 from napari_dispr.widgets.morphometry.plot_parts import LassoView, NamedAxis
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill, values_of
 from napari_dispr.widgets.parts.layouts import column, row
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.wording import plain
 
 #: Colours that are distinct on dark and light backgrounds, also for the colour-blind.
@@ -62,8 +62,6 @@ class PlotPanel(QWidget):
     circled = Signal(object)
     #: Whether the cells take the colours of the measure, or another measure was chosen.
     coloured = Signal()
-    #: The button to save the plot was clicked.
-    save_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +117,6 @@ class PlotPanel(QWidget):
         view.drawn.connect(self._on_lasso)
         self.measure.currentTextChanged.connect(self.coloured)
         self.colour_cells.toggled.connect(self.coloured)
-        self.save_button.clicked.connect(self.save_requested)
         self.plot.scene().sigMouseClicked.connect(self._on_click)
         self._highlight = pyqtgraph.ScatterPlotItem(size=13, brush=None)
         self._lines = pyqtgraph.PlotDataItem(connect="pairs")
@@ -141,29 +138,15 @@ class PlotPanel(QWidget):
     def show_content(self, cells: TableContent, members: TableContent, kept: dict[int, int]) -> None:
         """Plot other tables; call `show_rows` afterwards. Of a batch ``members`` is the same table."""
         self._cells, self._members, self._kept = cells, members, {} if cells.groups else kept
-        names = cells.measures
-        before = self.group.currentText()
-        with signals_blocked(self.kind), signals_blocked(self.group):
+        with signals_blocked(self.kind):
             self.kind.setItemText(0, _BY_GROUP if cells.groups else _BY_CELL)
-            self.group.clear()
-            self.group.addItems(cells.groups)
-            self.group.setCurrentIndex(max(0, self.group.findText(before)))
-        extra = [name for name in ("ambiguity",) if name in cells.columns]
-        for choice, offered, first in (
-            (self.measure, [*names, *extra], "volume"),
-            (self.against, [*names, *extra], "sphericity"),
-        ):
-            if [choice.itemData(i) for i in range(choice.count())] == offered:
-                continue
-            before = choice.currentData() or first
-            with signals_blocked(choice):
-                choice.clear()
-                for name in offered:
-                    choice.addItem(words_of(name), name)
-                    choice.setItemData(
-                        choice.count() - 1, cells.columns[name].about, Qt.ItemDataRole.ToolTipRole
-                    )
-                choice.setCurrentIndex(max(0, choice.findData(before)))
+        refill(self.group, {name: name for name in cells.groups}, self.group.currentText())
+        names = [*cells.measures, *(["ambiguity"] if "ambiguity" in cells.columns else [])]
+        for choice, first in ((self.measure, "volume"), (self.against, "sphericity")):
+            if values_of(choice) != names:
+                refill(choice, {name: words_of(name) for name in names}, choice.currentData() or first)
+                for index, name in enumerate(names):
+                    choice.setItemData(index, cells.columns[name].about, Qt.ItemDataRole.ToolTipRole)
 
     def show_rows(self, cells: NDArray[np.intp], members: NDArray[np.intp]) -> None:
         """Plot these rows of the tables, in this order."""
@@ -267,13 +250,11 @@ class PlotPanel(QWidget):
         ours, real = scatter(content, shown, x, y)
         of_members = self.of.currentText() == _MEMBERS
         self._add_points(ours, "o", 6 if of_members else 9, self._predicted)
-        kept = np.array([self._kept.get(c) == m for c, m in zip(ours.cells, ours.members, strict=True)], bool)
-        self._add_points(ours.only(kept), "star", 14, self._kept_colour)
+        kept = ours.kept(self._kept)
+        self._add_points(kept, "star", 14, self._kept_colour)
         self._add_points(real, "d", 11, self._real)
         legend = [("&#9679;", self._predicted, "member" if of_members else "cell (mean)")]
-        self._label(
-            axis_label(content, y), axis_label(content, x), [*legend, *self._signs(ours.only(kept), real)]
-        )
+        self._label(axis_label(content, y), axis_label(content, x), [*legend, *self._signs(kept, real)])
 
     def _chosen(self) -> tuple[TableContent, NDArray[np.intp]]:
         assert self._cells is not None and self._members is not None

@@ -80,11 +80,6 @@ class RankChoice(QPushButton):
         relative = MEASURES[self.chosen].unit_power > 0
         return rank_cells(prediction, self.chosen, relative=relative, measures=measures)
 
-    @property
-    def pending(self) -> bool:
-        """Whether the next planes are being looked for."""
-        return self.run_bar.running
-
     def _known_planes(self, prediction: Prediction) -> pd.DataFrame | None:
         if self._searched is not prediction:
             self.run_bar.shut_down()
@@ -102,7 +97,7 @@ class RankChoice(QPushButton):
 
     def _on_search(self) -> None:
         """The search has started or ended; without result, the cells are not ranked any more."""
-        if self.pending:
+        if self.run_bar.running:
             return
         if self._planes is None:
             self._searched = None

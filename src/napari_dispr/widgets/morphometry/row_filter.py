@@ -4,6 +4,7 @@ import difflib
 import operator
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -90,13 +91,10 @@ def passing(
     try:
         rows = _with_real_cells(text, shown)
     except InputError:
-        try:
+        with suppress(InputError):
             found = _with_real_cells(text, other)
-        except InputError:
-            found = None
-        if found is None:
-            raise
-        return _same_cells(shown, other, found), found
+            return _same_cells(shown, other, found), found
+        raise
     return rows, _same_cells(other, shown, rows)
 
 

@@ -14,7 +14,7 @@ from napari_dispr.widgets.morphometry.content import Measured
 from napari_dispr.widgets.morphometry.measured_labels import labels_source, measure_source
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_3d_segmentation
-from napari_dispr.widgets.parts.layouts import form, row
+from napari_dispr.widgets.parts.layouts import column, form, row
 from napari_dispr.widgets.parts.run_bar import RunBar
 
 #: What changes the cells of a layer, or their size.
@@ -45,15 +45,11 @@ class SourcePanel(QWidget):
         self.run_bar = RunBar("Stop measuring")
         #: A note on the labels layer, or what is wrong with it.
         self.message = Message()
-        form(
-            {
-                "prediction": row((self.prediction_choice, 1), self.batch_button),
-                "3D labels": row((self.labels_choice, 1), self.measure_button),
-                "_run_bar": self.run_bar,
-                "_message": self.message,
-            },
-            parent=self,
-        )
+        choices = {
+            "prediction": row((self.prediction_choice, 1), self.batch_button),
+            "3D labels": row((self.labels_choice, 1), self.measure_button),
+        }
+        column(form(choices), self.run_bar, self.message, parent=self)
         self.prediction_choice.activated.connect(self._on_prediction)
         self.labels_choice.layer_changed.connect(self._on_layer)
         self.measure_button.clicked.connect(self.measure)

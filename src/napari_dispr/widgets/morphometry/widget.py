@@ -111,7 +111,7 @@ class MorphometryWidget(DockedWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def _connect(self) -> None:
-        self._listen(self._session.events.predictions, self._on_predictions)
+        self._listen(self._session.events.predictions, lambda event: self._coming.start())
         self._listen(self._session.events.selected, self._on_selected)
         self.source.changed.connect(self._on_layer)
         self.source.batch_button.clicked.connect(self.batch.ask)
@@ -130,7 +130,7 @@ class MorphometryWidget(DockedWidget):
         self.plots.picked.connect(self._on_point)
         self.plots.circled.connect(self._on_lasso)
         self.plots.coloured.connect(self._colour_cells)
-        self.plots.save_requested.connect(self._ask_and_save_plot)
+        self.plots.save_button.clicked.connect(self._ask_and_save_plot)
         QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copying.copy_selected)
 
     # --- what is there -----------------------------------------------------------------------------
@@ -180,9 +180,6 @@ class MorphometryWidget(DockedWidget):
         """Another labels layer was chosen, or it was measured."""
         measured = self.source.measured
         self.link.measured(self.source.layer if measured else None, measured.centres if measured else {})
-        self._coming.start()
-
-    def _on_predictions(self, event: object = None) -> None:
         self._coming.start()
 
     def refresh(self) -> None:

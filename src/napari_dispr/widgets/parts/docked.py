@@ -156,7 +156,8 @@ class DockedWidget(QWidget):
     def _lay_out(self, *items: Item) -> None:
         """Controls below each other, which scroll if the dock is too small for them."""
         content = QWidget()
-        layout = column(*items, parent=content, margins=True, low=True)
+        layout = column(*items, parent=content, low=True)
+        layout.unsetContentsMargins()
         layout.addStretch(0)
         layout.addWidget(CiteLink())
         column(_ScrollArea(content), parent=self)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from napari_dispr.errors import InputError
 from napari_dispr.training.run import RunFolder, State
@@ -65,8 +65,8 @@ class Followed(ABC):
                 return replace(news, picture=self.run.picture.read_bytes(), picture_time=changed)
         return news
 
-    def take(self, news: News) -> Self:
-        """Add what `read` has read since the last call, and return itself."""
+    def take(self, news: News) -> None:
+        """Add what `read` has read since the last call."""
         for line in news.lines:
             self._add(line)
             self._starting &= line.get("kind") != "begin"
@@ -77,7 +77,6 @@ class Followed(ABC):
             self.picture, self._picture_time = news.picture, news.picture_time
         if news.state != "running":
             self._starting = self._finishing = False
-        return self
 
     @abstractmethod
     def _add(self, line: Mapping[str, Any]) -> None:

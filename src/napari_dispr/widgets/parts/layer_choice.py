@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import signals_blocked
 
 from napari_dispr.viewer.content import METADATA_KEY
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 
 
 class LayerChoice(ShortComboBox):

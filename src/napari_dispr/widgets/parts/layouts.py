@@ -42,30 +42,20 @@ def row(*items: Item, parent: QWidget | None = None) -> QHBoxLayout:
     return _filled(QHBoxLayout(parent), items)
 
 
-def column(
-    *items: Item, parent: QWidget | None = None, margins: bool = False, low: bool = False
-) -> QVBoxLayout:
+def column(*items: Item, parent: QWidget | None = None, low: bool = False) -> QVBoxLayout:
     """Controls below each other; None takes the free space. With ``low`` tables and plots in a scroll area
     shrink before it scrolls.
     """
-    layout = _LowColumn(parent) if low else QVBoxLayout(parent)
-    before = layout.contentsMargins()
-    _filled(layout, items)
-    if margins:
-        layout.setContentsMargins(before)
-    return layout
+    return _filled(_LowColumn(parent) if low else QVBoxLayout(parent), items)
 
 
 def form(rows: Mapping[str, QWidget | QLayout], parent: QWidget | None = None) -> QFormLayout:
-    """Controls with their labels; a label that starts with ``_`` is not shown."""
+    """Controls with their labels."""
     layout = QFormLayout(parent)
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for label, control in rows.items():
-        if label.startswith("_"):
-            layout.addRow(control)
-        else:
-            layout.addRow(label, control)
+        layout.addRow(label, control)
     return layout
 
 

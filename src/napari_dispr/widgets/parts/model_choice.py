@@ -6,25 +6,17 @@ from pathlib import Path
 from typing import Final
 
 from qtpy.QtCore import QFileSystemWatcher, Qt, QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog
+from qtpy.QtWidgets import QFileDialog
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import available_fits, available_models, model_path, read_card, user_folder
 from napari_dispr.settings import PredictSettings
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill, values_of
 
 _OTHER_FILE: Final = "Other file…"
 #: Writing a file changes its folder several times: read the folder after this pause, milliseconds.
 _PAUSE = 50
-
-
-class ShortComboBox(QComboBox):
-    """A combo box that does not grow as wide as its longest item."""
-
-    def __init__(self, characters: int = 8) -> None:
-        super().__init__()
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(characters)
 
 
 class QualityChoice(ShortComboBox):
@@ -32,14 +24,9 @@ class QualityChoice(ShortComboBox):
 
     def offer(self, qualities: Sequence[str]) -> None:
         """Offer these; the chosen one stays chosen if it is among them."""
-        if list(qualities) == [self.itemData(index) for index in range(self.count())]:
-            return
-        wanted = (self.quality, PredictSettings().quality, *qualities)
-        with signals_blocked(self):
-            self.clear()
-            for quality in qualities:
-                self.addItem(quality, quality)
-            self.setCurrentIndex(next((qualities.index(one) for one in wanted if one in qualities), -1))
+        if list(qualities) != values_of(self):
+            wanted = self.quality if self.quality in qualities else PredictSettings().quality
+            refill(self, {quality: quality for quality in qualities}, wanted)
 
     @property
     def quality(self) -> str:
@@ -56,14 +43,9 @@ class DeviceChoice(ShortComboBox):
 
     def offer(self, found: Mapping[str, str]) -> None:
         """Offer devices, each with its description; ``auto`` says which one it takes."""
-        chosen = self.currentData()
         best = next((text for name, text in found.items() if name != "cpu"), found["cpu"])
-        with signals_blocked(self):
-            self.clear()
-            self.addItem(f"auto: {best}", "auto")
-            for name, text in found.items():
-                self.addItem(text if name == "cpu" else f"{name}: {text}", name)
-            self.setCurrentIndex(max(0, self.findData(chosen)))
+        items = {name: text if name == "cpu" else f"{name}: {text}" for name, text in found.items()}
+        refill(self, {"auto": f"auto: {best}"} | items, self.currentData())
 
 
 class ModelChoice(ShortComboBox):
@@ -83,8 +65,6 @@ class ModelChoice(ShortComboBox):
     def __init__(self, *, none: str | None = None, rivals: bool = False) -> None:
         super().__init__()
         self._none, self._rivals = none, rivals
-        #: In the order of the entries: name or path, None for no model, _OTHER_FILE for the dialog.
-        self._values: list[str | None] = []
         self._elsewhere: str | None = None  # a path, of a model that is not in the library
         self._chosen: str | None = None if none is not None else PredictSettings().model
         self._watcher = QFileSystemWatcher(self)
@@ -143,7 +123,10 @@ class ModelChoice(ShortComboBox):
         return [name for name, path in available_models().items() if not _is_rival(path)]
 
     def _offer(self) -> None:
-        """Remove and insert single entries, so that an open list keeps its place."""
+        """Remove and insert single entries, so that an open list keeps its place.
+
+        The values are names or paths, None for no model, and _OTHER_FILE for the dialog.
+        """
         self._watch()
         entries: dict[str | None, tuple[str, str]] = {}
         if self._none is not None:
@@ -154,16 +137,14 @@ class ModelChoice(ShortComboBox):
             entries[self._elsewhere] = Path(self._elsewhere).name, tip
         entries[_OTHER_FILE] = _OTHER_FILE, "A model file that is not among yours"
         with signals_blocked(self):
-            for index in reversed(range(len(self._values))):
-                if self._values[index] not in entries:
+            for index in reversed(range(self.count())):
+                if self.itemData(index) not in entries:
                     self.removeItem(index)
-                    del self._values[index]
             for index, (value, (text, tip)) in enumerate(entries.items()):
-                if value not in self._values:
+                if value not in values_of(self):
                     self.insertItem(index, text, value)
-                    self._values.insert(index, value)
                 self.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
-            self.setCurrentIndex(self._values.index(self._chosen))
+            self.setCurrentIndex(values_of(self).index(self._chosen))
 
     def _watch(self) -> None:
         """Watch the folder; Qt stops watching one that is deleted and made again."""
@@ -174,11 +155,11 @@ class ModelChoice(ShortComboBox):
             self._watcher.addPath(str(folder))
 
     def _on_index(self, index: int) -> None:
-        if 0 <= index < len(self._values) and self._values[index] != _OTHER_FILE:
-            self.model = self._values[index]
+        if index >= 0 and self.itemData(index) != _OTHER_FILE:
+            self.model = self.itemData(index)
 
     def _on_activated(self, index: int) -> None:
-        if self._values[index] != _OTHER_FILE:
+        if self.itemData(index) != _OTHER_FILE:
             return
         path, _ = QFileDialog.getOpenFileName(self, "A shape model", "", "Shape models (*.safetensors)")
         self.model = path or self._chosen

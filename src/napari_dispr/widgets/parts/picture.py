@@ -16,6 +16,13 @@ _LARGEST_ZOOM = 2.0
 _WIDEST, _HIGHEST = 1180, 900
 
 
+def image_of(picture: NDArray[np.uint8]) -> QImage:
+    """A picture (y, x, 3) for Qt."""
+    height, width, _ = picture.shape
+    image = QImage(picture.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
+    return image.copy()  # Python owns the bytes of the other one
+
+
 class Picture(QWidget):
     """Shows a picture in the width of the widget, and adapts the height."""
 
@@ -39,10 +46,7 @@ class Picture(QWidget):
         if picture is None:
             self._show(QImage())
             return
-        picture = np.ascontiguousarray(picture, np.uint8)
-        height, width, _ = picture.shape
-        image = QImage(picture.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-        self._show(image.copy())  # a copy: Python owns the bytes
+        self._show(image_of(picture))
 
     def show_file(self, content: bytes) -> None:
         """Show the content of a PNG; empty shows nothing."""

@@ -4,6 +4,7 @@ A window gives it a generator (or a function that takes a `Step`) and a handler 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from napari.utils.notifications import notification_manager
@@ -57,6 +58,7 @@ class RunBar(QWidget):
         self._on_event: Callable[[Any], None] = lambda event: None
         self._kept: Callable[[], str] = str
         self._progress: Progress | None = None
+        self._waiting: Callable[[], None] | None = None  # starts the job that waits for the end of another
         self._next_progress = QTimer(self, singleShot=True, interval=_BETWEEN_PROGRESS)
         self._next_progress.timeout.connect(self._show_progress)
         self._job.yielded.connect(self._on_yielded)
@@ -104,8 +106,17 @@ class RunBar(QWidget):
         self._job.start(work)
         self._show_running()
 
+    def restart(self, work: Work, on_result: Callable[[Any], None], **how: Any) -> None:
+        """Start a job as `start` does; one that is running is cancelled before."""
+        if self.running:
+            self.cancel()
+            self._waiting = partial(self.start, work, on_result, **how)
+        else:
+            self.start(work, on_result, **how)
+
     def cancel(self) -> None:
         """End within one step."""
+        self._waiting = None
         self._job.cancel()
         self._next_progress.stop()
         self.cancel_button.setEnabled(False)
@@ -113,6 +124,7 @@ class RunBar(QWidget):
 
     def shut_down(self) -> None:
         """End within one step, and show nothing any more."""
+        self._waiting = None
         self._job.abandon()
         self._next_progress.stop()
 
@@ -157,3 +169,6 @@ class RunBar(QWidget):
         self.cancel_button.setEnabled(self.running)
         self._next_progress.stop()
         self.changed.emit()
+        if self._waiting is not None and not self.running:
+            start, self._waiting = self._waiting, None
+            start()

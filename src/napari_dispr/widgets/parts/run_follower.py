@@ -1,7 +1,7 @@
 """Shows a run that works in another process, with buttons to stop, continue, save or delete it."""
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QLabel, QMessageBox, QProgressBar, QPushButton, QWidget
@@ -16,11 +16,10 @@ from napari_dispr.widgets.parts.threads import LatestAnswer
 #: How often the log is read, milliseconds.
 POLL = 500
 
-AnyRun = TypeVar("AnyRun", bound=RunFolder)
 AnyFollowed = TypeVar("AnyFollowed", bound=Followed)
 
 
-class RunFollower(QWidget, Generic[AnyRun, AnyFollowed]):
+class RunFollower(QWidget, Generic[AnyFollowed]):
     """Follows one run. A subclass lays out the controls, and shows what only its kind of run has.
 
     Parameters
@@ -38,20 +37,15 @@ class RunFollower(QWidget, Generic[AnyRun, AnyFollowed]):
     #: The run's folder was deleted.
     gone = Signal()
 
-    def __init__(
-        self, kind: Callable[[AnyRun], AnyFollowed], about_picture: str, grace: float = GRACE
-    ) -> None:
+    def __init__(self, kind: Callable[[Any], AnyFollowed], about_picture: str, grace: float = GRACE) -> None:
         super().__init__()
         self._kind = kind
-        self._run: AnyRun | None = None
         self._followed: AnyFollowed | None = None
         self._shown: tuple[object, int] = (None, 0)
         self._state: str = ""
         self._stopping = False
         self._grace = grace
         self._drawn_picture = b""
-        #: Asks whether to delete a run; tests replace it.
-        self.confirm: Callable[[str], bool] = self._confirm
         self._build(about_picture)
         self._read = LatestAnswer(Followed.read, self._on_read, self, pause=None)
         self._start = LatestAnswer(resume, self._on_started, self, pause=None)
@@ -92,17 +86,16 @@ class RunFollower(QWidget, Generic[AnyRun, AnyFollowed]):
         return self._state if self._followed is not None else ""
 
     @property
-    def run(self) -> AnyRun | None:
-        """The run that is shown."""
-        return None if self._followed is None else self._run
+    def run(self) -> Any:
+        """The run that is shown; None if there is none."""
+        return None if self._followed is None else self._followed.run
 
-    def follow(self, run: AnyRun | None, *, started: bool = False) -> None:
+    def follow(self, run: RunFolder | None, *, started: bool = False) -> None:
         """Show a run; ``started``: its process was started just now."""
         self._next_read.stop()
         self._read.forget()
         self._stopping = False
         self._state = ""
-        self._run = run
         self._followed = None if run is None else self._kind(run)
         if self._followed is not None:
             if started:
@@ -197,7 +190,8 @@ class RunFollower(QWidget, Generic[AnyRun, AnyFollowed]):
             self._delete.ask(self._followed.run)
             self._show_buttons(self._followed)
 
-    def _confirm(self, text: str) -> bool:
+    def confirm(self, text: str) -> bool:
+        """Ask whether to delete a run."""
         answer = QMessageBox.question(self, "Delete run", text)
         return bool(answer == QMessageBox.StandardButton.Yes)
 

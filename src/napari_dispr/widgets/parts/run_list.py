@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QTimer, Signal
-from superqt.utils import signals_blocked
 
 from napari_dispr.training.run import RunFolder, State
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill
 from napari_dispr.widgets.parts.run_follower import RunFollower
 from napari_dispr.widgets.parts.threads import LatestAnswer
 
@@ -30,7 +29,7 @@ class RunList(ShortComboBox):
     #: The user chose the run in this folder; None: a new run. At first: a run that was started before.
     chosen = Signal(object)
 
-    def __init__(self, all_runs: Callable[[], Sequence[RunFolder]], view: RunFollower[Any, Any]) -> None:
+    def __init__(self, all_runs: Callable[[], Sequence[RunFolder]], view: RunFollower[Any]) -> None:
         super().__init__(characters=12)
         self.setToolTip("Start a new run, or show one that is running or stopped")
         self.addItem(_NEW, None)
@@ -66,18 +65,15 @@ class RunList(ShortComboBox):
     def _show(self) -> None:
         run = self._view.run
         shown = None if run is None else str(run.folder)
-        items: list[tuple[str, str | None]] = [(_NEW, None)]
+        items: dict[str | None, str] = {None: _NEW}
         for folder, name, state in self._runs:
-            items.append((f"{name}: {self._view.state or state if folder == shown else state}", folder))
-        if run is not None and shown not in [folder for _, folder in items]:
-            items.insert(1, (run.name, shown))
-        before = [(self.itemText(i), self.itemData(i)) for i in range(self.count())]
-        if items != before and not self.view().isVisible():
-            with signals_blocked(self):
-                self.clear()
-                for item in items:
-                    self.addItem(*item)
-        self.setCurrentIndex(next(i for i, (_, folder) in enumerate(items) if folder == shown))
+            items[folder] = f"{name}: {self._view.state or state if folder == shown else state}"
+        if shown not in items:
+            items = {None: _NEW, shown: run.name} | items
+        before = {self.itemData(i): self.itemText(i) for i in range(self.count())}
+        if list(items.items()) != list(before.items()) and not self.view().isVisible():
+            refill(self, items, shown)
+        self.setCurrentIndex(list(items).index(shown))
 
 
 def _listed(runs: Sequence[RunFolder]) -> list[tuple[str, str, State]]:

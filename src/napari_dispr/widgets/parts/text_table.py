@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
+#: The most rows that show without scrolling.
+_MOST_ROWS = 8
+
 
 class TextTable(QTableWidget):
     """A table to read; hidden while it has no rows. ``columns`` are the headings, each with its tooltip."""
@@ -20,8 +23,8 @@ class TextTable(QTableWidget):
             self.setHorizontalHeaderItem(place, item)
         self.hide()
 
-    def show_rows(self, rows: Sequence[Sequence[str]], most: int) -> None:
-        """Show these rows, at most ``most`` without scrolling; all columns but the first hold numbers."""
+    def show_rows(self, rows: Sequence[Sequence[str]]) -> None:
+        """Show these rows; all columns but the first hold numbers."""
         self.setRowCount(len(rows))
         for y, row in enumerate(rows):
             for x, text in enumerate(row):
@@ -29,6 +32,6 @@ class TextTable(QTableWidget):
                 if x:
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.setItem(y, x, item)
-        height = self.rowHeight(0) * min(len(rows), most) + 4
+        height = self.rowHeight(0) * min(len(rows), _MOST_ROWS) + 4
         self.setFixedHeight(self.horizontalHeader().sizeHint().height() + height)
         self.setVisible(bool(rows))

@@ -16,20 +16,17 @@ def heading(name: str, unit: str, between: str = "\n") -> str:
 
 
 def estimate(mean: float, sd: float, low: float = float("nan"), high: float = float("nan")) -> str:
-    """Such as ``92.1 [84.0, 103.5]`` with an interval, otherwise like `mean_and_sd`."""
-    if not high >= low:
-        return mean_and_sd(mean, sd)
-    width = max(high - low, 1e-12 * abs(mean), 1e-300)
-    places = max(0, 1 - int(f"{width:.1e}".split("e")[1]))
-    return f"{mean:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+    """Such as ``92.1 [84.0, 103.5]``; without an interval ``92.1 ± 4.3``; one member has no sd either.
 
-
-def mean_and_sd(mean: float, sd: float) -> str:
-    """Such as ``92.1 ± 4.3``: the sd has two digits; one member has no sd."""
-    if not sd > 0:
+    Interval and sd have two digits.
+    """
+    known = high >= low
+    if not (known or sd > 0):
         return plain(mean)
-    places = max(0, 1 - int(f"{sd:.1e}".split("e")[1]))
-    return f"{mean:.{places}f} ± {sd:.{places}f}"
+    width = max(high - low, 1e-12 * abs(mean), 1e-300) if known else sd
+    places = max(0, 1 - int(f"{width:.1e}".split("e")[1]))
+    spread = f"[{low:.{places}f}, {high:.{places}f}]" if known else f"± {sd:.{places}f}"
+    return f"{mean:.{places}f} {spread}"
 
 
 def plain(value: float) -> str:

@@ -133,7 +133,7 @@ class CellsInput(QWidget):
         """Note that pixels of the label layer have changed."""
         self._edits += 1
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Find the cells of the displayed segmentation in a thread, unless they are known."""
         labels = self._layers()[1]
         if labels is None:

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
 from napari_dispr.cells.stack_files import StatedSpacing
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.scene import look_at
-from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import row
+from napari_dispr.widgets.parts.number_boxes import DecimalBox
 from napari_dispr.widgets.parts.stated_size import StatedSize
 
 _UNITS = ("micrometer", "nanometer", "millimeter")
@@ -26,11 +26,15 @@ class PixelSize(QWidget):
     def __init__(self, viewer: ViewerModel, layers: Callable[[], tuple[Image | None, Labels | None]]) -> None:
         super().__init__()
         self._viewer, self._layers = viewer, layers
-        self.size = _box(0.1, "Side of a pixel. The layer does not say it: sizes are in pixels")
-        self.distance = _box(1.0, "Distance between two planes of the stack, which the layer does not say")
+        tip = "Side of a pixel. The layer does not say it: sizes are in pixels"
+        self.size = DecimalBox(0.0001, 10_000, 4, tip)
+        self.size.setValue(0.1)
+        tip = "Distance between two planes of the stack, which the layer does not say"
+        self.distance = DecimalBox(0.001, 10_000, 3, tip)
+        self.distance.setValue(1.0)
         self.distance.setPrefix("planes: ")
-        self.distance.setDecimals(3)
-        self.distance.setMinimum(0.001)
+        for box in (self.size, self.distance):
+            box.setButtonSymbols(DecimalBox.ButtonSymbols.NoButtons)  # two numbers fit side by side
         self.unit = QComboBox()
         for name in _UNITS:
             self.unit.addItem(unit_sign(name), name)
@@ -41,7 +45,7 @@ class PixelSize(QWidget):
         self._stated.read.connect(self._offer_stated)
         self._offered: tuple[Image, StatedSpacing] | None = None
 
-    def look(self, several: bool) -> bool:
+    def refresh(self, several: bool) -> bool:
         """Ask for what the layers do not say, with ``several`` also for the distance of planes; whether
         anything is missing.
         """
@@ -112,15 +116,6 @@ class PixelSize(QWidget):
         look_at(self._viewer, [image])  # it has another size in the world now
         if dims.nsteps == steps:
             dims.current_step = displayed
-
-
-def _box(value: float, tip: str) -> DecimalBox:
-    box = DecimalBox(toolTip=tip)
-    box.setDecimals(4)
-    box.setButtonSymbols(DecimalBox.ButtonSymbols.NoButtons)  # two numbers fit side by side
-    box.setRange(0.0001, 10_000)
-    box.setValue(value)
-    return box
 
 
 def _unspaced(layer: Layer | None) -> bool:

@@ -9,7 +9,7 @@ from napari_dispr.cells.planes import known_planes
 from napari_dispr.errors import InputError, counted
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.displayed import DisplayedStack, displayed_plane, displayed_stack
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.threads import LatestAnswer
 
 _TIP = (
@@ -50,7 +50,7 @@ class PlanesInput(ShortComboBox):
         """Note that pixels of the label layer have changed."""
         self._edits += 1
 
-    def look(self, labels: Layer | None, dims: Dims) -> bool:
+    def refresh(self, labels: Layer | None, dims: Dims) -> bool:
         """Find the planes with labels of a layer, in a thread; whether the layer is a stack."""
         self._is_stack = isinstance(labels, Labels) and labels.ndim > 2
         if not isinstance(labels, Labels) or not self._is_stack:

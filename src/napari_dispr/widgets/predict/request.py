@@ -63,6 +63,11 @@ class PredictRequest:
             return self.image
         return replace(self.image, array=self.stacks[0].array, depth=0.0, index=self.image.index[:-1])
 
+    @property
+    def apart(self) -> bool:
+        """Whether the labels lie elsewhere in the world than the picture."""
+        return not np.allclose(self.image.to_world, self.labels.to_world, rtol=1e-6)
+
     def scaling(self, card: Card) -> Scaling:
         """How large cells are on the grid of a model."""
         size, sides = self.image.pixel_size(card.unit), grid.pixel_sides(self.image.to_world)
@@ -250,16 +255,15 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
         if binary:  # the reason is neither its border nor its size
             raise MaskError(_MASK.strip()) from error
         raise
-    apart = not np.allclose(request.image.to_world, request.labels.to_world, rtol=1e-6)
     boxes = boxes or cell_boxes(labels)
     own = {crop.label: boxes[crop.label] for crop in crops}
     return Inspection(
         tuple(crops),
         tuple(left_out),
-        apart,
+        request.apart,
         () if binary else tuple(mask_notes(labels, own, boxes)),
         binary=binary,
-        step=_layer_step(own, 1 if card.rival else request.settings.members),
+        step=_layer_step(own, card, request.settings),
         plane=_plane_text(request.image, request.labels),
     )
 
@@ -272,37 +276,33 @@ def _inspect_stacks(request: PredictRequest, image: DisplayedStack, labels: Disp
         raise InputError(f'"{labels.name}" has no labels in any plane: segment at least one cell in it.')
     pixels = np.stack([np.asarray(image.array[k]) for k in which])
     planes = check_planes(pixels, segmentation[which], labels.depths[which].tolist())
-    card, to_world = read_card(request.settings.model), request.image.to_world
+    card, binary = read_card(request.settings.model), is_binary(planes.labels)
+    in_pixels = replace(planes, depths=planes.depths / grid.in_plane_scale(request.image.to_world))
     try:
-        crops, imaged, left_out = crop_planes(
-            replace(planes, depths=planes.depths / grid.in_plane_scale(to_world)),
-            request.cells,
-            request.scaling(card),
-        )
+        crops, imaged, left_out = crop_planes(in_pixels, request.cells, request.scaling(card))
     except InputError as error:
-        if is_binary(planes.labels):
+        if binary:
             raise MaskError(_MASK.strip()) from error
         raise
     boxes = cell_boxes(planes.labels)
     return Inspection(
         tuple(crops),
         tuple(left_out),
-        not np.allclose(to_world, request.labels.to_world, rtol=1e-6),
+        request.apart,
         tuple(note for label, k in imaged.items() for note in mask_notes(planes.labels[k], [label])),
-        binary=is_binary(planes.labels),
-        step=_layer_step(
-            {label: boxes[label][1:] for label in imaged}, 1 if card.rival else request.settings.members
-        ),
+        binary=binary,
+        step=_layer_step({label: boxes[label][1:] for label in imaged}, card, request.settings),
         depths=tuple(planes.depths.tolist()),
         empty=sum(not plane.any() for plane in planes.labels),
     )
 
 
-def _layer_step(boxes: Mapping[int, Box], members: int) -> int:
+def _layer_step(boxes: Mapping[int, Box], card: Card, settings: PredictSettings) -> int:
     """Pixels along a voxel of the layers, if cells are about as high as wide (see `Placement`)."""
     ends = np.array([[(side.start, side.stop) for side in box] for box in boxes.values()])
     height = (ends[:, :, 1] - ends[:, :, 0]).max()
     area = (ends[:, :, 1].max(axis=0) - ends[:, :, 0].min(axis=0)).prod()
+    members = 1 if card.rival else settings.members
     size = float(height) * float(area) * members * np.min_scalar_type(max(boxes)).itemsize
     step = 1
     while size / step**3 > LARGEST_VOLUMES:

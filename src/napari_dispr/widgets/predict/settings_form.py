@@ -10,14 +10,13 @@ from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import DisplayedPlane
-from napari_dispr.widgets.parts.decimal_box import DecimalBox
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.layouts import form, row
-from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice, QualityChoice, ShortComboBox
+from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice, QualityChoice
+from napari_dispr.widgets.parts.number_boxes import LARGEST, DecimalBox, whole_box
 from napari_dispr.widgets.parts.remembered import recall
 
 _NUMBER = "number"
-#: Largest value of a Qt spin box.
-_LARGEST_INT = 2**31 - 1
 
 
 class SettingsForm(QWidget):
@@ -35,13 +34,11 @@ class SettingsForm(QWidget):
         self.picture.addItem("section (one plane)", "section")
         self.picture.addItem("projection (all planes in one)", "projection")
         self.scale = ShortComboBox()
-        self.scale_number = DecimalBox(toolTip="Model grid voxels per pixel")
+        self.scale_number = DecimalBox(0.01, 100, 3, "Model grid voxels per pixel")
         self.device = DeviceChoice()
         self.seed = _spin_box("seed")
         for text, value in (("auto", "auto"), ("physical", "physical"), ("voxels per pixel:", _NUMBER)):
             self.scale.addItem(text, value)
-        self.scale_number.setRange(0.01, 100)
-        self.scale_number.setDecimals(3)
         self.scale_number.setSingleStep(0.05)
         scale_row = row((self.scale, 1), self.scale_number)
         #: The form's layout, to which the widget adds rows of its own.
@@ -145,12 +142,10 @@ def _choose(combo: QComboBox, value: str) -> None:
 
 def _spin_box(name: str) -> QSpinBox:
     limits = {type(limit).__name__: limit for limit in PredictSettings.model_fields[name].metadata}
-    box = QSpinBox()
-    box.setRange(
+    return whole_box(
         limits["Ge"].ge if "Ge" in limits else 0,
-        limits["Le"].le if "Le" in limits else _LARGEST_INT,
+        limits["Le"].le if "Le" in limits else LARGEST,
     )
-    return box
 
 
 def recall_settings() -> PredictSettings:

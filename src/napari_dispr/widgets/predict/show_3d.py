@@ -48,14 +48,14 @@ class Show3D(QPushButton):
     def on(self) -> bool:
         return self._view.on
 
-    def look(self, event: object = None) -> None:
+    def refresh(self, event: object = None) -> None:
         """Make the result layers on screen smooth, also those that have just changed or become visible."""
         if not self._view.on:
             return
         for layer in self._results():
             if layer not in self._followed:
                 self._followed.append(layer)
-                layer.events.visible.connect(self.look)
+                layer.events.visible.connect(self.refresh)
         if self._job.running:
             self._again = True
             return
@@ -67,7 +67,7 @@ class Show3D(QPushButton):
         if on and origin is not None:
             self._view.enter(*origin, self._results())
             self.setChecked(self._view.on)  # the user may have removed the layers
-            self.look()
+            self.refresh()
         else:
             with removed_together(self._viewer):
                 self.leave()
@@ -76,7 +76,7 @@ class Show3D(QPushButton):
         """Show the results in 2D, with the layers as they were."""
         self._job.cancel()
         for layer in self._followed:
-            layer.events.visible.disconnect(self.look)
+            layer.events.visible.disconnect(self.refresh)
         self._followed = []
         self._smooth.remove()
         self._view.leave()
@@ -88,7 +88,7 @@ class Show3D(QPushButton):
     def _on_done(self, _: Any) -> None:
         again, self._again = self._again, False
         if again:
-            self.look()
+            self.refresh()
 
     def _on_failed(self, error: Exception) -> None:
         self._on_done(None)

@@ -7,14 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import (
-    QApplication,
-    QFileDialog,
-    QPushButton,
-    QShortcut,
-    QTabWidget,
-    QWidget,
-)
+from qtpy.QtWidgets import QApplication, QFileDialog, QPushButton, QShortcut, QTabWidget, QWidget
 
 from napari_dispr.files import written_aside
 from napari_dispr.shapes.intervals import LEVEL
@@ -22,6 +15,7 @@ from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.widgets.morphometry.array_table import ArrayView
 from napari_dispr.widgets.morphometry.content import TableContent, cells_content, members_content
 from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.run_bar import RunBar
 
 _CELLS_FILTER = "Estimates of each cell (*.csv)"
 _MEMBERS_FILTER = "Every member (*.csv)"
@@ -38,7 +32,8 @@ class MorphometryTable(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._measures = self._cells = pd.DataFrame()
+        #: A row for each member, and a row for each cell.
+        self.measures = self.summary = pd.DataFrame()
         self.cells_view, self.members_view = ArrayView(), ArrayView()
         self.copy_button = QPushButton(
             "Copy", toolTip="Copy the table on screen, to paste it into a spreadsheet"
@@ -49,22 +44,15 @@ class MorphometryTable(QWidget):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.cells_view, "Cells (mean ± sd)")
         self.tabs.addTab(self.members_view, "Members")
+        self.run_bar = RunBar("Stop; an existing file stays as it is")
         buttons = row(self.copy_button, self.export_button)
-        column(self.tabs, buttons, parent=self)
+        column(self.tabs, buttons, self.run_bar, parent=self)
         self.copy_button.clicked.connect(self.copy)
         self.export_button.clicked.connect(self._ask_and_export)
         QShortcut(QKeySequence.StandardKey.Copy, self.tabs, self.copy)
 
-    @property
-    def measures(self) -> pd.DataFrame:
-        return self._measures
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        return self._cells
-
     def show_measures(self, measures: pd.DataFrame, cells: pd.DataFrame) -> None:
-        self._measures, self._cells = measures, cells
+        self.measures, self.summary = measures, cells
         content = cells_content(cells)
         self.tabs.setTabText(self.tabs.indexOf(self.cells_view), cells_tab(content))
         self.cells_view.show_content(content, ["cell", *HEADLINE, "ambiguity"])
@@ -72,7 +60,7 @@ class MorphometryTable(QWidget):
 
     def copy(self) -> None:
         """Copy the table on screen, tab-separated."""
-        if self._measures.empty:
+        if self.measures.empty:
             return
         shown = self.summary if self.tabs.currentWidget() is self.cells_view else self._from_one()
         QApplication.clipboard().setText(shown.to_csv(sep="\t", index=False))
@@ -84,11 +72,16 @@ class MorphometryTable(QWidget):
 
     def _from_one(self) -> pd.DataFrame:
         """The measures with members counted from 1, as on screen and in the names of layers."""
-        return self._measures.assign(member=self._measures["member"] + 1)
+        return self.measures.assign(member=self.measures["member"] + 1)
 
     def _ask_and_export(self) -> None:
         path, chosen = QFileDialog.getSaveFileName(
             self, "Export morphometry", "morphometry.csv", f"{_CELLS_FILTER};;{_MEMBERS_FILTER}"
         )
         if path:
-            self.export(path, members=chosen == _MEMBERS_FILTER)
+            self.run_bar.start(
+                lambda step: self.export(path, members=chosen == _MEMBERS_FILTER),
+                lambda result: self.run_bar.status.say(f"Saved as {path}."),
+                first="writing",
+                kept="",
+            )

@@ -19,11 +19,11 @@ from napari_dispr.viewer.opening import open_window
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.array_table import ArrayView
 from napari_dispr.widgets.parts.cell_colours import CellColours
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import row
 from napari_dispr.widgets.parts.loading import devices_found
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
 from napari_dispr.widgets.parts.remembered import recall, remember
 from napari_dispr.widgets.parts.result_layers import LayerUpdater
 from napari_dispr.widgets.parts.run_bar import RunBar
@@ -250,10 +250,10 @@ class PredictWidget(DockedWidget):
         self._inspection = None
         self._offer_fix(None)
         image, labels = self._layers()
-        self.form.rows.setRowVisible(self.planes, self.planes.look(labels, self._viewer.dims))
+        self.form.rows.setRowVisible(self.planes, self.planes.refresh(labels, self._viewer.dims))
         self.form.picture.setEnabled(not self.planes.several)
-        self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.look(self.planes.several))
-        self.cells.look()
+        self.form.rows.setRowVisible(self.pixel_size, self.pixel_size.refresh(self.planes.several))
+        self.cells.refresh()
         self._suggest_scale()
         try:
             request = self.request()
@@ -383,7 +383,7 @@ class PredictWidget(DockedWidget):
         if self._back_to_3d and self._results_in_viewer():
             self._back_to_3d = False
             self.show_3d_button.setChecked(True)
-        self.show_3d_button.look()
+        self.show_3d_button.refresh()
 
     def _results_in_viewer(self) -> list[Labels]:
         layers = self.updater.layers
@@ -391,6 +391,7 @@ class PredictWidget(DockedWidget):
 
     def _on_run(self) -> None:
         self.predict_button.setEnabled(not self.running and not self._problem)
+        self.fix_button.setEnabled(not self.running)
         if not self.running:
             self._finish_growing()
 

@@ -5,18 +5,19 @@ from pathlib import Path
 
 from napari.layers import Labels
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QComboBox, QPushButton, QSpinBox
-from superqt.utils import signals_blocked
+from qtpy.QtWidgets import QComboBox, QPushButton
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, problem_of
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.synthesis.balance_plan import AT_MOST
 from napari_dispr.viewer.displayed import displayed_plane
+from napari_dispr.widgets.parts.combo_boxes import refill
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import form
 from napari_dispr.widgets.parts.model_choice import ModelChoice, QualityChoice
+from napari_dispr.widgets.parts.number_boxes import LARGEST, whole_box
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.text_table import TextTable
 from napari_dispr.widgets.synthesis.balance_request import (
@@ -34,8 +35,6 @@ _ABOUT = (
     "the largest class. All shapes in it are predicted, not measured."
 )
 _CONTINUES = "Start the same run again to continue with what is written."
-#: Rows of the table of classes that show without scrolling.
-_ROWS = 8
 
 
 class BalanceWidget(DockedWidget):
@@ -62,15 +61,12 @@ class BalanceWidget(DockedWidget):
         self.column.setPlaceholderText("no column of classes")
         self.model_choice = ModelChoice()
         self.quality = QualityChoice()
-        self.at_most = QSpinBox(toolTip="The most shapes that are predicted from the picture of one cell")
-        self.at_most.setRange(1, 100)
-        self.at_most.setValue(AT_MOST)
-        self.seed = QSpinBox()
-        self.seed.setRange(0, 2**31 - 1)
+        tip = "The most shapes that are predicted from the picture of one cell"
+        self.at_most = whole_box(1, 100, tip, AT_MOST)
+        self.seed = whole_box(0, LARGEST, PredictSettings.about("seed"))
         self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.model_choice.setToolTip(PredictSettings.about("model"))
         self.quality.setToolTip(PredictSettings.about("quality"))
-        self.seed.setToolTip(PredictSettings.about("seed"))
         rows = form(
             {
                 "image": self.image_choice,
@@ -132,12 +128,7 @@ class BalanceWidget(DockedWidget):
         layer = self.labels_choice.layer
         self._followed.follow(self.labels_choice, layer)
         columns = [] if layer is None else class_columns(layer.features)
-        before = self.column.currentData()
-        with signals_blocked(self.column):
-            self.column.clear()
-            for name in columns:
-                self.column.addItem(name, name)
-            self.column.setCurrentIndex(max(self.column.findData(before), 0) if columns else -1)
+        refill(self.column, {name: name for name in columns}, self.column.currentData())
         self._on_inputs()
 
     def _on_inputs(self) -> None:
@@ -145,15 +136,11 @@ class BalanceWidget(DockedWidget):
         with suppress(InputError):  # a file that is no model: the run says so
             self.quality.offer(list(read_card(self.model_choice.model or "").qualities))
         self._show_classes()
-        problem = ""
-        try:
-            self.request()
-        except InputError as error:
-            problem = str(error)
+        problem = problem_of(self.request)
         # After a run its folder exists: the status says so, no warning is needed.
         finished = self._written is not None and self.folder.folder == self._written
         self.message.say("" if finished else problem, problem=True)
-        self.balance_button.setEnabled(not problem and not self.running)
+        self.balance_button.setEnabled(not problem and not self.run_bar.running)
 
     def _show_classes(self) -> None:
         """A row for each class: its cells, and how many shapes will be predicted from them."""
@@ -164,14 +151,9 @@ class BalanceWidget(DockedWidget):
             after = planned(classes, self.at_most.value()).after
             kinds = list(classes.values())
             rows = [(kind, str(kinds.count(kind)), str(count)) for kind, count in after.items()]
-        self.table.show_rows(rows, most=_ROWS)
+        self.table.show_rows(rows)
 
     # --- running ---------------------------------------------------------------------------------
-
-    @property
-    def running(self) -> bool:
-        """Whether shapes are being predicted."""
-        return self.run_bar.running
 
     def balance(self) -> None:
         """Predict and write the folder, in a thread."""

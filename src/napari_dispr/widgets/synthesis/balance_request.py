@@ -18,7 +18,6 @@ from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.events import mapped
-from napari_dispr.models.library import read_card
 from napari_dispr.synthesis.balance_plan import Plan, plan
 from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.widgets.parts.loading import load_torch
@@ -142,13 +141,16 @@ def run(request: BalanceRequest) -> Generator[Progress, None, str]:
     from napari_dispr.synthesis.balance import Augmented, Source, iter_write_balanced, shape_model_of
 
     model = shape_model_of(request.model)
-    crops, left_out = _crops(request)
+    card = model.card
+    size = request.image.pixel_size(card.unit)
+    physical = size is not None and card.voxel_size is not None
+    sides = grid.pixel_sides(request.image.to_world)
+    scale = "physical" if physical else "auto"
+    crops, left_out = _crops(request, Scaling(scale, card.typical_extent, size, card.voxel_size, sides))
     classes = {crop.label: request.classes[crop.label] for crop in crops}
     names = _names(classes)
     sources = [Source(names[crop.label], classes[crop.label], crop, None) for crop in crops]
     chosen = planned(classes, request.at_most)
-    card = read_card(request.model)
-    physical = card.voxel_size is not None and request.image.pixel_size(card.unit) is not None
     notes = DatasetNotes(
         voxel_size=card.voxel_size if physical else None,
         unit=card.unit if physical else "pixel",
@@ -170,14 +172,9 @@ def run(request: BalanceRequest) -> Generator[Progress, None, str]:
     return " ".join([f"Written to {request.folder}: {counts}.", *written["warnings"], *reasons])
 
 
-def _crops(request: BalanceRequest) -> tuple[list[Crop], list[str]]:
+def _crops(request: BalanceRequest, scaling: Scaling) -> tuple[list[Crop], list[str]]:
     """The cells that have a class, on the model grid, and why others were left out."""
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
-    card = read_card(request.model)
-    size = request.image.pixel_size(card.unit)
-    scale = "physical" if size is not None and card.voxel_size is not None else "auto"
-    sides = grid.pixel_sides(request.image.to_world)
-    scaling = Scaling(scale, card.typical_extent, size, card.voxel_size, sides)
     crops, left_out = crop_cells(image, labels, None, scaling)
     chosen = [crop for crop in crops if crop.label in request.classes]
     if len({request.classes[crop.label] for crop in chosen}) < 2:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from napari.viewer import Viewer
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import QFileDialog, QLabel, QListWidget, QListWidgetItem, QPushButton, QWidget
 
 from napari_dispr.errors import InputError, counted
@@ -15,6 +15,7 @@ from napari_dispr.viewer.layers import remove_layers
 from napari_dispr.viewer.scene import look_at
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, row
+from napari_dispr.widgets.parts.picture import image_of
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.threads import LatestAnswer
 from napari_dispr.widgets.synthesis.make_request import THUMB, Thumb, iter_browse, made_with, read_pair
@@ -56,20 +57,19 @@ class FieldBrowser(QWidget):
         self._show_title()
 
     def begin(self, folder: Path) -> None:
-        """Empty the browser for the images of a folder."""
+        """Empty the browser for the images of a folder; those of another are not read any more."""
+        self.run_bar.cancel()
         self.folder = folder
         self.list.clear()
         self._show_title()
         self.folder_changed.emit()
 
     def add(self, thumb: Thumb) -> None:
-        """Add an image, unless it is shown already."""
-        if self.list.findItems(thumb.name, Qt.MatchFlag.MatchExactly):
+        """Add an image, unless it is shown already, or another folder is."""
+        shown = self.list.findItems(thumb.name, Qt.MatchFlag.MatchExactly)
+        if shown or self.folder not in thumb.image.parents:
             return
-        height, width, _ = thumb.picture.shape
-        content = np.ascontiguousarray(thumb.picture).tobytes()
-        image = QImage(content, width, height, 3 * width, QImage.Format.Format_RGB888)
-        item = QListWidgetItem(QIcon(QPixmap.fromImage(image)), thumb.name)
+        item = QListWidgetItem(QIcon(QPixmap.fromImage(image_of(thumb.picture))), thumb.name)
         item.setData(Qt.ItemDataRole.UserRole, (str(thumb.image), str(thumb.labels)))
         self.list.addItem(item)
         self._show_title()
@@ -77,7 +77,7 @@ class FieldBrowser(QWidget):
     def open(self, folder: Path) -> None:
         """Show the images of a folder."""
         self.begin(folder)
-        self.run_bar.start(
+        self.run_bar.restart(
             iter_browse(folder), self.run_bar.status.say, on_event=self.add, first="reading", kept=""
         )
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QWidget
 
 from napari_dispr.events import mapped
 from napari_dispr.synthesis.settings import JudgeSettings
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form
 from napari_dispr.widgets.parts.loading import load_torch
+from napari_dispr.widgets.parts.number_boxes import whole_box
 from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.parts.text_table import TextTable
@@ -34,6 +35,25 @@ _COLUMNS = {
         "Kernel distance of cell features to the real ones; 0: not different",
     ),
 }
+#: Label, words for a message, and tip of each folder.
+_FOLDERS = {
+    "real_train": (
+        "real, to train",
+        "of real images to train on",
+        "Folder of real annotated images to train on, such as those you learned from",
+    ),
+    "real_test": (
+        "real, to test",
+        "of real images to test on",
+        "Folder of other real annotated images, for the test",
+    ),
+    "synthetic": ("synthetic", "of synthetic images", "Folder of synthetic images"),
+    "out": (
+        "results",
+        "for the results",
+        "A new folder for the table and figures, or that of a cancelled run",
+    ),
+}
 
 
 class JudgePage(QWidget):
@@ -41,35 +61,19 @@ class JudgePage(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        tips = {
-            "real_train": "Folder of real annotated images to train on, such as those you learned from",
-            "real_test": "Folder of other real annotated images, for the test",
-            "synthetic": "Folder of synthetic images",
-            "out": "A new folder for the table and figures, or that of a cancelled run",
-        }
-        self.folders = {name: FolderInput(tip) for name, tip in tips.items()}
+        self.folders = {name: FolderInput(tip) for name, (_, _, tip) in _FOLDERS.items()}
         for folder in self.folders.values():
             folder.changed.connect(self._on_inputs)
-        self.steps, self.seeds = QSpinBox(), QSpinBox()
-        for box, field, most in ((self.steps, "steps", 1_000_000), (self.seeds, "seeds", 100)):
-            box.setRange(1, most)
-            box.setValue(JudgeSettings.model_fields[field].default)
-            box.setToolTip(JudgeSettings.about(field))
+        usual = JudgeSettings()
+        self.steps = whole_box(1, 1_000_000, JudgeSettings.about("steps"), usual.steps)
+        self.seeds = whole_box(1, 100, JudgeSettings.about("seeds"), usual.seeds)
         self.message = Message()
         self.judge_button = QPushButton("Judge", toolTip="Train and test the segmenters in the background")
         self.run_bar = RunBar("Stop; finished segmenters are kept, and the same run can continue")
         self.table = TextTable({heading: tip for heading, (_, _, tip) in _COLUMNS.items()})
         self.picture = Picture()
-        rows = form(
-            {
-                "real, to train": self.folders["real_train"],
-                "real, to test": self.folders["real_test"],
-                "synthetic": self.folders["synthetic"],
-                "results": self.folders["out"],
-                "steps": self.steps,
-                "repetitions": self.seeds,
-            }
-        )
+        folders = {_FOLDERS[name][0]: box for name, box in self.folders.items()}
+        rows = form({**folders, "steps": self.steps, "repetitions": self.seeds})
         about = QLabel(_ABOUT, wordWrap=True)
         below = (self.judge_button, self.message, self.run_bar, self.table, self.picture)
         column(about, rows, *below, parent=self)
@@ -84,13 +88,7 @@ class JudgePage(QWidget):
                 self.folders[name].folder = folder
 
     def _on_inputs(self) -> None:
-        words = {
-            "real_train": "of real images to train on",
-            "real_test": "of real images to test on",
-            "synthetic": "of synthetic images",
-            "out": "for the results",
-        }
-        missing = [words[name] for name, box in self.folders.items() if box.folder is None]
+        missing = [_FOLDERS[name][1] for name, box in self.folders.items() if box.folder is None]
         self.message.say(f"Choose a folder {missing[0]}." if missing else "", problem=True)
         self.judge_button.setEnabled(not missing and not self.run_bar.running)
 
@@ -122,7 +120,7 @@ class JudgePage(QWidget):
             [_text(values[name], values[sd] if sd else np.nan) for name, sd, _ in _COLUMNS.values()]
             for _, values in table.iterrows()
         ]
-        self.table.show_rows(rows, most=len(rows))
+        self.table.show_rows(rows)
 
 
 def _text(value: Any, sd: float) -> str:

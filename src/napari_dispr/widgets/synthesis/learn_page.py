@@ -10,10 +10,10 @@ from qtpy.QtWidgets import QLabel, QLineEdit, QPushButton, QWidget
 
 from napari_dispr.errors import InputError
 from napari_dispr.widgets.parts.budget_plot import pen, set_colours, set_logarithmic, set_up
-from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
 from napari_dispr.widgets.parts.layouts import column, form, row
+from napari_dispr.widgets.parts.number_boxes import DecimalBox
 from napari_dispr.widgets.parts.run_follower import RunFollower
 from napari_dispr.widgets.parts.run_list import RunList
 from napari_dispr.widgets.parts.stated_size import StatedSize
@@ -68,7 +68,7 @@ class LossCurve(pyqtgraph.PlotWidget):
         self.textures.setData(share, [max(one.textures, 1e-6) for one in followed.losses])
 
 
-class LearnView(RunFollower[LearnRun, FollowedLearning]):
+class LearnView(RunFollower[FollowedLearning]):
     """Follows one run."""
 
     def __init__(self) -> None:
@@ -120,11 +120,9 @@ class LearnPage(QWidget):
             "Several images: a folder with the folders image and labels, which hold files of the same names"
         )
         self.name = QLineEdit(free_name(), toolTip="Name of the learned model")
-        self.minutes = DecimalBox(toolTip="Training time. It can be stopped and continued at any moment")
-        self.minutes.setRange(0.1, 10_000)
-        self.minutes.setDecimals(1)
+        tip = "Training time. It can be stopped and continued at any moment"
+        self.minutes = DecimalBox(0.1, 10_000, 1, tip, suffix=" min")
         self.minutes.setValue(_MINUTES)
-        self.minutes.setSuffix(" min")
         self.summary = Message()
         self.message = Message()
         self.learn_button = QPushButton(
@@ -231,7 +229,8 @@ class LearnPage(QWidget):
     @property
     def run(self) -> LearnRun | None:
         """The run that is shown."""
-        return self.view.run
+        run: LearnRun | None = self.view.run
+        return run
 
     def follow(self, run: LearnRun | None, *, started: bool = False) -> None:
         """Show a run, or the page for a new one."""

@@ -18,18 +18,17 @@ from numpy.typing import NDArray
 from platformdirs import user_data_path
 
 from napari_dispr.cells.stack_files import StatedSpacing
-from napari_dispr.cells.stated_sizes import UNIT
-from napari_dispr.errors import InputError, counted, duration
+from napari_dispr.errors import InputError, counted, duration, problem_of
 from napari_dispr.files import write_json
 from napari_dispr.models.library import check_name, numbered_names
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_annotated, write_image
 from napari_dispr.synthesis.annotated_cells import check_annotated
-from napari_dispr.training.run import RunFolder
+from napari_dispr.training.run import RunFolder, written_at
 from napari_dispr.viewer.displayed import finest
 from napari_dispr.widgets.parts.followed import Followed, last_line
 from napari_dispr.widgets.parts.wording import AS_LABELS
-from napari_dispr.widgets.train.request import lengths_of
+from napari_dispr.widgets.train.request import layers_spacing
 
 _NAME, _RUN, _LEARNING, _MODEL = "my-cells", ".run", ".learning", ".safetensors"
 _PLAN = "plan.json"
@@ -50,7 +49,7 @@ def models_folder() -> Path:
 def learned_models() -> list[Path]:
     """The user's learned models, the newest first."""
     found = [path for path in models_folder().glob(f"*{_MODEL}") if not path.name.startswith(".")]
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(found, key=written_at, reverse=True)
 
 
 # --- what to learn from ------------------------------------------------------------------------------
@@ -78,9 +77,7 @@ class AnnotatedLayers:
 def annotated_layers(
     image: Image | None, labels: Labels | None, stated: StatedSpacing | None = None
 ) -> AnnotatedLayers:
-    """Check two layers without reading their pixels.
-
-    If neither has a voxel size, it is that which their files state.
+    """Check two layers without reading their pixels; their voxel size is that of `layers_spacing`.
 
     Raises an InputError if a layer is missing, or they are not one 2D or 3D image and its labels.
     """
@@ -100,13 +97,8 @@ def annotated_layers(
             f'"{image.name}" has the shape {pixels.shape} and "{labels.name}" {marks.shape}: choose labels '
             "that were made from this image."
         )
-    spacing, unit = lengths_of(labels)
-    if unit == "pixel" and all(side == 1 for side in spacing):
-        spacing, unit = lengths_of(image)
-    if unit == "pixel" and all(side == 1 for side in spacing) and stated:
-        own = tuple(side for side in stated[-len(spacing) :] if side is not None)
-        spacing, unit = (own, UNIT) if len(own) == len(spacing) else (spacing, unit)
-    return AnnotatedLayers(pixels, marks, spacing, unit)
+    spacing = layers_spacing(image, labels, stated)
+    return AnnotatedLayers(pixels, marks, spacing.sides, spacing.unit)
 
 
 def images_in(folder: Path) -> str:
@@ -126,13 +118,9 @@ def name_problem(name: str) -> str:
     """Why a new model cannot have this name, in a sentence; empty if it can."""
     if not name.strip():
         return "Give the model a name, such as my-cells."
-    try:
-        check_name(name)
-    except InputError as error:
-        return str(error)
-    if _is_taken(name):
+    if not (problem := problem_of(lambda: check_name(name))) and _is_taken(name):
         return f"There is a learned model or a run {name!r} already: choose another name."
-    return ""
+    return problem
 
 
 def _is_taken(name: str) -> bool:
@@ -168,19 +156,18 @@ class LearnRun(RunFolder):
         return self.learning / "preview.png"
 
     @property
-    def minutes(self) -> float:
-        plan = json.loads((self.folder / _PLAN).read_text("utf-8"))
-        return float(plan["minutes"])
+    def _plan(self) -> dict[str, Any]:
+        plan: dict[str, Any] = json.loads((self.folder / _PLAN).read_text("utf-8"))
+        return plan
 
     @property
     def images(self) -> Path:
         """The folder of the annotated images."""
-        plan = json.loads((self.folder / _PLAN).read_text("utf-8"))
-        return Path(plan.get("images") or self.folder)
+        return Path(self._plan.get("images") or self.folder)
 
     def command(self, finish: bool = False) -> list[str]:
         start = [sys.executable, "-m", "napari_dispr", "synthesise", "learn", str(self.images)]
-        budget = ["--out", str(self.model), "--minutes", f"{self.minutes:g}"]
+        budget = ["--out", str(self.model), "--minutes", f"{self._plan['minutes']:g}"]
         return [*start, *budget, *(["--finish"] if finish else [])]
 
     def request_stop(self) -> None:
@@ -226,7 +213,7 @@ def start_learning(source: AnnotatedLayers | Path, name: str, minutes: float) ->
 
 def all_runs() -> list[LearnRun]:
     """The runs in `models_folder`, the newest first."""
-    folders = sorted(models_folder().glob(f"*{_RUN}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = sorted(models_folder().glob(f"*{_RUN}"), key=written_at, reverse=True)
     return [LearnRun(folder) for folder in folders]
 
 

@@ -5,18 +5,18 @@ from typing import Any
 
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QWidget
 from superqt import QLabeledDoubleSlider
-from superqt.utils import signals_blocked
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import problem_of
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.populations import Population
 from napari_dispr.synthesis.settings import SIDES, SLICES
 from napari_dispr.synthesis.simulated_sources import SIMULATED
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form, narrow, row
-from napari_dispr.widgets.parts.model_choice import ShortComboBox
+from napari_dispr.widgets.parts.number_boxes import LARGEST, whole_box
 from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.run_bar import RunBar
 from napari_dispr.widgets.synthesis.browser import FieldBrowser
@@ -44,7 +44,6 @@ class MakePage(QWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
-        self._again = False  # the sliders have moved since the running preview began
         self._live = False  # the preview follows the sliders
         self._folder = Path()  # to which images are written
         self._build(viewer)
@@ -81,11 +80,10 @@ class MakePage(QWidget):
         self.dimensions = QComboBox(toolTip="Make 3D stacks or 2D images")
         self.dimensions.addItem("3D stacks", 3)
         self.dimensions.addItem("2D images", 2)
-        self.size = {axis: QSpinBox(toolTip=f"Voxels of an image along {axis}") for axis in "zyx"}
-        for axis, box in self.size.items():
-            box.setRange(*(SLICES if axis == "z" else SIDES))
-            box.setValue(16 if axis == "z" else 256)
-            narrow(box)
+        self.size = {}
+        for axis, limits, usual_size in (("z", SLICES, 16), ("y", SIDES, 256), ("x", SIDES, 256)):
+            self.size[axis] = whole_box(*limits, f"Voxels of an image along {axis}", usual_size)
+            narrow(self.size[axis])
         self.density = _slider(0.01, 0.5, 0.1, "Share of the image that cells fill")
         tip = "Probability that a cell is placed next to another one"
         self.clustering = _slider(0, 1, 0.3, tip)
@@ -95,8 +93,7 @@ class MakePage(QWidget):
             "(rho). Only for 3D stacks of a learned model"
         )
         self.consistency = _slider(0, 3, 0.0, tip)
-        self.seed = QSpinBox(toolTip="The same seed and settings make the same images")
-        self.seed.setRange(0, 2**31 - 1)
+        self.seed = whole_box(0, LARGEST, "The same seed and settings make the same images")
         self._size_row = QWidget()
         row(*((box, 1) for box in self.size.values()), parent=self._size_row)
         self.cells_form = form(
@@ -117,9 +114,7 @@ class MakePage(QWidget):
         self.into = QComboBox(toolTip="Where the images go")
         self.into.addItem("a folder", "folder")
         self.into.addItem("new layers", "layers")
-        self.images = QSpinBox(toolTip="Number of images")
-        self.images.setRange(1, 1_000_000)
-        self.images.setValue(20)
+        self.images = whole_box(1, 1_000_000, "Number of images", 20)
         self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.layout_choice = ShortComboBox(characters=12)
         self.layout_choice.setToolTip("Names of folders and files, for the program that you train")
@@ -149,7 +144,6 @@ class MakePage(QWidget):
         self.preview_button.clicked.connect(self.preview)
         self.make_button.clicked.connect(self.make)
         self.run_bar.changed.connect(self._on_inputs)
-        self.preview_bar.changed.connect(self._on_preview_ended)
 
     # --- inputs ----------------------------------------------------------------------------------
 
@@ -160,12 +154,7 @@ class MakePage(QWidget):
         items |= sources()
         if before and before not in items:
             items = {before: Path(before).stem} | items
-        with signals_blocked(self.source):
-            self.source.clear()
-            for key, text in items.items():
-                self.source.addItem(text, key)
-            self.source.addItem(_OTHER, None)
-            self.source.setCurrentIndex(self.source.findData(before) if before else 0)
+        refill(self.source, {**items, None: _OTHER}, before or next(iter(items)))
         self._on_inputs()
 
     def use_model(self, model: Path) -> None:
@@ -232,31 +221,20 @@ class MakePage(QWidget):
     def preview(self) -> None:
         """Make a small image; a running preview ends and starts again."""
         self._live = True
-        if self.preview_bar.running:
-            self._again = True
-            self.preview_bar.cancel()
-            return
-        self.preview_bar.start(iter_preview(self.request), self._on_preview, kept="")
+        self.preview_bar.restart(iter_preview(self.request), self._on_preview, kept="")
 
     def _on_preview(self, result: tuple[Any, tuple[str, ...]]) -> None:
         picture, notes = result
         self.picture.show_array(picture)
         self.preview_bar.status.say(" ".join(notes))
 
-    def _on_preview_ended(self) -> None:
-        if self._again and not self.preview_bar.running:
-            self._again = False
-            self._soon.start()
-
     # --- making ----------------------------------------------------------------------------------
 
     def make(self) -> None:
         """Make the images, in a thread."""
         request, images = self.request, self.images.value()
-        try:
-            _ = request.settings
-        except InputError as error:
-            self.message.say(str(error), problem=True)
+        if problem := problem_of(lambda: request.settings):
+            self.message.say(problem, problem=True)
             return
         if self.into.currentData() == "layers":
             work = iter_layers(request, images)

@@ -137,8 +137,7 @@ class DataInput(FolderTarget):
         for control in (self.labels_choice, self.image_choice, self.spacing, self.plane):
             self.rows.setRowVisible(control, of_layers)
         self.rows.setRowVisible(self.folder, not of_layers)
-        if hasattr(self, "_check"):
-            self._on_inputs()
+        self._on_inputs()
 
     # --- what is chosen --------------------------------------------------------------------------
 

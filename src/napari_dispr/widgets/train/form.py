@@ -1,14 +1,14 @@
 """Settings of the new model: name, start, preset, budget, device, licence; the others are folded."""
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QWidget
 from superqt import QCollapsible
 
 from napari_dispr.errors import InputError
 from napari_dispr.settings import PRESET_HELP, PRESETS, TrainSettings, checked_settings
-from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import column, form, row
 from napari_dispr.widgets.parts.model_choice import DeviceChoice, ModelChoice
+from napari_dispr.widgets.parts.number_boxes import LARGEST, DecimalBox, whole_box
 from napari_dispr.widgets.train.request import ModelRequest, free_name, new_name
 
 LICENCES = ("not stated", "CC-BY-4.0", "CC0-1.0", "BSD-3-Clause", "MIT")
@@ -52,10 +52,8 @@ class ModelForm(QWidget):
         self.preset.setToolTip("\n".join(f"{name}: {text}" for name, text in texts.items()))
         self.preset_help = QLabel(wordWrap=True)
         self.preset_help.setStyleSheet("font-style: italic; padding: 0px; margin: 0px;")
-        self.minutes = DecimalBox(toolTip="How long to train. You can stop earlier and save the model then.")
-        self.minutes.setRange(0.1, 100_000)
-        self.minutes.setDecimals(1)
-        self.minutes.setSuffix(" min")
+        tip = "How long to train. You can stop earlier and save the model then."
+        self.minutes = DecimalBox(0.1, 100_000, 1, tip, suffix=" min")
         self.device = DeviceChoice()
         self.device.setToolTip(TrainSettings.about("device"))
         self.licence = QComboBox(toolTip="Terms for other users of the model; written into its card")
@@ -79,10 +77,10 @@ class ModelForm(QWidget):
 
     def _build_more(self) -> QCollapsible:
         self.by_steps = QCheckBox("in steps:", toolTip="Train for a number of steps instead of a time")
-        self.steps = _whole(1, _MOST_STEPS, "Optimiser steps: independent of the speed of the machine")
-        self.batch = _whole(1, 512, TrainSettings.about("batch"))
-        self.validation = _whole(5, 50, TrainSettings.about("validation"))
-        self.seed = _whole(0, 2**31 - 1, TrainSettings.about("seed"))
+        self.steps = whole_box(1, _MOST_STEPS, "Optimiser steps: independent of the speed of the machine")
+        self.batch = whole_box(1, 512, TrainSettings.about("batch"))
+        self.validation = whole_box(5, 50, TrainSettings.about("validation"))
+        self.seed = whole_box(0, LARGEST, TrainSettings.about("seed"))
         self.validation.setSuffix(" %")
         steps_row = row(self.by_steps, (self.steps, 1))
         inside = QWidget()
@@ -165,17 +163,3 @@ class ModelForm(QWidget):
 
     def suggest_name(self) -> None:
         self.name.setText(free_name())
-
-    def problem(self) -> str:
-        """What is wrong, in words; empty if nothing."""
-        try:
-            self.request()
-        except InputError as error:
-            return str(error)
-        return ""
-
-
-def _whole(low: int, high: int, tip: str) -> QSpinBox:
-    box = QSpinBox(toolTip=tip)
-    box.setRange(low, high)
-    return box

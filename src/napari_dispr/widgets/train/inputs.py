@@ -17,8 +17,8 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_dispr.shapes.measures import unit_sign
-from napari_dispr.widgets.parts.decimal_box import DecimalBox
 from napari_dispr.widgets.parts.layouts import narrow, row
+from napari_dispr.widgets.parts.number_boxes import DecimalBox
 from napari_dispr.widgets.train.request import Plane, Spacing
 
 _UNITS = ("micrometer", "nanometer", "millimeter", "pixel")
@@ -28,9 +28,7 @@ class Length(DecimalBox):
     """A length, without trailing zeros."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.setDecimals(6)
-        self.setRange(1e-6, 1e6)
+        super().__init__(1e-6, 1e6, 6)
         self.setKeyboardTracking(False)  # do not check "0." while "0.3" is typed
         narrow(self)
 
@@ -67,15 +65,14 @@ class SpacingInput(QWidget):
     def spacing(self) -> Spacing:
         if not self.edited:
             return self._shown
-        z, y, x = (box.value() for box in self.lengths.values())
-        return Spacing((z, y, x), self.unit.currentData())
+        return Spacing(tuple(box.value() for box in self.lengths.values()), self.unit.currentData())
 
     def show_spacing(self, spacing: Spacing) -> None:
         self.edited, self._shown = False, spacing
         with ExitStack() as blocked:
             for control in (*self.lengths.values(), self.unit):
                 blocked.enter_context(signals_blocked(control))
-            for box, length in zip(self.lengths.values(), spacing.zyx, strict=True):
+            for box, length in zip(self.lengths.values(), spacing.sides, strict=True):
                 box.setValue(length)
             if self.unit.findData(spacing.unit) < 0:
                 self.unit.addItem(unit_sign(spacing.unit), spacing.unit)

@@ -40,15 +40,15 @@ SMALL, LARGE = (3, 2), (6, 6)
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """Distance of voxels along z, y and x in ``unit`` ("pixel": not known)."""
+    """Distance of voxels along z, y and x, or of pixels along y and x, in ``unit`` ("pixel": not known)."""
 
-    zyx: tuple[float, float, float]
+    sides: tuple[float, ...]
     unit: str
 
     @property
     def is_known(self) -> bool:
         """Whether the voxel size was set."""
-        return self.unit != "pixel" or self.zyx != (1.0, 1.0, 1.0)
+        return self.unit != "pixel" or any(side != 1 for side in self.sides)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,13 +100,7 @@ class ModelRequest:
 
 
 def spacing_of(layer: Image | Labels) -> Spacing:
-    """Distance of a 3D layer's voxels along its axes; see `lengths_of`."""
-    (z, y, x), unit = lengths_of(layer)
-    return Spacing((z, y, x), unit)
-
-
-def lengths_of(layer: Image | Labels) -> tuple[tuple[float, ...], str]:
-    """Distance of a layer's voxels along its last axes, at most three, also if it is rotated; and its unit.
+    """Distance of a layer's voxels along its last axes, at most three, also if it is rotated.
 
     Raises an InputError if the layer is sheared, or its axes have units that cannot be converted.
     """
@@ -124,7 +118,7 @@ def lengths_of(layer: Image | Labels) -> tuple[tuple[float, ...], str]:
     if np.abs(cosines - np.eye(len(units))).max() > 0.01:
         raise InputError(f'"{layer.name}" is sheared: remove the shear, so that distances are correct.')
     # Seven digits: what a layer computes from 0.2 is 0.2 again.
-    return tuple(float(f"{length:.7g}") for length in lengths), str(units[-1])
+    return Spacing(tuple(float(f"{length:.7g}") for length in lengths), str(units[-1]))
 
 
 def layers_spacing(image: Image | None, labels: Labels, stated: StatedSpacing | None = None) -> Spacing:
@@ -132,8 +126,9 @@ def layers_spacing(image: Image | None, labels: Labels, stated: StatedSpacing | 
     spacing = spacing_of(labels)
     if image is not None and not spacing.is_known:
         spacing = spacing_of(image)
-    if not spacing.is_known and stated and stated[0] is not None:
-        return Spacing((stated[0], *stated[1:]), UNIT)
+    if not spacing.is_known and stated:
+        sides = tuple(side for side in stated[-len(spacing.sides) :] if side is not None)
+        return Spacing(sides, UNIT) if len(sides) == len(spacing.sides) else spacing
     return spacing
 
 
@@ -155,7 +150,8 @@ def stack_of(image: Image | None, labels: Labels | None, spacing: Spacing) -> St
         )
     # Files get this name.
     name = re.sub(r"[^\w .-]+", "-", labels.name).strip(" .-") or "cells"
-    return Stack(name, voxels, marks, spacing.zyx, spacing.unit, _clash(image, labels, spacing))
+    z, y, x = spacing.sides
+    return Stack(name, voxels, marks, (z, y, x), spacing.unit, _clash(image, labels, spacing))
 
 
 def _clash(image: Image | None, labels: Labels, spacing: Spacing) -> str:
@@ -163,10 +159,10 @@ def _clash(image: Image | None, labels: Labels, spacing: Spacing) -> str:
     if image is None or spacing != (own := spacing_of(labels)) or not own.is_known:
         return ""
     other = spacing_of(image)
-    theirs, ours = (np.multiply(s.zyx, micrometers(s.unit) or 1.0) for s in (other, own))
+    theirs, ours = (np.multiply(s.sides, micrometers(s.unit) or 1.0) for s in (other, own))
     if not other.is_known or np.allclose(theirs, ours, rtol=0.01):
         return ""
-    texts = [f"{' x '.join(f'{step:.4g}' for step in s.zyx)} {unit_sign(s.unit)}" for s in (other, own)]
+    texts = [f"{' x '.join(f'{step:.4g}' for step in s.sides)} {unit_sign(s.unit)}" for s in (other, own)]
     return (
         f'"{image.name}" has voxels of {texts[0]}, "{labels.name}" of {texts[1]}. Those of the labels are '
         "used: give the voxel size above if they are wrong."

@@ -7,7 +7,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QPushButton
 
 from napari_dispr.settings import RivalTrainSettings
-from napari_dispr.training.run import Run
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.run_follower import RunFollower
@@ -20,7 +19,7 @@ _ABOUT_PICTURE = (
 )
 
 
-class RunView(RunFollower[Run, FollowedRun]):
+class RunView(RunFollower[FollowedRun]):
     """Follows one training."""
 
     #: The user wants to train the model of a finished run further: the run and the model's file.

@@ -3,7 +3,7 @@
 `data` chooses the cells to train on, `form` the settings of the new model, `run_view` shows a run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
 
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, problem_of
 from napari_dispr.training.run import Run, all_runs
 from napari_dispr.viewer.opening import open_window
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
@@ -39,8 +39,6 @@ class TrainWidget(DockedWidget):
         self._known: dict[str, Run] = {}
         self._closing = False
         self._window: QMainWindow | None = None  # of napari, once this widget is in it
-        #: Asks what to do with running training when the window closes; tests replace it.
-        self.ask_on_close: Callable[[Sequence[Run]], Answer] = self._ask_on_close
         self._build()
         self._start = LatestAnswer(start_run, self._on_started, self, pause=None)
         self._stop = LatestAnswer(stop_runs, self._on_all_stopped, self, pause=None)
@@ -88,7 +86,7 @@ class TrainWidget(DockedWidget):
     # --- a new run -------------------------------------------------------------------------------
 
     def _on_inputs(self) -> None:
-        problem = self.form.problem() if self.data.data is not None else ""
+        problem = problem_of(self.form.request) if self.data.data is not None else ""
         self.train_button.setText("Calibrate" if self.form.calibrates else "Train")
         if not problem and (going := self.runs.running):
             self.message.say(f"{going[0]!r} is being trained already: two runs at once take longer.")
@@ -209,7 +207,8 @@ class TrainWidget(DockedWidget):
             self._stop.ask(going)
         return answer == "go on"
 
-    def _ask_on_close(self, runs: Sequence[Run]) -> Answer:
+    def ask_on_close(self, runs: Sequence[Run]) -> Answer:
+        """Ask what to do with running training when napari closes."""
         names = ", ".join(run.plan.name for run in runs)
         box = QMessageBox(self)
         box.setWindowTitle("Training is running")
