@@ -19,7 +19,7 @@ from support.windows import press
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
-from napari_dispr.synthesis.annotated import read_annotated
+from napari_dispr.synthesis.annotated import Annotated, read_annotated
 from napari_dispr.synthesis.fields import make_synthesis
 from napari_dispr.synthesis.learned_card import read_card
 from napari_dispr.synthesis.phantoms import simulate_field
@@ -81,7 +81,14 @@ def test_preview_then_a_folder_and_its_browser_by_mouse(opened, qtbot: QtBot, tm
     make, out = widget.make, tmp_path / "made"
     small(widget)
     assert "folder" in make.message.text() and not make.make_button.isEnabled()
+    assert not make.browser.list.isVisible()
+    QApplication.processEvents()
+    below = make.into.mapTo(widget, QPoint()).y()
     press(make.preview_button)
+    QApplication.processEvents()
+    assert make.preview_bar.running
+    # The bar takes the place of the button.
+    assert make.into.mapTo(widget, QPoint()).y() == pytest.approx(below, abs=3)
     qtbot.waitUntil(lambda: not make.preview_bar.running)
     first = make.picture.image
     assert not first.isNull()
@@ -145,8 +152,22 @@ def test_images_become_layers(opened, qtbot: QtBot) -> None:
         f"{IMAGE_LAYER} [1]",
         f"{LABELS_LAYER} [1]",
     ]
+    # They lie in one place: only the last image is visible.
+    assert [layer.name for layer in viewer.layers if layer.visible] == [
+        f"{IMAGE_LAYER} [1]",
+        f"{LABELS_LAYER} [1]",
+    ]
     make.images.setValue(1000)
     assert "too many layers" in make.message.text() and not make.make_button.isEnabled()
+
+
+def test_a_stack_is_shown_at_the_slice_with_most_cells(opened) -> None:
+    viewer, widget = opened()
+    viewer.add_image(np.zeros((30, 8, 8)), scale=(0.5, 0.1, 0.1), translate=(-3, 0, 0))
+    labels = np.zeros((9, 8, 8), np.uint8)
+    labels[6, 2:6, 2:6] = 1
+    widget.make.browser.add_layers(Annotated("", labels, labels, (2.0, 0.1, 0.1), "micrometer"))
+    assert viewer.dims.point[0] == pytest.approx(12)
 
 
 def test_larger_cells_have_more_voxels_of_the_same_size(tmp_path: Path) -> None:

@@ -68,9 +68,10 @@ class MakePage(QWidget):
         self.make_button = QPushButton("Make", toolTip="Make the images in the background")
         self.run_bar = RunBar("Stop; finished images are kept, and the same run can continue with them")
         self.browser = FieldBrowser(viewer)
-        preview = (self.preview_button, self.preview_bar, self.picture)
+        preview = column(self.preview_button, self.preview_bar)
+        preview.setSpacing(0)
         make = (self.make_button, self.message, self.run_bar, self.browser)
-        column(self.cells_form, *preview, self.out_form, *make, parent=self)
+        column(self.cells_form, preview, self.picture, self.out_form, *make, None, parent=self)
 
     def _build_cells(self) -> None:
         """Which cells, and how they are placed."""
@@ -149,7 +150,7 @@ class MakePage(QWidget):
         self.preview_button.clicked.connect(self.preview)
         self.make_button.clicked.connect(self.make)
         self.run_bar.changed.connect(self._on_inputs)
-        self.preview_bar.changed.connect(self._on_preview_ended)
+        self.preview_bar.changed.connect(self._on_preview_changed)
 
     # --- inputs ----------------------------------------------------------------------------------
 
@@ -243,7 +244,9 @@ class MakePage(QWidget):
         self.picture.show_array(picture)
         self.preview_bar.status.say(" ".join(notes))
 
-    def _on_preview_ended(self) -> None:
+    def _on_preview_changed(self) -> None:
+        """The bar takes the place of the button, so that nothing below moves when a slider does."""
+        self.preview_button.setVisible(not self.preview_bar.running)
         if self._again and not self.preview_bar.running:
             self._again = False
             self._soon.start()
