@@ -107,7 +107,7 @@ class FieldBrowser(QWidget):
     def _show_title(self) -> None:
         self.list.setVisible(self.list.count() > 0)
         if self.folder is None:
-            self.title.setText("Images in a folder: none yet.")
+            self.title.setText("No folder is open.")
             return
         images = counted(self.list.count(), "image")
         self.title.setText(f"{self.folder.name}: {images}. {made_with(self.folder)}")

@@ -5,7 +5,7 @@ from typing import Any
 
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider
 from superqt.utils import signals_blocked
 
@@ -123,11 +123,13 @@ class MakePage(QWidget):
         self.images.setValue(20)
         self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.layout_choice = ShortComboBox(characters=12)
-        self.layout_choice.setToolTip("Names of folders and files, for the program that you train")
+        self.layout_choice.setToolTip(
+            "Names of folders and files for the program that you train. For Cellpose each slice is a file of its own"
+        )
         for name, text in (
-            ("plain", "plain: image/, labels/"),
-            ("stardist", "StarDist: images/, masks/"),
-            ("cellpose", "Cellpose: train/NAME_masks.tif, a file for each slice"),
+            ("plain", "plain: image, labels"),
+            ("stardist", "StarDist: images, masks"),
+            ("cellpose", "Cellpose: NAME_masks"),
         ):
             self.layout_choice.addItem(text, name)
         self.out_form = form(
@@ -212,6 +214,9 @@ class MakePage(QWidget):
         """Show the controls that matter, and say what is missing."""
         in_3d, to_folder = self.dimensions.currentData() == 3, self.into.currentData() == "folder"
         self.size["z"].setVisible(in_3d)
+        label = self.cells_form.labelForField(self._size_row)
+        assert isinstance(label, QLabel)
+        label.setText("size z, y, x" if in_3d else "size y, x")
         simulated = self.request.source in SIMULATED
         self.cells_form.setRowVisible(self.consistency, in_3d and not simulated)
         for control in (self.folder, self.layout_choice):
