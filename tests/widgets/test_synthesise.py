@@ -292,6 +292,8 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
     learn_run.write_json(run.folder / "plan.json", {"name": "cells", "minutes": 3, "images": "mine"})
     assert run.images == Path("mine") and "mine" in run.command()
     run.learning.mkdir()
+    assert not FollowedLearning(run).can_finish
+    run.checkpoint.touch()
     lines = [
         {"kind": "step", "done": done, "total": 10, "step": done, "mask_loss": 0.5, "texture_loss": None}
         for done in (1, 2, 3, 2)  # continued from step 1
@@ -302,7 +304,7 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
     run.output.write_text("napari-dispr: The labels hold only 2 cells: label at least 5.\n")
     followed = up_to_date(FollowedLearning(run))
     assert [one.share for one in followed.losses] == [0.1, 0.2]
-    assert followed.state == "stopped" and "Stopped at 20%" in followed.headline()
+    assert followed.state == "stopped" and "Stopped at 20%" in followed.headline() and followed.can_finish
     assert followed.problem() == "The labels hold only 2 cells: label at least 5."
     for printed, problem in (
         ("napari-dispr: interrupted; finished results are kept.", ""),
