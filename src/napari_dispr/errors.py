@@ -8,6 +8,14 @@ class InputError(ValueError):
     """
 
 
+class CellError(InputError):
+    """A cell that cannot be used; ``why`` fits behind a number of such cells: "3 cut by the border"."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(text)
+        self.why = why
+
+
 def counted(number: int, word: str) -> str:
     """Such as ``1 cell`` or ``3,000 cells``."""
     ending = "" if number == 1 else "es" if word.endswith("sh") else "s"

@@ -233,8 +233,8 @@ def _start_or_continue(
             before = None
         if before != request:
             raise InputError(
-                f"{folder} holds the results of a run with other cells or settings: choose another folder, or "
-                "delete this one."
+                f"{folder} holds the results of a run with other cells or settings: choose another folder, "
+                "or delete this one."
             )
     write_json(path, request.model_dump())
 

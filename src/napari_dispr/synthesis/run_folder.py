@@ -31,8 +31,8 @@ def earlier_card(folder: Path, name: str, request: Mapping[str, Any]) -> dict[st
             same = False
         if not same:
             raise InputError(
-                f"{folder} holds the results of a run with other inputs, another seed or other settings: choose "
-                "another folder, or delete this one."
+                f"{folder} holds the results of a run with other inputs, another seed or other settings: "
+                "choose another folder, or delete this one."
             )
         for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
             remove_temporary(place)

@@ -124,7 +124,7 @@ class MakePage(QWidget):
         self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.layout_choice = ShortComboBox(characters=12)
         self.layout_choice.setToolTip(
-            "Names of folders and files for the program that you train. For Cellpose each slice is a file of its own"
+            "Names of folders and files for the program that you train. For Cellpose each slice is a file"
         )
         for name, text in (
             ("plain", "plain: image, labels"),
