@@ -37,7 +37,7 @@ _PICTURE_OPACITY = 0.5
 #: Order of painting: opaque surfaces from 0 on, then the picture, then translucent surfaces.
 _FLOOR_ORDER, _CLEAR_ORDER = 50, 100
 #: Height of the text above and below a tile, pixels.
-HEAD, FOOT = 22, 18
+HEAD, FOOT = 24, 24
 #: Pause between two tiles, milliseconds: OpenGL compiles for each.
 _BETWEEN = 5
 #: If press and release are further apart, in pixels, it is a drag, which turns.

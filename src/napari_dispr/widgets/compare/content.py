@@ -20,7 +20,7 @@ from napari_dispr.shapes.meshes import surface_mesh, without_creases
 from napari_dispr.viewer.displayed import DisplayedPlane, finest
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.world import layer_to_world
-from napari_dispr.widgets.compare.sheets import Sheet, known_sheets
+from napari_dispr.widgets.compare.sheets import SMALL_DISC, Sheet, known_sheets
 
 if TYPE_CHECKING:
     import trimesh
@@ -184,8 +184,9 @@ def cell_shapes(
                   if len(one.vertices)), default=half)  # fmt: skip
     voxel = float(ensemble.spacing.mean())
     # Axes z and y of the grid are opposite to those of the view.
-    sheets = known_sheets(ensemble, half)
-    tallest = max((abs(sheet.height) for sheet in sheets), default=0.0)
+    sheets = known_sheets(ensemble, half, radius)
+    # Seen obliquely, a disc above or below the shapes reaches beyond its centre.
+    tallest = max((abs(sheet.height) + 0.6 * SMALL_DISC * half for sheet in sheets), default=0.0)
     first = -(np.array([grid.SIZE - 1, grid.SIZE - 1, 0]) - _MIDDLE) * [1, 1, -1] * voxel
     return CellShapes(
         label=label,
