@@ -102,7 +102,9 @@ class CompareWidget(DockedWidget):
         self.truth_choice = LayerChoice(
             self._viewer, is_3d_segmentation, tip, none="no truth", suggests=self._suggests_truth
         )
-        self.picture = QCheckBox("picture", toolTip="Show the picture in the imaged plane; all known planes")
+        self.picture = QCheckBox(
+            "picture", toolTip="Show the picture in the imaged plane, and all known planes"
+        )
         self.picture.setChecked(True)
         self.next_plane = NextPlane()
         self.view_buttons = {view: QPushButton(name, checkable=True) for view, (name, _) in _VIEWS.items()}

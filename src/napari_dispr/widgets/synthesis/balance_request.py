@@ -122,7 +122,9 @@ def make_request(
     if image is None or labels is None or layer is None:
         raise InputError("Choose a picture and its labels.")
     if image.shape != labels.shape:
-        raise InputError(f'"{labels.name}" has another size than "{image.name}": choose its segmentation.')
+        raise InputError(
+            f'"{labels.name}" has another size than "{image.name}": choose labels made from this picture.'
+        )
     if not column:
         raise InputError(
             f'The table of "{layer.name}" has no column of classes: add one, a word or a number for each '

@@ -162,7 +162,7 @@ def iter_folder(request: MakeRequest, out: Path, images: int, layout: Layout) ->
     made = yield from mapped(events, shown)
     text = f"{out} holds {counted(made['images'], 'image')} with {counted(made['cells'], 'cell')}."
     notes = len(made["notes"])
-    return text + (f" {counted(notes, 'image')} could not take all cells." if notes else "")
+    return text + (f" {counted(notes, 'image')} had no room for all cells." if notes else "")
 
 
 def iter_browse(folder: Path) -> Generator[Thumb | Progress, None, str]:
