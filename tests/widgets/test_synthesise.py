@@ -191,6 +191,8 @@ def test_the_sliders_start_at_what_the_model_has_learned(opened) -> None:
     _, widget = opened()
     make = widget.make
     card = read_card(learned_file(SAMPLE))
+    assert make.source.currentData() == SAMPLE
+    assert make.density.value() == pytest.approx(card.usual_density(3), abs=0.01)
     make.cell_size.setValue(1.4)
     for dimensions in (2, 3):
         make.dimensions.setCurrentIndex(make.dimensions.findData(dimensions))

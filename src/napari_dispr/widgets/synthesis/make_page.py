@@ -168,7 +168,9 @@ class MakePage(QWidget):
             for key, text in items.items():
                 self.source.addItem(text, key)
             self.source.addItem(_OTHER, None)
-            self.source.setCurrentIndex(self.source.findData(before) if before else 0)
+            self.source.setCurrentIndex(max(self.source.findData(before), 0) if before else 0)
+        if self.source.currentData() != before:
+            self._take_usual()
         self._on_inputs()
 
     def use_model(self, model: Path) -> None:
