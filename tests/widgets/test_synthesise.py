@@ -141,6 +141,7 @@ def test_images_become_layers(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     small(widget)
     make = widget.make
+    assert make.cells_form.labelForField(make._size_row).text() == "size y, x"
     make.into.setCurrentIndex(make.into.findData("layers"))
     assert make.make_button.isEnabled()
     make.images.setValue(2)
