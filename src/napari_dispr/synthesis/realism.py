@@ -170,7 +170,7 @@ def save_panels(path: Path, tables: Mapping[str, pd.DataFrame], unit: str) -> No
     """A figure with the distributions of area, intensity, contrast and texture of each set of cells."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.4, 5), layout="constrained")  # legible in the narrow window
+    figure = Figure(figsize=(5.6, 3.3), layout="constrained")  # legible in the narrow window
     axes = figure.subplots(2, 2).ravel()
     for axis, (column, title) in zip(axes, _PANELS.items(), strict=True):
         values = {name: table[column].to_numpy(np.float64) for name, table in tables.items() if len(table)}
