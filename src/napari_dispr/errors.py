@@ -10,6 +10,14 @@ class InputError(ValueError):
     """
 
 
+class CellError(InputError):
+    """A cell that cannot be used; ``why`` fits behind a number of such cells: "3 cut by the border"."""
+
+    def __init__(self, text: str, why: str) -> None:
+        super().__init__(text)
+        self.why = why
+
+
 def problem_of(request: Callable[[], object]) -> str:
     """Why a request cannot be made, in words; empty if it can."""
     try:

@@ -3,10 +3,10 @@
 import inspect
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 Result = TypeVar("Result")
 Event = TypeVar("Event")
@@ -56,23 +56,37 @@ class Clock:
 
 
 class Running(Generic[Event, Result]):
-    """The events of a generator in a ``for`` loop, after which ``result`` is what it returned."""
+    """The events of a generator in a ``for`` loop, after which ``result`` is what it returned.
+
+    It is no generator: one that a loop drops would close ``events``, and Python ignores errors then.
+    """
 
     result: Result
 
     def __init__(self, events: Generator[Event, None, Result]) -> None:
         self._events = events
 
-    def __iter__(self) -> Iterator[Event]:
-        self.result = yield from self._events
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            return next(self._events)
+        except StopIteration as end:
+            self.result = end.value
+            raise
 
 
 def result_of(events: Generator[Any, None, Result], progress: Callable[[Any], None] | None = None) -> Result:
-    """Run a generator to its end and return its result; ``progress`` is called with each event."""
+    """Run a generator to its end and return its result; ``progress`` is called with each event.
+
+    An error in ``progress`` closes the generator.
+    """
     running = Running(events)
-    for event in running:
-        if progress is not None:
-            progress(event)
+    with closing(events):
+        for event in running:
+            if progress is not None:
+                progress(event)
     return running.result
 
 

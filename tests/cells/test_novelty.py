@@ -168,9 +168,9 @@ def test_warnings_in_words():
     ]
     assert len(in_words(dict.fromkeys("abc", "it is odd"), 9)) == 3
     (text,) = in_words({"3": "it is odd", "5": "it is odd", "7": "it is even", "9": "it is odd"}, 40)
-    assert text.startswith("4 of 40 cells") and "3, 5, 7, 9 (of 3 of them: it is odd)" in text
+    assert text.startswith("4 of 40 cells") and "3, 5, 7, 9 (reason for 3 of them: it is odd)" in text
     (text,) = in_words({str(i): "it is odd" for i in range(100)}, 100)
-    assert "and others (of each" in text and len(text) < 200
+    assert "and others (reason for each" in text and len(text) < 200
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_dispr.prediction.notes import mask_notes, sentences
+from napari_dispr.prediction.notes import Note, mask_notes, sentences
 from napari_dispr.prediction.predict import predict
 from napari_dispr.prediction.saving import load_prediction, save_prediction
 from napari_dispr.prediction.tables import measure_cells
@@ -37,6 +37,20 @@ def test_a_prediction_has_the_notes_of_its_cells_in_one_sentence_and_in_the_tabl
     assert any(text.startswith("Cells 1, 2: the mask has fewer than 8") for text in found.warnings)
     warnings = measure_cells(found).set_index("label")["warning"]
     assert "8 pixels" in warnings[1] and "8 pixels" in warnings[2] and warnings[3] == ""
+
+
+def test_each_cell_is_named_once():
+    notes = [
+        Note("mask", 1, "the mask is tiny"),
+        *(Note("unlike", cell, "it looks blurred") for cell in (1, 2)),
+    ]
+    assert sentences(notes, {}, 3) == [
+        "Cell 2 is unlike the training data: it looks blurred.",
+        "Cell 1: the mask is tiny.",
+    ]
+    notes = [Note("left out", cell, f"Cell {cell} is cut by the border.") for cell in (3, 4)]
+    assert sentences(notes, {}, 3) == ["Left out: cells 3, 4. Each is cut by the border."]
+    assert sentences(notes[1:], {}, 3) == ["Left out: Cell 4 is cut by the border."]
 
 
 def test_a_cell_that_the_border_cuts_fits_at_the_scale_that_the_note_names(tmp_path):

@@ -101,7 +101,7 @@ def test_an_interrupted_run_continues_to_the_same_folder(cells, tmp_path) -> Non
         pass
     events.close()
     assert not (part / "train").exists()
-    with pytest.raises(InputError, match="started with other cells or settings"):
+    with pytest.raises(InputError, match="a run with other cells or settings"):
         augment(cells, part, per_class=4, **QUICK)
     steps = []
     augment(cells, part, per_class=5, progress=steps.append, **QUICK)

@@ -108,7 +108,7 @@ def test_wrong_folders_are_named(folders: dict[str, Path], tmp_path: Path) -> No
         judge_synthesis(train, test, [], tmp_path / "out", SETTINGS)
     with pytest.raises(InputError, match="Two folders have the name"):
         judge_synthesis(train, test, [synthetic, synthetic], tmp_path / "out", SETTINGS)
-    with pytest.raises(InputError, match="holds files that this command did not write"):
+    with pytest.raises(InputError, match="holds other files"):
         judge_synthesis(train, test, synthetic, train, SETTINGS)
     empty = tmp_path / "empty"
     shutil.copytree(train, empty)
@@ -122,5 +122,5 @@ def test_wrong_folders_are_named(folders: dict[str, Path], tmp_path: Path) -> No
     next(started)
     started.close()
     other = SETTINGS.model_copy(update={"steps": SETTINGS.steps + 1})
-    with pytest.raises(InputError, match="started with other inputs"):
+    with pytest.raises(InputError, match="a run with other inputs"):
         judge_synthesis(train, test, synthetic, tmp_path / "b", other)

@@ -8,6 +8,7 @@ from napari.layers import Labels
 from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs
 
 from napari_dispr import grid
+from napari_dispr.planes import KnownPlane
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.section import Section
@@ -15,6 +16,7 @@ from napari_dispr.viewer.content import compose
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import transform_of
 from napari_dispr.viewer.opened import OpenPrediction
+from napari_dispr.widgets.compare import canvas
 from napari_dispr.widgets.compare.content import Truth, cell_shapes, modes_in_words
 from napari_dispr.widgets.compare.tiles import View, arranged, mode_colour, tiles_of
 
@@ -48,6 +50,19 @@ def test_the_view_is_as_the_picture_and_z_comes_towards_the_viewer() -> None:
     z, y, x = np.argwhere(cell.occupancy > 0).mean(axis=0) * cell.voxel + cell.first[::-1]
     np.testing.assert_allclose([x, y, z], [5, -2, -3], atol=0.05)
     assert np.linalg.norm(surface.vertices, axis=1).max() <= cell.radius
+
+
+@pytest.mark.parametrize("depth", [4.0, 12.0, 24.0])
+def test_known_planes_stay_in_their_tile(depth: float) -> None:
+    mask = (ball_at(0, 0, 0, 9)[grid.IMAGED_PLANE] > 0).astype(np.float32)
+    empty = KnownPlane(depth, np.zeros_like(mask))
+    ensemble = ensemble_of(ball_at(0, 0, 0, 9), section=Section(mask, planes=(empty,)))
+    cell = cell_shapes(opened_of(ensemble), 3)
+    slope = np.deg2rad(canvas._ELEVATION)
+    for sheet in cell.sheets:
+        drawn = np.ptp(np.flatnonzero(sheet.pixels[..., 3].any(axis=1))) / len(sheet.pixels)
+        reach = abs(sheet.height) * np.cos(slope) + drawn * sheet.half * np.sin(slope)
+        assert canvas._FILL * reach <= cell.radius
 
 
 def test_consensus_is_coloured_by_how_far_the_surfaces_are_apart() -> None:

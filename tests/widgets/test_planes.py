@@ -23,6 +23,7 @@ from napari_dispr.widgets.morphometry import rank_choice
 from napari_dispr.widgets.morphometry.columns import NEXT_PLANE
 from napari_dispr.widgets.morphometry.rank_choice import BY_PLANE, RankChoice
 from napari_dispr.widgets.predict.fixes import SPLIT_STACK
+from napari_dispr.widgets.predict.planes_input import PlanesInput
 from napari_dispr.widgets.predict.request import CellChoice, inspect, make_request
 from napari_dispr.widgets.predict.widget import PredictWidget
 
@@ -96,6 +97,17 @@ def test_a_mask_of_a_stack_is_split_into_cells_that_keep_their_number() -> None:
     assert np.array_equal(data > 0, SPARSE > 0)
     assert [len(np.unique(data[label == SPARSE])) for label in (1, 2)] == [1, 1]
     assert np.allclose(settings["scale"], PLACE["scale"])
+
+
+def test_labels_of_all_channels_are_no_stack(qtbot: QtBot) -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((3, 2, 20, 20)))
+    labels = viewer.add_labels(np.ones((3, 1, 20, 20), int))
+    planes = PlanesInput()
+    qtbot.addWidget(planes)
+    planes.setCurrentIndex(1)  # remembered from another stack
+    assert not planes.look(labels, viewer.dims) and not planes.several
+    assert planes.look(viewer.add_labels(np.ones((3, 2, 20, 20), int)), viewer.dims) and planes.several
 
 
 def test_predict_compare_and_complete_a_coarse_stack(

@@ -125,7 +125,8 @@ def test_all_cells_leave_out_those_cut_by_the_border(viewer: ViewerModel) -> Non
     labels = LABELS.copy()
     labels[:20, 5:30] = 77
     inspection = inspect(requested(viewer, labels=labels, choice=CellChoice.ALL))
-    assert inspection.skipped == (77,)
+    assert inspection.skipped == {"cut by the border": 1}
+    assert inspection.text.endswith("Left out: 1 cut by the border.")
     assert [crop.label for crop in inspection.crops] == list(range(1, 10))
 
 
@@ -134,6 +135,7 @@ def test_a_doubtful_mask_is_named_before_and_after_predicting(viewer: ViewerMode
     assert "Cell 1: the mask is at most 3 pixels wide" in inspect(request).text
     _, results = finished(request)
     assert any("at most 3 pixels wide" in text for text in results.warnings)
+    assert "pixels wide" not in summary(results, finished=True, said=inspect(request).text)
 
 
 def test_physical_scale_takes_the_size_of_a_pixel_from_the_layer(viewer: ViewerModel) -> None:
@@ -329,7 +331,7 @@ def test_a_run_shows_its_progress_and_returns_all_cells(viewer: ViewerModel) -> 
     assert list(last.measures.columns[:2]) == ["label", "member"]
     assert len(last.measures) == 4
     assert len(last.content.volumes) == 2
-    assert summary(last, finished=True).startswith("2 cells predicted.")
+    assert summary(last, finished=True, said="").startswith("2 cells predicted.")
     assert list(last.cells["label"]) == [3, 1] and {"volume_mean", "ambiguity", "warning"} <= {*last.cells}
 
 
@@ -366,7 +368,7 @@ def test_a_cancelled_run_ends_within_a_step_and_keeps_finished_cells(viewer: Vie
         last = event
         next(generator)
     assert set(last.prediction) == {1}
-    assert summary(last, finished=False).startswith("1 of 3 cells finished.")
+    assert summary(last, finished=False, said="").startswith("1 of 3 cells finished.")
 
 
 def test_cancelled_before_the_first_cell(viewer: ViewerModel) -> None:

@@ -21,7 +21,7 @@ from support.windows import press
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
 from napari_dispr.events import result_of
-from napari_dispr.synthesis.annotated import read_annotated, write_image
+from napari_dispr.synthesis.annotated import Annotated, read_annotated, write_image
 from napari_dispr.synthesis.fields import make_synthesis
 from napari_dispr.synthesis.learned_card import read_card
 from napari_dispr.synthesis.phantoms import simulate_field
@@ -83,7 +83,14 @@ def test_preview_then_a_folder_and_its_browser_by_mouse(opened, qtbot: QtBot, tm
     make, out = widget.make, tmp_path / "made"
     small(widget)
     assert "folder" in make.message.text() and not make.make_button.isEnabled()
+    assert not make.browser.list.isVisible()
+    QApplication.processEvents()
+    below = make.into.mapTo(widget, QPoint()).y()
     press(make.preview_button)
+    QApplication.processEvents()
+    assert make.preview_bar.running
+    # The bar takes the place of the button.
+    assert make.into.mapTo(widget, QPoint()).y() == pytest.approx(below, abs=3)
     qtbot.waitUntil(lambda: not make.preview_bar.running)
     first = make.picture.image
     assert not first.isNull()
@@ -149,6 +156,7 @@ def test_images_become_layers(opened, qtbot: QtBot) -> None:
     viewer, widget = opened()
     small(widget)
     make = widget.make
+    assert make.cells_form.labelForField(make._size_row).text() == "size y, x"
     make.into.setCurrentIndex(make.into.findData("layers"))
     assert make.make_button.isEnabled()
     make.images.setValue(2)
@@ -160,8 +168,22 @@ def test_images_become_layers(opened, qtbot: QtBot) -> None:
         f"{IMAGE_LAYER} [1]",
         f"{LABELS_LAYER} [1]",
     ]
+    # They lie in one place: only the last image is visible.
+    assert [layer.name for layer in viewer.layers if layer.visible] == [
+        f"{IMAGE_LAYER} [1]",
+        f"{LABELS_LAYER} [1]",
+    ]
     make.images.setValue(1000)
     assert "too many layers" in make.message.text() and not make.make_button.isEnabled()
+
+
+def test_a_stack_is_shown_at_the_slice_with_most_cells(opened) -> None:
+    viewer, widget = opened()
+    viewer.add_image(np.zeros((30, 8, 8)), scale=(0.5, 0.1, 0.1), translate=(-3, 0, 0))
+    labels = np.zeros((9, 8, 8), np.uint8)
+    labels[6, 2:6, 2:6] = 1
+    widget.make.browser.add_layers(Annotated("", labels, labels, (2.0, 0.1, 0.1), "micrometer"))
+    assert viewer.dims.point[0] == pytest.approx(12)
 
 
 def test_larger_cells_have_more_voxels_of_the_same_size(tmp_path: Path) -> None:
@@ -185,6 +207,8 @@ def test_the_sliders_start_at_what_the_model_has_learned(opened) -> None:
     _, widget = opened()
     make = widget.make
     card = read_card(learned_file(SAMPLE))
+    assert make.source.currentData() == SAMPLE
+    assert make.density.value() == pytest.approx(card.usual_density(3), abs=0.01)
     make.cell_size.setValue(1.4)
     for dimensions in (2, 3):
         make.dimensions.setCurrentIndex(make.dimensions.findData(dimensions))
@@ -286,6 +310,8 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
     learn_run.write_json(run.folder / "plan.json", {"name": "cells", "minutes": 3, "images": "mine"})
     assert run.images == Path("mine") and "mine" in run.command()
     run.learning.mkdir()
+    assert not FollowedLearning(run).can_finish
+    run.checkpoint.touch()
     lines = [
         {"kind": "step", "done": done, "total": 10, "step": done, "mask_loss": 0.5, "texture_loss": None}
         for done in (1, 2, 3, 2)  # continued from step 1
@@ -296,7 +322,7 @@ def test_a_run_is_followed_by_its_log(tmp_path: Path) -> None:
     run.output.write_text("napari-dispr: The labels hold only 2 cells: label at least 5.\n")
     followed = up_to_date(FollowedLearning(run))
     assert [one.share for one in followed.losses] == [0.1, 0.2]
-    assert followed.state == "stopped" and "Stopped at 20%" in followed.headline()
+    assert followed.state == "stopped" and "Stopped at 20%" in followed.headline() and followed.can_finish
     assert followed.problem() == "The labels hold only 2 cells: label at least 5."
     for printed, problem in (
         ("napari-dispr: interrupted; finished results are kept.", ""),

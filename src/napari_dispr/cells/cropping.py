@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
-from napari_dispr.errors import InputError
+from napari_dispr.errors import CellError, InputError
 from napari_dispr.labels import Box, as_array, cell_box, cell_boxes, whole_numbers
 from napari_dispr.planes import KnownPlane
 from napari_dispr.settings import PictureKind
@@ -20,6 +20,8 @@ from napari_dispr.stereology import Sizes
 
 #: Level of a mask above which a voxel belongs to the cell.
 INSIDE = 0.5
+#: Why cells are left out.
+CUT, LARGER = "cut by the border", "larger than the grid"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +189,7 @@ def crop_cells(
     cells: Sequence[int] | None,
     scaling: Scaling,
     boxes: Mapping[int, Box] | None = None,
-) -> tuple[list[Crop], dict[int, str]]:
+) -> tuple[list[Crop], dict[int, CellError]]:
     """Crop many cells.
 
     Raises an InputError if a named cell cannot be cropped, or no cell at all.
@@ -200,25 +202,25 @@ def crop_cells(
     Returns
     -------
     left_out : dict
-        Cells that cannot be cropped, with the reason in words.
+        Cells that cannot be cropped, and why.
     """
     boxes = boxes or cell_boxes(labels)
     crops: list[Crop] = []
-    left_out: dict[int, str] = {}
+    left_out: dict[int, CellError] = {}
     for label in boxes if cells is None else cells:
         box = boxes.get(label) or cell_box(labels, label)
         zoom = scaling.zoom(box)
         try:
             crop = crop_cell(image, labels, label, zoom=zoom, box=box, sides=scaling.sides)
             crops.append(replace(crop, known_scale=1.0) if scaling.scale == "physical" else crop)
-        except InputError as error:
+        except CellError as error:
             if cells is not None:
                 raise
-            left_out[label] = str(error)
+            left_out[label] = error
     if not crops and left_out:
         if all(cut_by_border(labels, label, boxes[label]) for label in left_out):
             raise InputError("All cells are cut by the border of the image: use a picture with whole cells.")
-        raise InputError(next(iter(left_out.values())))
+        raise next(iter(left_out.values()))
     return crops, left_out
 
 
@@ -257,23 +259,25 @@ def crop_cell(
     """
     box = box or cell_box(labels, label)
     if cut_by_border(labels, label, box):
-        raise InputError(
-            f"Cell {label} is cut by the border of the image: choose cells that are wholly in it."
+        raise CellError(
+            f"Cell {label} is cut by the border of the image: choose cells that are wholly in it.", CUT
         )
     height, width = (side.stop - side.start for side in box)
     extent = max(_extent(box, sides))
     if extent * zoom > grid.SIZE * (1 + 1e-9):
-        raise InputError(
+        raise CellError(
             f"Cell {label} measures {height} x {width} pixels, which at {zoom:.3g} voxels per pixel is more "
             f"than the {grid.SIZE} voxels of the grid: "
-            f'use scale "auto" or a number of at most {three_digits(grid.SIZE / extent, floor):g}.'
+            f'use scale "auto" or a number of at most {three_digits(grid.SIZE / extent, floor):g}.',
+            LARGER,
         )
     centre = box_centre(box)
     mask, own = resampled_cell(image, labels, label, zoom, centre, sides)
     if not (mask > INSIDE).any():
-        raise InputError(
+        raise CellError(
             f"Cell {label} is less than a voxel thick at {zoom:.3g} voxels per pixel: "
-            "leave it out, or give a larger scale."
+            "leave it out, or give a larger scale.",
+            "too thin",
         )
     return Crop(label, mask, own, zoom, grid.grid_to_pixel(zoom, centre, sides))
 

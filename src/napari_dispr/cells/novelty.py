@@ -156,8 +156,10 @@ def in_words(reasons: Mapping[str, str], of: int) -> list[str]:
     listed = ", ".join(names[:_LISTED]) + (" and others" if len(names) > _LISTED else "")
     given = list(reasons.values())
     common = max(dict.fromkeys(given), key=given.count)
-    often = "of each" if given.count(common) == len(given) else f"of {given.count(common)} of them"
-    return [f"{len(names)} of {of} cells are unlike the training data: {listed} ({often}: {common})."]
+    often = "each" if given.count(common) == len(given) else f"{given.count(common)} of them"
+    return [
+        f"{len(names)} of {of} cells are unlike the training data: {listed} (reason for {often}: {common})."
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

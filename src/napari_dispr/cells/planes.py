@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import (
+    CUT,
     INSIDE,
+    LARGER,
     Crop,
     Scaling,
     box_centre,
@@ -21,7 +23,7 @@ from napari_dispr.cells.cropping import (
     resampled_cell,
     three_digits,
 )
-from napari_dispr.errors import InputError
+from napari_dispr.errors import CellError, InputError
 from napari_dispr.labels import Box, as_array, cell_boxes, whole_numbers
 from napari_dispr.planes import LEAST_SPACING, KnownPlane, ends, useful
 from napari_dispr.stereology import Numbers, Sizes, usual_sizes
@@ -137,7 +139,7 @@ def known_planes(labels: NDArray[Any]) -> list[int]:
 
 def crop_planes(
     planes: Planes, cells: Sequence[int] | None, scaling: Scaling
-) -> tuple[list[Crop], dict[int, int], dict[int, str]]:
+) -> tuple[list[Crop], dict[int, int], dict[int, CellError]]:
     """Crop many cells, each with the zoom that its imaged plane has by itself, or less if it must fit.
 
     The imaged plane of a cell is the one nearest to the middle of its sections, of those that are at
@@ -160,12 +162,12 @@ def crop_planes(
     imaged : dict
         Index of the imaged plane of each cell.
     left_out : dict
-        Cells that cannot be cropped, with the reason in words.
+        Cells that cannot be cropped, and why.
     """
     boxes = [cell_boxes(labels) for labels in planes.labels]
     crops: list[Crop] = []
     imaged: dict[int, int] = {}
-    left_out: dict[int, str] = {}
+    left_out: dict[int, CellError] = {}
     sizes = _sizes(planes, boxes, scaling.sides)
     for label in sorted(set().union(*boxes)) if cells is None else cells:
         own = {k: found[label] for k, found in enumerate(boxes) if label in found}
@@ -175,17 +177,17 @@ def crop_planes(
         zoom = scaling.zoom(own[middle])
         try:
             crop = _crop(planes, label, own, middle, zoom, scaling, sizes)
-        except InputError as error:
+        except CellError as error:
             if cells is not None:
                 raise
-            left_out[label] = str(error)
+            left_out[label] = error
             continue
         if sizes is not None and len(own) <= 2:
             crop = replace(crop, sizes=sizes.zoomed(crop.zoom))
         crops.append(replace(crop, known_scale=1.0) if scaling.scale == "physical" else crop)
         imaged[label] = middle
     if not crops:
-        raise InputError(next(iter(left_out.values())))
+        raise next(iter(left_out.values()))
     return crops, imaged, left_out
 
 
@@ -230,14 +232,16 @@ def _crop(
     most = min(_ROOM[0] / tall if tall else np.inf, _ROOM[1] / wide)
     if zoom > most * (1 + 1e-9):
         if tall > _TALLEST * wide:
-            raise InputError(
+            raise CellError(
                 f"The sections of cell {label} reach {tall:.3g} pixels from its imaged plane, but are only "
-                f"{2 * wide:.3g} wide: check the depths, their unit and the size of the pixels."
+                f"{2 * wide:.3g} wide: check the depths, their unit and the size of the pixels.",
+                "much taller than wide",
             )
         if not automatic:
-            raise InputError(
+            raise CellError(
                 f"The sections of cell {label} reach beyond the grid at {zoom:.3g} voxels per pixel: check "
-                f'the depths, or use scale "auto" or a number of at most {three_digits(most, floor):g}.'
+                f'the depths, or use scale "auto" or a number of at most {three_digits(most, floor):g}.',
+                LARGER,
             )
         zoom = float(most)
     if automatic:
@@ -255,9 +259,10 @@ def _crop(
             further.append(KnownPlane(float(depths[k] * zoom), mask, image))
     known = useful(further)
     if len(own) > 1 and not known:
-        raise InputError(
+        raise CellError(
             f"All sections of cell {label} are within {LEAST_SPACING} voxels of its imaged plane: check the "
-            "depths and their unit, or predict from one plane."
+            "depths and their unit, or predict from one plane.",
+            "with sections too close together",
         )
     to_pixel = grid.translation((float(planes.depths[middle]), 0.0, 0.0)) @ crop.grid_to_pixel
     return replace(crop, planes=known, grid_to_pixel=to_pixel)
@@ -305,19 +310,21 @@ def _check_cell(labels: NDArray[Any], label: int, own: Mapping[int, Box]) -> Non
             assert before is not None
             others, counts = np.unique(labels[k][around][before], return_counts=True)
             if others[counts.argmax()] and counts.max() > counts.sum() / 2:
-                raise InputError(
+                raise CellError(
                     f"Plane number {k} (from 0) names cell {others[counts.argmax()]} where the planes around "
-                    f"it name cell {label}: give each cell the same number in all of its planes."
+                    f"it name cell {label}: give each cell the same number in all of its planes.",
+                    "with another number in a plane",
                 )
             continue
         if cut_by_border(labels[k], label, own[k]):
-            raise InputError(
-                f"Cell {label} is cut by the border of the image: choose cells that are wholly in it."
+            raise CellError(
+                f"Cell {label} is cut by the border of the image: choose cells that are wholly in it.", CUT
             )
         section = labels[k][around] == label
         if before is not None and not (before & section).any():
-            raise InputError(
+            raise CellError(
                 f"The sections of cell {label} do not lie above one another: give each cell the same number "
-                "in all of its planes, and another cell another number."
+                "in all of its planes, and another cell another number.",
+                "with sections that are not above one another",
             )
         before = section

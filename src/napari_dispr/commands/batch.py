@@ -1,7 +1,6 @@
 """``napari-dispr batch``: the cells of many fields, on all cores of this machine or on a cluster."""
 
 import argparse
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +84,7 @@ def _run(events: Any, scheduler: str | None) -> "Batch":
     from napari_dispr.events import result_of
     from napari_dispr.prediction.workers import PATIENCE
 
-    with closing(events), tqdm(unit="field", disable=None, leave=False) as bar:
+    with tqdm(unit="field", disable=None, leave=False) as bar:
         said, alone = "", False
 
         def show(step: "BatchStep") -> None:

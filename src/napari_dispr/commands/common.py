@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -105,7 +105,7 @@ def run_with_progress(
         if on_event is not None:
             on_event(event)
 
-    with progress_bar("step") as show, closing(events):
+    with progress_bar("step") as show:
         return result_of(events, note)
 
 

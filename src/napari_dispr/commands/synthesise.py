@@ -113,7 +113,10 @@ def _run(events: Generator[Any, None, Any], out: Path) -> Any:
             for warning in getattr(event, "warnings", ()):
                 common.warn(warning)
             if signals:
-                common.warn(f"saved in {folder_of(out)}; the same command continues.")
                 raise KeyboardInterrupt
 
-        return common.run_with_progress(events, note)
+        try:
+            return common.run_with_progress(events, note)
+        except KeyboardInterrupt:
+            common.warn(f"saved in {folder_of(out)}; the same command continues.")
+            raise

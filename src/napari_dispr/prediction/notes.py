@@ -1,5 +1,6 @@
 """Notes on a prediction for the user: values that become sentences only when they are shown."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -97,6 +98,8 @@ def _problem(mask: NDArray[np.bool_]) -> str:
 def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> list[str]:
     """Notes as sentences; cells with the same note share one sentence.
 
+    A cell with a doubtful mask is not said to be unlike the training data, too.
+
     Parameters
     ----------
     names : mapping of int to str
@@ -106,6 +109,7 @@ def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> li
     unlike: dict[str, str] = {}
     cut: dict[str, float | None] = {}
     masks: dict[str, list[str]] = {}
+    left_out: dict[str, list[Note]] = {}
     for note in notes:
         name = names.get(note.cell, str(note.cell)) if note.cell is not None else ""
         if note.kind == "unlike":
@@ -114,9 +118,19 @@ def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> li
             cut[name] = note.scale
         elif note.kind == "mask":
             masks.setdefault(note.text, []).append(name)
+        elif note.kind == "left out":
+            why = re.sub(rf"\b[Cc]ell {note.cell}\b", "each", note.text)
+            left_out.setdefault(why, []).append(note)
         else:
-            texts.append(f"Left out: {note.text}" if note.kind == "left out" else note.text)
-    texts += in_words(unlike, cells)
+            texts.append(note.text)
+    doubtful = {name for alike in masks.values() for name in alike}
+    texts += in_words({name: why for name, why in unlike.items() if name not in doubtful}, cells)
+    for why, those in left_out.items():
+        if len(those) == 1:
+            texts.append(f"Left out: {those[0].text}")
+        else:
+            listed = _listed([str(note.cell) for note in those])
+            texts.append(f"Left out: {listed}. {why[0].upper()}{why[1:]}")
     if cut:
         scales = [scale for scale in cut.values() if scale is not None]
         texts.append(

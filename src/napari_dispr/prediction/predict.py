@@ -123,7 +123,7 @@ def iter_predict(
             image_to_world=to_world,
             unit=unit,
             image_shape=(shape[0], shape[1]),
-            notes=[*(Note("left out", label, reason) for label, reason in left_out.items()), *notes],
+            notes=[*(Note("left out", label, str(reason)) for label, reason in left_out.items()), *notes],
             provenance=more,
             earlier=earlier,
         )

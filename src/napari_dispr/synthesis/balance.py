@@ -225,7 +225,8 @@ def _start_or_continue(
             before = None
         if before != request:
             raise InputError(
-                f"{folder} was started with other cells or settings: give another folder, or remove this one."
+                f"{folder} holds the results of a run with other cells or settings: choose another folder, "
+                "or delete this one."
             )
     write_json(path, request)
 

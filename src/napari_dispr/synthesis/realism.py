@@ -19,6 +19,7 @@ from napari_dispr.cells.features import GROUPS, features
 from napari_dispr.errors import InputError
 from napari_dispr.files import written_aside
 from napari_dispr.labels import cell_boxes
+from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.synthesis.annotated import Annotated, grey_range
 
 Floats = NDArray[np.float64]
@@ -170,16 +171,17 @@ def save_panels(path: Path, tables: Mapping[str, pd.DataFrame], unit: str) -> No
     """A figure with the distributions of area, intensity, contrast and texture of each set of cells."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.1 * len(_PANELS), 2.9), layout="constrained")
-    axes = figure.subplots(1, len(_PANELS))
+    figure = Figure(figsize=(5.6, 3.3), layout="constrained")  # legible in the narrow window
+    axes = figure.subplots(2, 2).ravel()
     for axis, (column, title) in zip(axes, _PANELS.items(), strict=True):
         values = {name: table[column].to_numpy(np.float64) for name, table in tables.items() if len(table)}
         edges = np.histogram_bin_edges(np.concatenate([*values.values()] or [np.zeros(1)]), bins=20)
         for name, own in values.items():
             axis.hist(own, edges, density=True, histtype="stepfilled", alpha=0.45, label=name)
-        axis.set_xlabel(title.format(unit=unit))
+        axis.set_xlabel(title.format(unit=unit_sign(unit)))
         axis.set_yticks([])
-    axes[0].set_ylabel("share of cells")
+    for axis in axes[::2]:
+        axis.set_ylabel("share of cells")
     axes[-1].legend(frameon=False)
     with written_aside(path) as aside:
-        figure.savefig(aside, dpi=130)
+        figure.savefig(aside, dpi=200)

@@ -31,15 +31,12 @@ def earlier_card(folder: Path, name: str, request: Mapping[str, Any]) -> dict[st
             same = False
         if not same:
             raise InputError(
-                f"{folder} was started with other inputs, settings or another seed: give another folder, or "
-                "remove this one."
+                f"{folder} holds the results of a run with other inputs, another seed or other settings: "
+                "choose another folder, or delete this one."
             )
         for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
             remove_temporary(place)
         return card
     if folder.exists() and (names := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
-        raise InputError(
-            f"{folder} holds files that this command did not write, such as {names[0]}: give a new or an "
-            "empty folder."
-        )
+        raise InputError(f"{folder} holds other files, such as {names[0]}: choose a new or an empty folder.")
     return None

@@ -151,11 +151,11 @@ def iter_calibrate_cells(
 
 def in_words(card: Card) -> str:
     """The volume errors of a calibrated model, each cell left out, and those before, in one sentence."""
-    names = {"before": "before", "true_size": "after (true size)", "auto": "after (scale auto)"}
+    names = {"before": "before", "true_size": "after, at true size", "auto": "after, with scale auto"}
     errors = (f"{card.scores[one]['volume_error_median']:.0%} {text}" for one, text in names.items())
     return (
-        f"volume error of {card.scores['cells']} known cells, each left out of the calibration, at the "
-        f"median: {', '.join(errors)}"
+        f"median volume error of {card.scores['cells']} known cells, each left out of the calibration by "
+        f"which it is judged: {'; '.join(errors)}"
     )
 
 

@@ -35,7 +35,7 @@ _DEPTH = 100.0
 #: Order of painting: opaque surfaces from 0 on, then sheets, then translucent surfaces.
 _SHEET_ORDER, _CLEAR_ORDER = 50, 100
 #: Height of the text above and below a tile, pixels.
-HEAD, FOOT = 22, 18
+HEAD, FOOT = 24, 24
 #: Pause between two tiles, milliseconds: OpenGL compiles for each.
 _BETWEEN = 5
 #: If press and release are further apart, in pixels, it is a drag, which turns.

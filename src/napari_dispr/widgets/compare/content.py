@@ -20,7 +20,13 @@ from napari_dispr.shapes.meshes import surface_mesh, without_creases
 from napari_dispr.viewer.displayed import DisplayedPlane, finest
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.world import layer_to_world
-from napari_dispr.widgets.compare.sheets import Sheet, known_sheets, picture_sheet, places_on_grid
+from napari_dispr.widgets.compare.sheets import (
+    SMALL_DISC,
+    Sheet,
+    known_sheets,
+    picture_sheet,
+    places_on_grid,
+)
 
 if TYPE_CHECKING:
     import trimesh
@@ -164,8 +170,9 @@ def cell_shapes(
     radius = max((float(np.linalg.norm(one.vertices, axis=1).max()) for one in surfaces
                   if len(one.vertices)), default=half)  # fmt: skip
     voxel = float(ensemble.spacing.mean())
-    sheets = known_sheets(ensemble, half) or _picture(opened, ensemble, half, contrast)
-    tallest = max((abs(sheet.height) for sheet in sheets), default=0.0)
+    sheets = known_sheets(ensemble, half, radius) or _picture(opened, ensemble, half, contrast)
+    # Seen obliquely, a disc above or below the shapes reaches beyond its centre.
+    tallest = max((abs(sheet.height) + 0.6 * SMALL_DISC * half for sheet in sheets), default=0.0)
     # Axes z and y of the grid are opposite to those of the view.
     first = -(np.array([grid.SIZE - 1, grid.SIZE - 1, 0]) - _MIDDLE) * [1, 1, -1] * voxel
     return CellShapes(

@@ -14,8 +14,8 @@ from napari_dispr.widgets.compare.sheets import Sheet, next_sheet
 from napari_dispr.widgets.parts.threads import LatestAnswer
 
 _TIP = (
-    "<p>Which plane of this cell to image next: the plane that should tell most about its shape, as a sheet "
-    "across the shapes, and what its picture is expected to gain.</p>"
+    "<p>Shows as a sheet the plane of this cell that should be imaged next, since it should tell most about "
+    "the shape. The text above says what it is expected to gain.</p>"
 )
 #: Smaller gains, of the relative volume error and of the IoU, are not listed.
 _LEAST_GAIN = 0.005

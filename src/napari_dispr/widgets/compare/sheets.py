@@ -17,6 +17,8 @@ _OUTLINE, _NEXT = (0.95, 0.95, 0.98), (1.0, 0.72, 0.2)
 _INSIDE, _OUTSIDE, _LINES, _TINT = 0.5, 0.15, 0.9, 0.22
 #: Largest disc, as a share of a sheet: there is room for its line.
 _LARGEST = 0.97
+#: Smallest disc, likewise.
+SMALL_DISC = 0.3
 #: A mask's outline is at this level.
 _EDGE = 0.5
 
@@ -42,11 +44,11 @@ class Sheet:
     height: float
 
 
-def known_sheets(ensemble: Ensemble, half: float) -> tuple[Sheet, ...]:
+def known_sheets(ensemble: Ensemble, half: float, radius: float) -> tuple[Sheet, ...]:
     """A sheet for each known plane of a cell that has several; ``half`` is half of its side.
 
     It shows the picture inside the cell's outline, or the outline alone. A plane that is known to be empty is
-    a circle.
+    a disc within the ball of this radius around the cell.
     """
     section = ensemble.section
     if section is None or not section.planes:
@@ -54,17 +56,20 @@ def known_sheets(ensemble: Ensemble, half: float) -> tuple[Sheet, ...]:
     low, high = section.brightness
     index = places_on_grid(ensemble, half)
     sheets = []
-    disc = _disc(_LARGEST)
     for plane in section.all_planes:
+        height = -plane.depth * float(ensemble.spacing[0])
         pixels = np.zeros((_PIXELS, _PIXELS, 4), np.float32)
-        inside = disc if plane.mask.max() <= _EDGE else map_coordinates(plane.mask, index, order=1) > _EDGE
+        empty = plane.mask.max() <= _EDGE
+        inside = (
+            _in_ball(height, half, radius) if empty else map_coordinates(plane.mask, index, order=1) > _EDGE
+        )
         if plane.image is not None:
             seen = map_coordinates(plane.image, index, order=1, mode="nearest")
             grey = (seen - low) / max(high - low, 1e-12)
             pixels[..., :3] = grey[..., None]
-            pixels[..., 3] = np.where(inside, _OUTSIDE if inside is disc else _INSIDE, 0.0)
+            pixels[..., 3] = np.where(inside, _OUTSIDE if empty else _INSIDE, 0.0)
         pixels[_rim(inside)] = (*_OUTLINE, _LINES)
-        sheets.append(Sheet(pixels, half, -plane.depth * float(ensemble.spacing[0])))
+        sheets.append(Sheet(pixels, half, height))
     return tuple(sheets)
 
 
@@ -87,16 +92,16 @@ def next_sheet(depth: float, half: float, radius: float) -> Sheet:
     """The plane to image next, at a depth in the unit of the world: a disc within the ball of this radius
     around the cell.
     """
-    share = min(_LARGEST, np.sqrt(max(radius**2 - depth**2, (0.3 * half) ** 2)) / half)
-    disc = _disc(share)
+    disc = _in_ball(depth, half, radius)
     pixels = np.zeros((_PIXELS, _PIXELS, 4), np.float32)
     pixels[disc] = (*_NEXT, _TINT)
     pixels[_rim(disc)] = (*_NEXT, _LINES)
     return Sheet(pixels, half, -depth)
 
 
-def _disc(share: float) -> NDArray[np.bool_]:
-    """A disc that takes this share of the side."""
+def _in_ball(height: float, half: float, radius: float) -> NDArray[np.bool_]:
+    """The disc at this height within a ball; above and below the ball a small one."""
+    share = min(_LARGEST, np.sqrt(max(radius**2 - height**2, (SMALL_DISC * half) ** 2)) / half)
     return _from_middle() < share
 
 

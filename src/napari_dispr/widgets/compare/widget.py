@@ -86,20 +86,25 @@ class CompareWidget(DockedWidget):
 
     def _build(self) -> None:
         self.prediction_choice = QComboBox(toolTip="Which of the open predictions to show")
-        self.cell_choice = QComboBox(toolTip="The cell. You can also click it in the picture.")
+        self.cell_choice = QComboBox(
+            toolTip="The cell: its ambiguity (1 - IoU of its members), and how many kinds of shape fit it if "
+            "there are several. You can also click the cell in the picture."
+        )
         self.cell_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.before_button = QToolButton(toolTip="Previous cell of the list")
         self.before_button.setArrowType(Qt.ArrowType.LeftArrow)
         self.after_button = QToolButton(toolTip="Next cell of the list")
         self.after_button.setArrowType(Qt.ArrowType.RightArrow)
         self.ambiguous_first = QCheckBox(
-            "ambiguous first", toolTip="Sort the cells by ambiguity (1 - IoU of their members), not by label"
+            "ambiguous first", toolTip="Sort the cells by their ambiguity, not by their labels"
         )
         tip = "A 3D labels layer with the true shapes and the same labels, to show next to the members"
         self.truth_choice = LayerChoice(
             self._viewer, is_3d_segmentation, tip, none="no truth", suggests=self._suggests_truth
         )
-        self.picture = QCheckBox("picture", toolTip="Show the picture in the imaged plane; all known planes")
+        self.picture = QCheckBox(
+            "picture", toolTip="Show the picture in the imaged plane, and all known planes"
+        )
         self.picture.setChecked(True)
         self.next_plane = NextPlane()
         self.view_buttons = {view: QPushButton(name, checkable=True) for view, (name, _) in _VIEWS.items()}
@@ -216,7 +221,7 @@ class CompareWidget(DockedWidget):
         self.cell_choice.clear()
         columns = (table[name] for name in ("label", "ambiguity", "modes", "warning"))
         for label, ambiguity, modes, warning in zip(*columns, strict=True):
-            differs = f", ambiguity {ambiguity:.2f}" if ambiguity == ambiguity else ""
+            differs = f": {ambiguity:.2f}" if ambiguity == ambiguity else ""
             kinds = f", {modes} kinds" if modes > 1 else ""
             self.cell_choice.addItem(f"{'⚠ ' if warning else ''}cell {label}{differs}{kinds}")
         words = self.cell_choice.view()

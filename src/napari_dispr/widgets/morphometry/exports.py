@@ -270,7 +270,7 @@ class MeshDialog(QDialog):
         form.addRow("of", self.cells_choice)
         form.addRow("shapes", self.shapes_choice)
         form.addRow("format", self.format_choice)
-        where = f"One file a shape, in {unit_sign(prediction.unit)}, where napari shows it."
+        where = f"One file for each shape, in {unit_sign(prediction.unit)}, where napari shows it."
         form.addRow(QLabel(where, wordWrap=True))
         buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel

@@ -17,6 +17,7 @@ def set_up(plot: pyqtgraph.PlotItem) -> None:
     plot.getAxis("left").setStyle(maxTickLevel=0)
     plot.getAxis("bottom").setStyle(hideOverlappingLabels=False)
     plot.getAxis("bottom").setTicks([[(share, f"{share} %") for share in range(0, 101, 20)]])
+    plot.layout.setContentsMargins(0, 0, 16, 0)  # room for the right half of "100 %"
     plot.showGrid(y=True, alpha=0.15)
 
 

@@ -1,6 +1,6 @@
 """Fields for whole numbers, and for numbers that may be typed with a point or a comma."""
 
-from qtpy.QtCore import QLocale
+from qtpy.QtCore import QEvent, QLocale, QObject
 from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import QDoubleSpinBox, QSpinBox
 
@@ -29,6 +29,16 @@ class DecimalBox(QDoubleSpinBox):
         plain = QLocale.c()
         plain.setNumberOptions(QLocale.NumberOption.OmitGroupSeparator)
         self.setLocale(plain)
+        line = self.lineEdit()
+        assert line is not None
+        line.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """A double click selects the number, not only its digits on one side of the point."""
+        if event is not None and event.type() == QEvent.Type.MouseButtonDblClick:
+            self.selectAll()
+            return True
+        return super().eventFilter(watched, event)
 
     def validate(self, text: str | None, position: int) -> tuple[QValidator.State, str, int]:
         state, text, position = super().validate((text or "").replace(",", "."), position)

@@ -59,6 +59,9 @@ class PlanesInput(ShortComboBox):
             stack, plane = displayed_stack(labels, dims), displayed_plane(labels, dims)
         except InputError:  # the message below the inputs says it
             return True
+        if len(stack.depths) == 1:  # such as a channel axis
+            self._is_stack = False
+            return False
         which = (id(labels), plane.index[:-1], self._edits, stack.spaced, tuple(stack.depths))
         if which != self._wanted:
             self._wanted = which

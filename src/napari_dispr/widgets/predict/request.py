@@ -4,6 +4,7 @@
 it in a thread.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -16,6 +17,7 @@ from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
 from napari_dispr.cells.planes import check_planes, crop_planes, known_planes
+from napari_dispr.cells.stacks import in_words
 from napari_dispr.errors import InputError, counted
 from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.models.library import read_card
@@ -82,8 +84,8 @@ class Inspection:
     ----------
     crops : tuple of Crop
         The cells to be predicted, on the model grid.
-    skipped : tuple of int
-        Cells that cannot be predicted, if all are chosen (cut by the border, too thin, too large).
+    skipped : dict of str to int
+        How many cells cannot be predicted, if all are chosen, by reason.
     apart : bool
         Whether the labels lie elsewhere in the world than the picture.
     binary : bool
@@ -99,7 +101,7 @@ class Inspection:
     """
 
     crops: tuple[Crop, ...]
-    skipped: tuple[int, ...]
+    skipped: Mapping[str, int]
     apart: bool
     notes: tuple[Note, ...] = ()
     binary: bool = False
@@ -122,8 +124,7 @@ class Inspection:
         if self.apart:
             text += " The labels lie elsewhere than the picture: shapes are placed where the picture is."
         if self.skipped:
-            why = "too thin or too large" if not self.depths else "too large, or not above one another"
-            text += f" {counted(len(self.skipped), 'cell')} left out: cut by the border, {why}."
+            text += f" Left out: {in_words(self.skipped)}."
         return " ".join([text, *sentences(self.notes, {}, len(self.crops))])
 
 
@@ -259,7 +260,7 @@ def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> 
     own = {crop.label: boxes[crop.label] for crop in crops}
     return Inspection(
         tuple(crops),
-        tuple(left_out),
+        Counter(error.why for error in left_out.values()),
         request.apart,
         () if binary else tuple(mask_notes(labels, own, boxes)),
         binary=binary,
@@ -287,7 +288,7 @@ def _inspect_stacks(request: PredictRequest, image: DisplayedStack, labels: Disp
     boxes = cell_boxes(planes.labels)
     return Inspection(
         tuple(crops),
-        tuple(left_out),
+        Counter(error.why for error in left_out.values()),
         request.apart,
         tuple(note for label, k in imaged.items() for note in mask_notes(planes.labels[k], [label])),
         binary=binary,

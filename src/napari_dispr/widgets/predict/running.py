@@ -177,15 +177,18 @@ def progress_text(cell: int, number: int, cells: int, seconds_left: float | None
     return text if seconds_left is None else f"{text}, {duration(seconds_left)} left"
 
 
-def summary(results: Results, finished: bool) -> str:
-    """The result in words, ``3 cells predicted.`` or, if the run ended early, ``1 of 3 cells finished.``"""
+def summary(results: Results, finished: bool, said: str) -> str:
+    """The result in words, ``3 cells predicted.`` or, if the run ended early, ``1 of 3 cells finished.``
+
+    Warnings in ``said``, which the window shows already, are not repeated.
+    """
     done = len(results.prediction)
     text = (
         f"{counted(done, 'cell')} predicted."
         if finished
         else f"{done} of {counted(results.chosen, 'cell')} finished."
     )
-    return " ".join([text, *results.warnings])
+    return " ".join([text, *(warning for warning in results.warnings if warning not in said)])
 
 
 def removed_text(inputs: Sequence[Layer], made: ResultLayers | None) -> str:

@@ -347,7 +347,7 @@ class PredictWidget(DockedWidget):
         """The result in words, also where it is if the user has removed layers during the run."""
         assert self._origin is not None
         inputs = [one for one in self._origin[:2] if unwrapped(one) not in self._viewer.layers]
-        said = summary(results, finished) + removed_text(inputs, self.updater.layers)
+        said = summary(results, finished, self.message.text()) + removed_text(inputs, self.updater.layers)
         return f"{said} {_OUTDATED}" if self._outdated else said
 
     def _show(self, results: Results, *, replacing: bool = False) -> None:

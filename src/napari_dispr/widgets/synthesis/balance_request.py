@@ -18,6 +18,7 @@ from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.events import mapped
+from napari_dispr.prediction.notes import Note, sentences
 from napari_dispr.synthesis.balance_plan import Plan, plan
 from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.widgets.parts.loading import load_torch
@@ -120,7 +121,9 @@ def make_request(
     if image is None or labels is None or layer is None:
         raise InputError("Choose a picture and its labels.")
     if image.shape != labels.shape:
-        raise InputError(f'"{labels.name}" has another size than "{image.name}": choose its segmentation.')
+        raise InputError(
+            f'"{labels.name}" has another size than "{image.name}": choose labels made from this picture.'
+        )
     if not column:
         raise InputError(
             f'The table of "{layer.name}" has no column of classes: add one, a word or a number for each '
@@ -168,15 +171,22 @@ def run(request: BalanceRequest) -> Generator[Progress, None, str]:
 
     written = yield from mapped(events, shown)
     counts = ", ".join(f"{count} {kind}" for kind, count in written["after"].items())
-    reasons = [f"Left out: {reason}" for reason in left_out]
-    return " ".join([f"Written to {request.folder}: {counts}.", *written["warnings"], *reasons])
+    return " ".join(
+        [
+            f"Written to {request.folder}: {counts}.",
+            *written["warnings"],
+            *sentences(left_out, {}, len(crops)),
+        ]
+    )
 
 
-def _crops(request: BalanceRequest, scaling: Scaling) -> tuple[list[Crop], list[str]]:
+def _crops(request: BalanceRequest, scaling: Scaling) -> tuple[list[Crop], list[Note]]:
     """The cells that have a class, on the model grid, and why others were left out."""
     image, labels = check_fields(np.asarray(request.image.array), np.asarray(request.labels.array))
     crops, left_out = crop_cells(image, labels, None, scaling)
     chosen = [crop for crop in crops if crop.label in request.classes]
     if len({request.classes[crop.label] for crop in chosen}) < 2:
         raise InputError("All cells in view have one class: show the picture that the table belongs to.")
-    return chosen, [reason for label, reason in left_out.items() if label in request.classes]
+    return chosen, [
+        Note("left out", label, str(reason)) for label, reason in left_out.items() if label in request.classes
+    ]

@@ -13,6 +13,7 @@ from napari_dispr.errors import InputError, counted
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.viewer.layers import remove_layers
 from napari_dispr.viewer.scene import look_at
+from napari_dispr.viewer.world import in_viewer
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.picture import image_of
@@ -85,24 +86,28 @@ class FieldBrowser(QWidget):
         """Show an image and its labels as layers, in place of the last ones shown here."""
         shown = [name for name in (IMAGE_LAYER, LABELS_LAYER) if name in self._viewer.layers]
         remove_layers(self._viewer, [self._viewer.layers[name] for name in shown])
-        if not shown:  # else the user has decided what is visible
-            for layer in self._viewer.layers:
-                layer.visible = False
-        self.add_layers(field)
+        self.add_layers(field, alone=not shown)  # else the user has decided what is visible
 
-    def add_layers(self, field: Annotated) -> None:
-        """Add an image and its labels as new layers, and show the slice with most cells."""
+    def add_layers(self, field: Annotated, *, alone: bool = True) -> None:
+        """Add an image and its labels as new layers, and show the slice with most cells.
+
+        With ``alone`` the other layers are hidden.
+        """
+        for layer in self._viewer.layers if alone else ():
+            layer.visible = False
         place = {"scale": field.spacing, "units": (field.unit,) * field.labels.ndim}
         image = self._viewer.add_image(field.image, name=IMAGE_LAYER, **place)
         self._viewer.add_labels(field.labels, name=LABELS_LAYER, opacity=0.5, **place)
         look_at(self._viewer, [image])
         if field.labels.ndim == 3:
             z = int(np.argmax((field.labels > 0).sum(axis=(1, 2))))
-            self._viewer.dims.set_current_step(self._viewer.dims.ndim - 3, z)
+            dims = self._viewer.dims  # its steps may be those of another layer
+            dims.set_point(dims.ndim - 3, z * field.spacing[0] * in_viewer(field.unit, dims))
 
     def _show_title(self) -> None:
+        self.list.setVisible(self.list.count() > 0)
         if self.folder is None:
-            self.title.setText("Made images: none yet.")
+            self.title.setText("No folder is open.")
             return
         images = counted(self.list.count(), "image")
         self.title.setText(f"{self.folder.name}: {images}. {made_with(self.folder)}")

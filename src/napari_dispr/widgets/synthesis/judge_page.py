@@ -32,7 +32,7 @@ _COLUMNS = {
     "KID": (
         "kid_real_synthetic",
         "kid_real_synthetic_sd",
-        "Kernel distance of cell features to the real ones; 0: not different",
+        "Distance between the features of synthetic and of real cells; at or below 0: no difference is seen",
     ),
 }
 #: Label, words for a message, and tip of each folder.

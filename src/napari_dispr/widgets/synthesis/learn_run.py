@@ -147,6 +147,11 @@ class LearnRun(RunFolder):
         return self.folder.with_name(self.name + _LEARNING)
 
     @property
+    def checkpoint(self) -> Path:
+        """What is learned so far; missing before the first save."""
+        return self.learning / "checkpoint.pt"
+
+    @property
     def log(self) -> Path:
         return self.learning / "log.jsonl"
 
@@ -268,7 +273,7 @@ class FollowedLearning(Followed):
 
     @property
     def can_finish(self) -> bool:
-        return bool(self.losses)
+        return self.run.checkpoint.is_file()
 
     def headline(self) -> str:
         if self.state == "running":
@@ -290,8 +295,8 @@ class FollowedLearning(Followed):
         if self.state == "finished" and "overlap_with_held_out" in self.end:
             known, other = self.end["overlap_with_training"], self.end["overlap_with_held_out"]
             return (
-                f"Learned from {self.end['cells']} cells. Overlap (IoU) of made masks with the most similar "
-                f"real one: {known:.2f} of the training, {other:.2f} of cells that were not trained on."
+                f"Learned from {self.end['cells']} cells. Made masks overlap with the most similar real mask "
+                f"(IoU) by {known:.2f} among training cells and {other:.2f} among validation cells."
             )
         return ""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_dispr.errors import problem_of
@@ -67,9 +67,10 @@ class MakePage(QWidget):
         self.make_button = QPushButton("Make", toolTip="Make the images in the background")
         self.run_bar = RunBar("Stop; finished images are kept, and the same run can continue with them")
         self.browser = FieldBrowser(viewer)
-        preview = (self.preview_button, self.preview_bar, self.picture)
+        preview = column(self.preview_button, self.preview_bar)
+        preview.setSpacing(0)
         make = (self.make_button, self.message, self.run_bar, self.browser)
-        column(self.cells_form, *preview, self.out_form, *make, parent=self)
+        column(self.cells_form, preview, self.picture, self.out_form, *make, None, parent=self)
 
     def _build_cells(self) -> None:
         """Which cells, and how they are placed."""
@@ -117,11 +118,13 @@ class MakePage(QWidget):
         self.images = whole_box(1, 1_000_000, "Number of images", 20)
         self.folder = FolderInput("Folder to write to: a new one, or that of a cancelled run")
         self.layout_choice = ShortComboBox(characters=12)
-        self.layout_choice.setToolTip("Names of folders and files, for the program that you train")
+        self.layout_choice.setToolTip(
+            "Names of folders and files for the program that you train. For Cellpose each slice is a file"
+        )
         for name, text in (
-            ("plain", "plain: image/, labels/"),
-            ("stardist", "StarDist: images/, masks/"),
-            ("cellpose", "Cellpose: train/NAME_masks.tif, a file for each slice"),
+            ("plain", "plain: image, labels"),
+            ("stardist", "StarDist: images, masks"),
+            ("cellpose", "Cellpose: NAME_masks"),
         ):
             self.layout_choice.addItem(text, name)
         self.out_form = form(
@@ -144,6 +147,7 @@ class MakePage(QWidget):
         self.preview_button.clicked.connect(self.preview)
         self.make_button.clicked.connect(self.make)
         self.run_bar.changed.connect(self._on_inputs)
+        self.preview_bar.changed.connect(self._on_preview_changed)
 
     # --- inputs ----------------------------------------------------------------------------------
 
@@ -155,6 +159,8 @@ class MakePage(QWidget):
         if before and before not in items:
             items = {before: Path(before).stem} | items
         refill(self.source, {**items, None: _OTHER}, before or next(iter(items)))
+        if self.source.currentData() != before:
+            self._take_usual()
         self._on_inputs()
 
     def use_model(self, model: Path) -> None:
@@ -200,6 +206,9 @@ class MakePage(QWidget):
         """Show the controls that matter, and say what is missing."""
         in_3d, to_folder = self.dimensions.currentData() == 3, self.into.currentData() == "folder"
         self.size["z"].setVisible(in_3d)
+        label = self.cells_form.labelForField(self._size_row)
+        assert isinstance(label, QLabel)
+        label.setText("size z, y, x" if in_3d else "size y, x")
         simulated = self.request.source in SIMULATED
         self.cells_form.setRowVisible(self.consistency, in_3d and not simulated)
         for control in (self.folder, self.layout_choice):
@@ -227,6 +236,10 @@ class MakePage(QWidget):
         picture, notes = result
         self.picture.show_array(picture)
         self.preview_bar.status.say(" ".join(notes))
+
+    def _on_preview_changed(self) -> None:
+        """The bar takes the place of the button, so that nothing below moves when a slider does."""
+        self.preview_button.setVisible(not self.preview_bar.running)
 
     # --- making ----------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Makes and reads annotated images for "Synthesise annotated images", in threads. No Qt widgets."""
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,21 +150,19 @@ def iter_folder(request: MakeRequest, out: Path, images: int, layout: Layout) ->
     yield Progress(0, images, "loading")
     settings = request.settings
     events = iter_make_synthesis(source_of(request), out, images, settings, request.seed, layout)
-    done = 0
+    done, steps = 0, count(1)
 
     def shown(event: Any) -> Progress | Thumb | None:
         nonlocal done
         if isinstance(event, FieldMade):
             done = event.done
             return _thumb_of(out, layout, event.name) if done <= MOST_THUMBS else None
-        if isinstance(event, Placed):
-            return _progress(event, done, images)
-        return Progress(100 * done, 100 * images, f"image {done + 1} of {images}: making cells")
+        return _progress(event, steps, done, images)
 
     made = yield from mapped(events, shown)
     text = f"{out} holds {counted(made['images'], 'image')} with {counted(made['cells'], 'cell')}."
     notes = len(made["notes"])
-    return text + (f" {counted(notes, 'image')} could not take all cells." if notes else "")
+    return text + (f" {counted(notes, 'image')} had no room for all cells." if notes else "")
 
 
 def iter_browse(folder: Path) -> Generator[Thumb | Progress, None, str]:
@@ -210,14 +209,14 @@ def _counted(
     events: Generator[Any, None, Population], before: int = 0, total: int = 1
 ) -> Generator[Progress, None, Population]:
     """The progress of a population, the images before it counted."""
-    making = Progress(100 * before, 100 * total, "making cells")
-    return mapped(
-        events, lambda event: _progress(event, before, total) if isinstance(event, Placed) else making
-    )
+    steps = count(1)
+    return mapped(events, lambda event: _progress(event, steps, before, total))
 
 
-def _progress(placed: Placed, before: int, total: int) -> Progress:
-    share = min(1.0, placed.done / max(placed.total, 1))
-    return Progress(
-        round(100 * (before + share)), 100 * total, f"image {before + 1} of {total}: placing cells"
-    )
+def _progress(event: Any, steps: Iterator[int], before: int, images: int) -> Progress:
+    """Cells that are placed are counted; making them takes an unknown number of steps."""
+    text = f"image {before + 1} of {images}:"
+    if isinstance(event, Placed):
+        share = min(1.0, event.done / max(event.total, 1))
+        return Progress(round(100 * (before + share)), 100 * images, f"{text} placing cells")
+    return Progress(100 * before, 100 * images, f"{text} step {next(steps)}")

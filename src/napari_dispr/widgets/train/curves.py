@@ -21,7 +21,7 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
     def __init__(self) -> None:
         super().__init__()
         self.setFixedHeight(_HEIGHT)
-        self.ci.setContentsMargins(0, 0, 14, 0)  # room for half of "100 %"
+        self.ci.setContentsMargins(0, 0, 0, 6)  # room for the lower half of the axis' label
         self.ci.setSpacing(0)
         self.setToolTip(
             "Top: the training loss, in its two phases. Bottom: errors of the shapes predicted for "

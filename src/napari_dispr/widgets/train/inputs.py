@@ -167,7 +167,7 @@ class FolderInput(FolderTarget):
     def __init__(self, tip: str) -> None:
         super().__init__()
         self.path = QLineEdit(toolTip=tip)
-        self.path.setPlaceholderText("Drop a folder here, or browse")
+        self.path.setPlaceholderText("Drop a folder")
         self.path.setClearButtonEnabled(True)
         self.browse_button = QPushButton("Browse…", toolTip=tip)
         row((self.path, 1), self.browse_button, parent=self)
