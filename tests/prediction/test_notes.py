@@ -48,9 +48,11 @@ def test_each_cell_is_named_once():
         "Cell 2 is unlike the training data: it looks blurred.",
         "Cell 1: the mask is tiny.",
     ]
-    notes = [Note("left out", cell, f"Cell {cell} is cut by the border.") for cell in (3, 4)]
-    assert sentences(notes, {}, 3) == ["Left out: cells 3, 4. Each is cut by the border."]
-    assert sentences(notes[1:], {}, 3) == ["Left out: Cell 4 is cut by the border."]
+    notes = [Note("left out", n, f"Cell {n} is cut by the border.", why="cut") for n in (3, 4, 5)]
+    assert sentences(notes, {}, 3) == [
+        "Left out: Cell 3 is cut by the border. For the same reason: cells 4, 5."
+    ]
+    assert sentences(notes[1:2], {}, 3) == ["Left out: Cell 4 is cut by the border."]
 
 
 def test_a_cell_that_the_border_cuts_fits_at_the_scale_that_the_note_names(tmp_path):

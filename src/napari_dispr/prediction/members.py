@@ -86,7 +86,7 @@ def iter_members(
                 case NotDrawn(crop, why):
                     reason = why
                     text = f"cell {prediction.stem(crop.label)}: {why}"
-                    prediction = prediction.noted(Note("left out", crop.label, text))
+                    prediction = prediction.noted(Note("left out", crop.label, text, why=str(why)))
                 case OutOfMemory(batch):
                     text = f"The device ran out of memory: from then on {batch} shapes were computed at once."
                     prediction = prediction.noted(Note("general", None, text))

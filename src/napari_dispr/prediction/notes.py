@@ -1,6 +1,5 @@
 """Notes on a prediction for the user: values that become sentences only when they are shown."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_dispr.cells.novelty import in_words
+from napari_dispr.errors import CellError
 from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.shapes.ensemble import Ensemble
 
@@ -38,12 +38,20 @@ class Note:
         Mask: the cell's mask is doubtful; ``text`` says why and what to do.
     scale : float or None
         Voxels per pixel at which a cell that is cut should fit.
+    why : str
+        Of a cell that is left out: the same words for all cells with this reason.
     """
 
     kind: Kind
     cell: int | None = None
     text: str = ""
     scale: float | None = None
+    why: str = ""
+
+
+def left_out_notes(left_out: Mapping[int, CellError]) -> list[Note]:
+    """A note for each cell that could not be cropped."""
+    return [Note("left out", cell, str(error), why=error.why) for cell, error in left_out.items()]
 
 
 def cut_notes(ensemble: Ensemble) -> list[Note]:
@@ -119,18 +127,14 @@ def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> li
         elif note.kind == "mask":
             masks.setdefault(note.text, []).append(name)
         elif note.kind == "left out":
-            why = re.sub(rf"\b[Cc]ell {note.cell}\b", "each", note.text)
-            left_out.setdefault(why, []).append(note)
+            left_out.setdefault(note.why or note.text, []).append(note)
         else:
             texts.append(note.text)
     doubtful = {name for alike in masks.values() for name in alike}
     texts += in_words({name: why for name, why in unlike.items() if name not in doubtful}, cells)
-    for why, those in left_out.items():
-        if len(those) == 1:
-            texts.append(f"Left out: {those[0].text}")
-        else:
-            listed = _listed([str(note.cell) for note in those])
-            texts.append(f"Left out: {listed}. {why[0].upper()}{why[1:]}")
+    for first, *others in left_out.values():
+        more = f" For the same reason: {_listed([str(note.cell) for note in others])}." if others else ""
+        texts.append(f"Left out: {first.text}{more}")
     if cut:
         scales = [scale for scale in cut.values() if scale is not None]
         texts.append(

@@ -22,7 +22,7 @@ from napari_dispr.models.library import load_model
 from napari_dispr.models.method import Method
 from napari_dispr.models.sampling import Model, Sampling, as_method, unused_settings
 from napari_dispr.prediction.members import CellDone, Event, checked_numbers, iter_members, section_of
-from napari_dispr.prediction.notes import Note, mask_notes
+from napari_dispr.prediction.notes import Note, left_out_notes, mask_notes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.settings import PredictSettings, checked_settings
 from napari_dispr.version import __version__
@@ -123,7 +123,7 @@ def iter_predict(
             image_to_world=to_world,
             unit=unit,
             image_shape=(shape[0], shape[1]),
-            notes=[*(Note("left out", label, str(reason)) for label, reason in left_out.items()), *notes],
+            notes=[*left_out_notes(left_out), *notes],
             provenance=more,
             earlier=earlier,
         )

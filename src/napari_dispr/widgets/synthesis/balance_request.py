@@ -18,7 +18,7 @@ from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.events import mapped
-from napari_dispr.prediction.notes import Note, sentences
+from napari_dispr.prediction.notes import Note, left_out_notes, sentences
 from napari_dispr.synthesis.balance_plan import Plan, plan
 from napari_dispr.viewer.displayed import DisplayedPlane
 from napari_dispr.widgets.parts.loading import load_torch
@@ -187,6 +187,4 @@ def _crops(request: BalanceRequest, scaling: Scaling) -> tuple[list[Crop], list[
     chosen = [crop for crop in crops if crop.label in request.classes]
     if len({request.classes[crop.label] for crop in chosen}) < 2:
         raise InputError("All cells in view have one class: show the picture that the table belongs to.")
-    return chosen, [
-        Note("left out", label, str(reason)) for label, reason in left_out.items() if label in request.classes
-    ]
+    return chosen, left_out_notes({cell: left_out[cell] for cell in left_out if cell in request.classes})
