@@ -71,6 +71,9 @@ def test_predict_from_planes_of_a_stack(tmp_path, capsys):
     prediction = nd.load_prediction(out)
     assert prediction.unit == "micrometer" and prediction.provenance["depths"] == [0.6, 1.2, 2.1]
     assert len(prediction[1].section.planes) == 2
+    for (array, settings, _), file in zip(open_saved(out)[1], stack, strict=False):
+        np.testing.assert_array_equal(array, tifffile.imread(file))
+        assert list(settings["scale"]) == [0.3, 0.1, 0.1] and settings["units"] == ("micrometer",) * 3
     page = tmp_path / "report.html"
     assert main(["report", str(out), "--out", str(page)]) == 0
     for text in ("Predicted from 3 planes.", "--planes 2,4,7 --spacing 0.3,0.1,0.1", "[[2, 4, 7]]"):

@@ -18,6 +18,7 @@ from napari_dispr.cells.stack_files import (
 )
 from napari_dispr.errors import InputError
 from napari_dispr.files import TIFF, open_tiff, reading
+from napari_dispr.labels import split_parts
 
 #: Axes along which a file may hold several fields: time points and slices.
 SERIES = "TZ"
@@ -96,6 +97,35 @@ def read_plane(
             what = _PLANES.get(letter, f"planes along {letter}")
             raise InputError(f"{path} has {length} {what}, and one was expected: save one of them.")
     return _read_plane(path, tuple(wanted.values()))
+
+
+def read_recorded(made: Mapping[str, Any], labels: bool, path: Path | None = None) -> NDArray[Any] | None:
+    """Read the picture, or the labels, that a prediction was made from.
+
+    Raises an InputError if the file cannot be read.
+
+    Parameters
+    ----------
+    made : mapping
+        The provenance of the prediction.
+    path : path, optional
+        A file to read instead of the recorded one.
+
+    Returns
+    -------
+    array or None
+        (y, x), or (z, y, x) of a prediction from several planes. None if no file is recorded or it is gone.
+    """
+    recorded = made.get("labels_file" if labels else "image_file")
+    path = path or (Path(recorded) if recorded and Path(recorded).exists() else None)
+    if path is None:
+        return None
+    channel = None if labels else made.get("channel")
+    if "planes" in made:
+        array = one_channel(read_file(path, labels=labels), path, channel).array.squeeze()
+    else:
+        array = read_plane(path, made.get("place") or {}, channel, labels=labels)
+    return split_parts(array) if labels and made.get("split") else array
 
 
 def _read_plane(path: Path, index: tuple[int, ...]) -> NDArray[Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from napari_dispr.cells.pictures import read_plane
+from napari_dispr.cells.pictures import read_recorded
 from napari_dispr.errors import InputError
-from napari_dispr.labels import split_parts, whole_numbers
+from napari_dispr.labels import whole_numbers
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_measures, load_pictures, load_prediction
 from napari_dispr.viewer.content import LayerData, compose
@@ -46,7 +46,9 @@ def open_saved(
     known = made.get("labels") or made.get("field")
     name = str(known or Path(made.get("labels_file") or folder.name).stem)
     handle = PredictionHandle(opened(prediction, measures, name))
-    place = {"affine": prediction.image_to_world, "units": (prediction.unit,) * 2}
+    place: dict[str, Any] = {"affine": prediction.image_to_world, "units": (prediction.unit,) * 2}
+    if "spacing" in made:  # a stack
+        place = {"scale": made["spacing"], "units": (prediction.unit,) * 3}
     layers: list[LayerData] = [
         (array, {"name": name if what == "labels" else f"{name}: picture", **place}, what)
         for what, array in pictures.items()
@@ -57,22 +59,13 @@ def open_saved(
 
 
 def _recorded_pictures(prediction: Prediction) -> dict[str, NDArray[Any]]:
-    """Picture and labels of one plane from the files that a command predicted; those that are missing, or of
-    another shape than the prediction's picture, are left out.
+    """Picture and labels from the files that a command predicted; those that are missing, or of another
+    shape than the prediction's picture, are left out.
     """
-    made, found = prediction.provenance, {}
-    if "planes" in made:
-        return {}
+    found: dict[str, NDArray[Any]] = {}
     for what in ("image", "labels"):
-        if not (path := made.get(f"{what}_file")):
-            continue
         with suppress(InputError):
-            labels = what == "labels"
-            channel = None if labels else made.get("channel")
-            array = read_plane(Path(path), made.get("place") or {}, channel, labels=labels)
-            if array.shape != tuple(prediction.image_shape):
-                continue
-            if labels:
-                array = split_parts(array) if made.get("split") else whole_numbers(array)
-            found[what] = array
+            array = read_recorded(prediction.provenance, labels=what == "labels")
+            if array is not None and array.shape[-2:] == tuple(prediction.image_shape):
+                found[what] = whole_numbers(array) if what == "labels" else array
     return found
