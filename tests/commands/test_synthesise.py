@@ -100,7 +100,7 @@ def test_a_channel_is_chosen(files: Path, tmp_path: Path, capsys: pytest.Capture
         ("image", "labels", "a.safetensors", ("--spacing", "1,x"), "--spacing"),
         ("image", "labels", "a.safetensors", ("--unit", "mm"), "--unit"),
         ("image", "labels", "a.safetensors", ("--batch", "0"), "batch"),
-        ("image", "labels", "a.safetensors", ("--finish",), "no run"),
+        ("image", "labels", "a.safetensors", ("--finish",), "no saved run"),
     ],
 )
 def test_wrong_input_is_one_line(

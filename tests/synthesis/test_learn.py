@@ -311,7 +311,7 @@ def test_images_without_their_labels_are_refused(few, tmp_path) -> None:
 
 def test_a_run_can_be_finished_early(few, tmp_path) -> None:
     out = tmp_path / "nuclei.safetensors"
-    with pytest.raises(InputError, match="no run"):
+    with pytest.raises(InputError, match="no saved run"):
         next(run(few, out, steps=4, finish=True))
     events = run(few, out, steps=4)
     next(events)

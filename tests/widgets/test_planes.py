@@ -106,8 +106,8 @@ def test_labels_of_all_channels_are_no_stack(qtbot: QtBot) -> None:
     planes = PlanesInput()
     qtbot.addWidget(planes)
     planes.setCurrentIndex(1)  # remembered from another stack
-    assert not planes.look(labels, viewer.dims) and not planes.several
-    assert planes.look(viewer.add_labels(np.ones((3, 2, 20, 20), int)), viewer.dims) and planes.several
+    assert not planes.refresh(labels, viewer.dims) and not planes.several
+    assert planes.refresh(viewer.add_labels(np.ones((3, 2, 20, 20), int)), viewer.dims) and planes.several
 
 
 def test_predict_compare_and_complete_a_coarse_stack(

@@ -165,7 +165,7 @@ def iter_learn_synthesis(
     if checkpoint.exists():
         learner.load(checkpoint)
     elif finish:
-        raise InputError(f"{folder} holds no saved training: train first, without --finish.")
+        raise InputError(f"{folder} holds no saved run: learn first, without --finish.")
     elif folder.exists() and any(path.name not in _OWN for path in folder.iterdir()):
         raise InputError(f"{folder} holds files of something else: choose another name for the model.")
     folder.mkdir(parents=True, exist_ok=True)
