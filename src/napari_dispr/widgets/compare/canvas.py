@@ -253,7 +253,8 @@ class ShapeCanvas(QWidget):
         if self._canvas is None or self._cell is None or not self._tiles or not self.width():
             return
         rect = self.tile_rects()[0]
-        side = max(20.0, min(rect.width(), rect.height() - HEAD - FOOT))
+        # The sheets are as wide as the ball of this radius, and are seen obliquely.
+        side = max(20.0, min(rect.width() / _FILL, rect.height() - HEAD - FOOT))
         camera = self._view.camera
         self._placing = True
         camera.elevation, camera.azimuth = self.angles
