@@ -145,12 +145,12 @@ def _predicted(one: Field, job: Job) -> Generator[CellsDone | Step, None, int]:
         settings = settings.model_copy(update={"pixel_size": None})
     inputs, aside = _inputs(one, job), job.out / UNFINISHED / one.name
     total = len(cell_boxes(labels)) if labels.dtype.kind in "ui" else 0
-    begun = False  # until an event comes, an error means that the earlier cells do not fit
+    started = False  # until an event comes, an error means that the earlier cells do not fit
     arguments = {**settings.model_dump(), "model": model, **frame}
 
     def counted(event: Event) -> CellsDone | Step:
-        nonlocal begun
-        begun = True
+        nonlocal started
+        started = True
         if isinstance(event, Step):
             return event
         done = len(event.prediction)
@@ -164,7 +164,7 @@ def _predicted(one: Field, job: Job) -> Generator[CellsDone | Step, None, int]:
     try:
         prediction = yield from events(earlier)
     except InputError:
-        if earlier is None or begun:
+        if earlier is None or started:
             raise
         # What is there was made from other files or in another way.
         shutil.rmtree(aside)
