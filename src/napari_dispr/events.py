@@ -58,7 +58,8 @@ class Clock:
 class Running(Generic[Event, Result]):
     """The events of a generator in a ``for`` loop, after which ``result`` is what it returned.
 
-    It is no generator: one that a loop drops would close ``events``, and Python ignores errors then.
+    A class, not a generator: Python closes a generator that a loop leaves early, and drops the errors of
+    ``events`` when it does.
     """
 
     result: Result

@@ -89,8 +89,10 @@ def test_a_field_opens_with_its_picture_unless_that_is_gone(batch, tmp_path):
     np.testing.assert_array_equal(how["affine"], opened.prediction.image_to_world)
     shutil.copytree(batch / "cells" / "f1", tmp_path / "f1")
     text = (tmp_path / "f1" / "prediction.json").read_text("utf-8")
-    (tmp_path / "f1" / "prediction.json").write_text(text.replace("f1.tif", "gone.tif"), "utf-8")
-    assert [settings["name"] for _, settings, _ in open_saved(tmp_path / "f1")[1]] == ["f1", "f1: member 1"]
+    for other in ("gone.tif", f"{'long' * 99}.tif"):  # the system raises an error for the second one
+        (tmp_path / "f1" / "prediction.json").write_text(text.replace("f1.tif", other), "utf-8")
+        names = [settings["name"] for _, settings, _ in open_saved(tmp_path / "f1")[1]]
+        assert names == ["f1", "f1: member 1"]
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Read one plane of a picture or of labels, and no other."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -114,10 +115,12 @@ def read_recorded(made: Mapping[str, Any], labels: bool, path: Path | None = Non
     Returns
     -------
     array or None
-        (y, x), or (z, y, x) of a prediction from several planes. None if no file is recorded or it is gone.
+        (y, x), or (z, y, x) of a prediction from several planes. None if no file is recorded, or it cannot be
+        found.
     """
     recorded = made.get("labels_file" if labels else "image_file")
-    path = path or (Path(recorded) if recorded and Path(recorded).exists() else None)
+    # Unlike `Path.exists`, this raises nothing for a folder that the user may not enter.
+    path = path or (Path(recorded) if recorded and os.path.exists(recorded) else None)
     if path is None:
         return None
     channel = None if labels else made.get("channel")
