@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -290,23 +291,26 @@ def test_fields_of_another_unit_are_not_in_the_table(tmp_path, capsys):
 def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):
     write_screen(tmp_path / "screen", 3, 1)
     rows = [f"screen/f{n}.tif,screen/f{n}_masks.tif,0.1,{drug},{dose}" for n, drug, dose in
-            ((0, "none", 0), (1, "taxol", 1.5), (2, "taxol", 3))]  # fmt: skip
+            ((0, "none", 0), (1, "对照 $x{$", 1.5), (2, "对照 $x{$", 3))]  # fmt: skip
     table = tmp_path / "fields.csv"
-    table.write_text("\n".join(["image,labels,pixel_size,drug,dose", *rows]))
+    table.write_text("\n".join(["image,labels,pixel_size,drug,dose", *rows]), "utf-8")
     command = ["batch", str(table), "--out", str(tmp_path / "out"), "--model", "ellipsoid", "--workers", "0"]
     assert main([*command, "--group", "colour"]) == 2
     assert "no column 'colour'" in capsys.readouterr().err
-    assert main([*command, "--group", "drug"]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as of characters that matplotlib's font lacks
+        assert main([*command, "--group", "drug"]) == 0
     cells = pyarrow.parquet.read_table(tmp_path / "out" / "cells.parquet").to_pandas()
-    assert cells["drug"].tolist() == ["none", "taxol", "taxol"] and cells["dose"].tolist() == [0, 1.5, 3]
+    assert cells["drug"].tolist() == ["none", "对照 $x{$", "对照 $x{$"]
+    assert cells["dose"].tolist() == [0, 1.5, 3]
     assert nd.load_prediction(tmp_path / "out" / "cells" / "f1").unit == "micrometer"
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
-    assert "Distributions by drug" in page and "<b>taxol</b>" in page
-    text = table.read_text()
-    table.write_text(text.replace("0.1,none", "0.2,none"))
+    assert "Distributions by drug" in page and "<b>对照 $x{$</b>" in page
+    text = table.read_text("utf-8")
+    table.write_text(text.replace("0.1,none", "0.2,none"), "utf-8")
     assert main(command) == 2, "a finished field has another pixel size now"
     assert "The field f0 was predicted from" in (said := capsys.readouterr().err) and "size 0.1, not" in said
-    table.write_text(text.replace("dose", "volume_mean"))
+    table.write_text(text.replace("dose", "volume_mean"), "utf-8")
     with pytest.raises(InputError, match="'volume_mean', as the results have: rename it"):
         predict_batch(table, tmp_path / "other", **HERE)
 

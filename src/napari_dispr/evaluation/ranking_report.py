@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from napari_dispr.errors import words_of
-from napari_dispr.evaluation.report import saved_figure, table, write_text
+from napari_dispr.evaluation.report import table, write_text
+from napari_dispr.export.figures import saved_figure
 from napari_dispr.files import write_json
 from napari_dispr.prediction.saving import write_table
 from napari_dispr.shapes.measures import MEASURES

@@ -4,17 +4,15 @@ The figures are errors.png, and steps.png or planes.png.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure  # not pyplot, which needs a screen
 
 from napari_dispr.evaluation.rows import Row
 from napari_dispr.evaluation.truth import COMPARED, LENGTHS, MORE_IS_BETTER
+from napari_dispr.export.figures import saved_figure
 from napari_dispr.files import written_aside
 
 Summary = Mapping[str, Any]
@@ -260,16 +258,6 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 _FAR, _LEAST = 10, 0.01
 
 
-@contextmanager
-def saved_figure(path: Path, width: float, height: float, dpi: int = 300) -> Iterator[Figure]:
-    """A figure of this size in inches, with text of 8 points; saved as PNG when the block ends."""
-    with rc_context({"font.size": 8, "axes.linewidth": 0.6, "font.family": "sans-serif"}):
-        page = Figure((width, height), layout="constrained")
-        yield page
-        with written_aside(path) as aside:
-            page.savefig(aside, dpi=dpi)
-
-
 def figure(errors: Sequence[Row], summary: Summary, path: Path) -> None:
     """A PNG with one panel per measure: the relative errors of the members by method, as boxes and points.
 
@@ -318,6 +306,7 @@ def _boxes(axes: Any, values: Sequence[np.ndarray[Any, Any]], methods: Sequence[
     if medians and max(medians) > _FAR * max(min(medians), _LEAST):
         top *= 2
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylim(_LEAST, top)
     else:
         axes.set_ylim(0, top)

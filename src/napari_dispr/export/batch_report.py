@@ -11,6 +11,7 @@ import pandas as pd
 
 from napari_dispr.cells.fields import Field
 from napari_dispr.errors import InputError, counted, words_of
+from napari_dispr.export.figures import literal_texts
 from napari_dispr.export.html import data_url, figure, header, html_table, number, write_page
 from napari_dispr.export.report import MEMBER
 from napari_dispr.export.report_pictures import CROP, views
@@ -78,11 +79,13 @@ def report_batch(
     units = {name: unit_sign(str(texts.get(name, ""))) for name in shown if cells[name].notna().any()}
     odd = cells[cells["warning"] != ""]
     ambiguous = cells.sort_values("ambiguity", ascending=False, kind="stable", na_position="last")
+    with literal_texts():
+        boxes = _boxes(dict(list(groups.items())[:_GROUPS]), units)
     body = [
         _head(folder, cells, odd, group, len(groups)),
         _failed(folder),
         f"<h2>Distributions{f' by {escape(words_of(group))}' if group else ''}</h2>",
-        _boxes(dict(list(groups.items())[:_GROUPS]), units),
+        boxes,
         "<p>The box holds the middle half of the cells, and the line reaches from the 5th to the 95th "
         "percentile, with a mark at the median. A dot is the median of one field.</p>",
         _medians(groups, units),
