@@ -309,6 +309,8 @@ class UNet(nn.Module):
             return ResBlock(inputs, outputs, embedding, config.use_scale_shift_norm, resample, dimensions)
 
         widths = [int(mult * width) for mult in config.channel_mult]
+        if not all(widths):
+            raise ValueError(f"A level of the network has no channels: {widths}")
         ch = first = widths[0]
         self.input_blocks = nn.ModuleList([Stage(conv(self._stem_channels(), ch, dimensions))])
         skips = [ch]
