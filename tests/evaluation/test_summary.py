@@ -77,9 +77,9 @@ def test_nothing_in_common_is_no_difference():
 
 
 def test_tables_line_up():
-    lines = table(["method", "n"], [["a", "1"], ["a longer one", "22"]]).splitlines()
+    lines = table(["method", "n"], [["a", "1"], ["a|longer one", "22"]]).splitlines()
     assert len({len(line) for line in lines}) == 1
-    assert lines[1] == "| :----------- | --: |" and lines[3] == "| a longer one |  22 |"
+    assert lines[1] == "| :------------ | --: |" and lines[3] == r"| a\|longer one |  22 |"
     assert number(float("nan")) == number(None) == "–"
     assert number(0.12345) == "0.123" and number(0.5, sign=True) == "+0.500"
 

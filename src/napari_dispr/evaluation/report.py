@@ -78,7 +78,7 @@ def number(value: Any, digits: int = 3, sign: bool = False) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table whose columns line up as plain text; all columns but the first are right-aligned."""
-    body = [list(row) for row in rows]
+    head, *body = [[cell.replace("|", r"\|") for cell in row] for row in (head, *rows)]
     widths = [max(3, *(len(row[i]) for row in [head, *body])) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
