@@ -26,14 +26,8 @@ _DENSE_ROWS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class LayerStyle:
-    """Which layers a prediction gets.
-
-    Attributes
-    ----------
-    stacked : bool
-        One 4D layer with an axis for the members, in place of one layer for each member.
-    consensus : bool
-        Also a layer of the consensus of each cell.
+    """Which layers a prediction gets: one 4D layer with an axis for the members, in place of one layer for
+    each (``stacked``); also one of the consensus of each cell.
     """
 
     stacked: bool = False
@@ -50,8 +44,6 @@ class ResultContent:
         One for each member, with the labels of the 2D layer.
     affine : (4, 4) float64
         From voxel-centre index to world.
-    unit : pint.Unit, or its name
-        Of the world's axes.
     depth : float
         World z of the picture's plane.
     features : tuple of DataFrame
@@ -99,15 +91,12 @@ def compose(
 
     Parameters
     ----------
-    measures : DataFrame
-        From `measure_ensembles`, a row for each cell and member.
     plane : DisplayedPlane or None
         The picture: gives the unit, and the z of its plane in the world. None for a prediction from a folder,
         whose provenance describes the picture.
     before : ResultContent, optional
-        Content of an earlier state of the prediction: equal volumes are taken from there.
-    style : LayerStyle, optional
-        Which layers there are; by default those of ``before``.
+        Content of an earlier state of the prediction: equal volumes, and by default the style, are taken from
+        there.
     """
     picture: Prediction | DisplayedPlane = plane or prediction
     style = style or (before.style if before else LayerStyle())

@@ -28,11 +28,9 @@ class DisplayedPlane:
     array : (y, x) array-like
         Not read yet: may be lazy. The finest level of a multiscale layer.
     to_world : (3, 3) float64
-        Affine on (y, x, 1) from pixel centre to world.
+        Affine on (y, x, 1) from pixel centre to world, in ``unit``.
     depth : float
         World coordinate of the plane on the axis before y: 0 for a 2D layer.
-    unit : pint.Unit
-        Unit of the world's y and x axes.
     index : tuple of int
         Position of the plane on the layer's leading axes (time, channel, z).
     """
@@ -58,17 +56,13 @@ class DisplayedPlane:
 def displayed_plane(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = None) -> DisplayedPlane:
     """The plane of ``layer`` at the viewer's current position, without reading it.
 
-    The last two axes of a layer are y and x; the viewer's sliders give the position on the other axes,
-    in the 3D view too.
+    The last two axes of a layer are y and x; the viewer's sliders give the position on the other axes, in the
+    3D view too. The world has the ``unit`` of another layer; that of the layer's x axis if it is None or of
+    another kind.
 
     Raises an InputError if the layer is RGB, has fewer than two axes, is turned out of its own plane, has
     units along y and x that cannot be converted, or the viewer shows other axes or a position outside the
     layer.
-
-    Parameters
-    ----------
-    unit : pint.Unit, optional
-        Unit of the world, as of another layer; that of the layer's x axis if it is None or of another kind.
     """
     if getattr(layer, "rgb", False):
         raise InputError(
@@ -106,17 +100,10 @@ def displayed_plane(layer: Image | Labels, dims: Dims, unit: pint.Unit | None = 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DisplayedStack:
-    """All planes along z of an image or label layer, where the viewer is on the other axes.
+    """All planes along z of an image or label layer, where the viewer is on the other axes; not read yet.
 
-    Attributes
-    ----------
-    array : (plane, y, x) array-like
-        Not read yet: may be lazy. The finest level of a multiscale layer.
-    depths : (plane,) float64
-        World z of each plane, in the unit of y and x.
-    spaced : bool
-        Whether the layer says how far its planes are apart. Planes that are as far apart as pixels, without
-        a unit, are napari's default and say nothing.
+    ``depths`` are the world z of each plane, in the unit of y and x. They are not ``spaced`` if planes are as
+    far apart as pixels, without a unit: that is napari's default and says nothing.
     """
 
     name: str

@@ -34,11 +34,8 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
     """The reader of saved predictions: a folder that ``prediction.save`` wrote, or its ``prediction.json``;
     and of batches: a folder that ``napari-dispr batch`` wrote, or its ``batch.json``.
 
-    Returns
-    -------
-    callable or None
-        Takes the same path and gives layer data tuples, one for each member, none for a batch, which
-        Morphometry shows. None for any other folder, which other readers may open.
+    It gives a layer for each member, and none for a batch, which Morphometry shows. None for any other
+    folder, which other readers may open.
     """
     if not isinstance(path, str):
         if len(path) != 1:
@@ -85,15 +82,11 @@ def read_batch(path: str | Sequence[str]) -> list[Any]:
 
 
 def read_ensemble(path: str | Sequence[str]) -> list[Any]:
-    """The layers of a saved prediction; a notification if it is damaged.
+    """The layers of a saved prediction, one for each member, with measures (``features``) and provenance
+    (``metadata``).
 
-    A damaged folder raises nothing: napari would report a failed plugin and suggest another.
-
-    Returns
-    -------
-    list of layer data tuples
-        A labels layer for each member, with measures (``features``) and provenance (``metadata``). Called
-        from napari's window it returns no layers: they are added when a thread has read them.
+    A damaged folder raises nothing, but sends a notification: napari would report a failed plugin and suggest
+    another. Called from napari's window it returns no layers: they are added when a thread has read them.
     """
     folder = _index_file(path, PREDICTION_FILE).parent
     if _qt_is_loaded():
@@ -131,19 +124,13 @@ def _layers_of(folder: Path) -> list[LayerData]:
 
 
 def write_volumes(path: str, layers: Sequence[LayerData]) -> list[str]:
-    """Write labels and image layers as one OME-TIFF with scale, place and provenance.
+    """Write labels and image layers of 2 to 4 axes as one OME-TIFF with scale, place and provenance.
 
-    Labels of one shape and place, like the members of a prediction, become one image with axes TZYX and
-    T = layer; other layers become separate images in the same file.
+    Labels of one shape and place, like the members of a prediction, become one image with axes TZYX and T =
+    layer; other layers become separate images in the same file. ``.ome.tif`` is added to a name without an
+    extension.
 
     Raises an InputError if a layer is RGB, or has too many axes or numbers that OME does not know.
-
-    Parameters
-    ----------
-    path : str
-        ``.ome.tif`` is added to a name without an extension.
-    layers : sequence of layer data tuples
-        Of 2 to 4 axes.
     """
     place = path if path.lower().endswith((".tif", ".tiff")) else f"{path}.ome.tif"
     images = [_ome_image(layer) for layer in layers]
@@ -190,19 +177,9 @@ def _ome_image(layer: LayerData) -> OmeImage:
 def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Write labels layers as smooth closed meshes, one for each cell, and surface layers unchanged.
 
-    Raises an InputError if a layer is 2D, or the layers have no cell.
-
-    Parameters
-    ----------
-    path : str
-        The extension gives the format: ``.stl`` (the default), ``.ply``, ``.obj``, ``.glb``.
-    layers : sequence of layer data tuples
-        Of three axes.
-
-    Returns
-    -------
-    list of str
-        One file; for several meshes in STL or PLY one file each: ``NAME_LAYER_CELL.stl``.
+    The extension gives the format: ``.stl`` (the default), ``.ply``, ``.obj``, ``.glb``. Several meshes in
+    STL or PLY become one file each: ``NAME_LAYER_CELL.stl``. Raises an InputError if a layer is 2D, or the
+    layers have no cell.
     """
     suffix = Path(path).suffix.lower()
     place = Path(path) if suffix.lstrip(".") in FORMATS else Path(f"{path}.stl")
@@ -247,19 +224,10 @@ def _meshes(layer: LayerData, *, several: bool) -> "dict[str, trimesh.Trimesh]":
 
 
 def write_measures(path: str, layers: Sequence[LayerData]) -> list[str]:
-    """Write the measures of labels layers as one table, with its column dictionary.
+    """Write the measures of labels layers as one table, with its column dictionary: ``NAME.csv`` and
+    ``NAME.columns.csv``.
 
     Raises an InputError if no layer has measures.
-
-    Parameters
-    ----------
-    path : str
-        ``.csv`` is added to a name without an extension.
-
-    Returns
-    -------
-    list of str
-        ``NAME.csv`` and ``NAME.columns.csv``.
     """
     tables, texts = [], {"layer": "no unit: name of the layer"}
     for _, settings, _ in layers:

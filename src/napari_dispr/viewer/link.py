@@ -106,13 +106,7 @@ class PictureLink:
     def click(self, position: NDArray[np.float64], direction: Any = None, displayed: Any = None) -> None:
         """Select the cell at a position of the viewer's world, if there is one.
 
-        Parameters
-        ----------
-        position : (ndim,) array
-        direction : (ndim,) array, optional
-            Of the view, in 3D.
-        displayed : sequence of int, optional
-            The axes that are displayed.
+        In 3D, ``direction`` is that of the view, and ``displayed`` says which axes are displayed.
         """
         for layer in self._followed:
             if not is_seen(layer):

@@ -25,15 +25,9 @@ LAYERS_KEY = "napari"
 def described(
     layers: Sequence[tuple[Mapping[str, Any], str]], shape: Sequence[int], affine: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """JSON content from which `read_ome` makes layers of one shape, affine and units again.
+    """JSON content from which `read_ome` makes layers (settings, type) of one shape, affine and units again.
 
-    Parameters
-    ----------
-    layers : sequence of (settings, type)
-    shape : sequence of int
-        Of the array of each layer.
-    affine : (n + 1, n + 1) array
-        From index to world in the units of the layer.
+    ``affine`` (n + 1, n + 1) is from index to world in the units of the layer.
     """
     units = layers[0][0].get("units") or ("pixel",) * len(shape)
     return {

@@ -16,18 +16,14 @@ Shape = int | Literal["consensus"] | None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenPrediction:
-    """A prediction in a viewer, with its tables. Each change makes a new one with the same ``key``.
+    """A prediction in a viewer, with the tables of `measure` and `measure_cells`.
 
     Attributes
     ----------
     key : object
-        The same for all states of one prediction.
+        The same for all states of one prediction: each change makes a new one.
     name : str
         Prefix of the names of its layers.
-    measures : DataFrame
-        From `measure`, a row for each cell and member.
-    cells : DataFrame
-        From `measure_cells`, a row for each cell.
     plane : DisplayedPlane or None
         The picture; None for a prediction from a folder.
     image, labels : layers or None

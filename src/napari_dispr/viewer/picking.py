@@ -77,11 +77,7 @@ class PickTool:
     def label_at(self, position: NDArray[np.float64], direction: NDArray[np.float64] | None = None) -> int:
         """Label of the cell at a position in the viewer's world, 0 where there is none.
 
-        Parameters
-        ----------
-        position : (ndim,) array
-        direction : (ndim,) array, optional
-            Of the view, in 3D: the position is moved along it into the picture's plane.
+        In 3D the position is moved along the ``direction`` of the view into the picture's plane.
         """
         image, labels = self._layers()
         if image is None or labels is None:
@@ -105,16 +101,8 @@ class PickTool:
 
 
 def outline(labels: NDArray[Any], cell: int, box: Box) -> NDArray[np.float32]:
-    """The border of a cell, between its pixels and their neighbours.
-
-    Parameters
-    ----------
-    labels : (y, x) integer array
-
-    Returns
-    -------
-    (segment, 2, 2) array
-        Start of each segment and the step to its end, in pixels (y, x), as napari's vectors.
+    """The border of a cell, between its pixels and their neighbours, (segment, 2, 2): start of each segment
+    and the step to its end, in pixels (y, x), as napari's vectors.
     """
     mask = np.pad((labels[box] == cell).astype(np.float32), 1)
     offset = np.array([box[0].start - 1, box[1].start - 1], dtype=np.float32)

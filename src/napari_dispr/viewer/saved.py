@@ -20,20 +20,11 @@ from napari_dispr.viewer.opened import OpenPrediction, opened
 def open_saved(
     folder: Path, step: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[OpenPrediction, list[LayerData]]:
-    """Read a saved prediction, and make its layers; call it in a thread.
+    """Read a saved prediction, and make its layers: its picture and labels, if they are known, then the
+    members.
 
-    Raises an InputError if the folder is no saved prediction, or is damaged.
-
-    Parameters
-    ----------
-    step : callable
-        Called after each of the steps with their number and the number of all; what it raises ends the work.
-
-    Returns
-    -------
-    opened : OpenPrediction
-    layers : list of layer data tuples
-        The picture and its labels, if they are known, then the members.
+    Call it in a thread. ``step`` is called with the numbers of finished steps and of all; what it raises ends
+    the work. Raises an InputError if the folder is no saved prediction, or is damaged.
     """
     prediction = load_prediction(folder).with_provenance(folder=str(folder))
     step(1, 4)

@@ -41,12 +41,8 @@ _MIDDLE = np.array(grid.MIDDLE)
 class Surface:
     """A closed surface in the coordinates of the view.
 
-    Attributes
-    ----------
-    vertices : (n, 3) float32
-    faces : (m, 3) uint32
-    values : (n,) float32 or None
-        For the consensus: spread of the members' surfaces, in the unit of the world.
+    ``values`` are for the consensus: the spread of the members' surfaces at each vertex, in the unit of the
+    world.
     """
 
     vertices: NDArray[np.float32]
@@ -62,15 +58,7 @@ class Surface:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mode:
-    """A group of similar members.
-
-    Attributes
-    ----------
-    letter : str
-        A, B, ..., the largest group first.
-    share : float
-        Share of all members of the cell.
-    """
+    """A group of similar members: A, B, ..., the largest first, and its share of all members of the cell."""
 
     letter: str
     numbers: tuple[int, ...]
@@ -79,26 +67,20 @@ class Mode:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellShapes:
-    """The shapes of one cell, ready for painting.
+    """The shapes of one cell, ready for painting. All lengths are in ``unit``.
 
     Attributes
     ----------
-    unit : str
-        Of lengths.
     members, coarse : dict of int to Surface
         By number; coarse ones have half the resolution, for small tiles.
     consensus : Surface or None
         With values; None if no voxel lies in half of the members.
     occupancy : (z, y, x) float32
         Planes upwards, rows upwards: in the directions of the view.
-    voxel : float
-        Side of a voxel.
-    first : (3,) float
-        Centre of the occupancy's first voxel, (x, y, z).
-    radius : float
-        Radius of a ball around the centre that contains all shapes.
-    half : float
-        Half of the side of the sheets.
+    voxel, first : float, (3,) float
+        Side of a voxel of the occupancy; centre of its first one, (x, y, z).
+    radius, half : float
+        Radius of a ball around the centre that contains all shapes; half of the side of the sheets.
     sheets : tuple of Sheet
         The known planes of a cell that has several; else the picture, if there is one.
     """
@@ -226,13 +208,8 @@ def _consensus(ensemble: Ensemble) -> Surface | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """3D labels in the world of a prediction.
-
-    Attributes
-    ----------
-    array : (z, y, x) integer array-like
-    to_world : (4, 4) float64
-        Affine from voxel-centre index to world.
+    """3D labels (z, y, x), perhaps lazy, in the world of a prediction: ``to_world`` is from voxel-centre
+    index.
     """
 
     array: Any

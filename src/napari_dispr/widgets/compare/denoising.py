@@ -19,14 +19,7 @@ _CONTROLS = (0, 0.2, 0.7, 1)
 def denoising_layer(denoising: Denoising, name: str, depth: float, unit: pint.Unit | str) -> LayerData:
     """An image layer (step, z, y, x) of `FRAMES` signed distances; the last one is the finished shape.
 
-    Parameters
-    ----------
-    name : str
-        Of the prediction.
-    depth : float
-        World z of the picture's plane.
-    unit : pint.Unit or str
-        Of the world's axes.
+    ``name`` is that of the prediction, ``depth`` the world z of the picture's plane.
     """
     affine = np.eye(5)
     affine[1:, 1:] = grid.translation((depth, 0.0, 0.0)) @ denoising.grid_to_world

@@ -29,14 +29,8 @@ _Pixels = NDArray[np.float32]
 class Sheet:
     """A picture across the shapes, parallel to the imaged plane.
 
-    Attributes
-    ----------
-    pixels : (h, w, 4) float32
-        RGBA, rows downwards, as in the picture.
-    half : float
-        Half of its side, in the unit of the world.
-    height : float
-        Its z in the view, in the unit of the world.
+    ``pixels`` (h, w, 4) are RGBA, rows downwards; ``half`` of its side, and its z in the view (``height``)
+    are in the unit of the world.
     """
 
     pixels: _Pixels

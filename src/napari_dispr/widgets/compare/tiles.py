@@ -62,8 +62,6 @@ class Tile:
         Whether the occupancy is shown as a volume.
     frame : (r, g, b) or None
         Colour of its mode.
-    selected, kept : bool
-        Whether the shape is selected; whether it is kept as the cell's shape.
     """
 
     shape: Shape

@@ -36,8 +36,6 @@ class TableContent:
 
     Attributes
     ----------
-    columns : dict of str to Column
-        By name, in their order.
     frame : DataFrame
         The numbers on screen, which are copied: members count from 1.
     exported : DataFrame
@@ -113,16 +111,8 @@ class TableContent:
 class Measured:
     """Measures of the cells of a labels layer, to compare with predicted ones.
 
-    Attributes
-    ----------
-    name : str
-        Of the layer.
-    table : DataFrame
-        From `measure_labels`, a row for each cell.
-    centres : mapping of int to (3,) array
-        Centre of each cell in the world, (z, y, x).
-    note : str
-        A note for the user.
+    ``table`` is from `measure_labels`, a row for each cell; ``centres`` are in the world, (z, y, x); ``note``
+    is for the user.
     """
 
     name: str
@@ -137,17 +127,10 @@ def cells_content(
     measured: Measured | None = None,
     ranking: pd.DataFrame | None = None,
 ) -> TableContent:
-    """A row for each cell, and one for the same cell of a labels layer.
+    """A row for each cell of `measure_cells`, and one for the same cell of a labels layer.
 
-    Parameters
-    ----------
-    cells : DataFrame or None
-        From `measure_cells`.
-    name : str
-        Of the prediction.
-    ranking : DataFrame, optional
-        From `rank_cells`: which cells deserve a z-stack most; or from `next_planes`, with the names of
-        `NEXT_PLANE`: which plane to image next.
+    ``ranking`` is from `rank_cells`: which cells deserve a z-stack most; or from `next_planes`, with the
+    names of `NEXT_PLANE`: which plane to image next.
     """
     tables = [] if cells is None else [without_attrs(cells).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if cells is None else dict(cells.attrs["columns"])
@@ -196,16 +179,7 @@ def members_content(
     measured: Measured | None = None,
     kept: Mapping[int, Kept] | None = None,
 ) -> TableContent:
-    """A row for each member (from 1), and one for the same cell of a labels layer.
-
-    Parameters
-    ----------
-    measures : DataFrame or None
-        From `measure`.
-    name : str
-        Of the prediction.
-    kept : mapping of int to int or "consensus", optional
-        The kept shape of each cell.
+    """A row for each member (from 1) of the table of `measure`, and one for the same cell of a labels layer.
     """
     tables = [] if measures is None else [without_attrs(measures).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if measures is None else dict(measures.attrs["columns"])

@@ -55,14 +55,8 @@ _NOTHING = "Nothing to export yet: predict cells, or open a saved prediction"
 class ExportBar(QWidget):
     """A menu of all exports, and the run bar of the export.
 
-    Parameters
-    ----------
-    opened : callable
-        Gives the prediction to export, None if there is none.
-    tables : callable
-        Gives the tables of cells and of members to export.
-    selected : callable
-        Gives the selected cell, None if there is none.
+    ``opened`` gives the prediction to export, ``tables`` those of cells and of members, ``selected`` the
+    selected cell.
     """
 
     def __init__(

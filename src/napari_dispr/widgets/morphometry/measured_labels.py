@@ -18,18 +18,11 @@ from napari_dispr.widgets.morphometry.content import Measured
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelsSource:
-    """A labels layer to be measured, in its state at the start of the measurement.
+    """A labels layer (z, y, x) to be measured, in its state at the start of the measurement, and not read
+    yet.
 
-    Attributes
-    ----------
-    name : str
-        Of the layer.
-    array : (z, y, x) array-like
-        Not read yet: may be lazy.
-    affine : (4, 4) array
-        From voxel-centre index to world: all of the layer's transforms, in ``unit``.
-    note : str
-        A note on the unit for the user.
+    ``affine`` is from voxel-centre index to world: all of the layer's transforms, in ``unit``, on which
+    ``note`` says something to the user.
     """
 
     name: str
@@ -40,15 +33,10 @@ class LabelsSource:
 
 
 def labels_source(layer: Labels, unit: str | None = None) -> LabelsSource:
-    """A layer as a source to measure.
+    """A layer as a source to measure, if possible in the unit of the prediction that it is compared with.
 
     Raises an InputError if the layer has other axes than z, y and x, or units along them that cannot be
     converted.
-
-    Parameters
-    ----------
-    unit : str, optional
-        Unit of the prediction that it is compared with.
     """
     if layer.ndim != 3:
         raise InputError(f'"{layer.name}" has {layer.ndim} axes: choose labels with z, y and x.')
@@ -77,12 +65,8 @@ def labels_source(layer: Labels, unit: str | None = None) -> LabelsSource:
 def measure_source(source: LabelsSource, step: Callable[[int, int], None]) -> Measured:
     """Measure all cells of a labels layer; in a thread, at 0.1 s and more a cell.
 
-    Raises an InputError if the layer has no cell.
-
-    Parameters
-    ----------
-    step : callable
-        Called with the numbers of finished cells and of all; what it raises ends the work.
+    ``step`` is called with the numbers of finished cells and of all; what it raises ends the work. Raises an
+    InputError if the layer has no cell.
     """
     from napari_dispr.shapes.label_volumes import measure_labels, without_surface  # slow: in the thread
 

@@ -25,14 +25,7 @@ MOST_DRAWN = 5000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Points:
-    """Points of a plot, with their cells and members.
-
-    Attributes
-    ----------
-    x, y : (point,) arrays
-    cells, members : (point,) int arrays
-        Label, and number or `NO_MEMBER`.
-    """
+    """Points of a plot, each with its cell, and its member or `NO_MEMBER`."""
 
     x: Floats
     y: Floats
@@ -60,14 +53,10 @@ class Points:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strips:
-    """A measure by cell or by group: one strip for each, at x = 0, 1, 2, ...
+    """A measure by cell or by group: one strip for each of ``labels``, at x = 0, 1, 2, ...
 
     Attributes
     ----------
-    labels : list of int or of str
-        The cell or the group of each strip.
-    kept : Points
-        The kept members.
     real : Points
         The same cells in the measured labels layer.
     means, low, high : (strip,) arrays
@@ -95,17 +84,7 @@ def strips(
     name: str,
     kept: dict[int, int],
 ) -> Strips:
-    """A measure by cell, in the order of a table.
-
-    Parameters
-    ----------
-    shown_cells, shown_members : int arrays
-        The rows on screen, in their order.
-    name : str
-        Of a measure.
-    kept : dict of int to int
-        The kept member of each cell.
-    """
+    """A measure by cell, in the order of the rows on screen; ``kept`` is the kept member of each cell."""
     labels = list(dict.fromkeys(cells.cells[shown_cells].tolist()))
     place = {label: float(x) for x, label in enumerate(labels)}
     shown = shown_members[np.isin(members.cells[shown_members], labels)]
@@ -126,21 +105,11 @@ def strips(
 
 
 def group_strips(content: TableContent, shown: NDArray[np.intp], name: str, group: str) -> tuple[Strips, int]:
-    """A measure by group: median, quartiles, and a point for each cell.
+    """A measure by group, a column of the content's ``groups``: median, quartiles, and a point for each shown
+    cell.
 
-    Parameters
-    ----------
-    shown : int array
-        The rows on screen.
-    group : str
-        A column of the content's ``groups``.
-
-    Returns
-    -------
-    strips : Strips
-        Of the first `MOST_GROUPS` groups, numbers in rising order, words in alphabetical order.
-    count : int
-        Number of all groups.
+    Returns the strips of the first `MOST_GROUPS` groups, numbers in rising order, words in alphabetical
+    order; and the number of all groups.
     """
     values = _value(content, name)[shown]
     codes, groups = pd.factorize(content.frame[group].to_numpy()[shown], sort=True)
@@ -188,15 +157,8 @@ def scatter(content: TableContent, shown: NDArray[np.intp], x: str, y: str) -> t
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """Frequencies of the values of a measure.
-
-    Attributes
-    ----------
-    edges : (bar + 1,) array
-    predicted, real : (bar,) arrays
-        Rows in each bar.
-    points : Points
-        All rows, at their values.
+    """Frequencies of the values of a measure: the rows in each bar, and all of them as points at their
+    values.
     """
 
     edges: Floats

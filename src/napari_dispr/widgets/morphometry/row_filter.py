@@ -34,19 +34,14 @@ ABOUT_FILTER = (
 def matching(text: str, columns: Mapping[str, NDArray[np.float64] | Words], rows: int) -> NDArray[np.bool_]:
     """Which rows pass a filter: those that fit all of its words and conditions.
 
+    Raises an InputError that says what is wrong with the filter, and how to write it.
+
     Parameters
     ----------
     text : str
         Words that occur in a text column; whole numbers: the cell; conditions ``NAME > NUMBER`` with ``>``,
         ``>=``, ``<``, ``<=``, ``=``, ``!=``; for text columns ``NAME = WORD``. Names may contain blanks.
         Quotes keep several words together.
-    columns : mapping of str to (row,) array or Words
-        Numbers, or words.
-
-    Raises
-    ------
-    InputError
-        Says what is wrong with the filter, and how to write it.
     """
     found = np.ones(rows, dtype=bool)
     tokens = [token.rstrip(",") or token for token in _TOKEN.findall(text)]
@@ -72,21 +67,11 @@ def matching(text: str, columns: Mapping[str, NDArray[np.float64] | Words], rows
 def passing(
     text: str, shown: TableContent, other: TableContent
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which rows of two tables of the same cells pass a filter.
+    """Which rows of two tables of the same cells pass a filter: of the one on screen, and of the other.
 
-    Raises an InputError if the filter is wrong, as in `matching`.
-
-    Parameters
-    ----------
-    shown : TableContent
-        The table on screen. A filter with columns that only ``other`` has applies to ``other``.
-    other : TableContent
-        Its rows pass if their cell passes.
-
-    Returns
-    -------
-    (row,) bool arrays
-        For ``shown`` and for ``other``. Real cells pass together with the predicted ones.
+    A filter with columns that only ``other`` has applies to ``other``; its rows pass if their cell passes.
+    Real cells pass together with the predicted ones. Raises an InputError if the filter is wrong, as in
+    `matching`.
     """
     try:
         rows = _with_real_cells(text, shown)

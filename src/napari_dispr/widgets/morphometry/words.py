@@ -12,12 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 class Words:
     """The words of a column, without regard to upper and lower case. Words that occur often count once.
 
-    Attributes
-    ----------
-    each : list of str
-        The different words in lower case, in alphabetical order.
-    places : (row,) int array
-        The place of each row's word in ``each``.
+    ``each`` has the different words in alphabetical order, ``places`` the place of each row's word among
+    them.
     """
 
     each: list[str]

@@ -40,10 +40,7 @@ _LOWEST, _WIDEST = 100, 500
 class Message(QLabel):
     """A sentence about the inputs. It has the colour of warnings if something is wrong.
 
-    Parameters
-    ----------
-    lines : int
-        It has room for so many lines also without a text, so that it does not move the controls around it.
+    It has room for some ``lines`` also without a text, so that it does not move the controls around it.
     """
 
     def __init__(self, lines: int = 0) -> None:

@@ -15,12 +15,8 @@ from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 class LayerChoice(ShortComboBox):
     """Offers the layers that ``accepts`` accepts, the topmost first.
 
-    Parameters
-    ----------
-    none : str
-        Label of an item for no layer, below the others. Empty: a layer is chosen whenever there is one.
-    suggests : callable
-        Whether an offered layer may be chosen before the user chooses; by default any.
+    ``none`` is the label of an item for no layer; without it, a layer is chosen whenever there is one.
+    ``suggests`` says whether an offered layer may be chosen before the user chooses.
     """
 
     #: The chosen layer is another one.

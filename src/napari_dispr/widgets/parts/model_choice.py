@@ -51,12 +51,8 @@ class DeviceChoice(ShortComboBox):
 class ModelChoice(ShortComboBox):
     """Offers the shipped models and the user's own; follows the folder of the user's models.
 
-    Parameters
-    ----------
-    none : str, optional
-        Label of an item for no model.
-    rivals : bool
-        Also offer methods that draw one shape per cell: fits, and SHAPR models of the user.
+    ``none`` is the label of an item for no model. With ``rivals`` it also offers methods that draw one shape
+    per cell: fits, and SHAPR models of the user.
     """
 
     #: Another model is chosen, or the file of the chosen one has changed.

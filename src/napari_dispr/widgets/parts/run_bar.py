@@ -25,13 +25,8 @@ _LINES = 3
 class RunBar(QWidget):
     """Runs one job at a time, and shows its progress and how it ended.
 
-    Parameters
-    ----------
-    cancel_tip : str
-        What cancelling keeps, for the tooltip.
-    keeps_room : bool
-        Progress and result share one place of three lines, which stays while nothing runs, so that they do
-        not move what is above it.
+    ``cancel_tip`` says what cancelling keeps. With ``keeps_room`` progress and result share one place of
+    three lines, which stays while nothing runs, so that they do not move what is above it.
     """
 
     #: A job has started, or has ended and its result was handled.

@@ -22,14 +22,8 @@ AnyFollowed = TypeVar("AnyFollowed", bound=Followed)
 class RunFollower(QWidget, Generic[AnyFollowed]):
     """Follows one run. A subclass lays out the controls, and shows what only its kind of run has.
 
-    Parameters
-    ----------
-    kind : callable
-        Makes the `Followed` of a run.
-    about_picture : str
-        What the picture of the run's progress shows.
-    grace : float
-        Seconds after which a process that does not stop on request is killed.
+    ``kind`` makes the `Followed` of a run. A process that does not stop on request is killed after ``grace``
+    seconds.
     """
 
     #: The run's state has changed.

@@ -18,12 +18,7 @@ _PAUSE = 5000
 class RunList(ShortComboBox):
     """Chooses the run that a `RunFollower` shows, or a new one.
 
-    Parameters
-    ----------
-    all_runs : callable
-        Returns the runs, the newest first. It is called in a thread, which also reads their states.
-    view : RunFollower
-        Shows the chosen run.
+    ``all_runs`` returns the runs, the newest first. It is called in a thread, which also reads their states.
     """
 
     #: The user chose the run in this folder; None: a new run. At first: a run that was started before.

@@ -68,12 +68,11 @@ class LatestAnswer(QObject):
     work : callable
         Runs in a thread.
     answered : callable
-        Takes on the GUI thread what ``work`` returned, or the `InputError` that it raised. Other errors
-        are raised there, where napari shows them.
+        Takes on the GUI thread what ``work`` returned, or the `InputError` that it raised. Other errors are
+        raised there, where napari shows them.
     pause : int or None
-        Milliseconds to wait for a newer question. Then ``work`` runs one call at a time, and a question that
-        a newer one replaces is never answered. None: ``work`` runs at once for each question, in a separate
-        thread.
+        Milliseconds to wait for a newer question; then ``work`` runs one call at a time. None: ``work`` runs
+        at once for each question, in a separate thread.
     """
 
     def __init__(

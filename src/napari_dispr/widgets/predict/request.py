@@ -139,13 +139,9 @@ def make_request(
 ) -> PredictRequest:
     """The request that these inputs make, without reading a pixel.
 
-    Raises an InputError if a layer is missing or RGB, their shapes differ, no cell is chosen, or
-    `displayed_plane` finds none.
-
-    Parameters
-    ----------
-    several : bool
-        Whether cells are predicted from all planes that have labels, not from the displayed one.
+    ``several``: cells are predicted from all planes that have labels, not from the displayed one. Raises an
+    InputError if a layer is missing or RGB, their shapes differ, no cell is chosen, or `displayed_plane`
+    finds none.
     """
     if image is None:
         raise InputError(
@@ -229,15 +225,11 @@ def _chosen_cells(labels: Labels, choice: CellChoice, clicked: tuple[int, ...]) 
 
 
 def inspect(request: PredictRequest, boxes: Mapping[int, Box] | None = None) -> Inspection:
-    """Read the planes, check their pixels and crop the cells.
+    """Read the planes, check their pixels and crop the cells; ``boxes`` are theirs, if they are known
+    already.
 
     Raises an InputError if the picture or the labels cannot be used (`check_fields`), a chosen cell is
     missing, cut by the border or larger than the grid, or the model's file cannot be read.
-
-    Parameters
-    ----------
-    boxes : mapping of label to Box, optional
-        Bounding boxes of the cells, if they are known already (`cell_boxes`).
     """
     if request.stacks is not None:
         return _inspect_stacks(request, *request.stacks)

@@ -29,16 +29,8 @@ _COMPOSING_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Results:
-    """All cells finished so far: a prediction, its tables, and the content of its layers.
-
-    Attributes
-    ----------
-    measures : DataFrame
-        A row for each cell and member.
-    cells : DataFrame
-        A row for each cell.
-    chosen : int
-        Number of cells to predict.
+    """All cells finished so far of the ``chosen`` ones: a prediction, its tables, and the content of its
+    layers.
     """
 
     prediction: Prediction
@@ -64,17 +56,8 @@ def run(
 ) -> Generator[Progress | Results, None, Results]:
     """Predict; when it is cancelled or fails, the cells that are finished come before the exception.
 
-    Parameters
-    ----------
-    inspection : Inspection, optional
-        From `inspect` of the same request. None: the request is inspected first.
-
-    Yields
-    ------
-    Progress
-        After each sampler step.
-    Results
-        All cells finished so far, at most once in `REFRESH` seconds.
+    ``inspection`` is that of the same request; without it the request is inspected first. Yields `Progress`
+    after each sampler step, and all cells finished so far at most once in `REFRESH` seconds.
     """
     inspection = inspection or inspect(request)
     load_torch()

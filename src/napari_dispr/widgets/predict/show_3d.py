@@ -18,13 +18,8 @@ from napari_dispr.widgets.parts.threads import Cancelled, Job
 class Show3D(QPushButton):
     """Shows the results of Predict in 3D while it is checked.
 
-    Parameters
-    ----------
-    origin : callable
-        Gives the picture, its segmentation, and the plane of the picture that was predicted from; None if
-        there are no results.
-    results : callable
-        Gives the result layers that are in the viewer.
+    ``origin`` gives the picture, its segmentation, and the plane of the picture that was predicted from, None
+    if there are no results; ``results`` the result layers that are in the viewer.
     """
 
     def __init__(

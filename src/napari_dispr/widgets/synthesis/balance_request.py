@@ -33,15 +33,7 @@ _SHAPES = "%v of %m shapes"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BalanceRequest:
-    """One press of the button; the planes are not read yet.
-
-    Attributes
-    ----------
-    classes : dict of int to str
-        The class of each label.
-    at_most : int
-        The most shapes predicted from one cell.
-    """
+    """One press of the button; the planes are not read yet. ``classes`` has the class of each label."""
 
     image: DisplayedPlane
     labels: DisplayedPlane

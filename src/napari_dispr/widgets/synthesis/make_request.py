@@ -44,8 +44,6 @@ class MakeRequest:
     ----------
     source : str
         A learned model's file, or the name of simulated cells.
-    size : (z, y, x) or (y, x)
-        Voxels of an image.
     density, clustering : float
         Share of the image that cells fill; probability that a cell is next to another.
     cell_size : float

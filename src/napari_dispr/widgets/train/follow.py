@@ -62,16 +62,9 @@ class Scoring:
 class RunLog:
     """The log of a run.
 
-    Attributes
-    ----------
-    scores : list of Score
-        Without that of the start model.
-    start : Score or None
-        That of the start model.
-    scoring : Scoring or None
-        The scoring of validation cells that is running.
-    begin, step, end, problem : mapping or None
-        The last line of each kind; ``end`` and ``problem`` are None if the run was continued since.
+    ``scores`` are without ``start``, that of the start model; ``scoring`` is that of the validation cells,
+    while it runs. ``begin``, ``step``, ``end`` and ``problem`` are the last line of each kind; the last two
+    are None if the run was continued since.
     """
 
     losses: list[Loss] = field(default_factory=list)

@@ -62,18 +62,10 @@ class DataRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingData:
-    """Cells to train on, and sentences about them.
+    """Cells to train on, and sentences about them: how many there are, how many were left out and why.
 
-    Attributes
-    ----------
-    folder : Path or None
-        The dataset that holds them already; None: the run writes them.
-    summary : str
-        How many they are, how many were left out and why.
-    warnings : tuple of str
-        What may be wrong with them, one sentence each.
-    picture : (y, x, 3) uint8
-        Some of them.
+    ``folder`` is the dataset that holds them already; without it the run writes them. The picture (y, x, 3)
+    shows some of them.
     """
 
     cells: tuple[CellFile, ...]
