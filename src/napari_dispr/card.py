@@ -68,12 +68,8 @@ class PlaneIntervals(_Part):
 class FeatureGroup(_Part):
     """Mean and spread of some features over the training cells: how unusual is another cell?
 
-    Attributes
-    ----------
-    whitening : tuple of tuple of float
-        Of the standardised features; the length of ``whitening^T z`` is their Mahalanobis distance.
-    unit : float
-        Of that distance: what 98 % of the training cells stay below.
+    ``whitening`` is of the standardised features; the length of ``whitening^T z`` is their Mahalanobis
+    distance, of which ``unit`` is what 98 % of the training cells stay below.
     """
 
     names: tuple[str, ...]
@@ -91,14 +87,8 @@ class FeatureGroup(_Part):
 class Direction(_Part):
     """The direction of features that separates known faults (blurred cells, ...) from the training cells.
 
-    Attributes
-    ----------
-    weights : tuple of float
-        Of the standardised features of the group "picture".
-    unit : float
-        What 98 % of the training cells stay below.
-    centre : tuple of float
-        Mean of such cells, of the standardised features.
+    ``weights`` and ``centre``, the mean of such cells, are of the standardised features of the group
+    "picture"; ``unit`` is what 98 % of the training cells stay below.
     """
 
     weights: tuple[_Number, ...]
@@ -137,14 +127,11 @@ class Novelty(_Part):
 
 
 class GaussianProcess(_Part):
-    """A Gaussian process of a `VolumeRegression`.
+    """A Gaussian process of a `VolumeRegression`: ``of_cells`` has the weight of the kernel to each training
+    cell.
 
-    Attributes
-    ----------
-    of_cells : tuple of float
-        Weight of the kernel to each training cell.
-    length, linear : float
-        Length scale of the squared exponential kernel, and share of the linear one.
+    ``length`` and ``linear`` are the length scale of the squared exponential kernel, and the share of the
+    linear one.
     """
 
     centre: _Number
@@ -156,12 +143,8 @@ class GaussianProcess(_Part):
 class VolumeProcess(GaussianProcess):
     """Predicts the logarithm of the volume (or of volume / area^1.5).
 
-    Attributes
-    ----------
-    error : float
-        Root mean square error of the logarithm, of training cells left out one by one.
-    errors : GaussianProcess or None
-        Predicts the logarithm of the error of a cell. None: that of all is ``error``.
+    ``error`` is the root mean square error of the logarithm, of training cells left out one by one;
+    ``errors`` predict that of a cell.
     """
 
     error: _Number

@@ -14,16 +14,10 @@ Event = TypeVar("Event")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One evaluation of the network is done.
+    """One evaluation of the network is done: ``done`` of ``total``, for all cells; ``label`` is the first of
+    the batch.
 
-    Attributes
-    ----------
-    label : int
-        The cell being sampled (the first of the batch).
-    done, total : int
-        Evaluations, of all cells.
-    seconds_left : float or None
-        None until two steps are done.
+    ``seconds_left`` is None until two steps are done.
     """
 
     label: int

@@ -43,18 +43,10 @@ def in_natural_order(name: str) -> list[tuple[int, str]]:
 
 @contextmanager
 def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write a file under a temporary name in its folder; it gets its name when it is complete.
+    """Write a file under a temporary name in its folder; it gets its name when the block ends.
 
-    Parameters
-    ----------
-    path : path
-        The finished file. Missing folders are created; an older file stays until the new one is complete.
-
-    Yields
-    ------
-    Path
-        The temporary file, with the same suffixes, since writers choose a format by them. It is renamed when
-        the block ends, and removed if it fails.
+    The temporary file has the same suffixes, since writers choose a format by them; it is removed if the
+    block fails. Missing folders are created; an older file stays until the new one is complete.
 
     Examples
     --------
@@ -77,17 +69,10 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write the files of a folder in a temporary one; they are moved when all of them are complete.
+    """Write the files of a folder in a temporary one on the same disk; they are moved when all of them are
+    complete.
 
-    Parameters
-    ----------
-    folder : path
-        Folder of the finished files; it may exist and hold other files.
-
-    Yields
-    ------
-    Path
-        The temporary folder, on the same disk. If the block fails it is removed, and ``folder`` is unchanged.
+    The folder may exist and hold other files. If the block fails it is unchanged.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -249,12 +234,7 @@ def _check_regular(path: str | os.PathLike[str]) -> None:
 def reading(path: Path, kind: str, cure: str = "save it again") -> Iterator[None]:
     """Make a sentence for the user of what a reader of a file raises: a damaged file can raise anything.
 
-    Parameters
-    ----------
-    kind : str
-        What the file is read as, such as ``TIFF``.
-    cure : str
-        What to do with a damaged file.
+    ``kind`` is what the file is read as, such as ``TIFF``, ``cure`` what to do with a damaged one.
     """
     _check_regular(path)
     try:

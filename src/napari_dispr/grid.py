@@ -115,21 +115,11 @@ def translation(offset: NDArray[np.float64] | tuple[float, float, float]) -> NDA
 def grid_to_pixel(
     zoom: float, centre: tuple[float, float], sides: tuple[float, float] = (1.0, 1.0)
 ) -> NDArray[np.float64]:
-    """Affine from the model grid to the pixels of an image.
+    """Affine (4, 4) from voxel-centre index of the model grid to pixel index of an image; z in pixels, 0 in
+    the imaged plane.
 
-    Parameters
-    ----------
-    zoom : float
-        Grid voxels per pixel.
-    centre : (float, float)
-        Pixel coordinates (y, x) that lie at the in-plane centre of the grid.
-    sides : (float, float)
-        Sides (y, x) of a pixel over their mean, of `pixel_sides`.
-
-    Returns
-    -------
-    (4, 4) array
-        From voxel-centre index to pixel index; z is in pixels too, 0 in the imaged plane.
+    ``zoom`` is in grid voxels per pixel; the pixel ``centre`` (y, x) lies at the in-plane centre of the grid;
+    ``sides`` are of `pixel_sides`.
     """
     affine = np.eye(4)
     down, across = (zoom * side for side in sides)

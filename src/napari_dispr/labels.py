@@ -32,16 +32,10 @@ def as_array(array: ArrayLike, what: str) -> NDArray[Any]:
 
 
 def whole_numbers(labels: NDArray[Any], name: str = "") -> NDArray[Any]:
-    """Labels as an integer array.
+    """Labels as an integer array; booleans, and whole numbers stored as floats, are accepted.
 
-    Raises an InputError if the array holds NaN, infinity, fractions or negative values, or no numbers.
-
-    Parameters
-    ----------
-    labels : array
-        Booleans and whole numbers stored as floats are accepted.
-    name : str
-        Name of the file or layer, for messages.
+    Raises an InputError, with the ``name`` of the file or layer, if the array holds NaN, infinity, fractions
+    or negative values, or no numbers.
     """
     which = f"The labels of {name}" if name else "The labels"
     if labels.dtype.kind == "b":

@@ -38,12 +38,8 @@ class KnownPlane:
 def mean_gap(mask: NDArray[np.float32], planes: Iterable[KnownPlane]) -> float:
     """Mean distance of the inside of a cell from its nearest known plane, in voxels, judged by the masks.
 
-    The area changes linearly from section to section, and falls to 0 at the ends (`ends`).
-
-    Parameters
-    ----------
-    mask : (64, 64) array
-        Of the imaged plane.
+    The area changes linearly from section to section, and falls to 0 at the ends (`ends`). ``mask`` is that
+    of the imaged plane.
     """
     depths, areas = section_areas(mask, planes)
     low, high = ends(depths, areas)

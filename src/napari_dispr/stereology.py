@@ -55,16 +55,10 @@ class Sizes:
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """One or two sections of an ellipsoid.
+    """One or two sections of an ellipsoid, at rising depths, with the squared radius of a disc as large as
+    each.
 
-    Attributes
-    ----------
-    depths : (1,) or (2,) float64
-        Of the sections, rising.
-    squares : (1,) or (2,) float64
-        Squared radius of a disc as large as each section.
-    low, high : float
-        Depths of the empty planes below and above; infinite: none is known.
+    ``low`` and ``high`` are the depths of the empty planes below and above; infinite: none is known.
     """
 
     depths: Numbers

@@ -55,12 +55,8 @@ def read_checkpoint(
 ) -> dict[str, Any]:
     """Read the state that a run continues from.
 
-    Raises an InputError if the file is damaged, or the run has other settings or cells.
-
-    Parameters
-    ----------
-    settings, cells
-        Must be equal to those of the checkpoint, except for settings in ``free``; no cells: not compared.
+    Raises an InputError if the file is damaged, or the run has other settings, but for those in ``free``, or
+    other cells. No cells: they are not compared.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location=device or "cpu", weights_only=True)

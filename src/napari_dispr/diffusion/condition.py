@@ -89,10 +89,8 @@ class Condition(NamedTuple):
         Of `signed_planes` or `dispr_planes`.
     volumes : (B, V, 64, 64, 64)
         Of `Known.volumes`; V is 0 for a network without them.
-    depths : (B, K)
-        Of `Known`, in the memory of the CPU; NaN fills up the cells with fewer sections.
-    distances : (B, K, 64, 64)
-        Of `Known`.
+    depths, distances : (B, K), (B, K, 64, 64)
+        Of `Known`; the depths in the memory of the CPU, where NaN fills up the cells with fewer sections.
     """
 
     planes: Tensor

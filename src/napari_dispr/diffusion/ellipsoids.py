@@ -27,18 +27,11 @@ _COMPARED, _ALIKE = 40, 0.72
 
 @dataclass(frozen=True, eq=False)
 class Ellipsoids:
-    """Ellipsoids with one or two sections of a cell.
+    """Ellipsoids with one or two sections of a cell; ``cut`` and ``sizes``, those of the cells of its stack,
+    are in voxels.
 
-    Attributes
-    ----------
-    cut : Cut
-        The sections at depths in voxels from the imaged plane.
-    edges : (1 or 2, 64, 64) float32
-        Signed distance from the edge of each section, in voxels.
-    sizes : Sizes or None
-        Of the cells of the stack, in voxels.
-    truncation : float
-        Unit of the shapes, in voxels.
+    ``edges`` (1 or 2, 64, 64) are signed distances from the edge of each section, in voxels; ``truncation``
+    is the unit of the shapes.
     """
 
     cut: Cut

@@ -56,13 +56,8 @@ _ODD = np.indices((MODES, MODES)) % 2 == 1
 class Look(NamedTuple):
     """What a cell looks like in its frame.
 
-    Attributes
-    ----------
-    angle : float
-        Of the long axis of the mask, from x towards y.
-    mask, image : (12, 12)
-        Cosines (y, x) of the signed distance from the edge of the mask and of the normalised image; None: no
-        image.
+    ``angle`` is that of the long axis of the mask, from x towards y. ``mask`` and ``image`` (12, 12) are
+    cosines (y, x) of the signed distance from the edge of the mask, and of the normalised image.
     """
 
     angle: float
@@ -120,17 +115,10 @@ def long_axis(mask: Floats) -> float:
 
 
 class Likely(NamedTuple):
-    """The known shapes that are nearest to a cell.
+    """The known shapes that are nearest to a cell, by their numbers, each with its probability.
 
-    Attributes
-    ----------
-    ways : (n,) int
-        How a shape is mirrored: 1 along x, 2 along y, 3 along both.
-    numbers : (n,) int
-        Which shape it is.
-    apart : (n,)
-        Squared difference of its look, above the least.
-    probability : (n,)
+    ``ways`` says how a shape is mirrored: 1 along x, 2 along y, 3 along both; ``apart`` is the squared
+    difference of its look, above the least.
     """
 
     ways: NDArray[np.int_]
@@ -141,7 +129,8 @@ class Likely(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class KnownShapes:
-    """Shapes of known cells, and the sections that they had.
+    """Shapes of known cells, and the sections that they had; N shapes of K components, in 8 bit, with their
+    units.
 
     Attributes
     ----------
@@ -149,12 +138,8 @@ class KnownShapes:
         Cosines (z, y, x) of the mean shape, signed distance in units of the truncation.
     basis : (4096, K) float16
         Principal components of the shapes, orthonormal, each even or odd in y and in x.
-    shapes : (N, K) int8
-    shape_unit : (K,) float32
-        Of the components.
     masks, images : (N, 144) int8
         Cosines of sections.
-    mask_unit, image_unit : (1,) float32
     has_image, sized : (N,) uint8
         Whether there is an image, and whether the cell has its true size; the others have one size.
     farthest : (1,) float32
@@ -210,18 +195,10 @@ class KnownShapes:
         groups: Sequence[Any],
         components: int = 512,
     ) -> Self:
-        """Compress the shapes and sections of cells.
+        """Compress the shapes (N, 16, 16, 16) of `coefficients_of`, and the looks, of cells.
 
-        Parameters
-        ----------
-        shapes : (N, 16, 16, 16)
-            Of `coefficients_of`.
-        looks : sequence of Look
-        sized : (N,) bool
-        groups : sequence
-            Equal for versions of one cell.
-        components : int
-            At most as many principal components are kept.
+        ``sized`` says whether a cell has its true size; ``groups`` are equal for versions of one cell. At
+        most so many principal ``components`` are kept.
         """
         centred = np.asarray(shapes, np.float32).reshape((-1, *(MODES,) * 3))
         # The mirrored shapes are known, too: their mean is even in y and x.
@@ -274,8 +251,8 @@ class KnownShapes:
         further : (4, N) or (N,), optional
             Squared differences in other respects.
         off_centre : bool
-            The look is not that of the middle of the cell, as the looks of the shapes are: only ``further``
-            decides between shapes.
+            The look is not that of the middle of the cell, as those of the shapes are: only ``further``
+            decides.
         """
         there = self.sized == sized
         if not there.any():

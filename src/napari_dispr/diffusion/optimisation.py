@@ -23,14 +23,9 @@ def _as_matrix(kernel: Tensor) -> Tensor:
 class Trained(Generic[Network]):
     """A network, the exponential moving average of its weights, and their optimisers.
 
-    Parameters
-    ----------
-    network : UNet
-        On its device. Its kernels are stored channels last from now on.
-    learning_rate, adam_learning_rate : float
-        Peak rates of Muon, which trains the kernels of 3 voxels, and of AdamW, which trains the rest.
-    muon : bool
-        False: AdamW trains all.
+    The kernels of the network are stored channels last from now on. The learning rates are the peak rates of
+    Muon, which trains the kernels of 3 voxels, and of AdamW, which trains the rest; without ``muon`` it
+    trains all.
     """
 
     def __init__(
@@ -67,16 +62,10 @@ class Trained(Generic[Network]):
             own.load_state_dict(network.state_dict())
 
     def apply(self, share: float, clip: float | None, decay: float) -> None:
-        """Make one optimiser step with the gradient, and set it to 0.
+        """Make one optimiser step with the gradient, cut to the norm ``clip``, and set it to 0.
 
-        Parameters
-        ----------
-        share : float
-            Of the peak learning rates.
-        clip : float or None
-            Largest norm of the gradient.
-        decay : float
-            Of the moving average, for this step.
+        The learning rates are their ``share`` of the peak; ``decay`` is that of the moving average, for this
+        step.
         """
         if clip is not None:
             self.gradient.mul_((clip / (self.gradient.norm() + 1e-6)).clamp(max=1.0))

@@ -238,20 +238,11 @@ class GaussianDiffusion:
         return bar.sqrt().float() * clean + (1.0 - bar).sqrt().float() * noise
 
     def loss(self, output: Tensor, clean: Tensor, x: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """The hybrid loss of the original for each sample.
+        """The hybrid loss of the original for each sample of a batch.
 
-        Parameters
-        ----------
-        output : (B, 2, D, H, W)
-            The network's prediction and variance fraction.
-        clean, x, noise : (B, 1, D, H, W)
-        t : (B,) integers
-
-        Returns
-        -------
-        dict of (B,)
-            ``mse`` (Eq. 4), ``vb`` (variational bound, mean bits per dimension; its mean is detached)
-            and their sum ``loss``.
+        ``output`` (B, 2, D, H, W) is the network's prediction and the fraction of the variance. Returns (B,)
+        each: ``mse`` (Eq. 4), ``vb`` (variational bound, mean bits per dimension; its mean is detached) and
+        their sum ``loss``.
         """
         prediction, fraction = output.chunk(2, dim=1) if output.shape[1] == 2 else (output, None)
         terms = {"mse": ((self.target(clean, t, noise) - prediction) ** 2).mean(dim=(1, 2, 3, 4))}

@@ -176,19 +176,10 @@ class Batches:
     def sample(
         self, pairs: Sequence[tuple[Crop, int]], watch: Callable[[Denoiser], Denoiser] = lambda it: it
     ) -> Generator[Step | OutOfMemory, None, NDArray[np.float32]]:
-        """Sample the first pairs of crop and seed, as many as a batch holds.
+        """Sample the first pairs of crop and seed, as many as a batch holds, of all that are left.
 
-        Parameters
-        ----------
-        pairs : sequence of (Crop, int)
-            All that are left, at least one.
-        watch : callable
-            Wraps the denoiser of each attempt.
-
-        Returns
-        -------
-        (pair, 64, 64, 64) array
-            Clean shapes, to be decoded by the model.
+        ``watch`` wraps the denoiser of each attempt. Returns clean shapes (pair, 64, 64, 64), to be decoded
+        by the model.
         """
         while True:
             now = self._alike(pairs)

@@ -71,18 +71,10 @@ class Denoising:
         return len(self.frames)
 
     def at(self, noise: ArrayLike) -> NDArray[np.float32]:
-        """The member at a noise level, by linear interpolation between two frames.
+        """The member at noise levels (n,), by linear interpolation between two frames; (n, 64, 64, 64).
 
-        For the Euler method in rectified flow this is the exact path.
-
-        Parameters
-        ----------
-        noise : (n,) array
-            Standard deviations, from 1 (the first frame) to 0 (the last).
-
-        Returns
-        -------
-        (n, 64, 64, 64) array
+        Levels are standard deviations, from 1 (the first frame) to 0 (the last). For the Euler method in
+        rectified flow this is the exact path.
         """
         wanted = np.clip(np.asarray(noise, dtype=np.float64), 0, self.noise[0])
         result = np.empty((len(wanted), *grid.SHAPE), np.float32)

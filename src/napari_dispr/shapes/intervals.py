@@ -106,17 +106,11 @@ def calibrate_planes(
     members_by_cell: Sequence[Mapping[str, ArrayLike]],
     truths: Sequence[Mapping[str, float]],
 ) -> tuple[PlaneIntervals, ...]:
-    """Calibrate the intervals of cells of which several planes are known.
+    """Calibrate the intervals of cells of which several planes are known; see `calibrate`.
 
-    The cells are divided by their gaps into up to `_CLASSES` classes of equal size, each with its own
-    calibration: the more planes, the narrower the intervals.
-
-    Parameters
-    ----------
-    gaps : sequence of float
-        `planes.mean_gap` of each cell. A cell may be given several times, with different planes.
-    members_by_cell, truths
-        As in `calibrate`.
+    The cells are divided by their ``gaps`` (`planes.mean_gap`) into up to `_CLASSES` classes of equal size,
+    each with its own calibration: the more planes, the narrower the intervals. A cell may be given several
+    times, with different planes.
     """
     count = max(1, min(_CLASSES, len(gaps) // least_cells(LEVEL)))
     found = []

@@ -33,19 +33,12 @@ def mesh_format(name: str) -> str:
 
 
 def write_mesh(path: str | os.PathLike[str], meshes: "Mapping[str, trimesh.Trimesh]", note: str = "") -> None:
-    """Write meshes into one file. The ending of its name decides the format.
+    """Write meshes, with vertices (z, y, x) in world coordinates, into one file; ``note`` goes into its
+    header.
 
-    Raises an InputError if there is no such format, or all meshes are empty.
-
-    Parameters
-    ----------
-    path : path
-        Ends in ``.stl``, ``.ply``, ``.obj`` or ``.glb``.
-    meshes : mapping of name to Trimesh
-        Vertices (z, y, x) in world coordinates. OBJ and GLB keep several meshes separate, by name; in STL
-        and PLY they become one.
-    note : str
-        Unit and source, for the header of the file.
+    The ending, ``.stl``, ``.ply``, ``.obj`` or ``.glb``, decides the format. OBJ and GLB keep several meshes
+    separate, by name; in STL and PLY they become one. Raises an InputError if there is no such format, or all
+    meshes are empty.
     """
     import trimesh  # takes longer than a window may take to open
 

@@ -13,15 +13,10 @@ TILT = 55.0
 def shaded(
     signed_distance: NDArray[np.float32], colour: tuple[float, float, float], enlarged: int = 1
 ) -> NDArray[np.float32]:
-    """A shape seen obliquely from above, as an RGBA picture in [0, 1].
+    """A shape (64, 64, 64) seen obliquely from above, as an RGBA picture in [0, 1], (64, 64, 4) or
+    ``enlarged``.
 
-    Parameters
-    ----------
-    signed_distance : (64, 64, 64) array
-    colour : (float, float, float)
-        Of the fully lit surface.
-    enlarged : int
-        Pixels per voxel: with 1 the picture is (64, 64, 4).
+    ``colour`` is that of the fully lit surface.
     """
     from scipy.spatial.transform import Rotation  # not needed where a window opens
 

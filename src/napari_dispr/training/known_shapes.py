@@ -29,15 +29,10 @@ class Version(NamedTuple):
 def versions(
     cells: Sequence[TrainingCell], count: int, truncation: float, seed: int = 0, *, varied: bool = True
 ) -> Iterator[Version]:
-    """Random versions of cells, turned and mirrored; all cells in turn.
+    """Random versions of cells, turned and mirrored; all cells in turn. ``truncation`` is that of the model.
 
-    Parameters
-    ----------
-    truncation : float
-        Of the signed distance, in voxels; that of the model.
-    varied : bool
-        They are also scaled and bent as in training, since few cells do not show how cells vary. Simulated
-        cells do, and bent ones would no longer be spheres or discs.
+    If ``varied``, they are also scaled and bent as in training, since few cells do not show how cells vary.
+    Simulated cells do, and bent ones would no longer be spheres or discs.
     """
     rng = np.random.default_rng((seed, 3))
     typical = float(np.median([cell.extent for cell in cells]))

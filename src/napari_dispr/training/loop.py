@@ -140,16 +140,13 @@ def iter_optimise(
     """Train a network. Closing the generator saves the state and ends.
 
     The loss is that of rectified flow of signed distances and, in the last share of the budget
-    (``settings.scored``), the energy score; or the paper's loss (``settings.method``).
+    (``settings.scored``), the energy score; or the paper's loss (``settings.method``). All processes of
+    ``group`` iterate.
 
     Parameters
     ----------
     config : NetworkConfig
         Topology, if there is no network to ``start`` from.
-    resume : bool
-        Continue from the checkpoint with the same settings.
-    group : ProcessGroup
-        The processes that share each step. All of them iterate.
     validator : Validator
         Called ``settings.validations`` times over the budget, and before the first step of a ``start``.
     keep_best : callable
@@ -158,11 +155,6 @@ def iter_optimise(
         Called after each step: whether to save and end.
     save_every_s : float
         Seconds between checkpoints: the most that a crash loses.
-
-    Yields
-    ------
-    Report, Validated
-        In all processes.
 
     Returns
     -------

@@ -30,14 +30,11 @@ class Batch(NamedTuple):
 
     Attributes
     ----------
-    condition : Condition
     clean : (B, 1, 64, 64, 64)
     noise : (B, members, 64, 64, 64)
         Of standard deviation 1.
     places : (B,) int64
-        Positions of these samples among all of the step.
-    of : int
-        Number of samples of the step, over all processes.
+        Positions of these samples among all ``of`` the step, over all processes.
     """
 
     condition: Condition
@@ -140,23 +137,13 @@ def topology_of(settings: TrainSettings) -> NetworkConfig:
 
 
 def shape_distance(first: Tensor, second: Tensor, weight: Tensor, truncation: float) -> Tensor:
-    """Distance of shapes: 1 - IoU of soft voxels, plus the root mean square of signed distances.
+    """Distance of shapes, (B,): 1 - IoU of soft voxels, plus the root mean square of signed distances.
 
-    Both terms are distances of negative type (the first as the Jaccard distance, Gower & Legendre 1986;
-    the second as a Euclidean norm), which makes the energy score proper.
+    Both terms are distances of negative type (the first as the Jaccard distance, Gower & Legendre 1986; the
+    second as a Euclidean norm), which makes the energy score proper.
 
-    Parameters
-    ----------
-    first, second : (B, 1, D, H, W)
-        Signed distances in units of ``truncation``.
-    weight : (1, 1, D, 1, 1)
-        Of the squared differences, with mean 1.
-    truncation : float
-        Voxels.
-
-    Returns
-    -------
-    (B,)
+    The shapes (B, 1, D, H, W) are signed distances in units of ``truncation``, in voxels; ``weight`` (1, 1,
+    D, 1, 1), with mean 1, is that of the squared differences.
     """
     volume = (1, 2, 3, 4)
     a, b = torch.sigmoid(truncation * first), torch.sigmoid(truncation * second)

@@ -22,13 +22,8 @@ Array = NDArray[np.float32]
 
 
 class Drawn(NamedTuple):
-    """One sample, or several as a batch, for a network.
-
-    Attributes
-    ----------
-    condition : Condition
-    clean : (B, 1, 64, 64, 64)
-    noise : (B, members, 64, 64, 64)
+    """One sample, or several as a batch, for a network: ``clean`` (B, 1, 64, 64, 64), ``noise`` (B, members,
+    64, 64, 64).
     """
 
     condition: Condition

@@ -104,8 +104,6 @@ class RivalState:
         Optimiser steps, complete epochs, and steps of the current epoch.
     watched : int
         The step of the last validation.
-    clock : float
-        Seconds of training.
     best : dict
         The weights with the lowest validation loss of this part (``best_loss``, ``best_epoch``,
         ``best_step``).
@@ -219,22 +217,10 @@ def iter_train_rival(
     save_every_s: float = 45.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Generator[Report | Validated, None, Reason]:
-    """Train SHAPR. Arguments, yields and returns are as in `iter_optimise`, except for these.
+    """Train SHAPR on cells with objects and images. Arguments, yields and returns are as in `iter_optimise`.
 
-    Parameters
-    ----------
-    cells : sequence of CellFile
-        Training cells, with objects and images.
-    watched : sequence of CellFile
-        Validation cells: they lower the learning rate, end the parts and choose the best weights. If there
-        are none, the training cells are used.
-
-    Yields
-    ------
-    Report
-        Its ``phase`` is "supervised" or "adversarial".
-    Validated
-        After each epoch and each part; its ``score`` is the supervised loss.
+    The validation cells ``watched`` (without any, the training cells) lower the learning rate, end the parts
+    and choose the best weights, after each epoch and each part; the ``score`` is the supervised loss.
     """
     device = device or torch.device("cpu")
     learnt, validation = Tensors.of(cells), Tensors.of(watched or cells)

@@ -15,18 +15,14 @@ _COUNTERS = ("step", "taken", "clock", "validated", "lowest", "since_lowest", "c
 
 
 class State(Trained[UNet3D]):
-    """Network, averaged network, optimisers and counters of a run.
+    """Network, moving average of its weights, optimisers and counters of a run.
 
     Random numbers need no state: those of a sample or a step depend on the seed and its number.
 
     Attributes
     ----------
-    network, average : UNet3D
-        The trained network, and the exponential moving average of its weights.
     step, taken : int
         Optimiser steps, and samples that they used.
-    clock : float
-        Seconds of training.
     lowest : list of float
         The scores of the cells in the validation with the lowest mean.
     since_lowest : int

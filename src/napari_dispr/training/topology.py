@@ -18,20 +18,12 @@ SIDE = 16
 
 
 def topological_loss(probabilities: Tensor, truth: Tensor, dimension: int = 2) -> Tensor:
-    """Mean Wasserstein-2 distance between the persistence diagrams of predicted and true shapes.
+    """Mean Wasserstein-2 distance between the persistence diagrams of predicted and true shapes, (B, 1, 64,
+    64, 64) in [0, 1].
 
-    Parameters
-    ----------
-    probabilities, truth : (B, 1, 64, 64, 64)
-        In [0, 1].
-    dimension : 0 or 2
-        Of the homology. Values are high inside a shape, and a diagram lists the levels at which holes of
-        {volume <= level} appear and disappear: in dimension 2 the shape's parts, in dimension 0 its cavities.
-
-    Returns
-    -------
-    scalar
-        0 for equal shapes. Its gradient acts on the voxels at which holes appear and disappear.
+    Values are high inside a shape, and a diagram lists the levels at which holes of {volume <= level} appear
+    and disappear: in dimension 2 of the homology the shape's parts, in dimension 0 its cavities. The gradient
+    acts on the voxels at which holes appear and disappear.
     """
     predicted, true = (F.adaptive_avg_pool3d(shapes.float(), SIDE)[:, 0] for shapes in (probabilities, truth))
     distances = [
