@@ -60,17 +60,11 @@ class Crop:
 
 
 def check_fields(image: ArrayLike | None, labels: ArrayLike) -> tuple[NDArray[Any] | None, NDArray[Any]]:
-    """Check an image and its labels, and return them as 2D arrays.
+    """Check an image and its labels, of any real data type, and return them as (y, x) arrays.
 
-    Raises an InputError if they are not 2D, have different shapes, the labels are not whole numbers or are
-    empty, or the image has colours, NaN or a single value.
-
-    Parameters
-    ----------
-    image : (y, x) array or None
-        Any real data type; axes of length 1 are dropped.
-    labels : (y, x) array
-        0 is background, each other value is a cell. Booleans and floats become integers.
+    Axes of length 1 are dropped; labels that are booleans or floats become integers. Raises an InputError if
+    they are not 2D, have different shapes, the labels are not whole numbers or are empty, or the image has
+    colours, NaN or a single value.
     """
     labels = _plane(as_array(labels, "segmentation"))
     if labels.ndim != 2:
@@ -190,19 +184,10 @@ def crop_cells(
     scaling: Scaling,
     boxes: Mapping[int, Box] | None = None,
 ) -> tuple[list[Crop], dict[int, CellError]]:
-    """Crop many cells.
+    """Crop many cells, by default all that can be cropped.
 
-    Raises an InputError if a named cell cannot be cropped, or no cell at all.
-
-    Parameters
-    ----------
-    cells : sequence of int or None
-        None: all cells that can be cropped.
-
-    Returns
-    -------
-    left_out : dict
-        Cells that cannot be cropped, and why.
+    Raises an InputError if a named cell cannot be cropped, or no cell at all. Returns also the cells that
+    cannot be cropped, and why.
     """
     boxes = boxes or cell_boxes(labels)
     crops: list[Crop] = []
@@ -242,20 +227,10 @@ def crop_cell(
     """Crop one cell. The centre of its bounding box becomes the in-plane centre of the grid.
 
     Each voxel is the mean over a window of one voxel or one pixel, whichever is larger: the exact share of
-    the area for small pixels, linear interpolation for large ones.
+    the area for small pixels, linear interpolation for large ones. ``zoom`` is in grid voxels per pixel.
 
     Raises an InputError if there is no such cell, the border cuts it, it does not fit the grid at this zoom,
     or it is too thin.
-
-    Parameters
-    ----------
-    image : (y, x) array or None
-        From ``check_fields``.
-    labels : (y, x) integer array
-    zoom : float
-        Grid voxels per pixel.
-    box : Box, optional
-        Bounding box of the cell, if it is known.
     """
     box = box or cell_box(labels, label)
     if cut_by_border(labels, label, box):
@@ -317,12 +292,7 @@ def resampled_cell(
 def grid_window(zoom: float, centre: float, length: int) -> tuple[slice, NDArray[np.float64]]:
     """The pixels of one axis that the grid covers, and their weights in each voxel, (64, pixels).
 
-    Parameters
-    ----------
-    zoom : float
-        Grid voxels per pixel.
-    centre : float
-        Pixel index at the in-plane centre of the grid.
+    ``zoom`` is in grid voxels per pixel; ``centre`` is the pixel index at the in-plane centre of the grid.
     """
     middle = (np.arange(grid.SIZE) - grid.CENTRE) / zoom + centre
     reach = max(1.0, 1 / zoom) / 2

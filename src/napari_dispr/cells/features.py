@@ -44,13 +44,9 @@ GROUPS = {"size": SIZE, "shape": SHAPE, "picture": PICTURE}
 
 
 def features(mask: Plane, image: Plane | None) -> dict[str, list[float]]:
-    """Features of a crop by group: "size", "shape" and, if the image is not constant, "picture".
+    """Features of a crop by group: "size", "shape" and, if there is an image that is not constant, "picture".
 
-    Parameters
-    ----------
-    mask : (64, 64) float32 in [0, 1]
-        Not empty.
-    image : (64, 64) float32 or None
+    ``mask`` (64, 64), in [0, 1], is not empty.
     """
     inside = mask > INSIDE
     extent = float(larger_side(mask))

@@ -33,14 +33,12 @@ _AXIS = {"T": "time_point", "Z": "slice"}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One picture with its labels, not read yet.
+    """One picture with its labels, not read yet. Without an image only the segmentation is used.
 
     Attributes
     ----------
     name : str
         Differs between the fields of a batch; the name of the field's folder.
-    image : path or None
-        None: only the segmentation is used.
     place : mapping of axis to int
         Which time point (T) and slice (Z) of the files.
     pixel_size : float or None

@@ -21,25 +21,15 @@ _FLAT = (".png", ".jpg", ".jpeg", ".bmp")
 def pair_files(
     images: str | PathLike[str] | None, labels: str | PathLike[str], *, flat: bool = False
 ) -> list[tuple[Path | None, Path]]:
-    """Pair an image and a label file, or all files of two folders.
+    """Pair an image and a label file, or all files of two folders, in the order of names; without images only
+    labels.
 
     Partners have the same name without ending (.tif, .ome.tif, .zarr, .npy). Names of labels may end in
-    _cp_masks, _masks, _labels, _seg and similar; in one folder with images and labels, they must.
+    _cp_masks, _masks, _labels, _seg and similar; in one folder with images and labels, they must. If
+    ``flat``, PNG, JPEG and BMP files of a folder count, too.
 
     Raises an InputError if one is a file and the other a folder, a folder has no such files, or a file has no
     partner.
-
-    Parameters
-    ----------
-    images : path or None
-        None: only labels.
-    flat : bool
-        Whether PNG, JPEG and BMP files of a folder count, too.
-
-    Returns
-    -------
-    list of (image or None, labels)
-        In the order of names.
     """
     labels = Path(labels)
     sources = [labels] if images is None else [Path(images), labels]
@@ -64,14 +54,10 @@ def pair_files(
 def partners(
     images: Path, labels: Path, *, flat: bool = False
 ) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
-    """Pair the files of two folders, or of one, as `pair_files`.
+    """Pair the files of two folders, or of one, as `pair_files`; and those without a partner, each with a
+    sentence that says so.
 
     Raises an InputError if a folder has no such files, or two with the same name.
-
-    Returns
-    -------
-    alone : list of (path, str)
-        Files without a partner, each with a sentence that says so.
     """
     of_labels = _files(labels, flat)
     together = labels.resolve() == images.resolve()

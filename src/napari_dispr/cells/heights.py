@@ -23,19 +23,10 @@ _OWN, _AREA, _ERROR = (0.5, 0.2), (-0.5, 0.5), 0.15
 def fit_line(areas: ArrayLike, drawn: ArrayLike, volumes: ArrayLike, *, sized: bool) -> VolumeLine:
     """Fit the line that gives the volume of a cell from its drawn volume and the area of its mask.
 
-    Raises an InputError if there are fewer than `LEAST_CELLS` - 1 cells (one may be left out), or a value is
-    not above 0.
-
-    Parameters
-    ----------
-    areas : (cell,) array
-        Of the masks.
-    drawn : (cell,) array
-        Mean volume of the members as the model draws them.
-    volumes : (cell,) array
-        True volumes. All in voxels.
-    sized : bool
-        Whether the size on the grid is the true size. It is not with the scale "auto".
+    ``drawn`` is the mean volume of the members as the model draws them; all values (cell,) are in voxels.
+    ``sized`` says whether the size on the grid is the true size. It is not with the scale "auto". Raises an
+    InputError if there are fewer than `LEAST_CELLS` - 1 cells (one may be left out), or a value is not above
+    0.
 
     Notes
     -----

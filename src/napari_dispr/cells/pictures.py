@@ -61,22 +61,11 @@ def read_plane(
     *,
     labels: bool = False,
 ) -> NDArray[Any]:
-    """Read one plane of a picture or of labels.
+    """Read one plane of a picture or of labels, (y, x), but for axes that are not known.
 
-    Raises an InputError if the file cannot be read, has no such plane, or has several channels and none was
-    chosen.
-
-    Parameters
-    ----------
-    place : mapping of axis to int, optional
-        Index of the time point (T) and of the slice (Z), if there are several.
-    channel : int, optional
-        Which channel of a picture, from 0; needed if there are several.
-
-    Returns
-    -------
-    array
-        (y, x), but for axes that are not known.
+    ``place`` is the index of the time point (T) and of the slice (Z), if there are several; ``channel``, from
+    0, that of a picture with several. Raises an InputError if the file cannot be read, has no such plane, or
+    has several channels and none was chosen.
     """
     axes = axes_of(path, unnamed="T" if "T" in place else "Q")  # one without a name may be channels
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
@@ -101,22 +90,10 @@ def read_plane(
 
 
 def read_recorded(made: Mapping[str, Any], labels: bool, path: Path | None = None) -> NDArray[Any] | None:
-    """Read the picture, or the labels, that a prediction was made from.
+    """Read the picture, or the labels, that a prediction was made from, or another file at ``path``.
 
-    Raises an InputError if the file cannot be read.
-
-    Parameters
-    ----------
-    made : mapping
-        The provenance of the prediction.
-    path : path, optional
-        A file to read instead of the recorded one.
-
-    Returns
-    -------
-    array or None
-        (y, x), or (z, y, x) of a prediction from several planes. None if no file is recorded, or it cannot be
-        found.
+    It is (y, x), or (z, y, x) of a prediction from several planes; None if the provenance records no file, or
+    it cannot be found. Raises an InputError if the file cannot be read.
     """
     recorded = made.get("labels_file" if labels else "image_file")
     # Unlike `Path.exists`, this raises nothing for a folder that the user may not enter.

@@ -42,15 +42,9 @@ _TALLEST = 12.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planes:
-    """Pictures of parallel planes, in the order of their depths, with one segmentation.
+    """Pictures (plane, y, x) of parallel planes, in the order of their depths, with one segmentation.
 
-    Attributes
-    ----------
-    image : (plane, y, x) array or None
-    labels : (plane, y, x) integer array
-        A cell has the same label in all planes.
-    depths : (plane,) float64
-        Rising.
+    A cell has the same label in all planes; ``depths`` rise.
     """
 
     image: NDArray[Any] | None
@@ -112,20 +106,11 @@ def _check_linked(labels: NDArray[Any]) -> None:
 
 
 def known_planes(labels: NDArray[Any]) -> list[int]:
-    """The planes of a stack that say where cells are, and where they end.
+    """The planes of a stack (plane, y, x) that say where cells are, and where they end, as rising indices.
 
     These are the planes with labels. If no plane between them lacks labels, the stack counts as segmented
     plane by plane, and the plane before the first one is known to be empty if the cells become small towards
     it (the first plane has less than half of the largest labelled area); the same holds after the last one.
-
-    Parameters
-    ----------
-    labels : (plane, y, x) integer array
-
-    Returns
-    -------
-    list of int
-        Rising indices; empty without labels.
     """
     area = np.array([np.count_nonzero(plane) for plane in labels])
     found: list[int] = np.flatnonzero(area).tolist()
@@ -142,9 +127,9 @@ def crop_planes(
 ) -> tuple[list[Crop], dict[int, int], dict[int, CellError]]:
     """Crop many cells, each with the zoom that its imaged plane has by itself, or less if it must fit.
 
-    The imaged plane of a cell is the one nearest to the middle of its sections, of those that are at
-    least 0.8 times as large as the largest. Planes without the cell are known to be empty next to its
-    ends; between its sections they are taken as not segmented.
+    The imaged plane of a cell is the one nearest to the middle of its sections, of those that are at least
+    0.8 times as large as the largest. Planes without the cell are known to be empty next to its ends; between
+    its sections they are taken as not segmented.
 
     Raises an InputError if a named cell cannot be cropped, or no cell at all.
 

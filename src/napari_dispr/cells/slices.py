@@ -63,14 +63,10 @@ def touches_border(obj: NDArray[np.uint8]) -> bool:
 def levels(
     labels: NDArray[Any], label: int, box: Box, picture: Slice, crop: Crop
 ) -> tuple[NDArray[np.float64], int]:
-    """All slices of a label in the frame of its crop, resampled like the mask of the crop.
+    """All slices of a label in the frame of its crop, resampled like the mask of the crop, and z of the first
+    one.
 
-    Returns
-    -------
-    levels : (slices, 64, 64) float64
-        Share of each voxel that the label covers.
-    first : int
-        z of the first slice in the stack.
+    They are (slices, 64, 64): the share of each voxel that the label covers.
     """
     weights, places = [], []
     for axis, source in ((1, picture.rows), (2, picture.columns)):
@@ -98,13 +94,9 @@ def stack_on_grid(
 ) -> NDArray[np.uint8]:
     """The picture of a cell at all depths, (64, 64, 64); 0 in planes without the cell.
 
-    Parameters
-    ----------
-    image, labels : (z, y, x) arrays
-    spacing, voxel_size : float
-        Sides of the voxels of the stack, and of the grid.
-    picture, crop
-        Of the slice ``plane``, which is the imaged plane. Slices are resampled like it.
+    Slices of the stack (z, y, x) are resampled like the ``picture`` of the slice ``plane``, which is the
+    imaged plane of the crop. ``spacing`` and ``voxel_size`` are the sides of the voxels of the stack, and of
+    the grid.
     """
     sides = np.array(spacing[1:]) / np.mean(spacing[1:])
     zoom = float(np.mean(spacing[1:])) / voxel_size
@@ -125,29 +117,18 @@ def stack_on_grid(
 
 
 def between_slices(level: NDArray[np.float64], thick: float, first: int) -> NDArray[np.uint8]:
-    """An antialiased object from its slices.
+    """An antialiased object (64, 64, 64) from the slices of ``level`` (slices, 64, 64), inside above 0.5.
 
-    Parameters
-    ----------
-    level : (slices, 64, 64) array
-        Inside above 0.5.
-    thick : float
-        Distance between slices in voxels.
-    first : int
-        Position of the first slice of ``level`` relative to the imaged plane, in slices.
-
-    Returns
-    -------
-    (64, 64, 64) uint8
-        clip(d + 0.5, 0, 1) * 255, where d is the signed distance in voxels. In the imaged plane the inside is
-        that of the slice at this position.
+    ``thick`` is the distance between slices in voxels, ``first`` the position of the first one relative to
+    the imaged plane, in slices. The object is clip(d + 0.5, 0, 1) * 255, where d is the signed distance in
+    voxels. In the imaged plane the inside is that of the slice at this position.
 
     Notes
     -----
     Shape-based interpolation (Raya and Udupa, IEEE Trans. Med. Imaging 9 (1990) 32) of the signed distance of
     each slice. It is truncated at twice the slice distance inside and once outside, so that a part that is
-    missing in the next slice ends about half way. The signed distance of the stack would give terraces
-    that are flat half way between slices.
+    missing in the next slice ends about half way. The signed distance of the stack would give terraces that
+    are flat half way between slices.
     """
     from scipy.interpolate import PchipInterpolator  # not needed where a window opens
 

@@ -36,14 +36,9 @@ def split_cells(
 ) -> tuple[list[CellFile], list[CellFile]]:
     """Split cells into training cells and validation cells, each in the order of ``cells``.
 
-    Copies of a cell are never separated. The order of the cells has no effect.
-
-    Raises an InputError if there are fewer than ``LEAST`` different cells.
-
-    Parameters
-    ----------
-    share : float
-        Share of the validation cells, between 0 and 1; about the same in each class (see `class_of`).
+    Copies of a cell are never separated. The order of the cells has no effect. The ``share`` of the
+    validation cells is about the same in each class (see `class_of`). Raises an InputError if there are fewer
+    than ``LEAST`` different cells.
     """
     groups = [group for _, group in sorted((min(cells[i].name for i in g), g) for g in copies(cells))]
     if len(groups) < LEAST:

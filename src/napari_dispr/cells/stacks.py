@@ -40,15 +40,15 @@ FITTING = 0.97
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """A 3D image with its segmentation.
+    """A 3D image with its segmentation, (z, y, x).
 
     Attributes
     ----------
     name : str
         Cells are named after it.
-    image : (z, y, x) array or None
+    image : array or None
         One channel, any real data type.
-    labels : (z, y, x) integer array
+    labels : integer array
         0 is background, each other value is a cell.
     spacing : (float, float, float)
         Size of a voxel along (z, y, x) in ``unit``, which is "pixel" if it is not known.

@@ -30,17 +30,10 @@ _TRIED = tuple(product((0.7, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0), (0.1, 0.3, 1.0)))
 def fit_volume(
     masks: Sequence[Plane], images: Sequence[Plane | None], volumes: Sequence[float]
 ) -> VolumeRegression:
-    """Fit the volume of cells to features of mask and image.
+    """Fit the volume of cells, in voxels, to features of mask and image, (64, 64) at the same scale.
 
-    Raises an InputError if there are fewer than `LEAST_CELLS` cells with an image.
-
-    Parameters
-    ----------
-    masks, images : sequences of (64, 64) arrays
-        On the model grid, at the scale of the volumes. Cells without image, or with a constant one, are
-        left out.
-    volumes : sequence of float
-        In voxels.
+    Cells without image, or with a constant one, are left out. Raises an InputError if there are fewer than
+    `LEAST_CELLS` cells with an image.
 
     Notes
     -----

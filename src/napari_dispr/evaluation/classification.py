@@ -207,12 +207,7 @@ def training_rows(
 ) -> pd.DataFrame:
     """The rows of `iter_features` that a forest is trained on, without cells of the fold ``test``.
 
-    Parameters
-    ----------
-    classes, folds : mapping
-        Class and fold of each cell, by its name.
-    rare : sequence of str
-        Classes that get additional rows.
+    ``classes`` and ``folds`` are those of each cell, by its name; the ``rare`` classes get additional rows.
     """
     training = features[features["cell"].map(folds) != test]
     true = training[training["source"] == TRUE]

@@ -174,14 +174,9 @@ def finished(
     predicted: int,
     **also: Any,
 ) -> dict[str, Any]:
-    """Summarise all rows, and write the files of the evaluation.
+    """Summarise the rows of these cells and methods, and write the files of the evaluation.
 
-    Parameters
-    ----------
-    rows : Rows
-        Rows of other cells and methods are dropped.
-    predicted : int
-        Number of cells that were left out, since their objects are predicted.
+    ``predicted`` is the number of cells that were left out, since their objects are predicted.
     """
     rows.keep([cell.name for cell in cells], list(provenance))
     settings = {
@@ -268,15 +263,9 @@ def _save_shapes(path: Path, shapes: NDArray[np.bool_]) -> None:
 
 
 def method_of(name_or_path: str | os.PathLike[str], settings: PredictSettings) -> Method:
-    """A method by name.
+    """A method by name or file: a fit, a shape model or SHAPR; ``model`` is the model of the settings.
 
     Raises an InputError if there is no such method; the sentence lists the choices.
-
-    Parameters
-    ----------
-    name_or_path : str or path
-        ``model`` is the model of the settings. Otherwise a fit (`library.available_fits`), or the name or
-        file of a shape model or SHAPR.
     """
     wanted = settings.model if str(name_or_path) == "model" else name_or_path
     if str(wanted) not in (*available_models(), *available_fits()) and not os.path.isfile(wanted):

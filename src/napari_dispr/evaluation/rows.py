@@ -105,16 +105,11 @@ class Rows:
     def start_or_resume(
         cls, folder: Path | None, definitions: Definitions, settings: Mapping[str, Any], resume: bool
     ) -> Self:
-        """Start an evaluation, or resume the one in the folder.
+        """Start an evaluation, or resume the one in the folder, if its ``settings`` are equal: all that rows
+        depend on.
 
-        Raises an InputError if the settings differ.
-
-        Parameters
-        ----------
-        settings : mapping
-            Everything that the rows depend on. To resume, it must equal that of the folder.
-        resume : bool
-            If false, start again; the tables of a complete evaluation stay until the new ones are complete.
+        Raises an InputError if they differ. If ``resume`` is false it starts again; the tables of a complete
+        evaluation stay until the new ones are complete.
         """
         rows = cls(folder, definitions)
         if folder is None:

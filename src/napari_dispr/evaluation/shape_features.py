@@ -74,8 +74,6 @@ def iter_features(
 
     Parameters
     ----------
-    cells : sequence of CellFile
-        With objects.
     predicted : mapping of source to (folder, names)
         ``FOLDER/NAME.tif`` holds the members of these cells, with axes (member, z, y, x).
     table : path, optional

@@ -25,15 +25,10 @@ Definitions = Literal["ours", "shapr", "both"]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A measure whose relative error is reported.
+    """A measure whose relative error is reported, by our definition or SHAPR's.
 
-    Attributes
-    ----------
-    definitions : {"ours", "shapr", "both"}
-        Whose definition it is.
-    bounded : bool
-        False if the true value can be near 0: then the relative error has no bound, and its mean says
-        nothing.
+    It is not ``bounded`` if the true value can be near 0: then the relative error has no bound, and its mean
+    says nothing.
     """
 
     label: str
@@ -169,14 +164,8 @@ def surface_distances(
 class Truth:
     """A known shape and its section, measured once for all shapes that are compared with it.
 
-    Parameters
-    ----------
-    obj : (64, 64, 64) array
-        Binary or antialiased (see `binarise`); neither empty nor full.
-    mask : (64, 64) array
-        The cell in the imaged plane; above 0.5 is inside.
-    voxel_size : float
-        Side of a voxel, in the unit of the distances.
+    ``obj`` (64, 64, 64) is binary or antialiased (see `binarise`), neither empty nor full; ``mask`` (64, 64)
+    is the cell in the imaged plane, inside above 0.5. Distances have the unit of ``voxel_size``.
     """
 
     def __init__(
@@ -211,19 +200,11 @@ class Truth:
         }
 
     def together(self, members: NDArray[np.bool_], values: dict[str, list[float]]) -> dict[str, float]:
-        """Errors and scores of all members of a cell together.
+        """Errors and scores of all members (member, 64, 64, 64) of a cell together, from the `measured`
+        values of each.
 
-        Parameters
-        ----------
-        members : (member, 64, 64, 64) bool array
-        values : dict of measure to list
-            The `measured` values of each member.
-
-        Returns
-        -------
-        dict
-            For each measure ``true_``, ``estimate_`` (the mean over the members) and ``error_`` (the relative
-            error of the estimate); then the columns of `TOGETHER`.
+        For each measure ``true_``, ``estimate_`` (the mean over the members) and ``error_`` (the relative
+        error of the estimate); then the columns of `TOGETHER`.
         """
         found: dict[str, float] = {}
         for name, true in self.measures.items():

@@ -115,14 +115,10 @@ def export_meshes(
 
 
 def export_kept(prediction: Prediction, file: str | os.PathLike[str]) -> None:
-    """Write the kept shapes as one 3D label volume, with scale, place and provenance.
+    """Write the kept shapes as one 3D label volume, with scale, place and provenance, to a file that ends in
+    ``.ome.tif``.
 
     Raises an InputError if no shape was kept.
-
-    Parameters
-    ----------
-    file : path
-        Ends in ``.ome.tif``.
     """
     if not prediction.kept:
         raise InputError("No shape was kept: choose the shape of at least one cell first.")

@@ -160,11 +160,7 @@ def save_page(
 ) -> None:
     """Write a PNG: the picture with the cells outlined, and each cell's crop, true shape and members.
 
-    Parameters
-    ----------
-    image, labels : (y, x) arrays
-    truths : mapping of label to (64, 64, 64) signed distance
-        The true shapes on the grid of the prediction.
+    ``truths`` are signed distances (64, 64, 64) of the true shapes on the grid of the prediction.
     """
     from matplotlib.colors import hsv_to_rgb
     from matplotlib.figure import Figure

@@ -49,12 +49,10 @@ class BatchStep:
 
     Attributes
     ----------
-    done, total : int
-        Fields, also those that failed and those of an earlier run.
+    done, total, failed : int
+        Fields: ``done`` are also those that failed and those of an earlier run.
     cells : int
         Cells of this run.
-    failed : int
-        Fields that failed.
     seconds_left : float or None
         None until a cell is finished.
     dashboard : str
@@ -74,17 +72,9 @@ class BatchStep:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A finished batch.
+    """A finished batch: its folder, and the number of cells of all finished fields.
 
-    Attributes
-    ----------
-    folder : Path
-    fields : tuple of str
-        Names of the fields that are finished; `load_prediction(batch.field(name))` reads one.
-    failed : dict of str to str
-        Why fields failed, by name.
-    cells : int
-        Number of cells of all finished fields.
+    ``fields`` names these; `load_prediction(batch.field(name))` reads one. ``failed`` says why fields failed.
     """
 
     folder: Path

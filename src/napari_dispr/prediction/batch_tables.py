@@ -161,18 +161,11 @@ def damaged(out: Path) -> InputError:
 def read_table(out: Path, step: Callable[[int, int], None] = lambda done, total: None) -> pd.DataFrame:
     """The table of a batch: a row for each cell of all fields.
 
+    ``attrs["columns"]`` holds unit and meaning of each column; ``attrs["given"]`` names those that the user
+    gave, such as a condition. ``step`` is called with the numbers of rows that are read and of all rows; what
+    it raises ends the reading.
+
     Raises an InputError if the folder is no batch, has no table yet, or the table is damaged.
-
-    Parameters
-    ----------
-    step : callable
-        Called with the numbers of rows that are read and of all rows; what it raises ends the reading.
-
-    Returns
-    -------
-    DataFrame
-        ``attrs["columns"]`` holds unit and meaning of each column; ``attrs["given"]`` names the columns that
-        the user gave, such as a condition.
     """
     if not (out / BATCH_FILE).is_file():
         raise InputError(f"{out} holds no {BATCH_FILE}: give the folder of a batch.")

@@ -52,16 +52,11 @@ def iter_saved(
     Parameters
     ----------
     events : generator
-        Of `iter_predict` or similar; it is closed.
+        Of `iter_predict` or similar; it is closed. Its events are passed on: a cell when it is saved.
     inputs : mapping, optional
         The input files, and how they were read, for the provenance.
     added_to : Prediction, optional
         The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
-
-    Yields
-    ------
-    Step, CellDone
-        Those of ``events``; a cell comes when it is saved.
     """
     growing = _Growing(Path(folder), added_to)
     writer = ThreadPoolExecutor(1)

@@ -59,14 +59,8 @@ def iter_members(
 ) -> Generator[Event, None, Prediction]:
     """Draw members of cells into a prediction, one event after each step; closing the generator cancels.
 
+    Cells that the prediction holds get further members; ``numbers`` says which members to draw of each cell.
     Raises an InputError if the prediction would hold no cell, since the method cannot draw any.
-
-    Parameters
-    ----------
-    prediction : Prediction
-        Cells that it holds get further members.
-    numbers : mapping of label to sequence of int
-        Which members to draw of each cell, by their numbers.
     """
     seeds = {
         crop.label: [noise_seed(seed, prediction, crop.label, number) for number in numbers[crop.label]]

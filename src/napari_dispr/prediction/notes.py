@@ -66,14 +66,7 @@ def cut_notes(ensemble: Ensemble) -> list[Note]:
 def mask_notes(
     labels: NDArray[Any], cells: Iterable[int], boxes: Mapping[int, Box] | None = None
 ) -> list[Note]:
-    """Notes on cells with doubtful masks: tiny, thin, or in separate pieces far apart.
-
-    Parameters
-    ----------
-    labels : (y, x) integer array
-    boxes : mapping of label to Box, optional
-        Bounding boxes of the cells, if they are known already (`cell_boxes`).
-    """
+    """Notes on cells with doubtful masks: tiny, thin, or in separate pieces far apart."""
     boxes = cell_boxes(labels) if boxes is None else boxes
     found = ((label, _problem(labels[boxes[label]] == label)) for label in cells)
     return [Note("mask", label, text) for label, text in found if text]
@@ -104,14 +97,10 @@ def _problem(mask: NDArray[np.bool_]) -> str:
 
 
 def sentences(notes: Iterable[Note], names: Mapping[int, str], cells: int) -> list[str]:
-    """Notes as sentences; cells with the same note share one sentence.
+    """Notes as sentences; cells with the same note share one sentence. ``names`` are those of cells that have
+    one.
 
     A cell with a doubtful mask is not said to be unlike the training data, too.
-
-    Parameters
-    ----------
-    names : mapping of int to str
-        Names of cells; other cells are named by their labels.
     """
     texts: list[str] = []
     unlike: dict[str, str] = {}

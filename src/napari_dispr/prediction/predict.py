@@ -156,13 +156,8 @@ def iter_predict_crops(
 ) -> Generator[Event, None, Prediction]:
     """As :func:`iter_predict`, for cells that are on the model grid already.
 
-    Parameters
-    ----------
-    image_to_world : (3, 3) array
-    image_shape : (int, int)
-        Of the picture from which the crops were cut.
-    names : mapping of label to str, optional
-        Names of the cells, which replace labels in file names and in the seeds of the noise.
+    ``image_shape`` is that of the picture from which the crops were cut. ``names`` of cells replace labels in
+    file names and in the seeds of the noise.
     """
     method = as_method(model, settings)
     if settings.picture == "projection":

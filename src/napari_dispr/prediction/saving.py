@@ -50,14 +50,11 @@ def save_prediction(
     measures: pd.DataFrame | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write all files; see `Prediction.save`.
+    """Write all files; see `Prediction.save`. ``measures`` is its table (`measure`), if it was measured
+    before.
 
-    Parameters
-    ----------
-    measures : DataFrame, optional
-        Its table (`measure`), if it was measured before.
-    progress : callable, optional
-        Called with the number of finished cells and of all cells. If it raises, nothing is written.
+    ``progress`` is called with the number of finished cells and of all cells. If it raises, nothing is
+    written.
     """
     _check_not_foreign(prediction, folder)
     with folder_written_aside(folder) as aside:
@@ -324,18 +321,11 @@ def _remove_files(folder: Path, stems: Iterable[str], pictures: Iterable[str]) -
 
 
 def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> list[Path]:
-    """Write a table as CSV, and its column dictionary as ``NAME.columns.csv``.
+    """Write a table as CSV, and its column dictionary as ``NAME.columns.csv``; returns both paths.
 
-    Parameters
-    ----------
-    table : DataFrame
-        ``attrs["columns"]`` holds for each column "unit: what it is", as in the tables of `measure`.
-
-    Returns
-    -------
-    list of Path
-        The two files. The dictionary has the columns ``column``, ``unit`` ("no unit" for plain numbers and
-        words) and ``meaning``.
+    ``attrs["columns"]`` of the table holds for each column "unit: what it is", as in the tables of `measure`.
+    The dictionary has the columns ``column``, ``unit`` ("no unit" for plain numbers and words) and
+    ``meaning``.
     """
     path, texts = Path(path), table.attrs.get("columns", {})
     write_columns(path, {name: texts.get(name, "") for name in table.columns})

@@ -55,12 +55,7 @@ class CellFile:
 
 
 class EnsembleStore(Mapping[int, Ensemble]):
-    """A mapping of label to ensemble that does not change, in the order in which cells were added.
-
-    Parameters
-    ----------
-    saved : mapping of int to CellFile
-    """
+    """A mapping of label to ensemble that does not change, in the order in which cells were added."""
 
     def __init__(
         self,

@@ -170,15 +170,8 @@ def run_on_workers(
 ) -> Generator[CellsDone | FieldResult | Idle, None, None]:
     """Predict fields on the workers of a client; closing the generator cancels them.
 
-    Raises an InputError if the scheduler is lost, or the workers of this machine are. The finished fields are
-    kept.
-
-    Yields
-    ------
-    CellsDone, FieldResult
-        As they come, in any order.
-    Idle
-        After each second without news.
+    Events come in any order, and `Idle` after each second without news. Raises an InputError if the scheduler
+    is lost, or the workers of this machine are. The finished fields are kept.
     """
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker

@@ -179,7 +179,7 @@ def members_content(
     measured: Measured | None = None,
     kept: Mapping[int, Kept] | None = None,
 ) -> TableContent:
-    """A row for each member, from 1, of the table of `measure`; and one for the same cell of a labels layer."""
+    """A row for each member, from 1, of the table of `measure`; one for the same cell of a labels layer."""
     tables = [] if measures is None else [without_attrs(measures).assign(source=name, predicted=True)]
     texts: dict[str, str] = {} if measures is None else dict(measures.attrs["columns"])
     if measured is not None:
