@@ -30,14 +30,10 @@ Source = str | PathLike[str] | NDArray[Any] | Sequence[str | PathLike[str]] | Se
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Annotated:
-    """An image with the labels of its cells.
+    """An image with the labels of its cells, (z, y, x) or (y, x); ``spacing`` is the size of a voxel in
+    ``unit``.
 
-    Attributes
-    ----------
-    image, labels : (z, y, x) or (y, x) arrays
-        0 is background. Of a stack, slices without labels may not be annotated.
-    spacing : (z, y, x) or (y, x)
-        Size of a voxel in ``unit``.
+    0 is background. Of a stack, slices without labels may not be annotated.
     """
 
     name: str
@@ -65,13 +61,9 @@ def annotated_files(
 ) -> list[tuple[Path, Path]]:
     """The files of annotated images, in the order of names.
 
-    Raises an InputError if a path is missing, a folder has none of these layouts, or a file has no partner.
-
-    Parameters
-    ----------
-    images : path
-        With ``labels`` an image or a folder of images. Alone a folder with the folders image and labels, or
-        images and masks, or with NAME.tif and NAME_masks.tif.
+    ``images`` is, with ``labels``, an image or a folder of images; alone a folder with the folders image and
+    labels, or images and masks, or with NAME.tif and NAME_masks.tif. Raises an InputError if a path is
+    missing, a folder has none of these layouts, or a file has no partner.
     """
     folder = Path(images)
     if labels is None:
@@ -97,15 +89,9 @@ def read_annotated(
 ) -> Iterator[Annotated]:
     """Read annotated images one by one; see `annotated_files`.
 
-    Raises an InputError if a file cannot be read, image and labels have different shapes, or labels are not
-    whole numbers.
-
-    Parameters
-    ----------
-    spacing : (z, y, x) or (y, x), optional
-        Size of a voxel in ``unit``; by default that in the files, or else 1 pixel.
-    channel : int, optional
-        That shows the cells, from 0, if images have several.
+    ``spacing`` is in ``unit``; by default that in the files, or else 1 pixel. ``channel``, from 0, shows the
+    cells, if images have several. Raises an InputError if a file cannot be read, image and labels have
+    different shapes, or labels are not whole numbers.
     """
     for image, path in annotated_files(images, labels):
         given = spacing if spacing is None or len(spacing) == 3 else (float(np.mean(spacing)), *spacing)

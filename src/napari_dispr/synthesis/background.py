@@ -35,14 +35,11 @@ _LEAST = 50
 
 
 class Background(BaseModel):
-    """Statistics of the background, in grey values of the image.
+    """Statistics of the background, in grey values of the image: mean level, slow variation (``unevenness``),
+    noise.
 
     Attributes
     ----------
-    level : float
-        Mean.
-    unevenness : float
-        Standard deviation of the slow variation.
     light : tuple of float
         Quantiles of the slow variation, at the same normal deviates as those of the noise: the light of cells
         above and below a slice is bright in few places. Empty: it is normal.
@@ -145,21 +142,11 @@ def _smooth_noise(shape: tuple[int, ...], widths: ArrayLike, rng: np.random.Gene
 
 
 def measure_background(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Background:
-    """The statistics of the background of annotated images.
+    """The statistics of the background of annotated images (y, x) or (z, y, x) of the same microscope.
 
-    Raises an InputError if cells fill the images, so that there is no background.
-
-    Parameters
-    ----------
-    pairs : sequence of (image, labels)
-        (y, x) or (z, y, x) arrays of the same microscope. Of a stack only slices with labels count, since the
-        others may not be annotated.
-
-    Returns
-    -------
-    Background
-        Pixels close to a cell are left out. All else in a labelled slice is background: light of cells above
-        and below it, and whatever else is no cell.
+    Pixels close to a cell are left out. All else in a labelled slice is background: light of cells above and
+    below it, and whatever else is no cell. Slices of a stack without labels may not be annotated, and do not
+    count. Raises an InputError if cells fill the images, so that there is no background.
     """
     found = [
         one for image, labels in pairs for one in _slices(np.atleast_3d(image.T).T, np.atleast_3d(labels.T).T)

@@ -44,16 +44,8 @@ REQUEST_FILE = "augment.json"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A cell whose picture is used to predict shapes.
-
-    Attributes
-    ----------
-    kind : str
-        Class of the cell.
-    crop : Crop
-        The cell on the model grid.
-    real : CellFile or None
-        The cell with its true object; None if the true shape is not known.
+    """A cell of the class ``kind`` whose picture is used to predict shapes; ``real`` has its true object, if
+    it is known.
     """
 
     name: str

@@ -15,16 +15,10 @@ _DIGITS = 3
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Number of shapes to predict of each cell.
+    """Number of shapes to predict of each cell (``members``), by its name; the other numbers are by class.
 
-    Attributes
-    ----------
-    members : dict of name to int
-        Number of shapes by cell.
-    before, after : dict of class to int
-        Number of cells with a true shape, and number of cells in the folder.
-    short : dict of class to int
-        Number of missing cells, for classes that cannot be filled up.
+    ``before`` and ``after`` are the numbers of cells with a true shape, and of cells in the folder; ``short``
+    is the number of missing cells of classes that cannot be filled up.
     """
 
     members: dict[str, int]
@@ -41,18 +35,9 @@ def plan(
 ) -> Plan:
     """Distribute predicted shapes over cells so that each class gets the same number of cells.
 
-    Raises an InputError if there is no cell, or a number is below 1.
-
-    Parameters
-    ----------
-    classes : mapping of name to class
-        All cells that have a picture.
-    real : sequence of str
-        Names of the cells that also have a true shape.
-    per_class : int, optional
-        Number of cells of each class; by default that of the largest class. Larger classes keep their cells.
-    at_most : int
-        Most shapes predicted of one cell.
+    ``classes`` has all cells that have a picture, ``real`` those that also have a true shape. The number is
+    ``per_class``, or that of the largest class; larger classes keep their cells. Of one cell ``at_most`` so
+    many shapes are predicted. Raises an InputError if there is no cell, or a number is below 1.
     """
     if not classes:
         raise InputError("No cell has a class: give cells with classes.")
@@ -84,16 +69,8 @@ def predicted_names(cells: Sequence[str], members: Mapping[str, int]) -> dict[st
     """Names of the predicted cells, by the name of the real cell; they are unique and keep the class.
 
     A name is that of the real cell, with its last digits filled up with zeros to the longest number among the
-    real cells, and three more digits. So the name without digits still gives the class.
-
-    Raises an InputError if two names are the same, or cannot be the name of a file.
-
-    Parameters
-    ----------
-    cells : sequence of str
-        Names of the real cells.
-    members : mapping of name to int
-        Number of shapes by cell.
+    real cells, and three more digits. So the name without digits still gives the class. Raises an InputError
+    if two names are the same, or cannot be the name of a file.
     """
     stems = {name: name.rstrip("0123456789") for name in cells}
     widths: dict[str, int] = {}

@@ -36,21 +36,14 @@ def star(
 ) -> Shape:
     """A surface ``half * (1 + f(direction))`` with a random f on the sphere.
 
-    Parameters
-    ----------
-    degrees : (int, int)
-        First and last degree of the spherical harmonics in f.
-    decline : float
-        The standard deviation of a degree's part falls as degree ** -decline.
-    amplitude : float
-        Standard deviation of f, the same for every direction.
-    half : (3,) array
-        Half axes along (z, y, x).
+    ``half`` are half axes along (z, y, x), ``degrees`` the first and last degree of the spherical harmonics
+    in f, whose standard deviation, ``amplitude``, is the same for every direction; that of a degree's part
+    falls as degree ** -decline.
 
     Notes
     -----
-    f is a sum of zonal harmonics P_l(u . p) about poles p spread over the sphere, each with a random
-    weight: by the addition theorem these span the spherical harmonics of degree l.
+    f is a sum of zonal harmonics P_l(u . p) about poles p spread over the sphere, each with a random weight:
+    by the addition theorem these span the spherical harmonics of degree l.
     """
     degree = np.arange(1, degrees[1] + 1)
     # The mean square of P_l over the sphere is 1 / (2 l + 1).

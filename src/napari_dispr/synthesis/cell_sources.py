@@ -21,16 +21,10 @@ Draw = Callable[[np.random.Generator, int], Iterator[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TexturedCell:
-    """A synthetic cell.
+    """A synthetic cell: its mask (z, y, x) or (y, x), with a margin around it, and its grey values.
 
-    Parameters
-    ----------
-    mask : (z, y, x) or (y, x) bool
-        The cell, with a margin around it.
-    image : float32, of the same shape
-        Grey values in the units of the real image; around the cell they fall to its background.
-    source : str
-        The mask and the seed that made it.
+    They have the units of the real image, and fall to its background around the cell. ``source`` says which
+    mask and seed made it.
     """
 
     mask: NDArray[np.bool_]
@@ -40,17 +34,14 @@ class TexturedCell:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CellSource:
-    """Makes the cells of a population.
+    """Makes the cells of a population; ``name`` is that of the learned model or simulator.
 
     Attributes
     ----------
-    name : str
-        Of the learned model or simulator.
     spacing : (z, y, x) or (y, x)
         Size of a voxel of the cells in ``unit``; its length is their number of axes.
     background : Background
         Of the images in which the cells lie.
-    draw : Draw
     volume : float
         Typical volume (3D) or area (2D) of a cell in powers of the unit.
     density : float or None
@@ -62,8 +53,8 @@ class CellSource:
     microscope : Microscope or None
         The usual microscope for cells that are sharp and without noise.
     glow : tuple of float
-        Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`;
-        empty: none, or it is part of the background.
+        Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`; empty:
+        none, or it is part of the background.
     blurred : str
         The reason why no microscope may be simulated, in one sentence; empty if it may.
     card : mapping

@@ -38,25 +38,12 @@ def iter_textured_cells(
     count: int,
     settings: CellSettings,
 ) -> Iterator[TexturedCell | Step]:
-    """Make cells without end, in batches.
+    """Make cells without end, in batches for the ``count`` that will be used; a step after each evaluation of
+    a network.
 
-    Raises an InputError if the spacing is not possible, or the cells would have only a few voxels.
-
-    Parameters
-    ----------
-    seed : int
-        All depends on it.
-    spacing : (z, y, x) or (y, x)
-        Of the cells, in the unit of the model.
-    count : int
-        Cells that will be used, which decides the size of the batches.
-
-    Yields
-    ------
-    Step
-        After each evaluation of a network.
-    TexturedCell
-        Slices above and below the cell are part of it only if the model learned them.
+    All depends on ``seed``. ``spacing`` is in the unit of the model. Slices above and below the cell are part
+    of it only if the model learned them. Raises an InputError if the spacing is not possible, or the cells
+    would have only a few voxels.
     """
     check_spacing((spacing[0], *spacing)[-3:], learned.card.unit)
     maker = _Maker(learned, spacing, settings)

@@ -42,19 +42,19 @@ class MaskExample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureExample:
-    """A cell in one slice.
+    """A cell in one slice, (side, side) each.
 
     Attributes
     ----------
-    image : (side, side) float32
+    image : float32
         Grey values; other cells are replaced by background.
-    mask : (side, side) bool
+    mask : bool
         Empty in the slices next to the ends of a cell.
-    known : (side, side) bool
+    known : bool
         False where another cell was, or outside the image.
-    neighbours : tuple of (side, side) float32
-        The image in the slices above and below, as far as there are any, without other cells. If the depth
-        is known, only that nearer to the middle of the cell: cells are made from there outwards, darker from
+    neighbours : tuple of float32
+        The image in the slices above and below, as far as there are any, without other cells. If the depth is
+        known, only that nearer to the middle of the cell: cells are made from there outwards, darker from
         slice to slice.
     depth : float or None
         Of the slice: from 0 in the middle of the cell to 1 at its end, if it is known.
@@ -121,17 +121,11 @@ class Examples:
 
 
 def examples_of(fields: Sequence[Annotated], seed: int = 0) -> Examples:
-    """Cut the training examples out of annotated images.
+    """Cut the training examples out of annotated images, all 2D or all 3D, with the same spacing.
 
-    Raises an InputError if image and labels do not fit together, no image shows its cells, or there are too
-    few cells.
-
-    Parameters
-    ----------
-    fields : sequence of Annotated
-        All 2D or all 3D, with the same spacing. Of a stack only slices with labels count as annotated.
-    seed : int
-        Chooses among the pictures if there are very many.
+    Of a stack only slices with labels count as annotated. ``seed`` chooses among the pictures if there are
+    very many. Raises an InputError if image and labels do not fit together, no image shows its cells, or
+    there are too few cells.
     """
     volumes, cells, step, warnings = check_annotated(fields)
     first = fields[0]

@@ -220,15 +220,9 @@ def _write_preview(folder: Path, layout: Layout) -> None:
 
 
 def tile(image: NDArray[Any], labels: NDArray[Any], side: int = _SIDE) -> NDArray[np.uint8]:
-    """An image next to the same image with the outlines of its cells, RGB.
+    """An image next to the same image with the outlines of its cells, RGB, reduced to about ``side`` pixels.
 
     Of a stack the slice is shown in which cells fill the largest area.
-
-    Parameters
-    ----------
-    image, labels : (z, y, x) or (y, x) arrays
-    side : int
-        Larger images are reduced to about this number of pixels.
     """
     from skimage.segmentation import find_boundaries
 

@@ -72,18 +72,7 @@ def simulated_cell(
 
 
 def generic_training_cells(count: int, seed: int) -> Iterator[TrainingCell]:
-    """Training cells of all ``KINDS``, one at a time.
-
-    Parameters
-    ----------
-    seed : int
-        Cell number i depends on ``(seed, i)`` alone.
-
-    Yields
-    ------
-    TrainingCell
-        Named ``generic-000123``.
-    """
+    """Training cells of all ``KINDS``, such as ``generic-000123``. Number i depends on ``(seed, i)``."""
     kinds, shares = list(BODIES), np.array([share for _, share in BODIES.values()])
     for number in range(count):
         rng = np.random.default_rng((seed, number))

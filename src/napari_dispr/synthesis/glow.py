@@ -24,22 +24,12 @@ _BLUR = 0.15
 def light_along(
     field: Annotated, label: int, z: int, box: Box, ends: tuple[float, float], level: float
 ) -> tuple[float, NDArray[np.float64]]:
-    """Light above the background in the column of the inner half of a section.
+    """Light above the background, of grey value ``level``, in the column of the inner half of a section in
+    slice ``z``.
 
-    Parameters
-    ----------
-    z : int
-        The slice of the section.
-    level : float
-        Grey value of the background.
-
-    Returns
-    -------
-    float
-        In the middle of the cell.
-    (2, len(GLOW_DEPTHS)) array
-        Below and above the cell, relative to its middle. Both are NaN outside the image, where another cell
-        is annotated, and if the cell does not stand out.
+    Returns that in the middle of the cell; and that below and above it, relative to its middle, (2,
+    len(GLOW_DEPTHS)). It is NaN outside the image, where another cell is annotated, and if the cell does not
+    stand out.
     """
     window = slice(None), *box
     labels = field.labels[window]
@@ -57,16 +47,10 @@ def light_along(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Glow:
-    """The light of a made cell in the slices above and below it.
+    """The light of a made cell, ``height`` slices high, in the slices above and below it.
 
-    Attributes
-    ----------
-    plane : (y, x) float32
-        Blurred light of the middle of the cell, above the background, in its box and a margin.
-    margin : int
-        In pixels.
-    height : int
-        Of the cell, in slices.
+    ``plane`` (y, x) is the blurred light of the middle of the cell, above the background, in its box and a
+    ``margin``.
     """
 
     plane: Floats

@@ -90,12 +90,8 @@ def voxels(
 ) -> NDArray[np.uint8]:
     """The shape on the model grid, its point ``centre`` at the voxel ``place``; edges one voxel wide.
 
-    Parameters
-    ----------
-    zoom : float
-        Voxels per unit of the shape.
-    least_slope : float
-        Flatter slopes of the shape's distance, as at ridges and hollows, count as this slope.
+    ``zoom`` is in voxels per unit of the shape. Flatter slopes of its distance than ``least_slope``, as at
+    ridges and hollows, count as this slope.
     """
     index = np.arange(grid.SIZE)
     axes = [(index - p) / zoom + c for p, c in zip(place, centre, strict=True)]

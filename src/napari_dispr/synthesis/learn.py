@@ -59,17 +59,7 @@ _MEASURED = (
 
 @dataclass(frozen=True, slots=True)
 class LearnStep:
-    """Progress of a run.
-
-    Attributes
-    ----------
-    done, total : int
-        Thousandths of the budget.
-    step : int
-    mask_loss, texture_loss : float
-        Means of the last 10 steps.
-    seconds, seconds_left : float
-    """
+    """Progress of a run: thousandths of the budget are done; the losses are means of the last 10 steps."""
 
     done: int
     total: int
@@ -230,13 +220,7 @@ learn_synthesis = in_one_go(iter_learn_synthesis)
 class Learner:
     """Two networks in training, the examples they learn from, and the counters of the run.
 
-    Attributes
-    ----------
-    step : int
-    clock : float
-        Seconds of training.
-    held_out : list of MaskExample
-        Masks that are not trained on.
+    ``clock`` counts seconds of training; the masks ``held_out`` are not trained on.
     """
 
     def __init__(self, examples: Examples, settings: LearnSettings, device: torch.device) -> None:

@@ -40,22 +40,11 @@ class ViewsStep:
 
 
 def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[ViewsStep, None, ShapeModel]:
-    """Train a multi-view model.
+    """Train a multi-view model; ``settings`` are fields of `ViewsSettings`.
 
-    Raises an InputError if the file exists, or its state has other settings.
-
-    Parameters
-    ----------
-    out : path
-        Model file to write, NAME.safetensors. The state is saved in NAME.learning, and the same call
-        continues it.
-    **settings
-        Fields of :class:`~napari_dispr.synthesis.settings.ViewsSettings`.
-
-    Yields
-    ------
-    ViewsStep
-        Closing the generator saves the state.
+    The model file ``out`` is NAME.safetensors. The state is saved in NAME.learning, also when the generator
+    is closed, and the same call continues it. Raises an InputError if the file exists, or its state has other
+    settings.
     """
     chosen = checked_settings(ViewsSettings, settings)
     check_new_file(Path(out).absolute())

@@ -23,14 +23,10 @@ class SynthesisCard(Settings):
 
     Attributes
     ----------
-    dimensions : 2 or 3
-        Of the real images.
-    spacing : (z, y, x) or (y, x)
-        Size of their voxels in ``unit``.
+    dimensions, spacing : int, (z, y, x) or (y, x)
+        Of the real images; size of their voxels in ``unit``.
     dtype, limits : str, (float, float)
         Data type, and darkest and brightest grey value of the real images.
-    background : Background
-        Their background.
     mask_pixel : float
         Side of a pixel of the masks.
     picture_pixel : (float, float)
@@ -47,17 +43,15 @@ class SynthesisCard(Settings):
         Whether slices above and below cells were learned.
     depths : bool
         Whether it was learned how light changes from the middle of a cell to its ends.
-    heights : tuple of float
-        Quantiles 0, .25, .5, .75 and 1 of the height of the cells over the diameter of their middle section;
-        empty: not known.
-    diameters : tuple of float
-        The same quantiles of these diameters.
+    heights, diameters : tuple of float
+        Quantiles 0, .25, .5, .75 and 1 of the height of the cells over the diameter of their middle section
+        (empty: not known), and of these diameters.
     lights : tuple of float
         Quantiles, at ``LIGHT_RANKS``, of the light of the cells above the background, in the middle of each;
         empty: not known.
     glow : tuple of float
-        Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`;
-        empty: not known.
+        Light above and below a cell, relative to that in its middle, at the depths `glow.GLOW_DEPTHS`; empty:
+        not known.
     light : (float, float)
         Mean and standard deviation, over the cells, of the mean grey value of a cell.
     density : float

@@ -72,16 +72,9 @@ def encoded(distances: Sequence[Floats]) -> Tensor:
 def iter_masks(
     network: UNet, seeds: Sequence[int], sampler: str = "dpm-solver++", steps: int | None = None
 ) -> Iterator[Floats | None]:
-    """Sample a batch of masks.
+    """Sample a batch of masks with a network of `learned.ready`, one for each seed.
 
-    Parameters
-    ----------
-    network : UNet
-        From `learned.ready`.
-    seeds : sequence of int
-        One for each mask. A mask depends on the seeds of its batch, in their order.
-    sampler : str
-        "dpm-solver++", "ddim" or "ddpm".
+    A mask depends on the seeds of its batch, in their order. ``sampler`` is "dpm-solver++", "ddim" or "ddpm".
 
     Yields
     ------

@@ -17,18 +17,10 @@ MICROSCOPES = {"confocal": 0.55, "widefield": 0.3, "projection": 0.15}
 
 
 def picture(obj: NDArray[np.uint8], rng: np.random.Generator) -> Floats:
-    """A picture of an object at the imaged plane, with a random stain, microscope and camera.
+    """A picture of an antialiased object at the imaged plane, with a random stain, microscope and camera.
 
-    Parameters
-    ----------
-    obj : (64, 64, 64) uint8
-        Antialiased, inside above 127.5.
-
-    Returns
-    -------
-    (64, 64) float32
-        Intensities, 0 to 1, of the whole plane: the cell, its surroundings, background, shot noise
-        and noise of the camera.
+    Intensities (64, 64), 0 to 1, of the whole plane: the cell, its surroundings, background, shot noise and
+    noise of the camera.
     """
     stain = str(rng.choice(list(STAINS), p=list(STAINS.values())))
     microscope = str(rng.choice(list(MICROSCOPES), p=list(MICROSCOPES.values())))

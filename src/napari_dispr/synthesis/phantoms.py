@@ -56,18 +56,9 @@ class Field:
 def phantom(kind: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     """One simulated cell on the model grid, in any orientation. Each cell is different.
 
-    Raises an InputError if there is no such kind.
-
-    Parameters
-    ----------
-    kind : str
-        One of ``KINDS``.
-
-    Returns
-    -------
-    (64, 64, 64) uint8
-        Antialiased, axes (z, y, x), inside above 127.5; a voxel is 0.14 micrometers. The imaged plane
-        runs through the middle of the cell, and the box of that section is centred in the plane.
+    It is antialiased, inside above 127.5; a voxel is 0.14 micrometers. The imaged plane runs through the
+    middle of the cell, and the box of that section is centred in the plane. Raises an InputError if there is
+    no such kind.
     """
     return red_cell_volume(kind, rng, varied=False)[0]
 

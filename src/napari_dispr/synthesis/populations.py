@@ -50,10 +50,8 @@ class PlacedCell:
     centre : tuple of float
         Centre of its visible voxels along (z, y, x) or (y, x), in the unit of the spacing; 0 is the centre of
         the first voxel, as in the files and in napari.
-    voxels : int
-        Its voxels in the image.
-    volume : float
-        Volume (3D) or area (2D) of the whole cell, in powers of the unit.
+    voxels, volume : int, float
+        Its voxels in the image; volume (3D) or area (2D) of the whole cell, in powers of the unit.
     whole : bool
         Whether the border of the image cuts nothing off.
     clustered : bool
@@ -71,16 +69,10 @@ class PlacedCell:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Population:
-    """A synthetic image with its labels.
+    """A synthetic image of the source's data type, (z, y, x) or (y, x), with its labels; each placed voxel
+    belongs to its cell.
 
-    Attributes
-    ----------
-    image : array
-        Of the source's data type, axes (z, y, x) or (y, x).
-    labels : uint16 array of the same shape
-        Each placed voxel belongs to its cell; 0 is background.
-    notes : tuple of str
-        Sentences for the user, such as that not all cells fit.
+    ``notes`` are sentences for the user, such as that not all cells fit.
     """
 
     image: NDArray[Any]

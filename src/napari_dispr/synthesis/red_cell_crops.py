@@ -50,18 +50,10 @@ _EVEN, _REACH = 0.8, 6.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RedCellCrop:
-    """A simulated red blood cell as a dataset holds it.
+    """A simulated red blood cell as a dataset holds it; ``volume`` is in fL.
 
-    Attributes
-    ----------
-    obj : (64, 64, 64) uint8
-        Antialiased, axes (z, y, x), inside above 127.5; nothing touches the border of the grid.
-    mask : (64, 64) float32
-        Its section with the imaged plane, 0 to 1.
-    image : (64, 64) float32
-        Intensities, 0 to 1.
-    volume : float
-        fL.
+    ``obj`` is antialiased, inside above 127.5, and does not touch the border of the grid; ``mask`` is its
+    section with the imaged plane; the intensities of ``image`` are from 0 to 1.
     """
 
     kind: str
@@ -85,19 +77,11 @@ def simulated_red_cell(kind: str, rng: np.random.Generator) -> RedCellCrop:
 
 
 def red_cell_training_cells(count: int, seed: int, other_pictures: float = 0.12) -> Iterator[TrainingCell]:
-    """Training cells of all kinds, as frequent as in the paper; each is made when it is needed.
+    """Training cells of all kinds, such as ``discocyte-000123``, as frequent as in the paper; each is made
+    when it is needed.
 
-    Parameters
-    ----------
-    seed : int
-        Cell number i depends on ``(seed, i)`` alone.
-    other_pictures : float
-        Share of the cells with a picture of another stain or microscope.
-
-    Yields
-    ------
-    TrainingCell
-        Named ``discocyte-000123``.
+    Cell number i depends on ``(seed, i)`` alone. The share ``other_pictures`` has a picture of another stain
+    or microscope.
     """
     shares = np.array([share for _, share in KINDS.values()], np.float64)
     for number in range(count):
@@ -194,16 +178,7 @@ def membrane_picture(
 ) -> Floats:
     """The picture of one plane of a cell with a dyed membrane in a spinning disc microscope.
 
-    Parameters
-    ----------
-    obj : (64, 64, 64) uint8
-    plane : int
-        z index.
-
-    Returns
-    -------
-    (64, 64) float32
-        Intensities, 0 to 1; about `EDGE` at the edge of the section.
+    Intensities (64, 64), 0 to 1; about `EDGE` at the edge of the section.
     """
     light = membrane_light(obj, rng, plane) + rng.uniform(0.004, 0.02)
     photons = np.exp(rng.uniform(np.log(1200), np.log(8000)))

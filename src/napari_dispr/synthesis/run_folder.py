@@ -10,16 +10,10 @@ from napari_dispr.files import plain, remove_temporary
 
 
 def earlier_card(folder: Path, name: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The card that a run wrote before into the folder; None for a new or empty folder.
+    """The card that a run wrote before into the folder, as a JSON file; None for a new or empty folder.
 
-    Raises an InputError if the folder holds files that are not of such a run, or a run with another request.
-
-    Parameters
-    ----------
-    name : str
-        Of the card, a JSON file with the entry "request".
-    request : mapping
-        All that the results depend on.
+    Its entry "request" has all that the results depend on. Raises an InputError if the folder holds files
+    that are not of such a run, or a run with another request.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder to write to.")

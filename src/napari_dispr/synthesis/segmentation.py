@@ -59,14 +59,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """How images are resized for the network.
-
-    Attributes
-    ----------
-    diameter : float
-        Median diameter of the cells, in the unit of the spacing.
-    pixels : float
-        The same in pixels of the resized images.
+    """How images are resized for the network: the median ``diameter`` of the cells, in the unit of the
+    spacing, is so many ``pixels``.
     """
 
     diameter: float
@@ -180,9 +174,10 @@ class Segmenter:
     def maps(
         self, image: NDArray[Any], spacing: Sequence[float], limits: tuple[float, float] | None = None
     ) -> Floats:
-        """Probability of a cell and distance from its edge, (2, ...); image and spacing as in `segment`.
+        """Probability of a cell and distance from its edge, (2, ...), of an image (z, y, x) or (y, x).
 
-        ``limits`` is the `grey_range` of the stack of which the image is a slice.
+        ``spacing`` is in the unit of the training images; ``limits`` is the `grey_range` of the stack of
+        which the image is a slice.
         """
         factor = self.resized.zoom(spacing)
         planes = np.atleast_3d(normalised(image, limits or grey_range(image)).T).T
@@ -226,13 +221,9 @@ class Segmenter:
 def cells_from(
     foreground: NDArray[np.bool_], distance: Floats, diameter: NDArray[np.float64]
 ) -> NDArray[np.int32]:
-    """Cells by a watershed.
+    """Cells by a watershed, from arrays (z, y, x) or (y, x).
 
-    Parameters
-    ----------
-    foreground, distance : (z, y, x) or (y, x) arrays
-    diameter : (ndim,) array
-        Typical diameter of a cell along each axis, in voxels.
+    ``diameter`` (ndim,) is the typical one of a cell along each axis, in voxels.
     """
     smooth = gaussian_filter(distance, _SMOOTH * diameter)
     filled = reconstruction(smooth - _FALLS, smooth)
@@ -249,19 +240,10 @@ def cells_from(
 def iter_train_segmenter(
     sets: Sequence[Sequence[Example]], resized: Resized, settings: JudgeSettings, seed: int, what: str = ""
 ) -> Generator[Trial, None, Segmenter]:
-    """Train a segmenter from scratch.
+    """Train a segmenter from scratch, with an event after each step.
 
-    Parameters
-    ----------
-    sets : sequence of sequences of Example
-        Each has the same share of every batch.
-    seed : int
-        Of the weights, crops and their augmentation.
-
-    Yields
-    ------
-    Trial
-        After each step.
+    Each of the ``sets`` has the same share of every batch. ``seed`` is that of the weights, crops and their
+    augmentation.
     """
     device = choose(settings.device)
     with seeded(seed):
@@ -305,20 +287,11 @@ def _crop(examples: Sequence[Example], side: int, rng: np.random.Generator) -> t
 
 
 def seg_scores(truth: NDArray[Any], found: NDArray[Any]) -> NDArray[np.float64]:
-    """SEG of the Cell Tracking Challenge for each true cell; its mean is the score of the image.
+    """SEG of the Cell Tracking Challenge for each true cell, in the order of their labels; its mean is the
+    score of the image.
 
-    A true cell R and a segment S match if ``|R and S| > |R| / 2``. Then the score is their intersection
-    over their union, and otherwise 0.
-
-    Parameters
-    ----------
-    truth, found : integer arrays of the same shape
-        0 is background.
-
-    Returns
-    -------
-    (cells,) array
-        In the order of the labels of ``truth``.
+    A true cell R and a segment S match if ``|R and S| > |R| / 2``. Then the score is their intersection over
+    their union, and otherwise 0.
     """
     names, true = np.unique(truth, return_inverse=True)
     others, own = np.unique(found, return_inverse=True)

@@ -51,17 +51,11 @@ _Drawn = tuple[Floats, Floats, str]
 
 
 def simulated_source(name: str, spacing: Sequence[float]) -> CellSource:
-    """Simulated cells as a source: sharp dye of brightness 0 to about 1, for a simulated microscope.
+    """Simulated cells, one of ``SIMULATED``, as a source: sharp dye of brightness 0 to about 1, for a
+    simulated microscope.
 
-    Raises an InputError if the spacing does not suit a microscope.
-
-    Parameters
-    ----------
-    name : str
-        One of ``SIMULATED``.
-    spacing : (z, y, x) or (y, x)
-        Size of a voxel in micrometer. 2D cells are what a microscope sees of a 3D cell at the plane through
-        its middle.
+    ``spacing`` is in micrometer. 2D cells are what a microscope sees of a 3D cell at the plane through its
+    middle. Raises an InputError if the spacing does not suit a microscope.
     """
     steps = np.asarray(spacing, np.float64)
     whole = steps if len(steps) == 3 else np.array([max(_PLANES, steps.mean()), *steps])

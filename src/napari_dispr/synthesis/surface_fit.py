@@ -60,30 +60,21 @@ class Surface(nn.Module):
 def iter_fit_surface(
     silhouettes: NDArray[np.float32], views: Sequence[View], seed: int, steps: int = STEPS
 ) -> Generator[None, None, NDArray[np.float32]]:
-    """Fit a surface to silhouettes.
+    """Fit a surface to silhouettes, with an event after each step of the optimiser (Adam).
 
     Parameters
     ----------
     silhouettes : (views, 64, 64)
-        Signed distances in pixels, positive inside, centred on the middle of the picture. The first one
-        is given, the others are predicted: it counts more.
-    views : sequence of View
-        Their directions.
+        Signed distances in pixels, positive inside, centred on the middle of the picture. The first one is
+        given, the others are predicted: it counts more.
     seed : int
         Of the choice of rays and of the network's first weights.
-    steps : int
-        Steps of the optimiser (Adam).
-
-    Yields
-    ------
-    None
-        After each step.
 
     Returns
     -------
     (64, 64, 64) float32
-        Signed distances in voxels, positive inside, truncated. The middle of the silhouettes is at the
-        middle of the imaged plane.
+        Signed distances in voxels, positive inside, truncated. The middle of the silhouettes is at the middle
+        of the imaged plane.
     """
     generator = torch.Generator().manual_seed(seed)
     rays = _Rays(silhouettes, views, generator)

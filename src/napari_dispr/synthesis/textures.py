@@ -108,19 +108,11 @@ class Pictures:
 
 
 def slice_noise(common: Tensor, own: Tensor, rho: float) -> Tensor:
-    """Start noise of slices, Eq. 2: rho / sqrt(1 + rho^2) common + 1 / sqrt(1 + rho^2) own.
+    """Start noise of slices, (cell, slice, H, W), Eq. 2: rho / sqrt(1 + rho^2) common + 1 / sqrt(1 + rho^2)
+    own.
 
-    Parameters
-    ----------
-    common : (cell, 1, H, W)
-        The same for all slices of a cell.
-    own : (cell, slice, H, W)
-        Both from N(0, 1).
-
-    Returns
-    -------
-    (cell, slice, H, W)
-        Of variance 1; two slices of a cell correlate by rho^2 / (1 + rho^2).
+    ``common`` (cell, 1, H, W) is the same for all slices of a cell; both are from N(0, 1). The noise has
+    variance 1; two slices of a cell correlate by rho^2 / (1 + rho^2).
     """
     return (rho * common + own) / (1 + rho**2) ** 0.5
 
@@ -136,18 +128,14 @@ def iter_textures(
     rho: float | None = None,
     with_neighbours: bool = True,
 ) -> Iterator[list[Floats] | None]:
-    """Draw the pictures of a batch of cells.
+    """Draw the pictures of a batch of cells, one seed each, with a network of `learned.ready`.
 
     Slices are drawn from the middle of a cell outwards: each has the slice before it as a condition.
 
     Parameters
     ----------
-    network : UNet
-        From `learned.ready`.
     masks : sequence of (slice, H, W)
         One stack of masks for each cell. H and W are the same multiple of 16 for all.
-    seeds : sequence of int
-        One for each cell.
     depths : sequence of (slice,), optional
         Of the slices of each cell: from 0 in its middle to 1 at its end, as far as they are known.
     sampler : str

@@ -110,29 +110,11 @@ def views_model(path: str) -> ShapeModel:
 def iter_views(
     model: ShapeModel, first: NDArray[np.float32], seeds: Sequence[int], steps: int = STEPS
 ) -> Generator[None, None, NDArray[np.float32]]:
-    """Sample the views of one hypothetical body for each silhouette.
+    """Sample the views of one hypothetical body for each silhouette, with a model of `views_model`.
 
-    Parameters
-    ----------
-    model : ShapeModel
-        Of `views_model`.
-    first : (B, 64, 64)
-        Given silhouettes as signed distances in pixels, positive inside. The larger side of the box is 40
-        pixels, and its middle in the middle of the picture.
-    seeds : sequence of int
-        Of the noise of each body.
-    steps : int
-        Evaluations of the network.
-
-    Yields
-    ------
-    None
-        After each evaluation.
-
-    Returns
-    -------
-    (B, 16, 64, 64) float32
-        Signed distances in pixels, truncated.
+    The given silhouettes (B, 64, 64) are signed distances in pixels, positive inside. The larger side of the
+    box is 40 pixels, and its middle in the middle of the picture. Returns those of the views, (B, 16, 64,
+    64), truncated; an event comes after each of the ``steps`` evaluations.
     """
     shape = (1, 1, len(VIEWS), grid.SIZE, grid.SIZE)
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

@@ -33,12 +33,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """The shape of a cell, in 3D or (a mask) in 2D.
+    """The shape of a cell, in 3D or (a mask) in 2D, as signed distances in voxels, positive inside.
 
     Attributes
     ----------
-    signed_distance : (z, y, x) or (y, x) float32
-        In voxels, positive inside.
     voxel : float
         Side of a voxel, in the unit of the learned model.
     stretch : float
@@ -76,16 +74,10 @@ class Volume:
     def sampled(
         self, spacing: Sequence[float], shape: Sequence[int], shift: Sequence[float] | None = None
     ) -> Floats:
-        """Signed distance, in voxels of this volume, on a grid about the centre of the shape.
+        """Signed distance, in voxels of this volume, on a grid of this spacing and shape about the centre of
+        the shape.
 
-        Parameters
-        ----------
-        spacing : (z, y, x) or (y, x)
-            Of the grid.
-        shape : sequence of int
-            Its number of points along each axis.
-        shift : sequence of float, optional
-            Of its centre, in the unit of the spacing.
+        The centre may have a ``shift``, in the unit of the spacing.
         """
         centre, _ = self.box
         places = [
@@ -107,21 +99,10 @@ Way = Callable[
 def from_model(
     masks: Sequence[Floats], pixel: float, seeds: Sequence[int], settings: CellSettings
 ) -> Generator[Step, None, list[Volume | None]]:
-    """Volumes whose middle section is the mask, by a shape model of this package.
+    """Volumes whose middle section is the mask, by a shape model of this package; None where it draws no
+    shape.
 
-    Parameters
-    ----------
-    masks : sequence of (128, 128)
-        Signed distances in pixels.
-    pixel : float
-        Side of a pixel.
-    seeds : sequence of int
-        One for each mask.
-
-    Returns
-    -------
-    list of Volume or None
-        None where the model draws no shape.
+    Masks (128, 128) are signed distances in pixels, of the side ``pixel``; each has a seed.
     """
     model = _loaded(settings.shape_model)
     crops = []
