@@ -132,8 +132,9 @@ def test_a_segmenter_learns_and_repeats_exactly() -> None:
     assert [next(again).loss for _ in range(2)] == losses[:2]
     assert len(losses) == 50 and np.mean(losses[-5:]) < 0.6 * losses[0]
     test = field(2)
-    found = segmenter.segment(test.image, test.spacing)
+    found = segmenter.cells(segmenter.maps(test.image, test.spacing), test.spacing)
     assert found.shape == test.labels.shape
     assert seg_scores(test.labels, found).mean() > 0.4
-    stack = segmenter.segment(np.stack([test.image] * 2), (2.0, 0.5, 0.5))
+    spacing = (2.0, 0.5, 0.5)
+    stack = segmenter.cells(segmenter.maps(np.stack([test.image] * 2), spacing), spacing)
     assert stack.shape == (2, 96, 96) and stack.max() > 0

@@ -1,12 +1,18 @@
 """``napari-dispr evaluate``: errors against known 3D shapes, also by cross-validation."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
-from napari_dispr.settings import CrossValidateSettings, EvaluateSettings, PredictSettings
+from napari_dispr.settings import (
+    CrossValidateSettings,
+    EvaluateSettings,
+    PredictSettings,
+    checked_settings,
+)
 
 if TYPE_CHECKING:
     from napari_dispr.models.method import Method
@@ -57,17 +63,7 @@ def add(commands: Any) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    compared = common.given_settings(options, EvaluateSettings)
-    several = options.steps.split(",") if options.steps and options.folds is None else [options.steps]
-    # The options pixel_size and scale are not settings of sampling here.
-    given = {name: getattr(options, name) for name in PredictSettings.model_fields if name in options}
-    each = [
-        common.given_settings(
-            argparse.Namespace(**{**given, "pixel_size": None, "scale": None, "steps": steps}),
-            PredictSettings,
-        )
-        for steps in dict.fromkeys(several)
-    ]
+    compared, each = common.given_settings(options, EvaluateSettings), _sampling(options)
     settings = each[0]
     common.check_folder(options.out, *_FILES)
     if not options.resume and any((options.out / name).exists() for name in _FILES):
@@ -119,6 +115,18 @@ def evaluate(options: argparse.Namespace) -> None:
         common.warn(_STOPPED)
         raise
     _print(summary, options.out)
+
+
+def _sampling(options: argparse.Namespace) -> list[PredictSettings]:
+    """How models are sampled, for each number of steps."""
+    several = options.steps.split(",") if options.steps and options.folds is None else [options.steps]
+    # The option pixel_size is not a setting of sampling here.
+    given = {name: getattr(options, name) for name in PredictSettings.model_fields if name in options}
+    given = {name: value for name, value in given.items() if value is not None and name != "pixel_size"}
+    return [
+        checked_settings(PredictSettings, given | ({} if steps is None else {"steps": steps}))
+        for steps in dict.fromkeys(several)
+    ]
 
 
 def _methods(text: str, each: list[PredictSettings]) -> "dict[str, Method]":
@@ -176,14 +184,14 @@ def _training(text: str) -> dict[str, Any]:
 
 
 def _report_training(event: Any) -> None:
-    import sys
-
     from tqdm import tqdm
 
-    kind = type(event).__name__
-    if kind == "FoldStarted":
+    from napari_dispr.evaluation.cross_validation import FoldStarted
+    from napari_dispr.training.train import Ended
+
+    if isinstance(event, FoldStarted):
         tqdm.write(f"fold {event.fold} of {event.folds}: {event.method}, {event.cells} cells", sys.stderr)
-    elif kind == "Ended" and event.model:
+    elif isinstance(event, Ended) and event.model:
         tqdm.write(f"  {event.reason}: {event.model}", sys.stderr)
 
 

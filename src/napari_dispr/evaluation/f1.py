@@ -14,6 +14,7 @@ ENDS = (2.5, 97.5)
 PLAIN, REPEATED = "3D", "3D, rare cells repeated"
 
 Counts = NDArray[np.float64]
+_SCORES = ("macro_f1", "weighted_f1")
 
 
 class FoldResult(NamedTuple):
@@ -63,26 +64,7 @@ def summarise(results: Sequence[FoldResult], classes: Mapping[str, str]) -> dict
         found[one.arm][seeds.index(one.seed), cells] = given
         by_fold[one.arm].append(f1_scores(confusion(true[cells], given, len(kinds))))
     draws = _resampled(true, found, len(kinds))
-    scored: dict[str, Any] = {}
-    for arm in arms:
-        matrices = np.array([confusion(true, given, len(kinds)) for given in found[arm]])
-        scores = np.array([f1_scores(matrix) for matrix in matrices])
-        folds = np.array(by_fold[arm])
-        scored[arm] = {
-            score: {
-                "mean": scores[:, column].mean(),
-                "interval": np.percentile(draws[arm][:, column], ENDS),
-                "folds_mean": folds[:, column].mean(),
-                "folds_sd": folds[:, column].std(ddof=1) if len(folds) > 1 else np.nan,
-                "seeds": scores[:, column],
-            }
-            for column, score in enumerate(("macro_f1", "weighted_f1"))
-        }
-        mean = matrices.mean(axis=0)
-        scored[arm]["f1_by_class"] = {
-            kind: 2 * mean[i, i] / max(mean[i].sum() + mean[:, i].sum(), 1e-9) for kind, i in place.items()
-        }
-        scored[arm]["confusion"] = mean
+    scored = {arm: _scored(true, found[arm], np.array(by_fold[arm]), draws[arm], kinds) for arm in arms}
     return {
         "classes": {kind: int((true == index).sum()) for kind, index in place.items()},
         "interval": f"{ENDS[0]} to {ENDS[1]} percentile of {RESAMPLES} resamples of the cells within each "
@@ -94,13 +76,37 @@ def summarise(results: Sequence[FoldResult], classes: Mapping[str, str]) -> dict
                     "mean": scored[arm][score]["mean"] - scored[base][score]["mean"],
                     "interval": np.percentile(draws[arm][:, column] - draws[base][:, column], ENDS),
                 }
-                for column, score in enumerate(("macro_f1", "weighted_f1"))
+                for column, score in enumerate(_SCORES)
             }
             for base in (PLAIN, REPEATED)
             if base in arms
             for arm in (arms if base == PLAIN else arms[arms.index(base) + 1 :])
             if arm != base
         },
+    }
+
+
+def _scored(
+    true: NDArray[np.int64], found: NDArray[np.int64], folds: Counts, draws: Counts, kinds: Sequence[str]
+) -> dict[str, Any]:
+    """Scores of one arm, from the classes found, (seed, cell), and its scores of folds and resamples."""
+    matrices = np.array([confusion(true, given, len(kinds)) for given in found])
+    scores = np.array([f1_scores(matrix) for matrix in matrices])
+    mean = matrices.mean(axis=0)
+    return {
+        score: {
+            "mean": scores[:, column].mean(),
+            "interval": np.percentile(draws[:, column], ENDS),
+            "folds_mean": folds[:, column].mean(),
+            "folds_sd": folds[:, column].std(ddof=1) if len(folds) > 1 else np.nan,
+            "seeds": scores[:, column],
+        }
+        for column, score in enumerate(_SCORES)
+    } | {
+        "f1_by_class": {
+            kind: 2 * mean[i, i] / max(mean[i].sum() + mean[:, i].sum(), 1e-9) for i, kind in enumerate(kinds)
+        },
+        "confusion": mean,
     }
 
 

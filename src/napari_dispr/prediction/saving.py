@@ -245,20 +245,15 @@ def _found_cell(folder: Path, content: SavedPrediction, label: int) -> CellFile:
     path = folder.absolute() / CELLS / f"{saved.file}.npz"
     facts = CellFacts.read(path)
     to_world = grid.translation((-content.depth, 0.0, 0.0)) @ np.array(saved.grid_to_world)
-    fault = (
-        "is of another cell"
-        if facts.label != label
-        else "has another unit"
-        if facts.unit != content.unit
-        else "lies elsewhere"
-        if not np.allclose(facts.grid_to_world, to_world, rtol=1e-6, atol=1e-6 * np.abs(to_world).max())
-        else "has another zoom"
-        if not np.isclose(facts.zoom, saved.zoom)
-        else "lacks the member that was kept"
-        if isinstance(saved.kept, int) and saved.kept not in facts.numbers
-        else ""
-    )
-    if fault:
+    close = {"rtol": 1e-6, "atol": 1e-6 * np.abs(to_world).max()}
+    faults = {
+        "is of another cell": facts.label != label,
+        "has another unit": facts.unit != content.unit,
+        "lies elsewhere": not np.allclose(facts.grid_to_world, to_world, **close),
+        "has another zoom": not np.isclose(facts.zoom, saved.zoom),
+        "lacks the member that was kept": isinstance(saved.kept, int) and saved.kept not in facts.numbers,
+    }
+    for fault in (words for words, is_so in faults.items() if is_so):
         raise InputError(
             f"{saved.file}.npz {fault}, compared with {PREDICTION_FILE}: predict this cell again."
         )

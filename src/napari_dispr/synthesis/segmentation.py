@@ -160,17 +160,6 @@ class Segmenter:
     def __init__(self, network: UNet, resized: Resized, crop: int) -> None:
         self.network, self.resized, self.crop = network.eval(), resized, crop
 
-    def segment(self, image: NDArray[Any], spacing: Sequence[float]) -> NDArray[np.int32]:
-        """The cells of an image.
-
-        Parameters
-        ----------
-        image : (z, y, x) or (y, x) array
-        spacing : (z, y, x) or (y, x)
-            Size of a voxel, in the unit of the training images.
-        """
-        return self.cells(self.maps(image, spacing), spacing)
-
     def maps(
         self, image: NDArray[Any], spacing: Sequence[float], limits: tuple[float, float] | None = None
     ) -> Floats:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.diffusion import devices
-from napari_dispr.diffusion.checkpoints import read_checkpoint, write_checkpoint
+from napari_dispr.diffusion.checkpoints import damaged, read_checkpoint, write_checkpoint
 from napari_dispr.diffusion.network import seeded
 from napari_dispr.errors import InputError
 from napari_dispr.models.shapr import (
@@ -198,7 +198,7 @@ def best_weights(checkpoint: Path) -> tuple[dict[str, Any], int]:
     except MemoryError:
         raise
     except Exception as error:
-        raise InputError(f"The checkpoint {checkpoint} is damaged: start a new run.") from error
+        raise damaged(checkpoint) from error
 
 
 # --- the loop -----------------------------------------------------------------------------------------
