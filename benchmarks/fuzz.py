@@ -50,22 +50,10 @@ from napari_dispr.widgets.morphometry.batch_content import BatchContent
 LONGEST, MOST_MEMORY = 120, 2 * 2**30
 NUMBERS = [-1, 0, 1, 2, 1.5, 1e-300, 1e-30, 1e9, 1e18, 1e60, 1e160, 1e308, -1e308, 2**31, 2**63, 2**64, 2**70]
 NUMBERS += [float("nan"), float("inf"), -float("inf")]
-ODD: list[Any] = [
-    *NUMBERS,
-    None,
-    True,
-    "",
-    "\0",
-    "x" * 10_000,
-    "../x",
-    "1+2j",
-    "nan",
-    [],
-    {},
-    [[1]],
-    {"a": 1},
-]
+TEXTS = ["", "\0", "x" * 10_000, "../x", "1+2j", "nan"]
+ODD: list[Any] = [*NUMBERS, *TEXTS, None, True, [], {}, [[1]], {"a": 1}]
 TYPES = ("?", "i1", "u1", "i2", "i4", "u8", "f2", "f8", "c16", "S3", "U3", "M8[s]", "V4", ">f4")
+UNITS = ("µm", "nm", "x")
 Calls = dict[str, Callable[[], Any]]
 #: Writes a changed file into a folder; gives the change in words, and the calls that read the file.
 Subject = Callable[[Path, random.Random], tuple[str, Calls]]
@@ -75,16 +63,9 @@ Subject = Callable[[Path, random.Random], tuple[str, Calls]]
 
 
 def changed_bytes(data: bytes, rng: random.Random) -> tuple[str, bytes]:
-    kind, at = (
-        rng.choice(("empty", "cut", "bytes", "zeros", "text", "twice", "head")),
-        rng.randrange(len(data)),
-    )
-    made = {
-        "empty": b"",
-        "cut": data[:at],
-        "zeros": data[:at].ljust(len(data), b"\0"),
-        "text": b"no such file",
-    }
+    kind = rng.choice(("empty", "cut", "bytes", "zeros", "text", "twice", "head"))
+    start = data[: rng.randrange(len(data))]
+    made = {"empty": b"", "cut": start, "zeros": start.ljust(len(data), b"\0"), "text": b"no such file"}
     if kind in ("bytes", "head"):
         array = bytearray(data)
         for _ in range(rng.choice((1, 5, 50))):
@@ -120,11 +101,8 @@ def changed_array(array: np.ndarray, rng: random.Random) -> tuple[str, np.ndarra
         return f"as {wanted}", np.zeros(array.shape, "f4").astype("f4" if wanted == "V4" else wanted)
     if kind == "many":
         return kind, np.repeat(array[None], 300, 0) if array.size < 1e5 else np.concatenate([array] * 20)
-    simple = {
-        "flat": array.ravel()[: rng.choice((0, 1, 7))],
-        "axis": array[None],
-        "none": array[..., None][..., :0],
-    }
+    first = array.ravel()[: rng.choice((0, 1, 7))]
+    simple = {"flat": first, "axis": array[None], "none": array[..., None][..., :0]}
     if kind in simple or array.dtype.kind not in "biuf" or not array.size:
         return kind, simple.get(kind, array[None])
     value = rng.choice((np.nan, np.inf, -1, 1e9, 1e30, 1e300, 255, 2.0**63))
@@ -180,6 +158,30 @@ def _change_npz(path: Path, rng: random.Random) -> str:
         change, arrays[name] = changed_array(arrays[name], rng)
     np.savez_compressed(path, **arrays)
     return f"{path.name} {name}: {change}"
+
+
+def changed_model(original: Path, file: Path, kind: str, rng: random.Random) -> str:
+    """Write a model file with a change of its bytes, of a weight, or of the JSON text called `kind`."""
+    data = original.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:start].decode()
+    if kind == "bytes":
+        change, changed = changed_bytes(data, rng)
+        if rng.random() < 0.5:
+            change, header = changed_json(header, rng)
+            changed = len(header).to_bytes(8, "little") + header.encode() + data[start:]
+        file.write_bytes(changed)
+        return f"{kind}: {change}"
+    texts, tensors = json.loads(header)["__metadata__"], load_file(original)
+    if kind == "weights":
+        name = rng.choice(sorted(tensors))
+        change, array = changed_array(tensors.pop(name).numpy(), rng)
+        if array.dtype.kind in "biuf" and array.dtype.isnative:
+            tensors[name] = torch.from_numpy(array.copy())
+    else:
+        change, texts[kind] = changed_json(texts[kind], rng)
+    save_file(tensors, file, texts)
+    return f"{kind}: {change}"
 
 
 # --- subjects --------------------------------------------------------------------------------------------
@@ -260,49 +262,18 @@ def models(folder: Path) -> Subject:
     )  # fmt: skip
     original = folder / "m.safetensors"
     nd.ShapeModel(UNet3D(config), RectifiedFlow(5.0), read_card("red-blood-cell")).save(original)
-    data = original.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8:start])["__metadata__"]
     np.save(folder / "i.npy", field()[0])
     np.save(folder / "l.npy", field()[1])
 
     def case(place: Path, rng: random.Random) -> tuple[str, Calls]:
-        file, kind = (
-            place / "m.safetensors",
-            rng.choice(("network", "process", "card", "card", "weights", "bytes")),
-        )
-        texts, tensors = dict(metadata), load_file(original)
-        if kind == "bytes":
-            change, changed = changed_bytes(data, rng)
-            if rng.random() < 0.5:
-                change, header = changed_json(data[8:start].decode(), rng)
-                changed = len(header).to_bytes(8, "little") + header.encode() + data[start:]
-            file.write_bytes(changed)
-        elif kind == "weights":
-            name = rng.choice(sorted(tensors))
-            change, array = changed_array(tensors.pop(name).numpy(), rng)
-            if array.dtype.kind in "biuf" and array.dtype.isnative:
-                tensors[name] = torch.from_numpy(array.copy())
-            save_file(tensors, file, texts)
-        else:
-            change, texts[kind] = changed_json(texts[kind], rng)
-            save_file(tensors, file, texts)
-        predict = (
-            "predict",
-            folder / "i.npy",
-            folder / "l.npy",
-            "--cells",
-            1,
-            "--members",
-            1,
-            "--model",
-            file,
-        )
-        calls = {
+        file, out = place / "m.safetensors", place / "out"
+        kind = rng.choice(("network", "process", "card", "card", "weights", "bytes"))
+        change = changed_model(original, file, kind, rng)
+        one = (folder / "i.npy", folder / "l.npy", "--cells", 1, "--members", 1)
+        return change, {
             "info": command("models", "info", file),
-            "predict": command(*predict, "--out", place / "out"),
+            "predict": command("predict", *one, "--model", file, "--out", out),
         }
-        return f"{kind}: {change}", calls
 
     return case
 
@@ -322,9 +293,8 @@ def pictures(folder: Path) -> Subject:
             (original / "train" / what).mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(original / "train" / what / f"{name}.tif", array)
     (original / "cells.csv").write_text("\n".join(rows))
-    (original / "dataset.json").write_text(
-        json.dumps({"voxel_size": 0.1, "unit": "micrometer", "source": ["a"]})
-    )
+    card = {"voxel_size": 0.1, "unit": "micrometer", "source": ["a"]}
+    (original / "dataset.json").write_text(json.dumps(card))
     tifffile.imwrite(folder / "image.tif", image.astype("f4"), imagej=True, metadata={"unit": "um"})
     tifffile.imwrite(folder / "labels.tif", labels)
 
@@ -368,23 +338,16 @@ def batches(folder: Path) -> Subject:
     command("batch", fields / "fields.csv", "--out", folder / "out", *how)()
 
     def case(place: Path, rng: random.Random) -> tuple[str, Calls]:
-        given, out = (
-            shutil.copytree(fields, place / "fields"),
-            shutil.copytree(folder / "out", place / "batch"),
-        )
+        given = shutil.copytree(fields, place / "fields")
+        out = shutil.copytree(folder / "out", place / "batch")
         table = given / "fields.csv"
         if rng.random() < 0.4:
             file = rng.choice((table, table, given / "f0.tif", given / "f1_masks.tif"))
             shutil.rmtree(out)
         else:
-            names = (
-                "batch.json",
-                "cells.csv",
-                "cells.columns.csv",
-                "cells.parquet",
-                "cells/f0/prediction.json",
-            )
-            file = out / rng.choice((*names, *names[:2], "cells/f0/cells.csv", "cells/f0/cells/1.npz"))
+            tables = ("batch.json", "cells.csv") * 2 + ("cells.columns.csv", "cells.parquet")
+            cells = ("prediction.json", "cells.csv", "cells/1.npz")
+            file = out / rng.choice((*tables, *(f"cells/f0/{name}" for name in cells)))
             if rng.random() < 0.5:  # its tables are written again, or read without Parquet
                 (out / "cells.parquet").unlink()
             if rng.random() < 0.3:  # the run was killed
@@ -419,9 +382,6 @@ def _expected(call: Callable[[], Any], place: Path) -> int:
 def synthesis(folder: Path) -> Subject:
     """Learned models of synthesis, with which one small image is made, and folders of made images."""
     original = learned_file("sample")
-    data, tensors = original.read_bytes(), load_file(original)
-    start = 8 + int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8:start])["__metadata__"]
     few = ("--images", 1, "--size", "96,96", "--cells", 2, "--mask-steps", 2, "--texture-steps", 1)
     for seed in range(3):
         command("synthesise", "make", "sample", "--out", folder / f"made{seed}", *few, "--seed", seed)()
@@ -429,7 +389,6 @@ def synthesis(folder: Path) -> Subject:
     def case(place: Path, rng: random.Random) -> tuple[str, Calls]:
         file, made = place / "m.safetensors", place / "made"
         kind = rng.choice(("card", "card", "card", "masks", "textures", "weights", "bytes", "images"))
-        texts, changed = dict(metadata), dict(tensors)
         if kind == "images":
             shutil.copytree(folder / "made0", made)
             change = change_file(rng.choice(sorted(one for one in made.rglob("*") if one.is_file())), rng)
@@ -437,21 +396,8 @@ def synthesis(folder: Path) -> Subject:
             judged = command("synthesise", "judge", *sets, "--steps", 1, "--seeds", 1, "--out", place / "out")
             again = command("synthesise", "make", "sample", "--out", made, *few)
             return f"{kind}: {change}", {"again": again, "judge": judged}
-        if kind == "bytes":
-            change, content = changed_bytes(data, rng)
-            file.write_bytes(content)
-        else:
-            if kind == "weights":
-                name = rng.choice(sorted(changed))
-                change, array = changed_array(changed.pop(name).numpy(), rng)
-                if array.dtype.kind in "biuf" and array.dtype.isnative:
-                    changed[name] = torch.from_numpy(array.copy())
-            else:
-                change, texts[kind] = changed_json(texts[kind], rng)
-            save_file(changed, file, texts)
-        return f"{kind}: {change}", {
-            "make": command("synthesise", "make", file, "--out", place / "out", *few)
-        }
+        change = changed_model(original, file, kind, rng)
+        return change, {"make": command("synthesise", "make", file, "--out", place / "out", *few)}
 
     return case
 
@@ -468,11 +414,7 @@ def _write_picture(path: Path, array: np.ndarray, rng: random.Random) -> tuple[P
             imwrite(written, array, extension=".png")
         else:
             ome = path.name.endswith(".ome.tif")
-            sizes = {
-                "PhysicalSizeX": side,
-                "PhysicalSizeY": side,
-                "PhysicalSizeXUnit": rng.choice(("µm", "nm", "x")),
-            }
+            sizes = {"PhysicalSizeX": side, "PhysicalSizeY": side, "PhysicalSizeXUnit": rng.choice(UNITS)}
             tifffile.imwrite(written, array, ome=ome, metadata=sizes if ome else None)
     except Exception as error:  # no file can hold this
         written = io.BytesIO(f"{error} ".encode())
