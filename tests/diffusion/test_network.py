@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from support.dispr_reference import META, digest, normal, stored, weights_of
+from support.models import TINY
 
 from napari_dispr.diffusion.network import (
     DEFAULT,
@@ -18,11 +19,6 @@ from napari_dispr.diffusion.network import (
 )
 
 SMALL = NetworkConfig(channel_mult=(1, 2), attention_downsamplings=(2,))
-#: As ours, but tiny.
-TINY = NetworkConfig(
-    num_channels=32, channel_mult=(1, 1), attention_downsamplings=(), num_head_channels=32,
-    use_scale_shift_norm=True, in_channels=1, out_channels=1, fold=8, isotropic=True, planes=4,
-)  # fmt: skip
 # README of the fixtures: a restatement reached 2e-5 at a scale of 2.5.
 TOLERANCE = 2e-5
 

@@ -16,7 +16,6 @@ from napari_dispr.evaluation.classification import (
     Arm,
     PredictedShapes,
     classify,
-    iter_classify,
     training_rows,
 )
 from napari_dispr.evaluation.f1 import confusion, f1_scores
@@ -99,13 +98,10 @@ def test_features_are_computed_once_and_labels_without_meaning_give_chance(cells
     kinds = ["a" if number % 2 else "b" for number in range(len(names))]
     pd.DataFrame({"name": names, "class": kinds}).to_csv(table, index=False)
     before = known.read_bytes()
-    events = iter_classify(cells, class_table=table, out=tmp_path, **{**QUICK, "seeds": 3})
-    while True:
-        try:
-            assert not isinstance(next(events), Described)
-        except StopIteration as end:
-            summary = end.value
-            break
+    events: list = []
+    options = {**QUICK, "seeds": 3, "progress": events.append}
+    summary = classify(cells, class_table=table, out=tmp_path, **options)
+    assert not any(isinstance(event, Described) for event in events)
     assert known.read_bytes() == before
     for scores in summary["arms"].values():
         assert scores["macro_f1"]["mean"] < 0.7

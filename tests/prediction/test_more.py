@@ -39,11 +39,6 @@ def field():
 
 
 @pytest.fixture(scope="module")
-def model() -> ShapeModel:
-    return nd.load_model("red-blood-cell")
-
-
-@pytest.fixture(scope="module")
 def at_once(field, model):
     return nd.predict(field.image, field.labels, model=model, members=4, **QUICK)
 

@@ -16,12 +16,6 @@ QUICK = {"members": 2, "steps": 1}
 
 
 @pytest.fixture(scope="module")
-def model():
-    """The shipped one: it has not learned further planes, or has."""
-    return nd.load_model("red-blood-cell")
-
-
-@pytest.fixture(scope="module")
 def prediction(model):
     return nd.predict(IMAGE, LABELS, depths=DEPTHS, model=model, **QUICK)
 

@@ -31,11 +31,6 @@ def field():
 
 
 @pytest.fixture(scope="module")
-def model() -> ShapeModel:
-    return nd.load_model("red-blood-cell")
-
-
-@pytest.fixture(scope="module")
 def prediction(field, model):
     return nd.predict(field.image, field.labels, model=model, **QUICK)
 

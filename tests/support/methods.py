@@ -7,7 +7,7 @@ import numpy as np
 
 from napari_dispr.card import Card
 from napari_dispr.errors import InputError
-from napari_dispr.events import Step
+from napari_dispr.events import Step, mapped
 from napari_dispr.models.method import Members, MethodEvent, NotDrawn, Task
 
 
@@ -32,22 +32,10 @@ class FunctionMethod:
             try:
                 shapes = self.shapes(crop.mask, crop.image, len(seeds), seeds[0])
                 if isinstance(shapes, Generator):
-                    shapes = yield from self._steps(shapes)
+                    shapes = yield from mapped(shapes, lambda _: Step(1, 1, 1, None))
             except InputError as error:
                 yield NotDrawn(crop, error)
                 continue
             if shapes.dtype == bool:
                 shapes = np.where(shapes, 1, -1)
             yield Members(crop, shapes.astype(np.float32))
-
-    @staticmethod
-    def _steps(events: Generator[Any, None, Any]) -> Generator[Step, None, Any]:
-        try:
-            while True:
-                try:
-                    next(events)
-                except StopIteration as end:
-                    return end.value
-                yield Step(1, 1, 1, None)
-        finally:
-            events.close()

@@ -1,12 +1,15 @@
 """What a test does in a window as a user would."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from napari import Viewer
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -39,6 +42,14 @@ def let_events_run() -> None:
 def press(button: QWidget) -> None:
     """A click of the left mouse button in the middle of a button."""
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def drop_on(target: Any, *paths: Path) -> None:
+    """Drop files or folders on a widget, or on napari's window."""
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    button, key = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    target.dropEvent(QDropEvent(QPointF(50, 50), Qt.DropAction.CopyAction, mime, button, key))
 
 
 def click_cell(viewer: Viewer, cell: int, drag: int = 0) -> None:

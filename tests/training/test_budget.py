@@ -8,6 +8,7 @@ from support.simulated import cell_of
 from support.training import CHECKPOINT, SHORT, content, train
 
 from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.events import result_of
 from napari_dispr.settings import TrainSettings
 from napari_dispr.training.loop import Report, Validated, iter_optimise
 from napari_dispr.training.state import State
@@ -119,11 +120,8 @@ def test_patience_ends_a_run(cells, tmp_path):
         report_every=1,
         validator=Judge([0.5, 0.6, 0.6, 0]),
     )
-    steps = []
-    with pytest.raises(StopIteration) as end:
-        while True:
-            steps.append(next(run).step)
-    assert end.value.value == "converged" and max(steps) == 3
+    events: list = []
+    assert result_of(run, events.append) == "converged" and max(event.step for event in events) == 3
 
 
 def test_patience_begins_where_weights_settle(cells, tmp_path):

@@ -18,17 +18,17 @@ from napari.layers import Image, Labels, Surface
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from npe2 import PluginManager, PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
-from qtpy.QtGui import QDropEvent
-from support.layers import handle_of_cells
+from qtpy.QtCore import QTimer
+from support.layers import add_layers_of
 from support.predictions import FRAMES, balls, discs
+from support.windows import drop_on
 
 import napari_dispr
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure
-from napari_dispr.viewer.content import METADATA_KEY, compose, origin_of
+from napari_dispr.viewer.content import METADATA_KEY, origin_of
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.files import ensemble_reader, write_measures, write_surfaces, write_volumes
 from napari_dispr.viewer.layers import ResultLayers
@@ -63,10 +63,7 @@ def predicted(viewer: ViewerModel, frame: dict[str, Any]) -> tuple[Prediction, R
         unit=unit,
         notes=(Note("general", None, "One cell is odd."),),
     )
-    shown = ResultLayers(viewer, labels, handle_of_cells(prediction))
-    for _ in shown.update(compose(prediction, measure(prediction), plane)):
-        pass
-    return prediction, shown
+    return prediction, add_layers_of(viewer, labels, prediction, plane, measure(prediction))
 
 
 @pytest.mark.parametrize("frame", ["scaled", "turned", "sheared"])
@@ -335,19 +332,10 @@ def test_dropped_on_the_window_it_opens_in_a_thread(
     prediction, shown = predicted(ViewerModel(), FRAMES["turned"])
     prediction.save(tmp_path / "run")
     viewer = make_napari_viewer()
-    mime = QMimeData()
-    mime.setUrls([QUrl.fromLocalFile(str(tmp_path / "run" / "prediction.json"))])
-    event = QDropEvent(
-        QPointF(50, 50),
-        Qt.DropAction.CopyAction,
-        mime,
-        Qt.MouseButton.LeftButton,
-        Qt.KeyboardModifier.NoModifier,
-    )
     there_at_once: list[int] = []
 
     def drop() -> None:  # from the event loop, as a user's drop comes
-        viewer.window._qt_viewer.dropEvent(event)
+        drop_on(viewer.window._qt_viewer, tmp_path / "run" / "prediction.json")
         there_at_once.append(len(viewer.layers))
 
     QTimer.singleShot(0, drop)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
-from support.layers import handle_of_cells
+from support.layers import add_layers_of, handle_of_cells, update
 from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs, table
 
 from napari_dispr import grid
@@ -34,10 +34,7 @@ def shown(viewer: ViewerModel, frame: dict, cells: tuple[int, ...] = (2, 5)) -> 
     labels = viewer.add_labels(discs(), name="cells", **frame)
     plane = displayed_plane(image, viewer.dims)
     prediction = balls(discs(), plane.to_world, cells)
-    result = ResultLayers(viewer, labels, handle_of_cells(prediction))
-    for _ in result.update(compose(prediction, table(cells), plane)):
-        pass
-    return result
+    return add_layers_of(viewer, labels, prediction, plane, table(cells))
 
 
 def prediction_consensus(prediction: Prediction) -> np.ndarray:
@@ -143,8 +140,7 @@ def test_more_cells_go_into_the_same_layers(viewer: ViewerModel) -> None:
     layers = list(result.layers)
     plane = displayed_plane(viewer.layers["picture"], viewer.dims)
     prediction = balls(discs(), plane.to_world)
-    for _ in result.update(compose(prediction, table(), plane)):
-        pass
+    update(result, compose(prediction, table(), plane))
     assert result.layers == layers
     assert set(np.unique(layers[0].data)) == {0, 2, 5}
     world = np.array([(0.0, *viewer.layers["picture"].data_to_world(centre)) for centre in CENTRES.values()])
@@ -157,8 +153,7 @@ def test_a_layer_that_was_removed_stays_away(viewer: ViewerModel) -> None:
     viewer.layers.remove(result.layers[1])
     plane = displayed_plane(viewer.layers["picture"], viewer.dims)
     prediction = balls(discs(), plane.to_world)
-    for _ in result.update(compose(prediction, table(), plane)):
-        pass
+    update(result, compose(prediction, table(), plane))
     assert "cells: member 2" not in viewer.layers
     assert set(np.unique(result.layers[0].data)) == {0, 2, 5}
 
@@ -167,9 +162,7 @@ def test_a_new_run_hides_the_one_before(viewer: ViewerModel) -> None:
     first = shown(viewer, {})
     plane = displayed_plane(viewer.layers["picture"], viewer.dims)
     prediction = balls(discs(), plane.to_world)
-    second = ResultLayers(viewer, viewer.layers["cells"], handle_of_cells(prediction))
-    for _ in second.update(compose(prediction, table(), plane)):
-        pass
+    second = add_layers_of(viewer, viewer.layers["cells"], prediction, plane)
     assert not any(layer.visible for layer in first.layers)
     assert second.layers[0].visible
 
@@ -180,8 +173,7 @@ def test_a_run_on_the_same_cells_takes_the_place_of_the_one_before(viewer: Viewe
     prediction = balls(discs(), plane.to_world)
     second = ResultLayers(viewer, viewer.layers["cells"], handle_of_cells(prediction))
     second.replaced.append(first)
-    for _ in second.update(compose(prediction, table(), plane)):
-        pass
+    update(second, compose(prediction, table(), plane))
     assert not first.in_viewer
     names = [layer.name for layer in viewer.layers]
     assert names == ["picture", "cells", "cells: member 1", "cells: member 2"]
@@ -195,8 +187,7 @@ def test_one_layer_with_a_member_axis_and_the_consensus(viewer: ViewerModel) -> 
     content = compose(prediction, table(), plane, style=LayerStyle(stacked=True, consensus=True))
     assert all(volume.base is content.stack for volume in content.volumes), "no second copy in memory"
     result = ResultLayers(viewer, viewer.layers["cells"], handle_of_cells(prediction))
-    for _ in result.update(content):
-        pass
+    update(result, content)
     stack, consensus = result.layers
     assert [key_of(layer.metadata[METADATA_KEY]) for layer in result.layers] == ["members", "consensus"]
     assert (stack.visible, consensus.visible) == (True, False)
@@ -236,9 +227,7 @@ def test_shapes_of_a_stack_lie_in_its_plane(viewer: ViewerModel) -> None:
     plane = displayed_plane(image, viewer.dims)
     assert (plane.index, plane.depth) == ((3,), 16.0)
     prediction = balls(discs(), plane.to_world)
-    result = ResultLayers(viewer, labels, handle_of_cells(prediction))
-    for _ in result.update(compose(prediction, table(), plane)):
-        pass
+    result = add_layers_of(viewer, labels, prediction, plane)
     world = np.array([(16.0, 0.5 * y, 0.5 * x) for y, x in CENTRES.values()])
     assert list(values_at(result.layers[0], world)) == [2, 5]
     z = np.argwhere(result.layers[0].data == 2)[:, 0]
@@ -323,9 +312,7 @@ def test_the_sheet_of_a_large_picture_is_cut_around_the_cells(viewer: ViewerMode
     labels = viewer.add_labels(np.pad(discs(), ((2800, 70), (4000, 830))), scale=(0.1, 0.1), name="cells")
     plane = displayed_plane(image, viewer.dims)
     prediction = balls(np.asarray(labels.data), plane.to_world)
-    result = ResultLayers(viewer, labels, handle_of_cells(prediction))
-    for _ in result.update(compose(prediction, table(), plane)):
-        pass
+    result = add_layers_of(viewer, labels, prediction, plane)
     view = View3D(viewer)
     view.enter(image, labels, plane, result.layers)
     (sheet,) = [layer for layer in viewer.layers if layer.name.endswith("imaged plane")]

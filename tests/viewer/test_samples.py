@@ -7,9 +7,8 @@ import pytest
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from npe2 import PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent
 from support.models import tiny_model
+from support.windows import drop_on
 
 import napari_dispr
 from napari_dispr.models.library import available_models, read_card, user_folder
@@ -28,11 +27,7 @@ def drop(make_napari_viewer, npe2pm: _pytest_plugin.TestPluginManager, qtbot: Qt
 
         def drop_and_wait(*paths: Path) -> list[tuple[NotificationSeverity, str]]:
             notification_manager.records.clear()
-            mime = QMimeData()
-            mime.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
-            button, key = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-            event = QDropEvent(QPointF(50, 50), Qt.DropAction.CopyAction, mime, button, key)
-            viewer.window._qt_viewer.dropEvent(event)
+            drop_on(viewer.window._qt_viewer, *paths)
             qtbot.waitUntil(lambda: len(notification_manager.records) >= len(paths))
             assert not viewer.layers
             return [(one.severity, one.message) for one in notification_manager.records]

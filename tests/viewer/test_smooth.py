@@ -5,11 +5,11 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Layer, Surface
 from napari.utils.colormaps import DirectLabelColormap
-from support.layers import handle_of_cells
-from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs, table
+from support.layers import add_layers_of
+from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs
 
 from napari_dispr import grid
-from napari_dispr.viewer.content import LayerStyle, compose
+from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import ResultLayers, add_surfaces, handle_of, is_seen, surface_layers
 from napari_dispr.viewer.smooth import SmoothLayers, smooth_shapes
@@ -21,10 +21,7 @@ def shown(viewer: ViewerModel, frame: str = "plain", style: LayerStyle | None = 
     labels = viewer.add_labels(discs(), name="cells", **FRAMES[frame])
     plane = displayed_plane(image, viewer.dims)
     prediction = balls(discs(), plane.to_world).keep(5, 1)
-    result = ResultLayers(viewer, labels, handle_of_cells(prediction))
-    for _ in result.update(compose(prediction, table(), plane, style=style)):
-        pass
-    return result
+    return add_layers_of(viewer, labels, prediction, plane, style=style)
 
 
 @pytest.mark.parametrize("frame", ["scaled", "turned", "mirrored"])

@@ -13,6 +13,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QImage
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QDockWidget
+from support.layers import open_with_layers
 from support.predictions import balls, discs
 from support.windows import click_cell, let_events_run, press
 
@@ -20,9 +21,8 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.tables import measure_cells
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.measures import MEASURES
-from napari_dispr.viewer.content import METADATA_KEY, compose
+from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.compare import movie
@@ -73,12 +73,7 @@ def compare(
         opened = OpenPrediction(
             object(), "cells", prediction, table, measure_cells(prediction, table), plane, image, labels
         )
-        session = Session.of(viewer)
-        session.show(opened)
-        handle = session.handle(opened)
-        handle.layers = ResultLayers(viewer, labels, handle)
-        for _ in handle.layers.update(compose(prediction, table, plane)):
-            pass
+        open_with_layers(viewer, opened)
         settle(qtbot, widget)
         return viewer, widget
 

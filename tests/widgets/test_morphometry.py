@@ -21,6 +21,7 @@ from qtpy.QtGui import QImage, QMouseEvent
 from qtpy.QtSvg import QSvgRenderer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from support.layers import open_with_layers
 from support.predictions import CALIBRATION, CENTRES, FRAMES, balls, discs
 
 from napari_dispr.errors import InputError
@@ -29,10 +30,8 @@ from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_prediction
 from napari_dispr.prediction.tables import measure, measure_cells
 from napari_dispr.shapes.label_volumes import measure_labels
-from napari_dispr.viewer.content import compose
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.files import read_ensemble
-from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.viewer.session import Session
@@ -75,13 +74,8 @@ def show_prediction(viewer: ViewerModel) -> OpenPrediction:
     labels = viewer.add_labels(discs(), name="cells", **FRAME)
     plane = displayed_plane(image, viewer.dims)
     prediction, measures, cells = predicted()
-    session = Session.of(viewer)
     opened = OpenPrediction(object(), "cells", prediction, measures, cells, plane, image, labels)
-    session.show(opened)
-    handle = session.handle(opened)
-    handle.layers = ResultLayers(viewer, labels, handle)
-    for _ in handle.layers.update(compose(prediction, measures, plane)):
-        pass
+    open_with_layers(viewer, opened)
     return opened
 
 

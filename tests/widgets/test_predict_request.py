@@ -9,6 +9,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_dispr.errors import InputError
+from napari_dispr.events import result_of
 from napari_dispr.labels import cell_boxes
 from napari_dispr.settings import PredictSettings
 from napari_dispr.viewer.displayed import displayed_plane
@@ -313,12 +314,9 @@ def test_positions_count_in_the_units_of_the_viewer(viewer: ViewerModel) -> None
 
 
 def finished(request: PredictRequest) -> tuple[list, Results]:
-    events, generator = [], run(request)
-    while True:
-        try:
-            events.append(next(generator))
-        except StopIteration as end:
-            return events, end.value
+    events: list = []
+    results = result_of(run(request), events.append)
+    return events, results
 
 
 def test_a_run_shows_its_progress_and_returns_all_cells(viewer: ViewerModel) -> None:
@@ -346,9 +344,7 @@ def test_layers_of_half_the_resolution_are_mentioned(
 
 def test_layers_are_updated_at_most_once_in_a_while(viewer: ViewerModel) -> None:
     now = [0.0]
-    events, generator = [], run(requested(viewer, cells=(1, 2, 3)), clock=lambda: now[0])
-    for event in generator:
-        events.append(event)
+    events = list(run(requested(viewer, cells=(1, 2, 3)), clock=lambda: now[0]))
     assert sum(isinstance(event, Results) for event in events) == 1, "of the first cell"
     for event in run(requested(viewer, cells=(1, 2, 3)), clock=lambda: now[0]):
         now[0] += REFRESH
@@ -388,13 +384,8 @@ def test_the_run_takes_the_crops_of_the_inspection(viewer: ViewerModel) -> None:
     own = finished(request)[1].prediction[2].signed_distance
     inspection = inspect(request)
     broken = replace(request, labels=replace(request.labels, array=np.zeros((2, 2), int)))
-    events = run(broken, inspection)
-    while True:
-        try:
-            next(events)
-        except StopIteration as end:
-            np.testing.assert_array_equal(end.value.prediction[2].signed_distance, own)
-            break
+    predicted = result_of(run(broken, inspection)).prediction
+    np.testing.assert_array_equal(predicted[2].signed_distance, own)
 
 
 def test_painting_during_a_run_changes_nothing(viewer: ViewerModel) -> None:
@@ -404,12 +395,7 @@ def test_painting_during_a_run_changes_nothing(viewer: ViewerModel) -> None:
     next(generator)
     request.image.array[:] = 0
     request.labels.array[:] = 1
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            painted = end.value
-            break
+    painted = result_of(generator)
     for cell in (1, 2):
         np.testing.assert_array_equal(
             untouched.prediction[cell].signed_distance, painted.prediction[cell].signed_distance

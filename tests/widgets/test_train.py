@@ -13,11 +13,11 @@ import tifffile
 from napari import Viewer
 from npe2 import PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent, QWheelEvent
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QPushButton, QWidget
 from support.runs import WAITING
-from support.windows import PATIENCE, press
+from support.windows import PATIENCE, drop_on, press
 
 import napari_dispr
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
@@ -320,10 +320,10 @@ def test_labels_that_do_not_fit_the_picture(opened, qtbot: QtBot) -> None:
 def test_a_folder_is_dropped(opened, qtbot: QtBot, tmp_path: Path) -> None:
     _viewer, widget = opened(stack=False)
     folder = dataset(tmp_path / "cells")
-    drop(widget.data, folder)
+    drop_on(widget.data, folder)
     assert widget.data.folder_button.isChecked() and widget.data.folder.folder == folder
     widget.data.folder.folder = None
-    drop(widget.data.folder, folder)  # on the line itself, as in other windows
+    drop_on(widget.data.folder, folder)  # on the line itself, as in other windows
     assert widget.data.folder.folder == folder
     cells_read(qtbot, widget)
     assert widget.data.data.folder == folder
@@ -334,19 +334,6 @@ def test_a_folder_is_dropped(opened, qtbot: QtBot, tmp_path: Path) -> None:
     cells_read(qtbot, widget)
     assert "is missing" in widget.data.message.text() and widget.data.message.text().startswith("⚠")
     assert not widget.data.preview_button.isVisible() and not widget.train_button.isEnabled()
-
-
-def drop(target, folder: Path) -> None:
-    mime = QMimeData()
-    mime.setUrls([QUrl.fromLocalFile(str(folder))])
-    event = QDropEvent(
-        QPointF(5, 5),
-        Qt.DropAction.CopyAction,
-        mime,
-        Qt.MouseButton.LeftButton,
-        Qt.KeyboardModifier.NoModifier,
-    )
-    target.dropEvent(event)
 
 
 def test_wrong_names_are_said_at_once(opened, qtbot: QtBot) -> None:
