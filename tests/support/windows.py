@@ -9,7 +9,7 @@ import pytest
 from napari import Viewer
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent
+from qtpy.QtGui import QDropEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -50,6 +50,15 @@ def drop_on(target: Any, *paths: Path) -> None:
     mime.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
     button, key = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
     target.dropEvent(QDropEvent(QPointF(50, 50), Qt.DropAction.CopyAction, mime, button, key))
+
+
+def turn_wheel(target: QWidget) -> None:
+    """One step of the mouse wheel, downwards, over a control."""
+    wheel = QWheelEvent(
+        QPointF(3, 3), QPointF(3, 3), QPoint(0, -120), QPoint(0, -120), Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(target, wheel)
 
 
 def click_cell(viewer: Viewer, cell: int, drag: int = 0) -> None:

@@ -11,12 +11,11 @@ import pytest
 from napari import Viewer
 from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, QPointF, Qt
-from qtpy.QtGui import QWheelEvent
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSlider, QApplication, QScrollArea, QScrollBar
 from support.runs import up_to_date
-from support.windows import press
+from support.windows import press, turn_wheel
 
 import napari_dispr.prediction.predict  # noqa: F401  # before a thread does: rewriting is not thread-safe
 from napari_dispr.errors import InputError
@@ -223,14 +222,10 @@ def test_the_sliders_start_at_what_the_model_has_learned(opened) -> None:
 
 def test_the_wheel_scrolls_and_moves_no_slider(opened) -> None:
     make = opened()[1].make
-    wheel = QWheelEvent(
-        QPointF(3, 3), QPointF(3, 3), QPoint(0, 0), QPoint(0, -120), Qt.MouseButton.NoButton,
-        Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
-    )  # fmt: skip
     before = make.request
     for slider in make.findChildren(QAbstractSlider):
         if not isinstance(slider, QScrollBar):
-            QApplication.sendEvent(slider, wheel)
+            turn_wheel(slider)
     assert make.request == before
 
 

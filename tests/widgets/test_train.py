@@ -13,11 +13,10 @@ import tifffile
 from napari import Viewer
 from npe2 import PluginManifest, _pytest_plugin
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, QPointF, Qt
-from qtpy.QtGui import QWheelEvent
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QPushButton, QWidget
 from support.runs import WAITING
-from support.windows import PATIENCE, drop_on, press
+from support.windows import PATIENCE, drop_on, press, turn_wheel
 
 import napari_dispr
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
@@ -387,17 +386,7 @@ def test_the_wheel_scrolls_and_changes_nothing(opened) -> None:
     _viewer, widget = opened(stack=False)
     for control in (widget.form.preset, widget.form.minutes, widget.data.spacing.lengths["z"]):
         before = widget.form.request().settings, widget.data.spacing.spacing
-        wheel = QWheelEvent(
-            QPointF(3, 3),
-            QPointF(3, 3),
-            QPoint(0, -120),
-            QPoint(0, -120),
-            Qt.MouseButton.NoButton,
-            Qt.KeyboardModifier.NoModifier,
-            Qt.ScrollPhase.NoScrollPhase,
-            False,
-        )
-        QApplication.sendEvent(control, wheel)
+        turn_wheel(control)
         assert (widget.form.request().settings, widget.data.spacing.spacing) == before
 
 
