@@ -117,51 +117,62 @@ def main() -> None:
     # Do not change the settings of the user.
     QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, tempfile.mkdtemp())
     viewer = napari.Viewer()
-    app = QApplication.instance()
-    assert app is not None
-
-    def wait(done: Callable[[], bool], at_least: float = 0.5) -> None:
-        start = time.perf_counter()
-        while time.perf_counter() - start < at_least or not done():
-            app.processEvents()
-            time.sleep(0.001)
-
     picture, segmentation = field()
     viewer.add_image(picture)
     viewer.add_labels(segmentation)
     canvas = viewer.window._qt_viewer.canvas.native
-    wait(lambda: True, 2)
+    wait(2)
     clock = Clock()
     canvas.paintGL = clock.of_napari(canvas.paintGL)
     clock.count(Window, "add_dock_widget")
     clock.count(VispyCanvas, "_clean_and_update_scenegraph")
+    shown = predict_and_compare(viewer, clock, options.cells, options.members)
+    open_other_windows(viewer, clock)
+    clock.phase("")  # not listed
+    viewer.layers.clear()
+    viewer.add_image(picture)
+    wait(1)
+    without_plugin(viewer, clock, shown)
+    clock.report()
+    viewer.close()
 
+
+def wait(at_least: float, done: Callable[[], bool] = lambda: True) -> None:
+    """Run napari's event loop for so many seconds, and until it is done."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < at_least or not done():
+        QApplication.processEvents()
+        time.sleep(0.001)
+
+
+def predict_and_compare(viewer: napari.Viewer, clock: Clock, cells: int, members: int) -> list[Layer]:
+    """From the opening of Predict to its closing; returns plain layers as large as those that it showed."""
     clock.phase("opening Predict")
     # As napari's menu does; nothing of the plugin was imported before.
     widget: Any = viewer.window.add_plugin_dock_widget("napari-dispr", "Predict 3D shapes")[1]
     part_of_napari(clock)
-    wait(lambda: widget.form.device.count() > 1, 1)
-    widget.form.members.setValue(options.members)
+    wait(1, lambda: widget.form.device.count() > 1)
+    widget.form.members.setValue(members)
     clock.phase("choosing cells")
-    for cell in range(1, options.cells + 1):
+    for cell in range(1, cells + 1):
         widget.cells.toggle(cell)
-        wait(lambda: True, 0.3)
+        wait(0.3)
     clock.phase("predicting")
     widget.predict_button.click()
-    wait(lambda: not widget.running, 1)
+    wait(1, lambda: not widget.running)
     clock.phase("showing in 3D")
     widget.show_3d_button.click()
-    wait(lambda: True, 3)
+    wait(3)
     clock.phase("opening Compare")
     widget.compare_button.click()
-    wait(lambda: True, 5)
+    wait(5)
     compare = viewer.window.dock_widgets["Compare members (napari DISPR)"]
     clock.phase("floating Compare")
     compare.parent().setFloating(True)
-    wait(lambda: True, 2)
+    wait(2)
     clock.phase("closing Compare")
     compare.parent().close()
-    wait(lambda: True, 1)
+    wait(1)
     clock.phase("")  # not listed
     bare = [
         Layer.create(np.zeros_like(layer.data), {"name": "bare labels"}, "labels")
@@ -172,39 +183,41 @@ def main() -> None:
     ]
     clock.phase("closing Predict in 3D")
     viewer.window.remove_dock_widget(widget)
-    wait(lambda: True, 2)
+    wait(2)
+    return bare
+
+
+def open_other_windows(viewer: napari.Viewer, clock: Clock) -> None:
     for name in ("Morphometry", "Train a shape model", "Balance classes", "Synthesise annotated images"):
         clock.phase(f"opening {name}")
         _, opened = viewer.window.add_plugin_dock_widget("napari-dispr", name)
-        wait(lambda: True, 3)
+        wait(3)
         clock.phase(f"closing {name}")
         viewer.window.remove_dock_widget(opened)
-        wait(lambda: True, 1)
-    clock.phase("")  # not listed
-    viewer.layers.clear()
-    viewer.add_image(picture)
-    wait(lambda: True, 1)
+        wait(1)
+
+
+def without_plugin(viewer: napari.Viewer, clock: Clock, layers: list[Layer]) -> None:
+    """What napari alone needs for such layers, and for a widget with a view of its own."""
     clock.phase("bare: layers")
     insert = clock.of_napari(viewer.add_layer)
-    for layer in bare:
+    for layer in layers:
         insert(layer)
-        wait(lambda: True, 0.3)
+        wait(0.3)
     for ndisplay in (3, 2):
         clock.phase(f"bare: {ndisplay}D view")
         viewer.dims.ndisplay = ndisplay
         viewer.reset_view()
-        wait(lambda: True, 2)
+        wait(2)
     clock.phase("bare: removing a layer")
-    viewer.layers.remove(bare[0])
-    wait(lambda: True, 1)
+    viewer.layers.remove(layers[0])
+    wait(1)
     clock.phase("bare: docking")
     dock = viewer.window.add_dock_widget(SceneCanvas().native, name="bare")
-    wait(lambda: True, 1)
+    wait(1)
     clock.phase("bare: floating")
     dock.setFloating(True)
-    wait(lambda: True, 2)
-    clock.report()
-    viewer.close()
+    wait(2)
 
 
 def field() -> tuple[np.ndarray, np.ndarray]:

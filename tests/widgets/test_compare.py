@@ -24,6 +24,7 @@ from napari_dispr.shapes.measures import MEASURES
 from napari_dispr.viewer.content import METADATA_KEY
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.opened import OpenPrediction
+from napari_dispr.viewer.scene import camera_of
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.compare import movie
 from napari_dispr.widgets.compare.tiles import CONSENSUS_COLOUR, View, mode_colour
@@ -112,7 +113,7 @@ def hue_of(pixels: np.ndarray) -> np.ndarray:
 
 def seen(viewer: Viewer) -> tuple[object, ...]:
     """How napari's own view stands."""
-    camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera  # < 0.9
+    camera = camera_of(viewer)
     return camera.center, camera.zoom, viewer.dims.ndisplay, [layer.visible for layer in viewer.layers]
 
 

@@ -34,6 +34,7 @@ from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
 from napari_dispr.viewer.files import read_ensemble
 from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction
+from napari_dispr.viewer.scene import camera_of
 from napari_dispr.viewer.session import Session
 from napari_dispr.viewer.world import layer_to_world
 from napari_dispr.widgets.morphometry.content import cells_content, members_content
@@ -130,7 +131,7 @@ def test_a_row_selects_its_cell_everywhere(window) -> None:
     assert selected(widget) == (["2"], ["2 1"])
     assert widget.plots.highlighted == (2, 0)
     # What is in view stays; what is out of it comes into view.
-    camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+    camera = camera_of(viewer)
     world = {label: viewer.layers["cells"].data_to_world(centre) for label, centre in CENTRES.items()}
     camera.center = (0.0, 500.0, 500.0)
     session.select(5)
@@ -147,7 +148,7 @@ def test_a_cell_of_the_picture_selects_its_row(window) -> None:
     assert Session.of(viewer).selection.shape == 1
     assert selected(widget) == (["2"], ["2 2"])
     viewer.layers["cells: member 1"].visible = False
-    camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+    camera = camera_of(viewer)
     before = camera.center
     world = viewer.layers["cells"].data_to_world(CENTRES[5])
     widget.link.click(np.array([0.0, *world]))

@@ -399,7 +399,7 @@ def test_clicks_hit_in_every_frame_and_in_3d(opened, qtbot: QtBot, frame: dict) 
     press(widget.pick_button)
     click_cell(viewer, 7)
     assert widget.cells.clicked == (7,)
-    camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+    camera = camera_of(viewer)
     viewer.dims.ndisplay = 3
     camera.angles = (10, -20, 30)
     let_events_run()
