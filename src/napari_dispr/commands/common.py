@@ -207,8 +207,8 @@ def check_suffix(out: Path, *suffixes: str) -> None:
 def check_folder(out: Path, *ours: str, old: bool = False) -> None:
     """Check, before anything slow, that results can be written into a folder.
 
-    It must be new or empty, unless it holds one of the files ``ours``, which this command wrote before, or
-    may hold anything, being ``old``.
+    It must be new or empty, or hold one of the files ``ours``, which this command wrote before; a folder that
+    is known to be its own (``old``) may hold anything.
     """
     if out.is_dir() and not old and not any((out / name).is_file() for name in ours):
         names = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))

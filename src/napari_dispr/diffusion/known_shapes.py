@@ -197,8 +197,8 @@ class KnownShapes:
     ) -> Self:
         """Compress the shapes (N, 16, 16, 16) of `coefficients_of`, and the looks, of cells.
 
-        ``sized`` says whether a cell has its true size; ``groups`` are equal for versions of one cell. At
-        most so many principal ``components`` are kept.
+        ``sized`` says whether a cell has its true size; ``groups`` are equal for versions of one cell. Of the
+        principal ``components`` no more than this number is kept.
         """
         centred = np.asarray(shapes, np.float32).reshape((-1, *(MODES,) * 3))
         # The mirrored shapes are known, too: their mean is even in y and x.

@@ -99,10 +99,9 @@ Way = Callable[
 def from_model(
     masks: Sequence[Floats], pixel: float, seeds: Sequence[int], settings: CellSettings
 ) -> Generator[Step, None, list[Volume | None]]:
-    """Volumes whose middle section is the mask, by a shape model of this package; None where it draws no
-    shape.
+    """Volumes whose middle section is the mask, by a shape model of this package; None if it draws no shape.
 
-    Masks (128, 128) are signed distances in pixels, of the side ``pixel``; each has a seed.
+    Masks (128, 128) are signed distances in pixels; ``pixel`` is the side of a pixel. Each mask has a seed.
     """
     model = _loaded(settings.shape_model)
     crops = []
