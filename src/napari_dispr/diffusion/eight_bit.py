@@ -96,9 +96,9 @@ def in_eight_bit(network: UNet3D) -> UNet3D:
     Of the first one the part for the condition also stays: it is computed once per cell.
     """
     own = network.config.in_channels * network.config.fold**3
-    stem = deepcopy(network.input_blocks[0][0])
-    stem.weight, stem.bias = nn.Parameter(stem.weight[:, :own], requires_grad=False), None
-    network.first = EightBitConv(stem)
+    first = deepcopy(network.stem)
+    first.weight, first.bias = nn.Parameter(first.weight[:, :own], requires_grad=False), None
+    network.first = EightBitConv(first)
     for stage in (*network.input_blocks[1:], network.middle_block, *network.output_blocks):
         for parent in list(stage.modules()):
             for name, child in list(parent.named_children()):

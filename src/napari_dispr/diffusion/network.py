@@ -363,11 +363,12 @@ class UNet(nn.Module):
         return c.in_channels * c.fold**c.dimensions + (c.planes * c.fold**2 + c.fold if c.planes else 0)
 
     @property
-    def _stem(self) -> nn.Conv3d:
+    def stem(self) -> nn.Conv3d:
+        """The first convolution."""
         return cast(nn.Conv3d, cast(Stage, self.input_blocks[0])[0])
 
     def forward(self, x: Tensor, t: Tensor, features: Tensor | None = None) -> Tensor:
-        stem = self._stem
+        stem = self.stem
         embedding = self.time_embed(timestep_embedding(t, self.config.num_channels).to(stem.weight.dtype))
         h = fold(x, self.config.fold) if self.config.fold > 1 else x
         if features is None:
@@ -400,7 +401,7 @@ class UNet3D(UNet):
         if config.volumes:
             # Apart from the first convolution, so that a wider network starts with exactly the same output.
             self.known = zeroed(
-                nn.Conv3d(config.volumes * config.fold**3, self._stem.out_channels, 1, bias=False)
+                nn.Conv3d(config.volumes * config.fold**3, self.stem.out_channels, 1, bias=False)
             )
 
     def with_inputs(self, planes: int, volumes: int) -> "UNet3D":
@@ -437,7 +438,7 @@ class UNet3D(UNet):
         """
         # The first convolution of planes that are the same at each depth and of distances that are the same
         # in each plane, as convolutions of pictures: a sixteenth of the work.
-        stem, n = self._stem, self.config.fold
+        stem, n = self.stem, self.config.fold
         depth, own, width = grid.SIZE // n, self.config.in_channels * n**3, stem.out_channels
         below, within, above = stem.weight[:, own:-n].unbind(2)
         kernels = torch.cat([within + above, below + within + above, below + within])
@@ -445,10 +446,10 @@ class UNet3D(UNet):
         alike = torch.stack([first, *[middle] * (depth - 2), last], dim=2)
         near = self._distance.to(planes).unfold(1, 3, 1)  # of each depth the distances below, at and above
         kernels = torch.einsum("fdk,ofkyx->odyx", near, stem.weight[:, -n:]).reshape(-1, 1, 3, 3)
-        bias = stem.bias.repeat_interleave(depth)
+        bias = cast(Tensor, stem.bias).repeat_interleave(depth)
         rows = F.conv2d(torch.ones_like(planes[:1, :1, ::n, ::n]), kernels, bias, padding=1)
         features = alike + rows.view(1, width, depth, *rows.shape[2:])
         if self.config.volumes and volumes is not None:
-            kernels = self.known.weight.reshape(width, -1, n, n, n)
+            kernels = cast(Tensor, self.known.weight).reshape(width, -1, n, n, n)
             features = features + F.conv3d(volumes, kernels, stride=n)  # without folding the volumes
         return features.contiguous(memory_format=torch.channels_last_3d)

@@ -5,6 +5,7 @@ products do for 27 (11 with the border). Each of the 8 places of a voxel in its 
 """
 
 from itertools import product
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,12 @@ class MergedUpsample(nn.Module):
         for axis in (-1, -2, -3):
             first, middle, last = weight.unbind(axis)
             kernels = (first, middle + last), (first + middle, last)
-            weight = torch.stack([torch.stack(kernel, axis) for kernel in kernels])  # type: ignore[assignment]
+            weight = torch.stack([torch.stack(kernel, axis) for kernel in kernels])
+        bias = cast(Tensor, conv.bias).repeat(8)
         with torch.device("meta"):
-            self.conv = nn.Conv3d(conv.in_channels, 8 * conv.out_channels, 2, padding=1)
-        self.conv.weight, self.conv.bias = (
-            nn.Parameter(one, requires_grad=False) for one in (weight.flatten(0, 3), conv.bias.repeat(8))
-        )
+            self.conv = nn.Conv3d(conv.in_channels, len(bias), 2, padding=1)
+        self.conv.weight = nn.Parameter(weight.flatten(0, 3), requires_grad=False)
+        self.conv.bias = nn.Parameter(bias, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         found = self.conv(x)  # at the corners of the voxels of the small volume
