@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from napari_dispr.card import Calibration, Card
+from napari_dispr.cells.features import features
 from napari_dispr.cells.folders import CellFile, read_dataset
 from napari_dispr.cells.novelty import Seen, fit_novelty, novelty_reason
 from napari_dispr.diffusion.model import ShapeModel
@@ -140,10 +141,12 @@ def check(cells: list[Seen], strangers: list[Seen], extent: float) -> None:
                 "without picture": None,
             }
             for name, plane in seen.items():
-                warned.setdefault(name, []).append(novelty_reason(own, mask, plane, sized=True) is not None)
+                warned.setdefault(name, []).append(
+                    novelty_reason(own, features(mask, plane), sized=True) is not None
+                )
         share = unseen[number::FOLDS]
         warned.setdefault("simulated, unseen kinds", []).extend(
-            novelty_reason(own, mask, image, sized=True) is not None for mask, image in share
+            novelty_reason(own, features(mask, image), sized=True) is not None for mask, image in share
         )
     for name, found in warned.items():
         print(f"  {name:24s} {np.mean(found):.3f} of {len(found)} warned of")

@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from training_run import saved_cells
 
 from napari_dispr.card import Calibration
+from napari_dispr.cells.features import features
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.novelty import Seen, fit_novelty, novelty_reason
 from napari_dispr.diffusion.model import ShapeModel
@@ -105,7 +106,7 @@ def check_warnings(usual: list[Seen], nuclei: dict[str, list[CellFile]], extent:
                 "blurred, sigma 3": gaussian_filter(cell.image, 3),
             }
             for what, image in seen.items():
-                found = novelty_reason(fitted, cell.mask, image, sized=False)
+                found = novelty_reason(fitted, features(cell.mask, image), sized=False)
                 warned.setdefault(what, []).append(found is not None)
     for what, found in warned.items():
         print(f"warnings, {what}: {np.mean(found):.2f} of {len(found)}")

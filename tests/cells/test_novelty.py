@@ -50,7 +50,7 @@ def novelty():
 
 
 def reasons(novelty, cells, sized=True):
-    return [novelty_reason(novelty, *one, sized=sized) for one in cells]
+    return [novelty_reason(novelty, features(*one), sized=sized) for one in cells]
 
 
 def test_cells_like_those_trained_on_pass(novelty):
@@ -106,7 +106,7 @@ def test_unusual_outlines_are_found_without_a_picture(novelty):
     assert all("outline" in (reason or "") for reason in reasons(novelty, long))
     mask, _ = cell(rng)
     mask[(X**2 + Y**2) < 60] = 0
-    reason = novelty_reason(novelty, mask, None, sized=True)
+    reason = novelty_reason(novelty, features(mask, None), sized=True)
     assert reason is not None and "holes" in reason
 
 
@@ -121,8 +121,8 @@ def test_neighbours_gain_and_what_lies_outside_do_not_matter(novelty):
 def test_a_picture_that_says_nothing_counts_as_none(novelty):
     mask, _ = cell(np.random.default_rng(8))
     assert "picture" not in features(mask, np.full_like(mask, 0.3))
-    assert novelty_reason(novelty, mask, np.full_like(mask, 0.3), sized=True) == novelty_reason(
-        novelty, mask, None, sized=True
+    assert novelty_reason(novelty, features(mask, np.full_like(mask, 0.3)), sized=True) == novelty_reason(
+        novelty, features(mask, None), sized=True
     )
 
 
@@ -135,7 +135,7 @@ def test_degenerate_masks_have_finite_features(novelty, shape):
     assert all(np.isfinite(values).all() for values in found.values())
     assert len(found["size"]) == len(SIZE) and len(found["shape"]) == len(SHAPE)
     assert len(found.get("picture", PICTURE)) == len(PICTURE)
-    assert novelty_reason(novelty, mask, image, sized=True) is not None
+    assert novelty_reason(novelty, features(mask, image), sized=True) is not None
 
 
 def test_masks_alone_can_be_learned():
@@ -143,7 +143,8 @@ def test_masks_alone_can_be_learned():
     known = fit_novelty([(cell(rng)[0], None) for _ in range(30)])
     assert set(known.groups) == {"size", "shape"} and not known.directions
     mask, image = cell(rng)
-    assert novelty_reason(known, mask, image, sized=True) == novelty_reason(known, mask, None, sized=True)
+    seen, unpictured = features(mask, image), features(mask, None)
+    assert novelty_reason(known, seen, sized=True) == novelty_reason(known, unpictured, sized=True)
 
 
 def test_it_survives_json_and_is_small(novelty):
@@ -151,8 +152,8 @@ def test_it_survives_json_and_is_small(novelty):
     assert Novelty.model_validate_json(text) == novelty
     # The entries of a JSON object have no order.
     again = Novelty.model_validate_json(json.dumps(json.loads(text), sort_keys=True))
-    odd = inverted(*cell(np.random.default_rng(2)))
-    assert novelty_reason(again, *odd, sized=True) == novelty_reason(novelty, *odd, sized=True) is not None
+    odd = features(*inverted(*cell(np.random.default_rng(2))))
+    assert novelty_reason(again, odd, sized=True) == novelty_reason(novelty, odd, sized=True) is not None
     assert len(text) < 20_000
 
 

@@ -6,6 +6,7 @@ import pytest
 from napari_dispr import InputError, grid
 from napari_dispr.card import Card, Quality
 from napari_dispr.cells.cropping import Crop
+from napari_dispr.cells.features import features
 from napari_dispr.cells.volume import expected_volume, fit_volume
 from napari_dispr.prediction.prior import Prior
 from napari_dispr.prediction.result import Prediction
@@ -39,7 +40,7 @@ def regression():
 def errors(regression, sized, images=None):
     masks, own, volumes = simulated(40, seed=1)
     found = [
-        expected_volume(regression, mask, image, sized=sized)[0]
+        expected_volume(regression, features(mask, image), sized=sized)[0]
         for mask, image in zip(masks, images or own, strict=True)
     ]
     return np.abs(np.log(found) - np.log(volumes))
@@ -55,8 +56,8 @@ def test_volumes_of_other_cells_are_predicted(regression):
 def test_without_a_picture_less_is_known(regression):
     masks, images, _ = simulated(40, seed=1)
     assert errors(regression, True, [None] * 40).mean() > 2 * errors(regression, True).mean()
-    with_picture = expected_volume(regression, masks[0], images[0], sized=True)[1]
-    assert expected_volume(regression, masks[0], None, sized=True)[1] > 2 * with_picture
+    with_picture = expected_volume(regression, features(masks[0], images[0]), sized=True)[1]
+    assert expected_volume(regression, features(masks[0], None), sized=True)[1] > 2 * with_picture
 
 
 def test_stated_error_is_that_of_other_cells(regression):
@@ -72,7 +73,7 @@ def test_a_cell_has_the_error_of_cells_like_it():
     regression = fit_volume(masks, images, volumes)
     others = simulated(40, seed=1)[:2]
     stated = np.array(
-        [expected_volume(regression, *other, sized=True)[1] for other in zip(*others, strict=True)]
+        [expected_volume(regression, features(*other), sized=True)[1] for other in zip(*others, strict=True)]
     )
     large = np.array([mask.sum() for mask in others[0]]) > np.median(areas)
     assert np.median(stated[large]) > 2 * np.median(stated[~large])
@@ -83,8 +84,8 @@ def test_a_cell_has_the_error_of_cells_like_it():
 
 def test_gain_of_the_camera_changes_nothing(regression):
     masks, images, _ = simulated(1, seed=2)
-    one = expected_volume(regression, masks[0], images[0], sized=True)
-    assert expected_volume(regression, masks[0], 0.3 * images[0], sized=True) == pytest.approx(one)
+    one = expected_volume(regression, features(masks[0], images[0]), sized=True)
+    assert expected_volume(regression, features(masks[0], 0.3 * images[0]), sized=True) == pytest.approx(one)
 
 
 def test_too_few_cells():
@@ -131,7 +132,7 @@ def test_members_are_brought_part_of_the_way_and_spread_by_the_error(uncertain, 
     masks, images, _ = simulated(1, seed=3)
     weighted = uncertain.model_copy(update={"share": share})
     card = Card(name="x", qualities={"fast": Quality(sampler="euler", steps=1)}, volume=weighted)
-    expected, error = expected_volume(weighted, masks[0], images[0], sized=True)
+    expected, error = expected_volume(weighted, features(masks[0], images[0]), sized=True)
     prior = Prior(crop(masks[0], images[0]), card)
     before = ball(size * np.cbrt(3 * expected / (4 * np.pi)))
     volume = np.count_nonzero(before > 0)
@@ -143,7 +144,7 @@ def test_members_are_brought_part_of_the_way_and_spread_by_the_error(uncertain, 
 
 def test_members_are_not_spread_where_the_volume_is_known_well(regression):
     masks, images, _ = simulated(1, seed=3)
-    assert expected_volume(regression, masks[0], images[0], sized=True)[1] < 0.09
+    assert expected_volume(regression, features(masks[0], images[0]), sized=True)[1] < 0.09
     prior = Prior(crop(masks[0], images[0]), Card(name="x", qualities={}, volume=regression))
     assert np.array_equal(prior.applied(ball(12.0), 0), prior.applied(ball(12.0), 4))
 

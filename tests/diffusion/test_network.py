@@ -13,10 +13,12 @@ from napari_dispr.diffusion.network import (
     PlaneNetworkConfig,
     UNet,
     UNet3D,
+    Upsample,
     fold,
     timestep_embedding,
     unfold,
 )
+from napari_dispr.diffusion.upsampling import MergedUpsample, with_merged_upsampling
 
 SMALL = NetworkConfig(channel_mult=(1, 2), attention_downsamplings=(2,))
 # README of the fixtures: a restatement reached 2e-5 at a scale of 2.5.
@@ -228,3 +230,15 @@ def test_fold_of_pictures_is_undone_by_unfold():
 def test_files_of_volume_networks_do_not_know_of_pictures():
     assert "dimensions" not in asdict(DEFAULT) | asdict(PLANAR)
     assert UNet(PLANAR).input_blocks[0][0].weight.ndim == 4
+
+
+def test_merged_upsampling_gives_the_same():
+    upsample = Upsample(6, (2, 2, 2), learned=True).requires_grad_(False)
+    x = normal("x", (2, 6, 4, 3, 5))
+    torch.testing.assert_close(MergedUpsample(upsample.conv)(x), upsample(x), atol=1e-5, rtol=1e-5)
+
+
+def test_merged_upsampling_replaces_all_of_our_network():
+    network = UNet3D(DEFAULT).requires_grad_(False)
+    kinds = [type(module) for module in with_merged_upsampling(network).modules()]
+    assert kinds.count(MergedUpsample) == 2 and Upsample not in kinds

@@ -109,13 +109,12 @@ def fit_novelty(
     ).novelty(rng)
 
 
-def novelty_reason(novelty: Novelty, mask: Plane, image: Plane | None, *, sized: bool) -> str | None:
-    """What is unusual about a cell, as the end of "Cell 7 is unlike the training data: ...".
+def novelty_reason(novelty: Novelty, seen: Mapping[str, Sequence[float]], *, sized: bool) -> str | None:
+    """What is unusual in the `features` of a cell, as the end of "Cell 7 is unlike the training data: ...".
 
     None if the cell is like the training data, as 97 % of the training cells are. ``sized`` says whether the
     size on the grid is the true size. It is not with the scale "auto".
     """
-    seen = features(mask, image)
     known = [one for one in GROUPS if one in novelty.groups and one in seen and (one != "size" or sized)]
     threshold = novelty.thresholds["+".join(known)]
     unusual: dict[str, float] = {}

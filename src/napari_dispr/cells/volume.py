@@ -4,7 +4,7 @@ A network overfits a hundred cells. A regression on few features generalises bet
 cells of a kind have similar volumes in all orientations. Knows arrays only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -72,13 +72,12 @@ def fit_volume(
 
 
 def expected_volume(
-    regression: VolumeRegression, mask: Plane, image: Plane | None, *, sized: bool
+    regression: VolumeRegression, found: Mapping[str, Sequence[float]], *, sized: bool
 ) -> tuple[float, float]:
-    """Predicted volume of a cell in voxels, and the standard deviation of its logarithm.
+    """Volume of a cell in voxels, predicted from its `features`, and the standard deviation of its logarithm.
 
     ``sized`` says whether the size on the grid is the true size. It is not with the scale "auto".
     """
-    found = features(mask, image)
     known = [group for group in GROUPS if group in found and (group != "size" or sized)]
     columns = _columns(known)
     own = np.concatenate([found[group] for group in known])

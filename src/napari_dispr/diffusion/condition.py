@@ -5,6 +5,7 @@ Training, prediction and evaluation all make their conditions here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -121,7 +122,13 @@ def filled_up(known: Sequence[Known], count: int | None = None) -> tuple[Tensor,
 
 def mask_distance(mask: Plane) -> Plane:
     """Signed distance from the edge of a mask, positive inside, in units of 16 voxels, from -1 to 1."""
-    return signed_distance.from_level(mask, truncation=MASK_TRUNCATION) / np.float32(MASK_TRUNCATION)
+    return _mask_distance(np.asarray(mask, np.float32).tobytes(), mask.shape).copy()
+
+
+@lru_cache(maxsize=8)  # a cell's condition and its start both need that of each section
+def _mask_distance(mask: bytes, shape: tuple[int, ...]) -> Plane:
+    level = np.frombuffer(mask, np.float32).reshape(shape)
+    return signed_distance.from_level(level, truncation=MASK_TRUNCATION) / np.float32(MASK_TRUNCATION)
 
 
 def normalise_inside(image: Plane | None, mask: Plane) -> Plane | None:

@@ -7,13 +7,14 @@ member does not depend on the other members of its batch. Sums are exact, and th
 
 import math
 import platform
+from copy import deepcopy
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.network import UNet3D, one_by_one
 
 #: Largest integer of a rounded activation, and of a weight. AVX2 adds two products in 16 bit: activations
 #: from 0 to 255 would overflow.
@@ -56,7 +57,7 @@ class EightBitConv(nn.Module):
         self.zeros = torch.zeros_like(self.scales, dtype=torch.int64)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self._one(sample) for sample in x.split(1)])
+        return one_by_one(self._one, x)
 
     def _one(self, x: Tensor) -> Tensor:
         lowest, highest = (value.item() for value in torch.aminmax(x.movedim(1, -1)))
@@ -90,7 +91,14 @@ class PointwiseConv(nn.Module):
 
 
 def in_eight_bit(network: UNet3D) -> UNet3D:
-    """Replace the convolutions of a float32 network, except the first and the last; for sampling only."""
+    """Replace the convolutions of a float32 network, except the last one; for sampling only.
+
+    Of the first one the part for the condition also stays: it is computed once per cell.
+    """
+    own = network.config.in_channels * network.config.fold**3
+    first = deepcopy(network.stem)
+    first.weight, first.bias = nn.Parameter(first.weight[:, :own], requires_grad=False), None
+    network.first = EightBitConv(first)
     for stage in (*network.input_blocks[1:], network.middle_block, *network.output_blocks):
         for parent in list(stage.modules()):
             for name, child in list(parent.named_children()):

@@ -313,6 +313,11 @@ class KnownShapes:
         return np.diag(np.maximum(variance.astype(np.float64), 1e-9))
 
     @cached_property
+    def sizes(self) -> Floats:
+        """Mean signed distance of each shape (N,), less that of the mean shape, times a constant."""
+        return self.shapes @ (self.shape_unit * self.components[0])
+
+    @cached_property
     def signs(self) -> Floats:
         """The sign that each component gets when a shape is mirrored in each way, (4, K)."""
         weight = (self.components**2).reshape((MODES,) * 3 + (-1,)).sum(axis=0)

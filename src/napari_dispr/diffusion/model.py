@@ -30,6 +30,7 @@ from napari_dispr.diffusion.network import NetworkConfig, UNet3D
 from napari_dispr.diffusion.process import GaussianDiffusion, RectifiedFlow
 from napari_dispr.diffusion.samplers import SAMPLERS, Adjust, Denoiser, FlowDenoiser, GaussianDenoiser
 from napari_dispr.diffusion.starts import Start
+from napari_dispr.diffusion.upsampling import with_merged_upsampling
 from napari_dispr.errors import InputError
 from napari_dispr.files import check_readable
 from napari_dispr.planes import KnownPlane
@@ -211,7 +212,10 @@ class ShapeModel:
     def _copied(self, device: torch.device) -> UNet3D:
         folded = self.network.config.fold > 1
         fast = devices.fast_dtype(device) if folded else torch.float32
-        network = devices.channels_last(deepcopy(self.network).to(device, fast))
+        network = deepcopy(self.network)
+        if device.type == "cpu":
+            network = with_merged_upsampling(network)
+        network = devices.channels_last(network.to(device, fast))
         is_slow = folded and device.type == "cpu" and fast is torch.float32
         return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
 

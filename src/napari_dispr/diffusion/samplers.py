@@ -7,7 +7,7 @@ the last x is the clean shape. A new sampler is a function here and a name in ``
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise
 from typing import Protocol
 
@@ -86,8 +86,11 @@ def ddim(denoiser: Denoiser, x: Tensor, times: Sequence[float], fresh_noise: Fre
     process = denoiser.process
     for t, s in pairwise(times):
         clean = denoiser(x, t).clean
-        noise = (x - process.signal(t) * clean) / process.noise(t)
-        x = process.signal(s) * clean + process.noise(s) * noise
+        if process.noise(s):
+            noise = (x - process.signal(t) * clean) / process.noise(t)
+            x = process.signal(s) * clean + process.noise(s) * noise
+        else:
+            x = process.signal(s) * clean
         yield x
 
 
@@ -232,12 +235,10 @@ def agree_with_sections(clean: Tensor, depths: Tensor, distances: Tensor) -> Ten
 def _with_sections(clean: Tensor, depths: NDArray[np.float32], distances: Tensor) -> Tensor:
     """One shape (64, 64, 64) with its sections at ``depths`` (K,); ``distances`` (K, 64, 64)."""
     low, high = section_limits(distances)
-    place = grid.IMAGED_PLANE + depths
-    below = np.clip(np.floor(place).astype(int), 0, grid.SIZE - 2)
-    share = place - below
-    profile = torch.from_numpy(_profiles(depths, below, share)).to(clean)
+    below, share, profiles = _profiles(tuple(depths.tolist()))
+    profile = torch.from_numpy(profiles).to(clean)
     changes = []
-    for k, (i, s) in enumerate(zip(below.tolist(), share.tolist(), strict=True)):
+    for k, (i, s) in enumerate(zip(below, share, strict=True)):
         section = clean[i] * (1 - s) + clean[i + 1] * s
         missing = torch.minimum(torch.maximum(section, low[k]), high[k]) - section
         changes.append(profile[:, k, None, None] * missing)
@@ -257,16 +258,22 @@ def section_limits(distances: Tensor) -> tuple[Tensor, Tensor]:
     return torch.minimum(near, distances), torch.where(is_empty, -CLEAR, high)
 
 
-def _profiles(
-    depths: NDArray[np.float32], below: NDArray[np.int_], share: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Change along z, (64, K), that changes section k by 1 and the others, read between voxels, by 0."""
+@lru_cache(maxsize=4)  # the members of a cell have the same sections
+def _profiles(depths_of: tuple[float, ...]) -> tuple[list[int], list[float], NDArray[np.float32]]:
+    """Change along z, (64, K), that changes section k by 1 and the others, read between voxels, by 0.
+
+    Before it, for each section the voxel below it and the share of the voxel above it.
+    """
+    depths = np.array(depths_of, np.float32)
+    place = grid.IMAGED_PLANE + depths
+    below = np.clip(np.floor(place).astype(int), 0, grid.SIZE - 2)
+    share = place - below
     apart = np.abs(depths[:, None] - depths) + np.where(np.eye(len(depths)), np.inf, 0)
     width = np.minimum(CORRECTION_DEPTH, CORRECTION_SHARE * apart.min(axis=1)).astype(np.float32)
     z = torch.from_numpy(grid.plane_distance()[:, None] - depths)
     spread = torch.exp(-0.5 * (z / torch.from_numpy(width)) ** 2).numpy().astype(np.float64)
     read = spread[below] * (1 - share[:, None]) + spread[below + 1] * share[:, None]
-    return (spread @ np.linalg.inv(read)).astype(np.float32)
+    return below.tolist(), share.tolist(), (spread @ np.linalg.inv(read)).astype(np.float32)
 
 
 def _with_silhouette(clean: Tensor, distance: Tensor) -> Tensor:

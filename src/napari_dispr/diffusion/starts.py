@@ -11,11 +11,12 @@ nearest shapes, as in a hybrid ensemble Kalman filter (Hamill and Snyder 2000, M
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter1d
 
 from napari_dispr import grid
@@ -147,8 +148,9 @@ class Start:
         order, cumulative = self._by_size
         passed = np.searchsorted(cumulative, spread_evenly(seed) * cumulative[-1], side="right")
         place = order[[min(int(passed), len(order) - 1)]]
-        change = np.asarray((self._wanted - self._looks(place)) @ self._slopes, np.float32)
-        scores = (self._scores(place) + change)[0]
+        looks, near, factor = self._regression
+        change = cho_solve(factor, (self._wanted - self._looks(place))[0]) @ looks.T @ near
+        scores = np.asarray(self._scores(place)[0] + change, np.float32)
         scores = scores + self._missing(self.sections.of(scores))
         return volume_of(self.known.coefficients(scores), self.look.angle, shift=self.shift)
 
@@ -201,9 +203,10 @@ class Start:
 
         Size is the mean signed distance.
         """
-        places, mean = np.arange(len(self.likely.numbers)), self.known.components[0]
-        size = self._scores(places) @ mean + (self._wanted - self._looks(places)) @ (self._slopes @ mean)
-        order = np.argsort(size, kind="stable")
+        looks, near, factor = self._regression
+        slopes = cho_solve(factor, looks.T @ (near @ self.known.components[0]))
+        change = (self._wanted - self._looks(np.arange(len(self.likely.numbers)))) @ slopes
+        order = np.argsort(self.known.sizes[self.likely.numbers] + change, kind="stable")
         return order, self.likely.probability[order].cumsum()
 
     def _scores(self, places: NDArray[np.int_]) -> Floats:
@@ -232,16 +235,19 @@ class Start:
         return np.concatenate([masks, images], axis=1)
 
     @cached_property
-    def _slopes(self) -> Floats:
-        """Change of the components with the look, (D, K), by ridge regression weighted by nearness."""
+    def _regression(self) -> tuple[Floats, Floats, Any]:
+        """Ridge regression of the components on the look, weighted by nearness, without the last product.
+
+        Looks (n, D) and components (n, K) of the nearest shapes, centred, and the Cholesky factor of a (D, D)
+        matrix: a change d of the look changes the components by ``cho_solve(factor, d) @ looks.T @
+        components``. All slopes, (D, K), would take longer than the few changes that are needed.
+        """
         near, weight = self._near
         if len(near) < 2 or self.shift:  # known looks are those of the middle
-            return np.zeros((len(self._wanted), len(self.known.shape_unit)), np.float32)
+            near, weight = near[:0], weight[:0]
         looks, scores = (_centred(one, weight) for one in (self._looks(near), self._scores(near)))
-        ridge = RIDGE * (looks**2).sum() / len(near)
-        return np.asarray(
-            np.linalg.solve(looks.T @ looks + ridge * np.eye(looks.shape[1]), looks.T @ scores), np.float32
-        )
+        ridge = RIDGE * float((looks**2).sum()) / max(len(near), 1) or 1.0
+        return looks, scores, cho_factor(looks.T @ looks + ridge * np.eye(looks.shape[1]))
 
     @cached_property
     def _near(self) -> tuple[NDArray[np.int_], Floats]:

@@ -6,7 +6,7 @@ from scipy.special import ndtri
 
 from napari_dispr.card import Card, VolumeLine
 from napari_dispr.cells.cropping import INSIDE, Crop
-from napari_dispr.cells.features import GROUPS
+from napari_dispr.cells.features import GROUPS, features
 from napari_dispr.cells.heights import known_volume
 from napari_dispr.cells.novelty import novelty_reason
 from napari_dispr.cells.volume import expected_volume
@@ -51,10 +51,11 @@ class Prior:
             return
         if card.heights is not None and not crop.planes:
             self._line = card.heights.sized if sized else card.heights.unsized
+        found = features(crop.mask, crop.image) if card.novelty or card.volume else {}
         if card.novelty is not None:
-            self.unlike = novelty_reason(card.novelty, crop.mask, crop.image, sized=sized)
+            self.unlike = novelty_reason(card.novelty, found, sized=sized)
         if card.volume is not None and self.unlike is None and not crop.planes:
-            self.volume, error = expected_volume(card.volume, crop.mask, crop.image, sized=sized)
+            self.volume, error = expected_volume(card.volume, found, sized=sized)
             if card.volume.has_errors:
                 spread = np.exp(self._share * np.sqrt(max(error**2 - _SMALL**2, 0)) * _QUANTILES)
                 self._factors = spread / spread.mean()
