@@ -43,7 +43,9 @@ def test_a_run_that_failed_to_start_is_replaced(run):
 
 def test_cells_that_an_unfinished_run_needs_are_not_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "runs_folder", lambda: tmp_path)
-    plan = Plan(name="first", dataset=str(tmp_path / "first" / "cells"), out=str(tmp_path / "first.safetensors"))
+    plan = Plan(
+        name="first", dataset=str(tmp_path / "first" / "cells"), out=str(tmp_path / "first.safetensors")
+    )
     first = Run.create(tmp_path / "first", plan)
     further = Run.create(tmp_path / "further", plan.model_copy(update={"name": "further"}))
     with pytest.raises(InputError, match="'further' is not finished and needs the cells of 'first': delete"):

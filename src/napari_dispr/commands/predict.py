@@ -61,7 +61,7 @@ def predict(options: argparse.Namespace) -> None:
     try:
         earlier = None if options.overwrite else earlier_prediction(options.out)
     except InputError as error:
-        raise InputError(f"{error} Give another folder, or --overwrite to replace it.") from None
+        raise InputError(f"{error} Choose another folder, or --overwrite to replace it.") from None
     inputs: dict[str, Any]
     if options.labels is None:
         inputs = {"dataset": str(options.image)}
