@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 #: Default unit of lengths.
 UNIT = "micrometer"
+#: How members are numbered, for the help of options.
+FROM_0 = "from 0 as in the tables (the windows count from 1)"
+
+
+def add_group(commands: Any, name: str, text: str) -> Any:
+    """Add a command that has commands of its own; returns what `add_command` adds them to."""
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:])
+    return parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
 
 def add_command(

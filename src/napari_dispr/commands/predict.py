@@ -28,7 +28,9 @@ def add(commands: Any) -> None:
         help="2D picture (the pixel size that it states is used), 3D stack (with --planes), or a dataset "
         "folder with image/ and mask/",
     )
-    command.add_argument("labels", type=Path, nargs="?", help="segmentation of the picture, one value a cell")
+    command.add_argument(
+        "labels", type=Path, nargs="?", help="segmentation of the picture, one value per cell"
+    )
     command.add_argument("--out", type=Path, required=True, help="folder for the results")
     command.add_argument("--cells", help="labels of the cells, such as 3,7 (all)")
     command.add_argument(
