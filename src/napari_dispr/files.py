@@ -102,7 +102,7 @@ def locked(file: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
         while not _lock(held.fileno()):
             if not wait:
                 raise InputError(
-                    f"Another process is writing into {path.parent}: wait for it, or give another folder."
+                    f"Another process is writing into {path.parent}: wait for it, or choose another folder."
                 )
             time.sleep(0.5)
         yield  # closing the file frees the lock
@@ -124,6 +124,17 @@ def _lock(descriptor: int) -> bool:
         # Some network file systems have no locks: there, files are written without.
         return error.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
     return True
+
+
+def check_no_other_files(folder: Path, *ours: str) -> None:
+    """Raise an InputError if a folder for results is a file, or holds files but none of these names."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose a folder to write to.")
+    if not folder.is_dir() or any((folder / name).is_file() for name in ours):
+        return
+    others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if others:
+        raise InputError(f"{folder} holds other files, such as {others[0]}: choose a new or an empty folder.")
 
 
 def remove_temporary(folder: str | os.PathLike[str]) -> None:

@@ -1,5 +1,6 @@
 """The fields of a batch: from a folder, a table or a plate, and plane by plane from a series."""
 
+import os
 from dataclasses import replace
 
 import imageio.v3 as iio
@@ -82,8 +83,15 @@ def test_wrong_tables(tmp_path, text, words):
 
 
 def test_one_picture_is_no_table(tmp_path):
-    with pytest.raises(InputError, match=r"f0\.tif is one file, .* napari-dispr predict"):
+    with pytest.raises(InputError, match=r"f0\.tif is one image, .* napari-dispr predict"):
         list_fields(write_screen(tmp_path, 1, 1) / "f0.tif")
+    zarr.open_group(tmp_path / "a.zarr", mode="w").attrs["ome"] = {"multiscales": []}
+    with pytest.raises(InputError, match=r"a\.zarr is one image, .* napari-dispr predict"):
+        list_fields(tmp_path / "a.zarr")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "fields.csv")
+        with pytest.raises(InputError, match="is a pipe or a device"):
+            list_fields(tmp_path / "fields.csv")
 
 
 def test_wrong_rows_are_fields_that_fail(tmp_path):

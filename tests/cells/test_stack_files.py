@@ -426,6 +426,20 @@ def test_a_damaged_picture_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not unraised
 
 
+def test_labels_in_an_ome_zarr_image_are_named(tmp_path: Path) -> None:
+    image = ome_zarr(tmp_path / "cells.zarr", IMAGE, "0.4")
+    inner = ome_zarr(image / "labels" / "nuclei", LABELS, "0.4")
+    np.testing.assert_array_equal(read_stack(image, inner).labels, LABELS)
+    said = re.escape(f"{image} is an image: its labels are in it. Give {inner} as the labels.")
+    for read in (
+        lambda: read_stack(image, image),
+        lambda: read_plane(image, {"Z": 1}, labels=True),
+        lambda: pair_files(image, image),
+    ):
+        with pytest.raises(InputError, match=said):
+            read()
+
+
 # --- partners ---------------------------------------------------------------------------------------
 
 

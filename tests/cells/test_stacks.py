@@ -307,9 +307,9 @@ def test_wrong_arrays_are_named(image, labels, said: str) -> None:
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
-@pytest.mark.parametrize("spacing", [(0.0, 1.0, 1.0), (1.0, float("nan"), 1.0), (1.0, 1.0)])
+@pytest.mark.parametrize("spacing", [(0.0, 1.0, 1.0), (1.0, float("nan"), 1.0), (1.0, 1.0), (1e-3, 1.0, 0.3)])
 def test_wrong_spacings_are_named(spacing) -> None:
-    with pytest.raises(InputError, match="spacing of nuclei"):
+    with pytest.raises(InputError, match="nuclei: The spacing is"):
         cut_stacks([Stack("nuclei", None, GOOD, spacing)])
 
 

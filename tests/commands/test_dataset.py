@@ -117,4 +117,4 @@ def test_a_dataset_that_is_there_is_kept(stacks: Path, tmp_path: Path, capsys) -
     (tmp_path / "train" / "mask").mkdir(parents=True)
     files = [str(stacks / kind / "plate1.tif") for kind in ("images", "labels")]
     assert main(["dataset", *files, "--out", str(tmp_path)]) == 2
-    assert "such as train: give a new or an empty folder" in capsys.readouterr().err
+    assert "such as train: choose a new or an empty folder" in capsys.readouterr().err

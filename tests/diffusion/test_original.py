@@ -1,6 +1,7 @@
 """Import of original checkpoints: every topology that its flags make, what must be said, and bad files."""
 
 import itertools
+import os
 import pickle
 from collections import OrderedDict
 
@@ -207,7 +208,10 @@ def test_parameters_of_another_network():
 
 
 def test_missing_file(tmp_path):
-    assert "no checkpoint" in refusal(tmp_path / "none.pt", num_heads=1)
+    assert "There is no file" in refusal(tmp_path / "none.pt", num_heads=1)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.pt")  # which torch would wait for
+        assert "is a pipe or a device" in refusal(tmp_path / "pipe.pt", num_heads=1)
 
 
 def test_folder(tmp_path):

@@ -90,6 +90,10 @@ def test_folder_is_read_back_balanced_and_its_copies_stay_together(dataset, cell
     assert nd.InputError is InputError
     with pytest.raises(InputError, match="already exists"):
         augment(cells, out, **QUICK)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "cells.csv").write_text("my notes")
+    with pytest.raises(InputError, match=r"holds other files, such as cells\.csv: choose a new or an empty"):
+        augment(cells, tmp_path / "other", **QUICK)
 
 
 def test_an_interrupted_run_continues_to_the_same_folder(cells, tmp_path) -> None:

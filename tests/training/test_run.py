@@ -41,6 +41,20 @@ def test_a_run_that_failed_to_start_is_replaced(run):
         Run.create(run.folder, run.plan)
 
 
+def test_cells_that_an_unfinished_run_needs_are_not_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "runs_folder", lambda: tmp_path)
+    plan = Plan(
+        name="first", dataset=str(tmp_path / "first" / "cells"), out=str(tmp_path / "first.safetensors")
+    )
+    first = Run.create(tmp_path / "first", plan)
+    further = Run.create(tmp_path / "further", plan.model_copy(update={"name": "further"}))
+    with pytest.raises(InputError, match="'further' is not finished and needs the cells of 'first': delete"):
+        first.delete()
+    further.write("end", reason="finished", model="x.safetensors")
+    first.delete()
+    assert not first.folder.exists() and further.folder.exists()
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="There is no training run in"):
         Run.open(tmp_path)

@@ -1,5 +1,6 @@
 """Layers saved as OME-TIFF come back as they were; files of other programs keep their scale."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,10 @@ def test_other_files_are_left_to_other_readers(tmp_path: Path) -> None:
     plain, text = tmp_path / "plain.ome.tif", tmp_path / "text.ome.tif"
     tifffile.imwrite(plain, np.zeros((4, 5), np.uint8), ome=False)
     text.write_text("no picture")
-    for path in (plain, text, tmp_path / "missing.ome.tif"):
+    pipe = tmp_path / "pipe.ome.tif"
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pipe)  # which napari would wait for
+    for path in (plain, text, pipe, tmp_path / "missing.ome.tif"):
         assert ome_reader(str(path)) is None
     assert ome_reader([str(plain), str(text)]) is None
 

@@ -273,7 +273,7 @@ def test_a_movie_of_one_turn(compare, qtbot: QtBot, tmp_path, monkeypatch: pytes
     assert widget.canvas.angles == pytest.approx(before)
     widget.save_movie(str(tmp_path / "turn.gif" / "turn.gif"))
     qtbot.waitUntil(lambda: not widget.movie.busy)
-    assert "Choose another place" in widget.actions.status.text()
+    assert "Choose another folder" in widget.actions.status.text()
 
 
 def test_the_truth_stands_next_to_the_members(compare, qtbot: QtBot) -> None:

@@ -584,7 +584,7 @@ def test_a_cancelled_or_failed_export_leaves_what_was_there(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     (tmp_path / "file").write_text("")
     bar.save_table(tmp_path / "file" / "cells.csv", members=False)
-    assert "Choose another place" in exported(qtbot, bar)
+    assert "Choose another folder" in exported(qtbot, bar)
     assert bar.button.isEnabled()
 
 

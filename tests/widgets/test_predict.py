@@ -659,7 +659,7 @@ def test_a_table_that_cannot_be_written_is_said(opened, qtbot: QtBot, tmp_path, 
     table = widget.table
     (tmp_path / "file").write_text("")
     for path, text in (
-        (tmp_path / "file" / "cells.csv", "Choose another place"),
+        (tmp_path / "file" / "cells.csv", "Choose another folder"),
         (tmp_path / "a.csv", "Saved"),
     ):
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, path=path: (str(path), "Every member"))

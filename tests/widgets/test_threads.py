@@ -184,7 +184,7 @@ def test_a_job_that_replaces_another_waits_for_its_end(bar: RunBar, qtbot: QtBot
     ("error", "text"),
     [
         (InputError("The input is at fault."), "⚠ The input is at fault."),
-        (OSError(28, "Full", "a.csv"), "⚠ a.csv: Full. Choose another place, or free some space there."),
+        (OSError(28, "Full", "a.csv"), "⚠ a.csv: Full. Choose another folder, or free some space there."),
         (RuntimeError("a bug"), "⚠ Stopped by an error: see napari's notifications. 2 are kept."),
     ],
 )

@@ -78,15 +78,15 @@ def list_fields(source: str | PathLike[str]) -> list[Field]:
     source = Path(source)
     if not source.exists():
         raise InputError(f"There is no file or folder {source}: check its path.")
-    if source.is_file():
-        if source.suffix.lower() not in _TABLES:
-            raise InputError(
-                f"{source} is one file, but no table: give the folder with all images and labels, "
-                f"a table ({', '.join(_TABLES)}), or use napari-dispr predict for one picture."
-            )
+    if source.suffix.lower() in _TABLES and not source.is_dir():
         found = _of_table(source)
     elif _attributes(source).get("plate"):
         found = _of_plate(source)
+    elif not source.is_dir() or "multiscales" in _attributes(source):
+        raise InputError(
+            f"{source} is one image, no table or plate: give the folder with all images and labels, "
+            f"a table ({', '.join(_TABLES)}), or use napari-dispr predict for one picture."
+        )
     else:
         found = _of_folder(source)
     fields = [plane for one in found for plane in _planes(one)]

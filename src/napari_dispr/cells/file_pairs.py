@@ -40,6 +40,7 @@ def pair_files(
     if images is not None and folders[0] != folders[1]:
         raise InputError(f"One of {sources[0]} and {labels} is a folder: give two files or two folders.")
     if not folders[0]:
+        check_no_image(labels)
         if images is not None and labels.resolve() == Path(images).resolve():
             raise InputError(f"{images} is given as the image and as its labels: give two files.")
         return [(None if images is None else Path(images), labels)]
@@ -106,6 +107,16 @@ def _composed(name: str) -> str:
 def _is_folder(path: Path) -> bool:
     """Whether a path is a folder of files, not an OME-Zarr."""
     return path.is_dir() and not is_zarr(path)
+
+
+def check_no_image(path: Path) -> None:
+    """Raise an InputError if an OME-Zarr that is given as labels is an image with labels in it."""
+    if (
+        path.is_dir()
+        and is_zarr(path)
+        and (inner := sorted(one for one in path.glob("labels/*") if one.is_dir()))
+    ):
+        raise InputError(f"{path} is an image: its labels are in it. Give {inner[0]} as the labels.")
 
 
 def is_zarr(path: Path) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_dispr.cells.file_pairs import check_no_image
 from napari_dispr.cells.stack_files import (
     checked_channel,
     named_axes,
@@ -67,6 +68,8 @@ def read_plane(
     0, that of a picture with several. Raises an InputError if the file cannot be read, has no such plane, or
     has several channels and none was chosen.
     """
+    if labels:
+        check_no_image(path)
     axes = axes_of(path, unnamed="T" if "T" in place else "Q")  # one without a name may be channels
     if "".join(axes)[-2:] != "YX":  # in colour, or not known: checked by what uses it
         array = one_channel(read_file(path, labels=labels), path, channel).array

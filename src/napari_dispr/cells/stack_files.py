@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_dispr.cells.file_pairs import is_zarr, stem_of
+from napari_dispr.cells.file_pairs import check_no_image, is_zarr, stem_of
 from napari_dispr.cells.stacks import Stack
 from napari_dispr.cells.stated_sizes import UNIT, UNKNOWN, Sizes, in_one_unit, micrometers, tiff_sizes
 from napari_dispr.errors import InputError
@@ -181,6 +181,8 @@ def read_file(path: Path, *, labels: bool = False) -> FileArray:
     if not path.exists():
         raise InputError(f"There is no file {path}: check the name.")
     suffix = path.suffix.lower()
+    if labels:
+        check_no_image(path)
     if path.is_dir():
         read = _read_zarr(path)
     elif suffix in TIFF:

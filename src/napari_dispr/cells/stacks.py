@@ -24,6 +24,7 @@ from napari_dispr.cells.slices import (
 )
 from napari_dispr.errors import InputError
 from napari_dispr.files import as_file_name
+from napari_dispr.grid import check_spacing
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 
 Plane = Literal["middle"] | int
@@ -196,11 +197,11 @@ def checked_stack(stack: Stack) -> Stack:
             f"The image of {name} has the shape {image.shape} and its labels {labels.shape}: "
             "give one channel, and the labels of this channel."
         )
+    try:
+        check_spacing(stack.spacing, stack.unit)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     spacing = tuple(float(step) for step in stack.spacing)
-    if len(spacing) != 3 or not all(isfinite(step) and step > 0 for step in spacing):
-        raise InputError(
-            f"The spacing of {name} is {stack.spacing}: give three lengths above 0 for z, y and x."
-        )
     if labels.dtype.kind == "b":
         raise InputError(
             f"The labels of {name} are true or false: give each cell a number of its "

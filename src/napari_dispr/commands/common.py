@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_dispr.errors import InputError, counted
 from napari_dispr.events import result_of
+from napari_dispr.files import check_no_other_files
 from napari_dispr.settings import Settings, SettingsKind, checked_settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 #: Default unit of lengths.
 UNIT = "micrometer"
+#: How members are numbered, for the help of options.
+FROM_0 = "from 0 as in the tables (the windows count from 1)"
+
+
+def add_group(commands: Any, name: str, text: str) -> Any:
+    """Add a command that has commands of its own; returns what `add_command` adds them to."""
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:])
+    return parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
 
 def add_command(
@@ -201,7 +210,7 @@ def check_suffix(out: Path, *suffixes: str) -> None:
     # Our tables have a dictionary of their columns; our other files name the software.
     ours = ".csv" in suffixes and out.with_suffix(".columns.csv").exists()
     if out.exists() and not ours and not (out.is_file() and b"napari-dispr" in out.read_bytes()):
-        raise InputError(f"{out} already exists: give another name, or remove it first.")
+        raise InputError(f"{out} already exists: choose another name, or remove it first.")
 
 
 def check_folder(out: Path, *ours: str, old: bool = False) -> None:
@@ -210,13 +219,8 @@ def check_folder(out: Path, *ours: str, old: bool = False) -> None:
     It must be new or empty, or hold one of the files ``ours``, which this command wrote before; a folder that
     is known to be its own (``old``) may hold anything.
     """
-    if out.is_dir() and not old and not any((out / name).is_file() for name in ours):
-        names = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-        if names:
-            raise InputError(
-                f"{out} holds files that this command did not write, such as {names[0]}: give a new or an "
-                "empty folder."
-            )
+    if not old:
+        check_no_other_files(out, *ours)
     _check_writable(out)
 
 
@@ -224,14 +228,16 @@ def _check_writable(folder: Path) -> None:
     """Check that files can be written into a folder, which need not exist yet."""
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not parent.is_dir():
-        raise InputError(f"{parent} is a file: give a folder to write to.")
+        raise InputError(f"{parent} is a file: choose a folder to write to.")
     try:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except PermissionError:
-        raise InputError(f"There is no permission to write into {parent}: give another folder.") from None
+        raise InputError(f"There is no permission to write into {parent}: choose another folder.") from None
     except OSError as error:
-        raise InputError(f"{parent} cannot be written to ({error.strerror}): give another folder.") from None
+        raise InputError(
+            f"{parent} cannot be written to ({error.strerror}): choose another folder."
+        ) from None
 
 
 def read_real_cells(dataset: Path) -> "list[CellFile]":

@@ -75,4 +75,4 @@ def _check_is_demo(out: Path) -> None:
     except (ValueError, AttributeError):
         ours = False
     if not ours:
-        raise InputError(f"{out} holds a prediction that is not the demo's: give a new or an empty folder.")
+        raise InputError(f"{out} holds a prediction that is not the demo's: choose a new or an empty folder.")

@@ -15,7 +15,9 @@ def add(commands: Any) -> None:
     )
     command.add_argument("folder", type=Path, help="folder of a saved prediction")
     command.add_argument("--cell", type=int, required=True, help="label of the cell")
-    command.add_argument("--member", type=int, default=0, help="number of the member (%(default)s)")
+    command.add_argument(
+        "--member", type=int, default=0, help=f"number of the member, {common.FROM_0} (%(default)s)"
+    )
     command.add_argument("--out", type=Path, required=True, help="file to write: NAME.ome.tif or NAME.png")
     command.add_argument(
         "--model", help="file of the model of the prediction, if `models list` does not have it"

@@ -68,7 +68,7 @@ def evaluate(options: argparse.Namespace) -> None:
     common.check_folder(options.out, *_FILES)
     if not options.resume and any((options.out / name).exists() for name in _FILES):
         raise InputError(
-            f"{options.out} already holds an evaluation: continue it with --resume, or give another folder."
+            f"{options.out} already holds an evaluation: continue it with --resume, or choose another folder."
         )
     from napari_dispr.cells.folders import read_dataset, read_notes
     from napari_dispr.evaluation.evaluate import iter_evaluate, voxel_of

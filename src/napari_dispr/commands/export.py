@@ -16,7 +16,9 @@ def add(commands: Any) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder for the meshes")
     command.add_argument("--format", default="stl", help="stl, ply, obj or glb (%(default)s)")
     command.add_argument("--cells", help="labels of the cells, such as 3,7 (all)")
-    command.add_argument("--members", help="numbers of the members, from 0, such as 0,2; or none (all)")
+    command.add_argument(
+        "--members", help=f"numbers of the members, {common.FROM_0}, such as 0,2; or none (all)"
+    )
     command.add_argument("--no-consensus", action="store_true", help="write no mesh of the consensus")
 
 

@@ -80,6 +80,7 @@ def _measure_path(
     path: Path, spacing: tuple[float, ...] | None, unit: str, options: argparse.Namespace
 ) -> "pd.DataFrame":
     """Measure a file or folder in its own units."""
+    from napari_dispr.cells.file_pairs import is_zarr
     from napari_dispr.prediction.saving import PREDICTION_FILE, load_measures, load_prediction
     from napari_dispr.shapes.ensemble import Ensemble
     from napari_dispr.shapes.measures import MEASURES
@@ -104,6 +105,8 @@ def _measure_path(
         return _measure_members(path, *members, chosen)
     if any((path / name / "mask").is_dir() for name in ("", "train", "test")):
         return _measure_dataset(path, spacing, unit, chosen)
+    if path.is_dir() and not is_zarr(path):
+        raise InputError(f"{path} is no prediction, dataset or OME-Zarr: give one of these, or a file.")
     return _measure_segmentation(path, spacing, unit, options)
 
 

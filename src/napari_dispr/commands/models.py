@@ -14,8 +14,7 @@ from napari_dispr.errors import InputError, counted, words_of
 
 
 def add(commands: Any) -> None:
-    models = commands.add_parser("models", help="list, describe, import, export and remove shape models")
-    kinds = models.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    kinds = common.add_group(commands, "models", "list, describe, import, export and remove shape models")
     common.add_command(kinds, "list", list_models, "list all models")
     command = common.add_command(
         kinds, "info", model_info, "describe a model: purpose, training data, scores"

@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
     command.add_argument("folder", type=Path, help="folder of the saved prediction, which is changed")
     command.add_argument("--cells", help="labels of the cells, such as 3,7 (all)")
     command.add_argument(
-        "--reject", help="numbers of the members of one cell to replace, from 0, such as 1,3"
+        "--reject", help=f"numbers of the members of one cell to replace, {common.FROM_0}, such as 1,3"
     )
     command.add_argument("--members", type=int, help="number of new members of each cell (5)")
     command.add_argument(

@@ -28,7 +28,9 @@ def add(commands: Any) -> None:
         help="2D picture (the pixel size that it states is used), 3D stack (with --planes), or a dataset "
         "folder with image/ and mask/",
     )
-    command.add_argument("labels", type=Path, nargs="?", help="segmentation of the picture, one value a cell")
+    command.add_argument(
+        "labels", type=Path, nargs="?", help="segmentation of the picture, one value per cell"
+    )
     command.add_argument("--out", type=Path, required=True, help="folder for the results")
     command.add_argument("--cells", help="labels of the cells, such as 3,7 (all)")
     command.add_argument(
@@ -61,7 +63,7 @@ def predict(options: argparse.Namespace) -> None:
     try:
         earlier = None if options.overwrite else earlier_prediction(options.out)
     except InputError as error:
-        raise InputError(f"{error} Give another folder, or --overwrite to replace it.") from None
+        raise InputError(f"{error} Choose another folder, or --overwrite to replace it.") from None
     inputs: dict[str, Any]
     if options.labels is None:
         inputs = {"dataset": str(options.image)}

@@ -12,10 +12,8 @@ from napari_dispr.synthesis.settings import LearnSettings, ViewsSettings
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser(
-        "synthesise", help="learn from few annotated images, make many, and judge whether they help"
-    )
-    parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    text = "learn from few annotated images, make many, and judge whether they help"
+    parts = common.add_group(commands, "synthesise", text)
     command = common.add_command(
         parts, "learn", learn, "learn masks and textures of cells from annotated images, 2D or 3D"
     )

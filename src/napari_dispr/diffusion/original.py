@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -13,6 +14,7 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import NetworkConfig, UNet3D, seeded
 from napari_dispr.diffusion.process import GaussianDiffusion
 from napari_dispr.errors import InputError
+from napari_dispr.files import reading
 
 State = Mapping[str, Tensor]
 
@@ -124,17 +126,10 @@ def dispr_qualities(steps: int) -> dict[str, Quality]:
 
 
 def _read(path: str | os.PathLike[str]) -> State:
-    try:
-        with warnings.catch_warnings():  # other files may cause warnings
-            warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"There is no checkpoint {path}: check the name.") from None
-    except Exception as error:  # a damaged file can raise anything
-        raise InputError(
-            f"{path} cannot be read as a PyTorch checkpoint of plain tensors: "
-            "choose a savedmodel*.pt or emasavedmodel*.pt that DISPR wrote."
-        ) from error
+    cure = "choose a savedmodel*.pt or emasavedmodel*.pt that DISPR wrote"
+    with reading(Path(path), "a PyTorch checkpoint of plain tensors", cure), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other files may cause warnings
+        state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(
             f"{path} contains something other than a network's parameters (an optimiser's state?): "

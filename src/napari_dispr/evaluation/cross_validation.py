@@ -274,7 +274,7 @@ def _start_or_resume(folder: Path, plan: Mapping[str, Any], resume: bool) -> Non
     elif resume:
         check_same(folder / _PLAN, plain(plan))
     else:
-        raise InputError(f"{folder} already holds a cross-validation: resume it, or give another folder.")
+        raise InputError(f"{folder} already holds a cross-validation: resume it, or choose another folder.")
     table = pd.DataFrame([(name, plan["classes"][name], fold) for name, fold in plan["folds"].items()])
     with written_aside(folder / "folds.csv") as aside:
         table.to_csv(aside, index=False, header=["name", "class", "fold"])

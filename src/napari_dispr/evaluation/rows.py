@@ -176,9 +176,9 @@ class Rows:
                 same = next(lines, self.columns[name]) == self.columns[name]
                 found[name] = [_read_row(self.columns[name], values) for values in lines if same]
             except (ValueError, csv.Error):
-                raise InputError(f"{path} is damaged: give another folder, or remove this one.") from None
+                raise InputError(f"{path} is damaged: choose another folder, or remove this one.") from None
             if not same:
-                raise InputError(f"{path} was written by another version: give another folder.")
+                raise InputError(f"{path} was written by another version: choose another folder.")
         members = Counter(_pair(row) for row in found["errors"])
         self.cells = [row for row in found["cells"] if members[_pair(row)] == row["members"]]
         self._done = {_pair(row) for row in self.cells}
@@ -223,10 +223,10 @@ def check_same(path: Path, settings: Mapping[str, Any]) -> None:
     try:
         before = json.loads(path.read_text("utf-8"))
     except ValueError:
-        raise InputError(f"{path} is damaged: give another folder.") from None
+        raise InputError(f"{path} is damaged: choose another folder.") from None
     for name in dict.fromkeys([*settings, *before]):
         if settings.get(name) != before.get(name):
             raise InputError(
                 f"The evaluation in {path.parent} was started with other {words_of(name)}: give the "
-                "same to resume it, or give another folder."
+                "same to resume it, or choose another folder."
             )

@@ -254,7 +254,7 @@ def export_model(name_or_path: str | os.PathLike[str], out: str | os.PathLike[st
     if out.suffix != _SUFFIX:
         raise InputError(f"{out} is no name for a model file: let it end in {_SUFFIX}.")
     if out.exists():
-        raise InputError(f"There is a file {out} already: give another name, or remove it first.")
+        raise InputError(f"There is a file {out} already: choose another name, or remove it first.")
     _copy(source, out, name)
     return out
 

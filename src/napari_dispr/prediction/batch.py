@@ -15,7 +15,7 @@ import pandas as pd
 from napari_dispr.cells.fields import Field, list_fields
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
-from napari_dispr.files import locked, plain, write_json
+from napari_dispr.files import check_no_other_files, locked, plain, write_json
 from napari_dispr.models.library import load_model
 from napari_dispr.models.sampling import as_method
 from napari_dispr.prediction.batch_tables import (
@@ -245,12 +245,7 @@ def _check_same(job: Job, name: str, listed: list[Field]) -> None:
         }
     )
     path, finished = job.out / BATCH_FILE, job.out / FIELDS
-    if not path.exists():
-        others = sorted(one.name for one in job.out.iterdir() if not one.name.startswith("."))
-        if others:
-            raise InputError(
-                f"{job.out} holds other files, such as {others[0]}: give a new or an empty folder."
-            )
+    check_no_other_files(job.out, BATCH_FILE)
     if not (path.exists() and finished.is_dir() and any(finished.iterdir())):
         write_json(path, made)
         return
@@ -258,21 +253,21 @@ def _check_same(job: Job, name: str, listed: list[Field]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
         known, fields = {**before, **before["settings"]}, dict(before.get("fields", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is damaged: give another folder.") from None
+        raise InputError(f"{path} is damaged: choose another folder.") from None
     wanted = {key: value for key, value in made.items() if key not in ("software", "settings", "fields")}
     wanted |= {key: value for key, value in made["settings"].items() if key not in ("device", "model")}
     for key, value in wanted.items():
         if known.get(key) != value:
             raise InputError(
                 f"The batch in {job.out} has the {key.replace('_', ' ')} {known.get(key)!r}, not {value!r}: "
-                "give another folder, or the same settings to go on."
+                "choose another folder, or the same settings to go on."
             )
     for field, source in made["fields"].items():
         folder = job.folder(field)
         if fields.get(field, source) != source and folder.exists():
             raise InputError(
                 f"The field {field} was predicted from {_in_words(fields[field])}, not from "
-                f"{_in_words(source)}: give another folder, or remove {folder} to predict it again."
+                f"{_in_words(source)}: choose another folder, or remove {folder} to predict it again."
             )
     if (together := fields | made["fields"]) != fields:
         write_json(path, before | {"fields": together})

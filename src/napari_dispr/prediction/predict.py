@@ -31,7 +31,7 @@ __all__ = ["CellDone", "Event", "Step", "iter_predict", "iter_predict_crops", "p
 
 #: After "The earlier prediction has ...": for the command, and for ``earlier`` in Python.
 _NOT_THE_SAME = (
-    "so it cannot be continued: give another folder, or --overwrite (in Python, leave out `earlier`)."
+    "so it cannot be continued: choose another folder, or --overwrite (in Python, leave out `earlier`)."
 )
 
 

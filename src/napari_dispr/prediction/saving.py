@@ -74,7 +74,7 @@ def _check_not_foreign(prediction: Prediction, folder: str | os.PathLike[str]) -
     for name in (*TABLES, *(columns_file(table).name for table in TABLES), *files):
         if (Path(folder) / name).exists():
             raise InputError(
-                f"{folder} holds a file {name} that is not of a saved prediction: give a new or an empty "
+                f"{folder} holds a file {name} that is not of a saved prediction: choose a new or an empty "
                 "folder."
             )
 

@@ -29,7 +29,7 @@ from napari_dispr.cells.folders import (
 from napari_dispr.cells.splits import real_cells, several_classes
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go, steps_of
-from napari_dispr.files import plain, write_json
+from napari_dispr.files import check_no_other_files, plain, write_json
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.prediction.saving import write_table
 from napari_dispr.settings import PredictSettings, checked_settings
@@ -201,6 +201,7 @@ def _start_or_continue(
 ) -> None:
     """Write the settings of a new run, or check that the folder was started with the same ones."""
     check_no_dataset(folder)
+    check_no_other_files(folder, REQUEST_FILE)
     request = plain(
         {
             "model": model.hash,

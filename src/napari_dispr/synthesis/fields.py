@@ -162,7 +162,7 @@ def _read_rows(folder: Path) -> dict[str, list[dict[str, str]]]:
     path = folder / CELLS_FILE
     for row in read_rows(path, COLUMNS):
         if row.keys() != set(COLUMNS) or None in row.values():
-            raise InputError(f"{path} is damaged: give another folder, or remove this one.")
+            raise InputError(f"{path} is damaged: choose another folder, or remove this one.")
         rows.setdefault(row["image"], []).append(row)
     return rows
 

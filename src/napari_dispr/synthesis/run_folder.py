@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_dispr.errors import InputError
-from napari_dispr.files import plain, remove_temporary
+from napari_dispr.files import check_no_other_files, plain, remove_temporary
 
 
 def earlier_card(folder: Path, name: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -15,8 +15,7 @@ def earlier_card(folder: Path, name: str, request: Mapping[str, Any]) -> dict[st
     Its entry "request" has all that the results depend on. Raises an InputError if the folder holds files
     that are not of such a run, or a run with another request.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder to write to.")
+    check_no_other_files(folder, name)
     if (folder / name).is_file():
         try:
             card: dict[str, Any] = json.loads((folder / name).read_text("utf-8"))
@@ -31,6 +30,4 @@ def earlier_card(folder: Path, name: str, request: Mapping[str, Any]) -> dict[st
         for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
             remove_temporary(place)
         return card
-    if folder.exists() and (names := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
-        raise InputError(f"{folder} holds other files, such as {names[0]}: choose a new or an empty folder.")
     return None

@@ -262,6 +262,17 @@ class Run(RunFolder):
         with reading(folder / _PLAN, "a plan of this version", "start a new run"):
             return cls(folder, Plan.model_validate_json((folder / _PLAN).read_text("utf-8")))
 
+    def delete(self) -> None:
+        """As of any run; an InputError also if an unfinished run of the Train widget needs its cells."""
+        for run in all_runs():
+            own = run.folder == self.folder
+            if not own and self.folder in Path(run.plan.dataset).parents and run.state != "finished":
+                raise InputError(
+                    f"{run.name!r} is not finished and needs the cells of {self.name!r}: delete or finish "
+                    f"{run.name!r} first."
+                )
+        super().delete()
+
     @property
     def checkpoint(self) -> Path:
         """The state from which a run is resumed."""

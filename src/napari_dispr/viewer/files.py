@@ -45,10 +45,10 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
         (BATCH_FILE, {"model_hash", "fields"}, read_batch),
         (PREDICTION_FILE, {"cells", "image_to_world"}, read_ensemble),
     ):
-        try:
-            content = json.loads(_index_file(path, name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+        if not (index := _index_file(path, name)).is_file():  # also a pipe, which would be waited for
             continue
+        try:
+            content = json.loads(index.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return read  # damaged, or not readable: it shows a notification
         if isinstance(content, dict) and not entries.isdisjoint(content):

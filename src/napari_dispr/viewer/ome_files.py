@@ -58,6 +58,8 @@ def ome_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | 
         if len(path) != 1:
             return None
         (path,) = path
+    if not Path(path).is_file():
+        return None
     try:
         with tifffile.TiffFile(path) as file:
             return read_ome if file.is_ome else None

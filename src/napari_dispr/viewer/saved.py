@@ -13,7 +13,7 @@ from napari_dispr.labels import whole_numbers
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import load_measures, load_pictures, load_prediction
 from napari_dispr.viewer.content import LayerData, compose
-from napari_dispr.viewer.layers import PredictionHandle, result_layers
+from napari_dispr.viewer.layers import PredictionHandle, result_layers, transform_of
 from napari_dispr.viewer.opened import OpenPrediction, opened
 
 
@@ -37,7 +37,7 @@ def open_saved(
     known = made.get("labels") or made.get("field")
     name = str(known or Path(made.get("labels_file") or folder.name).stem)
     handle = PredictionHandle(opened(prediction, measures, name))
-    place: dict[str, Any] = {"affine": prediction.image_to_world, "units": (prediction.unit,) * 2}
+    place: dict[str, Any] = {**transform_of(prediction.image_to_world), "units": (prediction.unit,) * 2}
     if "spacing" in made:  # a stack
         place = {"scale": made["spacing"], "units": (prediction.unit,) * 3}
     layers: list[LayerData] = [

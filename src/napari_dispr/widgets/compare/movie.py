@@ -79,5 +79,5 @@ def write_movie(path: str, frames: Sequence[NDArray[np.uint8]]) -> str:
             'MP4 needs the package imageio-ffmpeg: install it ("pip install imageio-ffmpeg"), or save a GIF.'
         ) from error
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}. Choose another place.") from error
+        raise InputError(f"{path}: {error.strerror or error}. Choose another folder.") from error
     return path

@@ -221,7 +221,7 @@ class CompareWidget(DockedWidget):
         self.cell_choice.clear()
         columns = (table[name] for name in ("label", "ambiguity", "modes", "warning"))
         for label, ambiguity, modes, warning in zip(*columns, strict=True):
-            differs = f": {ambiguity:.2f}" if ambiguity == ambiguity else ""
+            differs = f": ambiguity {ambiguity:.2f}" if ambiguity == ambiguity else ""
             kinds = f", {modes} kinds" if modes > 1 else ""
             self.cell_choice.addItem(f"{'⚠ ' if warning else ''}cell {label}{differs}{kinds}")
         words = self.cell_choice.view()

@@ -386,7 +386,7 @@ class MorphometryWidget(DockedWidget):
             try:
                 self.plots.save(path)
             except OSError as error:
-                self.hint.say(f"{path}: {error.strerror}. Choose another place.", problem=True)
+                self.hint.say(f"{path}: {error.strerror}. Choose another folder.", problem=True)
             else:
                 self.hint.say(f"Plot saved as {path}.")
 

@@ -150,7 +150,7 @@ class RunBar(QWidget):
             self.status.say(str(error), problem=True)
         elif isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""
-            text = f"{place}{error.strerror or error}. Choose another place, or free some space there."
+            text = f"{place}{error.strerror or error}. Choose another folder, or free some space there."
             self.status.say(text, problem=True)
         else:
             text = f"Stopped by an error: see napari's notifications. {self._kept()}"

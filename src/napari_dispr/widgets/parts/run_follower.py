@@ -44,7 +44,7 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         self._read = LatestAnswer(Followed.read, self._on_read, self, pause=None)
         self._start = LatestAnswer(resume, self._on_started, self, pause=None)
         self._stop = LatestAnswer(stop_runs, self._on_stopped, self, pause=None)
-        self._delete = LatestAnswer(RunFolder.delete, self._on_deleted, self, pause=None)
+        self._delete = LatestAnswer(lambda run: run.delete(), self._on_deleted, self, pause=None)
         self._next_read = QTimer(self, singleShot=True, interval=POLL)
         self._next_read.timeout.connect(self._ask)
         self.stop_button.clicked.connect(self.stop)
@@ -180,7 +180,11 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         if self._followed is None:
             return
         name = self._followed.run.name
-        if self.confirm(f"Delete the run {name!r} with its log and its weights? Its finished model stays."):
+        question = (
+            f"Delete the run {name!r} with its log, its weights and its copies of the cells? Its finished "
+            "model and your own files stay."
+        )
+        if self.confirm(question):
             self._delete.ask(self._followed.run)
             self._show_buttons(self._followed)
 

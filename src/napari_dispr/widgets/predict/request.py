@@ -153,7 +153,7 @@ def make_request(
     if misaligned(image, labels):
         raise InputError(
             f'"{labels.name}" lacks an axis that "{image.name}" has (such as channels), so that napari shows '
-            "the labels of another time: align them."
+            "labels that belong to another plane: align them."
         )
     segmentation = displayed_plane(labels, dims, picture.unit)
     if not picture.index:  # a 2D picture has no z of its own
