@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_dispr.diffusion.network import UNet3D, one_by_one
+from napari_dispr.diffusion.network import UNet3D
+from napari_dispr.diffusion.normalisation import one_by_one
 
 #: Largest integer of a rounded activation, and of a weight. AVX2 adds two products in 16 bit: activations
 #: from 0 to 255 would overflow.

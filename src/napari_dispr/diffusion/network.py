@@ -5,7 +5,7 @@ load without changes. The meaning of the condition planes is defined in `conditi
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -17,9 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_dispr import grid
-
-#: Of so few voxels PyTorch's normalisation in 16 bit takes 3 to 6 times as long if channels are last.
-_FEW = 1024
+from napari_dispr.diffusion.normalisation import GroupNorm, one_by_one
 
 _Multiple = Annotated[float, Field(gt=0, le=64)]
 
@@ -149,30 +147,6 @@ def timestep_embedding(t: Tensor, width: int) -> Tensor:
     exponent = -math.log(1e4) * torch.arange(half, dtype=torch.float32, device=t.device) / half
     angles = t[:, None].float() * torch.exp(exponent)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
-
-
-def one_by_one(function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-    """The results of a function for each sample of a batch, (B, ...)."""
-    samples = [function(*sample) for sample in zip(*(part.split(1) for part in batch), strict=True)]
-    return samples[0] if len(samples) == 1 else torch.cat(samples)
-
-
-class GroupNorm(nn.GroupNorm):
-    """32 groups; computed in float32 for any input type."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(32, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.float(), self.bias.float()
-        if x.device.type == "cpu" and not self.weight.requires_grad:
-            # For channels-last tensors PyTorch divides the whole batch among its threads. Then the rounding
-            # of a sample depends on its place in the batch, so samples are computed one by one. (PyTorch's
-            # own sums are in float32 here for any type.)
-            if x.dtype is not torch.float32 and x[0, 0].numel() <= _FEW:
-                x = x.contiguous()
-            return one_by_one(lambda one: F.group_norm(one, self.num_groups, weight, bias, self.eps), x)
-        return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
 
 
 def conv(

@@ -11,13 +11,13 @@ nearest shapes, as in a hybrid ensemble Kalman filter (Hamill and Snyder 2000, M
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
 from napari_dispr import grid
 from napari_dispr.diffusion.condition import MASK_TRUNCATION
@@ -149,7 +149,7 @@ class Start:
         passed = np.searchsorted(cumulative, spread_evenly(seed) * cumulative[-1], side="right")
         place = order[[min(int(passed), len(order) - 1)]]
         looks, near, factor = self._regression
-        change = cho_solve(factor, (self._wanted - self._looks(place))[0]) @ looks.T @ near
+        change = _solved(factor, (self._wanted - self._looks(place))[0]) @ looks.T @ near
         scores = np.asarray(self._scores(place)[0] + change, np.float32)
         scores = scores + self._missing(self.sections.of(scores))
         return volume_of(self.known.coefficients(scores), self.look.angle, shift=self.shift)
@@ -204,7 +204,7 @@ class Start:
         Size is the mean signed distance.
         """
         looks, near, factor = self._regression
-        slopes = cho_solve(factor, looks.T @ (near @ self.known.components[0]))
+        slopes = _solved(factor, looks.T @ (near @ self.known.components[0]))
         change = (self._wanted - self._looks(np.arange(len(self.likely.numbers)))) @ slopes
         order = np.argsort(self.known.sizes[self.likely.numbers] + change, kind="stable")
         return order, self.likely.probability[order].cumsum()
@@ -235,11 +235,11 @@ class Start:
         return np.concatenate([masks, images], axis=1)
 
     @cached_property
-    def _regression(self) -> tuple[Floats, Floats, Any]:
+    def _regression(self) -> tuple[Floats, Floats, Tensor]:
         """Ridge regression of the components on the look, weighted by nearness, without the last product.
 
         Looks (n, D) and components (n, K) of the nearest shapes, centred, and the Cholesky factor of a (D, D)
-        matrix: a change d of the look changes the components by ``cho_solve(factor, d) @ looks.T @
+        matrix: a change d of the look changes the components by ``_solved(factor, d) @ looks.T @
         components``. All slopes, (D, K), would take longer than the few changes that are needed.
         """
         near, weight = self._near
@@ -247,7 +247,8 @@ class Start:
             near, weight = near[:0], weight[:0]
         looks, scores = (_centred(one, weight) for one in (self._looks(near), self._scores(near)))
         ridge = RIDGE * float((looks**2).sum()) / max(len(near), 1) or 1.0
-        return looks, scores, cho_factor(looks.T @ looks + ridge * np.eye(looks.shape[1]))
+        matrix = looks.T @ looks + ridge * np.eye(looks.shape[1])
+        return looks, scores, torch.linalg.cholesky(torch.from_numpy(matrix))
 
     @cached_property
     def _near(self) -> tuple[NDArray[np.int_], Floats]:
@@ -258,6 +259,11 @@ class Start:
         apart = self.likely.apart[near]
         weight = np.maximum(1 - apart / max(apart.max(initial=0), 1e-9), 1e-3).astype(np.float32)[:, None]
         return near, weight / max(weight.sum(), 1e-9)
+
+
+def _solved(factor: Tensor, values: Floats) -> NDArray[np.float64]:
+    """The solution (D,) of linear equations with a matrix of this Cholesky factor, (D, D)."""
+    return torch.cholesky_solve(torch.from_numpy(values)[:, None].double(), factor)[:, 0].numpy()
 
 
 def _smooth(volume: Floats) -> Floats:
