@@ -201,7 +201,7 @@ def checked_stack(stack: Stack) -> Stack:
         check_spacing(stack.spacing, stack.unit)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    spacing = tuple(float(step) for step in stack.spacing)
+    z, y, x = (float(step) for step in stack.spacing)
     if labels.dtype.kind == "b":
         raise InputError(
             f"The labels of {name} are true or false: give each cell a number of its "
@@ -212,7 +212,7 @@ def checked_stack(stack: Stack) -> Stack:
         image = check_intensities(image, labels, name)
     if not labels.any():
         raise InputError(f"The labels of {name} are empty: segment at least one cell.")
-    return replace(stack, image=image, labels=labels, spacing=spacing)
+    return replace(stack, image=image, labels=labels, spacing=(z, y, x))
 
 
 def _check_together(stacks: Sequence[Stack]) -> None:
