@@ -7,7 +7,6 @@ member does not depend on the other members of its batch. Sums are exact, and th
 
 import math
 import platform
-from copy import deepcopy
 from functools import cache
 
 import torch
@@ -92,14 +91,8 @@ class PointwiseConv(nn.Module):
 
 
 def in_eight_bit(network: UNet3D) -> UNet3D:
-    """Replace the convolutions of a float32 network, except the last one; for sampling only.
-
-    Of the first one the part for the condition also stays: it is computed once per cell.
-    """
-    own = network.config.in_channels * network.config.fold**3
-    first = deepcopy(network.stem)
-    first.weight, first.bias = nn.Parameter(first.weight[:, :own], requires_grad=False), None
-    network.first = EightBitConv(first)
+    """Replace the convolutions of a float32 network, except the first and the last; for sampling only."""
+    network.apart = True
     for stage in (*network.input_blocks[1:], network.middle_block, *network.output_blocks):
         for parent in list(stage.modules()):
             for name, child in list(parent.named_children()):

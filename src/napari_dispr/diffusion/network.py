@@ -283,8 +283,8 @@ class UNet(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        #: Of a network in 8 bit: the first convolution of x; then samples pass the levels one by one.
-        self.first: nn.Module | None = None
+        #: Whether samples pass the levels one by one, which is faster in 8 bit.
+        self.apart = False
         width, stride, n, dimensions = config.num_channels, config.stride, config.fold, config.dimensions
         embedding = 4 * width
         self.time_embed = nn.Sequential(
@@ -339,21 +339,18 @@ class UNet(nn.Module):
         return c.in_channels * c.fold**c.dimensions + (c.planes * c.fold**2 + c.fold if c.planes else 0)
 
     @property
-    def stem(self) -> nn.Conv3d:
-        """The first convolution."""
+    def _stem(self) -> nn.Conv3d:
         return cast(nn.Conv3d, cast(Stage, self.input_blocks[0])[0])
 
     def forward(self, x: Tensor, t: Tensor, features: Tensor | None = None) -> Tensor:
-        stem = self.stem
+        stem = self._stem
         embedding = self.time_embed(timestep_embedding(t, self.config.num_channels).to(stem.weight.dtype))
         h = fold(x, self.config.fold) if self.config.fold > 1 else x
         if features is None:
             h = stem(h)
-        elif self.first is None:
-            h = F.conv3d(h, stem.weight[:, : h.shape[1]], padding=1) + features
         else:
-            h = self.first(h) + features
-        h = self._levels(h, embedding) if self.first is None else one_by_one(self._levels, h, embedding)
+            h = F.conv3d(h, stem.weight[:, : h.shape[1]], padding=1) + features
+        h = one_by_one(self._levels, h, embedding) if self.apart else self._levels(h, embedding)
         h = self.out(h)
         return unfold(h, self.config.fold) if self.config.fold > 1 else h
 
@@ -377,7 +374,7 @@ class UNet3D(UNet):
         if config.volumes:
             # Apart from the first convolution, so that a wider network starts with exactly the same output.
             self.known = zeroed(
-                nn.Conv3d(config.volumes * config.fold**3, self.stem.out_channels, 1, bias=False)
+                nn.Conv3d(config.volumes * config.fold**3, self._stem.out_channels, 1, bias=False)
             )
 
     def with_inputs(self, planes: int, volumes: int) -> "UNet3D":
@@ -414,7 +411,7 @@ class UNet3D(UNet):
         """
         # The first convolution of planes that are the same at each depth and of distances that are the same
         # in each plane, as convolutions of pictures: a sixteenth of the work.
-        stem, n = self.stem, self.config.fold
+        stem, n = self._stem, self.config.fold
         depth, own, width = grid.SIZE // n, self.config.in_channels * n**3, stem.out_channels
         below, within, above = stem.weight[:, own:-n].unbind(2)
         kernels = torch.cat([within + above, below + within + above, below + within])
