@@ -258,7 +258,7 @@ def test_the_demo_replaces_no_other_prediction(folder, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
     assert main(["predict", *files, *out, "--model", "ellipsoid"]) == 0
     assert main(["demo", *out, "--model", "ellipsoid"]) == 2
-    assert "not the demo's: give a new" in capsys.readouterr().err
+    assert "not the demo's: choose a new" in capsys.readouterr().err
     assert len(nd.load_prediction(tmp_path / "out")) == 3
     for _ in range(2):
         assert main(["demo", "--out", str(tmp_path / "demo"), "--model", "ellipsoid"]) == 0
@@ -432,7 +432,7 @@ def test_files_of_the_user_are_not_replaced(folder, dataset, tmp_path, capsys):
         ["measure", picture[1], "--out", str(tmp_path / "cells.csv")],
     ):
         assert main(command) == 2
-        assert "give a" in capsys.readouterr().err
+        assert "choose a" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["cells.csv"]
     assert (tmp_path / "cells.csv").read_text() == "mine"
 
