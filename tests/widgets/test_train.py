@@ -118,6 +118,7 @@ def with_plugin(npe2pm: _pytest_plugin.TestPluginManager) -> Iterator[None]:
 
 def test_calibrate_instead_of_train(with_plugin, opened, qtbot: QtBot, monkeypatch) -> None:
     viewer, widget = opened(show=True)
+    viewer.window._qt_window.resize(1000, 500)
     cells_read(qtbot, widget)
     widget.form.preset.setCurrentText("calibrate only")
     assert widget.train_button.text() == "Calibrate" and not widget.form.minutes.isVisible()
@@ -135,7 +136,9 @@ def test_calibrate_instead_of_train(with_plugin, opened, qtbot: QtBot, monkeypat
     qtbot.waitUntil(lambda: not widget.run_bar.running)
     assert "now available in Predict" in widget.run_bar.status.text()
     assert "calibrated with 7 known cells" in read_card("my-tall").description
-    press(widget.use_button)
+    button = widget.use_button
+    qtbot.waitUntil(lambda: button.visibleRegion().boundingRect() == button.rect())  # scrolled into view
+    press(button)
     qtbot.waitUntil(lambda: len(viewer.window.dock_widgets) == 2)
 
 

@@ -157,7 +157,15 @@ class DockedWidget(QWidget):
         layout.unsetContentsMargins()
         layout.addStretch(0)
         layout.addWidget(CiteLink())
-        column(_ScrollArea(content), parent=self)
+        self._area = _ScrollArea(content)
+        column(self._area, parent=self)
+
+    def _scroll_to(self, control: QWidget) -> None:
+        """Bring a control that has just appeared into view, once it has its place."""
+        soon = QTimer(control, singleShot=True, interval=0)
+        soon.timeout.connect(lambda: self._area.ensureWidgetVisible(control))
+        soon.timeout.connect(soon.deleteLater)
+        soon.start()
 
     # --- the dock --------------------------------------------------------------------------------
 
