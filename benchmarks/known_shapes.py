@@ -119,10 +119,13 @@ def main() -> None:
         real = nuclei_to_train_on(options.nuclei, 400, options.seed, HEIGHTS)
         made = list(others(options.simulated or 360, options.seed))
         counts = options.of_real or 1800, options.of_simulated or 1200
+    card = model.card
     drawn = [
         version
         for group, count, varied in zip((real, made), counts, (True, options.nuclei is not None), strict=True)
-        for version in versions(group, count, model.card.truncation, options.seed, varied=varied)
+        for version in versions(
+            group, count, card.truncation, card.typical_extent, options.seed, varied=varied
+        )
     ]
     qualities = {
         name: Quality(sampler="euler", steps=steps) for name, steps in (("fast", 1), ("balanced", 2))

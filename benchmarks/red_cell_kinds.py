@@ -7,7 +7,8 @@ The second command also prints the table of README, with all real red blood cell
 fifth, each fifth drawn by a model whose known shapes and regression of volumes are without it, and with the
 scores of ``generic`` on the nuclei left out (``calibrate_generic.py``).
 
-The cells come from other seeds than those trained with. DIR/red_cell_kinds.json holds the figures,
+The cells come from other seeds than those trained with, or with ``--other`` from a second source
+(``other_red_cells.py``). DIR/red_cell_kinds.json holds the figures,
 DIR/cells the cells, and DIR/MODEL/KIND-000.npz the members, to look at and to calibrate with; DIR/held_out
 those of the real cells.
 """
@@ -20,9 +21,15 @@ import numpy as np
 from calibrate_generic import left_out
 from known_shapes import without
 from numpy.typing import NDArray
+from other_red_cells import other_red_cells
+from scipy.ndimage import affine_transform
 from train_red_blood_cell import COMMON, split
 
+from napari_dispr import grid
+from napari_dispr.cells.cropping import INSIDE, box_centre
 from napari_dispr.cells.folders import CellFile, DatasetNotes, read_dataset, write_dataset
+from napari_dispr.cells.novelty import at_extent
+from napari_dispr.cells.training_cells import larger_side
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.files import write_json
 from napari_dispr.models.fits import cylinder, ellipsoid
@@ -48,6 +55,17 @@ def simulated(of_each: int, seed: int) -> list[CellFile]:
     return cells
 
 
+def at_auto(cell: CellFile, extent: float) -> CellFile:
+    """The cell at the scale "auto": its mask has the given extent, whatever its true size."""
+    box = grid.box_of(cell.mask > INSIDE)
+    assert box is not None
+    zoom = extent / larger_side(cell.mask)
+    middle = np.array([grid.IMAGED_PLANE, *box_centre(box)]) - np.array(grid.MIDDLE) / zoom
+    obj = affine_transform(cell.known_object.astype(np.float32), np.eye(3) / zoom, middle, order=1)
+    mask, image = at_extent(cell.mask, cell.image, extent)
+    return CellFile(cell.name, mask, image, obj.astype(np.uint8))
+
+
 def scored(members: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
     """Relative error of the estimate of the volume, IoU of the consensus, and energy score."""
     volume = np.mean([np.count_nonzero(member) for member in members])
@@ -67,17 +85,17 @@ def summarised(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def drawn(
-    model: ShapeModel | Method, cells: list[CellFile], options: argparse.Namespace, folder: Path
+    model: ShapeModel | Method, cells: list[CellFile], quality: str, folder: Path, *, auto: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Draw cells into a folder; the scores of each."""
+    """Draw cells into a folder, at their true size or at the scale "auto"; the scores of each."""
     folder.mkdir(parents=True, exist_ok=True)
+    if auto:
+        cells = [at_auto(cell, model.card.typical_extent) for cell in cells]
     crops = [cell.crop(label) for label, cell in enumerate(cells, start=1)]
-    if options.auto:
+    if auto:
         crops = [replace(crop, known_scale=None) for crop in crops]
     rows = {}
-    for event in iter_predict_crops(
-        crops, model, PredictSettings(quality=options.quality), image_to_world=np.eye(3)
-    ):
+    for event in iter_predict_crops(crops, model, PredictSettings(quality=quality), image_to_world=np.eye(3)):
         if isinstance(event, CellDone):
             cell, ensemble = cells[event.label - 1], event.ensemble
             assert cell.obj is not None
@@ -122,7 +140,7 @@ def print_table(options: argparse.Namespace, kinds: dict[str, dict[str, dict[str
     for fold in range(5):
         _, real = split(cells, fold)
         unknowing = without(model, cells, {cell.name for cell in real})
-        members |= drawn(unknowing, real, options, options.out / "held_out")
+        members |= drawn(unknowing, real, options.quality, options.out / "held_out")
     for real in (cells, split(cells)[1]):
         fits = {name: summarised(list(rows.values())) for name, rows in fitted(real).items()}
         ours = summarised([members[cell.name] for cell in real])
@@ -141,24 +159,29 @@ def main() -> None:
     parser.add_argument("--of-each", type=int, default=8, help="cells of each kind (8)")
     parser.add_argument("--quality", default="balanced")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--auto", action="store_true", help="hide how large the cells really are")
+    parser.add_argument("--other", action="store_true", help="cells of the common kinds from a second source")
+    parser.add_argument("--auto", action="store_true", help="draw them at the scale auto, too")
     parser.add_argument("--real", type=Path, help="dataset of real red blood cells, for the table of README")
     parser.add_argument("--nuclei", type=Path, help="folder of real nuclei")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    cells = simulated(options.of_each, options.seed)
+    cells = (other_red_cells if options.other else simulated)(options.of_each, options.seed)
     if not (options.out / "cells").exists():
         notes = DatasetNotes(voxel_size=VOXEL_SIZE, unit="micrometer", source=[f"simulated, {options.seed}"])
         write_dataset(options.out / "cells", cells, notes)
     found = fitted(cells)
     for given in options.models:
         model, name = load_model(given), Path(given).stem
-        found[name] = drawn(model, cells, options, options.out / name)
+        found[name] = drawn(model, cells, options.quality, options.out / name)
+        if options.auto:
+            own = drawn(model, cells, options.quality, options.out / f"{name}-auto", auto=True)
+            found[f"{name}, auto"] = own
     table = {}
     for name, rows in found.items():
         kinds = {
             kind: summarised([row for cell, row in rows.items() if cell.rsplit("-", 1)[0] == kind])
             for kind in KINDS
+            if any(cell.startswith(f"{kind}-") for cell in rows)
         }
         common = [row for cell, row in rows.items() if cell.rsplit("-", 1)[0] in COMMON]
         table[name] = {**kinds, "common kinds": summarised(common), "all": summarised(list(rows.values()))}

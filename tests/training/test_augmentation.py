@@ -8,7 +8,13 @@ from scipy.spatial.transform import Rotation
 from support.simulated import cell_of
 
 from napari_dispr import InputError, grid, signed_distance
-from napari_dispr.cells.training_cells import STORED_TRUNCATION, TrainingCell, training_cell
+from napari_dispr.cells.training_cells import (
+    STORED_TRUNCATION,
+    TrainingCell,
+    larger_side,
+    training_cell,
+)
+from napari_dispr.diffusion.cosines import volume_of
 from napari_dispr.shapes.morphometry import iou
 from napari_dispr.synthesis.phantoms import phantom
 from napari_dispr.training.augmentation import augmented, unaugmented
@@ -87,10 +93,19 @@ def test_scales_are_as_wide_as_stated(discocyte):
 
 def test_known_shapes_of_simulated_cells_keep_shape_and_size(discocyte):
     for varied in (False, True):
-        shapes = [one for one in versions([discocyte], 30, 8.0, varied=varied) if one.sized]
+        shapes = [one for one in versions([discocyte], 30, 8.0, 50.0, varied=varied) if one.sized]
         # The zeroth cosine is the mean distance of all voxels.
         spread = np.std([one.shape[0, 0, 0] for one in shapes])
         assert len(shapes) > 10 and (spread < 1) != varied
+
+
+def test_known_shapes_of_hidden_size_have_the_extent_of_the_scale_auto(discocyte):
+    extents = [
+        larger_side(volume_of(one.shape, one.look.angle)[grid.IMAGED_PLANE] > 0)
+        for one in versions([discocyte], 30, 8.0, 40.0, varied=False)
+        if not one.sized
+    ]
+    assert abs(discocyte.extent - 40) > 5 and abs(np.median(extents) - 40) <= 2
 
 
 def test_scale_of_the_sample_is_correct(discocyte):

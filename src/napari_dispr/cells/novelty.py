@@ -31,7 +31,7 @@ _FOLDS = 10
 _UNIT = 0.98
 _DIRECTIONS = {
     "blurred": "its picture looks blurred",
-    "inverted": "its picture looks inverted, dark where others are bright",
+    "inverted": "its picture is dark where others are bright: inverted, or of another stain",
     "strange": "its picture looks like that of another stain or kind of cell",
 }
 #: A cell with a low and with a high value of a feature of the mask, in words.

@@ -177,7 +177,8 @@ def _from_known_shapes(
     """The model with versions of its training cells to start from; ``step`` is called once for each cell."""
     prepared = [training_cell(c.name, c.mask, c.image, c.known_object) for c in cells]
     each = min(_VERSIONS_OF_EACH, max(1, _VERSIONS // len(prepared)))
-    drawn, wanted = [], versions(prepared, each * len(prepared), settings.truncation, settings.seed)
+    extent = model.card.typical_extent
+    drawn, wanted = [], versions(prepared, each * len(prepared), settings.truncation, extent, settings.seed)
     for number, version in enumerate(wanted):
         if stop():
             raise Stopped

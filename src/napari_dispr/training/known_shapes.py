@@ -27,22 +27,28 @@ class Version(NamedTuple):
 
 
 def versions(
-    cells: Sequence[TrainingCell], count: int, truncation: float, seed: int = 0, *, varied: bool = True
+    cells: Sequence[TrainingCell],
+    count: int,
+    truncation: float,
+    extent: float,
+    seed: int = 0,
+    *,
+    varied: bool = True,
 ) -> Iterator[Version]:
     """Random versions of cells, turned and mirrored; all cells in turn. ``truncation`` is that of the model.
 
-    If ``varied``, they are also scaled and bent as in training, since few cells do not show how cells vary.
+    ``extent`` is the larger side of a cell at the scale "auto", in voxels: the ``typical_extent`` of the model.
+    If ``varied``, cells are also scaled and bent as in training, since few cells do not show how cells vary.
     Simulated cells do, and bent ones would no longer be spheres or discs.
     """
     rng = np.random.default_rng((seed, 3))
-    typical = float(np.median([cell.extent for cell in cells]))
     for number in range(count):
         cell = cells[number % len(cells)]
         hidden = rng.random() < _HIDDEN
         sample = augmented(
             cell,
             rng,
-            scale=typical / cell.extent if hidden else 1.0,
+            scale=extent / cell.extent if hidden else 1.0,
             resliced=_RESLICED,
             bent=varied,
             size_spread=SIZE_SPREAD if varied else 0.0,
