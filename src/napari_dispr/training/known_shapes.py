@@ -38,8 +38,8 @@ def versions(
     """Random versions of cells, turned and mirrored; all cells in turn. ``truncation`` is that of the model.
 
     ``extent`` is the larger side of a cell at the scale "auto", in voxels: the ``typical_extent`` of the
-    model. If ``varied``, cells are also scaled and bent as in training, since few cells do not show how cells vary.
-    Simulated cells do, and bent ones would no longer be spheres or discs.
+    model. If ``varied``, cells are also scaled and bent as in training, since few cells do not show how cells
+    vary. Simulated cells do, and bent ones would no longer be spheres or discs.
     """
     rng = np.random.default_rng((seed, 3))
     for number in range(count):
