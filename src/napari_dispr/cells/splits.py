@@ -175,7 +175,7 @@ def several_classes(cells: Sequence[CellFile], table: str | os.PathLike[str] | N
     """As `classes_of`, with an InputError if there is only one class."""
     classes = classes_of(cells, table)
     if len(set(classes.values())) < 2:
-        cure = f"give two or more in {table}" if table else "name them CLASS_001, ..., or give --class-table"
+        cure = f"give two or more in {table}" if table else "name them CLASS_001, ..., or give their classes"
         raise InputError(f"All cells are of one class: {cure}.")
     return classes
 
