@@ -95,6 +95,21 @@ class _ScrollArea(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidget(content)
         CalmWheel(content)
+        self._kept: QWidget | None = None
+        self.verticalScrollBar().rangeChanged.connect(self._on_range)
+        self.verticalScrollBar().actionTriggered.connect(self._on_scrolled)
+
+    def keep_in_view(self, control: QWidget) -> None:
+        """Scroll to a control that has just appeared, also when it moves, until the user scrolls."""
+        self._kept = control
+        self._on_range()
+
+    def _on_range(self, *_: int) -> None:
+        if self._kept is not None and self._kept.isVisible():
+            self.ensureWidgetVisible(self._kept)
+
+    def _on_scrolled(self, *_: int) -> None:
+        self._kept = None
 
     def minimumSizeHint(self) -> QSize:
         """Low, so that a dock never makes the window higher."""
@@ -159,13 +174,6 @@ class DockedWidget(QWidget):
         layout.addWidget(CiteLink())
         self._area = _ScrollArea(content)
         column(self._area, parent=self)
-
-    def _scroll_to(self, control: QWidget) -> None:
-        """Bring a control that has just appeared into view, once it has its place."""
-        soon = QTimer(control, singleShot=True, interval=0)
-        soon.timeout.connect(lambda: self._area.ensureWidgetVisible(control))
-        soon.timeout.connect(soon.deleteLater)
-        soon.start()
 
     # --- the dock --------------------------------------------------------------------------------
 

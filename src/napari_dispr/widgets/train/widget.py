@@ -119,7 +119,7 @@ class TrainWidget(DockedWidget):
         lines = [f'"{answer.path.stem}" is now available in Predict: {answer.summary}.', *answer.warnings]
         self.run_bar.status.say("\n⚠ ".join(lines))
         self.use_button.show()
-        self._scroll_to(self.use_button)
+        self._area.keep_in_view(self.use_button)
 
     def _use_calibrated(self) -> None:
         if self._calibrated is not None:
