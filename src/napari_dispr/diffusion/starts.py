@@ -246,7 +246,8 @@ class Start:
         if len(near) < 2 or self.shift:  # known looks are those of the middle
             near, weight = near[:0], weight[:0]
         looks, scores = (_centred(one, weight) for one in (self._looks(near), self._scores(near)))
-        ridge = RIDGE * float((looks**2).sum()) / max(len(near), 1) or 1.0
+        spread = float((looks**2).sum()) / max(len(near), 1)
+        ridge = RIDGE * spread if spread else 1.0
         matrix = looks.T @ looks + ridge * np.eye(looks.shape[1])
         return looks, scores, torch.linalg.cholesky(torch.from_numpy(matrix))
 

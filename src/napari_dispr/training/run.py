@@ -263,7 +263,10 @@ class Run(RunFolder):
             return cls(folder, Plan.model_validate_json((folder / _PLAN).read_text("utf-8")))
 
     def delete(self) -> None:
-        """As of any run; an InputError also if an unfinished run of the Train widget needs its cells."""
+        """Delete the run; its finished model stays.
+
+        Raises an InputError also if an unfinished run of the Train widget needs its cells.
+        """
         for run in all_runs():
             own = run.folder == self.folder
             if not own and self.folder in Path(run.plan.dataset).parents and run.state != "finished":
