@@ -16,7 +16,7 @@ import numpy as np
 from napari_dispr import grid, signed_distance
 from napari_dispr.diffusion.cosines import Floats, volume_of
 from napari_dispr.diffusion.known_shapes import KnownShapes
-from napari_dispr.diffusion.starts import spread_evenly
+from napari_dispr.diffusion.representatives import spread_evenly
 from napari_dispr.planes import WIDEST, KnownPlane
 from napari_dispr.stereology import OFF, TALL, Cut, Numbers, Sizes
 

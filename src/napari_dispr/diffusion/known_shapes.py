@@ -42,6 +42,9 @@ START = 0.6
 #: Only this many of the nearest shapes can be likely.
 _NEAR = 2000
 
+#: Width of the edge, in units of the truncation, of shapes that are compared voxel by voxel.
+_EDGE = 0.5
+
 #: Radii, in voxels, of the circles around the middle of a section on which its waves are read, and numbers
 #: of waves on a circle. Fewer make up the whole outline, which is compared voxel by voxel.
 _CIRCLES, _WAVES = np.arange(4.0, 30.0, 2.0), np.arange(3, 17)
@@ -300,6 +303,17 @@ class KnownShapes:
     def coefficients(self, scores: Floats) -> Floats:
         """Coefficients (16, 16, 16) of the shape with components (K,)."""
         return (self.mean + self.components @ scores).reshape((MODES,) * 3)
+
+    def unlike(self, scores: Floats) -> Floats:
+        """1 - IoU of the shapes with components (n, K) with each other, (n, n), at every fourth voxel."""
+        waves = cosines_at(MODES, np.arange(1.5, grid.SIZE, 4))
+        inside = (self.mean[:, None] + self.components @ scores.T).reshape(*(MODES,) * 3, -1)
+        for _ in range(3):  # the next axis is first then
+            inside = np.tensordot(inside, waves, (0, 1))
+        inside = np.clip(inside.reshape(len(scores), -1) / _EDGE + 0.5, 0, 1)
+        both = inside @ inside.T
+        sizes = both.diagonal()
+        return np.asarray(1 - both / (sizes + sizes[:, None] - both), np.float32)
 
     @cached_property
     def components(self) -> Floats:

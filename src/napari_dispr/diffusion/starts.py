@@ -39,6 +39,7 @@ from napari_dispr.diffusion.known_shapes import (
     edge_of,
     look_of,
 )
+from napari_dispr.diffusion.representatives import CANDIDATES, representative
 from napari_dispr.diffusion.samplers import section_limits
 from napari_dispr.planes import KnownPlane, ends, section_areas
 
@@ -74,16 +75,6 @@ def off_centre(mask: Floats, planes: Sequence[KnownPlane]) -> float:
         return 0.0
     middle = sum(ends(*section_areas(mask, planes))) / 2
     return middle if abs(middle) > OFF_CENTRE * np.sqrt(mask.sum() / np.pi) else 0.0
-
-
-def spread_evenly(number: int) -> float:
-    """Van der Corput's sequence in base 5: the digits of the number in reverse order after the point."""
-    share, unit = 0.0, 1.0
-    while number:
-        number, digit = divmod(number, 5)
-        unit /= 5
-        share += digit * unit
-    return share
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,15 +133,13 @@ class Start:
     def shape(self, seed: int) -> Floats:
         """A known shape (64, 64, 64), fitted to the cell and turned like it; in units of the truncation.
 
-        Five consecutive seeds take shapes from different fifths of the distribution of sizes, so that few
-        members represent all sizes. A random seed takes a random shape.
+        Consecutive seeds from a multiple of `CANDIDATES` on take shapes that together represent all likely
+        ones. A random seed takes a random shape.
         """
-        order, cumulative = self._by_size
-        passed = np.searchsorted(cumulative, spread_evenly(seed) * cumulative[-1], side="right")
-        place = order[[min(int(passed), len(order) - 1)]]
-        looks, near, factor = self._regression
-        change = _solved(factor, (self._wanted - self._looks(place))[0]) @ looks.T @ near
-        scores = np.asarray(self._scores(place)[0] + change, np.float32)
+        number, place = divmod(seed, CANDIDATES)
+        if len(self.edges) > 1:  # the others start from noise
+            place = sum(one % 5 not in FROM_NOISE for one in range(place))
+        scores = self._members(number)[place]
         scores = scores + self._missing(self.sections.of(scores))
         return volume_of(self.known.coefficients(scores), self.look.angle, shift=self.shift)
 
@@ -204,10 +193,25 @@ class Start:
         Size is the mean signed distance.
         """
         looks, near, factor = self._regression
-        slopes = _solved(factor, looks.T @ (near @ self.known.components[0]))
+        slopes = _solved(factor, looks.T @ (near @ self.known.components[:1].T))[:, 0]
         change = (self._wanted - self._looks(np.arange(len(self.likely.numbers)))) @ slopes
         order = np.argsort(self.known.sizes[self.likely.numbers] + change, kind="stable")
         return order, self.likely.probability[order].cumsum()
+
+    @lru_cache(maxsize=4)  # noqa: B019 -- the members of a cell follow one another
+    def _members(self, number: int) -> Floats:
+        """Components (n, K) of likely shapes, changed by the regression, in the order of members.
+
+        They are candidates at even distances in the distribution of sizes; ``number`` says where they begin.
+        """
+        order, cumulative = self._by_size
+        begin = np.random.default_rng(number).random()
+        shares = (np.arange(CANDIDATES) + begin) / CANDIDATES * cumulative[-1]
+        places = order[np.minimum(np.searchsorted(cumulative, shares, side="right"), len(order) - 1)]
+        looks, near, factor = self._regression
+        change = _solved(factor, (self._wanted - self._looks(places)).T).T @ looks.T @ near
+        scores = np.asarray(self._scores(places) + change, np.float32)
+        return scores[representative(self.known.unlike(scores))]
 
     def _scores(self, places: NDArray[np.int_]) -> Floats:
         """Components (n, K) of likely shapes, mirrored as they are likely."""
@@ -263,8 +267,8 @@ class Start:
 
 
 def _solved(factor: Tensor, values: Floats) -> NDArray[np.float64]:
-    """The solution (D,) of linear equations with a matrix of this Cholesky factor, (D, D)."""
-    return torch.cholesky_solve(torch.from_numpy(values)[:, None].double(), factor)[:, 0].numpy()
+    """The solutions (D, n) of linear equations with a matrix of this Cholesky factor, (D, D)."""
+    return torch.cholesky_solve(torch.from_numpy(values).double(), factor).numpy()
 
 
 def _smooth(volume: Floats) -> Floats:

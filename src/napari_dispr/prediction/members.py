@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import Crop
+from napari_dispr.diffusion.representatives import CANDIDATES
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.models.method import Members, Method, NotDrawn, OutOfMemory, Task
@@ -117,11 +118,12 @@ def section_of(crop: Crop) -> Section:
 
 
 def noise_seed(seed: int, prediction: Prediction, label: int, number: int) -> int:
-    """Seed of all noise of one member; those of a cell are consecutive.
+    """Seed of all noise of one member; those of a cell are consecutive, from a multiple of `CANDIDATES` on.
 
     A cell is identified by its name if cells have names, and labels only count them; otherwise by its label.
     """
     name = prediction.names.get(label)
     key = label if name is None else zlib.crc32(name.encode())
     (state,) = np.random.SeedSequence((seed, key)).generate_state(1, np.uint64)
-    return (int(state) >> 2) + number
+    first = int(state) >> 2
+    return first - first % CANDIDATES + number

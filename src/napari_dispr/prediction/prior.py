@@ -10,13 +10,14 @@ from napari_dispr.cells.features import GROUPS, features
 from napari_dispr.cells.heights import known_volume
 from napari_dispr.cells.novelty import novelty_reason
 from napari_dispr.cells.volume import expected_volume
+from napari_dispr.diffusion.representatives import spread_evenly
 from napari_dispr.errors import InputError
 from napari_dispr.shapes.ensemble import stretched
 
 #: Members are stretched at most by this factor to the volume that known cells give.
 _MOST = 4.0
-#: Of five consecutive members each takes another quantile (10, 30, 50, 70, 90 %) of a normal distribution.
-_QUANTILES = ndtri(np.linspace(0.1, 0.9, 5))
+#: Of five consecutive members each takes another quantile (50, 10, 90, 30, 70 %) of a normal distribution.
+_QUANTILES = ndtri([spread_evenly(number) for number in range(5)])
 #: Of the error of a predicted volume only what exceeds this counts: members differ nearly as much anyway, and
 #: where the volume is known so well (spheres) stretching would be visible.
 _SMALL = 0.09
@@ -64,9 +65,8 @@ class Prior:
         """Stretch a member (64, 64, 64) along z: to a volume between its own and the predicted one, and then
         to the volume that the known cells of a calibration give.
 
-        The predicted volume has an error, of which the members take quantiles, in the order in which they
-        take those of the sizes of known shapes (`starts.Start.shape`). A member is stretched by its seed
-        alone, so that it does not depend on how many are drawn.
+        The predicted volume has an error, of which the members take quantiles. A member is stretched by its
+        seed alone, so that it does not depend on how many are drawn.
         """
         volume = np.count_nonzero(distance > 0)
         if self.volume is not None and volume:
