@@ -59,7 +59,7 @@ def evaluated(model: ShapeModel, cells: dict[str, list[CellFile]]) -> tuple[dict
     """Scores for the card by stack, and all cells together; prints them with the rivals'."""
     summaries, everything = {}, Scored({quality: [] for quality in model.card.qualities}, [])
     for name, own in cells.items():
-        found = scored(model, own, CPU, lambda: False, lambda done: None)
+        found = scored(model, own, CPU, lambda: False, lambda: None)
         for quality, scores in found.scores.items():
             print(f"{name}, {len(own)} nuclei: {quality}: {line(scores)}", flush=True)
             everything.scores[quality].extend(scores)

@@ -148,6 +148,18 @@ def test_five_consecutive_seeds_take_shapes_of_all_sizes(known: KnownShapes):
     assert sizes.mean() == pytest.approx(np.mean(random), abs=error)
 
 
+def test_the_first_five_members_represent_all_likely_shapes(known: KnownShapes):
+    """Their mean is more like that of many than the mean of five random ones is."""
+    start = start_of(known, section(pear(-0.9, tall=9, long=22)))
+    rng = np.random.default_rng(0)
+    many = np.stack([start.shape(int(seed)) > 0 for seed in rng.integers(2**62, size=200)])
+    usual = many.mean(axis=0)
+    random = [np.abs(rng.permutation(many)[:5].mean(axis=0) - usual).sum() for _ in range(40)]
+    for first in (0, 50, 5000):
+        chosen = np.stack([start.shape(first + number) > 0 for number in range(5)])
+        assert np.abs(chosen.mean(axis=0) - usual).sum() < 0.8 * np.mean(random)
+
+
 def test_starts_fit_the_section_of_a_cell_between_the_known_ones(known: KnownShapes):
     """None is 19 voxels long, and none has the section exactly; the shape stays as tall as a known one."""
     shape = pear(-0.9, tall=12, long=19)
