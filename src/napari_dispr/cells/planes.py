@@ -110,11 +110,11 @@ def _check_linked(labels: NDArray[Any]) -> None:
         cells, areas = zip(*(np.unique(plane, return_counts=True) for plane in (below, above)), strict=True)
         first, second = (areas[k][np.searchsorted(cells[k], pairs[k])] for k in (0, 1))
         one, coincide = pairs[0] == pairs[1], overlap > _COINCIDE * (first + second - overlap)
-        together += np.count_nonzero(one)
-        apart += np.count_nonzero(np.intersect1d(*cells)) - np.count_nonzero(one)
-        alike += np.count_nonzero(coincide & one)
-        other += np.count_nonzero(coincide & ~one)
-        sections += np.count_nonzero(cells[0])
+        together += int(one.sum())
+        apart += int((np.intersect1d(*cells) > 0).sum()) - int(one.sum())
+        alike += int((coincide & one).sum())
+        other += int((coincide & ~one).sum())
+        sections += int((cells[0] > 0).sum())
     if apart > together or other > alike + _BY_CHANCE * sections:
         raise InputError(
             "The labels name different cells in different planes: give each cell the same number in all of "
