@@ -310,7 +310,12 @@ def test_neither_coarse_labels_nor_those_predicted_from_are_taken_for_the_truth(
     session = Session.of(viewer)
     session.show(replace(session.current, key=object(), labels=used))
     assert widget.truth_choice.layer is fine
+    session.show(replace(session.current, key=object(), labels=viewer.layers["cells"]))
+    assert widget.truth_choice.layer is fine, "another prediction was made from the stack"
     viewer.layers.remove(fine)
+    in_micrometer = viewer.add_labels(data, name="of another picture", units=("micrometer",) * 3)
+    assert widget.truth_choice.layer is None and in_micrometer in widget.truth_choice.offered
+    viewer.layers.remove(in_micrometer)
     assert widget.truth_choice.layer is None and widget.truth_choice.offered == [coarse, used]
     widget.truth_choice.layer = used  # as the user says
     session.show(replace(session.current, key=object()))

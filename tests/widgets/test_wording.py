@@ -28,4 +28,4 @@ def test_long_names_do_not_make_a_window_wider() -> None:
     pieces = breakable(f"Finished: {'x' * 100} is available.").split("\u200b")
     assert [len(piece) for piece in pieces] == [40, 30, 30, 24]
     assert shortened("generic (start)") == "generic (start)"
-    assert shortened("nuclei-of-the-embryo-of-2026-11-30 (start)") == "nuclei-of-the-…11-30 (start)"
+    assert shortened("nuclei-of-the-embryo-of-2026-11-30 (start)") == "nuclei-of-t…30 (start)"

@@ -29,7 +29,7 @@ from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.session import Session
-from napari_dispr.viewer.world import layer_to_world
+from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.compare.actions import CompareActions
 from napari_dispr.widgets.compare.canvas import ShapeCanvas
 from napari_dispr.widgets.compare.changes import Change
@@ -202,12 +202,17 @@ class CompareWidget(DockedWidget):
             self._show()
 
     def _suggests_truth(self, layer: Labels) -> bool:
-        """Whether 3D labels are probably the true shapes: not those that were predicted from, nor coarse."""
+        """Whether 3D labels are probably the true shapes: not those that were predicted from, nor coarse, nor
+        in units that cannot be compared.
+        """
         opened = self._session.current
+        if opened is not None and unit_ratio(layer.units[-1], opened.unit) is None:
+            return False
         sides = grid.spacing(layer_to_world(layer))
-        used = opened is not None and (
-            layer is unwrapped(opened.labels)
-            or layer.name in (opened.name, opened.prediction.provenance.get("labels"))
+        used = any(
+            layer is unwrapped(one.labels)
+            or layer.name in (one.name, one.prediction.provenance.get("labels"))
+            for one in self._session.predictions
         )
         return not used and bool(sides.max() <= _COARSE * sides.min())
 

@@ -21,8 +21,8 @@ def breakable(text: str) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name with its middle left out, if it has more than 28 characters."""
-    return name if len(name) <= 28 else f"{name[:14]}…{name[-13:]}"
+    """A name with its middle left out, if it has more than 22 characters."""
+    return name if len(name) <= 22 else f"{name[:11]}…{name[-10:]}"
 
 
 def heading(name: str, unit: str, between: str = "\n") -> str:
