@@ -214,6 +214,11 @@ def plain(value: Any) -> Any:
     return value
 
 
+def separator_of(text: str) -> str:
+    """What separates the columns of a table: the most frequent of ",", ";" and tab in its first line."""
+    return max(",;\t", key=text.partition("\n")[0].count)
+
+
 #: For `reading`: a table, and the cure of a damaged one.
 A_TABLE = ("a table", "save it as CSV with UTF-8")
 _MISSING = "There is no file {}: check the name."

@@ -175,6 +175,7 @@ PICTURE = np.arange(144, dtype=np.uint8).reshape(12, 12)
         (np.where(GOOD, np.nan, PICTURE), GOOD * 4, "NaN or infinite values in cells, such as 4: replace"),
         (np.where(GOOD, -np.inf, PICTURE), GOOD, "infinite"),
         (np.full_like(PICTURE, 7), GOOD, "same value"),
+        (GOOD * 4.0, GOOD * 4, "the labels themselves"),
         (PICTURE, GOOD * 0.5, "fractions"),
         (PICTURE, np.where(GOOD, 1, np.nan), "NaN"),
         (PICTURE, GOOD * 0, "empty"),

@@ -186,3 +186,46 @@ def test_cells_with_one_or_two_sections_know_the_sizes_of_all_cells_of_the_stack
     assert 24 < 2 * np.exp(crops[11].sizes.radius) < 30 and np.count_nonzero(labels[4] == 12) > 300
     # Two balls are too few; and cells with more sections need no sizes.
     assert all(crop.sizes is None for crop in cropped()[0])
+
+
+def stack_of_discs(step: int, *, restart: bool = False) -> np.ndarray:
+    """Balls of radius 10 in three layers that interlock, of which every ``step``-th plane is there.
+
+    With ``restart`` the cells of each plane are numbered anew.
+    """
+    z, y, x = np.ogrid[:60, :80, :80]
+    labels = np.zeros((60, 80, 80), np.uint16)
+    places = np.ndindex(3, 2, 3)
+    centres = [(10 + 17 * k, 14 + 26 * i + 7 * k, 14 + 26 * j) for k, i, j in places]
+    for label, (a, b, c) in enumerate(centres, start=1):
+        labels[(z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2 < 100] = label
+    planes = labels[5::step]
+    if restart:
+        shuffled = np.random.default_rng(1).permutation
+        numbers = [np.concatenate([[0], 1 + shuffled(len(np.unique(plane)) - 1)]) for plane in planes]
+        return np.stack(
+            [own[np.searchsorted(np.unique(one), one)] for own, one in zip(numbers, planes, strict=True)]
+        )
+    return planes
+
+
+@pytest.mark.parametrize("step", [2, 4, 8, 16, 20])
+def test_planes_as_far_apart_as_cells_are_tall_are_taken(step: int) -> None:
+    """Sections of different cells overlap there, but do not coincide."""
+    planes = stack_of_discs(step)
+    assert np.array_equal(check_planes(None, planes, range(len(planes))).labels, planes)
+
+
+@pytest.mark.parametrize("step", [2, 4, 8])
+def test_cells_with_other_numbers_in_each_plane_are_named(step: int) -> None:
+    planes = stack_of_discs(step)
+    unique = np.where(planes > 0, planes + 100 * np.arange(len(planes))[:, None, None], 0)
+    with pytest.raises(InputError, match="name different cells"):
+        check_planes(None, unique, range(len(planes)))
+
+
+@pytest.mark.parametrize("step", [8, 16, 20])
+def test_numbers_that_begin_again_in_each_plane_are_named(step: int) -> None:
+    planes = stack_of_discs(step, restart=True)
+    with pytest.raises(InputError, match="name different cells"):
+        check_planes(None, planes, range(len(planes)))

@@ -1,8 +1,11 @@
 """Cells cut from stacks: pictures as Predict crops them, shapes as they are, what is left out and why."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 
 from napari_dispr import grid
 from napari_dispr.cells.cropping import Scaling, check_fields, crop_cell, crop_cells
@@ -74,6 +77,7 @@ def test_mask_and_image_are_those_that_predict_crops(stack: Stack, dtype: type |
 
 
 def test_pixels_that_are_not_square_are_made_so() -> None:
+    """As Predict does it."""
     spacing = (1.0, 0.6, 0.3)
     labels = ellipsoid(spacing, (4.0, 3.0, 6.0)).astype(np.uint8)
     y, x = np.indices(labels.shape[1:])
@@ -83,10 +87,26 @@ def test_pixels_that_are_not_square_are_made_so() -> None:
     height, width = (np.ptp(np.flatnonzero(mask.any(axis=axis))) + 1 for axis in (1, 0))
     assert width == pytest.approx(12 / 0.25, abs=2) and height == pytest.approx(6 / 0.25, abs=3)
     assert cell.image is not None
-    slopes = [np.gradient(cell.image * 255, axis=axis)[mask].mean() for axis in (0, 1)]
+    sides = grid.pixel_sides(np.diag(spacing[1:]))
+    crop = crop_cell(image[9], labels[9], 1, zoom=0.45 / 0.25, sides=sides)
+    assert crop.image is not None
+    np.testing.assert_array_equal(cell.mask, crop.mask)
+    np.testing.assert_allclose(cell.image[mask], crop.image[mask], atol=1e-6)
+    within = binary_erosion(mask, iterations=3)  # the outermost pixels are not mixed with those outside
+    slopes = [np.gradient(cell.image * 255, axis=axis)[within].mean() for axis in (0, 1)]
     np.testing.assert_allclose(slopes, (2 * 0.25 / 0.6, 0.25 / 0.3), rtol=0.05)
     assert cell.obj is not None
     assert iou(cell.obj[grid.IMAGED_PLANE] > 127, mask) >= 0.999
+
+
+def test_pixels_100_times_as_long_as_wide_take_no_more_memory() -> None:
+    labels = box(slice(3, 9), slice(190, 194), slice(50, 350), shape=(12, 400, 400))
+    tracemalloc.start()
+    (cell,) = cut_stacks([Stack("a", 100 * labels, labels, (1.0, 1.0, 0.01))]).cells
+    assert tracemalloc.get_traced_memory()[1] < 60e6  # a slice with square pixels would have 130 MB
+    tracemalloc.stop()
+    height, width = (np.ptp(np.flatnonzero((cell.mask > 0.5).any(axis=axis))) + 1 for axis in (1, 0))
+    assert height / width == pytest.approx(4 / 3, abs=0.1)
 
 
 def test_pixels_that_are_nearly_square_count_as_square() -> None:

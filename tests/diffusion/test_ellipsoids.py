@@ -12,6 +12,7 @@ from napari_dispr.models.sampling import as_method
 from napari_dispr.planes import WIDEST, KnownPlane
 from napari_dispr.settings import PredictSettings
 from napari_dispr.shapes.scores import iou
+from napari_dispr.signed_distance import crossings
 from napari_dispr.stereology import Sizes
 
 Z, Y, X = np.indices(grid.SHAPE) - np.array([grid.IMAGED_PLANE, 31.5, 31.5])[:, None, None, None]
@@ -72,6 +73,26 @@ def test_long_sections_stay_long():
     start = Ellipsoids.of(mask, [KnownPlane(depth, disc(0)) for depth in (-22.0, 22.0)], TRUNCATION)
     for one in (start.shape(seed) for seed in range(5)):
         assert iou(one[grid.IMAGED_PLANE] > 0, mask > 0.5) > 0.97
+
+
+def test_steps_of_pixels_are_no_grooves_along_the_cell():
+    """The section of a picture with large pixels has steps, which the shape keeps only there."""
+    pixel = 2.0
+    y, x = ((np.round((axis - grid.CENTRE) / pixel) * pixel) for axis in np.ogrid[:64, :64])
+    mask = (np.hypot(y, x) < 20).astype(np.float32)
+    start = Ellipsoids.of(mask, [KnownPlane(depth, disc(0)) for depth in (-28.0, 28.0)], TRUNCATION)
+
+    def unevenness(section: np.ndarray) -> float:
+        places = crossings(section.astype(np.float32), 0.0)
+        down, across = (places - places.mean(axis=0)).T
+        return float(np.std(np.diff(np.hypot(down, across)[np.argsort(np.arctan2(down, across))])))
+
+    own = unevenness(mask - 0.5)
+    for one in (start.shape(seed) for seed in range(5)):
+        assert iou(one[grid.IMAGED_PLANE] > 0, mask > 0.5) > 0.99
+        assert unevenness(one[grid.IMAGED_PLANE]) > 0.5 * own
+        near = max(one[grid.IMAGED_PLANE + 5], one[grid.IMAGED_PLANE - 5], key=np.sum)  # some end before
+        assert unevenness(near) < 0.25 * own
 
 
 def cut_at_random(rng: np.random.Generator) -> tuple[dict[float, float], float]:

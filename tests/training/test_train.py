@@ -178,7 +178,7 @@ def test_members_start_from_known_shapes_if_that_is_better(dataset, tmp_path, ti
     assert model.card.training.get("known_shapes") == ({"cells": 7, "versions": 14} if gain > 0 else None)
     lines = [line for line in run.reports()[0] if line["kind"] == "scoring"]
     # Validated twice before, then 7 cells become known shapes.
-    assert lines[-1]["done"] == lines[-1]["of"] - 1 == 8
+    assert lines[-1]["done"] == lines[-1]["of"] - 1 == 8 and lines[-1]["what"] == "steps"
 
 
 def test_nothing_is_overwritten(trained, dataset):

@@ -33,6 +33,7 @@ from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.files import ensemble_reader, write_measures, write_surfaces, write_volumes
 from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.opening import add_layers
+from napari_dispr.viewer.saved import open_saved
 from napari_dispr.viewer.world import layer_to_world
 
 SOURCE = Path(napari_dispr.__file__).parent
@@ -344,6 +345,22 @@ def test_dropped_on_the_window_it_opens_in_a_thread(
     assert [layer.name for layer in viewer.layers] == [layer.name for layer in shown.layers]
     assert [layer.visible for layer in viewer.layers] == [True, False]
     np.testing.assert_array_equal(viewer.layers[1].data, shown.layers[1].data)
+
+
+def test_a_second_prediction_of_one_name_is_named_with_its_folder(
+    make_napari_viewer, qtbot: QtBot, tmp_path: Path
+) -> None:
+    viewer, done = make_napari_viewer(), []
+    for folder in ("first", "second"):
+        prediction, _ = predicted(ViewerModel(), FRAMES["turned"])
+        prediction.save(tmp_path / folder)
+        for name in ("picture.tif", "segmentation.tif"):
+            tifffile.imwrite(tmp_path / folder / name, np.zeros(prediction.image_shape, np.uint8))
+        add_layers(viewer, open_saved(tmp_path / folder)[1], done=lambda: done.append("all"))
+        qtbot.waitUntil(lambda: done.pop() == "all" if done else False)
+    own = [f"{name}{words}" for name in ("cells", "cells (second)")
+           for words in (": picture", "", ": member 1", ": member 2")]  # fmt: skip
+    assert [layer.name for layer in viewer.layers] == own
 
 
 def test_layers_are_added_while_another_window_is_used(make_napari_viewer, qtbot: QtBot) -> None:

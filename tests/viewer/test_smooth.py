@@ -9,6 +9,7 @@ from support.layers import add_layers_of
 from support.predictions import CENTRES, FRAMES, RADIUS, balls, discs
 
 from napari_dispr import grid
+from napari_dispr.viewer.completed import add_completed, completed_layers
 from napari_dispr.viewer.content import LayerStyle
 from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import ResultLayers, add_surfaces, handle_of, is_seen, surface_layers
@@ -101,3 +102,16 @@ def test_layers_with_a_slider_for_the_members_stay_voxels() -> None:
     viewer = ViewerModel()
     result = shown(viewer, style=LayerStyle(stacked=True))
     assert not list(smooth_shapes(result.layers[:1]))
+
+
+def test_a_completed_stack_hides_the_members_and_their_surfaces() -> None:
+    """Both would be seen in one place."""
+    viewer = ViewerModel()
+    first, *_ = shown(viewer).layers
+    smooth = SmoothLayers(viewer)
+    for made in smooth_shapes([first]):
+        smooth.replace(*made)
+    assert is_seen(first)
+    opened = handle_of(first).newest
+    add_completed(viewer, opened, [Layer.create(*made) for made in completed_layers(opened)])
+    assert not is_seen(first) and viewer.layers["cells: completed"].visible

@@ -12,9 +12,15 @@ from support.windows import press
 
 from napari_dispr.cells.folders import read_dataset
 from napari_dispr.cells.splits import class_of
+from napari_dispr.errors import InputError
 from napari_dispr.synthesis.phantoms import simulate_field
 from napari_dispr.widgets.synthesis.balance import BalanceWidget
-from napari_dispr.widgets.synthesis.balance_request import class_columns, classes_of_layer, planned
+from napari_dispr.widgets.synthesis.balance_request import (
+    class_columns,
+    classes_of_layer,
+    planned,
+    with_table,
+)
 
 
 def test_columns_of_classes_are_found() -> None:
@@ -33,6 +39,23 @@ def test_columns_of_classes_are_found() -> None:
     # Without a column of labels a row is of the label of its number, as napari has it.
     assert classes_of_layer(table.drop(columns="index"), "kind") == {1: "spiky", 3: "disc"}
     assert class_columns(pd.DataFrame()) == []
+
+
+def test_columns_are_read_from_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "classes.csv"
+    path.write_text("\ufeffLabel;kind\n3;disc\n5;spiky\n9;disc\n", encoding="utf-8")
+    empty = with_table(pd.DataFrame(), path)
+    assert classes_of_layer(empty, "kind") == {3: "disc", 5: "spiky", 9: "disc"}
+    own = pd.DataFrame({"label": [3, 5, 7], "area": [1.5, 2.5, 3.5], "kind": ["x", "x", "x"]})
+    both = with_table(own, path)
+    assert classes_of_layer(both, "kind") == classes_of_layer(empty, "kind")
+    assert both.set_index("index")["area"].dropna().to_dict() == {3: 1.5, 5: 2.5, 7: 3.5}
+    without = pd.DataFrame({"area": [0.0, 1.5, 2.5, 3.5]})  # row 0: background
+    assert with_table(without, path).set_index("index")["area"][3] == 3.5
+    for wrong in ("name,kind\na,disc\n", "label,kind\n1.5,disc\n", "label,kind\n1,disc\n1,spiky\n", ""):
+        path.write_text(wrong, encoding="utf-8")
+        with pytest.raises(InputError, match=r"column label with the number|is empty"):
+            with_table(own, path)
 
 
 def test_names_tell_the_classes_again() -> None:
@@ -97,6 +120,12 @@ def test_what_is_missing_is_said(opened, tmp_path: Path) -> None:
     labels.features = pd.DataFrame({"index": [1, 2, 3], "area": [3.0, 4.0, 5.0]})
     assert "no column of classes" in widget.message.text()
     assert widget.table.isHidden() and not widget.balance_button.isEnabled()
+    table = tmp_path / "classes.csv"
+    table.write_text("label,kind\n1,disc\n2,disc\n3,spiky\n", encoding="utf-8")
+    widget.read_csv(table)
+    assert rows(widget) == [["disc", "2", "2"], ["spiky", "1", "2"]] and "area" in labels.features
+    widget.read_csv(tmp_path / "other.csv")
+    assert "There is no file" in widget.message.text()
     labels.features = pd.DataFrame({"index": [1, 2, 3], "state": [True, True, False]})
     assert widget.column.currentData() == "state"
     assert rows(widget) == [["False", "1", "2"], ["True", "2", "2"]]

@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QImage
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QDockWidget
+from qtpy.QtWidgets import QDockWidget, QStyleOptionComboBox
 from support.layers import open_with_layers
 from support.predictions import balls, discs
 from support.windows import click_cell, let_events_run, press
@@ -137,6 +137,17 @@ def test_the_members_stand_side_by_side_in_the_colours_of_their_kinds(compare, q
         pixels = colours(widget, index)
         assert len(pixels) > 200, f"tile {index} shows nothing"
         np.testing.assert_allclose(hue_of(pixels), np.divide(colour, max(colour)), atol=0.12)
+
+
+def test_the_list_of_cells_shows_whole_texts_in_a_narrow_dock(compare, qtbot: QtBot) -> None:
+    viewer, widget = compare()
+    viewer.window._qt_window.resizeDocks([widget.parent()], [400], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: widget.width() < 450)
+    widget.cell_choice.setItemText(0, "cell 10: ambiguity 0.44, 2 kinds")
+    widget.cell_choice.setCurrentIndex(0)
+    option = QStyleOptionComboBox()
+    widget.cell_choice.initStyleOption(option)
+    assert option.currentText == widget.cell_choice.currentText()
 
 
 def test_clicks_choose_cells_and_members_and_the_others_follow(compare, qtbot: QtBot) -> None:
@@ -299,7 +310,12 @@ def test_neither_coarse_labels_nor_those_predicted_from_are_taken_for_the_truth(
     session = Session.of(viewer)
     session.show(replace(session.current, key=object(), labels=used))
     assert widget.truth_choice.layer is fine
+    session.show(replace(session.current, key=object(), labels=viewer.layers["cells"]))
+    assert widget.truth_choice.layer is fine, "another prediction was made from the stack"
     viewer.layers.remove(fine)
+    in_micrometer = viewer.add_labels(data, name="of another picture", units=("micrometer",) * 3)
+    assert widget.truth_choice.layer is None and in_micrometer in widget.truth_choice.offered
+    viewer.layers.remove(in_micrometer)
     assert widget.truth_choice.layer is None and widget.truth_choice.offered == [coarse, used]
     widget.truth_choice.layer = used  # as the user says
     session.show(replace(session.current, key=object()))

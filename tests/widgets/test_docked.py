@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea, QTextEdit, QWidget
 from support.windows import let_events_run
 
 import napari_dispr
+from napari_dispr.training.run import Plan, Run
 from napari_dispr.viewer.opening import DISPLAY_NAME, PLUGIN, open_window
 from napari_dispr.widgets.morphometry.widget import MorphometryWidget
 from napari_dispr.widgets.parts.citation import CITATION, CiteLink
@@ -137,6 +138,25 @@ def test_messages_do_not_move_buttons(
         getattr(part, message).say("This sentence needs more than one line in a window of this width. " * 3)
     qtbot.waitUntil(lambda: all(getattr(part, message).height() > 30 for message in messages))
     assert shown.isVisible() and shown.mapTo(widget, QPoint(0, 0)) == before
+
+
+def test_long_names_do_not_make_a_window_wider(
+    make_napari_viewer: Callable[..., Viewer], qtbot: QtBot, tmp_path: Path
+) -> None:
+    widget = TrainWidget(make_napari_viewer())
+    qtbot.addWidget(widget)
+    name = "my_nuclei_of_the_embryo_at_sixteen_cells_confocal_of_2026_11_30_second_attempt"
+    plan = Plan(name=name, dataset="cells", out=str(tmp_path / f"{name}.safetensors"), start=name)
+    run = Run.create(tmp_path / "run", plan)
+    for step in (0, 10):
+        run.write("validation", step=step, share=0, best=True, energy_score=0.3, volume_error=0.2)
+    run.write("end", reason="finished", model=plan.out)
+    widget.view.follow(run)
+    widget.view.show()
+    qtbot.waitUntil(lambda: widget.view.state == "finished" and bool(widget.view.scores.text()))
+    let_events_run()
+    assert widget.view.minimumSizeHint().width() < 400
+    assert name in widget.view.scores.toolTip()
 
 
 def test_the_message_of_a_filter_moves_nothing(

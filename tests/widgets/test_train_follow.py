@@ -95,8 +95,8 @@ def test_numbers_of_a_run_that_goes_on(run: Run) -> None:
 
 
 def test_scoring_shows_progress(run: Run) -> None:
-    def score(done: int, at: float) -> FollowedRun:
-        run.write("scoring", done=done, of=12, time=at)
+    def score(done: int, at: float, **what: str) -> FollowedRun:
+        run.write("scoring", done=done, of=12, time=at, **what)
         return up_to_date(followed)
 
     started(run)
@@ -115,7 +115,8 @@ def test_scoring_shows_progress(run: Run) -> None:
     assert followed.numbers() == "6 of 12 cells · 20 s left"
     step(run, 2000, 1.0)
     score(0, 300.0)
-    assert score(9, 390.0).progress == 0.75
+    assert score(9, 390.0, what="steps").progress == 0.75
+    assert followed.numbers() == "9 of 12 steps · 30 s left", "each cell is scored several times"
     assert followed.headline() == "Finishing the model and scoring it on the validation cells."
     stop_runs([run], grace=200)
 

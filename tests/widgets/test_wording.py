@@ -3,7 +3,7 @@
 import pytest
 
 from napari_dispr.errors import counted, duration
-from napari_dispr.widgets.parts.wording import plain
+from napari_dispr.widgets.parts.wording import breakable, plain, shortened
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,12 @@ def test_numbers_of_cells() -> None:
 def test_measures_have_four_digits_and_whole_volumes() -> None:
     values = (0.01234567, 9618.7, 15988.4, 2.5e7, float("nan"))
     assert [plain(value) for value in values] == ["0.01235", "9619", "15988", "2.5e+07", ""]
+
+
+def test_long_names_do_not_make_a_window_wider() -> None:
+    sentence = "Finished: the model is now available in Predict."
+    assert breakable(sentence) == sentence
+    pieces = breakable(f"Finished: {'x' * 100} is available.").split("\u200b")
+    assert [len(piece) for piece in pieces] == [40, 30, 30, 24]
+    assert shortened("generic (start)") == "generic (start)"
+    assert shortened("nuclei-of-the-embryo-of-2026-11-30 (start)") == "nuclei-of-t…30 (start)"

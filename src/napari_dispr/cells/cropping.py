@@ -115,6 +115,8 @@ def check_intensities(
         image = np.where(finite, image, 0)
     if image.size and image.min() == image.max():
         raise InputError(f"{which} has the same value everywhere: choose the channel that shows the cells.")
+    if labels is not None and labels.max(initial=0) > 1 and np.array_equal(image, labels):
+        raise InputError(f"{which} holds the labels themselves: choose the picture that shows the cells.")
     return image
 
 

@@ -18,7 +18,7 @@ from napari_dispr.cells.pictures import SERIES, axes_of, read_plane
 from napari_dispr.cells.stack_files import stated_pixel_size
 from napari_dispr.cells.stated_sizes import UNIT, micrometers
 from napari_dispr.errors import InputError
-from napari_dispr.files import A_TABLE, as_file_name, in_natural_order, reading
+from napari_dispr.files import A_TABLE, as_file_name, in_natural_order, reading, separator_of
 from napari_dispr.grid import LARGEST, SMALLEST
 
 #: Names of folders with the images and with the labels of a batch.
@@ -152,8 +152,7 @@ def _of_folder(folder: Path) -> Iterator[Field]:
 def _of_table(path: Path) -> Iterator[Field]:
     with reading(path, *A_TABLE):
         text = path.read_text(encoding="utf-8-sig")
-        separator = max(",;\t", key=text.partition("\n")[0].count)
-        table = csv.DictReader(io.StringIO(text), delimiter=separator)
+        table = csv.DictReader(io.StringIO(text), delimiter=separator_of(text))
         names = [" ".join(name.split()) for name in table.fieldnames or ()]
         table.fieldnames = names = [name.lower() if name.lower() in _COLUMNS else name for name in names]
         rows = [(table.line_num, row) for row in table]

@@ -1,5 +1,6 @@
 """Crop cells of which several planes are known: one becomes the imaged plane, the others lie around it."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor
@@ -32,6 +33,8 @@ from napari_dispr.stereology import Numbers, Sizes, usual_sizes
 _LARGE = 0.8
 #: Cells end after a plane with less than this share of the largest labelled area.
 _SMALL_END = 0.5
+#: Sections coincide if their IoU is larger; in coarse stacks less than this share do so by chance.
+_COINCIDE, _BY_CHANCE = 0.5, 0.1
 #: Sections of a cell are at most this many voxels from its imaged plane, and from the centre in the plane.
 _ROOM = (30.0, grid.SIZE / 2)
 #: A cell with one section gets room up to the next planes, if these are at most so many of its radii away.
@@ -95,10 +98,24 @@ def check_planes(image: ArrayLike | None, labels: ArrayLike, depths: Sequence[fl
 
 
 def _check_linked(labels: NDArray[Any]) -> None:
-    """Raise an InputError if most pixels have another cell in the plane above."""
-    both = (labels[1:] > 0) & (labels[:-1] > 0)
-    alike = both & (labels[1:] == labels[:-1])
-    if alike.sum() < both.sum() / 2:
+    """Raise an InputError if sections with one number lie apart, or those that coincide have other numbers.
+
+    Planes may be as far apart as cells are tall: then most cells have one section, and few of the sections
+    that overlap are of one cell.
+    """
+    together = apart = alike = other = sections = 0
+    for below, above in itertools.pairwise(labels):
+        both = (below > 0) & (above > 0)
+        pairs, overlap = np.unique(np.stack([below[both], above[both]]), axis=1, return_counts=True)
+        cells, areas = zip(*(np.unique(plane, return_counts=True) for plane in (below, above)), strict=True)
+        first, second = (areas[k][np.searchsorted(cells[k], pairs[k])] for k in (0, 1))
+        one, coincide = pairs[0] == pairs[1], overlap > _COINCIDE * (first + second - overlap)
+        together += int(one.sum())
+        apart += int((np.intersect1d(*cells) > 0).sum()) - int(one.sum())
+        alike += int((coincide & one).sum())
+        other += int((coincide & ~one).sum())
+        sections += int((cells[0] > 0).sum())
+    if apart > together or other > alike + _BY_CHANCE * sections:
         raise InputError(
             "The labels name different cells in different planes: give each cell the same number in all of "
             "its planes (programs that segment slice by slice have an option to link or stitch them)."

@@ -1,6 +1,5 @@
 """The slices of a label on the model grid, and the shape between them."""
 
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -12,104 +11,54 @@ from napari_dispr.cells.cropping import Crop, grid_window, resampled_cell
 from napari_dispr.labels import Box
 from napari_dispr.signed_distance import from_level
 
-#: Pixels whose sides differ by less (as a share) count as square.
-SQUARE = 0.01
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Slice:
-    """A slice with square pixels of side ``pixel``.
-
-    ``rows`` and ``columns`` are the row and column of the stack for each row and column of the labels.
-    """
-
-    image: NDArray[Any] | None
-    labels: NDArray[Any]
-    pixel: float
-    rows: NDArray[np.int_]
-    columns: NDArray[np.int_]
-
-
-def square_slice(image: NDArray[Any] | None, labels: NDArray[Any], sides: tuple[float, float]) -> Slice:
-    """Resample a slice of a stack to square pixels with the shorter of the sides (y, x).
-
-    The image is interpolated linearly, the labels to the nearest pixel. Sides that differ by up to 1 % count
-    as equal.
-    """
-    sources = [np.arange(length) for length in labels.shape]
-    if abs(sides[0] / sides[1] - 1) <= SQUARE:
-        return Slice(image, labels, (sides[0] + sides[1]) / 2, *sources)
-    pixel = min(sides)
-    axis = int(sides[1] > sides[0])
-    step = pixel / sides[axis]
-    length = labels.shape[axis]
-    place = (np.arange(max(1, round(length / step))) + 0.5) * step - 0.5
-    place = np.clip(place, 0, length - 1)
-    sources[axis] = np.rint(place).astype(int)
-    if image is not None:
-        before = np.floor(place).astype(int)
-        after = np.minimum(before + 1, length - 1)
-        share = np.expand_dims(place - before, 1 - axis)
-        mixed = image.take(before, axis) * (1 - share) + image.take(after, axis) * share
-        image = (mixed if image.dtype.kind == "f" else np.rint(mixed)).astype(image.dtype)
-    return Slice(image, labels.take(sources[axis], axis), pixel, *sources)
-
 
 def touches_border(obj: NDArray[np.uint8]) -> bool:
     """Whether an antialiased object reaches a face of the grid, which may cut it."""
     return any((obj.take([0, -1], axis=axis) > 127).any() for axis in range(3))
 
 
-def levels(
-    labels: NDArray[Any], label: int, box: Box, picture: Slice, crop: Crop
-) -> tuple[NDArray[np.float64], int]:
+def levels(labels: NDArray[Any], label: int, box: Box, crop: Crop) -> tuple[NDArray[np.float64], int]:
     """All slices of a label in the frame of its crop, resampled like the mask of the crop, and z of the first
     one.
 
     They are (slices, 64, 64): the share of each voxel that the label covers.
     """
     weights, places = [], []
-    for axis, source in ((1, picture.rows), (2, picture.columns)):
+    for axis in (1, 2):
         centre = float(crop.grid_to_pixel[axis] @ (*grid.MIDDLE, 1))
-        window, of_pixels = grid_window(crop.zoom, centre, len(source))
-        source = source[window]
-        own = (source >= box[axis].start) & (source < box[axis].stop)
-        weights.append(of_pixels[:, own])
-        places.append(source[own])
+        zoom = float(1 / crop.grid_to_pixel[axis, axis])
+        window, of_pixels = grid_window(zoom, centre, labels.shape[axis])
+        own = slice(max(window.start, box[axis].start), min(window.stop, box[axis].stop))
+        weights.append(of_pixels[:, own.start - window.start : own.stop - window.start])
+        places.append(own)
     down, across = weights
-    cell = labels[box[0]][:, places[0][:, None], places[1]] == label
+    cell = labels[box[0], places[0], places[1]] == label
     return np.clip(down @ cell.astype(np.float64) @ across.T, 0, 1), box[0].start
 
 
 def stack_on_grid(
     image: NDArray[Any],
     labels: NDArray[Any],
-    label: int,
     box: Box,
-    spacing: tuple[float, float, float],
-    voxel_size: float,
-    picture: Slice,
+    thick: float,
     crop: Crop,
+    sides: tuple[float, float],
     plane: int,
 ) -> NDArray[np.uint8]:
     """The picture of a cell at all depths, (64, 64, 64); 0 in planes without the cell.
 
-    Slices of the stack (z, y, x) are resampled like the ``picture`` of the slice ``plane``, which is the
-    imaged plane of the crop. ``spacing`` and ``voxel_size`` are the sides of the voxels of the stack, and of
-    the grid.
+    Slices of the stack (z, y, x) are resampled like the slice ``plane``, which is the imaged plane of the
+    crop. ``thick`` is the distance between slices in voxels of the grid, ``sides`` are of `grid.pixel_sides`.
     """
-    sides = np.array(spacing[1:]) / np.mean(spacing[1:])
-    zoom = float(np.mean(spacing[1:])) / voxel_size
-    pixels = crop.grid_to_pixel[1:3] @ (*grid.MIDDLE, 1)
-    y, x = ((pixels + 0.5) * picture.pixel / np.array(spacing[1:]) - 0.5).tolist()
+    y, x = (crop.grid_to_pixel[1:3] @ (*grid.MIDDLE, 1)).tolist()
     around = slice(max(0, box[0].start - 1), box[0].stop + 1)
     slices = [
-        resampled_cell(one, own, label, zoom, (y, x), (float(sides[0]), float(sides[1])))[1]
+        resampled_cell(one, own, crop.label, crop.zoom, (y, x), sides)[1]
         for one, own in zip(image[around], labels[around], strict=True)
     ]
     imaged = [k for k, one in enumerate(slices) if one is not None]
     known = np.stack([one for one in slices if one is not None])
-    place = (np.arange(grid.SIZE) - grid.IMAGED_PLANE) * voxel_size / spacing[0] + plane - around.start
+    place = (np.arange(grid.SIZE) - grid.IMAGED_PLANE) / thick + plane - around.start
     result = np.zeros(grid.SHAPE, np.float32)
     inside = (place >= imaged[0] - 0.5) & (place <= imaged[-1] + 0.5)
     result[inside] = grid.between(known, imaged, place[inside])

@@ -4,7 +4,7 @@ Uses arrays and voxel sizes, but no files, layers or models.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
 from typing import Any, Literal
@@ -12,16 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_dispr import grid
 from napari_dispr.cells.cropping import check_intensities, crop_cell, three_digits
 from napari_dispr.cells.folders import CellFile
-from napari_dispr.cells.slices import (
-    Slice,
-    between_slices,
-    levels,
-    square_slice,
-    stack_on_grid,
-    touches_border,
-)
+from napari_dispr.cells.slices import between_slices, levels, stack_on_grid, touches_border
 from napari_dispr.errors import InputError
 from napari_dispr.files import as_file_name
 from napari_dispr.grid import check_spacing
@@ -156,17 +150,15 @@ def cut_stacks(
     cells: list[CellFile] = []
     done = 0
     for stack, usable in zip(stacks, found, strict=True):
-        of_stack: dict[int, CellFile] = {}
-        # Slice by slice, so that each slice is resampled once.
-        for candidate, cell in _cut(stack, sorted(usable, key=lambda c: c.plane), voxel_size):
+        for candidate in usable:
+            cell = _cell(stack, candidate, voxel_size)
             done += 1
             if isinstance(cell, str):
                 left_out[cell] += 1
             else:
-                of_stack[candidate.label] = cell
+                cells.append(cell)
             if progress is not None:
                 progress(done, len(everything))
-        cells += [of_stack[label] for label in sorted(of_stack)]
     if not cells:
         raise _nothing_left(stacks, left_out)
     return CutCells(cells, voxel_size, stacks[0].unit, plane, dict(left_out))
@@ -264,29 +256,17 @@ def _voxel_size(candidates: Sequence[_Candidate], extent: float) -> float:
     return three_digits(max(usual, room), ceil)
 
 
-def _cut(
-    stack: Stack, candidates: Sequence[_Candidate], voxel_size: float
-) -> Iterator[tuple[_Candidate, CellFile | str]]:
-    """Each candidate as a cell, or the reason why it is left out. Candidates are ordered by plane."""
-    plane, picture = -1, None
-    for candidate in candidates:
-        if candidate.needs > voxel_size * (1 + 1e-9):
-            yield candidate, "larger than the grid"
-            continue
-        if candidate.side < LEAST_SIDE * voxel_size:
-            yield candidate, f"smaller than {LEAST_SIDE} voxels of the grid"
-            continue
-        if picture is None or plane != candidate.plane:
-            plane = candidate.plane
-            image = None if stack.image is None else stack.image[plane]
-            picture = square_slice(image, stack.labels[plane], stack.spacing[1:])
-        yield candidate, _cell(stack, picture, candidate, voxel_size)
-
-
-def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float) -> CellFile | str:
+def _cell(stack: Stack, candidate: _Candidate, voxel_size: float) -> CellFile | str:
+    """A candidate as a cell, or the reason why it is left out."""
+    if candidate.needs > voxel_size * (1 + 1e-9):
+        return "larger than the grid"
+    if candidate.side < LEAST_SIDE * voxel_size:
+        return f"smaller than {LEAST_SIDE} voxels of the grid"
+    plane, label = candidate.plane, candidate.label
+    picture = None if stack.image is None else stack.image[plane]
+    sides, zoom = grid.pixel_sides(np.diag(stack.spacing[1:])), float(np.mean(stack.spacing[1:])) / voxel_size
     try:
-        zoom = picture.pixel / voxel_size
-        crop = crop_cell(picture.image, picture.labels, candidate.label, zoom=zoom)
+        crop = crop_cell(picture, stack.labels[plane], label, zoom=zoom, sides=sides)
     except InputError:  # the only reason left: the cell is whole and fits
         return "less than a voxel thick"
     image = None
@@ -295,15 +275,13 @@ def _cell(stack: Stack, picture: Slice, candidate: _Candidate, voxel_size: float
         image = np.clip(crop.image, 0, 1)
         if image.max() <= 1.5 / 255 or np.ptp(np.rint(255 * image)) == 0:
             return "without light in the image"
-    level, first = levels(stack.labels, candidate.label, candidate.box, picture, crop)
-    obj = between_slices(level, stack.spacing[0] / voxel_size, first - candidate.plane)
+    thick = stack.spacing[0] / voxel_size
+    level, first = levels(stack.labels, label, candidate.box, crop)
+    obj = between_slices(level, thick, first - plane)
     if touches_border(obj):
         return "larger than the grid"
     pictures = None
     if stack.image is not None:
-        pictures = stack_on_grid(
-            stack.image, stack.labels, candidate.label, candidate.box, stack.spacing, voxel_size, picture,
-            crop, candidate.plane,
-        )  # fmt: skip
+        pictures = stack_on_grid(stack.image, stack.labels, candidate.box, thick, crop, sides, plane)
     name = f"{as_file_name(stack.name) or 'stack'}-{candidate.label}"
     return CellFile(name, crop.mask, image, obj, stack=pictures)

@@ -147,7 +147,8 @@ def finished_model(trained: Trained, run: Run, device: torch.device, stop: Calla
     steps = itertools.count()
 
     def step() -> None:
-        run.scoring(next(steps), len(known) + turns * len(validation))
+        # Each validation cell is scored several times, and each known cell prepared.
+        run.scoring(next(steps), len(known) + turns * len(validation), "steps")
 
     found = scored(model, validation, device, stop, step)
     if regression is not None:

@@ -102,9 +102,9 @@ class RunFolder(ABC):
     def write(self, kind: str, **content: Any) -> None:
         append_json(self.log, {"kind": kind, **content})
 
-    def scoring(self, done: int, of: int) -> None:
-        """Write to the log how many validation cells are scored."""
-        self.write("scoring", done=done, of=of, time=time.time())
+    def scoring(self, done: int, of: int, what: str = "cells") -> None:
+        """Write to the log how many validation cells are scored, or ``what`` else is counted."""
+        self.write("scoring", done=done, of=of, what=what, time=time.time())
 
     def reports(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Whole lines of the log after byte ``since``, and the value of ``since`` for the next call."""

@@ -8,7 +8,7 @@ from napari.layers import Layer
 
 from napari_dispr.prediction.completed import complete
 from napari_dispr.viewer.content import METADATA_KEY, LayerData
-from napari_dispr.viewer.layers import add_unselected, handle_of, remove_layers, transform_of
+from napari_dispr.viewer.layers import add_unselected, handle_of, hide, remove_layers, transform_of
 from napari_dispr.viewer.opened import OpenPrediction
 
 #: Key of a layer's metadata that holds the key of the prediction that it completes.
@@ -44,6 +44,6 @@ def add_completed(viewer: ViewerModel, opened: OpenPrediction, layers: Sequence[
     for layer in viewer.layers:
         handle = handle_of(layer)
         if handle is not None and handle.newest.key is opened.key:
-            layer.visible = False
+            hide(layer)
     for layer in layers:
         add_unselected(viewer, layer)

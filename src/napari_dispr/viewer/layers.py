@@ -43,6 +43,13 @@ def is_seen(layer: Labels) -> bool:
     return bool(layer.visible or (layer in STAND_INS and STAND_INS[layer].visible))
 
 
+def hide(layer: Layer) -> None:
+    """Hide a layer, and the surface in its place."""
+    layer.visible = False
+    if layer in STAND_INS:
+        STAND_INS[layer].visible = False
+
+
 def own_colormap(layer: Labels) -> Any:
     """The colours of a layer, without those that it only shows for a while."""
     layer = unwrapped(layer)
@@ -242,9 +249,7 @@ def add_surfaces(viewer: ViewerModel, surfaces: Sequence[Layer], handle: Predict
     remove_layers(viewer, [one for one in viewer.layers if one.metadata.get(_SURFACE_KEY) in which])
     for layer in viewer.layers:
         if handle_of(layer) is handle:
-            layer.visible = False
-            if layer in STAND_INS:
-                STAND_INS[layer].visible = False
+            hide(layer)
     for layer in surfaces:
         add_unselected(viewer, layer)
 

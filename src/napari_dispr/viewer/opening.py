@@ -2,6 +2,7 @@
 
 import atexit
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from superqt.utils import WorkerBase, create_worker
 
 from napari_dispr.viewer.content import LayerData
+from napari_dispr.viewer.layers import PREDICTION_KEY
 from napari_dispr.viewer.session import Session
 
 #: Names of the plugin in Python and in napari's menus.
@@ -48,6 +50,7 @@ def add_layers(
 ) -> None:
     """Add layers to a viewer, one at a time, so that the first is visible before the others are added.
 
+    Layers of a prediction, also its picture and labels, get a name that no other layer has.
     ``done`` is called after the last one, but not if the window was closed.
     """
 
@@ -64,7 +67,21 @@ def add_layers(
         QTimer.singleShot(0, lambda: add(waiting))
 
     Session.of(viewer)  # also without a window of ours: layers are removed in the right OpenGL context
-    add(iter(layers))
+    add(iter(_with_free_names(viewer, list(layers))))
+
+
+def _with_free_names(viewer: Any, layers: list[LayerData]) -> list[LayerData]:
+    metadata = (settings.get("metadata", {}) for _, settings, _ in layers)
+    handle = next((one[PREDICTION_KEY] for one in metadata if PREDICTION_KEY in one), None)
+    if handle is None:
+        return layers
+    before = handle.newest.name
+    name = Session.of(viewer).free_name(handle.newest, (layer.name for layer in viewer.layers))
+    handle.newest = replace(handle.newest, name=name)
+    return [
+        (data, {**settings, "name": name + settings["name"].removeprefix(before)}, kind)
+        for data, settings, kind in layers
+    ]
 
 
 def open_batch(folder: Path) -> bool:

@@ -164,9 +164,9 @@ class Session:
             if handle is not None and handle.newest.plane is None:  # from a folder
                 layer.name = handle.layer_name(layer.metadata.get(METADATA_KEY, {}))
 
-    def free_name(self, opened: OpenPrediction) -> str:
-        """The prediction's name; if another one has it, with its folder or a number."""
-        taken = {one.name for one in self.predictions if one.key is not opened.key}
+    def free_name(self, opened: OpenPrediction, others: Iterable[str] = ()) -> str:
+        """Its name; if another prediction or one of the ``others`` has it, with its folder or a number."""
+        taken = {one.name for one in self.predictions if one.key is not opened.key}.union(others)
         names = [opened.name]
         if folder := opened.prediction.provenance.get("folder"):
             names.append(f"{opened.name} ({Path(folder).name})")

@@ -10,7 +10,6 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
-    QComboBox,
     QFileDialog,
     QLabel,
     QPushButton,
@@ -30,7 +29,7 @@ from napari_dispr.viewer.layers import ResultLayers
 from napari_dispr.viewer.link import PictureLink, with_layers
 from napari_dispr.viewer.opened import OpenPrediction, Shape, unwrapped
 from napari_dispr.viewer.session import Session
-from napari_dispr.viewer.world import layer_to_world
+from napari_dispr.viewer.world import layer_to_world, unit_ratio
 from napari_dispr.widgets.compare.actions import CompareActions
 from napari_dispr.widgets.compare.canvas import ShapeCanvas
 from napari_dispr.widgets.compare.changes import Change
@@ -39,6 +38,7 @@ from napari_dispr.widgets.compare.movie import TurnMovie
 from napari_dispr.widgets.compare.next_plane import NextPlane
 from napari_dispr.widgets.compare.tiles import View, tiles_of
 from napari_dispr.widgets.parts.cell_colours import CellColours
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.docked import DockedWidget
 from napari_dispr.widgets.parts.layer_choice import LayerChoice, is_3d_segmentation
 from napari_dispr.widgets.parts.layouts import column, row
@@ -53,8 +53,6 @@ _NOTHING = (
 )
 #: Labels with planes so many pixels apart are not taken for true shapes, unless the user chooses them.
 _COARSE = 4
-#: Width of a list's scroll bar, pixels.
-_SCROLL_BAR = 24
 _VIEWS = {
     View.SIDE_BY_SIDE: ("Side by side", "Each member in a tile, and the consensus; all turn together"),
     View.OVERLAY: ("Overlay", "All members in one place, translucent; the slider shows one of them opaque"),
@@ -85,18 +83,19 @@ class CompareWidget(DockedWidget):
     # --- layout ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.prediction_choice = QComboBox(toolTip="Which of the open predictions to show")
-        self.cell_choice = QComboBox(
-            toolTip="The cell: its ambiguity (1 - IoU of its members), and how many kinds of shape fit it if "
-            "there are several. You can also click the cell in the picture."
+        self.prediction_choice = ShortComboBox()
+        self.prediction_choice.setToolTip("Which of the open predictions to show")
+        self.cell_choice = ShortComboBox()
+        self.cell_choice.setToolTip(
+            "The cell: its ambiguity (1 - IoU of its members), and how many kinds of shape fit it if there "
+            "are several. You can also click the cell in the picture."
         )
-        self.cell_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.before_button = QToolButton(toolTip="Previous cell of the list")
         self.before_button.setArrowType(Qt.ArrowType.LeftArrow)
         self.after_button = QToolButton(toolTip="Next cell of the list")
         self.after_button.setArrowType(Qt.ArrowType.RightArrow)
         self.ambiguous_first = QCheckBox(
-            "ambiguous first", toolTip="Sort the cells by their ambiguity, not by their labels"
+            "sort", toolTip="Sort the cells: the most ambiguous first, instead of by their labels"
         )
         tip = "A 3D labels layer with the true shapes and the same labels, to show next to the members"
         self.truth_choice = LayerChoice(
@@ -127,10 +126,12 @@ class CompareWidget(DockedWidget):
             button.setToolTip(_VIEWS[view][1])
             group.addButton(button)
         self.view_buttons[self._view].setChecked(True)
+        cells = row(self.before_button, (self.cell_choice, 1), self.after_button, self.ambiguous_first)
+        cells.setSpacing(4)
         self.content = QWidget()
         column(
             self.prediction_choice,
-            row(self.before_button, (self.cell_choice, 1), self.after_button, self.ambiguous_first),
+            cells,
             row(*self.view_buttons.values()),
             row(self.picture, self.next_plane, (self.truth_choice, 1)),
             self.headline,
@@ -201,11 +202,17 @@ class CompareWidget(DockedWidget):
             self._show()
 
     def _suggests_truth(self, layer: Labels) -> bool:
-        """Whether 3D labels are probably the true shapes: not those that were predicted from, nor coarse."""
+        """Whether 3D labels are probably the true shapes: not those that were predicted from, nor coarse, nor
+        in units that cannot be compared.
+        """
         opened = self._session.current
+        if opened is not None and unit_ratio(layer.units[-1], opened.unit) is None:
+            return False
         sides = grid.spacing(layer_to_world(layer))
-        used = opened is not None and (
-            layer is unwrapped(opened.labels) or layer.name == opened.prediction.provenance.get("labels")
+        used = any(
+            layer is unwrapped(one.labels)
+            or layer.name in (one.name, one.prediction.provenance.get("labels"))
+            for one in self._session.predictions
         )
         return not used and bool(sides.max() <= _COARSE * sides.min())
 
@@ -224,8 +231,6 @@ class CompareWidget(DockedWidget):
             differs = f": ambiguity {ambiguity:.2f}" if ambiguity == ambiguity else ""
             kinds = f", {modes} kinds" if modes > 1 else ""
             self.cell_choice.addItem(f"{'⚠ ' if warning else ''}cell {label}{differs}{kinds}")
-        words = self.cell_choice.view()
-        words.setMinimumWidth(words.sizeHintForColumn(0) + _SCROLL_BAR)  # the list is wider than the box
         if self._session.selection.cell in self._order:
             self.cell_choice.setCurrentIndex(self._order.index(self._session.selection.cell))
 

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QTabBar, QTabWidget, QToolButton, QWidge
 from napari_dispr.errors import counted
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.content import LayerData
-from napari_dispr.viewer.layers import handle_of, remove_layers
+from napari_dispr.viewer.layers import handle_of, hide, remove_layers
 from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.viewer.opening import add_layers
 from napari_dispr.viewer.saved import open_saved
@@ -151,7 +151,7 @@ class BatchPart(QWidget):
         changed = any(handle.newest.prediction is not self._shown for handle in handles)
         if changed:
             for layer in there:
-                layer.visible = False
+                hide(layer)
         else:
             remove_layers(self._viewer, there)
         self._layers = []

@@ -5,13 +5,14 @@ from weakref import WeakKeyDictionary
 from napari.layers import Labels, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QPushButton, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_dispr.errors import InputError, counted
 from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.viewer.session import Session
 from napari_dispr.widgets.morphometry.content import Measured
 from napari_dispr.widgets.morphometry.measured_labels import labels_source, measure_source
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_3d_segmentation
 from napari_dispr.widgets.parts.layouts import column, form, row
@@ -33,7 +34,8 @@ class SourcePanel(QWidget):
         self._known: WeakKeyDictionary[Layer, Measured] = WeakKeyDictionary()
         self._measuring: Labels | None = None
         self._followed = FollowedLayers(_EDITS, self._on_edit, self)
-        self.prediction_choice = QComboBox(toolTip="The predictions that are open in this window")
+        self.prediction_choice = ShortComboBox()
+        self.prediction_choice.setToolTip("The predictions that are open in this window")
         self.batch_button = QPushButton(
             "Open a batch…",
             toolTip="Show the table of all fields that napari-dispr batch predicted into a folder; a click "

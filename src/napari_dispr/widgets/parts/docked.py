@@ -29,6 +29,7 @@ from napari_dispr.widgets.parts.citation import CiteLink
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice
 from napari_dispr.widgets.parts.layouts import Item, column, keep_room
 from napari_dispr.widgets.parts.threads import Job, LatestAnswer
+from napari_dispr.widgets.parts.wording import BREAK, breakable
 
 _PROBLEM = "problem"
 #: Colours of warnings that can be read on a dark and on a light theme.
@@ -50,9 +51,13 @@ class Message(QLabel):
             self.setMinimumHeight(lines * self.fontMetrics().lineSpacing())
         self.hide()
 
+    def text(self) -> str:
+        """What was said, without the places where long words may be broken."""
+        return super().text().replace(BREAK, "")
+
     def say(self, text: str, *, problem: bool = False) -> None:
         """Show a text; an empty text takes no space."""
-        self.setText(f"⚠ {text}" if problem and text else text)
+        self.setText(breakable(f"⚠ {text}" if problem and text else text))
         self.setVisible(bool(text))
         if self.objectName() != (name := _PROBLEM if problem else ""):
             self.setObjectName(name)

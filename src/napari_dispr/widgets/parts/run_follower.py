@@ -12,6 +12,7 @@ from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.followed import GRACE, Followed, News, resume, stop_runs
 from napari_dispr.widgets.parts.picture import Picture
 from napari_dispr.widgets.parts.threads import LatestAnswer
+from napari_dispr.widgets.parts.wording import breakable
 
 #: How often the log is read, milliseconds.
 POLL = 500
@@ -56,7 +57,7 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         self.headline = QLabel(wordWrap=True)
         self.headline.setStyleSheet("font-weight: bold;")
         self.progress_bar = QProgressBar(
-            toolTip="Used share of the training budget; before and after training, scored cells"
+            toolTip="Used share of the training budget; before and after training, how much is scored"
         )
         self.progress_bar.setRange(0, 1000)
         self.numbers = QLabel(wordWrap=True)
@@ -116,7 +117,7 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         if followed is None or self._shown == (followed, followed.news):
             return
         self._shown = (followed, followed.news)
-        self.headline.setText("Stopping…" if self._stopping else followed.headline())
+        self.headline.setText("Stopping…" if self._stopping else breakable(followed.headline()))
         self.numbers.setText(followed.numbers())
         self.numbers.setVisible(bool(self.numbers.text()))
         self.problem.say(followed.problem(), problem=True)

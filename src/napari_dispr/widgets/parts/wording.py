@@ -1,5 +1,7 @@
 """Estimates and their units as text. No Qt."""
 
+import re
+
 from napari_dispr.errors import words_of
 from napari_dispr.shapes.measures import unit_sign
 
@@ -7,6 +9,20 @@ from napari_dispr.shapes.measures import unit_sign
 AS_LABELS = (
     "If the labels are open as an image, right-click it in the layer list and choose Convert to Labels."
 )
+
+
+#: A place where a word may be broken (zero width space), and the longest piece of a word without one.
+BREAK, _LONGEST_PIECE = "\u200b", 30
+
+
+def breakable(text: str) -> str:
+    """Plain text in which long words may be broken; Qt breaks only between words."""
+    return re.sub(rf"\S{{{_LONGEST_PIECE}}}(?=\S)", rf"\g<0>{BREAK}", text)
+
+
+def shortened(name: str) -> str:
+    """A name with its middle left out, if it has more than 22 characters."""
+    return name if len(name) <= 22 else f"{name[:11]}…{name[-10:]}"
 
 
 def heading(name: str, unit: str, between: str = "\n") -> str:

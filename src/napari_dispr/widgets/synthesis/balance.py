@@ -5,17 +5,17 @@ from pathlib import Path
 
 from napari.layers import Labels
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QComboBox, QPushButton
+from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_dispr.errors import InputError, problem_of
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
 from napari_dispr.synthesis.balance_plan import AT_MOST
 from napari_dispr.viewer.displayed import displayed_plane
-from napari_dispr.widgets.parts.combo_boxes import refill
+from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill
 from napari_dispr.widgets.parts.docked import DockedWidget, Message
 from napari_dispr.widgets.parts.layer_choice import FollowedLayers, LayerChoice, is_picture, is_segmentation
-from napari_dispr.widgets.parts.layouts import form
+from napari_dispr.widgets.parts.layouts import form, row
 from napari_dispr.widgets.parts.model_choice import ModelChoice, QualityChoice
 from napari_dispr.widgets.parts.number_boxes import LARGEST, whole_box
 from napari_dispr.widgets.parts.run_bar import RunBar
@@ -27,6 +27,7 @@ from napari_dispr.widgets.synthesis.balance_request import (
     make_request,
     planned,
     run,
+    with_table,
 )
 from napari_dispr.widgets.train.inputs import FolderInput
 
@@ -55,10 +56,15 @@ class BalanceWidget(DockedWidget):
         self.image_choice = LayerChoice(self._viewer, is_picture, tip)
         tip = "The segmentation of the picture, whose table has a class for each cell"
         self.labels_choice = LayerChoice(self._viewer, is_segmentation, tip)
-        self.column = QComboBox(
-            toolTip="The column of the label layer's table (layer.features) that holds the classes"
-        )
+        self.column = ShortComboBox()
+        tip = "The column of the label layer's table (layer.features) that holds the classes"
+        self.column.setToolTip(tip)
         self.column.setPlaceholderText("no column of classes")
+        self.csv_button = QPushButton(
+            "From CSV…",
+            toolTip="Read classes from a table with the columns label and class, such as cells.csv of a "
+            "prediction to which you have added a column",
+        )
         self.model_choice = ModelChoice()
         self.quality = QualityChoice()
         tip = "The most shapes that are predicted from the picture of one cell"
@@ -71,7 +77,7 @@ class BalanceWidget(DockedWidget):
             {
                 "image": self.image_choice,
                 "labels": self.labels_choice,
-                "classes": self.column,
+                "classes": row((self.column, 1), self.csv_button),
                 "model": self.model_choice,
                 "quality": self.quality,
                 "max. shapes per cell": self.at_most,
@@ -99,6 +105,7 @@ class BalanceWidget(DockedWidget):
         self.image_choice.layer_changed.connect(self._on_inputs)
         self.labels_choice.layer_changed.connect(self._on_labels)
         self.column.currentIndexChanged.connect(self._on_inputs)
+        self.csv_button.clicked.connect(self._ask_for_csv)
         self.model_choice.model_changed.connect(self._on_inputs)
         self.at_most.valueChanged.connect(self._on_inputs)
         self.folder.changed.connect(self._on_inputs)
@@ -130,6 +137,26 @@ class BalanceWidget(DockedWidget):
         columns = [] if layer is None else class_columns(layer.features)
         refill(self.column, {name: name for name in columns}, self.column.currentData())
         self._on_inputs()
+
+    def _ask_for_csv(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "A table of classes", "", "Tables (*.csv *.tsv *.txt)")
+        if path:
+            self.read_csv(Path(path))
+
+    def read_csv(self, path: Path) -> None:
+        """Add the columns of a CSV file to the table of the label layer, and choose one that is new."""
+        layer = self.labels_choice.layer
+        if layer is None:
+            return
+        before = class_columns(layer.features)
+        try:
+            layer.features = with_table(layer.features, path)
+        except InputError as error:
+            self.message.say(str(error), problem=True)
+            return
+        new = [name for name in class_columns(layer.features) if name not in before]
+        if new:
+            self.column.setCurrentIndex(self.column.findData(new[0]))
 
     def _on_inputs(self) -> None:
         """Show what will be predicted, and say what is missing."""

@@ -3,6 +3,7 @@
 True shapes of the cells of a picture are not known: all shapes of the folder are predicted.
 """
 
+import io
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.events import mapped
+from napari_dispr.files import A_TABLE, reading, separator_of
 from napari_dispr.prediction.notes import Note, left_out_notes, sentences
 from napari_dispr.synthesis.balance_plan import Plan, plan
 from napari_dispr.viewer.displayed import DisplayedPlane
@@ -81,6 +83,27 @@ def _labels_of(features: pd.DataFrame) -> "pd.Series[int]":
     return pd.Series(np.arange(len(features)), index=features.index)
 
 
+def with_table(features: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """``layer.features`` with the columns of a CSV file, which has the label of each row in its column
+    ``label`` (or ``index``).
+
+    Raises an InputError if the file is no such table.
+    """
+    with reading(path, *A_TABLE):
+        text = path.read_text(encoding="utf-8-sig")
+        table = pd.read_csv(io.StringIO(text), sep=separator_of(text)).rename(columns=str.strip)
+    named = [name for name in map(str, table) if name.lower() in _LABEL_COLUMNS]
+    if not named or not pd.api.types.is_integer_dtype(table[named[0]]) or table[named[0]].duplicated().any():
+        raise InputError(
+            f"{path.name} has no column label with the number of a cell in each row, and each number once: "
+            "add it, and a column with the class of the cell."
+        )
+    table = table.rename(columns={named[0]: _LABEL_COLUMNS[0]})
+    own = features.drop(columns=[name for name in (*table, *_LABEL_COLUMNS) if name in features])
+    own[_LABEL_COLUMNS[0]] = _labels_of(features)
+    return own.merge(table, how="outer", on=_LABEL_COLUMNS[0])
+
+
 def planned(classes: Mapping[int, str], at_most: int) -> Plan:
     """Number of shapes of each cell, so that each class gets the size of the largest."""
     names = _names(classes)
@@ -118,8 +141,8 @@ def make_request(
         )
     if not column:
         raise InputError(
-            f'The table of "{layer.name}" has no column of classes: add one, a word or a number for each '
-            "cell (layer.features, or a plugin that classifies)."
+            f'The table of "{layer.name}" has no column of classes: press "From CSV…" and choose a table '
+            "with the columns label and class, a row for each cell."
         )
     if chosen["folder"] is None:
         raise InputError("Choose a folder to write to.")

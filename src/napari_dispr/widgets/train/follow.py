@@ -45,10 +45,14 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """``done`` of ``total`` validation cells are scored, at ``time``; ``started``: the time of the first."""
+    """``done`` of ``total`` validation cells are scored, at ``time``; ``started``: the time of the first.
+
+    ``what`` names what is counted, if not cells.
+    """
 
     done: int
     total: int
+    what: str
     time: float
     started: float
 
@@ -82,7 +86,7 @@ class RunLog:
         if kind == "scoring":
             done, when = int(line["done"]), float(line["time"])
             started = self.scoring.started if self.scoring is not None and done else when
-            self.scoring = Scoring(done, int(line["of"]), when, started)
+            self.scoring = Scoring(done, int(line["of"]), str(line.get("what", "cells")), when, started)
             return
         self.scoring = None
         if kind == "begin":
@@ -202,7 +206,7 @@ class FollowedRun(Followed):
 
     @property
     def progress(self) -> float:
-        """The used share of the budget, 0 to 1; before and after the training, the share of scored cells."""
+        """The used share of the budget, 0 to 1; before and after the training, the share of its steps."""
         log = self.log
         if self.state == "running" and log.scoring is not None and log.share in (0, 1):
             return log.scoring.done / max(1, log.scoring.total)
@@ -212,7 +216,7 @@ class FollowedRun(Followed):
         step, scoring = self.log.step, self.log.scoring
         if self.state == "running" and scoring is not None and not self._starting:
             left = scoring.seconds_left
-            text = f"{scoring.done} of {scoring.total} cells"
+            text = f"{scoring.done} of {scoring.total} {scoring.what}"
             return text if left is None else f"{text} · {duration(left)} left"
         if step is None or self.state != "running" or self._starting or self._finishing:
             return ""

@@ -10,12 +10,18 @@ from napari_dispr.settings import RivalTrainSettings
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.run_follower import RunFollower
+from napari_dispr.widgets.parts.wording import breakable, shortened
 from napari_dispr.widgets.train.curves import Curves
 from napari_dispr.widgets.train.follow import FollowedRun, Score, cells_words, start_name
 
 _ABOUT_PICTURE = (
     "Validation cells, one in each row. From left to right: the picture inside the outline, the true shape "
     "(grey), and shapes that the model predicts now (blue)."
+)
+
+_ABOUT_SCORES = (
+    "Energy score: distance of the predicted shapes from the true shape, minus their own spread. Volume "
+    "error: relative error of their mean volume. Lower is better for both."
 )
 
 
@@ -32,10 +38,6 @@ class RunView(RunFollower[FollowedRun]):
         self.summary = QLabel(wordWrap=True)
         self.verdict = Message()
         self.scores = QLabel()
-        self.scores.setToolTip(
-            "Energy score: distance of the predicted shapes from the true shape, minus their own spread. "
-            "Volume error: relative error of their mean volume. Lower is better for both."
-        )
         self.curves = Curves()
         self.use_button = QPushButton("Use in Predict", toolTip="Open Predict 3D shapes with this model")
         self.further_button = QPushButton(
@@ -51,9 +53,11 @@ class RunView(RunFollower[FollowedRun]):
 
     def _show_more(self, followed: FollowedRun) -> None:
         plan, log = followed.run.plan, followed.log
-        self.summary.setText(_summary(followed))
+        self.summary.setText(breakable(_summary(followed)))
         self.verdict.say(followed.verdict())
-        self.scores.setText(_table(followed.scores()))
+        scores = followed.scores()
+        self.scores.setText(_table(scores))
+        self.scores.setToolTip("\n".join((*scores, _ABOUT_SCORES)))
         self.scores.setVisible(bool(self.scores.text()))
         self.curves.setVisible(bool(log.losses or log.scores))
         self.curves.show_log(log, plan.start is not None)
@@ -90,7 +94,7 @@ def _table(scores: Mapping[str, Score]) -> str:
         '<td align="right">{}</td></tr>'
     )
     lines = [
-        row.format(escape(name), f"{score.energy_score:.3f}", f"{score.volume_error:.1%}")
+        row.format(escape(shortened(name)), f"{score.energy_score:.3f}", f"{score.volume_error:.1%}")
         for name, score in scores.items()
     ]
     return f"<table>{row.format('', 'energy score', 'volume error')}{''.join(lines)}</table>"
