@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -323,5 +324,12 @@ def test_wrong_workers(screen, tmp_path, monkeypatch):
         predict_batch(screen, tmp_path / "out", workers=0, quality="none")
     with pytest.raises(InputError, match="workers is -1"):
         predict_batch(list_fields(screen), tmp_path, model="ellipsoid", workers=-1)
+    one, *_ = list_fields(screen)
+    for fields, words in (
+        ([one, replace(one, name="F0")], "The batch has two fields with the name F0"),
+        ([replace(one, name="../f0")], "The field name '../f0' cannot be that of a folder"),
+    ):
+        with pytest.raises(InputError, match=words):
+            predict_batch(fields, tmp_path / "names", **HERE)
     with pytest.raises(InputError, match="No Dask scheduler answers at 'tcp://127"):
         predict_batch(screen, tmp_path / "none", model="ellipsoid", scheduler="tcp://127.0.0.1:9")
