@@ -316,9 +316,6 @@ class Learner:
         error = (predicted.float() - process.target(clean, t, noise)) ** 2
         loss = (weight * error).mean() / weight.mean()
         loss.backward()
-        if not torch.isfinite(loss):
-            trained.gradient.zero_()
-            return float("nan")
         rate = warm_and_decayed(self.step, self.share, WARMUP, DECAY)
         trained.apply(rate, CLIP, average_decay(AVERAGE, self.step + 1))
         return loss.item()
