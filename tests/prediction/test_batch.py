@@ -30,6 +30,7 @@ from napari_dispr.commands import batch as batch_command
 from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
 from napari_dispr.events import Running
+from napari_dispr.export import batch_report
 from napari_dispr.files import locked
 from napari_dispr.prediction import field_run, workers
 from napari_dispr.prediction.batch import Batch, BatchStep, iter_predict_batch, predict_batch
@@ -314,6 +315,16 @@ def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):
     table.write_text(text.replace("dose", "volume_mean"), "utf-8")
     with pytest.raises(InputError, match="'volume_mean', as the results have: rename it"):
         predict_batch(table, tmp_path / "other", **HERE)
+
+
+def test_the_pictures_of_a_report_read_each_field_once(whole, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        batch_report, "load_prediction", lambda folder: read.append(folder.name) or nd.load_prediction(folder)
+    )
+    rows = {"field": ["f0", "f0", "f1"], "label": [1, 2, 1], "ambiguity": np.nan, "warning": ""}
+    assert batch_report._pictures(whole.folder, pd.DataFrame(rows), "", "").count("the shape of cell") == 3
+    assert read == ["f0", "f1"]
 
 
 def test_wrong_workers(screen, tmp_path, monkeypatch):
