@@ -314,6 +314,8 @@ class PredictWidget(DockedWidget):
     def predict(self) -> None:
         if self.running:
             return
+        if self._coming.isActive():  # the inputs have changed since they were inspected
+            self._on_inputs()
         try:
             request = self.request()
         except InputError as error:
