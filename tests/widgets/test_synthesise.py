@@ -367,8 +367,9 @@ def test_judging_gives_the_table(opened, qtbot: QtBot, tmp_path: Path) -> None:
     judge.steps.setValue(2)
     judge.seeds.setValue(1)
     judge.judge()
+    judge.folders["out"].folder = tmp_path / "next"
     qtbot.waitUntil(lambda: not judge.run_bar.running)
-    assert "Table and figures" in judge.run_bar.status.text()
+    assert f"Table and figures are in {tmp_path / 'out'}." in judge.run_bar.status.text()
     kids = [judge.table.item(row, 3).text() for row in range(judge.table.rowCount())]
     assert bool(kids[1]) != ("KID needs 8 real" in judge.run_bar.status.text())
     rows = [judge.table.item(row, 0).text() for row in range(judge.table.rowCount())]
