@@ -66,9 +66,13 @@ def list_fields(source: str | PathLike[str]) -> list[Field]:
     Parameters
     ----------
     source : path
-        A folder with image/label pairs (`file_pairs.partners`), or with the folders ``images`` and ``labels``
-        (or ``masks``); a CSV with the columns ``image``, ``labels`` and perhaps ``name``, ``pixel_size`` and
-        others, paths in it are relative to its folder; or an OME-Zarr plate, whose images have labels.
+        One of
+
+        - a folder with image/label pairs (`file_pairs.partners`), or with the folders ``images`` and
+          ``labels`` (or ``masks``);
+        - a CSV with the columns ``image``, ``labels`` and perhaps ``name``, ``pixel_size`` and others; paths
+          in it are relative to its folder;
+        - an OME-Zarr plate whose images have labels.
 
     Returns
     -------
