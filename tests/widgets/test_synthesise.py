@@ -172,6 +172,11 @@ def test_images_become_layers(opened, qtbot: QtBot) -> None:
         f"{IMAGE_LAYER} [1]",
         f"{LABELS_LAYER} [1]",
     ]
+    made = list(viewer.layers)
+    for _ in range(2):
+        make.browser.show_layers(Annotated("", made[-2].data, made[-1].data, (1.0, 1.0), "pixel"))
+    assert viewer.layers[: len(made)] == made, "a click in the browser removes what it showed alone"
+    assert len(viewer.layers) == len(made) + 2
     make.images.setValue(1000)
     assert "too many layers" in make.message.text() and not make.make_button.isEnabled()
 
