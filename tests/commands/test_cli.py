@@ -16,6 +16,7 @@ from support.stacks import two_balls
 
 import napari_dispr as nd
 from napari_dispr.commands.cli import main
+from napari_dispr.export.report import command_line
 from napari_dispr.labels import split_parts
 from napari_dispr.synthesis.phantoms import simulate_field
 from napari_dispr.viewer.saved import open_saved
@@ -127,9 +128,11 @@ def test_warnings_go_to_the_standard_error_once(folder, tmp_path, capsys):
     assert printed.err.count("Cell 9 is cut by the border") == 1 and "Cell 9" not in printed.out
 
 
-def test_predict_a_dataset_without_objects(dataset, tmp_path):
-    command = ["predict", str(dataset), "--out", str(tmp_path), "--members", "1", "--steps", "1"]
+def test_predict_a_dataset_without_objects(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(dataset.parent)
+    command = ["predict", dataset.name, "--out", str(tmp_path), "--members", "1", "--steps", "1"]
     assert main(command) == 0
+    assert f"predict {dataset} " in command_line(nd.load_prediction(tmp_path)), "it works in every folder"
     assert {path.name for path in (tmp_path / "cells").glob("*.ome.tif")} == {
         "cell1.ome.tif",
         "cell2.ome.tif",

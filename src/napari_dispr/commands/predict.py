@@ -64,14 +64,14 @@ def predict(options: argparse.Namespace) -> None:
         earlier = None if options.overwrite else earlier_prediction(options.out)
     except InputError as error:
         raise InputError(f"{error} Choose another folder, or --overwrite to replace it.") from None
+    # Absolute, so that the files are found when the prediction is opened from another folder.
     inputs: dict[str, Any]
     if options.labels is None:
-        inputs = {"dataset": str(options.image)}
+        inputs = {"dataset": str(options.image.absolute())}
         events = _predicted_dataset(options, settings, earlier)
     else:
         from napari_dispr.prediction.predict import iter_predict
 
-        # Absolute, so that the files are found when the prediction is opened from another folder.
         files = {"image_file": options.image, "labels_file": options.labels}
         inputs = {name: str(file.absolute()) for name, file in files.items()}
         if options.split:
