@@ -299,6 +299,7 @@ def command_line(prediction: Prediction) -> str:
         settings["pixel_size"] = _plain(grid.in_plane_scale(prediction.image_to_world))
     if made.get("dataset"):
         inputs = [str(made["dataset"])]
+        settings.pop("scale", None)  # the cells of a dataset are used as they are
     else:
         inputs = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
         settings = {"cells": ",".join(str(label) for label in prediction), **settings}
