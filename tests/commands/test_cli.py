@@ -118,6 +118,20 @@ def test_predict(folder, tmp_path):
     np.testing.assert_array_equal(same[1].members, prediction[1].members)
 
 
+def test_all_planes_can_be_given_by_their_numbers(tmp_path):
+    image, labels = two_balls()
+    for name, array in (("stack.tif", image), ("labels.tif", labels)):
+        tifffile.imwrite(tmp_path / name, np.pad(array, [(2, 2), (0, 0), (0, 0)]))
+    paths = [str(tmp_path / name) for name in ("stack.tif", "labels.tif", "out", "again")]
+    given = ["--planes", "all", "--spacing", "0.3,0.1,0.1", "--members", "1", "--steps", "1"]
+    assert main(["predict", *paths[:2], "--out", paths[2], *given]) == 0
+    first = nd.load_prediction(paths[2])
+    repeated = shlex.split(command_line(first))
+    repeated[repeated.index("FOLDER")] = paths[3]
+    assert main(repeated[1:]) == 0, "also those without labels, in which the cells have ended"
+    np.testing.assert_array_equal(nd.load_prediction(paths[3])[1].members, first[1].members)
+
+
 def test_warnings_go_to_the_standard_error_once(folder, tmp_path, capsys):
     labels = np.load(folder / "labels.npy")
     labels[:30, :30] = 9

@@ -180,16 +180,16 @@ def _planes(text: str, labels: "NDArray[Any]") -> list[int]:
     """The planes in the option ``--planes``."""
     from napari_dispr.cells.planes import known_planes
 
-    planes = common.whole_numbers("--planes", text)
+    planes, known = common.whole_numbers("--planes", text), known_planes(labels)
     if planes is None:
-        return known_planes(labels)
+        return known
     labelled = [z for z, plane in enumerate(labels) if plane.any()]
     for plane in planes:
         if not 0 <= plane < len(labels):
             raise InputError(
                 f"There is no plane {plane}: choose among the planes 0 to {len(labels) - 1} of the stack."
             )
-        if plane not in labelled:
+        if plane not in (*labelled, *known):
             raise InputError(
                 f"Plane {plane} has no labels: leave it out, or segment the cells in it. Labels are in the "
                 f"planes {', '.join(map(str, labelled))}."
