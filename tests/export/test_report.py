@@ -236,6 +236,13 @@ def test_python_call_makes_the_same_prediction(
     assert (again.unit, again.provenance, again.intervals) == (first.unit, first.provenance, first.intervals)
 
 
+def test_planes_without_numbers_are_repeated_by_python(prediction: Prediction) -> None:
+    planes = prediction.with_provenance(depths=[0.0, 1.5])
+    assert command_line(planes) == "" and "depths=[0.0, 1.5]" in python_call(planes)
+    numbered = planes.with_provenance(planes=[2, 5], spacing=[0.5, 0.1, 0.1])
+    assert "--planes 2,5 --spacing 0.5,0.1,0.1" in command_line(numbered)
+
+
 def test_fields_of_a_series_and_without_image_are_repeated_by_python(
     tmp_path: Path, field: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -291,10 +291,11 @@ def command_line(prediction: Prediction) -> str:
     """The command that draws the same shapes again.
 
     It contains the size of the pixels, but not the place of the picture in its world; `python_call` contains
-    both. Empty for a field of a series, and for one without an image, which only Python and a batch can read.
+    both. Empty if no command does that: for a field of a series, without an image, and for planes whose
+    numbers in their stack are not known.
     """
     made, settings = prediction.provenance, _settings(prediction)
-    if made.get("place") or _lacks_image(prediction):
+    if made.get("place") or _lacks_image(prediction) or ("depths" in made and "planes" not in made):
         return ""
     # Without a size in the settings of a command, the file states it.
     known = "pixel_size" in settings or made.get("image_file")
