@@ -14,7 +14,7 @@ from napari_dispr.cells.stack_files import read_stack
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.rows import trained_on
-from napari_dispr.files import write_json, written_aside
+from napari_dispr.files import folder_written_aside, write_json, written_aside
 from napari_dispr.models.library import read_card
 from napari_dispr.models.shapr import SHAPRModel
 from napari_dispr.prediction.saving import load_prediction
@@ -42,6 +42,13 @@ def test_an_interrupted_file_leaves_the_old_one_and_nothing_else(tmp_path, inter
         raise interruption
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_files_of_the_current_folder_are_written_aside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with folder_written_aside(".") as aside:
+        (aside / "table.csv").write_text("whole")
+    assert list(tmp_path.iterdir()) == [tmp_path / "table.csv"]
 
 
 def test_a_block_that_writes_nothing_fails_and_keeps_the_old_file(tmp_path):

@@ -105,8 +105,8 @@ def steps_of(events: Generator[Any, None, Result]) -> Generator[Step, None, Resu
 def in_one_go(verb: Callable[..., Generator[Any, None, Result]], example: str = "") -> Callable[..., Result]:
     """Make the function ``verb`` from the generator ``iter_verb``.
 
-    The function takes the same arguments and ``progress``, which it calls with each event. Its docstring is
-    that of the generator without the section "Yields".
+    The function takes the same arguments, and ``progress``, which is called with each event. It has the
+    generator's docstring without the section "Yields".
     """
 
     def run(*args: Any, progress: Callable[[Any], None] | None = None, **options: Any) -> Result:

@@ -74,7 +74,7 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     The folder may exist and hold other files. If the block fails it is unchanged.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # the current folder, as ".", has no name
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
     temporary.mkdir()

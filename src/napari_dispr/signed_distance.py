@@ -56,9 +56,9 @@ def from_level(
     error is below 0.1 voxel and no error exceeds 0.5 (see the tests); a distance transform of the
     binary volume has an error of half a voxel everywhere.
 
-    Each crossing lies on a line of voxels, so the exact distance is computed axis by axis (the lower
-    envelope of parabolas of Felzenszwalb and Huttenlocher, Theory of Computing 8 (2012) 415), without
-    searching the nearest point of each voxel: in a tenth of the time of a KD-tree.
+    Each crossing lies on a line of voxels, so the exact distance can be computed axis by axis, by the lower
+    envelope of parabolas (Felzenszwalb and Huttenlocher, Theory of Computing 8 (2012) 415). This takes a
+    tenth of the time of a KD-tree, which searches the nearest point of each voxel.
     """
     level = np.asarray(level, dtype=np.float32)
     steps = np.ones(level.ndim) if spacing is None else np.asarray(spacing, dtype=np.float64)

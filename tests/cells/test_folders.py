@@ -264,10 +264,11 @@ def test_pictures_at_all_depths_come_back_and_may_be_missing(tmp_path: Path) -> 
         read_dataset(tmp_path / "new", need_objects=True)
 
 
-def test_predicted_objects_are_marked(tmp_path: Path, cells: list[CellFile]) -> None:
+def test_predicted_objects_are_marked(tmp_path: Path, cells: list[CellFile], monkeypatch) -> None:
     one, *others = [replace(cell, predicted=place == 0) for place, cell in enumerate(cells)]
     write_dataset(tmp_path, [one, *others], NOTES)
-    for folder in (tmp_path, tmp_path / "train"):
+    monkeypatch.chdir(tmp_path / "train")
+    for folder in (tmp_path, tmp_path / "train", "."):
         assert [cell.name for cell in read_dataset(folder) if cell.predicted] == [one.name]
     write_dataset(tmp_path / "real", others, NOTES)
     assert not (tmp_path / "real" / "cells.csv").exists()

@@ -96,6 +96,7 @@ def test_a_cell_with_one_section_gets_room_up_to_the_empty_planes(apart, room):
 
 def test_pixels_that_are_not_square():
     crops, _, _ = cropped(sides=(0.8, 1.2))
+    assert crops
     for crop in crops:
         rows, columns = (np.flatnonzero(crop.mask.max(axis=a) > 0.5).size for a in (1, 0))
         assert columns > 1.3 * rows

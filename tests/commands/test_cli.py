@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from support.stacks import two_balls
 
 import napari_dispr as nd
 from napari_dispr.commands.cli import main
+from napari_dispr.export.report import command_line
 from napari_dispr.labels import split_parts
 from napari_dispr.synthesis.phantoms import simulate_field
 from napari_dispr.viewer.saved import open_saved
@@ -116,6 +118,20 @@ def test_predict(folder, tmp_path):
     np.testing.assert_array_equal(same[1].members, prediction[1].members)
 
 
+def test_all_planes_can_be_given_by_their_numbers(tmp_path):
+    image, labels = two_balls()
+    for name, array in (("stack.tif", image), ("labels.tif", labels)):
+        tifffile.imwrite(tmp_path / name, np.pad(array, [(2, 2), (0, 0), (0, 0)]))
+    paths = [str(tmp_path / name) for name in ("stack.tif", "labels.tif", "out", "again")]
+    given = ["--planes", "all", "--spacing", "0.3,0.1,0.1", "--members", "1", "--steps", "1"]
+    assert main(["predict", *paths[:2], "--out", paths[2], *given]) == 0
+    first = nd.load_prediction(paths[2])
+    repeated = shlex.split(command_line(first))
+    repeated[repeated.index("FOLDER")] = paths[3]
+    assert main(repeated[1:]) == 0, "also those without labels, in which the cells have ended"
+    np.testing.assert_array_equal(nd.load_prediction(paths[3])[1].members, first[1].members)
+
+
 def test_warnings_go_to_the_standard_error_once(folder, tmp_path, capsys):
     labels = np.load(folder / "labels.npy")
     labels[:30, :30] = 9
@@ -127,9 +143,14 @@ def test_warnings_go_to_the_standard_error_once(folder, tmp_path, capsys):
     assert printed.err.count("Cell 9 is cut by the border") == 1 and "Cell 9" not in printed.out
 
 
-def test_predict_a_dataset_without_objects(dataset, tmp_path):
-    command = ["predict", str(dataset), "--out", str(tmp_path), "--members", "1", "--steps", "1"]
+def test_predict_a_dataset_without_objects(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(dataset.parent)
+    command = ["predict", dataset.name, "--out", str(tmp_path), "--members", "1", "--steps", "1"]
     assert main(command) == 0
+    monkeypatch.chdir(tmp_path)
+    repeated = shlex.split(command_line(nd.load_prediction(tmp_path)).replace("FOLDER", "again"))
+    assert main(repeated[1:]) == 0
+    np.testing.assert_array_equal(nd.load_prediction("again")[1].members, nd.load_prediction(".")[1].members)
     assert {path.name for path in (tmp_path / "cells").glob("*.ome.tif")} == {
         "cell1.ome.tif",
         "cell2.ome.tif",

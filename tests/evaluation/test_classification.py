@@ -175,9 +175,10 @@ def test_strict_shapes_have_not_met_the_test_fold(cells, done, tmp_path) -> None
         classify(cells, shapes=shapes, **options)
 
 
-def test_shapes_of_models_that_know_the_cells_are_refused(cells, evaluation, tmp_path) -> None:
-    shapes = [PredictedShapes("drawn", tmp_path / "shapes" / "drawn")]
+def test_shapes_of_models_that_know_the_cells_are_refused(cells, evaluation, tmp_path, monkeypatch) -> None:
     save_evaluation(tmp_path, cells, ["rod"])
+    monkeypatch.chdir(tmp_path / "shapes")
+    shapes = [PredictedShapes("drawn", Path("drawn"))]
     pd.DataFrame(
         [(one.name, method, int(method == "drawn")) for one in cells for method in ("fit", "drawn")],
         columns=["cell", "method", "trained_on"],

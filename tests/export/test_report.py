@@ -19,6 +19,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.export.html import number
 from napari_dispr.export.report import command_line, is_moved, python_call, report
 from napari_dispr.planes import KnownPlane
+from napari_dispr.prediction.batch_tables import FIELDS
 from napari_dispr.prediction.notes import Note
 from napari_dispr.prediction.predict import predict
 from napari_dispr.prediction.result import Prediction
@@ -233,6 +234,34 @@ def test_python_call_makes_the_same_prediction(
     np.testing.assert_array_equal(again[9].signed_distance, first[9].signed_distance)
     np.testing.assert_array_equal(again[9].grid_to_world, first[9].grid_to_world)
     assert (again.unit, again.provenance, again.intervals) == (first.unit, first.provenance, first.intervals)
+
+
+def test_planes_without_numbers_are_repeated_by_python(prediction: Prediction) -> None:
+    planes = prediction.with_provenance(depths=[0.0, 1.5])
+    assert command_line(planes) == "" and "depths=[0.0, 1.5]" in python_call(planes)
+    numbered = planes.with_provenance(planes=[2, 5], spacing=[0.5, 0.1, 0.1])
+    assert "--planes 2,5 --spacing 0.5,0.1,0.1" in command_line(numbered)
+
+
+def test_fields_of_a_series_and_without_image_are_repeated_by_python(
+    tmp_path: Path, field: tuple[np.ndarray, np.ndarray]
+) -> None:
+    image, labels = (np.stack([np.roll(one, 9, axis=1), one]) for one in field)
+    tifffile.imwrite(tmp_path / "a.tif", image, metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "a_mask.tif", labels, metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "b_mask.tif", labels[0])
+    (tmp_path / "fields.csv").write_text("image,labels\na.tif,a_mask.tif\n,b_mask.tif\n")
+    given = ["--members", "1", "--quality", "fast", "--pixel-size", "0.1", "--workers", "0"]
+    assert cli.main(["batch", str(tmp_path / "fields.csv"), "--out", str(tmp_path / "out"), *given]) == 0
+    folders = sorted((tmp_path / "out" / FIELDS).iterdir())
+    assert [folder.name for folder in folders] == ["a_t0", "a_t1", "b_mask"]
+    for folder in folders:
+        first = load_prediction(folder)
+        assert command_line(first) == ""
+        names: dict[str, Prediction] = {}
+        exec(python_call(first), names)
+        again = names["prediction"]
+        np.testing.assert_array_equal(again[4].signed_distance, first[4].signed_distance)
 
 
 def test_command_makes_the_same_prediction_and_the_report(

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -29,6 +30,7 @@ from napari_dispr.commands import batch as batch_command
 from napari_dispr.commands.cli import main
 from napari_dispr.errors import InputError
 from napari_dispr.events import Running
+from napari_dispr.export import batch_report
 from napari_dispr.files import locked
 from napari_dispr.prediction import field_run, workers
 from napari_dispr.prediction.batch import Batch, BatchStep, iter_predict_batch, predict_batch
@@ -315,6 +317,16 @@ def test_a_table_carries_its_columns_into_the_results(tmp_path, capsys):
         predict_batch(table, tmp_path / "other", **HERE)
 
 
+def test_the_pictures_of_a_report_read_each_field_once(whole, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        batch_report, "load_prediction", lambda folder: read.append(folder.name) or nd.load_prediction(folder)
+    )
+    rows = {"field": ["f0", "f0", "f1"], "label": [1, 2, 1], "ambiguity": np.nan, "warning": ""}
+    assert batch_report._pictures(whole.folder, pd.DataFrame(rows), "", "").count("the shape of cell") == 3
+    assert read == ["f0", "f1"]
+
+
 def test_wrong_workers(screen, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
         patch.setattr("napari_dispr.prediction.batch.started", lambda count, scheduler: 1 // (count - FIELDS))
@@ -323,5 +335,12 @@ def test_wrong_workers(screen, tmp_path, monkeypatch):
         predict_batch(screen, tmp_path / "out", workers=0, quality="none")
     with pytest.raises(InputError, match="workers is -1"):
         predict_batch(list_fields(screen), tmp_path, model="ellipsoid", workers=-1)
+    one, *_ = list_fields(screen)
+    for fields, words in (
+        ([one, replace(one, name="F0")], "The batch has two fields with the name F0"),
+        ([replace(one, name="../f0")], "The field name '../f0' cannot be that of a folder"),
+    ):
+        with pytest.raises(InputError, match=words):
+            predict_batch(fields, tmp_path / "names", **HERE)
     with pytest.raises(InputError, match="No Dask scheduler answers at 'tcp://127"):
         predict_batch(screen, tmp_path / "none", model="ellipsoid", scheduler="tcp://127.0.0.1:9")

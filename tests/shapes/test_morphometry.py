@@ -125,6 +125,7 @@ def test_shape_that_touches_the_border_is_measured_as_a_closed_one():
 
 def test_real_cells_have_measures_within_reason(red_blood_cells):
     paths = sorted((red_blood_cells / "train" / "obj").glob("*.tif"))[::40]
+    assert paths
     for path in paths:
         obj = tifffile.imread(path)
         measures = measure_shape(from_level(obj, 127.5, truncation=8))

@@ -1,8 +1,11 @@
 """Synthetic images in a folder: layouts, continuation byte by byte, table, refusals."""
 
+import time
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ from support.balls import balls
 
 from napari_dispr.cells.stack_files import read_stack
 from napari_dispr.errors import InputError
+from napari_dispr.synthesis import fields
 from napari_dispr.synthesis.annotated import annotated_files, read_annotated
 from napari_dispr.synthesis.fields import FieldMade, iter_make_synthesis, make_synthesis
 from napari_dispr.synthesis.settings import Layout, PopulationSettings
@@ -72,6 +76,18 @@ def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(tmp_path: Path) ->
     make_synthesis(balls(2, noise=True), stopped, 4, FLAT, seed=3)
     assert content(stopped) == content(whole)
     assert (stopped / "image" / "synthetic_0001.tif").stat().st_mtime_ns == before  # not made again
+
+
+def test_a_long_table_is_written_rarely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+
+    def slow(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
+        time.sleep(0.1)
+        written.append(len({row["image"] for row in rows}))
+
+    monkeypatch.setattr(fields, "write_rows", slow)
+    make_synthesis(balls(2), tmp_path, 4, FLAT)
+    assert written == [1, 4]
 
 
 def test_a_finished_run_takes_more_images(tmp_path: Path) -> None:

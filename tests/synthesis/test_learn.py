@@ -331,6 +331,7 @@ def test_a_run_that_was_killed_before_its_first_save_begins_again(few, tmp_path)
     (tmp_path / "mine.learning").mkdir()
     log = tmp_path / "mine.learning" / "log.jsonl"
     log.write_text('{"kind": "begin", "st', encoding="utf-8")
+    log.with_name(".12ab34cd.checkpoint.pt").write_bytes(b"half")
     assert next(run(few, tmp_path / "mine.safetensors", steps=4)).step == 1
     assert json.loads(log.read_text("utf-8").splitlines()[1])["kind"] == "begin"
 

@@ -67,7 +67,10 @@ def test_noise_and_time_of_a_step_do_not_repeat_the_numbers_of_its_bodies(
 def test_views_depend_on_their_own_seed_alone(model_file: Path) -> None:
     first = random_silhouettes(2, torch.Generator().manual_seed(0))[:, 0]
     model = views_model(str(model_file))
-    both = result_of(iter_views(model, first, [5, 6], steps=2))
+    events = iter_views(model, first, [5, 6], steps=2)
+    next(events)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    both = result_of(events)
     assert both.shape == (2, 16, 64, 64)
     assert np.abs(both).max() <= TRUNCATION
     same, other = (result_of(iter_views(model, first[1:], [seed], steps=2))[0] for seed in (6, 7))

@@ -1,9 +1,13 @@
 """Volumes: the section of a volume is its mask; slices at any spacing hold the same shape."""
 
+import shutil
+
 import numpy as np
 import pytest
 
-from napari_dispr.events import result_of
+from napari_dispr.events import Clock, result_of
+from napari_dispr.models.library import load_model, model_path
+from napari_dispr.synthesis import volumes
 from napari_dispr.synthesis.settings import CellSettings
 from napari_dispr.synthesis.volumes import Volume, from_harmonics, from_model
 
@@ -42,6 +46,22 @@ def test_the_middle_section_of_a_volume_is_the_mask() -> None:
         assert section.sum() * volume.voxel**2 == pytest.approx((mask > 0).sum() * 0.01, rel=0.06)
         assert volume.box[1][0] > 2
     assert not np.array_equal(volumes[0].signed_distance, volumes[2].signed_distance)
+
+
+def test_a_model_file_that_was_replaced_is_read_again(tmp_path, monkeypatch) -> None:
+    used = []
+
+    def noted(crops, model, *_, **__):
+        used.append(model.hash)
+        yield Clock(1).step(1, 1)
+
+    monkeypatch.setattr(volumes, "iter_predict_crops", noted)
+    mask = BALL.signed_distance[32]
+    file = tmp_path / "mine.safetensors"
+    for model in ("generic", "red-blood-cell"):
+        shutil.copy(model_path(model), file)
+        next(from_model([mask], 0.1, [1], CellSettings(shape_model=str(file))))
+    assert used == [load_model(model).hash for model in ("generic", "red-blood-cell")]
 
 
 def test_harmonics_keep_the_area_of_a_mask() -> None:

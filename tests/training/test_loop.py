@@ -295,25 +295,29 @@ def test_every_parameter_is_trained(config):
     assert not state.gradient.any()
 
 
-def test_a_loss_that_is_no_number_changes_nothing(cells, tmp_path, monkeypatch):
-    class Once:
+@pytest.mark.parametrize(
+    "spoiled",
+    [lambda loss, weight: loss * float("nan"), lambda loss, weight: loss + (0 * weight.sum()).sqrt()],
+    ids=["loss", "gradient"],
+)
+def test_a_loss_or_gradient_that_is_no_number_changes_nothing(cells, tmp_path, monkeypatch, spoiled):
+    class Spoiled:
+        when = range(2, 3)
+
         def __init__(self, network, settings):
-            self.own, self.calls = objective_of(network, settings), 0
+            self.own, self.calls, self.weight = objective_of(network, settings), 0, next(network.parameters())
 
         def __call__(self, batch, scored, source):
             self.calls += 1
-            return self.own(batch, scored, source) * (float("nan") if self.calls == 2 else 1)
+            loss = self.own(batch, scored, source)
+            return spoiled(loss, self.weight) if self.calls in self.when else loss
 
-    monkeypatch.setattr(optimisation, "objective_of", Once)
+    monkeypatch.setattr(optimisation, "objective_of", Spoiled)
     reports = train(cells, tmp_path, SHORT.model_copy(update={"scored": 0.0}))
     assert reports[-1].step == 6 and content(tmp_path)["taken"] == 14
     assert all(torch.isfinite(weight).all() for weight in content(tmp_path)["network"].values())
 
-    class Always(Once):
-        def __call__(self, batch, scored, source):
-            return self.own(batch, scored, source) * float("nan")
-
-    monkeypatch.setattr(optimisation, "objective_of", Always)
+    monkeypatch.setattr(Spoiled, "when", range(100))
     with pytest.raises(InputError, match="no longer finite"):
         train(cells, tmp_path / "always")
     assert all(torch.isfinite(w).all() for w in content(tmp_path / "always")["network"].values())

@@ -97,6 +97,16 @@ def test_states(run):
     assert run.state == "finished"
 
 
+def test_the_state_of_a_long_log_is_read_fast(run, monkeypatch):
+    for step in range(50):
+        run.write("step", step=step)
+    parsed = []
+    monkeypatch.setattr(runs.json, "loads", lambda line, loads=json.loads: parsed.append(line) or loads(line))
+    assert run.state == "stopped" and not parsed
+    run.write("end", reason="finished", model="x.safetensors")
+    assert run.state == "finished" and len(parsed) == 1
+
+
 def test_two_processes_do_not_train_one_run(run):
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:

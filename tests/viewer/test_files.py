@@ -291,6 +291,18 @@ def test_surface_layers_and_several_layers(plugins: PluginManager, tmp_path: Pat
     }
 
 
+def test_meshes_of_one_file_are_in_one_unit(tmp_path: Path) -> None:
+    ball = trimesh.creation.icosphere(radius=2.0)
+    data = (ball.vertices, ball.faces)
+    layers = [
+        Surface(data, name="one", scale=(0.5,) * 3, units=("um",) * 3),
+        Surface(data, name="other", scale=(500,) * 3, units=("nm",) * 3),
+    ]
+    (path,) = write_surfaces(str(tmp_path / "both.glb"), [layer.as_layer_data_tuple() for layer in layers])
+    one, other = trimesh.load(path).geometry.values()
+    np.testing.assert_allclose(one.extents, other.extents, rtol=1e-5)
+
+
 def test_flat_and_empty_labels_have_no_surface(tmp_path: Path) -> None:
     flat = Labels(discs(), name="flat").as_layer_data_tuple()
     with pytest.raises(InputError, match='"flat" has 2 axes'):

@@ -251,6 +251,20 @@ def test_keep_and_reject_go_into_table_layers_and_back(compare, qtbot: QtBot) ->
     assert "cells: kept shapes" not in viewer.layers
 
 
+def test_choices_are_undone_one_by_one(compare, qtbot: QtBot) -> None:
+    _, widget = compare()
+    widget._session.select(5)
+    settle(qtbot, widget)
+    for member in (3, 0):
+        click_tile(widget, member)
+        press(widget.actions.keep_button)
+        settle(qtbot, widget)
+    for kept in ({5: 3}, {}):
+        press(widget.actions.undo_button)
+        settle(qtbot, widget)
+        assert widget._session.current.prediction.kept == kept
+
+
 def test_shapes_can_be_added_as_surfaces_and_the_picture_saved(compare, qtbot: QtBot, tmp_path) -> None:
     viewer, widget = compare()
     press(widget.actions.surfaces_button)

@@ -59,6 +59,7 @@ def test_known_planes_stay_in_their_tile(depth: float) -> None:
     ensemble = ensemble_of(ball_at(0, 0, 0, 9), section=Section(mask, planes=(empty,)))
     cell = cell_shapes(opened_of(ensemble), 3)
     slope = np.deg2rad(canvas._ELEVATION)
+    assert len(cell.sheets) == 2
     for sheet in cell.sheets:
         drawn = np.ptp(np.flatnonzero(sheet.pixels[..., 3].any(axis=1))) / len(sheet.pixels)
         reach = abs(sheet.height) * np.cos(slope) + drawn * sheet.half * np.sin(slope)

@@ -20,8 +20,8 @@ from napari_dispr.widgets.morphometry.content import (
     TableContent,
     cells_content,
     members_content,
-    tab_separated,
 )
+from napari_dispr.widgets.morphometry.copying import tab_separated
 from napari_dispr.widgets.morphometry.plot_content import (
     agreement_text,
     axis_label,

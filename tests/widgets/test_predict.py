@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from support.windows import click_cell, let_events_run, press
 
 import napari_dispr.prediction.predict  # before a thread does: rewriting of modules is not thread-safe
+from napari_dispr import grid
 from napari_dispr.card import Card
 from napari_dispr.models.library import user_folder
 from napari_dispr.models.shapr import SHAPR, SHAPRModel
@@ -410,6 +411,23 @@ def test_clicks_hit_in_every_frame_and_in_3d(opened, qtbot: QtBot, frame: dict) 
     let_events_run()
     click_cell(viewer, 3)
     assert widget.cells.clicked == (7, 3)
+
+
+def test_predict_right_after_the_slider_moved(opened, qtbot: QtBot) -> None:
+    moved = np.roll(LABELS, 20, axis=1)
+    viewer, widget = opened(
+        np.stack([IMAGE, np.roll(IMAGE, 20, axis=1)]),
+        np.stack([LABELS, moved]),
+        scale=(1, 0.1, 0.1),
+        units=("um",) * 3,
+    )
+    widget.cells.toggle(4)
+    qtbot.waitUntil(lambda: widget._inspection is not None)
+    viewer.dims.set_point(0, 1)
+    widget.predict_button.click()  # before the event loop runs again
+    settle(qtbot, widget)
+    middle = widget.prediction.grid_to_world(4) @ [*grid.MIDDLE, 1]
+    assert middle[2] == pytest.approx(0.1 * np.nonzero(moved == 4)[1].mean(), abs=0.5)
 
 
 def test_a_click_on_a_plane_of_a_stack(opened, qtbot: QtBot) -> None:

@@ -172,6 +172,11 @@ def test_images_become_layers(opened, qtbot: QtBot) -> None:
         f"{IMAGE_LAYER} [1]",
         f"{LABELS_LAYER} [1]",
     ]
+    made = list(viewer.layers)
+    for _ in range(2):
+        make.browser.show_layers(Annotated("", made[-2].data, made[-1].data, (1.0, 1.0), "pixel"))
+    assert viewer.layers[: len(made)] == made, "a click in the browser removes what it showed alone"
+    assert len(viewer.layers) == len(made) + 2
     make.images.setValue(1000)
     assert "too many layers" in make.message.text() and not make.make_button.isEnabled()
 
@@ -367,8 +372,9 @@ def test_judging_gives_the_table(opened, qtbot: QtBot, tmp_path: Path) -> None:
     judge.steps.setValue(2)
     judge.seeds.setValue(1)
     judge.judge()
+    judge.folders["out"].folder = tmp_path / "next"
     qtbot.waitUntil(lambda: not judge.run_bar.running)
-    assert "Table and figures" in judge.run_bar.status.text()
+    assert f"Table and figures are in {tmp_path / 'out'}." in judge.run_bar.status.text()
     kids = [judge.table.item(row, 3).text() for row in range(judge.table.rowCount())]
     assert bool(kids[1]) != ("KID needs 8 real" in judge.run_bar.status.text())
     rows = [judge.table.item(row, 0).text() for row in range(judge.table.rowCount())]

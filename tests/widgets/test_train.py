@@ -27,7 +27,7 @@ from napari_dispr.models.library import available_models, read_card, user_folder
 from napari_dispr.settings import PRESETS, TrainSettings
 from napari_dispr.synthesis.stacks import simulate_stack
 from napari_dispr.training.run import Plan, Run, all_runs, runs_folder
-from napari_dispr.widgets.parts import stated_size
+from napari_dispr.widgets.parts import run_follower, stated_size
 from napari_dispr.widgets.parts.followed import stop_runs
 from napari_dispr.widgets.parts.picture import PictureWindow
 from napari_dispr.widgets.parts.threads import threads_running
@@ -470,6 +470,32 @@ def test_deleting_opens_a_question(opened, qtbot: QtBot) -> None:
     assert len(questions) == 1 and "nuclei" in questions[0]
     qtbot.waitUntil(lambda: not threads_running())
     assert run.folder.exists()
+
+
+def test_what_one_run_waits_for_is_not_shown_for_another(
+    waiting, opened, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    monkeypatch.setattr(run_follower, "stop_runs", lambda runs, grace: done.wait(20))
+    monkeypatch.setattr(Run, "delete", lambda run: done.wait(20))
+    runs = [planned("first"), planned("second"), planned("third")]
+    for run in runs[:2]:
+        run.start()
+    _viewer, widget = opened(stack=False)
+    widget.follow(str(runs[0].folder))
+    in_state(qtbot, widget, "running")
+    press(widget.view.stop_button)
+    assert widget.view.headline.text() == "Stopping…"
+    widget.follow(str(runs[1].folder))
+    in_state(qtbot, widget, "running")
+    assert widget.view.headline.text() != "Stopping…" and widget.view.stop_button.isEnabled()
+    widget.follow(str(runs[2].folder))
+    in_state(qtbot, widget, "planned")
+    press(widget.view.delete_button)
+    widget.follow(str(runs[1].folder))
+    done.set()
+    qtbot.waitUntil(lambda: not (widget.view._delete.pending or widget.view._stop.pending))
+    assert widget.view.run.folder == runs[1].folder
 
 
 def test_a_run_removed_by_others_is_let_go(opened, qtbot: QtBot) -> None:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from os import PathLike
@@ -66,9 +66,13 @@ def list_fields(source: str | PathLike[str]) -> list[Field]:
     Parameters
     ----------
     source : path
-        A folder with image/label pairs (`file_pairs.partners`), or with the folders ``images`` and ``labels``
-        (or ``masks``); a CSV with the columns ``image``, ``labels`` and perhaps ``name``, ``pixel_size`` and
-        others, paths in it are relative to its folder; or an OME-Zarr plate, whose images have labels.
+        One of
+
+        - a folder with image/label pairs (`file_pairs.partners`), or with the folders ``images`` and
+          ``labels`` (or ``masks``);
+        - a CSV with the columns ``image``, ``labels`` and perhaps ``name``, ``pixel_size`` and others; paths
+          in it are relative to its folder;
+        - an OME-Zarr plate whose images have labels.
 
     Returns
     -------
@@ -92,15 +96,21 @@ def list_fields(source: str | PathLike[str]) -> list[Field]:
     fields = [plane for one in found for plane in _planes(one)]
     if not fields:
         raise InputError(f"{source} holds no fields: give pairs of an image and its labels.")
+    check_names(fields, str(source), " in a column name" if source.is_file() else "")
+    return fields
+
+
+def check_names(fields: Iterable[Field], batch: str = "The batch", where: str = "") -> None:
+    """Raise an InputError if a field cannot give its name to a folder, or two have the same name."""
     seen: set[str] = set()
     for one in fields:
+        if not one.name or as_file_name(one.name) != one.name:
+            raise InputError(f"The field name {one.name!r} cannot be that of a folder: rename the field.")
         if one.name.lower() in seen:  # some file systems do not tell upper case from lower case
-            where = " in a column name" if source.is_file() else ""
             raise InputError(
-                f"{source} has two fields with the name {one.name}: give them different names{where}."
+                f"{batch} has two fields with the name {one.name}: give them different names{where}."
             )
         seen.add(one.name.lower())
-    return fields
 
 
 def read_field(

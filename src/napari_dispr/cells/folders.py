@@ -268,6 +268,7 @@ def read_notes(folder: str | PathLike[str]) -> DatasetNotes:
 
 def _candidates(folder: Path, name: str) -> list[Path]:
     """Possible paths of a file of a dataset: in the folder, or next to it if the folder is a part."""
+    folder = folder.absolute()  # the current folder, as ".", has no name
     return [folder / name, folder.parent / name] if folder.name in PARTS else [folder / name]
 
 

@@ -31,8 +31,8 @@ def fit_line(areas: ArrayLike, drawn: ArrayLike, volumes: ArrayLike, *, sized: b
     Notes
     -----
     Bayesian linear regression of ``log(volume / area^1.5)`` on ``log(drawn / area^1.5)`` and, if ``sized``,
-    on ``log area``, with normal priors of the slopes and a flat one of the constant: with few cells the
-    constant, a common factor of the heights, is learned almost alone.
+    on ``log area``. The slopes have normal priors, and the constant a flat one. So few cells teach little but
+    the constant, a common factor of the heights.
     """
     values = [np.asarray(one, np.float64).ravel() for one in (areas, drawn, volumes)]
     if (count := min(map(len, values))) < LEAST_CELLS - 1:

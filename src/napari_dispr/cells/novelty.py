@@ -72,13 +72,16 @@ def fit_novelty(
     Notes
     -----
     Each cell counts unchanged and with slightly different optics (gamma, blur below 1 voxel, noise), and both
-    also at the extent of the scale "auto": a model is trained on such variation. Features of size, shape and
-    picture (`features`) each give a Mahalanobis distance with a shrunken correlation. Linear discriminants
-    detect what spoils a prediction but changes such a distance little: the training cells blurred (sigma 2
-    to 3 voxels) or inverted, and strangers. Each of these statistics is divided by its 98 % quantile over
-    the training cells; the largest decides. Quantiles come from tenfold cross-validation. The threshold is
-    value number ``ceil((n + 1) 0.97)`` of n in ascending order, as in conformal outlier detection [1]_, of
-    cells in their true size if sizes are known, else of cells at the extent of "auto".
+    also at the extent of the scale "auto", since a model is trained on such variation.
+
+    Features of size, shape and picture (`features`) each give a Mahalanobis distance with a shrunken
+    correlation. Linear discriminants detect what spoils a prediction but changes these distances little:
+    cells that are blurred (sigma 2 to 3 voxels) or inverted, and strangers. Each of these statistics is
+    divided by its 98 % quantile over the training cells, by tenfold cross-validation; the largest decides.
+
+    The threshold is value number ``ceil((n + 1) 0.97)`` of n in ascending order, as in conformal outlier
+    detection [1]_. The n values are those of cells in their true size, or at the extent of "auto" if sizes
+    are not known.
 
     References
     ----------

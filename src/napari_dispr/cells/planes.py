@@ -125,9 +125,10 @@ def _check_linked(labels: NDArray[Any]) -> None:
 def known_planes(labels: NDArray[Any]) -> list[int]:
     """The planes of a stack (plane, y, x) that say where cells are, and where they end, as rising indices.
 
-    These are the planes with labels. If no plane between them lacks labels, the stack counts as segmented
-    plane by plane, and the plane before the first one is known to be empty if the cells become small towards
-    it (the first plane has less than half of the largest labelled area); the same holds after the last one.
+    These are the planes with labels, and perhaps an empty one at each end. If all planes between the first
+    and the last one have labels, the stack counts as segmented plane by plane. Then the plane before the
+    first one is known to be empty if the cells become small towards it: the first plane has less than half
+    of the largest labelled area. The same holds after the last one.
     """
     area = np.array([np.count_nonzero(plane) for plane in labels])
     found: list[int] = np.flatnonzero(area).tolist()
@@ -281,8 +282,8 @@ def _reach(
 ) -> float:
     """How far a cell may extend along z, in pixels, with half balls on its outermost sections.
 
-    ``any_size`` is whether the model is for cells of any size: then the only section may lie anywhere, up to
-    the next planes, which are empty, and in a cell as tall as others of the stack.
+    ``any_size``: the model is for cells of any size. A single section then may lie anywhere in a cell that
+    ends before the next planes, which are empty, and is no taller than other cells of the stack.
     """
     pixel = sides[0] * sides[1]
     areas = [

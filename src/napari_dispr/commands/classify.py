@@ -43,14 +43,15 @@ def add(commands: Any) -> None:
 def classify(options: argparse.Namespace) -> None:
     settings = common.given_settings(options, ClassifySettings)
     common.check_folder(options.out, "classification.json", "features.csv")
-    tables = [folder.parent.parent / "folds.csv" for folder in options.shapes]
+    shapes = [folder.absolute() for folder in options.shapes]
+    tables = [folder.parent.parent / "folds.csv" for folder in shapes]
     folds = options.folds or next((path for path in tables if path.is_file()), None)
     from napari_dispr.evaluation.classification import iter_classify
     from napari_dispr.evaluation.classification_report import markdown
 
     events = iter_classify(
         common.read_real_cells(options.dataset),
-        shapes=_shapes(options.shapes, options.strict),
+        shapes=_shapes(shapes, options.strict),
         folds=folds,
         class_table=options.class_table,
         out=options.out,

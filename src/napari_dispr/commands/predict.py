@@ -64,14 +64,14 @@ def predict(options: argparse.Namespace) -> None:
         earlier = None if options.overwrite else earlier_prediction(options.out)
     except InputError as error:
         raise InputError(f"{error} Choose another folder, or --overwrite to replace it.") from None
+    # Absolute, so that the files are found when the prediction is opened from another folder.
     inputs: dict[str, Any]
     if options.labels is None:
-        inputs = {"dataset": str(options.image)}
+        inputs = {"dataset": str(options.image.absolute())}
         events = _predicted_dataset(options, settings, earlier)
     else:
         from napari_dispr.prediction.predict import iter_predict
 
-        # Absolute, so that the files are found when the prediction is opened from another folder.
         files = {"image_file": options.image, "labels_file": options.labels}
         inputs = {name: str(file.absolute()) for name, file in files.items()}
         if options.split:
@@ -180,16 +180,16 @@ def _planes(text: str, labels: "NDArray[Any]") -> list[int]:
     """The planes in the option ``--planes``."""
     from napari_dispr.cells.planes import known_planes
 
-    planes = common.whole_numbers("--planes", text)
+    planes, known = common.whole_numbers("--planes", text), known_planes(labels)
     if planes is None:
-        return known_planes(labels)
+        return known
     labelled = [z for z, plane in enumerate(labels) if plane.any()]
     for plane in planes:
         if not 0 <= plane < len(labels):
             raise InputError(
                 f"There is no plane {plane}: choose among the planes 0 to {len(labels) - 1} of the stack."
             )
-        if plane not in labelled:
+        if plane not in (*labelled, *known):
             raise InputError(
                 f"Plane {plane} has no labels: leave it out, or segment the cells in it. Labels are in the "
                 f"planes {', '.join(map(str, labelled))}."

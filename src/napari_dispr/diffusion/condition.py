@@ -61,9 +61,10 @@ class Known:
     def volumes(self) -> NDArray[np.float32]:
         """What is known at each voxel, (4, 64, 64, 64).
 
-        Nearness: 1 in a known section, less with the distance along z, 0 from 16 voxels on; signed distance,
-        interpolated along z between the sections and constant beyond them; picture, only in its section
-        (divided between two voxels, if it lies between them); 1 everywhere for a projection, else 0.
+        0. Nearness: 1 in a known section, less with the distance along z, 0 from 16 voxels on.
+        1. Signed distance, interpolated along z between the sections and constant beyond them.
+        2. Picture, only in its section (divided between two voxels, if it lies between them).
+        3. 1 everywhere for a projection, else 0.
         """
         result = np.zeros((VOLUMES, *grid.SHAPE), np.float32)
         if np.isnan(self.depths[0]):
@@ -151,9 +152,12 @@ def normalise_inside(image: Plane | None, mask: Plane) -> Plane | None:
 def signed_planes(mask: Plane, image: Plane | None, scale: float | None = None) -> Plane:
     """Condition of our models, shape (6, 64, 64). Models with fewer condition planes use the first ones.
 
-    Mask in [0, 1]; signed distance from its edge, positive inside, in units of 16 voxels; image normalised
-    inside the mask; 1 everywhere if there is an image, else 0; logarithm of ``scale`` in units of 0.15; 1
-    everywhere if the scale is known, else 0.
+    0. Mask in [0, 1].
+    1. Signed distance from its edge, positive inside, in units of 16 voxels.
+    2. Image, normalised inside the mask.
+    3. 1 everywhere if there is an image, else 0.
+    4. Logarithm of ``scale`` in units of 0.15.
+    5. 1 everywhere if the scale is known, else 0.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Where the members of a cell in a coarse stack start: ellipsoids with its sections.
 
-The planes of a coarse stack are no choice: they lie anywhere in a cell. A cell with one section between two
-empty planes was hit at random, and a network that learned from sections at most `planes.WIDEST` voxels apart
-does not know what lies between two that are farther apart. The members take quantiles of the ellipsoids that
-are possible (`stereology`).
+The planes of a coarse stack are not chosen by the cells: they lie anywhere in them. A cell with one section
+between two empty planes was hit at random. And a network that learned from sections at most `planes.WIDEST`
+voxels apart does not know what lies between two that are farther apart. So the members start from quantiles
+of the ellipsoids that are possible (`stereology`).
 """
 
 from collections.abc import Sequence

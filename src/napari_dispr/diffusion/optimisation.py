@@ -61,14 +61,18 @@ class Trained(Generic[Network]):
         for own in (self.network, self.average):
             own.load_state_dict(network.state_dict())
 
-    def apply(self, share: float, clip: float | None, decay: float) -> None:
+    def apply(self, share: float, clip: float | None, decay: float) -> bool:
         """Make one optimiser step with the gradient, cut to the norm ``clip``, and set it to 0.
 
         The learning rates are their ``share`` of the peak; ``decay`` is that of the moving average, for this
-        step.
+        step. Returns False, and changes no weight, if the gradient is not finite.
         """
+        norm = self.gradient.norm()
+        if not torch.isfinite(norm):
+            self.gradient.zero_()
+            return False
         if clip is not None:
-            self.gradient.mul_((clip / (self.gradient.norm() + 1e-6)).clamp(max=1.0))
+            self.gradient.mul_((clip / (norm + 1e-6)).clamp(max=1.0))
         for optimiser, peak in zip(self._optimisers, self._peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = share * peak
@@ -77,6 +81,7 @@ class Trained(Generic[Network]):
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
+        return True
 
     def content(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

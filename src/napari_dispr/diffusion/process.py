@@ -170,12 +170,13 @@ class GaussianDiffusion:
         """The noisiest time; then times at which noise / signal falls evenly, in its logarithm, from 100 to
         0.05; then -1.
 
-        A solver of few steps keeps the strength of all details with them. With even timesteps, 12 steps of
-        DDIM halve the noise of pictures: details of 0.3 of their standard deviation keep 0.49 of it, while
-        12 such steps of DPM-Solver++ keep 0.998 (for normal details, whose denoiser is known). At the
-        noisiest time nothing is left of the picture. Without it pictures would be too dim, since what many
-        pixels have in common, such as the light of a cell, is seen in the noise at the next time, and noise
-        alone does not hold it (Lin et al., arXiv 2305.08891).
+        With these times a solver of few steps keeps the strength of all details. Normal details, whose
+        denoiser is known, of 0.3 of the standard deviation of a picture keep 0.998 of it in 12 steps of
+        DPM-Solver++. In 12 steps of DDIM at even timesteps they keep 0.49 of it.
+
+        At the noisiest time nothing is left of the picture. Without that time pictures would be too dim:
+        what many pixels have in common, such as the light of a cell, still shows in the noise at the next
+        time, and noise alone does not hold it (Lin et al., arXiv 2305.08891).
         """
         ratio = np.log(1 / self.alphas_bar - 1) / 2
         nearest = [int(np.abs(ratio - log).argmin()) for log in np.log(np.geomspace(100, 0.05, steps - 1))]

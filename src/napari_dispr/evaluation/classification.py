@@ -290,7 +290,7 @@ def _sources(
 
 def _check_outer(shapes: PredictedShapes, names: Sequence[str], folds: Mapping[str, str]) -> None:
     """Check that the shapes belong to these folds and that their models have not seen the cells."""
-    evaluation = shapes.folder.parent.parent
+    evaluation = shapes.folder.absolute().parent.parent
     table = evaluation / "folds.csv"
     if table.is_file():
         own = read_table(table, "fold")

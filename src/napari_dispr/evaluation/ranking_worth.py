@@ -155,10 +155,13 @@ def worth_of(errors: ArrayLike, gains: ArrayLike) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``cells``, ``error`` (none imaged), ``correlation`` (Spearman's, of gain and error), and for each
-        share ``imaged`` (cells), ``ranked``, ``random`` (mean over orders), ``random_interval`` (2.5 to 97.5
-        percentile of orders at random), ``best`` (in the order of the true errors) and ``p``, the share of
-        random orders that leave no more error than the ranking; and ``curve``, for each number of cells.
+        ``cells``, ``error`` (no cell imaged), ``correlation`` (Spearman's, of gain and error), ``curve`` (the
+        errors for each number of imaged cells), and for each share
+
+        - ``imaged``: number of cells;
+        - ``ranked``, ``best``: the error left by the ranking, and by the order of the true errors;
+        - ``random``, ``random_interval``: that left by random orders, mean and 2.5 to 97.5 percentile;
+        - ``p``: share of random orders that leave no more error than the ranking.
     """
     error = np.asarray(errors, dtype=np.float64)
     gain = np.nan_to_num(np.asarray(gains, dtype=np.float64), nan=np.inf)

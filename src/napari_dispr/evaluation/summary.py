@@ -46,12 +46,11 @@ def summary_of(
         The ``settings``, and
 
         - ``measures``, ``together``: what each column means;
-        - ``methods``: for each method ``n`` (members), ``cells`` (their number), ``trained_on`` (names of the
-          cells that were left out), ``failed`` (number of members), ``failed_cells`` (name to reason),
-          ``signed_volume_bias`` (mean of ``signed_volume``), and for each column ``median``,
-          ``percentile_90``, ``mean``, ``sd`` (of the sample), ``median_interval`` and ``mean_interval``
-          (95 %). ``estimate`` has the same for the relative errors of the estimates (a measure's mean over
-          the members of a cell);
+        - ``methods``, for each method: ``n`` (members), ``cells`` (their number), ``failed`` (number of
+          members), ``failed_cells`` (name to reason), ``trained_on`` (names of the cells that were left out),
+          ``signed_volume_bias`` (mean of ``signed_volume``). For each column ``median``, ``percentile_90``,
+          ``mean``, ``sd`` (of the sample), ``median_interval`` and ``mean_interval`` (95 %). ``estimate`` has
+          the same for the relative errors of the estimates (a measure's mean over the members of a cell);
         - ``paired``: the first method against each other one (see `paired_tests`).
     """
     measures, columns = compared_by(definitions), member_columns(definitions)
@@ -170,10 +169,13 @@ def paired_tests(
     Returns
     -------
     list of dict
-        One per pair and measure: ``first``, ``second``, ``measure``, ``n`` (cells); ``mean`` and ``median``
-        of the differences, first less second, each with its 95 % bootstrap interval; ``wilcoxon_p``
-        (two-sided), ``holm_p`` (the same, corrected for all tests of the list) and ``decided`` (``holm_p`` <
-        0.05).
+        One per pair and measure:
+
+        - ``first``, ``second``, ``measure``, ``n`` (cells);
+        - ``mean`` and ``median`` of the differences, first less second, each with its 95 % bootstrap
+          interval;
+        - ``wilcoxon_p`` (two-sided), ``holm_p`` (the same, corrected for all tests of the list) and
+          ``decided`` (``holm_p`` < 0.05).
 
     Notes
     -----

@@ -222,8 +222,9 @@ def _pictures(folder: Path, chosen: pd.DataFrame, title: str, text: str) -> str:
     cells = []
     for row in chosen.to_dict("records"):
         name, label = str(row["field"]), int(row["label"])
-        prediction = known.setdefault(name, load_prediction(folder / FIELDS / name))
-        figures = views(prediction, label) + _shapes(prediction[label])
+        if name not in known:
+            known[name] = load_prediction(folder / FIELDS / name)
+        figures = views(known[name], label) + _shapes(known[name][label])
         said = f"<b>{escape(name)}</b>, cell {label}"
         if np.isfinite(row["ambiguity"]):
             said += f", ambiguity {row['ambiguity']:.2f}"

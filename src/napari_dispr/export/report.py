@@ -241,10 +241,11 @@ def _cell(
 def _repeat(prediction: Prediction) -> str:
     """Everything that is needed to repeat the prediction."""
     made = dict(prediction.provenance)
-    code = python_call(prediction)
+    command, code = command_line(prediction), python_call(prediction)
     parts = ["<h2>How to repeat it</h2>"]
-    parts.append(f"<p>On the command line:</p><pre>{escape(command_line(prediction))}</pre>")
-    if is_moved(prediction):
+    if command:
+        parts.append(f"<p>On the command line:</p><pre>{escape(command)}</pre>")
+    if command and is_moved(prediction):
         parts.append(
             "<p>The picture was moved or turned in its world: the command draws the same shapes, at the "
             "picture's own pixels; the Python call puts them into the same place.</p>"
@@ -290,15 +291,19 @@ def command_line(prediction: Prediction) -> str:
     """The command that draws the same shapes again.
 
     It contains the size of the pixels, but not the place of the picture in its world; `python_call` contains
-    both.
+    both. Empty if no command does that: for a field of a series, without an image, and for planes whose
+    numbers in their stack are not known.
     """
     made, settings = prediction.provenance, _settings(prediction)
+    if made.get("place") or _lacks_image(prediction) or ("depths" in made and "planes" not in made):
+        return ""
     # Without a size in the settings of a command, the file states it.
     known = "pixel_size" in settings or made.get("image_file")
     if not known and prediction.unit == "micrometer":
         settings["pixel_size"] = _plain(grid.in_plane_scale(prediction.image_to_world))
     if made.get("dataset"):
         inputs = [str(made["dataset"])]
+        settings.pop("scale", None)  # the cells of a dataset are used as they are
     else:
         inputs = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
         settings = {"cells": ",".join(str(label) for label in prediction), **settings}
@@ -327,9 +332,9 @@ def python_call(prediction: Prediction) -> str:
     if prediction.unit != "pixel":
         arguments["unit"] = prediction.unit
     files = [str(made.get("image_file") or _IMAGE), str(made.get("labels_file") or _LABELS)]
-    channel = made.get("channel")
+    channel, place = made.get("channel"), made.get("place") or {}
     lines = ["import napari_dispr as nd"]
-    if channel is None and all(file.lower().endswith((".tif", ".tiff")) for file in files):
+    if channel is None and not place and all(file.lower().endswith((".tif", ".tiff")) for file in files):
         image, labels = (f"tifffile.imread({file!r})" for file in files)
         lines.append("import tifffile")
     elif "planes" in made:
@@ -337,9 +342,11 @@ def python_call(prediction: Prediction) -> str:
         image, labels = f"{stack}.image", f"{stack}.labels"
         lines.append("from napari_dispr.cells.stack_files import read_stack")
     else:  # read as the command does
-        image = f"read_plane(Path({files[0]!r}), channel={channel})"
-        labels = f"read_plane(Path({files[1]!r}), labels=True)"
+        image = f"read_plane(Path({files[0]!r}), {place}, {channel})"
+        labels = f"read_plane(Path({files[1]!r}), {place}, labels=True)"
         lines = ["from pathlib import Path", "", *lines, "from napari_dispr.cells.pictures import read_plane"]
+    if _lacks_image(prediction):
+        image = "None"
     if made.get("split"):
         labels = f"split_parts({labels})"
         lines.append("from napari_dispr.labels import split_parts")
@@ -350,6 +357,12 @@ def python_call(prediction: Prediction) -> str:
     lines += ["", "prediction = nd.predict(", f"    {image},", f"    {labels},"]
     lines += [f"    {name}={value!r}," for name, value in arguments.items()]
     return "\n".join([*lines, ")"])
+
+
+def _lacks_image(prediction: Prediction) -> bool:
+    """Whether it was made from a file of labels alone."""
+    made = prediction.provenance
+    return bool(made.get("labels_file")) and not made.get("image_file")
 
 
 def _listed(values: Sequence[float]) -> str:

@@ -15,7 +15,7 @@ from napari_dispr.labels import cell_boxes
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.ensemble import Ensemble
 from napari_dispr.shapes.intervals import LEVEL
-from napari_dispr.shapes.measures import unit_sign
+from napari_dispr.shapes.measures import unit_sign, without_attrs
 
 #: Pixels per voxel in the picture of a crop; longest side of the picture of all cells.
 CROP, _OVERVIEW = 3, 1400
@@ -147,6 +147,7 @@ def volume_chart(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFram
     step = 10.0 ** np.floor(np.log10(largest / 2))
     step *= next(factor for factor in (1, 2, 5, 10) if largest / (factor * step) <= 6)
     ticks = np.arange(0, largest * 1.02, step)
+    drawn = dict(iter(without_attrs(table).groupby("label")["volume"]))
     parts = []
     for first in range(0, len(cells), _CHART_ROWS):
         part = cells.iloc[first : first + _CHART_ROWS]
@@ -166,8 +167,7 @@ def volume_chart(prediction: Prediction, table: pd.DataFrame, cells: pd.DataFram
             marks.append(f'<text class="name" x="98" y="{y + 4}">{escape(name[:14])}</text>')
             if known and np.isfinite(row["volume_low"]):
                 marks.append(f'<path class="range" d="M{x(row["volume_low"])} {y}H{x(row["volume_high"])}"/>')
-            values = table.loc[table["label"] == label, "volume"]
-            marks += [f'<circle cx="{x(value)}" cy="{y}" r="3"/>' for value in values]
+            marks += [f'<circle cx="{x(value)}" cy="{y}" r="3"/>' for value in drawn[label]]
             marks.append(f'<path class="mean" d="M{x(row["volume_mean"])} {y - 6}v12"/>')
         parts.append(
             f'<svg class="chart" viewBox="0 0 880 {height}" role="img" aria-label="volumes">'

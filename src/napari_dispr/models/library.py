@@ -84,6 +84,16 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def model_version(name_or_path: str | os.PathLike[str]) -> tuple[object, ...]:
+    """Changes when the model does, and when its file does; also for a name without a model."""
+    try:
+        path = model_path(name_or_path)
+        status = path.stat()
+    except (InputError, OSError):
+        return (name_or_path,)
+    return name_or_path, path, status.st_mtime_ns, status.st_size
+
+
 def check_new_file(path: Path) -> None:
     """Raise an InputError if a new model cannot get this file."""
     if path.suffix != _SUFFIX:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from napari_dispr.cells.fields import Field, list_fields
+from napari_dispr.cells.fields import Field, check_names, list_fields
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
 from napari_dispr.files import check_no_other_files, locked, plain, write_json
@@ -146,6 +146,7 @@ def iter_predict_batch(
     listed = list_fields(fields) if isinstance(fields, str | os.PathLike) else list(fields)
     if workers is not None and workers < 0:
         raise InputError(f"workers is {workers}: give a number of processes, or 0 to use this process alone.")
+    check_names(listed)
     check_columns(listed)
     listed = [_absolute(one) for one in listed]  # workers may have another current folder
     out = Path(out).absolute()

@@ -41,11 +41,14 @@ def rank_cells(
     Returns
     -------
     DataFrame
-        A row for each cell, the largest gain first: ``rank`` from 1, ``label``, ``name``, ``estimate`` (mean
-        over the members), ``expected_error``, ``low`` and ``high`` if there are calibrated intervals,
-        ``expected_gain``, by which cells are ranked, and ``warning``, how the cell is unlike the training
-        data: such an ensemble may be certain and wrong. ``attrs["columns"]`` is the column dictionary;
-        ``attrs["measure"]`` and ``attrs["relative"]`` are the arguments.
+        A row for each cell, the largest gain first. ``attrs["columns"]`` is the column dictionary;
+        ``attrs["measure"]`` and ``attrs["relative"]`` are the arguments. The columns:
+
+        - ``rank``, from 1, ``label``, ``name``;
+        - ``estimate``: mean over the members, and ``expected_error``;
+        - ``low``, ``high``: if there are calibrated intervals;
+        - ``expected_gain``: by it the cells are ranked;
+        - ``warning``: how the cell is unlike the training data; such an ensemble may be certain and wrong.
 
     Raises
     ------

@@ -132,11 +132,14 @@ def measure_cells(prediction: Prediction, measures: pd.DataFrame | None = None) 
     Returns
     -------
     DataFrame
-        A row for each cell: ``label``, ``members``; for each measure ``volume_mean``, ``volume_sd`` and, if
-        the model is calibrated, ``volume_low`` and ``volume_high`` (the 90 % interval; NaN if members of the
-        cell were rejected by hand, since it is not valid then); ``ambiguity``, ``modes``; ``kept``, the
-        chosen shape; and ``warning``, how the cell is unlike the training data, or what is doubtful about its
-        mask. ``attrs["columns"]`` holds unit and meaning of each column.
+        A row for each cell. ``attrs["columns"]`` holds unit and meaning of each column:
+
+        - ``label``, ``members``, ``ambiguity``, ``modes``;
+        - ``volume_mean``, ``volume_sd``, and the same for each measure;
+        - ``volume_low``, ``volume_high``, if the model is calibrated: the 90 % interval. NaN if members of
+          the cell were rejected by hand, since it is not valid then;
+        - ``kept``: the chosen shape;
+        - ``warning``: how the cell is unlike the training data, or what is doubtful about its mask.
     """
     if measures is None:
         measures = measure(prediction)

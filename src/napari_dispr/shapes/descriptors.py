@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError, cKDTree
-from scipy.special import gammaln, lpmv
+from scipy.special import sph_harm_y
 
 from napari_dispr.shapes.measures import DEGREES
 
@@ -267,16 +267,19 @@ def _sphere() -> tuple[_Floats, _Floats, NDArray[np.int64]]:
     height, angle = (a.ravel() for a in np.meshgrid(heights, around, indexing="ij"))
     radius = np.sqrt(1 - height**2)
     directions = np.stack([height, radius * np.sin(angle), radius * np.cos(angle)], axis=1)
-    columns, degrees = [], []
-    for degree in range(DEGREES):
-        for order in range(-degree, degree + 1):
-            m = abs(order)
-            log_norm = (
-                np.log((2 * degree + 1) / (4 * np.pi)) + gammaln(degree - m + 1) - gammaln(degree + m + 1)
-            )
-            wave = (
-                np.ones_like(angle) if m == 0 else np.sqrt(2) * (np.cos if order > 0 else np.sin)(m * angle)
-            )
-            columns.append(np.exp(log_norm / 2) * lpmv(m, degree, height) * wave)
-            degrees.append(degree)
-    return directions, np.stack(columns, axis=1) * _quadrature()[:, None], np.array(degrees)
+    basis = np.concatenate([real_harmonics(degree, np.arccos(height), angle) for degree in range(DEGREES)])
+    degrees = np.repeat(np.arange(DEGREES), 2 * np.arange(DEGREES) + 1)
+    return directions, basis.T * _quadrature()[:, None], degrees
+
+
+def real_harmonics(degree: int, polar: _Floats, around: _Floats) -> _Floats:
+    """The orthonormal real spherical harmonics of a degree, by order, (2 degree + 1, ...).
+
+    ``polar`` and ``around`` are angles in radian.
+    """
+
+    def one(order: int) -> _Floats:
+        wave = sph_harm_y(degree, abs(order), polar, around)
+        return np.asarray(np.sqrt(2 - (order == 0)) * (wave.imag if order < 0 else wave.real))
+
+    return np.stack([one(order) for order in range(-degree, degree + 1)])

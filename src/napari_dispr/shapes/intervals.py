@@ -63,19 +63,20 @@ def calibrate(
 
     Notes
     -----
-    The score of cell i is ``(log truth_i - log estimate_i) / sqrt(sd_i^2 + floor^2)``, with the estimate
-    the mean over the members and sd_i the standard deviation of their logarithm: split conformal
-    prediction with locally weighted scores [1]_ [2]_ [3]_. Intervals use their absolute values, so that
-    an estimate lies in the middle of its interval, not at an end of it, if a model is biased. The floor
-    maximises the likelihood of the errors under a Laplace distribution with a scale proportional to
-    ``sqrt(sd_i^2 + floor^2)``: near 0 if the spread of the members predicts the error, large if it does not
-    and all intervals are equally wide. This one fitted number does not lower the coverage noticeably
-    (tests/shapes/test_intervals.py).
+    This is split conformal prediction with locally weighted scores [1]_ [2]_ [3]_. The score of cell i is
+    ``(log truth_i - log estimate_i) / sqrt(sd_i^2 + floor^2)``. The estimate is the mean over the members,
+    and sd_i the standard deviation of their logarithm. Intervals use the absolute scores, so that an
+    estimate lies in the middle of its interval, also if the model is biased.
 
-    Fewer than 19 cells have no quantile for 90 %. Their scores, with the root mean square error as floor, are
-    replaced by quantiles of the prediction interval of a normal distribution with unknown variance and mean
-    0: with n cells, of Student's t with n - 1 degrees of freedom times the root mean square of the scores
-    times ``sqrt(1 + 1 / n)``.
+    The floor maximises the likelihood of the errors under a Laplace distribution with a scale proportional
+    to ``sqrt(sd_i^2 + floor^2)``. It is near 0 if the spread of the members predicts the error. If it does
+    not, the floor is large, and all intervals are equally wide. This one fitted number does not lower the
+    coverage noticeably (tests/shapes/test_intervals.py).
+
+    Fewer than 19 cells have no quantile for 90 %. The floor is then the root mean square error, and the
+    scores are replaced by quantiles of the prediction interval of a normal distribution with mean 0 and
+    unknown variance: those of Student's t with n - 1 degrees of freedom, times the root mean square of the
+    n scores, times ``sqrt(1 + 1 / n)``.
 
     References
     ----------

@@ -50,9 +50,9 @@ def level_of(mask: NDArray[np.bool_], frame: ArrayLike = (1.0, 1.0, 1.0)) -> tup
     Notes
     -----
     The signed distance at the mask's own spacing is interpolated linearly to voxels with about equal sides,
-    smoothed by a Gaussian of `SMOOTHING` voxels, and shifted so that the mesh of its zero level has the
-    volume of the mask's voxels. Where smoothing removes too much of a thin mask, the voxels are halved.
-    The mesh of the binary volume itself is a staircase whose area is 9 % too large at any resolution.
+    and smoothed by a Gaussian of `SMOOTHING` voxels. It is then shifted so that the mesh of its zero level
+    has the volume of the mask's voxels. Where smoothing removes too much of a thin mask, the voxels are
+    halved. The mesh of the binary volume itself is a staircase whose area is 9 % too large at any resolution.
     docs/measures.md lists the errors.
     """
     affine = affine_of(frame)

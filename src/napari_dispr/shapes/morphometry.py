@@ -122,11 +122,14 @@ def summarise(
     Returns
     -------
     DataFrame
-        One row per cell, in the order of the table: ``label``, ``members`` (their number), then
-        ``volume_mean``, ``volume_sd`` and, if any cell has a calibration, ``volume_low`` and ``volume_high``,
-        which enclose the true value with a probability of 90 % (NaN for cells without calibration); and the
-        same for all measures. The standard deviation is that of the sample (n - 1), NaN for one member.
-        Empty shapes count only for the volume. ``attrs["columns"]`` maps each column to its unit and meaning.
+        One row per cell, in the order of the table. Empty shapes count only for the volume.
+        ``attrs["columns"]`` maps each column to its unit and meaning:
+
+        - ``label``, ``members`` (their number);
+        - ``volume_mean``, ``volume_sd``, and the same for all measures. The standard deviation is that of the
+          sample (n - 1), NaN for one member;
+        - ``volume_low``, ``volume_high``, if any cell has a calibration: they enclose the true value with a
+          probability of 90 %; NaN for cells without calibration.
     """
     known = table.attrs.get("columns", {})
     cells = without_attrs(table).groupby("label", sort=False)

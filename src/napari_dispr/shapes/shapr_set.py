@@ -59,11 +59,15 @@ def shapr_measures(obj: _Object) -> dict[str, float]:
     Returns
     -------
     dict
-        In voxels: ``volume`` (object voxels), ``surface_mesh`` (area of the unsmoothed marching-cubes mesh),
-        ``surface_voxel`` (object voxels with background among their 26 neighbours; there is none beyond the
-        border), ``roughness_mesh`` (root of the sum of squared moves of the mesh's vertices under trimesh's
-        `filter_humphrey` with its defaults, after Vollmer et al. 1999) and ``roughness_voxel`` (voxels that
-        change under a Gaussian of sigma 2 and a threshold of 0.5).
+        In voxels:
+
+        - ``volume``: object voxels;
+        - ``surface_mesh``: area of the unsmoothed marching-cubes mesh;
+        - ``surface_voxel``: object voxels with background among their 26 neighbours (there is none beyond the
+          border);
+        - ``roughness_mesh``: root of the sum of squared moves of the mesh's vertices under trimesh's
+          `filter_humphrey` with its defaults (after Vollmer et al. 1999);
+        - ``roughness_voxel``: voxels that change under a Gaussian of sigma 2 and a threshold of 0.5.
     """
     mesh, moved = _binary_mesh(obj), 0.0
     if len(mesh.faces):
@@ -92,8 +96,8 @@ def gaussian_curvature_within(obj: _Object) -> float:
     Notes
     -----
     The measure is the sum of the angle defects of the vertices within the radius [1]_. The radius is that of
-    the largest sphere without a vertex inside that goes through the centre of mass, away from the nearest
-    face (the limit of trimesh's `max_tangent_sphere` [2]_ with the start of the notebooks).
+    the largest sphere that goes through the centre of mass, lies on the side away from the nearest face, and
+    has no vertex inside (the limit of trimesh's `max_tangent_sphere` [2]_ with the start of the notebooks).
 
     References
     ----------

@@ -48,8 +48,8 @@ class Background(BaseModel):
     quantiles : tuple of float
         Of the noise, at equal steps of a normal deviate from -3.5 to 3.5; empty: no noise.
     strengths : tuple of (float, float)
-        The noise is this many times as strong (second) where the slow variation has this value (first), since
-        noise of photons grows with the light; in between by straight lines. Empty: 1 everywhere.
+        Values of the slow variation (first), and how many times as strong the noise is there (second), since
+        noise of photons grows with the light. Interpolated linearly. Empty: 1 everywhere.
     floor : float or None
         The darkest grey value of a camera, which its offset decides.
     grain : tuple of float

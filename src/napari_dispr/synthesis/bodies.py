@@ -37,8 +37,8 @@ def star(
     """A surface ``half * (1 + f(direction))`` with a random f on the sphere.
 
     ``half`` are half axes along (z, y, x), ``degrees`` the first and last degree of the spherical harmonics
-    in f, whose standard deviation, ``amplitude``, is the same for every direction; that of a degree's part
-    falls as degree ** -decline.
+    in f. The standard deviation of f, ``amplitude``, is the same in every direction. That of the part of one
+    degree falls as degree ** -decline.
 
     Notes
     -----

@@ -156,7 +156,7 @@ class _Maker:
     def _lit(
         self, grids: Sequence[_Grid], images: list[NDArray[np.float32]], seeds: Sequence[int]
     ) -> list[NDArray[np.float32]]:
-        """The images with the light of real cells in their middles; the network makes them too equal.
+        """The images with the light of real cells in their middles: that of the network varies too little.
 
         The brightest cell of a batch stays the brightest: its edge and its size may depend on its light.
         """

@@ -1,6 +1,7 @@
 """Many synthetic images in a folder, on which Cellpose, StarDist and others train without a change."""
 
 import os
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,22 +116,27 @@ def iter_make_synthesis(
     before = earlier_card(folder, CARD_FILE, request)
     notes: dict[str, list[str]] = dict((before or {}).get("notes", {}))
     rows = _read_rows(folder)
-    for number in range(1, images + 1):
-        name = f"synthetic_{number:04d}"
-        if name not in rows:
-            population = yield from iter_make_population(source, settings, seed, number)
-            if number == 1 and earlier_card(folder, CARD_FILE, request) is None:
-                _write_card(folder, request, notes)  # settings that make no image leave no folder
-            _write(folder, name, population, layout)
-            if population.notes:
-                notes[name] = list(population.notes)
-                _write_card(folder, request, notes)
-            rows[name] = _rows(name, population)
-            ordered = (row for of_one in sorted(rows) for row in rows[of_one])
-            write_rows(folder / CELLS_FILE, COLUMNS, ordered)  # last: it says that the image is complete
-            if number == 1:
-                _write_preview(folder, layout)
-        yield FieldMade(name, number, images, tuple(notes.get(name, ())))
+    due = 0.0  # when the table is written again
+    try:
+        for number in range(1, images + 1):
+            name = f"synthetic_{number:04d}"
+            if name not in rows:
+                population = yield from iter_make_population(source, settings, seed, number)
+                if number == 1 and earlier_card(folder, CARD_FILE, request) is None:
+                    _write_card(folder, request, notes)  # settings that make no image leave no folder
+                _write(folder, name, population, layout)
+                if population.notes:
+                    notes[name] = list(population.notes)
+                    _write_card(folder, request, notes)
+                rows[name] = _rows(name, population)
+                if time.monotonic() >= due:
+                    due = _write_table(folder, rows)
+                if number == 1:
+                    _write_preview(folder, layout)
+            yield FieldMade(name, number, images, tuple(notes.get(name, ())))
+    finally:
+        if rows:
+            _write_table(folder, rows)
     results = {"images": len(rows), "cells": sum(len(of_one) for of_one in rows.values()), "notes": notes}
     _write_preview(folder, layout)
     _write_card(folder, request, notes, results)
@@ -154,6 +160,16 @@ def _write_card(
         "results": {key: value for key, value in (results or {}).items() if key != "notes"},
     }
     write_json(folder / CARD_FILE, card)
+
+
+def _write_table(folder: Path, rows: dict[str, list[dict[str, str]]]) -> float:
+    """Write the table of all cells, which says which images are complete.
+
+    Returns the time from which on it may be written again: that takes at most 1 % of the time.
+    """
+    started = time.monotonic()
+    write_rows(folder / CELLS_FILE, COLUMNS, (row for name in sorted(rows) for row in rows[name]))
+    return started + 100 * (time.monotonic() - started)
 
 
 def _read_rows(folder: Path) -> dict[str, list[dict[str, str]]]:

@@ -45,10 +45,10 @@ def simulated_cell(
     Returns
     -------
     obj : (64, 64, 64) uint8
-        Antialiased, axes (z, y, x), inside above 127.5; nothing touches the border of the grid. The
-        imaged plane runs through the middle of the cell or, in a share of the cells, where its
-        section is largest; the box of that section is centred in the plane, and its larger side
-        is 20 to 56 voxels, most often about 46; less in tall cells, which would not fit the grid.
+        Antialiased, axes (z, y, x), inside above 127.5; nothing touches the border of the grid. The imaged
+        plane runs through the middle of the cell or, in a share of the cells, where its section is largest.
+        The box of that section is centred in the plane. Its larger side is 20 to 56 voxels, most often about
+        46, and smaller in tall cells, which would not fit the grid.
     mask : (64, 64) float32
         The section, 0 to 1.
     image : (64, 64) float32

@@ -47,7 +47,7 @@ COMPARED = 24
 PROCESSES = {"masks": masks.PROCESS, "textures": textures.PROCESS}
 #: Settings that may change when a run goes on.
 _FREE = {"device"}
-#: Files of a run that was killed before it saved.
+#: Files of a run that was killed before it saved, besides temporary ones, which are hidden.
 _OWN = {"log.jsonl", "preview.png"}
 _COUNTERS = ("step", "clock", "previews")
 #: Fields of the card that are copied from the examples.
@@ -156,7 +156,7 @@ def iter_learn_synthesis(
         learner.load(checkpoint)
     elif finish:
         raise InputError(f"{folder} holds no saved run: learn first, without --finish.")
-    elif folder.exists() and any(path.name not in _OWN for path in folder.iterdir()):
+    elif folder.exists() and any(path.name not in _OWN for path in folder.glob("[!.]*")):
         raise InputError(f"{folder} holds files of something else: choose another name for the model.")
     folder.mkdir(parents=True, exist_ok=True)
     cells = len({mask.cell for mask in examples.masks})
@@ -316,9 +316,6 @@ class Learner:
         error = (predicted.float() - process.target(clean, t, noise)) ** 2
         loss = (weight * error).mean() / weight.mean()
         loss.backward()
-        if not torch.isfinite(loss):
-            trained.gradient.zero_()
-            return float("nan")
         rate = warm_and_decayed(self.step, self.share, WARMUP, DECAY)
         trained.apply(rate, CLIP, average_decay(AVERAGE, self.step + 1))
         return loss.item()

@@ -50,8 +50,10 @@ class PlacedCell:
     centre : tuple of float
         Centre of its visible voxels along (z, y, x) or (y, x), in the unit of the spacing; 0 is the centre of
         the first voxel, as in the files and in napari.
-    voxels, volume : int, float
-        Its voxels in the image; volume (3D) or area (2D) of the whole cell, in powers of the unit.
+    voxels : int
+        Those in the image.
+    volume : float
+        Volume (3D) or area (2D) of the whole cell, in powers of the unit.
     whole : bool
         Whether the border of the image cuts nothing off.
     clustered : bool

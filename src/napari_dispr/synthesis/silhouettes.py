@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
-from scipy.special import gammaln, lpmv
 from torch import Tensor
 
 from napari_dispr import grid, signed_distance
+from napari_dispr.shapes.descriptors import real_harmonics
 
 #: Signed distances of silhouettes are truncated at this number of pixels.
 TRUNCATION = 10.0
@@ -79,16 +79,15 @@ def _basis() -> Tensor:
     """
     polar = (np.arange(_TABLE[0]) + 0.5) * np.pi / _TABLE[0]
     around = np.arange(_TABLE[1]) * 2 * np.pi / _TABLE[1]
-    power = np.arange(2, DEGREE + 1) ** -DECLINE
-    rows = []
-    for degree, share in zip(range(2, DEGREE + 1), power / power.sum(), strict=True):
-        for order in range(-degree, degree + 1):
-            m = abs(order)
-            # Without the factor (2 l + 1): the power of a degree is shared by its 2 l + 1 orders.
-            norm = np.exp(0.5 * (gammaln(degree - m + 1) - gammaln(degree + m + 1))) * np.sqrt(2 - (m == 0))
-            wave = np.cos(m * around) if order >= 0 else np.sin(m * around)
-            rows.append(np.sqrt(share) * norm * np.outer(lpmv(m, degree, np.cos(polar)), wave).ravel())
-    return torch.from_numpy(np.stack(rows)).float()
+    degrees = np.arange(2, DEGREE + 1)
+    power = degrees**-DECLINE
+    # The power of a degree l is shared by its 2 l + 1 orders.
+    scales = np.sqrt(power / power.sum() * 4 * np.pi / (2 * degrees + 1))
+    rows = [
+        scale * real_harmonics(degree, polar[:, None], around).reshape(2 * degree + 1, -1)
+        for degree, scale in zip(degrees.tolist(), scales, strict=True)
+    ]
+    return torch.from_numpy(np.concatenate(rows)).float()
 
 
 @cache

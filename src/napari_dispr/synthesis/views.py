@@ -123,8 +123,8 @@ def iter_views(
     assert isinstance(model.process, RectifiedFlow)
     denoiser = ViewsDenoiser(network, model.process, given)
     start = torch.cat(noise)
-    with torch.inference_mode():
-        for x in dpm_solver_2m(denoiser, start, model.process.times(steps), lambda: start):
-            views = x
-            yield
+    # No inference_mode here: see models/sampling.py.
+    for x in dpm_solver_2m(denoiser, start, model.process.times(steps), lambda: start):
+        views = x
+        yield
     return (views[:, 0] * TRUNCATION).numpy()

@@ -14,7 +14,7 @@ from napari_dispr.cells.cropping import crop_cell
 from napari_dispr.events import Clock, Step, mapped, steps_of
 from napari_dispr.grid import CENTRE, SIZE
 from napari_dispr.labels import cell_box
-from napari_dispr.models.library import load_model
+from napari_dispr.models.library import load_model, model_version
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.settings import PredictSettings
 from napari_dispr.synthesis.settings import CellSettings
@@ -103,7 +103,7 @@ def from_model(
 
     Masks (128, 128) are signed distances in pixels; ``pixel`` is the side of a pixel. Each mask has a seed.
     """
-    model = _loaded(settings.shape_model)
+    model = _shape_model(settings.shape_model, model_version(settings.shape_model))
     crops = []
     for label, mask in enumerate(masks, start=1):
         cell = (mask > 0).astype(np.uint8)
@@ -134,7 +134,7 @@ def from_views(
 
     The parameters and the result are those of `from_model`.
     """
-    model = _views_model(settings.views_model)
+    model = _views_model(settings.views_model, model_version(settings.views_model))
     silhouettes = [enlarged(mask) for mask in masks]
     first = np.stack([silhouette for silhouette, _ in silhouettes])
     clock = Clock(VIEW_STEPS + FIT_STEPS * len(masks))
@@ -177,14 +177,16 @@ def enlarged(mask: Floats) -> tuple[Floats, float]:
     return (zoom * map_coordinates(mask, points, order=1, mode="nearest")).astype(np.float32), zoom
 
 
+# Models are read once for many batches of masks; `version` is that of their file.
+
+
 @lru_cache(maxsize=1)
-def _views_model(path: str) -> "ShapeModel":
+def _views_model(path: str, version: object) -> "ShapeModel":
     return views_model(path)
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str) -> "Model":
-    """The shape model, which is read once for many batches of masks."""
+def _shape_model(name: str, version: object) -> "Model":
     return load_model(name)
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -108,21 +108,23 @@ class RunFolder(ABC):
 
     def reports(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Whole lines of the log after byte ``since``, and the value of ``since`` for the next call."""
+        whole = self._logged(since)
+        return list(_parsed(whole.splitlines())), since + len(whole)
+
+    def last(self, kind: str) -> dict[str, Any] | None:
+        # Only lines with this word are parsed: logs are long, and windows ask for the state all the time.
+        lines = (line for line in reversed(self._logged().splitlines()) if kind.encode() in line)
+        return next((line for line in _parsed(lines) if line.get("kind") == kind), None)
+
+    def _logged(self, since: int = 0) -> bytes:
+        """Whole lines of the log after byte ``since``."""
         try:
             with self.log.open("rb") as log:
                 log.seek(since)
                 new = log.read()
         except OSError:
-            return [], since
-        whole = new[: new.rfind(b"\n") + 1]
-        found = []
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):  # a crash may leave half a line
-                found.append(json.loads(line))
-        return [line for line in found if isinstance(line, dict)], since + len(whole)
-
-    def last(self, kind: str) -> dict[str, Any] | None:
-        return next((line for line in reversed(self.reports()[0]) if line.get("kind") == kind), None)
+            return b""
+        return new[: new.rfind(b"\n") + 1]
 
     # --- the process --------------------------------------------------------------------------------
 
@@ -309,6 +311,13 @@ def all_runs() -> list[Run]:
         with contextlib.suppress(InputError):
             found.append(Run.open(plan.parent))
     return found
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a crash may leave half a line
+            if isinstance(found := json.loads(line), dict):
+                yield found
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -183,12 +183,13 @@ def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
     """
     suffix = Path(path).suffix.lower()
     place = Path(path) if suffix.lstrip(".") in FORMATS else Path(f"{path}.stl")
+    unit = _unit(layers[0][1])
     meshes: dict[str, trimesh.Trimesh] = {}
     for layer in layers:
-        meshes |= _meshes(layer, several=len(layers) > 1)
+        meshes |= _meshes(layer, unit, several=len(layers) > 1)
     if not meshes:
         raise InputError(f"{place.name} would hold no surface: the layers are empty.")
-    note = f"napari-dispr {__version__}; x, y, z in {_unit(layers[0][1])}; {layers[0][1]['name']}"
+    note = f"napari-dispr {__version__}; x, y, z in {unit}; {layers[0][1]['name']}"
     if len(meshes) == 1 or place.suffix.lower() in (".obj", ".glb"):
         write_mesh(place, meshes, note)
         return [str(place)]
@@ -201,8 +202,8 @@ def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
     return paths
 
 
-def _meshes(layer: LayerData, *, several: bool) -> "dict[str, trimesh.Trimesh]":
-    """The meshes of one layer in the world, by their names."""
+def _meshes(layer: LayerData, unit: str, *, several: bool) -> "dict[str, trimesh.Trimesh]":
+    """The meshes of one layer in the world, in ``unit`` if possible, by their names."""
     import trimesh
 
     data, settings, kind = layer
@@ -212,12 +213,12 @@ def _meshes(layer: LayerData, *, several: bool) -> "dict[str, trimesh.Trimesh]":
         vertices, faces = np.asarray(data[0], dtype=np.float64), np.asarray(data[1])
         if vertices.shape[1] != 3:
             raise InputError(f'"{name}" has {vertices.shape[1]} axes: a mesh has three.')
-        affine = _to_world(settings, 3)
+        affine = _to_world(settings, 3, unit)
         if np.linalg.det(affine[:3, :3]) < 0:
             faces = faces[:, ::-1]
         return {name: trimesh.Trimesh(vertices @ affine[:3, :3].T + affine[:3, 3], faces, process=False)}
     array = np.asarray(data[0] if settings.get("multiscale") else data)
-    affine = _to_world(settings, array.ndim)
+    affine = _to_world(settings, array.ndim, unit)
     if array.ndim != 3:
         raise InputError(f'"{name}" has {array.ndim} axes: a surface takes labels with z, y and x.')
     return {f"{before}{label}": mesh for label, mesh in meshes_of_labels(array, affine).items()}
@@ -286,7 +287,7 @@ def _own_affine(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
     return affine[-ndim - 1 :, -ndim - 1 :]
 
 
-def _to_world(settings: Mapping[str, Any], ndim: int) -> NDArray[np.float64]:
-    """`_own_affine` in `_units`."""
+def _to_world(settings: Mapping[str, Any], ndim: int, unit: str | None = None) -> NDArray[np.float64]:
+    """`_own_affine` in ``unit`` if possible; by default in `_units`."""
     units = list(settings.get("units") or ())[-ndim:] or ["pixel"] * ndim
-    return in_one_unit(_own_affine(settings, ndim), units, units[-1])
+    return in_one_unit(_own_affine(settings, ndim), units, unit)

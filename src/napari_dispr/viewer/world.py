@@ -18,28 +18,29 @@ def unit_ratio(unit: pint.Unit | str, other: pint.Unit | str) -> float | None:
 
 
 def in_one_unit(
-    affine: NDArray[np.float64], units: Sequence[pint.Unit | str], unit: pint.Unit | str
+    affine: NDArray[np.float64], units: Sequence[pint.Unit | str], unit: pint.Unit | str | None = None
 ) -> NDArray[np.float64]:
     """An affine (n + 1, n + 1) to axes with ``units``, as one to axes in ``unit``.
 
-    Axes that cannot be converted, such as time, keep their own unit.
+    If that is None or of another kind, ``unit`` is that of the last axis. Axes that cannot be converted, such
+    as time, keep their own unit.
     """
+    last = units[-1]
+    unit = last if unit is None or unit_ratio(last, unit) is None else unit
     return np.array([*(unit_ratio(own, unit) or 1.0 for own in units), 1.0])[:, None] * affine
 
 
 def layer_to_world(layer: Any, unit: pint.Unit | str | None = None) -> NDArray[np.float64]:
     """All of a layer's transforms as one affine from data to world, (ndim + 1, ndim + 1).
 
-    ``unit`` is that of the world, or of the layer's last axis if it is None or of another kind; see
-    `in_one_unit`.
+    ``unit`` is that of the world; see `in_one_unit`.
     """
     origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), dtype=np.float64)
     affine = np.eye(layer.ndim + 1)
     affine[:-1, -1] = origin
     for axis, unit_vector in enumerate(np.eye(layer.ndim)):
         affine[:-1, axis] = np.asarray(layer.data_to_world(unit_vector)) - origin
-    own = layer.units[-1]
-    return in_one_unit(affine, layer.units, own if unit is None or unit_ratio(own, unit) is None else unit)
+    return in_one_unit(affine, layer.units, unit)
 
 
 def in_viewer(unit: pint.Unit | str, dims: Dims) -> float:

@@ -134,7 +134,8 @@ class CompareActions(QWidget):
         return next((one for one in reversed(self._changes) if one[1] is opened.prediction), None)
 
     def _on_undone(self, last: tuple[Prediction, Prediction], change: Change) -> None:
-        self._changes.remove(last)
+        # Not `remove`: predictions of the same shapes are equal, whatever was kept.
+        self._changes = [one for one in self._changes if one is not last]
         self.changed.emit(change)
 
     def _on_changed(self, before: Prediction, change: Change) -> None:

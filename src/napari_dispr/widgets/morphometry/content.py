@@ -216,19 +216,6 @@ def members_content(
     return TableContent(columns, frame, exported, labels, members, predicted, [""] * len(frame))
 
 
-def tab_separated(table: pd.DataFrame) -> str:
-    """A table for the clipboard, numbers in full. pandas takes five times as long."""
-    columns = [[_pasted(value) for value in table[name].tolist()] for name in table]
-    rows = zip(*columns, strict=True)
-    return "".join("\t".join(row) + "\n" for row in [tuple(map(str, table.columns)), *rows])
-
-
-def _pasted(value: Any) -> str:
-    if value is pd.NA or value is None or value != value:
-        return ""
-    return str(value).replace("\t", " ").replace("\n", " ")
-
-
 def _stacked(tables: list[pd.DataFrame], names: list[str]) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
     """The tables in one, rows of a cell together; and which rows are predicted.
 

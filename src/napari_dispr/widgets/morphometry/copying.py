@@ -8,11 +8,10 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 
 from napari_dispr.widgets.morphometry.array_table import ArrayView
-from napari_dispr.widgets.morphometry.content import tab_separated
 from napari_dispr.widgets.parts.threads import LatestAnswer
 
 #: More values than this are written in a thread.
-_AT_ONCE = 50_000
+_AT_ONCE = 20_000
 
 
 class CopyButton(QPushButton):
@@ -60,3 +59,8 @@ class CopyButton(QPushButton):
 
 def _text_of(table: pd.DataFrame, rows: Any) -> tuple[str, int]:
     return tab_separated(table.iloc[rows]), len(rows)
+
+
+def tab_separated(table: pd.DataFrame) -> str:
+    """A table for the clipboard, numbers in full."""
+    return str(table.to_csv(sep="\t", index=False, lineterminator="\n"))

@@ -10,7 +10,13 @@ from qtpy.QtWidgets import QFileDialog
 from superqt.utils import signals_blocked
 
 from napari_dispr.errors import InputError
-from napari_dispr.models.library import available_fits, available_models, model_path, read_card, user_folder
+from napari_dispr.models.library import (
+    available_fits,
+    available_models,
+    model_version,
+    read_card,
+    user_folder,
+)
 from napari_dispr.settings import PredictSettings
 from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill, values_of
 
@@ -68,7 +74,7 @@ class ModelChoice(ShortComboBox):
         self._watcher.directoryChanged.connect(lambda: self._soon.start())
         self._soon.timeout.connect(self.offer)
         self._offer()
-        self._version = _version(self._chosen)
+        self._version = model_version(self._chosen or "")
         self.currentIndexChanged.connect(self._on_index)
         self.activated.connect(self._on_activated)
 
@@ -107,7 +113,7 @@ class ModelChoice(ShortComboBox):
     def _choose(self, model: str | None) -> None:
         self._chosen = model
         self._offer()
-        version = _version(model)
+        version = model_version(model or "")
         if version != self._version:
             self._version = version
             self.model_changed.emit()
@@ -173,13 +179,3 @@ def _described(model: str) -> str:
         return read_card(model).description
     except InputError as error:
         return str(error)
-
-
-def _version(model: str | None) -> tuple[object, ...]:
-    """Changes when the model changes, and when its file does."""
-    try:
-        path = model_path(model or "")
-        status = path.stat()
-    except (InputError, OSError):
-        return (model,)
-    return model, path, status.st_mtime_ns, status.st_size

@@ -1,6 +1,7 @@
 """Shows a run that works in another process, with buttons to stop, continue, save or delete it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from qtpy.QtCore import QTimer, Signal
@@ -38,14 +39,14 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         self._followed: AnyFollowed | None = None
         self._shown: tuple[object, int] = (None, 0)
         self._state: str = ""
-        self._stopping = False
+        self._stopping: Path | None = None  # folder of the run that was asked to stop
         self._grace = grace
         self._drawn_picture = b""
         self._build(about_picture)
         self._read = LatestAnswer(Followed.read, self._on_read, self, pause=None)
         self._start = LatestAnswer(resume, self._on_started, self, pause=None)
         self._stop = LatestAnswer(stop_runs, self._on_stopped, self, pause=None)
-        self._delete = LatestAnswer(lambda run: run.delete(), self._on_deleted, self, pause=None)
+        self._delete = LatestAnswer(_deleted, self._on_deleted, self, pause=None)
         self._next_read = QTimer(self, singleShot=True, interval=POLL)
         self._next_read.timeout.connect(self._ask)
         self.stop_button.clicked.connect(self.stop)
@@ -89,7 +90,6 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         """Show a run; ``started``: its process was started just now."""
         self._next_read.stop()
         self._read.forget()
-        self._stopping = False
         self._state = ""
         self._followed = None if run is None else self._kind(run)
         if self._followed is not None:
@@ -108,7 +108,6 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
             self.gone.emit()
         elif self._followed is not None:
             self._followed.take(answer)
-            self._stopping = self._stop.pending
             self._show()
             self._next_read.start()
 
@@ -117,7 +116,7 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         if followed is None or self._shown == (followed, followed.news):
             return
         self._shown = (followed, followed.news)
-        self.headline.setText("Stopping…" if self._stopping else breakable(followed.headline()))
+        self.headline.setText("Stopping…" if self._is_stopping else breakable(followed.headline()))
         self.numbers.setText(followed.numbers())
         self.numbers.setVisible(bool(self.numbers.text()))
         self.problem.say(followed.problem(), problem=True)
@@ -139,7 +138,7 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
     def _show_buttons(self, followed: AnyFollowed) -> None:
         state, resting = followed.state, followed.state in ("planned", "stopped")
         self.stop_button.setVisible(state == "running")
-        self.stop_button.setEnabled(not self._stopping)
+        self.stop_button.setEnabled(not self._is_stopping)
         self.continue_button.setVisible(resting)
         self.continue_button.setText("Start" if state == "planned" else "Continue")
         self.finish_button.setVisible(resting and followed.can_finish)
@@ -151,14 +150,19 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
 
     def stop(self) -> None:
         """Stop the process: it saves and ends, or is killed after some seconds."""
-        if self._followed is None or self._stopping:
+        if self._followed is None or self._is_stopping:
             return
-        self._stopping = True
+        self._stopping = self._followed.run.folder
         self.stop_button.setEnabled(False)
         self.headline.setText("Stopping…")
         self._stop.ask((self._followed.run,), self._grace)
 
+    @property
+    def _is_stopping(self) -> bool:
+        return self._followed is not None and self._followed.run.folder == self._stopping
+
     def _on_stopped(self, answer: InputError | None) -> None:
+        self._stopping = None
         self._next_read.stop()
         self._ask()
 
@@ -194,18 +198,26 @@ class RunFollower(QWidget, Generic[AnyFollowed]):
         answer = QMessageBox.question(self, "Delete run", text)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
-    def _on_deleted(self, answer: InputError | None) -> None:
+    def _on_deleted(self, answer: RunFolder | InputError) -> None:
         if isinstance(answer, InputError):
             self._refresh()
             self.problem.say(str(answer), problem=True)
-            return
-        self._next_read.stop()
-        self._read.forget()
-        self._followed = None
-        self.gone.emit()
+        elif self._followed is not None and self._followed.run is not answer:
+            self.state_changed.emit()  # of a run that is not shown any more
+        else:
+            self._next_read.stop()
+            self._read.forget()
+            self._followed = None
+            self.gone.emit()
 
     def _refresh(self) -> None:
         self._shown = (None, 0)
         self._show()
         self._next_read.stop()
         self._ask()
+
+
+def _deleted(run: RunFolder) -> RunFolder:
+    """Delete a run; for a thread."""
+    run.delete()
+    return run

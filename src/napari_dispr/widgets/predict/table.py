@@ -14,6 +14,7 @@ from napari_dispr.shapes.intervals import LEVEL
 from napari_dispr.shapes.measures import HEADLINE
 from napari_dispr.widgets.morphometry.array_table import ArrayView
 from napari_dispr.widgets.morphometry.content import TableContent, cells_content, members_content
+from napari_dispr.widgets.morphometry.copying import tab_separated
 from napari_dispr.widgets.parts.layouts import column, row
 from napari_dispr.widgets.parts.run_bar import RunBar
 
@@ -63,7 +64,7 @@ class MorphometryTable(QWidget):
         if self.measures.empty:
             return
         shown = self.summary if self.tabs.currentWidget() is self.cells_view else self._from_one()
-        QApplication.clipboard().setText(shown.to_csv(sep="\t", index=False))
+        QApplication.clipboard().setText(tab_separated(shown))
 
     def export(self, path: str | Path, *, members: bool) -> None:
         """Write a CSV with a row for each member, or for each cell."""

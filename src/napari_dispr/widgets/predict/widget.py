@@ -141,13 +141,10 @@ class PredictWidget(DockedWidget):
     def _connect(self) -> None:
         for choice in (self.image_choice, self.labels_choice):
             choice.layer_changed.connect(self._follow_layers)
-        self.cells.changed.connect(self._on_inputs)
+        layers = self.stacked.currentIndexChanged, self.consensus.toggled, self.keep_earlier.toggled
+        for changed in (self.cells.changed, self.planes.changed, self.form.changed, *layers):
+            changed.connect(self._on_inputs)
         self.cells.found.connect(self._show_outlines)
-        self.planes.changed.connect(self._on_inputs)
-        self.form.changed.connect(self._on_inputs)
-        self.stacked.currentIndexChanged.connect(self._on_inputs)
-        for box in (self.consensus, self.keep_earlier):
-            box.toggled.connect(self._on_inputs)
         self.predict_button.clicked.connect(self.predict)
         self.fix_button.clicked.connect(self._on_fix)
         self.run_bar.changed.connect(self._on_run)
@@ -314,6 +311,8 @@ class PredictWidget(DockedWidget):
     def predict(self) -> None:
         if self.running:
             return
+        if self._coming.isActive():  # the inputs have changed since they were inspected
+            self._on_inputs()
         try:
             request = self.request()
         except InputError as error:

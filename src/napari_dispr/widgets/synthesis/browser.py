@@ -2,8 +2,10 @@
 
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
+from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QPixmap
@@ -37,6 +39,7 @@ class FieldBrowser(QWidget):
         self._viewer: Any = viewer
         #: The folder that is shown.
         self.folder: Path | None = None
+        self._shown: WeakSet[Layer] = WeakSet()  # layers of the image that was clicked
         self.title = QLabel("Made images", wordWrap=True)
         self.open_button = QPushButton("Open folder…", toolTip="Show the images of another folder")
         self.list = QListWidget(
@@ -84,11 +87,12 @@ class FieldBrowser(QWidget):
 
     def show_layers(self, field: Annotated) -> None:
         """Show an image and its labels as layers, in place of the last ones shown here."""
-        shown = [name for name in (IMAGE_LAYER, LABELS_LAYER) if name in self._viewer.layers]
-        remove_layers(self._viewer, [self._viewer.layers[name] for name in shown])
-        self.add_layers(field, alone=not shown)  # else the user has decided what is visible
+        shown = [layer for layer in self._shown if layer in self._viewer.layers]
+        remove_layers(self._viewer, shown)
+        # If there were some, the user has decided what is visible.
+        self._shown = WeakSet(self.add_layers(field, alone=not shown))
 
-    def add_layers(self, field: Annotated, *, alone: bool = True) -> None:
+    def add_layers(self, field: Annotated, *, alone: bool = True) -> tuple[Image, Labels]:
         """Add an image and its labels as new layers, and show the slice with most cells.
 
         With ``alone`` the other layers are hidden.
@@ -97,12 +101,13 @@ class FieldBrowser(QWidget):
             layer.visible = False
         place = {"scale": field.spacing, "units": (field.unit,) * field.labels.ndim}
         image = self._viewer.add_image(field.image, name=IMAGE_LAYER, **place)
-        self._viewer.add_labels(field.labels, name=LABELS_LAYER, opacity=0.5, **place)
+        labels = self._viewer.add_labels(field.labels, name=LABELS_LAYER, opacity=0.5, **place)
         look_at(self._viewer, [image])
         if field.labels.ndim == 3:
             z = int(np.argmax((field.labels > 0).sum(axis=(1, 2))))
             dims = self._viewer.dims  # its steps may be those of another layer
             dims.set_point(dims.ndim - 3, z * field.spacing[0] * in_viewer(field.unit, dims))
+        return image, labels
 
     def _show_title(self) -> None:
         self.list.setVisible(self.list.count() > 0)

@@ -1,6 +1,7 @@
 """The page "Judge" of "Synthesise annotated images": do the synthetic images help a segmenter?"""
 
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,22 +95,20 @@ class JudgePage(QWidget):
 
     def judge(self) -> None:
         """Train and test, in a thread."""
-        places = {name: box.folder for name, box in self.folders.items()}
+        places = {name: folder for name, box in self.folders.items() if (folder := box.folder) is not None}
         settings = JudgeSettings(steps=self.steps.value(), seeds=self.seeds.value())
         self.run_bar.start(
             _iter_judge(places, settings),
-            self._on_judged,
+            partial(self._on_judged, places["out"]),
             on_event=self.run_bar.status.say,
             first="reading the images",
             kept="Judge continues with the finished segmenters.",
         )
 
-    def _on_judged(self, table: pd.DataFrame) -> None:
+    def _on_judged(self, out: Path, table: pd.DataFrame) -> None:
         from napari_dispr.synthesis.judge import lacking
 
         self.show_table(table)
-        out = self.folders["out"].folder
-        assert out is not None
         if (picture := out / "realism.png").exists():
             self.picture.show_file(picture.read_bytes())
         self.run_bar.status.say(" ".join([f"Table and figures are in {out}.", *lacking(table)]))
@@ -131,15 +130,12 @@ def _text(value: Any, sd: float) -> str:
     return f"{value:.3f}" if np.isnan(sd) else f"{value:.3f} ± {sd:.3f}"
 
 
-def _iter_judge(
-    places: dict[str, Path | None], settings: JudgeSettings
-) -> Generator[Any, None, pd.DataFrame]:
+def _iter_judge(places: dict[str, Path], settings: JudgeSettings) -> Generator[Any, None, pd.DataFrame]:
     """The events of `iter_judge_synthesis` as progress and sentences."""
     load_torch()
     from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis
 
     real_train, real_test, synthetic, out = places.values()
-    assert real_train and real_test and synthetic and out
 
     def shown(event: Any) -> Progress | str:
         if isinstance(event, Judged):
