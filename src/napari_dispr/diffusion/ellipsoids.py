@@ -95,14 +95,14 @@ class Ellipsoids:
         return np.asarray(edge + (wider * deepest)[:, None, None])
 
     @cached_property
-    def _smooth(self) -> Numbers:
+    def _smooth(self) -> Floats:
         """The edges with smooth outlines; the second term undoes that smoothing shrinks a circle."""
         radii = np.sqrt(self.cut.squares)
         smooth = [
             gaussian_filter(e, _SMOOTH * r) + _SMOOTH**2 * r / 2
             for e, r in zip(self.edges, radii, strict=True)
         ]
-        return np.stack(smooth)
+        return np.stack(smooth).astype(np.float32)
 
     @cached_property
     def _chances(self) -> Numbers:
