@@ -149,7 +149,7 @@ def test_of_several_planes_each_is_shown(tmp_path: Path, prediction: Prediction)
     several = prediction.with_cell(cell).with_provenance(depths=[1.0, 2.0, 3.0])
     stack = np.zeros((3, 200, 130), np.uint16)
     stack[1, 20:80, 30:90] = 4
-    report(several, tmp_path / "r.html", stack, stack)
+    report(several, tmp_path / "r.html", 10 * stack, stack)
     text = Page(tmp_path / "r.html").text
     assert "The brightest pixels of all planes" in text and "in a few planes only" in text
     heights = [float(z) for z in re.findall(r"plane at z = ([-−.\d]+)", text)]

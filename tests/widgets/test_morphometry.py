@@ -71,7 +71,7 @@ def predicted() -> tuple[Prediction, pd.DataFrame, pd.DataFrame]:
 
 def show_prediction(viewer: ViewerModel) -> OpenPrediction:
     """The picture, its labels, and the prediction of them with its layers, as Predict leaves them."""
-    image = viewer.add_image(discs().astype(float), name="picture", **FRAME)
+    image = viewer.add_image(10.0 * discs(), name="picture", **FRAME)
     labels = viewer.add_labels(discs(), name="cells", **FRAME)
     plane = displayed_plane(image, viewer.dims)
     prediction, measures, cells = predicted()
