@@ -47,7 +47,7 @@ COMPARED = 24
 PROCESSES = {"masks": masks.PROCESS, "textures": textures.PROCESS}
 #: Settings that may change when a run goes on.
 _FREE = {"device"}
-#: Files of a run that was killed before it saved, besides temporary ones, which are hidden.
+#: Files of a run that was killed before it saved; it may also have temporary ones, which are hidden.
 _OWN = {"log.jsonl", "preview.png"}
 _COUNTERS = ("step", "clock", "previews")
 #: Fields of the card that are copied from the examples.
