@@ -192,7 +192,7 @@ def test_cells_with_one_or_two_sections_know_the_sizes_of_all_cells_of_the_stack
 def stack_of_discs(step: int, *, restart: bool = False) -> np.ndarray:
     """Balls of radius 10 in three layers that interlock, of which every ``step``-th plane is there.
 
-    With ``restart`` the cells of each plane are numbered anew.
+    With ``restart`` the cells of each plane are numbered from 1 again.
     """
     z, y, x = np.ogrid[:60, :80, :80]
     labels = np.zeros((60, 80, 80), np.uint16)

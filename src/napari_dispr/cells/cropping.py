@@ -97,7 +97,7 @@ def _check_image(image: ArrayLike, labels: NDArray[Any]) -> NDArray[Any]:
 def check_intensities(
     image: NDArray[Any], labels: NDArray[Any] | None = None, name: str = ""
 ) -> NDArray[Any]:
-    """Raise an InputError if an image is not of real, finite, different numbers.
+    """Raise an InputError if an image is not of real, finite, different numbers, or holds the labels.
 
     With labels only the cells need finite numbers; returns the image with 0 in place of others elsewhere.
     """

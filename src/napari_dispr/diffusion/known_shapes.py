@@ -313,7 +313,8 @@ class KnownShapes:
         inside = np.clip(inside.reshape(len(scores), -1) / _EDGE + 0.5, 0, 1)
         both = inside @ inside.T
         sizes = both.diagonal()
-        return np.asarray(1 - both / (sizes + sizes[:, None] - both), np.float32)
+        either = np.maximum(sizes + sizes[:, None] - both, 1e-9)  # two empty shapes are unlike
+        return np.asarray(1 - both / either, np.float32)
 
     @cached_property
     def components(self) -> Floats:

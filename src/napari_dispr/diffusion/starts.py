@@ -8,7 +8,7 @@ nearest shapes, as in a hybrid ensemble Kalman filter (Hamill and Snyder 2000, M
 2905). Both changes are linear in the principal components, so that a shape stays as smooth as the known ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Self
@@ -137,7 +137,7 @@ class Start:
         ones. A random seed takes a random shape.
         """
         number, place = divmod(seed, CANDIDATES)
-        if len(self.edges) > 1:  # the others start from noise
+        if len(self.edges) > 1:  # members that start from noise take no candidate
             place = sum(one % 5 not in FROM_NOISE for one in range(place))
         scores = self._members(number)[place]
         scores = scores + self._missing(self.sections.of(scores))
@@ -198,8 +198,12 @@ class Start:
         order = np.argsort(self.known.sizes[self.likely.numbers] + change, kind="stable")
         return order, self.likely.probability[order].cumsum()
 
-    @lru_cache(maxsize=4)  # noqa: B019 -- the members of a cell follow one another
-    def _members(self, number: int) -> Floats:
+    @cached_property
+    def _members(self) -> Callable[[int], Floats]:
+        """`_chosen`, which is called with the same number for all members of a cell."""
+        return lru_cache(maxsize=1)(self._chosen)
+
+    def _chosen(self, number: int) -> Floats:
         """Components (n, K) of likely shapes, changed by the regression, in the order of members.
 
         They are candidates at even distances in the distribution of sizes; ``number`` says where they begin.
