@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from napari_dispr import grid, signed_distance
 from napari_dispr.cells.cropping import Crop
@@ -158,6 +159,30 @@ def test_the_first_five_members_represent_all_likely_shapes(known: KnownShapes):
     for first in (0, 50, 5000):
         chosen = np.stack([start.shape(first + number) > 0 for number in range(5)])
         assert np.abs(chosen.mean(axis=0) - usual).sum() < 0.8 * np.mean(random)
+
+
+def test_differences_of_known_shapes_have_the_order_of_those_of_their_voxels(known: KnownShapes):
+    places = np.arange(0, 24, 2)
+    scores = (known.shapes[places] * known.shape_unit).astype(np.float32)
+    volumes = [volume_of(known.coefficients(one), 0.0) for one in scores]
+    expected = np.array([[1 - iou(first, second) for second in volumes] for first in volumes])
+    found = known.unlike(scores)
+    pairs = np.triu_indices(len(places), 1)
+    assert spearmanr(found[pairs], expected[pairs]).statistic > 0.97
+    np.testing.assert_allclose(np.diag(found), 0, atol=1e-5)
+    # The mean lies outside everywhere: shapes without a voxel.
+    empty = replace(known, mean=np.where(np.arange(4096) == 0, np.float32(-512), np.float32(0)))
+    assert np.isfinite(empty.unlike(np.zeros_like(scores[:2]))).all()
+
+
+def test_of_several_planes_the_three_known_shapes_of_five_are_the_first_candidates(known: KnownShapes):
+    shape = pear(-0.9, tall=9, long=22)
+    start = start_of(known, section(shape), None, [KnownPlane(5.5, section(shape, 5.5))])
+    seeds = [seed for seed in range(10) if not from_noise([KnownPlane(5.5, section(shape))], seed)]
+    assert seeds == [0, 2, 4, 5, 7, 9]
+    taken = [start.shape(seed).tobytes() for seed in seeds]
+    # Members from noise take no candidate: a seed of theirs gives the shape of the next one.
+    assert start.shape(1).tobytes() == taken[1] and start.shape(3).tobytes() == taken[2]
 
 
 def test_starts_fit_the_section_of_a_cell_between_the_known_ones(known: KnownShapes):

@@ -42,7 +42,7 @@ START = 0.6
 #: Only this many of the nearest shapes can be likely.
 _NEAR = 2000
 
-#: Width of the edge, in units of the truncation, of shapes that are compared voxel by voxel.
+#: Width of the soft edge of shapes that are compared voxel by voxel, in units of the truncation.
 _EDGE = 0.5
 
 #: Radii, in voxels, of the circles around the middle of a section on which its waves are read, and numbers
@@ -305,7 +305,10 @@ class KnownShapes:
         return (self.mean + self.components @ scores).reshape((MODES,) * 3)
 
     def unlike(self, scores: Floats) -> Floats:
-        """1 - IoU of the shapes with components (n, K) with each other, (n, n), at every fourth voxel."""
+        """How different the shapes with components (n, K) are, (n, n), from 0 to 1.
+
+        1 - Tanimoto coefficient, an IoU of shapes with soft edges, at every fourth voxel.
+        """
         waves = cosines_at(MODES, np.arange(1.5, grid.SIZE, 4))
         inside = (self.mean[:, None] + self.components @ scores.T).reshape(*(MODES,) * 3, -1)
         for _ in range(3):  # the next axis is first then

@@ -1,8 +1,8 @@
 """How few members represent all shapes that are likely.
 
 Members drawn one by one represent them badly if there are only five. Chosen together they do: by kernel
-herding (Chen et al. 2010, arXiv 1203.3472) with the energy distance of support points (Mak and Joseph 2018,
-Annals of Statistics 46, 2562).
+herding (Chen et al. 2010, arXiv 1203.3472) for the energy distance, as support points are (Mak and Joseph
+2018, Annals of Statistics 46, 2562).
 """
 
 import numpy as np
