@@ -10,6 +10,7 @@ from napari_dispr.commands.cli import main
 from napari_dispr.prediction.completed import complete
 from napari_dispr.prediction.predict import predict
 from napari_dispr.prediction.ranking import next_planes
+from napari_dispr.shapes import placement
 from napari_dispr.shapes.ensemble import Ensemble
 
 #: Centre (z, y, x) and radius of each ball in micrometer; pixels of 0.5, planes every 2.
@@ -74,12 +75,43 @@ def test_uncertain_voxels_and_the_next_plane_are_where_members_differ(prediction
     assert (complete(kept).labels == 7).sum() > 1.05 * (stack.labels == 7).sum()
 
 
-def test_the_commands(prediction, tmp_path, capsys):
+def test_a_large_picture_takes_no_more_memory(prediction, monkeypatch):
+    """First the picture around the cells is left out, then voxels are larger; cells stay where they are."""
+    whole, box = complete(prediction), prediction.placement(2).shape
+    assert not whole.note
+    for most, step, words in (
+        (2 * whole.labels.size - 1, 1, "part of the picture"),
+        (box.prod(), 2, "2 pixels"),
+    ):
+        monkeypatch.setattr(placement, "LARGEST_VOLUMES", int(most))
+        stack = complete(prediction)
+        assert 2 * stack.labels.nbytes <= most and words in stack.note
+        assert stack.labels.shape == stack.uncertainty.shape
+        np.testing.assert_allclose(np.diag(stack.affine)[:3], step * PIXEL)
+        for label in BALLS:
+            middles = [
+                np.argwhere(one.labels == label).mean(axis=0) * np.diag(one.affine)[:3] + one.affine[:3, 3]
+                for one in (whole, stack)
+            ]
+            np.testing.assert_allclose(*middles, atol=0.5 * PIXEL)
+
+
+def test_the_commands(prediction, tmp_path, capsys, monkeypatch):
     with_members(prediction).save(tmp_path / "prediction")
     assert main(["complete", str(tmp_path / "prediction"), "--out", str(tmp_path / "stack")]) == 0
     assert "2 cells" in capsys.readouterr().out
     labels = tifffile.imread(tmp_path / "stack" / "labels.ome.tif")
     assert set(np.unique(labels)) == {0, 3, 7}
+    with monkeypatch.context() as patch:
+        patch.setattr(placement, "LARGEST_VOLUMES", 2 * labels.size - 1)
+        assert main(["complete", str(tmp_path / "prediction"), "--out", str(tmp_path / "stack")]) == 0
+    assert "part of the picture" in capsys.readouterr().err
+    own = tmp_path / "own" / "labels.ome.tif"
+    own.parent.mkdir()
+    tifffile.imwrite(own, labels)
+    before = own.read_bytes()
+    assert main(["complete", str(tmp_path / "prediction"), "--out", str(own.parent)]) == 2
+    assert own.read_bytes() == before and f"{own} already exists" in capsys.readouterr().err
     table = tmp_path / "planes.csv"
     assert main(["rank", str(tmp_path / "prediction"), "--planes", "--out", str(table)]) == 0
     assert table.read_text("utf-8").startswith("rank,label,name,depth")

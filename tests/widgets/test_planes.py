@@ -111,7 +111,7 @@ def test_labels_of_all_channels_are_no_stack(qtbot: QtBot) -> None:
 
 
 def test_predict_compare_and_complete_a_coarse_stack(
-    make_napari_viewer: Callable[..., Viewer], qtbot: QtBot
+    make_napari_viewer: Callable[..., Viewer], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer = make_napari_viewer(show=True)
     viewer.add_image(IMAGE, name="stack")
@@ -175,8 +175,10 @@ def test_predict_compare_and_complete_a_coarse_stack(
     completed, unsure = viewer.layers["cells: completed"], viewer.layers["cells: uncertainty"]
     assert set(np.unique(completed.data)) == {0, 1, 2} and np.allclose(completed.scale, 0.1)
     assert completed.data.shape == unsure.data.shape and 0 < unsure.data.max() <= 1
+    monkeypatch.setattr("napari_dispr.shapes.placement.LARGEST_VOLUMES", 2 * completed.data.nbytes - 1)
     compare.actions.complete_button.click()
     qtbot.waitUntil(lambda: not compare.busy)
+    assert "only the part of the picture with the cells" in compare.actions.status.text()
     assert sum("completed" in layer.name for layer in viewer.layers) == 1
 
     rank = RankChoice()

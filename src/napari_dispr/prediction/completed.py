@@ -1,6 +1,8 @@
 """A completed stack: the cells of a prediction as isotropic 3D labels, and where they are uncertain."""
 
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from napari_dispr import grid
 from napari_dispr.labels import windows
 from napari_dispr.prediction.result import Prediction
+from napari_dispr.shapes import placement
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
 LABELS, UNCERTAINTY = "labels.ome.tif", "uncertainty.ome.tif"
@@ -23,25 +26,40 @@ class Completed:
     Attributes
     ----------
     labels : (z, y, x) unsigned integers
-        The kept shape of each cell, or else its consensus. y and x are those of the picture, unless it is so
-        large that a voxel takes several pixels.
+        The kept shape of each cell, or else its consensus. y and x are those of the picture, unless two such
+        stacks of labels exceed 256 MiB: then those of the bounding box of the cells; if that is too large,
+        too, a voxel has 2, 4, ... pixels.
     uncertainty : (z, y, x) float32
         0 where all members of a cell agree, 1 where half of them are inside.
     affine : (4, 4) array
         From voxel-centre index to world, the depth of the picture in it.
+    provenance : mapping
+        That of the prediction.
+    note : str
+        What the stack lacks to save memory, in a sentence; empty if nothing.
     """
 
     labels: NDArray[Any]
     uncertainty: NDArray[np.float32]
     affine: NDArray[np.float64]
     unit: str
+    provenance: Mapping[str, Any]
+    note: str = ""
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write ``labels.ome.tif`` and ``uncertainty.ome.tif``; returns their paths."""
+        description = {
+            **self.provenance,
+            "unit": self.unit,
+            "index_to_world": self.affine.tolist(),
+            "note": self.note,
+        }
         paths = []
         for name, array in ((LABELS, self.labels), (UNCERTAINTY, self.uncertainty)):
             path = Path(folder) / name
-            write_ome_tiff(path, [OmeImage(array, name.partition(".")[0], self.affine, self.unit)])
+            write_ome_tiff(
+                path, [OmeImage(array, name.partition(".")[0], self.affine, self.unit, description)]
+            )
             paths.append(path)
         return paths
 
@@ -59,17 +77,24 @@ def complete(prediction: Prediction) -> Completed:
     InputError
         If the prediction has no cell.
     """
-    placement = prediction.placement(2)
-    (labels,) = placement.volumes(((label, [_shape(prediction, label)]) for label in prediction), 1)
-    uncertainty = placement.image(
-        (label, 1 - np.abs(2 * one.occupancy - 1)) for label, one in prediction.items()
-    )
-    affine = placement.affine
-    if placement.step == 1:
+    place = prediction.placement(2)
+    (labels,) = place.volumes(((label, [_shape(prediction, label)]) for label in prediction), 1)
+    uncertainty = place.image((label, 1 - np.abs(2 * one.occupancy - 1)) for label, one in prediction.items())
+    affine, note = place.affine, ""
+    whole = 2 * labels.itemsize * len(labels) * math.prod(prediction.image_shape)
+    if place.step > 1:
+        note = (
+            f"To save memory voxels are {place.step} pixels wide: predict fewer cells at once for finer ones."
+        )
+    elif whole > placement.LARGEST_VOLUMES:
+        note = (
+            "To save memory the stack covers only the part of the picture with the cells; its place is saved."
+        )
+    else:
         labels, _ = _in_picture(prediction, labels, affine)
         uncertainty, affine = _in_picture(prediction, uncertainty, affine)
     depth = grid.translation((prediction.depth, 0.0, 0.0))
-    return Completed(labels, uncertainty, depth @ affine, prediction.unit)
+    return Completed(labels, uncertainty, depth @ affine, prediction.unit, prediction.provenance, note)
 
 
 def _shape(prediction: Prediction, label: int) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ def completed_layers(opened: OpenPrediction) -> list[LayerData]:
     stack = complete(opened.prediction)
     place: dict[str, Any] = {
         "units": (opened.unit,) * 3,
-        "metadata": {METADATA_KEY: dict(opened.prediction.provenance), _COMPLETED_KEY: opened.key},
+        "metadata": {METADATA_KEY: {**stack.provenance, "note": stack.note}, _COMPLETED_KEY: opened.key},
         **transform_of(stack.affine),
     }
     unsure = {

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QPushButton, QWidget
 from napari_dispr.errors import InputError
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.viewer.completed import add_completed, completed_layers
-from napari_dispr.viewer.content import LayerData, ResultContent
+from napari_dispr.viewer.content import METADATA_KEY, LayerData, ResultContent
 from napari_dispr.viewer.layers import add_surfaces, surface_layers
 from napari_dispr.viewer.opened import OpenPrediction, Shape
 from napari_dispr.viewer.scene import StepsView
@@ -212,7 +212,11 @@ class CompareActions(QWidget):
         add_completed(self._viewer, opened, [Layer.create(*layer) for layer in layers])
         self.status.say(
             f'"{opened.name}: completed" holds all cells; "{opened.name}: uncertainty" shows where their '
-            "members differ. Save both with File > Save Selected Layers."
+            "members differ. "
+            + (
+                layers[0][1]["metadata"][METADATA_KEY]["note"]
+                or "Save both with File > Save Selected Layers."
+            )
         )
 
 
