@@ -303,6 +303,24 @@ def test_meshes_of_one_file_are_in_one_unit(tmp_path: Path) -> None:
     np.testing.assert_allclose(one.extents, other.extents, rtol=1e-5)
 
 
+def test_surfaces_with_similar_names_do_not_replace_one_another(tmp_path: Path) -> None:
+    balls = [trimesh.creation.icosphere(radius=radius) for radius in (1.0, 2.0, 3.0)]
+    names = ("a b", "a_b", "A b")
+    layers = [
+        Surface((ball.vertices, ball.faces), name=name).as_layer_data_tuple()
+        for ball, name in zip(balls, names, strict=True)
+    ]
+    paths = write_surfaces(str(tmp_path / "all.stl"), layers)
+    assert [Path(path).name for path in paths] == ["all_a_b.stl", "all_a_b_2.stl", "all_A_b_3.stl"]
+    for path, ball in zip(paths, balls, strict=True):
+        np.testing.assert_allclose(trimesh.load_mesh(path).extents, ball.extents, rtol=1e-5)
+    cell = np.zeros((9, 9, 9), np.uint8)
+    cell[2:7, 2:7, 2:7] = 1
+    layers = [Labels(cell, name="a").as_layer_data_tuple(), (*layers[0][:1], {"name": "a 1"}, "surface")]
+    (path,) = write_surfaces(str(tmp_path / "all.glb"), layers)
+    assert len(trimesh.load(path).geometry) == 2
+
+
 def test_flat_and_empty_labels_have_no_surface(tmp_path: Path) -> None:
     flat = Labels(discs(), name="flat").as_layer_data_tuple()
     with pytest.raises(InputError, match='"flat" has 2 axes'):

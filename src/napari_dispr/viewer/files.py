@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,15 +179,21 @@ def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
     """Write labels layers as smooth closed meshes, one for each cell, and surface layers unchanged.
 
     The extension gives the format: ``.stl`` (the default), ``.ply``, ``.obj``, ``.glb``. Several meshes in
-    STL or PLY become one file each: ``NAME_LAYER_CELL.stl``. Raises an InputError if a layer is 2D, or the
+    STL or PLY become one file each: ``NAME_LAYER_CELL.stl``, with a number if two would have the same name.
+    Raises an InputError if a layer is 2D, or the
     layers have no cell.
     """
     suffix = Path(path).suffix.lower()
     place = Path(path) if suffix.lstrip(".") in FORMATS else Path(f"{path}.stl")
     unit = _unit(layers[0][1])
     meshes: dict[str, trimesh.Trimesh] = {}
+    taken: set[str] = set()
     for layer in layers:
-        meshes |= _meshes(layer, unit, several=len(layers) > 1)
+        for name, mesh in _meshes(layer, unit, several=len(layers) > 1).items():
+            numbered = (f"{name} ({number})" for number in count(2))
+            free = next(one for one in chain((name,), numbered) if _in_file_name(one).lower() not in taken)
+            taken.add(_in_file_name(free).lower())  # some file systems do not tell A from a
+            meshes[free] = mesh
     if not meshes:
         raise InputError(f"{place.name} would hold no surface: the layers are empty.")
     note = f"napari-dispr {__version__}; x, y, z in {unit}; {layers[0][1]['name']}"
@@ -195,11 +202,14 @@ def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
         return [str(place)]
     paths = []
     for name, mesh in meshes.items():
-        plain = re.sub(r"[^\w.-]+", "_", name).strip("_")
-        one = place.with_name(f"{place.stem}_{plain}{place.suffix}")
+        one = place.with_name(f"{place.stem}_{_in_file_name(name)}{place.suffix}")
         write_mesh(one, {name: mesh}, note)
         paths.append(str(one))
     return paths
+
+
+def _in_file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip("_")
 
 
 def _meshes(layer: LayerData, unit: str, *, several: bool) -> "dict[str, trimesh.Trimesh]":
