@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_dispr import files
 from napari_dispr.cells.pictures import read_plane
 from napari_dispr.cells.splits import read_table
 from napari_dispr.cells.stack_files import read_stack
 from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.errors import InputError
 from napari_dispr.evaluation.rows import trained_on
-from napari_dispr.files import folder_written_aside, write_json, written_aside
+from napari_dispr.files import folder_locked, folder_written_aside, locked, write_json, written_aside
 from napari_dispr.models.library import read_card
 from napari_dispr.models.shapr import SHAPRModel
 from napari_dispr.prediction.saving import load_prediction
@@ -49,6 +50,33 @@ def test_the_files_of_the_current_folder_are_written_aside(tmp_path, monkeypatch
     with folder_written_aside(".") as aside:
         (aside / "table.csv").write_text("whole")
     assert list(tmp_path.iterdir()) == [tmp_path / "table.csv"]
+
+
+def test_one_process_at_a_time_writes_into_a_folder(tmp_path):
+    folder = tmp_path / "new"
+    with pytest.raises(ValueError), folder_locked(folder):
+        raise ValueError
+    assert not folder.exists()
+    with folder_locked(folder):
+        with pytest.raises(InputError, match="Another process"), folder_locked(folder):
+            pass
+        (folder / "table.csv").touch()
+    assert [path.name for path in folder.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="removes no file that is open")
+def test_a_lock_that_its_last_owner_removed_is_made_again(tmp_path, monkeypatch):
+    path, lock, calls = tmp_path / "lock", files._lock, []
+
+    def late(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            path.unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", late)
+    with locked(path, wait=True):
+        assert path.exists()
 
 
 def test_a_block_that_writes_nothing_fails_and_keeps_the_old_file(tmp_path):

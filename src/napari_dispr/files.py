@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -98,14 +98,48 @@ def locked(file: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
     """
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as held:
-        while not _lock(held.fileno()):
-            if not wait:
-                raise InputError(
-                    f"Another process is writing into {path.parent}: wait for it, or choose another folder."
-                )
-            time.sleep(0.5)
-        yield  # closing the file frees the lock
+    while True:
+        with open(path, "ab") as held:
+            if (free := _lock(held.fileno())) and _is_there(path, held.fileno()):
+                yield  # closing the file frees the lock
+                return
+        if not (free or wait):
+            raise InputError(
+                f"Another process is writing into {path.parent}: wait for it, or choose another folder."
+            )
+        time.sleep(0.5)
+
+
+@contextmanager
+def folder_locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the lock of a folder for results, which is made if needed; of a new one that stays empty nothing
+    is left.
+
+    Raises an InputError if another process holds it.
+    """
+    folder = Path(folder)
+    lock, is_new = folder / ".lock", not folder.exists()
+    try:
+        with locked(lock):
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    lock.unlink()
+    finally:
+        with suppress(OSError):
+            if os.name == "nt":
+                lock.unlink(missing_ok=True)
+            if is_new:
+                folder.rmdir()
+
+
+def _is_there(path: Path, descriptor: int) -> bool:
+    """Whether an open file still has its name; the process that held its lock may have removed it."""
+    try:
+        return os.name == "nt" or os.path.samefile(path, descriptor)  # Windows removes no file that is open
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int) -> bool:

@@ -18,8 +18,9 @@ from support.stacks import two_balls
 import napari_dispr as nd
 from napari_dispr.commands.cli import main
 from napari_dispr.export.report import command_line
+from napari_dispr.files import folder_locked
 from napari_dispr.labels import split_parts
-from napari_dispr.synthesis.phantoms import simulate_field
+from napari_dispr.synthesis.phantoms import phantom, simulate_field
 from napari_dispr.viewer.saved import open_saved
 
 COMMAND = [sys.executable, "-m", "napari_dispr"]
@@ -456,6 +457,33 @@ def test_files_of_the_user_are_not_replaced(folder, dataset, tmp_path, capsys):
         assert "choose a" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["cells.csv"]
     assert (tmp_path / "cells.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "image.tif", "labels.tif", "--out"],
+        ["demo", "--out"],
+        ["more"],
+        ["evaluate", "cells", "--methods", "cylinder", "--out"],
+        ["classify", "cells", "--out"],
+        ["augment", "cells", "--out"],
+        ["synthesise", "make", "nuclei", "--size", "48,48", "--out"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_two_processes_do_not_write_into_one_folder(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    for number, kind in enumerate(("discocyte", "discocyte", "acanthocyte", "acanthocyte")):
+        obj = phantom(kind, np.random.default_rng(number))
+        for part, content in (("obj", obj), ("mask", obj[32]), ("image", obj[32] // 2 + 20)):
+            path = tmp_path / "cells" / "train" / part / f"{kind}_{number}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, content)
+    with folder_locked("out"):
+        assert main([*command, "out"]) == 2
+        assert "Another process is writing into out" in capsys.readouterr().err
+        assert os.listdir("out") == [".lock"]
 
 
 def test_a_pixel_size_that_no_microscope_has(folder, tmp_path, capsys):

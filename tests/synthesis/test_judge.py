@@ -11,6 +11,7 @@ from imageio.v3 import imread
 from support.balls import balls
 
 from napari_dispr.errors import InputError
+from napari_dispr.files import folder_locked
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.fields import make_synthesis
 from napari_dispr.synthesis.judge import Judged, iter_judge_synthesis, judge_synthesis, lacking, markdown
@@ -49,6 +50,8 @@ def test_the_table_compares_and_a_stopped_trial_goes_on(folders: dict[str, Path]
     margin = imread(whole / "images.png")[:, :40, :3]  # with the name of each row
     assert margin.mean() > 200 and all((half < 100).any() for half in np.array_split(margin, 2))
 
+    with folder_locked(whole), pytest.raises(InputError, match="Another process"):
+        judge_synthesis(*folders.values(), whole, SETTINGS)
     with pytest.raises(InputError, match="other inputs"):
         next(iter_judge_synthesis(*folders.values(), whole, SETTINGS, channel=1))
     run = iter_judge_synthesis(*folders.values(), stopped, SETTINGS)

@@ -276,6 +276,8 @@ def test_a_stopped_run_goes_on_exactly(few, learned, tmp_path) -> None:
     for event in events:
         if getattr(event, "step", 0) == 2:
             break
+    with pytest.raises(InputError, match="Another process"):
+        next(run(few, out, steps=4))
     events.close()
     assert not out.exists()
     with pytest.raises(InputError, match="another steps"):

@@ -32,6 +32,8 @@ def test_a_stopped_training_continues_to_the_same_model(model_file: Path, tmp_pa
     path = tmp_path / "again.safetensors"
     events = iter_learn_views(path, steps=4, batch=2)
     assert [next(events) for _ in range(2)][-1] == ViewsStep(2, 4, pytest.approx(0.5, abs=0.5))
+    with pytest.raises(InputError, match="Another process"):
+        learn_views(path, steps=4, batch=2)
     events.close()
     with pytest.raises(InputError, match="another batch"):
         learn_views(path, steps=4, batch=3)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
+from napari_dispr.files import folder_locked
 from napari_dispr.settings import ClassifySettings
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def classify(options: argparse.Namespace) -> None:
         out=options.out,
         **settings.model_dump(),
     )
-    print(markdown(common.run_with_progress(events)))
+    with folder_locked(options.out):
+        print(markdown(common.run_with_progress(events)))
 
 
 def _shapes(folders: list[Path], strict: Path | None) -> "list[PredictedShapes]":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
+from napari_dispr.files import folder_locked
 from napari_dispr.settings import (
     CrossValidateSettings,
     EvaluateSettings,
@@ -110,7 +111,8 @@ def evaluate(options: argparse.Namespace) -> None:
         **how,
     )
     try:
-        summary = common.run_with_progress(events)
+        with folder_locked(options.out):
+            summary = common.run_with_progress(events)
     except KeyboardInterrupt:
         common.warn(_STOPPED)
         raise

@@ -29,7 +29,7 @@ from napari_dispr.cells.folders import (
 from napari_dispr.cells.splits import real_cells, several_classes
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go, steps_of
-from napari_dispr.files import check_no_other_files, plain, write_json
+from napari_dispr.files import check_no_other_files, folder_locked, plain, write_json
 from napari_dispr.prediction.predict import iter_predict_crops
 from napari_dispr.prediction.saving import write_table
 from napari_dispr.settings import PredictSettings, checked_settings
@@ -106,7 +106,8 @@ def iter_augment(
     Raises
     ------
     InputError
-        If the folder holds another dataset, or classes, names or settings are wrong.
+        If the folder holds another dataset, another process writes into it, or classes, names or settings are
+        wrong.
 
     Notes
     -----
@@ -158,38 +159,41 @@ def iter_write_balanced(
     sampling = checked_settings(PredictSettings, {**settings, "model": model.name, "members": 1})
     model.sampling(sampling.quality, sampling.sampler, sampling.steps)  # raises for an unknown quality
     names = predicted_names([source.name for source in sources], chosen.members)
-    _start_or_continue(folder, sources, chosen, model, sampling)
-    rows: list[list[Any]] = []
-    total, done = sum(chosen.members.values()), 0
-    trained_on = model.card.seen
-    for source in sources:
-        file = _file(source)
-        if source.real is not None:
-            if not is_written(folder, source.name):
-                write_cell(folder, source.real)
-            rows.append([source.name, source.kind, "real", source.name, "", "", None, None, False])
-        wanted = names.get(source.name, [])
-        if wanted and not all(is_written(folder, name) for name in wanted):
-            shapes = yield from _predicted_objects(
-                source, model, sampling.model_copy(update={"members": len(wanted)})
-            )
-            for name, shape in zip(wanted, shapes, strict=True):
-                write_cell(folder, replace(file, name=name, obj=shape))
-        made = (PREDICTED, source.name, model.name, model.hash)
-        for member, name in enumerate(wanted):
-            rows.append([name, source.kind, *made, member, sampling.seed, file.is_among(trained_on)])
-        if wanted:
-            done += len(wanted)
-            yield Augmented(source.name, done, total)
-    write_table(folder / CELLS_FILE, _table(rows))
-    note = f"{total} shapes predicted by {model.name} ({model.hash}), see {CELLS_FILE}"
-    finish_dataset(folder, notes.model_copy(update={"source": [*notes.source, note]}))
-    return {
-        "before": chosen.before,
-        "after": chosen.after,
-        "predicted": total,
-        "warnings": _warnings(sources, chosen, model, trained_on),
-    }
+    check_no_dataset(folder)
+    check_no_other_files(folder, REQUEST_FILE)
+    with folder_locked(folder):
+        _start_or_continue(folder, sources, chosen, model, sampling)
+        rows: list[list[Any]] = []
+        total, done = sum(chosen.members.values()), 0
+        trained_on = model.card.seen
+        for source in sources:
+            file = _file(source)
+            if source.real is not None:
+                if not is_written(folder, source.name):
+                    write_cell(folder, source.real)
+                rows.append([source.name, source.kind, "real", source.name, "", "", None, None, False])
+            wanted = names.get(source.name, [])
+            if wanted and not all(is_written(folder, name) for name in wanted):
+                shapes = yield from _predicted_objects(
+                    source, model, sampling.model_copy(update={"members": len(wanted)})
+                )
+                for name, shape in zip(wanted, shapes, strict=True):
+                    write_cell(folder, replace(file, name=name, obj=shape))
+            made = (PREDICTED, source.name, model.name, model.hash)
+            for member, name in enumerate(wanted):
+                rows.append([name, source.kind, *made, member, sampling.seed, file.is_among(trained_on)])
+            if wanted:
+                done += len(wanted)
+                yield Augmented(source.name, done, total)
+        write_table(folder / CELLS_FILE, _table(rows))
+        note = f"{total} shapes predicted by {model.name} ({model.hash}), see {CELLS_FILE}"
+        finish_dataset(folder, notes.model_copy(update={"source": [*notes.source, note]}))
+        return {
+            "before": chosen.before,
+            "after": chosen.after,
+            "predicted": total,
+            "warnings": _warnings(sources, chosen, model, trained_on),
+        }
 
 
 def _file(source: Source) -> CellFile:
@@ -200,8 +204,6 @@ def _start_or_continue(
     folder: Path, sources: Sequence[Source], chosen: Plan, model: "ShapeModel", sampling: PredictSettings
 ) -> None:
     """Write the settings of a new run, or check that the folder was started with the same ones."""
-    check_no_dataset(folder)
-    check_no_other_files(folder, REQUEST_FILE)
     request = plain(
         {
             "model": model.hash,

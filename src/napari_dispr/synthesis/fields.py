@@ -16,7 +16,7 @@ from napari_dispr.files import read_rows, write_json, write_rows, written_aside
 from napari_dispr.synthesis.annotated import annotated_files, read_annotated, write_image
 from napari_dispr.synthesis.cell_sources import CellSource
 from napari_dispr.synthesis.populations import Population, check_population, iter_make_population
-from napari_dispr.synthesis.run_folder import earlier_card
+from napari_dispr.synthesis.run_folder import run_folder
 from napari_dispr.synthesis.settings import Layout, PopulationSettings
 from napari_dispr.version import __version__
 
@@ -94,7 +94,8 @@ def iter_make_synthesis(
     Raises
     ------
     InputError
-        If the folder holds other files or another run, or the settings do not suit the source.
+        If the folder holds other files or another run, another process writes into it, or the settings do not
+        suit the source.
     """
     settings = settings or PopulationSettings()
     check_population(source, settings)
@@ -113,34 +114,34 @@ def iter_make_synthesis(
         "seed": seed,
         "layout": layout,
     }
-    before = earlier_card(folder, CARD_FILE, request)
-    notes: dict[str, list[str]] = dict((before or {}).get("notes", {}))
-    rows = _read_rows(folder)
-    due = 0.0  # when the table is written again
-    try:
-        for number in range(1, images + 1):
-            name = f"synthetic_{number:04d}"
-            if name not in rows:
-                population = yield from iter_make_population(source, settings, seed, number)
-                if number == 1 and earlier_card(folder, CARD_FILE, request) is None:
-                    _write_card(folder, request, notes)  # settings that make no image leave no folder
-                _write(folder, name, population, layout)
-                if population.notes:
-                    notes[name] = list(population.notes)
-                    _write_card(folder, request, notes)
-                rows[name] = _rows(name, population)
-                if time.monotonic() >= due:
-                    due = _write_table(folder, rows)
-                if number == 1:
-                    _write_preview(folder, layout)
-            yield FieldMade(name, number, images, tuple(notes.get(name, ())))
-    finally:
-        if rows:
-            _write_table(folder, rows)
-    results = {"images": len(rows), "cells": sum(len(of_one) for of_one in rows.values()), "notes": notes}
-    _write_preview(folder, layout)
-    _write_card(folder, request, notes, results)
-    return results
+    with run_folder(folder, CARD_FILE, request) as before:
+        notes: dict[str, list[str]] = dict((before or {}).get("notes", {}))
+        rows = _read_rows(folder)
+        due = 0.0  # when the table is written again
+        try:
+            for number in range(1, images + 1):
+                name = f"synthetic_{number:04d}"
+                if name not in rows:
+                    population = yield from iter_make_population(source, settings, seed, number)
+                    if number == 1 and before is None:
+                        _write_card(folder, request, notes)  # settings that make no image leave no folder
+                    _write(folder, name, population, layout)
+                    if population.notes:
+                        notes[name] = list(population.notes)
+                        _write_card(folder, request, notes)
+                    rows[name] = _rows(name, population)
+                    if time.monotonic() >= due:
+                        due = _write_table(folder, rows)
+                    if number == 1:
+                        _write_preview(folder, layout)
+                yield FieldMade(name, number, images, tuple(notes.get(name, ())))
+        finally:
+            if rows:
+                _write_table(folder, rows)
+        results = {"images": len(rows), "cells": sum(len(of_one) for of_one in rows.values()), "notes": notes}
+        _write_preview(folder, layout)
+        _write_card(folder, request, notes, results)
+        return results
 
 
 make_synthesis = in_one_go(iter_make_synthesis)

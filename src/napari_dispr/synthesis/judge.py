@@ -25,7 +25,7 @@ from napari_dispr.synthesis.realism import (
     kernel_distances,
     save_panels,
 )
-from napari_dispr.synthesis.run_folder import earlier_card
+from napari_dispr.synthesis.run_folder import run_folder
 from napari_dispr.synthesis.segmentation import (
     Example,
     Resized,
@@ -97,8 +97,8 @@ def iter_judge_synthesis(
     Raises
     ------
     InputError
-        If images cannot be read or hold no cells, the test images are among the training images, or the
-        folder holds other files or another run.
+        If images cannot be read or hold no cells, the test images are among the training images, the folder
+        holds other files or another run, or another process writes into it.
     """
     settings = settings or JudgeSettings()
     folder = Path(out)
@@ -108,32 +108,32 @@ def iter_judge_synthesis(
     test_files = annotated_files(real_test)
     _check_apart(files[REAL], test_files)
     request = _request(files, test_files, settings) | ({} if channel is None else {"channel": channel})
-    is_new = earlier_card(folder, JUDGE_FILE, request) is None
-    train, tests = (list(read_annotated(place, channel=channel)) for place in (real_train, real_test))
-    for what, images in (("training", train), ("test", tests)):
-        if not any(one.labels.any() for one in images):
-            raise InputError(f"The labels of the real {what} images hold no cell: annotate some cells.")
-    resized = resized_for(train, settings.diameter)
-    examples = {REAL: examples_of(train, resized)}
-    real_cells = cell_features([*train, *tests])
-    distances: dict[str, tuple[Distance, Distance]] = {}
-    tables, shown = {REAL: real_cells}, {REAL: train[:_SHOWN]}
-    for name in list(places)[1:]:
-        examples[name] = examples_of(read_annotated(places[name]), resized)
-        if not examples[name]:
-            raise InputError(f"The labels in {places[name]} hold no cell: choose a folder with cells.")
-        tables[name] = cell_features(read_annotated(places[name]))
-        distances[name] = kernel_distances(real_cells, tables[name])
-        shown[name] = list(islice(read_annotated(places[name]), _SHOWN))
-    if is_new:  # not before: wrong images leave no folder
-        write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
-    save_panels(folder / PANELS_FILE, tables, train[0].unit)
-    _save_images(folder / PREVIEW_FILE, shown)
-    sets = _training_sets(examples)
-    scores = yield from _trials(folder, sets, tests, resized, settings)
-    table = _table(scores, sets, distances)
-    _save_table(folder, table, len(tests), settings)
-    return table
+    with run_folder(folder, JUDGE_FILE, request) as before:
+        train, tests = (list(read_annotated(place, channel=channel)) for place in (real_train, real_test))
+        for what, images in (("training", train), ("test", tests)):
+            if not any(one.labels.any() for one in images):
+                raise InputError(f"The labels of the real {what} images hold no cell: annotate some cells.")
+        resized = resized_for(train, settings.diameter)
+        examples = {REAL: examples_of(train, resized)}
+        real_cells = cell_features([*train, *tests])
+        distances: dict[str, tuple[Distance, Distance]] = {}
+        tables, shown = {REAL: real_cells}, {REAL: train[:_SHOWN]}
+        for name in list(places)[1:]:
+            examples[name] = examples_of(read_annotated(places[name]), resized)
+            if not examples[name]:
+                raise InputError(f"The labels in {places[name]} hold no cell: choose a folder with cells.")
+            tables[name] = cell_features(read_annotated(places[name]))
+            distances[name] = kernel_distances(real_cells, tables[name])
+            shown[name] = list(islice(read_annotated(places[name]), _SHOWN))
+        if before is None:  # not before: wrong images leave no folder
+            write_json(folder / JUDGE_FILE, {"software": f"napari-dispr {__version__}", "request": request})
+        save_panels(folder / PANELS_FILE, tables, train[0].unit)
+        _save_images(folder / PREVIEW_FILE, shown)
+        sets = _training_sets(examples)
+        scores = yield from _trials(folder, sets, tests, resized, settings)
+        table = _table(scores, sets, distances)
+        _save_table(folder, table, len(tests), settings)
+        return table
 
 
 judge_synthesis = in_one_go(iter_judge_synthesis)

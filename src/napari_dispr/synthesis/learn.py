@@ -22,7 +22,7 @@ from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and
 from napari_dispr.diffusion.samplers import with_condition
 from napari_dispr.errors import InputError
 from napari_dispr.events import in_one_go
-from napari_dispr.files import append_json
+from napari_dispr.files import append_json, folder_locked
 from napari_dispr.models.library import check_new_file
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis import masks, textures
@@ -143,7 +143,7 @@ def iter_learn_synthesis(
     ------
     InputError
         If image and labels do not fit together, no image shows its cells, there are fewer than 5 cells, the
-        model exists, or the folder holds a run with other settings or cells.
+        model exists, the folder holds a run with other settings or cells, or another process works on it.
     """
     chosen = checked_settings(LearnSettings, settings)
     out = Path(out).absolute()
@@ -151,25 +151,25 @@ def iter_learn_synthesis(
     folder = folder_of(out)
     examples = examples_of(all_annotated(images, labels, spacing, unit, channel), chosen.seed)
     learner = Learner(examples, chosen, devices.choose(chosen.device))
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        learner.load(checkpoint)
-    elif finish:
-        raise InputError(f"{folder} holds no saved run: learn first, without --finish.")
-    elif folder.exists() and any(path.name not in _OWN for path in folder.glob("[!.]*")):
-        raise InputError(f"{folder} holds files of something else: choose another name for the model.")
-    folder.mkdir(parents=True, exist_ok=True)
-    cells = len({mask.cell for mask in examples.masks})
-    _log(folder, "begin", step=learner.step, cells=cells, warnings=examples.warnings)
-    if examples.warnings:
-        yield Warned(examples.warnings)
-    if not finish:
-        yield from _iter_steps(learner, folder, clock)
-    texts = {"name": out.stem, "description": description, "licence": licence, "attribution": attribution}
-    model = learner.model(texts)
-    model.save(out)
-    _log(folder, "end", model=str(out), **model.card.training)
-    return model
+    with folder_locked(folder):
+        checkpoint = folder / "checkpoint.pt"
+        if checkpoint.exists():
+            learner.load(checkpoint)
+        elif finish:
+            raise InputError(f"{folder} holds no saved run: learn first, without --finish.")
+        elif folder.exists() and any(path.name not in _OWN for path in folder.glob("[!.]*")):
+            raise InputError(f"{folder} holds files of something else: choose another name for the model.")
+        cells = len({mask.cell for mask in examples.masks})
+        _log(folder, "begin", step=learner.step, cells=cells, warnings=examples.warnings)
+        if examples.warnings:
+            yield Warned(examples.warnings)
+        if not finish:
+            yield from _iter_steps(learner, folder, clock)
+        texts = {"name": out.stem, "description": description, "licence": licence, "attribution": attribution}
+        model = learner.model(texts)
+        model.save(out)
+        _log(folder, "end", model=str(out), **model.card.training)
+        return model
 
 
 def _iter_steps(

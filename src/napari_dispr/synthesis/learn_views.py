@@ -15,6 +15,7 @@ from napari_dispr.diffusion.model import ShapeModel
 from napari_dispr.diffusion.network import UNet3D, seeded
 from napari_dispr.diffusion.optimisation import Trained, average_decay, warm_and_decayed
 from napari_dispr.events import in_one_go
+from napari_dispr.files import folder_locked
 from napari_dispr.models.library import check_new_file
 from napari_dispr.settings import checked_settings
 from napari_dispr.synthesis.learn import folder_of
@@ -43,42 +44,43 @@ def iter_learn_views(out: str | os.PathLike[str], **settings: int) -> Generator[
     """Train a multi-view model; ``settings`` are fields of `ViewsSettings`.
 
     The model file ``out`` is NAME.safetensors. The state is saved in NAME.learning, also when the generator
-    is closed, and the same call continues it. Raises an InputError if the file exists, or its state has other
-    settings.
+    is closed, and the same call continues it. Raises an InputError if the file exists, its state has other
+    settings, or another process works on it.
     """
     chosen = checked_settings(ViewsSettings, settings)
     check_new_file(Path(out).absolute())
     with seeded(chosen.seed):
         trained = Trained(UNet3D(TOPOLOGY), *RATES)
-    checkpoint, step = folder_of(out) / "checkpoint.pt", 0
-    if checkpoint.exists():
-        content = read_checkpoint(checkpoint, ("trained", "step"), chosen, free=set(), cells=())
-        trained.restore(content["trained"], checkpoint)
-        step = content["step"]
-    mixed = devices.fast_dtype(torch.device("cpu")) is torch.bfloat16
-    saved, whole = monotonic(), True
-    try:
-        while step < chosen.steps:
-            source = torch.Generator().manual_seed(chosen.seed * 1_000_003 + step)
-            silhouettes = torch.from_numpy(random_silhouettes(chosen.batch, source))
-            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                loss = views_loss(trained.network, silhouettes, source)
-            whole = False
-            loss.backward()
-            rate = warm_and_decayed(step, step / chosen.steps, WARMUP, DECAY)
-            step += 1
-            trained.apply(rate, CLIP, average_decay(AVERAGE, step))
-            whole = True
-            yield ViewsStep(step, chosen.steps, loss.item())
-            if monotonic() - saved > SAVE_EVERY:
+    with folder_locked(folder_of(out)):
+        checkpoint, step = folder_of(out) / "checkpoint.pt", 0
+        if checkpoint.exists():
+            content = read_checkpoint(checkpoint, ("trained", "step"), chosen, free=set(), cells=())
+            trained.restore(content["trained"], checkpoint)
+            step = content["step"]
+        mixed = devices.fast_dtype(torch.device("cpu")) is torch.bfloat16
+        saved, whole = monotonic(), True
+        try:
+            while step < chosen.steps:
+                source = torch.Generator().manual_seed(chosen.seed * 1_000_003 + step)
+                silhouettes = torch.from_numpy(random_silhouettes(chosen.batch, source))
+                with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+                    loss = views_loss(trained.network, silhouettes, source)
+                whole = False
+                loss.backward()
+                rate = warm_and_decayed(step, step / chosen.steps, WARMUP, DECAY)
+                step += 1
+                trained.apply(rate, CLIP, average_decay(AVERAGE, step))
+                whole = True
+                yield ViewsStep(step, chosen.steps, loss.item())
+                if monotonic() - saved > SAVE_EVERY:
+                    _save(checkpoint, trained, step, chosen)
+                    saved = monotonic()
+        finally:
+            if whole:
                 _save(checkpoint, trained, step, chosen)
-                saved = monotonic()
-    finally:
-        if whole:
-            _save(checkpoint, trained, step, chosen)
-    model = ShapeModel(trained.average, PROCESS, _card(chosen))
-    model.save(out, dtype=torch.float16)
-    return model
+        model = ShapeModel(trained.average, PROCESS, _card(chosen))
+        model.save(out, dtype=torch.float16)
+        return model
 
 
 learn_views = in_one_go(iter_learn_views)
