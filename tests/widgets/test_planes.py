@@ -22,6 +22,7 @@ from napari_dispr.widgets.compare.widget import CompareWidget
 from napari_dispr.widgets.morphometry import rank_choice
 from napari_dispr.widgets.morphometry.columns import NEXT_PLANE
 from napari_dispr.widgets.morphometry.rank_choice import BY_PLANE, RankChoice
+from napari_dispr.widgets.predict.cells_input import CellsInput
 from napari_dispr.widgets.predict.fixes import SPLIT_STACK
 from napari_dispr.widgets.predict.planes_input import PlanesInput
 from napari_dispr.widgets.predict.request import CellChoice, inspect, make_request
@@ -108,6 +109,26 @@ def test_labels_of_all_channels_are_no_stack(qtbot: QtBot) -> None:
     planes.setCurrentIndex(1)  # remembered from another stack
     assert not planes.refresh(labels, viewer.dims) and not planes.several
     assert planes.refresh(viewer.add_labels(np.ones((3, 2, 20, 20), int)), viewer.dims) and planes.several
+
+
+def test_a_new_layer_is_not_taken_for_a_deleted_one(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python may give it the number of the deleted layer."""
+    for module in ("cells_input", "planes_input"):
+        place = f"napari_dispr.widgets.predict.{module}.id"
+        monkeypatch.setattr(place, lambda layer: 1, raising=False)
+    viewer = ViewerModel()
+    cells, planes = CellsInput(viewer, lambda: (None, viewer.layers[0])), PlanesInput()
+    for widget in (cells, planes):
+        qtbot.addWidget(widget)
+    for labels in (LABELS, SPARSE * 3):
+        viewer.layers.clear()
+        viewer.add_labels(labels, **PLACE)
+        viewer.dims.set_current_step(0, int(np.flatnonzero(SPARSE.any(axis=(1, 2)))[0]))
+        cells.refresh()
+        planes.refresh(viewer.layers[0], viewer.dims)
+        qtbot.waitUntil(lambda: cells.boxes is not None and not planes._scan.pending)
+    assert not {1, 2} & set(cells.boxes or ()) and "5 planes" in planes.itemText(1)
+    cells.shut_down()
 
 
 def test_predict_compare_and_complete_a_coarse_stack(

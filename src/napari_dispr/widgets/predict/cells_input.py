@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from napari.components import ViewerModel
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import QButtonGroup, QPushButton, QRadioButton, QWidget
 from napari_dispr.errors import InputError
 from napari_dispr.labels import Box, cell_boxes
 from napari_dispr.viewer.displayed import DisplayedPlane, displayed_plane
+from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.viewer.picking import PickTool, outline
 from napari_dispr.viewer.scene import Outlines
 from napari_dispr.widgets.parts.layouts import column, row
@@ -142,7 +144,7 @@ class CellsInput(QWidget):
             plane = displayed_plane(labels, self._viewer.dims)
         except InputError:  # the message below the inputs says it
             return
-        which = (id(labels), plane.index, self._edits)
+        which = (ref(unwrapped(labels)), plane.index, self._edits)
         if which == self._wanted:
             return
         if self._known is not None and which[:2] != self._known[:2]:  # type: ignore[index]

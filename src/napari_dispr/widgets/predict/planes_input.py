@@ -1,5 +1,7 @@
 """Whether cells are predicted from the displayed plane of a stack, or from all planes that have labels."""
 
+from weakref import ref
+
 import numpy as np
 from napari.components import Dims
 from napari.layers import Labels, Layer
@@ -9,6 +11,7 @@ from napari_dispr.cells.planes import known_planes
 from napari_dispr.errors import InputError, counted
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.viewer.displayed import DisplayedStack, displayed_plane, displayed_stack
+from napari_dispr.viewer.opened import unwrapped
 from napari_dispr.widgets.parts.combo_boxes import ShortComboBox
 from napari_dispr.widgets.parts.threads import LatestAnswer
 
@@ -62,7 +65,7 @@ class PlanesInput(ShortComboBox):
         if len(stack.depths) == 1:  # such as a channel axis
             self._is_stack = False
             return False
-        which = (id(labels), plane.index[:-1], self._edits, stack.spaced, tuple(stack.depths))
+        which = (ref(unwrapped(labels)), plane.index[:-1], self._edits, stack.spaced, tuple(stack.depths))
         if which != self._wanted:
             self._wanted = which
             self._scan.ask(stack, unit_sign(str(plane.unit)))
