@@ -16,7 +16,7 @@ from napari_dispr.errors import InputError
 from napari_dispr.events import Step
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.annotated_cells import check_annotated
-from napari_dispr.synthesis.cell_ends import inner_half
+from napari_dispr.synthesis.cell_ends import inner_half, light_ends
 from napari_dispr.synthesis.cells_made import iter_textured_cells
 from napari_dispr.synthesis.examples import examples_of
 from napari_dispr.synthesis.learn import folder_of, iter_learn_synthesis
@@ -127,6 +127,18 @@ def test_cells_of_sparse_slices_are_as_large_as_those_of_all_slices(field, slice
     assert np.median(np.abs(np.diff(depths))) < 0.1
     made = [2 * np.sqrt((mask.distance > 0).sum() / np.pi) * few.mask_pixel for mask in few.masks]
     assert np.median(made) == pytest.approx(np.median(few.diameters), rel=0.03)
+
+
+def test_a_cell_as_bright_as_its_edge_does_not_end_where_it_is_seen() -> None:
+    labels = np.zeros((6, 12, 12), np.uint8)
+    labels[[1, 3], 3:9, 3:9] = 1
+    image = np.ones(labels.shape, np.float32)
+    image[labels > 0] = 3.0
+    image[2:5, 3:9, 3:9] = 2.0
+    image[[0, 5]] = 0.0
+    annotated = labels.any(axis=(1, 2))
+    found = light_ends(Annotated("flat", image, labels, SPACING), annotated, 1, 1, np.s_[3:9, 3:9], (1, 3))
+    assert found == pytest.approx((2 / 3, 4.0))
 
 
 def test_dark_cells_and_cells_without_light(field) -> None:

@@ -47,7 +47,10 @@ def light_ends(
     inside[absent] = -np.abs(inside[absent])
     is_seen = abs(contrast) >= LEAST_CONTRAST * image[z].std() and inside[z] > 0
     lowest, highest = seen
-    inside[lowest : highest + 1] = np.abs(inside[lowest : highest + 1])
+    # Positive, so that the cell does not end there, even where its light is that of the edge.
+    inside[lowest : highest + 1] = np.maximum(
+        np.abs(inside[lowest : highest + 1]), np.finfo(inside.dtype).tiny
+    )
     below, above = np.flatnonzero(inside[:lowest] <= 0), highest + np.flatnonzero(inside[highest:] <= 0)
     if not is_seen or not len(below) or not len(above):
         return None
