@@ -281,6 +281,26 @@ def test_the_layers_show_what_is_selected_and_filtered(window, qtbot: QtBot) -> 
     assert labels.colormap is own
 
 
+def test_the_colours_of_a_large_layer_need_no_look_at_all_its_voxels(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Voxels(np.ndarray):
+        def max(self):
+            raise AssertionError("it takes too long")
+
+    monkeypatch.setattr("napari_dispr.widgets.parts.cell_colours._LARGE", 0, raising=False)
+    viewer = ViewerModel()
+    layer = viewer.add_labels(discs(), name="cells")
+    own = layer.colormap
+    layer._data = layer.data.view(Voxels)
+    colours = CellColours.of(viewer)
+    colours.select_alone(layer, 5)
+    qtbot.waitUntil(lambda: not colours.busy)
+    np.testing.assert_allclose(layer.colormap.map(2), own.map(2) * (1, 1, 1, 0.5))
+    np.testing.assert_allclose(layer.colormap.map(5), (1, 0.85, 0.1, 1), atol=1e-6)
+    colours.release()
+
+
 @pytest.mark.parametrize("large", [70_000, 2**32 - 2])
 def test_a_large_label_stands_out(large: int, qtbot: QtBot) -> None:
     """Without numba, napari's own colormap ends at 2^16."""

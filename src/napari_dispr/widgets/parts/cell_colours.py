@@ -25,6 +25,8 @@ _SELECTED, _DIMMED = (1.0, 0.85, 0.1, 1.0), (0.5, 0.5, 0.5, 0.15)
 _BEHIND = 0.5
 #: Labels up to this one keep their own colours, even if they were not predicted.
 _MOST = 2000
+#: In larger layers, in bytes, the largest label is not looked for: it would take as long as a click may take.
+_LARGE = 2**28
 
 
 class _Colormap(DirectLabelColormap):
@@ -164,7 +166,8 @@ class CellColours:
         known = {*self._colours, *self._dimmed, *(() if opened is None else opened.prediction)}
         known |= set() if self.selected is None else {self.selected}
         if isinstance(layer.data, np.ndarray) and layer.data.size:
-            known |= set(range(1, min(int(layer.data.max()), _MOST) + 1))
+            largest = _MOST if layer.data.nbytes > _LARGE else min(int(layer.data.max()), _MOST)
+            known |= set(range(1, largest + 1))
         dtype = np.dtype(layer.data.dtype if hasattr(layer.data, "dtype") else np.int64)
         fits = np.iinfo(dtype).max - (dtype.itemsize > 2)  # napari counts to one more than the largest
         return np.array(sorted(label for label in known if label <= fits), dtype=np.int64)
