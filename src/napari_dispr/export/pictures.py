@@ -17,6 +17,7 @@ from napari_dispr.files import written_aside
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.denoising import Denoising
 from napari_dispr.shapes.shading import shaded
+from napari_dispr.version import __version__
 
 #: Colours of a montage.
 BACKGROUND, OUTLINE, SHAPE = (16, 20, 24), (255, 190, 60), (0.55, 0.8, 1.0)
@@ -131,7 +132,8 @@ def save_denoising(file: str | os.PathLike[str], path: Denoising) -> None:
     from matplotlib.image import imsave
 
     with written_aside(file) as aside:
-        imsave(aside, denoising_overview(path), format="png")
+        about = {"Software": f"napari-dispr {__version__}"}
+        imsave(aside, denoising_overview(path), format="png", metadata=about)
 
 
 def _plane(frame: NDArray[np.float32], mask: NDArray[np.float32] | None) -> NDArray[np.uint8]:
