@@ -111,6 +111,7 @@ def test_wrong_input_is_one_line(colleagues, tmp_path, capsys):
     assert "leave --num-heads out" in refused(capsys, "import", colleagues, "--num_heads", "1")
     assert "leave --out out" in refused(capsys, "import", colleagues, "--out", tmp_path / "a.safetensors")
     assert "already" in refused(capsys, "export", "generic", "--out", colleagues)
+    assert "already exists" in refused(capsys, "import", tmp_path / "x.pt", "--out", colleagues)
     assert "comes with napari-dispr" in refused(capsys, "remove", "generic")
     assert "There is no model 'x'" in refused(capsys, "info", "x")
     assert not user_folder().exists()

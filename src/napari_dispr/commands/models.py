@@ -184,7 +184,7 @@ _ORIGINAL_FLAGS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 
 def import_model(options: argparse.Namespace) -> None:
-    from napari_dispr.models.library import check_name
+    from napari_dispr.models.library import check_name, check_new_file
     from napari_dispr.models.library import import_model as import_file
 
     flags = {flag: getattr(options, flag) for flag in _ORIGINAL_FLAGS}
@@ -198,6 +198,7 @@ def import_model(options: argparse.Namespace) -> None:
         imported = import_file(options.file, name)
     else:
         if options.out is not None:
+            check_new_file(options.out)  # it may be a model that was trained for hours
             common.check_suffix(options.out, ".safetensors")
         from napari_dispr.diffusion.original import import_dispr_checkpoint
 
