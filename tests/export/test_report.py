@@ -167,6 +167,13 @@ def test_one_member_without_intervals(tmp_path: Path) -> None:
     assert "interval" not in text and "No warnings" in text and "nan" not in text.lower()
 
 
+def test_a_picture_that_is_its_labels_is_shown(tmp_path: Path, prediction: Prediction) -> None:
+    """Earlier versions predicted from it."""
+    labels = np.kron(np.array([[4, 9], [0, 4]]), np.ones((100, 65), int))
+    report(prediction, tmp_path / "r.html", labels, labels)
+    assert "The picture, with the cells" in Page(tmp_path / "r.html").text
+
+
 def test_wrong_picture_and_no_cell(tmp_path: Path, prediction: Prediction) -> None:
     with pytest.raises(InputError, match=r"30 x 40 pixels.*200 x 130"):
         report(prediction, tmp_path / "r.html", np.eye(30, 40), np.ones((30, 40), int))

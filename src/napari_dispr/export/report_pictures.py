@@ -40,9 +40,12 @@ class Field:
             return
         if self.flattened:
             image, labels = (None if stack is None else _flat(stack) for stack in (image, labels))
-        known = np.ones_like(np.asarray(image), np.uint8) if labels is None else labels
+        if labels is not None:
+            _, self.labels = check_fields(None, labels)
+        # Earlier versions took the labels themselves as picture.
+        same = self.labels is not None and np.array_equal(np.asarray(image).squeeze(), self.labels)
+        known = np.ones(np.asarray(image).shape, np.uint8) if self.labels is None or same else self.labels
         self.image, plane = check_fields(image, known)
-        self.labels = None if labels is None else plane
         if plane.shape != tuple(self._shape):
             there, wanted = (" x ".join(str(n) for n in sides) for sides in (plane.shape, self._shape))
             raise InputError(
