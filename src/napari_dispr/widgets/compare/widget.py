@@ -95,7 +95,8 @@ class CompareWidget(DockedWidget):
         self.after_button = QToolButton(toolTip="Next cell of the list")
         self.after_button.setArrowType(Qt.ArrowType.RightArrow)
         self.ambiguous_first = QCheckBox(
-            "sort", toolTip="Sort the cells: the most ambiguous first, instead of by their labels"
+            "ambiguous first",
+            toolTip="Begin the list with the cell whose members differ most, not with label 1",
         )
         tip = "A 3D labels layer with the true shapes and the same labels, to show next to the members"
         self.truth_choice = LayerChoice(
