@@ -251,6 +251,21 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     assert viewer.dims.ndisplay == 2 and "picture: imaged plane" not in viewer.layers
 
 
+@pytest.mark.parametrize("shape", [IMAGE.shape, (3, *IMAGE.shape)], ids=["a picture", "a stack"])
+def test_3d_view_hides_the_other_channels(opened, qtbot: QtBot, shape: tuple[int, ...]) -> None:
+    """In 3D napari draws a 2D layer as a thick slab and a stack as a cloud, in which the shapes would lie."""
+    picture, frame = np.broadcast_to(IMAGE, shape), {"scale": [0.1] * len(shape), "units": ["um"] * len(shape)}
+    viewer, widget = opened(picture, np.broadcast_to(LABELS, shape).copy(), **frame)
+    viewer.add_image(picture, name="other channel", **frame)
+    volume = viewer.add_labels(np.ones((2, 9, 9), np.uint8), name="known shape", units=["um"] * 3)
+    run(qtbot, widget, 1)
+    press(widget.show_3d_button)
+    hidden = [layer.name for layer in viewer.layers if not layer.visible]
+    assert {"picture", "cells", "other channel"} <= set(hidden) and volume.visible
+    press(widget.show_3d_button)
+    assert all(viewer.layers[name].visible for name in ("picture", "cells", "other channel"))
+
+
 def test_rivals_next_to_the_model(opened, qtbot: QtBot) -> None:
     """A fit and a SHAPR of one's own, for comparison: one shape per cell, which the status says."""
     card = Card(name="my-shapr", rival="shapr", qualities={})
