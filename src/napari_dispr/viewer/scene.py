@@ -82,8 +82,8 @@ class View3D:
 
     napari draws a 2D layer in 3D as a slab that is one world unit thick, however small its pixels
     (1 micrometer with pixels of 0.1), and a stack as a cloud, which would hide the shapes. While this view is
-    on, the 2D layers and all channels of the picture are hidden and a translucent sheet one pixel thick shows the picture: it is drawn last, so that one sees the
-    lower halves of the shapes through it.
+    on, the 2D layers and all channels of the picture are hidden, and a translucent sheet one pixel thick
+    shows the picture: it is drawn last, so that one sees the lower halves of the shapes through it.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
