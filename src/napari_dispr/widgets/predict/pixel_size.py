@@ -64,7 +64,7 @@ class PixelSize(QWidget):
         if image is None or self._offered == (image, stated):
             return
         sides = image.scale[-2:] if stated is None else stated[1:]
-        if stated is None and (sides == 1).all():
+        if stated is None and tuple(sides) == (1, 1):
             return
         self._offered = (image, stated)
         self.unit.setCurrentIndex(self.unit.findData("micrometer"))
