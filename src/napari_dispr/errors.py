@@ -1,6 +1,6 @@
 """What sentences for users have in common: the exception for wrong input, names, numbers and times."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class InputError(ValueError):
@@ -31,6 +31,14 @@ def counted(number: int, word: str) -> str:
     """Such as ``1 cell`` or ``3,000 cells``."""
     ending = "" if number == 1 else "es" if word.endswith("sh") else "s"
     return f"{number:,} {word}{ending}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Up to three names, as a list in words."""
+    if len(names) > 3:
+        return f"{', '.join(names[:3])} and {len(names) - 3} more"
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def words_of(name: str) -> str:

@@ -1,6 +1,7 @@
 """Learning: examples from annotated images, a run that goes on exactly, and cells from what was learned."""
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -243,6 +244,12 @@ def test_one_image_of_several_that_does_not_show_its_cells_is_named(field, few, 
     (warning,) = next(events).warnings
     assert "does not show its cells" in warning and warning.endswith("or leave it out.")
     assert warning in json.loads((folder_of(out) / "log.jsonl").read_text("utf-8"))["warnings"]
+
+
+def test_several_images_that_do_not_show_their_cells_are_one_sentence(field, few) -> None:
+    others = [replace(few, name=name, image=wrapped(field)) for name in ("one", "two")]
+    (warning,) = examples_of([few, few, few, *others]).warnings
+    assert warning.startswith("The images of one and two do not show their cells")
 
 
 # --- the run -----------------------------------------------------------------------------------------

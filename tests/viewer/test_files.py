@@ -121,7 +121,7 @@ def test_other_folders_are_left_to_other_readers(plugins: PluginManager, tmp_pat
     assert layer.data.shape[-2:] == (4, 5)
 
 
-@pytest.mark.parametrize("damage", ["json", "npz", "missing", "empty"])
+@pytest.mark.parametrize("damage", ["json", "npz", "missing", "empty", "no json", "cells"])
 def test_damaged_folder_is_one_sentence(plugins: PluginManager, tmp_path: Path, damage: str) -> None:
     prediction, _ = predicted(ViewerModel(), {})
     folder = tmp_path / "run"
@@ -132,13 +132,17 @@ def test_damaged_folder_is_one_sentence(plugins: PluginManager, tmp_path: Path, 
         (folder / "cells" / "2.npz").write_bytes(b"no archive")
     elif damage == "missing":
         (folder / "cells" / "5.npz").unlink()
+    elif damage == "no json":
+        (folder / "prediction.json").unlink()
+    elif damage == "cells":
+        folder = folder / "cells"
     else:
         content = json.loads((folder / "prediction.json").read_text())
         (folder / "prediction.json").write_text(json.dumps({**content, "cells": {}}))
     notification_manager.records.clear()
     assert ViewerModel().open(str(folder), plugin="napari-dispr") == []
     (error,) = [one for one in notification_manager.records if one.severity == NotificationSeverity.ERROR]
-    assert str(error.message).startswith("run") and re.search(r": \w.*\.$", str(error.message))
+    assert str(error.message).startswith(folder.name) and re.search(r": \w.*\.$", str(error.message))
 
 
 def test_tables_are_read_and_not_measured_again(

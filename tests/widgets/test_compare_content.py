@@ -17,8 +17,9 @@ from napari_dispr.viewer.displayed import displayed_plane
 from napari_dispr.viewer.layers import transform_of
 from napari_dispr.viewer.opened import OpenPrediction
 from napari_dispr.widgets.compare import canvas
+from napari_dispr.widgets.compare.captions import words_above
 from napari_dispr.widgets.compare.content import Truth, cell_shapes, modes_in_words
-from napari_dispr.widgets.compare.tiles import View, arranged, mode_colour, tiles_of
+from napari_dispr.widgets.compare.tiles import Tile, View, arranged, mode_colour, tiles_of
 
 MIDDLE = np.array(grid.MIDDLE)
 Z, Y, X = np.indices(grid.SHAPE) - MIDDLE[:, None, None, None]
@@ -139,6 +140,11 @@ def test_without_the_picture_what_the_model_saw_of_it_is_shown() -> None:
 def two_kinds() -> Ensemble:
     """Two members above the picture, one below; the numbers of rejected ones are missing."""
     return ensemble_of(ball_at(5, 0, 0, 9), ball_at(-6, 0, 0, 7), ball_at(5, 1, 0, 9), numbers=(0, 2, 5))
+
+
+@pytest.mark.parametrize(("room", "words"), [(30, "✓ kept, A: member 1"), (16, "✓ A: member 1")])
+def test_a_narrow_tile_names_its_member_also_when_it_is_kept(room: int, words: str) -> None:
+    assert words_above(Tile(0, "A: member 1", kept=True), lambda text: len(text) <= room) == words
 
 
 def test_members_stand_by_their_kinds_and_are_captioned() -> None:

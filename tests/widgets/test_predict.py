@@ -251,6 +251,22 @@ def test_3d_view_without_the_inputs_and_back(opened, qtbot: QtBot) -> None:
     assert viewer.dims.ndisplay == 2 and "picture: imaged plane" not in viewer.layers
 
 
+@pytest.mark.parametrize("shape", [IMAGE.shape, (3, *IMAGE.shape)], ids=["a picture", "a stack"])
+def test_3d_view_hides_the_other_channels(opened, qtbot: QtBot, shape: tuple[int, ...]) -> None:
+    """In 3D napari draws a 2D layer as a thick slab and a stack as a cloud, in which the shapes would lie."""
+    frame = {"scale": [0.1] * len(shape), "units": ["um"] * len(shape)}
+    picture = np.broadcast_to(IMAGE, shape)
+    viewer, widget = opened(picture, np.broadcast_to(LABELS, shape).copy(), **frame)
+    viewer.add_image(picture, name="other channel", **frame)
+    volume = viewer.add_labels(np.ones((2, 9, 9), np.uint8), name="known shape", units=["um"] * 3)
+    run(qtbot, widget, 1)
+    press(widget.show_3d_button)
+    hidden = [layer.name for layer in viewer.layers if not layer.visible]
+    assert {"picture", "cells", "other channel"} <= set(hidden) and volume.visible
+    press(widget.show_3d_button)
+    assert all(viewer.layers[name].visible for name in ("picture", "cells", "other channel"))
+
+
 def test_rivals_next_to_the_model(opened, qtbot: QtBot) -> None:
     """A fit and a SHAPR of one's own, for comparison: one shape per cell, which the status says."""
     card = Card(name="my-shapr", rival="shapr", qualities={})
@@ -591,6 +607,15 @@ def test_the_size_of_a_pixel_goes_into_the_layers(opened, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: widget.pixel_size.isHidden())
     assert widget.form.settings.scale == "physical"
     qtbot.waitUntil(lambda: "in pixels" not in widget.message.text())
+
+
+def test_a_scale_without_units_is_the_size_that_is_offered(opened) -> None:
+    """Whoever gives layers a scale and no units means a length, most often micrometers."""
+    viewer, widget = opened(scale=(0.2, 0.1), units=("pixel", "pixel"))
+    assert widget.pixel_size.size.value() == pytest.approx(0.02**0.5, abs=1e-4)
+    press(widget.pixel_size.set_button)
+    for layer in (viewer.layers["picture"], viewer.layers["cells"]):
+        assert layer.scale == pytest.approx((0.2, 0.1), abs=1e-4) and str(layer.units[-1]) == "micrometer"
 
 
 @pytest.mark.parametrize("several", [True, False])

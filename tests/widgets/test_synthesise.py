@@ -111,6 +111,11 @@ def test_preview_then_a_folder_and_its_browser_by_mouse(opened, qtbot: QtBot, tm
     assert tuple(viewer.layers[IMAGE_LAYER].scale) == pytest.approx(made[1].spacing)
     assert not viewer.layers["picture"].visible
     assert widget.judge.folders["synthetic"].folder == out
+    make.browser.begin(tmp_path / "next")
+    assert widget.judge.folders["synthetic"].folder == tmp_path / "next"
+    widget.judge.folders["synthetic"].folder = out  # the user's choice stays
+    make.browser.begin(tmp_path / "last")
+    assert widget.judge.folders["synthetic"].folder == out
 
 
 def test_a_cancelled_folder_continues(opened, qtbot: QtBot, tmp_path: Path) -> None:
@@ -202,6 +207,13 @@ def test_larger_cells_have_more_voxels_of_the_same_size(tmp_path: Path) -> None:
     assert [event.name for event in events if hasattr(event, "picture")] == ["synthetic_0001"]
     with pytest.raises(InputError, match="density"):
         _ = MakeRequest("nuclei", (128, 128), density=2.0, clustering=0.0).settings
+
+
+def test_textures_are_those_of_the_command(opened) -> None:
+    """Without common noise of their own: it makes bright spots, or slices that do not agree."""
+    _, widget = opened()
+    made = source_of(widget.make.request)
+    assert made.card == cell_source(SAMPLE, 3).card
 
 
 # --- learn -------------------------------------------------------------------------------------------

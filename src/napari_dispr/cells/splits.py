@@ -16,7 +16,7 @@ from napari_dispr import grid
 from napari_dispr.cells.cropping import INSIDE
 from napari_dispr.cells.folders import CellFile
 from napari_dispr.cells.slices import touches_border
-from napari_dispr.errors import InputError, counted
+from napari_dispr.errors import InputError, counted, listed
 from napari_dispr.files import A_TABLE, reading
 
 #: Least number of different cells for a training, validation cells included.
@@ -87,31 +87,23 @@ def check_cells(cells: Sequence[CellFile]) -> list[str]:
         warnings.append(f"{predicted} objects are predicted: {alone if predicted < len(cells) else none}.")
     if names := [cell.name for cell in cells if cell.obj is not None and touches_border(cell.obj)]:
         warnings.append(
-            f"The border of the grid cuts {_listed(names)}: use a larger voxel size, or remove them."
+            f"The border of the grid cuts {listed(names)}: use a larger voxel size, or remove them."
         )
     if names := [cell.name for cell in cells if cell.obj is not None and _agreement(cell) < AGREEING]:
         warnings.append(
-            f"Mask and shape disagree in the imaged plane (z = {grid.IMAGED_PLANE}) of {_listed(names)}: "
+            f"Mask and shape disagree in the imaged plane (z = {grid.IMAGED_PLANE}) of {listed(names)}: "
             "check that they are of the same cell."
         )
     same = ([index for index in group if not cells[index].predicted] for group in copies(cells))
     if groups := [group for group in same if len(group) > 1]:
         names = [" = ".join(cells[index].name for index in group[:3]) for group in groups]
-        warnings.append(f"Some cells are copies of others: {_listed(names)}.")
+        warnings.append(f"Some cells are copies of others: {listed(names)}.")
     if names := [cell.name for cell in cells if cell.obj is not None and _scattered(cell.obj)]:
-        warnings.append(f"Some shapes have parts that are far apart: check the labels of {_listed(names)}.")
+        warnings.append(f"Some shapes have parts that are far apart: check the labels of {listed(names)}.")
     names = [cell.name for cell in cells if cell.image is None]
     if 0 < len(names) < len(cells):
-        warnings.append(f"Some cells have no image: add those of {_listed(names)}.")
+        warnings.append(f"Some cells have no image: add those of {listed(names)}.")
     return warnings
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Up to three names, as a list in words."""
-    if len(names) > 3:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def copies(cells: Sequence[CellFile]) -> list[list[int]]:

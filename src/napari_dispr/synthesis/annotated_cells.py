@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_dispr.cells.cropping import check_intensities
-from napari_dispr.errors import InputError
+from napari_dispr.errors import InputError, listed
 from napari_dispr.grid import check_spacing
 from napari_dispr.labels import Box, cell_boxes, whole_numbers
 from napari_dispr.synthesis.annotated import Annotated
@@ -107,16 +107,20 @@ def check_annotated(
         )
     found = [_differences(one, [cell for cell in cells if cell.field == i]) for i, one in enumerate(volumes)]
     if not are_shown([section for sections in found for section in sections]):
-        raise InputError(_hidden(volumes[cells[0].field].name) + ".")
+        raise InputError(_hidden([volumes[cells[0].field].name]) + ".")
     hidden = [one.name for one, sections in zip(volumes, found, strict=True) if not are_shown(sections)]
-    return volumes, cells, step, tuple(f"{_hidden(name)}; or leave it out." for name in hidden)
+    left_out = f"; or leave {'it' if len(hidden) == 1 else 'them'} out."
+    return volumes, cells, step, (_hidden(hidden) + left_out,) if hidden else ()
 
 
-def _hidden(name: str) -> str:
+def _hidden(names: Sequence[str]) -> str:
+    whose = f"image of {names[0]} does not show its"
+    if len(names) > 1:
+        whose = f"images of {listed(names)} do not show their"
     return (
-        f"The image of {name} does not show its cells: grey values, texture and edges are the same around "
-        "them. Give the image and channel from which the labels were made; if grey values begin again at 0 "
-        "where the image should be brightest, export it with more bits"
+        f"The {whose} cells: grey values, texture and edges are the same around them. Give the image and "
+        "channel from which the labels were made; if grey values begin again at 0 where the image should be "
+        "brightest, export it with more bits"
     )
 
 

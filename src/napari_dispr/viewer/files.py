@@ -35,8 +35,8 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
     """The reader of saved predictions: a folder that ``prediction.save`` wrote, or its ``prediction.json``;
     and of batches: a folder that ``napari-dispr batch`` wrote, or its ``batch.json``.
 
-    It gives a layer for each member, and none for a batch, which Morphometry shows. None for any other
-    folder, which other readers may open.
+    It gives a layer for each member, and none for a batch, which Morphometry shows. A part of a saved
+    prediction gets a notification. None for any other folder, which other readers may open.
     """
     if not isinstance(path, str):
         if len(path) != 1:
@@ -54,7 +54,9 @@ def ensemble_reader(path: str | Sequence[str]) -> Callable[[Any], list[Any]] | N
             return read  # damaged, or not readable: it shows a notification
         if isinstance(content, dict) and not entries.isdisjoint(content):
             return read
-    return None
+    folder = Path(path)
+    cells = folder if folder.name == "cells" else folder / "cells"
+    return read_ensemble if any(cells.glob("*.npz")) else None  # which says that the index is missing
 
 
 def _index_file(path: str | Sequence[str], name: str) -> Path:

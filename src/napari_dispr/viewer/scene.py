@@ -81,9 +81,9 @@ class View3D:
     """The 3D view of results: the picture cuts the shapes where it was taken.
 
     napari draws a 2D layer in 3D as a slab that is one world unit thick, however small its pixels
-    (1 micrometer with pixels of 0.1), which would hide the shapes. While this view is on, the 2D layers are
-    hidden and a translucent sheet one pixel thick shows the picture: it is drawn last, so that one sees the
-    lower halves of the shapes through it.
+    (1 micrometer with pixels of 0.1), and a stack as a cloud, which would hide the shapes. While this view is
+    on, the 2D layers and all channels of the picture are hidden, and a translucent sheet one pixel thick
+    shows the picture: it is drawn last, so that one sees the lower halves of the shapes through it.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -101,7 +101,17 @@ class View3D:
         results = [layer for layer in results if layer in self._viewer.layers]
         if self.on or not results:
             return
-        self._hidden = [layer for layer in (image, labels) if layer.visible]
+        self._hidden = [
+            layer
+            for layer in self._viewer.layers
+            if layer.visible
+            and isinstance(layer, Image | Labels)
+            and (
+                layer in (image, labels)
+                or layer.ndim == 2
+                or (isinstance(layer, Image) and layer.data.shape == image.data.shape)
+            )
+        ]
         for layer in self._hidden:
             layer.visible = False
         self._point = self._viewer.dims.point

@@ -1,6 +1,6 @@
 """Text, frames and the colour bar over the tiles of Compare; ignores the mouse."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from qtpy.QtCore import QPointF, QRectF, Qt
@@ -53,9 +53,9 @@ class Captions(QWidget):
         font.setBold(tile.selected)
         painter.setFont(font)
         painter.setPen(_WORDS if tile.frame is None else QColor.fromRgbF(*tile.frame).lighter(118))
-        words = f"✓ kept, {tile.caption}" if tile.kept else tile.caption
         top = QRectF(inner.x() + 8, inner.y() + 3, inner.width() - 16, 20)
-        _write(painter, top, words)
+        width_of = painter.fontMetrics().horizontalAdvance
+        _write(painter, top, words_above(tile, lambda text: width_of(text) <= top.width()))
         if tile.note:
             painter.setFont(self.font())
             painter.setPen(_QUIET)
@@ -82,6 +82,12 @@ class Captions(QWidget):
         painter.setPen(_QUIET)
         above = QRectF(bar.x(), bar.y() - 20, rect.right() - bar.x(), 18)
         _write(painter, above, "spread of surfaces (sd)")
+
+
+def words_above(tile: Tile, fits: Callable[[str], bool]) -> str:
+    """The caption of a tile, with as much about a kept shape as fits."""
+    kept = f"✓ kept, {tile.caption}"
+    return tile.caption if not tile.kept else kept if fits(kept) else f"✓ {tile.caption}"
 
 
 def _write(painter: QPainter, place: QRectF, text: str) -> None:

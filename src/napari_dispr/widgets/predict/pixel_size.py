@@ -1,6 +1,6 @@
 """The size of a pixel and the distance of planes, where layers do not say it: written into the layers.
 
-The fields first show the sizes that the files of the layers state.
+The fields first show the sizes that the files of the layers state, or else a scale without units.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class PixelSize(QWidget):
         self.set_button.clicked.connect(self.write)
         self._stated = StatedSize(self)
         self._stated.read.connect(self._offer_stated)
-        self._offered: tuple[Image, StatedSpacing] | None = None
+        self._offered: tuple[Image, StatedSpacing | None] | None = None
 
     def refresh(self, several: bool) -> bool:
         """Ask for what the layers do not say, with ``several`` also for the distance of planes; whether
@@ -58,15 +58,18 @@ class PixelSize(QWidget):
         return size or distance
 
     def _offer_stated(self) -> None:
-        """Show what the files of the layers state, once: the user may change it."""
+        """Show what the files or scales of the layers state, once: the user may change it."""
         image, labels = self._layers()
         stated = self._stated.of(image, labels)
-        if image is None or stated is None or self._offered == (image, stated):
+        if image is None or self._offered == (image, stated):
+            return
+        sides = image.scale[-2:] if stated is None else stated[1:]
+        if stated is None and tuple(sides) == (1, 1):
             return
         self._offered = (image, stated)
         self.unit.setCurrentIndex(self.unit.findData("micrometer"))
-        self.size.setValue(float(np.sqrt(stated[1] * stated[2])))
-        if stated[0] is not None:
+        self.size.setValue(float(np.sqrt(np.abs(np.prod(sides)))))
+        if stated is not None and stated[0] is not None:
             self.distance.setValue(stated[0])
 
     @staticmethod
@@ -93,7 +96,7 @@ class PixelSize(QWidget):
         steps, displayed = dims.nsteps, dims.current_step
         unit: str = self.unit.currentData()
         distance = self.distance.value() if not self.distance.isHidden() else None
-        if self._offered and self._offered[0] is image:
+        if self._offered and self._offered[0] is image and self._offered[1] is not None:
             sides = np.array(self._offered[1][1:])
             side = np.sqrt(sides.prod())
             if np.ptp(image.scale[-2:]) == 0:

@@ -62,6 +62,7 @@ class JudgePage(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._suggested: dict[str, Path] = {}
         self.folders = {name: FolderInput(tip) for name, (_, _, tip) in _FOLDERS.items()}
         for folder in self.folders.values():
             folder.changed.connect(self._on_inputs)
@@ -83,10 +84,10 @@ class JudgePage(QWidget):
         self._on_inputs()
 
     def suggest(self, **folders: Path) -> None:
-        """Fill in folders that are still empty."""
+        """Fill in folders, except those that the user has chosen."""
         for name, folder in folders.items():
-            if self.folders[name].folder is None:
-                self.folders[name].folder = folder
+            if self.folders[name].folder in (None, self._suggested.get(name)):
+                self.folders[name].folder = self._suggested[name] = folder
 
     def _on_inputs(self) -> None:
         missing = [_FOLDERS[name][1] for name, box in self.folders.items() if box.folder is None]
