@@ -139,7 +139,7 @@ def lengths(option: str, text: str, count: int) -> tuple[float, ...]:
     except ValueError:
         values = ()
     if len(values) != count or not all(grid.SMALLEST <= value <= grid.LARGEST for value in values):
-        example = "1,0.3,0.3" if count == 3 else "0.25"
+        example = {1: "0.25", 2: "0.3,0.3"}.get(count, "1,0.3,0.3")
         numbers = "a number" if count == 1 else f"{count} numbers"
         raise InputError(
             f"{option} is {text!r}: give {numbers} from {grid.SMALLEST:g} to {grid.LARGEST:g}, such as "
