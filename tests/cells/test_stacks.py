@@ -289,7 +289,7 @@ def test_names_are_those_of_files() -> None:
     labels = box(slice(4, 20), slice(5, 25), slice(5, 25))
     assert cut_stacks([Stack("a/b: c ", None, labels)]).cells[0].name == "a_b_ c-1"
     with pytest.raises(InputError, match="two stacks with the name a_b"):
-        cut_stacks([Stack("a/b", None, labels), Stack("a:b", None, labels)])
+        cut_stacks([Stack("a/b", None, labels), Stack("A:b", None, labels)])
 
 
 # --- bad input --------------------------------------------------------------------------------------

@@ -459,6 +459,14 @@ def test_files_of_the_user_are_not_replaced(folder, dataset, tmp_path, capsys):
     assert (tmp_path / "cells.csv").read_text() == "mine"
 
 
+def test_a_table_of_the_user_may_have_the_name_of_ours(dataset, tmp_path, capsys):
+    table = tmp_path / "features.csv"
+    for text, refused in (("cell,area\n1,2\n", True), ("cell,source,member,key,area\n", False)):
+        table.write_text(text)
+        assert main(["classify", str(dataset), "--out", str(tmp_path)]) == 2
+        assert ("holds other files, such as features.csv" in capsys.readouterr().err) == refused
+
+
 @pytest.mark.parametrize(
     "command",
     [

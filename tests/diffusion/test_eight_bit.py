@@ -60,6 +60,18 @@ def test_a_pointwise_convolution_is_a_matrix_product():
     torch.testing.assert_close(eight_bit.PointwiseConv(conv)(inputs(1.0, 2.0)), conv(inputs(1.0, 2.0)))
 
 
+@pytest.mark.parametrize(
+    ("fast", "tiles"), [(torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)]
+)
+def test_bfloat16_is_taken_only_where_it_is_faster(monkeypatch, fast, tiles):
+    """With AVX-512, but without AMX, 8 bit takes half its time."""
+    monkeypatch.setattr(devices, "fast_dtype", lambda device: fast)
+    monkeypatch.setattr(devices, "has_tiles", lambda: tiles, raising=False)
+    network = tiny_model().ready(torch.device("cpu"))
+    assert (eight_bit.EightBitConv in map(type, network.modules())) != tiles
+    assert next(network.parameters()).dtype == (fast if tiles else torch.float32)
+
+
 def test_a_slow_processor_draws_the_same_shapes(monkeypatch):
     mask = np.zeros((64, 64), np.float32)
     mask[16:48, 20:44] = 1

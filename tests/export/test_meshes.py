@@ -108,6 +108,16 @@ def test_wrong_requests_are_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_interrupted_export_changes_nothing(tmp_path: Path, prediction: Prediction) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_meshes(prediction, tmp_path / "out", progress=interrupt)
+    assert not list(tmp_path.iterdir())
+
+
 def test_command(tmp_path: Path, prediction: Prediction, capsys: pytest.CaptureFixture[str]) -> None:
     prediction.save(tmp_path / "run")
     run, out = str(tmp_path / "run"), str(tmp_path / "out")

@@ -115,4 +115,8 @@ def test_the_commands(prediction, tmp_path, capsys, monkeypatch):
     table = tmp_path / "planes.csv"
     assert main(["rank", str(tmp_path / "prediction"), "--planes", "--out", str(table)]) == 0
     assert table.read_text("utf-8").startswith("rank,label,name,depth")
+    assert main(["rank", str(tmp_path / "prediction"), "--planes", "--out", str(table)]) == 0
+    of_prediction = tmp_path / "prediction" / "cells.csv"
+    assert main(["rank", str(tmp_path / "prediction"), "--out", str(of_prediction)]) == 2
+    assert of_prediction.read_text("utf-8").startswith("label")
     assert main(["complete", str(tmp_path / "prediction"), "--out", str(tmp_path / "prediction")]) == 2

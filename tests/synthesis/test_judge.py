@@ -52,6 +52,13 @@ def test_the_table_compares_and_a_stopped_trial_goes_on(folders: dict[str, Path]
 
     with folder_locked(whole), pytest.raises(InputError, match="Another process"):
         judge_synthesis(*folders.values(), whole, SETTINGS)
+    shutil.copytree(folders["test"], tmp_path / "test")
+    changed = next((tmp_path / "test" / "labels").iterdir())
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match="other inputs"):
+        judge_synthesis(folders["train"], tmp_path / "test", folders["synthetic"], whole, SETTINGS)
+    with pytest.raises(InputError, match="is a training and a test image"):
+        judge_synthesis(folders["train"], folders["test"], folders["test"], tmp_path / "no", SETTINGS)
     with pytest.raises(InputError, match="other inputs"):
         next(iter_judge_synthesis(*folders.values(), whole, SETTINGS, channel=1))
     run = iter_judge_synthesis(*folders.values(), stopped, SETTINGS)

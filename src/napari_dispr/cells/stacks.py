@@ -208,7 +208,8 @@ def checked_stack(stack: Stack) -> Stack:
 
 
 def _check_together(stacks: Sequence[Stack]) -> None:
-    names = Counter(as_file_name(stack.name) or "stack" for stack in stacks)
+    # Some file systems do not tell upper case from lower case.
+    names = Counter((as_file_name(stack.name) or "stack").lower() for stack in stacks)
     if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(f"There are two stacks with the name {twice[0]}: rename one of them.")
     units = {stack.unit: stack.name for stack in stacks}

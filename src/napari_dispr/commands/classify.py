@@ -43,11 +43,15 @@ def add(commands: Any) -> None:
 
 def classify(options: argparse.Namespace) -> None:
     settings = common.given_settings(options, ClassifySettings)
-    common.check_folder(options.out, "classification.json", "features.csv")
+    from napari_dispr.evaluation.classification import FEATURES_FILE, iter_classify
+    from napari_dispr.evaluation.shape_features import is_of_features
+
+    # An interrupted run leaves only the table, and the user may have one of this name.
+    is_ours = is_of_features(options.out / FEATURES_FILE)
+    common.check_folder(options.out, FEATURES_FILE if is_ours else "classification.json")
     shapes = [folder.absolute() for folder in options.shapes]
     tables = [folder.parent.parent / "folds.csv" for folder in shapes]
     folds = options.folds or next((path for path in tables if path.is_file()), None)
-    from napari_dispr.evaluation.classification import iter_classify
     from napari_dispr.evaluation.classification_report import markdown
 
     events = iter_classify(

@@ -139,7 +139,7 @@ def lengths(option: str, text: str, count: int) -> tuple[float, ...]:
     except ValueError:
         values = ()
     if len(values) != count or not all(grid.SMALLEST <= value <= grid.LARGEST for value in values):
-        example = "1,0.3,0.3" if count == 3 else "0.25"
+        example = {1: "0.25", 2: "0.3,0.3"}.get(count, "1,0.3,0.3")
         numbers = "a number" if count == 1 else f"{count} numbers"
         raise InputError(
             f"{option} is {text!r}: give {numbers} from {grid.SMALLEST:g} to {grid.LARGEST:g}, such as "
@@ -207,10 +207,17 @@ def check_suffix(out: Path, *suffixes: str) -> None:
     if out.is_dir():
         raise InputError(f"{out} is a folder: give the name of a file to write.")
     _check_writable(out.absolute().parent)
-    # Our tables have a dictionary of their columns; our other files name the software.
-    ours = ".csv" in suffixes and out.with_suffix(".columns.csv").exists()
-    if out.exists() and not ours and not (out.is_file() and b"napari-dispr" in out.read_bytes()):
+    if out.exists() and not (out.is_file() and _is_ours(out)):
         raise InputError(f"{out} already exists: choose another name, or remove it first.")
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a command wrote a file by itself, and not as a part of a folder."""
+    if file.suffix.lower() != ".csv":
+        return b"napari-dispr" in file.read_bytes()
+    # Of `measure` and `rank`; a prediction, too, has tables with a dictionary of their columns.
+    with file.open("rb") as table:
+        return file.with_suffix(".columns.csv").exists() and table.read(5) in (b"file,", b"rank,")
 
 
 def check_folder(out: Path, *ours: str, old: bool = False) -> None:

@@ -40,7 +40,7 @@ def more(options: argparse.Namespace) -> None:
     common.check_folder(options.folder, old=True)
     with folder_locked(options.folder):
         before = load_prediction(options.folder)
-        cells = list(before) if cells is None else cells
+        cells = list(before) if cells is None else list(dict.fromkeys(cells))
         how: dict[str, Any] = {"model": options.model, "device": options.device or "auto"}
         if rejected is None:
             members = 5 if options.members is None else options.members

@@ -47,6 +47,11 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native() else torch.float32
 
 
+def has_tiles() -> bool:
+    """Whether this processor multiplies matrices of 16 bit in tiles (AMX), and not only vectors."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
 def batch_size(device: torch.device, voxels_per_token: int) -> int:
     """(cell, member) pairs in one batch; one for networks that do not fold the volume."""
     if voxels_per_token == 1:

@@ -1,8 +1,9 @@
-"""Convolutions in 8-bit integers, for x86 processors without 16-bit arithmetic.
+"""Convolutions in 8-bit integers, for x86 processors without AMX.
 
-Such processors multiply 8-bit integers about twice as fast as float32, and with AVX-VNNI three times. Kernels
-are rounded once, for each output channel; activations are rounded in each call, for each sample, so that a
-member does not depend on the other members of its batch. Sums are exact, and the results are float32.
+Such processors multiply 8-bit integers about twice as fast as float32 or bfloat16, and with AVX-VNNI three
+times. Kernels are rounded once, for each output channel; activations are rounded in each call, for each
+sample, so that a member does not depend on the other members of its batch. Sums are exact, and the results
+are float32.
 """
 
 import math

@@ -198,7 +198,7 @@ class ShapeModel:
     def ready(self, device: torch.device) -> UNet3D:
         """A copy of the network on a device, in the fast data type (DISPR's network stays in float32).
 
-        On a CPU without 16-bit arithmetic convolutions are in 8 bit where that is faster.
+        On a CPU convolutions are in 8 bit where that is faster, as it is without AMX.
 
         The model's own weights keep their precision and take no memory of the device. The copy on the CPU
         is kept, because making it takes longer than sampling a cell.
@@ -212,12 +212,14 @@ class ShapeModel:
     def _copied(self, device: torch.device) -> UNet3D:
         folded = self.network.config.fold > 1
         fast = devices.fast_dtype(device) if folded else torch.float32
+        # Vectors of bfloat16 without AMX take twice as long as 8 bit.
+        is_slow = folded and device.type == "cpu" and (fast is torch.float32 or not devices.has_tiles())
+        in_eight_bit = is_slow and eight_bit.is_available()
         network = deepcopy(self.network)
         if device.type == "cpu":
             network = with_merged_upsampling(network)
-        network = devices.channels_last(network.to(device, fast))
-        is_slow = folded and device.type == "cpu" and fast is torch.float32
-        return eight_bit.in_eight_bit(network) if is_slow and eight_bit.is_available() else network
+        network = devices.channels_last(network.to(device, torch.float32 if in_eight_bit else fast))
+        return eight_bit.in_eight_bit(network) if in_eight_bit else network
 
     def denoiser(
         self, crops: Sequence[Conditioned], network: UNet3D, adjust: Sequence[Adjust] = ()

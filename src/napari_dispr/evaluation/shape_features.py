@@ -121,6 +121,15 @@ def iter_features(
     return found.drop(columns="key").replace([np.inf, -np.inf], np.nan)
 
 
+def is_of_features(table: Path) -> bool:
+    """Whether a file is a table of `iter_features`, of any version."""
+    try:
+        with table.open(encoding="utf-8") as file:
+            return file.readline().startswith(",".join(_PLACE))
+    except (OSError, ValueError):
+        return False
+
+
 def _known(table: Path | None) -> dict[tuple[str, str, int], dict[str, Any]]:
     """Rows of an earlier run; none if the table is damaged or has other features."""
     found: dict[tuple[str, str, int], dict[str, Any]] = {}

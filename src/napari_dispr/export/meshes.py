@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import trimesh
 
 from napari_dispr import grid
 from napari_dispr.errors import InputError
-from napari_dispr.files import write_json
+from napari_dispr.files import folder_written_aside, write_json
 from napari_dispr.prediction.members import checked_numbers
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.prediction.saving import write_table
@@ -37,9 +38,9 @@ def export_meshes(
     Parameters
     ----------
     folder : path
-        Created if needed. The files are ``CELL_member-0.stl``, ``CELL_consensus.stl`` and so on;
-        ``meshes.csv`` lists them with label, member, volume and area, ``meshes.columns.csv`` describes its
-        columns, and ``meshes.json`` holds the provenance.
+        Created if needed; unchanged until all files are complete. They are ``CELL_member-0.stl``,
+        ``CELL_consensus.stl`` and so on; ``meshes.csv`` lists them with label, member, volume and area,
+        ``meshes.columns.csv`` describes its columns, and ``meshes.json`` holds the provenance.
     cells : iterable of int, optional
         Labels; all by default.
     members : iterable of int, optional
@@ -78,40 +79,39 @@ def export_meshes(
             raise InputError("No shape was kept of these cells: keep one first, or export all members.")
     if not chosen or not (which or consensus or kept):
         raise InputError("There is no mesh to write: give a cell, and members or the consensus.")
-    folder = Path(folder)
     wanted = {label: _wanted(prediction, label, which, consensus, kept) for label in chosen}
     total = sum(len(numbers) + together for numbers, together in wanted.values())
-    rows, paths = [], []
-    for label in chosen:
-        ensemble = prediction[label]
-        for number, mesh in _surfaces(prediction, label, *wanted[label]):
-            shape = "consensus" if number is None else "member"
-            name = f"{prediction.stem(label)}_{shape}" + ("" if number is None else f"-{number}")
-            file = f"{name}.{suffix}"
-            if len(mesh.faces):
-                note = f"napari-dispr {__version__}; {name}; x, y, z in {ensemble.unit}"
-                write_mesh(folder / file, {name: mesh}, note)
-                paths.append(folder / file)
-            whole = (float(mesh.volume), float(mesh.area)) if len(mesh.faces) else (0.0, 0.0)
-            rows.append((file if len(mesh.faces) else "", label, shape, number, *whole))
-            if progress is not None:
-                progress(len(rows), total)
-    table = pd.DataFrame(rows, columns=["file", "label", "shape", "member", "volume", "surface_area"])
-    table["member"] = table["member"].astype("Int64")
-    unit = prediction.unit
-    table.attrs["columns"] = {
-        "file": "no unit: name of the mesh's file; empty where the shape is empty",
-        "label": "no unit: value of the cell in the label layer",
-        "shape": "no unit: member, or consensus (what at least half of the members contain)",
-        "member": "no unit: number of the member in the cell's ensemble, from 0",
-        "volume": f"{unit}^3: space inside the surface",
-        "surface_area": f"{unit}^2: area of the surface",
-    }
-    write_table(folder / _TABLE, table)
-    world = "that of the image: scale, translation and rotation hold"
-    frame = {"axes": "x, y, z", "unit": unit, "world": world}
-    write_json(folder / _JSON, {**prediction.provenance, **frame, "warnings": prediction.warnings})
-    return paths
+    rows: list[tuple[Any, ...]] = []
+    with folder_written_aside(folder) as aside:
+        for label in chosen:
+            ensemble = prediction[label]
+            for number, mesh in _surfaces(prediction, label, *wanted[label]):
+                shape = "consensus" if number is None else "member"
+                name = f"{prediction.stem(label)}_{shape}" + ("" if number is None else f"-{number}")
+                file = f"{name}.{suffix}"
+                if len(mesh.faces):
+                    note = f"napari-dispr {__version__}; {name}; x, y, z in {ensemble.unit}"
+                    write_mesh(aside / file, {name: mesh}, note)
+                whole = (float(mesh.volume), float(mesh.area)) if len(mesh.faces) else (0.0, 0.0)
+                rows.append((file if len(mesh.faces) else "", label, shape, number, *whole))
+                if progress is not None:
+                    progress(len(rows), total)
+        table = pd.DataFrame(rows, columns=["file", "label", "shape", "member", "volume", "surface_area"])
+        table["member"] = table["member"].astype("Int64")
+        unit = prediction.unit
+        table.attrs["columns"] = {
+            "file": "no unit: name of the mesh's file; empty where the shape is empty",
+            "label": "no unit: value of the cell in the label layer",
+            "shape": "no unit: member, or consensus (what at least half of the members contain)",
+            "member": "no unit: number of the member in the cell's ensemble, from 0",
+            "volume": f"{unit}^3: space inside the surface",
+            "surface_area": f"{unit}^2: area of the surface",
+        }
+        write_table(aside / _TABLE, table)
+        world = "that of the image: scale, translation and rotation hold"
+        frame = {"axes": "x, y, z", "unit": unit, "world": world}
+        write_json(aside / _JSON, {**prediction.provenance, **frame, "warnings": prediction.warnings})
+    return [Path(folder) / row[0] for row in rows if row[0]]
 
 
 def export_kept(prediction: Prediction, file: str | os.PathLike[str]) -> None:

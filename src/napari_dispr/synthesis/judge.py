@@ -4,6 +4,7 @@ The table has the form of Table 1 of Yilmaz et al. (2024).
 """
 
 import os
+import zlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -106,7 +107,8 @@ def iter_judge_synthesis(
     places = {REAL: Path(real_train), **_named(many)}
     files = {name: annotated_files(place) for name, place in places.items()}
     test_files = annotated_files(real_test)
-    _check_apart(files[REAL], test_files)
+    for own in files.values():
+        _check_apart(own, test_files)
     request = _request(files, test_files, settings) | ({} if channel is None else {"channel": channel})
     with run_folder(folder, JUDGE_FILE, request) as before:
         train, tests = (list(read_annotated(place, channel=channel)) for place in (real_train, real_test))
@@ -176,12 +178,20 @@ def _check_apart(train: Sequence[tuple[Path, Path]], test: Sequence[tuple[Path, 
 def _request(
     files: dict[str, list[tuple[Path, Path]]], test_files: list[tuple[Path, Path]], settings: JudgeSettings
 ) -> dict[str, Any]:
-    """What a run depends on: names and sizes of the files, and the settings."""
+    """What a run depends on: names and checksums of the files, and the settings."""
     named = {
-        name: [[path.name, path.stat().st_size] for pair in pairs for path in pair]
+        name: [[path.name, _checksum(path)] for pair in pairs for path in pair]
         for name, pairs in {**files, "test": test_files}.items()
     }
     return {"images": named, "settings": settings.model_dump(mode="json", exclude={"device"})}
+
+
+def _checksum(path: Path) -> int:
+    """Of a file, or of all files of an OME-Zarr."""
+    value = 0
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        value = zlib.crc32(file.read_bytes(), value) if file.is_file() else value
+    return value
 
 
 def _dense(one: Annotated) -> list[Annotated]:

@@ -25,7 +25,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_dispr.files import folder_written_aside
 from napari_dispr.prediction.result import Prediction
 from napari_dispr.shapes.measures import unit_sign
 from napari_dispr.shapes.mesh_files import FORMATS
@@ -167,8 +166,7 @@ class ExportBar(QWidget):
         def write(step: Step) -> None:
             from napari_dispr.export.meshes import export_meshes
 
-            with folder_written_aside(folder) as aside:
-                export_meshes(prediction, aside, format, cells=cells, progress=step, **options[shapes])
+            export_meshes(prediction, folder, format, cells=cells, progress=step, **options[shapes])
 
         self._start(
             write,
