@@ -21,7 +21,6 @@ from napari_dispr.files import (
     folder_written_aside,
     open_tiff,
     reading,
-    remove_temporary,
     write_json,
     written_aside,
 )
@@ -117,8 +116,6 @@ def earlier_prediction(folder: str | os.PathLike[str]) -> Prediction | None:
     folder = Path(folder)
     if not (folder / PREDICTION_FILE).exists():
         return None
-    for place in (folder, folder / CELLS):
-        remove_temporary(place)
     content = _read(folder)
     return _loaded(folder, content) if content.cells else None
 
