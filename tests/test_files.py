@@ -1,6 +1,8 @@
 """A file is there whole or not at all."""
 
+import errno
 import json
+import os
 import stat
 import sys
 from pathlib import Path
@@ -77,6 +79,38 @@ def test_a_lock_that_its_last_owner_removed_is_made_again(tmp_path, monkeypatch)
     monkeypatch.setattr(files, "_lock", late)
     with locked(path, wait=True):
         assert path.exists()
+
+
+def test_new_files_are_kept_if_one_of_the_old_cannot_be_replaced(tmp_path):
+    """As on Windows if a spreadsheet has the old table open."""
+    folder = tmp_path / "results"
+    (folder / "table.csv" / "open").mkdir(parents=True)
+    with (
+        pytest.raises(InputError, match=r"table\.csv cannot be replaced") as error,
+        folder_written_aside(folder) as aside,
+    ):
+        for name in ("cells.csv", "results.json", "table.csv"):
+            (aside / name).write_text(name)
+    (kept,) = folder.glob("results-*")
+    assert str(kept) in str(error.value)
+    assert {path.name: path.read_text() for path in kept.iterdir()} == {
+        name: name for name in ("cells.csv", "results.json", "table.csv")
+    }
+
+
+def test_a_folder_may_be_a_disk_of_its_own(tmp_path, monkeypatch):
+    folder, rename = tmp_path / "disk", os.replace
+
+    def within_a_disk(old, new):
+        if (folder in Path(old).parents) != (folder in Path(new).parents):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "replace", within_a_disk)
+    folder.mkdir()
+    with folder_written_aside(folder) as aside:
+        (aside / "table.csv").write_text("whole")
+    assert [path.name for path in folder.iterdir()] == ["table.csv"]
 
 
 def test_a_block_that_writes_nothing_fails_and_keeps_the_old_file(tmp_path):

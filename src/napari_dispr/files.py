@@ -72,20 +72,34 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Write the files of a folder in a temporary one on the same disk; they are moved when all of them are
     complete.
 
-    The folder may exist and hold other files. If the block fails it is unchanged.
+    The folder may exist and hold other files. If the block fails it is unchanged. Raises an InputError if a
+    file cannot be moved, as when another program has the old one open: all new ones are kept then.
     """
     folder = Path(folder).absolute()  # the current folder, as ".", has no name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
-    temporary.mkdir()
+    token = secrets.token_hex(4)
+    # Inside a folder that exists: it may be a link to another disk, or a disk itself.
+    temporary = (folder if folder.is_dir() else folder.parent) / f".{token}.{folder.name}"
+    temporary.mkdir(parents=True)
+    moved: list[tuple[Path, Path]] = []
     try:
         yield temporary
         written = [path for path in temporary.rglob("*") if path.is_file()]
         # A JSON file marks a complete folder: it is moved last.
         for path in sorted(written, key=lambda path: (path.suffix == ".json", path)):
             place = folder / path.relative_to(temporary)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _renamed(path, place)
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                _renamed(path, place)
+            except OSError as error:
+                for new, old in moved:
+                    os.replace(new, old)
+                kept = temporary.with_name(f"{folder.name}-{token}")
+                os.replace(temporary, kept)
+                raise InputError(
+                    f"{place} cannot be replaced ({error.strerror}): close the program that has it open. All "
+                    f"new files are in {kept}."
+                ) from error
+            moved.append((place, path))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

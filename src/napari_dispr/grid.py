@@ -139,27 +139,29 @@ def pixel_to_world(image_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
     return affine
 
 
-def in_plane_scale(image_to_world: NDArray[np.float64]) -> float:
-    """Mean of the two scales of a 3 x 3 affine of (y, x), in world units a pixel.
+def in_plane_scales(image_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The two scales (y, x) of a 3 x 3 affine of (y, x), in world units a pixel; their product is the area of
+    a pixel.
 
     Scales are what is left when rotation and shear are taken off (by a QR decomposition, as napari
     does), so that shear does not change them.
     """
-    return float(_in_plane_scales(image_to_world).mean())
+    scales: NDArray[np.float64] = np.abs(np.diag(np.linalg.qr(np.asarray(image_to_world)[:2, :2])[1]))
+    return scales
+
+
+def in_plane_scale(image_to_world: NDArray[np.float64]) -> float:
+    """Mean of `in_plane_scales`."""
+    return float(in_plane_scales(image_to_world).mean())
 
 
 def pixel_sides(image_to_world: NDArray[np.float64]) -> tuple[float, float]:
     """Sides (y, x) of a pixel over their mean; sides that differ by up to 1 % count as equal."""
-    scales = _in_plane_scales(image_to_world)
+    scales = in_plane_scales(image_to_world)
     if scales.max() <= 1.01 * scales.min():
         return 1.0, 1.0
     down, across = scales / scales.mean()
     return float(down), float(across)
-
-
-def _in_plane_scales(image_to_world: NDArray[np.float64]) -> NDArray[np.float64]:
-    scales: NDArray[np.float64] = np.abs(np.diag(np.linalg.qr(np.asarray(image_to_world)[:2, :2])[1]))
-    return scales
 
 
 def spacing(grid_to_world: NDArray[np.float64]) -> NDArray[np.float64]:

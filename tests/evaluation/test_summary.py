@@ -1,9 +1,12 @@
 """Statistics, bootstrap intervals and paired tests against answers worked out by hand; tables and figures."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from napari_dispr.evaluation import summary
 from napari_dispr.evaluation.report import number, table, write_report
 from napari_dispr.evaluation.rows import columns_of
 from napari_dispr.evaluation.summary import (
@@ -28,6 +31,17 @@ def test_intervals_resample_cells_not_members():
     holed = bootstrap_intervals([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan]])
     assert holed["mean_interval"] == [1, 4]
     assert statistics([1, np.nan, 4])["mean"] == 2.5 and statistics([np.nan])["mean"] is None
+
+
+def test_intervals_of_thousands_of_cells_take_little_memory(monkeypatch):
+    values = np.random.default_rng(1).lognormal(size=(2000, 5))
+    tracemalloc.start()
+    found = bootstrap_intervals(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    monkeypatch.setattr(summary, "_AT_ONCE", 10**9)
+    assert bootstrap_intervals(values) == found
 
 
 def test_holm_by_hand():

@@ -123,6 +123,31 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch, 
     assert contents(killed) == contents(whole)
 
 
+def test_a_choice_in_a_killed_run_is_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(growing, "_AHEAD", 0)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for event in iter_saved(events(), whole):
+        if isinstance(event, CellDone) and event.label == 2:
+            shutil.copytree(whole, killed)  # as a process leaves it that is killed here
+    load_prediction(killed).keep(2, "consensus").save(killed)
+    assert load_prediction(killed).kept == {2: "consensus"}
+
+
+def test_two_runs_do_not_mix_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(growing, "_AHEAD", 0)
+    result_of(iter_saved(events(), tmp_path / "alone"))
+    folder = tmp_path / "shared"
+    for event in iter_saved(events(), folder):
+        if isinstance(event, CellDone) and event.label == 2:
+            (folder / "cells" / ".0123abcd.5.npz").touch()  # a file that is being written
+            for earlier in (None, earlier_prediction(folder)):
+                with pytest.raises(InputError, match="Another process is writing"):
+                    result_of(iter_saved(events(seed=1, earlier=earlier), folder, added_to=earlier))
+            assert (folder / "cells" / ".0123abcd.5.npz").exists()
+    (folder / "cells" / ".0123abcd.5.npz").unlink()
+    assert contents(folder) == contents(tmp_path / "alone")
+
+
 def test_a_cancelled_run_has_tables_of_the_finished_cells(tmp_path, monkeypatch):
     monkeypatch.setattr(growing, "_AHEAD", 0)
     going = iter_saved(events(), tmp_path)

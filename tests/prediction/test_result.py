@@ -195,6 +195,18 @@ def test_a_new_prediction_replaces_the_one_that_lay_there(tmp_path):
     assert names == ["4.npz", "4.ome.tif", "notes.txt"]
 
 
+def test_a_prediction_is_not_lost_if_its_table_cannot_be_replaced(tmp_path):
+    """As on Windows if a spreadsheet has the table open."""
+    folder = tmp_path / "results"
+    prediction_of(ball(4, (50, 60), [20])).save(folder)
+    (folder / "morphometry.csv").unlink()
+    (folder / "morphometry.csv").mkdir()
+    with pytest.raises(InputError, match="cannot be replaced"):
+        load_prediction(folder).keep(4, 0).save(folder)
+    (kept,) = folder.glob("results-*")
+    assert load_prediction(kept).kept == {4: 0}
+
+
 @pytest.mark.parametrize("name", ["cells.csv", "morphometry.columns.csv", "cells/4.ome.tif"])
 def test_other_files_are_not_replaced(tmp_path, name):
     prediction = prediction_of(ball(4, (50, 60), [20]))

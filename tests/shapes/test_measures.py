@@ -444,3 +444,16 @@ def test_table_with_the_picture():
         measure(prediction, image=labels)
     with pytest.raises(InputError, match="no set"):
         measure(prediction, set="all")  # type: ignore[arg-type]
+
+
+def test_a_sheared_picture_has_the_mask_area_of_its_world():
+    """A pixel of a sheared picture is a parallelogram: its area is less than the product of its sides."""
+    to_world = np.array([[0.2, 0.15, 0], [0, 0.2, 0], [0, 0, 1]])
+    affine = grid.pixel_to_world(to_world) @ grid.grid_to_pixel(0.5, (60, 60))
+    prediction = Prediction(
+        {1: Ensemble(1, ball(12)[None], affine)}, image_to_world=to_world, image_shape=(120, 120)
+    )
+    labels = np.zeros((120, 120), int)
+    labels[40:80, 40:80] = 1
+    table = measure(prediction, labels=labels)
+    assert table["mask_area"].tolist() == pytest.approx([40 * 40 * 0.2 * 0.2])

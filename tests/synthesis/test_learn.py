@@ -309,6 +309,13 @@ def test_a_stopped_run_goes_on_exactly(few, learned, tmp_path) -> None:
         next(run(few, out, steps=4))
 
 
+def test_a_loss_that_is_no_number_ends_the_run(few, tmp_path) -> None:
+    out = tmp_path / "nuclei.safetensors"
+    with pytest.raises(InputError, match="The loss is no longer finite"):
+        list(run(few, out, steps=60, learning_rate=1e30, adam_learning_rate=1e30))
+    assert not out.exists()
+
+
 def test_learning_starts_from_the_sample_or_from_nothing(few, tmp_path) -> None:
     losses = []
     for number, start in enumerate((SAMPLE, "none")):

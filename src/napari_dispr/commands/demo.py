@@ -7,7 +7,6 @@ from typing import Any
 
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
-from napari_dispr.files import folder_locked
 from napari_dispr.settings import PredictSettings
 
 #: Title of the picture; in ``prediction.json`` it marks a demo, which the next demo may replace.
@@ -26,13 +25,6 @@ def demo(options: argparse.Namespace) -> None:
     settings = common.given_settings(options, PredictSettings)
     common.check_folder(options.out, "prediction.json")
     _check_is_demo(options.out)
-    with folder_locked(options.out):
-        _run(options, settings)
-    print(f"Members, table and picture.png are in {options.out}; volumes in cubic micrometres.")
-
-
-def _run(options: argparse.Namespace, settings: PredictSettings) -> None:
-    """Write all files, and print the table."""
     import numpy as np
     import tifffile
 
@@ -72,6 +64,7 @@ def _run(options: argparse.Namespace, settings: PredictSettings) -> None:
     shown = ["label", "volume_mean", "volume_sd", "volume_low", "volume_high", "sphericity_mean", "ambiguity"]
     table = table[[column for column in shown if column in table]]
     print(table.round(2).to_string(index=False))
+    print(f"Members, table and picture.png are in {options.out}; volumes in cubic micrometres.")
 
 
 def _check_is_demo(out: Path) -> None:

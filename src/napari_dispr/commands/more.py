@@ -6,7 +6,6 @@ from typing import Any
 
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError
-from napari_dispr.files import folder_locked
 from napari_dispr.settings import PredictSettings
 
 
@@ -38,16 +37,15 @@ def more(options: argparse.Namespace) -> None:
     from napari_dispr.prediction.saving import load_prediction
 
     common.check_folder(options.folder, old=True)
-    with folder_locked(options.folder):
-        before = load_prediction(options.folder)
-        cells = list(before) if cells is None else list(dict.fromkeys(cells))
-        how: dict[str, Any] = {"model": options.model, "device": options.device or "auto"}
-        if rejected is None:
-            members = 5 if options.members is None else options.members
-            events = iter_more_members(before, cells, members, **how)
-        else:
-            events = iter_redraw_members(before, cells[0], rejected, **how)
-        prediction = common.run_with_progress(iter_saved(events, options.folder, added_to=before))
+    before = load_prediction(options.folder)
+    cells = list(before) if cells is None else list(dict.fromkeys(cells))
+    how: dict[str, Any] = {"model": options.model, "device": options.device or "auto"}
+    if rejected is None:
+        members = 5 if options.members is None else options.members
+        events = iter_more_members(before, cells, members, **how)
+    else:
+        events = iter_redraw_members(before, cells[0], rejected, **how)
+    prediction = common.run_with_progress(iter_saved(events, options.folder, added_to=before))
     for warning in prediction.warnings:
         if warning not in before.warnings:
             common.warn(warning)

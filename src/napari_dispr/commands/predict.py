@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from napari_dispr.cells.file_pairs import is_zarr
 from napari_dispr.commands import common
 from napari_dispr.errors import InputError, counted
-from napari_dispr.files import folder_locked
 from napari_dispr.settings import PredictSettings
 
 if TYPE_CHECKING:
@@ -58,15 +57,6 @@ def predict(options: argparse.Namespace) -> None:
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
     if options.planes is None and (options.spacing, options.unit) != (None, None):
         raise InputError("--spacing and --unit are for stacks: give --planes, too, or leave them out.")
-    with folder_locked(options.out):
-        prediction = _predicted(options, settings)
-    for warning in prediction.warnings:
-        common.warn(warning)
-    print(f"{counted(len(prediction), 'cell')}, {counted(prediction.members, 'member')} each: {options.out}")
-
-
-def _predicted(options: argparse.Namespace, settings: PredictSettings) -> "Prediction":
-    """The prediction, which is saved in its folder."""
     from napari_dispr.prediction.growing import iter_saved
     from napari_dispr.prediction.saving import earlier_prediction
 
@@ -95,7 +85,10 @@ def _predicted(options: argparse.Namespace, settings: PredictSettings) -> "Predi
             inputs |= chosen
         cells = common.whole_numbers("--cells", options.cells)
         events = iter_predict(cells=cells, earlier=earlier, **picture, **settings.model_dump())
-    return common.run_with_progress(iter_saved(events, options.out, inputs, added_to=earlier))
+    prediction = common.run_with_progress(iter_saved(events, options.out, inputs, added_to=earlier))
+    for warning in prediction.warnings:
+        common.warn(warning)
+    print(f"{counted(len(prediction), 'cell')}, {counted(prediction.members, 'member')} each: {options.out}")
 
 
 def _predicted_dataset(

@@ -11,6 +11,10 @@ from napari_dispr.diffusion.checkpoints import damaged
 from napari_dispr.diffusion.devices import channels_last
 from napari_dispr.diffusion.muon import Muon
 from napari_dispr.diffusion.network import UNet
+from napari_dispr.errors import InputError
+
+#: A training ends after so many steps in a row without a finite gradient.
+_MOST_LOST = 20
 
 Network = TypeVar("Network", bound=UNet)
 
@@ -56,6 +60,7 @@ class Trained(Generic[Network]):
         if matrices:
             self._optimisers.insert(0, Muon(matrices, lr=learning_rate, weight_decay=0.0))
             self._peaks.insert(0, learning_rate)
+        self._lost = 0
 
     def start_from(self, network: UNet) -> None:
         for own in (self.network, self.average):
@@ -70,7 +75,9 @@ class Trained(Generic[Network]):
         norm = self.gradient.norm()
         if not torch.isfinite(norm):
             self.gradient.zero_()
+            self._lost += 1
             return False
+        self._lost = 0
         if clip is not None:
             self.gradient.mul_((clip / (norm + 1e-6)).clamp(max=1.0))
         for optimiser, peak in zip(self._optimisers, self._peaks, strict=True):
@@ -82,6 +89,11 @@ class Trained(Generic[Network]):
             for mean, now in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
         return True
+
+    def check_finite(self) -> None:
+        """Raise an InputError if the last gradients were not finite. The weights are those before them."""
+        if self._lost >= _MOST_LOST:
+            raise InputError("The loss is no longer finite: start a new run with lower learning rates.")
 
     def content(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

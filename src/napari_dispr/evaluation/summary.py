@@ -18,6 +18,8 @@ from napari_dispr.files import plain
 
 #: Resamples of the cells for an interval of one method, and for one of a difference between two methods.
 RESAMPLES, PAIRED_RESAMPLES = 2000, 10_000
+#: Values that are resampled at once: of thousands of cells all resamples would take gigabytes.
+_AT_ONCE = 2_000_000
 #: A difference with a corrected p-value below this counts as decided.
 ALPHA = 0.05
 #: Columns that are tested in addition to the errors of the estimates.
@@ -143,14 +145,15 @@ def bootstrap_intervals(
     table = table[~np.isnan(table).all(axis=1)]
     if len(table) < 2:
         return {"median_interval": None, "mean_interval": None}
-    places = np.random.default_rng(seed).integers(len(table), size=(resamples, len(table)))
-    resampled = table[places].reshape(resamples, -1)
     median, mean = (np.nanmedian, np.nanmean) if np.isnan(table).any() else (np.median, np.mean)
+    rng, found, step = np.random.default_rng(seed), [], max(1, _AT_ONCE // table.size)
     with np.errstate(invalid="ignore"):
-        return {
-            f"{name}_interval": np.percentile(function(resampled, axis=1), [2.5, 97.5]).tolist()
-            for name, function in (("median", median), ("mean", mean))
-        }
+        for first in range(0, resamples, step):
+            count = min(step, resamples - first)
+            resampled = table[rng.integers(len(table), size=(count, len(table)))].reshape(count, -1)
+            found.append((median(resampled, axis=1), mean(resampled, axis=1)))
+        medians, means = np.percentile(np.concatenate(found, axis=1), [2.5, 97.5], axis=1).T.tolist()
+    return {"median_interval": medians, "mean_interval": means}
 
 
 def paired_tests(

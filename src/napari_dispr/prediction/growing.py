@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_dispr.events import Running
+from napari_dispr.files import folder_locked, remove_temporary
 from napari_dispr.prediction.index import INDEX_FILE, add_to_index, remove_torn_line
 from napari_dispr.prediction.members import CellDone, Event
 from napari_dispr.prediction.result import Prediction
@@ -58,7 +59,17 @@ def iter_saved(
     added_to : Prediction, optional
         The prediction in the folder, to which the cells are added. Without it, the folder is replaced.
     """
-    growing = _Growing(Path(folder), added_to)
+    with folder_locked(folder):
+        return (yield from _iter_saved(events, Path(folder), inputs, added_to))
+
+
+def _iter_saved(
+    events: Generator[Event, None, Prediction],
+    folder: Path,
+    inputs: Mapping[str, Any] | None,
+    added_to: Prediction | None,
+) -> Generator[Event, None, Prediction]:
+    growing = _Growing(folder, added_to)
     writer = ThreadPoolExecutor(1)
     #: Cells that are drawn, each with its saving.
     waiting: deque[tuple[CellDone, Future[None]]] = deque()
@@ -96,6 +107,8 @@ class _Growing:
     def __init__(self, folder: Path, added_to: Prediction | None) -> None:
         self._folder, self._added_to = folder, added_to
         self._values: dict[int, NDArray[np.float64]] = {}
+        for place in (folder, folder / CELLS):
+            remove_temporary(place)
         if added_to is not None:
             values = load_measures(folder, added_to)[list(MEASURES)].to_numpy(float)
             ends = np.cumsum([len(added_to.facts(label).numbers) for label in added_to])

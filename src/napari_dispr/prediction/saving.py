@@ -21,7 +21,6 @@ from napari_dispr.files import (
     folder_written_aside,
     open_tiff,
     reading,
-    remove_temporary,
     write_json,
     written_aside,
 )
@@ -53,8 +52,9 @@ def save_prediction(
     """Write all files; see `Prediction.save`. ``measures`` is its table (`measure`), if it was measured
     before.
 
-    ``progress`` is called with the number of finished cells and of all cells. If it raises, nothing is
-    written.
+    Picture and segmentation of a prediction that is replaced stay if all cells were cut from them, as after
+    members were kept, rejected or added. ``progress`` is called with the number of finished cells and of all
+    cells. If it raises, nothing is written.
     """
     _check_not_foreign(prediction, folder)
     with folder_written_aside(folder) as aside:
@@ -63,7 +63,11 @@ def save_prediction(
             if progress is not None:
                 progress(done, len(prediction))
         save_tables(prediction, aside, measures)
-        _remove_prediction(folder, prediction)
+        before = _stems(Path(folder))
+        pictures = () if _same_cells(Path(folder), prediction) else PICTURES.values()
+        for name in (INDEX_FILE, PREDICTION_FILE):  # without them the rest is no prediction: nothing can mix
+            (Path(folder) / name).unlink(missing_ok=True)
+    _remove_files(Path(folder), {*before} - {*map(prediction.stem, prediction)}, pictures if before else ())
 
 
 def _check_not_foreign(prediction: Prediction, folder: str | os.PathLike[str]) -> None:
@@ -112,8 +116,6 @@ def earlier_prediction(folder: str | os.PathLike[str]) -> Prediction | None:
     folder = Path(folder)
     if not (folder / PREDICTION_FILE).exists():
         return None
-    for place in (folder, folder / CELLS):
-        remove_temporary(place)
     content = _read(folder)
     return _loaded(folder, content) if content.cells else None
 
@@ -146,7 +148,7 @@ def start_index(prediction: Prediction, folder: Path) -> None:
     before = _stems(folder)
     (folder / INDEX_FILE).unlink(missing_ok=True)
     _write_content(replace(prediction, ensembles={}), folder)
-    _remove_files(folder, before, PICTURES.values())
+    _remove_files(folder, before, (*TABLES, *PICTURES.values()))
 
 
 def save_pictures(
@@ -262,20 +264,6 @@ def _found_cell(folder: Path, content: SavedPrediction, label: int) -> CellFile:
     return CellFile(path, facts)
 
 
-def _remove_prediction(folder: str | os.PathLike[str], successor: Prediction) -> None:
-    """Remove a saved prediction, so that its files do not mix with those of the one that follows.
-
-    Only files that its ``prediction.json`` lists are removed. Its picture and segmentation stay if all cells
-    of the successor were cut from them, as after members were kept, rejected or added.
-    """
-    folder = Path(folder)
-    if stems := _stems(folder):
-        pictures = () if _same_cells(folder, successor) else PICTURES.values()
-        # The JSON goes first: without it the rest is no prediction.
-        (folder / PREDICTION_FILE).unlink()
-        _remove_files(folder, stems, pictures)
-
-
 def _same_cells(folder: Path, prediction: Prediction) -> bool:
     """Whether a folder has all cells of a prediction, cut from the same picture and segmentation."""
     try:
@@ -305,9 +293,9 @@ def _stems(folder: Path) -> list[str]:
         return []
 
 
-def _remove_files(folder: Path, stems: Iterable[str], pictures: Iterable[str]) -> None:
-    """Remove the tables, these pictures and the files of cells."""
-    for name in (*TABLES, *pictures):
+def _remove_files(folder: Path, stems: Iterable[str], names: Iterable[str]) -> None:
+    """Remove the files of cells, and tables and pictures with these names."""
+    for name in names:
         (folder / name).unlink(missing_ok=True)
         columns_file(folder / name).unlink(missing_ok=True)
     for stem in stems:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from napari_dispr import grid
 from napari_dispr.errors import InputError
 from napari_dispr.labels import as_array, cell_boxes, whole_numbers
 from napari_dispr.prediction.result import Prediction
@@ -105,7 +106,7 @@ def _with_plane(
                 f"The {name} has the shape {plane.shape}, but the prediction was made from "
                 f"{prediction.image_shape}: give its own."
             )
-    pixel = np.linalg.norm(prediction.image_to_world[:2, :2], axis=0)
+    pixel = grid.in_plane_scales(prediction.image_to_world)
     boxes, rows = cell_boxes(labels), []
     for label in prediction:
         if label not in boxes:

@@ -277,7 +277,7 @@ class Learner:
         return ready(self._trained[part].average, self.device)
 
     def update(self) -> tuple[float, float]:
-        """Make one step with each network; returns the losses."""
+        """Make one step with each network; returns the losses. Raises what `Trained.check_finite` raises."""
         rng = np.random.default_rng((self.settings.seed, self.step))
         source = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.consistent = False
@@ -287,6 +287,8 @@ class Learner:
         ]
         self.step += 1
         self.consistent = True
+        for trained in self._trained.values():
+            trained.check_finite()
         return losses[0], losses[1]
 
     def _mask_batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:

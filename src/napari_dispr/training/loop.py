@@ -29,8 +29,6 @@ from napari_dispr.training.state import State
 Scores = NDArray[np.float64]
 #: Gives the time in seconds, as `time.monotonic`.
 Clock = Callable[[], float]
-#: A run ends after this many steps in a row without a finite gradient.
-_MOST_LOST = 20
 #: With a budget in minutes, the least time between the starts of two validations, as a multiple of the
 #: duration of a validation.
 _PER_VALIDATION = 6.0
@@ -234,13 +232,12 @@ class _Loop:
         self._started = clock() - state.clock
         self.meter = Meter(device, clock)
         self.phase = "flow"
-        self._parts, self._lost = 1, 0
+        self._parts = 1
 
     def step(self, stop: bool) -> bool:
         """Make one optimiser step. Returns whether any process asks to stop.
 
-        Raises an InputError if many gradients in a row are not finite. The weights are those before the first
-        of them.
+        Raises what `Trained.check_finite` raises.
         """
         state, scored = self.state, self.state.scored
         batch = self._batch(1 if scored or not state.settings.scored else 2)
@@ -251,9 +248,8 @@ class _Loop:
             shared[2] = self.clock() - self._started
         self.group.all_reduce([state.gradient, shared])
         loss, stops, state.clock = shared.tolist()
-        self._lost = 0 if state.update(batch.of) else self._lost + 1
-        if self._lost >= _MOST_LOST:
-            raise InputError("The loss is no longer finite: start a new run with lower learning rates.")
+        state.update(batch.of)
+        state.check_finite()
         self.meter.add(loss, batch.of)
         self.phase = "scored" if scored else "flow"
         return stops > 0

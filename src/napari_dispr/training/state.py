@@ -72,17 +72,15 @@ class State(Trained[UNet3D]):
         """Share of the peak rates: a linear rise, a plateau, and a linear fall to 0 at the end."""
         return warm_and_decayed(self.step, self.share, self.settings.warmup, self.settings.decay)
 
-    def update(self, samples: int) -> bool:
-        """Make a step; False, and only the samples count, if the gradient is not finite."""
+    def update(self, samples: int) -> None:
+        """Make a step; only the samples count if the gradient is not finite."""
         self.consistent = False
         decay = self.settings.ema
         if self.settings.method != "dispr":
             decay = average_decay(decay, self.step + 1)
-        is_made = self.apply(self.learning_rate_share, self.settings.clip, decay)
-        self.step += is_made
+        self.step += self.apply(self.learning_rate_share, self.settings.clip, decay)
         self.taken += samples
         self.consistent = True
-        return is_made
 
     def save(self, path: Path) -> None:
         counters = {name: getattr(self, name) for name in _COUNTERS}
