@@ -470,9 +470,8 @@ def test_a_table_of_the_user_may_have_the_name_of_ours(dataset, tmp_path, capsys
 @pytest.mark.parametrize(
     "command",
     [
-        ["predict", "image.tif", "labels.tif", "--out"],
+        ["predict", "cells", "--out"],
         ["demo", "--out"],
-        ["more"],
         ["evaluate", "cells", "--methods", "cylinder", "--out"],
         ["classify", "cells", "--out"],
         ["augment", "cells", "--out"],
