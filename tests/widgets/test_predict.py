@@ -615,7 +615,7 @@ def test_a_scale_without_units_is_the_size_that_is_offered(opened) -> None:
     assert widget.pixel_size.size.value() == pytest.approx(0.02**0.5, abs=1e-4)
     press(widget.pixel_size.set_button)
     for layer in (viewer.layers["picture"], viewer.layers["cells"]):
-        assert layer.scale == pytest.approx((0.2, 0.1), abs=1e-4) and str(layer.units[-1]) == "micrometer"
+        assert layer.scale == pytest.approx((0.2, 0.1)) and str(layer.units[-1]) == "micrometer"
 
 
 @pytest.mark.parametrize("several", [True, False])
@@ -638,7 +638,7 @@ def test_the_size_that_the_file_states_is_offered(
     qtbot.waitUntil(lambda: size.distance.isHidden() != several)
     press(size.set_button)
     for layer in (image, labels):
-        assert layer.scale == pytest.approx((1.75, 0.8, 0.4), abs=1e-4)
+        assert layer.scale == pytest.approx((1.75, 0.8, 0.4), rel=1e-6)
         assert {str(unit) for unit in layer.units} == {"micrometer"}
     assert viewer.dims.current_step[0] == 6, "the same plane is displayed"
     size.size.setValue(3.0)

@@ -18,6 +18,7 @@ from napari_dispr.widgets.parts.number_boxes import DecimalBox
 from napari_dispr.widgets.parts.stated_size import StatedSize
 
 _UNITS = ("micrometer", "nanometer", "millimeter")
+_DECIMALS = 4
 
 
 class PixelSize(QWidget):
@@ -27,7 +28,7 @@ class PixelSize(QWidget):
         super().__init__()
         self._viewer, self._layers = viewer, layers
         tip = "Side of a pixel. The layer does not say it: sizes are in pixels"
-        self.size = DecimalBox(0.0001, 10_000, 4, tip)
+        self.size = DecimalBox(0.0001, 10_000, _DECIMALS, tip)
         self.size.setValue(0.1)
         tip = "Distance between two planes of the stack, which the layer does not say"
         self.distance = DecimalBox(0.001, 10_000, 3, tip)
@@ -44,6 +45,7 @@ class PixelSize(QWidget):
         self._stated = StatedSize(self)
         self._stated.read.connect(self._offer_stated)
         self._offered: tuple[Image, StatedSpacing | None] | None = None
+        self._exact = 0.0  # the size that was offered, which the field rounds
 
     def refresh(self, several: bool) -> bool:
         """Ask for what the layers do not say, with ``several`` also for the distance of planes; whether
@@ -68,7 +70,8 @@ class PixelSize(QWidget):
             return
         self._offered = (image, stated)
         self.unit.setCurrentIndex(self.unit.findData("micrometer"))
-        self.size.setValue(float(np.sqrt(np.abs(np.prod(sides)))))
+        self._exact = float(np.sqrt(np.abs(np.prod(sides))))
+        self.size.setValue(self._exact)
         if stated is not None and stated[0] is not None:
             self.distance.setValue(stated[0])
 
@@ -96,14 +99,16 @@ class PixelSize(QWidget):
         steps, displayed = dims.nsteps, dims.current_step
         unit: str = self.unit.currentData()
         distance = self.distance.value() if not self.distance.isHidden() else None
+        size = self.size.value()
+        if unchanged := round(self._exact, _DECIMALS) == round(size, _DECIMALS):
+            size = self._exact
         if self._offered and self._offered[0] is image and self._offered[1] is not None:
             sides = np.array(self._offered[1][1:])
-            side = np.sqrt(sides.prod())
             if np.ptp(image.scale[-2:]) == 0:
-                ratio = sides / side
-            if distance is None and unit == "micrometer" and np.isclose(self.size.value(), side, rtol=1e-3):
+                ratio = sides / np.sqrt(sides.prod())
+            if distance is None and unit == "micrometer" and unchanged:
                 distance = self._offered[1][0]
-        factor = self.size.value() / float(np.sqrt(np.prod(image.scale[-2:])))
+        factor = size / float(np.sqrt(np.prod(image.scale[-2:])))
         for layer in (image, labels):
             if layer is None:
                 continue
