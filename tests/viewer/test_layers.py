@@ -306,6 +306,15 @@ def test_the_picture_cuts_the_shapes_in_3d(viewer: ViewerModel) -> None:
     assert image.visible and not labels.visible, "what was hidden before stays hidden"
 
 
+def test_the_picture_is_seen_on_a_white_canvas(viewer: ViewerModel) -> None:
+    viewer.theme = "light"
+    result = shown(viewer, FRAMES["turned"])
+    image = viewer.layers["picture"]
+    View3D(viewer).enter(image, viewer.layers["cells"], displayed_plane(image, viewer.dims), result.layers)
+    bright = viewer.layers["picture: imaged plane"].colormap.map([1.0])[0]
+    assert bright[3] == 1 and max(bright[:3]) < 0.6
+
+
 def test_the_sheet_of_a_large_picture_is_cut_around_the_cells(viewer: ViewerModel) -> None:
     image = Image(np.zeros((3000, 5000), np.uint8), scale=(0.1, 0.1))
     viewer.add_layer(image)

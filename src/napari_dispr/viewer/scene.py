@@ -8,6 +8,7 @@ import pint
 from napari.components import Camera, ViewerModel
 from napari.layers import Image, Labels, Layer, Vectors
 from napari.utils import Colormap
+from napari.utils.theme import get_theme
 from numpy.typing import NDArray
 
 from napari_dispr import grid
@@ -25,6 +26,8 @@ _LARGEST_SHEET = 2048
 
 #: Opacity of the sheet where the picture is brightest: the shapes below it stay visible.
 _SHEET_OPACITY = 0.8
+#: Brightness of its colours on a white canvas.
+_ON_WHITE = 0.4
 
 #: Key of the metadata of the layer with the outlines.
 _OUTLINES_KEY = "napari-dispr outlines"
@@ -115,7 +118,8 @@ class View3D:
         for layer in self._hidden:
             layer.visible = False
         self._point = self._viewer.dims.point
-        sheet = _sheet(image, plane, _extent(results).mean(axis=0))
+        canvas = get_theme(self._viewer.theme).canvas.as_rgb_tuple(alpha=False)
+        sheet = _sheet(image, plane, _extent(results).mean(axis=0), on_white=max(canvas) > 127)
         # `on` becomes true last: inserting a layer moves the sliders while the view is still 2D, which must
         # not look like a click on the button to leave.
         add_unselected(self._viewer, sheet)
@@ -213,7 +217,7 @@ def look_at(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
     camera.center = tuple((low + high) / 2)
 
 
-def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64]) -> Image:
+def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64], on_white: bool) -> Image:
     """The picture around ``middle`` as a volume one pixel thick."""
     pixel = (np.linalg.inv(plane.to_world) @ [*middle[1:], 1])[:2]
     last = np.maximum(np.array(plane.shape) - _LARGEST_SHEET, 0)
@@ -223,7 +227,7 @@ def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64]) -> 
     return Image(
         plane.array[y : y + _LARGEST_SHEET, x : x + _LARGEST_SHEET][np.newaxis],
         name=f"{image.name}: imaged plane",
-        colormap=_clear_where_dark(image.colormap),
+        colormap=_clear_where_dark(image.colormap, on_white),
         contrast_limits=image.contrast_limits,
         gamma=image.gamma,
         units=(plane.unit,) * 3,
@@ -234,10 +238,15 @@ def _sheet(image: Image, plane: DisplayedPlane, middle: NDArray[np.float64]) -> 
     )
 
 
-def _clear_where_dark(colormap: Colormap) -> Colormap:
-    """The same colours, the more transparent the darker: a dark picture darkens no shape below it."""
+def _clear_where_dark(colormap: Colormap, on_white: bool) -> Colormap:
+    """The same colours, the more transparent the darker: a dark picture darkens no shape below it.
+
+    On a white canvas bright ones would not be seen: they are darker there.
+    """
     colours = colormap.map(np.linspace(0, 1, 256))
     colours[:, 3] *= colours[:, :3].max(axis=1)
+    if on_white:
+        colours[:, :3] *= _ON_WHITE
     # napari's layer controls are as wide as the longest name of a colormap, whatever layer is active.
     return Colormap(colours, name=f"{colormap.name} (clear)")
 

@@ -12,6 +12,7 @@ from napari_dispr.errors import problem_of
 from napari_dispr.synthesis.annotated import Annotated
 from napari_dispr.synthesis.populations import Population
 from napari_dispr.synthesis.settings import SIDES, SLICES
+from napari_dispr.synthesis.simulated_sources import SIMULATED
 from napari_dispr.widgets.parts.combo_boxes import ShortComboBox, refill
 from napari_dispr.widgets.parts.docked import Message
 from napari_dispr.widgets.parts.layouts import column, form, narrow, row
@@ -88,6 +89,12 @@ class MakePage(QWidget):
         tip = "Probability that a cell is placed next to another one"
         self.clustering = _slider(0, 1, 0.3, tip)
         self.cell_size = _slider(0.5, 1.5, 1.0, "Diameter of the cells relative to those of the source")
+        tip = (
+            "How similar the textures of neighbouring slices of a cell are: weight of their common noise "
+            "(rho). 0 is as the model has learned; more makes bright spots. Only for 3D stacks of a learned "
+            "model"
+        )
+        self.consistency = _slider(0, 3, 0.0, tip)
         self.seed = whole_box(0, LARGEST, "The same seed and settings make the same images")
         self._size_row = QWidget()
         row(*((box, 1) for box in self.size.values()), parent=self._size_row)
@@ -99,6 +106,7 @@ class MakePage(QWidget):
                 "density": self.density,
                 "clustering": self.clustering,
                 "cell size": self.cell_size,
+                "consistency": self.consistency,
                 "seed": self.seed,
             }
         )
@@ -128,7 +136,7 @@ class MakePage(QWidget):
         self.source.activated.connect(self._on_source)
         for box in (self.dimensions, self.into):
             box.currentIndexChanged.connect(self._on_inputs)
-        for slider in (self.density, self.clustering, self.cell_size):
+        for slider in (self.density, self.clustering, self.cell_size, self.consistency):
             slider.valueChanged.connect(self._on_change)
         for spin in (*self.size.values(), self.seed):
             spin.valueChanged.connect(self._on_change)
@@ -191,6 +199,7 @@ class MakePage(QWidget):
             density=round(self.density.value(), 2),
             clustering=round(self.clustering.value(), 2),
             cell_size=round(self.cell_size.value(), 2),
+            consistency=round(self.consistency.value(), 2),
             seed=self.seed.value(),
         )
 
@@ -201,6 +210,8 @@ class MakePage(QWidget):
         label = self.cells_form.labelForField(self._size_row)
         assert isinstance(label, QLabel)
         label.setText("size z, y, x" if in_3d else "size y, x")
+        simulated = self.request.source in SIMULATED
+        self.cells_form.setRowVisible(self.consistency, in_3d and not simulated)
         for control in (self.folder, self.layout_choice):
             self.out_form.setRowVisible(control, to_folder)
         problem = ""

@@ -17,7 +17,7 @@ from napari_dispr.synthesis.annotated import Annotated, annotated_files, read_an
 from napari_dispr.synthesis.fields import LAYOUTS, FieldMade, iter_make_synthesis, tile
 from napari_dispr.synthesis.learned_card import read_card
 from napari_dispr.synthesis.populations import Placed, Population, iter_make_population
-from napari_dispr.synthesis.settings import Layout, PopulationSettings
+from napari_dispr.synthesis.settings import CellSettings, Layout, PopulationSettings
 from napari_dispr.synthesis.simulated_sources import SIMULATED
 from napari_dispr.synthesis.sources import SAMPLE, cell_source, learned_file
 from napari_dispr.widgets.parts.loading import load_torch
@@ -48,6 +48,8 @@ class MakeRequest:
         Share of the image that cells fill; probability that a cell is next to another.
     cell_size : float
         1: as learned; 2: twice the diameter.
+    consistency : float
+        Common noise of the slices of a texture relative to their own noise (rho). 0: as learned.
     """
 
     source: str
@@ -55,6 +57,7 @@ class MakeRequest:
     density: float
     clustering: float
     cell_size: float = 1.0
+    consistency: float = 0.0
     seed: int = 0
 
     @property
@@ -91,7 +94,7 @@ def source_of(request: MakeRequest) -> "CellSource":
 
     Larger cells are those of a finer spacing, placed voxel by voxel.
     """
-    ndim = len(request.size)
+    settings, ndim = None, len(request.size)
     if request.source not in SIMULATED:
         load_torch()
         file = learned_file(request.source)
@@ -100,11 +103,12 @@ def source_of(request: MakeRequest) -> "CellSource":
                 f"{file.stem} was learned from 2D images: make 2D images. (The command "
                 "napari-dispr synthesise make can make 3D ones, with --spacing.)"
             )
-    source = cell_source(request.source, ndim)
+        settings = CellSettings(rho=request.consistency or None)
+    source = cell_source(request.source, ndim, None, settings)
     if request.cell_size == 1:
         return source
     finer = tuple(step / request.cell_size for step in source.spacing)
-    larger = cell_source(request.source, ndim, finer)
+    larger = cell_source(request.source, ndim, finer, settings)
     return replace(source, draw=larger.draw, card={**source.card, "cell_size": request.cell_size})
 
 
