@@ -12,6 +12,7 @@ from napari_dispr.prediction.predict import predict
 from napari_dispr.prediction.ranking import next_planes
 from napari_dispr.shapes import placement
 from napari_dispr.shapes.ensemble import Ensemble
+from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
 #: Centre (z, y, x) and radius of each ball in micrometer; pixels of 0.5, planes every 2.
 BALLS = {3: ((6.0, 12.0, 14.0), 5.0), 7: ((8.0, 30.0, 28.0), 6.0)}
@@ -107,8 +108,7 @@ def test_the_commands(prediction, tmp_path, capsys, monkeypatch):
         assert main(["complete", str(tmp_path / "prediction"), "--out", str(tmp_path / "stack")]) == 0
     assert "part of the picture" in capsys.readouterr().err
     own = tmp_path / "own" / "labels.ome.tif"
-    own.parent.mkdir()
-    tifffile.imwrite(own, labels)
+    write_ome_tiff(own, [OmeImage(labels, "drawn by hand", np.eye(4), description={"layer": "napari-dispr"})])
     before = own.read_bytes()
     assert main(["complete", str(tmp_path / "prediction"), "--out", str(own.parent)]) == 2
     assert own.read_bytes() == before and f"{own} already exists" in capsys.readouterr().err

@@ -259,6 +259,7 @@ def test_commands(at_once, folder, tmp_path, capsys):
         (["more", str(out), "--cells", "x"], "--cells is 'x'"),
         (["more", str(out), "--members", "0"], "members"),
         (["denoise", str(out), "--cell", "1", "--out", str(tmp_path / "a.txt")], "has the wrong file type"),
+        (["denoise", str(out), "--cell", "1", "--out", str(out / "cells" / "1.ome.tif")], "already exists"),
         (["denoise", str(out), "--cell", "9", "--out", str(tmp_path / "9.png")], "no cell 9"),
     ):
         assert main(arguments) == 2

@@ -198,24 +198,23 @@ def split_labels(labels: "NDArray[Any]", options: argparse.Namespace, path: Path
     return labels
 
 
-def check_suffix(out: Path, *suffixes: str) -> None:
-    """Check, before anything slow, the name of a file to write, its folder, and that it replaces no file that
-    we did not write.
+def check_suffix(out: Path, *suffixes: str, mark: str = "napari-dispr") -> None:
+    """Check, before anything slow, the name of a file to write, its folder, and that it replaces no file but
+    one of its kind, which has the ``mark``; a table, which has none, one of `measure` or `rank`.
     """
     if out.suffix.lower() not in suffixes:
         raise InputError(f"{out} has the wrong file type: give a name that ends in {' or '.join(suffixes)}.")
     if out.is_dir():
         raise InputError(f"{out} is a folder: give the name of a file to write.")
     _check_writable(out.absolute().parent)
-    if out.exists() and not (out.is_file() and _is_ours(out)):
+    if out.exists() and not (out.is_file() and _is_ours(out, mark)):
         raise InputError(f"{out} already exists: choose another name, or remove it first.")
 
 
-def _is_ours(file: Path) -> bool:
-    """Whether a command wrote a file by itself, and not as a part of a folder."""
+def _is_ours(file: Path, mark: str) -> bool:
     if file.suffix.lower() != ".csv":
-        return b"napari-dispr" in file.read_bytes()
-    # Of `measure` and `rank`; a prediction, too, has tables with a dictionary of their columns.
+        return mark.encode() in file.read_bytes()
+    # A prediction, too, has tables with a dictionary of their columns.
     with file.open("rb") as table:
         return file.with_suffix(".columns.csv").exists() and table.read(5) in (b"file,", b"rank,")
 

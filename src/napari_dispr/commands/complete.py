@@ -21,13 +21,13 @@ def add(commands: Any) -> None:
 def complete(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from napari_dispr.prediction.completed import LABELS, UNCERTAINTY
+    from napari_dispr.prediction.completed import LABELS, TITLE, UNCERTAINTY
     from napari_dispr.prediction.completed import complete as completed
     from napari_dispr.prediction.saving import load_prediction
 
     common.check_folder(options.out, LABELS)
     for name in (LABELS, UNCERTAINTY):  # the user may have labels of this name
-        common.check_suffix(options.out / name, ".tif")
+        common.check_suffix(options.out / name, ".tif", mark=TITLE)
     stack = completed(load_prediction(options.folder))
     stack.save(options.out)
     if stack.note:

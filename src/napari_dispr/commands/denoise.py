@@ -31,7 +31,10 @@ def add(commands: Any) -> None:
 
 
 def denoise(options: argparse.Namespace) -> None:
-    common.check_suffix(options.out, ".tif", ".tiff", ".png")
+    from napari_dispr.shapes.denoising import TITLE
+
+    is_picture = options.out.suffix.lower() == ".png"
+    common.check_suffix(options.out, ".tif", ".tiff", ".png", mark="napari-dispr" if is_picture else TITLE)
     from napari_dispr.prediction.denoising import iter_denoising
     from napari_dispr.prediction.saving import load_prediction
 
@@ -46,7 +49,7 @@ def denoise(options: argparse.Namespace) -> None:
             device=options.device or "auto",
         )
     )
-    if options.out.suffix.lower() == ".png":
+    if is_picture:
         from napari_dispr.export.pictures import save_denoising
 
         save_denoising(options.out, path)

@@ -17,6 +17,8 @@ from napari_dispr.shapes import placement
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 
 LABELS, UNCERTAINTY = "labels.ome.tif", "uncertainty.ome.tif"
+#: Start of the names of the images in these files.
+TITLE = "completed stack"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +59,8 @@ class Completed:
         paths = []
         for name, array in ((LABELS, self.labels), (UNCERTAINTY, self.uncertainty)):
             path = Path(folder) / name
-            write_ome_tiff(
-                path, [OmeImage(array, name.partition(".")[0], self.affine, self.unit, description)]
-            )
+            title = f"{TITLE}: {name.partition('.')[0]}"
+            write_ome_tiff(path, [OmeImage(array, title, self.affine, self.unit, description)])
             paths.append(path)
         return paths
 

@@ -15,6 +15,9 @@ from napari_dispr import grid
 from napari_dispr.shapes.ome import OmeImage, write_ome_tiff
 from napari_dispr.shapes.section import Section
 
+#: End of the name of the image in a file.
+TITLE = "from noise to shape"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Denoising:
@@ -110,6 +113,6 @@ class Denoising:
 
         The description of the image contains `description` as JSON.
         """
-        name = f"cell {self.label}, member {self.number}: from noise to shape"
+        name = f"cell {self.label}, member {self.number}: {TITLE}"
         frames = self.frames.astype(np.float32)
         write_ome_tiff(path, [OmeImage(frames, name, self.grid_to_world, self.unit, self.description)])

@@ -95,8 +95,7 @@ class CompareWidget(DockedWidget):
         self.after_button = QToolButton(toolTip="Next cell of the list")
         self.after_button.setArrowType(Qt.ArrowType.RightArrow)
         self.ambiguous_first = QCheckBox(
-            "ambiguous first",
-            toolTip="Begin the list with the cell whose members differ most, not with label 1",
+            "sort", toolTip="Sort the cells: the most ambiguous first, instead of by their labels"
         )
         tip = "A 3D labels layer with the true shapes and the same labels, to show next to the members"
         self.truth_choice = LayerChoice(
