@@ -120,9 +120,10 @@ class PredictSettings(Settings):
     """Sampler: dpm-solver++, ddim, euler or ddpm. It replaces the sampler of the quality."""
     steps: Annotated[int, Field(ge=1, le=4000)] | None = None
     """Evaluations of the network for each shape. They replace the number of the quality."""
-    scale: Scale = "auto"
-    """Size of the cells on the model grid: auto (all cells get the usual size), physical (from the pixel
-    size), or a number of grid voxels per pixel.
+    scale: Scale | None = None
+    """Size of the cells on the model grid: physical (true sizes, from the pixel size), auto (all cells get
+    the usual size), or a number of grid voxels per pixel. By default physical if the sizes of pixel and voxel
+    are known, and otherwise auto.
     """
     pixel_size: PixelSize | None = None
     """Side of a pixel in the unit of the model. Needed for the scale physical."""

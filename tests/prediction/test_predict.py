@@ -1,5 +1,7 @@
 """Predict on simulated cells with the shipped weights: frame, seeds, neighbours, cancelling, wrong inputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -117,7 +119,14 @@ def test_the_frame_of_the_picture_holds(field, model, prediction):
     c, s = np.cos(0.4) * 0.1, np.sin(0.4) * 0.1
     to_world = np.array([[c, -s, 7], [s, c, -2], [0, 0, 1]])
     placed = nd.predict(
-        field.image, field.labels, model=model, cells=[2], image_to_world=to_world, unit="micrometer", **QUICK
+        field.image,
+        field.labels,
+        model=model,
+        cells=[2],
+        image_to_world=to_world,
+        unit="micrometer",
+        scale="auto",
+        **QUICK,
     )
     np.testing.assert_array_equal(placed[2].members, prediction[2].members)
     assert placed[2].unit == "micrometer"
@@ -319,6 +328,23 @@ def test_wrong_inputs_are_one_sentence(field, model, change, words):
         nd.predict(arguments.pop("image"), arguments.pop("labels"), **arguments)
     text = str(error.value)
     assert "\n" not in text and text.endswith(".")
+
+
+def test_cells_keep_their_size_if_it_is_known(field, model):
+    """As in the window: true sizes tell more than sizes that are all the same."""
+    unknown = replace(model, card=model.card.model_copy(update={"voxel_size": None}))
+    for drawn_by, pixel_size, scale in (
+        (model, 0.1, "physical"),
+        (model, None, "auto"),
+        (unknown, 0.1, "auto"),
+    ):
+        how = {"cells": [1], "pixel_size": pixel_size, "model": drawn_by}
+        found, chosen = (
+            nd.predict(field.image, field.labels, **how, **QUICK, scale=x) for x in (None, scale)
+        )
+        assert found.provenance["settings"]["scale"] == scale
+        assert (found[1].members == chosen[1].members).all()
+        assert (found[1].zoom == pytest.approx(0.1 / model.card.voxel_size)) == (scale == "physical")
 
 
 def test_cells_cut_by_the_border_are_left_out_and_named(field, model):

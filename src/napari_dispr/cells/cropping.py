@@ -6,7 +6,7 @@ Knows no models. Normalising is part of a model's condition.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import floor, isfinite, log10
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -177,6 +177,11 @@ class Scaling:
                 f'Scale is {scale!r}: use "auto", "physical" or a number (voxels per pixel) above 0.'
             )
         return float(scale)
+
+
+def usual_scale(pixel_size: float | None, voxel_size: float | None) -> Literal["auto", "physical"]:
+    """The scale that cells get if none is chosen: true sizes if those of pixel and voxel are known."""
+    return "auto" if pixel_size is None or voxel_size is None else "physical"
 
 
 def crop_cells(

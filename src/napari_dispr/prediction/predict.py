@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
+from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells, usual_scale
 from napari_dispr.cells.planes import check_planes, crop_planes
 from napari_dispr.errors import InputError
 from napari_dispr.events import Step, in_one_go
@@ -95,9 +95,9 @@ def iter_predict(
         pixel_size = grid.in_plane_scale(to_world)
     chosen_cells = None if cells is None else checked_numbers(cells)
     card = drawn_by.card
-    scaling = Scaling(
-        chosen.scale, card.typical_extent, pixel_size, card.voxel_size, grid.pixel_sides(to_world)
-    )
+    scale = chosen.scale or usual_scale(pixel_size, card.voxel_size)
+    chosen = chosen.model_copy(update={"scale": scale})
+    scaling = Scaling(scale, card.typical_extent, pixel_size, card.voxel_size, grid.pixel_sides(to_world))
     notes: list[Note] = []
     if depths is None:
         pixels, segmentation = check_fields(image, labels)

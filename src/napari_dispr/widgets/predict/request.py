@@ -15,7 +15,7 @@ from napari.layers import Image, Labels
 
 from napari_dispr import grid
 from napari_dispr.card import Card
-from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
+from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells, usual_scale
 from napari_dispr.cells.planes import check_planes, crop_planes, known_planes
 from napari_dispr.cells.stacks import in_words
 from napari_dispr.errors import InputError, counted
@@ -73,7 +73,8 @@ class PredictRequest:
     def scaling(self, card: Card) -> Scaling:
         """How large cells are on the grid of a model."""
         size, sides = self.image.pixel_size(card.unit), grid.pixel_sides(self.image.to_world)
-        return Scaling(self.settings.scale, card.typical_extent, size, card.voxel_size, sides)
+        scale = self.settings.scale or usual_scale(size, card.voxel_size)
+        return Scaling(scale, card.typical_extent, size, card.voxel_size, sides)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ from qtpy.QtWidgets import QComboBox, QSpinBox, QWidget
 from superqt.utils import signals_blocked
 
 from napari_dispr.card import Card
+from napari_dispr.cells.cropping import usual_scale
 from napari_dispr.errors import InputError
 from napari_dispr.models.library import read_card
 from napari_dispr.settings import PredictSettings
@@ -87,9 +88,9 @@ class SettingsForm(QWidget):
         self.members.setValue(settings.members)
         self.seed.setValue(settings.seed)
         _choose(self.device, settings.device)
-        number = 1.0 if isinstance(settings.scale, str) else settings.scale
-        _choose(self.scale, settings.scale if isinstance(settings.scale, str) else _NUMBER)
-        self.scale_number.setValue(number)
+        if isinstance(settings.scale, float):
+            self.scale_number.setValue(settings.scale)
+        _choose(self.scale, _NUMBER if isinstance(settings.scale, float) else settings.scale or "auto")
         self.scale_number.setVisible(self.scale.currentData() == _NUMBER)
         self.scale_by_hand = True
 
@@ -121,9 +122,8 @@ class SettingsForm(QWidget):
         """Keep true sizes if the model and the picture know theirs, unless the user chose a scale."""
         if self.scale_by_hand or self._card is None:
             return
-        known = self._card.voxel_size is not None and plane.pixel_size(self._card.unit) is not None
         with signals_blocked(self.scale):
-            _choose(self.scale, "physical" if known else "auto")
+            _choose(self.scale, usual_scale(plane.pixel_size(self._card.unit), self._card.voxel_size))
 
     def _on_scale(self) -> None:
         self.scale_by_hand = True

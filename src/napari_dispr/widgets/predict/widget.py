@@ -158,7 +158,7 @@ class PredictWidget(DockedWidget):
 
     def _restore(self) -> None:
         self.form.settings = recall_settings()
-        own_number = not isinstance(self.form.settings.scale, str)
+        own_number = isinstance(self.form.settings.scale, float)
         self.form.scale_by_hand = own_number or recall("predict/scale_by_hand") == "1"
         if (remembered := recall("predict/cells")) in list(CellChoice):
             self.cells.choice = CellChoice(remembered)

@@ -15,7 +15,7 @@ import pandas as pd
 from napari.layers import Labels
 
 from napari_dispr import grid
-from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells
+from napari_dispr.cells.cropping import Crop, Scaling, check_fields, crop_cells, usual_scale
 from napari_dispr.cells.folders import DatasetNotes, check_no_dataset
 from napari_dispr.errors import InputError
 from napari_dispr.events import mapped
@@ -161,17 +161,16 @@ def run(request: BalanceRequest) -> Generator[Progress, None, str]:
     model = shape_model_of(request.model)
     card = model.card
     size = request.image.pixel_size(card.unit)
-    physical = size is not None and card.voxel_size is not None
+    scale = usual_scale(size, card.voxel_size)
     sides = grid.pixel_sides(request.image.to_world)
-    scale = "physical" if physical else "auto"
     crops, left_out = _crops(request, Scaling(scale, card.typical_extent, size, card.voxel_size, sides))
     classes = {crop.label: request.classes[crop.label] for crop in crops}
     names = _names(classes)
     sources = [Source(names[crop.label], classes[crop.label], crop, None) for crop in crops]
     chosen = planned(classes, request.at_most)
     notes = DatasetNotes(
-        voxel_size=card.voxel_size if physical else None,
-        unit=card.unit if physical else "pixel",
+        voxel_size=card.voxel_size if scale == "physical" else None,
+        unit=card.unit if scale == "physical" else "pixel",
         source=[request.image.name, request.labels.name],
     )
     settings = {"quality": request.quality, "seed": request.seed}
