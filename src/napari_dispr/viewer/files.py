@@ -182,8 +182,7 @@ def write_surfaces(path: str, layers: Sequence[LayerData]) -> list[str]:
 
     The extension gives the format: ``.stl`` (the default), ``.ply``, ``.obj``, ``.glb``. Several meshes in
     STL or PLY become one file each: ``NAME_LAYER_CELL.stl``, with a number if two would have the same name.
-    Raises an InputError if a layer is 2D, or the
-    layers have no cell.
+    Raises an InputError if a layer is 2D, or the layers have no cell.
     """
     suffix = Path(path).suffix.lower()
     place = Path(path) if suffix.lstrip(".") in FORMATS else Path(f"{path}.stl")
