@@ -15,7 +15,7 @@ def test_every_field_is_described_for_tooltips_and_help(kind):
 def test_defaults():
     settings = checked_settings(PredictSettings, {})
     assert (settings.model, settings.members, settings.quality) == ("red-blood-cell", 5, "balanced")
-    assert (settings.scale, settings.pixel_size, settings.seed) == ("auto", None, 0)
+    assert (settings.scale, settings.pixel_size, settings.seed) == (None, None, 0)
 
 
 def test_texts_of_a_command_line_are_taken():
@@ -39,7 +39,6 @@ def test_texts_of_a_command_line_are_taken():
         ("scale", "large"),
         ("scale", float("nan")),
         ("scale", float("inf")),
-        ("scale", None),
         ("pixel_size", 0),
         ("pixel_size", float("inf")),
         ("pixel_size", float("nan")),

@@ -113,10 +113,24 @@ def test_predict(folder, tmp_path):
     assert all(0 < float(row["ambiguity"]) < 1 and float(row["volume_sd"]) > 0 for row in rows)
     settings = json.loads((out / "prediction.json").read_text())["settings"]
     assert settings["pixel_size"] == 0.1 and settings["steps"] == 2
-    same = nd.predict(
-        tifffile.imread(folder / "image.tif"), np.load(folder / "labels.npy"), cells=[1], members=2, steps=2
-    )
+    image, labels = tifffile.imread(folder / "image.tif"), np.load(folder / "labels.npy")
+    same = nd.predict(image, labels, cells=[1], members=2, steps=2, pixel_size=0.1)
     np.testing.assert_array_equal(same[1].members, prediction[1].members)
+
+
+def test_better_shapes_are_offered_if_the_size_of_a_pixel_is_unknown(folder, tmp_path, capsys):
+    paths = [str(folder / "image.tif"), str(folder / "labels.tif")]
+    for number, (how, is_offered) in enumerate(
+        (
+            ([], True),
+            (["--pixel-size", "0.1"], False),
+            (["--scale", "auto"], False),
+            (["--model", "generic"], False),
+        )
+    ):
+        quick = ["--cells", "1", "--members", "1", "--steps", "1", "--out", str(tmp_path / f"{number}")]
+        assert main(["predict", *paths, *quick, *how]) == 0
+        assert ("give --pixel-size, in micrometer," in capsys.readouterr().err) == is_offered
 
 
 def test_all_planes_can_be_given_by_their_numbers(tmp_path):

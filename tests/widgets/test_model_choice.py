@@ -181,9 +181,9 @@ def test_form_follows_the_model(qtbot: QtBot) -> None:
     form.changed.connect(lambda: changes.append(form.settings))
     put("mine", description="first")
     qtbot.waitUntil(lambda: "mine" in texts(form.model_choice))
-    assert not changes and form.settings == PredictSettings()
+    assert not changes and form.settings == PredictSettings(scale="auto")
     pick(form.model_choice, "mine")
-    assert changes == [PredictSettings(model="mine")]
+    assert changes == [PredictSettings(model="mine", scale="auto")]
     model = tiny_model(name="mine")
     model.card = model.card.model_copy(update={"qualities": {"paper": Quality(sampler="euler", steps=3)}})
     with qtbot.waitSignal(form.changed):
@@ -191,7 +191,7 @@ def test_form_follows_the_model(qtbot: QtBot) -> None:
     assert (form.quality.count(), form.settings.quality) == (1, "paper")
     with qtbot.waitSignal(form.changed):
         remove_model("mine")
-    assert form.settings == PredictSettings()
+    assert form.settings == PredictSettings(scale="auto")
 
 
 def test_rivals_are_offered_where_a_lab_compares(choice: ModelChoice, qtbot: QtBot) -> None:
@@ -213,4 +213,4 @@ def test_rivals_are_offered_where_a_lab_compares(choice: ModelChoice, qtbot: QtB
         assert form.scale.isEnabled()
     pick(form.model_choice, "generic")
     assert form.members.isEnabled() and "one shape" not in form.quality.toolTip()
-    assert form.settings == PredictSettings(model="generic", quality="fast", members=3)
+    assert form.settings == PredictSettings(model="generic", quality="fast", members=3, scale="auto")

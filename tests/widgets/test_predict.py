@@ -724,7 +724,7 @@ def test_settings_are_remembered(make_napari_viewer) -> None:
     viewer = make_napari_viewer()
     chosen = PredictSettings(members=7, quality="fast", scale=0.7, seed=11, device="cpu")
     first = PredictWidget(viewer)
-    assert first.form.settings == PredictSettings()
+    assert first.form.settings == PredictSettings(scale="auto")
     first.form.settings = chosen
     first.cells.choice = CellChoice.ALL
     first.shut_down()
@@ -737,7 +737,7 @@ def test_settings_are_remembered(make_napari_viewer) -> None:
     stored.setValue("predict/cells", "none")
     stored.sync()
     third = PredictWidget(viewer)
-    assert third.form.settings == PredictSettings()
+    assert third.form.settings == PredictSettings(scale="auto")
     assert third.cells.choice is CellChoice.CLICKED
     third.shut_down()
 

@@ -57,6 +57,7 @@ def predict(options: argparse.Namespace) -> None:
         raise InputError(f"There are no labels for {options.image}: give its segmentation after it.")
     if options.planes is None and (options.spacing, options.unit) != (None, None):
         raise InputError("--spacing and --unit are for stacks: give --planes, too, or leave them out.")
+    from napari_dispr.models.library import read_card
     from napari_dispr.prediction.growing import iter_saved
     from napari_dispr.prediction.saving import earlier_prediction
 
@@ -86,6 +87,12 @@ def predict(options: argparse.Namespace) -> None:
         cells = common.whole_numbers("--cells", options.cells)
         events = iter_predict(cells=cells, earlier=earlier, **picture, **settings.model_dump())
     prediction = common.run_with_progress(iter_saved(events, options.out, inputs, added_to=earlier))
+    card = read_card(settings.model)
+    if options.labels and prediction.unit == "pixel" and settings.scale is None and card.voxel_size:
+        common.warn(
+            f"{card.name} knows how large its cells are, but {options.image} does not state the size of a "
+            f"pixel: give --pixel-size, in {card.unit}s, for better shapes."
+        )
     for warning in prediction.warnings:
         common.warn(warning)
     print(f"{counted(len(prediction), 'cell')}, {counted(prediction.members, 'member')} each: {options.out}")

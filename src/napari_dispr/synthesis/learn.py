@@ -182,7 +182,7 @@ def _iter_steps(
         while learner.share < 1:
             losses.append(learner.update())
             learner.clock = clock() - started
-            mask_loss, texture_loss = np.nanmean(losses, axis=0).tolist()
+            mask_loss, texture_loss = np.ma.masked_invalid(losses).mean(axis=0).filled(np.nan).tolist()
             left = learner.clock * (1 - learner.share) / max(learner.share, 1e-9)
             report = LearnStep(
                 done=int(1000 * learner.share),
