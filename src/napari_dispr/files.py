@@ -73,7 +73,8 @@ def folder_written_aside(folder: str | os.PathLike[str]) -> Iterator[Path]:
     complete.
 
     The folder may exist and hold other files. If the block fails it is unchanged. Raises an InputError if a
-    file cannot be moved, as when another program has the old one open: all new ones are kept then.
+    file cannot be moved, as when another program has the old one open; all new files are kept in a folder
+    that the error names.
     """
     folder = Path(folder).absolute()  # the current folder, as ".", has no name
     token = secrets.token_hex(4)
@@ -126,10 +127,9 @@ def locked(file: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
 
 @contextmanager
 def folder_locked(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold the lock of a folder for results, which is made if needed; of a new one that stays empty nothing
-    is left.
+    """Hold the lock of a folder, which is made if needed, and removed again if it is new and stays empty.
 
-    Raises an InputError if another process holds it.
+    Raises an InputError if another process holds the lock.
     """
     folder = Path(folder)
     lock, is_new = folder / ".lock", not folder.exists()

@@ -199,8 +199,9 @@ def split_labels(labels: "NDArray[Any]", options: argparse.Namespace, path: Path
 
 
 def check_suffix(out: Path, *suffixes: str, mark: str = "napari-dispr") -> None:
-    """Check, before anything slow, the name of a file to write, its folder, and that it replaces no file but
-    one of its kind, which has the ``mark``; a table, which has none, one of `measure` or `rank`.
+    """Check, before anything slow, the name of a file to write and its folder.
+
+    A file that exists may be replaced if it holds the text ``mark``, or is a table of `measure` or `rank`.
     """
     if out.suffix.lower() not in suffixes:
         raise InputError(f"{out} has the wrong file type: give a name that ends in {' or '.join(suffixes)}.")
